@@ -1,0 +1,3 @@
+"""chronocam: where and when a vision model looked."""
+
+__version__ = "0.1.0"
