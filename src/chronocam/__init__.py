@@ -1,3 +1,27 @@
-"""chronocam: where and when a vision model looked."""
+"""chronocam: where and when a vision model looked.
+
+import chronocam as cc
+
+explanation = cc.GradCAM(model).explain(images)      # Explanation: maps, scores, targets, diagnostics
+explanation.save("map.png", images)
+"""
+
+from chronocam import data, errors, layouts, media, methods, models, targets
+from chronocam.explain import explain
+from chronocam.explanation import Explanation, load
+from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
 
 __version__ = "0.1.0"
+__all__ = [
+    "Explanation",
+    "data",
+    "errors",
+    "explain",
+    "layouts",
+    "load",
+    "media",
+    "methods",
+    "models",
+    "targets",
+]
+__all__ += [cls.__name__ for cls in methods.METHODS.values()]

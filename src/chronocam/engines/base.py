@@ -1,0 +1,94 @@
+"""What an engine is, what it records, and which engine a model gets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+from chronocam.errors import LayerError, ModelError, suggest
+from chronocam.types import Array, Inputs
+
+Score = Callable[[Any, Callable[[], Array]], Array]
+"""From the raw outputs and a way to read the logits in them to scores `(batch, target)`."""
+
+Calls = Mapping[str, Sequence[Array]]
+"""Layer name to one array per call of the layer."""
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer in a forward pass: its path, its type, its output's shape."""
+
+    path: str
+    type: str
+    shape: tuple[int, ...]
+    changes: bool
+    """False for layers that only pass on, drop or resample what they get, and for the model's own output."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one pass recorded, in the layers' native layouts and free of any graph.
+
+    `scores` is `(batch, target)`. `activations` hold one array per call of a layer; `gradients`, `guided` and
+    `curvature` have a leading target axis: `(target, *activation shape)`.
+    """
+
+    scores: Array
+    activations: Calls
+    gradients: Calls = field(default_factory=dict)
+    guided: Calls = field(default_factory=dict)
+    curvature: Calls = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Runs a model and records what methods need; leaves the model as it was found."""
+
+    labels: Sequence[str] | None
+    channels_last: bool
+
+    def resolve(self, layer: Any) -> str:
+        """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs as the framework's arrays, where the model is and in its precision."""
+
+    def trace(self, inputs: Inputs) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from a forward pass without gradients."""
+
+    def record(
+        self,
+        inputs: Inputs,
+        score: Score,
+        layers: Sequence[str],
+        *,
+        gradients: Sequence[str] = (),
+        guided: Sequence[str] = (),
+        curvature: Sequence[str] = (),
+        call: Callable[[Any, Inputs], Any] | None = None,
+    ) -> Recording:
+        """Record activations at `layers`, and the other quantities at the layers named for each.
+
+        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model, inputs)` replaces the plain call of the model.
+        """
+
+
+def engine_for(model: Any, output_layer: Any = None) -> Engine:
+    """Return an engine for `model`. Raises ModelError for what is no model of a known framework."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        engine: Engine = import_module("chronocam.engines.torch").TorchEngine(model, output_layer)
+        return engine
+    raise ModelError(
+        f"cannot explain a {type(model).__module__}.{type(model).__qualname__}; expected a torch.nn.Module"
+    )
+
+
+def unknown_layer(layer: object, known: Sequence[str]) -> LayerError:
+    """Return the error for a layer that does not exist."""
+    hint = suggest(str(layer), list(known)) or ";"
+    return LayerError(f"no layer `{layer}`{hint} `chronocam layers SPEC` lists them")

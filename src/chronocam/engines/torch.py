@@ -1,0 +1,448 @@
+"""The PyTorch engine: one forward pass, and a backward pass that ends at the layer."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from chronocam.engines.base import LayerCall, Recording, Score, unknown_layer
+from chronocam.engines.torch_modes import GuidedReLUs, SoftmaxSeen, looks_like_probabilities
+from chronocam.engines.torch_scope import as_found, couples_samples, device_of, dtype_of
+from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.types import INPUT, Inputs
+
+TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
+_PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
+_RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
+_BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
+
+
+class TorchEngine:
+    """Runs a `torch.nn.Module`. Wrappers (DataParallel, torch.compile) are looked through."""
+
+    channels_last = False
+
+    def __init__(self, model: nn.Module, output_layer: Any = None) -> None:
+        self.model = unwrap(model)
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise ModelError(
+                "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
+            )
+        self._modules = dict(self.model.named_modules())
+        self.output_layer = None if output_layer is None else self.resolve(output_layer)
+        self._softmax_ends_it: bool | None = None
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """The class names that the model carries: `model.labels`, or `model.config.id2label` (Hugging Face)."""
+        labels = getattr(self.model, "labels", None)
+        names = getattr(getattr(self.model, "config", None), "id2label", None)
+        if labels is None and isinstance(names, Mapping) and names:
+            labels = [names.get(i, f"class {i}") for i in range(max(names) + 1)]
+        return labels
+
+    def resolve(self, layer: Any) -> str:
+        """Return the path of a layer given by path (`layer4`, `relu#1` for its second call), object or index.
+
+        An index counts the model's top-level layers. Raises LayerError for an unknown one.
+        """
+        if isinstance(layer, nn.Module):
+            layer = unwrap(layer)
+            path = next((path for path, module in self._modules.items() if module is layer), None)
+            if path is None:
+                raise LayerError(
+                    f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
+                )
+            return path
+        if isinstance(layer, int):
+            children = [name for name, _ in self.model.named_children()]
+            if not -len(children) <= layer < len(children):
+                raise LayerError(f"no layer {layer}; the model has {len(children)} top-level layers")
+            return children[layer]
+        if layer != INPUT and _split(str(layer))[0] not in self._modules or layer == "":
+            raise unknown_layer(layer, [path for path in self._modules if path])
+        return str(layer)
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs as tensors on the model's device, floating-point ones in its precision.
+
+        Raises InputError for arrays that are not numbers, and for an image without a batch axis.
+        """
+        device, dtype = device_of(self.model), dtype_of(self.model)
+
+        def convert(x: Any) -> Any:
+            if isinstance(x, np.ndarray):
+                if x.dtype.kind not in "fiub":
+                    raise InputError(f"inputs have dtype {x.dtype}; expected numbers")
+                x = torch.from_numpy(np.ascontiguousarray(x))
+            if not isinstance(x, Tensor):
+                return x
+            return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
+
+        converted = pytree.tree_map(convert, dict(inputs) if isinstance(inputs, Mapping) else inputs)
+        if isinstance(converted, Tensor):
+            self._refuse_unbatched(converted)
+        return converted
+
+    def _refuse_unbatched(self, x: Tensor) -> None:
+        # PyTorch's convolutions take an unbatched input without a word, and the map would be of no sample.
+        conv = next((m for m in self._modules.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        if conv is not None and x.ndim == conv.weight.ndim - 1 and x.shape[0] == conv.in_channels:
+            raise InputError(
+                f"inputs have shape {tuple(x.shape)} and no batch axis; expected (batch, {', '.join(map(str, x.shape))}): "
+                "give inputs[None]"
+            )
+
+    def trace(self, inputs: Inputs) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from one forward pass without gradients."""
+        calls: list[tuple[LayerCall, Tensor]] = []
+
+        def note(path: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                tensor = _first_tensor(output)
+                if tensor is not None:
+                    changes = not isinstance(module, _PASS_ON + _RESAMPLE)
+                    call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes)
+                    calls.append((call, tensor))
+
+            return hook
+
+        with as_found(self.model), torch.no_grad(), ExitStack() as hooks:
+            for path, module in self._modules.items():
+                if path:
+                    hooks.callback(module.register_forward_hook(note(path)).remove)
+            final = _first_tensor(_call(self.model, inputs))
+        return [LayerCall(c.path, c.type, c.shape, c.changes and tensor is not final) for c, tensor in calls]
+
+    def record(
+        self,
+        inputs: Inputs,
+        score: Score,
+        layers: Sequence[str],
+        *,
+        gradients: Sequence[str] = (),
+        guided: Sequence[str] = (),
+        curvature: Sequence[str] = (),
+        call: Callable[[Any, Inputs], Any] | None = None,
+    ) -> Recording:
+        """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
+        differentiate = bool(gradients or guided or curvature)
+        with as_found(self.model):
+            pass_ = _Pass(self, inputs, layers, call, guided=bool(guided), differentiate=differentiate)
+            pass_.run(score)
+            found = {
+                "gradients": pass_.gradients(gradients),
+                "guided": pass_.guided_gradients(guided),
+                "curvature": pass_.curvature(curvature),
+            }
+            activations = {layer: [t.detach() for t in pass_.taps[layer].seen] for layer in layers}
+            return Recording(pass_.scores.detach(), activations, **found, notes=tuple(pass_.notes))
+
+
+class _Cut:
+    """Whether some tap of a pass has made its output the leaf at which the graph begins."""
+
+    made = False
+
+
+class _Tap:
+    """A forward hook that captures a layer's output and lets the graph begin there.
+
+    The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
+    What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
+    was captured.
+    """
+
+    def __init__(self, call: int | None, cut: _Cut | None) -> None:
+        self.call = call
+        self.calls = 0
+        self.cut = cut
+        self.seen: list[Tensor] = []
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        self.calls += 1
+        if self.call is not None and self.calls - 1 != self.call:
+            return None
+        tensor = _first_tensor(output)
+        if tensor is None:
+            raise LayerError(
+                f"a {type(module).__name__} returns no floating-point tensor; choose another layer"
+            )
+        fresh = self.capture(tensor)
+        return fresh if output is tensor else _replace(output, tensor, fresh)
+
+    def capture(self, tensor: Tensor) -> Tensor:
+        """Keep `tensor` and return what the model goes on with."""
+        if self.cut is not None:
+            torch.set_grad_enabled(True)
+            if not (self.cut.made and tensor.requires_grad):
+                tensor = tensor.detach().requires_grad_()
+                self.cut.made = True
+        self.seen.append(tensor)
+        return tensor.clone()
+
+
+class _Pass:
+    """One forward pass with taps, and the backward passes from its scores."""
+
+    def __init__(
+        self,
+        engine: TorchEngine,
+        inputs: Inputs,
+        layers: Sequence[str],
+        call: Callable[[Any, Inputs], Any] | None,
+        *,
+        guided: bool,
+        differentiate: bool,
+    ) -> None:
+        self.engine, self.layers, self.call = engine, layers, call
+        self.inputs = pytree.tree_map(_usable, inputs)
+        self.differentiate = differentiate
+        self.relus = GuidedReLUs() if guided else None
+        self.couples = couples_samples(engine.model)
+        self.notes: list[str] = []
+        self.taps: dict[str, _Tap] = {}
+
+    def run(self, score: Score) -> None:
+        """Run the model and score its outputs, at first without a graph before the first layer."""
+        self._forward(score, grad=INPUT in self.layers and self.differentiate)
+        connected = self.scores.requires_grad and all(tap.seen for tap in self.taps.values())
+        if self.differentiate and not connected:
+            # The layer may lie within the model's own no_grad(), or within a fused inference path.
+            self._forward(score, grad=True)
+        for layer, tap in self.taps.items():
+            if not tap.seen:
+                raise LayerError(
+                    f"layer `{layer}` was called {tap.calls} times, so nothing was recorded there; "
+                    "choose a layer that the forward pass uses (`chronocam layers SPEC`)"
+                )
+
+    def _forward(self, score: Score, grad: bool) -> None:
+        engine, model = self.engine, self.engine.model
+        cut = _Cut() if self.differentiate else None
+        self.taps = {layer: _Tap(_split(layer)[1], cut) for layer in self.layers}
+        output: list[Tensor] = []
+        softmax = SoftmaxSeen() if engine._softmax_ends_it else None
+        with ExitStack() as scope:
+            scope.enter_context(torch.set_grad_enabled(grad))
+            for mode in (self.relus, softmax):
+                if mode is not None:
+                    scope.enter_context(mode)
+            for layer in self.layers:
+                if layer != INPUT:
+                    module = engine._modules[_split(layer)[0]]
+                    scope.callback(module.register_forward_hook(self.taps[layer]).remove)
+            if engine.output_layer is not None:
+                module = engine._modules[engine.output_layer]
+                scope.callback(module.register_forward_hook(_keep(output)).remove)
+            inputs = self._tapped_inputs() if INPUT in self.layers else self.inputs
+            raw = (self.call or _call)(model, inputs)
+            if engine.output_layer is not None:
+                raw = self._read(output)
+            if self._must_look_behind_softmax(raw):
+                engine._softmax_ends_it = True
+            else:
+                self.scores = score(raw, lambda: self._logits(raw, softmax))
+                return
+        self._forward(score, grad)
+
+    def _read(self, output: list[Tensor]) -> Tensor:
+        if not output:
+            raise LayerError(f"output layer `{self.engine.output_layer}` returned no scores; choose another")
+        return output[-1]
+
+    def _tapped_inputs(self) -> Inputs:
+        first = _first_tensor(self.inputs)
+        if first is None:
+            raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
+        return _replace(self.inputs, first, self.taps[INPUT].capture(first))
+
+    def _must_look_behind_softmax(self, raw: Any) -> bool:
+        engine = self.engine
+        if engine._softmax_ends_it is None and engine.output_layer is None and self.call is None:
+            main = _main_output(raw, strict=False)
+            engine._softmax_ends_it = False
+            return main is not None and looks_like_probabilities(main)
+        return False
+
+    def _logits(self, raw: Any, softmax: SoftmaxSeen | None) -> Tensor:
+        main = _main_output(raw)
+        assert main is not None
+        if softmax is not None:
+            if softmax.result is main and softmax.logits is not None:
+                self.notes.append(_BEFORE_SOFTMAX)
+                return softmax.logits
+            self.notes.append(
+                "scores look like probabilities and no final softmax was found; name output_layer="
+            )
+        return main
+
+    def gradients(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+        """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer."""
+        return self._backward(layers)
+
+    def guided_gradients(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+        """Return gradients whose backward pass went through guided ReLUs."""
+        if self.relus is None:
+            return {}
+        if not self.relus.seen:
+            self.notes.append("the model calls no ReLU: guided backpropagation equals the plain gradient")
+        self.relus.on = True
+        return self._backward(layers)
+
+    def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+        if not layers:
+            return {}
+        tensors = [t for layer in layers for t in self.taps[layer].seen]
+        columns = self._columns()
+        starts = range(0, len(columns), TARGETS_PER_PASS)
+        parts = [self._vjp(tensors, columns[i : i + TARGETS_PER_PASS]) for i in starts]
+        joined = iter(
+            [None if part[0] is None else self._own_sample(torch.cat(part)) for part in zip(*parts)]
+        )
+        found = {layer: [next(joined) for _ in self.taps[layer].seen] for layer in layers}
+        return {
+            layer: [
+                _or_zeros(g, t, self.scores) for g, t in zip(gradients, self.taps[layer].seen, strict=True)
+            ]
+            for layer, gradients in found.items()
+            if any(g is not None for g in gradients)
+        }
+
+    def _columns(self) -> Tensor:
+        """Return one cotangent per backward pass: one-hot over targets, and over samples where they couple."""
+        batch, targets = self.scores.shape
+        eye = torch.eye(targets, dtype=self.scores.dtype, device=self.scores.device)
+        if not self.couples:
+            return eye[:, None, :].expand(targets, batch, targets)
+        own = torch.eye(batch, dtype=eye.dtype, device=eye.device)
+        return (eye[:, None, None, :] * own[None, :, :, None]).reshape(targets * batch, batch, targets)
+
+    def _own_sample(self, gradients: Tensor) -> Tensor:
+        """Where samples couple, keep of every sample's gradient the part at its own activations."""
+        if not self.couples:
+            return gradients
+        batch, targets = self.scores.shape
+        split = gradients.reshape(targets, batch, *gradients.shape[1:])
+        return torch.stack([split[:, i, i] for i in range(batch)], dim=1)
+
+    def _vjp(self, tensors: list[Tensor], columns: Tensor) -> list[Tensor | None]:
+        """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects."""
+        if not self.scores.requires_grad:
+            return [None] * len(tensors)
+        grad = partial(torch.autograd.grad, self.scores, tensors, retain_graph=True, allow_unused=True)
+        if len(columns) == 1:
+            return [None if g is None else g[None] for g in grad(columns[0])]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # operators without a batching rule are only slower
+                return list(grad(columns, is_grads_batched=True))
+        except RuntimeError:  # an operator that cannot be batched
+            each = [grad(column) for column in columns]
+            return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]
+
+    def curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+        """Return the Hessian of every score times the activations, by differentiating the gradient once more."""
+        return {
+            layer: [self._own_sample(self._hessian_product(t)) for t in self.taps[layer].seen]
+            for layer in layers
+        }
+
+    def _hessian_product(self, tensor: Tensor) -> Tensor:
+        products = []
+        for column in self._columns():
+            (first,) = torch.autograd.grad(self.scores, tensor, column, create_graph=True, allow_unused=True)
+            second = None
+            if first is not None and first.requires_grad:
+                (second,) = torch.autograd.grad(
+                    first, tensor, tensor.detach(), retain_graph=True, allow_unused=True
+                )
+            products.append(torch.zeros_like(tensor) if second is None else second)
+        return torch.stack(products).detach()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return model
+
+
+def _split(layer: str) -> tuple[str, int | None]:
+    """Split `relu#1` into the path and the number of the call."""
+    match = _CALL.match(layer)
+    return (match["path"], int(match["call"])) if match else (layer, None)
+
+
+def _call(model: nn.Module, inputs: Inputs) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def _usable(x: Any) -> Any:
+    """Return `x` free of the caller's graph; tensors made in inference mode can only be differentiated as copies."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.clone() if x.is_inference() else x.detach()
+
+
+def _keep(seen: list[Tensor]) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        tensor = _first_tensor(output)
+        if tensor is not None:
+            seen.append(tensor)
+
+    return hook
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output if output.is_floating_point() else None
+    return next(
+        (x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None
+    )
+
+
+def _replace(output: Any, old: Tensor, new: Tensor) -> Any:
+    return pytree.tree_map(lambda x: new if x is old else x, output)
+
+
+def _main_output(raw: Any, strict: bool = True) -> Tensor | None:
+    """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain tuple."""
+    if isinstance(raw, Tensor):
+        return raw
+    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    tensors = [x for x in pytree.tree_leaves(raw) if isinstance(x, Tensor) and x.is_floating_point()]
+    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
+        return tensors[0]
+    if not strict:
+        return None
+    what = (
+        f"a {type(raw).__name__} with {sorted(raw)}"
+        if isinstance(raw, Mapping)
+        else f"a {type(raw).__name__}"
+    )
+    raise ModelError(
+        f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
+    )
+
+
+def _or_zeros(gradient: Tensor | None, tensor: Tensor, scores: Tensor) -> Tensor:
+    return tensor.new_zeros(scores.shape[1], *tensor.shape) if gradient is None else gradient

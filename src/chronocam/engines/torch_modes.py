@@ -1,0 +1,87 @@
+"""Function modes: what is seen and replaced while a PyTorch model runs, without patching the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_SOFTMAX = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
+_RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
+_IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
+
+
+class SoftmaxSeen(TorchFunctionMode):
+    """Remembers the last softmax (or log-softmax), so that the logits before it can be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.result: Tensor | None = None
+        self.logits: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _SOFTMAX:
+            self.result = result
+            self.logits = args[0] if args else (kwargs or {})["input"]
+        return result
+
+
+class GuidedReLUs(TorchFunctionMode):
+    """Runs every ReLU so that, while `on`, only positive gradients of positive inputs pass backward.
+
+    The forward values are those of the model. `seen` counts the ReLUs met.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = False
+        self.seen = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _RELU:
+            return func(*args, **kwargs)
+        self.seen += 1
+        x = args[0] if args else kwargs["input"]
+        y = _GuidedReLU.apply(x, 6.0 if func is F.relu6 else torch.inf, self)
+        in_place = func in _IN_PLACE or kwargs.get("inplace", args[1] if len(args) > 1 else False)
+        return x.copy_(y) if in_place else y
+
+
+class _GuidedReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, ceiling: float, mode: GuidedReLUs) -> Tensor:
+        return x.clamp(0, ceiling)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.ceiling, ctx.mode = inputs[1], inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (output,) = ctx.saved_tensors
+        passed = grads[0] * ((output > 0) & (output < ctx.ceiling))
+        return passed.clamp(min=0) if ctx.mode.on else passed, None, None
+
+
+def looks_like_probabilities(outputs: Tensor) -> bool:
+    """Say whether the rows of `(batch, classes)` could have come out of a softmax or a log-softmax."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
+        return False
+    values = outputs.detach().float()
+    ones = torch.ones_like(values[:, 0])
+    softmax = bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=2e-2)
+    log_softmax = bool((values <= 0).all()) and torch.allclose(values.exp().sum(1), ones, atol=2e-2)
+    return softmax or log_softmax

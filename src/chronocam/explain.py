@@ -1,0 +1,404 @@
+"""The joint: the only place where engines, layouts, methods and targets meet.
+
+One pass per batch serves all methods, layers and targets: the plan says what to record, the engine records it,
+layouts put it on grids, methods turn it into maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chronocam.engines import Engine, Recording, engine_for
+from chronocam.errors import InputError, LayerError, LayoutError, TargetError
+from chronocam.explanation import Explanation, concatenate
+from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
+from chronocam.layouts import Site, infer, input_grid, named
+from chronocam.maps.arrays import namespace, relu, to_numpy, widen
+from chronocam.maps.fuse import fuse
+from chronocam.maps.resample import resample
+from chronocam.methods import Method, method_named
+from chronocam.targets.parse import parse
+from chronocam.targets.tasks import task
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Outputs, Scored, Target, TargetInfo
+
+CANDIDATES = 24  # how many layers are tried at once when the default layer is looked for
+
+
+def explain(
+    model: Any,
+    inputs: Any,
+    targets: Any = None,
+    *,
+    methods: Sequence[str | Callable[..., Method]] = ("gradcam",),
+    layers: Sequence[Any] | None = None,
+    **options: Any,
+) -> dict[str, Explanation]:
+    """Explain several targets, layers and methods from one forward pass.
+
+    inputs: one array of the model's framework or NumPy, a tuple or dict of them (several inputs), or an iterable
+        of batches, each inputs or (inputs, targets).
+    targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
+        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`.
+    methods: command-line names, method classes, or anything that makes a method of a model and options.
+    layers: layers to explain one by one; None is each method's default.
+    options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`.
+
+    Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
+    Raises a ChronocamError that says what to change.
+    """
+    makers = [method_named(m) if isinstance(m, str) else m for m in methods]
+    if not makers or (layers is not None and not len(layers)):
+        raise InputError("nothing to explain: methods or layers is empty")
+    bound = [make(model, layer, **options) for layer in (layers or [None]) for make in makers]
+    subject = _session(bound[0]).subject
+    for method in bound:
+        _session(method).subject = subject
+    explanations = _joined(_run(bound, inputs, targets))
+    several = layers is not None and len(layers) > 1
+    return {f"{e.method}@{e.layer}" if several else e.method: e for e in explanations}
+
+
+class Subject:
+    """A model as it is explained: its engine, and the layer that is picked where none is named."""
+
+    def __init__(self, method: Method) -> None:
+        self.engine: Engine = engine_for(method.model, method.output_layer)
+        self._default: str | None = None
+
+    def default_layer(self, inputs: Inputs) -> str:
+        """Return the last layer that still has a grid on which the score depends, found once."""
+        if self._default is None:
+            self._default = default_layer(self.engine, inputs)
+        return self._default
+
+
+class Session:
+    """A method bound to its model; what `Method.explain` calls."""
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.subject = Subject(method)
+        self.layers = self._resolve(method)
+        if method.align not in ("half_pixel", "receptive_field"):
+            raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
+
+    def _resolve(self, method: Method) -> list[str | None]:
+        given = method.conv_layer if method.conv_layer is not None else method.default_layer
+        if isinstance(given, (list, tuple)):
+            if not given:
+                raise LayerError("conv_layer is an empty list; name at least one layer")
+            return [self.subject.engine.resolve(layer) for layer in given]
+        return [None if given is None else self.subject.engine.resolve(given)]
+
+    def explain(self, inputs: Inputs, targets: Any) -> Explanation:
+        """Explain all of `inputs` and join the batches."""
+        return _joined(_run([self.method], inputs, targets))[0]
+
+    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
+        """Yield one Explanation per batch of the data set."""
+        for (explanation,) in _run([self.method], dataset, targets):
+            yield explanation
+
+
+Method.open_session = Session
+
+
+def _session(method: Method) -> Session:
+    session = method.session
+    assert isinstance(session, Session)
+    return session
+
+
+def _joined(runs: Iterator[list[Explanation]]) -> list[Explanation]:
+    parts = list(zip(*runs, strict=True))
+    if not parts:
+        raise InputError("there is nothing to explain: the inputs hold no batch")
+    return [concatenate(part) for part in parts]
+
+
+def _run(methods: Sequence[Method], inputs: Any, targets: Any) -> Iterator[list[Explanation]]:
+    """Yield, per batch, one Explanation for each method."""
+    options, subject = methods[0], _session(methods[0]).subject
+    for batch in batches(inputs, targets, options.batch_size):
+        yield _Pass(methods, subject, batch).explanations()
+
+
+def default_layer(engine: Engine, inputs: Inputs) -> str:
+    """Return the last layer with a grid that the score depends on, found with two samples of adapted inputs.
+
+    Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
+    vision transformer that reads its class token, the patch tokens after the last attention do not count.
+    Raises LayerError where no layer has a grid.
+    """
+    sample = map_arrays(lambda x: x[:2], inputs)
+    paths = grid_layers(engine, sample)
+    if not paths:
+        raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
+    for end in range(len(paths), 0, -CANDIDATES):
+        counting = _that_count(engine, sample, paths[max(0, end - CANDIDATES) : end])
+        if counting:
+            return counting[-1]
+    return paths[-1]
+
+
+def grid_layers(engine: Engine, inputs: Inputs) -> list[str]:
+    """Return the paths of the layers whose output has a grid, in the order in which they last finish."""
+    array = main_array(inputs)
+    grid = input_grid(tuple(array.shape), engine.channels_last)
+    paths: dict[str, None] = {}
+    for call in engine.trace(inputs):
+        paths.pop(call.path, None)
+        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid)):
+            paths[call.path] = None
+    return list(paths)
+
+
+def grid_of(site: Site) -> tuple[int, ...] | None:
+    """Return the grid of a layer's output, or None where it has none."""
+    try:
+        layout = infer(site)
+    except LayoutError:
+        return None
+    return tuple(layout(np.broadcast_to(np.float32(0), site.shape)).shape[2:])
+
+
+def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
+    """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
+    array = main_array(inputs)
+    grid = input_grid(tuple(array.shape), engine.channels_last)
+
+    def score(raw: Any, read: Callable[[], Array]) -> Array:
+        logits = read()
+        xp = namespace(logits)
+        return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
+
+    found = engine.record(inputs, score, paths, gradients=paths).gradients
+    on_grid = {
+        path: infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid))(calls[-1][0])
+        for path, calls in found.items()
+    }
+    return [
+        path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))
+    ]
+
+
+class _Pass:
+    """One batch under all methods: the plan, the pass, and the maps made of it."""
+
+    def __init__(self, methods: Sequence[Method], subject: Subject, batch: Batch) -> None:
+        self.methods, self.engine, self.batch = methods, subject.engine, batch
+        self.options = methods[0]
+        self.inputs = subject.engine.adapt(batch.inputs)
+        self.array = main_array(self.inputs)
+        self.grid = input_grid(tuple(self.array.shape), self.engine.channels_last)
+        self.target, self.call = self._target()
+        self.layers = [
+            [subject.default_layer(self.inputs) if layer is None else layer for layer in _session(m).layers]
+            for m in methods
+        ]
+        self.notes: list[str] = []
+
+    def _target(self) -> tuple[Target, Callable[[Any, Inputs], Any] | None]:
+        """Return the target of the call, and how the model is called where the operator does that."""
+        operator, given = self.options.operator, self.batch.targets
+        if operator is None:
+            return parse(given, self.batch.samples), None
+        if isinstance(operator, str):
+            return task(operator)(given, self.batch.samples), None
+        rows = (
+            given[self.batch.rows]
+            if hasattr(given, "__getitem__") and not isinstance(given, (str, dict))
+            else given
+        )
+        return _OperatorScore(), lambda model, inputs: operator(model, inputs, rows)
+
+    def explanations(self) -> list[Explanation]:
+        """Record once and return one Explanation per method."""
+        scoring = _Scoring(
+            [m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels
+        )
+        needs = [
+            (need, layer)
+            for m, layers in zip(self.methods, self.layers, strict=True)
+            for need in m.needs
+            for layer in ([INPUT] if need.at_input else layers)
+        ]
+        recording = self._record(self.inputs, scoring, needs)
+        return [self._explanation(i, recording, scoring) for i in range(len(self.methods))]
+
+    def _record(self, inputs: Inputs, scoring: _Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
+        def layers(wanted: Callable[[Need], bool]) -> list[str]:
+            return list(dict.fromkeys(layer for need, layer in needs if wanted(need)))
+
+        recording = self.engine.record(
+            inputs,
+            scoring,
+            layers(lambda need: True),
+            gradients=layers(lambda need: need.gradients and not need.guided),
+            guided=layers(lambda need: need.guided),
+            curvature=layers(lambda need: need.curvature),
+            call=self.call,
+        )
+        for need, layer in needs:
+            if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
+                raise LayerError(
+                    f"the score does not depend on layer `{layer}`; choose one on the path to the output"
+                )
+        return recording
+
+    def _explanation(self, which: int, recording: Recording, scoring: _Scoring) -> Explanation:
+        method, layers = self.methods[which], self.layers[which]
+        columns = scoring.columns[which]
+        views = [_LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
+        maps = [method.maps(view) for view in views]
+        raw = maps[0] if len(maps) == 1 else fuse(maps)
+        kept = raw if method.keeps_signs(scoring.targets[which]) else relu(raw)
+        scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
+        infos = tuple(row[columns] for row in scoring.infos)
+        name = "+".join(layers)
+        findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start)
+        notes = dict.fromkeys([*recording.notes, *(note for view in views for note in view.notes), *findings])
+        centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
+        return Explanation(
+            to_numpy(kept).astype(np.float32),
+            scores,
+            infos,
+            method.name,
+            name,
+            self.grid,
+            centers,
+            None,
+            tuple(notes),
+        )
+
+
+class _Scoring:
+    """The score function of a pass: the columns of every method's target, each distinct target once."""
+
+    def __init__(
+        self, targets: Sequence[Target], rows: slice, labels: Sequence[str] | None, clean: Array | None = None
+    ) -> None:
+        self.targets, self.rows, self.labels, self.clean = targets, rows, labels, clean
+        self.columns: list[slice] = []
+        self.infos: tuple[tuple[TargetInfo, ...], ...] = ()
+        self.logits: np.ndarray | None = None
+
+    def __call__(self, raw: Any, read: Callable[[], Array]) -> Array:
+        outputs = Outputs(raw, read, self.rows, self.labels, self.clean)
+        scored: dict[int, Scored] = {}
+        starts: dict[int, slice] = {}
+        end = 0
+        for target in self.targets:
+            if id(target) not in scored:
+                scored[id(target)] = one = target(outputs)
+                starts[id(target)] = slice(end, end + one.values.shape[1])
+                end += one.values.shape[1]
+        self.columns = [starts[id(target)] for target in self.targets]
+        parts = list(scored.values())
+        self.infos = tuple(
+            tuple(i for row in rows for i in row) for rows in zip(*(p.infos for p in parts), strict=True)
+        )
+        # Only what classes are chosen by is kept, and free of the graph.
+        self.logits = None if outputs.seen is None or outputs.seen.ndim > 2 else to_numpy(outputs.seen)
+        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
+        return widen(values)
+
+
+class _LayerView:
+    """What a method sees of one layer: a `View`."""
+
+    def __init__(
+        self,
+        pass_: _Pass,
+        method: Method,
+        layer: str,
+        recording: Recording,
+        scoring: _Scoring,
+        columns: slice,
+    ) -> None:
+        self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
+        self._columns = columns
+        self.targets = columns.stop - columns.start
+        self.notes: list[str] = []
+        self.centers: tuple[tuple[float, ...], ...] | None = None
+        self.captures = self._captures(recording, columns)
+
+    def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
+        return tuple(
+            self._capture(INPUT if need.at_input else self._layer, need, recording, columns)
+            for need in self._method.needs
+        )
+
+    def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
+        calls = recording.activations[layer]
+        if len(calls) > 1:
+            self.notes.append(
+                f"layer `{layer}` is called {len(calls)} times; its last call is explained (`{layer}#0` is the first)"
+            )
+        layout = self._layout(layer, tuple(calls[-1].shape))
+
+        def per_target(recorded: Any) -> Array:
+            array = recorded[layer][-1][columns]
+            return namespace(array).stack([widen(layout(array[k])) for k in range(array.shape[0])], axis=1)
+
+        gradients = recording.guided if need.guided else recording.gradients
+        return Capture(
+            widen(layout(calls[-1])),
+            per_target(gradients) if need.gradients else None,
+            per_target(recording.curvature) if need.curvature else None,
+        )
+
+    def _layout(self, layer: str, shape: tuple[int, ...]) -> Callable[[Array], Array]:
+        site = Site(layer, shape, self._pass.array.shape[0], self._pass.grid)
+        given = self._method.layout
+        if layer == INPUT and len(shape) == len(self._pass.grid) + 1:
+            return lambda array: array[:, None]
+        return infer(site) if given is None or layer == INPUT else named(given, site)
+
+    def upsample(self, maps: Array) -> Array:
+        """Return maps of the layer on the input's grid."""
+        return resample(maps, self._pass.grid, "linear", self.centers)
+
+    def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
+        """Record the same needs and targets once more, after `change` of every floating-point input."""
+        changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
+        target = self._scoring.targets[self._pass.methods.index(self._method)]
+        scoring = _Scoring([target], self._scoring.rows, self._scoring.labels, self._scoring.logits)
+        needs = [(need, INPUT if need.at_input else self._layer) for need in self._method.needs]
+        recording = self._pass._record(changed, scoring, needs)
+        return self._captures(recording, scoring.columns[0])
+
+
+class _OperatorScore(Target):
+    """What `operator=` returned is the score itself."""
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        values = outputs.raw
+        batch = outputs.rows.stop - outputs.rows.start
+        if tuple(getattr(values, "shape", ())) != (batch,):
+            raise TargetError(
+                f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)"
+            )
+        return Scored(values[:, None], ((TargetInfo("operator"),),) * batch)
+
+
+def diagnose(
+    raw: np.ndarray,
+    kept: np.ndarray,
+    scores: np.ndarray,
+    infos: Sequence[Sequence[TargetInfo]],
+    layer: str,
+    start: int = 0,
+) -> Iterator[str]:
+    """Yield what is wrong with maps, in words: not finite, or zero everywhere and why."""
+    for i, k in np.ndindex(*kept.shape[:2]):
+        where = f"sample {start + i}, {infos[i][k]}"
+        if not (np.isfinite(scores[i, k]) and np.isfinite(raw[i, k]).all()):
+            yield f"{where}: the score or the map is not finite; look for NaN or infinity in the inputs and weights"
+        elif not raw[i, k].any():
+            yield f"{where}: the map is zero everywhere: activations or gradients vanish at `{layer}`"
+        elif not kept[i, k].any():
+            yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (signed=True shows it)"

@@ -1,0 +1,219 @@
+"""What an explanation is: raw maps on the layer's grid, and everything that is done with them afterwards."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam import render
+from chronocam.errors import InputError, MediaError
+from chronocam.maps.normalize import Scope, normalize
+from chronocam.maps.regions import Box, boxes
+from chronocam.maps.resample import Mode, resample
+from chronocam.media.files import replace_file
+from chronocam.types import TargetInfo
+
+GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+_FORMAT = "chronocam explanation 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps of a batch, with what they explain.
+
+    maps: float32 `(batch, target, *grid)`, raw and unnormalised, on the layer's own grid.
+    scores: float32 `(batch, target)`, the scores explained.
+    targets: per sample and target, what was explained (`name`, and `index` where it is one output).
+    method, layer: their names; several fused layers are joined by `+`.
+    input_size: the grid of the model's input.
+    centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
+    frame_spans: for clips, the first and last input frame of each time slice.
+    diagnostics: findings, in words.
+    """
+
+    maps: Float[np.ndarray, "batch target *grid"]
+    scores: Float[np.ndarray, "batch target"]
+    targets: tuple[tuple[TargetInfo, ...], ...]
+    method: str
+    layer: str
+    input_size: tuple[int, ...]
+    centers: tuple[tuple[float, ...], ...] | None = None
+    frame_spans: tuple[tuple[int, int], ...] | None = None
+    diagnostics: tuple[str, ...] = ()
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The names of the maps' axes, such as `("batch", "target", "height", "width")`."""
+        return ("batch", "target", *GRID_DIMS[self.maps.ndim - 2])
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the upsampled maps; the target axis is dropped when there is one target."""
+        maps = self.upsample()
+        maps = maps[:, 0] if maps.shape[1] == 1 else maps
+        return maps if dtype is None else maps.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        grid = " × ".join(map(str, self.maps.shape[2:]))
+        batch, target = self.maps.shape[:2]
+        return f"Explanation({self.method} at {self.layer}: {batch} samples, {target} targets, grid {grid})"
+
+    def upsample(self, size: Sequence[int] | None = None, mode: Mode | None = None) -> np.ndarray:
+        """Return maps `(batch, target, *size)`, by default at the input's size.
+
+        `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within each
+        raw map's own range. Raises InputError for a size of another rank than the grid.
+        """
+        size = tuple(size or self.input_size)
+        mode = mode or ("cubic" if self.maps.ndim < 5 else "linear")
+        return np.asarray(resample(self.maps, size, mode, self._centers_at(size)))
+
+    def _centers_at(self, size: tuple[int, ...]) -> list[tuple[float, ...]] | None:
+        if self.centers is None or len(size) != len(self.input_size):
+            return None
+        scales = [new / old for new, old in zip(size, self.input_size, strict=True)]
+        return [tuple((c + 0.5) * s - 0.5 for c in at) for at, s in zip(self.centers, scales, strict=True)]
+
+    def normalize(self, scope: Scope | tuple[float, float] = "sample") -> np.ndarray:
+        """Return maps scaled to [0, 1] on their grid.
+
+        One scale per `"frame"`, per `"sample"` (all its targets and frames share it) or for the `"batch"`, or
+        given limits `(low, high)`. All-zero maps stay zero.
+        """
+        return np.asarray(normalize(self.maps, scope))
+
+    def boxes(self, threshold: float = 0.15, largest: bool = True) -> list[list[list[Box]]]:
+        """Return, per sample and target, bounding boxes `(x0, y0, x1, y1)` in input pixels (ends exclusive).
+
+        The region where the upsampled map is at least `threshold` of its maximum: the largest one, or all with
+        `largest=False`, largest first. A map without positive values has none.
+        """
+        return [[boxes(one, threshold, largest) for one in row] for row in self.upsample()]
+
+    def overlay(
+        self,
+        inputs: Any,
+        cmap: str | None = None,
+        alpha: float = 0.7,
+        scope: Scope | tuple[float, float] = "sample",
+    ) -> list[list[np.ndarray]]:
+        """Return pictures uint8 `(height, width, 3)`, per sample and target, of the maps over `inputs`.
+
+        `inputs` are the images at any size: PIL images, or arrays with channels last or first. Colour follows
+        the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets of
+        a sample share one scale unless `scope` says otherwise. Raises InputError where they are not one image
+        per sample.
+        """
+        self._refuse_rank("overlay")
+        pictures = render.to_pictures(inputs)
+        if len(pictures) != len(self):
+            raise InputError(f"got {len(pictures)} images for {len(self)} samples; give one image per sample")
+        strengths = render.strength(self.maps, scope)
+        drawn = []
+        for picture, one in zip(pictures, strengths, strict=True):
+            fine = replace(self, maps=one[None]).upsample(picture.shape[:2])[0]
+            drawn.append([render.overlay(picture, value, cmap, alpha) for value in fine])
+        return drawn
+
+    def plot(self, inputs: Any = None) -> Any:
+        """Return a matplotlib Figure, a row per sample and a column per target: overlays, or bare maps."""
+        self._refuse_rank("plot")
+        rows = self.upsample() if inputs is None else self.overlay(inputs)
+        titles = [
+            [f"{info}\n{score:.3g}" for info, score in zip(infos, scores, strict=True)]
+            for infos, scores in zip(self.targets, self.scores, strict=True)
+        ]
+        return render.contact_sheet([list(row) for row in rows], titles, f"{self.method} at {self.layer}")
+
+    def _refuse_rank(self, what: str) -> None:
+        if self.maps.ndim != 4:
+            raise InputError(
+                f"cannot {what} maps of dims {self.dims}; expected images: take .upsample() instead"
+            )
+
+    def save(self, path: str | Path, inputs: Any = None) -> Path:
+        """Write the explanation: `.npz` keeps everything (`cc.load` reads it); a picture suffix draws `plot(inputs)`.
+
+        Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
+        """
+        path = Path(path)
+        if path.suffix == ".npz":
+            return replace_file(path, self._write)
+        if path.suffix.lower() not in PICTURES:
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {', '.join(PICTURES)}")
+        return render.save_figure(self.plot(inputs), path)
+
+    def _write(self, path: Path) -> None:
+        words = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("maps", "scores", "targets")
+        }
+        words["targets"] = [[(info.name, info.index) for info in row] for row in self.targets]
+        header = json.dumps({"format": _FORMAT, **words})
+        np.savez_compressed(path, maps=self.maps, scores=self.scores, header=np.asarray(header))
+
+    def to_xarray(self) -> Any:
+        """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
+        import xarray
+
+        coords = (
+            {} if self.centers is None else dict(zip(self.dims[2:], map(list, self.centers), strict=True))
+        )
+        attrs = {"method": self.method, "layer": self.layer, "input_size": self.input_size}
+        return xarray.DataArray(self.maps, dims=self.dims, coords=coords, attrs=attrs, name="map")
+
+
+def load(path: str | Path) -> Explanation:
+    """Read an explanation that `Explanation.save` wrote as `.npz`. No code in the file is run.
+
+    Raises MediaError for a missing file or one that is no explanation.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            if header.pop("format") != _FORMAT:
+                raise ValueError("another format")
+            return _from_header(file["maps"], file["scores"], header)
+    except FileNotFoundError as error:
+        raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise MediaError(
+            f"`{path}` is no saved explanation; expected an .npz written by Explanation.save"
+        ) from error
+
+
+def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    targets = tuple(tuple(TargetInfo(name, index) for name, index in row) for row in header.pop("targets"))
+    return Explanation(maps, scores, targets, **{name: tuples(value) for name, value in header.items()})
+
+
+def concatenate(parts: Sequence[Explanation]) -> Explanation:
+    """Join explanations of consecutive batches. Raises InputError where their grids differ."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part in parts:
+        if part.maps.shape[1:] != first.maps.shape[1:] or part.input_size != first.input_size:
+            raise InputError(
+                f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and {part.maps.shape[1:]} "
+                f"of {part.input_size}; use explain_batches, which yields one explanation per batch"
+            )
+    return replace(
+        first,
+        maps=np.concatenate([part.maps for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        targets=tuple(row for part in parts for row in part.targets),
+        diagnostics=tuple(dict.fromkeys(finding for part in parts for finding in part.diagnostics)),
+    )

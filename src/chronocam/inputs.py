@@ -1,0 +1,119 @@
+"""Batches of whatever a user gives as inputs: arrays, several inputs, data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chronocam.errors import InputError, TargetError
+from chronocam.types import Array, Inputs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of inputs, the targets given for the call, and which of the call's samples the batch holds.
+
+    `samples` is the number of samples that the targets are for; None where it is not known yet.
+    """
+
+    inputs: Inputs
+    targets: Any
+    rows: slice
+    samples: int | None
+
+
+def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
+    """Apply `change` to every array of `inputs`."""
+    if isinstance(inputs, Mapping):
+        return {name: map_arrays(change, value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(map_arrays(change, value) for value in inputs)
+    return change(inputs) if hasattr(inputs, "shape") else inputs
+
+
+def arrays_of(inputs: Inputs) -> list[Array]:
+    """Return the arrays of `inputs`, in order."""
+    found: list[Array] = []
+    map_arrays(found.append, inputs)
+    return found
+
+
+def is_floating(array: Array) -> bool:
+    """Say whether `array` holds floating-point numbers, in any framework."""
+    return "float" in str(array.dtype)
+
+
+def main_array(inputs: Inputs) -> Array:
+    """Return the input whose grid maps are for: the first floating-point one, or the first."""
+    arrays = arrays_of(inputs)
+    if not arrays:
+        raise InputError(
+            f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays"
+        )
+    return next((array for array in arrays if is_floating(array)), arrays[0])
+
+
+def batches(inputs: Any, targets: Any, batch_size: int | None) -> Iterator[Batch]:
+    """Yield batches of at most `batch_size` samples of arrays, or of each batch of a data set.
+
+    A data set is any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one
+    batch at a time. Raises InputError for empty or unequal inputs, TargetError for left-over targets.
+    """
+    if _is_dataset(inputs):
+        yield from _of_dataset(inputs, targets, batch_size)
+    else:
+        samples = _samples(inputs)
+        yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
+
+
+def _is_dataset(inputs: Any) -> bool:
+    if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping)):
+        return False
+    if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
+        return True
+    raise InputError(
+        f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
+    )
+
+
+def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) -> Iterator[Batch]:
+    seen = 0
+    for item in dataset:
+        pair = isinstance(item, (tuple, list)) and len(item) == 2
+        inputs = item[0] if pair else item
+        inputs = tuple(inputs) if isinstance(inputs, list) else inputs
+        samples = _samples(inputs)
+        if pair and targets is None:
+            yield from _pieces(inputs, item[1], batch_size, 0, samples, samples)
+        else:
+            yield from _pieces(inputs, targets, batch_size, seen, samples, None)
+        seen += samples
+    rows = getattr(targets, "shape", (seen,))
+    if rows and rows[0] != seen:
+        raise TargetError(f"targets has {rows[0]} rows; the data set held {seen} samples")
+
+
+def _pieces(
+    inputs: Inputs, targets: Any, batch_size: int | None, start: int, samples: int, total: int | None
+) -> Iterator[Batch]:
+    step = batch_size or samples
+    for low in range(0, samples, step):
+        part = slice(low, min(low + step, samples))
+        piece = (
+            inputs if step >= samples else map_arrays(lambda x, part=part: _rows(x, part, samples), inputs)
+        )
+        yield Batch(piece, targets, slice(start + part.start, start + part.stop), total)
+
+
+def _rows(array: Array, part: slice, samples: int) -> Array:
+    return array[part] if tuple(array.shape[:1]) == (samples,) else array
+
+
+def _samples(inputs: Inputs) -> int:
+    """Return the number of samples. Raises InputError where there are none."""
+    array = main_array(inputs)
+    shape = tuple(array.shape)
+    if len(shape) < 2 or 0 in shape:
+        raise InputError(f"inputs have shape {shape}; expected (batch, …) with at least one sample")
+    return int(shape[0])

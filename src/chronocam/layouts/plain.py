@@ -1,0 +1,61 @@
+"""Plain grids: an axis per dimension, with the channels first (convolutions) or last (Swin, Keras)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, log
+from typing import ClassVar
+
+from chronocam.layouts.base import Layout, Site, is_grid, register
+from chronocam.maps.arrays import namespace
+from chronocam.types import Array
+
+
+def _misfit(grid: tuple[int, ...], within: tuple[int, ...]) -> float:
+    """Return how unevenly `grid` shrinks the last two axes of the input: 0 where both by the same factor."""
+    if not is_grid(grid, within):
+        return inf
+    strides = [log(w / g) for g, w in zip(grid[-2:], within[-2:], strict=True)]
+    return max(strides) - min(strides)
+
+
+def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layout] | None:
+    """Return `layout` with its misfit, or None where `grid` is none for the site."""
+    if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch:
+        return None
+    misfit = _misfit(grid, site.input_grid)
+    return (misfit, layout) if misfit < inf else None
+
+
+@register
+@dataclass(frozen=True)
+class ChannelsFirst(Layout):
+    """`(batch, channel, *grid)`, as it is."""
+
+    name: ClassVar[str] = "channels_first"
+
+    def __call__(self, array: Array) -> Array:
+        """Return `array` as it is."""
+        return array
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where all axes but the second are a grid of the input's rank."""
+        return _fit(site, site.shape[2:], cls())
+
+
+@register
+@dataclass(frozen=True)
+class ChannelsLast(Layout):
+    """`(batch, *grid, channel)`."""
+
+    name: ClassVar[str] = "channels_last"
+
+    def __call__(self, array: Array) -> Array:
+        """Move the channels to axis 1."""
+        return namespace(array).moveaxis(array, -1, 1)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where all axes but the last are a grid of the input's rank."""
+        return _fit(site, site.shape[1:-1], cls())

@@ -1,0 +1,53 @@
+"""Small helpers over the array API: namespaces, precision, grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from chronocam.types import Array
+
+
+def namespace(array: Array) -> Any:
+    """Return the array API namespace of `array` (NumPy for lists and scalars)."""
+    return array_api_compat.array_namespace(array) if not isinstance(array, (list, float, int)) else np
+
+
+def widen(array: Array) -> Array:
+    """Return `array` in float32, or as it is where it is float64: half precision is for models, not for maps."""
+    xp = namespace(array)
+    return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float32)
+
+
+def grid_axes(array: Array, lead: int) -> tuple[int, ...]:
+    """Return the axes of the grid: all but the first `lead`."""
+    return tuple(range(lead, array.ndim))
+
+
+def expand(array: Array, rank: int) -> Array:
+    """Append axes of length 1 until `array` has `rank` axes, so that it broadcasts over a grid."""
+    xp = namespace(array)
+    return xp.reshape(array, tuple(array.shape) + (1,) * (rank - array.ndim))
+
+
+def relu(array: Array) -> Array:
+    """Return max(array, 0)."""
+    xp = namespace(array)
+    return xp.where(array > 0, array, xp.zeros_like(array))
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """Return `array` as NumPy, detached and on the host."""
+    if hasattr(array, "detach"):
+        array = array.detach()
+    return (
+        np.asarray(array_api_compat.to_device(array, "cpu")) if not isinstance(array, np.ndarray) else array
+    )
+
+
+def like(values: np.ndarray, array: Array) -> Array:
+    """Return NumPy `values` in the namespace, precision and device of `array`."""
+    xp = namespace(array)
+    return xp.asarray(values, dtype=array.dtype, device=array_api_compat.device(array))

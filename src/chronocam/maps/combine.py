@@ -1,0 +1,82 @@
+"""From channels to a map. `A` are activations `(batch, channel, *grid)`, `G` gradients with a target axis."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from jaxtyping import Float
+
+from chronocam.errors import InputError
+from chronocam.maps.arrays import expand, grid_axes, namespace
+
+Reduce = Literal["max", "sum", "norm"]
+
+
+def weighted_sum(
+    weights: Float[Any, "batch target channel"], activations: Float[Any, "batch channel *grid"]
+) -> Float[Any, "batch target *grid"]:
+    """Return Σ_k w_k A_k."""
+    xp = namespace(activations)
+    batch, channel, *grid = activations.shape
+    flat = xp.reshape(activations, (batch, channel, -1))
+    return xp.reshape(xp.matmul(weights, flat), (batch, weights.shape[1], *grid))
+
+
+def per_target(activations: Float[Any, "batch channel *grid"]) -> Float[Any, "batch 1 channel *grid"]:
+    """Return activations with a target axis, so that they broadcast with gradients."""
+    return activations[:, None]
+
+
+def mean_over_grid(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target channel"]:
+    """Return (1/Z) Σ_grid."""
+    return namespace(array).mean(array, axis=grid_axes(array, 3))
+
+
+def sum_over_grid(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target channel"]:
+    """Return Σ_grid."""
+    return namespace(array).sum(array, axis=grid_axes(array, 3))
+
+
+def principal_component(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target *grid"]:
+    """Project every position's channel vector on the first principal component over positions.
+
+    With X the `(position, channel)` matrix, centred over positions, the map is X v₁ with v₁ the first
+    eigenvector of XᵀX. It is found through the smaller of the two Gram matrices, `position × position` or
+    `channel × channel`. The sign of an eigenvector is arbitrary: the map is oriented to correlate positively
+    with the sum over channels.
+    """
+    xp = namespace(array)
+    batch, target, channel, *grid = array.shape
+    flat = xp.reshape(array, (batch, target, channel, -1))
+    x = flat - xp.mean(flat, axis=-1, keepdims=True)
+    xt = xp.matrix_transpose(x)
+    if x.shape[-1] < channel:
+        values, vectors = xp.linalg.eigh(xp.matmul(xt, x))
+        scale = xp.sqrt(xp.where(values[..., -1:] > 0, values[..., -1:], xp.zeros_like(values[..., -1:])))
+        projection = vectors[..., -1] * scale
+    else:
+        vectors = xp.linalg.eigh(xp.matmul(x, xt))[1]
+        projection = xp.matmul(xt, vectors[..., -1:])[..., 0]
+    agreement = xp.sum(projection * xp.sum(x, axis=2), axis=-1, keepdims=True)
+    return xp.reshape(xp.where(agreement < 0, -projection, projection), (batch, target, *grid))
+
+
+def constant_over_grid(gradients: Float[Any, "batch target channel *grid"], tolerance: float) -> bool:
+    """Say whether every channel's gradient is the same at all positions, up to `tolerance` of the largest."""
+    xp = namespace(gradients)
+    mean = expand(mean_over_grid(gradients), gradients.ndim)
+    return bool(xp.max(xp.abs(gradients - mean)) <= tolerance * xp.max(xp.abs(gradients)))
+
+
+def over_channels(
+    array: Float[Any, "batch target channel *grid"], how: Reduce
+) -> Float[Any, "batch target *grid"]:
+    """Reduce the channels: `"max"` of magnitudes, signed `"sum"`, or Euclidean `"norm"`."""
+    xp = namespace(array)
+    if how == "max":
+        return xp.max(xp.abs(array), axis=2)
+    if how == "sum":
+        return xp.sum(array, axis=2)
+    if how == "norm":
+        return xp.sqrt(xp.sum(array * array, axis=2))
+    raise InputError(f"no channel reduction `{how}`; choose one of {', '.join(get_args(Reduce))}")

@@ -1,0 +1,123 @@
+"""Pictures in and out: every file becomes upright 8-bit RGB, or a one-line error."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from chronocam.errors import MediaError
+from chronocam.media.files import replace_file
+
+WRITABLE: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""What `write_image` knows."""
+
+IMAGE_SUFFIXES: Final = {*WRITABLE, ".avif", ".jfif", ".jp2", ".jpe", ".pbm", ".pgm", ".pnm", ".ppm", ".tga"}
+"""What counts as a picture when a folder or a pattern is searched."""
+
+_OPAQUE: Final = {".bmp", ".jpeg", ".jpg"}
+_SHAPES: Final = "(height, width), (height, width, 3) or (height, width, 4)"
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Read a picture as it is meant to be seen: upright, RGB, 8 bits per channel.
+
+    The EXIF orientation is applied, transparency is laid on white, deeper pictures are scaled to 8 bits, and
+    of an animation the first frame is taken. Raises MediaError for what is not a readable picture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise MediaError(f"`{path}` {what}; expected a picture file, check the path")
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"`{path}`: {_first_line(error)}; expected a smaller picture") from error
+    except Exception as error:  # decoders raise anything from SyntaxError to struct.error
+        todo = "expected a whole file of a format that Pillow knows, convert or fetch it again"
+        raise MediaError(f"`{path}` cannot be read as a picture ({_first_line(error)}); {todo}") from error
+
+
+def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
+    """Write a picture, complete or not at all: a file that was there stays until the new one is whole.
+
+    picture: a PIL image, or uint8 `(height, width)`, `(height, width, 3)` or `(height, width, 4)`. The suffix
+    decides the format; transparency is laid on white where the format has none. Raises MediaError for another
+    suffix or shape, or where the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise MediaError(f"`{path}`: cannot write `{suffix}` pictures; expected one of {', '.join(WRITABLE)}")
+    image = picture if isinstance(picture, Image.Image) else _from_array(picture)
+    if suffix in _OPAQUE:
+        image = _to_rgb(image)
+    replace_file(path, image.save)
+
+
+def find_images(args: Sequence[str | Path]) -> list[Path]:
+    """Return the files that `args` name, in order and each once.
+
+    An argument is a file, a folder (its pictures, sorted, not those of its folders) or a glob pattern (quoted
+    ones too; pictures only). Raises MediaError for an argument that names nothing.
+    """
+    return list(dict.fromkeys(path for arg in args for path in _expand(Path(arg).expanduser())))
+
+
+def _expand(arg: Path) -> list[Path]:
+    if arg.is_file():
+        return [arg]
+    found = arg.iterdir() if arg.is_dir() else _matches(str(arg))
+    if paths := sorted(path for path in found if _is_picture(path)):
+        return paths
+    if arg.is_dir():
+        raise MediaError(f"no pictures in `{arg}`; expected files such as {', '.join(WRITABLE)}")
+    what = "nothing matches" if glob.has_magic(str(arg)) else "there is no"
+    raise MediaError(f"{what} `{arg}`; expected a picture, a folder of pictures or a pattern such as `*.jpg`")
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    return map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _to_8_bits(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(paper, layer).convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit or float grey so that full scale becomes 255."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+    scaled = values.clip(0) * (255 / _full_scale(image.mode, float(values.max())))
+    return Image.fromarray(np.round(scaled).astype(np.uint8))
+
+
+def _full_scale(mode: str, peak: float) -> float:
+    """Return the value of white: the smallest scale usual for the mode that holds `peak`, or `peak`."""
+    usual = (1, 255, 65535) if mode == "F" else (65535,)
+    return next((scale for scale in usual if peak <= scale), peak)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    drawable = array.ndim >= 2 and array.shape[2:] in ((), (3,), (4,)) and array.size > 0
+    if array.dtype != np.uint8 or not drawable:
+        raise MediaError(f"cannot write an array of {array.dtype} {array.shape}; expected uint8 {_SHAPES}")
+    return Image.fromarray(array)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,121 @@
+"""From a picture to a network's input, and from the network's view back to the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from chronocam.errors import MediaError
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels; x1 and y1 lie past the last pixel."""
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+_LARGEST: Final = 2**28
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a network wants its pictures: resize, centre crop, scale, normalise.
+
+    resize: an int for the shorter side (the longer one keeps the aspect, rounded down), or (height, width).
+    crop: (height, width) cut from the centre; where the picture is smaller, black is added around it.
+    mean, std: per channel, of values that `scale` has been multiplied to; one channel means grey.
+    interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`, always antialiased.
+    channels: `first` gives (channel, height, width), `last` (height, width, channel).
+    order: of the colour channels, which `mean` and `std` follow.
+
+    Equal to torchvision's `ImageClassification` preset and to timm's evaluation transform on PIL images.
+    """
+
+    resize: int | tuple[int, int] | None
+    crop: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    scale: float = 1 / 255
+    channels: Literal["first", "last"] = "first"
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise MediaError(
+                f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels"
+            )
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            known = ", ".join(name.lower() for name in Image.Resampling.__members__)
+            raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {known}")
+
+    def __call__(self, image: Image.Image) -> Float32[np.ndarray, "_ _ _"]:
+        """Return the network's input of one picture, without a batch axis."""
+        pixels = np.atleast_3d(np.asarray(self.view(image), dtype=np.float32))
+        if self.order == "bgr":
+            pixels = pixels[..., ::-1]
+        mean, std = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.std))
+        values = (pixels * np.float32(self.scale) - mean) / std
+        return np.ascontiguousarray(values if self.channels == "last" else values.transpose(2, 0, 1))
+
+    def view(self, image: Image.Image) -> Image.Image:
+        """Return the part of the picture that the network sees, at the network's resolution."""
+        image = image.convert("L" if len(self.mean) == 1 else "RGB")
+        resized = image.resize(self._resized(*image.size), Image.Resampling[self.interpolation.upper()])
+        return resized.crop(self._crop_box(*resized.size))
+
+    def region(self, width: int, height: int) -> Box:
+        """Return the box of the view in pixels of a `width` by `height` picture.
+
+        It reaches outside the picture where black is added.
+        """
+        new_width, new_height = self._resized(width, height)
+        x0, y0, x1, y1 = self._crop_box(new_width, new_height)
+        across, down = width / new_width, height / new_height
+        return x0 * across, y0 * down, x1 * across, y1 * down
+
+    def to_original(self, box: Box, size: tuple[int, int]) -> Box:
+        """Turn a box in pixels of the view into one in pixels of the picture, of size (width, height)."""
+        width, height = size
+        new_width, new_height = self._resized(width, height)
+        left, top, _, _ = self._crop_box(new_width, new_height)
+        across, down = width / new_width, height / new_height
+        x0, y0, x1, y1 = box
+        return (x0 + left) * across, (y0 + top) * down, (x1 + left) * across, (y1 + top) * down
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) after the resize."""
+        if self.resize is None:
+            return width, height
+        if isinstance(self.resize, tuple):
+            return self.resize[1], self.resize[0]
+        short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
+        if short * long > _LARGEST:
+            raise MediaError(
+                f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first"
+            )
+        return (short, long) if width <= height else (long, short)
+
+    def _crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the crop in pixels of the resized picture."""
+        rows, columns = self.crop or (height, width)
+        left, top = _offset(width, columns), _offset(height, rows)
+        return left, top, left + columns, top + rows
+
+
+def imagenet(height: int = 224, width: int = 224, channels: int = 3) -> Preprocess:
+    """Return the usual ImageNet recipe for an input size: the centre 7/8, ImageNet's mean and std.
+
+    A picture is resized as a whole to an input that is not square; one channel takes the mean of the three.
+    """
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels != 1 else ((0.449,), (0.226,))
+    if height != width:
+        return Preprocess((height, width), None, mean, std)
+    return Preprocess(height * 8 // 7, (height, width), mean, std)
+
+
+def _offset(size: int, crop: int) -> int:
+    """Return where a centre crop begins, rounded as in torchvision; negative in a smaller picture."""
+    return round((size - crop) / 2) if size >= crop else -((crop - size) // 2)

@@ -1,0 +1,150 @@
+"""What a method is: its options, what it needs recorded, and how captures become maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from jaxtyping import Float
+
+from chronocam.errors import InputError, suggest
+from chronocam.maps.combine import Reduce, over_channels, weighted_sum
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, View
+
+METHODS: dict[str, type[Method]] = {}
+"""Every method by its command-line name."""
+
+Maps = Float[Any, "batch target *grid"]
+
+
+class Session(Protocol):
+    """A method bound to its model; the joint (`chronocam.explain`) provides it."""
+
+    def explain(self, inputs: Inputs, targets: Any) -> Any:
+        """Explain all of `inputs` at once."""
+
+    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Any]:
+        """Explain a data set batch by batch."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Method:
+    """A way to make maps of a model, bound to that model.
+
+    model: a `torch.nn.Module`.
+    conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are fused;
+        None picks the last layer that still has a grid and that the score depends on.
+    output_layer: where scores are read (path, object or index); None is the model's output, before a final
+        softmax.
+    operator: `g(model, inputs, targets) -> scores (batch,)`, or the name of a task.
+    batch_size: how many samples go through the model at once; None is all of them.
+    layout: how the layer's output becomes `(batch, channel, *grid)`; None infers it from the shapes.
+    align: where the cells of the map lie in the input: `"half_pixel"` tiles the input evenly,
+        `"receptive_field"` puts each cell at the true centre of what it sees.
+
+    Raises LayerError for an unknown layer.
+    """
+
+    model: Any = field(kw_only=False)
+    conv_layer: Any = field(default=None, kw_only=False)
+    output_layer: Any = None
+    operator: Callable[..., Array] | str | None = None
+    batch_size: int | None = 32
+    layout: Any = None
+    align: Literal["half_pixel", "receptive_field"] = "half_pixel"
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]] = (Need(),)
+    default_layer: ClassVar[str | None] = None
+    """The layer for `conv_layer=None`; None picks the last with a grid."""
+    maps_input: ClassVar[bool] = False
+    """Whether maps lie on the input's grid wherever the layer is."""
+    open_session: ClassVar[Callable[[Method], Session]]
+
+    def __init_subclass__(cls) -> None:
+        if "name" in cls.__dict__:
+            METHODS[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(
+                f"batch_size is {self.batch_size}; expected a positive number, or None for all at once"
+            )
+        self.session = type(self).open_session(self)
+
+    def explain(self, inputs: Inputs, targets: Any = None) -> Any:
+        """Explain `inputs` for `targets`; see `chronocam.explain` for what both may be.
+
+        Returns an `Explanation` with maps `(batch, target, *grid)`. A data set is consumed batch by batch.
+        """
+        return self.session.explain(inputs, targets)
+
+    def explain_batches(self, dataset: Any, targets: Any = None) -> Iterator[Any]:
+        """Yield one `Explanation` per batch of `dataset`, an iterable of inputs or of (inputs, targets)."""
+        return self.session.explain_batches(dataset, targets)
+
+    def retarget(self, target: Target) -> Target:
+        """Return the target whose score is differentiated instead; most methods take it as it is."""
+        return target
+
+    def keeps_signs(self, target: Target) -> bool:
+        """Say whether negative values stay in the map (no final ReLU)."""
+        return True
+
+    def maps(self, view: View) -> Maps:
+        """Return maps `(batch, target, *grid)`, before any ReLU."""
+        raise NotImplementedError(f"{type(self).__name__} must define maps(view)")
+
+
+@dataclass(kw_only=True, eq=False)
+class CAMMethod(Method):
+    """A class activation map: a weighted sum of a layer's activations, then ReLU.
+
+    signed: keep both signs (no ReLU); None keeps them for regression targets only.
+    """
+
+    signed: bool | None = None
+
+    def keeps_signs(self, target: Target) -> bool:
+        """Keep signs where `signed` says so, or else where the target does."""
+        return target.signed if self.signed is None else self.signed
+
+    def maps(self, view: View) -> Maps:
+        """Combine the one capture of the layer."""
+        return self.combine(view.captures[0])
+
+    def combine(self, capture: Capture) -> Maps:
+        """Return Σ_k w_k A_k, with this method's weights."""
+        return weighted_sum(self.weights(capture), capture.activations)
+
+    def weights(self, capture: Capture) -> Float[Any, "batch target channel"]:
+        """Return one weight per channel."""
+        raise NotImplementedError(f"{type(self).__name__} must define weights(capture) or combine(capture)")
+
+
+@dataclass(kw_only=True, eq=False)
+class GradientMethod(Method):
+    """A map made of gradients, at the input's own resolution (or at `conv_layer` where one is given).
+
+    reduce: how channels become one value: `"max"` of magnitudes, signed `"sum"`, Euclidean `"norm"`.
+    """
+
+    reduce: Reduce = "max"
+    default_layer: ClassVar[str | None] = INPUT
+
+    def maps(self, view: View) -> Maps:
+        """Reduce the channels of this method's attribution."""
+        return over_channels(self.attribution(view), self.reduce)
+
+    def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
+        """Return one signed value per channel and position; here the gradient."""
+        return view.captures[0].gradients
+
+
+def method_named(name: str) -> type[Method]:
+    """Return the method with this command-line name. Raises InputError, with close names, for an unknown one."""
+    if name not in METHODS:
+        hint = suggest(name, list(METHODS)) or f"; choose one of {', '.join(sorted(METHODS))}"
+        raise InputError(f"no method `{name}`{hint}")
+    return METHODS[name]

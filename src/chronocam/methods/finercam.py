@@ -1,0 +1,78 @@
+"""Finer-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from chronocam.errors import InputError, TargetError
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.methods.gradcam import GradCAM
+from chronocam.types import Array, Outputs, Scored, Target
+
+
+@dataclass(kw_only=True, eq=False)
+class FinerCAM(GradCAM):
+    """Finer-CAM: Grad-CAM of what sets a class apart from the classes most like it.
+
+    The score is Σ_d p_d (y_c − α y_d) / Σ_d p_d over the `comparisons` classes d whose logits are closest to
+    that of the class c explained, with p their softmax probabilities.
+    Source: Zhang et al. 2025 (arXiv:2501.11309), eq. 4 and 5.
+    """
+
+    alpha: float = 1.0
+    comparisons: int = 3
+    name: ClassVar[str] = "finercam"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.comparisons < 1:
+            raise InputError(
+                f"comparisons is {self.comparisons}; expected at least one class to compare with"
+            )
+
+    def retarget(self, target: Target) -> Target:
+        """Return the contrastive target of every class that `target` explains."""
+        return _Finer(target, self.alpha, self.comparisons)
+
+
+class _Finer(Target):
+    def __init__(self, target: Target, alpha: float, comparisons: int) -> None:
+        self.target, self.alpha, self.comparisons = target, alpha, comparisons
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        infos = self.target(outputs).infos
+        logits = outputs.logits
+        if logits.ndim != 2 or logits.shape[1] < 2:
+            raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
+        for info in infos[0]:
+            if info.index is None:
+                raise TargetError(
+                    f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
+                )
+        chosen = np.asarray([[info.index for info in row] for row in infos])
+        similar = self._similar(to_numpy(outputs.choosing).astype(np.float64), chosen)
+        return Scored(self._scores(logits, chosen, similar), infos)
+
+    def _scores(self, logits: Array, chosen: np.ndarray, similar: np.ndarray) -> Array:
+        xp = namespace(logits)
+        batch = chosen.shape[0]
+
+        def pick(values: Array, index: np.ndarray) -> Array:
+            flat = xp.asarray(index.reshape(batch, -1), device=values.device)
+            return xp.reshape(xp.take_along_axis(values, flat, axis=1), index.shape)
+
+        odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+        p = pick(odds / xp.sum(odds, axis=1, keepdims=True), similar)
+        own = pick(logits, chosen)[:, :, None]
+        return xp.sum(p * (own - self.alpha * pick(logits, similar)), axis=2) / xp.sum(p, axis=2)
+
+    def _similar(self, logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Return the classes closest in logit to each chosen class, `(batch, target, comparison)`."""
+        own = np.take_along_axis(logits, chosen, axis=1)
+        distance = np.abs(logits[:, None, :] - own[:, :, None])
+        np.put_along_axis(distance, chosen[:, :, None], np.inf, axis=2)
+        count = min(self.comparisons, logits.shape[1] - 1)
+        return np.argsort(distance, axis=2, kind="stable")[:, :, :count]

@@ -1,0 +1,22 @@
+"""Grad-CAM."""
+
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+
+from chronocam.maps.combine import mean_over_grid
+from chronocam.methods.base import CAMMethod
+from chronocam.types import Capture
+
+
+class GradCAM(CAMMethod):
+    """Gradient-weighted class activation mapping: M = ReLU(Σ_k w_k A_k), w_k = (1/Z) Σ_grid G_k.
+
+    Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1 and 2.
+    """
+
+    name: ClassVar[str] = "gradcam"
+
+    def weights(self, capture: Capture) -> Float[Any, "batch target channel"]:
+        """Return the mean gradient of every channel."""
+        return mean_over_grid(capture.gradients)

@@ -1,0 +1,22 @@
+"""GradCAMElementWise."""
+
+from typing import ClassVar
+
+from chronocam.maps.arrays import namespace, relu
+from chronocam.maps.combine import per_target
+from chronocam.methods.base import CAMMethod, Maps
+from chronocam.types import Capture
+
+
+class GradCAMElementWise(CAMMethod):
+    """HiResCAM with the ReLU inside the sum: M = Σ_k ReLU(G_k ⊙ A_k), never negative.
+
+    Source: the variant of that name in the `grad-cam` library; it has no paper.
+    """
+
+    name: ClassVar[str] = "gradcamelementwise"
+
+    def combine(self, capture: Capture) -> Maps:
+        """Return Σ_k ReLU(G_k ⊙ A_k)."""
+        xp = namespace(capture.gradients)
+        return xp.sum(relu(capture.gradients * per_target(capture.activations)), axis=2)

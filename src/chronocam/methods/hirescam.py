@@ -1,0 +1,22 @@
+"""HiResCAM."""
+
+from typing import ClassVar
+
+from chronocam.maps.arrays import namespace
+from chronocam.maps.combine import per_target
+from chronocam.methods.base import CAMMethod, Maps
+from chronocam.types import Capture
+
+
+class HiResCAM(CAMMethod):
+    """High-resolution class activation mapping: M = ReLU(Σ_k G_k ⊙ A_k).
+
+    Source: Draelos and Carin 2020 (arXiv:2011.08891), eq. 4.
+    """
+
+    name: ClassVar[str] = "hirescam"
+
+    def combine(self, capture: Capture) -> Maps:
+        """Return Σ_k G_k ⊙ A_k."""
+        xp = namespace(capture.gradients)
+        return xp.sum(capture.gradients * per_target(capture.activations), axis=2)

@@ -1,0 +1,41 @@
+"""Noise for the methods that average over noisy inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from chronocam.errors import InputError
+from chronocam.maps.arrays import expand, grid_axes, like, namespace
+from chronocam.types import Array, Capture, View
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise of a share `level` of each sample's range (max − min), `samples` times, from `seed`."""
+
+    samples: int
+    level: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise InputError(f"samples is {self.samples}; expected at least one noisy input")
+        if not self.level >= 0:
+            raise InputError(f"noise is {self.level}; expected a share of the input's range, such as 0.15")
+
+    def look(self, view: View) -> Iterator[tuple[Capture, ...]]:
+        """Yield the captures of one noisy look after the other; the same for the same seed."""
+        rng = np.random.default_rng(self.seed)
+        for _ in range(self.samples):
+            yield view.again(self._add(rng))
+
+    def _add(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        def add(x: Array) -> Array:
+            xp, axes = namespace(x), grid_axes(x, 1)
+            spread = self.level * (xp.max(x, axis=axes) - xp.min(x, axis=axes))
+            return x + expand(spread, x.ndim) * like(rng.standard_normal(tuple(x.shape), dtype=np.float32), x)
+
+        return add

@@ -1,0 +1,14 @@
+"""Saliency."""
+
+from typing import ClassVar
+
+from chronocam.methods.base import GradientMethod
+
+
+class Saliency(GradientMethod):
+    """The gradient's magnitude at the input: M = max over channels of |∂S/∂x|.
+
+    Source: Simonyan et al. 2014 (arXiv:1312.6034), section 3.1.
+    """
+
+    name: ClassVar[str] = "saliency"

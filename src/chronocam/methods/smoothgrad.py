@@ -1,0 +1,34 @@
+"""SmoothGrad."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+
+from chronocam.methods.base import GradientMethod
+from chronocam.methods.noise import Noise
+from chronocam.types import View
+
+
+@dataclass(kw_only=True, eq=False)
+class SmoothGrad(GradientMethod):
+    """The gradient averaged over `samples` inputs with Gaussian noise of a share `noise` of each sample's range.
+
+    Source: Smilkov et al. 2017 (arXiv:1706.03825), section 2; magnitudes are taken after averaging.
+    """
+
+    samples: int = 25
+    noise: float = 0.15
+    seed: int = 0
+    name: ClassVar[str] = "smoothgrad"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._noise = Noise(self.samples, self.noise, self.seed)
+
+    def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
+        """Return the mean gradient."""
+        total: Any = 0.0
+        for (capture,) in self._noise.look(view):
+            total = total + capture.gradients
+        return total / self.samples

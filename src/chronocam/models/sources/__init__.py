@@ -1,0 +1,1 @@
+"""One module per place where models come from; each defines `SOURCE`."""

@@ -1,0 +1,37 @@
+"""`PATH.pt2`: a network that torch.export saved, unflattened so that its layers can be addressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chronocam.media.preprocess import Preprocess, imagenet
+from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+
+
+def _load(request: Request) -> Parts:
+    path = request.file()
+    # torch.export.load unpickles sample inputs and constants, evaluates expressions of shapes and generates
+    # Python from names, all taken from the file; it has no mode in which it does not.
+    request.insist_on_trust(
+        "a .pt2 file can run any code while torch.export.load reads it",
+        "give its weights as PATH.safetensors@ARCHITECTURE",
+    )
+    export = need("torch.export", "torch")
+    try:
+        program = export.load(path)
+        return export.unflatten(program), _preprocess(program), None
+    except Exception as error:  # not an archive, another version, a truncated file
+        problem = f"cannot be read ({first_line(error)})"
+        raise request.error(problem, "expected a file that torch.export.save wrote") from error
+
+
+def _preprocess(program: Any) -> Preprocess:
+    """Return ImageNet's recipe at the size of the exported input; 224 x 224 where that is free or unknown."""
+    names = program.graph_signature.user_inputs
+    shape = next(tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name == names[0])
+    if len(shape) < 4 or not all(isinstance(size, int) for size in (shape[1], *shape[-2:])):
+        return imagenet()
+    return imagenet(shape[-2], shape[-1], shape[1])
+
+
+SOURCE = Source("PATH.pt2", rf"({PATH}\.pt2)", _load)

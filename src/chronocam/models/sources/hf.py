@@ -1,0 +1,132 @@
+"""`hf:NAME-or-folder`: image classifiers of the transformers library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from chronocam.errors import ModelError
+from chronocam.media.preprocess import Preprocess
+from chronocam.models.hub import patient_only_online
+from chronocam.models.sources.timm import translate as translate_timm
+from chronocam.models.specs import Parts, Request, Source, first_line, need
+
+
+def _load(request: Request) -> Parts:
+    transformers = need("transformers", "hub")
+    (name,) = request.names
+    options = {"trust_remote_code": request.trust, "local_files_only": Path(name).is_dir()}
+    try:
+        with patient_only_online():
+            processor = transformers.AutoImageProcessor.from_pretrained(name, **options)
+            model = _model(request, options)
+    except ModelError:
+        raise
+    except Exception as error:  # missing files, no network, code that needs trust: each has its own class
+        raise _refusal(request, error) from error
+    return model, _preprocess(processor, request), _labels(model.config)
+
+
+def _model(request: Request, options: dict[str, Any]) -> Any:
+    """Load in float32, and unless trusted from safetensors only: pickled weights can run code."""
+    model, report = need("transformers", "hub").AutoModelForImageClassification.from_pretrained(
+        request.names[0], output_loading_info=True, use_safetensors=None if request.trust else True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise request.error(f"has no trained classifier (no {missing[0]})", "expected a fine-tuned model")
+    return model.float()
+
+
+def _refusal(request: Request, error: Exception) -> ModelError:
+    (name,) = request.names
+    if Path(name).is_dir():
+        return request.error(
+            f"cannot be loaded ({first_line(error)})",
+            "expected config.json, preprocessor_config.json and model.safetensors in the folder; "
+            "pickled weights and custom code need trust=True (--trust)",
+        )
+    return request.error(
+        f"could not fetch `{name}` from the Hugging Face hub ({first_line(error)})",
+        "check the name, fetch it once online, or give a folder that save_pretrained wrote: hf:FOLDER",
+    )
+
+
+def _labels(config: Any) -> tuple[str, ...]:
+    return tuple(config.id2label[index] for index in sorted(config.id2label))
+
+
+def _preprocess(processor: Any, request: Request) -> Preprocess:
+    """Translate a processor, and check the translation on a picture: some do more than their fields say."""
+    try:
+        preprocess = translate(processor, request)
+        theirs = processor(_probe(), return_tensors="np")["pixel_values"][0]
+        ours = preprocess(_probe())
+        if ours.shape == theirs.shape and np.abs(ours - theirs).max() < 0.02 * np.ptp(theirs):
+            return preprocess
+    except (KeyError, TypeError, ValueError):  # no size, no pixel_values, other channels
+        pass
+    raise request.error(
+        f"{type(processor).__name__} prepares pictures in a way that is not supported",
+        "give model and Preprocess through python:package.module:factory",
+    )
+
+
+def translate(processor: Any, request: Request) -> Preprocess:
+    """Translate the fields that image processors share, and the extra ones of those that do more."""
+    if hasattr(processor, "data_config"):
+        return translate_timm(processor.data_config, request)
+    fields = processor.to_dict()
+    resize, crop = _geometry(fields)
+    scale, mean, std = _values(fields)
+    resample = Image.Resampling(fields.get("resample", Image.Resampling.BILINEAR)).name.lower()
+    order: Literal["rgb", "bgr"] = "bgr" if fields.get("do_flip_channel_order") else "rgb"
+    return Preprocess(resize, crop, mean, std, resample, scale, order=order)
+
+
+def _geometry(fields: dict[str, Any]) -> tuple[int | tuple[int, int] | None, tuple[int, int] | None]:
+    """Return resize and crop."""
+    crop = _pair(fields["crop_size"]) if fields.get("do_center_crop") else None
+    if not fields.get("do_resize"):
+        return None, crop
+    short, share = fields["size"].get("shortest_edge"), fields.get("crop_pct")
+    if short is None:
+        return _pair(fields["size"]), crop
+    if share is None:
+        return _enlarged(short, fields), crop
+    if short >= 384 and crop is None:  # ConvNeXT takes the whole picture from 384 on
+        return (short, short), None
+    return int(short / share), crop or (short, short)
+
+
+def _enlarged(short: int, fields: dict[str, Any]) -> int:
+    """Return the shorter side to resize to, which LeViT gives for the crop instead."""
+    return int(256 / 224 * short) if "Levit" in fields["image_processor_type"] else short
+
+
+def _values(fields: dict[str, Any]) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """Return scale, mean and std; EfficientNet may shift by one and may divide by std twice."""
+    scale = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale") else 1.0
+    normalise = fields.get("do_normalize")
+    mean = np.asarray(fields["image_mean"] if normalise else [0.0, 0.0, 0.0])
+    std = np.asarray(fields["image_std"] if normalise else [1.0, 1.0, 1.0])
+    if fields.get("do_rescale") and fields.get("rescale_offset"):
+        mean = mean + 1
+    if fields.get("include_top"):
+        std = std * np.asarray(fields["image_std"])
+    return float(scale), tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _pair(size: dict[str, int]) -> tuple[int, int]:
+    return size["height"], size["width"]
+
+
+def _probe() -> Image.Image:
+    """Return a picture whose channels change along different directions, smoothly."""
+    across, down = np.meshgrid(np.linspace(0, 255, 320), np.linspace(0, 255, 240))
+    return Image.fromarray(np.stack([across, down, (across + 255 - down) / 2], axis=-1).astype(np.uint8))
+
+
+SOURCE = Source("hf:NAME-or-folder", r"hf:(.+)", _load)

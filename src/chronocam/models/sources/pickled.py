@@ -1,0 +1,28 @@
+"""`PATH.pt` or `PATH.pth` alone: a whole network, pickled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chronocam.media.preprocess import imagenet
+from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+
+
+def _load(request: Request) -> Parts:
+    path = request.file()
+    request.insist_on_trust(
+        "a pickled network can run any code while it is loaded",
+        f"give its weights an architecture ({request.text}@ARCHITECTURE)",
+    )
+    torch = need("torch", "torch")
+    try:
+        model: Any = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # a damaged file, or a class that is not importable here
+        raise request.error(f"cannot be unpickled ({first_line(error)})", "expected a network") from error
+    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        problem = f"holds a {type(model).__name__}, expected a network"
+        raise request.error(problem, f"give weights an architecture: {request.text}@ARCHITECTURE")
+    return model, imagenet(), None
+
+
+SOURCE = Source("PATH.pt|.pth", rf"({PATH}\.(?:pt|pth))", _load)

@@ -1,0 +1,66 @@
+"""`python:package.module:factory`: a model that the user's own code makes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from chronocam.errors import suggest
+from chronocam.media.preprocess import Preprocess, imagenet
+from chronocam.models.specs import Loaded, Parts, Request, Source, first_line
+
+
+def _load(request: Request) -> Parts:
+    """Call the factory; it returns a model, `(model, preprocess, labels)` or a `Loaded`."""
+    module, name = request.names
+    with _current_folder_importable():
+        made = _call(_factory(module, name, request), request)
+    if isinstance(made, Loaded):
+        return made.model, made.preprocess, made.labels
+    if not isinstance(made, tuple):
+        return made, imagenet(), None
+    if len(made) != 3 or not isinstance(made[1], Preprocess):
+        raise request.error(
+            f"returned a tuple of {', '.join(type(part).__name__ for part in made)}",
+            "expected a model, (model, Preprocess, labels) or chronocam.models.Loaded",
+        )
+    model, preprocess, labels = made
+    return model, preprocess, None if labels is None else tuple(labels)
+
+
+def _factory(module: str, name: str, request: Request) -> Any:
+    try:
+        found = import_module(module)
+    except Exception as error:  # not there, or it fails while it is imported
+        problem = f"cannot import `{module}` ({type(error).__name__}: {first_line(error)})"
+        raise request.error(problem, f"expected a module that is installed or in {Path.cwd()}") from error
+    factory = getattr(found, name, None)
+    if not callable(factory):
+        close = suggest(name, dir(found))
+        raise request.error(f"no function `{name}` in `{module}`{close}", "expected one that returns a model")
+    return factory
+
+
+def _call(factory: Callable[[], Any], request: Request) -> Any:
+    try:
+        return factory()
+    except Exception as error:
+        problem = f"the factory failed ({type(error).__name__}: {first_line(error)})"
+        raise request.error(problem, "expected it to return a model when called without arguments") from error
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+SOURCE = Source("python:package.module:factory", r"python:([\w.]+):(\w+)", _load, _load)

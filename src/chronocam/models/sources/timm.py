@@ -1,0 +1,75 @@
+"""`timm:NAME`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from chronocam.errors import ModelError, suggest
+from chronocam.media.preprocess import Preprocess
+from chronocam.models.hub import patient_only_online
+from chronocam.models.specs import Parts, Request, Source, first_line, need
+
+
+def _load(request: Request) -> Parts:
+    try:
+        with patient_only_online():
+            model = _create(request, pretrained=True)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever the hub's client raises without a network
+        raise request.error(
+            f"could not fetch {_where(request)} ({first_line(error)})",
+            f"fetch it once online, or give the weights: PATH.safetensors@{request.text}",
+        ) from error
+    return _parts(model, request)
+
+
+def _build(request: Request) -> Parts:
+    return _parts(_create(request, pretrained=False), request)
+
+
+def _create(request: Request, *, pretrained: bool) -> Any:
+    timm = need("timm", "hub")
+    (name,) = request.names
+    if ":" not in name and not timm.is_model(name.partition(".")[0]):
+        close = suggest(name, timm.list_models())
+        raise request.error(f"timm has no model `{name}`{close}", "timm.list_models() lists them")
+    return timm.create_model(name, pretrained=pretrained, num_classes=request.classes)
+
+
+def _parts(model: Any, request: Request) -> Parts:
+    config = need("timm.data", "hub").resolve_model_data_config(model)
+    return model, translate(config, request), _labels(model)
+
+
+def translate(config: dict[str, Any], request: Request) -> Preprocess:
+    """Translate timm's data config, as `timm.data.create_transform` reads it for evaluation."""
+    height, width = config["input_size"][1:]
+    grown = math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"])
+    squash = config["crop_mode"] == "squash"
+    if not squash and (config["crop_mode"] != "center" or height != width):
+        raise request.error(
+            f"crop mode `{config['crop_mode']}` at {height} x {width} is not supported",
+            "give model and Preprocess through python:package.module:factory",
+        )
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return Preprocess(grown if squash else grown[0], (height, width), mean, std, config["interpolation"])
+
+
+def _labels(model: Any) -> tuple[str, ...] | None:
+    """Return ImageNet's labels where the number of classes is that of a known subset of it."""
+    data = need("timm.data", "hub")
+    subset = data.infer_imagenet_subset(model)
+    return tuple(data.ImageNetInfo(subset).label_descriptions()) if subset else None
+
+
+def _where(request: Request) -> str:
+    """Return what holds the weights, as timm's own table says."""
+    (name,) = request.names
+    config = need("timm.models", "hub").get_pretrained_cfg(name, allow_unregistered=True)
+    hub = getattr(config, "hf_hub_id", None)
+    return f"`{hub}` from the Hugging Face hub" if hub else getattr(config, "url", None) or f"`{name}`"
+
+
+SOURCE = Source("timm:NAME", r"timm:(.+)", _load, _build)

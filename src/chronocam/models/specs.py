@@ -1,0 +1,125 @@
+"""`load("torchvision:resnet50")`: a model, how it wants its pictures, and what its outputs are called.
+
+Where models come from is one file each in `sources/`, found by being there.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from chronocam.errors import ModelError
+from chronocam.media.preprocess import Preprocess
+
+PATH: Final = r"(?!\w\w+:).+"
+"""Matches a path and not `prefix:…`; a drive is one letter."""
+
+Parts: TypeAlias = tuple[Any, Preprocess, tuple[str, ...] | None]
+"""What a source gives: model, preprocessing, labels."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it."""
+
+    model: Any
+    preprocess: Preprocess
+    labels: tuple[str, ...] | None
+    spec: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """A spec as its source sees it.
+
+    text: the whole spec. names: the groups of the source's pattern. trust: whether files may run code.
+    classes: how many outputs an architecture shall have; None for its own number.
+    """
+
+    text: str
+    names: tuple[str, ...]
+    trust: bool = False
+    classes: int | None = None
+
+    def error(self, problem: str, todo: str) -> ModelError:
+        """Return the one line that says what is wrong with this spec, and what to do."""
+        return ModelError(f"`{self.text}`: {problem}; {todo}")
+
+    def file(self) -> Path:
+        """Return the path that the spec begins with; raises ModelError where there is no such file."""
+        path = Path(self.names[0])
+        if not path.is_file():
+            raise self.error(f"there is no file `{path}`", "check the path")
+        return path
+
+    def insist_on_trust(self, why: str, instead: str) -> None:
+        """Raise ModelError unless the caller trusts the file."""
+        if not self.trust:
+            raise self.error(why, f"{instead}, or pass trust=True (--trust) if you know who made the file")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place where models come from.
+
+    form: how messages show it. pattern: what its specs match in full; its groups become `Request.names`.
+    load: gives the model with its weights. build: gives the architecture alone, where that makes sense.
+    """
+
+    form: str
+    pattern: str
+    load: Callable[[Request], Parts]
+    build: Callable[[Request], Parts] | None = None
+
+
+def load(spec: str, *, trust: bool = False) -> Loaded:
+    """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
+
+    spec: `torchvision:NAME`, `timm:NAME`, `hf:NAME-or-folder`, `PATH.safetensors@ARCHITECTURE`, `PATH.pt2`,
+    `python:package.module:factory`, `chronocam:digits`, …; an unknown one is answered with all forms.
+    trust: let files run code while they load; without it, a file that could is refused.
+    Raises ModelError, in one line, where the spec is unknown or what it names cannot be loaded.
+    """
+    source, request = resolve(spec)
+    model, preprocess, labels = source.load(replace(request, trust=trust))
+    if callable(getattr(model, "eval", None)):
+        model.eval()
+    return Loaded(model, preprocess, labels, spec)
+
+
+def resolve(spec: str) -> tuple[Source, Request]:
+    """Return the source that `spec` belongs to, and the request to put to it."""
+    for source in sources():
+        if match := re.fullmatch(source.pattern, spec):
+            return source, Request(spec, match.groups())
+    forms = ", ".join(source.form for source in sources())
+    raise ModelError(f"unknown model spec `{spec}`; expected one of: {forms}")
+
+
+@cache
+def sources() -> tuple[Source, ...]:
+    """Return the `SOURCE` of every module in `sources/`."""
+    from chronocam.models import sources as package
+
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(import_module(f"{package.__name__}.{name}").SOURCE for name in names)
+
+
+def need(module: str, extra: str) -> Any:
+    """Import a library that an extra brings; raises ModelError with the line that installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        install = f"pip install 'chronocam[{extra}]'"
+        raise ModelError(f"this spec needs {module} ({first_line(error)}); {install}") from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message: a message of ours is one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

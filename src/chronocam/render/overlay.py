@@ -1,0 +1,98 @@
+"""Drawing a map over a picture: colour by value, opacity by strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from chronocam.errors import InputError
+from chronocam.maps.arrays import to_numpy
+from chronocam.maps.normalize import Scope, normalize
+
+SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"
+
+
+def strength(
+    maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
+) -> Float[np.ndarray, "batch target *grid"]:
+    """Scale maps for drawing: zero stays zero, the largest magnitude of the scope becomes 1 (signs are kept)."""
+    if isinstance(scope, tuple):
+        return np.clip(maps / max(map(abs, scope)), -1, 1).astype(np.float32)
+    # The same scope rules as normalize: magnitudes from 0 up, with a zero so that the scale starts there.
+    padded = np.concatenate([np.abs(maps), np.zeros_like(maps[:, :1])], axis=1)
+    return np.asarray(normalize(padded, scope)[:, :-1] * np.sign(maps), dtype=np.float32)
+
+
+def overlay(
+    picture: UInt8[np.ndarray, "height width 3"],
+    value: Float[np.ndarray, "height width"],
+    cmap: str | None = None,
+    alpha: float = 0.7,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Blend the colours of `value` over `picture`, with opacity `alpha` · |value|.
+
+    `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno, or
+    a blue-red diverging map where a value is negative. Raises InputError for an unknown one.
+    """
+    signed = bool((value < 0).any())
+    colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
+    opacity = (alpha * np.abs(value))[..., None]
+    blended = (1 - opacity) * picture + opacity * 255 * colours[..., :3]
+    return np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
+
+
+def colour_map(name: str) -> Any:
+    """Return matplotlib's colour map of that name. Raises InputError for an unknown one."""
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        raise InputError(f"no colour map `{name}`; choose inferno, RdBu_r, jet or another of matplotlib's")
+    return colormaps[name]
+
+
+def draw_boxes(
+    picture: UInt8[np.ndarray, "height width 3"], boxes: Sequence[Sequence[float]], colour: str = "#00e5ff"
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return a copy of `picture` with the outlines of boxes `(x0, y0, x1, y1)`."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture)
+    pen = ImageDraw.Draw(image)
+    for x0, y0, x1, y1 in boxes:
+        pen.rectangle(
+            (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, image.width // 200)
+        )
+    return np.asarray(image)
+
+
+def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
+    """Return pictures of a batch of images: PIL images, or arrays with channels last or first.
+
+    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to their own range.
+    Raises InputError for anything that is not a batch of images with 1 or 3 channels.
+    """
+    if hasattr(inputs, "mode") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
+        raise InputError(
+            f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array"
+        )
+    return [_picture(one) for one in inputs]
+
+
+def _picture(image: Any) -> np.ndarray:
+    array = np.asarray(image.convert("RGB")) if hasattr(image, "convert") else to_numpy(image)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim != 3 or array.shape[-1] not in (1, 3):
+        raise InputError(
+            f"an image has shape {array.shape}; expected (height, width, 3) or (3, height, width)"
+        )
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32)
+        low, high = (0.0, 1.0) if array.min() >= 0 and array.max() <= 1 else (array.min(), array.max())
+        array = np.rint(255 * (array - low) / max(high - low, 1e-12)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))

@@ -1,0 +1,69 @@
+"""Targets of dense outputs: segmentation, depth, heat maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chronocam.errors import TargetError
+from chronocam.maps.arrays import like, namespace
+from chronocam.targets.classes import same_for_all
+from chronocam.types import Outputs, Scored, Target, TargetInfo
+
+
+@dataclass(frozen=True)
+class Region(Target):
+    """The mean of a dense output `(batch, channel, height, width)` over a mask or a box.
+
+    where: a boolean mask `(height, width)` on the output's own grid, or a box `(x0, y0, x1, y1)` in its pixels,
+        the upper corner exclusive.
+    channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
+    """
+
+    where: Any
+    channel: int | None = None
+    signed = True
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the mean over the region. Raises TargetError for a mask, box or channel that does not fit."""
+        dense = self._channel(outputs.logits)
+        mask = self._mask(tuple(dense.shape[1:]))
+        weights = like(mask / mask.sum(), dense)
+        xp = namespace(dense)
+        values = xp.sum(dense * weights, axis=tuple(range(1, dense.ndim)))
+        name = "region" if self.channel is None else f"region of {outputs.label(self.channel)}"
+        return same_for_all(values, TargetInfo(name, self.channel))
+
+    def _channel(self, dense: Any) -> Any:
+        shape = tuple(dense.shape)
+        if dense.ndim == 3 and self.channel is None:
+            return dense
+        if dense.ndim != 4:
+            raise TargetError(
+                f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)"
+            )
+        if self.channel is None and shape[1] != 1:
+            raise TargetError(f"the outputs have {shape[1]} channels; say which: Region(…, channel=0)")
+        channel = self.channel or 0
+        if not 0 <= channel < shape[1]:
+            raise TargetError(f"no channel {channel}; the outputs have {shape[1]}, 0 to {shape[1] - 1}")
+        return dense[:, channel]
+
+    def _mask(self, grid: tuple[int, ...]) -> np.ndarray:
+        where = np.asarray(self.where)
+        if where.shape == (4,) and where.dtype != bool:
+            x0, y0, x1, y1 = (int(v) for v in where)
+            if not (0 <= x0 < x1 <= grid[1] and 0 <= y0 < y1 <= grid[0]):
+                raise TargetError(
+                    f"box {(x0, y0, x1, y1)} is not within the outputs' {grid[1]} × {grid[0]} pixels"
+                )
+            mask = np.zeros(grid)
+            mask[y0:y1, x0:x1] = 1
+            return mask
+        if where.shape != grid:
+            raise TargetError(f"the mask has shape {where.shape}; expected that of the outputs, {grid}")
+        if not where.any():
+            raise TargetError("the mask is empty; mark at least one pixel")
+        return where.astype(bool).astype(float)

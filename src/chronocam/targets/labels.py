@@ -1,0 +1,59 @@
+"""Find a class by what a person calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from chronocam.errors import TargetError, suggest
+
+
+def find_label(labels: Sequence[str], text: str) -> int:
+    """Return the index of the one label that `text` names.
+
+    Tried in this order, upper and lower case alike: the whole label; one of its comma-separated synonyms;
+    `text` as whole words inside a label ("retriever"); a synonym as whole words inside `text` ("tabby cat"
+    finds "tabby"). The first of these that fits anything decides. Raises TargetError, with the candidates,
+    where it fits several labels or where none fits.
+    """
+    rules: tuple[Callable[[str], bool], ...] = (
+        lambda label: label.strip().casefold() == text.strip().casefold(),
+        lambda label: any(_words(name) == _words(text) != "" for name in label.split(",")),
+        lambda label: _holds(label, text),
+        lambda label: any(_holds(text, name) for name in label.split(",")),
+    )
+    for rule in rules:
+        hits = [index for index, label in enumerate(labels) if rule(label)]
+        if hits:
+            return _only(hits, labels, text)
+    raise TargetError(_unknown(labels, text))
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def _holds(text: str, part: str) -> bool:
+    """Return whether the words of `part` stand side by side in `text`."""
+    return _words(part) != "" and f" {_words(part)} " in f" {_words(text)} "
+
+
+def _only(hits: list[int], labels: Sequence[str], text: str) -> int:
+    if len(hits) == 1:
+        return hits[0]
+    shown = ", ".join(f"{index} `{labels[index]}`" for index in hits[:8])
+    more = f" and {len(hits) - 8} more" if len(hits) > 8 else ""
+    raise TargetError(
+        f"`{text}` names {len(hits)} classes: {shown}{more}; give the index of the one you mean"
+    )
+
+
+def _unknown(labels: Sequence[str], text: str) -> str:
+    names = [name.strip() for label in labels for name in label.split(",")]
+    close = suggest(text.casefold(), list(dict.fromkeys(name.casefold() for name in names)))
+    known = (
+        f"expected an index below {len(labels)} or a label such as `{names[0]}`"
+        if names
+        else "there are none"
+    )
+    return f"no label `{text}`{close or f'; {known}'}"

@@ -1,0 +1,145 @@
+"""From what a user gives as `targets=` to a Target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from chronocam.errors import TargetError
+from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.targets.classes import Class, PerSample, Predicted, rows_of
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+
+def parse(targets: Any, samples: int | None) -> Target:
+    """Return the Target that `targets` stands for, in a call with `samples` samples (None: not known yet).
+
+    None is the predicted class; an int or label one class; a list of targets, labels and callables explains all
+    of them for every sample; a list or array of `samples` integers is one class per sample, an integer array
+    `(samples, k)` k of them, a float array `(samples, classes)` weights of the outputs (one-hot).
+    Raises TargetError for anything else, and for lengths that fit neither.
+    """
+    if targets is None:
+        return Predicted()
+    if isinstance(targets, (list, tuple)):
+        if not targets:
+            raise TargetError("targets is empty; give None for the predicted class")
+        if not all(_is_number(t) for t in targets):
+            rows = all(isinstance(t, (list, tuple)) or hasattr(t, "shape") for t in targets)
+            return (
+                _array(np.asarray([to_numpy(t) for t in targets]), samples)
+                if rows
+                else Several([parse_one(t) for t in targets])
+            )
+        return _array(np.asarray(targets), samples)
+    if hasattr(targets, "shape") and tuple(targets.shape):
+        return _array(to_numpy(targets), samples)
+    return parse_one(targets)
+
+
+def parse_one(target: Any) -> Target:
+    """Return the Target of one item: a Target, an index, a label, or a callable outputs -> (batch,)."""
+    if isinstance(target, Target):
+        return target
+    if isinstance(target, str):
+        return Class(target)
+    if _is_number(target) or (hasattr(target, "shape") and not tuple(target.shape)):
+        if int(target) != target:
+            raise TargetError(f"target {target} is not a class index; give an integer or a label")
+        return Class(int(target))
+    if callable(target):
+        return Callback(target)
+    raise TargetError(
+        f"cannot explain a {type(target).__name__}; give a class index, a label, a cc.targets.* or a callable"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (Integral, float, np.number)) and not isinstance(value, bool)
+
+
+def _array(values: np.ndarray, samples: int | None) -> Target:
+    expected = "one class per sample" if samples is None else f"{samples}, one class per sample"
+    if samples is not None and values.shape[0] != samples:
+        raise TargetError(
+            f"targets has length {values.shape[0]}; expected {expected} (for several targets of every sample "
+            "give a list of cc.targets.Class or labels)"
+        )
+    if values.ndim == 2 and values.dtype.kind == "f":
+        return Weighted(values)
+    if values.ndim == 2 and values.dtype.kind in "iub" and _is_one_hot(values):
+        return Weighted(values.astype(float))
+    if values.ndim in (1, 2) and values.dtype.kind in "iu":
+        return PerSample(values.reshape(len(values), -1).astype(np.int64))
+    raise TargetError(
+        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or (batch, k), or "
+        "floats (batch, classes)"
+    )
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    # Rows of indices would name class 0 several times; two columns are taken as indices.
+    return values.shape[1] > 2 and bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all())
+
+
+class Several(Target):
+    """Several targets for every sample."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.targets = targets
+        self.signed = any(target.signed for target in targets)
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return all columns side by side."""
+        parts = [target(outputs) for target in self.targets]
+        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
+        infos = tuple(
+            tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True)
+        )
+        return Scored(values, infos)
+
+
+class Callback(Target):
+    """A user's own score: `outputs -> (batch,)`, called with what the model returned."""
+
+    def __init__(self, function: Callable[[Any], Array]) -> None:
+        self.function = function
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores. Raises TargetError where they are not one per sample."""
+        values = self.function(outputs.raw)
+        batch = outputs.rows.stop - outputs.rows.start
+        if tuple(getattr(values, "shape", ())) != (batch,):
+            shape = tuple(getattr(values, "shape", ()))
+            raise TargetError(
+                f"the callable target returned shape {shape}; expected ({batch},), one score per sample"
+            )
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        info = TargetInfo("score" if name == "<lambda>" else name)
+        return Scored(values[:, None], ((info,),) * batch)
+
+
+class Weighted(Target):
+    """Σ f(x)·y for float targets `(samples, classes)`: a one-hot row is a class."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = weights
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
+        logits, weights = rows_of(outputs), self.weights[outputs.rows]
+        if tuple(logits.shape) != weights.shape:
+            raise TargetError(
+                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
+            )
+        values = namespace(logits).sum(logits * like(weights, logits), axis=1)
+        return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
+
+    def _info(self, row: np.ndarray, outputs: Outputs) -> TargetInfo:
+        (marked,) = np.nonzero(row)
+        if len(marked) == 1 and row[marked[0]] == 1:
+            return TargetInfo(outputs.label(int(marked[0])), int(marked[0]))
+        return TargetInfo("weighted outputs")

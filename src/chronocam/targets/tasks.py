@@ -1,0 +1,115 @@
+"""Tasks by name, as `operator=`: what the score of a model's outputs and given targets is.
+
+The formulas and the targets' shapes are those of the Xplique library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chronocam.errors import TargetError, suggest
+from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.targets.classes import same_for_all
+from chronocam.targets.parse import parse
+from chronocam.targets.regression import Regression
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+
+class Task(Target):
+    """A score made of the outputs and one row of `y` per sample."""
+
+    def __init__(
+        self, name: str, formula: Callable[[Array, Array], Array], y: Any, signed: bool = False
+    ) -> None:
+        self.name, self.formula, self.y = name, formula, y
+        self.signed = signed
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the task's score per sample. Raises TargetError where `y` does not fit the outputs."""
+        rows = to_numpy(self.y)[outputs.rows]
+        if rows.shape[0] != outputs.logits.shape[0]:
+            raise TargetError(
+                f"targets have {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}"
+            )
+        return same_for_all(self.formula(outputs.logits, like(rows, outputs.logits)), TargetInfo(self.name))
+
+
+def _product(outputs: Array, y: Array) -> Array:
+    """Return Σ f(x)·y."""
+    _same_shape(outputs, y)
+    xp = namespace(outputs)
+    return xp.sum(xp.reshape(outputs * y, (outputs.shape[0], -1)), axis=1)
+
+
+def _segmentation(outputs: Array, y: Array) -> Array:
+    """Return Σ f(x)·T / #(T ≠ 0), T in {−1, 0, 1}."""
+    xp = namespace(outputs)
+    marked = xp.sum(xp.astype(xp.reshape(y, (y.shape[0], -1)) != 0, outputs.dtype), axis=1)
+    return _product(outputs, y) / marked
+
+
+def _same_shape(outputs: Array, y: Array) -> None:
+    if tuple(outputs.shape) != tuple(y.shape):
+        raise TargetError(
+            f"targets have shape {tuple(y.shape)}; expected that of the outputs, {tuple(outputs.shape)}"
+        )
+
+
+def _detection(outputs: Array, y: Array) -> Array:
+    """Return the mean over reference boxes of max over predictions of IoU × objectness × cosine of the classes.
+
+    Predictions are `(batch, boxes, 4 + 1 + classes)` without suppression, references the same with any number of
+    boxes, or `(batch, 4 + 1 + classes)` for one; boxes are (x0, y0, x1, y1).
+    """
+    y = y[:, None] if y.ndim == 2 else y
+    if outputs.ndim != 3 or y.ndim != 3 or outputs.shape[2] != y.shape[2]:
+        raise TargetError(
+            f"outputs {tuple(outputs.shape)} and targets {tuple(y.shape)} do not fit; expected (batch, boxes, 4 + 1 + classes)"
+        )
+    xp = namespace(outputs)
+    p, r = outputs[:, None], y[:, :, None]
+    match = _iou(xp, p, r) * p[..., 4] * _cosine(xp, p[..., 5:], r[..., 5:])
+    return xp.mean(xp.max(match, axis=2), axis=1)
+
+
+def _iou(xp: Any, a: Array, b: Array) -> Array:
+    low, high = xp.maximum(a[..., :2], b[..., :2]), xp.minimum(a[..., 2:4], b[..., 2:4])
+    inner = xp.prod(xp.where(high > low, high - low, xp.zeros_like(high)), axis=-1)
+    area = [xp.prod(box[..., 2:4] - box[..., :2], axis=-1) for box in (a, b)]
+    return inner / (area[0] + area[1] - inner)
+
+
+def _cosine(xp: Any, a: Array, b: Array) -> Array:
+    norms = [xp.sqrt(xp.sum(v * v, axis=-1)) for v in (a, b)]
+    return xp.sum(a * b, axis=-1) / (norms[0] * norms[1])
+
+
+def _regression(y: Any, samples: int | None) -> Target:
+    if y is None or isinstance(y, (int, str)):
+        return Regression(y)
+    return y if isinstance(y, Target) else Task("regression", _product, y, signed=True)
+
+
+def _given(name: str, formula: Callable[[Array, Array], Array]) -> Callable[[Any, int | None], Target]:
+    def make(y: Any, samples: int | None) -> Target:
+        if y is None:
+            raise TargetError(f"{name} needs targets, one row per sample")
+        return y if isinstance(y, Target) else Task(name, formula, y)
+
+    return make
+
+
+TASKS: dict[str, Callable[[Any, int | None], Target]] = {
+    "classification": parse,
+    "regression": _regression,
+    "semantic segmentation": _given("semantic segmentation", _segmentation),
+    "object detection": _given("object detection", _detection),
+}
+
+
+def task(name: str) -> Callable[[Any, int | None], Target]:
+    """Return what makes a Target of `targets=` for a task. Raises TargetError for an unknown task."""
+    if name not in TASKS:
+        raise TargetError(f"no task `{name}`{suggest(name, list(TASKS))}; choose one of {', '.join(TASKS)}")
+    return TASKS[name]

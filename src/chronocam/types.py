@@ -1,0 +1,133 @@
+"""The contracts that the stages share: arrays, what a target sees and returns, what a method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+Array: TypeAlias = Any
+"""An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
+
+Inputs: TypeAlias = Any
+"""What a model is called with: one array, or a tuple or dict of them (several inputs)."""
+
+INPUT = "input"
+"""The layer name under which pixel-level maps are recorded: the model's own input."""
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What one column of the scores explains, for one sample."""
+
+    name: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Outputs:
+    """What a target sees of one batch.
+
+    raw: the output as the model returned it.
+    read: returns the model's main output `(batch, …)`, before a final softmax.
+    rows: which samples of the whole call the batch holds.
+    labels: the class names that the model carries.
+    clean: the logits of the unperturbed inputs, where this pass is over perturbed ones: classes are chosen by
+        these, so that a noisy look explains the same class.
+    """
+
+    def __init__(
+        self,
+        raw: Any,
+        read: Callable[[], Array],
+        rows: slice,
+        labels: Sequence[str] | None = None,
+        clean: Array | None = None,
+    ) -> None:
+        self.raw, self.rows, self.labels = raw, rows, labels
+        self._read, self._clean = read, clean
+
+    @cached_property
+    def logits(self) -> Array:
+        """The model's main output, `(batch, …)`."""
+        return self._read()
+
+    @property
+    def seen(self) -> Array | None:
+        """The logits, where a target has read them."""
+        return self.__dict__.get("logits")
+
+    @property
+    def choosing(self) -> Array:
+        """The logits by which classes are chosen: those of the unperturbed inputs."""
+        return self.logits if self._clean is None else self._clean
+
+    def label(self, index: int) -> str:
+        """Return the name of class `index`, or `"class 7"` where the model carries no labels."""
+        if self.labels is not None and index < len(self.labels):
+            return self.labels[index]
+        return f"class {index}"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores `(batch, target)` and, for every sample, what each column explains."""
+
+    values: Array
+    infos: tuple[tuple[TargetInfo, ...], ...]
+
+
+class Target:
+    """What makes a score of a model's outputs; the base of everything in `cc.targets`."""
+
+    signed = False
+    """Whether maps of this target keep both signs unless told otherwise (regression does)."""
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores of one batch, `(batch, target)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(outputs) -> Scored")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing a method needs recorded: gradients or only activations, at its layer or at the input."""
+
+    at_input: bool = False
+    gradients: bool = True
+    guided: bool = False
+    curvature: bool = False
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one pass recorded at one layer, on the layer's grid.
+
+    activations: `(batch, channel, *grid)`.
+    gradients: ∂score/∂activations, `(batch, target, channel, *grid)`; None where only activations were needed.
+    curvature: the Hessian of the score times the activations, shaped like the gradients; None unless needed.
+    """
+
+    activations: Array
+    gradients: Array | None = None
+    curvature: Array | None = None
+
+
+class View(Protocol):
+    """What a method is given: the captures it needs, and a way to look again at changed inputs."""
+
+    @property
+    def captures(self) -> tuple[Capture, ...]:
+        """One capture per need, in the order of the method's `needs`."""
+
+    @property
+    def targets(self) -> int:
+        """How many targets are explained per sample."""
+
+    def upsample(self, maps: Array) -> Array:
+        """Return maps of the method's layer on the input's grid, aligned as the method was told."""
+
+    def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
+        """Record the same needs and targets once more, after `change` of every floating-point input."""
