@@ -34,31 +34,33 @@ SIDE = 48
 @click.option("--seed", default=0, help="Seeds the weights and the scenes.")
 @click.option("--close-ups", default=400, help="Steps on close-ups.")
 @click.option("--steps", default=1100, help="Steps on whole scenes, after those on close-ups.")
+@click.option("--batch", default=64, help="Training scenes in a step, all of them new.")
 @click.option("--rate", default=4e-3, help="Highest learning rate.")
+@click.option("--held-out", default=2000, help="Scenes to measure on.")
 @click.option("--threads", default=1, help="CPU threads.")
 @click.option("--out", default=WEIGHTS, type=click.Path(path_type=Path), help="Weights; figures go beside.")
-def main(seed: int, close_ups: int, steps: int, rate: float, threads: int, out: Path) -> None:
-    """Train, measure on 2000 held-out scenes, and write the weights and the figures."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
+def main(out: Path, **settings: int | float) -> None:
+    """Train, measure on held-out scenes, and write the weights and the figures."""
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(settings["seed"])
     begin = time.perf_counter()
-    network = train(digits_net(), lessons(seed, close_ups, steps), close_ups + steps, rate)
-    record = {
-        "command": f"python scripts/train_digits.py --seed {seed} --close-ups {close_ups} --steps {steps} "
-        f"--rate {rate:g} --threads {threads}",
-        "seed": seed,
-        "torch": torch.__version__,
-        "training minutes": round((time.perf_counter() - begin) / 60, 1),
-    }
-    write(network, record | measure(network, scenes(2000, seed=seed, split="test")), out)
+    network = train(digits_net(), settings)
+    minutes = round((time.perf_counter() - begin) / 60, 1)
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    record = {"command": f"python scripts/train_digits.py {options}", "seed": settings["seed"]}
+    record |= {"torch": torch.__version__, "training minutes": minutes}
+    write(network, record | measure(network, scenes(settings["held_out"], split="test")), out)
 
 
-def lessons(seed: int, close_ups: int, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches of 64 training scenes, never shown before, and which digits they hold."""
-    rng = np.random.default_rng(seed)
-    for step in range(close_ups + steps):
-        world = scenes(64, seed=seed + 1000 * step, split="train")
-        shown, truth = look_closer(world, rng) if step < close_ups else (world.images, present(world.labels))
+def lessons(settings: dict[str, int | float]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches of training scenes, never shown before, and which digits they hold."""
+    rng = np.random.default_rng(settings["seed"])
+    for step in range(settings["close_ups"] + settings["steps"]):
+        world = scenes(settings["batch"], seed=int(rng.integers(2**32)), split="train")
+        if step < settings["close_ups"]:
+            shown, truth = look_closer(world, rng)
+        else:
+            shown, truth = world.images, present(world.labels)
         yield prepare(shown), torch.from_numpy(truth).float()
 
 
@@ -87,19 +89,16 @@ def present(labels: np.ndarray) -> np.ndarray:
     return np.eye(10, dtype=bool)[labels].any(axis=1)
 
 
-def train(
-    network: DigitsNet, batches: Iterator[tuple[torch.Tensor, torch.Tensor]], steps: int, rate: float
-) -> DigitsNet:
+def train(network: DigitsNet, settings: dict[str, int | float]) -> DigitsNet:
     """Minimise the binary cross-entropy of the ten logits (AdamW, one cycle); return the net in eval mode."""
     network.train().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
-    head = {
-        "params": network.classifier.parameters(),
-        "lr": 5 * rate,
-    }  # an average needs large weights after it
-    body = {"params": network.features.parameters(), "lr": rate}
-    optimiser = torch.optim.AdamW([body, head], weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [rate, 5 * rate], steps, pct_start=0.2)
-    for step, (images, truth) in enumerate(track(batches, "training", steps, console=STDERR), 1):
+    parts = [{"params": part.parameters()} for part in (network.features, network.classifier)]
+    optimiser = torch.optim.AdamW(parts, weight_decay=0.02)
+    rates = [settings["rate"], 5 * settings["rate"]]  # weights that follow an average must grow larger
+    steps = settings["close_ups"] + settings["steps"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, steps, pct_start=0.2)
+    progress = track(lessons(settings), "training", steps, console=STDERR)
+    for step, (images, truth) in enumerate(progress, 1):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(network(images), truth)
         optimiser.zero_grad()
         loss.backward()

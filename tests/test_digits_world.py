@@ -89,11 +89,11 @@ def test_the_two_digits_differ_and_all_ten_occur_evenly(held_out: Scenes) -> Non
 def test_masks_are_where_the_digits_changed_the_picture(held_out: Scenes, empty: Scenes) -> None:
     changed = np.abs(held_out.images.astype(int) - empty.images).max(axis=-1)
     ink = held_out.masks.any(axis=1)
-    near = ndimage.binary_dilation(ink, np.ones((1, 5, 5)))
+    near = ndimage.binary_dilation(ink, np.ones((1, 7, 7)))
     assert not changed[~near].any()  # nothing but the digits differs
     assert (changed[ink] > 8).mean() > 0.98
     assert np.median(changed[ink]) > 60
-    assert (changed > 40).sum() < 1.3 * ink.sum()  # the masks leave little ink out
+    assert (changed > 40).sum() < 1.1 * ink.sum()  # the masks leave little ink out
 
 
 def test_masks_do_not_touch(held_out: Scenes) -> None:
@@ -176,7 +176,7 @@ def test_training_is_reproducible_and_seeded(tmp_path: Path) -> None:
     threads, made = torch.get_num_threads(), []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         path = tmp_path / f"{name}.safetensors"
-        arguments = f"--seed {seed} --steps 3 --batch 4 --held-out 100 --out {path}".split()
+        arguments = f"--seed {seed} --close-ups 2 --steps 2 --batch 4 --held-out 60 --out {path}".split()
         result = CliRunner().invoke(script.main, arguments, catch_exceptions=False)
         assert json.loads(result.stdout) == json.loads(path.with_suffix(".json").read_text())
         made.append(load_file(path)["classifier.weight"])

@@ -7,8 +7,6 @@ ChronocamError (a ValueError)
 ├── LayoutError     a layer output that cannot be put on a grid
 ├── ModelError      a model or spec that cannot be loaded or explained
 └── MediaError      a picture or clip that cannot be read or written
-
-ChronocamWarning (a UserWarning)
 """
 
 
@@ -38,10 +36,6 @@ class ModelError(ChronocamError):
 
 class MediaError(ChronocamError):
     """A picture or clip that cannot be read or written."""
-
-
-class ChronocamWarning(UserWarning):
-    """Something worth knowing that does not stop the work."""
 
 
 def suggest(value: str, known: list[str], limit: int = 3) -> str:

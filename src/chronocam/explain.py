@@ -7,6 +7,7 @@ layouts put it on grids, methods turn it into maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,20 @@ class Subject:
     def __init__(self, method: Method) -> None:
         self.engine: Engine = engine_for(method.model, method.output_layer)
         self._default: str | None = None
+        self._centers: dict[Any, tuple[tuple[float, ...], ...]] = {}
 
     def default_layer(self, inputs: Inputs) -> str:
         """Return the last layer that still has a grid on which the score depends, found once."""
         if self._default is None:
             self._default = default_layer(self.engine, inputs)
         return self._default
+
+    def centers(self, inputs: Inputs, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+        """Return where the cells of a layer lie in the input, per axis, found once per input size."""
+        key = (layer, grid, tuple(main_array(inputs).shape[1:]))
+        if key not in self._centers:
+            self._centers[key] = self.engine.centers(map_arrays(lambda x: x[:2], inputs), layer, grid)
+        return self._centers[key]
 
 
 class Session:
@@ -189,7 +198,7 @@ class _Pass:
     """One batch under all methods: the plan, the pass, and the maps made of it."""
 
     def __init__(self, methods: Sequence[Method], subject: Subject, batch: Batch) -> None:
-        self.methods, self.engine, self.batch = methods, subject.engine, batch
+        self.methods, self.subject, self.engine, self.batch = methods, subject, subject.engine, batch
         self.options = methods[0]
         self.inputs = subject.engine.adapt(batch.inputs)
         self.array = main_array(self.inputs)
@@ -323,8 +332,15 @@ class _LayerView:
         self._columns = columns
         self.targets = columns.stop - columns.start
         self.notes: list[str] = []
-        self.centers: tuple[tuple[float, ...], ...] | None = None
         self.captures = self._captures(recording, columns)
+
+    @cached_property
+    def centers(self) -> tuple[tuple[float, ...], ...] | None:
+        """Where the cells lie in the input, per axis; None where they tile it evenly."""
+        if self._method.align == "half_pixel" or self._layer == INPUT:
+            return None
+        grid = tuple(self.captures[0].activations.shape[2:])
+        return self._pass.subject.centers(self._pass.inputs, self._layer, grid)
 
     def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
         return tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
@@ -111,10 +111,11 @@ class Capture:
     """
 
     activations: Array
-    gradients: Array | None = None
-    curvature: Array | None = None
+    gradients: Array = None
+    curvature: Array = None
 
 
+@runtime_checkable
 class View(Protocol):
     """What a method is given: the captures it needs, and a way to look again at changed inputs."""
 

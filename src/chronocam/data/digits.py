@@ -182,7 +182,7 @@ def _glyph(rng: np.random.Generator, sample: Float[np.ndarray, "8 8"], size: int
     return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _place(rng: np.random.Generator, glyphs: list[_Alpha], size: int) -> Float[np.ndarray, "2 size size"]:
+def _place(rng: np.random.Generator, glyphs: list[np.ndarray], size: int) -> Float[np.ndarray, "2 size size"]:
     """Put the two glyphs on empty layers where they do not touch."""
     alphas = np.zeros((2, size, size))
     for alpha, glyph, (top, left) in zip(alphas, glyphs, _apart(rng, glyphs, size), strict=True):
@@ -190,7 +190,7 @@ def _place(rng: np.random.Generator, glyphs: list[_Alpha], size: int) -> Float[n
     return alphas
 
 
-def _apart(rng: np.random.Generator, glyphs: list[_Alpha], size: int) -> Int[np.ndarray, "glyph 2"]:
+def _apart(rng: np.random.Generator, glyphs: list[np.ndarray], size: int) -> Int[np.ndarray, "glyph 2"]:
     """Draw top left corners of boxes with at least two pixels between them."""
     shapes = np.array([glyph.shape for glyph in glyphs])
     while True:

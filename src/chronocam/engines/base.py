@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.types import Array, Inputs
@@ -45,6 +45,7 @@ class Recording:
     notes: tuple[str, ...] = ()
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs a model and records what methods need; leaves the model as it was found."""
 
@@ -59,6 +60,9 @@ class Engine(Protocol):
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish, from a forward pass without gradients."""
+
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field."""
 
     def record(
         self,

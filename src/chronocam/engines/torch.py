@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import LayerCall, Recording, Score, unknown_layer
-from chronocam.engines.torch_modes import GuidedReLUs, SoftmaxSeen, looks_like_probabilities
+from chronocam.engines.torch_field import field_of
+from chronocam.engines.torch_modes import GuidedReLUs, SoftmaxSeen, ThroughNoGrad, looks_like_probabilities
 from chronocam.engines.torch_scope import as_found, couples_samples, device_of, dtype_of
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.types import INPUT, Inputs
@@ -25,6 +27,7 @@ _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
 _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
 _CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
 _BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
+_NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
 
 
 class TorchEngine:
@@ -38,7 +41,11 @@ class TorchEngine:
             raise ModelError(
                 "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
             )
-        self._modules = dict(self.model.named_modules())
+        self._names = {_plain(path): m for path, m in self.model.named_modules(remove_duplicate=False)}
+        self._paths: dict[nn.Module, str] = {}
+        for path, module in self._names.items():
+            self._paths.setdefault(module, path)  # a module that is used under several names goes by the first
+        self._modules = {path: module for module, path in self._paths.items()}
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
         self._softmax_ends_it: bool | None = None
 
@@ -57,21 +64,26 @@ class TorchEngine:
         An index counts the model's top-level layers. Raises LayerError for an unknown one.
         """
         if isinstance(layer, nn.Module):
-            layer = unwrap(layer)
-            path = next((path for path, module in self._modules.items() if module is layer), None)
-            if path is None:
+            path, call = self._paths.get(unwrap(layer), ""), None
+            if not path:
                 raise LayerError(
                     f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
                 )
-            return path
-        if isinstance(layer, int):
+        elif isinstance(layer, Integral):
             children = [name for name, _ in self.model.named_children()]
             if not -len(children) <= layer < len(children):
                 raise LayerError(f"no layer {layer}; the model has {len(children)} top-level layers")
-            return children[layer]
-        if layer != INPUT and _split(str(layer))[0] not in self._modules or layer == "":
-            raise unknown_layer(layer, [path for path in self._modules if path])
-        return str(layer)
+            path, call = children[layer], None
+        elif layer == INPUT:
+            return INPUT
+        else:
+            path, call = _split(_plain(str(layer)))
+            if not path or path not in self._names:
+                raise unknown_layer(layer, [path for path in self._names if path])
+            path = self._paths[self._names[path]]
+        if isinstance(self._modules[path], torch.jit.ScriptModule):
+            raise LayerError(f"layer `{path}` is TorchScript, which cannot be looked into; choose another")
+        return path if call is None else f"{path}#{call}"
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as tensors on the model's device, floating-point ones in its precision.
@@ -119,10 +131,25 @@ class TorchEngine:
 
         with as_found(self.model), torch.no_grad(), ExitStack() as hooks:
             for path, module in self._modules.items():
-                if path:
+                if path and not isinstance(module, torch.jit.ScriptModule):
                     hooks.callback(module.register_forward_hook(note(path)).remove)
-            final = _first_tensor(_call(self.model, inputs))
+            final = _first_tensor(_call(self.model, pytree.tree_map(_own, inputs)))
         return [LayerCall(c.path, c.type, c.shape, c.changes and tensor is not final) for c, tensor in calls]
+
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
+
+        Raises LayoutError where the layer's cells have no local receptive field.
+        """
+        source = _first_tensor(inputs)
+        assert source is not None
+        source = source.detach().requires_grad_()
+        outputs: list[Tensor] = []
+        path, call = _split(layer)
+        with as_found(self.model), torch.enable_grad(), ExitStack() as scope:
+            scope.callback(self._modules[path].register_forward_hook(_keep(outputs)).remove)
+            _call(self.model, _replace(inputs, _first_tensor(inputs), source))
+            return field_of(outputs[-1 if call is None else call], source, len(grid), layer).centers(grid)
 
     def record(
         self,
@@ -139,12 +166,7 @@ class TorchEngine:
         differentiate = bool(gradients or guided or curvature)
         with as_found(self.model):
             pass_ = _Pass(self, inputs, layers, call, guided=bool(guided), differentiate=differentiate)
-            pass_.run(score)
-            found = {
-                "gradients": pass_.gradients(gradients),
-                "guided": pass_.guided_gradients(guided),
-                "curvature": pass_.curvature(curvature),
-            }
+            found = pass_.run(score, gradients, guided, curvature)
             activations = {layer: [t.detach() for t in pass_.taps[layer].seen] for layer in layers}
             return Recording(pass_.scores.detach(), activations, **found, notes=tuple(pass_.notes))
 
@@ -206,36 +228,58 @@ class _Pass:
         differentiate: bool,
     ) -> None:
         self.engine, self.layers, self.call = engine, layers, call
-        self.inputs = pytree.tree_map(_usable, inputs)
+        self.inputs = inputs
         self.differentiate = differentiate
+        self.through_no_grad = False
         self.relus = GuidedReLUs() if guided else None
+        self.plain = engine.output_layer is None and call is None  # scores are read from the model's output
         self.couples = couples_samples(engine.model)
         self.notes: list[str] = []
         self.taps: dict[str, _Tap] = {}
 
-    def run(self, score: Score) -> None:
-        """Run the model and score its outputs, at first without a graph before the first layer."""
-        self._forward(score, grad=INPUT in self.layers and self.differentiate)
-        connected = self.scores.requires_grad and all(tap.seen for tap in self.taps.values())
-        if self.differentiate and not connected:
-            # The layer may lie within the model's own no_grad(), or within a fused inference path.
-            self._forward(score, grad=True)
+    def run(
+        self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
+    ) -> dict[str, dict[str, list[Tensor]]]:
+        """Run the model, score its outputs, and return what is recorded of each, by layer, one array per call.
+
+        No graph is built before the first layer. Where that leaves a layer without a gradient, it may lie before
+        or within the model's own no_grad(), or within a fused inference path: then all is run once more with a
+        graph from the start.
+        """
+        found = self._attempt(score, gradients, guided, curvature)
+        connected = {*found["gradients"], *found["guided"]} == {*gradients, *guided}
+        if not (connected and all(tap.seen for tap in self.taps.values())):
+            self.through_no_grad = True
+            found = self._attempt(score, gradients, guided, curvature)
         for layer, tap in self.taps.items():
             if not tap.seen:
                 raise LayerError(
                     f"layer `{layer}` was called {tap.calls} times, so nothing was recorded there; "
                     "choose a layer that the forward pass uses (`chronocam layers SPEC`)"
                 )
+        return found
 
-    def _forward(self, score: Score, grad: bool) -> None:
+    def _attempt(
+        self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
+    ) -> dict[str, dict[str, list[Tensor]]]:
+        self.notes.clear()
+        self._forward(score)
+        return {
+            "gradients": self._backward(gradients),
+            "curvature": self._curvature(curvature),
+            "guided": self._guided(guided),
+        }
+
+    def _forward(self, score: Score) -> None:
         engine, model = self.engine, self.engine.model
         cut = _Cut() if self.differentiate else None
         self.taps = {layer: _Tap(_split(layer)[1], cut) for layer in self.layers}
         output: list[Tensor] = []
         softmax = SoftmaxSeen() if engine._softmax_ends_it else None
         with ExitStack() as scope:
+            grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
             scope.enter_context(torch.set_grad_enabled(grad))
-            for mode in (self.relus, softmax):
+            for mode in (self.relus, softmax, ThroughNoGrad() if self.through_no_grad else None):
                 if mode is not None:
                     scope.enter_context(mode)
             for layer in self.layers:
@@ -243,9 +287,11 @@ class _Pass:
                     module = engine._modules[_split(layer)[0]]
                     scope.callback(module.register_forward_hook(self.taps[layer]).remove)
             if engine.output_layer is not None:
-                module = engine._modules[engine.output_layer]
+                module = engine._modules[_split(engine.output_layer)[0]]
                 scope.callback(module.register_forward_hook(_keep(output)).remove)
-            inputs = self._tapped_inputs() if INPUT in self.layers else self.inputs
+            inputs = pytree.tree_map(_own, self.inputs)
+            if INPUT in self.layers:
+                inputs = self._tapped(inputs)
             raw = (self.call or _call)(model, inputs)
             if engine.output_layer is not None:
                 raw = self._read(output)
@@ -254,56 +300,56 @@ class _Pass:
             else:
                 self.scores = score(raw, lambda: self._logits(raw, softmax))
                 return
-        self._forward(score, grad)
+        self._forward(score)
 
     def _read(self, output: list[Tensor]) -> Tensor:
-        if not output:
-            raise LayerError(f"output layer `{self.engine.output_layer}` returned no scores; choose another")
-        return output[-1]
+        layer = str(self.engine.output_layer)
+        call = _split(layer)[1]
+        if len(output) <= (call or 0):
+            raise LayerError(f"output layer `{layer}` returned no scores; choose another")
+        return output[-1 if call is None else call]
 
-    def _tapped_inputs(self) -> Inputs:
-        first = _first_tensor(self.inputs)
+    def _tapped(self, inputs: Inputs) -> Inputs:
+        first = _first_tensor(inputs)
         if first is None:
             raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
-        return _replace(self.inputs, first, self.taps[INPUT].capture(first))
+        return _replace(inputs, first, self.taps[INPUT].capture(first))
 
     def _must_look_behind_softmax(self, raw: Any) -> bool:
         engine = self.engine
-        if engine._softmax_ends_it is None and engine.output_layer is None and self.call is None:
-            main = _main_output(raw, strict=False)
-            engine._softmax_ends_it = False
-            return main is not None and looks_like_probabilities(main)
-        return False
+        if engine._softmax_ends_it is not None or not self.plain:
+            return False
+        main = _main_output(raw, strict=False)
+        return main is not None and looks_like_probabilities(main)
 
     def _logits(self, raw: Any, softmax: SoftmaxSeen | None) -> Tensor:
         main = _main_output(raw)
         assert main is not None
-        if softmax is not None:
-            if softmax.result is main and softmax.logits is not None:
-                self.notes.append(_BEFORE_SOFTMAX)
-                return softmax.logits
-            self.notes.append(
-                "scores look like probabilities and no final softmax was found; name output_layer="
-            )
-        return main
+        if softmax is not None and softmax.result is main and softmax.logits is not None:
+            self.notes.append(_BEFORE_SOFTMAX)
+            main = softmax.logits
+        elif self.plain and looks_like_probabilities(main):
+            self.engine._softmax_ends_it = False
+            self.notes.append(_NO_SOFTMAX)
+        return main.float() if main.dtype in (torch.float16, torch.bfloat16) else main
 
-    def gradients(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
-        """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer."""
-        return self._backward(layers)
-
-    def guided_gradients(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
-        """Return gradients whose backward pass went through guided ReLUs."""
+    def _guided(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+        """Return gradients whose backward pass goes through guided ReLUs."""
         if self.relus is None:
             return {}
         if not self.relus.seen:
             self.notes.append("the model calls no ReLU: guided backpropagation equals the plain gradient")
         self.relus.on = True
-        return self._backward(layers)
+        try:
+            return self._backward(layers)
+        finally:
+            self.relus.on = False
 
     def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
-        if not layers:
-            return {}
+        """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer that has one."""
         tensors = [t for layer in layers for t in self.taps[layer].seen]
+        if not tensors:
+            return {}
         columns = self._columns()
         starts = range(0, len(columns), TARGETS_PER_PASS)
         parts = [self._vjp(tensors, columns[i : i + TARGETS_PER_PASS]) for i in starts]
@@ -333,6 +379,11 @@ class _Pass:
         if not self.couples:
             return gradients
         batch, targets = self.scores.shape
+        if gradients.shape[1] != batch:
+            raise ModelError(
+                f"BatchNorm in training mode mixes the samples, and a layer returns {tuple(gradients.shape[1:])}, "
+                f"which is not one row for each of {batch} samples; call model.eval() first"
+            )
         split = gradients.reshape(targets, batch, *gradients.shape[1:])
         return torch.stack([split[:, i, i] for i in range(batch)], dim=1)
 
@@ -351,11 +402,12 @@ class _Pass:
             each = [grad(column) for column in columns]
             return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]
 
-    def curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
+    def _curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return the Hessian of every score times the activations, by differentiating the gradient once more."""
         return {
             layer: [self._own_sample(self._hessian_product(t)) for t in self.taps[layer].seen]
             for layer in layers
+            if self.scores.requires_grad
         }
 
     def _hessian_product(self, tensor: Tensor) -> Tensor:
@@ -382,6 +434,11 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def _plain(path: str) -> str:
+    """Return the path that a layer has without the compilation of the modules that hold it."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
+
+
 def _split(layer: str) -> tuple[str, int | None]:
     """Split `relu#1` into the path and the number of the call."""
     match = _CALL.match(layer)
@@ -394,11 +451,9 @@ def _call(model: nn.Module, inputs: Inputs) -> Any:
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
-def _usable(x: Any) -> Any:
-    """Return `x` free of the caller's graph; tensors made in inference mode can only be differentiated as copies."""
-    if not isinstance(x, Tensor):
-        return x
-    return x.clone() if x.is_inference() else x.detach()
+def _own(x: Any) -> Any:
+    """Return a copy of `x`: free of the caller's graph and inference mode, and the model's to write into."""
+    return x.detach().clone() if isinstance(x, Tensor) else x
 
 
 def _keep(seen: list[Tensor]) -> Callable[..., None]:

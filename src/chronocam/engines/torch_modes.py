@@ -33,6 +33,15 @@ class SoftmaxSeen(TorchFunctionMode):
         return result
 
 
+class ThroughNoGrad(TorchFunctionMode):
+    """Ignores whatever switches gradients off or on while it runs: the model's own `torch.no_grad()` blocks."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+
+
 class GuidedReLUs(TorchFunctionMode):
     """Runs every ReLU so that, while `on`, only positive gradients of positive inputs pass backward.
 

@@ -48,6 +48,6 @@ def to_numpy(array: Array) -> np.ndarray:
 
 
 def like(values: np.ndarray, array: Array) -> Array:
-    """Return NumPy `values` in the namespace, precision and device of `array`."""
+    """Return a copy of NumPy `values` in the namespace, precision and device of `array`."""
     xp = namespace(array)
-    return xp.asarray(values, dtype=array.dtype, device=array_api_compat.device(array))
+    return xp.asarray(np.array(values), dtype=array.dtype, device=array_api_compat.device(array))

@@ -43,11 +43,13 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
     With X the `(position, channel)` matrix, centred over positions, the map is X v₁ with v₁ the first
     eigenvector of XᵀX. It is found through the smaller of the two Gram matrices, `position × position` or
     `channel × channel`. The sign of an eigenvector is arbitrary: the map is oriented to correlate positively
-    with the sum over channels.
+    with the sum over channels. A sample that is not finite gets NaN, and leaves the others alone.
     """
     xp = namespace(array)
     batch, target, channel, *grid = array.shape
     flat = xp.reshape(array, (batch, target, channel, -1))
+    finite = xp.all(xp.all(xp.isfinite(flat), axis=-1, keepdims=True), axis=-2, keepdims=True)
+    flat = xp.where(finite, flat, xp.zeros_like(flat))
     x = flat - xp.mean(flat, axis=-1, keepdims=True)
     xt = xp.matrix_transpose(x)
     if x.shape[-1] < channel:
@@ -58,14 +60,18 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
         vectors = xp.linalg.eigh(xp.matmul(x, xt))[1]
         projection = xp.matmul(xt, vectors[..., -1:])[..., 0]
     agreement = xp.sum(projection * xp.sum(x, axis=2), axis=-1, keepdims=True)
-    return xp.reshape(xp.where(agreement < 0, -projection, projection), (batch, target, *grid))
+    oriented = xp.where(agreement < 0, -projection, projection)
+    return xp.reshape(xp.where(finite[..., 0], oriented, xp.nan), (batch, target, *grid))
 
 
 def constant_over_grid(gradients: Float[Any, "batch target channel *grid"], tolerance: float) -> bool:
-    """Say whether every channel's gradient is the same at all positions, up to `tolerance` of the largest."""
+    """Say whether every channel's gradient is the same at all positions, up to `tolerance` of the largest.
+
+    Gradients that are not finite vary in no way that can be told.
+    """
     xp = namespace(gradients)
     mean = expand(mean_over_grid(gradients), gradients.ndim)
-    return bool(xp.max(xp.abs(gradients - mean)) <= tolerance * xp.max(xp.abs(gradients)))
+    return not bool(xp.max(xp.abs(gradients - mean)) > tolerance * xp.max(xp.abs(gradients)))
 
 
 def over_channels(

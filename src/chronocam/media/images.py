@@ -108,7 +108,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def _full_scale(mode: str, peak: float) -> float:
     """Return the value of white: the smallest scale usual for the mode that holds `peak`, or `peak`."""
-    usual = (1, 255, 65535) if mode == "F" else (65535,)
+    usual = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
     return next((scale for scale in usual if peak <= scale), peak)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from chronocam.errors import MediaError
 
-Box: TypeAlias = tuple[float, float, float, float]
+Box: TypeAlias = tuple[float | int, float | int, float | int, float | int]
 """x0, y0, x1, y1 in pixels; x1 and y1 lie past the last pixel."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -44,9 +44,7 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            raise MediaError(
-                f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels"
-            )
+            raise MediaError(f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels")
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {known}")
@@ -93,9 +91,7 @@ class Preprocess:
             return self.resize[1], self.resize[0]
         short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
         if short * long > _LARGEST:
-            raise MediaError(
-                f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first"
-            )
+            raise MediaError(f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first")
         return (short, long) if width <= height else (long, short)
 
     def _crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:

@@ -18,7 +18,8 @@ class FinerCAM(GradCAM):
     """Finer-CAM: Grad-CAM of what sets a class apart from the classes most like it.
 
     The score is Σ_d p_d (y_c − α y_d) / Σ_d p_d over the `comparisons` classes d whose logits are closest to
-    that of the class c explained, with p their softmax probabilities.
+    that of the class c explained, with p their softmax probabilities. As p is divided by its sum, the softmax is
+    taken over these classes alone: the same value, and no 0/0 where all of them are improbable.
     Source: Zhang et al. 2025 (arXiv:2501.11309), eq. 4 and 5.
     """
 
@@ -48,7 +49,7 @@ class _Finer(Target):
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
         for info in infos[0]:
-            if info.index is None:
+            if info.index is None or self.target.signed:
                 raise TargetError(
                     f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
                 )
@@ -64,10 +65,9 @@ class _Finer(Target):
             flat = xp.asarray(index.reshape(batch, -1), device=values.device)
             return xp.reshape(xp.take_along_axis(values, flat, axis=1), index.shape)
 
-        odds = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
-        p = pick(odds / xp.sum(odds, axis=1, keepdims=True), similar)
-        own = pick(logits, chosen)[:, :, None]
-        return xp.sum(p * (own - self.alpha * pick(logits, similar)), axis=2) / xp.sum(p, axis=2)
+        own, others = pick(logits, chosen)[:, :, None], pick(logits, similar)
+        odds = xp.exp(others - xp.max(others, axis=2, keepdims=True))
+        return xp.sum(odds * (own - self.alpha * others), axis=2) / xp.sum(odds, axis=2)
 
     def _similar(self, logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return the classes closest in logit to each chosen class, `(batch, target, comparison)`."""

@@ -14,7 +14,10 @@ from chronocam.types import Array, Capture, View
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise of a share `level` of each sample's range (max − min), `samples` times, from `seed`."""
+    """Gaussian noise of a share `level` of each sample's range (max − min), `samples` times, from `seed`.
+
+    All samples get the same draw, so that a map depends on nothing but its own sample.
+    """
 
     samples: int
     level: float
@@ -36,6 +39,7 @@ class Noise:
         def add(x: Array) -> Array:
             xp, axes = namespace(x), grid_axes(x, 1)
             spread = self.level * (xp.max(x, axis=axes) - xp.min(x, axis=axes))
-            return x + expand(spread, x.ndim) * like(rng.standard_normal(tuple(x.shape), dtype=np.float32), x)
+            draw = rng.standard_normal((1, *x.shape[1:]), dtype=np.float32)
+            return x + expand(spread, x.ndim) * like(draw, x)
 
         return add

@@ -17,7 +17,7 @@ def patient_only_online() -> Iterator[None]:
 
     It then serves what is cached and refuses the rest at once; left alone it retries for most of a minute.
     """
-    constants = need("huggingface_hub", "hub").constants
+    constants = need("huggingface_hub.constants", "hub")
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _findable(constants.ENDPOINT)
     try:

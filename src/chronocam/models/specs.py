@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, suggest
 from chronocam.media.preprocess import Preprocess
 
 PATH: Final = r"(?!\w\w+:).+"
@@ -50,6 +50,10 @@ class Request:
     def error(self, problem: str, todo: str) -> ModelError:
         """Return the one line that says what is wrong with this spec, and what to do."""
         return ModelError(f"`{self.text}`: {problem}; {todo}")
+
+    def unknown(self, what: str, name: str, known: list[str], where: str) -> ModelError:
+        """Return the error for a name that is not among the known ones: the closest, or where to look."""
+        return self.error(f"no {what} `{name}`", suggest(name, known).removeprefix("; ") or where)
 
     def file(self) -> Path:
         """Return the path that the spec begins with; raises ModelError where there is no such file."""
@@ -90,6 +94,8 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
     model, preprocess, labels = source.load(replace(request, trust=trust))
     if callable(getattr(model, "eval", None)):
         model.eval()
+    if labels is not None and getattr(model, "labels", None) is None:
+        model.labels = labels  # so that targets can be given by name
     return Loaded(model, preprocess, labels, spec)
 
 

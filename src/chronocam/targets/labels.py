@@ -11,12 +11,13 @@ from chronocam.errors import TargetError, suggest
 def find_label(labels: Sequence[str], text: str) -> int:
     """Return the index of the one label that `text` names.
 
-    Tried in this order, upper and lower case alike: the whole label; one of its comma-separated synonyms;
-    `text` as whole words inside a label ("retriever"); a synonym as whole words inside `text` ("tabby cat"
-    finds "tabby"). The first of these that fits anything decides. Raises TargetError, with the candidates,
-    where it fits several labels or where none fits.
+    Tried in this order: the very label; the same in other case (so from here on); one of its comma-separated
+    synonyms; `text` as whole words inside a label ("retriever"); a synonym as whole words inside `text`
+    ("tabby cat" finds "tabby"). The first of these that fits anything decides. Raises TargetError, with the
+    candidates, where it fits several labels or where none fits.
     """
     rules: tuple[Callable[[str], bool], ...] = (
+        lambda label: label == text,
         lambda label: label.strip().casefold() == text.strip().casefold(),
         lambda label: any(_words(name) == _words(text) != "" for name in label.split(",")),
         lambda label: _holds(label, text),
@@ -43,17 +44,11 @@ def _only(hits: list[int], labels: Sequence[str], text: str) -> int:
         return hits[0]
     shown = ", ".join(f"{index} `{labels[index]}`" for index in hits[:8])
     more = f" and {len(hits) - 8} more" if len(hits) > 8 else ""
-    raise TargetError(
-        f"`{text}` names {len(hits)} classes: {shown}{more}; give the index of the one you mean"
-    )
+    raise TargetError(f"`{text}` names {len(hits)} classes: {shown}{more}; give the index of the one you mean")
 
 
 def _unknown(labels: Sequence[str], text: str) -> str:
     names = [name.strip() for label in labels for name in label.split(",")]
     close = suggest(text.casefold(), list(dict.fromkeys(name.casefold() for name in names)))
-    known = (
-        f"expected an index below {len(labels)} or a label such as `{names[0]}`"
-        if names
-        else "there are none"
-    )
+    known = f"expected an index below {len(labels)} or a label such as `{names[0]}`" if names else "there are none"
     return f"no label `{text}`{close or f'; {known}'}"

@@ -19,7 +19,7 @@ def _build(request: Request) -> Parts:
 def _module(request: Request) -> Any:
     (name,) = request.names
     if name != "digits":
-        raise request.error(f"no bundled network `{name}`", "expected chronocam:digits")
+        raise request.unknown("bundled network", name, ["digits"], "expected chronocam:digits")
     need("safetensors", "torch")
     need("torch", "torch")
     return need("chronocam.models.digits", "torch")

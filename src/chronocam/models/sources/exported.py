@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zipfile import is_zipfile
 
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
@@ -17,12 +18,14 @@ def _load(request: Request) -> Parts:
         "give its weights as PATH.safetensors@ARCHITECTURE",
     )
     export = need("torch.export", "torch")
+    todo = "expected a file that torch.export.save wrote"
+    if not is_zipfile(path):
+        raise request.error("is no archive", todo)
     try:
         program = export.load(path)
         return export.unflatten(program), _preprocess(program), None
-    except Exception as error:  # not an archive, another version, a truncated file
-        problem = f"cannot be read ({first_line(error)})"
-        raise request.error(problem, "expected a file that torch.export.save wrote") from error
+    except Exception as error:  # another archive, another version, a damaged one
+        raise request.error(f"cannot be read ({first_line(error)})", todo) from error
 
 
 def _preprocess(program: Any) -> Preprocess:

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from chronocam.errors import suggest
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import Loaded, Parts, Request, Source, first_line
 
@@ -40,8 +39,8 @@ def _factory(module: str, name: str, request: Request) -> Any:
         raise request.error(problem, f"expected a module that is installed or in {Path.cwd()}") from error
     factory = getattr(found, name, None)
     if not callable(factory):
-        close = suggest(name, dir(found))
-        raise request.error(f"no function `{name}` in `{module}`{close}", "expected one that returns a model")
+        what = f"function in `{module}` named"
+        raise request.unknown(what, name, dir(found), "expected one that returns a model")
     return factory
 
 

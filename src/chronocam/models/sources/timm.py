@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from chronocam.errors import ModelError, suggest
+from chronocam.errors import ModelError
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.specs import Parts, Request, Source, first_line, need
@@ -33,8 +33,8 @@ def _create(request: Request, *, pretrained: bool) -> Any:
     timm = need("timm", "hub")
     (name,) = request.names
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
-        close = suggest(name, timm.list_models())
-        raise request.error(f"timm has no model `{name}`{close}", "timm.list_models() lists them")
+        known = timm.list_models()
+        raise request.unknown("timm model", name, known, "timm.list_models() lists them")
     return timm.create_model(name, pretrained=pretrained, num_classes=request.classes)
 
 

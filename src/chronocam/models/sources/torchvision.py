@@ -6,7 +6,6 @@ import inspect
 import pickle
 from typing import Any, Final
 
-from chronocam.errors import suggest
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import Parts, Request, Source, first_line, need
 
@@ -56,8 +55,7 @@ def _weights(name: str, request: Request) -> Any:
     """Return the enumeration of published weights."""
     known = _models().list_models()
     if name not in known:
-        problem = f"torchvision has no model `{name}`{suggest(name, known)}"
-        raise request.error(problem, "torchvision.models.list_models() lists them")
+        raise request.unknown("torchvision model", name, known, "torchvision.models.list_models() lists them")
     return _models().get_model_weights(name)
 
 

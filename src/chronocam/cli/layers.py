@@ -1,0 +1,59 @@
+"""`chronocam layers SPEC`: the layers that can be explained."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import numpy as np
+
+
+@click.command("layers")
+@click.argument("spec")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+@click.option("--trust", is_flag=True, help="Let the model's files run code.")
+def command(spec: str, as_json: bool, trust: bool) -> None:
+    """List the layers of the model SPEC: path, type, output shape and grid; `*` marks the default."""
+    from chronocam.models import load
+
+    rows = _rows(load(spec, trust=trust))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["path"]) for row in rows)
+    for row in rows:
+        grid = " × ".join(map(str, row["grid"])) if row["grid"] else "-"
+        mark = "*" if row["default"] else " "
+        shape = ", ".join(map(str, row["shape"]))
+        click.echo(f"{mark} {row['path']:{width}}  {row['type']:24}  ({shape})  {grid}")
+
+
+def _rows(loaded: Any) -> list[dict[str, Any]]:
+    from chronocam.engines import engine_for
+    from chronocam.explain import default_layer, grid_of
+    from chronocam.inputs import main_array
+    from chronocam.layouts import Site, input_grid
+
+    engine = engine_for(loaded.model)
+    inputs = engine.adapt(_noise(loaded.preprocess))
+    shape = tuple(main_array(inputs).shape)
+    default, grid = default_layer(engine, inputs), input_grid(shape, engine.channels_last)
+    return [
+        {
+            "path": call.path,
+            "type": call.type,
+            "shape": list(call.shape),
+            "grid": list(grid_of(Site(call.path, call.shape, shape[0], grid)) or ()),
+            "default": call.path == default,
+        }
+        for call in engine.trace(inputs)
+    ]
+
+
+def _noise(preprocess: Any) -> np.ndarray:
+    """Return one sample that looks like nothing, at the size that the model wants."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    return np.asarray(preprocess(Image.fromarray(pixels)))[None]

@@ -1,0 +1,113 @@
+"""Receptive fields of a PyTorch layer, read from the autograd graph between the input and the layer.
+
+The graph holds every convolution and pooling with its kernel, stride, padding and dilation, also those that are
+called as functions, and every branch. An output cell i of an operation sees the input positions
+[s·i + low, s·i + high] on each axis; going backward through the graph these compose, and where branches meet the
+wider interval holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chronocam.errors import LayoutError
+
+_POINTWISE = re.compile(
+    r"(Add|Sub|Mul|Div|Relu|Hardtanh|Hardswish|Hardsigmoid|Silu|Gelu|Elu|LeakyRelu|Sigmoid|Tanh|Threshold|Pow|Clamp|"
+    r"Clone|Alias|ToCopy|NativeDropout|.*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Permute|Transpose|T|View|"
+    r"UnsafeView|ReshapeAlias|Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
+)
+_POOL = re.compile(r"(Max|Avg)Pool[123]D(WithIndices)?Backward\d*$")
+_GLOBAL = re.compile(r"(Mean|AdaptiveAvgPool|AdaptiveMaxPool)")
+
+
+@dataclass(frozen=True)
+class Field:
+    """Per axis: cell i sees positions [stride·i + low, stride·i + high]."""
+
+    stride: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    def through(self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> Field:
+        """Return the field one operation further down, towards the input."""
+        each = zip(self.stride, self.low, self.high, kernel, stride, padding, dilation, strict=True)
+        parts = [(j * s, lo * s - p, hi * s - p + d * (k - 1)) for j, lo, hi, k, s, p, d in each]
+        return Field(*(tuple(axis) for axis in zip(*parts, strict=True)))
+
+    def joined(self, other: Field | None, layer: str) -> Field:
+        """Return the field that holds both, where two branches meet."""
+        if other is None:
+            return self
+        if self.stride != other.stride:
+            raise LayoutError(f'branches before `{layer}` have different strides; use align="half_pixel"')
+        low, high = map(min, self.low, other.low), map(max, self.high, other.high)
+        return Field(self.stride, tuple(low), tuple(high))
+
+    def centers(self, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """Return the coordinate of every cell's centre, per axis."""
+        each = zip(grid, self.stride, self.low, self.high, strict=True)
+        return tuple(tuple((lo + hi) / 2 + s * i for i in range(n)) for n, s, lo, hi in each)
+
+
+def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field:
+    """Return the receptive field of `output`'s cells in `source`, over the last `rank` axes.
+
+    Raises LayoutError where the graph holds an operation that is not local, such as attention.
+    """
+    start, end = output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node
+    fields = {start: Field((1,) * rank, (0,) * rank, (0,) * rank)}
+    for node in _downward(start):
+        if node is end:
+            return fields[node]
+        if node not in fields or not node.next_functions or _GLOBAL.match(node.name()):
+            continue
+        below = _through(node, fields[node], layer)
+        for child, _ in node.next_functions:
+            if child is not None:
+                fields[child] = below.joined(fields.get(child), layer)
+    raise LayoutError(f'layer `{layer}` sees the input through no local path; use align="half_pixel"')
+
+
+def _through(node: Any, field: Field, layer: str) -> Field:
+    name = node.name()
+    if name.startswith("ConvolutionBackward"):
+        if node._saved_transposed:
+            raise LayoutError(f'`{layer}` comes after a transposed convolution; use align="half_pixel"')
+        kernel = node._saved_weight.shape[2:]
+        return field.through(kernel, node._saved_stride, node._saved_padding, node._saved_dilation)
+    if _POOL.match(name):
+        rank = len(field.stride)
+        kernel = _per_axis(node._saved_kernel_size, rank)
+        stride = _per_axis(node._saved_stride, rank) or kernel
+        dilation = _per_axis(getattr(node, "_saved_dilation", ()), rank) or (1,) * rank
+        return field.through(kernel, stride, _per_axis(node._saved_padding, rank), dilation)
+    if _POINTWISE.match(name):
+        return field
+    raise LayoutError(f'`{layer}` is computed with {name.split("Backward")[0]}, which is not local; use align="half_pixel"')
+
+
+def _per_axis(value: Sequence[int], rank: int) -> tuple[int, ...]:
+    return tuple(value) * rank if len(value) == 1 else tuple(value)
+
+
+def _downward(start: Any) -> list[Any]:
+    """Return the nodes of the graph from the output to the input, every node after all that use it."""
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack: list[tuple[Any, bool]] = [(start, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+        elif node is not None and node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((child, False) for child, _ in node.next_functions)
+    return order[::-1]

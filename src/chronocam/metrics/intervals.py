@@ -1,0 +1,37 @@
+"""Bootstrap confidence intervals of a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chronocam.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval, over `count` samples."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Return the mean of per-sample values with its percentile bootstrap interval (2,000 resamples).
+
+    Raises InputError for no values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise InputError("no values to average; expected at least one sample")
+    draws = np.random.default_rng(seed).integers(0, len(sample), (2000, len(sample)))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(sample[draws].mean(axis=1), [tail, 100 - tail])
+    return Interval(float(sample.mean()), float(low), float(high), len(sample))

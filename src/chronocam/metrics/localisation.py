@@ -1,0 +1,41 @@
+"""Is the map where the object is?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def pointing_game(
+    maps: Float[np.ndarray, "*batch height width"], masks: Bool[np.ndarray, "*batch height width"]
+) -> Bool[np.ndarray, "*batch"]:
+    """Say for each map whether its maximum lies inside the object's mask.
+
+    Maps and masks share the input's size. A map without any value (zero everywhere) misses.
+    Source: Zhang et al. 2016 (arXiv:1608.00507), section 4.1, without its tolerance margin.
+    """
+    flat_maps, flat_masks = (a.reshape(*a.shape[:-2], -1) for a in (maps, masks))
+    at = flat_maps.argmax(axis=-1)[..., None]
+    return np.take_along_axis(flat_masks, at, axis=-1)[..., 0] & flat_maps.any(axis=-1)
+
+
+def energy_inside(
+    maps: Float[np.ndarray, "*batch height width"], masks: Bool[np.ndarray, "*batch height width"]
+) -> Float[np.ndarray, "*batch"]:
+    """Return the share of each map's positive values that lies inside the mask; 0 for a map without any.
+
+    Source: the energy-based pointing game of Wang et al. 2020 (arXiv:1910.01279), section 4.3, on masks.
+    """
+    positive = np.maximum(maps, 0).astype(np.float64)
+    total = positive.sum(axis=(-2, -1))
+    return np.asarray((positive * masks).sum(axis=(-2, -1)) / np.where(total > 0, total, 1))
+
+
+def box_iou(a: Sequence[float | int], b: Sequence[float | int]) -> float:
+    """Return the intersection over union of two boxes `(x0, y0, x1, y1)`."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(width, 0) * max(height, 0)
+    area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return inner / (area - inner) if area > inner else 0.0
