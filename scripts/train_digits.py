@@ -33,7 +33,7 @@ SIDE = 48
 @click.command(context_settings={"show_default": True})
 @click.option("--seed", default=0, help="Seeds the weights and the scenes.")
 @click.option("--close-ups", default=400, help="Steps on close-ups.")
-@click.option("--steps", default=1100, help="Steps on whole scenes, after those on close-ups.")
+@click.option("--steps", default=1200, help="Steps on whole scenes, after those on close-ups.")
 @click.option("--batch", default=64, help="Training scenes in a step, all of them new.")
 @click.option("--rate", default=4e-3, help="Highest learning rate.")
 @click.option("--held-out", default=2000, help="Scenes to measure on.")

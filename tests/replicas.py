@@ -187,14 +187,14 @@ SIZES = {1: (16,), 2: (6, 9), 3: (4, 6, 5)}
 class Bent(nn.Module):
     """A network of any grid rank whose head is neither linear nor the same at all positions.
 
-    `features.2` is what is explained: values of both signs, overwritten in place by the layer after it.
+    `features.2` is what is explained: values of both signs, which the layer after it overwrites unless told not to.
     """
 
-    def __init__(self, rank: int, classes: int = 5) -> None:
+    def __init__(self, rank: int, classes: int = 5, in_place: bool = True) -> None:
         super().__init__()
         conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
         self.features = nn.Sequential(conv(2, 4, 3, padding=1), nn.ReLU(), conv(4, 6, 3, stride=2, padding=1))
-        middle = [nn.LeakyReLU(0.3, inplace=True), conv(6, 8, 1), nn.ReLU(), conv(8, 6, 1), nn.Tanh()]
+        middle = [nn.LeakyReLU(0.3, inplace=in_place), conv(6, 8, 1), nn.ReLU(), conv(8, 6, 1), nn.Tanh()]
         self.head = nn.Sequential(*middle, nn.Flatten())
         self.classify = nn.Linear(6 * prod((n + 1) // 2 for n in SIZES[rank]), classes)
 

@@ -419,6 +419,17 @@ def test_a_sample_that_is_not_finite_leaves_the_others_alone(
     close(found[[0, 2]], clean[[0, 2]], 1e-12)
 
 
+@pytest.mark.parametrize("name", ["gradcam", "layercam", "eigencam", "cam"])
+def test_a_map_that_is_not_finite_does_not_pass_for_zero(name: str) -> None:
+    net, x = network(name, 2), inputs(2)
+    x[1, 0, 2, 3] = torch.nan
+    explanation = METHODS[name](net, "features.2").explain(x, 1)
+    assert np.isfinite(explanation.maps[0]).all()
+    assert np.isnan(explanation.maps[1]).any()
+    (finding,) = explanation.diagnostics
+    assert finding.startswith("sample 1, class 1: the score or the map is not finite")
+
+
 def test_xgradcam_where_the_activations_cancel() -> None:
     """Σ A = 0, 5e-8 and −5e-8: the denominator is 1e-7 with the sum's sign."""
     for total, below in [(0.0, 1e-7), (5e-8, 1e-7), (-5e-8, -1e-7), (-2e-7, -2e-7)]:

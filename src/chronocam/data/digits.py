@@ -93,7 +93,7 @@ def _world(split: str) -> _World:
     part = slice(None, cut) if split == "train" else slice(cut, None)
     data = _module("skimage.data")
     photos = tuple(_photo(getattr(data, name)()) for name in PHOTOS[split])
-    return _World(samples.images[part] / 16, samples.target[part], photos)
+    return _World(samples.images[part].astype(np.float32) / 16, samples.target[part], photos)
 
 
 def _module(name: str) -> ModuleType:
@@ -139,7 +139,8 @@ def _backdrop(rng: np.random.Generator, photos: tuple[Image.Image, ...], size: i
     if rng.random() < 0.5:
         canvas = canvas[:, ::-1]
     mean = canvas.mean((0, 1))
-    softened: _Canvas = mean * rng.uniform(0.75, 1.25, 3) + (canvas - mean) * rng.uniform(0.4, 1.0)
+    cast = rng.uniform(0.75, 1.25, 3).astype(np.float32)
+    softened: _Canvas = mean * cast + (canvas - mean) * rng.uniform(0.4, 1.0)
     return softened
 
 
@@ -177,14 +178,14 @@ def _glyph(rng: np.random.Generator, sample: Float[np.ndarray, "8 8"], size: int
     padded = np.pad(sample, 2)
     offset = (len(padded) - 1) / 2 - to_sample @ np.full(2, (side - 1) / 2)
     smooth = ndimage.affine_transform(padded, to_sample, offset, (side, side), order=3)
-    alpha: np.ndarray = np.clip((smooth - rng.uniform(0.2, 0.35)) / 0.25, 0, 1)  # an edge of about a pixel
+    alpha: np.ndarray = np.clip((smooth - rng.uniform(0.25, 0.38)) / 0.25, 0, 1)  # an edge of about a pixel
     rows, columns = (np.flatnonzero(alpha.any(axis)) for axis in (1, 0))
     return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _place(rng: np.random.Generator, glyphs: list[np.ndarray], size: int) -> Float[np.ndarray, "2 size size"]:
     """Put the two glyphs on empty layers where they do not touch."""
-    alphas = np.zeros((2, size, size))
+    alphas = np.zeros((2, size, size), np.float32)
     for alpha, glyph, (top, left) in zip(alphas, glyphs, _apart(rng, glyphs, size), strict=True):
         alpha[top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
     return alphas
@@ -206,13 +207,13 @@ def _write(rng: np.random.Generator, canvas: _Canvas, alpha: _Alpha) -> _Canvas:
     sign = 1 if under < rng.uniform(0.35, 0.65) else -1
     tint = rng.uniform(-0.2, 0.2, 3)
     ink = np.clip(under + sign * rng.uniform(0.25, 0.6) + tint - tint.mean(), 0, 1)
-    covered: _Canvas = canvas + alpha[..., None] * (ink - canvas)
+    covered: _Canvas = canvas + alpha[..., None] * (ink.astype(np.float32) - canvas)
     return covered
 
 
 def _expose(rng: np.random.Generator, canvas: _Canvas) -> UInt8[np.ndarray, "height width 3"]:
     """Light the canvas from one side, add sensor noise, and count in 8 bits."""
-    ramp = np.linspace(-1, 1, len(canvas))
+    ramp = np.linspace(-1, 1, len(canvas), dtype=np.float32)
     down, across = rng.uniform(-0.25, 0.25, 2)
     light = rng.uniform(0.8, 1.1) * (1 + down * ramp[:, None] + across * ramp)
     noise = rng.uniform(0.005, 0.05) * rng.standard_normal(canvas.shape, np.float32)

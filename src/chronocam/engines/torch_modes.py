@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
-_RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6}
+_RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
@@ -57,13 +57,21 @@ class GuidedReLUs(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in _RELU:
+        ceiling = _ceiling(func, kwargs)
+        if ceiling is None:
             return func(*args, **kwargs)
         self.seen += 1
         x = args[0] if args else kwargs["input"]
-        y = _GuidedReLU.apply(x, 6.0 if func is F.relu6 else torch.inf, self)
+        y = _GuidedReLU.apply(x, ceiling, self)
         in_place = func in _IN_PLACE or kwargs.get("inplace", args[1] if len(args) > 1 else False)
         return x.copy_(y) if in_place else y
+
+
+def _ceiling(func: Callable[..., Any], kwargs: dict[str, Any]) -> float | None:
+    """Return where a ReLU is clipped above (ReLU6 at 6, others nowhere), or None for what is no ReLU."""
+    if func is F.hardtanh and kwargs["min_val"] == 0:  # the module nn.ReLU6 is one
+        return float(kwargs["max_val"])
+    return 6.0 if func is F.relu6 else torch.inf if func in _RELU else None
 
 
 class _GuidedReLU(torch.autograd.Function):

@@ -33,9 +33,9 @@ def expand(array: Array, rank: int) -> Array:
 
 
 def relu(array: Array) -> Array:
-    """Return max(array, 0)."""
+    """Return max(array, 0). NaN stays: it must not pass for a map of zeros."""
     xp = namespace(array)
-    return xp.where(array > 0, array, xp.zeros_like(array))
+    return xp.where(array < 0, xp.zeros_like(array), array)
 
 
 def to_numpy(array: Array) -> np.ndarray:

@@ -28,13 +28,14 @@ def normalize(
         if not float(scope[0]) < float(scope[1]):
             raise InputError(f"limits {scope} are not increasing; give (low, high) with low < high")
     else:
-        axes = _axes(maps, scope)
+        axes = scope_axes(maps, scope)
         low, high = xp.min(maps, axis=axes, keepdims=True), xp.max(maps, axis=axes, keepdims=True)
     span = xp.where(high > low, high - low, xp.ones_like(high))
     return xp.clip((maps - low) / span, 0.0, 1.0)
 
 
-def _axes(maps: Any, scope: str) -> tuple[int, ...]:
+def scope_axes(maps: Any, scope: str) -> tuple[int, ...]:
+    """Return the axes of `(batch, target, *grid)` that share one scale. Raises InputError for an unknown scope."""
     if scope == "frame":
         if maps.ndim != 5:
             raise InputError(

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
-from chronocam.maps.normalize import Scope, normalize
+from chronocam.maps.normalize import Scope, scope_axes
 
 SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"
 
@@ -18,12 +18,18 @@ SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"
 def strength(
     maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
 ) -> Float[np.ndarray, "batch target *grid"]:
-    """Scale maps for drawing: zero stays zero, the largest magnitude of the scope becomes 1 (signs are kept)."""
+    """Scale maps for drawing: zero stays zero, signs are kept, magnitudes become at most 1.
+
+    One is the 99.5th percentile of the scope's magnitudes, so that a few extreme pixels of a gradient do not
+    hide the rest (on a coarse grid that is about the maximum), or the larger of the given limits.
+    """
     if isinstance(scope, tuple):
-        return np.clip(maps / max(map(abs, scope)), -1, 1).astype(np.float32)
-    # The same scope rules as normalize: magnitudes from 0 up, with a zero so that the scale starts there.
-    padded = np.concatenate([np.abs(maps), np.zeros_like(maps[:, :1])], axis=1)
-    return np.asarray(normalize(padded, scope)[:, :-1] * np.sign(maps), dtype=np.float32)
+        bound = np.asarray(max(map(abs, scope)))
+    else:
+        axes = scope_axes(maps, scope)
+        bound = np.quantile(np.abs(maps), 0.995, axis=axes, keepdims=True)
+        bound = np.where(bound > 0, bound, np.abs(maps).max(axis=axes, keepdims=True))
+    return np.clip(maps / np.where(bound > 0, bound, 1), -1, 1).astype(np.float32)
 
 
 def overlay(

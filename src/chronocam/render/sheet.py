@@ -10,7 +10,7 @@ import numpy as np
 
 from chronocam.media.files import replace_file
 
-CELL = 2.6  # inches
+CELL, TITLE = 2.6, 0.45  # inches
 
 
 def contact_sheet(
@@ -22,8 +22,9 @@ def contact_sheet(
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(CELL * columns, (CELL + 0.35) * len(rows) + 0.3), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    heights = [CELL * row[0].shape[0] / row[0].shape[1] + TITLE for row in rows]
+    figure = Figure(figsize=(CELL * columns, sum(heights) + TITLE * bool(heading)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for line, row, names in zip(axes, rows, titles, strict=True):
         for axis in line:
             axis.set_axis_off()
