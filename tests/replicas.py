@@ -90,9 +90,7 @@ def eigengradcam(a: Table, g: Table) -> list[float]:
 
 def shapleycam(a: Table, g: Table, h: Table) -> list[float]:
     """`h` is the Hessian of the score in the activations times the activations."""
-    return weighted(
-        [sum(g[k][p] - h[k][p] / 2 for p in range(len(a[k]))) / len(a[k]) for k in range(len(a))], a
-    )
+    return weighted([sum(g[k][p] - h[k][p] / 2 for p in range(len(a[k]))) / len(a[k]) for k in range(len(a))], a)
 
 
 CLOSED: dict[str, Callable[..., list[float]]] = {

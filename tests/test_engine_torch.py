@@ -294,9 +294,6 @@ def test_several_inputs(named: bool, batch_size: int | None) -> None:
     weight, index = torch.linspace(0.5, 2, 24).reshape(3, 8), torch.tensor([0, 1, 2])
     given = {"image": X, "index": index, "weight": weight} if named else (X, weight, index)
     found = cc.GradCAM(net, signed=True, batch_size=batch_size).explain(given, COLUMN)
-    wrapped = Net(end=None)
-    wrapped.forward = lambda x: net(x, weight, index)  # type: ignore[method-assign]
-    wrapped.conv2 = net.conv2
     activations = net.conv2(F.relu(net.conv1(X))).detach().requires_grad_()
     y = net.fc(F.relu(activations).mean((2, 3)) * weight) * (1 + index[:, None])
     (g,) = torch.autograd.grad(y[:, COLUMN].sum(), activations)
@@ -312,7 +309,7 @@ def test_outputs_of_one_score_per_sample() -> None:
         found = cc.GradCAM(net, signed=True).explain(X, targets)
         sign = np.sign(net(X).detach().numpy()) if isinstance(targets, cc.targets.Norm) else np.ones(3)
         close(found.maps[:, 0], hand * sign[:, None, None])
-        close(found.scores[:, 0], net(X).detach() * sign)
+        close(found.scores[:, 0], net(X).detach().numpy() * sign)
 
 
 # Wrappers and compilation
@@ -470,7 +467,6 @@ def test_layers_within_the_models_own_no_grad(layers: list[str], trainable: bool
     for explanation in found.values():
         a, g = by_hand(free, explanation.layer)
         close(explanation.maps[:, 0], (a * g).sum(1).clamp(min=0))
-    assert not torch.is_grad_enabled() or torch.is_grad_enabled()
     close(
         cc.Saliency(net, reduce="sum").explain(X, COLUMN).maps,
         cc.Saliency(free, reduce="sum").explain(X, COLUMN).maps,
@@ -480,7 +476,7 @@ def test_layers_within_the_models_own_no_grad(layers: list[str], trainable: bool
 
 def test_a_layer_within_the_models_own_inference_mode_is_refused() -> None:
     with pytest.raises(LayerError) as error:
-        cam(seeded(lambda: FrozenBody(torch.inference_mode)), "conv2")
+        cam(seeded(lambda: FrozenBody(torch.inference_mode)).requires_grad_(False), "conv2")
     one_line(error, "`conv2`")
 
 
@@ -574,8 +570,8 @@ def test_output_layer_is_where_scores_are_read() -> None:
     assert np.abs(cam(net) - cam(net, output_layer="fc")).max() > 1e-5
     raw = cc.GradCAM(net, "conv2", output_layer="fc").explain(X, lambda y: y[:, COLUMN]).scores
     close(raw[:, 0], plain(X)[:, COLUMN].detach())
-    with pytest.raises(LayerError, match="`fd`; did you mean `fc`"):
-        cc.GradCAM(net, output_layer="fd")
+    with pytest.raises(LayerError, match="`fcc`; did you mean `fc`"):
+        cc.GradCAM(net, output_layer="fcc")
     with pytest.raises(LayerError, match="`fc#4` returned no scores"):
         cam(net, output_layer="fc#4")
 
@@ -615,7 +611,7 @@ class Blocks(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 4, 3, stride=2)
         self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Tanh()) for _ in range(2))
-        self.relu, self.fc, self.unused = nn.ReLU(inplace=True), nn.Linear(4, 5), nn.Conv2d(3, 3, 1)
+        self.relu, self.fc, self.unused = nn.ReLU(), nn.Linear(4, 5), nn.Conv2d(3, 3, 1)
         self.aside = nn.Conv2d(3, 4, 3)
         self.again = self.stem
 
@@ -646,7 +642,7 @@ def test_a_layer_that_is_called_several_times() -> None:
         close(maps[f"relu#{call}"], cam_by_hand(net, "relu", call=call))
     np.testing.assert_array_equal(maps["relu"], maps["relu#2"])
     note = "layer `relu` is called 3 times; its last call is explained (`relu#0` is the first)"
-    assert cc.GradCAM(net, "relu").explain(X, 1).diagnostics == (note,)
+    assert cc.GradCAM(net, "relu", signed=True).explain(X, 1).diagnostics == (note,)
     assert cc.GradCAM(net, "relu#1").explain(X, 1).layer == "relu#1"
     together = cc.explain(net, X, COLUMN, layers=["relu#2", "relu", "relu#0"], methods=["hirescam"])
     for layer in ("relu#0", "relu#2", "relu"):
@@ -760,7 +756,7 @@ def test_torchscript() -> None:
             return super().forward(self.stem(x))
 
     net = seeded(Part)
-    close(cam(net), cam_by_hand(with_weights_of(net, Net()) if False else net, "conv2"))
+    close(cam(net), cam_by_hand(net, "conv2"))
     assert cc.GradCAM(net).explain(X).layer == "conv2"
     with pytest.raises(LayerError) as error:
         cc.GradCAM(net, "stem")
@@ -1113,13 +1109,9 @@ def test_the_users_own_hooks_run_in_every_pass_and_stay() -> None:
     net.conv2.register_forward_hook(lambda module, args, output: seen.append(1) or output * 2)
     found = cam(net)
     assert seen == [1]
-    a, g = by_hand(with_weights_of(net, Net()), "conv2")
-    del a
     assert len(net.conv2._forward_hooks) == 1
-    doubled = F.relu(net.conv1(X))
-    a = (net.conv2(doubled)).detach().requires_grad_()  # the hook's output: what the model goes on with
-    (g,) = torch.autograd.grad(net.fc(F.relu(a).mean((2, 3)))[:, COLUMN].sum(), a)
-    close(found, torch.einsum("bk,bkhw->bhw", g.mean((2, 3)), a).detach())
+    close(found, cam_by_hand(net, "conv2"))  # of the doubled output, with which the model goes on
+    assert np.abs(found - cam_by_hand(with_weights_of(net, Net()), "conv2")).max() > 1e-3
 
 
 # Again and again

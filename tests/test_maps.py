@@ -147,7 +147,11 @@ def test_matrix_done_by_hand(centers: tuple[float, ...], size: int, mode: Any, e
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("centers", "size"),
-    [(((0.0, 8.0),), (16,)), (((1.0, 4.0, 9.0), (0.0, 16.0, 32.0)), (12, 40)), (((3.0,), (0.0, 2.0), (5.0, 6.0)), (5, 4, 9))],
+    [
+        (((0.0, 8.0),), (16,)),
+        (((1.0, 4.0, 9.0), (0.0, 16.0, 32.0)), (12, 40)),
+        (((3.0,), (0.0, 2.0), (5.0, 6.0)), (5, 4, 9)),
+    ],
     ids=["1", "2", "3"],
 )
 def test_a_cell_comes_out_at_its_centre(centers: Any, size: tuple[int, ...], mode: Any) -> None:
@@ -288,13 +292,13 @@ def test_frames_of_different_samples_have_different_scales() -> None:
 
 @pytest.mark.parametrize("grid", [(4,), (2, 2)])
 def test_only_clips_have_frames(grid: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match='scope "frame" needs .* got '):
+    with pytest.raises(InputError, match=r'scope "frame" needs .* got '):
         normalize(np.zeros((1, 1, *grid)), "frame")
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=["numpy", "torch"])
 def test_given_limits(array: Callable[..., Any]) -> None:
-    found = normalize(array(np.array([[[-1.0, 1.0, 2.0, 9.0]]])), (1, 3))
+    found = normalize(array(np.array([[[-1.0, 1.0, 2.0, 9.0]]])), (1.0, 3.0))
     np.testing.assert_allclose(np.asarray(found), [[[0, 0, 0.5, 1]]])
     found = normalize(array(np.array([[[-1.0, 1.0]]], dtype=np.float32)), (-1.0, 1.0))
     assert found.dtype == array(np.zeros(1, np.float32)).dtype

@@ -103,9 +103,7 @@ def test_map_of_a_capture(name: str, channel: int, grid: tuple[int, ...], array:
 def test_smoothgradcam_plusplus_of_captures(channel: int, grid: tuple[int, ...], array: Callable[..., Any]) -> None:
     a = drawn(0, 2, channel, *grid)
     looks = [drawn(seed, 2, 3, channel, *grid) for seed in range(1, 5)]
-    view = HandMade(
-        (Capture(array(a), array(looks[0])),), looks=[(Capture(array(-a), array(g)),) for g in looks]
-    )
+    view = HandMade((Capture(array(a), array(looks[0])),), looks=[(Capture(array(-a), array(g)),) for g in looks])
     found = made("smoothgradcam++", samples=4).maps(view)
     d1, d2, d3 = (sum(g**p for g in looks) / 4 for p in (1, 2, 3))
     close(found, for_each(replicas.plusplus, a, d1, d2, d3), 1e-10)
@@ -407,9 +405,7 @@ def test_eigencam_of_constant_activations_is_zero(constant: float, channel: int)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("array", ARRAYS, ids=["numpy", "torch"])
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_sample_that_is_not_finite_leaves_the_others_alone(
-    name: str, array: Callable[..., Any], bad: float
-) -> None:
+def test_a_sample_that_is_not_finite_leaves_the_others_alone(name: str, array: Callable[..., Any], bad: float) -> None:
     a, g = drawn(0, 3, 4, 5), np.broadcast_to(drawn(1, 3, 2, 4, 1), (3, 2, 4, 5)).copy()
     clean = np.asarray(made(name).maps(HandMade((Capture(array(a), array(g), array(g)),), targets=2)))
     a[1, 2, 3], g[1] = bad, bad
@@ -511,13 +507,13 @@ def test_noise_does_not_depend_on_the_batch(name: str) -> None:
 @pytest.mark.parametrize("reduce", ["max", "sum", "norm"])
 def test_smoothgrad_without_noise_is_saliency(reduce: str) -> None:
     net, x = network("smoothgrad", 2), inputs(2)
-    smooth = cc.SmoothGrad(net, noise=0, samples=3, reduce=reduce).explain(x, 1).maps
+    smooth = cc.SmoothGrad(net, noise=0.0, samples=3, reduce=reduce).explain(x, 1).maps
     close(smooth, cc.Saliency(net, reduce=reduce).explain(x, 1).maps, 1e-6)
 
 
 def test_smoothgradcam_plusplus_without_noise_is_gradcam_plusplus() -> None:
     net, x = network("smoothgradcam++", 2), inputs(2)
-    smooth = cc.SmoothGradCAMPlusPlus(net, "features.2", noise=0, signed=True).explain(x, 1).maps
+    smooth = cc.SmoothGradCAMPlusPlus(net, "features.2", noise=0.0, signed=True).explain(x, 1).maps
     close(smooth, cc.GradCAMPlusPlus(net, "features.2", signed=True).explain(x, 1).maps, 1e-6)
 
 

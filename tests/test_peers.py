@@ -254,7 +254,7 @@ def test_torchcam_smoothgradcam_plusplus_sums_another_product(torchcam: Any) -> 
     net, x = bent(), inputs(2)
     expected = np.maximum(closed("gradcam++", net, x), 0)
     theirs = raw_of_torchcam(torchcam, "SmoothGradCAMpp", net, x, std=1e-12, num_samples=2)
-    assert deviation(ours("smoothgradcam++", net, x, noise=0), expected) < 1e-5
+    assert deviation(ours("smoothgradcam++", net, x, noise=0.0), expected) < 1e-5
     assert deviation(unscaled(theirs), unscaled(expected)) > 0.02, "the peer agrees now: compare with it"
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from chronocam.errors import LayoutError
 
 _POINTWISE = re.compile(
-    r"(Add|Sub|Mul|Div|Relu|Hardtanh|Hardswish|Hardsigmoid|Silu|Gelu|Elu|LeakyRelu|Sigmoid|Tanh|Threshold|Pow|Clamp|"
-    r"Clone|Alias|ToCopy|NativeDropout|.*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Permute|Transpose|T|View|"
-    r"UnsafeView|ReshapeAlias|Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
+    r"(Add|Sub|Mul|Div|Neg|Abs|Exp|Sqrt|Rsqrt|Pow|Maximum|Minimum|Where|Clamp\w*|Threshold|Relu|LeakyRelu|PreluKernel|"
+    r"Elu|Celu|Selu|Gelu|Silu|Mish|Softplus|Hardtanh|Hardswish|Hardsigmoid|Sigmoid|LogSigmoid|Tanh|Clone|Alias|ToCopy|"
+    r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
+    r"Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
 )
 _POOL = re.compile(r"(Max|Avg)Pool[123]D(WithIndices)?Backward\d*$")
 _GLOBAL = re.compile(r"(Mean|AdaptiveAvgPool|AdaptiveMaxPool)")

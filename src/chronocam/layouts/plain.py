@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log
+from math import inf, log, prod
 from typing import ClassVar
 
 from chronocam.layouts.base import Layout, Site, is_grid, register
@@ -21,7 +21,8 @@ def _misfit(grid: tuple[int, ...], within: tuple[int, ...]) -> float:
 
 def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layout] | None:
     """Return `layout` with its misfit, or None where `grid` is none for the site."""
-    if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch:
+    pooled = prod(site.shape[2:]) == 1  # (batch, channel, 1, 1) is no grid of channels
+    if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch or pooled:
         return None
     misfit = _misfit(grid, site.input_grid)
     return (misfit, layout) if misfit < inf else None

@@ -11,6 +11,7 @@ from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
 MOST_PREFIX_TOKENS = 16
+RAGGED = 5.5  # patches that do not tile the input are as unlikely as this many prefix tokens
 
 
 @register
@@ -39,21 +40,27 @@ class Tokens(Layout):
         """Fit where the number of tokens is a few more than one per square patch of the input."""
         if len(site.shape) != 3 or len(site.input_grid) != 2:
             return None
+        fits = []
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
-            if site.shape[batch_axis] == site.batch:
-                grid = _patch_grid(site.shape[token_axis], site.input_grid)
-                if grid is not None:
-                    prefix = site.shape[token_axis] - prod(grid)
-                    return 0.0, cls(grid, prefix, batch_axis, token_axis)
-        return None
+            patches = _patches(site.shape[token_axis], site.input_grid)
+            if patches is not None and site.shape[batch_axis] == site.batch:
+                misfit, grid, prefix = patches
+                # Tokens come last only where a grid of channels was flattened: nothing was put before them.
+                if token_axis < 2 or (prefix == 0 and site.shape[1] > 1):
+                    fits.append((misfit, cls(grid, prefix, batch_axis, token_axis)))
+        return min(fits, key=lambda fit: fit[0], default=None)
 
 
-def _patch_grid(tokens: int, input_grid: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the grid of square patches with the fewest tokens left over, up to `MOST_PREFIX_TOKENS`."""
+def _patches(tokens: int, input_grid: tuple[int, ...]) -> tuple[float, tuple[int, ...], int] | None:
+    """Return the misfit, the grid of square patches, and how many tokens are left over for a prefix.
+
+    The fewer left over the better, and patches that tile the input are preferred.
+    """
     found = []
     for patch in range(1, max(input_grid) + 1):
+        ragged = RAGGED if any(n % patch for n in input_grid) else 0.0
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
-            left = tokens - prod(grid)
-            if 0 <= left <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):
-                found.append((left, grid))
-    return min(found)[1] if found else None
+            prefix = tokens - prod(grid)
+            if 0 <= prefix <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):
+                found.append((ragged + prefix, grid, prefix))
+    return min(found, default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 from jaxtyping import Float
 
@@ -52,7 +52,7 @@ class Method:
     operator: Callable[..., Array] | str | None = None
     batch_size: int | None = 32
     layout: Any = None
-    align: Literal["half_pixel", "receptive_field"] = "half_pixel"
+    align: str = "half_pixel"
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)

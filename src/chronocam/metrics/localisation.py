@@ -10,15 +10,16 @@ from jaxtyping import Bool, Float
 
 def pointing_game(
     maps: Float[np.ndarray, "*batch height width"], masks: Bool[np.ndarray, "*batch height width"]
-) -> Bool[np.ndarray, "*batch"]:
-    """Say for each map whether its maximum lies inside the object's mask.
+) -> Float[np.ndarray, "*batch"]:
+    """Return for each map 1 where its maximum lies inside the object's mask, else 0.
 
-    Maps and masks share the input's size. A map without any value (zero everywhere) misses.
+    Where several positions share the maximum (an upsampled peak is flat where it is clipped to the raw range), the
+    share of them that lies inside. A map without any value, zero everywhere, misses.
     Source: Zhang et al. 2016 (arXiv:1608.00507), section 4.1, without its tolerance margin.
     """
-    flat_maps, flat_masks = (a.reshape(*a.shape[:-2], -1) for a in (maps, masks))
-    at = flat_maps.argmax(axis=-1)[..., None]
-    return np.take_along_axis(flat_masks, at, axis=-1)[..., 0] & flat_maps.any(axis=-1)
+    axes = (-2, -1)
+    peak = maps == maps.max(axis=axes, keepdims=True)
+    return np.asarray((peak & masks).sum(axis=axes) / peak.sum(axis=axes) * maps.any(axis=axes))
 
 
 def energy_inside(
