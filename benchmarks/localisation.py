@@ -54,13 +54,16 @@ def truth(pair: dict[str, Any], data: Path, region: tuple[int, ...], top1: bool)
     ids = colours.astype(np.int64) @ (1, 256, 65536)
     mask = np.isin(ids, pair["segment_ids"])[y0:y1, x0:x1]
     clipped = [
-        (max(x, x0) - x0, max(y, y0) - y0, min(x + w, x1) - x0, min(y + h, y1) - y0) for x, y, w, h in pair["boxes_xywh"]
+        (max(x, x0) - x0, max(y, y0) - y0, min(x + w, x1) - x0, min(y + h, y1) - y0)
+        for x, y, w, h in pair["boxes_xywh"]
     ]
     kept = [box for box in clipped if box[2] > box[0] and box[3] > box[1]]
     return Truth(mask, kept, top1) if mask.any() and kept else None
 
 
-def explain_photo(loaded: Any, data: Path, file: str, pairs: list[dict[str, Any]], methods: list[str], align: str) -> list[Any]:
+def explain_photo(
+    loaded: Any, data: Path, file: str, pairs: list[dict[str, Any]], methods: list[str], align: str
+) -> list[Any]:
     """Return (method, truth, map at the region's size) for all objects of a photo, from one call."""
     image = cc.media.read_image(data / "coco/images" / file)
     classes = sorted({pair["imagenet_index"] for pair in pairs})

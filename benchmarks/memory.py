@@ -106,7 +106,9 @@ def main(batch: int, size: int, calls: int, entry: str | None) -> None:
     if entry is not None:
         measure(entry, batch, size, calls)
         return
-    print(f"ResNet-50, batch {batch}, {size}², 2 threads: MB above the loaded model, peak of the first of {calls} calls")
+    print(
+        f"ResNet-50, batch {batch}, {size}², 2 threads: MB above the loaded model, peak of the first of {calls} calls"
+    )
     settings = ["--batch", str(batch), "--size", str(size), "--calls", str(calls)]
     floor = None
     for name in ENTRIES:

@@ -97,8 +97,10 @@ def main(rounds: int, batch: int, size: int, threads: int, only: str) -> None:
     model = get_model("resnet50", weights=None).eval()
     x = torch.randn(batch, 3, size, size)
     chosen = {k: f for k, f in entries(model, x).items() if only in k or k.startswith("forward")}
-    print(f"ResNet-50, batch {batch}, {size}², {threads} threads, {rounds} rounds; torch {torch.__version__}, "
-          f"{platform.processor() or platform.machine()}")
+    print(
+        f"ResNet-50, batch {batch}, {size}², {threads} threads, {rounds} rounds; torch {torch.__version__}, "
+        f"{platform.processor() or platform.machine()}"
+    )
     for run in chosen.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in chosen}
@@ -111,8 +113,10 @@ def main(rounds: int, batch: int, size: int, threads: int, only: str) -> None:
     print(f"{'':34} {'median s':>9} {'ratio':>6}  range of ratios")
     for name, spent in times.items():
         ratios = sorted(t / f for t, f in zip(spent, floor, strict=True))
-        print(f"{name:34} {statistics.median(spent):9.3f} {statistics.median(ratios):6.3f}  "
-              f"{ratios[0]:.3f} to {ratios[-1]:.3f}")
+        print(
+            f"{name:34} {statistics.median(spent):9.3f} {statistics.median(ratios):6.3f}  "
+            f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ SIDE = 48
 
 @click.command(context_settings={"show_default": True})
 @click.option("--seed", default=0, help="Seeds the weights and the scenes.")
-@click.option("--close-ups", default=400, help="Steps on close-ups.")
-@click.option("--steps", default=1200, help="Steps on whole scenes, after those on close-ups.")
+@click.option("--close-ups", default=800, help="Steps on close-ups.")
+@click.option("--steps", default=1300, help="Steps on whole scenes, after those on close-ups.")
 @click.option("--batch", default=64, help="Training scenes in a step, all of them new.")
 @click.option("--rate", default=4e-3, help="Highest learning rate.")
 @click.option("--held-out", default=2000, help="Scenes to measure on.")
@@ -99,7 +99,8 @@ def train(network: DigitsNet, settings: dict[str, int | float]) -> DigitsNet:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, steps, pct_start=0.2)
     progress = track(lessons(settings), "training", steps, console=STDERR)
     for step, (images, truth) in enumerate(progress, 1):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(images), truth)
+        with torch.autocast("cpu", torch.bfloat16):  # two to three times faster where the CPU has it
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(network(images), truth)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -223,7 +223,7 @@ def test_weights_of_another_precision(dtype: torch.dtype) -> None:
 # What models return and take
 
 
-Pair = namedtuple("Pair", "scores extra")  # noqa: PYI024 - what users write
+Pair = namedtuple("Pair", "scores extra")
 
 
 class Bag:
@@ -366,7 +366,14 @@ def test_a_compiled_submodule_keeps_its_paths() -> None:
     hand = {path: cam_by_hand(net, path) for path in ("0", "0.2")}
     net[0] = torch.compile(net[0], backend="eager")
     net(X)
-    for layer, path in (("0", "0"), (0, "0"), (net[0], "0"), ("0.2", "0.2"), ("0._orig_mod.2", "0.2"), (body[2], "0.2")):
+    for layer, path in (
+        ("0", "0"),
+        (0, "0"),
+        (net[0], "0"),
+        ("0.2", "0.2"),
+        ("0._orig_mod.2", "0.2"),
+        (body[2], "0.2"),
+    ):
         found = cc.GradCAM(net, layer, signed=True).explain(X, COLUMN)
         close(found.maps[:, 0], hand[path])
         assert found.layer == path
@@ -390,7 +397,7 @@ def test_batch_norm_in_training_mode() -> None:
 def test_each_samples_gradient_in_training_mode_for_several_targets() -> None:
     net = seeded(Normed).train()
     found = cc.GradCAM(net, "conv2", signed=True).explain(X, [cc.targets.Class(k) for k in range(5)] * 2)
-    assert 3 * 10 > torch_engine.TARGETS_PER_PASS
+    assert torch_engine.TARGETS_PER_PASS < 3 * 10
     for k in range(10):
         close(found.maps[:, k], cam_by_hand(net, "conv2", column=k % 5))
     pixels = cc.Saliency(net, reduce="sum").explain(X, COLUMN).maps[:, 0]
@@ -945,7 +952,8 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize(
-    "layer", ["patch", "encoder", "encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear2", "attention"]
+    "layer",
+    ["patch", "encoder", "encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear2", "attention"],
 )
 def test_transformer_layers_in_eval_mode(layer: str, trainable: bool, batch_first: bool) -> None:
     net = seeded(lambda: Encoder(batch_first=batch_first)).requires_grad_(trainable)
@@ -1002,7 +1010,7 @@ def snapshot(net: nn.Module) -> dict[str, Any]:
     }
 
 
-class Deliberate(Exception):  # noqa: N818
+class Deliberate(Exception):
     """Raised on purpose in some stage of an explanation."""
 
 
@@ -1056,7 +1064,15 @@ def inside(*modes: Any) -> Iterator[None]:
         yield
 
 
-STAGES = ["", "before the layer", "after the layer", "in the backward pass", "in the target", "in the layout", "operator"]
+STAGES = [
+    "",
+    "before the layer",
+    "after the layer",
+    "in the backward pass",
+    "in the target",
+    "in the layout",
+    "operator",
+]
 
 
 @pytest.mark.parametrize("mode", ["enable_grad", "no_grad", "inference_mode", "autocast"])

@@ -315,6 +315,27 @@ def test_gradients_equal_finite_differences() -> None:
     close(cc.HiResCAM(net, "features.2", signed=True).explain(x, 1).maps, raw, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["gradcam", "layercam", "gradcamelementwise"])
+def test_signs_are_kept_for_regression_unless_told_otherwise(name: str) -> None:
+    net, x = network(name, 2), inputs(2)
+    raw = raw_replica(name, net, x)[:, [0]]
+    target, positive = cc.targets.Regression(CLASSES[0]), np.maximum(raw, 0)
+    for signed, expected in [(None, raw), (True, raw), (False, positive)]:
+        close(METHODS[name](net, "features.2", signed=signed).explain(x, target).maps, expected, 1e-5)
+
+
+def test_all_methods_of_one_pass_equal_each_alone() -> None:
+    """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
+    net, x = network("gradcam", 2), inputs(2)
+    targets = [cc.targets.Class(c) for c in CLASSES]
+    names = [name for name in METHODS if name != "cam"]
+    together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
+    assert set(together) == set(names)
+    for name in names:
+        layer = None if name in PIXEL and name != "guidedgradcam" else "features.2"
+        close(together[name].maps, METHODS[name](net, layer).explain(x, targets).maps, 1e-6)
+
+
 # What the methods promise about each other.
 
 
@@ -388,6 +409,17 @@ def test_eigencam_is_never_inverted(channel: int, positions: int, array: Callabl
     assert 0 < inverted < 40
 
 
+@pytest.mark.parametrize(("channel", "positions"), [(4, 9), (12, 9)])
+def test_eigencam_decomposes_the_smaller_matrix(channel: int, positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from array_api_compat.numpy import linalg
+
+    shapes: list[tuple[int, ...]] = []
+    eigh = linalg.eigh
+    monkeypatch.setattr(linalg, "eigh", lambda x: shapes.append(x.shape) or eigh(x))
+    made("eigencam").maps(HandMade((Capture(drawn(0, 2, channel, positions)),)))
+    assert shapes == [(2, 1, min(channel, positions), min(channel, positions))]
+
+
 def test_eigencam_by_hand() -> None:
     """Channels (0, 0, 3) and (0, 0, 4): centred (−1, −1, 2)·(1, 4/3), of norm 5/3 per unit."""
     a = np.array([[[0.0, 0.0, 3.0], [0.0, 0.0, 4.0]]])
@@ -456,11 +488,12 @@ def test_finercam_differentiates_through_the_probabilities(alpha: float, compari
     close(found.maps, for_each(replicas.gradcam, a.numpy(), replicas.gradients(score, a)), 1e-5)
 
 
-def test_finercam_where_every_similar_class_is_improbable() -> None:
-    """A class 300 above all others: their probabilities underflow in float32, their ratio does not."""
+@pytest.mark.parametrize("raised", [[1], [0, 1, 2, 3, 4]], ids=["one", "all"])
+def test_finercam_where_exponentials_underflow_or_overflow(raised: list[int]) -> None:
+    """A class 300 above the others makes them too improbable for float32; their shares of each other stay."""
     net = seeded(lambda: Bent(2))
     with torch.no_grad():
-        net.classify.bias[1] += 300
+        net.classify.bias[raised] += 300
     x = inputs(2)
     expected = raw_replica("finercam", net, x)[:, [0]]
     maps = cc.FinerCAM(net.float(), "features.2", signed=True).explain(x.float(), 1).maps

@@ -6,7 +6,9 @@ explanation = cc.GradCAM(model).explain(images)      # Explanation: maps, scores
 explanation.save("map.png", images)
 """
 
-from chronocam import data, errors, layouts, media, methods, models, targets
+from typing import TYPE_CHECKING
+
+from chronocam import data, errors, layouts, media, methods, metrics, models, targets
 from chronocam.explain import explain
 from chronocam.explanation import Explanation, load
 from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
@@ -21,7 +23,12 @@ __all__ = [
     "load",
     "media",
     "methods",
+    "metrics",
     "models",
     "targets",
 ]
 __all__ += [cls.__name__ for cls in methods.METHODS.values()]
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[methods.Method]: ...

@@ -33,7 +33,7 @@ def explain(
     inputs: Any,
     targets: Any = None,
     *,
-    methods: Sequence[str | Callable[..., Method]] = ("gradcam",),
+    methods: str | Sequence[str | Callable[..., Method]] = ("gradcam",),
     layers: Sequence[Any] | None = None,
     **options: Any,
 ) -> dict[str, Explanation]:
@@ -43,23 +43,35 @@ def explain(
         of batches, each inputs or (inputs, targets).
     targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
         `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`.
-    methods: command-line names, method classes, or anything that makes a method of a model and options.
-    layers: layers to explain one by one; None is each method's default.
+    methods: command-line names, method classes, or anything that makes a method of a model, a layer and options.
+    layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`.
 
     Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
     Raises a ChronocamError that says what to change.
     """
-    makers = [method_named(m) if isinstance(m, str) else m for m in methods]
-    if not makers or (layers is not None and not len(layers)):
+    makers = [method_named(m) if isinstance(m, str) else m for m in _listed(methods)]
+    places = [None] if layers is None else _listed(layers)
+    if not makers or not places:
         raise InputError("nothing to explain: methods or layers is empty")
-    bound = [make(model, layer, **options) for layer in (layers or [None]) for make in makers]
+    bound = [make(model, place, **options) for place in places for make in makers if not _at_input(make)]
+    bound += [make(model, **options) for make in makers if _at_input(make)]
     subject = _session(bound[0]).subject
     for method in bound:
         _session(method).subject = subject
     explanations = _joined(_run(bound, inputs, targets))
-    several = layers is not None and len(layers) > 1
-    return {f"{e.method}@{e.layer}" if several else e.method: e for e in explanations}
+    named = {f"{e.method}@{e.layer}" if len(places) > 1 and e.layer != INPUT else e.method: e for e in explanations}
+    if len(named) < len(explanations):
+        raise InputError("two of the explanations have the same name; ask for each method and layer once")
+    return named
+
+
+def _listed(given: Any) -> list[Any]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _at_input(make: Callable[..., Method]) -> bool:
+    return getattr(getattr(make, "func", make), "default_layer", None) == INPUT
 
 
 class Subject:
@@ -189,9 +201,7 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
         path: infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid))(calls[-1][0])
         for path, calls in found.items()
     }
-    return [
-        path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))
-    ]
+    return [path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))]
 
 
 class _Pass:
@@ -217,18 +227,12 @@ class _Pass:
             return parse(given, self.batch.samples), None
         if isinstance(operator, str):
             return task(operator)(given, self.batch.samples), None
-        rows = (
-            given[self.batch.rows]
-            if hasattr(given, "__getitem__") and not isinstance(given, (str, dict))
-            else given
-        )
+        rows = given[self.batch.rows] if hasattr(given, "__getitem__") and not isinstance(given, (str, dict)) else given
         return _OperatorScore(), lambda model, inputs: operator(model, inputs, rows)
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
-        scoring = _Scoring(
-            [m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels
-        )
+        scoring = _Scoring([m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels)
         needs = [
             (need, layer)
             for m, layers in zip(self.methods, self.layers, strict=True)
@@ -253,18 +257,17 @@ class _Pass:
         )
         for need, layer in needs:
             if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
-                raise LayerError(
-                    f"the score does not depend on layer `{layer}`; choose one on the path to the output"
-                )
+                raise LayerError(f"the score does not depend on layer `{layer}`; choose one on the path to the output")
         return recording
 
     def _explanation(self, which: int, recording: Recording, scoring: _Scoring) -> Explanation:
         method, layers = self.methods[which], self.layers[which]
         columns = scoring.columns[which]
         views = [_LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
+        signed = method.keeps_signs(scoring.targets[which])
         maps = [method.maps(view) for view in views]
-        raw = maps[0] if len(maps) == 1 else fuse(maps)
-        kept = raw if method.keeps_signs(scoring.targets[which]) else relu(raw)
+        raw = _one(maps)
+        kept = raw if signed else _one([relu(m) for m in maps])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
         infos = tuple(row[columns] for row in scoring.infos)
         name = "+".join(layers)
@@ -282,6 +285,10 @@ class _Pass:
             None,
             tuple(notes),
         )
+
+
+def _one(maps: Sequence[Array]) -> Array:
+    return maps[0] if len(maps) == 1 else fuse(maps)
 
 
 class _Scoring:
@@ -395,9 +402,7 @@ class _OperatorScore(Target):
         values = outputs.raw
         batch = outputs.rows.stop - outputs.rows.start
         if tuple(getattr(values, "shape", ())) != (batch,):
-            raise TargetError(
-                f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)"
-            )
+            raise TargetError(f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)")
         return Scored(values[:, None], ((TargetInfo("operator"),),) * batch)
 
 
@@ -417,4 +422,4 @@ def diagnose(
         elif not raw[i, k].any():
             yield f"{where}: the map is zero everywhere: activations or gradients vanish at `{layer}`"
         elif not kept[i, k].any():
-            yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (signed=True shows it)"
+            yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)"

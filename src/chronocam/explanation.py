@@ -137,9 +137,7 @@ class Explanation:
 
     def _refuse_rank(self, what: str) -> None:
         if self.maps.ndim != 4:
-            raise InputError(
-                f"cannot {what} maps of dims {self.dims}; expected images: take .upsample() instead"
-            )
+            raise InputError(f"cannot {what} maps of dims {self.dims}; expected images: take .upsample() instead")
 
     def save(self, path: str | Path, inputs: Any = None) -> Path:
         """Write the explanation: `.npz` keeps everything (`cc.load` reads it); a picture suffix draws `plot(inputs)`.
@@ -154,9 +152,7 @@ class Explanation:
         return render.save_figure(self.plot(inputs), path)
 
     def _write(self, path: Path) -> None:
-        words = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("maps", "scores", "targets")
-        }
+        words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("maps", "scores", "targets")}
         words["targets"] = [[(info.name, info.index) for info in row] for row in self.targets]
         header = json.dumps({"format": _FORMAT, **words})
         np.savez_compressed(path, maps=self.maps, scores=self.scores, header=np.asarray(header))
@@ -165,9 +161,7 @@ class Explanation:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
         import xarray
 
-        coords = (
-            {} if self.centers is None else dict(zip(self.dims[2:], map(list, self.centers), strict=True))
-        )
+        coords = {} if self.centers is None else dict(zip(self.dims[2:], map(list, self.centers), strict=True))
         attrs = {"method": self.method, "layer": self.layer, "input_size": self.input_size}
         return xarray.DataArray(self.maps, dims=self.dims, coords=coords, attrs=attrs, name="map")
 
@@ -186,9 +180,7 @@ def load(path: str | Path) -> Explanation:
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(
-            f"`{path}` is no saved explanation; expected an .npz written by Explanation.save"
-        ) from error
+        raise MediaError(f"`{path}` is no saved explanation; expected an .npz written by Explanation.save") from error
 
 
 def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:

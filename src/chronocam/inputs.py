@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
@@ -48,9 +49,7 @@ def main_array(inputs: Inputs) -> Array:
     """Return the input whose grid maps are for: the first floating-point one, or the first."""
     arrays = arrays_of(inputs)
     if not arrays:
-        raise InputError(
-            f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays"
-        )
+        raise InputError(f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays")
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 
@@ -72,9 +71,7 @@ def _is_dataset(inputs: Any) -> bool:
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
-    raise InputError(
-        f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
-    )
+    raise InputError(f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches")
 
 
 def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) -> Iterator[Batch]:
@@ -100,9 +97,7 @@ def _pieces(
     step = batch_size or samples
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
-        piece = (
-            inputs if step >= samples else map_arrays(lambda x, part=part: _rows(x, part, samples), inputs)
-        )
+        piece = inputs if step >= samples else map_arrays(partial(_rows, part=part, samples=samples), inputs)
         yield Batch(piece, targets, slice(start + part.start, start + part.stop), total)
 
 

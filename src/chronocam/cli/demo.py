@@ -11,8 +11,9 @@ import numpy as np
 
 @click.command("demo")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True)
-@click.option("--scenes", "count", type=click.IntRange(min=1), default=200, show_default=True,
-              help="Generated scenes to explain.")
+@click.option(
+    "--scenes", "count", type=click.IntRange(min=1), default=200, show_default=True, help="Generated scenes to explain."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the scenes.")
 def command(out: Path, count: int, seed: int) -> None:
     """Explain generated scenes of two handwritten digits with the bundled network, offline.

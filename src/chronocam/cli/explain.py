@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from chronocam.errors import ChronocamError, InputError
+from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.methods import METHODS
 
 LONGEST_SIDE = 1024  # of the pictures written, in pixels
@@ -21,18 +21,43 @@ LONGEST_SIDE = 1024  # of the pictures written, in pixels
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--model", "spec", required=True, help="Model spec, such as torchvision:resnet50.")
 @click.option("--target", "targets", multiple=True, help="Class index or label; the predicted class if none is given.")
-@click.option("--method", "methods", multiple=True, default=("gradcam",), type=click.Choice(sorted(METHODS)),
-              metavar="METHOD", show_default=True, help=f"One of {', '.join(sorted(METHODS))}.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=("gradcam",),
+    type=click.Choice(sorted(METHODS)),
+    metavar="METHOD",
+    show_default=True,
+    help=f"One of {', '.join(sorted(METHODS))}.",
+)
 @click.option("--layer", "layers", multiple=True, help="Dotted path; the last layer with a grid if none is given.")
-@click.option("--align", type=click.Choice(["half_pixel", "receptive_field"]), default="half_pixel", show_default=True,
-              help="Where the cells of a map lie in the picture.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("chronocam-out"),
-              show_default=True, help="Folder for pictures and JSON.")
+@click.option(
+    "--align",
+    type=click.Choice(["half_pixel", "receptive_field"]),
+    default="half_pixel",
+    show_default=True,
+    help="Where the cells of a map lie in the picture.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("chronocam-out"),
+    show_default=True,
+    help="Folder for pictures and JSON.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON to stdout too.")
 @click.option("--trust", is_flag=True, help="Let the model's files run code.")
 def command(
-    inputs: Sequence[str], spec: str, targets: Sequence[str], methods: Sequence[str], layers: Sequence[str],
-    align: str, out: Path, as_json: bool, trust: bool,
+    inputs: Sequence[str],
+    spec: str,
+    targets: Sequence[str],
+    methods: Sequence[str],
+    layers: Sequence[str],
+    align: str,
+    out: Path,
+    as_json: bool,
+    trust: bool,
 ) -> None:
     """Explain pictures: INPUTs are files, folders or glob patterns.
 
@@ -41,7 +66,8 @@ def command(
     """
     from chronocam.models import load
 
-    job = _Job(load(spec, trust=trust), _targets(targets), methods, layers or None, align, out)
+    loaded = load(spec, trust=trust)
+    job = _Job(loaded, _targets(loaded, targets), methods, _layers(loaded, layers), align, out)
     results = list(_explain_all(job, inputs))
     if as_json:
         click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
@@ -50,10 +76,26 @@ def command(
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 
 
-def _targets(given: Sequence[str]) -> Any:
+def _targets(loaded: Any, given: Sequence[str]) -> Any:
+    """Return the targets, looked up once: an unknown label is an error of the call, not of every input."""
     from chronocam.targets import Class
+    from chronocam.targets.labels import find_label
 
-    return [Class(int(t) if re.fullmatch(r"-?\d+", t) else t) for t in given] or None
+    def index(text: str) -> int:
+        if re.fullmatch(r"-?\d+", text):
+            return int(text)
+        if loaded.labels is None:
+            raise TargetError(f"the model has no labels to find `{text}` in; give the class index")
+        return find_label(loaded.labels, text)
+
+    return [Class(index(text)) for text in given] or None
+
+
+def _layers(loaded: Any, given: Sequence[str]) -> list[str] | None:
+    from chronocam.engines import engine_for
+
+    engine = engine_for(loaded.model)
+    return [engine.resolve(layer) for layer in given] or None
 
 
 def _explain_all(job: _Job, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -124,8 +166,12 @@ class _Job:
 
         image = read_image(path)
         explanations = explain(
-            self.loaded.model, self.loaded.preprocess(image)[None], self.targets,
-            methods=self.methods, layers=self.layers, align=self.align,
+            self.loaded.model,
+            self.loaded.preprocess(image)[None],
+            self.targets,
+            methods=self.methods,
+            layers=self.layers,
+            align=self.align,
         )
         for explanation in explanations.values():
             if not (np.isfinite(explanation.scores).all() and np.isfinite(explanation.maps).all()):
@@ -160,8 +206,14 @@ class _Drawing:
         sheet = save_figure(contact_sheet(rows, titles), self.out / f"{self.name}.sheet.png")
         findings = dict.fromkeys(f for e in self.explanations.values() for f in e.diagnostics)
         seen = [round(v, 2) for v in self.preprocess.region(*self.size)]
-        return {"input": source, "size": list(self.size), "seen": seen, "sheet": str(sheet), "maps": maps,
-                "diagnostics": list(findings)}
+        return {
+            "input": source,
+            "size": list(self.size),
+            "seen": seen,
+            "sheet": str(sheet),
+            "maps": maps,
+            "diagnostics": list(findings),
+        }
 
     def _overlays(self, explanation: Any) -> list[np.ndarray]:
         from PIL import Image
@@ -183,7 +235,12 @@ class _Drawing:
         write_image(path, picture)
         boxes = [self.preprocess.to_original(box, self.size) for box in explanation.boxes()[0][k]]
         return {
-            "method": explanation.method, "layer": explanation.layer, "grid": list(explanation.maps.shape[2:]),
-            "target": info.name, "index": info.index, "score": float(explanation.scores[0, k]),
-            "boxes": [[round(float(v), 2) for v in box] for box in boxes], "picture": str(path),
+            "method": explanation.method,
+            "layer": explanation.layer,
+            "grid": list(explanation.maps.shape[2:]),
+            "target": info.name,
+            "index": info.index,
+            "score": float(explanation.scores[0, k]),
+            "boxes": [[round(float(v), 2) for v in box] for box in boxes],
+            "picture": str(path),
         }

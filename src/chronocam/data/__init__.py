@@ -1,1 +1,1 @@
-""""""
+"""Worlds with known truth, generated where they are needed."""

@@ -77,7 +77,8 @@ class Engine(Protocol):
     ) -> Recording:
         """Record activations at `layers`, and the other quantities at the layers named for each.
 
-        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model, inputs)` replaces the plain call of the model.
+        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model, inputs)`
+        replaces the plain call of the model.
         """
 
 

@@ -38,9 +38,7 @@ class TorchEngine:
     def __init__(self, model: nn.Module, output_layer: Any = None) -> None:
         self.model = unwrap(model)
         if isinstance(self.model, torch.jit.ScriptModule):
-            raise ModelError(
-                "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
-            )
+            raise ModelError("a TorchScript module hides its layers; give the Python module or a `.pt2` export")
         self._names = {_plain(path): m for path, m in self.model.named_modules(remove_duplicate=False)}
         self._paths: dict[nn.Module, str] = {}
         for path, module in self._names.items():
@@ -66,14 +64,12 @@ class TorchEngine:
         if isinstance(layer, nn.Module):
             path, call = self._paths.get(unwrap(layer), ""), None
             if not path:
-                raise LayerError(
-                    f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
-                )
+                raise LayerError(f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}")
         elif isinstance(layer, Integral):
             children = [name for name, _ in self.model.named_children()]
-            if not -len(children) <= layer < len(children):
+            if not -len(children) <= int(layer) < len(children):
                 raise LayerError(f"no layer {layer}; the model has {len(children)} top-level layers")
-            path, call = children[layer], None
+            path, call = children[int(layer)], None
         elif layer == INPUT:
             return INPUT
         else:
@@ -111,8 +107,8 @@ class TorchEngine:
         conv = next((m for m in self._modules.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
         if conv is not None and x.ndim == conv.weight.ndim - 1 and x.shape[0] == conv.in_channels:
             raise InputError(
-                f"inputs have shape {tuple(x.shape)} and no batch axis; expected (batch, {', '.join(map(str, x.shape))}): "
-                "give inputs[None]"
+                f"inputs have shape {tuple(x.shape)} and no batch axis; expected "
+                f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
             )
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
@@ -197,9 +193,7 @@ class _Tap:
             return None
         tensor = _first_tensor(output)
         if tensor is None:
-            raise LayerError(
-                f"a {type(module).__name__} returns no floating-point tensor; choose another layer"
-            )
+            raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; choose another layer")
         fresh = self.capture(tensor)
         return fresh if output is tensor else _replace(output, tensor, fresh)
 
@@ -354,13 +348,11 @@ class _Pass:
         starts = range(0, len(columns), TARGETS_PER_PASS)
         parts = [self._vjp(tensors, columns[i : i + TARGETS_PER_PASS]) for i in starts]
         joined = iter(
-            [None if part[0] is None else self._own_sample(torch.cat(part)) for part in zip(*parts)]
+            [None if part[0] is None else self._own_sample(torch.cat(part)) for part in zip(*parts, strict=True)]
         )
         found = {layer: [next(joined) for _ in self.taps[layer].seen] for layer in layers}
         return {
-            layer: [
-                _or_zeros(g, t, self.scores) for g, t in zip(gradients, self.taps[layer].seen, strict=True)
-            ]
+            layer: [_or_zeros(g, t, self.scores) for g, t in zip(gradients, self.taps[layer].seen, strict=True)]
             for layer, gradients in found.items()
             if any(g is not None for g in gradients)
         }
@@ -416,9 +408,7 @@ class _Pass:
             (first,) = torch.autograd.grad(self.scores, tensor, column, create_graph=True, allow_unused=True)
             second = None
             if first is not None and first.requires_grad:
-                (second,) = torch.autograd.grad(
-                    first, tensor, tensor.detach(), retain_graph=True, allow_unused=True
-                )
+                (second,) = torch.autograd.grad(first, tensor, tensor.detach(), retain_graph=True, allow_unused=True)
             products.append(torch.zeros_like(tensor) if second is None else second)
         return torch.stack(products).detach()
 
@@ -468,9 +458,7 @@ def _keep(seen: list[Tensor]) -> Callable[..., None]:
 def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
-    return next(
-        (x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None
-    )
+    return next((x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None)
 
 
 def _replace(output: Any, old: Tensor, new: Tensor) -> Any:
@@ -489,11 +477,7 @@ def _main_output(raw: Any, strict: bool = True) -> Tensor | None:
         return tensors[0]
     if not strict:
         return None
-    what = (
-        f"a {type(raw).__name__} with {sorted(raw)}"
-        if isinstance(raw, Mapping)
-        else f"a {type(raw).__name__}"
-    )
+    what = f"a {type(raw).__name__} with {sorted(raw)}" if isinstance(raw, Mapping) else f"a {type(raw).__name__}"
     raise ModelError(
         f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
     )

@@ -36,7 +36,9 @@ class Field:
     low: tuple[int, ...]
     high: tuple[int, ...]
 
-    def through(self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> Field:
+    def through(
+        self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+    ) -> Field:
         """Return the field one operation further down, towards the input."""
         each = zip(self.stride, self.low, self.high, kernel, stride, padding, dilation, strict=True)
         parts = [(j * s, lo * s - p, hi * s - p + d * (k - 1)) for j, lo, hi, k, s, p, d in each]
@@ -91,7 +93,9 @@ def _through(node: Any, field: Field, layer: str) -> Field:
         return field.through(kernel, stride, _per_axis(node._saved_padding, rank), dilation)
     if _POINTWISE.match(name):
         return field
-    raise LayoutError(f'`{layer}` is computed with {name.split("Backward")[0]}, which is not local; use align="half_pixel"')
+    raise LayoutError(
+        f'`{layer}` is computed with {name.split("Backward")[0]}, which is not local; use align="half_pixel"'
+    )
 
 
 def _per_axis(value: Sequence[int], rank: int) -> tuple[int, ...]:

@@ -46,9 +46,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 def couples_samples(model: nn.Module) -> bool:
     """Say whether a sample's score depends on the other samples: BatchNorm that uses the batch's statistics."""
-    return any(
-        isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats) for m in model.modules()
-    )
+    return any(isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats) for m in model.modules())
 
 
 def _is_compiled(module: nn.Module) -> bool:

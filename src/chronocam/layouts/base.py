@@ -92,6 +92,4 @@ def input_grid(shape: tuple[int, ...], channels_last: bool = False) -> tuple[int
 
 def is_grid(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     """Say whether `grid` has more than one cell and is nowhere finer than the input's grid."""
-    return (
-        len(grid) == len(within) and prod(grid) > 1 and all(g <= w for g, w in zip(grid, within, strict=True))
-    )
+    return len(grid) == len(within) and prod(grid) > 1 and all(g <= w for g, w in zip(grid, within, strict=True))

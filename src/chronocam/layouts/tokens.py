@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, is_grid, register
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
 MOST_PREFIX_TOKENS = 16
-RAGGED = 5.5  # patches that do not tile the input are as unlikely as this many prefix tokens
+# As unlikely as this many prefix tokens are:
+RAGGED = 5.5  # patches that do not tile the input
+TOKENS_LAST = 5.0
 
 
 @register
@@ -29,8 +32,13 @@ class Tokens(Layout):
     name: ClassVar[str] = "tokens"
 
     def __call__(self, array: Array) -> Array:
-        """Drop the prefix tokens and put the rest on the grid."""
+        """Drop the prefix tokens and put the rest on the grid. Raises LayoutError where their number does not fit."""
         xp = namespace(array)
+        if array.ndim != 3 or array.shape[self.token_axis] != self.prefix + prod(self.grid):
+            raise LayoutError(
+                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and {prod(self.grid)} "
+                f"for the grid {self.grid} on axis {self.token_axis}: give another layout"
+            )
         channel_axis = 3 - self.batch_axis - self.token_axis
         array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))[:, :, self.prefix :]
         return xp.reshape(array, (*array.shape[:2], *self.grid))
@@ -45,9 +53,11 @@ class Tokens(Layout):
             patches = _patches(site.shape[token_axis], site.input_grid)
             if patches is not None and site.shape[batch_axis] == site.batch:
                 misfit, grid, prefix = patches
-                # Tokens come last only where a grid of channels was flattened: nothing was put before them.
-                if token_axis < 2 or (prefix == 0 and site.shape[1] > 1):
-                    fits.append((misfit, cls(grid, prefix, batch_axis, token_axis)))
+                if token_axis == 2:  # a flattened grid of channels: no token was put before it
+                    if prefix or site.shape[1] == 1:
+                        continue
+                    misfit += TOKENS_LAST
+                fits.append((misfit, cls(grid, prefix, batch_axis, token_axis)))
         return min(fits, key=lambda fit: fit[0], default=None)
 
 

@@ -42,9 +42,7 @@ def to_numpy(array: Array) -> np.ndarray:
     """Return `array` as NumPy, detached and on the host."""
     if hasattr(array, "detach"):
         array = array.detach()
-    return (
-        np.asarray(array_api_compat.to_device(array, "cpu")) if not isinstance(array, np.ndarray) else array
-    )
+    return np.asarray(array_api_compat.to_device(array, "cpu")) if not isinstance(array, np.ndarray) else array
 
 
 def like(values: np.ndarray, array: Array) -> Array:

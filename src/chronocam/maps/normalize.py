@@ -38,9 +38,7 @@ def scope_axes(maps: Any, scope: str) -> tuple[int, ...]:
     """Return the axes of `(batch, target, *grid)` that share one scale. Raises InputError for an unknown scope."""
     if scope == "frame":
         if maps.ndim != 5:
-            raise InputError(
-                f'scope "frame" needs (batch, target, time, height, width); got {tuple(maps.shape)}'
-            )
+            raise InputError(f'scope "frame" needs (batch, target, time, height, width); got {tuple(maps.shape)}')
         return (1, 3, 4)
     if scope == "sample":
         return tuple(range(1, maps.ndim))

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
 from chronocam.methods.base import METHODS, CAMMethod, GradientMethod, Method, method_named
 
@@ -12,3 +13,7 @@ globals().update({cls.__name__: cls for cls in METHODS.values()})
 
 __all__ = ["METHODS", "CAMMethod", "GradientMethod", "Method", "method_named"]
 __all__ += sorted(cls.__name__ for cls in METHODS.values())
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[Method]: ...

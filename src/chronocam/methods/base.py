@@ -68,9 +68,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(
-                f"batch_size is {self.batch_size}; expected a positive number, or None for all at once"
-            )
+            raise InputError(f"batch_size is {self.batch_size}; expected a positive number, or None for all at once")
         self.session = type(self).open_session(self)
 
     def explain(self, inputs: Inputs, targets: Any = None) -> Any:

@@ -30,9 +30,7 @@ class FinerCAM(GradCAM):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.comparisons < 1:
-            raise InputError(
-                f"comparisons is {self.comparisons}; expected at least one class to compare with"
-            )
+            raise InputError(f"comparisons is {self.comparisons}; expected at least one class to compare with")
 
     def retarget(self, target: Target) -> Target:
         """Return the contrastive target of every class that `target` explains."""
@@ -50,9 +48,7 @@ class _Finer(Target):
             raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
         for info in infos[0]:
             if info.index is None or self.target.signed:
-                raise TargetError(
-                    f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
-                )
+                raise TargetError(f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`")
         chosen = np.asarray([[info.index for info in row] for row in infos])
         similar = self._similar(to_numpy(outputs.choosing).astype(np.float64), chosen)
         return Scored(self._scores(logits, chosen, similar), infos)

@@ -9,8 +9,9 @@ from chronocam.types import Capture
 
 
 class GradCAMElementWise(CAMMethod):
-    """HiResCAM with the ReLU inside the sum: M = Σ_k ReLU(G_k ⊙ A_k), never negative.
+    """HiResCAM with the ReLU inside the sum: M = Σ_k ReLU(G_k ⊙ A_k).
 
+    Never negative, so that `signed`, which all class activation maps share, has nothing to keep.
     Source: the variant of that name in the `grad-cam` library; it has no paper.
     """
 

@@ -1,4 +1,4 @@
-"""Is the map where the object is?"""
+"""Whether a map is where the object is."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def draw_boxes(
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     for x0, y0, x1, y1 in boxes:
-        pen.rectangle(
-            (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, image.width // 200)
-        )
+        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, image.width // 200))
     return np.asarray(image)
 
 
@@ -81,9 +79,7 @@ def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
     Raises InputError for anything that is not a batch of images with 1 or 3 channels.
     """
     if hasattr(inputs, "mode") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
-        raise InputError(
-            f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array"
-        )
+        raise InputError(f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array")
     return [_picture(one) for one in inputs]
 
 
@@ -94,9 +90,7 @@ def _picture(image: Any) -> np.ndarray:
     if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
         array = np.moveaxis(array, 0, -1)
     if array.ndim != 3 or array.shape[-1] not in (1, 3):
-        raise InputError(
-            f"an image has shape {array.shape}; expected (height, width, 3) or (3, height, width)"
-        )
+        raise InputError(f"an image has shape {array.shape}; expected (height, width, 3) or (3, height, width)")
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
         low, high = (0.0, 1.0) if array.min() >= 0 and array.max() <= 1 else (array.min(), array.max())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def rows_of(outputs: Outputs) -> Array:
     return logits
 
 
-def class_index(which: int | str, outputs: Outputs) -> int:
+def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
     """Return the index of a class given by index or label. Raises TargetError for one the outputs do not have."""
     if isinstance(which, str):
         if outputs.labels is None:
@@ -34,10 +35,12 @@ def class_index(which: int | str, outputs: Outputs) -> int:
                 f"the model carries no labels to find `{which}` in; give the class index, or set model.labels"
             )
         which = find_label(outputs.labels, which)
+    if isinstance(which, bool) or not isinstance(which, Integral):
+        raise TargetError(f"{which!r} is no class; give an integer index or a label")
     classes = rows_of(outputs).shape[1]
-    if not 0 <= which < classes:
+    if not 0 <= int(which) < classes:
         raise TargetError(f"no class {which}; the model has {classes} outputs, 0 to {classes - 1}")
-    return which
+    return int(which)
 
 
 def same_for_all(values: Array, info: TargetInfo) -> Scored:
@@ -61,7 +64,7 @@ def chosen_classes(outputs: Outputs, indices: np.ndarray) -> Scored:
 class Class(Target):
     """The logit of one class, by index or by label ("tabby cat")."""
 
-    which: int | str
+    which: SupportsIndex | str
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_c. Raises TargetError for an unknown or ambiguous class."""
@@ -88,16 +91,14 @@ class Predicted(Target):
 class Contrast(Target):
     """Why `a` rather than `b`: y_a − y_b, each by index or label."""
 
-    a: int | str
-    b: int | str
+    a: SupportsIndex | str
+    b: SupportsIndex | str
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_a − y_b. Raises TargetError for an unknown class, or where both are the same."""
         a, b = class_index(self.a, outputs), class_index(self.b, outputs)
         if a == b:
-            raise TargetError(
-                f"`{self.a}` and `{self.b}` are the same class, {a}; give two classes to contrast"
-            )
+            raise TargetError(f"`{self.a}` and `{self.b}` are the same class, {a}; give two classes to contrast")
         logits = rows_of(outputs)
         return same_for_all(
             logits[:, a] - logits[:, b], TargetInfo(f"{outputs.label(a)} rather than {outputs.label(b)}")
@@ -110,11 +111,20 @@ class Counter(Target):
 
     target: Any
 
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return the negated scores of the target, which may be whatever `targets=` takes for all samples."""
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether maps of the target itself keep both signs."""
+        return self._parsed.signed
+
+    @property
+    def _parsed(self) -> Target:
         from chronocam.targets.parse import parse_one
 
-        scored = parse_one(self.target)(outputs)
+        return parse_one(self.target)
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the negated scores of the target, which may be whatever `targets=` takes for all samples."""
+        scored = self._parsed(outputs)
         infos = tuple(tuple(TargetInfo(f"against {info}") for info in row) for row in scored.infos)
         return Scored(-scored.values, infos)
 

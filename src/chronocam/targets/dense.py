@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import like, namespace
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.classes import same_for_all
 from chronocam.types import Outputs, Scored, Target, TargetInfo
 
@@ -23,7 +23,7 @@ class Region(Target):
     """
 
     where: Any
-    channel: int | None = None
+    channel: SupportsIndex | None = None
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
@@ -33,32 +33,30 @@ class Region(Target):
         weights = like(mask / mask.sum(), dense)
         xp = namespace(dense)
         values = xp.sum(dense * weights, axis=tuple(range(1, dense.ndim)))
-        name = "region" if self.channel is None else f"region of {outputs.label(self.channel)}"
-        return same_for_all(values, TargetInfo(name, self.channel))
+        if self.channel is None:
+            return same_for_all(values, TargetInfo("region"))
+        channel = int(self.channel)
+        return same_for_all(values, TargetInfo(f"region of {outputs.label(channel)}", channel))
 
     def _channel(self, dense: Any) -> Any:
         shape = tuple(dense.shape)
         if dense.ndim == 3 and self.channel is None:
             return dense
         if dense.ndim != 4:
-            raise TargetError(
-                f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)"
-            )
+            raise TargetError(f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)")
         if self.channel is None and shape[1] != 1:
             raise TargetError(f"the outputs have {shape[1]} channels; say which: Region(…, channel=0)")
-        channel = self.channel or 0
+        channel = int(self.channel or 0)
         if not 0 <= channel < shape[1]:
             raise TargetError(f"no channel {channel}; the outputs have {shape[1]}, 0 to {shape[1] - 1}")
         return dense[:, channel]
 
     def _mask(self, grid: tuple[int, ...]) -> np.ndarray:
-        where = np.asarray(self.where)
+        where = to_numpy(self.where) if hasattr(self.where, "shape") else np.asarray(self.where)
         if where.shape == (4,) and where.dtype != bool:
             x0, y0, x1, y1 = (int(v) for v in where)
             if not (0 <= x0 < x1 <= grid[1] and 0 <= y0 < y1 <= grid[0]):
-                raise TargetError(
-                    f"box {(x0, y0, x1, y1)} is not within the outputs' {grid[1]} × {grid[0]} pixels"
-                )
+                raise TargetError(f"box {(x0, y0, x1, y1)} is not within the outputs' {grid[1]} × {grid[0]} pixels")
             mask = np.zeros(grid)
             mask[y0:y1, x0:x1] = 1
             return mask

@@ -28,16 +28,27 @@ def parse(targets: Any, samples: int | None) -> Target:
         if not targets:
             raise TargetError("targets is empty; give None for the predicted class")
         if not all(_is_number(t) for t in targets):
-            rows = all(isinstance(t, (list, tuple)) or hasattr(t, "shape") for t in targets)
-            return (
-                _array(np.asarray([to_numpy(t) for t in targets]), samples)
-                if rows
-                else Several([parse_one(t) for t in targets])
-            )
+            return _array(rows(targets), samples) if holds_rows(targets) else Several([parse_one(t) for t in targets])
         return _array(np.asarray(targets), samples)
-    if hasattr(targets, "shape") and tuple(targets.shape):
-        return _array(to_numpy(targets), samples)
-    return parse_one(targets)
+    return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
+
+
+def holds_rows(targets: Any) -> bool:
+    """Say whether `targets` is an array of one or more axes, or a list of arrays or lists: one row per sample."""
+    if isinstance(targets, (list, tuple)):
+        return all(isinstance(row, (list, tuple)) or hasattr(row, "shape") for row in targets)
+    return hasattr(targets, "shape") and tuple(targets.shape) != ()
+
+
+def rows(targets: Any) -> np.ndarray:
+    """Return what holds rows as one array. Raises TargetError where the rows differ in length."""
+    if hasattr(targets, "shape"):
+        return to_numpy(targets)
+    arrays = [to_numpy(row) if hasattr(row, "shape") else np.asarray(row) for row in targets]
+    if len({array.shape for array in arrays}) > 1:
+        lengths = ", ".join(str(array.shape[0]) for array in arrays[:4])
+        raise TargetError(f"the rows of targets have lengths {lengths}, …; give as many for every sample")
+    return np.asarray(arrays)
 
 
 def parse_one(target: Any) -> Target:
@@ -46,8 +57,10 @@ def parse_one(target: Any) -> Target:
         return target
     if isinstance(target, str):
         return Class(target)
-    if _is_number(target) or (hasattr(target, "shape") and not tuple(target.shape)):
-        if int(target) != target:
+    if hasattr(target, "shape") and not tuple(target.shape):
+        target = to_numpy(target).item()
+    if _is_number(target):
+        if not float(target).is_integer():
             raise TargetError(f"target {target} is not a class index; give an integer or a label")
         return Class(int(target))
     if callable(target):
@@ -96,9 +109,7 @@ class Several(Target):
         """Return all columns side by side."""
         parts = [target(outputs) for target in self.targets]
         values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        infos = tuple(
-            tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True)
-        )
+        infos = tuple(tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True))
         return Scored(values, infos)
 
 
@@ -114,9 +125,7 @@ class Callback(Target):
         batch = outputs.rows.stop - outputs.rows.start
         if tuple(getattr(values, "shape", ())) != (batch,):
             shape = tuple(getattr(values, "shape", ()))
-            raise TargetError(
-                f"the callable target returned shape {shape}; expected ({batch},), one score per sample"
-            )
+            raise TargetError(f"the callable target returned shape {shape}; expected ({batch},), one score per sample")
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)
@@ -131,10 +140,12 @@ class Weighted(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
         logits, weights = rows_of(outputs), self.weights[outputs.rows]
-        if tuple(logits.shape) != weights.shape:
+        if len(weights) != logits.shape[0]:
             raise TargetError(
-                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
+                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.rows.stop}"
             )
+        if logits.shape[1] != weights.shape[1]:
+            raise TargetError(f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs")
         values = namespace(logits).sum(logits * like(weights, logits), axis=1)
         return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
 

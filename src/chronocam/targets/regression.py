@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import namespace
@@ -19,7 +19,7 @@ class Regression(Target):
     `index=None` is for networks with a single output.
     """
 
-    index: int | str | None = None
+    index: SupportsIndex | str | None = None
     direction: int = +1
     signed = True
 
@@ -31,7 +31,8 @@ class Regression(Target):
         if self.index is None and values.shape[1] != 1:
             raise TargetError(f"the model has {values.shape[1]} outputs; say which: Regression(0)")
         index = 0 if self.index is None else class_index(self.index, outputs)
-        name = outputs.labels[index] if outputs.labels else f"output {index}"
+        labelled = outputs.labels is not None and index < len(outputs.labels)
+        name = outputs.label(index) if labelled else f"output {index}"
         sign = "" if self.direction > 0 else "−"
         return same_for_all(self.direction * values[:, index], TargetInfo(f"{sign}{name}", index))
 
@@ -54,8 +55,8 @@ class Norm(Target):
 class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
-    `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned; what
-    it returns is averaged.
+    `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned (on its
+    logits where that is no single array); what it returns is averaged.
     """
 
     loss: Callable[[Any, Any], Array]
@@ -65,11 +66,9 @@ class NegativeLoss(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where `y` has too few rows."""
         y = self.y[outputs.rows]
-        predicted = outputs.logits
+        predicted = outputs.raw if hasattr(outputs.raw, "shape") else outputs.logits
         if len(y) != predicted.shape[0]:
-            raise TargetError(
-                f"y has {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}"
-            )
+            raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}")
         xp = namespace(predicted)
         losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
