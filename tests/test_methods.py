@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import InputError, LayerError, TargetError
+from chronocam.maps.fuse import fuse
 from chronocam.methods import METHODS, Method
 from chronocam.methods.noise import Noise
 from chronocam.types import Capture
@@ -679,3 +680,13 @@ def test_guided_backprop_stops_at_the_ceiling_of_relu6() -> None:
         nn.init.ones_(parameter)
     x = torch.tensor([[[-1.0, 2.0, 7.0]]])
     assert cc.GuidedBackprop(net).explain(x, cc.targets.Regression()).maps.tolist() == [[[0, 1, 0]]]
+
+
+def test_layers_are_fused_after_the_relu() -> None:
+    """Negative evidence of one layer neither sets the scale nor takes a place in the fused map."""
+    net, x = network("gradcam", 2), inputs(2)
+    layers = ["features.0", "features.2"]
+    each = [cc.GradCAM(net, layer, signed=True).explain(x, 1).maps for layer in layers]
+    assert all((one < 0).any() for one in each)
+    close(cc.GradCAM(net, layers).explain(x, 1).maps, fuse([np.maximum(one, 0) for one in each]), 1e-5)
+    close(cc.GradCAM(net, layers, signed=True).explain(x, 1).maps, fuse(each), 1e-5)

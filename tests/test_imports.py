@@ -1,0 +1,76 @@
+"""Importing the package imports no framework, and each public name is there."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import chronocam as cc
+
+FRAMEWORKS = ["torch", "tensorflow", "jax", "keras"]
+HEAVY = ["torchvision", "sklearn", "skimage", "transformers", "timm", "matplotlib", "safetensors", "xarray"]
+
+USED = """
+import chronocam as cc
+try:
+    cc.GradCAM(object())
+except cc.errors.ModelError as error:
+    assert "cannot explain a builtins.object" in str(error)
+else:
+    raise AssertionError("an object is no model")
+explanation = cc.Explanation(
+    np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1), np.float32), (), "gradcam", "layer", (4, 4)
+)
+explanation.upsample(), explanation.normalize(), explanation.boxes()
+assert cc.targets.Contrast(0, 1).a == 0
+"""
+
+EXPLAINED = """
+import chronocam as cc
+from torch import nn
+net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+cc.explain(net, torch.ones(1, 1, 4, 4), methods=["gradcam", "saliency"])
+"""
+
+
+def loaded_after(code: str) -> dict[str, Any]:
+    """Run `code` in a fresh process; return the names of the modules loaded and the seconds of computing."""
+    program = f"import json, sys, time\nstart = time.process_time()\n{code}\nseconds = time.process_time() - start\n"
+    program += "print(json.dumps({'modules': sorted(sys.modules), 'seconds': seconds}))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import chronocam", FRAMEWORKS + HEAVY),
+        ("import numpy as np" + USED, FRAMEWORKS + HEAVY),
+        ("import torch" + EXPLAINED, [*FRAMEWORKS[1:], *HEAVY]),
+    ],
+    ids=["import", "use without a model", "explain"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code: str, unwanted: list[str]) -> None:
+    found = loaded_after(code)
+    assert "chronocam" in found["modules"]
+    assert not set(unwanted) & set(found["modules"])
+
+
+def test_importing_is_quick() -> None:
+    assert loaded_after("import chronocam")["seconds"] < 1.5  # of the processor; a framework takes longer
+
+
+def test_every_public_name_is_there() -> None:
+    assert len(cc.__all__) == len(set(cc.__all__))
+    for name in cc.__all__:
+        assert getattr(cc, name) is not None
+    for module in (cc.engines, cc.layouts, cc.methods, cc.render, cc.targets):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+    methods = {cls.__name__: cls for cls in cc.methods.METHODS.values()}
+    assert methods.items() <= vars(cc).items()
+    assert set(methods) <= set(cc.__all__)
