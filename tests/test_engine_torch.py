@@ -84,6 +84,11 @@ def cam(model: Any, layer: Any = "conv2", x: Any = X, targets: Any = COLUMN, **o
     return maps[:, 0]
 
 
+def bold(model: Any, layer: Any = None, **options: Any) -> cc.methods.Method:
+    """Grad-CAM that keeps its signs, for `cc.explain`."""
+    return cc.GradCAM(model, layer, signed=True, **options)
+
+
 def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
@@ -635,7 +640,7 @@ def test_several_layers_in_one_pass() -> None:
     layers = ["blocks.1", "stem", "blocks.0.0", "blocks.1.1", "blocks.0"]
     expected = {layer: cam_by_hand(net, layer) for layer in layers}
     count = forwards(net)
-    found = cc.explain(net, X, COLUMN, layers=layers, methods=[lambda m, layer: cc.GradCAM(m, layer, signed=True)])
+    found = cc.explain(net, X, COLUMN, layers=layers, methods=[bold])
     assert count == [3]
     assert list(found) == [f"gradcam@{layer}" for layer in layers]
     for layer in layers:
@@ -651,10 +656,9 @@ def test_a_layer_that_is_called_several_times() -> None:
     note = "layer `relu` is called 3 times; its last call is explained (`relu#0` is the first)"
     assert cc.GradCAM(net, "relu", signed=True).explain(X, 1).diagnostics == (note,)
     assert cc.GradCAM(net, "relu#1").explain(X, 1).layer == "relu#1"
-    together = cc.explain(net, X, COLUMN, layers=["relu#2", "relu", "relu#0"], methods=["hirescam"])
+    together = cc.explain(net, X, COLUMN, layers=["relu#2", "relu", "relu#0"], methods=[bold])
     for layer in ("relu#0", "relu#2", "relu"):
-        alone = cc.HiResCAM(net, layer).explain(X, COLUMN)
-        close(together[f"hirescam@{layer}"].maps, alone.maps)
+        np.testing.assert_array_equal(together[f"gradcam@{layer}"].maps[:, 0], maps[layer])
     with pytest.raises(LayerError) as error:
         cam(net, "relu#3")
     one_line(error, "`relu#3`", "3 times")
@@ -889,13 +893,25 @@ def test_methods_that_share_a_pass_do_not_disturb_each_other() -> None:
             return self.fc(self.features(x).mean((2, 3)).exp()).tanh()
 
     net = seeded(Curved)
+    engine = engine_for(net)
+
+    def recorded(*kinds: str) -> Any:
+        layers = {kind: ["conv1"] for kind in kinds}
+        return engine.record(X, lambda raw, read: read()[:, [COLUMN]], ["conv1"], **layers)
+
+    together = recorded("gradients", "guided", "curvature")
+    for kind in ("gradients", "guided", "curvature"):
+        alone = getattr(recorded("gradients", kind), kind)["conv1"][0]
+        close(getattr(together, kind)["conv1"][0], alone)
+    assert (together.guided["conv1"][0] - together.gradients["conv1"][0]).abs().max() > 1e-5
     names = ["guidedbackprop", "shapleycam", "gradcam", "saliency", "guidedgradcam", "eigencam"]
     for methods in (names, names[::-1]):
-        together = cc.explain(net, X, COLUMN, methods=methods, layers=["conv1"])
+        maps = cc.explain(net, X, COLUMN, methods=methods)
         for name in methods:
-            alone = cc.methods.METHODS[name](net, "conv1").explain(X, COLUMN)
-            np.testing.assert_allclose(together[name].maps, alone.maps, rtol=1e-5, atol=1e-9, err_msg=name)
-            assert alone.maps.any()
+            np.testing.assert_allclose(
+                maps[name].maps, cc.methods.METHODS[name](net).explain(X, COLUMN).maps, rtol=1e-5, atol=1e-9
+            )
+            assert maps[name].maps.any()
 
 
 GUIDED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -1184,11 +1200,11 @@ def test_memory_is_constant_over_a_thousand_calls() -> None:
     gc.disable()
     try:
         rounds(20)
-        assert tensors_alive() == alive  # no tensor waits in a cycle for the collector
+        assert tensors_alive() <= alive  # no tensor waits in a cycle for the collector
     finally:
         gc.enable()
     rounds(210)
     gc.collect()
-    assert tensors_alive() == alive
-    assert abs(len(gc.get_objects()) - objects) < 100
+    assert tensors_alive() <= alive
+    assert len(gc.get_objects()) - objects < 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 16_000  # kilobytes

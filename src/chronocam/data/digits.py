@@ -29,10 +29,10 @@ PHOTOS = {
 """Names in `skimage.data` of the photographs behind the scenes of each split; none needs a download."""
 
 TRAIN_SHARE = 0.75
-"""Share of the handwritten samples, in the file's order (by writer), that the training split draws from."""
+"""Share of the samples for training: the first in the file, where samples of a hand stand together."""
 
 SMALLEST = 48
-"""Smallest scene in pixels: below it the digits are coarser than the 8x8 samples that they come from."""
+"""Smallest scene in pixels: its digits are 11 to 18 pixels high, little more than their 8x8 samples."""
 
 _Canvas = Float[np.ndarray, "height width 3"]
 _Alpha = Float[np.ndarray, "height width"]
