@@ -74,9 +74,11 @@ class Explanation:
         `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within each
         raw map's own range. Raises InputError for a size of another rank than the grid.
         """
-        size = tuple(size or self.input_size)
-        mode = mode or ("cubic" if self.maps.ndim < 5 else "linear")
-        return np.asarray(resample(self.maps, size, mode, self._centers_at(size)))
+        return self._resampled(self.maps, tuple(size or self.input_size), mode)
+
+    def _resampled(self, maps: np.ndarray, size: tuple[int, ...], mode: Mode | None = None) -> np.ndarray:
+        mode = mode or ("cubic" if maps.ndim < 5 else "linear")
+        return np.asarray(resample(maps, size, mode, self._centers_at(size)))
 
     def _centers_at(self, size: tuple[int, ...]) -> list[tuple[float, ...]] | None:
         if self.centers is None or len(size) != len(self.input_size):
@@ -121,7 +123,7 @@ class Explanation:
         strengths = render.strength(self.maps, scope)
         drawn = []
         for picture, one in zip(pictures, strengths, strict=True):
-            fine = replace(self, maps=one[None]).upsample(picture.shape[:2])[0]
+            fine = self._resampled(one[None], picture.shape[:2])[0]
             drawn.append([render.overlay(picture, value, cmap, alpha) for value in fine])
         return drawn
 

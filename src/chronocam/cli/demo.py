@@ -26,8 +26,9 @@ def command(out: Path, count: int, seed: int) -> None:
 
     loaded, world = load("chronocam:digits"), scenes(count, seed=seed)
     explanation = _explained(loaded, world)
+    click.echo(f"Maxima on the digit's ink, over {count} scenes of two digits, with 95 % interval:")
     for name, hits in _pointing(explanation, world).items():
-        click.echo(f"pointing game, {name:13} {hits}")
+        click.echo(f"  {name:13} {hits}")
     click.echo(f"contact sheet: {_sheet(explanation, world, out)}")
 
 

@@ -17,10 +17,8 @@ from chronocam.errors import MediaError
 from chronocam.media.clips_sample import Size, Timeline, fit
 from chronocam.media.images import find_images, read_image
 
-_UNTIMED: Final = 0.1
-"""Seconds for which browsers show a frame of no duration."""
-
-_MILLISECOND: Final = 0.001
+_UNTIMED: Final = 100
+"""Milliseconds for which browsers show a frame of no duration."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +63,13 @@ def open_animation(path: Path) -> Animation:
     """Read when the frames of a GIF or WebP are shown. Raises MediaError for a damaged file."""
     try:
         with Image.open(path, formats=("GIF", "WEBP")) as image:
-            seconds = list(_durations(image))
+            ends = np.cumsum(list(_durations(image)))
     except Exception as error:
         reason = "it may be cut off or damaged; fetch or convert it again"
         raise MediaError(f"`{path}` cannot be read as an animated GIF or WebP: {reason}") from error
-    ends = np.cumsum(seconds)
-    times = np.concatenate([[0.0], ends[:-1]])
-    stop = float(ends[-1])
-    return Animation(path, Timeline(times, stop, len(times) / stop, _MILLISECOND, len(times)))
+    times = np.concatenate([[0.0], ends[:-1] / 1000])
+    rate = 1000 * len(ends) / float(ends[-1])
+    return Animation(path, Timeline(times, float(ends[-1]) / 1000, rate, 0.001, len(ends)))
 
 
 def open_folder(path: Path, rate: float | int | None) -> Folder:
@@ -87,7 +84,7 @@ def open_folder(path: Path, rate: float | int | None) -> Folder:
 
 
 def _durations(image: Image.Image) -> Iterator[float]:
-    """Yield how long each frame is shown, in seconds, up to the last or to where the file is damaged."""
+    """Yield how long each frame is shown, in milliseconds, up to the last or to where the file is damaged."""
     yield _duration(image)
     with suppress(EOFError, OSError):
         while True:
@@ -98,7 +95,7 @@ def _durations(image: Image.Image) -> Iterator[float]:
 def _duration(image: Image.Image) -> float:
     if image.format == "WEBP":
         image.load()  # WebP tells the duration with the pixels
-    return float(image.info.get("duration", 0)) / 1000 or _UNTIMED
+    return float(image.info.get("duration", 0)) or _UNTIMED
 
 
 def _pixels(image: Image.Image, size: Size) -> UInt8[np.ndarray, "height width 3"]:
