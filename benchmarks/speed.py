@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 import torch
+from rich.console import Console
+from rich.progress import track
 from torchvision.models import get_model
 
 import chronocam as cc
@@ -104,7 +106,7 @@ def main(rounds: int, batch: int, size: int, threads: int, only: str) -> None:
     for run in chosen.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in chosen}
-    for _ in range(rounds):
+    for _ in track(range(rounds), "Rounds", console=Console(stderr=True), transient=True):
         for name, run in chosen.items():
             start = time.perf_counter()
             run()

@@ -577,7 +577,9 @@ def test_upsample_obeys_the_centres_of_the_cells() -> None:
     peak = e.upsample(mode="linear")[0, 0]
     assert np.unravel_index(peak.argmax(), peak.shape) == (4, 8)
     doubled = e.upsample((32, 48), mode="linear")[0, 0]
-    assert abs(np.argmax(doubled.max(1)) - 8.5) <= 0.5
+    np.testing.assert_allclose(doubled[8], doubled[9], rtol=1e-5)  # the cell's centre lies between them
+    np.testing.assert_allclose(doubled[:, 16], doubled[:, 17], rtol=1e-5)
+    assert doubled[8:10, 16:18].min() == doubled.max() > 1.5
     assert e.upsample(mode="linear").argmax() != replace(e, centers=None).upsample(mode="linear").argmax()
 
 

@@ -104,6 +104,7 @@ TOKENS = [
     ((3, 5), 1, (48, 80)),
     ((14, 14), 1, (225, 230)),  # patches that do not tile the input
     ((15, 20), 0, (240, 320)),
+    ((2, 3), 1, (17, 33)),  # padded to whole patches of 16
     ((1, 8), 1, (16, 128)),
 ]
 

@@ -135,6 +135,7 @@ def test_several_classes_per_sample(make: Any) -> None:
     assert indices(given) == [[3, 0], [0, 0], [2, 1]]
     assert values(given, raw=LOGITS[2:], rows=slice(2, 3)) == [[-3.0, -6.0]]
     assert indices(make([[1, 0], [0, 1], [0, 1]])) == [[1, 0], [0, 1], [0, 1]]  # two columns are indices
+    assert indices(make([[0, 1, 1], [1, 0, 0], [0, 0, 1]])) == [[0, 1, 1], [1, 0, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, int, bool, np.uint8])
@@ -185,6 +186,7 @@ def test_a_callable_gets_what_the_model_returned() -> None:
         (4, ["no class 4", "4 outputs, 0 to 3"]),
         (-1, ["no class -1", "0 to 3"]),
         (Class(99), ["no class 99", "0 to 3"]),
+        (Class(True), ["True is no class", "integer index or a label"]),
         ([0, 4, 1], ["no class 4", "0 to 3"]),
         ([0, -1, 1], ["no class -1"]),
         (np.array([[0, 1], [2, 9], [0, 0]]), ["no class 9"]),
@@ -555,7 +557,7 @@ def test_tasks_through_a_model(name: str) -> None:
         (Counter(Regression(0)), True),
         (Norm(), True),
         (NegativeLoss(F.cross_entropy, torch.tensor([2, 0, 1])), True),
-        ([Regression(0), Regression(1)], True),
+        ([Regression(0), 1], True),
     ],
 )
 def test_signs_are_kept_by_default_where_there_are_no_classes(targets: Any, signed: bool) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from chronocam.default_layer import default_layer
 from chronocam.engines import Engine, Recording, engine_for
-from chronocam.errors import InputError, LayerError, LayoutError, TargetError
+from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.explanation import Explanation, concatenate
 from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
 from chronocam.layouts import Site, infer, input_grid, named
@@ -24,8 +25,6 @@ from chronocam.methods import Method, method_named
 from chronocam.targets.parse import parse
 from chronocam.targets.tasks import task
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Outputs, Scored, Target, TargetInfo
-
-CANDIDATES = 24  # how many layers are tried at once when the default layer is looked for
 
 
 def explain(
@@ -145,63 +144,6 @@ def _run(methods: Sequence[Method], inputs: Any, targets: Any) -> Iterator[list[
     options, subject = methods[0], _session(methods[0]).subject
     for batch in batches(inputs, targets, options.batch_size):
         yield _Pass(methods, subject, batch).explanations()
-
-
-def default_layer(engine: Engine, inputs: Inputs) -> str:
-    """Return the last layer with a grid that the score depends on, found with two samples of adapted inputs.
-
-    Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
-    vision transformer that reads its class token, the patch tokens after the last attention do not count.
-    Raises LayerError where no layer has a grid.
-    """
-    sample = map_arrays(lambda x: x[:2], inputs)
-    paths = grid_layers(engine, sample)
-    if not paths:
-        raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
-    for end in range(len(paths), 0, -CANDIDATES):
-        counting = _that_count(engine, sample, paths[max(0, end - CANDIDATES) : end])
-        if counting:
-            return counting[-1]
-    return paths[-1]
-
-
-def grid_layers(engine: Engine, inputs: Inputs) -> list[str]:
-    """Return the paths of the layers whose output has a grid, in the order in which they last finish."""
-    array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last)
-    paths: dict[str, None] = {}
-    for call in engine.trace(inputs):
-        paths.pop(call.path, None)
-        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid)):
-            paths[call.path] = None
-    return list(paths)
-
-
-def grid_of(site: Site) -> tuple[int, ...] | None:
-    """Return the grid of a layer's output, or None where it has none."""
-    try:
-        layout = infer(site)
-    except LayoutError:
-        return None
-    return tuple(layout(np.broadcast_to(np.float32(0), site.shape)).shape[2:])
-
-
-def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
-    """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
-    array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last)
-
-    def score(raw: Any, read: Callable[[], Array]) -> Array:
-        logits = read()
-        xp = namespace(logits)
-        return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
-
-    found = engine.record(inputs, score, paths, gradients=paths).gradients
-    on_grid = {
-        path: infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid))(calls[-1][0])
-        for path, calls in found.items()
-    }
-    return [path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))]
 
 
 class _Pass:

@@ -30,8 +30,8 @@ def command(spec: str, as_json: bool, trust: bool) -> None:
 
 
 def _rows(loaded: Any) -> list[dict[str, Any]]:
+    from chronocam.default_layer import default_layer, grid_of
     from chronocam.engines import engine_for
-    from chronocam.explain import default_layer, grid_of
     from chronocam.inputs import main_array
     from chronocam.layouts import Site, input_grid
 

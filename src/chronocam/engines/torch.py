@@ -19,7 +19,7 @@ from chronocam.engines.base import LayerCall, Recording, Score, unknown_layer
 from chronocam.engines.torch_field import field_of
 from chronocam.engines.torch_modes import GuidedReLUs, SoftmaxSeen, ThroughNoGrad, looks_like_probabilities
 from chronocam.engines.torch_scope import as_found, couples_samples, device_of, dtype_of
-from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.types import INPUT, Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
@@ -137,14 +137,15 @@ class TorchEngine:
 
         Raises LayoutError where the layer's cells have no local receptive field.
         """
-        source = _first_tensor(inputs)
-        assert source is not None
-        source = source.detach().requires_grad_()
+        given = _first_tensor(inputs)
+        if given is None:
+            raise LayoutError('no floating-point input to place cells in; use align="half_pixel"')
         outputs: list[Tensor] = []
         path, call = _split(layer)
         with as_found(self.model), torch.enable_grad(), ExitStack() as scope:
+            source = _own(given).requires_grad_()
             scope.callback(self._modules[path].register_forward_hook(_keep(outputs)).remove)
-            _call(self.model, _replace(inputs, _first_tensor(inputs), source))
+            _call(self.model, _replace(inputs, given, source.clone()))
             return field_of(outputs[-1 if call is None else call], source, len(grid), layer).centers(grid)
 
     def record(
@@ -416,12 +417,12 @@ class _Pass:
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the module inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        else:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
             return model
+        model = inner
 
 
 def _plain(path: str) -> str:

@@ -95,7 +95,7 @@ def _durations(image: Image.Image) -> Iterator[float]:
 def _duration(image: Image.Image) -> float:
     if image.format == "WEBP":
         image.load()  # WebP tells the duration with the pixels
-    return float(image.info.get("duration", 0)) or _UNTIMED
+    return float(image.info.get("duration", 0) or _UNTIMED)
 
 
 def _pixels(image: Image.Image, size: Size) -> UInt8[np.ndarray, "height width 3"]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
@@ -51,6 +51,7 @@ class Timeline:
         return min(self.tick, gap / 10) + 1e-6
 
 
+@runtime_checkable
 class Source(Protocol):
     """Something that holds frames."""
 

@@ -255,17 +255,21 @@ class _Developer:
 
     def __init__(self, size: Size) -> None:
         self.size = size
-        self.taken: tuple[int, int] | None = None
         self.reformatter = _av().video.reformatter.VideoReformatter()
+        self.how: tuple[bool, int, int, dict[str, int]] | None = None
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "height width 3"]:
-        turned, down, right = _orientation(frame)
-        height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
-        self.taken = height, width = self.taken or fit(self.size, height, width)
-        stored = {"width": height, "height": width} if turned else {"width": width, "height": height}
+        turned, down, right, stored = self.how = self.how or self._read_how(frame)
         rgb = self.reformatter.reformat(frame, format="rgb24", interpolation="BILINEAR", **stored)
         pixels = rgb.to_ndarray()
         return (pixels.swapaxes(0, 1) if turned else pixels)[::down, ::right]
+
+    def _read_how(self, frame: Any) -> tuple[bool, int, int, dict[str, int]]:
+        """Return the orientation and the size as stored; once, since a frame asked for its side data stays alive."""
+        turned, down, right = _orientation(frame)
+        sides = fit(self.size, *((frame.width, frame.height) if turned else (frame.height, frame.width)))
+        height, width = reversed(sides) if turned else sides
+        return turned, down, right, {"height": height, "width": width}
 
 
 def _orientation(frame: Any) -> tuple[bool, int, int]:
@@ -298,9 +302,9 @@ def _open(path: Path) -> Any:
         raise MediaError(f"`{path}` is text; expected a video, check the path")
     try:
         try:
-            return av.open(url, options=options)
+            return av.open(url, container_options=options)
         except UnicodeDecodeError:  # a title in another encoding
-            return av.open(url, options=options, metadata_errors="replace")
+            return av.open(url, container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         todo = "expected an mp4, mov, mkv, webm, avi, gif or webp, convert or fetch it again"
         raise MediaError(_fault(path, f"cannot be read as a video ({error.strerror})", todo)) from error

@@ -34,12 +34,13 @@ class _Refused(Exception):
     """What an encoder has against writing, and the next step."""
 
 
-def write_clip(path: str | Path, frames: Iterable[Frame], fps: float | int) -> None:
+def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float | int) -> None:
     """Write frames as a video or an animation, complete or not at all.
 
     path: `.mp4` gives H.264 in yuv420p, which every browser plays, odd sizes padded by a repeated row or column;
         `.gif` 256 colours per frame, in steps of 0.01 s and at most 50 frames a second; `.webp`.
-    frames: any iterable of uint8 arrays of one size, taken one at a time: the clip need not fit into memory.
+    frames: any iterable of uint8 `(height, width, 3)` of one size, taken one at a time: the clip need not fit into
+        memory.
     fps: frames per second.
 
     Raises MediaError for another suffix, for frames of another kind or of unequal size, for none at all, and where
@@ -64,7 +65,7 @@ def write_clip(path: str | Path, frames: Iterable[Frame], fps: float | int) -> N
         raise carrier.args[0] from None
 
 
-def _checked(path: Path, frames: Iterable[Frame]) -> Iterator[Frame]:
+def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[Frame]:
     """Yield the frames, each known to be like the first."""
     first: tuple[int, ...] | None = None
     for number, frame in enumerate(_carried(frames)):
@@ -77,7 +78,7 @@ def _checked(path: Path, frames: Iterable[Frame]) -> Iterator[Frame]:
         yield array
 
 
-def _carried(frames: Iterable[Frame]) -> Iterator[Frame]:
+def _carried(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     try:
         yield from frames
     except Exception as error:
@@ -118,7 +119,7 @@ def _h264(container: Any, picture: Any, rate: Fraction) -> Any:
     return stream
 
 
-def _even(frame: Frame) -> Frame:
+def _even(frame: Frame) -> UInt8[np.ndarray, "even_height even_width 3"]:
     """Repeat the last row and column of an odd size: 4:2:0 halves both sides."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

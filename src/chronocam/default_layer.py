@@ -1,0 +1,74 @@
+"""Which layer is explained where none is named: the last one that still has a grid, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from chronocam.engines import Engine
+from chronocam.errors import LayerError, LayoutError
+from chronocam.inputs import main_array, map_arrays
+from chronocam.layouts import Site, infer, input_grid
+from chronocam.maps.arrays import namespace
+from chronocam.types import Array, Inputs
+
+CANDIDATES = 24  # how many layers are tried at once
+
+
+def default_layer(engine: Engine, inputs: Inputs) -> str:
+    """Return the last layer with a grid that the score depends on, found with two samples of adapted inputs.
+
+    Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
+    vision transformer that reads its class token, the patch tokens after the last attention do not count.
+    Raises LayerError where no layer has a grid.
+    """
+    sample = map_arrays(lambda x: x[:2], inputs)
+    paths = grid_layers(engine, sample)
+    if not paths:
+        raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
+    for end in range(len(paths), 0, -CANDIDATES):
+        counting = _that_count(engine, sample, paths[max(0, end - CANDIDATES) : end])
+        if counting:
+            return counting[-1]
+    return paths[-1]
+
+
+def grid_layers(engine: Engine, inputs: Inputs) -> list[str]:
+    """Return the paths of the layers whose output has a grid, in the order in which they last finish."""
+    array = main_array(inputs)
+    grid = input_grid(tuple(array.shape), engine.channels_last)
+    paths: dict[str, None] = {}
+    for call in engine.trace(inputs):
+        paths.pop(call.path, None)
+        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid)):
+            paths[call.path] = None
+    return list(paths)
+
+
+def grid_of(site: Site) -> tuple[int, ...] | None:
+    """Return the grid of a layer's output, or None where it has none."""
+    try:
+        layout = infer(site)
+    except LayoutError:
+        return None
+    return tuple(layout(np.broadcast_to(np.float32(0), site.shape)).shape[2:])
+
+
+def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
+    """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
+    array = main_array(inputs)
+    grid = input_grid(tuple(array.shape), engine.channels_last)
+
+    def score(raw: Any, read: Callable[[], Array]) -> Array:
+        logits = read()
+        xp = namespace(logits)
+        return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
+
+    found = engine.record(inputs, score, paths, gradients=paths).gradients
+    on_grid = {
+        path: infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid))(calls[-1][0])
+        for path, calls in found.items()
+    }
+    return [path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))]
