@@ -316,9 +316,9 @@ def test_an_mp4_by_another_name(tmp_path: Path, plain: Path) -> None:
         assert numbers(read_clip(tmp_path / name, 2)) == [0, 59]
 
 
-def test_a_title_in_another_encoding(tmp_path: Path, plain: Path) -> None:
+def test_a_title_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
-    with av.open(str(plain)) as there, av.open(str(path), "w") as container:
+    with av.open(str(encode(tmp_path / "b.avi", codec="mpeg4"))) as there, av.open(str(path), "w") as container:
         stream = container.add_stream_from_template(there.streams.video[0])
         container.metadata["title"] = "caf\u00e9"
         for packet in there.demux(video=0):
@@ -358,7 +358,9 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path, plain: Path
     assert numbers(clip) == [15, 16, 17]
     assert clip.indices.tolist() == [0, 1, 2]
     assert clip.seconds[0] == 0
-    assert numbers(read_clip(path, 45)) == list(range(15, 60))
+    for end in (None, 1.8, 2.0, 9):  # seconds from the first frame that is shown
+        assert numbers(read_clip(path, 45, end=end)) == list(range(15, 60))
+    assert numbers(read_clip(path, 2, end=1.0)) == [15, 39]
 
 
 def test_colours_are_those_that_the_file_says(tmp_path: Path) -> None:
@@ -479,6 +481,13 @@ def test_open_groups(tmp_path: Path) -> None:
         found = by_route(path, clips_video.jump, [n for n in wanted if n < 60])
         for number in wanted:
             np.testing.assert_array_equal(found[number], oracle[number])
+
+
+def test_a_file_without_marked_keyframes(plain: Path) -> None:
+    video = clips_video.open_video(plain, None)
+    video = replace(video, keys=video.keys[:0], dts=video.dts[:0])
+    assert clips_video.runs(video, [30, 31], gap=1) == [(0, int(video.order[30:32].max()))]
+    assert sorted(number for number, _ in video.frames(np.array([30, 31]), None)) == [30, 31]
 
 
 @pytest.fixture

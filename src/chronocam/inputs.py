@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
@@ -86,9 +87,17 @@ def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) ->
         else:
             yield from _pieces(inputs, targets, batch_size, seen, samples, None)
         seen += samples
-    rows = getattr(targets, "shape", (seen,))
-    if rows and rows[0] != seen:
-        raise TargetError(f"targets has {rows[0]} rows; the data set held {seen} samples")
+    rows = _rows_of(targets)
+    if rows is not None and rows != seen:
+        raise TargetError(f"targets has {rows} rows; the data set held {seen} samples")
+
+
+def _rows_of(targets: Any) -> int | None:
+    """Return how many samples `targets` is for, where it has a row per sample."""
+    if isinstance(targets, (list, tuple)) and targets and all(isinstance(t, Integral) for t in targets):
+        return len(targets)
+    shape = tuple(getattr(targets, "shape", ()))
+    return shape[0] if shape else None
 
 
 def _pieces(

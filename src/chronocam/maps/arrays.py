@@ -39,10 +39,14 @@ def relu(array: Array) -> Array:
 
 
 def to_numpy(array: Array) -> np.ndarray:
-    """Return `array` as NumPy, detached and on the host."""
+    """Return `array` as NumPy, detached and on the host; bfloat16, which NumPy lacks, as float32."""
+    if isinstance(array, np.ndarray):
+        return array
     if hasattr(array, "detach"):
         array = array.detach()
-    return np.asarray(array_api_compat.to_device(array, "cpu")) if not isinstance(array, np.ndarray) else array
+    if "bfloat16" in str(array.dtype):
+        array = widen(array)
+    return np.asarray(array_api_compat.to_device(array, "cpu"))
 
 
 def like(values: np.ndarray, array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -89,19 +90,20 @@ def open_video(path: Path, end: float | int | None) -> Video:
 
 def _index(container: Any, stream: Any, end: float | int | None) -> Iterator[tuple[int, int, int, bool, bool]]:
     """Yield a row of `_PACKET` of each packet, up to where every further frame begins after `end` seconds."""
-    tick, first = _fraction(stream.time_base), None
+    enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
+    first = math.inf
     for packet in _demux(container, stream):
-        pts, dts = packet.pts, packet.dts
-        known = _NONE if pts is None else pts, _NONE if dts is None else dts
-        yield *known, packet.duration or 0, packet.is_keyframe, packet.is_discard
-        first = pts if first is None or (pts is not None and pts < first) else first
-        if None not in (end, dts, first) and (dts - first) * tick > end:
+        pts, dts = (_NONE if time is None else time for time in (packet.pts, packet.dts))
+        yield pts, dts, packet.duration or 0, packet.is_keyframe, packet.is_discard
+        first = min(first, math.inf if packet.is_discard else max(pts, dts))
+        if dts - first > enough:
             return
 
 
 def _elapsed(packets: np.ndarray, tick: Fraction) -> float:
     """Return from when on packets that were not read could be shown, in seconds from the first frame."""
-    return float((int(packets["dts"].max()) - int(packets["pts"].min())) * tick)
+    first = packets["pts"][~packets["hidden"]].min()
+    return float((int(packets["dts"].max()) - int(first)) * tick)
 
 
 def _by_time(path: Path, stream: Any, packets: np.ndarray, whole: bool) -> Video:
@@ -161,13 +163,13 @@ def _extended(video: Video, count: int) -> Video:
 
 def scan(video: Video, container: Any, stream: Any, wanted: set[int]) -> Iterator[tuple[int, Any]]:
     """Decode from the start up to the last wanted frame; yields (number, frame)."""
-    numbers = _numbers(video)
+    numbers, last = _numbers(video), max(wanted)
     packets = chain(_demux(container, stream), [None])
     for position, frame in enumerate(frame for packet in packets for frame in _decode(stream, packet)):
         number = numbers.get(frame.pts, -1) if video.timed else position
         if number in wanted and not frame.is_corrupt:
             yield number, frame
-        if number >= max(wanted):
+        if number >= last:
             return
 
 
@@ -188,8 +190,8 @@ def runs(video: Video, wanted: list[int], gap: int) -> list[tuple[int, int]]:
 
     gap: decoding so many packets for nothing is cheaper than emptying the decoder, which works on several at once.
     """
-    key = np.searchsorted(video.keys, wanted, side="right") - 1
-    firsts = np.where(key < 0, 0, video.order[video.keys[key]])
+    starts = np.concatenate([[0], video.order[video.keys]])
+    firsts = starts[np.searchsorted(video.keys, wanted, side="right")]
     found: list[tuple[int, int]] = []
     for first, last in sorted(zip(firsts.tolist(), video.order[wanted].tolist(), strict=True)):
         if found and first <= found[-1][1] + 1 + gap:

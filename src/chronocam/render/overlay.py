@@ -78,7 +78,7 @@ def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to their own range.
     Raises InputError for anything that is not a batch of images with 1 or 3 channels.
     """
-    if hasattr(inputs, "mode") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
+    if hasattr(inputs, "convert") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
         raise InputError(f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array")
     return [_picture(one) for one in inputs]
 
