@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 import array_api_compat
 import numpy as np
 
 from chronocam.types import Array
+
+P = ParamSpec("P")
 
 
 def namespace(array: Array) -> Any:
@@ -53,3 +57,19 @@ def like(values: np.ndarray, array: Array) -> Array:
     """Return a copy of NumPy `values` in the namespace, precision and device of `array`."""
     xp = namespace(array)
     return xp.asarray(np.array(values), dtype=array.dtype, device=array_api_compat.device(array))
+
+
+def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:
+    """Let matrix products in `function` keep their arrays' precision, within a caller's autocast too."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Array:
+        first: Any = args[0]
+        if not array_api_compat.is_torch_array(first):
+            return function(*args, **kwargs)
+        import torch
+
+        with torch.autocast(first.device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return run

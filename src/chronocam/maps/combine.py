@@ -7,11 +7,12 @@ from typing import Any, Literal, get_args
 from jaxtyping import Float
 
 from chronocam.errors import InputError
-from chronocam.maps.arrays import expand, grid_axes, namespace
+from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace
 
 Reduce = Literal["max", "sum", "norm"]
 
 
+@in_full_precision
 def weighted_sum(
     weights: Float[Any, "batch target channel"], activations: Float[Any, "batch channel *grid"]
 ) -> Float[Any, "batch target *grid"]:
@@ -37,6 +38,7 @@ def sum_over_grid(array: Float[Any, "batch target channel *grid"]) -> Float[Any,
     return namespace(array).sum(array, axis=grid_axes(array, 3))
 
 
+@in_full_precision
 def principal_component(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target *grid"]:
     """Project every position's channel vector on the first principal component over positions.
 

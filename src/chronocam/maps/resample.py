@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import InputError
-from chronocam.maps.arrays import grid_axes, like, namespace, widen
+from chronocam.maps.arrays import grid_axes, in_full_precision, like, namespace, widen
 
 Mode = Literal["nearest", "linear", "cubic"]
 CUBIC_SHARPNESS = -0.75  # as in PyTorch's and OpenCV's bicubic
@@ -68,6 +68,7 @@ def axis_matrix(centers: tuple[float, ...], size: int, mode: Mode = "linear") ->
     return matrix
 
 
+@in_full_precision
 def resample(
     maps: Float[Any, "batch target *grid"],
     size: Sequence[int],
