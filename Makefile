@@ -28,7 +28,7 @@ bench: .venv/.test
 
 .venv/.test: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[torch,train,hub,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[torch,train,hub,video,dev]'
 	touch $@
 
 clean:

@@ -1,0 +1,74 @@
+"""Finding and replacing tensors in what PyTorch models take and return."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from chronocam.errors import ModelError
+from chronocam.types import Inputs
+
+_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
+
+
+def split_call(layer: str) -> tuple[str, int | None]:
+    """Split `relu#1` into the path and the number of the call."""
+    match = _CALL.match(layer)
+    return (match["path"], int(match["call"])) if match else (layer, None)
+
+
+def call_model(model: nn.Module, inputs: Inputs) -> Any:
+    """Call the model with one input, several, or several by name."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def own_copy(x: Any) -> Any:
+    """Return a copy of `x`: free of the caller's graph and inference mode, and the model's to write into."""
+    return x.detach().clone() if isinstance(x, Tensor) else x
+
+
+def keep_output(seen: list[Tensor]) -> Callable[..., None]:
+    """Return a forward hook that adds the first tensor of what a layer returns to `seen`."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            seen.append(tensor)
+
+    return hook
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Return the first floating-point tensor in `output`, or None."""
+    if isinstance(output, Tensor):
+        return output if output.is_floating_point() else None
+    return next((x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None)
+
+
+def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
+    """Return `output` with the tensor `new` in the place of `old`."""
+    return pytree.tree_map(lambda x: new if x is old else x, output)
+
+
+def main_output(raw: Any, strict: bool = True) -> Tensor | None:
+    """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain tuple."""
+    if isinstance(raw, Tensor):
+        return raw
+    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    tensors = [x for x in pytree.tree_leaves(raw) if isinstance(x, Tensor) and x.is_floating_point()]
+    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
+        return tensors[0]
+    if not strict:
+        return None
+    what = f"a {type(raw).__name__} with {sorted(raw)}" if isinstance(raw, Mapping) else f"a {type(raw).__name__}"
+    raise ModelError(
+        f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
+    )
