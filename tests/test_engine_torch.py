@@ -193,16 +193,26 @@ def trains(net: nn.Module) -> bool:
     return all(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
 
 
-def test_autocast() -> None:
+def test_training_goes_on_under_autocast() -> None:
     net = seeded(Net)
+    engine = engine_for(net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        first = cam(net)
-        assert trains(net)  # weights cast without a graph must not be served from autocast's cache
-        second = cam(net)
-        assert trains(net)
+        for layer in ("conv1", "conv2"):
+            engine.record(X, lambda raw, read: read()[:, [COLUMN]], [layer], gradients=[layer])
+            assert trains(net)  # weights cast without a graph must not be served from autocast's cache
+            engine.trace(X)
+            assert trains(net)
         assert torch.is_autocast_enabled("cpu")
         assert torch.is_autocast_cache_enabled()
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def test_maps_under_autocast() -> None:
+    net = seeded(Net)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        first = cam(net)
+        assert trains(net)
+        second = cam(net)
         exact = cc.GradCAM(net, "conv2").explain(X).scores
         assert net(X).dtype == torch.bfloat16
     np.testing.assert_array_equal(first, second)
@@ -485,6 +495,19 @@ def test_layers_within_the_models_own_no_grad(layers: list[str], trainable: bool
     assert torch.is_grad_enabled()
 
 
+def test_guided_and_plain_gradients_through_the_models_own_no_grad() -> None:
+    net = seeded(FrozenBody)
+    free = with_weights_of(net, FrozenBody(torch.enable_grad))
+    methods = ["guidedbackprop", "gradcam", "saliency"]
+    found, expected = (cc.explain(model, X, COLUMN, layers=["conv1"], methods=methods) for model in (net, free))
+    for name in methods:
+        close(found[name].maps, expected[name].maps)
+    assert np.abs(found["guidedbackprop"].maps - found["saliency"].maps).max() > 1e-4
+    noted = engine_for(seeded(lambda: nn.Sequential(FrozenBody(), nn.Softmax(dim=1))))
+    recording = noted.record(X, lambda raw, read: read()[:, [0]], ["0.conv1"], gradients=["0.conv1"])
+    assert len(recording.notes) == 1
+
+
 def test_a_layer_within_the_models_own_inference_mode_is_refused() -> None:
     with pytest.raises(LayerError) as error:
         cam(seeded(lambda: FrozenBody(torch.inference_mode)).requires_grad_(False), "conv2")
@@ -581,10 +604,27 @@ def test_output_layer_is_where_scores_are_read() -> None:
     assert np.abs(cam(net) - cam(net, output_layer="fc")).max() > 1e-5
     raw = cc.GradCAM(net, "conv2", output_layer="fc").explain(X, lambda y: y[:, COLUMN]).scores
     close(raw[:, 0], plain(X)[:, COLUMN].detach())
+    softmax = seeded(lambda: Net(end=nn.Softmax(dim=1)))
+    found = cc.GradCAM(softmax, "conv2", signed=True, output_layer="end").explain(X, COLUMN)
+    close(found.maps[:, 0], cam_by_hand(with_weights_of(softmax, Net(end=by_exponentials)), "conv2"))
+    assert found.diagnostics == ()
     with pytest.raises(LayerError, match="`fcc`; did you mean `fc`"):
         cc.GradCAM(net, output_layer="fcc")
     with pytest.raises(LayerError, match="`fc#4` returned no scores"):
         cam(net, output_layer="fc#4")
+
+
+def test_an_output_layer_that_is_called_several_times() -> None:
+    class Twice(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.features(x)
+            return self.fc(x.mean((2, 3))) + self.fc(x.amax((2, 3)))
+
+    net = seeded(Twice)
+    first, last = (cam(net, output_layer=layer) for layer in ("fc#0", "fc#1"))
+    close(first, cam_by_hand(with_weights_of(net, Net()), "conv2"))
+    np.testing.assert_array_equal(cam(net, output_layer="fc"), last)
+    close(first + last, cam_by_hand(net, "conv2"))
 
 
 def test_operator_is_the_score() -> None:
@@ -729,6 +769,30 @@ def test_a_layer_after_which_nothing_is_differentiable() -> None:
 
     with pytest.raises(LayerError, match="does not depend on layer `conv2`"):
         cam(seeded(Steps))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_layer_that_returns_a_parameter_leaves_it_as_it_is(trainable: bool) -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = nn.Parameter(torch.ones(3, 2, 4, 4), requires_grad=trainable)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.values
+
+    class Looks(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = Table()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.table(x).square().mean((1, 2, 3))[:, None]
+
+    net = seeded(Looks)
+    assert cam(net, "table").any()
+    assert net.table.values.requires_grad == trainable
+    assert net.table.values.grad_fn is None
 
 
 def test_a_layer_without_a_floating_point_output() -> None:
@@ -917,6 +981,7 @@ GUIDED: dict[str, Callable[[Tensor], Tensor]] = {
     "functional": F.relu,
     "in-place": lambda x: F.relu(x, inplace=True),
     "in-place module": nn.ReLU(inplace=True),
+    "in-place statement": lambda x: (F.relu(x, inplace=True), x)[1],
     "relu6": lambda x: F.relu6(x * 40) / 40,
     "in-place relu6 module": lambda x: nn.ReLU6(inplace=True)(x * 40) / 40,
 }
@@ -1054,8 +1119,10 @@ class Delicate(nn.Module):
         self.relu, self.drop = nn.ReLU(inplace=True), nn.Dropout(0.2)
         self.conv2, self.fc = nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.Linear(8, 5)
         self.fails = ""
+        self.register_buffer("steps", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        self.steps = self.steps + 1
         x = self.bn(self.conv1(x))
         if self.fails == "before the layer":
             raise Deliberate
@@ -1108,6 +1175,7 @@ def test_left_as_found(stage: str, mode: str) -> None:
         options["operator"] = raises if stage == "operator" else None
         targets = raises if stage == "in the target" else None
         for methods in (["gradcam"], ["saliency"], ["guidedgradcam", "shapleycam", "smoothgrad"]):
+            options["output_layer"] = "fc" if methods == ["gradcam"] and stage != "operator" else None
             if stage == "in the layout" and methods == ["saliency"]:
                 continue  # asks for no layout
             if stage:

@@ -39,7 +39,7 @@ class TorchEngine:
             self._paths.setdefault(module, path)  # a module that is used under several names goes by the first
         self._modules = {path: module for module, path in self._paths.items()}
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
-        self._softmax_ends_it: bool | None = None
+        self._ends_in_softmax = False
 
     @property
     def labels(self) -> Sequence[str] | None:

@@ -137,7 +137,7 @@ class Pass:
         cut = _Cut() if self.differentiate else None
         self.taps = {layer: _Tap(split_call(layer)[1], cut) for layer in self.layers}
         output: list[Tensor] = []
-        softmax = SoftmaxSeen() if engine._softmax_ends_it else None
+        softmax = SoftmaxSeen() if engine._ends_in_softmax else None
         with ExitStack() as scope:
             grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
             scope.enter_context(torch.set_grad_enabled(grad))
@@ -158,7 +158,7 @@ class Pass:
             if engine.output_layer is not None:
                 raw = self._read(output)
             if self._must_look_behind_softmax(raw):
-                engine._softmax_ends_it = True
+                engine._ends_in_softmax = True
             else:
                 self.scores = score(raw, lambda: self._logits(raw, softmax))
                 return
@@ -178,8 +178,7 @@ class Pass:
         return replace_tensor(inputs, first, self.taps[INPUT].capture(first))
 
     def _must_look_behind_softmax(self, raw: Any) -> bool:
-        engine = self.engine
-        if engine._softmax_ends_it is not None or not self.plain:
+        if self.engine._ends_in_softmax or not self.plain:
             return False
         main = main_output(raw, strict=False)
         return main is not None and looks_like_probabilities(main)
@@ -191,7 +190,6 @@ class Pass:
             self.notes.append(_BEFORE_SOFTMAX)
             main = softmax.logits
         elif self.plain and looks_like_probabilities(main):
-            self.engine._softmax_ends_it = False
             self.notes.append(_NO_SOFTMAX)
         return main.float() if main.dtype in (torch.float16, torch.bfloat16) else main
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -35,7 +35,6 @@ class Video:
     order: the packet, by order of decoding, of each frame, by order of presentation.
     keys: which frames are keyframes, by order of presentation.
     pts: the frames' times in ticks of the container.
-    dts: from where to seek to each of `keys`, in ticks.
     timed: whether decoded frames are told by their time; otherwise by how many came before.
     """
 
@@ -44,7 +43,6 @@ class Video:
     order: Int64[np.ndarray, " frame"]
     keys: Int64[np.ndarray, " key"]
     pts: Int64[np.ndarray, " frame"]
-    dts: Int64[np.ndarray, " key"]
     timed: bool = True
 
     def frames(
@@ -75,7 +73,7 @@ def open_video(path: Path, end: float | int | None) -> Video:
         if packets["hidden"].all():
             raise MediaError(f"`{path}` holds no frames; expected a video, record or fetch it again")
         enough = end is not None and _elapsed(packets, _fraction(stream.time_base)) > end
-        cut = not enough and is_cut_off(path)
+        cut = is_cut_off(path)
         if _unordered(container, stream, packets["pts"]):
             video = _by_order(path, stream, packets)
         else:
@@ -115,9 +113,7 @@ def _by_time(path: Path, stream: Any, packets: np.ndarray, whole: bool) -> Video
         known = max(int(np.searchsorted(pts, packets["dts"].max(), side="right")), 1)
         pts, order = pts[:known], order[:known]
     line = _timeline(pts, int(packets["duration"][order[-1]]), _fraction(stream.time_base), stream)
-    keys = np.flatnonzero(packets["key"][order])
-    dts = packets["dts"][order[keys]]
-    return Video(path, line, order, keys, pts, np.where(dts == _NONE, pts[keys], dts))
+    return Video(path, line, order, np.flatnonzero(packets["key"][order]), pts)
 
 
 def _by_order(path: Path, stream: Any, packets: np.ndarray) -> Video:
@@ -126,7 +122,7 @@ def _by_order(path: Path, stream: Any, packets: np.ndarray) -> Video:
     if (clock == _NONE).any():
         clock, last, tick = np.arange(len(packets)), 1, 1 / (_fraction(stream.average_rate) or Fraction(1))
     line = _timeline(clock, last, tick, stream)
-    return Video(path, line, np.arange(len(packets)), np.zeros(1, np.int64), clock, clock[:1], timed=False)
+    return Video(path, line, np.arange(len(packets)), np.zeros(1, np.int64), clock, timed=False)
 
 
 def _unordered(container: Any, stream: Any, pts: np.ndarray) -> bool:
@@ -220,16 +216,13 @@ class _Cursor:
                 return
 
     def _seek(self, first: int) -> None:
-        """Go to the keyframe; where the container leads past it, to the end."""
+        """Go to the keyframe, by way of an earlier one where the container leads there."""
         video = self.video
-        key = int(np.searchsorted(video.order[video.keys], first))
-        pts = int(video.pts[video.keys[key]])
-        self.container.seek(int(video.dts[key]), stream=self.stream)
-        self.packets, self.position = _demux(self.container, self.stream), first
-        for packet in self.packets:
-            if packet.is_keyframe and packet.pts is not None and packet.pts >= pts:
-                self.packets = chain([packet], self.packets) if packet.pts == pts else iter(())
-                return
+        pts = int(video.pts[video.keys[np.searchsorted(video.order[video.keys], first)]])
+        self.container.seek(pts, stream=self.stream)
+        packets = _demux(self.container, self.stream)
+        found = (packet for packet in packets if packet.is_keyframe and packet.pts is not None and packet.pts >= pts)
+        self.packets, self.position = chain(islice(found, 1), packets), first
 
 
 def _numbers(video: Video) -> dict[int | None, int]:
