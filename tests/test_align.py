@@ -109,6 +109,11 @@ def test_unknown_alignment_is_refused_at_construction():
         cc.GradCAM(models.resnet18(), align="corner")
 
 
+def test_fused_layers_are_refused():
+    with pytest.raises(InputError, match="fused layers are aligned by half pixels only"):
+        cc.GradCAM(dot_network(), ["1", "5"], align="receptive_field")
+
+
 def test_pixel_maps_and_their_upsampling_are_not_shifted():
     model, x = dot_network(), torch.rand(1, 1, 32, 32)
     plain = cc.Saliency(model).explain(x, 0)

@@ -234,6 +234,15 @@ def test_weights_of_another_precision(dtype: torch.dtype) -> None:
     close(cc.FinerCAM(other, signed=True).explain(X, 1).maps, cc.FinerCAM(net, signed=True).explain(X, 1).maps, 0.06)
 
 
+def test_scores_of_half_precision_outputs_are_summed_in_single_precision() -> None:
+    net = seeded(lambda: Net(end=lambda y: y * 500))
+    half = copy.deepcopy(net).half()
+    assert (half(X.half()).square().sum(1)).isinf().any()
+    found, expected = (cc.GradCAM(model, "conv2").explain(X, cc.targets.Norm()) for model in (half, net))
+    close(found.scores, expected.scores, 0.03)
+    close(found.maps, expected.maps, 0.03)
+
+
 # What models return and take
 
 

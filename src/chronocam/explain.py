@@ -104,6 +104,8 @@ class Session:
         self.layers = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
+        if method.align != "half_pixel" and len(self.layers) > 1:
+            raise InputError('fused layers are aligned by half pixels only; give one layer, or align="half_pixel"')
 
     def _resolve(self, method: Method) -> list[str | None]:
         given = method.conv_layer if method.conv_layer is not None else method.default_layer
@@ -160,7 +162,6 @@ class _Pass:
             [subject.default_layer(self.inputs) if layer is None else layer for layer in _session(m).layers]
             for m in methods
         ]
-        self.notes: list[str] = []
 
     def _target(self) -> tuple[Target, Callable[[Any, Inputs], Any] | None]:
         """Return the target of the call, and how the model is called where the operator does that."""
@@ -278,7 +279,6 @@ class _LayerView:
         columns: slice,
     ) -> None:
         self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
-        self._columns = columns
         self.targets = columns.stop - columns.start
         self.notes: list[str] = []
         self.captures = self._captures(recording, columns)
