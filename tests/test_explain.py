@@ -273,6 +273,20 @@ def test_the_default_layer_is_the_last_that_counts_after_the_residual_add() -> N
         assert METHODS[name](seeded(Residual)).explain(X[:1], 1).layer == "input"
 
 
+def test_the_default_layer_is_looked_for_once_and_with_two_samples() -> None:
+    net = seeded()
+    seen = batches_seen(net)
+    method = cc.GradCAM(net)
+    method.explain(X)
+    assert seen == [2] * (len(seen) - 1) + [7]
+    assert len(seen) > 1
+    seen.clear()
+    method.explain(X)
+    cc.explain(net, X, methods=["gradcam", "layercam", "hirescam"])
+    assert seen.count(7) == 2
+    assert seen[0] == 7
+
+
 def test_the_default_layer_of_a_dense_network_is_not_its_output() -> None:
     net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)))
     assert cc.GradCAM(net).explain(X, cc.targets.Region((0, 0, 2, 2), 1)).layer == "1"
