@@ -823,7 +823,7 @@ def test_a_layer_without_a_floating_point_output() -> None:
     one_line(error, "Indices", "choose another layer")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_torchscript() -> None:
     for script in (torch.jit.script, lambda module: torch.jit.trace(module, X)):
         with pytest.raises(ModelError) as error:

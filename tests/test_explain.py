@@ -520,6 +520,7 @@ def test_findings_of_all_batches_are_kept_once() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.relu(self.conv2(self.relu(self.conv1(x)))).mean((2, 3)))
 
+    assert cc.GradCAM(seeded(Twice)).explain(X).layer == "relu"  # its last call is the last to finish
     found = cc.GradCAM(seeded(Twice), "relu", batch_size=2, signed=True).explain(X, 1)
     assert found.diagnostics == ("layer `relu` is called 2 times; its last call is explained (`relu#0` is the first)",)
 
