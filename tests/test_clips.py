@@ -138,6 +138,9 @@ def test_there_are_b_frames(plain: Path) -> None:
         ({"frames": 3, "sampling": "contiguous", "start": 2.0}, [50, 51, 52]),
         ({"frames": 3, "sampling": "contiguous", "start": 1.0, "fps": 2.5}, [25, 35, 45]),
         ({"frames": 2, "end": 99}, [0, 59]),
+        ({"frames": 2, "sampling": "midpoint", "end": 99}, [15, 45]),
+        ({"frames": 1, "start": 0.997}, [24]),
+        ({"frames": 2, "start": 1.0, "end": 1.0 + 1e-9}, [25, 25]),
     ],
 )
 def test_constant_rate(plain: Path, arguments: dict[str, Any], expected: list[int]) -> None:
@@ -213,6 +216,8 @@ def test_times_rounded_to_milliseconds_lose_no_frame(rate: int, fraction: Fracti
     for sampling in SAMPLINGS:
         assert Sampler(200, sampling).choose(line).tolist() == list(range(200))
         assert Sampler(200, sampling, float(exact)).choose(line).tolist() == list(range(200))
+    for count in range(1, 200):
+        assert max(Sampler(200, "contiguous", end=float(count / exact)).choose(line)) == count - 1
 
 
 def test_a_slideshow_shows_a_picture_until_the_next(tmp_path: Path) -> None:
@@ -311,11 +316,11 @@ def test_ten_bits(tmp_path: Path) -> None:
 
 
 def test_an_mp4_by_another_name(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.gif", "a.webm", "a", "50% of a:b.mp4"):
+    for name in ("a.gif", "a.webm", "a", "50%d of it.mp4", "a:b.mp4"):
         (tmp_path / name).write_bytes(plain.read_bytes())
         assert numbers(read_clip(tmp_path / name, 2)) == [0, 59]
     monkeypatch.chdir(tmp_path)
-    assert numbers(read_clip("50% of a:b.mp4", 2)) == [0, 59]
+    assert numbers(read_clip("a:b.mp4", 2)) == [0, 59]
 
 
 def test_a_title_in_another_encoding(tmp_path: Path) -> None:
@@ -925,6 +930,13 @@ def test_bad_arguments(plain: Path, arguments: dict[str, Any], words: list[str])
 def test_bad_arguments_are_found_before_the_file_is(tmp_path: Path) -> None:
     fails("frames = 0", path=tmp_path / "no.mp4", frames=0)
     fails("size = 0", path=tmp_path / "no.mp4", size=0)
+
+
+def test_a_size_of_three_sides(plain: Path) -> None:
+    """In a process where annotations are not enforced."""
+    code = "import sys; from chronocam.media import clips; clips.read_clip(sys.argv[1], size=(1, 2, 3))"
+    run = subprocess.run([sys.executable, "-c", code, str(plain)], capture_output=True, text=True, check=False)
+    assert "MediaError: size = (1, 2, 3); expected the shorter side or (height, width)" in run.stderr
 
 
 # Real clips

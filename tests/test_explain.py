@@ -930,3 +930,17 @@ def test_concatenate() -> None:
         with pytest.raises(InputError) as error:
             concatenate([a, other])
         one_line(error, "explain_batches")
+
+
+def test_the_default_layer_of_a_model_with_an_input_without_batch_axis() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            assert scale.shape == (3, 1, 1)
+            return self.fc(self.conv(x * scale).relu().mean((2, 3)))
+
+    x, scale = torch.randn(4, 3, 16, 16), torch.rand(3, 1, 1)
+    assert cc.GradCAM(seeded(Scaled)).explain((x, scale), 1).layer == "conv"

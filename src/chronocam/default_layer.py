@@ -9,7 +9,7 @@ import numpy as np
 
 from chronocam.engines import Engine
 from chronocam.errors import LayerError, LayoutError
-from chronocam.inputs import main_array, map_arrays
+from chronocam.inputs import first_samples, main_array
 from chronocam.layouts import Site, infer, input_grid
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array, Inputs
@@ -24,7 +24,7 @@ def default_layer(engine: Engine, inputs: Inputs) -> str:
     vision transformer that reads its class token, the patch tokens after the last attention do not count.
     Raises LayerError where no layer has a grid.
     """
-    sample = map_arrays(lambda x: x[:2], inputs)
+    sample = first_samples(inputs)
     paths = grid_layers(engine, sample)
     if not paths:
         raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")

@@ -16,7 +16,7 @@ from chronocam.default_layer import default_layer
 from chronocam.engines import Engine, Recording, engine_for
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.explanation import Explanation, concatenate
-from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
+from chronocam.inputs import Batch, batches, first_samples, is_floating, main_array, map_arrays
 from chronocam.layouts import Site, infer, input_grid, named
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.fuse import fuse
@@ -91,7 +91,7 @@ class Subject:
         """Return where the cells of a layer lie in the input, per axis, found once per input size."""
         key = (layer, grid, tuple(main_array(inputs).shape[1:]))
         if key not in self._centers:
-            self._centers[key] = self.engine.centers(map_arrays(lambda x: x[:2], inputs), layer, grid)
+            self._centers[key] = self.engine.centers(first_samples(inputs), layer, grid)
         return self._centers[key]
 
 

@@ -110,6 +110,11 @@ def _pieces(
         yield Batch(piece, targets, slice(start + part.start, start + part.stop), total)
 
 
+def first_samples(inputs: Inputs, count: int = 2) -> Inputs:
+    """Return the first samples of a batch; arrays without a batch axis stay whole."""
+    return map_arrays(partial(_rows, part=slice(0, count), samples=_samples(inputs)), inputs)
+
+
 def _rows(array: Array, part: slice, samples: int) -> Array:
     return array[part] if tuple(array.shape[:1]) == (samples,) else array
 

@@ -87,7 +87,7 @@ class Sampler:
 
     def _check_span(self) -> None:
         begin, end = self.start or 0, math.inf if self.end is None else self.end
-        if not (math.isfinite(begin) and begin >= 0):
+        if not begin >= 0:
             raise MediaError(f"start = {self.start}; expected seconds from the first frame, 0 or more")
         if not end > begin:
             raise MediaError(f"start = {begin} s, end = {self.end} s; expected an end after the start")
