@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import chronocam as cc
-from chronocam.engines import engine_for, torch_pass
+from chronocam.engines import engine_for, torch_tensors
 from chronocam.errors import ChronocamError, LayerError, ModelError, TargetError
 
 COLUMN = 1
@@ -420,7 +420,7 @@ def test_batch_norm_in_training_mode() -> None:
 def test_each_samples_gradient_in_training_mode_for_several_targets() -> None:
     net = seeded(Normed).train()
     found = cc.GradCAM(net, "conv2", signed=True).explain(X, [cc.targets.Class(k) for k in range(5)] * 2)
-    assert torch_pass.TARGETS_PER_PASS < 3 * 10
+    assert torch_tensors.TARGETS_PER_PASS < 3 * 10
     for k in range(10):
         close(found.maps[:, k], cam_by_hand(net, "conv2", column=k % 5))
     pixels = cc.Saliency(net, reduce="sum").explain(X, COLUMN).maps[:, 0]
@@ -952,7 +952,7 @@ def test_many_targets_equal_one_by_one(count: int, batchable: bool, monkeypatch:
         patch.setattr(torch.autograd, "grad", noted)
         found = cc.GradCAM(net, "conv2", signed=True).explain(X, [cc.targets.Class(k) for k in range(count)])
     close(found.maps, singles)
-    assert max(widths) <= torch_pass.TARGETS_PER_PASS == 16
+    assert max(widths) <= torch_tensors.TARGETS_PER_PASS == 16
     if batchable:
         assert len(widths) == -(-count // 16)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from chronocam.engines import Engine
 from chronocam.errors import LayerError, LayoutError
 from chronocam.inputs import first_samples, main_array
-from chronocam.layouts import Site, infer, input_grid
+from chronocam.layouts import Site, infer, input_grid, joined
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array, Inputs
 
@@ -38,11 +39,13 @@ def default_layer(engine: Engine, inputs: Inputs) -> str:
 def grid_layers(engine: Engine, inputs: Inputs) -> list[str]:
     """Return the paths of the layers whose output has a grid, in the order in which they last finish."""
     array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last)
+    grid = input_grid(tuple(array.shape), engine.channels_last, engine.stem)
+    calls = engine.trace(inputs)
+    counts = Counter(call.path for call in calls)
     paths: dict[str, None] = {}
-    for call in engine.trace(inputs):
+    for call in calls:
         paths.pop(call.path, None)
-        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid)):
+        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid, counts[call.path])):
             paths[call.path] = None
     return list(paths)
 
@@ -53,13 +56,14 @@ def grid_of(site: Site) -> tuple[int, ...] | None:
         layout = infer(site)
     except LayoutError:
         return None
-    return tuple(layout(np.broadcast_to(np.float32(0), site.shape)).shape[2:])
+    calls = [np.broadcast_to(np.float32(0), site.shape)] * site.calls
+    return tuple(layout(joined(calls, layout)).shape[2:])
 
 
 def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
     """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
     array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last)
+    grid = input_grid(tuple(array.shape), engine.channels_last, engine.stem)
 
     def score(raw: Any, read: Callable[[], Array]) -> Array:
         logits = read()
@@ -67,8 +71,10 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
         return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
 
     found = engine.record(inputs, score, paths, gradients=paths).gradients
-    on_grid = {
-        path: infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid))(calls[-1][0])
-        for path, calls in found.items()
-    }
+
+    def on_grid_of(path: str, calls: Sequence[Array]) -> Array:
+        layout = infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid, len(calls)))
+        return layout(joined([call[0] for call in calls], layout))
+
+    on_grid = {path: on_grid_of(path, calls) for path, calls in found.items()}
     return [path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))]

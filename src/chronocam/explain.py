@@ -12,19 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from chronocam.default_layer import default_layer
-from chronocam.engines import Engine, Recording, engine_for
+from chronocam.diagnose import diagnose
+from chronocam.engines import Clips, Recording
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.explanation import Explanation, concatenate
-from chronocam.inputs import Batch, batches, first_samples, is_floating, main_array, map_arrays
-from chronocam.layouts import Site, infer, input_grid, named
+from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
+from chronocam.layouts import Site, VideoTokens, channel_axis, infer, input_grid, joined, named
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
+from chronocam.maps.attention import Attention
+from chronocam.maps.frames import frame_spans, frames_as_samples, samples_as_frames
 from chronocam.maps.fuse import fuse
-from chronocam.maps.resample import resample
+from chronocam.maps.resample import half_pixel_centers, resample
 from chronocam.methods import Method, method_named
+from chronocam.subject import Subject
 from chronocam.targets.parse import parse
 from chronocam.targets.tasks import task
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Outputs, Scored, Target, TargetInfo
+
+CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
 
 def explain(
@@ -44,7 +49,8 @@ def explain(
         `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`.
     methods: command-line names, method classes, or anything that makes a method of a model, a layer and options.
     layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the input.
-    options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`.
+    options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`, `chunk_frames`,
+        `detach_attention`; and what all of the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
     Raises a ChronocamError that says what to change.
@@ -73,34 +79,12 @@ def _at_input(make: Callable[..., Method]) -> bool:
     return getattr(getattr(make, "func", make), "default_layer", None) == INPUT
 
 
-class Subject:
-    """A model as it is explained: its engine, and the layer that is picked where none is named."""
-
-    def __init__(self, method: Method) -> None:
-        self.engine: Engine = engine_for(method.model, method.output_layer)
-        self._default: str | None = None
-        self._centers: dict[Any, tuple[tuple[float, ...], ...]] = {}
-
-    def default_layer(self, inputs: Inputs) -> str:
-        """Return the last layer that still has a grid on which the score depends, found once."""
-        if self._default is None:
-            self._default = default_layer(self.engine, inputs)
-        return self._default
-
-    def centers(self, inputs: Inputs, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-        """Return where the cells of a layer lie in the input, per axis, found once per input size."""
-        key = (layer, grid, tuple(main_array(inputs).shape[1:]))
-        if key not in self._centers:
-            self._centers[key] = self.engine.centers(first_samples(inputs), layer, grid)
-        return self._centers[key]
-
-
 class Session:
     """A method bound to its model; what `Method.explain` calls."""
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.subject = Subject(method)
+        self.subject = Subject(method.model, method.output_layer)
         self.layers = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
@@ -156,12 +140,41 @@ class _Pass:
         self.options = methods[0]
         self.inputs = subject.engine.adapt(batch.inputs)
         self.array = main_array(self.inputs)
-        self.grid = input_grid(tuple(self.array.shape), self.engine.channels_last)
+        self.channel_axis = channel_axis(self.shape, self.engine.channels_last, self.engine.stem)
+        self.grid = input_grid(self.shape, self.engine.channels_last, self.engine.stem)
+        self.clips = self._clips()
         self.target, self.call = self._target()
         self.layers = [
-            [subject.default_layer(self.inputs) if layer is None else layer for layer in _session(m).layers]
+            [subject.default_layer(self._few_frames()) if layer is None else layer for layer in _session(m).layers]
             for m in methods
         ]
+
+    @property
+    def frame_axis(self) -> int:
+        """Which axis of a clip the frames are on."""
+        return 2 if self.channel_axis == 1 else 1
+
+    def _clips(self) -> Clips | None:
+        """Return what the engine is told of clips; None for other inputs, which options of clips do not fit."""
+        if len(self.grid) == 3:
+            return Clips(self.grid[0], self.options.chunk_frames, self.options.detach_attention)
+        given = {f"{name}=" for m in self.methods for name in CLIP_OPTIONS if getattr(m, name, None)}
+        if given:
+            expected = "expected (batch, channel, time, height, width) or (batch, time, channel, height, width)"
+            raise InputError(f"{', '.join(sorted(given))} is for clips; inputs have shape {self.shape}: {expected}")
+        return None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the main input."""
+        return tuple(self.array.shape)
+
+    def _few_frames(self) -> Inputs:
+        """Return the inputs, cut to one chunk of frames where clips are too long for one look at all of them."""
+        if self.clips is None or self.clips.chunk is None:
+            return self.inputs
+        index = (slice(None),) * self.frame_axis + (slice(max(self.clips.chunk, 2)),)
+        return map_arrays(lambda x: x[index] if tuple(x.shape) == self.shape else x, self.inputs)
 
     def _target(self) -> tuple[Target, Callable[[Any, Inputs], Any] | None]:
         """Return the target of the call, and how the model is called where the operator does that."""
@@ -197,7 +210,10 @@ class _Pass:
             guided=layers(lambda need: need.guided),
             curvature=layers(lambda need: need.curvature),
             call=self.call,
+            clips=self.clips,
         )
+        if self.options.detach_attention and recording.attention is None:
+            raise InputError("detach_attention= found no attention weights over the frames; leave it out")
         for need, layer in needs:
             if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
                 raise LayerError(f"the score does not depend on layer `{layer}`; choose one on the path to the output")
@@ -208,7 +224,7 @@ class _Pass:
         columns = scoring.columns[which]
         views = [_LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
         signed = method.keeps_signs(scoring.targets[which])
-        maps = [method.maps(view) for view in views]
+        maps = [view.unfolded(method.maps(view)) for view in views]
         raw = _one(maps)
         kept = raw if signed else _one([relu(m) for m in maps])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
@@ -217,6 +233,7 @@ class _Pass:
         findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start)
         notes = dict.fromkeys([*recording.notes, *(note for view in views for note in view.notes), *findings])
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
+        slices = kept.shape[2] if self.clips is not None and kept.ndim == 5 else None
         return Explanation(
             to_numpy(kept).astype(np.float32),
             scores,
@@ -225,9 +242,19 @@ class _Pass:
             name,
             self.grid,
             centers,
-            None,
+            None if slices is None else frame_spans(slices, self.grid[0], None if centers is None else centers[0]),
+            _attention(recording, columns),
             tuple(notes),
         )
+
+
+def _attention(recording: Recording, columns: slice) -> Attention | None:
+    """Return the evidence of attention over frames, where there is any."""
+    if recording.attention is None or recording.attention_gradients is None:
+        return None
+    weights = to_numpy(widen(recording.attention)).astype(np.float32)
+    along = to_numpy(widen(recording.attention_gradients[columns])).astype(np.float32)
+    return Attention(weights, np.moveaxis(along, 0, 1) * weights[:, None])
 
 
 def _one(maps: Sequence[Array]) -> Array:
@@ -280,6 +307,8 @@ class _LayerView:
     ) -> None:
         self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
         self.targets = columns.stop - columns.start
+        self._grid: tuple[int, ...] = ()
+        self._per_frame = False
         self.notes: list[str] = []
         self.captures = self._captures(recording, columns)
 
@@ -288,8 +317,22 @@ class _LayerView:
         """Where the cells lie in the input, per axis; None where they tile it evenly."""
         if self._method.align == "half_pixel" or self._layer == INPUT:
             return None
-        grid = tuple(self.captures[0].activations.shape[2:])
-        return self._pass.subject.centers(self._pass.inputs, self._layer, grid)
+        pass_, grid = self._pass, self._grid
+        if not self._per_frame:
+            return pass_.subject.centers(pass_.inputs, self._layer, grid)
+        times = half_pixel_centers(grid[0], pass_.grid[0])
+        return times, *pass_.subject.centers(pass_.inputs, self._layer, grid[1:])
+
+    @property
+    def _by_frame(self) -> bool:
+        """Whether the method gets each time slice as a sample of its own."""
+        if not hasattr(self._method, "pool") or self._pass.clips is None:
+            return False
+        return self._per_frame if self._method.pool is None else self._method.pool == "frame"
+
+    def unfolded(self, maps: Array) -> Array:
+        """Return the method's maps with the time slices of each clip together again."""
+        return samples_as_frames(maps, self._pass.shape[0]) if self._by_frame else maps
 
     def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
         return tuple(
@@ -299,29 +342,39 @@ class _LayerView:
 
     def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
         calls = recording.activations[layer]
-        if len(calls) > 1:
+        layout = self._layout(layer, tuple(calls[-1].shape), len(calls))
+        if len(calls) > 1 and not getattr(layout, "stacks_calls", False):
             self.notes.append(
                 f"layer `{layer}` is called {len(calls)} times; its last call is explained (`{layer}#0` is the first)"
             )
-        layout = self._layout(layer, tuple(calls[-1].shape))
+        activations = widen(layout(joined(calls, layout)))
+        if layer == self._layer:
+            self._grid = tuple(activations.shape[2:])
+            self._per_frame = getattr(layout, "per_frame", False)
+        folded = frames_as_samples if self._by_frame else _as_it_is
 
         def per_target(recorded: Any) -> Array:
-            array = recorded[layer][-1][columns]
-            return namespace(array).stack([widen(layout(array[k])) for k in range(array.shape[0])], axis=1)
+            arrays = [call[columns] for call in recorded[layer]]
+            each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
+            return folded(namespace(each[0]).stack(each, axis=1))
 
         gradients = recording.guided if need.guided else recording.gradients
         return Capture(
-            widen(layout(calls[-1])),
+            folded(activations),
             per_target(gradients) if need.gradients else None,
             per_target(recording.curvature) if need.curvature else None,
         )
 
-    def _layout(self, layer: str, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-        site = Site(layer, shape, self._pass.array.shape[0], self._pass.grid)
-        given = self._method.layout
-        if layer == INPUT and len(shape) == len(self._pass.grid) + 1:
-            return lambda array: array[:, None]
-        return infer(site) if given is None or layer == INPUT else named(given, site)
+    def _layout(self, layer: str, shape: tuple[int, ...], calls: int) -> Callable[[Array], Array]:
+        pass_, given = self._pass, self._method.layout
+        if layer == INPUT:
+            axis = pass_.channel_axis
+            return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
+        site = Site(layer, shape, pass_.shape[0], pass_.grid, calls)
+        layout = infer(site) if given is None else named(given, site)
+        if isinstance(layout, VideoTokens) and layout is not given:
+            return layout.ordered(pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
+        return layout
 
     def upsample(self, maps: Array) -> Array:
         """Return maps of the layer on the input's grid."""
@@ -337,6 +390,10 @@ class _LayerView:
         return self._captures(recording, scoring.columns[0])
 
 
+def _as_it_is(array: Array) -> Array:
+    return array
+
+
 class _OperatorScore(Target):
     """What `operator=` returned is the score itself."""
 
@@ -346,22 +403,3 @@ class _OperatorScore(Target):
         if tuple(getattr(values, "shape", ())) != (batch,):
             raise TargetError(f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)")
         return Scored(values[:, None], ((TargetInfo("operator"),),) * batch)
-
-
-def diagnose(
-    raw: np.ndarray,
-    kept: np.ndarray,
-    scores: np.ndarray,
-    infos: Sequence[Sequence[TargetInfo]],
-    layer: str,
-    start: int = 0,
-) -> Iterator[str]:
-    """Yield what is wrong with maps, in words: not finite, or zero everywhere and why."""
-    for i, k in np.ndindex(*kept.shape[:2]):
-        where = f"sample {start + i}, {infos[i][k]}"
-        if not (np.isfinite(scores[i, k]) and np.isfinite(raw[i, k]).all()):
-            yield f"{where}: the score or the map is not finite; look for NaN or infinity in the inputs and weights"
-        elif not raw[i, k].any():
-            yield f"{where}: the map is zero everywhere: activations or gradients vanish at `{layer}`"
-        elif not kept[i, k].any():
-            yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
+
+Pool: TypeAlias = Literal["clip", "frame"]
+"""Over what weights are averaged: a whole clip, or each of its time slices by itself."""
 
 Inputs: TypeAlias = Any
 """What a model is called with: one array, or a tuple or dict of them (several inputs)."""

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
+from chronocam.layouts import Stem
 from chronocam.types import Array, Inputs
 
 Score = Callable[[Any, Callable[[], Array]], Array]
@@ -34,7 +35,9 @@ class Recording:
     """What one pass recorded, in the layers' native layouts and free of any graph.
 
     `scores` is `(batch, target)`. `activations` hold one array per call of a layer; `gradients`, `guided` and
-    `curvature` have a leading target axis: `(target, *activation shape)`.
+    `curvature` have a leading target axis: `(target, *activation shape)`. `attention` are the weights `(batch, time)`
+    of a model that attends over the frames of a clip, and `attention_gradients` ∂score/∂weights
+    `(target, batch, time)`.
     """
 
     scores: Array
@@ -42,7 +45,23 @@ class Recording:
     gradients: Calls = field(default_factory=dict)
     guided: Calls = field(default_factory=dict)
     curvature: Calls = field(default_factory=dict)
+    attention: Array = None
+    attention_gradients: Array = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What an engine is told of clips.
+
+    frames: how many frames a clip has.
+    chunk: run what sees the frames one by one on so many at a time, with exact gradients; None for all at once.
+    detach_attention: hold attention weights over the frames constant while gradients are taken.
+    """
+
+    frames: int
+    chunk: int | None = None
+    detach_attention: bool = False
 
 
 @runtime_checkable
@@ -51,6 +70,7 @@ class Engine(Protocol):
 
     labels: Sequence[str] | None
     channels_last: bool
+    stem: Stem | None
 
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
@@ -62,7 +82,13 @@ class Engine(Protocol):
         """Return the layers in the order in which they finish, from a forward pass without gradients."""
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field."""
+        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
+
+        `grid` may leave out the first axes of the input's grid.
+        """
+
+    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
+        """Say whether the tokens at `like` follow each other in time, patch by patch, and not slice by slice."""
 
     def record(
         self,
@@ -74,6 +100,7 @@ class Engine(Protocol):
         guided: Sequence[str] = (),
         curvature: Sequence[str] = (),
         call: Callable[[Any, Inputs], Any] | None = None,
+        clips: Clips | None = None,
     ) -> Recording:
         """Record activations at `layers`, and the other quantities at the layers named for each.
 

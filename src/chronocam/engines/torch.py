@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import LayerCall, Recording, Score, unknown_layer
+from chronocam.engines.base import Clips, LayerCall, Recording, Score, unknown_layer
 from chronocam.engines.torch_field import field_of
 from chronocam.engines.torch_pass import Pass
+from chronocam.engines.torch_probe import follows_in_time, probed_centers
 from chronocam.engines.torch_scope import as_found, device_of, dtype_of
 from chronocam.engines.torch_tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor, split_call
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
+from chronocam.layouts import Stem
 from chronocam.types import INPUT, Inputs
 
 _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
@@ -49,6 +52,12 @@ class TorchEngine:
         if labels is None and isinstance(names, Mapping) and names:
             labels = [names.get(i, f"class {i}") for i in range(max(names) + 1)]
         return labels
+
+    @property
+    def stem(self) -> Stem | None:
+        """The first convolution; None for a model without any."""
+        first = next((m for m in self._modules.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        return None if first is None else Stem(first.weight.ndim - 2, first.in_channels)
 
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path (`layer4`, `relu#1` for its second call), object or index.
@@ -98,8 +107,8 @@ class TorchEngine:
 
     def _refuse_unbatched(self, x: Tensor) -> None:
         # PyTorch's convolutions take an unbatched input without a word, and the map would be of no sample.
-        conv = next((m for m in self._modules.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
-        if conv is not None and x.ndim == conv.weight.ndim - 1 and x.shape[0] == conv.in_channels:
+        stem = self.stem
+        if stem is not None and x.ndim == stem.rank + 1 and x.shape[0] == stem.channels:
             raise InputError(
                 f"inputs have shape {tuple(x.shape)} and no batch axis; expected "
                 f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
@@ -134,13 +143,38 @@ class TorchEngine:
         given = first_tensor(inputs)
         if given is None:
             raise LayoutError('no floating-point input to place cells in; use align="half_pixel"')
+        with as_found(self.model), torch.enable_grad():
+            source = own_copy(given).requires_grad_()
+            field = field_of(self._look(inputs, given, source, layer), source, len(grid), layer)
+            if field is not None:
+                return field.centers(grid)
+            return probed_centers(partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer)
+
+    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
+        """Say whether tokens follow each other in time, as the first layer with as many of them shows.
+
+        There, before any attention, a token sees its own patch alone.
+        """
+        given = first_tensor(inputs)
+        calls = self.trace(inputs)
+        tokens = next(call.shape[:2] for call in calls if call.path == split_call(like)[0])
+        first = next(call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == tokens)
+        if given is None:
+            return False
+        with as_found(self.model), torch.enable_grad():
+            source = own_copy(given).requires_grad_()
+            return follows_in_time(self._look(inputs, given, source, first), source, prefix, frame_axis)
+
+    def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
+        """Return the output of `layer` with `source` in the place of the input `given`."""
         outputs: list[Tensor] = []
         path, call = split_call(layer)
-        with as_found(self.model), torch.enable_grad(), ExitStack() as scope:
-            source = own_copy(given).requires_grad_()
-            scope.callback(self._modules[path].register_forward_hook(keep_output(outputs)).remove)
+        hook = self._modules[path].register_forward_hook(keep_output(outputs))
+        try:
             call_model(self.model, replace_tensor(inputs, given, source.clone()))
-            return field_of(outputs[-1 if call is None else call], source, len(grid), layer).centers(grid)
+        finally:
+            hook.remove()
+        return outputs[-1 if call is None else call]
 
     def record(
         self,
@@ -152,14 +186,23 @@ class TorchEngine:
         guided: Sequence[str] = (),
         curvature: Sequence[str] = (),
         call: Callable[[Any, Inputs], Any] | None = None,
+        clips: Clips | None = None,
     ) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
         differentiate = bool(gradients or guided or curvature)
         with as_found(self.model):
-            pass_ = Pass(self, inputs, layers, call, guided=bool(guided), differentiate=differentiate)
+            pass_ = Pass(self, inputs, layers, call, clips, guided=bool(guided), differentiate=differentiate)
             found = pass_.run(score, gradients, guided, curvature)
+            weights, along = pass_.attention_over_frames() or (None, None)
             activations = {layer: [t.detach() for t in pass_.taps[layer].seen] for layer in layers}
-            return Recording(pass_.scores.detach(), activations, **found, notes=tuple(pass_.notes))
+            return Recording(
+                pass_.scores.detach(),
+                activations,
+                **found,
+                attention=weights,
+                attention_gradients=along,
+                notes=tuple(pass_.notes),
+            )
 
 
 def unwrap(model: nn.Module) -> nn.Module:

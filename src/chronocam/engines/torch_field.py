@@ -21,7 +21,7 @@ from chronocam.errors import LayoutError
 _POINTWISE = re.compile(
     r"(Add|Sub|Mul|Div|Neg|Abs|Exp|Sqrt|Rsqrt|Pow|Maximum|Minimum|Where|Clamp\w*|Threshold|Relu|LeakyRelu|PreluKernel|"
     r"Elu|Celu|Selu|Gelu|Silu|Mish|Softplus|Hardtanh|Hardswish|Hardsigmoid|Sigmoid|LogSigmoid|Tanh|Clone|Alias|ToCopy|"
-    r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
+    r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Stack|Unbind|Squeeze|Unsqueeze|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
     r"Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
 )
 _POOL = re.compile(r"(Max|Avg)Pool[123]D(WithIndices)?Backward\d*$")
@@ -44,12 +44,12 @@ class Field:
         parts = [(j * s, lo * s - p, hi * s - p + d * (k - 1)) for j, lo, hi, k, s, p, d in each]
         return Field(*(tuple(axis) for axis in zip(*parts, strict=True)))
 
-    def joined(self, other: Field | None, layer: str) -> Field:
-        """Return the field that holds both, where two branches meet."""
+    def joined(self, other: Field | None) -> Field | None:
+        """Return the field that holds both, where two branches meet; None where their strides differ."""
         if other is None:
             return self
         if self.stride != other.stride:
-            raise LayoutError(f'branches before `{layer}` have different strides; use align="half_pixel"')
+            return None
         low, high = map(min, self.low, other.low), map(max, self.high, other.high)
         return Field(self.stride, tuple(low), tuple(high))
 
@@ -59,10 +59,11 @@ class Field:
         return tuple(tuple((lo + hi) / 2 + s * i for i in range(n)) for n, s, lo, hi in each)
 
 
-def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field:
+def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | None:
     """Return the receptive field of `output`'s cells in `source`, over the last `rank` axes.
 
-    Raises LayoutError where the graph holds an operation that is not local, such as attention.
+    None where the graph holds an operation whose extent it does not tell. Raises LayoutError where no local path
+    leads to the input.
     """
     start, end = output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node
     fields = {start: Field((1,) * rank, (0,) * rank, (0,) * rank)}
@@ -71,18 +72,21 @@ def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field:
             return fields[node]
         if node not in fields or not node.next_functions or _GLOBAL.match(node.name()):
             continue
-        below = _through(node, fields[node], layer)
+        below = _through(node, fields[node])
+        if below is None:
+            return None
         for child, _ in node.next_functions:
             if child is not None:
-                fields[child] = below.joined(fields.get(child), layer)
+                met = below.joined(fields.get(child))
+                if met is None:
+                    return None
+                fields[child] = met
     raise LayoutError(f'layer `{layer}` sees the input through no local path; use align="half_pixel"')
 
 
-def _through(node: Any, field: Field, layer: str) -> Field:
+def _through(node: Any, field: Field) -> Field | None:
     name = node.name()
-    if name.startswith("ConvolutionBackward"):
-        if node._saved_transposed:
-            raise LayoutError(f'`{layer}` comes after a transposed convolution; use align="half_pixel"')
+    if name.startswith("ConvolutionBackward") and not node._saved_transposed:
         kernel = node._saved_weight.shape[2:]
         return field.through(kernel, node._saved_stride, node._saved_padding, node._saved_dilation)
     if _POOL.match(name):
@@ -91,11 +95,22 @@ def _through(node: Any, field: Field, layer: str) -> Field:
         stride = _per_axis(node._saved_stride, rank) or kernel
         dilation = _per_axis(getattr(node, "_saved_dilation", ()), rank) or (1,) * rank
         return field.through(kernel, stride, _per_axis(node._saved_padding, rank), dilation)
-    if _POINTWISE.match(name):
+    if name.startswith(("SelectBackward", "SliceBackward")):
+        return _through_part(node, field)
+    return field if _POINTWISE.match(name) else None
+
+
+def _through_part(node: Any, field: Field) -> Field | None:
+    """Return the field through `x[..., start:end:step]` or `x[:, i]`; None where an axis of the grid is taken out."""
+    sizes, rank = node._saved_self_sym_sizes, len(field.stride)
+    axis = node._saved_dim % len(sizes) - (len(sizes) - rank)
+    if axis < 0:
         return field
-    raise LayoutError(
-        f'`{layer}` is computed with {name.split("Backward")[0]}, which is not local; use align="half_pixel"'
-    )
+    if node.name().startswith("SelectBackward"):
+        return None
+    ones, start, step = (1,) * rank, [0] * rank, [1] * rank
+    start[axis], step[axis] = node._saved_start % sizes[node._saved_dim], node._saved_step
+    return field.through(ones, step, [-s for s in start], ones)
 
 
 def _per_axis(value: Sequence[int], rank: int) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
+_ATTEND = {F.softmax, torch.softmax, Tensor.softmax}
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
@@ -31,6 +32,34 @@ class SoftmaxSeen(TorchFunctionMode):
             self.result = result
             self.logits = args[0] if args else (kwargs or {})["input"]
         return result
+
+
+class FrameAttention(TorchFunctionMode):
+    """Remembers softmax results that are one weight per frame: `(batch, time)`, also with an axis of length 1.
+
+    With `detach` the model goes on with weights that carry no gradient to where they come from.
+    """
+
+    def __init__(self, frames: int, detach: bool) -> None:
+        super().__init__()
+        self.frames, self.detach = frames, detach
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _ATTEND and self._is_one_per_frame(result):
+            if self.detach:
+                result = result.detach().requires_grad_(torch.is_grad_enabled())
+            self.seen.append(result)
+        return result
+
+    def _is_one_per_frame(self, result: Tensor) -> bool:
+        if self.frames < 2 or result.ndim not in (2, 3) or result[0].numel() != self.frames:
+            return False
+        sums = result.detach().float().flatten(1).sum(1)
+        return torch.allclose(sums, torch.ones_like(sums), atol=1e-2)
 
 
 class ThroughNoGrad(TorchFunctionMode):

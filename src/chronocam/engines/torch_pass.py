@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Score
-from chronocam.engines.torch_modes import GuidedReLUs, SoftmaxSeen, ThroughNoGrad, looks_like_probabilities
-from chronocam.engines.torch_scope import couples_samples
+from chronocam.engines.base import Clips, Score
+from chronocam.engines.torch_chunks import Chunks
+from chronocam.engines.torch_modes import (
+    FrameAttention,
+    GuidedReLUs,
+    SoftmaxSeen,
+    ThroughNoGrad,
+    looks_like_probabilities,
+)
+from chronocam.engines.torch_scope import couples_samples, differentiable_rnns
+from chronocam.engines.torch_taps import Cut, Tap
 from chronocam.engines.torch_tensors import (
     call_model,
     first_tensor,
@@ -23,6 +29,7 @@ from chronocam.engines.torch_tensors import (
     own_copy,
     replace_tensor,
     split_call,
+    vjp,
 )
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.types import INPUT, Inputs
@@ -30,50 +37,8 @@ from chronocam.types import INPUT, Inputs
 if TYPE_CHECKING:
     from chronocam.engines.torch import TorchEngine
 
-TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
 _BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
 _NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
-
-
-class _Cut:
-    """Whether some tap of a pass has made its output the leaf at which the graph begins."""
-
-    made = False
-
-
-class _Tap:
-    """A forward hook that captures a layer's output and lets the graph begin there.
-
-    The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
-    What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
-    was captured.
-    """
-
-    def __init__(self, call: int | None, cut: _Cut | None) -> None:
-        self.call = call
-        self.calls = 0
-        self.cut = cut
-        self.seen: list[Tensor] = []
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        self.calls += 1
-        if self.call is not None and self.calls - 1 != self.call:
-            return None
-        tensor = first_tensor(output)
-        if tensor is None:
-            raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; choose another layer")
-        fresh = self.capture(tensor)
-        return fresh if output is tensor else replace_tensor(output, tensor, fresh)
-
-    def capture(self, tensor: Tensor) -> Tensor:
-        """Keep `tensor` and return what the model goes on with."""
-        if self.cut is not None:
-            torch.set_grad_enabled(True)
-            if not (self.cut.made and tensor.requires_grad):
-                tensor = tensor.detach().requires_grad_()
-                self.cut.made = True
-        self.seen.append(tensor)
-        return tensor.clone()
 
 
 class Pass:
@@ -85,11 +50,12 @@ class Pass:
         inputs: Inputs,
         layers: Sequence[str],
         call: Callable[[Any, Inputs], Any] | None,
+        clips: Clips | None,
         *,
         guided: bool,
         differentiate: bool,
     ) -> None:
-        self.engine, self.layers, self.call = engine, layers, call
+        self.engine, self.layers, self.call, self.clips = engine, layers, call, clips
         self.inputs = inputs
         self.differentiate = differentiate
         self.through_no_grad = False
@@ -97,7 +63,9 @@ class Pass:
         self.plain = engine.output_layer is None and call is None  # scores are read from the model's output
         self.couples = couples_samples(engine.model)
         self.notes: list[str] = []
-        self.taps: dict[str, _Tap] = {}
+        self.taps: dict[str, Tap] = {}
+        self.chunks: Chunks | None = None
+        self.attention: FrameAttention | None = None
 
     def run(
         self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
@@ -110,9 +78,14 @@ class Pass:
         """
         found = self._attempt(score, gradients, guided, curvature)
         connected = {*found["gradients"], *found["guided"]} == {*gradients, *guided}
-        if not (connected and all(tap.seen for tap in self.taps.values())):
+        if self.chunks is None and not (connected and all(tap.seen for tap in self.taps.values())):
             self.through_no_grad = True
             found = self._attempt(score, gradients, guided, curvature)
+        if self.chunks is not None and self.chunks.features is None:
+            raise LayerError(
+                f"no module on the way to `{self.layers[0]}` gets {self.chunks.rows} frames folded into the batch, so "
+                "chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D network"
+            )
         for layer, tap in self.taps.items():
             if not tap.seen:
                 raise LayerError(
@@ -134,23 +107,15 @@ class Pass:
 
     def _forward(self, score: Score) -> None:
         engine, model = self.engine, self.engine.model
-        cut = _Cut() if self.differentiate else None
-        self.taps = {layer: _Tap(split_call(layer)[1], cut) for layer in self.layers}
+        cut = Cut() if self.differentiate else None
+        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in self.layers}
+        self.chunks = self._cut_into_chunks()
         output: list[Tensor] = []
         softmax = SoftmaxSeen() if engine._ends_in_softmax else None
-        with ExitStack() as scope:
-            grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
-            scope.enter_context(torch.set_grad_enabled(grad))
-            for mode in (self.relus, softmax, ThroughNoGrad() if self.through_no_grad else None):
-                if mode is not None:
-                    scope.enter_context(mode)
-            for layer in self.layers:
-                if layer != INPUT:
-                    module = engine._modules[split_call(layer)[0]]
-                    scope.callback(module.register_forward_hook(self.taps[layer]).remove)
-            if engine.output_layer is not None:
-                module = engine._modules[split_call(engine.output_layer)[0]]
-                scope.callback(module.register_forward_hook(keep_output(output)).remove)
+        if self.clips is not None:
+            self.attention = FrameAttention(self.clips.frames, self.clips.detach_attention)
+        grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
+        with torch.set_grad_enabled(grad), self._watching(output, softmax, self.attention):
             inputs = pytree.tree_map(own_copy, self.inputs)
             if INPUT in self.layers:
                 inputs = self._tapped(inputs)
@@ -163,6 +128,47 @@ class Pass:
                 self.scores = score(raw, lambda: self._logits(raw, softmax))
                 return
         self._forward(score)
+
+    @contextmanager
+    def _watching(self, output: list[Tensor], *modes: AbstractContextManager[Any] | None) -> Iterator[None]:
+        """Look at the model while it runs, with these modes and those of the pass."""
+        through = ThroughNoGrad() if self.through_no_grad else None
+        with ExitStack() as scope:
+            if self.differentiate:
+                scope.enter_context(differentiable_rnns(self.engine.model))
+            for mode in (self.relus, *modes, through):
+                if mode is not None:
+                    scope.enter_context(mode)
+            for undo in self._hooks(output):
+                scope.callback(undo)
+            yield
+
+    def _hooks(self, output: list[Tensor]) -> Iterator[Callable[[], None]]:
+        """Attach what looks at the layers, and yield what undoes each."""
+        engine = self.engine
+        for layer in self.layers:
+            if layer != INPUT:
+                module = engine._modules[split_call(layer)[0]]
+                yield module.register_forward_hook(self.taps[layer]).remove
+        if engine.output_layer is not None:
+            module = engine._modules[split_call(engine.output_layer)[0]]
+            yield module.register_forward_hook(keep_output(output)).remove
+        if self.chunks is not None:
+            parts = [split_call(layer)[0].split(".") for layer in self.layers]
+            for path in dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)):
+                yield self.chunks.attach(path, engine._modules[engine.resolve(path)])
+
+    def _cut_into_chunks(self) -> Chunks | None:
+        """Return how the frames are run in chunks, where that was asked for."""
+        if self.clips is None or self.clips.chunk is None:
+            return None
+        if INPUT in self.layers:
+            raise LayerError("chunk_frames= keeps no gradient at the input; explain a layer: give conv_layer=")
+        if self.couples:
+            raise ModelError("chunk_frames= cannot cut BatchNorm in training mode; call model.eval() first")
+        first = first_tensor(self.inputs)
+        rows = 0 if first is None else len(first) * self.clips.frames
+        return Chunks(rows, self.clips.chunk, self.taps, self.differentiate)
 
     def _read(self, output: list[Tensor]) -> Tensor:
         layer = str(self.engine.output_layer)
@@ -207,21 +213,34 @@ class Pass:
 
     def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer that has one."""
-        tensors = [t for layer in layers for t in self.taps[layer].seen]
-        if not tensors:
-            return {}
-        columns = self._columns()
-        starts = range(0, len(columns), TARGETS_PER_PASS)
-        parts = [self._vjp(tensors, columns[i : i + TARGETS_PER_PASS]) for i in starts]
-        joined = iter(
-            [None if part[0] is None else self._own_sample(torch.cat(part)) for part in zip(*parts, strict=True)]
-        )
-        found = {layer: [next(joined) for _ in self.taps[layer].seen] for layer in layers}
+        inner = self.chunks.inner if self.chunks is not None else {}
+        outer = [layer for layer in layers if layer not in inner]
+        joined = iter(self._gradients([t for layer in outer for t in self.taps[layer].seen]))
+        found = {layer: [next(joined) for _ in self.taps[layer].seen] for layer in outer}
+        if self.chunks is not None and self.chunks.features is not None and len(outer) < len(layers):
+            (upstream,) = self._gradients([self.chunks.features])
+            if upstream is not None:
+                with self._watching([]):
+                    found |= self.chunks.gradients(upstream)
         return {
-            layer: [_or_zeros(g, t, self.scores) for g, t in zip(gradients, self.taps[layer].seen, strict=True)]
-            for layer, gradients in found.items()
-            if any(g is not None for g in gradients)
+            layer: [_or_zeros(g, t, self.scores) for g, t in zip(found[layer], self.taps[layer].seen, strict=True)]
+            for layer in layers
+            if any(g is not None for g in found.get(layer, ()))
         }
+
+    def _gradients(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
+        found = vjp(self.scores, tensors, self._columns()) if tensors else []
+        return [None if g is None else self._own_sample(g) for g in found]
+
+    def attention_over_frames(self) -> tuple[Tensor, Tensor | None] | None:
+        """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, where there are any."""
+        seen = [] if self.attention is None else self.attention.seen
+        for weights in reversed([w for w in seen if len(w) == len(self.scores)]):
+            (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
+            if gradient is not None or not self.differentiate:
+                return weights.detach().flatten(1), None if gradient is None else gradient.flatten(2)
+        return None
 
     def _columns(self) -> Tensor:
         """Return one cotangent per backward pass: one-hot over targets, and over samples where they couple."""
@@ -245,23 +264,10 @@ class Pass:
         split = gradients.reshape(targets, batch, *gradients.shape[1:])
         return torch.stack([split[:, i, i] for i in range(batch)], dim=1)
 
-    def _vjp(self, tensors: list[Tensor], columns: Tensor) -> list[Tensor | None]:
-        """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects."""
-        if not self.scores.requires_grad:
-            return [None] * len(tensors)
-        grad = partial(torch.autograd.grad, self.scores, tensors, retain_graph=True, allow_unused=True)
-        if len(columns) == 1:
-            return [None if g is None else g[None] for g in grad(columns[0])]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # operators without a batching rule are only slower
-                return list(grad(columns, is_grads_batched=True))
-        except RuntimeError:  # an operator that cannot be batched
-            each = [grad(column) for column in columns]
-            return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]
-
     def _curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return the Hessian of every score times the activations, by differentiating the gradient once more."""
+        if layers and self.chunks is not None:
+            raise LayerError("chunk_frames= takes first derivatives only; choose another method than shapleycam")
         return {
             layer: [self._own_sample(self._hessian_product(t)) for t in self.taps[layer].seen]
             for layer in layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +30,29 @@ def as_found(model: nn.Module) -> Iterator[None]:
                 stack.enter_context(torch.autocast(device_type, dtype=dtype, cache_enabled=False))
         if any(_is_compiled(module) for module in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def differentiable_rnns(model: nn.Module) -> Iterator[None]:
+    """Let recurrent layers in eval mode be differentiated on CUDA: cuDNN's cannot be.
+
+    cuDNN is off only while such a layer runs; dropout and the rest of the model stay as they are.
+    """
+    scopes: list[Any] = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        scopes.append(torch.backends.cudnn.flags(enabled=False))
+        scopes[-1].__enter__()
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        scopes.pop().__exit__(None, None, None)
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, nn.RNNBase) and not module.training and device_of(module).type == "cuda":
+                stack.callback(module.register_forward_pre_hook(enter).remove)
+                stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         yield
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.errors import ModelError
 from chronocam.types import Inputs
 
+TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
 _CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
 
 
@@ -72,3 +76,24 @@ def main_output(raw: Any, strict: bool = True) -> Tensor | None:
     raise ModelError(
         f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
     )
+
+
+def vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
+    """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects."""
+    if not output.requires_grad:
+        return [None] * len(tensors)
+    parts = [_vjp(output, tensors, part) for part in torch.split(columns, TARGETS_PER_PASS)]
+    return [None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+def _vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
+    grad = partial(torch.autograd.grad, output, tensors, retain_graph=True, allow_unused=True)
+    if len(columns) == 1:
+        return [None if g is None else g[None] for g in grad(columns[0])]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # operators without a batching rule are only slower
+            return list(grad(columns, is_grads_batched=True))
+    except RuntimeError:  # an operator that cannot be batched
+        each = [grad(column) for column in columns]
+        return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 from chronocam.errors import LayoutError, suggest
+from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
+class Stem:
+    """The first convolution of a model: how many axes its grid has, and how many channels it takes."""
+
+    rank: int
+    channels: int
+
+
+@dataclass(frozen=True)
 class Site:
-    """Where a layout is to be found: the layer, its output's shape, and the grid of the model's input."""
+    """Where a layout is to be found: the layer, its output's shape, and the grid of the model's input.
+
+    calls: how many times the layer is called in one forward pass.
+    """
 
     layer: str
     shape: tuple[int, ...]
     batch: int
     input_grid: tuple[int, ...]
+    calls: int = 1
 
 
 class Layout:
     """Turns a layer's output into `(batch, channel, *grid)`."""
 
     name: ClassVar[str]
+    per_frame: ClassVar[bool] = False
+    """Whether the layer saw each frame of a clip by itself."""
+    stacks_calls: ClassVar[bool] = False
+    """Whether the layout is of all calls of the layer, stacked on a new first axis, and not of the last one."""
 
     def __call__(self, array: Array) -> Array:
         """Return `array` as `(batch, channel, *grid)`."""
@@ -76,18 +93,41 @@ def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callab
     return found[1]
 
 
-def input_grid(shape: tuple[int, ...], channels_last: bool = False) -> tuple[int, ...]:
-    """Return the grid of an input `(batch, …)`: all axes but the batch and the channels.
+def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
+    """Return what `layout` is to be applied to: all calls of a layer, stacked, or the last one."""
+    stacks = getattr(layout, "stacks_calls", False)
+    return namespace(calls[0]).stack(list(calls), axis=0) if stacks else calls[-1]
 
-    Inputs of two axes, `(batch, width)`, have no channel axis. Channels are where the framework puts them,
-    unless only the other end looks like them (1 to 4 channels there and more than 4 here).
+
+def input_grid(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> tuple[int, ...]:
+    """Return the grid of an input `(batch, …)`: all axes but the batch and the channels."""
+    axis = channel_axis(shape, channels_last, stem)
+    return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
+
+
+def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> int | None:
+    """Return the axis of an input `(batch, …)` that holds the channels; None for `(batch, width)`.
+
+    It is where the framework puts it, unless only the other end looks like channels (1 to 4 there and more than 4
+    here). Clips have it before or after the frames: where its length is that of the model's first convolution, and
+    after them where both are and that convolution sees pictures.
     """
     if len(shape) <= 2:
-        return tuple(shape[1:])
+        return None
+    if len(shape) == 5 and not channels_last and (axis := _clip_channels(shape, stem)) is not None:
+        return axis
     first, last = shape[1] in IMAGE_CHANNELS, shape[-1] in IMAGE_CHANNELS
     if first != last and len(shape) > 3:
         channels_last = last
-    return tuple(shape[1:-1] if channels_last else shape[2:])
+    return len(shape) - 1 if channels_last else 1
+
+
+def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
+    """Return 1 or 2 for `(batch, channel, time, …)` and `(batch, time, channel, …)`; None where neither fits."""
+    pictures = stem is not None and stem.rank == 2
+    order = (2, 1) if pictures else (1, 2)
+    lengths = IMAGE_CHANNELS if stem is None else (stem.channels,)
+    return next((axis for axis in order if shape[axis] in lengths), None)
 
 
 def is_grid(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:

@@ -60,3 +60,20 @@ class ChannelsLast(Layout):
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where all axes but the last are a grid of the input's rank."""
         return _fit(site, site.shape[1:-1], cls())
+
+
+@register
+@dataclass(frozen=True)
+class FramesFirst(Layout):
+    """`(batch, time, channel, height, width)`."""
+
+    name: ClassVar[str] = "frames_first"
+
+    def __call__(self, array: Array) -> Array:
+        """Move the channels to axis 1."""
+        return namespace(array).moveaxis(array, 2, 1)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where all axes but the third are the grid of a clip."""
+        return _fit(site, (site.shape[1], *site.shape[3:]), cls()) if len(site.shape) == 5 else None

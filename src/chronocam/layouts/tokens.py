@@ -50,9 +50,9 @@ class Tokens(Layout):
             return None
         fits = []
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
-            patches = _patches(site.shape[token_axis], site.input_grid)
-            if patches is not None and site.shape[batch_axis] == site.batch:
-                misfit, grid, prefix = patches
+            found = patches(site.shape[token_axis], site.input_grid)
+            if found is not None and site.shape[batch_axis] == site.batch:
+                misfit, grid, prefix = found
                 if token_axis == 2:  # a flattened grid of channels: no token was put before it
                     if prefix or site.shape[1] == 1:
                         continue
@@ -61,8 +61,8 @@ class Tokens(Layout):
         return min(fits, key=lambda fit: fit[0], default=None)
 
 
-def _patches(tokens: int, input_grid: tuple[int, ...]) -> tuple[float, tuple[int, ...], int] | None:
-    """Return the misfit, the grid of square patches, and how many tokens are left over for a prefix.
+def patches(tokens: int, input_grid: tuple[int, ...], slices: int = 1) -> tuple[float, tuple[int, ...], int] | None:
+    """Return the misfit, the grid of square patches in each of `slices`, and how many tokens are left for a prefix.
 
     The fewer left over the better, and patches that tile the input are preferred.
     """
@@ -70,7 +70,7 @@ def _patches(tokens: int, input_grid: tuple[int, ...]) -> tuple[float, tuple[int
     for patch in range(1, max(input_grid) + 1):
         ragged = RAGGED if any(n % patch for n in input_grid) else 0.0
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
-            prefix = tokens - prod(grid)
+            prefix = tokens - slices * prod(grid)
             if 0 <= prefix <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):
                 found.append((ragged + prefix, grid, prefix))
     return min(found, default=None)

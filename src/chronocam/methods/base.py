@@ -42,6 +42,10 @@ class Method:
     layout: how the layer's output becomes `(batch, channel, *grid)`; None infers it from the shapes.
     align: where the cells of the map lie in the input: `"half_pixel"` tiles the input evenly,
         `"receptive_field"` puts each cell at the true centre of what it sees.
+    chunk_frames: how many frames of a long clip the 2D network under an RNN sees at once; None is all of them. The
+        gradients are the same.
+    detach_attention: hold attention weights over the frames of a clip constant, so that evidence flows through what
+        they weigh and not through the weights.
 
     Raises LayerError for an unknown layer.
     """
@@ -53,6 +57,8 @@ class Method:
     batch_size: int | None = 32
     layout: Any = None
     align: str = "half_pixel"
+    chunk_frames: int | None = None
+    detach_attention: bool = False
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)
@@ -69,6 +75,8 @@ class Method:
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"batch_size is {self.batch_size}; expected a positive number, or None for all at once")
+        if self.chunk_frames is not None and self.chunk_frames < 1:
+            raise InputError(f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all")
         self.session = type(self).open_session(self)
 
     def explain(self, inputs: Inputs, targets: Any = None) -> Any:
@@ -100,9 +108,17 @@ class CAMMethod(Method):
     """A class activation map: a weighted sum of a layer's activations, then ReLU.
 
     signed: keep both signs (no ReLU); None keeps them for regression targets only.
+    pool: for clips, whether weights are of the whole `"clip"` or of each `"frame"` (time slice) by itself; None is
+        frame where a 2D network saw the frames one by one, else clip. Elementwise methods have no weights to pool.
     """
 
     signed: bool | None = None
+    pool: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pool not in (None, "clip", "frame"):
+            raise InputError(f"no pooling `{self.pool}`; choose clip or frame")
+        super().__post_init__()
 
     def keeps_signs(self, target: Target) -> bool:
         """Keep signs where `signed` says so, or else where the target does."""

@@ -1,0 +1,93 @@
+"""What a layer's cells see of the input, found with gradients where the graph does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from chronocam.errors import LayoutError
+
+LOOKS = 4  # how many inputs of noise are tried: a maximum lets through one position of its window at a time
+CELLS = 6  # how many cells along an axis are looked at
+
+Look = Callable[[Tensor], Tensor]
+"""From an input to the layer's output."""
+
+
+def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) -> tuple[tuple[float, ...], ...]:
+    """Return, per axis, the input coordinate at the centre of what every cell sees, over the last axes.
+
+    The extent of the gradient of single cells is measured for noise shaped `like` the input. Cells whose extent
+    ends at the border are cut off there, so the centres of the others are continued in a straight line.
+    Raises LayoutError where cells see the whole input, or where the output does not have this grid.
+    """
+    extents: dict[tuple[int, int], tuple[int, int]] = {}
+    generator = torch.Generator(like.device).manual_seed(0)
+    for _ in range(LOOKS):
+        noise = torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
+        source = noise.requires_grad_()
+        cells = _cells_last(look(source), grid, layer)
+        for axis, n in enumerate(grid):
+            for i in _chosen(n):
+                cell = cells
+                for other, m in enumerate(grid):
+                    cell = cell.select(1, i if other == axis else m // 2)
+                (g,) = torch.autograd.grad(cell.sum(), source, retain_graph=True, allow_unused=True)
+                found = None if g is None else _extent(g, axis - len(grid))
+                if found is not None:
+                    low, high = extents.get((axis, i), found)
+                    extents[axis, i] = min(low, found[0]), max(high, found[1])
+    sizes = like.shape[-len(grid) :]
+    each = [{i: extents[a, i] for i in _chosen(n) if (a, i) in extents} for a, n in enumerate(grid)]
+    return tuple(_line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True))
+
+
+def _chosen(cells: int) -> list[int]:
+    """Return cells spread over an axis, without twice the same."""
+    step = max((cells - 1) / (CELLS - 1), 1)
+    return sorted({min(round(step * k), cells - 1) for k in range(CELLS)})
+
+
+def _cells_last(output: Tensor, grid: Sequence[int], layer: str) -> Tensor:
+    """Return the first sample (or frame) as `(channel, *grid)`, squared so that channels do not cancel."""
+    rank = len(grid)
+    if tuple(output.shape[-rank:]) == tuple(grid):
+        return output[0] ** 2
+    if tuple(output.shape[-rank - 1 : -1]) == tuple(grid):
+        return output[0].movedim(-1, 0) ** 2
+    raise LayoutError(
+        f'layer `{layer}` returns {tuple(output.shape)}, which has no local cells; use align="half_pixel"'
+    )
+
+
+def _extent(gradient: Tensor, axis: int) -> tuple[int, int] | None:
+    """Return the first and last position along `axis` where the gradient is not zero."""
+    touched = gradient.movedim(axis, -1).flatten(0, -2).abs().sum(0).nonzero().flatten()
+    return (int(touched[0]), int(touched[-1])) if len(touched) else None
+
+
+def _line(found: dict[int, tuple[int, int]], cells: int, size: int, layer: str) -> tuple[float, ...]:
+    """Return the centres of all cells, from those whose extent does not end at the border."""
+    inside = {i: (low + high) / 2 for i, (low, high) in found.items() if low > 0 and high < size - 1}
+    if cells == 1 and len(found) == 1:
+        return ((size - 1) / 2,)
+    if len(inside) < 2:
+        raise LayoutError(
+            f"the cells of layer `{layer}` see the input from border to border; "
+            'use align="half_pixel", or a larger input'
+        )
+    first, last = min(inside), max(inside)
+    stride = (inside[last] - inside[first]) / (last - first)
+    return tuple(inside[first] + stride * (i - first) for i in range(cells))
+
+
+def follows_in_time(tokens: Tensor, source: Tensor, prefix: int, frame_axis: int) -> bool:
+    """Say whether the second token sees other frames than the first, rather than another place."""
+    profiles = []
+    for i in (prefix, prefix + 1):
+        (g,) = torch.autograd.grad((tokens[0, i] ** 2).sum(), source, retain_graph=True)
+        profiles.append(g[0].movedim(frame_axis - 1, 0).flatten(1).norm(dim=1))
+    first, second = (p / p.sum().clamp(min=1e-30) for p in profiles)
+    return bool((first - second).abs().sum() > 1)  # 0 for the same frames, 2 for others

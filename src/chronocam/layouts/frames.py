@@ -1,0 +1,81 @@
+"""Clips whose frames a 2D network saw one by one: folded into the batch, or one call of the layer per frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from chronocam.errors import LayoutError
+from chronocam.layouts.base import Layout, Site, infer, register
+from chronocam.maps.arrays import namespace
+from chronocam.types import Array
+
+FEWER_FRAMES = 1.0  # as unlikely as one prefix token: the frames of a clip are thinned out before the 2D network
+
+
+@register
+@dataclass(frozen=True)
+class Folded(Layout):
+    """`(batch·time, …)`, the frames of a clip together; `frame` is the layout of each."""
+
+    time: int
+    frame: Layout
+    name: ClassVar[str] = "folded"
+    per_frame: ClassVar[bool] = True
+
+    def __call__(self, array: Array) -> Array:
+        """Unfold the frames. Raises LayoutError where there is no whole number of clips."""
+        xp, rows = namespace(array), array.shape[0]
+        if rows % self.time:
+            raise LayoutError(f"the layer returns {rows} rows, which are no clips of {self.time} frames")
+        frames = self.frame(array)
+        return xp.moveaxis(xp.reshape(frames, (rows // self.time, self.time, *frames.shape[1:])), 1, 2)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where the rows are frames of the batch's clips, all or an even part, each with a grid."""
+        if len(site.input_grid) != 3 or site.calls > 1:
+            return None
+        time, left = divmod(site.shape[0], site.batch)
+        if left or time < 2 or site.input_grid[0] % time:
+            return None
+        inner = _of_frame(site, site.shape[0])
+        misfit = 0.0 if time == site.input_grid[0] else FEWER_FRAMES
+        return None if inner is None else (misfit, cls(time, inner))
+
+
+@register
+@dataclass(frozen=True)
+class Stepped(Layout):
+    """One call per frame, each `(batch, …)`; where a frame takes several calls, its last one counts."""
+
+    time: int
+    frame: Layout
+    name: ClassVar[str] = "stepped"
+    per_frame: ClassVar[bool] = True
+    stacks_calls: ClassVar[bool] = True
+
+    def __call__(self, array: Array) -> Array:
+        """Put the calls `(calls, batch, …)` on a time axis."""
+        xp = namespace(array)
+        each = array.shape[0] // self.time
+        frames = array[each - 1 :: each]
+        grids = self.frame(xp.reshape(frames, (-1, *frames.shape[2:])))
+        grids = xp.reshape(grids, (self.time, -1, *grids.shape[1:]))
+        return xp.moveaxis(grids, 0, 2)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where the layer is called as often as there are frames, or a multiple, on the whole batch."""
+        if len(site.input_grid) != 3 or site.input_grid[0] < 2 or site.calls % site.input_grid[0]:
+            return None
+        inner = _of_frame(site, site.batch) if site.shape[0] == site.batch else None
+        return None if inner is None else (0.0, cls(site.input_grid[0], inner))
+
+
+def _of_frame(site: Site, rows: int) -> Layout | None:
+    """Return the layout of single frames, or None where they have no grid."""
+    try:
+        return infer(Site(site.layer, site.shape, rows, site.input_grid[1:]))
+    except LayoutError:
+        return None

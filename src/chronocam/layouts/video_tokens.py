@@ -1,0 +1,70 @@
+"""Video tokens: one vector per patch of each time slice, after a few prefix tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import log2, prod
+from typing import ClassVar
+
+from chronocam.errors import LayoutError
+from chronocam.layouts.base import Layout, Site, register
+from chronocam.layouts.tokens import patches
+from chronocam.maps.arrays import namespace
+from chronocam.types import Array
+
+FRAMES_PER_TOKEN = (1, 2)
+LONGER_TUBE = 0.5  # as unlikely as half a prefix token: tokens of two frames instead of one
+
+
+@register
+@dataclass(frozen=True)
+class VideoTokens(Layout):
+    """`(batch, prefix + tokens, channel)`, the tokens over `grid`, `(time, height, width)`.
+
+    order: `"time"`, all patches of the first slice before those of the second (VideoMAE, MViT, ViViT), or
+        `"patch"`, all slices of the first patch before those of the second (TimeSformer). Shapes do not tell.
+    """
+
+    grid: tuple[int, ...]
+    prefix: int = 0
+    order: str = "time"
+    name: ClassVar[str] = "video_tokens"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("time", "patch"):
+            raise LayoutError(f"no token order `{self.order}`; choose time or patch")
+
+    def __call__(self, array: Array) -> Array:
+        """Drop the prefix tokens and put the rest on the grid. Raises LayoutError where their number does not fit."""
+        xp = namespace(array)
+        if array.ndim != 3 or array.shape[1] != self.prefix + prod(self.grid):
+            raise LayoutError(
+                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and {prod(self.grid)} "
+                f"for the grid {self.grid}: give another layout"
+            )
+        tokens = xp.moveaxis(array[:, self.prefix :], 1, 2)
+        time, *space = self.grid
+        if self.order == "time":
+            return xp.reshape(tokens, (*tokens.shape[:2], *self.grid))
+        return xp.moveaxis(xp.reshape(tokens, (*tokens.shape[:2], *space, time)), -1, 2)
+
+    def ordered(self, order: str) -> VideoTokens:
+        """Return this layout with its tokens in another order."""
+        return replace(self, order=order)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where the number of tokens is a few more than one per square patch of one or two frames."""
+        if len(site.shape) != 3 or len(site.input_grid) != 3 or site.shape[0] != site.batch:
+            return None
+        frames, *space = site.input_grid
+        tokens, fits = site.shape[1], []
+        if tokens - frames in (0, 1):  # a vector per frame, and perhaps a class token
+            return None
+        for tube in FRAMES_PER_TOKEN:
+            time, left = divmod(frames, tube)
+            found = None if left or not time else patches(tokens, tuple(space), slices=time)
+            if found is not None:
+                misfit, grid, prefix = found
+                fits.append((misfit + LONGER_TUBE * log2(tube), cls((time, *grid), prefix)))
+        return min(fits, key=lambda fit: fit[0], default=None)

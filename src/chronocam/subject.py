@@ -1,0 +1,42 @@
+"""The model that is explained, and what is found out about it once and for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chronocam.default_layer import default_layer
+from chronocam.engines import Engine, engine_for
+from chronocam.inputs import first_samples, main_array
+from chronocam.layouts import VideoTokens
+from chronocam.types import Inputs
+
+
+class Subject:
+    """A model as it is explained: its engine, and what is found out about it once."""
+
+    def __init__(self, model: Any, output_layer: Any) -> None:
+        self.engine: Engine = engine_for(model, output_layer)
+        self._default: str | None = None
+        self._centers: dict[Any, tuple[tuple[float, ...], ...]] = {}
+        self._orders: dict[Any, str] = {}
+
+    def default_layer(self, inputs: Inputs) -> str:
+        """Return the last layer that still has a grid on which the score depends, found once."""
+        if self._default is None:
+            self._default = default_layer(self.engine, inputs)
+        return self._default
+
+    def centers(self, inputs: Inputs, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+        """Return where the cells of a layer lie in the input, per axis, found once per input size."""
+        key = (layer, grid, tuple(main_array(inputs).shape[1:]))
+        if key not in self._centers:
+            self._centers[key] = self.engine.centers(first_samples(inputs), layer, grid)
+        return self._centers[key]
+
+    def order(self, inputs: Inputs, layer: str, tokens: VideoTokens, frame_axis: int) -> str:
+        """Return in which order the tokens of a layer lie, found once per layer."""
+        if layer not in self._orders:
+            sample = first_samples(inputs, 1)
+            by_patch = self.engine.tokens_by_patch(sample, layer, tokens.prefix, frame_axis)
+            self._orders[layer] = "patch" if by_patch else "time"
+        return self._orders[layer]
