@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from chronocam.errors import ModelError
+from chronocam.media import ClipPreprocess
 from chronocam.media.images import read_image
 from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, imagenet
 from chronocam.models import Loaded, load, specs
@@ -185,10 +186,11 @@ def test_torchvision_clips_masks_and_boxes(name: str, preprocess: tuple[Any, Any
     assert source.build is not None
     model, made, names = source.build(request)
     assert isinstance(model, nn.Module)
-    assert (made.resize, made.crop) == preprocess
+    picture = getattr(made, "frame", made)
+    assert (picture.resize, picture.crop) == preprocess
     assert names is not None
     assert len(names) == labels
-    assert (made.mean == (0, 0, 0)) == (name == "ssdlite320_mobilenet_v3_large")
+    assert (picture.mean == (0, 0, 0)) == (name == "ssdlite320_mobilenet_v3_large")
 
 
 def test_torchvision_inception_takes_the_usual_normalisation() -> None:
@@ -477,6 +479,10 @@ def test_exported_size_becomes_the_preprocessing(tmp_path: Path) -> None:
     assert load(f"{tmp_path}/b.pt2", trust=True).preprocess == imagenet(32, 40)
     export(tmp_path / "c.pt2", model=nn.Conv2d(1, 2, 3), size=(2, 1, 28, 28))
     assert load(f"{tmp_path}/c.pt2", trust=True).preprocess == imagenet(28, 28, 1)
+    export(tmp_path / "e.pt2", model=nn.Conv3d(3, 2, 3), size=(2, 3, 8, 28, 32))
+    assert load(f"{tmp_path}/e.pt2", trust=True).preprocess == ClipPreprocess(imagenet(28, 32), 8)
+    export(tmp_path / "f.pt2", model=nn.Sequential(nn.Flatten(0, 1), nn.Conv2d(3, 2, 3)), size=(2, 8, 3, 28, 28))
+    assert load(f"{tmp_path}/f.pt2", trust=True).preprocess == ClipPreprocess(imagenet(28, 28), 8, "time channel")
     export(tmp_path / "d.pt2", model=nn.Linear(6, 2), size=(2, 6))
     assert load(f"{tmp_path}/d.pt2", trust=True).preprocess == imagenet()
 

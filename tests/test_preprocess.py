@@ -1,14 +1,17 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm.data
+import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification, VideoClassification
 
 from chronocam.errors import MediaError
 from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, imagenet
+from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.sources.timm import translate
 from chronocam.models.specs import Request
 
@@ -97,6 +100,7 @@ def test_channels_last_is_the_same_transposed() -> None:
         {"scale": 1.0},
         {"channels": "last"},
         {"order": "bgr"},
+        {"antialias": False},
     ],
 )
 def test_every_field_matters(change: dict[str, object]) -> None:
@@ -179,3 +183,95 @@ def test_unknown_interpolation_lists_known_ones() -> None:
 def test_a_thread_of_pixels_is_not_blown_up() -> None:
     with pytest.raises(MediaError, match="1 x 10000 picture would be enlarged to 256 x 2560000"):
         imagenet()(Image.new("RGB", (1, 10000)))
+
+
+# Clips
+
+
+def frames(count: int, width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(width).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(60, 50), (171, 128), (200, 300), (33, 97), (640, 360)])
+@pytest.mark.parametrize(("resize", "crop"), [((128, 171), (112, 112)), ((64,), (56, 56)), ((40, 40), (48, 36))])
+def test_clips_equal_torchvision_video(size: tuple[int, int], resize: tuple[int, ...], crop: tuple[int, int]) -> None:
+    """Equal but where a value lies halfway between two 8-bit ones and both round it differently."""
+    theirs = VideoClassification(crop_size=crop, resize_size=resize, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    side = resize[0] if len(resize) == 1 else resize
+    frame = Preprocess(side, crop, IMAGENET_MEAN, IMAGENET_STD, antialias=False)
+    clip = frames(3, *size)
+    expected = theirs(torch.from_numpy(clip).permute(0, 3, 1, 2)).numpy()
+    ours = ClipPreprocess(frame, 3)(clip)
+    assert ours.shape == expected.shape == (3, 3, *crop)
+    assert ours.dtype == np.float32
+    apart = np.abs(ours - expected)
+    assert apart.max() < 1.01 / 255 / min(IMAGENET_STD)
+    assert (apart > 1e-5).mean() < 1e-3
+    smooth = ClipPreprocess(replace(frame, antialias=True), 3)(clip)
+    shrinks = size in ((200, 300), (640, 360))
+    assert not shrinks or (np.abs(smooth - expected) > 1e-5).mean() > 0.5
+
+
+def test_neighbours_by_hand() -> None:
+    """Of four columns, two are taken: each the mean of the two in its middle; of two rows, three."""
+    image = Image.fromarray(np.array([[0, 100, 50, 200], [0, 100, 50, 200]], np.uint8))
+    halved = Preprocess((2, 2), None, (0.0,), (1.0,), scale=1.0, antialias=False)(image)
+    np.testing.assert_array_equal(halved[0], [[50, 125], [50, 125]])
+    column = Image.fromarray(np.array([[0], [60]], np.uint8))
+    grown = Preprocess((4, 1), None, (0.0,), (1.0,), scale=1.0, antialias=False)(column)
+    np.testing.assert_array_equal(grown[0, :, 0], [0, 15, 45, 60])
+
+
+def test_axes_of_a_clip() -> None:
+    frame = imagenet(32, 32)
+    clip = frames(4, 50, 40)
+    time_first = ClipPreprocess(frame, 4, "time channel")(clip)
+    assert time_first.shape == (4, 3, 32, 32)
+    for k in range(4):
+        np.testing.assert_array_equal(time_first[k], frame(Image.fromarray(clip[k])))
+    channel_first = ClipPreprocess(frame, 4)(clip)
+    assert channel_first.flags.c_contiguous
+    np.testing.assert_array_equal(channel_first, time_first.transpose(1, 0, 2, 3))
+
+
+def test_clips_are_seen_like_their_frames() -> None:
+    frame = Preprocess(40, (32, 30), IMAGENET_MEAN, IMAGENET_STD)
+    whole, clip = ClipPreprocess(frame, 2), frames(2, 60, 50)
+    np.testing.assert_array_equal(whole.view(clip)[1], np.asarray(frame.view(Image.fromarray(clip[1]))))
+    assert whole.region(60, 50) == frame.region(60, 50)
+    assert whole.to_original((1, 2, 3, 4), (60, 50)) == frame.to_original((1, 2, 3, 4), (60, 50))
+    grey = ClipPreprocess(Preprocess(None, None, (0.0,), (1.0,)), 2)
+    assert grey(clip).shape == (1, 2, 50, 60)
+    assert grey.view(clip).shape == (2, 50, 60, 3)
+
+
+def test_clips_are_read_as_the_network_wants(tmp_path: Path) -> None:
+    for k in range(9):
+        Image.new("RGB", (8, 8), (20 * k, 0, 0)).save(tmp_path / f"{k}.png")
+    preprocess = ClipPreprocess(Preprocess(None, None, (0.0,) * 3, (1.0,) * 3), 3)
+    assert preprocess.read(tmp_path).indices.tolist() == [0, 4, 8]
+    assert preprocess.read(tmp_path, start=2, end=5).indices.tolist() == [2, 3, 4]
+    assert replace(preprocess, sampling="contiguous").read(tmp_path).indices.tolist() == [0, 1, 2]
+    assert replace(preprocess, frames=2).read(tmp_path).indices.tolist() == [0, 8]
+    clip = preprocess.read(tmp_path)
+    np.testing.assert_array_equal(preprocess(clip), preprocess(clip.pixels))
+
+
+def test_clips_of_another_kind_are_refused() -> None:
+    preprocess = ClipPreprocess(imagenet(32, 32), 4)
+    with pytest.raises(MediaError, match=r"a clip has 5 frames; expected 4.*frames=4"):
+        preprocess(frames(5, 40, 40))
+    with pytest.raises(MediaError, match=r"uint8 \(3, 4, 40, 40\); expected uint8 \(time, height, width, 3\)"):
+        preprocess(frames(4, 40, 40).transpose(3, 0, 1, 2))
+    with pytest.raises(MediaError, match="float32"):
+        preprocess(frames(4, 40, 40).astype(np.float32))
+    with pytest.raises(MediaError, match="expected one of channel time, time channel"):
+        ClipPreprocess(imagenet(), 4, "time")
+    with pytest.raises(MediaError, match="at least 1"):
+        ClipPreprocess(imagenet(), 0)
+    with pytest.raises(MediaError, match=r"unknown sampling `uniformly`.*`uniform`"):
+        ClipPreprocess(imagenet(), 4, sampling="uniformly")
+    with pytest.raises(MediaError, match='channels="last"'):
+        ClipPreprocess(replace(imagenet(), channels="last"), 4)
+    with pytest.raises(MediaError, match="antialias=False with `bicubic`"):
+        Preprocess(None, None, IMAGENET_MEAN, IMAGENET_STD, "bicubic", antialias=False)

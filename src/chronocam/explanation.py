@@ -14,14 +14,18 @@ from jaxtyping import Float
 
 from chronocam import render
 from chronocam.errors import InputError, MediaError
+from chronocam.maps.attention import Attention
+from chronocam.maps.frames import frame_importance, frame_spans
 from chronocam.maps.normalize import Scope, normalize
 from chronocam.maps.regions import Box, boxes
 from chronocam.maps.resample import Mode, resample
+from chronocam.media.clips import Clip, write_clip
 from chronocam.media.files import replace_file
 from chronocam.types import TargetInfo
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
+VIDEOS = (".mp4", ".gif", ".webp")
 _FORMAT = "chronocam explanation 1"
 
 
@@ -36,6 +40,7 @@ class Explanation:
     input_size: the grid of the model's input.
     centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
     frame_spans: for clips, the first and last input frame of each time slice.
+    attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     diagnostics: findings, in words.
     """
 
@@ -47,6 +52,7 @@ class Explanation:
     input_size: tuple[int, ...]
     centers: tuple[tuple[float, ...], ...] | None = None
     frame_spans: tuple[tuple[int, int], ...] | None = None
+    attention: Attention | None = None
     diagnostics: tuple[str, ...] = ()
 
     @property
@@ -113,51 +119,119 @@ class Explanation:
 
         `inputs` are the images at any size: PIL images, or arrays with channels last or first. Colour follows
         the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets of
-        a sample share one scale unless `scope` says otherwise. Raises InputError where they are not one image
-        per sample.
+        a sample share one scale unless `scope` says otherwise.
+
+        Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, frames with channels last, or what
+        the model was given. All frames share the scale; a frame that a looped `Clip` repeats is returned once, with
+        the mean of its maps.
+
+        Raises InputError where `inputs` are not one image or clip per sample.
         """
-        self._refuse_rank("overlay")
-        pictures = render.to_pictures(inputs)
-        if len(pictures) != len(self):
-            raise InputError(f"got {len(pictures)} images for {len(self)} samples; give one image per sample")
-        strengths = render.strength(self.maps, scope)
+        shown, strengths = self._shown(inputs), render.strength(self.maps, scope)
+        draw: Any = render.overlay_clip if self._of_clips else render.overlay
         drawn = []
-        for picture, one in zip(pictures, strengths, strict=True):
-            fine = self._resampled(one[None], picture.shape[:2])[0]
-            drawn.append([render.overlay(picture, value, cmap, alpha) for value in fine])
+        for one, strength in zip(shown, strengths, strict=True):
+            size = one.pixels.shape[:3] if self._of_clips else one.shape[:2]
+            fine = self._resampled(strength[None], size)[0]
+            drawn.append([draw(one, value, cmap, alpha) for value in fine])
         return drawn
 
+    @property
+    def _of_clips(self) -> bool:
+        return self.maps.ndim == 5
+
+    def _check_drawable(self) -> None:
+        if self.maps.ndim not in (4, 5):
+            raise InputError(
+                f"cannot draw maps of dims {self.dims}; expected images or clips: take .upsample() instead"
+            )
+
+    def _shown(self, inputs: Any) -> list[Any]:
+        """Return one picture or clip per sample, to draw on."""
+        if self.maps.ndim not in (4, 5):
+            raise InputError(
+                f"cannot draw maps of dims {self.dims}; expected images or clips: take .upsample() instead"
+            )
+        shown: list[Any] = render.to_clips(inputs, self.input_size[0]) if self._of_clips else render.to_pictures(inputs)
+        if len(shown) != len(self):
+            what = "clip" if self._of_clips else "image"
+            raise InputError(f"got {len(shown)} {what}s for {len(self)} samples; give one {what} per sample")
+        return shown
+
+    def frame_importance(self) -> np.ndarray:
+        """Return, of maps of clips, the share of the positive evidence in each time slice: `(batch, target, time)`.
+
+        Sums to 1 over the slices, which cover the frames that `frame_spans` tells; zero for a map without a
+        positive value. Raises InputError where the maps have no time.
+        """
+        if not self._of_clips:
+            raise InputError(f"maps of dims {self.dims} have no time; expected maps of clips")
+        return np.asarray(frame_importance(self.maps))
+
     def plot(self, inputs: Any = None) -> Any:
-        """Return a matplotlib Figure, a row per sample and a column per target: overlays, or bare maps."""
-        self._refuse_rank("plot")
+        """Return a matplotlib Figure of overlays, or of bare maps.
+
+        Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row with the
+        map of each target, and the curves of frame importance.
+        """
+        heading = f"{self.method} at {self.layer}"
+        if self._of_clips:
+            return render.clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
+        self._check_drawable()
         rows = self.upsample() if inputs is None else self.overlay(inputs)
-        titles = [
+        return render.contact_sheet([list(row) for row in rows], self._names(), heading)
+
+    def _names(self) -> list[list[str]]:
+        return [
             [f"{info}\n{score:.3g}" for info, score in zip(infos, scores, strict=True)]
             for infos, scores in zip(self.targets, self.scores, strict=True)
         ]
-        return render.contact_sheet([list(row) for row in rows], titles, f"{self.method} at {self.layer}")
 
-    def _refuse_rank(self, what: str) -> None:
-        if self.maps.ndim != 4:
-            raise InputError(f"cannot {what} maps of dims {self.dims}; expected images: take .upsample() instead")
+    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[render.Evidence]]]:
+        """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
+        bare = inputs is None
+        clips = self._shown(np.zeros((len(self), *self.input_size, 3), np.uint8) if bare else inputs)
+        spans = self.frame_spans or frame_spans(self.maps.shape[2], self.input_size[0])
+        parts = zip(clips, self._names(), self.overlay(clips, alpha=1.0 if bare else 0.7), strict=True)
+        return [
+            (clip, [render.Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
+            for (clip, names, drawn), importance in zip(parts, self.frame_importance(), strict=True)
+        ]
 
     def save(self, path: str | Path, inputs: Any = None) -> Path:
         """Write the explanation: `.npz` keeps everything (`cc.load` reads it); a picture suffix draws `plot(inputs)`.
 
+        Of one clip, `.mp4`, `.gif` and `.webp` write its overlay as a video at its own pace; of several targets,
+        side by side with their names and frame importance.
+
         Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
         """
         path = Path(path)
+        suffix = path.suffix.lower()
         if path.suffix == ".npz":
             return replace_file(path, self._write)
-        if path.suffix.lower() not in PICTURES:
-            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {', '.join(PICTURES)}")
+        if self._of_clips and suffix in VIDEOS:
+            return self._save_video(path, inputs)
+        if suffix not in PICTURES:
+            known = ", ".join([*VIDEOS[:2], *PICTURES] if self._of_clips else PICTURES)
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return render.save_figure(self.plot(inputs), path)
 
+    def _save_video(self, path: Path, inputs: Any) -> Path:
+        if len(self) > 1:
+            todo = "write each sample's overlay with cc.media.write_clip"
+            raise InputError(f"a video shows one clip; this explanation holds {len(self)}: {todo}")
+        ((clip, maps),) = self._evidence(inputs)
+        write_clip(path, maps[0].drawn if len(maps) == 1 else render.side_by_side(clip, maps), render.pace(clip))
+        return path
+
     def _write(self, path: Path) -> None:
-        words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("maps", "scores", "targets")}
+        arrays = ("maps", "scores", "targets", "attention")
+        words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays}
         words["targets"] = [[(info.name, info.index) for info in row] for row in self.targets]
         header = json.dumps({"format": _FORMAT, **words})
-        np.savez_compressed(path, maps=self.maps, scores=self.scores, header=np.asarray(header))
+        attention = {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
+        np.savez_compressed(path, maps=self.maps, scores=self.scores, header=np.asarray(header), **attention)
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
@@ -178,6 +252,9 @@ def load(path: str | Path) -> Explanation:
             header = json.loads(str(file["header"]))
             if header.pop("format") != _FORMAT:
                 raise ValueError("another format")
+            prefix = "attention."
+            attention = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+            header["attention"] = Attention(**attention) if attention else None
             return _from_header(file["maps"], file["scores"], header)
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
@@ -204,10 +281,16 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
                 f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and {part.maps.shape[1:]} "
                 f"of {part.input_size}; use explain_batches, which yields one explanation per batch"
             )
+    attention = [part.attention for part in parts if part.attention is not None]
     return replace(
         first,
         maps=np.concatenate([part.maps for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),
         targets=tuple(row for part in parts for row in part.targets),
+        attention=Attention(
+            np.concatenate([a.weights for a in attention]), np.concatenate([a.contributions for a in attention])
+        )
+        if attention
+        else None,
         diagnostics=tuple(dict.fromkeys(finding for part in parts for finding in part.diagnostics)),
     )

@@ -1,20 +1,24 @@
-"""`chronocam explain`: pictures, a contact sheet and JSON for each input."""
+"""`chronocam explain`: pictures or videos, a contact sheet and JSON for each input."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
+from chronocam.cli._clips import ClipJob
+from chronocam.cli._inputs import found
+from chronocam.cli._job import Job, slug
+from chronocam.cli._pictures import PictureJob
 from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.methods import METHODS
-
-LONGEST_SIDE = 1024  # of the pictures written, in pixels
 
 
 @click.command("explain")
@@ -40,6 +44,16 @@ LONGEST_SIDE = 1024  # of the pictures written, in pixels
     help="Where the cells of a map lie in the picture.",
 )
 @click.option(
+    "--frames", type=click.IntRange(min=1), help="Frames taken of a clip; as many as the model wants if none."
+)
+@click.option("--start", type=click.FloatRange(min=0), help="Seconds into the video from which frames are taken.")
+@click.option("--end", type=click.FloatRange(min=0), help="Seconds into the video up to which frames are taken.")
+@click.option(
+    "--pool",
+    type=click.Choice(["clip", "frame"]),
+    help="Average gradients over all of a clip or over each frame; as suits the model if none is given.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("chronocam-out"),
@@ -55,25 +69,51 @@ def command(
     methods: Sequence[str],
     layers: Sequence[str],
     align: str,
+    frames: int | None,
+    start: float | None,
+    end: float | None,
+    pool: str | None,
     out: Path,
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Explain pictures: INPUTs are files, folders or glob patterns.
+    """Explain pictures or clips: INPUTs are files, folders or glob patterns.
 
-    For each input OUT gets an overlay per map, a contact sheet and the numbers as JSON. An input that cannot be
-    explained is reported, and the others go on.
+    What the model takes decides: of clips, a folder holds videos, or the frames of one. For each input OUT gets an
+    overlay per map (a video of clips), a contact sheet and the numbers as JSON. An input that cannot be explained
+    is reported, and the others go on.
     """
+    from chronocam.media import ClipPreprocess
     from chronocam.models import load
 
     loaded = load(spec, trust=trust)
-    job = _Job(loaded, _targets(loaded, targets), methods, _layers(loaded, layers), align, out)
+    how = _targets(loaded, targets), _makers(methods, pool), _layers(loaded, layers), align, out
+    if isinstance(loaded.preprocess, ClipPreprocess):
+        wanted = loaded.preprocess.frames
+        preprocess = replace(loaded.preprocess, frames=frames or wanted)
+        job: Job = ClipJob(replace(loaded, preprocess=preprocess), *how, start, end, wanted)
+    elif any(option is not None for option in (frames, start, end, pool)):
+        raise InputError(f"`{spec}` takes pictures; --frames, --start, --end and --pool are for models of clips")
+    else:
+        job = PictureJob(loaded, *how)
     results = list(_explain_all(job, inputs))
     if as_json:
         click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
     failed = sum("error" in result for result in results)
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
+
+
+def _makers(names: Sequence[str], pool: str | None) -> list[Any]:
+    """Return what makes the methods, each once; those that average over a clip are told how."""
+    chosen = list(dict.fromkeys(names))
+    pooling = [name for name in chosen if "pool" in inspect.signature(METHODS[name]).parameters]
+    if pool is None:
+        return chosen
+    if not pooling:
+        raise InputError(f"--pool {pool}: {', '.join(chosen)} averages over no frames; choose gradcam, or drop --pool")
+    options: dict[str, Any] = {"pool": pool}
+    return [partial(METHODS[name], **options) if name in pooling else name for name in chosen]
 
 
 def _targets(loaded: Any, given: Sequence[str]) -> Any:
@@ -98,31 +138,24 @@ def _layers(loaded: Any, given: Sequence[str]) -> list[str] | None:
     return [engine.resolve(layer) for layer in given] or None
 
 
-def _explain_all(job: _Job, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _explain_all(job: Job, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True, highlight=False, markup=False)
     names: set[str] = set()
-    for path, result in track(list(_found(inputs)), "Explaining", console=console, transient=True):
-        if result is None:
-            try:
-                result = job.run(path, _unique(path.stem, names))
-            except ChronocamError as error:
-                result = {"input": str(path), "error": str(error)}
+    paths = list(found(inputs, clips=isinstance(job, ClipJob)))
+    for path, fault in track(paths, "Explaining", console=console, transient=True):
+        result = {"input": str(path), "error": fault} if fault else _explained(job, path, names)
         console.print(_line(result), soft_wrap=True)
         yield result
 
 
-def _found(inputs: Sequence[str]) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Yield every picture, and for arguments that name none the result that says so."""
-    from chronocam.media import find_images
-
-    for given in inputs:
-        try:
-            yield from ((path, None) for path in find_images([given]))
-        except ChronocamError as error:
-            yield Path(given), {"input": given, "error": str(error)}
+def _explained(job: Job, path: Path, names: set[str]) -> dict[str, Any]:
+    try:
+        return job.run(path, _unique(path.resolve().stem, names))
+    except ChronocamError as error:
+        return {"input": str(path), "error": str(error)}
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -142,105 +175,3 @@ def _unique(stem: str, taken: set[str]) -> str:
         name = f"{base}-{number}"
     taken.add(name)
     return name
-
-
-def slug(text: str) -> str:
-    """Return `text` as part of a file name: letters, digits, dots and hyphens, never a path."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:80] or "unnamed"
-
-
-class _Job:
-    """What is done to each picture."""
-
-    def __init__(
-        self, loaded: Any, targets: Any, methods: Sequence[str], layers: Sequence[str] | None, align: str, out: Path
-    ) -> None:
-        self.loaded, self.targets, self.align, self.out = loaded, targets, align, out
-        self.methods, self.layers = list(dict.fromkeys(methods)), layers
-
-    def run(self, path: Path, name: str) -> dict[str, Any]:
-        """Explain one picture, write its files and return its results."""
-        from chronocam.explain import explain
-        from chronocam.media import read_image
-        from chronocam.media.files import replace_file
-
-        image = read_image(path)
-        explanations = explain(
-            self.loaded.model,
-            self.loaded.preprocess(image)[None],
-            self.targets,
-            methods=self.methods,
-            layers=self.layers,
-            align=self.align,
-        )
-        for explanation in explanations.values():
-            if not (np.isfinite(explanation.scores).all() and np.isfinite(explanation.maps).all()):
-                raise InputError(f"`{path}`: {explanation.diagnostics[-1]}")
-        result = _Drawing(self, image, explanations, name).result(str(path))
-        text = json.dumps({"model": self.loaded.spec, **result}, indent=2)
-        replace_file(self.out / f"{name}.json", lambda temporary: temporary.write_text(text))
-        return result
-
-
-class _Drawing:
-    """The pictures of one input: maps over the part that the network saw, the rest dimmed."""
-
-    def __init__(self, job: _Job, image: Any, explanations: dict[str, Any], name: str) -> None:
-        self.out, self.name, self.size = job.out, name, image.size
-        self.preprocess, self.explanations = job.loaded.preprocess, explanations
-        self.picture = image.copy()
-        self.picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        self.region = [round(v) for v in self.preprocess.region(*self.picture.size)]
-
-    def result(self, source: str) -> dict[str, Any]:
-        """Write all pictures and return the results of the input."""
-        from chronocam.render import contact_sheet, save_figure
-
-        rows, titles, maps = [], [], []
-        for key, explanation in self.explanations.items():
-            drawn = self._overlays(explanation)
-            entries = [self._entry(key, explanation, k, picture) for k, picture in enumerate(drawn)]
-            rows.append([np.asarray(self.picture), *drawn])
-            titles.append([key, *(f"{entry['target']}\n{entry['score']:.3g}" for entry in entries)])
-            maps.extend(entries)
-        sheet = save_figure(contact_sheet(rows, titles), self.out / f"{self.name}.sheet.png")
-        findings = dict.fromkeys(f for e in self.explanations.values() for f in e.diagnostics)
-        seen = [round(v, 2) for v in self.preprocess.region(*self.size)]
-        return {
-            "input": source,
-            "size": list(self.size),
-            "seen": seen,
-            "sheet": str(sheet),
-            "maps": maps,
-            "diagnostics": list(findings),
-        }
-
-    def _overlays(self, explanation: Any) -> list[np.ndarray]:
-        from PIL import Image
-
-        seen = self.picture.crop(self.region)
-        dimmed = self.picture.point(lambda value: value * 0.45)
-        overlays = []
-        for drawn in explanation.overlay([seen])[0]:
-            whole = dimmed.copy()
-            whole.paste(Image.fromarray(drawn), (self.region[0], self.region[1]))
-            overlays.append(np.asarray(whole))
-        return overlays
-
-    def _entry(self, key: str, explanation: Any, k: int, picture: np.ndarray) -> dict[str, Any]:
-        from chronocam.media import write_image
-
-        info = explanation.targets[0][k]
-        path = self.out / f"{self.name}.{slug(key)}.{k}-{slug(info.name)}.png"
-        write_image(path, picture)
-        boxes = [self.preprocess.to_original(box, self.size) for box in explanation.boxes()[0][k]]
-        return {
-            "method": explanation.method,
-            "layer": explanation.layer,
-            "grid": list(explanation.maps.shape[2:]),
-            "target": info.name,
-            "index": info.index,
-            "score": float(explanation.scores[0, k]),
-            "boxes": [[round(float(v), 2) for v in box] for box in boxes],
-            "picture": str(path),
-        }

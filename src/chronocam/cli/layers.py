@@ -52,8 +52,12 @@ def _rows(loaded: Any) -> list[dict[str, Any]]:
 
 
 def _noise(preprocess: Any) -> np.ndarray:
-    """Return one sample that looks like nothing, at the size that the model wants."""
+    """Return one sample that looks like nothing, of the shape that the model wants."""
     from PIL import Image
 
-    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    return np.asarray(preprocess(Image.fromarray(pixels)))[None]
+    from chronocam.media import ClipPreprocess
+
+    rng = np.random.default_rng(0)
+    if isinstance(preprocess, ClipPreprocess):
+        return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
+    return np.asarray(preprocess(Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))))[None]

@@ -1,5 +1,5 @@
 """Worlds with known truth, generated where they are needed."""
 
-from chronocam.data import digits
+from chronocam.data import digits, gestures
 
-__all__ = ["digits"]
+__all__ = ["digits", "gestures"]

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from types import ModuleType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from chronocam.errors import ChronocamError, InputError, suggest
+from chronocam.data.photos import crop_photo, load_module, load_photos
+from chronocam.errors import InputError, suggest
 
 PHOTOS = {
     "train": (
@@ -88,32 +87,16 @@ def _check(count: int, seed: int, split: str, size: int) -> None:
 
 @cache
 def _world(split: str) -> _World:
-    samples = _module("sklearn.datasets").load_digits()
+    samples = load_module("sklearn.datasets").load_digits()
     cut = int(TRAIN_SHARE * len(samples.target))
     part = slice(None, cut) if split == "train" else slice(cut, None)
-    data = _module("skimage.data")
-    photos = tuple(_photo(getattr(data, name)()) for name in PHOTOS[split])
-    return _World(samples.images[part].astype(np.float32) / 16, samples.target[part], photos)
-
-
-def _module(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ChronocamError(f"`{name}` is not installed; run pip install 'chronocam[train]'") from error
-
-
-def _photo(pixels: np.ndarray | tuple[np.ndarray, ...]) -> Image.Image:
-    """Return one photograph as RGB, at most 640 pixels wide or high (a stereo pair gives its left view)."""
-    photo = Image.fromarray(pixels[0] if isinstance(pixels, tuple) else pixels).convert("RGB")
-    photo.thumbnail((640, 640))
-    return photo
+    return _World(samples.images[part].astype(np.float32) / 16, samples.target[part], load_photos(PHOTOS[split]))
 
 
 def _scene(
     rng: np.random.Generator, world: _World, size: int
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Int[np.ndarray, "2"], Bool[np.ndarray, "2 size size"]]:
-    canvas = _backdrop(rng, world.photos, size)
+    canvas = crop_photo(rng, world.photos, size)
     for _ in range(rng.integers(2, 6)):
         canvas = _write(rng, canvas, _distractor(rng, size))
     samples = _two_samples(rng, world.labels)
@@ -127,21 +110,6 @@ def _two_samples(rng: np.random.Generator, labels: Int[np.ndarray, "sample"]) ->
     """Draw two different digits, each digit equally often, and a sample of each."""
     digits = rng.choice(10, 2, replace=False)
     return np.array([rng.choice(np.flatnonzero(labels == digit)) for digit in digits])
-
-
-def _backdrop(rng: np.random.Generator, photos: tuple[Image.Image, ...], size: int) -> _Canvas:
-    """Crop a photograph at random, and soften its contrast and shift its colours a little."""
-    photo = photos[rng.integers(len(photos))]
-    side = rng.uniform(0.2, 0.8) * min(photo.size)
-    left, top = (rng.uniform(0, length - side) for length in photo.size)
-    crop = photo.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
-    canvas = np.asarray(crop, np.float32) / 255
-    if rng.random() < 0.5:
-        canvas = canvas[:, ::-1]
-    mean = canvas.mean((0, 1))
-    cast = rng.uniform(0.75, 1.25, 3).astype(np.float32)
-    softened: _Canvas = mean * cast + (canvas - mean) * rng.uniform(0.4, 1.0)
-    return softened
 
 
 def _distractor(rng: np.random.Generator, size: int) -> _Alpha:

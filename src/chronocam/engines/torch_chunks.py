@@ -29,6 +29,8 @@ class Chunks:
         self.rows, self.size, self.taps, self.differentiate = rows, size, taps, differentiate
         self.inner: dict[str, Tap] = {}
         self.features: Tensor | None = None
+        self._run: Callable[[Tensor], Any]
+        self._frames: Tensor
         self._running = False
 
     def attach(self, path: str, module: nn.Module) -> Callable[[], None]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.errors import ModelError
+from chronocam.errors import ChronocamError, InputError, ModelError
 from chronocam.types import Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
@@ -26,10 +26,24 @@ def split_call(layer: str) -> tuple[str, int | None]:
 
 
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
-    """Call the model with one input, several, or several by name."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    """Call the model with one input, several, or several by name.
+
+    Raises InputError, which says what the model saw, where it fails on a clip: so it does on another number of
+    frames, or another order of axes, than it takes.
+    """
+    try:
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        clip = first_tensor(inputs)
+        if isinstance(error, (ChronocamError, torch.OutOfMemoryError)) or clip is None or clip.ndim != 5:
+            raise
+        first_line = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line}); expected the frames it takes, as "
+            "(batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, width) for others"
+        ) from error
 
 
 def own_copy(x: Any) -> Any:

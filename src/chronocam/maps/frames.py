@@ -7,9 +7,10 @@ from itertools import pairwise
 from math import ceil, floor
 from typing import Any
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int64
 
-from chronocam.maps.arrays import namespace
+from chronocam.maps.arrays import namespace, relu, widen
 
 
 def frames_as_samples(
@@ -41,3 +42,27 @@ def frame_spans(slices: int, frames: int, centers: Sequence[float] | None = None
     first = [0, *(min(max(ceil(m), 0), frames - 1) for m in middles)]
     last = [*(min(max(floor(m), 0), frames - 1) for m in middles), frames - 1]
     return tuple(zip(first, last, strict=True))
+
+
+def frame_importance(maps: Float[Any, "*lead time height width"]) -> Float[Any, "*lead time"]:
+    """Return the share of the positive evidence that lies in each time slice: Σ⁺ of the slice / Σ⁺ of the map.
+
+    Sums to 1 over time; a map without a positive value has zeros.
+    """
+    xp = namespace(maps)
+    energy = xp.sum(relu(widen(maps)), axis=(-2, -1))
+    total = xp.sum(energy, axis=-1, keepdims=True)
+    return energy / xp.where(total > 0, total, xp.ones_like(total))
+
+
+def merge_copies(
+    maps: Float[np.ndarray, "*lead time height width"], first: Int64[np.ndarray, " time"]
+) -> Float[np.ndarray, "*lead unique height width"]:
+    """Return one slice for each frame of a looped clip: the mean over its copies.
+
+    first: for each frame, where in the clip its source frame comes first.
+    """
+    places = np.unique(first)
+    if len(places) == len(first):
+        return maps
+    return np.stack([maps[..., first == place, :, :].mean(axis=-3) for place in places], axis=-3)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from chronocam.errors import MediaError
@@ -26,9 +26,10 @@ class Preprocess:
     resize: an int for the shorter side (the longer one keeps the aspect, rounded down), or (height, width).
     crop: (height, width) cut from the centre; where the picture is smaller, black is added around it.
     mean, std: per channel, of values that `scale` has been multiplied to; one channel means grey.
-    interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`, always antialiased.
+    interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`.
     channels: `first` gives (channel, height, width), `last` (height, width, channel).
     order: of the colour channels, which `mean` and `std` follow.
+    antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
 
     Equal to torchvision's `ImageClassification` preset and to timm's evaluation transform on PIL images.
     """
@@ -41,6 +42,7 @@ class Preprocess:
     scale: float = 1 / 255
     channels: Literal["first", "last"] = "first"
     order: Literal["rgb", "bgr"] = "rgb"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -48,6 +50,8 @@ class Preprocess:
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {known}")
+        if not self.antialias and self.interpolation != "bilinear":
+            raise MediaError(f"antialias=False with `{self.interpolation}`; expected `bilinear`")
 
     def __call__(self, image: Image.Image) -> Float32[np.ndarray, "_ _ _"]:
         """Return the network's input of one picture, without a batch axis."""
@@ -61,7 +65,11 @@ class Preprocess:
     def view(self, image: Image.Image) -> Image.Image:
         """Return the part of the picture that the network sees, at the network's resolution."""
         image = image.convert("L" if len(self.mean) == 1 else "RGB")
-        resized = image.resize(self._resized(*image.size), Image.Resampling[self.interpolation.upper()])
+        size = self._resized(*image.size)
+        if self.antialias:
+            resized = image.resize(size, Image.Resampling[self.interpolation.upper()])
+        else:
+            resized = Image.fromarray(_between_neighbours(np.asarray(image), *size))
         return resized.crop(self._crop_box(*resized.size))
 
     def region(self, width: int, height: int) -> Box:
@@ -110,6 +118,21 @@ def imagenet(height: int = 224, width: int = 224, channels: int = 3) -> Preproce
     if height != width:
         return Preprocess((height, width), None, mean, std)
     return Preprocess(height * 8 // 7, (height, width), mean, std)
+
+
+def _between_neighbours(
+    pixels: UInt8[np.ndarray, "old_height old_width *channels"], width: int, height: int
+) -> UInt8[np.ndarray, "height width *channels"]:
+    """Resize bilinearly from the two nearest rows and columns alone, as most video networks were trained."""
+    values = pixels
+    for axis, size in enumerate((height, width)):
+        share = np.float32(values.shape[axis]) / np.float32(size)
+        at = np.maximum((np.arange(size, dtype=np.float32) + np.float32(0.5)) * share - np.float32(0.5), 0)
+        low = np.minimum(at.astype(np.int64), values.shape[axis] - 1)
+        high = np.minimum(low + 1, values.shape[axis] - 1)
+        weight = (at - low).reshape([-1] + [1] * (values.ndim - 1 - axis))
+        values = values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
+    return np.rint(values).astype(np.uint8)
 
 
 def _offset(size: int, crop: int) -> int:

@@ -1,7 +1,50 @@
 """Measures of maps: per-sample values, their confidence intervals, and the baselines to set them beside."""
 
 from chronocam.metrics.baselines import centre_prior, random_maps
+from chronocam.metrics.deletion import Curve, deletion, insertion
+from chronocam.metrics.drop import average_drop, average_gain, highlighted, increase_in_confidence
 from chronocam.metrics.intervals import Interval, bootstrap
-from chronocam.metrics.localisation import box_iou, energy_inside, pointing_game
+from chronocam.metrics.localisation import (
+    Localisation,
+    box_iou,
+    energy_inside,
+    largest_region,
+    localisation,
+    pointing_game,
+)
+from chronocam.metrics.motion import Motion, motion_test
+from chronocam.metrics.sanity import Randomisation, randomisation_curve, rank_correlation, ssim
+from chronocam.metrics.stability import flicker, sparseness
+from chronocam.metrics.temporal import active_frames, frame_importance, temporal_auc, temporal_iou
 
-__all__ = ["Interval", "bootstrap", "box_iou", "centre_prior", "energy_inside", "pointing_game", "random_maps"]
+__all__ = [
+    "Curve",
+    "Interval",
+    "Localisation",
+    "Motion",
+    "Randomisation",
+    "active_frames",
+    "average_drop",
+    "average_gain",
+    "bootstrap",
+    "box_iou",
+    "centre_prior",
+    "deletion",
+    "energy_inside",
+    "flicker",
+    "frame_importance",
+    "highlighted",
+    "increase_in_confidence",
+    "insertion",
+    "largest_region",
+    "localisation",
+    "motion_test",
+    "pointing_game",
+    "random_maps",
+    "randomisation_curve",
+    "rank_correlation",
+    "sparseness",
+    "ssim",
+    "temporal_auc",
+    "temporal_iou",
+]

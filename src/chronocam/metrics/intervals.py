@@ -26,11 +26,14 @@ class Interval:
 def bootstrap(values: Sequence[float | int] | np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean of per-sample values with its percentile bootstrap interval (2,000 resamples).
 
-    Raises InputError for no values.
+    Raises InputError for no values and for NaN or infinity, which a measure gives where it is undefined.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
         raise InputError("no values to average; expected at least one sample")
+    if not np.isfinite(sample).all():
+        count = int((~np.isfinite(sample)).sum())
+        raise InputError(f"{count} of {sample.size} values are NaN or infinite; leave those samples out")
     draws = np.random.default_rng(seed).integers(0, len(sample), (2000, len(sample)))
     tail = 50 * (1 - confidence)
     low, high = np.percentile(sample[draws].mean(axis=1), [tail, 100 - tail])

@@ -64,7 +64,7 @@ class CNNLSTM(nn.Module):
     def features(self, clips: Float[Tensor, "batch time channel height width"]) -> Float[Tensor, "batch time feature"]:
         """Return what the CNN finds in each frame."""
         found = _pooled(self.backbone(clips.flatten(0, 1)))
-        return found.unflatten(0, clips.shape[:2])
+        return found.reshape(*clips.shape[:2], -1)
 
 
 def _pooled(found: Tensor) -> Tensor:

@@ -16,20 +16,24 @@ from typing import Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, suggest
 from chronocam.media.preprocess import Preprocess
+from chronocam.media.preprocess_clip import ClipPreprocess
 
 PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""
 
-Parts: TypeAlias = tuple[Any, Preprocess, tuple[str, ...] | None]
+Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess, tuple[str, ...] | None]
 """What a source gives: model, preprocessing, labels."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it."""
+    """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it.
+
+    preprocess: `ClipPreprocess` where the model takes clips.
+    """
 
     model: Any
-    preprocess: Preprocess
+    preprocess: Preprocess | ClipPreprocess
     labels: tuple[str, ...] | None
     spec: str
 

@@ -1,6 +1,22 @@
-"""Pictures from arrays: colours, overlays, contact sheets."""
+"""Pictures from arrays: colours, overlays, contact sheets, videos."""
 
+from chronocam.render.clip_sheet import Evidence, clip_sheet
+from chronocam.render.clip_video import side_by_side
+from chronocam.render.clips import overlay_clip, pace, to_clips
 from chronocam.render.overlay import draw_boxes, overlay, strength, to_pictures
 from chronocam.render.sheet import contact_sheet, save_figure
 
-__all__ = ["contact_sheet", "draw_boxes", "overlay", "save_figure", "strength", "to_pictures"]
+__all__ = [
+    "Evidence",
+    "clip_sheet",
+    "contact_sheet",
+    "draw_boxes",
+    "overlay",
+    "overlay_clip",
+    "pace",
+    "save_figure",
+    "side_by_side",
+    "strength",
+    "to_clips",
+    "to_pictures",
+]

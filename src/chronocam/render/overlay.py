@@ -37,13 +37,15 @@ def overlay(
     value: Float[np.ndarray, "height width"],
     cmap: str | None = None,
     alpha: float = 0.7,
+    signed: bool | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Blend the colours of `value` over `picture`, with opacity `alpha` · |value|.
 
     `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno, or
-    a blue-red diverging map where a value is negative. Raises InputError for an unknown one.
+    a blue-red diverging map where a value is negative, or `signed` says that one may be. Raises InputError for an
+    unknown one.
     """
-    signed = bool((value < 0).any())
+    signed = bool((value < 0).any()) if signed is None else signed
     colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
     opacity = (alpha * np.abs(value))[..., None]
     blended = (1 - opacity) * picture + opacity * 255 * colours[..., :3]

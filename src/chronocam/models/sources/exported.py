@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 from zipfile import is_zipfile
 
+from chronocam.layouts import channel_axis
 from chronocam.media.preprocess import Preprocess, imagenet
+from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
 
 
@@ -28,12 +30,16 @@ def _load(request: Request) -> Parts:
         raise request.error(f"cannot be read ({first_line(error)})", todo) from error
 
 
-def _preprocess(program: Any) -> Preprocess:
+def _preprocess(program: Any) -> Preprocess | ClipPreprocess:
     """Return ImageNet's recipe at the size of the exported input; 224 x 224 where that is free or unknown."""
     names = program.graph_signature.user_inputs
     shape = next(tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name == names[0])
     if len(shape) < 4 or not all(isinstance(size, int) for size in (shape[1], *shape[-2:])):
         return imagenet()
+    if len(shape) == 5 and isinstance(shape[2], int):
+        channels = channel_axis((1, *shape[1:])) or 1  # the batch may have no size yet
+        axes = "channel time" if channels == 1 else "time channel"
+        return ClipPreprocess(imagenet(shape[-2], shape[-1], shape[channels]), shape[3 - channels], axes)
     return imagenet(shape[-2], shape[-1], shape[1])
 
 

@@ -1,18 +1,21 @@
-"""`hf:NAME-or-folder`: image classifiers of the transformers library."""
+"""`hf:NAME-or-folder`: image and video classifiers of the transformers library."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from PIL import Image
 
 from chronocam.errors import ModelError
 from chronocam.media.preprocess import Preprocess
+from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
 from chronocam.models.specs import Parts, Request, Source, first_line, need
+
+_PROBE_FRAMES: Final = 2
 
 
 def _load(request: Request) -> Parts:
@@ -21,18 +24,34 @@ def _load(request: Request) -> Parts:
     options = {"trust_remote_code": request.trust, "local_files_only": Path(name).is_dir()}
     try:
         with patient_only_online():
-            processor = transformers.AutoImageProcessor.from_pretrained(name, **options)
-            model = _model(request, options)
+            config = transformers.AutoConfig.from_pretrained(name, **options)
+            video = type(config) in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+            processor = _processor(transformers, name, options, video=video)
+            kind = (
+                transformers.AutoModelForVideoClassification if video else transformers.AutoModelForImageClassification
+            )
+            model = _model(kind, request, options)
     except ModelError:
         raise
     except Exception as error:  # missing files, no network, code that needs trust: each has its own class
         raise _refusal(request, error) from error
-    return model, _preprocess(processor, request), _labels(model.config)
+    preprocess = _clip_preprocess(processor, config, request) if video else _preprocess(processor, request)
+    return model, preprocess, _labels(model.config)
 
 
-def _model(request: Request, options: dict[str, Any]) -> Any:
+def _processor(transformers: Any, name: str, options: dict[str, Any], *, video: bool) -> Any:
+    """Return the image processor, which most video networks were published with too, or their video processor."""
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(name, **options)
+    except (OSError, ValueError):
+        if not video:
+            raise
+        return transformers.AutoVideoProcessor.from_pretrained(name, **options)
+
+
+def _model(kind: Any, request: Request, options: dict[str, Any]) -> Any:
     """Load in float32, and unless trusted from safetensors only: pickled weights can run code."""
-    model, report = need("transformers", "hub").AutoModelForImageClassification.from_pretrained(
+    model, report = kind.from_pretrained(
         request.names[0], output_loading_info=True, use_safetensors=None if request.trust else True, **options
     )
     if missing := sorted(report["missing_keys"]):
@@ -62,15 +81,34 @@ def _preprocess(processor: Any, request: Request) -> Preprocess:
     """Translate a processor, and check the translation on a picture: some do more than their fields say."""
     try:
         preprocess = translate(processor, request)
-        theirs = processor(_probe(), return_tensors="np")["pixel_values"][0]
-        ours = preprocess(_probe())
-        if ours.shape == theirs.shape and np.abs(ours - theirs).max() < 0.02 * np.ptp(theirs):
+        if _agree(preprocess(_probe()), processor(_probe(), return_tensors="np")["pixel_values"][0]):
             return preprocess
     except (KeyError, TypeError, ValueError):  # no size, no pixel_values, other channels
         pass
-    raise request.error(
-        f"{type(processor).__name__} prepares pictures in a way that is not supported",
-        "give model and Preprocess through python:package.module:factory",
+    raise _unsupported(processor, request, "pictures", "Preprocess")
+
+
+def _clip_preprocess(processor: Any, config: Any, request: Request) -> ClipPreprocess:
+    """Translate a processor of clips, and check the translation on two frames that differ."""
+    frames = [_probe(), _probe().transpose(Image.Transpose.ROTATE_180)]
+    try:
+        frame = translate(processor, request)
+        ours = ClipPreprocess(frame, _PROBE_FRAMES, "time channel")(np.stack(list(map(np.asarray, frames))))
+        if _agree(ours, processor(frames, return_tensors="pt")["pixel_values"][0].numpy()):
+            return ClipPreprocess(frame, int(config.num_frames), "time channel")
+    except (AttributeError, KeyError, TypeError, ValueError):  # no size, no pixel_values, frames counted otherwise
+        pass
+    raise _unsupported(processor, request, "clips", "ClipPreprocess")
+
+
+def _agree(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return bool(ours.shape == theirs.shape and np.abs(ours - theirs).max() < 0.02 * np.ptp(theirs))
+
+
+def _unsupported(processor: Any, request: Request, what: str, ours: str) -> ModelError:
+    return request.error(
+        f"{type(processor).__name__} prepares {what} in a way that is not supported",
+        f"give model and {ours} through python:package.module:factory",
     )
 
 
@@ -103,16 +141,16 @@ def _geometry(fields: dict[str, Any]) -> tuple[int | tuple[int, int] | None, tup
 
 def _enlarged(short: int, fields: dict[str, Any]) -> int:
     """Return the shorter side to resize to, which LeViT gives for the crop instead."""
-    return int(256 / 224 * short) if "Levit" in fields["image_processor_type"] else short
+    return int(256 / 224 * short) if "Levit" in fields.get("image_processor_type", "") else short
 
 
 def _values(fields: dict[str, Any]) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-    """Return scale, mean and std; EfficientNet may shift by one and may divide by std twice."""
+    """Return scale, mean and std; EfficientNet and ViViT may shift by one, the former may divide by std twice."""
     scale = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale") else 1.0
     normalise = fields.get("do_normalize")
     mean = np.asarray(fields["image_mean"] if normalise else [0.0, 0.0, 0.0])
     std = np.asarray(fields["image_std"] if normalise else [1.0, 1.0, 1.0])
-    if fields.get("do_rescale") and fields.get("rescale_offset"):
+    if fields.get("do_rescale") and (fields.get("rescale_offset") or fields.get("offset")):
         mean = mean + 1
     if fields.get("include_top"):
         std = std * np.asarray(fields["image_std"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chronocam.media.preprocess import Preprocess, imagenet
+from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import Loaded, Parts, Request, Source, first_line
 
 
@@ -22,7 +23,7 @@ def _load(request: Request) -> Parts:
         return made.model, made.preprocess, made.labels
     if not isinstance(made, tuple):
         return made, imagenet(), None
-    if len(made) != 3 or not isinstance(made[1], Preprocess):
+    if len(made) != 3 or not isinstance(made[1], (Preprocess, ClipPreprocess)):
         raise request.error(
             f"returned a tuple of {', '.join(type(part).__name__ for part in made)}",
             "expected a model, (model, Preprocess, labels) or chronocam.models.Loaded",

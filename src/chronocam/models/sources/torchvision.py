@@ -7,9 +7,13 @@ import pickle
 from typing import Any, Final
 
 from chronocam.media.preprocess import Preprocess
+from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import Parts, Request, Source, first_line, need
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")
+_FRAMES: Final = 16
+_MORE_FRAMES: Final = {"swin3d_t": 32, "swin3d_s": 32, "swin3d_b": 32}
+"""The length of the clips that a network was trained on, where that is another one."""
 
 
 def _load(request: Request) -> Parts:
@@ -64,19 +68,24 @@ def _labels(weights: Any) -> tuple[str, ...] | None:
     return tuple(categories) if categories else None
 
 
-def _preprocess(weights: Any, request: Request) -> Preprocess:
-    """Translate a preset for classification, segmentation, detection (no normalisation) or video frames."""
+def _preprocess(weights: Any, request: Request) -> Preprocess | ClipPreprocess:
+    """Translate a preset for classification, segmentation, detection (no normalisation) or video."""
     preset = weights.transforms()
-    if type(preset).__name__ == "OpticalFlow":
+    kind = type(preset).__name__
+    if kind == "OpticalFlow":
         raise request.error("takes pairs of pictures", "expected a network of one picture or clip")
     interpolation = getattr(preset, "interpolation", None)
-    return Preprocess(
+    picture = Preprocess(
         resize=_side(getattr(preset, "resize_size", None)),
         crop=_square(getattr(preset, "crop_size", None)),
         mean=tuple(getattr(preset, "mean", (0.0, 0.0, 0.0))),
         std=tuple(getattr(preset, "std", (1.0, 1.0, 1.0))),
         interpolation=interpolation.value if interpolation is not None else "bilinear",
+        antialias=kind != "VideoClassification",
     )
+    if kind != "VideoClassification":
+        return picture
+    return ClipPreprocess(picture, _MORE_FRAMES.get(request.names[0], _FRAMES))
 
 
 def _side(size: list[int] | None) -> int | tuple[int, int] | None:

@@ -1,0 +1,161 @@
+"""Insertion and deletion: how fast the score falls, or rises, when cells go, or come, in the order of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.errors import InputError, suggest
+from chronocam.metrics.checks import Floats, finite, flat
+from chronocam.metrics.scoring import Score, scored
+
+BASELINES = ("blur", "mean", "black", "freeze")
+BLUR = 0.1  # standard deviation of the blur, as a share of each side
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Scores along the way.
+
+    shares: `(point,)`, how much was changed, from 0 to 1.
+    scores: `(batch, point)`.
+    """
+
+    shares: Float[np.ndarray, " point"]
+    scores: Float[np.ndarray, "batch point"]
+
+    @property
+    def area(self) -> Float[np.ndarray, " batch"]:
+        """The area under each sample's curve, by trapezoids: a weighted mean of its scores."""
+        return ((self.scores[:, 1:] + self.scores[:, :-1]) / 2) @ np.diff(self.shares)
+
+
+def deletion(
+    score: Score,
+    inputs: Floats,
+    maps: Floats,
+    *,
+    channels: int = 1,
+    baseline: str | float | int | np.ndarray = "blur",
+    steps: int = 20,
+    seed: int = 0,
+) -> Curve:
+    """Return the score as the most relevant cells are replaced by a baseline, share by share. A low area is good.
+
+    score: from inputs `(batch, …)` to `(batch,)`; always called with the whole batch in its order.
+    inputs: `(batch, …)`, images or clips, with `channels` the axis of their channels: 1 for `(batch, channel,
+        time, height, width)`, 2 for `(batch, time, channel, height, width)`.
+    maps: what the cells are is what the maps have axes for. `(batch, height, width)`: pixels, those of a clip
+        through all of its frames; `(batch, time)`: frames (see `frame_importance`); `(batch, time, height, width)`:
+        cells of space and time. All at the size of the inputs. Ties are broken at random from `seed`.
+    baseline: `"blur"` (Gaussian over height and width, a tenth of each side), `"mean"` (of each sample's channel),
+        `"black"` (each sample's and channel's lowest value), or values that broadcast to the inputs; `"freeze"`,
+        for frames only, shows the last frame that is left instead, and the first frame before there is one.
+    steps: how many equal shares; fewer where there are fewer cells.
+
+    Raises InputError for maps that fit no axes, an unknown baseline, and scores of another shape.
+    Source: Petsiuk et al. 2018 (arXiv:1806.07421), section 3.2.
+    """
+    cells = _Cells(inputs, maps, channels, seed)
+    removed = cells.without(baseline)
+    return _curve(score, removed, lambda count: cells.rank >= count, cells.total, steps)
+
+
+def insertion(
+    score: Score,
+    inputs: Floats,
+    maps: Floats,
+    *,
+    channels: int = 1,
+    baseline: str | float | int | np.ndarray = "blur",
+    steps: int = 20,
+    seed: int = 0,
+) -> Curve:
+    """Return the score as the most relevant cells come to a baseline, share by share. A high area is good.
+
+    Arguments and errors as in `deletion`.
+    """
+    cells = _Cells(inputs, maps, channels, seed)
+    removed = cells.without(baseline)
+    return _curve(score, removed, lambda count: cells.rank < count, cells.total, steps)
+
+
+Removal = Callable[[np.ndarray], np.ndarray]
+"""From which cells are kept, `(batch, cell)`, to inputs in which the others are not seen."""
+
+
+def _curve(score: Score, removed: Removal, kept: Callable[[int], np.ndarray], total: int, steps: int) -> Curve:
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected at least one")
+    counts = np.unique(np.round(np.linspace(0, total, steps + 1)).astype(int))
+    return Curve(counts / total, np.stack([scored(score, removed(kept(int(n)))) for n in counts], axis=1))
+
+
+class _Cells:
+    """The cells that a map orders, and the inputs without some of them."""
+
+    def __init__(self, inputs: np.ndarray, maps: np.ndarray, channels: int, seed: int) -> None:
+        if inputs.ndim < 3 or not 0 < channels % inputs.ndim < inputs.ndim:
+            raise InputError(
+                f"inputs have shape {inputs.shape} and channels={channels}; expected (batch, …, channel, …)"
+            )
+        self.inputs, self.channels = inputs, channels % inputs.ndim
+        self.grid = tuple(axis for axis in range(1, inputs.ndim) if axis != self.channels)
+        self.axes = self._axes(maps.shape)
+        self.shape = tuple(n if axis in (0, *self.axes) else 1 for axis, n in enumerate(inputs.shape))
+        values = flat(finite(maps, maps.ndim - 1), maps.ndim - 1)
+        ties = np.broadcast_to(np.random.default_rng(seed).random(values.shape[1:]), values.shape)
+        order = np.lexsort((ties, -values), axis=-1)
+        self.rank = np.argsort(order, axis=-1)
+        self.total = values.shape[-1]
+
+    def _axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the axes of the inputs that the maps are for."""
+        choices = [self.grid] if len(self.grid) < 3 else [self.grid, self.grid[-2:], self.grid[:1]]
+        wanted = [tuple(self.inputs.shape[axis] for axis in (0, *axes)) for axes in choices]
+        if shape not in wanted:
+            raise InputError(f"maps have shape {shape}; expected {' or '.join(map(str, wanted))} for these inputs")
+        return choices[wanted.index(shape)]
+
+    def without(self, baseline: str | float | int | np.ndarray) -> Removal:
+        """Return how cells are taken away."""
+        if isinstance(baseline, str) and baseline == "freeze":
+            return self._frozen()
+        other = self._baseline(baseline)
+        return lambda kept: np.where(kept.reshape(self.shape), self.inputs, other)
+
+    def _frozen(self) -> Removal:
+        if len(self.grid) != 3 or self.axes != self.grid[:1]:
+            raise InputError("baseline `freeze` is for frames of a clip; give maps (batch, time), or another baseline")
+
+        def removed(kept: np.ndarray) -> np.ndarray:
+            shown = np.maximum.accumulate(np.where(kept, np.arange(self.total), 0), axis=1)
+            return np.take_along_axis(self.inputs, shown.reshape(self.shape), axis=self.grid[0])
+
+        return removed
+
+    def _baseline(self, baseline: str | float | int | np.ndarray) -> np.ndarray:
+        if not isinstance(baseline, str):
+            try:
+                return np.broadcast_to(np.asarray(baseline, dtype=self.inputs.dtype), self.inputs.shape)
+            except ValueError as error:
+                raise InputError(
+                    f"baseline has shape {np.shape(baseline)}; expected one that broadcasts to {self.inputs.shape}"
+                ) from error
+        if baseline == "mean":
+            return self.inputs.mean(axis=self.grid, keepdims=True, dtype=np.float64).astype(self.inputs.dtype)
+        if baseline == "black":
+            return self.inputs.min(axis=self.grid, keepdims=True)
+        if baseline == "blur":
+            return self._blurred()
+        hint = suggest(baseline, list(BASELINES)) or f"; choose one of {', '.join(BASELINES)}, or give values"
+        raise InputError(f"no baseline `{baseline}`{hint}")
+
+    def _blurred(self) -> np.ndarray:
+        from scipy.ndimage import gaussian_filter
+
+        sigma = [BLUR * n if axis in self.grid[-2:] else 0.0 for axis, n in enumerate(self.inputs.shape)]
+        return np.asarray(gaussian_filter(self.inputs, sigma))

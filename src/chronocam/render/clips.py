@@ -1,0 +1,68 @@
+"""Drawing maps over clips: one scale and one colour map for all frames, looped frames once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from chronocam.errors import InputError
+from chronocam.maps.arrays import to_numpy
+from chronocam.maps.frames import merge_copies
+from chronocam.media.clips import Clip
+from chronocam.render.overlay import overlay, to_pictures
+
+_EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, height, width)"
+
+
+def to_clips(inputs: Any, frames: int) -> list[Clip]:
+    """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
+
+    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own range.
+    Raises InputError for anything that is not a batch of clips of so many frames, with 1 or 3 channels.
+    """
+    if isinstance(inputs, Clip) or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
+        raise InputError(f"cannot draw on a {type(inputs).__name__}; give a batch: a list of clips or an array")
+    clips = [one if isinstance(one, Clip) else _clip(one, frames) for one in inputs]
+    for clip in clips:
+        if len(clip) != frames:
+            raise InputError(f"a clip has {len(clip)} frames; the maps are of {frames}, give the clip explained")
+    return clips
+
+
+def _clip(array: Any, frames: int) -> Clip:
+    values = to_numpy(array)
+    if values.ndim == 4 and values.shape[-1] not in (1, 3):
+        time_first = values.shape[0] == frames and values.shape[1] in (1, 3)
+        values = np.moveaxis(values, 1 if time_first else 0, -1)
+    if values.ndim != 4 or values.shape[-1] not in (1, 3):
+        raise InputError(f"a clip has shape {tuple(array.shape)}; expected {_EXPECTED}")
+    time, height, width, channels = values.shape
+    (pixels,) = to_pictures([values.reshape(time * height, width, channels)])  # one stretch for all frames
+    numbers = np.arange(time)
+    return Clip(pixels.reshape(time, height, width, 3), numbers.astype(float), None, numbers, Path())
+
+
+def overlay_clip(
+    clip: Clip, values: Float[np.ndarray, "time height width"], cmap: str | None = None, alpha: float = 0.7
+) -> UInt8[np.ndarray, "unique height width 3"]:
+    """Blend the colours of `values` over a clip's frames; a frame that the clip repeats is drawn once, see `overlay`.
+
+    The map of such a frame is the mean over its copies. One negative value gives all frames the diverging colours.
+    """
+    merged, signed = merge_copies(values, clip.first), bool((values < 0).any())
+    pairs = zip(clip.pixels[clip.unique], merged, strict=True)
+    return np.stack([overlay(picture, value, cmap, alpha, signed) for picture, value in pairs])
+
+
+def pace(clip: Clip, untimed: float | int = 8) -> float:
+    """Return the frames per second at which the clip's frames, each once, take as long as in the source.
+
+    untimed: what to return where the clip has no clock, or a single frame.
+    """
+    seconds = clip.seconds[clip.unique]
+    if clip.rate is None or len(seconds) < 2:
+        return float(untimed)
+    return (len(seconds) - 1) / float(seconds.max() - seconds.min())
