@@ -10,6 +10,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -24,87 +25,138 @@ STAGES = ["layer1", "layer2", "layer3", "layer4"]
 FIVE = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam")
 
 
-def entries(model: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
-    gradcam = cc.GradCAM(model, "layer4")
-    stages = {"methods": ("gradcam",), "layers": STAGES}
+@dataclass(frozen=True)
+class Case:
+    """A network, the layer that is explained, and the shape of one input."""
+
+    title: str
+    build: Callable[[], torch.nn.Module]
+    layer: str
+    shape: tuple[int, ...]
+    batch: int
+
+
+CASES = {
+    "resnet50": Case("ResNet-50", lambda: get_model("resnet50", weights=None), "layer4", (3, 224, 224), 8),
+    "r3d_18": Case("R3D-18", lambda: get_model("r3d_18", weights=None), "layer4", (3, 16, 112, 112), 2),
+    "cnn-lstm": Case(
+        "CNN+LSTM (ResNet-18)",
+        lambda: cc.models.CNNLSTM("resnet18", 256, 101),
+        "backbone.layer4",
+        (16, 3, 112, 112),
+        2,
+    ),
+}
+
+
+def entries(case: Case, model: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    gradcam = cc.GradCAM(model, case.layer)
+    classes = torch.arange(5).repeat(len(x), 1)
 
     def forward() -> Any:
         with torch.inference_mode():
             return model(x)
 
-    classes = torch.arange(5).repeat(len(x), 1)
-    return {
+    found = {
         "forward (inference_mode)": forward,
         "chronocam Grad-CAM, last stage": lambda: gradcam.explain(x, 0),
-        "chronocam 5 methods": lambda: cc.explain(model, x, 0, methods=FIVE, layers=["layer4"]),
+        "chronocam 5 methods": lambda: cc.explain(model, x, 0, methods=FIVE, layers=[case.layer]),
         "chronocam top-5 classes": lambda: gradcam.explain(x, cc.targets.Predicted(5)),
         "chronocam 5 given classes": lambda: gradcam.explain(x, classes),
-        "chronocam 4 stages": lambda: cc.explain(model, x, 0, **stages),
-        **peers(model, x),
+    }
+    if x.ndim == 4:
+        found["chronocam 4 stages"] = lambda: cc.explain(model, x, 0, methods=("gradcam",), layers=STAGES)
+    else:
+        chunked = cc.GradCAM(model, case.layer, chunk_frames=8)
+        if case.shape[1] == 3:
+            found["chronocam Grad-CAM, chunks of 8"] = lambda: chunked.explain(x, 0)
+    layer = model.get_submodule(case.layer)
+    return found | captum(model, layer, x) | grad_cam(model, layer, x) | torchcam(model, case.layer, x)
+
+
+def captum(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    try:
+        from captum.attr import LayerGradCam
+    except ImportError:
+        click.echo("captum is not installed: left out", err=True)
+        return {}
+    method = LayerGradCam(model, layer)
+    return {
+        "captum LayerGradCam": lambda: method.attribute(x, 0),
+        "captum LayerGradCam, 5 classes": lambda: [method.attribute(x, c) for c in range(5)],
     }
 
 
-def peers(model: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
-    found: dict[str, Callable[[], Any]] = {}
-    try:
-        from captum.attr import LayerGradCam
-
-        captum = LayerGradCam(model, model.layer4)
-        found["captum LayerGradCam"] = lambda: captum.attribute(x, 0)
-        found["captum LayerGradCam, 5 classes"] = lambda: [captum.attribute(x, c) for c in range(5)]
-    except ImportError:
-        click.echo("captum is not installed: left out", err=True)
+def grad_cam(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
     try:
         import pytorch_grad_cam as pgc
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        def grad_cam(kind: Any, layer: Any, classes: range) -> Any:
-            with kind(model, [layer]) as cam:
-                return [cam(x, [ClassifierOutputTarget(c)] * len(x)) for c in classes]
-
-        kinds = (pgc.GradCAM, pgc.HiResCAM, pgc.LayerCAM, pgc.GradCAMPlusPlus, pgc.XGradCAM)
-        found["grad-cam GradCAM"] = lambda: grad_cam(pgc.GradCAM, model.layer4, range(1))
-        found["grad-cam 5 methods"] = lambda: [grad_cam(k, model.layer4, range(1)) for k in kinds]
-        found["grad-cam 5 classes"] = lambda: grad_cam(pgc.GradCAM, model.layer4, range(5))
-        found["grad-cam 4 stages"] = lambda: [grad_cam(pgc.GradCAM, getattr(model, s), range(1)) for s in STAGES]
     except ImportError:
         click.echo("grad-cam is not installed: left out", err=True)
+        return {}
+
+    def run(kind: Any, layer: Any, classes: range) -> Any:
+        with kind(model, [layer]) as cam:
+            return [cam(x, [ClassifierOutputTarget(c)] * len(x)) for c in classes]
+
+    kinds = (pgc.GradCAM, pgc.HiResCAM, pgc.LayerCAM, pgc.GradCAMPlusPlus, pgc.XGradCAM)
+    found = {
+        "grad-cam GradCAM": lambda: run(pgc.GradCAM, layer, range(1)),
+        "grad-cam 5 methods": lambda: [run(k, layer, range(1)) for k in kinds],
+        "grad-cam 5 classes": lambda: run(pgc.GradCAM, layer, range(5)),
+    }
+    if x.ndim == 4:
+        found["grad-cam 4 stages"] = lambda: [run(pgc.GradCAM, getattr(model, s), range(1)) for s in STAGES]
+    return found
+
+
+def torchcam(model: Any, layer: str, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
     try:
         from torchcam.methods import GradCAM
-
-        def torchcam(classes: range) -> Any:
-            with GradCAM(model, "layer4") as cam:
-                maps = []
-                for c in classes:
-                    scores = model(x)
-                    maps.append(cam(c, scores))
-                return maps
-
-        found["torchcam GradCAM"] = lambda: torchcam(range(1))
-        found["torchcam 5 classes"] = lambda: torchcam(range(5))
     except ImportError:
         click.echo("torchcam is not installed: left out", err=True)
+        return {}
+
+    def run(classes: range) -> Any:
+        with GradCAM(model, layer, input_shape=tuple(x.shape[1:])) as cam:
+            maps = []
+            for c in classes:
+                scores = model(x)
+                maps.append(cam(c, scores))
+            return maps
+
+    return {"torchcam GradCAM": lambda: run(range(1)), "torchcam 5 classes": lambda: run(range(5))}
+
+
+def able(chosen: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """Run everything once, and leave out with its reason what cannot do it."""
+    found = {}
+    for name, run in chosen.items():
+        try:
+            run()
+            found[name] = run
+        except Exception as error:  # peers fail in their own ways
+            print(f"{name:34} cannot: {str(error).partition(chr(10))[0][:90]}")
     return found
 
 
 @click.command()
 @click.option("--rounds", default=15, show_default=True)
-@click.option("--batch", default=8, show_default=True)
-@click.option("--size", default=224, show_default=True)
+@click.option("--network", type=click.Choice(list(CASES)), default="resnet50", show_default=True)
+@click.option("--batch", type=int, help="Inputs at once; 8 pictures or 2 clips if not given.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--only", default="", help="Only entries whose name holds this text.")
-def main(rounds: int, batch: int, size: int, threads: int, only: str) -> None:
+def main(rounds: int, network: str, batch: int | None, threads: int, only: str) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = get_model("resnet50", weights=None).eval()
-    x = torch.randn(batch, 3, size, size)
-    chosen = {k: f for k, f in entries(model, x).items() if only in k or k.startswith("forward")}
+    case = CASES[network]
+    model = case.build().eval()
+    x = torch.randn(batch or case.batch, *case.shape)
     print(
-        f"ResNet-50, batch {batch}, {size}², {threads} threads, {rounds} rounds; torch {torch.__version__}, "
+        f"{case.title}, batch {len(x)} of {case.shape}, {threads} threads, {rounds} rounds; torch {torch.__version__}, "
         f"{platform.processor() or platform.machine()}"
     )
-    for run in chosen.values():
-        run()
+    chosen = able({k: f for k, f in entries(case, model, x).items() if only in k or k.startswith("forward")})
     times: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in track(range(rounds), "Rounds", console=Console(stderr=True), transient=True):
         for name, run in chosen.items():

@@ -209,7 +209,7 @@ def test_what_the_network_does_not_take_is_told(folder):
     done = explain("long.mp4", "--target", "0", net="swapped")
     assert done.exit_code == 1
     assert "fails on clips of shape (1, 8, 3, 32, 32)" in done.stderr
-    assert "check the frames and axes" in done.stderr
+    assert "expected the frames it takes" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from chronocam.diagnose import diagnose
 from chronocam.engines import Clips, Recording
-from chronocam.errors import InputError, LayerError, TargetError
+from chronocam.errors import InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
 from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
 from chronocam.layouts import Site, VideoTokens, channel_axis, infer, input_grid, joined, named
@@ -22,12 +22,13 @@ from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_spans, frames_as_samples, samples_as_frames
 from chronocam.maps.fuse import fuse
-from chronocam.maps.resample import half_pixel_centers, resample
+from chronocam.maps.resample import resample
 from chronocam.methods import Method, method_named
+from chronocam.scoring import OperatorScore, Scoring
 from chronocam.subject import Subject
 from chronocam.targets.parse import parse
 from chronocam.targets.tasks import task
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Outputs, Scored, Target, TargetInfo
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -184,11 +185,11 @@ class _Pass:
         if isinstance(operator, str):
             return task(operator)(given, self.batch.samples), None
         rows = given[self.batch.rows] if hasattr(given, "__getitem__") and not isinstance(given, (str, dict)) else given
-        return _OperatorScore(), lambda model, inputs: operator(model, inputs, rows)
+        return OperatorScore(), lambda model, inputs: operator(model, inputs, rows)
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
-        scoring = _Scoring([m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels)
+        scoring = Scoring([m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels)
         needs = [
             (need, layer)
             for m, layers in zip(self.methods, self.layers, strict=True)
@@ -198,7 +199,7 @@ class _Pass:
         recording = self._record(self.inputs, scoring, needs)
         return [self._explanation(i, recording, scoring) for i in range(len(self.methods))]
 
-    def _record(self, inputs: Inputs, scoring: _Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
+    def _record(self, inputs: Inputs, scoring: Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
         def layers(wanted: Callable[[Need], bool]) -> list[str]:
             return list(dict.fromkeys(layer for need, layer in needs if wanted(need)))
 
@@ -219,7 +220,7 @@ class _Pass:
                 raise LayerError(f"the score does not depend on layer `{layer}`; choose one on the path to the output")
         return recording
 
-    def _explanation(self, which: int, recording: Recording, scoring: _Scoring) -> Explanation:
+    def _explanation(self, which: int, recording: Recording, scoring: Scoring) -> Explanation:
         method, layers = self.methods[which], self.layers[which]
         columns = scoring.columns[which]
         views = [_LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
@@ -261,38 +262,6 @@ def _one(maps: Sequence[Array]) -> Array:
     return maps[0] if len(maps) == 1 else fuse(maps)
 
 
-class _Scoring:
-    """The score function of a pass: the columns of every method's target, each distinct target once."""
-
-    def __init__(
-        self, targets: Sequence[Target], rows: slice, labels: Sequence[str] | None, clean: Array | None = None
-    ) -> None:
-        self.targets, self.rows, self.labels, self.clean = targets, rows, labels, clean
-        self.columns: list[slice] = []
-        self.infos: tuple[tuple[TargetInfo, ...], ...] = ()
-        self.logits: np.ndarray | None = None
-
-    def __call__(self, raw: Any, read: Callable[[], Array]) -> Array:
-        outputs = Outputs(raw, read, self.rows, self.labels, self.clean)
-        scored: dict[int, Scored] = {}
-        starts: dict[int, slice] = {}
-        end = 0
-        for target in self.targets:
-            if id(target) not in scored:
-                scored[id(target)] = one = target(outputs)
-                starts[id(target)] = slice(end, end + one.values.shape[1])
-                end += one.values.shape[1]
-        self.columns = [starts[id(target)] for target in self.targets]
-        parts = list(scored.values())
-        self.infos = tuple(
-            tuple(i for row in rows for i in row) for rows in zip(*(p.infos for p in parts), strict=True)
-        )
-        # Only what classes are chosen by is kept, and free of the graph.
-        self.logits = None if outputs.seen is None or outputs.seen.ndim > 2 else to_numpy(outputs.seen)
-        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        return widen(values)
-
-
 class _LayerView:
     """What a method sees of one layer: a `View`."""
 
@@ -302,7 +271,7 @@ class _LayerView:
         method: Method,
         layer: str,
         recording: Recording,
-        scoring: _Scoring,
+        scoring: Scoring,
         columns: slice,
     ) -> None:
         self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
@@ -320,7 +289,9 @@ class _LayerView:
         pass_, grid = self._pass, self._grid
         if not self._per_frame:
             return pass_.subject.centers(pass_.inputs, self._layer, grid)
-        times = half_pixel_centers(grid[0], pass_.grid[0])
+        times: tuple[float, ...] = tuple(map(float, range(grid[0])))
+        if grid[0] < pass_.grid[0]:  # thinned out before the 2D network
+            times = pass_.subject.frame_centers(pass_.inputs, self._layer, grid[0], pass_.frame_axis)
         return times, *pass_.subject.centers(pass_.inputs, self._layer, grid[1:])
 
     @property
@@ -384,7 +355,7 @@ class _LayerView:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
         target = self._scoring.targets[self._pass.methods.index(self._method)]
-        scoring = _Scoring([target], self._scoring.rows, self._scoring.labels, self._scoring.logits)
+        scoring = Scoring([target], self._scoring.rows, self._scoring.labels, self._scoring.logits)
         needs = [(need, INPUT if need.at_input else self._layer) for need in self._method.needs]
         recording = self._pass._record(changed, scoring, needs)
         return self._captures(recording, scoring.columns[0])
@@ -392,14 +363,3 @@ class _LayerView:
 
 def _as_it_is(array: Array) -> Array:
     return array
-
-
-class _OperatorScore(Target):
-    """What `operator=` returned is the score itself."""
-
-    def __call__(self, outputs: Outputs) -> Scored:
-        values = outputs.raw
-        batch = outputs.rows.stop - outputs.rows.start
-        if tuple(getattr(values, "shape", ())) != (batch,):
-            raise TargetError(f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)")
-        return Scored(values[:, None], ((TargetInfo("operator"),),) * batch)

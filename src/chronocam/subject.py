@@ -33,6 +33,13 @@ class Subject:
             self._centers[key] = self.engine.centers(first_samples(inputs), layer, grid)
         return self._centers[key]
 
+    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
+        """Return at which frame each row of a layer with folded frames looks, found once per input size."""
+        key = (layer, rows, tuple(main_array(inputs).shape[1:]))
+        if key not in self._centers:
+            self._centers[key] = (self.engine.frame_centers(first_samples(inputs, 1), layer, rows, frame_axis),)
+        return self._centers[key][0]
+
     def order(self, inputs: Inputs, layer: str, tokens: VideoTokens, frame_axis: int) -> str:
         """Return in which order the tokens of a layer lie, found once per layer."""
         if layer not in self._orders:

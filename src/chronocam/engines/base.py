@@ -87,6 +87,9 @@ class Engine(Protocol):
         `grid` may leave out the first axes of the input's grid.
         """
 
+    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
+        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
+
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Say whether the tokens at `like` follow each other in time, patch by patch, and not slice by slice."""
 

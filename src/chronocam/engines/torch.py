@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.base import Clips, LayerCall, Recording, Score, unknown_layer
 from chronocam.engines.torch_field import field_of
 from chronocam.engines.torch_pass import Pass
-from chronocam.engines.torch_probe import follows_in_time, probed_centers
+from chronocam.engines.torch_probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch_scope import as_found, device_of, dtype_of
 from chronocam.engines.torch_tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor, split_call
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
@@ -149,6 +149,15 @@ class TorchEngine:
             if field is not None:
                 return field.centers(grid)
             return probed_centers(partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer)
+
+    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
+        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
+        given = first_tensor(inputs)
+        if given is None:
+            raise LayoutError('no floating-point input to place frames in; use align="half_pixel"')
+        with as_found(self.model), torch.enable_grad():
+            source = torch.randn_like(given).requires_grad_()
+            return rows_in_time(self._look(inputs, given, source, layer)[:rows], source, frame_axis)
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Say whether tokens follow each other in time, as the first layer with as many of them shows.

@@ -29,6 +29,7 @@ class Chunks:
         self.rows, self.size, self.taps, self.differentiate = rows, size, taps, differentiate
         self.inner: dict[str, Tap] = {}
         self.features: Tensor | None = None
+        self.path = ""
         self._run: Callable[[Tensor], Any]
         self._frames: Tensor
         self._running = False
@@ -44,10 +45,13 @@ class Chunks:
         if self._running or not isinstance(frames, Tensor) or len(frames) != self.rows:
             return forward(*args, **kwargs)
         if self.features is not None:
-            raise LayerError(f"`{path}` gets all frames more than once; chunk_frames= works for one look at each")
+            problem = f"`{self.path}` and then `{path}` get all frames"
+            raise LayerError(f"{problem}, and chunk_frames= works for one look at them; explain one layer at a time")
+        if frames.requires_grad:
+            raise LayerError(f"chunk_frames= keeps no gradient before `{path}`; explain the layers before it without")
         if any(m.training for m in module.modules()):
             raise ModelError(f"`{path}` is in training mode, where a second look differs; call model.eval() first")
-        self._frames, self._run = frames, lambda chunk: forward(chunk, *args[1:], **kwargs)
+        self.path, self._frames, self._run = path, frames, lambda chunk: forward(chunk, *args[1:], **kwargs)
         self.inner = {layer: tap for layer, tap in self.taps.items() if layer.startswith(f"{path}.")}
         self.features = self._first_look(path)
         if not self.differentiate:
@@ -89,6 +93,9 @@ class Chunks:
         parts = list(self._second_look(upstream))
         for layer, tap in self.inner.items():
             tap.cut, tap.seen = kept[layer]
+        for layer, tap in self.inner.items():
+            if len(tap.seen) > len(parts[0][layer]):
+                raise LayerError(f"`{layer}` is also called outside `{self.path}`; name the call: `{layer}#0`")
         return {
             layer: [
                 None if calls[0] is None else torch.cat(calls, dim=1)

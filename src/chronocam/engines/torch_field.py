@@ -24,7 +24,7 @@ _POINTWISE = re.compile(
     r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Stack|Unbind|Squeeze|Unsqueeze|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
     r"Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
 )
-_POOL = re.compile(r"(Max|Avg)Pool[123]D(WithIndices)?Backward\d*$")
+_POOL = re.compile(r"(Max|Avg)Pool(?P<rank>[123])D(WithIndices)?Backward\d*$")
 _GLOBAL = re.compile(r"(Mean|AdaptiveAvgPool|AdaptiveMaxPool)")
 
 
@@ -87,17 +87,29 @@ def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | N
 def _through(node: Any, field: Field) -> Field | None:
     name = node.name()
     if name.startswith("ConvolutionBackward") and not node._saved_transposed:
-        kernel = node._saved_weight.shape[2:]
-        return field.through(kernel, node._saved_stride, node._saved_padding, node._saved_dilation)
-    if _POOL.match(name):
-        rank = len(field.stride)
+        kernel = tuple(node._saved_weight.shape[2:])
+        return _through_window(field, kernel, node._saved_stride, node._saved_padding, node._saved_dilation)
+    if pool := _POOL.match(name):
+        rank = int(pool["rank"])
         kernel = _per_axis(node._saved_kernel_size, rank)
         stride = _per_axis(node._saved_stride, rank) or kernel
         dilation = _per_axis(getattr(node, "_saved_dilation", ()), rank) or (1,) * rank
-        return field.through(kernel, stride, _per_axis(node._saved_padding, rank), dilation)
+        return _through_window(field, kernel, stride, _per_axis(node._saved_padding, rank), dilation)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
     return field if _POINTWISE.match(name) else None
+
+
+def _through_window(field: Field, *window: Sequence[int]) -> Field | None:
+    """Return the field through a window of kernel, stride, padding and dilation, over the last axes it has.
+
+    None where it has fewer axes than the field: what it leaves alone cannot be told.
+    """
+    rank = len(field.stride)
+    if len(window[0]) < rank:
+        return None
+    kernel, stride, padding, dilation = (values[len(values) - rank :] for values in window)
+    return field.through(kernel, stride, padding, dilation)
 
 
 def _through_part(node: Any, field: Field) -> Field | None:

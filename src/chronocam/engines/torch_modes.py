@@ -37,19 +37,20 @@ class SoftmaxSeen(TorchFunctionMode):
 class FrameAttention(TorchFunctionMode):
     """Remembers softmax results that are one weight per frame: `(batch, time)`, also with an axis of length 1.
 
-    With `detach` the model goes on with weights that carry no gradient to where they come from.
+    With `detach` the model goes on with weights that carry no gradient to where they come from. `on` is switched off
+    once the model has run: what a target makes of its outputs is no attention.
     """
 
     def __init__(self, frames: int, detach: bool) -> None:
         super().__init__()
-        self.frames, self.detach = frames, detach
+        self.frames, self.detach, self.on = frames, detach, True
         self.seen: list[Tensor] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in _ATTEND and self._is_one_per_frame(result):
+        if self.on and func in _ATTEND and self._is_one_per_frame(result):
             if self.detach:
                 result = result.detach().requires_grad_(torch.is_grad_enabled())
             self.seen.append(result)

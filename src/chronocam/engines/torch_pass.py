@@ -120,6 +120,8 @@ class Pass:
             if INPUT in self.layers:
                 inputs = self._tapped(inputs)
             raw = (self.call or call_model)(model, inputs)
+            if self.attention is not None:
+                self.attention.on = False
             if engine.output_layer is not None:
                 raw = self._read(output)
             if self._must_look_behind_softmax(raw):
