@@ -63,8 +63,9 @@ def one_line(error: pytest.ExceptionInfo[Exception], *words: str) -> None:
 
 # One forward for everything
 
-AT_LAYER = [name for name, method in METHODS.items() if method.default_layer is None]
-AT_INPUT = [name for name, method in METHODS.items() if method.default_layer is not None]
+ELSEWHERE = ["temporalmask", "rollout"]  # for clips, for transformers
+AT_LAYER = [name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE]
+AT_INPUT = [name for name, method in METHODS.items() if method.default_layer is not None and name not in ELSEWHERE]
 LOOK_AGAIN = ["smoothgrad", "smoothgradcam++"]
 
 
@@ -99,17 +100,33 @@ def test_methods_layers_and_targets_from_one_forward() -> None:
     assert found["gradcam@conv2"].maps.shape[2:] == (4, 4)
 
 
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.fc = nn.Conv2d(3, 4, 4, stride=4), nn.Linear(4, 5)
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.block(self.patches(x).flatten(2).mT).mean(1))
+
+
+OTHER_NETS: dict[str, Callable[[], nn.Module]] = {
+    "cam": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)),
+    "temporalmask": lambda: nn.Sequential(nn.Conv3d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)),
+    "rollout": Attending,
+}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_equals_its_class(name: str) -> None:
-    if name == "cam":
-        net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)))
-    else:
-        net = seeded()
-    alone = METHODS[name](net).explain(X[:2], 1)
-    found = cc.explain(net, X[:2], 1, methods=[name])
+    net = seeded(OTHER_NETS.get(name, Net))
+    clips = name == "temporalmask"
+    x, options = (X[:6].reshape(2, 3, 3, 16, 16), {"steps": 5}) if clips else (X[:2], {})
+    alone = METHODS[name](net, **options).explain(x, 1)
+    found = cc.explain(net, x, 1, methods=[name], **options)
     assert list(found) == [name]
     same(found[name], alone)
-    same(cc.explain(net, X[:2], 1, methods=[METHODS[name]])[name], alone)
+    same(cc.explain(net, x, 1, methods=[METHODS[name]], **options)[name], alone)
     assert alone.maps.any()
 
 

@@ -241,7 +241,7 @@ def test_tokens_by_hand() -> None:
     ("layout", "words"),
     [
         ("chanels_last", ["no layout `chanels_last`", "did you mean `channels_last`"]),
-        ("rows", ["no layout `rows`", "channels_first, channels_last, tokens"]),
+        ("rows", ["no layout `rows`", "channels_first, channels_last, frames_first, tokens"]),
         ("tokens", ["`tokens` does not fit layer `conv`", "(2, 8, 8, 8)", "(32, 32)"]),
         (Tokens((3, 3), prefix=1), ["(2, 8, 8, 8)", "1 prefix tokens and 9"]),
     ],

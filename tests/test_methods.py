@@ -21,6 +21,8 @@ from chronocam.types import Capture
 
 PIXEL = ["saliency", "inputxgradient", "smoothgrad", "guidedbackprop", "guidedgradcam"]
 NOISY = ["smoothgrad", "smoothgradcam++"]
+CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_temporalmask has the replica
+TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
 NAMES = {
     "CAM": "cam",
     "GradCAM": "gradcam",
@@ -39,6 +41,8 @@ NAMES = {
     "SmoothGrad": "smoothgrad",
     "GuidedBackprop": "guidedbackprop",
     "GuidedGradCAM": "guidedgradcam",
+    "TemporalMask": "temporalmask",
+    "AttentionRollout": "rollout",
 }
 GRIDS = [(3, (5,)), (7, (4,)), (3, (3, 4)), (13, (3, 4)), (4, (2, 3, 2)), (14, (2, 3, 2))]
 ARRAYS: list[Callable[[np.ndarray], Any]] = [np.asarray, torch.from_numpy]
@@ -80,7 +84,7 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
 def test_every_method_is_public_and_tested() -> None:
     assert {name: getattr(cc, name).name for name in NAMES} == NAMES
     assert set(METHODS) == set(NAMES.values()), "a new method needs a replica here"
-    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY}
+    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS}
 
 
 # The pure functions: captures in, maps out.
@@ -181,7 +185,7 @@ def small_network(rank: int) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("grid", [(4,), (2, 2), (1, 2, 2), (4, 1, 1)], ids=str)
-@pytest.mark.parametrize("name", NAMES.values())
+@pytest.mark.parametrize("name", BY_HAND)
 def test_map_done_by_hand(name: str, grid: tuple[int, ...]) -> None:
     x = torch.arange(4.0).reshape(1, 1, *grid)
     options: dict[str, Any] = {"noise": 0.0} if name in NOISY else {}
@@ -329,7 +333,7 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    names = [name for name in METHODS if name != "cam"]
+    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS)]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)
     for name in names:
@@ -609,18 +613,44 @@ OTHERS: dict[str, Sequence[Any]] = {
     "seed": [7],
     "alpha": [0.3],
     "comparisons": [1],
+    "pool": ["frame"],
+    "perturbation": ["reverse"],
+    "relative": [False],
+    "steps": [3],
+    "lr": [0.02],
+    "lambda1": [0.5],
+    "lambda2": [0.5],
+    "readout": ["class"],
 }
-NEVER_NEGATIVE = "gradcamelementwise"  # its ReLU is inside the sum: both signs of it are the same
+SAME = {
+    "signed": ["gradcamelementwise"],  # its ReLU is inside the sum: both signs of it are the same
+    "pool": ["hirescam", "gradcamelementwise", "layercam"],  # elementwise: there are no weights to pool
+}
 OWN = [(name, f.name) for name, cls in METHODS.items() for f in fields(cls) if f not in fields(Method)]
+
+
+class Attending(nn.Module):
+    """A transformer of one layer whose patches all count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.fc = nn.Conv2d(2, 4, 2, stride=2), nn.Linear(4, 5)
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.block(self.patches(x).flatten(2).mT).mean(1))
 
 
 @pytest.mark.parametrize(("name", "option"), OWN)
 def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
-    net, x = network(name, 2), inputs(2)
+    rank = 3 if option == "pool" or name in CLIPS else 2
+    net, x = seeded(Attending) if name in TRANSFORMERS else network(name, rank), inputs(rank)
+    layer = None if name in (*CLIPS, *TRANSFORMERS) else "features.2"
+    quick = {"steps": 20} if name in CLIPS else {}
 
     def maps(**options: Any) -> np.ndarray:
-        return METHODS[name](net, "features.2", **options).explain(x, 1).maps
+        return METHODS[name](net, layer, **{**quick, **options}).explain(x, 1).maps
 
     default = maps()
     others = [maps(**{option: v}) for v in OTHERS[option] if v != getattr(METHODS[name](net), option)]
@@ -630,7 +660,7 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
         for other in others[i:]
     ]
     assert differ
-    assert all(differ) or (name == NEVER_NEGATIVE and option == "signed" and not any(differ))
+    assert not any(differ) if name in SAME.get(option, ()) else all(differ)
 
 
 # Guided backpropagation, however a ReLU is written.

@@ -44,7 +44,7 @@ ENTRIES = [
     Entry("mobilenet_v3_large", 96, "features", (3, 3)),
     Entry("convnext_tiny", 96, "features", (3, 3)),
     Entry("swin_t", 96, "permute", (3, 3)),
-    Entry("vit_b_16", 224, f"{LAST}.ln_1", (14, 14), patches),
+    Entry("vit_b_16", 224, "encoder.layers.encoder_layer_10", (14, 14), patches),
 ]
 SLOW = {"vgg16", "vit_b_16"}
 

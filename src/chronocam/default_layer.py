@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,32 +22,53 @@ def default_layer(engine: Engine, inputs: Inputs) -> str:
     """Return the last layer with a grid that the score depends on, found with two samples of adapted inputs.
 
     Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
-    vision transformer that reads its class token, the patch tokens after the last attention do not count.
-    Raises LayerError where no layer has a grid.
+    vision transformer that reads its class token, the patch tokens after the last attention do not count, and the
+    block before it is taken. Raises LayerError where no layer has a grid.
     """
     sample = first_samples(inputs)
-    paths = grid_layers(engine, sample)
+    types = grid_layers(engine, sample)
+    paths = list(types)
     if not paths:
         raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
     for end in range(len(paths), 0, -CANDIDATES):
         counting = _that_count(engine, sample, paths[max(0, end - CANDIDATES) : end])
         if counting:
-            return counting[-1]
+            block = _block_before(counting[-1], types)
+            return block if block is not None and _that_count(engine, sample, [block]) else counting[-1]
     return paths[-1]
 
 
-def grid_layers(engine: Engine, inputs: Inputs) -> list[str]:
-    """Return the paths of the layers whose output has a grid, in the order in which they last finish."""
+def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
+    """Return the block before the one that `layer` lies inside: the last of the same type beside it, or None.
+
+    Where `layer` is the last that counts, what its block adds it to does not: `layer` is in a branch.
+    """
+    parts = layer.split(".")
+    order = list(types)
+    for end in range(len(parts) - 1, 0, -1):
+        inside, beside = ".".join(parts[:end]), ".".join(parts[: end - 1])
+        before = [
+            path
+            for path in order[: order.index(layer)]
+            if types[path] == types.get(inside) and path.rpartition(".")[0] == beside
+        ]
+        if before:
+            return before[-1]
+    return None
+
+
+def grid_layers(engine: Engine, inputs: Inputs) -> dict[str, str]:
+    """Return path and type of the layers whose output has a grid, in the order in which they last finish."""
     array = main_array(inputs)
     grid = input_grid(tuple(array.shape), engine.channels_last, engine.stem)
     calls = engine.trace(inputs)
     counts = Counter(call.path for call in calls)
-    paths: dict[str, None] = {}
+    found: dict[str, str] = {}
     for call in calls:
-        paths.pop(call.path, None)
+        found.pop(call.path, None)
         if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid, counts[call.path])):
-            paths[call.path] = None
-    return list(paths)
+            found[call.path] = call.type
+    return found
 
 
 def grid_of(site: Site) -> tuple[int, ...] | None:

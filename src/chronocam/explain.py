@@ -7,17 +7,17 @@ layouts put it on grids, methods turn it into maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from chronocam.diagnose import diagnose
 from chronocam.engines import Clips, Recording
-from chronocam.errors import InputError, LayerError
+from chronocam.errors import InputError, LayerError, LayoutError
 from chronocam.explanation import Explanation, concatenate
 from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
-from chronocam.layouts import Site, VideoTokens, channel_axis, infer, input_grid, joined, named
+from chronocam.layouts import Site, Stepped, VideoTokens, channel_axis, infer, input_grid, joined, named
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_spans, frames_as_samples, samples_as_frames
@@ -210,6 +210,7 @@ class _Pass:
             gradients=layers(lambda need: need.gradients and not need.guided),
             guided=layers(lambda need: need.guided),
             curvature=layers(lambda need: need.curvature),
+            attentions=any(need.attentions for need, _ in needs),
             call=self.call,
             clips=self.clips,
         )
@@ -313,16 +314,20 @@ class _LayerView:
 
     def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
         calls = recording.activations[layer]
-        layout = self._layout(layer, tuple(calls[-1].shape), len(calls))
-        if len(calls) > 1 and not getattr(layout, "stacks_calls", False):
+        layout = self._layout(layer, tuple(calls[-1].shape), calls=len(calls))
+        if len(calls) > 1 and not isinstance(layout, Stepped):
             self.notes.append(
                 f"layer `{layer}` is called {len(calls)} times; its last call is explained (`{layer}#0` is the first)"
             )
         activations = widen(layout(joined(calls, layout)))
+        if activations.shape[0] != self._pass.shape[0]:
+            raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {self._pass.shape[0]}")
         if layer == self._layer:
             self._grid = tuple(activations.shape[2:])
             self._per_frame = getattr(layout, "per_frame", False)
         folded = frames_as_samples if self._by_frame else _as_it_is
+        if need.attentions:
+            self.notes.append("attention knows no class: the map is the same for every target")
 
         def per_target(recorded: Any) -> Array:
             arrays = [call[columns] for call in recorded[layer]]
@@ -334,9 +339,13 @@ class _LayerView:
             folded(activations),
             per_target(gradients) if need.gradients else None,
             per_target(recording.curvature) if need.curvature else None,
+            recording.attentions if need.attentions else (),
+            partial(self._layout, layer, calls=1) if need.attentions else None,
         )
 
-    def _layout(self, layer: str, shape: tuple[int, ...], calls: int) -> Callable[[Array], Array]:
+    def _layout(
+        self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
+    ) -> Callable[[Array], Array]:
         pass_, given = self._pass, self._method.layout
         if layer == INPUT:
             axis = pass_.channel_axis
@@ -344,7 +353,7 @@ class _LayerView:
         site = Site(layer, shape, pass_.shape[0], pass_.grid, calls)
         layout = infer(site) if given is None else named(given, site)
         if isinstance(layout, VideoTokens) and layout is not given:
-            return layout.ordered(pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
+            return layout.ordered(order or pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
         return layout
 
     def upsample(self, maps: Array) -> Array:

@@ -102,6 +102,7 @@ class Need:
     gradients: bool = True
     guided: bool = False
     curvature: bool = False
+    attentions: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,16 @@ class Capture:
     activations: `(batch, channel, *grid)`.
     gradients: ∂score/∂activations, `(batch, target, channel, *grid)`; None where only activations were needed.
     curvature: the Hessian of the score times the activations, shaped like the gradients; None unless needed.
+    attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over heads.
+    layout_of: from the shape `(rows, token, channel)` of an array of tokens and their order, None to find it out, to
+        its layout; None unless attentions are needed.
     """
 
     activations: Array
     gradients: Array = None
     curvature: Array = None
+    attentions: tuple[Array, ...] = ()
+    layout_of: Any = None
 
 
 @runtime_checkable

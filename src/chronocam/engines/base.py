@@ -37,7 +37,8 @@ class Recording:
     `scores` is `(batch, target)`. `activations` hold one array per call of a layer; `gradients`, `guided` and
     `curvature` have a leading target axis: `(target, *activation shape)`. `attention` are the weights `(batch, time)`
     of a model that attends over the frames of a clip, and `attention_gradients` ∂score/∂weights
-    `(target, batch, time)`.
+    `(target, batch, time)`. `attentions` are the weights of every attention within the model, in the order of the
+    calls, `(rows, query, key)`, means over heads.
     """
 
     scores: Array
@@ -47,6 +48,7 @@ class Recording:
     curvature: Calls = field(default_factory=dict)
     attention: Array = None
     attention_gradients: Array = None
+    attentions: tuple[Array, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -102,6 +104,7 @@ class Engine(Protocol):
         gradients: Sequence[str] = (),
         guided: Sequence[str] = (),
         curvature: Sequence[str] = (),
+        attentions: bool = False,
         call: Callable[[Any, Inputs], Any] | None = None,
         clips: Clips | None = None,
     ) -> Recording:

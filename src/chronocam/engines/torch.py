@@ -194,13 +194,15 @@ class TorchEngine:
         gradients: Sequence[str] = (),
         guided: Sequence[str] = (),
         curvature: Sequence[str] = (),
+        attentions: bool = False,
         call: Callable[[Any, Inputs], Any] | None = None,
         clips: Clips | None = None,
     ) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
         differentiate = bool(gradients or guided or curvature)
         with as_found(self.model):
-            pass_ = Pass(self, inputs, layers, call, clips, guided=bool(guided), differentiate=differentiate)
+            asked = {"guided": bool(guided), "differentiate": differentiate, "attentions": attentions}
+            pass_ = Pass(self, inputs, layers, call, clips, **asked)
             found = pass_.run(score, gradients, guided, curvature)
             weights, along = pass_.attention_over_frames() or (None, None)
             activations = {layer: [t.detach() for t in pass_.taps[layer].seen] for layer in layers}
@@ -210,6 +212,7 @@ class TorchEngine:
                 **found,
                 attention=weights,
                 attention_gradients=along,
+                attentions=tuple(pass_.attentions.seen) if pass_.attentions is not None else (),
                 notes=tuple(pass_.notes),
             )
 

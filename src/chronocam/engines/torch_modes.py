@@ -37,14 +37,18 @@ class SoftmaxSeen(TorchFunctionMode):
 class FrameAttention(TorchFunctionMode):
     """Remembers softmax results that are one weight per frame: `(batch, time)`, also with an axis of length 1.
 
-    With `detach` the model goes on with weights that carry no gradient to where they come from. `on` is switched off
-    once the model has run: what a target makes of its outputs is no attention.
+    With `detach` the model goes on with weights that carry no gradient to where they come from.
     """
 
     def __init__(self, frames: int, detach: bool) -> None:
         super().__init__()
         self.frames, self.detach, self.on = frames, detach, True
         self.seen: list[Tensor] = []
+
+    def end(self, output: Tensor | None) -> None:
+        """Stop looking, since what a target makes of the scores is no attention; nor are the scores themselves."""
+        self.on = False
+        self.seen = [weights for weights in self.seen if weights is not output]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

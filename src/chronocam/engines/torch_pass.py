@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Clips, Score
+from chronocam.engines.torch_attention import AttentionSeen
 from chronocam.engines.torch_chunks import Chunks
 from chronocam.engines.torch_modes import (
     FrameAttention,
@@ -54,6 +55,7 @@ class Pass:
         *,
         guided: bool,
         differentiate: bool,
+        attentions: bool,
     ) -> None:
         self.engine, self.layers, self.call, self.clips = engine, layers, call, clips
         self.inputs = inputs
@@ -66,6 +68,8 @@ class Pass:
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
+        self.wants_attentions = attentions
+        self.attentions: AttentionSeen | None = None
 
     def run(
         self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
@@ -114,14 +118,15 @@ class Pass:
         softmax = SoftmaxSeen() if engine._ends_in_softmax else None
         if self.clips is not None:
             self.attention = FrameAttention(self.clips.frames, self.clips.detach_attention)
+        self.attentions = AttentionSeen() if self.wants_attentions else None
         grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
-        with torch.set_grad_enabled(grad), self._watching(output, softmax, self.attention):
+        with torch.set_grad_enabled(grad), self._watching(output, self.attention, softmax, self.attentions):
             inputs = pytree.tree_map(own_copy, self.inputs)
             if INPUT in self.layers:
                 inputs = self._tapped(inputs)
             raw = (self.call or call_model)(model, inputs)
             if self.attention is not None:
-                self.attention.on = False
+                self.attention.end(main_output(raw, strict=False))
             if engine.output_layer is not None:
                 raw = self._read(output)
             if self._must_look_behind_softmax(raw):

@@ -8,7 +8,6 @@ from math import prod
 from typing import ClassVar
 
 from chronocam.errors import LayoutError, suggest
-from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
@@ -42,12 +41,14 @@ class Layout:
     name: ClassVar[str]
     per_frame: ClassVar[bool] = False
     """Whether the layer saw each frame of a clip by itself."""
-    stacks_calls: ClassVar[bool] = False
-    """Whether the layout is of all calls of the layer, stacked on a new first axis, and not of the last one."""
 
     def __call__(self, array: Array) -> Array:
         """Return `array` as `(batch, channel, *grid)`."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(array)")
+
+    def gather(self, calls: Sequence[Array]) -> Array:
+        """Return what the layout is of, given one array per call of the layer: the last call."""
+        return calls[-1]
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
@@ -94,9 +95,8 @@ def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callab
 
 
 def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
-    """Return what `layout` is to be applied to: all calls of a layer, stacked, or the last one."""
-    stacks = getattr(layout, "stacks_calls", False)
-    return namespace(calls[0]).stack(list(calls), axis=0) if stacks else calls[-1]
+    """Return what `layout` is to be applied to, given one array per call of a layer."""
+    return layout.gather(calls) if isinstance(layout, Layout) else calls[-1]
 
 
 def input_grid(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> tuple[int, ...]:
@@ -124,10 +124,9 @@ def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem
 
 def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
     """Return 1 or 2 for `(batch, channel, time, …)` and `(batch, time, channel, …)`; None where neither fits."""
-    pictures = stem is not None and stem.rank == 2
-    order = (2, 1) if pictures else (1, 2)
-    lengths = IMAGE_CHANNELS if stem is None else (stem.channels,)
-    return next((axis for axis in order if shape[axis] in lengths), None)
+    order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
+    known = () if stem is None or stem.rank == 1 else (stem.channels,)
+    return next((axis for lengths in (known, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None)
 
 
 def is_grid(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:

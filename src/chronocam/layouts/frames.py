@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +35,7 @@ class Folded(Layout):
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where the rows are frames of the batch's clips, all or an even part, each with a grid."""
-        if len(site.input_grid) != 3 or site.calls > 1:
+        if len(site.input_grid) != 3:
             return None
         time, left = divmod(site.shape[0], site.batch)
         if left or time < 2 or site.input_grid[0] % time:
@@ -53,14 +54,18 @@ class Stepped(Layout):
     frame: Layout
     name: ClassVar[str] = "stepped"
     per_frame: ClassVar[bool] = True
-    stacks_calls: ClassVar[bool] = True
+
+    def gather(self, calls: Sequence[Array]) -> Array:
+        """Stack the last call of each frame on a new first axis. Raises LayoutError for no whole number of calls."""
+        each, left = divmod(len(calls), self.time)
+        if left or not each:
+            raise LayoutError(f"the layer is called {len(calls)} times, which does not fit {self.time} frames")
+        return namespace(calls[0]).stack(list(calls[each - 1 :: each]), axis=0)
 
     def __call__(self, array: Array) -> Array:
-        """Put the calls `(calls, batch, …)` on a time axis."""
+        """Put `(time, batch, …)` on the grid."""
         xp = namespace(array)
-        each = array.shape[0] // self.time
-        frames = array[each - 1 :: each]
-        grids = self.frame(xp.reshape(frames, (-1, *frames.shape[2:])))
+        grids = self.frame(xp.reshape(array, (-1, *array.shape[2:])))
         grids = xp.reshape(grids, (self.time, -1, *grids.shape[1:]))
         return xp.moveaxis(grids, 0, 2)
 

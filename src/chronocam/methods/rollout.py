@@ -1,0 +1,159 @@
+"""Attention rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.errors import InputError, LayerError, LayoutError, ModelError
+from chronocam.maps.arrays import in_full_precision, like, namespace
+from chronocam.methods.base import Maps, Method
+from chronocam.types import INPUT, Array, Capture, Need, View
+
+Row = Float[Any, "rows token"]
+
+
+@dataclass(kw_only=True, eq=False)
+class AttentionRollout(Method):
+    """Attention rollout of a transformer: how much of each patch is mixed into what the head reads.
+
+    Ã = ½(A + I) per attention, A the mean over heads and rows normalised; the map is a row of Ã_L ⋯ Ã_1 over the patch
+    tokens. It needs no gradient and knows no class: the map is the same for every target. Divided attention over space
+    and time (TimeSformer) is composed as matrices over all tokens: temporal attention leaves the class token as it is,
+    and the class token's spatial rows are averaged over the frames. A network that sees the frames one by one is rolled
+    out frame by frame.
+
+    readout: the row that is taken: `"class"`, that of the first token; `"mean"`, the mean of the patch tokens' rows,
+        for models that average tokens; None is class where tokens precede the patches and mean elsewhere.
+
+    The attention of all layers counts. `conv_layer` is the layer that says how the tokens lie on the grid; None finds
+    one. Maps are `(batch, target, *grid)`, not negative; with the share of the tokens before the patches they sum to 1.
+
+    Raises ModelError for models without self-attention over all patches, or over all of each frame and each patch.
+    Source: Abnar and Zuidema 2020 (arXiv:2005.00928), section 3.
+    """
+
+    readout: str | None = None
+    name: ClassVar[str] = "rollout"
+    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attentions=True),)
+
+    def __post_init__(self) -> None:
+        if self.readout not in (None, "class", "mean"):
+            raise InputError(f"no readout `{self.readout}`; choose class or mean")
+        if self.conv_layer == INPUT or isinstance(self.conv_layer, (list, tuple)):
+            raise LayerError("rollout is of all attention at once; give one layer of tokens, or leave conv_layer out")
+        if self.align == "receptive_field":
+            raise InputError('rollout credits the patches themselves; leave align out, or give align="half_pixel"')
+        if self.chunk_frames is not None:
+            raise InputError("rollout needs the attention over whole clips; leave chunk_frames out")
+        super().__post_init__()
+
+    def maps(self, view: View) -> Maps:
+        """Return the rollout once per target."""
+        capture = view.captures[0]
+        if not capture.attentions:
+            raise ModelError(
+                "the model shows no attention for rollout to compose; load transformers of Hugging Face with "
+                'attn_implementation="sdpa" or "eager", and for other networks choose gradcam'
+            )
+        one = self._rolled(capture)
+        grids = tuple(one.shape[2:]), tuple(capture.activations.shape[2:])
+        if grids[0] != grids[1]:
+            raise LayerError(
+                f"the attention is over a grid of {grids[0]} and the layer's is {grids[1]}; give conv_layer= a layer "
+                "of the tokens that attend"
+            )
+        return namespace(one).broadcast_to(one, (one.shape[0], view.targets, *grids[0]))
+
+    def _rolled(self, capture: Capture) -> Float[Any, "batch 1 *grid"]:
+        batch, weights = int(capture.activations.shape[0]), capture.attentions
+        rows, tokens, _ = weights[0].shape
+        divided = _divided([tuple(a.shape) for a in weights], batch)
+        if divided is not None:
+            time, patches, prefix = divided
+            layout = _layout(capture, batch, prefix + time * patches, "time")
+            row = like(self._read(batch, prefix, time * patches), weights[0])
+            return layout(_through_divided(row, weights, time, prefix)[..., None])
+        if any(tuple(a.shape) != (rows, tokens, tokens) for a in weights):
+            raise _not_composed(capture)
+        layout = _layout(capture, rows, tokens, None)
+        prefix = getattr(getattr(layout, "frame", layout), "prefix", 0)
+        row = like(self._read(rows, prefix, tokens - prefix), weights[0])
+        return layout(_through(row, weights)[..., None])
+
+    def _read(self, rows: int, prefix: int, patches: int) -> Float[np.ndarray, "rows token"]:
+        """Return how much of each token the head reads."""
+        at = np.arange(prefix + patches)
+        by_class = prefix > 0 if self.readout is None else self.readout == "class"
+        row = at == 0 if by_class else (at >= prefix) / patches
+        return np.broadcast_to(row.astype(np.float64), (rows, len(at)))
+
+
+def _layout(capture: Capture, rows: int, tokens: int, order: str | None) -> Any:
+    """Return the layout of the tokens, where known in this order."""
+    try:
+        layout = capture.layout_of((rows, tokens, 1), order)
+    except LayoutError as error:
+        raise _not_composed(capture) from error
+    return layout if order is None or not hasattr(layout, "ordered") else layout.ordered(order)
+
+
+def _not_composed(capture: Capture) -> ModelError:
+    shapes = list(dict.fromkeys(str(tuple(a.shape)) for a in capture.attentions))
+    more = ", …" if len(shapes) > 3 else ""
+    return ModelError(
+        f"rollout cannot compose attention of (rows, query, key) {', '.join(shapes[:3])}{more} for "
+        f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as gradcam"
+    )
+
+
+def _divided(shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[int, int, int] | None:
+    """Return time, patches and prefix of attention that is divided over time and space, or None for other attention."""
+    kinds = list(dict.fromkeys(shapes))
+    if len(kinds) != 2 or any(query != key for _, query, key in kinds):
+        return None
+    for temporal, spatial in (kinds, kinds[::-1]):
+        time, (patches, left) = temporal[1], divmod(temporal[0], batch)
+        prefix = spatial[1] - patches
+        if not left and spatial[0] == batch * time and prefix >= 0:
+            return time, patches, prefix
+    return None
+
+
+@in_full_precision
+def _through(row: Row, weights: Sequence[Array]) -> Row:
+    """Return row · Ã_L ⋯ Ã_1, one product of a vector and a matrix after the other."""
+    xp = namespace(row)
+    for a in reversed(weights):
+        share = row / (1 + xp.sum(a, axis=2))
+        row = xp.matmul(share[:, None], a)[:, 0] + share
+    return row
+
+
+@in_full_precision
+def _through_divided(row: Row, weights: Sequence[Array], time: int, prefix: int) -> Row:
+    """Return row · Ã_L ⋯ Ã_1 for attention within each patch `(batch·patch, time, time)` and each frame.
+
+    Tokens are those before the patches, then all patches of the first frame, and so on.
+    """
+    xp, batch = namespace(row), row.shape[0]
+    first, rest = row[:, :prefix], xp.reshape(row[:, prefix:], (batch, time, -1))
+    patches = rest.shape[2]
+    for a in reversed(weights):
+        if tuple(a.shape) == (batch * patches, time, time):
+            a = xp.reshape(a, (batch, patches, time, time))
+            share = xp.matrix_transpose(rest) / (1 + xp.sum(a, axis=3))
+            rest = xp.matrix_transpose(xp.matmul(share[:, :, None], a)[:, :, 0] + share)
+            continue
+        a = xp.reshape(a, (batch, time, prefix + patches, prefix + patches))
+        sums = 1 + xp.sum(a, axis=3)
+        first = first / xp.mean(sums[:, :, :prefix], axis=1)
+        rest = rest / sums[:, :, prefix:]
+        each = xp.broadcast_to(first[:, None] / time, (batch, time, prefix))  # the frames' class tokens are averaged
+        mixed = xp.matmul(xp.concat([each, rest], axis=2)[:, :, None], a)[:, :, 0]
+        first, rest = first + xp.sum(mixed[:, :, :prefix], axis=1), rest + mixed[:, :, prefix:]
+    return xp.concat([first, xp.reshape(rest, (batch, -1))], axis=1)
