@@ -277,13 +277,13 @@ def looked_at(model, layer, x):
         (
             lambda: nn.Sequential(
                 nn.Conv3d(1, 2, (3, 5, 3), stride=(1, 2, 2), padding=(1, 2, 1)),
-                nn.MaxPool3d(3, stride=(2, 1, 2), padding=1),
+                nn.MaxPool3d(3, stride=2, padding=1),
                 nn.Conv3d(2, 2, 3, padding=(2, 2, 2), dilation=2),
                 nn.AdaptiveAvgPool3d(1),
                 nn.Flatten(),
             ),
             "2",
-            (1, 1, 24, 33, 40),
+            (1, 1, 32, 49, 64),
         ),
     ],
 )

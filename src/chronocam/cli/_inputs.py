@@ -30,6 +30,13 @@ def found(inputs: Iterable[str], *, clips: bool) -> Iterator[tuple[Path, str | N
         seen.update(paths)
 
 
+def holds_videos(inputs: Iterable[str]) -> bool:
+    """Say whether an argument names a video file (a GIF may be a picture), or a folder with one in it."""
+    paths = [Path(given).expanduser() for given in inputs]
+    inside = [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]
+    return any(_is_video(file) and file.suffix.lower() != ".gif" for file in inside)
+
+
 def _clips(given: Path) -> list[Path]:
     """Return the clips of a file, a pattern, or a folder: of videos, of frames (one clip), or of folders of frames."""
     if given.is_file():

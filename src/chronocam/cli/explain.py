@@ -14,11 +14,13 @@ from typing import Any
 import click
 
 from chronocam.cli._clips import ClipJob
-from chronocam.cli._inputs import found
+from chronocam.cli._inputs import found, holds_videos
 from chronocam.cli._job import Job, slug
 from chronocam.cli._pictures import PictureJob
 from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.methods import METHODS
+
+FRAMES = 16  # that a model of pictures is shown of a video
 
 
 @click.command("explain")
@@ -79,21 +81,24 @@ def command(
 ) -> None:
     """Explain pictures or clips: INPUTs are files, folders or glob patterns.
 
-    What the model takes decides: of clips, a folder holds videos, or the frames of one. For each input OUT gets an
-    overlay per map (a video of clips), a contact sheet and the numbers as JSON. An input that cannot be explained
-    is reported, and the others go on.
+    What the model takes decides: of clips, a folder holds videos, or the frames of one. A model of pictures sees
+    videos frame by frame, and explains the mean of its logits. For each input OUT gets an overlay per map (a video
+    of clips), a contact sheet and the numbers as JSON. An input that cannot be explained is reported, and the others
+    go on.
     """
     from chronocam.media import ClipPreprocess
     from chronocam.models import load
 
     loaded = load(spec, trust=trust)
+    if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
+        loaded = _frame_by_frame(loaded)
     how = _targets(loaded, targets), _makers(methods, pool), _layers(loaded, layers), align, out
     if isinstance(loaded.preprocess, ClipPreprocess):
         wanted = loaded.preprocess.frames
         preprocess = replace(loaded.preprocess, frames=frames or wanted)
         job: Job = ClipJob(replace(loaded, preprocess=preprocess), *how, start, end, wanted)
     elif any(option is not None for option in (frames, start, end, pool)):
-        raise InputError(f"`{spec}` takes pictures; --frames, --start, --end and --pool are for models of clips")
+        raise InputError(f"`{spec}` takes pictures; --frames, --start, --end and --pool are for clips")
     else:
         job = PictureJob(loaded, *how)
     results = list(_explain_all(job, inputs))
@@ -102,6 +107,18 @@ def command(
     failed = sum("error" in result for result in results)
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
+
+
+def _frame_by_frame(loaded: Any) -> Any:
+    """Return a model of pictures as one of clips of 16 frames."""
+    from chronocam.media import ClipPreprocess
+    from chronocam.models import PerFrame
+
+    return replace(
+        loaded,
+        model=PerFrame(loaded.model).eval(),
+        preprocess=ClipPreprocess(loaded.preprocess, FRAMES, "time channel"),
+    )
 
 
 def _makers(names: Sequence[str], pool: str | None) -> list[Any]:
@@ -133,9 +150,11 @@ def _targets(loaded: Any, given: Sequence[str]) -> Any:
 
 def _layers(loaded: Any, given: Sequence[str]) -> list[str] | None:
     from chronocam.engines import engine_for
+    from chronocam.models import PerFrame
 
-    engine = engine_for(loaded.model)
-    return [engine.resolve(layer) for layer in given] or None
+    if isinstance(loaded.model, PerFrame):  # its layers go by the names that they have in the model of pictures
+        return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, given)] or None
+    return [engine_for(loaded.model).resolve(layer) for layer in given] or None
 
 
 def _explain_all(job: Job, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -172,17 +172,28 @@ class TorchEngine:
             return False
         with as_found(self.model), torch.enable_grad():
             source = own_copy(given).requires_grad_()
-            return follows_in_time(self._look(inputs, given, source, first), source, prefix, frame_axis)
+            return follows_in_time(self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis)
 
     def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
-        """Return the output of `layer` with `source` in the place of the input `given`."""
+        """Return the output of `layer` with `source` in the place of the input `given`.
+
+        No graph is built after the call of the layer that is asked for.
+        """
         outputs: list[Tensor] = []
         path, call = split_call(layer)
-        hook = self._modules[path].register_forward_hook(keep_output(outputs))
+        keep = keep_output(outputs)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            keep(module, args, output)
+            if call is not None and len(outputs) > call:
+                torch.set_grad_enabled(False)
+
+        handle = self._modules[path].register_forward_hook(hook)
         try:
-            call_model(self.model, replace_tensor(inputs, given, source.clone()))
+            with torch.enable_grad():
+                call_model(self.model, replace_tensor(inputs, given, source.clone()))
         finally:
-            hook.remove()
+            handle.remove()
         return outputs[-1 if call is None else call]
 
     def record(

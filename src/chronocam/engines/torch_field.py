@@ -100,15 +100,16 @@ def _through(node: Any, field: Field) -> Field | None:
     return field if _POINTWISE.match(name) else None
 
 
-def _through_window(field: Field, *window: Sequence[int]) -> Field | None:
-    """Return the field through a window of kernel, stride, padding and dilation, over the last axes it has.
+def _through_window(field: Field, *window: Sequence[int]) -> Field:
+    """Return the field through a window of kernel, stride, padding and dilation, over the last axes that both have.
 
-    None where it has fewer axes than the field: what it leaves alone cannot be told.
+    A window of fewer axes leaves the first ones alone, as a 2D convolution does with time.
     """
     rank = len(field.stride)
-    if len(window[0]) < rank:
-        return None
-    kernel, stride, padding, dilation = (values[len(values) - rank :] for values in window)
+    kernel, stride, padding, dilation = (
+        (*(alone,) * (rank - len(values)), *tuple(values)[-rank:])
+        for alone, values in zip((1, 1, 0, 1), window, strict=True)
+    )
     return field.through(kernel, stride, padding, dilation)
 
 

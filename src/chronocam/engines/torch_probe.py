@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from chronocam.errors import LayoutError
 
 LOOKS = 4  # how many inputs of noise are tried: a maximum lets through one position of its window at a time
-CELLS = 6  # how many cells along an axis are looked at
+PAIRS = 4  # how many pairs of neighbouring cells along an axis are looked at
 
 Look = Callable[[Tensor], Tensor]
 """From an input to the layer's output."""
@@ -24,6 +25,7 @@ def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) ->
     Raises LayoutError where cells see the whole input, or where the output does not have this grid.
     """
     extents: dict[tuple[int, int], tuple[int, int]] = {}
+    sizes = like.shape[-len(grid) :]
     generator = torch.Generator(like.device).manual_seed(0)
     for _ in range(LOOKS):
         noise = torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
@@ -39,15 +41,16 @@ def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) ->
                 if found is not None:
                     low, high = extents.get((axis, i), found)
                     extents[axis, i] = min(low, found[0]), max(high, found[1])
-    sizes = like.shape[-len(grid) :]
-    each = [{i: extents[a, i] for i in _chosen(n) if (a, i) in extents} for a, n in enumerate(grid)]
-    return tuple(_line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True))
+        each = [{i: extents[a, i] for i in _chosen(n) if (a, i) in extents} for a, n in enumerate(grid)]
+        # Extents only grow, so what ends at both borders once is refused without another look.
+        centers = tuple(_line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True))
+    return centers
 
 
 def _chosen(cells: int) -> list[int]:
-    """Return cells spread over an axis, without twice the same."""
-    step = max((cells - 1) / (CELLS - 1), 1)
-    return sorted({min(round(step * k), cells - 1) for k in range(CELLS)})
+    """Return pairs of neighbours, spread over an axis: interpolated cells differ in how they lie."""
+    starts = {round(k * max(cells - 2, 0) / (PAIRS - 1)) for k in range(PAIRS)}
+    return sorted({min(i, cells - 1) for start in starts for i in (start, start + 1)})
 
 
 def _cells_last(output: Tensor, grid: Sequence[int], layer: str) -> Tensor:
@@ -78,9 +81,8 @@ def _line(found: dict[int, tuple[int, int]], cells: int, size: int, layer: str) 
             f"the cells of layer `{layer}` see the input from border to border; "
             'use align="half_pixel", or a larger input'
         )
-    first, last = min(inside), max(inside)
-    stride = (inside[last] - inside[first]) / (last - first)
-    return tuple(inside[first] + stride * (i - first) for i in range(cells))
+    stride, start = np.polyfit(list(inside), list(inside.values()), 1)
+    return tuple(round(float(start + stride * i), 6) + 0.0 for i in range(cells))
 
 
 def rows_in_time(rows: Tensor, source: Tensor, frame_axis: int) -> tuple[float, ...]:

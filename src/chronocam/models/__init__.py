@@ -7,10 +7,11 @@ from chronocam.models.specs import Loaded, load
 
 if TYPE_CHECKING:
     from chronocam.models.cnn_lstm import CNNLSTM
+    from chronocam.models.per_frame import PerFrame
 
-__all__ = ["CNNLSTM", "Loaded", "load"]
+__all__ = ["CNNLSTM", "Loaded", "PerFrame", "load"]
 
-_NETWORKS = {"CNNLSTM": "cnn_lstm"}
+_NETWORKS = {"CNNLSTM": "cnn_lstm", "PerFrame": "per_frame"}
 
 
 def __getattr__(name: str) -> Any:

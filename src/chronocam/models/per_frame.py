@@ -1,0 +1,33 @@
+"""A network of pictures on clips."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from chronocam.errors import InputError, ModelError
+
+
+class PerFrame(nn.Module):
+    """A classifier of pictures on clips `(batch, time, channel, height, width)`: the mean of its logits over frames.
+
+    model: from pictures `(n, channel, height, width)` to logits `(n, classes)`, as a tensor or as `.logits`.
+    Raises InputError for inputs that are not clips, ModelError for a model that gives no logits.
+    Source: temporal segment networks with an average consensus (arXiv:1608.00859), without their training.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.labels = getattr(model, "labels", None)
+
+    def forward(self, clips: Float[Tensor, "batch time channel height width"]) -> Float[Tensor, "batch classes"]:
+        """Return the mean logits."""
+        if clips.ndim != 5:
+            expected = "(batch, time, channel, height, width)"
+            raise InputError(f"the clips have shape {tuple(clips.shape)}; expected {expected}")
+        found = self.model(clips.flatten(0, 1))
+        logits = getattr(found, "logits", found)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise ModelError(f"the model returns a {type(found).__name__}; expected logits (n, classes) of pictures")
+        return logits.reshape(*clips.shape[:2], -1).mean(dim=1)
