@@ -11,6 +11,7 @@ from torch import Tensor
 from chronocam.errors import LayoutError
 
 LOOKS = 4  # how many inputs of noise are tried: a maximum lets through one position of its window at a time
+WHOLE = 0.9  # the share of the widest extent from which a cell counts as seen whole
 PAIRS = 4  # how many pairs of neighbouring cells along an axis are looked at
 
 Look = Callable[[Tensor], Tensor]
@@ -73,7 +74,10 @@ def _extent(gradient: Tensor, axis: int) -> tuple[int, int] | None:
 
 def _line(found: dict[int, tuple[int, int]], cells: int, size: int, layer: str) -> tuple[float, ...]:
     """Return the centres of all cells, from those whose extent does not end at the border."""
-    inside = {i: (low + high) / 2 for i, (low, high) in found.items() if low > 0 and high < size - 1}
+    free = {i: (low, high) for i, (low, high) in found.items() if low > 0 and high < size - 1}
+    # Part of a dilated window can lie outside although what is left of it does not end at the border.
+    widest = max((high - low for low, high in free.values()), default=0)
+    inside = {i: (low + high) / 2 for i, (low, high) in free.items() if high - low >= WHOLE * widest}
     if cells == 1 and len(found) == 1:
         return ((size - 1) / 2,)
     if len(inside) < 2:
