@@ -217,10 +217,8 @@ def test_unknown_class_and_the_wrong_kind_of_model(folder):
     done = explain("long.mp4", "--target", "aranging flowers")
     assert done.exit_code == 1
     assert "did you mean `arranging flowers`" in done.stderr
-    done = explain("long.mp4", net="pictures")
-    assert done.exit_code == 1
-    assert "`long.mp4` is a video, but `python:clip_cli_factory:pictures` takes pictures" in done.stderr
-    done = explain("long.mp4", "--frames", "4", net="pictures")
+    Image.new("RGB", (40, 40)).save(folder / "plain.png")
+    done = explain("plain.png", "--frames", "4", net="pictures")
     assert done.exit_code == 1
     assert "--frames" in done.stderr
 
@@ -250,3 +248,28 @@ def test_real_clips(data, tmp_path):
         for entry in result["maps"]:
             video = read_clip(entry["video"], 16)
             assert video.seconds[-1] == pytest.approx(result["seconds"][-1], abs=0.1)
+
+
+def test_a_model_of_pictures_sees_a_video_frame_by_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "picture_factory.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "from chronocam.media import Preprocess\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    body = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())\n"
+        "    model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()\n"
+        "    return model, Preprocess((32, 32), None, (0.5,) * 3, (0.5,) * 3), ('cat', 'dog', 'emu')\n"
+    )
+    rng = np.random.default_rng(0)
+    write_clip(tmp_path / "a.mp4", rng.integers(0, 256, (8, 32, 48, 3), dtype=np.uint8), 8)
+    done = CliRunner().invoke(
+        main,
+        ["explain", "a.mp4", "--model", "python:picture_factory:net", "--layer", "0.0", "--target", "emu", "--json"],
+    )
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["inputs"]
+    (found,) = result["maps"]
+    assert (found["layer"], found["target"], found["grid"][0]) == ("model.0.0", "emu", 16)
+    assert Path(found["video"]).is_file()

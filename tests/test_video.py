@@ -244,7 +244,9 @@ def test_the_first_call_of_a_shared_layer_by_name() -> None:
 
 
 def test_the_default_layer_and_scores_are_the_same_folded_and_stepped() -> None:
-    found = {how: cc.GradCAM(seeded(lambda how=how: Recurrent(how))).explain(CLIPS, ASKED) for how in ("folded", "stepped")}
+    found = {
+        how: cc.GradCAM(seeded(lambda how=how: Recurrent(how))).explain(CLIPS, ASKED) for how in ("folded", "stepped")
+    }
     for explanation in found.values():
         assert explanation.maps.shape == (2, 2, 6, 5, 4)
         assert explanation.frame_spans == tuple((t, t) for t in range(6))

@@ -46,7 +46,7 @@ class CNNLSTM(nn.Module):
         self.head = nn.Linear(hidden, classes)
         self.per_step = per_step
 
-    def forward(self, clips: Float[Tensor, "batch time channel height width"]) -> Tensor | dict[str, Tensor]:
+    def forward(self, clips: Tensor) -> Tensor | dict[str, Tensor]:
         """Return logits, or a dict of logits and attention weights."""
         if clips.ndim != 5:
             raise InputError(

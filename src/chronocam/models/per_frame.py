@@ -21,7 +21,7 @@ class PerFrame(nn.Module):
         self.model = model
         self.labels = getattr(model, "labels", None)
 
-    def forward(self, clips: Float[Tensor, "batch time channel height width"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, clips: Tensor) -> Float[Tensor, "batch classes"]:
         """Return the mean logits."""
         if clips.ndim != 5:
             expected = "(batch, time, channel, height, width)"
