@@ -23,7 +23,7 @@ bench: .venv/.test
 
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[torch,train]'
+	$(BIN)/python -m pip install --quiet -e '.[torch,train,video]'
 	touch $@
 
 .venv/.test: pyproject.toml

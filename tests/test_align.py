@@ -369,3 +369,24 @@ def test_cells_that_attend_to_all_others_are_refused_in_one_line(rank):
         centers(model, x, "back")
     assert "\n" not in str(caught.value)
     assert "`back`" in str(caught.value)
+
+
+class Beside(nn.Module):
+    """Two halves of the picture, seen apart and put beside each other again: cells of one see nothing of the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.end, self.head = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Identity(), nn.Linear(2, 3)
+
+    def forward(self, x):
+        joined = torch.cat([self.conv(half).exp() for half in x.flip(-1).split(16, dim=-1)], dim=-1)
+        return self.head(self.end(joined).mean((2, 3)))
+
+
+def test_what_is_put_side_by_side_along_the_grid_is_not_taken_for_one_convolution():
+    torch.manual_seed(0)
+    model, x = Beside().eval().double(), torch.randn(1, 1, 16, 32, dtype=torch.double)
+    rows, columns = centers(model, x, "end")
+    assert rows == tuple(2.0 * i for i in range(8))
+    assert probed(model, "end", x, (4, 3))[1] == pytest.approx(columns[3], abs=1)
+    assert columns[0] > columns[-1]  # the picture was mirrored

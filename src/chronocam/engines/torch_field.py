@@ -21,7 +21,7 @@ from chronocam.errors import LayoutError
 _POINTWISE = re.compile(
     r"(Add|Sub|Mul|Div|Neg|Abs|Exp|Sqrt|Rsqrt|Pow|Maximum|Minimum|Where|Clamp\w*|Threshold|Relu|LeakyRelu|PreluKernel|"
     r"Elu|Celu|Selu|Gelu|Silu|Mish|Softplus|Hardtanh|Hardswish|Hardsigmoid|Sigmoid|LogSigmoid|Tanh|Clone|Alias|ToCopy|"
-    r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Cat|Stack|Unbind|Squeeze|Unsqueeze|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
+    r"NativeDropout|\w*BatchNorm|NativeGroupNorm|NativeLayerNorm|Stack|Unbind|Squeeze|Unsqueeze|Permute|Transpose|T|View|UnsafeView|ReshapeAlias|"
     r"Addmm|Mm|Linear|Mkldnn\w*)Backward\d*$"
 )
 _POOL = re.compile(r"(Max|Avg)Pool(?P<rank>[123])D(WithIndices)?Backward\d*$")
@@ -97,6 +97,10 @@ def _through(node: Any, field: Field) -> Field | None:
         return _through_window(field, kernel, stride, _per_axis(node._saved_padding, rank), dilation)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
+    if name.startswith("CatBackward"):
+        axes = len(node._input_metadata[0].shape)
+        beside = (node._saved_dim + 2**63) % 2**64 - 2**63  # a negative axis is saved as unsigned
+        return None if beside % axes >= axes - len(field.stride) else field
     return field if _POINTWISE.match(name) else None
 
 
