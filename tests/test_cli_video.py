@@ -273,3 +273,32 @@ def test_a_model_of_pictures_sees_a_video_frame_by_frame(tmp_path: Path, monkeyp
     (found,) = result["maps"]
     assert (found["layer"], found["target"], found["grid"][0]) == ("model.0.0", "emu", 16)
     assert Path(found["video"]).is_file()
+
+
+def test_attention_over_frames_is_told_per_target(folder):
+    factory = folder / "attention_factory.py"
+    factory.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "from chronocam.media import ClipPreprocess, Preprocess\n"
+        "from chronocam.models import CNNLSTM, Loaded\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    model = CNNLSTM(nn.Conv2d(3, 4, 3, 2), 6, 3, attention=True).eval()\n"
+        "    frame = Preprocess((32, 32), None, (0.5,) * 3, (0.5,) * 3)\n"
+        "    return Loaded(model, ClipPreprocess(frame, 4, 'time channel'), ('a', 'b', 'c'), 'mine')\n"
+    )
+    done = run(
+        "explain", "long.mp4", "--model", "python:attention_factory:net", "--target", "a", "--target", "c", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    maps = json.loads(done.stdout)["inputs"][0]["maps"]
+    for found in maps:
+        assert sum(found["attention"]["weights"]) == pytest.approx(1, abs=1e-5)
+        assert -1 <= found["attention"]["rank_correlation"] <= 1
+    assert maps[0]["attention"]["weights"] == maps[1]["attention"]["weights"]
+    from attention_factory import net
+
+    bias = net().model.head.bias.tolist()
+    for k, found in zip((0, 2), maps, strict=True):
+        assert sum(found["attention"]["contributions"]) + bias[k] == pytest.approx(found["score"], abs=1e-4)

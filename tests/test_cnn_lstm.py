@@ -99,7 +99,7 @@ def test_attention_by_hand() -> None:
         for c in range(3):
             w, bias = net.head.weight[c], net.head.bias[c]
             y = bias + sum(a * (w @ h) for a, h in zip(weights, states[b], strict=True))
-            assert float(found["logits"][b, c]) == pytest.approx(float(y), abs=1e-12)
+            assert float(found["logits"][b, c].detach()) == pytest.approx(float(y.detach()), abs=1e-12)
     close(found["attention"].sum(1), torch.ones(2, dtype=torch.float64))
 
 

@@ -58,3 +58,22 @@ def test_outputs_with_logits_are_read_and_others_refused():
 def test_pictures_are_refused():
     with pytest.raises(InputError, match=r"expected \(batch, time, channel, height, width\)"):
         cc.models.PerFrame(Net())(CLIPS[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("video", ["nasa_13013.mp4", "tfjs_pose_squats.mp4"])
+@pytest.mark.parametrize("network", ["mobilenet_v2", "squeezenet1_0"])
+def test_real_clips_under_real_networks(data, network, video, tmp_path):
+    loaded = cc.models.load(f"{data}/imagenet/{network}.safetensors@torchvision:{network}")
+    preprocess = cc.media.ClipPreprocess(loaded.preprocess, 4, "time channel")
+    clip = preprocess.read(data / "videos" / video)
+    x = preprocess(clip)[None]
+    explanation = cc.GradCAM(cc.models.PerFrame(loaded.model)).explain(x, cc.targets.Predicted(2))
+    with torch.no_grad():
+        logits = loaded.model(torch.from_numpy(x[0])).mean(0)
+    np.testing.assert_allclose(explanation.scores[0], logits.topk(2).values, rtol=1e-4)
+    assert explanation.diagnostics == ()
+    np.testing.assert_allclose(explanation.frame_importance().sum(-1), 1, rtol=1e-5)
+    explanation.save(tmp_path / "clip.mp4", [clip])
+    shown = cc.media.read_clip(tmp_path / "clip.mp4", frames=4)
+    assert len(np.unique(shown.indices)) == 4

@@ -135,6 +135,7 @@ class _Drawing:
                 **numbers(explanation, k),
                 "frame_spans": [list(span) for span in explanation.frame_spans],
                 "frame_importance": [round(float(share), 4) for share in importance[k]],
+                **_attention(explanation.attention, k),
                 "boxes": self._boxes(fine[k]),
                 "video": str(self.out / f"{self.name}.{slug(key)}.{k}-{slug(info.name)}.mp4"),
             }
@@ -160,3 +161,17 @@ def _thumbnails(pixels: UInt8[np.ndarray, "time height width 3"]) -> UInt8[np.nd
         return pixels
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     return np.stack([np.asarray(Image.fromarray(frame).resize(size)) for frame in pixels])
+
+
+def _attention(attention: Any, k: int) -> dict[str, Any]:
+    """Return what the JSON says of attention over frames, for target `k` of the first sample."""
+    if attention is None:
+        return {}
+    agreement = float(attention.agreement[0, k])
+    return {
+        "attention": {
+            "weights": [round(float(weight), 6) for weight in attention.weights[0]],
+            "contributions": [round(float(share), 6) for share in attention.contributions[0, k]],
+            "rank_correlation": None if np.isnan(agreement) else round(agreement, 4),
+        }
+    }
