@@ -10,6 +10,7 @@ from PIL import Image
 
 from chronocam.cli import main
 from chronocam.cli.explain import slug
+from chronocam.media import read_clip
 
 FACTORY = """
 import torch
@@ -200,11 +201,17 @@ def test_slugs_are_plain_file_names(text):
 
 
 def test_demo_prints_figures_beside_baselines(tmp_path):
-    done = run("demo", "--out", tmp_path, "--scenes", "60")
+    done = run("demo", "--out", tmp_path, "--scenes", "60", "--clips", "30")
     assert done.exit_code == 0, done.stderr
-    gradcam, noise, centre = (float(line.split("[")[0].split()[-1]) for line in done.stdout.splitlines()[1:4])
+    figures = [float(line.split("[")[0].split()[-1]) for line in done.stdout.splitlines() if "[" in line]
+    gradcam, noise, centre, deep, lstm, attention, clip_noise, clip_centre = figures
     assert gradcam > max(noise, centre) + 0.3
+    assert min(lstm, attention) > max(clip_noise, clip_centre) + 0.2
+    assert deep > max(clip_noise, clip_centre)
     assert Image.open(tmp_path / "digits.png").width > 300
+    for name in ("gestures-3d", "gestures-lstm", "gestures-attention"):
+        assert len(np.unique(read_clip(tmp_path / f"{name}.mp4").indices)) == 16
+        assert Image.open(tmp_path / f"{name}.png").width > 300
 
 
 def test_real_photos_with_real_weights(data, tmp_path):

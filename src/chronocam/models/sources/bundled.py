@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from chronocam.media.preprocess import Preprocess
+from chronocam.models.sources.trained import recipe
 from chronocam.models.specs import Parts, Request, Source, need
 
 
-def _load(request: Request) -> Parts:
-    return _module(request).load_digits_net(), *_recipe(request)
+def _digits(loaded: bool) -> Parts:
+    digits = _module("digits")
+    net = digits.load_digits_net() if loaded else digits.digits_net()
+    return net, Preprocess(digits.INPUT_SIZE, None, digits.MEAN, digits.STD), digits.LABELS
 
 
-def _build(request: Request) -> Parts:
-    return _module(request).digits_net(), *_recipe(request)
+def _gestures(name: str, loaded: bool) -> Parts:
+    gestures = _module("gestures")
+    record = gestures.gesture_record(name)
+    net = gestures.load_gesture_net(name) if loaded else gestures.gesture_net(name)
+    return net, recipe(record), tuple(record["labels"])
 
 
-def _module(request: Request) -> Any:
-    (name,) = request.names
-    if name != "digits":
-        raise request.unknown("bundled network", name, ["digits"], "expected chronocam:digits")
+def _module(name: str) -> Any:
     need("safetensors", "torch")
     need("torch", "torch")
-    return need("chronocam.models.digits", "torch")
+    return need(f"chronocam.models.{name}", "torch")
 
 
-def _recipe(request: Request) -> tuple[Preprocess, tuple[str, ...]]:
-    digits = _module(request)
-    return Preprocess(digits.INPUT_SIZE, None, digits.MEAN, digits.STD), digits.LABELS
+BUNDLED: Final[dict[str, Callable[[bool], Parts]]] = {
+    "digits": _digits,
+    "gestures-3d": partial(_gestures, "gestures-3d"),
+    "gestures-lstm": partial(_gestures, "gestures-lstm"),
+    "gestures-attention": partial(_gestures, "gestures-attention"),
+}
+"""What gives each network: with its weights, or without."""
 
 
-SOURCE = Source("chronocam:digits", r"chronocam:(.+)", _load, _build)
+def _parts(request: Request, loaded: bool) -> Parts:
+    (name,) = request.names
+    if name not in BUNDLED:
+        expected = f"expected one of {', '.join(f'chronocam:{known}' for known in BUNDLED)}"
+        raise request.unknown("bundled network", name, list(BUNDLED), expected)
+    return BUNDLED[name](loaded)
+
+
+SOURCE = Source(
+    f"chronocam:{'|'.join(BUNDLED)}", r"chronocam:(.+)", partial(_parts, loaded=True), partial(_parts, loaded=False)
+)

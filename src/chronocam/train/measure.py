@@ -1,0 +1,73 @@
+"""How well a trained network does on clips that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from chronocam.errors import InputError
+from chronocam.metrics import bootstrap
+from chronocam.train.batches import loader
+from chronocam.train.clips import Clips
+from chronocam.train.module import VideoModule
+
+
+def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[str, Any]:
+    """Return accuracy with its 95 % interval, recall by class and the confusion matrix, rows being the truth.
+
+    Also the same with the frames of every clip in random order: what is lost there was seen in their order.
+    Raises InputError where no clip can be read.
+    """
+    batch, workers = module.settings.batch_size, module.settings.workers
+    truth, found, shuffled = _answers(module, loader(clips, batch, workers))
+    confusion = np.zeros((len(labels), len(labels)), int)
+    np.add.at(confusion, (truth, found), 1)
+    return {
+        "clips": len(truth),
+        **_accuracy(truth, found, labels),
+        "confusion": confusion.tolist(),
+        "frames shuffled": _accuracy(truth, shuffled, labels),
+    }
+
+
+def _answers(module: VideoModule, batches: Any) -> tuple[Int[np.ndarray, " clip"], ...]:
+    """Return the true class of each clip, the one found, and the one found with frames in random order."""
+    generator = torch.Generator().manual_seed(0)
+    rows: list[Int[Tensor, "3 batch"]] = []
+    module.eval()
+    with torch.inference_mode():
+        for pixels, labels, unread in batches:
+            module.unread.update(unread)
+            if len(labels):
+                pair = (pixels, _shuffled(pixels, generator))
+                rows.append(torch.stack([labels, *(module(p.to(module.device)).argmax(1).cpu() for p in pair)]))
+    if not rows:
+        raise InputError("none of the held-out clips can be read; check the files")
+    truth, found, shuffled = torch.cat(rows, dim=1).numpy()
+    return truth, found, shuffled
+
+
+def _shuffled(clips: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.stack([clip[torch.randperm(len(clip), generator=generator)] for clip in clips])
+
+
+def _accuracy(
+    truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]
+) -> dict[str, Any]:
+    right = (truth == found).astype(float)
+    interval = bootstrap(right)
+    recall = {label: _share(right[truth == number]) for number, label in enumerate(labels)}
+    return {
+        "accuracy": round(interval.mean, 4),
+        "interval": [round(interval.low, 4), round(interval.high, 4)],
+        "recall": recall,
+    }
+
+
+def _share(right: Float[np.ndarray, " clip"]) -> float | None:
+    return round(float(right.mean()), 4) if len(right) else None

@@ -1,0 +1,60 @@
+"""Seeded splits in which clips cut from one video stay together."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+
+class Item(NamedTuple):
+    """A clip's file and the name of its class."""
+
+    path: Path
+    label: str
+
+
+HELD_OUT: Final = 0.15
+
+_UCF: Final = re.compile(r"v_\w+_g\d+(?=_c\d+$)")
+_HMDB: Final = re.compile(r".+(?=_[a-z]_[cn]m_np\d+_\w\w_\w+_\d+$)")
+
+
+def divide(clips: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Return the clips kept and the `share` of each class held out, at least one where a class has two sources."""
+    rng = np.random.default_rng(seed)
+    kept: list[Item] = []
+    held: list[Item] = []
+    for members in _grouped(clips, lambda clip: clip.label):
+        sources = _grouped(members, lambda clip: source(clip.path.stem))
+        quota = max(1, round(share * len(members))) if len(sources) > 1 else 0
+        taken = 0
+        for place in rng.permutation(len(sources)):
+            fits = taken < quota and taken + len(sources[place]) < len(members)
+            (held if fits else kept).extend(sources[place])
+            taken += len(sources[place]) * fits
+    return sorted(kept), sorted(held)
+
+
+def source(stem: str) -> str:
+    """Return the name of the video that a clip was cut from, where UCF101's or HMDB51's naming tells it."""
+    found = _UCF.match(stem) or _HMDB.match(stem)
+    return found.group() if found else stem
+
+
+def thin(count: int, limit: int | None, seed: int) -> list[int]:
+    """Return the places of at most `limit` of `count` clips, chosen by the seed, in order."""
+    if limit is None or count <= limit:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).permutation(count)[:limit].tolist())
+
+
+def _grouped(clips: Iterable[Item], key: Callable[[Item], str]) -> list[list[Item]]:
+    groups: defaultdict[str, list[Item]] = defaultdict(list)
+    for clip in clips:
+        groups[key(clip)].append(clip)
+    return [groups[name] for name in sorted(groups)]
