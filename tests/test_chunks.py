@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -401,7 +402,8 @@ def test_the_graph_does_not_grow_with_the_frames() -> None:
 
 
 PEAK = """
-import resource, torch
+from pathlib import Path
+import torch
 from torch import nn
 import chronocam as cc
 from chronocam.models import CNNLSTM
@@ -411,18 +413,25 @@ net = CNNLSTM(nn.Sequential(*wide, nn.Conv2d(32, 2, 3, stride=4)), 4, 3).eval()
 cc.GradCAM(net, "backbone.4", chunk_frames=8).explain(torch.zeros(1, 16, 1, 64, 64), 0)
 cc.GradCAM(net, "backbone.4").explain(torch.zeros(1, 16, 1, 64, 64), 0)
 clip = torch.zeros(1, 200, 1, 64, 64)
+
+def status(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
 for chunk in (8, None):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    before = status("VmRSS")
     cc.GradCAM(net, "backbone.4", chunk_frames=chunk).explain(clip, 0)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print(status("VmHWM") - before)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
 def test_peak_memory_grows_by_the_input_and_the_kept_activations_alone() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     in_chunks, whole = map(int, done.stdout.split())  # kilobytes
     clip = 200 * 64 * 64 * 4 / 1024
     wide = 32 * clip  # one layer of the backbone for all frames
     assert whole > wide
-    assert in_chunks < 4 * clip + 10_000 < wide / 4
+    assert in_chunks < 4 * clip + 20_000 < wide / 3  # copies of the clip, and what one chunk needs
