@@ -1,0 +1,127 @@
+"""The held-out clips, the trained networks, and what maps must beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import chronocam as cc
+from chronocam.data import gestures
+from chronocam.errors import ModelError
+
+ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention")
+SEED = 1  # of the held-out clips; training used others of another split
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many clips each measure gets.
+
+    answers: one actor, for accuracy. maps: of these, for maps. pairs: two actors. faithful: of the clips for maps, for
+    insertion and deletion, in so many `steps`, and for made-random networks.
+    """
+
+    answers: int = 1000
+    maps: int = 300
+    pairs: int = 300
+    faithful: int = 60
+    steps: int = 6
+
+
+@dataclass(frozen=True)
+class World:
+    """Held-out clips with one actor and with two, and how many of them are used."""
+
+    settings: Settings
+    single: gestures.Clips
+    pairs: gestures.Clips
+
+    @classmethod
+    def render(cls, settings: Settings) -> World:
+        return cls(
+            settings,
+            gestures.clips(max(settings.answers, settings.maps), seed=SEED),
+            gestures.clips(settings.pairs, seed=SEED, actors=2),
+        )
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of every clip with one actor."""
+        return self.single.labels[:, 0]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Frames, height and width."""
+        time, height, width = self.single.pixels.shape[1:4]
+        return time, height, width
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network with its preprocessing, and the command that made it."""
+
+    arch: str
+    seed: int
+    command: str
+    loaded: Any
+
+    @classmethod
+    def read(cls, path: Path) -> Network:
+        loaded, record = cc.models.load(str(path)), json.loads(path.read_text(encoding="utf-8"))
+        return cls(record["arch"], record["seed"], record["command"], loaded)
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The paths of the convolutions, the first one first."""
+        for path, module in self.loaded.model.named_modules():
+            if path.rpartition(".")[2] == "features" and isinstance(module, torch.nn.Sequential):
+                return tuple(f"{path}.{name}" for name, _ in module.named_children())
+        raise ModelError(f"{self.arch} {self.seed} has no `features`; train it with --backbone small")
+
+    def inputs(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the network takes of clips `(count, time, height, width, 3)`."""
+        return np.stack([self.loaded.preprocess(clip) for clip in pixels])
+
+    @property
+    def channels(self) -> int:
+        """The axis of the channels in a batch of inputs."""
+        return 1 if self.loaded.preprocess.axes == "channel time" else 2
+
+    def logits(self, inputs: np.ndarray) -> np.ndarray:
+        """Return `(count, classes)`."""
+        found = []
+        with torch.no_grad():
+            for rows in batches(len(inputs)):
+                out = self.loaded.model(torch.from_numpy(np.ascontiguousarray(inputs[rows])))
+                found.append((out["logits"] if isinstance(out, dict) else out).numpy())
+        return np.concatenate(found)
+
+    def explain(self, inputs: np.ndarray, targets: Any, **options: Any) -> dict[str, cc.Explanation]:
+        """Return explanations by `method@stage`, stages counted from 1, whose `layers` are numbers of stages too."""
+        numbers = options.pop("layers", [len(self.stages)])
+        found: dict[str, cc.Explanation] = {}
+        paths = [self.stages[number - 1] for number in numbers]
+        for explanation in cc.explain(self.loaded.model, inputs, targets, layers=paths, **options).values():
+            found[f"{explanation.method}@{1 + self.stages.index(explanation.layer)}"] = explanation
+        return found
+
+
+def batches(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+
+
+def find_networks(folder: Path) -> list[Network]:
+    """Return the networks of a folder, records with their weights beside them, by architecture and training seed."""
+    found = [Network.read(path) for path in folder.glob("*.json")]
+    for arch in ARCHS:
+        if arch not in {network.arch for network in found}:
+            raise ModelError(f"no record of a trained {arch} in `{folder}`; expected networks of {', '.join(ARCHS)}")
+    return sorted(found, key=lambda network: (ARCHS.index(network.arch), network.seed))
