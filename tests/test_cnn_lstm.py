@@ -280,3 +280,15 @@ def test_a_step_of_gradient_descent_lowers_the_loss(options: dict[str, bool]) ->
         assert parameter.grad.abs().max() > 0, name
     torch.optim.SGD(net.parameters(), lr=0.05).step()
     assert loss() < before
+
+
+@pytest.mark.parametrize("options", [{}, {"attention": True}, {"per_step": True}])
+def test_from_features_is_what_follows_the_cnn(options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    net = CNNLSTM(nn.Conv2d(3, 4, 3), 5, 3, **options).eval()
+    clips = torch.randn(2, 4, 3, 8, 8)
+    whole, rest = net(clips), net.from_features(net.features(clips))
+    for a, b in zip(
+        *(([x["logits"], x["attention"]] if options.get("attention") else [x]) for x in (whole, rest)), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -8,7 +8,7 @@ explanation.save("map.png", images)
 
 from typing import TYPE_CHECKING
 
-from chronocam import data, errors, layouts, media, methods, metrics, models, render, targets
+from chronocam import data, errors, layouts, media, methods, metrics, models, render, sequence, targets
 from chronocam.explain import explain
 from chronocam.explanation import Explanation, load
 from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
@@ -26,6 +26,7 @@ __all__ = [
     "metrics",
     "models",
     "render",
+    "sequence",
     "targets",
 ]
 __all__ += [cls.__name__ for cls in methods.METHODS.values()]

@@ -52,7 +52,11 @@ class CNNLSTM(nn.Module):
             raise InputError(
                 f"the clips have shape {tuple(clips.shape)}; expected (batch, time, channel, height, width)"
             )
-        states, _ = self.lstm(self.features(clips))
+        return self.from_features(self.features(clips))
+
+    def from_features(self, features: Float[Tensor, "batch time feature"]) -> Tensor | dict[str, Tensor]:
+        """Return what `forward` does, given what the CNN found in each frame."""
+        states, _ = self.lstm(features)
         if self.per_step:
             return self.head(states)
         if self.attention is None:

@@ -4,15 +4,19 @@ from chronocam.targets.classes import Class, Contrast, Counter, Predicted
 from chronocam.targets.dense import Region
 from chronocam.targets.parse import parse
 from chronocam.targets.regression import NegativeLoss, Norm, Regression
+from chronocam.targets.steps import EveryStep, MajorityVote, Step
 
 __all__ = [
     "Class",
     "Contrast",
     "Counter",
+    "EveryStep",
+    "MajorityVote",
     "NegativeLoss",
     "Norm",
     "Predicted",
     "Region",
     "Regression",
+    "Step",
     "parse",
 ]

@@ -21,8 +21,8 @@ def rows_of(outputs: Outputs) -> Array:
         return logits[:, None]
     if logits.ndim != 2:
         raise TargetError(
-            f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for dense outputs use "
-            "cc.targets.Region, for others a callable outputs -> (batch,)"
+            f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for one output per step use "
+            "cc.targets.Step, EveryStep or MajorityVote, for dense outputs Region, for others a callable"
         )
     return logits
 

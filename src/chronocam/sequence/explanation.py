@@ -1,0 +1,211 @@
+"""What an explanation of a sequence is: relevance per feature and step, its ledger, and what is read from it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from chronocam.errors import InputError, MediaError
+from chronocam.media.files import replace_file
+from chronocam.sequence.settling import (
+    Horizon,
+    Settling,
+    Similarity,
+    horizon,
+    most_relevant,
+    settled_at,
+    similarity,
+)
+from chronocam.targets.steps import StepInfo
+from chronocam.types import TargetInfo
+
+_FORMAT = "chronocam sequence 1"
+_LEDGER = "ledger."
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceExplanation:
+    """Relevance of every feature at every step, with what it explains.
+
+    relevance: signed, `(batch, target, time, feature)`, in the model's precision.
+    scores: `(batch, target)`, the scores explained.
+    targets: per sample and target, what was explained; of targets at one output step, which step it is.
+    method: its name.
+    ledger: terms `(batch, target)` that sum to the scores; for LRP `input`, `initial_state`, `bias` and `stabiliser`,
+        for integrated gradients `input`, `baseline` and `gap`, for gradient × input `input` and `unexplained`. Empty
+        for gradients, which sum to nothing.
+    diagnostics: findings, in words.
+    """
+
+    relevance: Float[np.ndarray, "batch target time feature"]
+    scores: Float[np.ndarray, "batch target"]
+    targets: tuple[tuple[TargetInfo, ...], ...]
+    method: str
+    ledger: dict[str, Float[np.ndarray, "batch target"]] = field(default_factory=dict)
+    diagnostics: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.relevance)
+
+    def __repr__(self) -> str:
+        batch, target, time, feature = self.relevance.shape
+        return (
+            f"SequenceExplanation({self.method}: {batch} samples, {target} targets, {time} steps × {feature} features)"
+        )
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The output step that each target explains, `(target,)`. Raises InputError where one is of no step."""
+        first = self.targets[0]
+        if not all(isinstance(info, StepInfo) for row in self.targets for info in row):
+            named = next(info for row in self.targets for info in row if not isinstance(info, StepInfo))
+            raise InputError(f"target `{named}` is of no single step; explain with cc.targets.EveryStep() or Step(…)")
+        return np.array([info.step for info in first if isinstance(info, StepInfo)])
+
+    @property
+    def votes(self) -> np.ndarray:
+        """The class with the largest logit at the output step of each target, `(batch, target)`."""
+        self.steps  # noqa: B018  # refuses targets of no step
+        return np.array([[info.vote for info in row if isinstance(info, StepInfo)] for row in self.targets])
+
+    def own(self) -> Float[np.ndarray, "batch step feature"]:
+        """Return the relevance of every output step's own features, those that came in at that step."""
+        steps = self._consecutive()
+        return self.relevance[:, np.arange(len(steps)), steps]
+
+    def summed(self) -> Float[np.ndarray, "batch step feature"]:
+        """Return the relevance for every output step, summed over the steps at which features came in."""
+        self._consecutive()
+        return self.relevance.sum(axis=2)
+
+    def steady_state(self, last: float | int = 0.25, of: str = "own") -> Float[np.ndarray, "batch feature"]:
+        """Return the mean profile of the last share `last` of the output steps (at least one), `(batch, feature)`.
+
+        of: `"own"` or `"summed"`: the profile of a step.
+        """
+        if not 0 < last <= 1:
+            raise InputError(f"last is {last}; expected a share of the steps, more than 0, at most 1, such as 0.25")
+        profiles = self._profiles(of)
+        return profiles[:, -max(1, round(last * profiles.shape[1])) :].mean(axis=1)
+
+    def voted(self, of: str = "own") -> Float[np.ndarray, "batch feature"]:
+        """Return the mean profile of the steps that voted for the class that most steps voted for.
+
+        Of classes with as many votes, the one with the lower index.
+        """
+        profiles, votes = self._profiles(of), self.votes
+        winners = np.array([np.argmax(np.bincount(row)) for row in votes])
+        weights = (votes == winners[:, None]).astype(profiles.dtype)
+        return (profiles * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+
+    def settling(
+        self,
+        tolerance: float | int = 0.1,
+        *,
+        k: int | None = None,
+        last: float | int = 0.25,
+        of: str = "own",
+        steady: Any = None,
+    ) -> Settling:
+        """Return how alike the relevance at each output step and the steady state are.
+
+        tolerance: how far below 1 the cosine may stay. k: how many features the Jaccard index compares; None is a
+        tenth of them. last, of: see `steady_state`. steady: another steady state, `(feature,)` or `(batch, feature)`,
+        such as that of a training clip. Targets must be one of each output step, in order: `EveryStep`.
+        """
+        profiles = self._profiles(of)
+        reference = self.steady_state(last, of) if steady is None else np.asarray(steady)
+        shapes = (profiles.shape[2:], profiles.shape[::2])
+        if reference.shape not in shapes:
+            raise InputError(f"steady has shape {reference.shape}; expected {shapes[0]} or {shapes[1]}")
+        reference = np.broadcast_to(reference, shapes[1])
+        alike = similarity(profiles, reference[:, None], self._k(k))
+        at, steps = settled_at(alike.cosine, tolerance), self.steps
+        return Settling(alike, np.where(at < 0, -1, steps[at]), reference, steps)
+
+    def compare(
+        self, other: SequenceExplanation, *, k: int | None = None, last: float | int = 0.25, of: str = "own"
+    ) -> Similarity:
+        """Return how alike the steady states of these samples and of the other's are, `(batch, other batch)`."""
+        mine, others = self.steady_state(last, of), other.steady_state(last, of)
+        return similarity(mine[:, None], others[None], self._k(k))
+
+    def memory_horizon(self) -> Horizon:
+        """Return relevance against lag: how far back the features lie that drive an output. Needs `EveryStep`."""
+        return horizon(self.relevance, self._consecutive())
+
+    def top_features(
+        self, share: float | int = 0.1, by: str = "count"
+    ) -> Bool[np.ndarray, "batch target time feature"]:
+        """Return a mask of the most relevant features of every step, those with positive relevance only.
+
+        by: `"count"`, a share of the features, rounded up; or `"mass"`, as few features as hold a share of the step's
+        positive relevance.
+        """
+        return most_relevant(self.relevance, share, by)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all of it as `.npz`, which `cc.sequence.load` reads. Raises MediaError for another suffix."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz")
+        return replace_file(path, self._write)
+
+    def _write(self, path: Path) -> None:
+        words = {
+            "format": _FORMAT,
+            "method": self.method,
+            "diagnostics": self.diagnostics,
+            "targets": [[astuple(info) for info in row] for row in self.targets],
+        }
+        terms: dict[str, Any] = {_LEDGER + name: values for name, values in self.ledger.items()}
+        header: Any = np.asarray(json.dumps(words))
+        np.savez_compressed(path, relevance=self.relevance, scores=self.scores, header=header, **terms)
+
+    def _consecutive(self) -> np.ndarray:
+        steps = self.steps
+        if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
+            raise InputError(f"targets are of the steps {steps.tolist()[:8]}; expected one of each: EveryStep()")
+        if steps[-1] >= self.relevance.shape[2]:
+            raise InputError(
+                f"outputs reach step {steps[-1]} but features only {self.relevance.shape[2] - 1}: outputs have no "
+                "features of their own; expected a model with one output per step"
+            )
+        return steps
+
+    def _profiles(self, of: str) -> np.ndarray:
+        if of not in ("own", "summed"):
+            raise InputError(f"no profile `{of}`; choose own (of the step's features) or summed (over all steps)")
+        return self.own() if of == "own" else self.summed()
+
+    def _k(self, k: int | None) -> int:
+        return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
+
+
+def load(path: str | Path) -> SequenceExplanation:
+    """Read an explanation that `SequenceExplanation.save` wrote. No code in the file is run.
+
+    Raises MediaError for a missing file or one that is no explanation of a sequence.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            words = json.loads(str(file["header"]))
+            if words["format"] != _FORMAT:
+                raise ValueError("another format")
+            ledger = {name.removeprefix(_LEDGER): file[name] for name in file.files if name.startswith(_LEDGER)}
+            targets = tuple(
+                tuple(StepInfo(*info) if len(info) > 2 else TargetInfo(*info) for info in row)
+                for row in words["targets"]
+            )
+            notes = tuple(words["diagnostics"])
+            return SequenceExplanation(file["relevance"], file["scores"], targets, words["method"], ledger, notes)
+    except FileNotFoundError as error:
+        raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise MediaError(f"`{path}` is no saved explanation of a sequence; expected an .npz") from error

@@ -1,0 +1,123 @@
+"""How relevance settles over the steps of a sequence, and how far back it reaches. Pure NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from chronocam.errors import InputError
+from chronocam.maps.rank import spearman
+
+Profiles = Float[np.ndarray, "*batch feature"]
+"""One relevance per feature."""
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How alike profiles of relevance over the features are, by three measures, each of any shape.
+
+    cosine: of the signed relevances. spearman: rank correlation. jaccard: how much of the k most relevant features
+    (largest signed relevance) both share, |A ∩ B| / |A ∪ B|. NaN where a profile is constant (cosine: zero).
+    """
+
+    cosine: Float[np.ndarray, "*shape"]
+    spearman: Float[np.ndarray, "*shape"]
+    jaccard: Float[np.ndarray, "*shape"]
+
+
+@dataclass(frozen=True, eq=False)
+class Settling:
+    """How the relevance at each output step compares with the steady state.
+
+    similarity: of each step's profile to the steady state, `(batch, step)`.
+    settled: the first step from which the cosine stays at least 1 − tolerance to the end, `(batch,)`; −1 for never.
+    steady: the steady state, `(batch, feature)`.
+    steps: the output steps, in order.
+    """
+
+    similarity: Similarity
+    settled: Int[np.ndarray, " batch"]
+    steady: Float[np.ndarray, "batch feature"]
+    steps: Int[np.ndarray, " step"]
+
+
+@dataclass(frozen=True, eq=False)
+class Horizon:
+    """How much relevance lies how far back.
+
+    lags: output step minus input step; negative ones lie ahead, where only a bidirectional network looks.
+    mass: Σ_feature |relevance| averaged over the output steps that have this lag, `(batch, lag)`.
+    share: mass as a share of all lags, `(batch, lag)`; sums to 1, zero where there is no relevance.
+    """
+
+    lags: Int[np.ndarray, " lag"]
+    mass: Float[np.ndarray, "batch lag"]
+    share: Float[np.ndarray, "batch lag"]
+
+    def reach(self, share: float | int = 0.9) -> np.ndarray:
+        """Return the smallest number of steps, back or ahead, within which at least `share` of the mass lies."""
+        if not 0 < share <= 1:
+            raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.9")
+        distance = np.abs(self.lags)
+        within = np.stack([self.share[:, distance <= d].sum(axis=1) for d in range(int(distance.max()) + 1)], axis=1)
+        return np.argmax(within >= share * within[:, -1:] * (1 - 1e-12), axis=1)
+
+
+def similarity(a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... other"], k: int) -> Similarity:
+    """Compare profiles along the last axis; the axes before it broadcast. Raises InputError for k out of range."""
+    if a.shape[-1] != b.shape[-1]:
+        raise InputError(f"profiles have {a.shape[-1]} and {b.shape[-1]} features; compare the same features")
+    if not 1 <= k <= a.shape[-1]:
+        raise InputError(f"k is {k}; expected 1 to {a.shape[-1]}, the number of features")
+    a, b = (np.asarray(x, dtype=float) for x in np.broadcast_arrays(a, b))
+    scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine = np.divide((a * b).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    both = (_top(a, k) & _top(b, k)).sum(axis=-1)
+    return Similarity(cosine, spearman(a, b), both / (2 * k - both))
+
+
+def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float | int) -> np.ndarray:
+    """Return the first index from which the cosine stays at least 1 − tolerance; −1 where the last one does not."""
+    if not 0 <= tolerance <= 2:
+        raise InputError(
+            f"tolerance is {tolerance}; expected 0 to 2, such as 0.1: the cosine stays above 1 − tolerance"
+        )
+    stays = np.flip(np.logical_and.accumulate(np.flip(cosine >= 1 - tolerance, axis=1), axis=1), axis=1)
+    return np.where(stays.any(axis=1), np.argmax(stays, axis=1), -1)
+
+
+def horizon(relevance: Float[np.ndarray, "batch step time feature"], steps: Int[np.ndarray, " step"]) -> Horizon:
+    """Return relevance against lag, of relevance for the output `steps`."""
+    mass = np.abs(relevance).sum(axis=3, dtype=float)
+    lag = steps[:, None] - np.arange(mass.shape[2])
+    lags = np.arange(lag.min(), lag.max() + 1)
+    means = np.stack([mass[:, lag == one].mean(axis=1) for one in lags], axis=1)
+    total = means.sum(axis=1, keepdims=True)
+    return Horizon(lags, means, np.divide(means, total, out=np.zeros_like(means), where=total > 0))
+
+
+def most_relevant(relevance: Profiles, share: float | int, by: str) -> Bool[np.ndarray, "*batch feature"]:
+    """Return a mask of the features of largest relevance, by count or by mass; see `SequenceExplanation`."""
+    if not 0 < share <= 1:
+        raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.1")
+    if by not in ("count", "mass"):
+        raise InputError(f"no choice by `{by}`; choose count (a share of the features) or mass (of their relevance)")
+    positive = np.maximum(np.asarray(relevance, dtype=float), 0)
+    if by == "count":
+        return _top(relevance, int(np.ceil(share * relevance.shape[-1] - 1e-9))) & (positive > 0)
+    order = np.argsort(-positive, axis=-1, kind="stable")
+    ranked = np.take_along_axis(positive, order, axis=-1)
+    before = np.cumsum(ranked, axis=-1) - ranked
+    needed = before < share * ranked.sum(axis=-1, keepdims=True) * (1 - 1e-12)
+    mask = np.zeros(positive.shape, dtype=bool)
+    np.put_along_axis(mask, order, needed & (ranked > 0), axis=-1)
+    return mask
+
+
+def _top(values: np.ndarray, k: int) -> np.ndarray:
+    """Return a mask of the k largest values along the last axis, the first of equal ones."""
+    mask = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(mask, np.argsort(-values, axis=-1, kind="stable")[..., :k], True, axis=-1)
+    return mask

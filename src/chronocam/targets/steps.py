@@ -1,0 +1,165 @@
+"""Targets of networks with an output at every step: logits `(batch, time, classes)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from chronocam.errors import TargetError
+from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.targets.classes import Class, Contrast, PerSample, Predicted
+from chronocam.targets.parse import Several, parse_one
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+
+@dataclass(frozen=True)
+class StepInfo(TargetInfo):
+    """What a column of the scores explains at one output step.
+
+    step: the output step, from 0. vote: the class with the largest logit there.
+    """
+
+    step: int = 0
+    vote: int = 0
+
+
+@dataclass(frozen=True)
+class Step(Target):
+    """A target at one output step: `Step(3, "wave")` is the logit of "wave" after step 3 (counted from 0).
+
+    time: the step; negative ones count from the end.
+    target: what is explained there, whatever `targets=` takes for all samples (a class, a label, `Contrast`, a
+        callable on the logits `(batch, classes)` of the step); None is the class predicted at that step.
+    """
+
+    time: Any
+    target: Any = None
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether maps of the target itself keep both signs."""
+        return _inner(self.target).signed
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the target's scores at the step. Raises TargetError for a step or class that does not exist."""
+        return _at_step(outputs, _step(self.time, _stepwise(outputs)), _inner(self.target), _votes(outputs))
+
+
+@dataclass(frozen=True)
+class EveryStep(Target):
+    """A target at every output step: one column of scores per step, first to last.
+
+    target: as for `Step`; None is the class predicted at each step. A target of k columns gives k per step.
+    """
+
+    target: Any = None
+
+    @property
+    def signed(self) -> bool:  # type: ignore[override]
+        """Whether maps of the target itself keep both signs."""
+        return _inner(self.target).signed
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores `(batch, time)`. Raises TargetError for outputs without a time axis."""
+        target, votes = _inner(self.target), _votes(outputs)
+        parts = [_at_step(outputs, step, target, votes) for step in range(_stepwise(outputs).shape[1])]
+        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
+        return Scored(values, _side_by_side([part.infos for part in parts]))
+
+
+@dataclass(frozen=True)
+class MajorityVote(Target):
+    """The class of a clip by majority vote over its steps.
+
+    Every step votes for its class of largest logit, the lower index of two equal ones; most votes win. The score is
+    the winner's logit averaged over the steps that voted for it. A tie goes to the class whose score is larger, then
+    to the lower index.
+    """
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the score `(batch, 1)`. Raises TargetError for outputs without a time axis."""
+        logits, votes = _stepwise(outputs), _votes(outputs)
+        choosing = to_numpy(outputs.choosing)
+        winners = [_winner(row, y) for row, y in zip(votes, choosing, strict=True)]
+        weights = np.zeros(tuple(logits.shape))
+        infos: list[tuple[TargetInfo, ...]] = []
+        for sample, (row, winner) in enumerate(zip(votes, winners, strict=True)):
+            voted = row == winner
+            weights[sample, voted, winner] = 1 / voted.sum()
+            name = f"{outputs.label(winner)} ({int(voted.sum())} of {len(row)} votes)"
+            infos.append((TargetInfo(name, winner),))
+        values = namespace(logits).sum(logits * like(weights, logits), axis=(1, 2))
+        return Scored(values[:, None], tuple(infos))
+
+
+class PerStep(Target):
+    """A target of classes, at every step where the outputs have a time axis, and as it is where they have none."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.signed = target, target.signed
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores of the target, or one column of them per step."""
+        return (EveryStep(self.target) if outputs.logits.ndim == 3 else self.target)(outputs)
+
+
+def per_step(target: Target) -> Target:
+    """Return the target with every class that it names, or the prediction, meant at every step of the outputs."""
+    if isinstance(target, Several):
+        return Several([per_step(one) for one in target.targets])
+    return PerStep(target) if isinstance(target, (Predicted, Class, Contrast, PerSample)) else target
+
+
+def _inner(target: Any) -> Target:
+    return Predicted() if target is None else parse_one(target)
+
+
+def _stepwise(outputs: Outputs) -> Array:
+    logits = outputs.logits
+    if logits.ndim != 3:
+        raise TargetError(
+            f"outputs have shape {tuple(logits.shape)} and no time axis; expected (batch, time, classes): explain the "
+            "class itself, or a model that gives logits at every step"
+        )
+    return logits
+
+
+def _votes(outputs: Outputs) -> np.ndarray:
+    """Return the class with the largest logit, per sample and step."""
+    _stepwise(outputs)
+    return np.argmax(to_numpy(outputs.choosing), axis=2)
+
+
+def _step(time: Any, logits: Array) -> int:
+    steps = int(logits.shape[1])
+    if isinstance(time, bool) or not isinstance(time, Integral):
+        raise TargetError(f"{time!r} is no step; give an integer from 0 to {steps - 1}")
+    if not -steps <= int(time) < steps:
+        raise TargetError(f"no step {time}; the outputs have {steps} steps, 0 to {steps - 1}")
+    return int(time) % steps
+
+
+def _at_step(outputs: Outputs, step: int, target: Target, votes: np.ndarray) -> Scored:
+    logits = outputs.logits[:, step]
+    found = Outputs(logits, lambda: logits, outputs.rows, outputs.labels, outputs.choosing[:, step])
+    scored = target(found)
+    infos = tuple(
+        tuple(StepInfo(f"{info} at step {step}", info.index, step, int(vote[step])) for info in row)
+        for row, vote in zip(scored.infos, votes, strict=True)
+    )
+    return Scored(scored.values, infos)
+
+
+def _winner(votes: np.ndarray, logits: np.ndarray) -> int:
+    counts = np.bincount(votes, minlength=logits.shape[1])
+    leaders = np.flatnonzero(counts == counts.max())
+    scores = [logits[votes == leader, leader].mean() for leader in leaders]
+    return int(leaders[int(np.argmax(scores))])
+
+
+def _side_by_side(parts: Sequence[tuple[tuple[TargetInfo, ...], ...]]) -> tuple[tuple[TargetInfo, ...], ...]:
+    return tuple(tuple(info for one in row for info in one) for row in zip(*parts, strict=True))
