@@ -22,7 +22,7 @@ def rows_of(outputs: Outputs) -> Array:
     if logits.ndim != 2:
         raise TargetError(
             f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for one output per step use "
-            "cc.targets.Step, EveryStep or MajorityVote, for dense outputs Region, for others a callable"
+            "cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
         )
     return logits
 
