@@ -18,7 +18,12 @@ lint: .venv/.test
 
 bench: .venv/.test
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/speed.py --network r3d_18 --batch 1
+	$(BIN)/python benchmarks/speed.py --network cnn-lstm --batch 1
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/long_clip.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/sequence.py
 	$(BIN)/python benchmarks/localisation.py
 
 .venv/.demo: pyproject.toml
