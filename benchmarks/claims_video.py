@@ -13,7 +13,7 @@ The networks are trained, for every SEED of 0, 1 and 2 and ARCH of cnn-lstm and 
         --epochs 8 --lr 0.002 --head-lr 1 --change-first 0.5 --calm-epochs 1 --precision bf16-mixed --threads 1
 
 (the page lists the commands with every option, from the networks' records); the two files of each are put into one
-folder, and the page is made in about a quarter of an hour on one core:
+folder, and the page is made in 11 to 14 minutes on one core:
 
     for f in json safetensors; do cp runs/ARCH-SEED/model.$f nets/ARCH-SEED.$f; done
     python benchmarks/claims_video.py --nets nets
