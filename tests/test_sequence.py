@@ -529,8 +529,8 @@ def test_files_hold_all_of_it(tmp_path: Path) -> None:
 
 def test_what_is_no_file_of_it_is_refused(tmp_path: Path) -> None:
     found = Gradient(Net()).explain(features())
-    with pytest.raises(MediaError, match=r"relevance\.png.*\.npz"):
-        found.save(tmp_path / "relevance.png")
+    with pytest.raises(MediaError, match=r"relevance\.jpg.*\.npz"):
+        found.save(tmp_path / "relevance.jpg")
     with pytest.raises(MediaError, match="no file"):
         load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("text")

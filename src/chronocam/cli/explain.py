@@ -1,4 +1,4 @@
-"""`chronocam explain`: pictures or videos, a contact sheet and JSON for each input."""
+"""`chronocam explain`: pictures, videos or sequences of features, a sheet and JSON for each input."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Any
 import click
 
 from chronocam.cli._clips import ClipJob
+from chronocam.cli._features import FeatureJob, found_features, holds_features, told
 from chronocam.cli._inputs import found, holds_videos
 from chronocam.cli._job import Job, slug
 from chronocam.cli._pictures import PictureJob
 from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.methods import METHODS
+from chronocam.sequence import METHODS as SEQUENCE_METHODS
 
 FRAMES = 16  # that a model of pictures is shown of a video
 
@@ -31,11 +33,10 @@ FRAMES = 16  # that a model of pictures is shown of a video
     "--method",
     "methods",
     multiple=True,
-    default=("gradcam",),
-    type=click.Choice(sorted(METHODS)),
+    type=click.Choice(sorted({*METHODS, *SEQUENCE_METHODS})),
     metavar="METHOD",
-    show_default=True,
-    help=f"One of {', '.join(sorted(METHODS))}.",
+    show_default="gradcam; of features lrp",
+    help=f"One of {', '.join(sorted(METHODS))}; of features one of {', '.join(sorted(SEQUENCE_METHODS))}.",
 )
 @click.option("--layer", "layers", multiple=True, help="Dotted path; the last layer with a grid if none is given.")
 @click.option(
@@ -54,6 +55,9 @@ FRAMES = 16  # that a model of pictures is shown of a video
     "--pool",
     type=click.Choice(["clip", "frame"]),
     help="Average gradients over all of a clip or over each frame; as suits the model if none is given.",
+)
+@click.option(
+    "--step", "steps", multiple=True, type=int, help="Output step, of features; all of them if none is given."
 )
 @click.option(
     "--out",
@@ -75,38 +79,84 @@ def command(
     start: float | None,
     end: float | None,
     pool: str | None,
+    steps: Sequence[int],
     out: Path,
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Explain pictures or clips: INPUTs are files, folders or glob patterns.
+    """Explain pictures, clips or features: INPUTs are files, folders or glob patterns.
 
     What the model takes decides: of clips, a folder holds videos, or the frames of one. A model of pictures sees
     videos frame by frame, and explains the mean of its logits. For each input OUT gets an overlay per map (a video
     of clips), a contact sheet and the numbers as JSON. An input that cannot be explained is reported, and the others
     go on.
+
+    Features, arrays (time, feature) in .npy files, are for a model that takes those: OUT gets their relevance as
+    .npz, a sheet of plots and the numbers as JSON. The default target is the class predicted at each output step.
     """
-    from chronocam.media import ClipPreprocess
     from chronocam.models import load
 
+    of_features = holds_features(inputs)
+    chosen = _chosen(methods, of_features)
+    if of_features:
+        _refuse_of_maps(layers, align, (frames, start, end, pool))
+    elif steps:
+        raise InputError("--step is for features, arrays (time, feature) in .npy files; drop it, or give those")
     loaded = load(spec, trust=trust)
-    if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
-        loaded = _frame_by_frame(loaded)
-    how = _targets(loaded, targets), _makers(methods, pool), _layers(loaded, layers), align, out
-    if isinstance(loaded.preprocess, ClipPreprocess):
-        wanted = loaded.preprocess.frames
-        preprocess = replace(loaded.preprocess, frames=frames or wanted)
-        job: Job = ClipJob(replace(loaded, preprocess=preprocess), *how, start, end, wanted)
-    elif any(option is not None for option in (frames, start, end, pool)):
-        raise InputError(f"`{spec}` takes pictures; --frames, --start, --end and --pool are for clips")
+    if of_features:
+        loaded = replace(loaded, labels=loaded.labels or getattr(loaded.model, "labels", None))
+        job: Any = FeatureJob(loaded, _targets(loaded, targets), chosen, steps, out)
     else:
-        job = PictureJob(loaded, *how)
+        job = _job_of(loaded, inputs, targets, (chosen, layers, align, out), (frames, start, end, pool))
     results = list(_explain_all(job, inputs))
     if as_json:
         click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
     failed = sum("error" in result for result in results)
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
+
+
+def _chosen(methods: Sequence[str], of_features: bool) -> Sequence[str]:
+    """Return the methods asked for, or the default. Raises InputError for those of the other kind of input."""
+    if not methods:
+        return ("lrp",) if of_features else ("gradcam",)
+    known = SEQUENCE_METHODS if of_features else METHODS
+    for name in methods:
+        if name not in known and of_features:
+            raise InputError(f"{name} makes maps of pictures and clips; of features choose {', '.join(sorted(known))}")
+        if name not in known:
+            raise InputError(f"{name} explains features, arrays (time, feature) in .npy files; choose gradcam for maps")
+    return methods
+
+
+def _refuse_of_maps(layers: Sequence[str], align: str, of_clips: Sequence[Any]) -> None:
+    """Raise InputError where an option is given that only maps have."""
+    if layers or align != "half_pixel":
+        raise InputError("features have no layer and no grid; drop --layer and --align")
+    if any(option is not None for option in of_clips):
+        raise InputError("features are taken whole; --frames, --start, --end and --pool are for clips")
+
+
+def _job_of(
+    loaded: Any, inputs: Sequence[str], targets: Sequence[str], how: tuple[Any, ...], of_clips: tuple[Any, ...]
+) -> Job:
+    """Return how pictures or clips are explained.
+
+    how: methods, layers, align and out. of_clips: frames, start, end and pool.
+    """
+    from chronocam.media import ClipPreprocess
+
+    (methods, layers, align, out), (frames, start, end, pool) = how, of_clips
+    if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
+        loaded = _frame_by_frame(loaded)
+    common = _targets(loaded, targets), _makers(methods, pool), _layers(loaded, layers), align, out
+    if isinstance(loaded.preprocess, ClipPreprocess):
+        wanted = loaded.preprocess.frames
+        preprocess = replace(loaded.preprocess, frames=frames or wanted)
+        return ClipJob(replace(loaded, preprocess=preprocess), *common, start, end, wanted)
+    if any(option is not None for option in of_clips):
+        raise InputError(f"`{loaded.spec}` takes pictures; --frames, --start, --end and --pool are for clips")
+    return PictureJob(loaded, *common)
 
 
 def _frame_by_frame(loaded: Any) -> Any:
@@ -157,20 +207,21 @@ def _layers(loaded: Any, given: Sequence[str]) -> list[str] | None:
     return [engine_for(loaded.model).resolve(layer) for layer in given] or None
 
 
-def _explain_all(job: Job, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _explain_all(job: Job | FeatureJob, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True, highlight=False, markup=False)
     names: set[str] = set()
-    paths = list(found(inputs, clips=isinstance(job, ClipJob)))
+    of_features = isinstance(job, FeatureJob)
+    paths = list(found_features(inputs) if of_features else found(inputs, clips=isinstance(job, ClipJob)))
     for path, fault in track(paths, "Explaining", console=console, transient=True):
         result = {"input": str(path), "error": fault} if fault else _explained(job, path, names)
         console.print(_line(result), soft_wrap=True)
         yield result
 
 
-def _explained(job: Job, path: Path, names: set[str]) -> dict[str, Any]:
+def _explained(job: Job | FeatureJob, path: Path, names: set[str]) -> dict[str, Any]:
     try:
         return job.run(path, _unique(path.resolve().stem, names))
     except ChronocamError as error:
@@ -180,9 +231,11 @@ def _explained(job: Job, path: Path, names: set[str]) -> dict[str, Any]:
 def _line(result: dict[str, Any]) -> str:
     if "error" in result:
         return f"error: {result['error']}"
-    told = ", ".join(dict.fromkeys(f"{m['target']} {m['score']:.3g}" for m in result["maps"]))
     findings = "".join(f"\n  {finding}" for finding in result["diagnostics"])
-    return f"{result['input']}: {told} → {result['sheet']}{findings}"
+    if "sequences" in result:
+        return f"{told(result)}{findings}"
+    scores = ", ".join(dict.fromkeys(f"{m['target']} {m['score']:.3g}" for m in result["maps"]))
+    return f"{result['input']}: {scores} → {result['sheet']}{findings}"
 
 
 def _unique(stem: str, taken: set[str]) -> str:

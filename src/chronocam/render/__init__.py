@@ -4,10 +4,14 @@ from chronocam.render.clip_sheet import Evidence, clip_sheet
 from chronocam.render.clip_video import side_by_side
 from chronocam.render.clips import overlay_clip, pace, to_clips
 from chronocam.render.overlay import draw_boxes, overlay, strength, to_pictures
+from chronocam.render.sequence_sheet import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.render.sheet import contact_sheet, save_figure
 
 __all__ = [
     "Evidence",
+    "LagCurve",
+    "Sequenced",
+    "SettlingCurve",
     "clip_sheet",
     "contact_sheet",
     "draw_boxes",
@@ -15,6 +19,7 @@ __all__ = [
     "overlay_clip",
     "pace",
     "save_figure",
+    "sequence_sheet",
     "side_by_side",
     "strength",
     "to_clips",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from chronocam import render
 from chronocam.errors import InputError, MediaError
+from chronocam.explanation import Explanation
 from chronocam.media.files import replace_file
 from chronocam.sequence.settling import (
     Horizon,
@@ -25,6 +28,7 @@ from chronocam.sequence.settling import (
 from chronocam.targets.steps import StepInfo
 from chronocam.types import TargetInfo
 
+PICTURES = (".png", ".pdf", ".svg")
 _FORMAT = "chronocam sequence 1"
 _LEDGER = "ledger."
 
@@ -150,12 +154,92 @@ class SequenceExplanation:
         """
         return most_relevant(self.relevance, share, by)
 
-    def save(self, path: str | Path) -> Path:
-        """Write all of it as `.npz`, which `cc.sequence.load` reads. Raises MediaError for another suffix."""
+    def to_frames(
+        self,
+        cnn: Any,
+        frames: Any,
+        *,
+        how: str = "conserve",
+        share: float | int | None = None,
+        by: str = "mass",
+        layer: Any = None,
+    ) -> Explanation:
+        """Return where in each frame the relevance of its step's features lies: signed maps, one per target and frame.
+
+        cnn: a 2D CNN in eval mode, from frames `(n, channel, height, width)` to the features explained `(n, feature)`,
+            or `(n, feature, height, width)`, averaged over the grid; or a model such as `CNNLSTM`, whose `features`
+            are used. It runs once for all targets, a few frames at a time.
+        frames: `(batch, time, channel, height, width)`, floats as the CNN takes them.
+        how: `"conserve"`, Σ_k R_k A_k / Σ A_k with activations A at a layer whose average over the grid the features
+            are: each map sums to its step's relevance, spread evenly where the activations of a channel cancel
+            (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held constant, at any
+            layer. `"guided"`, guided backpropagation of Σ_k R_k f_k to the pixels, summed over the channels.
+        share, by: keep the most relevant features of each step only, as in `top_features`; None keeps all.
+        layer: path, object or index; None is the CNN's last layer with a grid.
+
+        Raises InputError for frames or features of other shapes, LayerError for a layer that the way does not suit.
+        Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1; Springenberg et al. 2015 (arXiv:1412.6806).
+        """
+        from chronocam.sequence.frames import to_frames
+
+        return to_frames(self, cnn, frames, how, share, by, layer)
+
+    def plot(self, sample: int = 0) -> Any:
+        """Return a matplotlib Figure of one sample: its relevance, settling, memory horizon and ledger.
+
+        Up to three targets are drawn over input step and feature each; of more, each output step's own features, and
+        the mean |relevance| for every output and input step. Settling and horizon need targets of consecutive output
+        steps (`EveryStep`), the ledger a method that has one. Raises InputError for a sample that does not exist.
+        """
+        if not 0 <= sample < len(self):
+            raise InputError(f"no sample {sample}; the explanation holds {len(self)}, 0 to {len(self) - 1}")
+        of = f", sample {sample}" if len(self) > 1 else ""
+        count, time, feature = self.relevance.shape[1:]
+        targets = "1 target" if count == 1 else f"{count} targets"
+        heading = f"{self.method}{of}: {targets}, {time} steps × {feature} features"
+        return render.sequence_sheet(self._drawn(sample), heading)
+
+    def _drawn(self, sample: int) -> render.Sequenced:
+        own = _where_it_makes_sense(self.own)
+        return render.Sequenced(
+            self.relevance[sample],
+            [str(info) for info in self.targets[sample]],
+            self.scores[sample],
+            {name: values[sample] for name, values in self.ledger.items()},
+            _where_it_makes_sense(lambda: self.steps),
+            None if own is None else own[sample],
+            None if own is None or len(own[sample]) < 2 else self._settling_curve(sample),
+            None if own is None else self._lag_curve(sample),
+        )
+
+    def _settling_curve(self, sample: int) -> render.SettlingCurve:
+        tolerance = 0.1
+        found = self.settling(tolerance)
+        alike = found.similarity
+        return render.SettlingCurve(
+            found.steps,
+            alike.cosine[sample],
+            alike.spearman[sample],
+            alike.jaccard[sample],
+            int(found.settled[sample]),
+            tolerance,
+        )
+
+    def _lag_curve(self, sample: int) -> render.LagCurve:
+        found = self.memory_horizon()
+        return render.LagCurve(found.lags, found.share[sample], int(found.reach()[sample]))
+
+    def save(self, path: str | Path, sample: int = 0) -> Path:
+        """Write all of it as `.npz`, which `cc.sequence.load` reads, or a picture of one sample (png, pdf, svg).
+
+        Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
+        """
         path = Path(path)
-        if path.suffix != ".npz":
-            raise MediaError(f"cannot save as `{path.name}`; expected .npz")
-        return replace_file(path, self._write)
+        if path.suffix == ".npz":
+            return replace_file(path, self._write)
+        if path.suffix.lower() not in PICTURES:
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {', '.join(PICTURES)}")
+        return render.save_figure(self.plot(sample), path)
 
     def _write(self, path: Path) -> None:
         words = {
@@ -186,6 +270,14 @@ class SequenceExplanation:
 
     def _k(self, k: int | None) -> int:
         return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
+
+
+def _where_it_makes_sense(read: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """Return what is read, None where the targets are of no single steps or in no order."""
+    try:
+        return read()
+    except InputError:
+        return None
 
 
 def load(path: str | Path) -> SequenceExplanation:

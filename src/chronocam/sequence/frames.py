@@ -1,0 +1,202 @@
+"""From features to pixels: the relevance of each step's features, carried to that step's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.default_layer import default_layer
+from chronocam.engines import engine_for
+from chronocam.errors import InputError, LayerError, LayoutError, suggest
+from chronocam.explanation import Explanation
+from chronocam.layouts import Site, infer, joined
+from chronocam.maps.arrays import like, namespace, to_numpy, widen
+from chronocam.maps.frames import frame_spans
+from chronocam.types import INPUT, Array
+
+if TYPE_CHECKING:
+    from chronocam.sequence.explanation import SequenceExplanation
+
+FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
+_NO_SUM = 1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
+_CANCELS = 1.5  # how many times the relevance may be spent, in shares of both signs, before it is said
+_CNN = "cnn."
+WAYS = {
+    "conserve": "each map sums to the relevance of its step's features",
+    "gradcam": "Grad-CAM of the features weighted by their relevance, signed",
+    "guided": "guided backpropagation of the features weighted by their relevance, summed over the channels",
+}
+"""Every way from features to pixels, in words."""
+
+Weights = Float[np.ndarray, "frame target feature"]
+FrameMaps = Float[np.ndarray, "frame target height width"]
+
+
+def to_frames(
+    sequence: SequenceExplanation,
+    cnn: Any,
+    frames: Any,
+    how: str,
+    share: float | int | None,
+    by: str,
+    layer: Any,
+) -> Explanation:
+    """Return maps `(batch, target, time, height, width)`; see `SequenceExplanation.to_frames`."""
+    if how not in WAYS:
+        raise InputError(f"no way `{how}`{suggest(how, list(WAYS)) or ';'} choose one of {', '.join(WAYS)}")
+    if how == "guided" and layer is not None:
+        raise InputError(f"guided goes to the pixels and takes no layer={layer!r}; leave it out")
+    relevance = sequence.relevance if share is None else sequence.relevance * sequence.top_features(share, by)
+    batch, targets, time, features = relevance.shape
+    eye = _Eye(cnn, _folded(frames, batch, time), how, layer)
+    maps = eye.maps(np.moveaxis(relevance, 1, 2).reshape(batch * time, targets, features))
+    maps = np.moveaxis(maps.reshape(batch, time, *maps.shape[1:]), 1, 2).astype(relevance.dtype)
+    chosen = "" if share is None else f", of the most relevant features of each step ({share:g} by {by})"
+    return Explanation(
+        maps,
+        sequence.scores,
+        sequence.targets,
+        f"{sequence.method}+{how}",
+        eye.name,
+        (time, *eye.frames.shape[2:]),
+        eye.centers(time, maps.shape[3:]),
+        frame_spans(time, time),
+        diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()])),
+    )
+
+
+def _folded(frames: Any, batch: int, time: int) -> Any:
+    """Return the frames of all clips as one batch of pictures."""
+    shape = tuple(getattr(frames, "shape", ()))
+    if len(shape) != 5 or shape[:2] != (batch, time) or 0 in shape:
+        hint = "; give frames[None]" if batch == 1 and len(shape) == 4 else ""
+        given = f"have shape {shape}" if shape else f"are a {type(frames).__name__}"
+        raise InputError(f"frames {given}; expected ({batch}, {time}, channel, height, width){hint}")
+    if "float" not in str(frames.dtype):
+        raise InputError(f"frames have dtype {frames.dtype}; give floats, prepared as the CNN takes them")
+    folded = frames.reshape(batch * time, *shape[2:])
+    bad = sum(not bool(namespace(one).all(namespace(one).isfinite(one))) for one in folded)
+    if bad:
+        raise InputError(f"{bad} of {batch * time} frames hold NaN or infinite values; replace those")
+    return folded
+
+
+@dataclass
+class _Score:
+    """Σ_k R_k f_k of every frame, per target; keeps the features f and the rounding of their precision."""
+
+    weights: Weights
+    features: Array = None
+    rounding: float = 0.0
+
+    def __call__(self, raw: Array, read: Any) -> Array:
+        if raw.shape[1] != self.weights.shape[2]:
+            raise InputError(
+                f"the CNN finds {raw.shape[1]} features in a frame and relevance is of {self.weights.shape[2]}; give "
+                "the CNN whose features were explained"
+            )
+        self.features, self.rounding = widen(raw), float(namespace(raw).finfo(raw.dtype).eps)
+        return namespace(raw).sum(self.features[:, None] * like(self.weights, self.features), axis=2)
+
+
+class _Eye:
+    """The CNN at its layer, with the frames of all clips `(n, channel, height, width)`."""
+
+    def __init__(self, cnn: Any, frames: Any, how: str, layer: Any) -> None:
+        engine = engine_for(cnn)
+        if layer is not None:
+            layer = _CNN + engine.resolve(layer)
+        framework = import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
+        self.engine = engine_for(framework.frame_features(cnn))
+        self.how, self.frames, self.notes = how, frames, list[str]()
+        self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
+        self.few = self.engine.adapt(frames[:2])
+        self.layer: str = INPUT if how == "guided" else layer or default_layer(self.engine, self.few)
+
+    @property
+    def name(self) -> str:
+        """The layer's path in the CNN; `output` where that returns the grid itself."""
+        return "output" if self.layer == _CNN[:-1] else self.layer.removeprefix(_CNN)
+
+    def maps(self, weights: Weights) -> FrameMaps:
+        """Return the maps of all frames, some frames at a time."""
+        parts = [slice(low, low + FRAMES_PER_PASS) for low in range(0, len(weights), FRAMES_PER_PASS)]
+        return np.concatenate([self._part(self.engine.adapt(self.frames[part]), weights[part]) for part in parts])
+
+    def _part(self, frames: Array, weights: Weights) -> FrameMaps:
+        score, layers = _Score(weights), [self.layer]
+        found = self.engine.record(
+            frames,
+            score,
+            layers,
+            gradients=layers if self.how == "gradcam" else (),
+            guided=layers if self.how == "guided" else (),
+            call=lambda model, x: model(x),  # features may look like probabilities, but come from no softmax
+        )
+        self.notes += found.notes
+        if self.how == "conserve":
+            return self._shared(self._on_grid(found.activations[self.layer], frames), score)
+        gradients = (found.guided if self.how == "guided" else found.gradients).get(self.layer)
+        if gradients is None:
+            raise LayerError(f"the features do not depend on `{self.name}`; choose another layer")
+        if self.how == "guided":
+            return np.moveaxis(to_numpy(widen(gradients[-1])).astype(float).sum(axis=2), 0, 1)
+        activations = self._on_grid(found.activations[self.layer], frames)
+        per_target = [
+            self._on_grid([call[k] for call in gradients], frames).mean(axis=(2, 3)) for k in range(weights.shape[1])
+        ]
+        return _weighted(np.stack(per_target, axis=1), activations)
+
+    def _shared(self, activations: Float[np.ndarray, "frame channel height width"], score: _Score) -> FrameMaps:
+        """Return Σ_k R_k A_k / Σ A_k. Raises LayerError where the features are not the mean of A_k."""
+        features, means = to_numpy(score.features), activations.mean(axis=(2, 3))
+        near = score.rounding**0.5 * np.abs(activations).max()
+        if means.shape != features.shape or not (np.abs(means - features) <= near).all():
+            raise LayerError(
+                f"the features are not the average of layer `{self.name}` over its grid, so no "
+                'map at it conserves their relevance; choose another layer=, how="gradcam" or how="guided"'
+            )
+        total, size = activations.sum(axis=(2, 3), keepdims=True), np.abs(activations).sum(axis=(2, 3), keepdims=True)
+        even = np.full_like(activations, 1 / activations[0, 0].size)
+        shares = np.divide(activations, total, out=even, where=np.abs(total) > _NO_SUM * size)
+        weights = score.weights.astype(float)
+        spent = np.abs(weights) * np.abs(shares).sum(axis=(2, 3))[:, None]
+        self.mass += np.abs(weights).sum(), spent.sum()
+        return _weighted(weights, shares)
+
+    def findings(self) -> list[str]:
+        """Return what the passes remarked, and whether shares of both signs make maps larger than relevance."""
+        given, spent = self.mass
+        if spent <= _CANCELS * given:
+            return self.notes
+        return [
+            *self.notes,
+            f"conserve: layer `{self.name}` has both signs, and shares that cancel are {spent / given:.3g} times the "
+            "relevance they sum to; a layer after a ReLU has none",
+        ]
+
+    def _on_grid(self, calls: Sequence[Array], frames: Array) -> Float[np.ndarray, "frame channel height width"]:
+        """Return what a layer returned, channels first."""
+        grid = (int(frames.shape[2]), int(frames.shape[3]))
+        layout = infer(Site(self.name, tuple(calls[-1].shape), len(frames), grid, len(calls)))
+        return to_numpy(widen(layout(joined(calls, layout)))).astype(float)
+
+    def centers(self, time: int, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
+        """Return where the cells lie in the clip, per axis; None where they tile it evenly."""
+        if self.layer == INPUT:
+            return None
+        try:
+            return tuple(map(float, range(time))), *self.engine.centers(self.few, self.layer, grid)
+        except LayoutError:
+            return None  # cells without a local receptive field
+
+
+def _weighted(
+    weights: Float[np.ndarray, "frame target channel"], arrays: Float[np.ndarray, "frame channel height width"]
+) -> FrameMaps:
+    return (weights @ arrays.reshape(*arrays.shape[:2], -1)).reshape(*weights.shape[:2], *arrays.shape[2:])
