@@ -33,7 +33,8 @@ _FORMAT = "chronocam explanation 1"
 class Explanation:
     """Maps of a batch, with what they explain.
 
-    maps: float32 (float64 from `SequenceExplanation.to_frames` of such relevance), `(batch, target, *grid)`, raw and unnormalised, on the layer's own grid.
+    maps: float32 `(batch, target, *grid)`, raw and unnormalised, on the layer's own grid; float64 where
+        `SequenceExplanation.to_frames` made them of such relevance.
     scores: float32 `(batch, target)`, the scores explained.
     targets: per sample and target, what was explained (`name`, and `index` where it is one output).
     method, layer: their names; several fused layers are joined by `+`.
