@@ -632,3 +632,19 @@ def test_loaded_is_frozen() -> None:
     loaded = Loaded(None, imagenet(), None, "x")
     with pytest.raises(AttributeError):
         loaded.spec = "y"
+
+
+def test_labels_that_the_model_carries_are_those_of_what_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labelled_factory.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    model = nn.Sequential(nn.Conv2d(3, 2, 3))\n"
+        "    model.labels = ['cat', 'dog']\n"
+        "    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    loaded = load("python:labelled_factory:net")
+    assert loaded.labels == ("cat", "dog")
+    assert loaded.model.labels == ["cat", "dog"]

@@ -104,7 +104,6 @@ def command(
         raise InputError("--step is for features, arrays (time, feature) in .npy files; drop it, or give those")
     loaded = load(spec, trust=trust)
     if of_features:
-        loaded = replace(loaded, labels=loaded.labels or getattr(loaded.model, "labels", None))
         job: Any = FeatureJob(loaded, _targets(loaded, targets), chosen, steps, out)
     else:
         job = _job_of(loaded, inputs, targets, (chosen, layers, align, out), (frames, start, end, pool))

@@ -99,7 +99,10 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
     model, preprocess, labels = source.load(replace(request, trust=trust))
     if callable(getattr(model, "eval", None)):
         model.eval()
-    if labels is not None and getattr(model, "labels", None) is None:
+    own = getattr(model, "labels", None)
+    if labels is None and own is not None:
+        labels = tuple(own)
+    elif own is None and labels is not None:
         model.labels = labels  # so that targets can be given by name
     return Loaded(model, preprocess, labels, spec)
 
