@@ -13,8 +13,8 @@ from PIL import Image
 
 from chronocam.cli import main
 from chronocam.models import load as load_model
-from chronocam.sequence import LRP, load
-from chronocam.targets import Step
+from chronocam.sequence import LRP, IntegratedGradients, load
+from chronocam.targets import MajorityVote, Step
 
 FACTORY = """
 import torch
@@ -130,6 +130,38 @@ def test_a_model_of_one_output_explains_its_prediction(folder: Path) -> None:
     assert "no time axis" in refused.stderr
 
 
+def test_epsilon_and_baseline_are_those_of_the_methods(folder: Path) -> None:
+    model, x = load_model("python:feature_factory:steps").model, np.load("a.npy")[None]
+    entry = only(explain("a.npy", "--epsilon", "0.5", "--json"))
+    assert np.allclose(load(entry["relevance"]).relevance, LRP(model, epsilon=0.5).explain(x).relevance, atol=1e-12)
+    assert not np.allclose(load(entry["relevance"]).relevance, LRP(model).explain(x).relevance, atol=1e-6)
+    methods = ["--method", "integratedgradients", "--method", "lrp"]
+    done = explain("a.npy", *methods, "--baseline", "mean", "--json")
+    assert done.exit_code == 0, done.stderr
+    found, other = (load(e["relevance"]).relevance for e in json.loads(done.stdout)["inputs"][0]["sequences"])
+    assert np.allclose(found, IntegratedGradients(model, baselines="mean").explain(x).relevance, atol=1e-12)
+    assert np.allclose(other, LRP(model).explain(x).relevance, atol=1e-12)
+
+
+def test_the_vote_of_features_is_one_target(folder: Path) -> None:
+    entry = only(explain("a.npy", "--target", "vote", "--json"))
+    expected = LRP(load_model("python:feature_factory:steps").model).explain(np.load("a.npy")[None], MajorityVote())
+    assert entry["targets"] == [str(expected.targets[0][0])]
+    assert np.allclose(load(entry["relevance"]).relevance, expected.relevance, rtol=0, atol=1e-12)
+    assert load(entry["relevance"]).targets == expected.targets
+    assert Path(entry["relevance"]).name == "a.lrp.0-vote.npz"
+
+
+def test_a_folder_stands_for_its_arrays(folder: Path) -> None:
+    (folder / "set").mkdir()
+    for name in ("y.npy", "x.NPY", ".hidden.npy"):
+        (folder / "set" / name).write_bytes((folder / "a.npy").read_bytes())
+    (folder / "set" / "readme.txt").write_text("about")
+    done = explain("set", "a.npy", "--method", "gradient", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert [r["input"] for r in json.loads(done.stdout)["inputs"]] == ["set/x.NPY", "set/y.npy", "a.npy"]
+
+
 def write_bad(folder: Path) -> dict[str, str]:
     np.save("cube.npy", np.ones((2, 3, 4)))
     np.save("empty.npy", np.ones((0, F)))
@@ -178,7 +210,11 @@ def test_bad_arrays_are_one_line_each_and_the_others_go_on(folder: Path) -> None
     [
         (["a.npy", "--method", "gradcam"], "gradcam makes maps of pictures and clips; of features choose"),
         (["p.png", "--method", "lrp"], "lrp explains features"),
-        (["p.png", "--step", "1"], "--step is for features"),
+        (["p.png", "--step", "1"], "--pool and --step are for clips"),
+        (["p.png", "--epsilon", "1"], "--epsilon is for lrp"),
+        (["a.npy", "--method", "gradient", "--epsilon", "1"], "--epsilon is for lrp, and gradient has none"),
+        (["a.npy", "--baseline", "mean"], "--baseline is for integratedgradients, and lrp has none"),
+        (["a.npy", "--target", "vote", "--step", "1"], "the vote is of all steps"),
         (["a.npy", "p.png"], "`p.png` is no .npy file"),
         (["a.npy", "--layer", "lstm"], "no layer and no grid"),
         (["a.npy", "--align", "receptive_field"], "no layer and no grid"),

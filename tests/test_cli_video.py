@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -302,3 +303,150 @@ def test_attention_over_frames_is_told_per_target(folder):
     bias = net().model.head.bias.tolist()
     for k, found in zip((0, 2), maps, strict=True):
         assert sum(found["attention"]["contributions"]) + bias[k] == pytest.approx(found["score"], abs=1e-4)
+
+
+STEPS = """
+import torch
+from torch import nn
+from chronocam.media import ClipPreprocess, Preprocess
+from chronocam.models import CNNLSTM, Loaded
+
+FRAME = Preprocess((16, 16), None, (0.5,) * 3, (0.5,) * 3)
+
+def net(pooled=False, per_step=True):
+    torch.manual_seed(0)
+    cnn = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 5, 3, 2), nn.ReLU())
+    if pooled:  # what follows the average is no average of a layer
+        cnn = nn.Sequential(cnn, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5))
+    model = CNNLSTM(cnn, 6, 3, per_step=per_step).eval()
+    with torch.no_grad():
+        for name, weight in model.lstm.named_parameters():
+            weight *= 4
+        model.head.weight *= 4
+    model.labels = ("a", "b", "c")
+    return Loaded(model, ClipPreprocess(FRAME, 6, "time channel"), model.labels, "mine")
+
+def bent():
+    return net(pooled=True)
+
+def last():
+    return net(per_step=False)
+"""
+
+
+@pytest.fixture
+def stepwise(folder):
+    (folder / "step_factory.py").write_text(STEPS)
+    yield folder
+    sys.modules.pop("step_factory", None)
+
+
+def of_steps(*args, net="net"):
+    return run("explain", "long.mp4", *args, "--model", f"python:step_factory:{net}", "--out", "out", "--json")
+
+
+def result_of(done):
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["inputs"][0]
+
+
+def loaded_clip(net="net"):
+    loaded = cc.models.load(f"python:step_factory:{net}")
+    return loaded.model, loaded.preprocess(loaded.preprocess.read("long.mp4"))[None]
+
+
+def test_a_network_with_an_output_per_step_explains_the_vote_a_class_or_single_steps(stepwise):
+    model, x = loaded_clip()
+    logits = model.from_features(model.features(torch.from_numpy(x)))[0].detach().numpy()
+    votes = logits.argmax(1).tolist()
+    (vote,) = result_of(of_steps())["maps"]
+    (named,) = result_of(of_steps("--target", "vote"))["maps"]
+    assert vote == named
+    assert vote["votes"] == votes
+    assert vote["index"] == np.bincount(votes).argmax()
+    assert vote["score"] == pytest.approx(logits[[v == vote["index"] for v in votes], vote["index"]].mean(), abs=1e-5)
+    (mean,) = result_of(of_steps("--target", "b"))["maps"]
+    assert mean["target"] == "b (mean of 6 steps)"
+    assert mean["votes"] == votes
+    assert mean["score"] == pytest.approx(logits[:, 1].mean(), abs=1e-5)
+    first, last = result_of(of_steps("--step", "0", "--step", "-1", "--target", "c"))["maps"]
+    assert [(e["target"], e["step"], e["vote"]) for e in (first, last)] == [
+        ("c at step 0", 0, votes[0]),
+        ("c at step 5", 5, votes[5]),
+    ]
+    assert last["score"] == pytest.approx(logits[5, 2], abs=1e-5)
+    assert first["frame_importance"][1:] == [0] * 5  # nothing after a step counts for it
+    (alone,) = result_of(of_steps("--step", "2"))["maps"]
+    assert alone["index"] == votes[2]
+
+
+def test_steps_that_are_not_there_are_told(stepwise):
+    for args, net, words in [
+        (["--step", "6"], "net", "no step 6; the outputs have 6 steps, 0 to 5"),
+        (["--step", "1"], "last", "outputs have shape (1, 3) and no time axis"),
+        (["--target", "vote"], "last", "outputs have shape (1, 3) and no time axis"),
+        (["--target", "vote", "--step", "1"], "net", "the vote is of all steps"),
+    ]:
+        done = of_steps(*args, net=net)
+        assert done.exit_code == 1
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize(("net", "how"), [("net", "conserve"), ("bent", "gradcam")])
+def test_relevance_of_a_clips_features_is_carried_to_its_frames(stepwise, net, how):
+    result = result_of(of_steps("--method", "lrp", "--epsilon", "0.01", net=net))
+    model, x = loaded_clip(net)
+    features = model.features(torch.from_numpy(x)).detach()
+    lrp = cc.sequence.LRP(model, epsilon=0.01)
+    every, vote = lrp.explain(features), lrp.explain(features, cc.targets.MajorityVote())
+    (entry,) = result["sequences"]
+    assert entry["votes"] == every.votes[0].tolist()
+    np.testing.assert_allclose(cc.sequence.load(entry["relevance"]).relevance, every.relevance, atol=1e-6)
+    assert entry["horizon"]["reach"] == int(every.memory_horizon().reach()[0])
+    assert Path(entry["sheet"]).is_file()
+    (drawn,) = result["maps"]
+    assert drawn["method"] == f"lrp+{how}"
+    assert drawn["votes"] == entry["votes"]
+    expected = vote.to_frames(model, x, how=how)
+    np.testing.assert_allclose(drawn["frame_importance"], expected.frame_importance()[0, 0], atol=2e-4)
+    assert read_clip(drawn["video"], 6).pixels.shape == (6, 48, 64, 3)
+    assert json.loads(Path("out/long.json").read_text())["sequences"] == [entry]
+    assert any(finding.startswith(f"{how}:") for finding in result["diagnostics"])
+
+
+def test_relevance_of_classes_and_steps_of_a_clip(stepwise):
+    result = result_of(
+        of_steps("--method", "gradientxinput", "--target", "a", "--target", "c", "--layer", "backbone.1")
+    )
+    assert [entry["target"] for entry in result["maps"]] == ["a (mean of 6 steps)", "c (mean of 6 steps)"]
+    assert {entry["layer"] for entry in result["maps"]} == {"backbone.1"}
+    assert [entry["method"] for entry in result["maps"]] == ["gradientxinput+gradcam"] * 2
+    assert [entry["indices"] for entry in result["sequences"]] == [[0] * 6, [2] * 6]
+    result = result_of(of_steps("--method", "lrp", "--step", "1", "--step", "4"))
+    assert [entry["step"] for entry in result["maps"]] == [1, 4] == result["sequences"][0]["steps"]
+    (last,) = result_of(of_steps("--method", "lrp", net="last"))["maps"]
+    assert "votes" not in last
+
+
+def test_relevance_of_a_clip_needs_features_and_methods_of_them(stepwise):
+    for args, words in [
+        (["--method", "lrp", "--method", "gradcam"], "gradcam explains the whole network and lrp what follows"),
+        (["--method", "lrp", "--pool", "clip"], "drop --align and --pool"),
+        (["--method", "lrp", "--layer", "backbone.0", "--layer", "backbone.1"], "give --layer once"),
+        (["--method", "lrp", "--layer", "nose"], "no layer `nose`"),
+        (["--epsilon", "1"], "--epsilon is for lrp"),
+        (["--method", "gradient", "--epsilon", "1"], "gradient has none"),
+    ]:
+        done = of_steps(*args)
+        assert done.exit_code == 1
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    done = explain("long.mp4", "--method", "lrp")
+    assert done.exit_code == 1
+    assert "`python:clip_cli_factory:net` is none: choose gradcam" in done.stderr
+
+
+def test_visualbackprop_of_a_clip_says_that_it_knows_no_class(stepwise):
+    result = result_of(of_steps("--method", "visualbackprop"))
+    assert "class-agnostic: the same for every target" in result["diagnostics"]
+    assert result["maps"][0]["grid"] == [6, 16, 16]

@@ -23,6 +23,7 @@ PIXEL = ["saliency", "inputxgradient", "smoothgrad", "guidedbackprop", "guidedgr
 NOISY = ["smoothgrad", "smoothgradcam++"]
 CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_temporalmask has the replica
 TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
+STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
     "GradCAM": "gradcam",
@@ -43,6 +44,7 @@ NAMES = {
     "GuidedGradCAM": "guidedgradcam",
     "TemporalMask": "temporalmask",
     "AttentionRollout": "rollout",
+    "VisualBackProp": "visualbackprop",
 }
 GRIDS = [(3, (5,)), (7, (4,)), (3, (3, 4)), (13, (3, 4)), (4, (2, 3, 2)), (14, (2, 3, 2))]
 ARRAYS: list[Callable[[np.ndarray], Any]] = [np.asarray, torch.from_numpy]
@@ -84,7 +86,7 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
 def test_every_method_is_public_and_tested() -> None:
     assert {name: getattr(cc, name).name for name in NAMES} == NAMES
     assert set(METHODS) == set(NAMES.values()), "a new method needs a replica here"
-    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS}
+    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS, *STAGES}
 
 
 # The pure functions: captures in, maps out.
@@ -621,6 +623,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "lambda1": [0.5],
     "lambda2": [0.5],
     "readout": ["class"],
+    "overlap": ["mean"],
 }
 SAME = {
     "signed": ["gradcamelementwise"],  # its ReLU is inside the sum: both signs of it are the same

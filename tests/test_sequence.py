@@ -311,8 +311,16 @@ def test_other_mistakes_are_refused(method: Any) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x.detach() * 0 + 1).detach()
 
+    class Aside(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            super().forward(x)
+            return self.head.weight.sum(dim=1).expand(len(x), -1)  # of parameters alone
+
     with pytest.raises(ModelError, match="do not depend on the features"):
         method(Constant()).explain(features())
+    with pytest.raises(ModelError, match=r"the scores \(.*do not depend on the features \(.*5, 4\)") as error:
+        method(Aside()).explain(features())
+    assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
         method(object())
     with pytest.raises(TargetError, match=r"outputs have shape \(1, 3\) and no time axis"):
@@ -503,6 +511,55 @@ def test_a_network_that_settles_is_found_to() -> None:
     assert (found.similarity.jaccard[0, 10:] == 1).all()
     other = LRP(model).explain(features(1, seed=5, steps=30), EveryStep(0))
     assert (other.settling(tolerance=0.02).settled > 8).all() or (other.settling(tolerance=0.02).settled < 0).all()
+
+
+class Packing(nn.Module):
+    """A network of packed sequences: the sum of a bidirectional GRU's states, or its state at every step."""
+
+    def __init__(self, per_step: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.gru, self.head = nn.GRU(IN, 4, batch_first=True, bidirectional=True), nn.Linear(8, CLASSES)
+        self.per_step = per_step
+        self.double().eval()
+
+    def forward(self, x: Any) -> Tensor:
+        logits = self.head(pad_packed_sequence(self.gru(x)[0], batch_first=True)[0])
+        return logits if self.per_step else logits.sum(dim=1)
+
+
+def packed(*lengths: int) -> Any:
+    x = torch.from_numpy(features(len(lengths)))
+    return pack_sequence([x[k, :n] for k, n in enumerate(lengths)], enforce_sorted=False)
+
+
+@EVERY
+def test_lengths_of_packed_sequences_are_kept(method: Any, tmp_path: Path) -> None:
+    found = method(Packing()).explain(packed(3, 5, 2), 1)
+    assert found.lengths == (3, 5, 2)
+    back = load(found.save(tmp_path / "packed.npz"))
+    assert back.lengths == (3, 5, 2)
+    assert back.targets == found.targets
+    assert method(Packing()).explain(packed(4, 4), 1).lengths is None
+    assert method(Net()).explain(features(), 1).lengths is None
+
+
+def test_padding_is_no_part_of_horizon_and_plot() -> None:
+    model, steps = Packing(per_step=True), [Step(0, 1), Step(1, 1)]
+    found = LRP(model).explain(packed(2, 5), steps)
+    for k, length in enumerate((2, 5)):
+        x = torch.from_numpy(features(2))[k, :length]
+        one = LRP(model).explain(pack_sequence([x]), steps)
+        mine, own = found.memory_horizon(), one.memory_horizon()
+        there = np.isin(mine.lags, own.lags)
+        assert np.allclose(mine.mass[k, there], own.mass[0], rtol=0, atol=1e-12)
+        assert not mine.mass[k, ~there].any()
+        assert np.allclose(found.settling().similarity.cosine[k], one.settling().similarity.cosine[0])
+    # One of two steps has a lag of −1 in the shorter sample: it is its own mean, not half of it.
+    assert found.memory_horizon().mass[0, 3] == np.abs(found.relevance[0, 0, 1]).sum()
+    drawn = [found.plot(k).axes[0].get_images()[0].get_array().shape for k in (0, 1)]
+    assert [max(shape) for shape in drawn] == [4, 5]  # of 4 features, and 2 or 5 steps
+    assert [min(shape) for shape in drawn] == [2, 4]
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import chronocam as cc
 from chronocam.errors import TargetError
 from chronocam.models import CNNLSTM
 from chronocam.targets import Class, Contrast, EveryStep, MajorityVote, Predicted, Step, parse
-from chronocam.targets.steps import per_step
+from chronocam.targets.steps import over_steps, per_step
 from chronocam.types import Outputs, Scored
 
 LOGITS = np.array(
@@ -102,6 +102,28 @@ def test_classes_are_meant_at_every_step_of_stepwise_outputs_only() -> None:
     assert values(per_step(MajorityVote())) == values(MajorityVote())
 
 
+@pytest.mark.parametrize("array", ARRAYS)
+def test_classes_of_a_clip_are_the_mean_over_its_steps_and_its_prediction_the_vote(array: Callable[[Any], Any]) -> None:
+    logits, mean = array(LOGITS), LOGITS.mean(axis=1)
+    assert np.allclose(values(over_steps(Class("wave")), logits=logits), mean[:, [1]])
+    assert np.allclose(values(over_steps(parse(np.array([0, 2]), 2)), logits=logits), [[mean[0, 0]], [mean[1, 2]]])
+    assert np.allclose(values(over_steps(Contrast(0, 2)), logits=logits), mean[:, [0]] - mean[:, [2]])
+    assert np.allclose(values(over_steps(cc.targets.Counter(1)), logits=logits), -mean[:, [1]])
+    assert np.allclose(values(over_steps(Predicted(2)), logits=logits), -np.sort(-mean, axis=1)[:, :2])
+    weights = np.array([[0.5, 0.0, 2.0], [1.0, 1.0, 1.0]])
+    assert np.allclose(values(over_steps(parse(weights, 2)), logits=logits), (mean * weights).sum(1)[:, None])
+    vote = scored(over_steps(parse(None, 2)), logits=logits)
+    assert np.allclose(np.asarray(vote.values), values(MajorityVote()))
+    assert [row[0].votes for row in vote.infos] == [(1, 2, 1, 2), (0, 0, 1, 0)]
+    both = scored(over_steps(parse(["wave", Step(0, 0)], 2)), logits=logits)
+    assert [str(info) for info in both.infos[0]] == ["wave (mean of 4 steps)", "rest at step 0"]
+    assert both.infos[1][0].votes == (0, 0, 1, 0)
+    assert np.allclose(np.asarray(both.values), [[mean[0, 1], 1.0], [mean[1, 1], 6.0]])
+    # Outputs of one row are as they were, and noise does not choose.
+    assert values(over_steps(parse(None, 2)), logits=LOGITS[:, 0]) == [[5.0], [6.0]]
+    assert np.allclose(values(over_steps(Predicted(2)), logits=-LOGITS, clean=LOGITS), np.sort(-mean, axis=1)[:, :2])
+
+
 def test_signs_are_those_of_what_is_explained() -> None:
     assert Step(0, cc.targets.Regression(1)).signed
     assert EveryStep(cc.targets.Regression(1)).signed
@@ -152,6 +174,9 @@ def test_maps_of_a_stepwise_network_are_of_the_step() -> None:
     assert np.allclose(found.scores, torch.stack([logits[:, 2, 1], logits[:, 0].max(dim=1).values], 1).detach())
     every = cc.GradCAM(model, "backbone.1", signed=True).explain(clips, EveryStep("wave"))
     assert np.allclose(every.maps[:, 2], found.maps[:, 0], atol=1e-6)
-    vote = cc.GradCAM(model, "backbone.1").explain(clips, MajorityVote())
+    vote = cc.GradCAM(model, "backbone.1").explain(clips)
+    assert np.array_equal(vote.maps, cc.GradCAM(model, "backbone.1").explain(clips, MajorityVote()).maps)
+    mean = cc.GradCAM(model, "backbone.1", signed=True).explain(clips, "wave")
+    assert np.allclose(mean.maps[:, 0], every.maps.mean(axis=1), atol=1e-6)
     winner = [int(np.bincount(row).argmax()) for row in logits.argmax(dim=2).numpy()]
     assert [row[0].index for row in vote.targets] == winner

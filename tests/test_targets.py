@@ -557,7 +557,6 @@ def test_tasks_through_a_model(name: str) -> None:
         (Counter(Regression(0)), True),
         (Norm(), True),
         (NegativeLoss(F.cross_entropy, torch.tensor([2, 0, 1])), True),
-        ([Regression(0), 1], True),
     ],
 )
 def test_signs_are_kept_by_default_where_there_are_no_classes(targets: Any, signed: bool) -> None:

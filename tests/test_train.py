@@ -23,11 +23,12 @@ from chronocam.models import CNNLSTM, load
 from chronocam.models.gestures import SmallCNN
 from chronocam.models.video_nets import ARCHITECTURES, video_net
 from chronocam.train import VideoSettings, train_video
-from chronocam.train.batches import Shuffled, augment, unit
+from chronocam.train.batches import Shuffled, augment, mixed, unit
 from chronocam.train.clips import cached, find_clips
 from chronocam.train.folders import list_clips
+from chronocam.train.loop import share_of_rate
 from chronocam.train.measure import measure
-from chronocam.train.module import VideoModule, share_of_rate
+from chronocam.train.module import VideoModule, end_to_end, voted
 from chronocam.train.splits import source
 from chronocam.train.weights import start_from
 
@@ -320,7 +321,7 @@ def logits(module: Any, batch: torch.Tensor) -> torch.Tensor:
     return outputs["logits"] if isinstance(outputs, dict) else outputs
 
 
-@pytest.mark.parametrize("arch", ["r3d", "cnn-lstm", "cnn-lstm-attention"])
+@pytest.mark.parametrize("arch", ["r3d", "cnn-lstm", "cnn-lstm-attention", "cnn-lstm-steps"])
 def test_a_run_writes_a_model_that_loads_again_with_the_same_logits(coloured: Path, tmp_path: Path, arch: str) -> None:
     path = train_video(settings(coloured, tmp_path / "out", arch=arch, hidden=8, epochs=2))
     loaded, record = load(str(path)), json.loads(path.read_text())
@@ -495,18 +496,49 @@ def test_an_lstm_is_led_by_change_at_first_and_by_everything_at_last(
     module = VideoModule(network, settings("gestures", tmp_path, arch="cnn-lstm"), (0.5,) * 3, (0.5,) * 3, {}, print)
     seen: list[torch.Tensor] = []
     network.lstm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    features = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))  # two clips of 4 frames, end to end
+    means = features.reshape(2, 2, 4, 64).mean(2).repeat_interleave(4, dim=1)
 
     monkeypatch.setattr(VideoModule, "trainer", SimpleNamespace(estimated_stepping_batches=100))
     for step, share in ((0, 1.0), (25, 0.5), (50, 0.0), (99, 0.0)):
         monkeypatch.setattr(VideoModule, "global_step", step)
         network.lstm(features)
-        change = features - share * features.mean(1, keepdim=True)
+        change = features - share * means
         torch.testing.assert_close(seen[-1], change * features.std((0, 1)) / change.std((0, 1)))
     monkeypatch.setattr(VideoModule, "global_step", 0)
     network.eval().lstm(features)
     torch.testing.assert_close(seen[-1], features, rtol=0, atol=0)
     assert module.settings.change_first == 0.5
+
+
+def test_clips_lie_end_to_end_with_the_label_of_each_frame() -> None:
+    clips = torch.arange(5 * 3 * 3 * 2 * 2, dtype=torch.float32).reshape(5, 3, 3, 2, 2)
+    pairs, labels = end_to_end(clips, torch.tensor([4, 1, 2, 2, 0]))
+    assert labels.tolist() == [[4, 4, 4, 1, 1, 1], [2, 2, 2, 2, 2, 2]]
+    assert torch.equal(pairs[0, :3], clips[0])
+    assert torch.equal(pairs[0, 3:], clips[1])
+    assert torch.equal(pairs[1], torch.cat([clips[2], clips[3]]))
+
+
+def test_frames_vote_for_the_class_of_a_clip() -> None:
+    logits = torch.tensor([[[0.0, 9.0], [1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0], [9.0, 0.0]]])
+    assert voted(logits).tolist() == [0, 1]
+    assert voted(logits[:, 0]).tolist() == [1, 1]
+
+
+def test_a_network_of_steps_learns_from_pairs_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = video_net("cnn-lstm-steps", "small", 2, 8)
+    chosen = settings("gestures", tmp_path, arch="cnn-lstm-steps", change_first=0, crop=1.0, flip=False)
+    module = VideoModule(network, chosen, (0.5,) * 3, (0.5,) * 3, {}, print)
+    monkeypatch.setattr(VideoModule, "trainer", SimpleNamespace(estimated_stepping_batches=100))
+    monkeypatch.setattr(VideoModule, "global_step", 3)
+    pixels = torch.randint(256, (4, 4, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    loss = module.training_step((pixels, torch.tensor([0, 1, 1, 1]), []), 0)
+    torch.manual_seed(mixed(chosen.seed, 3))
+    shown = (augment(pixels, 1.0, False) - 0.5) / 0.5
+    steps = network(torch.cat([shown[::2], shown[1::2]], dim=1)).log_softmax(-1)
+    truth = torch.tensor([[0] * 4 + [1] * 4, [1] * 8])
+    torch.testing.assert_close(loss, -steps.gather(2, truth[..., None]).mean())
 
 
 # Weights to start from

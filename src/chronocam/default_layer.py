@@ -1,10 +1,11 @@
-"""Which layer is explained where none is named: the last one that still has a grid, and counts."""
+"""Which layer is explained where none is named: the last one that still has a usable grid, and counts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,26 +17,71 @@ from chronocam.maps.arrays import namespace
 from chronocam.types import Array, Inputs
 
 CANDIDATES = 24  # how many layers are tried at once
+ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input
+COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
 
 
-def default_layer(engine: Engine, inputs: Inputs) -> str:
-    """Return the last layer with a grid that the score depends on, found with two samples of adapted inputs.
+class Chosen(str):
+    """The path of the layer chosen, and in words why it is not the last one, where it is not."""
+
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class GridLayer:
+    """A layer with a grid: the type of the layer, and the grid."""
+
+    type: str
+    grid: tuple[int, ...]
+
+
+def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
+    """Return the last layer with a usable grid that the score depends on, found with two samples of adapted inputs.
 
     Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
     vision transformer that reads its class token, the patch tokens after the last attention do not count, and the
-    block before it is taken. Raises LayerError where no layer has a grid.
+    block before it is taken. Where no grid is usable (see `is_usable`), the last one is taken as it is. Raises
+    LayerError where no layer has a grid.
     """
     sample = first_samples(inputs)
-    types = grid_layers(engine, sample)
-    paths = list(types)
+    layers = grid_layers(engine, sample)
+    paths = list(layers)
     if not paths:
         raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
+    last = _last_that_counts(engine, sample, paths)
+    if last is None:
+        return Chosen(paths[-1])
+    best, within = last, _input_grid(engine, sample)
+    if not is_usable(layers[last].grid, within):
+        usable = [path for path in paths[: paths.index(last)] if is_usable(layers[path].grid, within)]
+        best = _last_that_counts(engine, sample, usable) or last
+    block = _block_before(best, {path: layer.type for path, layer in layers.items()})
+    chosen = Chosen(block if block is not None and _that_count(engine, sample, [block]) else best)
+    if best != last:
+        cells, few = (" × ".join(map(str, layers[path].grid)) for path in (chosen, last))
+        chosen.why = (
+            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` has {few}; "
+            "conv_layer= names another"
+        )
+    return chosen
+
+
+def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
+    """Say whether a grid can tell places in the input's grid apart, along width and height.
+
+    Along each of them it has 4 cells or more, or cells of no more than 32 pixels (and a remainder), as common
+    classifiers have: what is too coarse for a small picture is then the picture's fault and not the layer's.
+    """
+    axes = zip(grid[-2:], within[-2:], strict=True)
+    return all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)
+
+
+def _last_that_counts(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> str | None:
     for end in range(len(paths), 0, -CANDIDATES):
-        counting = _that_count(engine, sample, paths[max(0, end - CANDIDATES) : end])
+        counting = _that_count(engine, inputs, paths[max(0, end - CANDIDATES) : end])
         if counting:
-            block = _block_before(counting[-1], types)
-            return block if block is not None and _that_count(engine, sample, [block]) else counting[-1]
-    return paths[-1]
+            return counting[-1]
+    return None
 
 
 def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
@@ -57,18 +103,22 @@ def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
     return None
 
 
-def grid_layers(engine: Engine, inputs: Inputs) -> dict[str, str]:
-    """Return path and type of the layers whose output has a grid, in the order in which they last finish."""
-    array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last, engine.stem)
+def grid_layers(engine: Engine, inputs: Inputs) -> dict[str, GridLayer]:
+    """Return the layers whose output has a grid by path, in the order in which they last finish."""
+    batch, within = main_array(inputs).shape[0], _input_grid(engine, inputs)
     calls = engine.trace(inputs)
     counts = Counter(call.path for call in calls)
-    found: dict[str, str] = {}
+    found: dict[str, GridLayer] = {}
     for call in calls:
         found.pop(call.path, None)
-        if call.changes and grid_of(Site(call.path, call.shape, array.shape[0], grid, counts[call.path])):
-            found[call.path] = call.type
+        grid = grid_of(Site(call.path, call.shape, batch, within, counts[call.path])) if call.changes else None
+        if grid:
+            found[call.path] = GridLayer(call.type, grid)
     return found
+
+
+def _input_grid(engine: Engine, inputs: Inputs) -> tuple[int, ...]:
+    return input_grid(tuple(main_array(inputs).shape), engine.channels_last, engine.stem)
 
 
 def grid_of(site: Site) -> tuple[int, ...] | None:
@@ -83,8 +133,7 @@ def grid_of(site: Site) -> tuple[int, ...] | None:
 
 def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
     """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
-    array = main_array(inputs)
-    grid = input_grid(tuple(array.shape), engine.channels_last, engine.stem)
+    batch, grid = main_array(inputs).shape[0], _input_grid(engine, inputs)
 
     def score(raw: Any, read: Callable[[], Array]) -> Array:
         logits = read()
@@ -94,7 +143,7 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
     found = engine.record(inputs, score, paths, gradients=paths).gradients
 
     def on_grid_of(path: str, calls: Sequence[Array]) -> Array:
-        layout = infer(Site(path, tuple(calls[-1].shape[1:]), array.shape[0], grid, len(calls)))
+        layout = infer(Site(path, tuple(calls[-1].shape[1:]), batch, grid, len(calls)))
         return layout(joined([call[0] for call in calls], layout))
 
     on_grid = {path: on_grid_of(path, calls) for path, calls in found.items()}

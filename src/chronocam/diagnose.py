@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
-from chronocam.types import TargetInfo
+from chronocam.maps.arrays import grid_axes, namespace, to_numpy
+from chronocam.types import Capture, TargetInfo
+
+NEGLIGIBLE: Final = 1e-4
+"""Of the score: what a layer moves it by, to first order, where the gradient is too small to mean anything."""
 
 
 def diagnose(
@@ -16,13 +21,40 @@ def diagnose(
     infos: Sequence[Sequence[TargetInfo]],
     layer: str,
     start: int = 0,
+    moved: np.ndarray | None = None,
 ) -> Iterator[str]:
-    """Yield what is wrong with maps, in words: not finite, or zero everywhere and why."""
+    """Yield what is wrong with maps, in words: not finite; zero everywhere, and why; of a gradient next to nothing.
+
+    moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
+    """
     for i, k in np.ndindex(*kept.shape[:2]):
         where = f"sample {start + i}, {infos[i][k]}"
         if not (np.isfinite(scores[i, k]) and np.isfinite(raw[i, k]).all()):
             yield f"{where}: the score or the map is not finite; look for NaN or infinity in the inputs and weights"
         elif not raw[i, k].any():
             yield f"{where}: the map is zero everywhere: activations or gradients vanish at `{layer}`"
+        elif moved is not None and moved[i, k] < NEGLIGIBLE * abs(scores[i, k]):
+            yield (
+                f"{where}: the gradient is next to nothing: `{layer}` moves the score of {scores[i, k]:.3g} by at most "
+                f"{moved[i, k]:.1g} to first order, as at the minimum of a loss; check the map under noise "
+                "(metrics.noise_agreement)"
+            )
         elif not kept[i, k].any():
             yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)"
+
+
+def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
+    """Return Σ|G·A| over channels and grid, `(sample, target)`; of several captures the largest, None without any.
+
+    To first order, no scaling of the activations by factors from 0 to 1 changes a score by more. The rows of a
+    capture may be the time slices of each sample, which are added.
+    """
+    moved = [_first_order(capture, samples) for capture in captures]
+    return np.max(moved, axis=0) if moved else None
+
+
+def _first_order(capture: Capture, samples: int) -> np.ndarray:
+    xp = namespace(capture.gradients)
+    products = xp.abs(capture.gradients * capture.activations[:, None])
+    sums = to_numpy(xp.sum(products, axis=grid_axes(products, 2)))
+    return np.asarray(sums.reshape(samples, -1, sums.shape[-1]).sum(axis=1))

@@ -7,28 +7,29 @@ layouts put it on grids, methods turn it into maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from chronocam.diagnose import diagnose
+from chronocam.default_layer import Chosen
+from chronocam.diagnose import diagnose, first_order
 from chronocam.engines import Clips, Recording
-from chronocam.errors import InputError, LayerError, LayoutError
+from chronocam.errors import InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
-from chronocam.inputs import Batch, batches, is_floating, main_array, map_arrays
-from chronocam.layouts import Site, Stepped, VideoTokens, channel_axis, infer, input_grid, joined, named
+from chronocam.inputs import Batch, batches, main_array, map_arrays
+from chronocam.layouts import channel_axis, input_grid
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.attention import Attention
-from chronocam.maps.frames import frame_spans, frames_as_samples, samples_as_frames
+from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
-from chronocam.maps.resample import resample
 from chronocam.methods import Method, method_named
 from chronocam.scoring import OperatorScore, Scoring
 from chronocam.subject import Subject
-from chronocam.targets.parse import parse
+from chronocam.targets.parse import makers, parse
+from chronocam.targets.steps import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, Window
+from chronocam.view import LayerView
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -47,7 +48,9 @@ def explain(
     inputs: one array of the model's framework or NumPy, a tuple or dict of them (several inputs), or an iterable
         of batches, each inputs or (inputs, targets).
     targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
-        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`.
+        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. Of clips, where a model gives logits at
+        every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its logit averaged over
+        the steps; `cc.targets.Step` and `EveryStep` explain single ones.
     methods: command-line names, method classes, or anything that makes a method of a model, a layer and options.
     layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`, `chunk_frames`,
@@ -130,10 +133,10 @@ def _run(methods: Sequence[Method], inputs: Any, targets: Any) -> Iterator[list[
     """Yield, per batch, one Explanation for each method."""
     options, subject = methods[0], _session(methods[0]).subject
     for batch in batches(inputs, targets, options.batch_size):
-        yield _Pass(methods, subject, batch).explanations()
+        yield Pass(methods, subject, batch).explanations()
 
 
-class _Pass:
+class Pass:
     """One batch under all methods: the plan, the pass, and the maps made of it."""
 
     def __init__(self, methods: Sequence[Method], subject: Subject, batch: Batch) -> None:
@@ -181,11 +184,12 @@ class _Pass:
         """Return the target of the call, and how the model is called where the operator does that."""
         operator, given = self.options.operator, self.batch.targets
         if operator is None:
-            return parse(given, self.batch.samples), None
+            target = parse(given, self.batch.samples)
+            return (target if self.clips is None else over_steps(target)), None
         if isinstance(operator, str):
             return task(operator)(given, self.batch.samples), None
         rows = given[self.batch.rows] if hasattr(given, "__getitem__") and not isinstance(given, (str, dict)) else given
-        return OperatorScore(), lambda model, inputs: operator(model, inputs, rows)
+        return OperatorScore(operator), lambda model, inputs: operator(model, inputs, rows)
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
@@ -194,12 +198,25 @@ class _Pass:
             (need, layer)
             for m, layers in zip(self.methods, self.layers, strict=True)
             for need in m.needs
-            for layer in ([INPUT] if need.at_input else layers)
+            for place in layers
+            for layer in self.places(need, place)
         ]
-        recording = self._record(self.inputs, scoring, needs)
+        recording = self.record(self.inputs, scoring, needs)
         return [self._explanation(i, recording, scoring) for i in range(len(self.methods))]
 
-    def _record(self, inputs: Inputs, scoring: Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
+    def places(self, need: Need, layer: str) -> list[str]:
+        """Return the layers at which `need` is recorded for a method at `layer`."""
+        if need.at_input:
+            return [INPUT]
+        return list(self.stages(layer)) if need.stages else [layer]
+
+    def stages(self, layer: str) -> dict[str, tuple[Window, ...] | None]:
+        """Return the layers from the input to `layer` after which the grid shrinks, and their windows."""
+        return self.subject.stages(self._few_frames(), layer)
+
+    def record(self, inputs: Inputs, scoring: Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
+        """Record what is needed at each layer. Raises LayerError for one that the score does not depend on."""
+
         def layers(wanted: Callable[[Need], bool]) -> list[str]:
             return list(dict.fromkeys(layer for need, layer in needs if wanted(need)))
 
@@ -224,16 +241,18 @@ class _Pass:
     def _explanation(self, which: int, recording: Recording, scoring: Scoring) -> Explanation:
         method, layers = self.methods[which], self.layers[which]
         columns = scoring.columns[which]
-        views = [_LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
-        signed = method.keeps_signs(scoring.targets[which])
+        views = [LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
         maps = [view.unfolded(method.maps(view)) for view in views]
         raw = _one(maps)
-        kept = raw if signed else _one([relu(m) for m in maps])
+        made = makers(scoring.targets[which], columns.stop - columns.start)
+        kept = _kept(raw, maps, [method.keeps_signs(target) for target in made])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
         infos = tuple(row[columns] for row in scoring.infos)
         name = "+".join(layers)
-        findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start)
-        notes = dict.fromkeys([*recording.notes, *(note for view in views for note in view.notes), *findings])
+        moved = first_order([capture for view in views for capture in _plain(method, view)], self.shape[0])
+        findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
+        choice = [layer.why for layer in layers if isinstance(layer, Chosen) and layer.why]
+        notes = dict.fromkeys([*choice, *recording.notes, *(note for view in views for note in view.notes), *findings])
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         slices = kept.shape[2] if self.clips is not None and kept.ndim == 5 else None
         return Explanation(
@@ -263,112 +282,15 @@ def _one(maps: Sequence[Array]) -> Array:
     return maps[0] if len(maps) == 1 else fuse(maps)
 
 
-class _LayerView:
-    """What a method sees of one layer: a `View`."""
-
-    def __init__(
-        self,
-        pass_: _Pass,
-        method: Method,
-        layer: str,
-        recording: Recording,
-        scoring: Scoring,
-        columns: slice,
-    ) -> None:
-        self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
-        self.targets = columns.stop - columns.start
-        self._grid: tuple[int, ...] = ()
-        self._per_frame = False
-        self.notes: list[str] = []
-        self.captures = self._captures(recording, columns)
-
-    @cached_property
-    def centers(self) -> tuple[tuple[float, ...], ...] | None:
-        """Where the cells lie in the input, per axis; None where they tile it evenly."""
-        if self._method.align == "half_pixel" or self._layer == INPUT:
-            return None
-        pass_, grid = self._pass, self._grid
-        if not self._per_frame:
-            return pass_.subject.centers(pass_.inputs, self._layer, grid)
-        times: tuple[float, ...] = tuple(map(float, range(grid[0])))
-        if grid[0] < pass_.grid[0]:  # thinned out before the 2D network
-            times = pass_.subject.frame_centers(pass_.inputs, self._layer, grid[0], pass_.frame_axis)
-        return times, *pass_.subject.centers(pass_.inputs, self._layer, grid[1:])
-
-    @property
-    def _by_frame(self) -> bool:
-        """Whether the method gets each time slice as a sample of its own."""
-        if not hasattr(self._method, "pool") or self._pass.clips is None:
-            return False
-        return self._per_frame if self._method.pool is None else self._method.pool == "frame"
-
-    def unfolded(self, maps: Array) -> Array:
-        """Return the method's maps with the time slices of each clip together again."""
-        return samples_as_frames(maps, self._pass.shape[0]) if self._by_frame else maps
-
-    def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
-        return tuple(
-            self._capture(INPUT if need.at_input else self._layer, need, recording, columns)
-            for need in self._method.needs
-        )
-
-    def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
-        calls = recording.activations[layer]
-        layout = self._layout(layer, tuple(calls[-1].shape), calls=len(calls))
-        if len(calls) > 1 and not isinstance(layout, Stepped):
-            self.notes.append(
-                f"layer `{layer}` is called {len(calls)} times; its last call is explained (`{layer}#0` is the first)"
-            )
-        activations = widen(layout(joined(calls, layout)))
-        if activations.shape[0] != self._pass.shape[0]:
-            raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {self._pass.shape[0]}")
-        if layer == self._layer:
-            self._grid = tuple(activations.shape[2:])
-            self._per_frame = getattr(layout, "per_frame", False)
-        folded = frames_as_samples if self._by_frame else _as_it_is
-        if need.attentions:
-            self.notes.append("attention knows no class: the map is the same for every target")
-
-        def per_target(recorded: Any) -> Array:
-            arrays = [call[columns] for call in recorded[layer]]
-            each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
-            return folded(namespace(each[0]).stack(each, axis=1))
-
-        gradients = recording.guided if need.guided else recording.gradients
-        return Capture(
-            folded(activations),
-            per_target(gradients) if need.gradients else None,
-            per_target(recording.curvature) if need.curvature else None,
-            recording.attentions if need.attentions else (),
-            partial(self._layout, layer, calls=1) if need.attentions else None,
-        )
-
-    def _layout(
-        self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
-    ) -> Callable[[Array], Array]:
-        pass_, given = self._pass, self._method.layout
-        if layer == INPUT:
-            axis = pass_.channel_axis
-            return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
-        site = Site(layer, shape, pass_.shape[0], pass_.grid, calls)
-        layout = infer(site) if given is None else named(given, site)
-        if isinstance(layout, VideoTokens) and layout is not given:
-            return layout.ordered(order or pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
-        return layout
-
-    def upsample(self, maps: Array) -> Array:
-        """Return maps of the layer on the input's grid."""
-        return resample(maps, self._pass.grid, "linear", self.centers)
-
-    def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
-        """Record the same needs and targets once more, after `change` of every floating-point input."""
-        changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
-        target = self._scoring.targets[self._pass.methods.index(self._method)]
-        scoring = Scoring([target], self._scoring.rows, self._scoring.labels, self._scoring.logits)
-        needs = [(need, INPUT if need.at_input else self._layer) for need in self._method.needs]
-        recording = self._pass._record(changed, scoring, needs)
-        return self._captures(recording, scoring.columns[0])
+def _kept(raw: Array, maps: Sequence[Array], signs: Sequence[bool]) -> Array:
+    """Return the maps with both signs for the targets that keep them, and with their positive part for the others."""
+    if all(signs):
+        return raw
+    positive = _one([relu(m) for m in maps])
+    return namespace(raw).stack([(raw if sign else positive)[:, k] for k, sign in enumerate(signs)], axis=1)
 
 
-def _as_it_is(array: Array) -> Array:
-    return array
+def _plain(method: Method, view: LayerView) -> list[Capture]:
+    """Return the captures that hold the score's own gradients."""
+    pairs = zip(method.needs, view.captures, strict=True)
+    return [capture for need, capture in pairs if need.gradients and not need.guided]

@@ -46,7 +46,11 @@ class Scoring:
 
 
 class OperatorScore(Target):
-    """What `operator=` returned is the score itself."""
+    """What `operator=` returned is the score itself; an operator's own `name` and `signed` count, where it has them."""
+
+    def __init__(self, operator: Any) -> None:
+        self.info = TargetInfo(getattr(operator, "name", "operator"))
+        self.signed = bool(getattr(operator, "signed", False))
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the score as it is. Raises TargetError where it is not one per sample."""
@@ -54,4 +58,4 @@ class OperatorScore(Target):
         batch = outputs.rows.stop - outputs.rows.start
         if tuple(getattr(values, "shape", ())) != (batch,):
             raise TargetError(f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)")
-        return Scored(values[:, None], ((TargetInfo("operator"),),) * batch)
+        return Scored(values[:, None], ((self.info,),) * batch)

@@ -8,7 +8,8 @@ from chronocam.default_layer import default_layer
 from chronocam.engines import Engine, engine_for
 from chronocam.inputs import first_samples, main_array
 from chronocam.layouts import VideoTokens
-from chronocam.types import Inputs
+from chronocam.stages import stages
+from chronocam.types import Inputs, Window
 
 
 class Subject:
@@ -19,12 +20,20 @@ class Subject:
         self._default: str | None = None
         self._centers: dict[Any, tuple[tuple[float, ...], ...]] = {}
         self._orders: dict[Any, str] = {}
+        self._stages: dict[Any, dict[str, tuple[Window, ...] | None]] = {}
 
     def default_layer(self, inputs: Inputs) -> str:
         """Return the last layer that still has a grid on which the score depends, found once."""
         if self._default is None:
             self._default = default_layer(self.engine, inputs)
         return self._default
+
+    def stages(self, inputs: Inputs, layer: str) -> dict[str, tuple[Window, ...] | None]:
+        """Return the layers up to `layer` after which the grid shrinks, with their windows; once per input size."""
+        key = (layer, tuple(main_array(inputs).shape[1:]))
+        if key not in self._stages:
+            self._stages[key] = stages(self.engine, inputs, layer)
+        return self._stages[key]
 
     def centers(self, inputs: Inputs, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         """Return where the cells of a layer lie in the input, per axis, found once per input size."""

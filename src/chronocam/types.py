@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
@@ -94,15 +94,40 @@ class Target:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(outputs) -> Scored")
 
 
+class Window(NamedTuple):
+    """What a layer's cell i sees of an earlier grid along one axis: its cells stride·i + low to stride·i + high."""
+
+    stride: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the layers after which the grid shrinks.
+
+    activations: `(batch, channel, *grid)`. before: the grid of the stage before it, or of the input.
+    windows: what its cells see of that grid, over its last axes; None where the model does not tell.
+    """
+
+    activations: Array
+    before: tuple[int, ...]
+    windows: tuple[Window, ...] | None
+
+
 @dataclass(frozen=True)
 class Need:
-    """One thing a method needs recorded: gradients or only activations, at its layer or at the input."""
+    """One thing a method needs recorded: gradients or only activations, at its layer or at the input.
+
+    stages: activations of the layers before it too, the last on each grid.
+    """
 
     at_input: bool = False
     gradients: bool = True
     guided: bool = False
     curvature: bool = False
     attentions: bool = False
+    stages: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +140,7 @@ class Capture:
     attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over heads.
     layout_of: from the shape `(rows, token, channel)` of an array of tokens and their order, None to find it out, to
         its layout; None unless attentions are needed.
+    stages: the last layer on each grid, from the input to this layer; empty unless needed.
     """
 
     activations: Array
@@ -122,6 +148,7 @@ class Capture:
     curvature: Array = None
     attentions: tuple[Array, ...] = ()
     layout_of: Any = None
+    stages: tuple[Stage, ...] = ()
 
 
 @runtime_checkable

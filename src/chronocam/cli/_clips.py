@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from chronocam.cli._inputs import found
 from chronocam.cli._job import LONGEST_SIDE, Job, numbers, rounded, slug
 from chronocam.errors import InputError
 from chronocam.maps.frames import merge_copies
@@ -26,6 +28,10 @@ class ClipJob(Job):
     start: float | None
     end: float | None
     wanted: int
+
+    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+        """Yield every clip once."""
+        return found(inputs, clips=True)
 
     def read(self, path: Path) -> Any:
         """Return the frames of the clip at `path` that the network takes."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import glob
-import json
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,9 +12,10 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.cli._job import slug
+from chronocam.cli._job import slug, write_json
+from chronocam.cli._targets import at_steps, label
 from chronocam.errors import InputError, MediaError
-from chronocam.sequence import METHODS, SequenceExplanation
+from chronocam.sequence import SequenceExplanation, SequenceMethod
 
 SUFFIX: Final = ".npy"
 _TOP = 10  # features named per step
@@ -24,20 +24,33 @@ _T = TypeVar("_T")
 
 
 def holds_features(inputs: Sequence[str]) -> bool:
-    """Say whether the arguments name arrays. Raises InputError where only some do."""
-    others = [given for given in inputs if Path(given).suffix.lower() != SUFFIX]
+    """Say whether the arguments name arrays, or folders of them. Raises InputError where only some do."""
+    others = [given for given in inputs if not _names_arrays(given)]
     if 0 < len(others) < len(inputs):
         raise InputError(f"`{others[0]}` is no {SUFFIX} file, but others are; explain features in a call of their own")
     return not others
 
 
+def _names_arrays(given: str) -> bool:
+    path = Path(given).expanduser()
+    return bool(_inside(path)) if path.is_dir() else path.suffix.lower() == SUFFIX
+
+
+def _inside(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if path.suffix.lower() == SUFFIX and path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
 def found_features(inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
-    """Yield every array once; for an argument that names none, what is wrong with it."""
+    """Yield every array once, those of a folder by name; for an argument that names none, what is wrong with it."""
     seen: set[Path] = set()
     for given in inputs:
         path = Path(given).expanduser()
-        found = sorted(glob.iglob(str(path), recursive=True))  # noqa: PTH207 (absolute ones)
-        matches = [path] if path.is_file() else [Path(one) for one in found]
+        if path.is_dir():
+            matches = _inside(path)
+        else:
+            found = sorted(glob.iglob(str(path), recursive=True))  # noqa: PTH207 (absolute ones)
+            matches = [path] if path.is_file() else [Path(one) for one in found]
         if not matches:
             what = "nothing matches" if glob.has_magic(str(path)) else "there is no"
             yield path, f"{what} `{given}`; expected arrays `(time, feature)` that numpy.save wrote"
@@ -49,47 +62,48 @@ def found_features(inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
 class FeatureJob:
     """How the arrays of one call are explained.
 
-    targets: None for the predicted class (at every step, where the model gives one per step), or the classes, each
-    explained by itself. steps: the output steps explained, all of them where there are none.
+    targets: the classes, each explained by itself; none for the predicted class (at every step, where the model gives
+    one per step). methods: what makes each of a model. steps: the output steps explained, all where there are none.
     """
 
     loaded: Any
-    targets: Any
-    methods: Sequence[str]
+    targets: Sequence[Any]
+    methods: Mapping[str, Callable[[Any], SequenceMethod]]
     steps: Sequence[int]
     out: Path
 
+    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+        """Yield every array once."""
+        return found_features(inputs)
+
     def run(self, path: Path, name: str) -> dict[str, Any]:
         """Explain one array, write its files and return its results."""
-        from chronocam.media.files import replace_file
-
-        features = read_features(path)
-        entries: list[dict[str, Any]] = []
-        findings: list[str] = []
-        for method in dict.fromkeys(self.methods):
-            for k, target in enumerate(dict.fromkeys(self.targets or [None])):
-                explanation = self._explain(method, features, target)
-                label = "predicted" if target is None else f"{k}-{slug(self._label(target))}"
-                entries.append(self._written(explanation, f"{name}.{slug(method)}.{label}"))
-                findings.extend(explanation.diagnostics)
-        shape = {"steps": len(features), "features": features.shape[1]}
-        result = {"input": str(path), **shape, "sequences": entries, "diagnostics": list(dict.fromkeys(findings))}
-        text = json.dumps({"model": self.loaded.spec, **result}, indent=2)
-        replace_file(self.out / f"{name}.json", lambda temporary: temporary.write_text(text))
+        result = {"input": str(path), **self.explained(read_features(path), name)}
+        write_json(self.out, name, self.loaded.spec, result)
         return result
 
-    def _explain(self, method: str, features: np.ndarray, target: Any) -> SequenceExplanation:
-        from chronocam.targets import Step
+    def explained(self, features: Float[np.ndarray, "time feature"], name: str) -> dict[str, Any]:
+        """Explain features by each method and for each target, write their files and return the results."""
+        entries: list[dict[str, Any]] = []
+        findings: list[str] = []
+        for method in self.methods:
+            for k, target in enumerate(self.targets or [None]):
+                targets = at_steps([] if target is None else [target], self.steps)
+                explanation = self.relevance(method, features[None], targets)
+                called = "predicted" if target is None else f"{k}-{slug(label(self.loaded, target))}"
+                entries.append(self._written(explanation, f"{name}.{slug(method)}.{called}"))
+                findings.extend(explanation.diagnostics)
+        shape = {"steps": len(features), "features": features.shape[1]}
+        return {**shape, "sequences": entries, "diagnostics": list(dict.fromkeys(findings))}
 
-        targets = [Step(step, target) for step in dict.fromkeys(self.steps)] or target
-        explanation = METHODS[method](self.loaded.model).explain(features[None], targets)
+    def relevance(
+        self, method: str, features: Float[np.ndarray, "1 time feature"], targets: Any
+    ) -> SequenceExplanation:
+        """Return the relevance of features. Raises InputError where it is not finite."""
+        explanation = self.methods[method](self.loaded.model).explain(features, targets)
         if not (np.isfinite(explanation.relevance).all() and np.isfinite(explanation.scores).all()):
             raise InputError(f"{method} gives values that are not finite; check the model's weights for NaN")
         return explanation
-
-    def _label(self, target: Any) -> str:
-        labels = self.loaded.labels
-        return labels[target.which] if labels and 0 <= target.which < len(labels) else f"class {target.which}"
 
     def _written(self, explanation: SequenceExplanation, stem: str) -> dict[str, Any]:
         # A method's name may end in what reads as a suffix: names are joined, not replaced.
@@ -122,7 +136,7 @@ def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
 
 
 def told(result: dict[str, Any]) -> str:
-    """Return what one line says of an array's results."""
+    """Return what one line says of the results of an array, or of a clip's features."""
     parts = []
     for entry in result["sequences"]:
         count = len(entry["targets"])
@@ -132,6 +146,8 @@ def told(result: dict[str, Any]) -> str:
         if settled is not None:
             when = ", never settled" if settled["step"] is None else f", settled at step {settled['step']}"
         parts.append(f"{entry['method']}: {what}{when} → {entry['sheet']}")
+    if "sheet" in result:
+        parts.append(f"on the frames → {result['sheet']}")
     return f"{result['input']}: " + "; ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ class Job:
 
     def run(self, path: Path, name: str) -> dict[str, Any]:
         """Explain one input, write its files and return its results."""
-        from chronocam.media.files import replace_file
-
         medium = self.read(path)
         explanations = self.explain(medium)
         for explanation in explanations.values():
@@ -37,9 +36,12 @@ class Job:
                 raise InputError(f"`{path}`: {explanation.diagnostics[-1]}")
         findings = dict.fromkeys(finding for e in explanations.values() for finding in e.diagnostics)
         result = {"input": str(path), **self.draw(medium, explanations, name), "diagnostics": list(findings)}
-        text = json.dumps({"model": self.loaded.spec, **result}, indent=2)
-        replace_file(self.out / f"{name}.json", lambda temporary: temporary.write_text(text))
+        write_json(self.out, name, self.loaded.spec, result)
         return result
+
+    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+        """Yield what the arguments name, and what is wrong with those that name nothing."""
+        raise NotImplementedError
 
     def read(self, path: Path) -> Any:
         """Return the picture or clip at `path`. Raises a ChronocamError for anything else."""
@@ -69,7 +71,23 @@ def numbers(explanation: Any, k: int) -> dict[str, Any]:
         "target": info.name,
         "index": info.index,
         "score": float(explanation.scores[0, k]),
+        **_of_steps(info),
     }
+
+
+def _of_steps(info: Any) -> dict[str, Any]:
+    """Return the step that is explained and its vote, or the votes of all steps, where outputs have steps."""
+    if hasattr(info, "votes"):
+        return {"votes": list(info.votes)}
+    return {"step": info.step, "vote": info.vote} if hasattr(info, "vote") else {}
+
+
+def write_json(out: Path, name: str, spec: str, result: dict[str, Any]) -> None:
+    """Write the results of one input."""
+    from chronocam.media.files import replace_file
+
+    text = json.dumps({"model": spec, **result}, indent=2)
+    replace_file(out / f"{name}.json", lambda temporary: temporary.write_text(text))
 
 
 def rounded(values: Any) -> list[float]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chronocam.cli._inputs import VIDEO_SUFFIXES
+from chronocam.cli._inputs import VIDEO_SUFFIXES, found
 from chronocam.cli._job import LONGEST_SIDE, Job, numbers, rounded, slug
 from chronocam.errors import InputError
 
 
 class PictureJob(Job):
     """What is done to each picture."""
+
+    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+        """Yield every picture once."""
+        return found(inputs, clips=False)
 
     def read(self, path: Path) -> Any:
         """Return the picture at `path`."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts import Stem
-from chronocam.types import Array, Inputs
+from chronocam.types import Array, Inputs, Window
 
 Score = Callable[[Any, Callable[[], Array]], Array]
 """From the raw outputs and a way to read the logits in them to scores `(batch, target)`."""
@@ -94,6 +94,16 @@ class Engine(Protocol):
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Say whether the tokens at `like` follow each other in time, patch by patch, and not slice by slice."""
+
+    def windows(
+        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
+    ) -> dict[str, tuple[Window, ...] | None]:
+        """Return one layer per stage, first to last, with what its cells see of the one before it.
+
+        Of a stage's layers the last that leads to the last stage's is taken; a stage without one is left out. The
+        windows are along the last `rank` axes, of the operations that change the grid alone, and for the first layer
+        of the input; None where the model does not tell.
+        """
 
     def record(
         self,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from numbers import Integral
 from typing import Any
 
@@ -14,14 +16,15 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Clips, LayerCall, Recording, Score, unknown_layer
-from chronocam.engines.torch_field import field_of
+from chronocam.engines.torch_field import field_of, windows_between
+from chronocam.engines.torch_modes import ThroughNoGrad
 from chronocam.engines.torch_pass import Pass
 from chronocam.engines.torch_probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch_scope import as_found, device_of, dtype_of
 from chronocam.engines.torch_tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor, split_call
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts import Stem
-from chronocam.types import INPUT, Inputs
+from chronocam.types import INPUT, Inputs, Window
 
 _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
 _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
@@ -173,6 +176,33 @@ class TorchEngine:
         with as_found(self.model), torch.enable_grad():
             source = own_copy(given).requires_grad_()
             return follows_in_time(self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis)
+
+    def windows(
+        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
+    ) -> dict[str, tuple[Window, ...] | None]:
+        """Return one layer per stage with its windows on the one before; see `Engine.windows`."""
+        given = first_tensor(inputs)
+        if given is None:
+            return {layers[-1]: None for layers in stages}
+        nodes: dict[str, Any] = {}
+        counts: Counter[str] = Counter()
+
+        def note(layer: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                tensor, call = first_tensor(output), split_call(layer)[1]
+                if tensor is not None and call in (None, counts[layer]):
+                    nodes[layer] = tensor.grad_fn
+                counts[layer] += 1
+
+            return hook
+
+        with as_found(self.model), torch.enable_grad(), ThroughNoGrad(), ExitStack() as hooks:
+            source = own_copy(given).requires_grad_()
+            for layer in chain.from_iterable(stages):
+                module = self._modules[split_call(layer)[0]]
+                hooks.callback(module.register_forward_hook(note(layer)).remove)
+            call_model(self.model, replace_tensor(inputs, given, source.clone()))
+        return windows_between([{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank)
 
     def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
         """Return the output of `layer` with `source` in the place of the input `given`.

@@ -9,14 +9,16 @@ wider interval holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from chronocam.errors import LayoutError
+from chronocam.types import Window
 
 _POINTWISE = re.compile(
     r"(Add|Sub|Mul|Div|Neg|Abs|Exp|Sqrt|Rsqrt|Pow|Maximum|Minimum|Where|Clamp\w*|Threshold|Relu|LeakyRelu|PreluKernel|"
@@ -65,14 +67,48 @@ def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | N
     None where the graph holds an operation whose extent it does not tell. Raises LayoutError where no local path
     leads to the input.
     """
-    start, end = output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node
+    try:
+        return _between(output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node, rank, _through)
+    except LookupError as error:
+        raise LayoutError(f'layer `{layer}` sees the input through no local path; use align="half_pixel"') from error
+
+
+def windows_between(
+    stages: Sequence[dict[str, Any]], source: Tensor, rank: int
+) -> dict[str, tuple[Window, ...] | None]:
+    """Return one layer per stage with the windows of its cells on the one before it, `source` for the first.
+
+    stages: the nodes of the layers' outputs in the graph, first to last. Of each stage the last layer that leads to
+    the last stage's is taken. Only operations that change the grid count. None where the graph does not tell.
+    """
+    *_, last = stages[-1].values()
+    leading = {*_downward(last), None}
+    before, found = torch.autograd.graph.get_gradient_edge(source).node, {}
+    for nodes in stages:
+        for layer in reversed(nodes):
+            if nodes[layer] in leading:
+                found[layer], before = _windows(nodes[layer], before, rank), nodes[layer]
+                break
+    return found
+
+
+def _windows(start: Any, end: Any, rank: int) -> tuple[Window, ...] | None:
+    try:
+        field = None if start is None or end is None else _between(start, end, rank, partial(_through, resizing=True))
+    except LookupError:
+        return None
+    return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+
+
+def _between(start: Any, end: Any, rank: int, through: Callable[[Any, Field], Field | None]) -> Field | None:
+    """Return the field of node `start` in node `end`, None for one that is not told. LookupError for no local path."""
     fields = {start: Field((1,) * rank, (0,) * rank, (0,) * rank)}
     for node in _downward(start):
-        if node is end:
+        if node is end and node in fields:
             return fields[node]
         if node not in fields or not node.next_functions or _GLOBAL.match(node.name()):
             continue
-        below = _through(node, fields[node])
+        below = through(node, fields[node])
         if below is None:
             return None
         for child, _ in node.next_functions:
@@ -81,20 +117,22 @@ def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | N
                 if met is None:
                     return None
                 fields[child] = met
-    raise LayoutError(f'layer `{layer}` sees the input through no local path; use align="half_pixel"')
+    raise LookupError
 
 
-def _through(node: Any, field: Field) -> Field | None:
+def _through(node: Any, field: Field, resizing: bool = False) -> Field | None:
+    """Return the field below a node; where `resizing`, axes along which the node keeps the grid are passed by."""
     name = node.name()
     if name.startswith("ConvolutionBackward") and not node._saved_transposed:
         kernel = tuple(node._saved_weight.shape[2:])
-        return _through_window(field, kernel, node._saved_stride, node._saved_padding, node._saved_dilation)
+        window = kernel, node._saved_stride, node._saved_padding, node._saved_dilation
+        return _through_window(field, *window, resizing=resizing)
     if pool := _POOL.match(name):
         rank = int(pool["rank"])
         kernel = _per_axis(node._saved_kernel_size, rank)
         stride = _per_axis(node._saved_stride, rank) or kernel
         dilation = _per_axis(getattr(node, "_saved_dilation", ()), rank) or (1,) * rank
-        return _through_window(field, kernel, stride, _per_axis(node._saved_padding, rank), dilation)
+        return _through_window(field, kernel, stride, _per_axis(node._saved_padding, rank), dilation, resizing=resizing)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
     if name.startswith("CatBackward"):
@@ -104,17 +142,18 @@ def _through(node: Any, field: Field) -> Field | None:
     return field if _POINTWISE.match(name) else None
 
 
-def _through_window(field: Field, *window: Sequence[int]) -> Field:
+def _through_window(field: Field, *window: Sequence[int], resizing: bool) -> Field:
     """Return the field through a window of kernel, stride, padding and dilation, over the last axes that both have.
 
     A window of fewer axes leaves the first ones alone, as a 2D convolution does with time.
     """
-    rank = len(field.stride)
-    kernel, stride, padding, dilation = (
-        (*(alone,) * (rank - len(values)), *tuple(values)[-rank:])
-        for alone, values in zip((1, 1, 0, 1), window, strict=True)
-    )
-    return field.through(kernel, stride, padding, dilation)
+    rank, alone = len(field.stride), (1, 1, 0, 1)
+    each = [(*(one,) * (rank - len(values)), *tuple(values)[-rank:]) for one, values in zip(alone, window, strict=True)]
+    axes = [
+        alone if resizing and s == 1 and 2 * p == d * (k - 1) else (k, s, p, d)
+        for k, s, p, d in zip(*each, strict=True)
+    ]
+    return field.through(*zip(*axes, strict=True))
 
 
 def _through_part(node: Any, field: Field) -> Field | None:

@@ -1,5 +1,6 @@
 """Measures of maps: per-sample values, their confidence intervals, and the baselines to set them beside."""
 
+from chronocam.metrics.agreement import Agreement, noise_agreement
 from chronocam.metrics.baselines import centre_prior, random_maps
 from chronocam.metrics.deletion import Curve, deletion, insertion
 from chronocam.metrics.drop import average_drop, average_gain, highlighted, increase_in_confidence
@@ -18,6 +19,7 @@ from chronocam.metrics.stability import flicker, sparseness
 from chronocam.metrics.temporal import active_frames, frame_importance, temporal_auc, temporal_iou
 
 __all__ = [
+    "Agreement",
     "Curve",
     "Interval",
     "Localisation",
@@ -39,6 +41,7 @@ __all__ = [
     "largest_region",
     "localisation",
     "motion_test",
+    "noise_agreement",
     "pointing_game",
     "random_maps",
     "randomisation_curve",

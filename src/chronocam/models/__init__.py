@@ -7,11 +7,12 @@ from chronocam.models.specs import Loaded, load
 
 if TYPE_CHECKING:
     from chronocam.models.cnn_lstm import CNNLSTM
+    from chronocam.models.odometry_nets import DepthNet, PoseNet
     from chronocam.models.per_frame import PerFrame
 
-__all__ = ["CNNLSTM", "Loaded", "PerFrame", "load"]
+__all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]
 
-_NETWORKS = {"CNNLSTM": "cnn_lstm", "PerFrame": "per_frame"}
+_NETWORKS = {"CNNLSTM": "cnn_lstm", "DepthNet": "odometry_nets", "PerFrame": "per_frame", "PoseNet": "odometry_nets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -91,10 +91,11 @@ _NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
     "gestures-3d": Small3D,
     "gestures-lstm": lambda: CNNLSTM(SmallCNN(), HIDDEN, CLASSES),
     "gestures-attention": lambda: CNNLSTM(SmallCNN(), HIDDEN, CLASSES, attention=True),
+    "gestures-steps": lambda: CNNLSTM(SmallCNN(), HIDDEN, CLASSES, per_step=True),
 }
 
 NAMES: Final = tuple(_NETWORKS)
-"""Of the networks: over space and time; an LSTM's last state; attention over an LSTM's states."""
+"""Of the networks: over space and time; an LSTM's last state; attention over an LSTM's states; logits at every step."""
 
 
 def gesture_net(name: str) -> nn.Module:

@@ -69,8 +69,10 @@ def _convolutions(backbone: str, classes: int, hidden: int) -> nn.Module:
     return Small3D(classes) if backbone == SMALL else _zoo().get_model(backbone, weights=None, num_classes=classes)
 
 
-def _recurrent(backbone: str, classes: int, hidden: int, attention: bool) -> nn.Module:
-    return CNNLSTM(SmallCNN() if backbone == SMALL else backbone, hidden, classes, attention)
+def _recurrent(
+    backbone: str, classes: int, hidden: int, *, attention: bool = False, per_step: bool = False
+) -> nn.Module:
+    return CNNLSTM(SmallCNN() if backbone == SMALL else backbone, hidden, classes, attention, per_step)
 
 
 def _over_clips() -> list[str]:
@@ -89,6 +91,7 @@ def _zoo() -> Any:
 
 ARCHITECTURES: Final = {
     "r3d": Architecture(_convolutions, "channel time", "r3d_18", _over_clips),
-    "cnn-lstm": Architecture(partial(_recurrent, attention=False), "time channel", "resnet18", _over_pictures),
+    "cnn-lstm": Architecture(_recurrent, "time channel", "resnet18", _over_pictures),
     "cnn-lstm-attention": Architecture(partial(_recurrent, attention=True), "time channel", "resnet18", _over_pictures),
+    "cnn-lstm-steps": Architecture(partial(_recurrent, per_step=True), "time channel", "resnet18", _over_pictures),
 }

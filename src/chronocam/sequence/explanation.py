@@ -25,7 +25,7 @@ from chronocam.sequence.settling import (
     settled_at,
     similarity,
 )
-from chronocam.targets.steps import StepInfo
+from chronocam.targets.steps import StepInfo, VotesInfo
 from chronocam.types import TargetInfo
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -45,6 +45,8 @@ class SequenceExplanation:
         for integrated gradients `input`, `baseline` and `gap`, for gradient × input `input` and `unexplained`. Empty
         for gradients, which sum to nothing.
     diagnostics: findings, in words.
+    lengths: how many steps each sample has, where they differ (a PackedSequence): relevance is zero past them. None
+        where every sample has all steps.
     """
 
     relevance: Float[np.ndarray, "batch target time feature"]
@@ -53,6 +55,7 @@ class SequenceExplanation:
     method: str
     ledger: dict[str, Float[np.ndarray, "batch target"]] = field(default_factory=dict)
     diagnostics: tuple[str, ...] = ()
+    lengths: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.relevance)
@@ -142,7 +145,7 @@ class SequenceExplanation:
 
     def memory_horizon(self) -> Horizon:
         """Return relevance against lag: how far back the features lie that drive an output. Needs `EveryStep`."""
-        return horizon(self.relevance, self._consecutive())
+        return horizon(self.relevance, self._consecutive(), self.lengths)
 
     def top_features(
         self, share: float | int = 0.1, by: str = "count"
@@ -194,15 +197,19 @@ class SequenceExplanation:
         if not 0 <= sample < len(self):
             raise InputError(f"no sample {sample}; the explanation holds {len(self)}, 0 to {len(self) - 1}")
         of = f", sample {sample}" if len(self) > 1 else ""
-        count, time, feature = self.relevance.shape[1:]
+        count, time, feature = self._of(sample).shape
         targets = "1 target" if count == 1 else f"{count} targets"
         heading = f"{self.method}{of}: {targets}, {time} steps × {feature} features"
         return render.sequence_sheet(self._drawn(sample), heading)
 
+    def _of(self, sample: int) -> Float[np.ndarray, "target time feature"]:
+        """Return the relevance of one sample, without what pads it."""
+        return self.relevance[sample, :, : None if self.lengths is None else self.lengths[sample]]
+
     def _drawn(self, sample: int) -> render.Sequenced:
         own = _where_it_makes_sense(self.own)
         return render.Sequenced(
-            self.relevance[sample],
+            self._of(sample),
             [str(info) for info in self.targets[sample]],
             self.scores[sample],
             {name: values[sample] for name, values in self.ledger.items()},
@@ -246,6 +253,7 @@ class SequenceExplanation:
             "format": _FORMAT,
             "method": self.method,
             "diagnostics": self.diagnostics,
+            "lengths": self.lengths,
             "targets": [[astuple(info) for info in row] for row in self.targets],
         }
         terms: dict[str, Any] = {_LEDGER + name: values for name, values in self.ledger.items()}
@@ -256,9 +264,10 @@ class SequenceExplanation:
         steps = self.steps
         if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
             raise InputError(f"targets are of the steps {steps.tolist()[:8]}; expected one of each: EveryStep()")
-        if steps[-1] >= self.relevance.shape[2]:
+        shortest = min(self.lengths or self.relevance.shape[2:3])
+        if steps[-1] >= shortest:
             raise InputError(
-                f"outputs reach step {steps[-1]} but features only {self.relevance.shape[2] - 1}: outputs have no "
+                f"outputs reach step {steps[-1]} but features only {shortest - 1}: outputs have no "
                 "features of their own; expected a model with one output per step"
             )
         return steps
@@ -280,6 +289,13 @@ def _where_it_makes_sense(read: Callable[[], np.ndarray]) -> np.ndarray | None:
         return None
 
 
+def _info(name: str, index: int | None, *more: Any) -> TargetInfo:
+    """Return what a saved column explains: of one step (step and vote), of all (their votes), or neither."""
+    if len(more) == 2:
+        return StepInfo(name, index, *more)
+    return VotesInfo(name, index, tuple(more[0])) if more else TargetInfo(name, index)
+
+
 def load(path: str | Path) -> SequenceExplanation:
     """Read an explanation that `SequenceExplanation.save` wrote. No code in the file is run.
 
@@ -291,12 +307,11 @@ def load(path: str | Path) -> SequenceExplanation:
             if words["format"] != _FORMAT:
                 raise ValueError("another format")
             ledger = {name.removeprefix(_LEDGER): file[name] for name in file.files if name.startswith(_LEDGER)}
-            targets = tuple(
-                tuple(StepInfo(*info) if len(info) > 2 else TargetInfo(*info) for info in row)
-                for row in words["targets"]
-            )
-            notes = tuple(words["diagnostics"])
-            return SequenceExplanation(file["relevance"], file["scores"], targets, words["method"], ledger, notes)
+            targets = tuple(tuple(_info(*info) for info in row) for row in words["targets"])
+            notes, lengths = tuple(words["diagnostics"]), words.get("lengths")
+            lengths = None if lengths is None else tuple(lengths)
+            relevance, scores = file["relevance"], file["scores"]
+            return SequenceExplanation(relevance, scores, targets, words["method"], ledger, notes, lengths)
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

@@ -70,6 +70,16 @@ def to_frames(
     )
 
 
+def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time feature"]:
+    """Return what `model.features` finds in each frame of clips, as the model takes them.
+
+    Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
+    """
+    engine = engine_for(model)
+    framework = import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
+    return to_numpy(widen(framework.clip_features(model, engine.adapt(clips))))
+
+
 def _folded(frames: Any, batch: int, time: int) -> Any:
     """Return the frames of all clips as one batch of pictures."""
     shape = tuple(getattr(frames, "shape", ()))

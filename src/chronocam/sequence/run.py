@@ -28,6 +28,7 @@ def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExpl
             found.append(method.attribute(look))
         looks.append(look)
     _refuse_unequal([one.relevance.shape[0] for one in found])
+    lengths = tuple(one.relevance.shape[1] for one in found)
     return SequenceExplanation(
         _padded([one.relevance for one in found]),
         np.stack([look.scores for look in looks]),
@@ -37,6 +38,7 @@ def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExpl
         tuple(
             dict.fromkeys(note for one, look in zip(found, looks, strict=True) for note in (*look.notes, *one.notes))
         ),
+        lengths if len(set(lengths)) > 1 else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +89,20 @@ def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float | int) 
     return np.where(stays.any(axis=1), np.argmax(stays, axis=1), -1)
 
 
-def horizon(relevance: Float[np.ndarray, "batch step time feature"], steps: Int[np.ndarray, " step"]) -> Horizon:
-    """Return relevance against lag, of relevance for the output `steps`."""
+def horizon(
+    relevance: Float[np.ndarray, "batch step time feature"],
+    steps: Int[np.ndarray, " step"],
+    lengths: Sequence[int] | None = None,
+) -> Horizon:
+    """Return relevance against lag, of relevance for the output `steps`; steps past a sample's length do not count."""
     mass = np.abs(relevance).sum(axis=3, dtype=float)
-    lag = steps[:, None] - np.arange(mass.shape[2])
+    batch, _, time = mass.shape
+    there = np.arange(time) < np.asarray([time] * batch if lengths is None else lengths)[:, None]
+    lag = steps[:, None] - np.arange(time)
     lags = np.arange(lag.min(), lag.max() + 1)
-    means = np.stack([mass[:, lag == one].mean(axis=1) for one in lags], axis=1)
+    sums = np.stack([mass[:, lag == one].sum(axis=1) for one in lags], axis=1)
+    counts = np.stack([(there[:, None] & (lag == one)).sum(axis=(1, 2)) for one in lags], axis=1)
+    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
     total = means.sum(axis=1, keepdims=True)
     return Horizon(lags, means, np.divide(means, total, out=np.zeros_like(means), where=total > 0))
 

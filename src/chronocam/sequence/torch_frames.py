@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.engines.torch import unwrap
-from chronocam.engines.torch_scope import couples_samples
+from chronocam.engines.torch_scope import as_found, couples_samples
 from chronocam.errors import ChronocamError, InputError, ModelError
 
 
@@ -51,3 +51,17 @@ def frame_features(cnn: nn.Module) -> FrameFeatures:
     if couples_samples(model):
         raise ModelError("BatchNorm in training mode mixes the frames; call eval() on the CNN first")
     return FrameFeatures(model)
+
+
+def clip_features(model: nn.Module, clips: Tensor) -> Tensor:
+    """Return the features `(batch, time, feature)` that `model.features` finds in clips."""
+    model = unwrap(model)
+    find: Any = getattr(model, "features", None)
+    if not callable(find) or not hasattr(model, "from_features"):
+        raise ModelError(f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has")
+    with as_found(model), torch.no_grad():
+        found = find(clips)
+    if not isinstance(found, Tensor) or found.ndim != 3:
+        shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ModelError(f"`features` of {tuple(clips.shape)} gives {shape}; expected (batch, time, feature)")
+    return found

@@ -128,16 +128,20 @@ class TorchSample(Sample):
         total = np.zeros((columns, *self.given.features.shape))
         # One row per point and target: a batch costs less than as many backward passes.
         rows = [(n, k) for n, weight in enumerate(weights) for k in range(columns if weight else 1)]
+        depends = False
         for low in range(0, len(rows), each):
             part = rows[low : low + each]
             stacked = torch.from_numpy(np.stack([points[n] for n, _ in part])).to(self.given.features)
             found, leaf = self._scored(stacked)
             own = torch.stack([found[row, k] for row, (_, k) in enumerate(part)])
             (grads,) = torch.autograd.grad(own.sum(), leaf, allow_unused=True)
+            depends = depends or grads is not None
             for row, (n, k) in enumerate(part):
                 scores[n] = to_numpy(found[row].detach())
                 if grads is not None:
                     total[k] += weights[n] * to_numpy(grads[row])
+        if not depends:
+            raise _constant(scores.shape, self.given.features.shape)
         return scores, total.astype(self.features.dtype)
 
     def _scored(self, points: Tensor, *modes: TorchFunctionMode) -> tuple[Tensor, Tensor]:
@@ -151,10 +155,7 @@ class TorchSample(Sample):
             rows = [logits[n : n + 1] for n in range(len(points))]
             scores = torch.cat([self._score(row, row, clean).values for row in rows])
         if not scores.requires_grad:
-            raise ModelError(
-                f"the scores {tuple(scores.shape)} do not depend on the features {tuple(points.shape)}, or through "
-                "gates (sigmoid, softmax) alone; explain the logits, and check that nothing on the way is detached"
-            )
+            raise _constant(scores.shape, points.shape)
         return scores, leaf
 
     def _columns(self, scores: Tensor, leaves: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -274,3 +275,11 @@ class TorchSample(Sample):
                 if isinstance(module, nn.RNNBase):
                     stack.callback(module.register_forward_pre_hook(look).remove)
             yield
+
+
+def _constant(scores: Sequence[int], features: Sequence[int]) -> ModelError:
+    return ModelError(
+        f"the scores {tuple(scores)} do not depend on the features {tuple(features)}, or through gates (sigmoid, "
+        "softmax) alone; explain the logits, and check that the way from the recurrent layer on is neither detached "
+        "nor left out"
+    )

@@ -3,13 +3,14 @@
 from chronocam.targets.classes import Class, Contrast, Counter, Predicted
 from chronocam.targets.dense import Region
 from chronocam.targets.parse import parse
-from chronocam.targets.regression import NegativeLoss, Norm, Regression
+from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
 
 __all__ = [
     "Class",
     "Contrast",
     "Counter",
+    "Deviation",
     "EveryStep",
     "MajorityVote",
     "NegativeLoss",
@@ -18,5 +19,6 @@ __all__ = [
     "Region",
     "Regression",
     "Step",
+    "Towards",
     "parse",
 ]

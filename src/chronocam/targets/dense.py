@@ -15,10 +15,10 @@ from chronocam.types import Outputs, Scored, Target, TargetInfo
 
 @dataclass(frozen=True)
 class Region(Target):
-    """The mean of a dense output `(batch, channel, height, width)` over a mask or a box.
+    """The mean of a dense output `(batch, channel, height, width)` over a mask or a box, or its value at a pixel.
 
-    where: a boolean mask `(height, width)` on the output's own grid, or a box `(x0, y0, x1, y1)` in its pixels,
-        the upper corner exclusive.
+    where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels, the
+        upper corner exclusive; or a pixel `(x, y)`.
     channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
     """
 
@@ -27,16 +27,16 @@ class Region(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return the mean over the region. Raises TargetError for a mask, box or channel that does not fit."""
+        """Return the mean over the region. Raises TargetError for a mask, box, pixel or channel that does not fit."""
         dense = self._channel(outputs.logits)
-        mask = self._mask(tuple(dense.shape[1:]))
+        name, mask = self._marked(tuple(dense.shape[1:]))
         weights = like(mask / mask.sum(), dense)
         xp = namespace(dense)
         values = xp.sum(dense * weights, axis=tuple(range(1, dense.ndim)))
         if self.channel is None:
-            return same_for_all(values, TargetInfo("region"))
+            return same_for_all(values, TargetInfo(name))
         channel = int(self.channel)
-        return same_for_all(values, TargetInfo(f"region of {outputs.label(channel)}", channel))
+        return same_for_all(values, TargetInfo(f"{name} of {outputs.label(channel)}", channel))
 
     def _channel(self, dense: Any) -> Any:
         shape = tuple(dense.shape)
@@ -51,17 +51,27 @@ class Region(Target):
             raise TargetError(f"no channel {channel}; the outputs have {shape[1]}, 0 to {shape[1] - 1}")
         return dense[:, channel]
 
-    def _mask(self, grid: tuple[int, ...]) -> np.ndarray:
+    def _marked(self, grid: tuple[int, ...]) -> tuple[str, np.ndarray]:
+        """Return what the region is called, and its mask."""
         where = to_numpy(self.where) if hasattr(self.where, "shape") else np.asarray(self.where)
-        if where.shape == (4,) and where.dtype != bool:
-            x0, y0, x1, y1 = (int(v) for v in where)
-            if not (0 <= x0 < x1 <= grid[1] and 0 <= y0 < y1 <= grid[0]):
-                raise TargetError(f"box {(x0, y0, x1, y1)} is not within the outputs' {grid[1]} × {grid[0]} pixels")
-            mask = np.zeros(grid)
-            mask[y0:y1, x0:x1] = 1
-            return mask
+        if where.shape in ((2,), (4,)) and where.dtype != bool:
+            corners = tuple(int(v) for v in where)
+            name = f"pixel {corners}" if len(corners) == 2 else "region"
+            return name, _box(corners, grid)
         if where.shape != grid:
             raise TargetError(f"the mask has shape {where.shape}; expected that of the outputs, {grid}")
         if not where.any():
             raise TargetError("the mask is empty; mark at least one pixel")
-        return where.astype(bool).astype(float)
+        return "region", where.astype(bool).astype(float)
+
+
+def _box(corners: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
+    """Return the mask of a box, or of a pixel."""
+    x0, y0 = corners[:2]
+    x1, y1 = corners[2:] or (x0 + 1, y0 + 1)
+    if not (0 <= x0 < x1 <= grid[1] and 0 <= y0 < y1 <= grid[0]):
+        kind = "pixel" if len(corners) == 2 else "box"
+        raise TargetError(f"{kind} {corners} is not within the outputs' {grid[1]} × {grid[0]} pixels")
+    mask = np.zeros(grid)
+    mask[y0:y1, x0:x1] = 1
+    return mask

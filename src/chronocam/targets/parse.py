@@ -104,13 +104,21 @@ class Several(Target):
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = targets
         self.signed = any(target.signed for target in targets)
+        self.made: tuple[Target, ...] = ()
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return all columns side by side."""
         parts = [target(outputs) for target in self.targets]
+        widths = [part.values.shape[1] for part in parts]
+        self.made = tuple(one for one, width in zip(self.targets, widths, strict=True) for _ in range(width))
         values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
         infos = tuple(tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True))
         return Scored(values, infos)
+
+
+def makers(target: Target, columns: int) -> tuple[Target, ...]:
+    """Return, for each column of the scores that `target` made, the one of several targets that it is of."""
+    return target.made if isinstance(target, Several) else (target,) * columns
 
 
 class Callback(Target):

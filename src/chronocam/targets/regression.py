@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
+import numpy as np
+
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import namespace
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.classes import class_index, rows_of, same_for_all
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
@@ -27,28 +29,71 @@ class Regression(Target):
         """Return ±y. Raises TargetError for a direction that is not ±1 or an output that does not exist."""
         if self.direction not in (-1, +1):
             raise TargetError(f"direction is {self.direction}; expected +1 (what raises the output) or -1")
-        values = rows_of(outputs)
-        if self.index is None and values.shape[1] != 1:
-            raise TargetError(f"the model has {values.shape[1]} outputs; say which: Regression(0)")
-        index = 0 if self.index is None else class_index(self.index, outputs)
-        labelled = outputs.labels is not None and index < len(outputs.labels)
-        name = outputs.label(index) if labelled else f"output {index}"
+        values, index, name = _output(self.index, outputs, "Regression(0)")
         sign = "" if self.direction > 0 else "−"
-        return same_for_all(self.direction * values[:, index], TargetInfo(f"{sign}{name}", index))
+        return same_for_all(self.direction * values, TargetInfo(f"{sign}{name}", index))
+
+
+@dataclass(frozen=True)
+class Towards(Target):
+    """How near one output is to a value: what raises this score brings the output closer, from whichever side.
+
+    value: a number, or one per sample of the call. index: which output, by index or name; None is for networks with
+    a single one. The gradient is that of ±y, and 0 where the output has the value.
+    """
+
+    value: Any
+    index: SupportsIndex | str | None = None
+    signed = True
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return −|y − value|. Raises TargetError for an output that does not exist and values that do not fit."""
+        distance, to = _distance(self.value, self.index, outputs, "Towards(…, index=0)")
+        infos = tuple((TargetInfo(f"{name} towards {value:g}"),) for name, value in to)
+        return Scored(-distance[:, None], infos)
+
+
+@dataclass(frozen=True)
+class Deviation(Target):
+    """How far one output is from a reference: what raises this score drives the output away, to whichever side.
+
+    reference: a number, or one per sample of the call, such as the truth or the output for the frame before.
+    index: as for `Towards`, of which this is the opposite.
+    """
+
+    reference: Any
+    index: SupportsIndex | str | None = None
+    signed = True
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return |y − reference|. Raises TargetError as `Towards` does."""
+        distance, to = _distance(self.reference, self.index, outputs, "Deviation(…, index=0)")
+        infos = tuple((TargetInfo(f"{name} away from {value:g}"),) for name, value in to)
+        return Scored(distance[:, None], infos)
 
 
 @dataclass(frozen=True)
 class Norm(Target):
-    """The Euclidean norm of a sample's outputs."""
+    """The Euclidean norm of a sample's outputs: of all, or of some of `(batch, output)`, by index or name."""
 
+    indices: Sequence[SupportsIndex | str] | None = None
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return ‖y‖ per sample."""
+        """Return ‖y‖ per sample. Raises TargetError for an output that does not exist, and where none is chosen."""
+        chosen, name = self._chosen(outputs)
+        # As a function of its own it has a gradient where all outputs are 0, which the root of a sum has not.
+        return same_for_all(namespace(chosen).linalg.vector_norm(chosen, axis=1), TargetInfo(f"norm of {name}"))
+
+    def _chosen(self, outputs: Outputs) -> tuple[Array, str]:
         y = outputs.logits
         xp = namespace(y)
-        flat = xp.reshape(y, (y.shape[0], -1))
-        return same_for_all(xp.sqrt(xp.sum(flat * flat, axis=1)), TargetInfo("norm of the outputs"))
+        if self.indices is None:
+            return xp.reshape(y, (y.shape[0], -1)), "the outputs"
+        if isinstance(self.indices, str) or not len(self.indices):
+            raise TargetError(f"indices is {self.indices!r}; expected some outputs, such as Norm([0, 1, 2])")
+        found = [_output(index, outputs, "Norm([0])") for index in self.indices]
+        return xp.stack([values for values, _, _ in found], axis=1), ", ".join(name for _, _, name in found)
 
 
 @dataclass(frozen=True)
@@ -72,3 +117,29 @@ class NegativeLoss(Target):
         xp = namespace(predicted)
         losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
+
+
+def _output(which: SupportsIndex | str | None, outputs: Outputs, example: str) -> tuple[Array, int, str]:
+    """Return one output `(batch,)`, its index and its name."""
+    values = rows_of(outputs)
+    if which is None and values.shape[1] != 1:
+        raise TargetError(f"the model has {values.shape[1]} outputs; say which: {example}")
+    index = 0 if which is None else class_index(which, outputs)
+    labelled = outputs.labels is not None and index < len(outputs.labels)
+    return values[:, index], index, outputs.label(index) if labelled else f"output {index}"
+
+
+def _distance(
+    given: Any, which: SupportsIndex | str | None, outputs: Outputs, example: str
+) -> tuple[Array, list[tuple[str, float]]]:
+    """Return |y − value| `(batch,)`, and for every sample the output's name and its value."""
+    y, _, name = _output(which, outputs, example)
+    values = (to_numpy(given) if hasattr(given, "shape") else np.asarray(given)).astype(np.float64)
+    if values.ndim > 1 or not np.isfinite(values).all():
+        raise TargetError(
+            f"the value to compare with has shape {values.shape}; expected finite numbers, one per sample"
+        )
+    rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else values[outputs.rows]
+    if len(rows) != y.shape[0]:
+        raise TargetError(f"got {len(values)} values to compare with; expected at least {outputs.rows.stop}, one each")
+    return namespace(y).abs(y - like(rows, y)), [(name, float(value)) for value in rows]

@@ -11,9 +11,11 @@ import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.targets.classes import Class, Contrast, PerSample, Predicted
-from chronocam.targets.parse import Several, parse_one
+from chronocam.targets.classes import Class, Contrast, Counter, PerSample, Predicted
+from chronocam.targets.parse import Several, Weighted, parse_one
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+_OF_CLASSES = (Predicted, Class, Contrast, PerSample)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,13 @@ class StepInfo(TargetInfo):
 
     step: int = 0
     vote: int = 0
+
+
+@dataclass(frozen=True)
+class VotesInfo(TargetInfo):
+    """What a column of the scores explains of a whole clip, and the class with the largest logit at each step."""
+
+    votes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class MajorityVote(Target):
             voted = row == winner
             weights[sample, voted, winner] = 1 / voted.sum()
             name = f"{outputs.label(winner)} ({int(voted.sum())} of {len(row)} votes)"
-            infos.append((TargetInfo(name, winner),))
+            infos.append((VotesInfo(name, winner, tuple(map(int, row))),))
         values = namespace(logits).sum(logits * like(weights, logits), axis=(1, 2))
         return Scored(values[:, None], tuple(infos))
 
@@ -107,11 +116,45 @@ class PerStep(Target):
         return (EveryStep(self.target) if outputs.logits.ndim == 3 else self.target)(outputs)
 
 
+class OverSteps(Target):
+    """A target of classes on the mean of the logits over the steps, where the outputs have a time axis.
+
+    The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target itself.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.signed = target, target.signed
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores of the target."""
+        if outputs.logits.ndim != 3:
+            return self.target(outputs)
+        if self.target == Predicted():
+            return MajorityVote()(outputs)
+        xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), _votes(outputs)
+        mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
+        scored = self.target(Outputs(mean, lambda: mean, outputs.rows, outputs.labels, choosing))
+        infos = tuple(
+            tuple(VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote))) for info in row)
+            for row, vote in zip(scored.infos, votes, strict=True)
+        )
+        return Scored(scored.values, infos)
+
+
+def over_steps(target: Target) -> Target:
+    """Return the target with every class that it names, or the prediction, meant of a clip as a whole."""
+    if isinstance(target, Several):
+        return Several([over_steps(one) for one in target.targets])
+    if isinstance(target, Counter):
+        return Counter(over_steps(parse_one(target.target)))
+    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, Weighted)) else target
+
+
 def per_step(target: Target) -> Target:
     """Return the target with every class that it names, or the prediction, meant at every step of the outputs."""
     if isinstance(target, Several):
         return Several([per_step(one) for one in target.targets])
-    return PerStep(target) if isinstance(target, (Predicted, Class, Contrast, PerSample)) else target
+    return PerStep(target) if isinstance(target, _OF_CLASSES) else target
 
 
 def _inner(target: Any) -> Target:

@@ -1,18 +1,21 @@
 """Training, by Lightning; importing this imports neither it nor a framework."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chronocam.train.settings import VideoSettings
+from chronocam.train.settings_odometry import OdometrySettings
 
 if TYPE_CHECKING:
+    from chronocam.train.odometry import train_odometry
     from chronocam.train.video import train_video
 
-__all__ = ["VideoSettings", "train_video"]
+__all__ = ["OdometrySettings", "VideoSettings", "train_odometry", "train_video"]
+
+_HOME = {"train_odometry": "odometry", "train_video": "video"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train_video":
-        from chronocam.train.video import train_video
-
-        return train_video
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

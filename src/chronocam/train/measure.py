@@ -14,12 +14,13 @@ from chronocam.errors import InputError
 from chronocam.metrics import bootstrap
 from chronocam.train.batches import loader
 from chronocam.train.clips import Clips
-from chronocam.train.module import VideoModule
+from chronocam.train.module import VideoModule, voted
 
 
 def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[str, Any]:
     """Return accuracy with its 95 % interval, recall by class and the confusion matrix, rows being the truth.
 
+    A network with logits after every frame names a clip by majority vote over the frames.
     Also the same with the frames of every clip in random order: what is lost there was seen in their order.
     Raises InputError where no clip can be read.
     """
@@ -45,7 +46,7 @@ def _answers(module: VideoModule, batches: Any) -> tuple[Int[np.ndarray, " clip"
             module.unread.update(unread)
             if len(labels):
                 pair = (pixels, _shuffled(pixels, generator))
-                rows.append(torch.stack([labels, *(module(p.to(module.device)).argmax(1).cpu() for p in pair)]))
+                rows.append(torch.stack([labels, *(voted(module(p.to(module.device))).cpu() for p in pair)]))
     if not rows:
         raise InputError("none of the held-out clips can be read; check the files")
     truth, found, shuffled = torch.cat(rows, dim=1).numpy()

@@ -14,7 +14,8 @@ GESTURES: Final = "gestures"
 
 PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed")
 
-_PLACES: Final = ("accelerator", "workers", "cache", "resume")  # change where and how fast, not what
+PLACES: Final = ("accelerator", "workers", "cache", "resume")
+"""Settings that change where and how fast, not what."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class VideoSettings:
     """How a network for clips is trained; the result depends on nothing else but the data and the machine.
 
     data: a folder of clips (see `chronocam.train.folders`), or `gestures`.
-    arch: `r3d`, `cnn-lstm` or `cnn-lstm-attention`. backbone: a network of torchvision or `small`; None for the
+    arch: `r3d`, `cnn-lstm`, `cnn-lstm-attention` or `cnn-lstm-steps`, which gives logits after every frame and learns
+        from clips that lie end to end, two and two. backbone: a network of torchvision or `small`; None for the
         architecture's usual one. hidden: size of the LSTM's state.
     weights: to start from: a file, or `published` for torchvision's; None for random ones.
     epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0 (cosine).
@@ -92,9 +94,9 @@ class VideoSettings:
         words = ["chronocam", "train", "video"]
         for field in fields(self):
             value, option = getattr(self, field.name), field.name.replace("_", "-")
-            if isinstance(value, bool) and field.name not in _PLACES:
+            if isinstance(value, bool) and field.name not in PLACES:
                 words.append(f"--{option}" if value else f"--no-{option}")
-            elif value is not None and field.name not in _PLACES:
+            elif value is not None and field.name not in PLACES:
                 words += [f"--{option}", str(value)]
         return shlex.join(words)
 

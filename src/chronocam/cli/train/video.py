@@ -13,7 +13,7 @@ from chronocam.media.clips_sample import SAMPLINGS
 from chronocam.train import VideoSettings
 from chronocam.train.settings import PRECISIONS
 
-ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention")
+ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention", "cnn-lstm-steps")
 
 
 @click.command("video", context_settings={"show_default": True})

@@ -35,6 +35,7 @@ BUNDLED: Final[dict[str, Callable[[bool], Parts]]] = {
     "gestures-3d": partial(_gestures, "gestures-3d"),
     "gestures-lstm": partial(_gestures, "gestures-lstm"),
     "gestures-attention": partial(_gestures, "gestures-attention"),
+    "gestures-steps": partial(_gestures, "gestures-steps"),
 }
 """What gives each network: with its weights, or without."""
 

@@ -1,9 +1,9 @@
-"""`PATH/model.json`: what `chronocam train video` wrote, and the weights beside it."""
+"""`PATH/model.json`: what `chronocam train` wrote, and the weights beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +11,15 @@ from chronocam.media.preprocess import Preprocess
 from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
 
-FORMAT: Final = "chronocam video 1"
-"""Stands in the records that this reads."""
+VIDEO: Final = "chronocam video 1"
+ODOMETRY: Final = "chronocam odometry 1"
+"""Stand in the records that this reads."""
 
 
 def _load(request: Request) -> Parts:
-    record, nets = _record(request), need("chronocam.models.video_nets", "torch")
+    record = _record(request)
     try:
-        labels = tuple(str(label) for label in record["labels"])
-        net = nets.video_net(record["arch"], record["backbone"], len(labels), record["hidden"])
-        preprocess = recipe(record)
+        net, preprocess, labels = BUILT[record["format"]](record)
     except (KeyError, TypeError, ValueError) as error:
         problem = f"the record is damaged ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, "train again") from error
@@ -28,10 +27,31 @@ def _load(request: Request) -> Parts:
     return net, preprocess, labels
 
 
+def _video(record: Mapping[str, Any]) -> Parts:
+    nets = need("chronocam.models.video_nets", "torch")
+    labels = tuple(str(label) for label in record["labels"])
+    net = nets.video_net(record["arch"], record["backbone"], len(labels), record["hidden"])
+    return net, recipe(record), labels
+
+
+def odometry(record: Mapping[str, Any]) -> Parts:
+    """Return the networks for depth and motion that a record describes, with random weights."""
+    nets = need("chronocam.models.odometry", "torch")
+    net = nets.Odometry(record["depth_width"], record["pose_width"], record["masks"])
+    return net, picture(record), net.pose.labels
+
+
+BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {VIDEO: _video, ODOMETRY: odometry}
+
+
+def picture(record: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocessing of one frame that a record holds."""
+    return Preprocess(tuple(record["size"]), None, tuple(record["mean"]), tuple(record["std"]))
+
+
 def recipe(record: Mapping[str, Any]) -> ClipPreprocess:
-    """Return the preprocessing that a record holds."""
-    frame = Preprocess(tuple(record["size"]), None, tuple(record["mean"]), tuple(record["std"]))
-    return ClipPreprocess(frame, record["frames"], record["axes"], record["sampling"])
+    """Return the preprocessing of clips that a record holds."""
+    return ClipPreprocess(picture(record), record["frames"], record["axes"], record["sampling"])
 
 
 def _record(request: Request) -> Mapping[str, Any]:
@@ -39,8 +59,8 @@ def _record(request: Request) -> Mapping[str, Any]:
         record = json.loads(request.file().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
-    if not isinstance(record, Mapping) or record.get("format") != FORMAT:
-        raise request.error("is no record of a trained network", "expected the model.json of `chronocam train video`")
+    if not isinstance(record, Mapping) or record.get("format") not in BUILT:
+        raise request.error("is no record of a trained network", "expected the model.json of `chronocam train`")
     return record
 
 

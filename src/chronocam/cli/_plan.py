@@ -1,0 +1,94 @@
+"""What is done to the inputs of one call: by what they are, what the model takes, and what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from chronocam.cli._asked import (
+    Asked,
+    map_makers,
+    refuse_mixed,
+    refuse_of_maps,
+    refuse_of_relevance,
+    relevance_makers,
+)
+from chronocam.cli._clip_features import ClipFeatureJob
+from chronocam.cli._clips import ClipJob
+from chronocam.cli._features import FeatureJob, holds_features
+from chronocam.cli._inputs import holds_videos
+from chronocam.cli._job import Job
+from chronocam.cli._pictures import PictureJob
+from chronocam.cli._targets import at_steps, classes
+from chronocam.errors import InputError
+
+FRAMES = 16  # that a model of pictures is shown of a video
+
+
+def planned(spec: str, trust: bool, inputs: Sequence[str], asked: Asked) -> Job | FeatureJob:
+    """Load the model and return how the inputs are explained. What does not fit is told before anything is loaded."""
+    from chronocam.models import load
+
+    of_features = holds_features(inputs)
+    if of_features:
+        refuse_of_maps(asked)
+    elif asked.relevance:
+        refuse_mixed(asked)
+    else:
+        refuse_of_relevance(asked)
+    methods = relevance_makers(asked) if of_features or asked.relevance else {}
+    loaded = load(spec, trust=trust)
+    if of_features:
+        return FeatureJob(loaded, classes(loaded, asked.targets, asked.steps), methods, asked.steps, asked.out)
+    return _of_media(loaded, inputs, asked, methods)
+
+
+def _of_media(loaded: Any, inputs: Sequence[str], asked: Asked, methods: Any) -> Job:
+    from chronocam.media import ClipPreprocess
+
+    if methods and not (isinstance(loaded.preprocess, ClipPreprocess) and _has_features(loaded.model)):
+        raise InputError(
+            f"{', '.join(methods)} explains features, arrays (time, feature) in .npy files, or clips through a model "
+            f"with `features` and `from_features`, such as CNNLSTM; `{loaded.spec}` is none: choose gradcam for maps"
+        )
+    if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
+        loaded = _frame_by_frame(loaded)
+    targets = classes(loaded, asked.targets, asked.steps)
+    if not isinstance(loaded.preprocess, ClipPreprocess):
+        if asked.of_clips:
+            clips = "--frames, --start, --end, --pool and --step are for clips"
+            raise InputError(f"`{loaded.spec}` takes pictures; {clips}")
+        return PictureJob(loaded, targets or None, map_makers(asked), _layers(loaded, asked), asked.align, asked.out)
+    wanted = loaded.preprocess.frames
+    loaded = replace(loaded, preprocess=replace(loaded.preprocess, frames=asked.frames or wanted))
+    how = _layers(loaded, asked), asked.align, asked.out, asked.start, asked.end, wanted
+    if methods:
+        part = FeatureJob(loaded, targets, methods, asked.steps, asked.out)
+        return ClipFeatureJob(loaded, targets, list(methods), *how, part)
+    return ClipJob(loaded, at_steps(targets, asked.steps), map_makers(asked), *how)
+
+
+def _has_features(model: Any) -> bool:
+    return callable(getattr(model, "features", None)) and callable(getattr(model, "from_features", None))
+
+
+def _frame_by_frame(loaded: Any) -> Any:
+    """Return a model of pictures as one of clips of 16 frames."""
+    from chronocam.media import ClipPreprocess
+    from chronocam.models import PerFrame
+
+    return replace(
+        loaded,
+        model=PerFrame(loaded.model).eval(),
+        preprocess=ClipPreprocess(loaded.preprocess, FRAMES, "time channel"),
+    )
+
+
+def _layers(loaded: Any, asked: Asked) -> list[str] | None:
+    from chronocam.engines import engine_for
+    from chronocam.models import PerFrame
+
+    if isinstance(loaded.model, PerFrame):  # its layers go by the names that they have in the model of pictures
+        return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, asked.layers)] or None
+    return [engine_for(loaded.model).resolve(layer) for layer in asked.layers] or None

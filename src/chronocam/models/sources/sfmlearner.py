@@ -1,0 +1,16 @@
+"""`sfmlearner:PATH`: a depth or pose network as SfMLearner's PyTorch version publishes them."""
+
+from __future__ import annotations
+
+from chronocam.media.preprocess import Preprocess
+from chronocam.models.specs import Parts, Request, Source, need
+
+
+def _load(request: Request) -> Parts:
+    """Return the network and the recipe of one picture: a pose network takes several, side by side on channels."""
+    checkpoints = need("chronocam.models.odometry_checkpoints", "torch")
+    net = checkpoints.load_published(request.names[0])
+    return net, Preprocess(checkpoints.SIZE, None, checkpoints.MEAN, checkpoints.STD), getattr(net, "labels", None)
+
+
+SOURCE = Source("sfmlearner:PATH", r"sfmlearner:(.+)", _load)

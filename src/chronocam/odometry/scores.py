@@ -1,0 +1,282 @@
+"""Scores of odometry networks, for explanation: how far and how much it turns, and the negative view-synthesis loss.
+
+`PoseLoss` and `DepthLoss` are given as `operator=`, and then the frames of the loss are the inputs themselves; or, by
+`.target(frames)`, as one of several `targets=`, and then the loss is of these frames whatever is done to the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from chronocam.errors import InputError, TargetError, suggest
+from chronocam.odometry.geometry import pose_to_matrix, rotation_angle, safe_norm
+from chronocam.odometry.losses import ViewSynthesis
+from chronocam.types import Outputs, Scored, Target, TargetInfo
+
+_MOTION = 6  # numbers of a pose
+
+
+@dataclass(frozen=True)
+class TranslationNorm(Target):
+    """How far a pose moves: ‖t‖ of one source, of outputs `(batch, 6·sources)`.
+
+    The gradient is 0 where nothing moves. Raises TargetError for other outputs, or a source that is not there.
+    """
+
+    source: int = 0
+    signed = True
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return ‖t‖ per sample."""
+        poses = _poses_of(outputs.logits)
+        return _column(safe_norm(_one(poses, self.source)[:, :3]), f"‖t‖{_of_source(poses, self.source)}")
+
+
+@dataclass(frozen=True)
+class RotationAngle(Target):
+    """How much a pose turns: the angle of the rotation to one source in radians, of outputs `(batch, 6·sources)`.
+
+    rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
+    The gradient is 0 where nothing turns. Raises as `TranslationNorm`, and InputError for another `rotation`.
+    """
+
+    source: int = 0
+    rotation: str = "euler"
+    signed = True
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the angle per sample."""
+        poses = _poses_of(outputs.logits)
+        matrix = pose_to_matrix(_one(poses, self.source), self.rotation)
+        return _column(rotation_angle(matrix[:, :3, :3]), f"rotation angle{_of_source(poses, self.source)}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Loss:
+    """What the two losses share: which part of the loss, and from inputs back to pictures.
+
+    term, scale, source: which part, as in `Terms.term`. Masks are not used: every pixel counts fully.
+    mean, std: pictures in [0, 1] are inputs · std + mean, per channel or one number for all; as DepthNet and PoseNet
+        are trained unless given.
+    """
+
+    term: str = "total"
+    scale: int | None = None
+    source: int | None = None
+    mean: float | int | Sequence[float] = 0.5
+    std: float | int | Sequence[float] = 0.5
+    signed: ClassVar[bool] = True
+    terms: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if self.term not in self.terms:
+            known = ", ".join(self.terms)
+            hint = suggest(self.term, list(self.terms))
+            raise TargetError(f"no score `{self.term}` of a {type(self).__name__}{hint}; choose one of {known}")
+
+    @property
+    def name(self) -> str:
+        """What the score is called."""
+        what = "" if self.term == "total" else f"{self.term} "
+        at = "" if self.scale is None else f" at scale {self.scale}"
+        of = "" if self.source is None else f" of source {self.source + 1}"
+        return f"negative {what}loss{of}{at}"
+
+    def pictures(self, frames: Tensor) -> Float[Tensor, "batch frame 3 height width"]:
+        """Return frames that lie on channels as pictures in [0, 1]. Raises InputError for other shapes."""
+        _check_frames(frames)
+        mean, std = (torch.as_tensor(v).to(frames).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        return frames.reshape(len(frames), -1, 3, *frames.shape[2:]) * std + mean
+
+
+@dataclass(frozen=True, eq=False)
+class PoseLoss(_Loss):
+    """The negative view-synthesis loss as a score of a PoseNet: what makes the motion right. Depth is held constant.
+
+    depth: a depth network (with `disparities`, used at all scales, or depth as its output), which sees the target; or
+        depths `(samples, 1, height, width)`, one of them being for all samples.
+    intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"` or `"photometric"`.
+    As `operator=` it is called with (model, inputs, targets): inputs `(batch, 3·(1 + sources), height, width)`, the
+    target first; targets None, or the frames that the loss is of, of the same shape, where inputs are perturbed.
+    Raises TargetError for a term that does not depend on poses and for outputs that are no poses, InputError for
+    wrong inputs, depths and intrinsics.
+    """
+
+    loss: ViewSynthesis
+    depth: Any
+    intrinsics: Any
+    terms: ClassVar[tuple[str, ...]] = ("total", "photometric")
+
+    def __call__(self, model: Any, inputs: Tensor, targets: Any = None) -> Float[Tensor, " batch"]:
+        """Return −loss per sample."""
+        _check_frames(inputs)
+        frames = inputs if targets is None else _like(targets, inputs)
+        if frames.shape != inputs.shape:
+            raise InputError(
+                f"targets have shape {tuple(frames.shape)}; expected frames {tuple(inputs.shape)}, or None"
+            )
+        return self.of_outputs(model(inputs), frames)
+
+    def target(self, frames: Any) -> LossOfFrames:
+        """Return the score as a target for the loss of `frames`, one row per sample of the call."""
+        return LossOfFrames(self, frames)
+
+    def of_outputs(self, poses: Tensor, frames: Tensor, rows: slice | None = None) -> Float[Tensor, " batch"]:
+        """Return −loss of poses `(batch, 6·sources)` for frames; `rows` are theirs among what is held, None for all."""
+        pictures = self.pictures(frames)
+        found = _poses_of(poses)
+        sources = pictures.shape[1] - 1
+        if found.shape[:2] != (len(frames), sources):
+            shape = (len(frames), _MOTION * sources)
+            raise TargetError(f"outputs have shape {tuple(poses.shape)}; expected {shape} for {sources} sources")
+        depth = _held(self.depth, "depth", "disparities", frames[:, :3], rows)
+        matrix = _rows_of(self.intrinsics, rows, "intrinsics", frames, rank=3)
+        terms = self.loss(pictures[:, 0], pictures[:, 1:], depth, found, matrix)
+        return -terms.term(self.term, self.scale, self.source)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthLoss(_Loss):
+    """The negative view-synthesis loss as a score of a DepthNet: what makes the depth right. Poses are held constant.
+
+    pose: a pose network, which sees target and sources; or poses `(samples, source, 6)` or `(samples, source, 4, 4)`,
+        one of them being for all samples.
+    intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"`, `"photometric"` or `"smoothness"`.
+    As `operator=` it is called with (model, inputs, targets): inputs are the target frames `(batch, 3, height, width)`,
+    targets their sources `(batch, 3·sources, height, width)`. A model with `disparities` is scored at all scales; as
+    one of `targets=` only the depth it returns is seen, which is one scale.
+    Raises TargetError for an unknown term, missing sources and outputs that are no depth, InputError for wrong
+    inputs, poses and intrinsics.
+    """
+
+    loss: ViewSynthesis
+    pose: Any
+    intrinsics: Any
+    terms: ClassVar[tuple[str, ...]] = ("total", "photometric", "smoothness")
+
+    def __call__(self, model: Any, inputs: Tensor, targets: Any = None) -> Float[Tensor, " batch"]:
+        """Return −loss per sample."""
+        if targets is None:
+            raise TargetError("DepthLoss needs the sources as targets, (batch, 3·sources, height, width)")
+        sources = _like(targets, inputs)
+        if sources.ndim != 4 or sources.shape[0] != len(inputs) or sources.shape[2:] != inputs.shape[2:]:
+            expected = f"({len(inputs)}, 3·sources, {', '.join(str(n) for n in inputs.shape[2:])})"
+            raise InputError(f"the sources have shape {tuple(sources.shape)}; expected {expected}, as the targets")
+        predicted = getattr(model, "disparities", model)(inputs)
+        return self.of_outputs(predicted, torch.cat([inputs, sources], dim=1))
+
+    def target(self, frames: Any) -> LossOfFrames:
+        """Return the score as a target for the loss of `frames` `(samples, 3·(1 + sources), …)`, the target first."""
+        return LossOfFrames(self, frames)
+
+    def of_outputs(self, predicted: Any, frames: Tensor, rows: slice | None = None) -> Float[Tensor, " batch"]:
+        """Return −loss of depth `(batch, 1, height, width)`, or of a tuple of disparities, for frames."""
+        pictures = self.pictures(frames)
+        if isinstance(predicted, Tensor) and predicted.shape != (len(frames), 1, *frames.shape[2:]):
+            expected = (len(frames), 1, *frames.shape[2:])
+            raise TargetError(f"outputs have shape {tuple(predicted.shape)}; expected depth {expected}")
+        poses = _held(self.pose, "pose", "poses", frames, rows)
+        poses = _poses_of(poses) if poses.ndim == 2 else poses
+        matrix = _rows_of(self.intrinsics, rows, "intrinsics", frames, rank=3)
+        terms = self.loss(pictures[:, 0], pictures[:, 1:], predicted, poses, matrix)
+        return -terms.term(self.term, self.scale, self.source)
+
+
+class LossOfFrames(Target):
+    """The score of a `PoseLoss` or `DepthLoss` for given frames, one row per sample of the call."""
+
+    signed = True
+
+    def __init__(self, score: PoseLoss | DepthLoss, frames: Any) -> None:
+        self.score, self.frames = score, frames
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return −loss per sample. Raises TargetError where there are too few frames."""
+        predicted = outputs.logits
+        frames = _like(self.frames[outputs.rows], predicted)
+        if len(frames) != len(predicted):
+            raise TargetError(
+                f"frames have {len(self.frames)} rows; expected one per sample, at least {outputs.rows.stop}"
+            )
+        return _column(self.score.of_outputs(predicted, frames, outputs.rows), self.score.name)
+
+
+def _check_frames(frames: Tensor) -> None:
+    if frames.ndim != 4 or frames.shape[1] % 3 or frames.shape[1] < 6:
+        expected = "(batch, 3·(1 + sources), height, width), two frames or more, the target first"
+        raise InputError(f"frames have shape {tuple(frames.shape)}; expected {expected}")
+
+
+def _held(given: Any, what: str, method: str, frames: Tensor, rows: slice | None) -> Any:
+    """Return what a network says of frames, free of the graph, or the rows of what was given instead of one."""
+    if given is None:
+        raise InputError(f"{what} is missing; give a network or an array")
+    if hasattr(given, "shape"):
+        return _rows_of(given, rows, what, frames, rank=1)
+    with torch.no_grad(), _evaluating(given):
+        found = getattr(given, method, given)(frames.detach())
+    # Detached as well: an engine that looks for a layer may record within no_grad().
+    return found.detach() if isinstance(found, Tensor) else tuple(scale.detach() for scale in found)
+
+
+def _rows_of(given: Any, rows: slice | None, what: str, frames: Tensor, rank: int) -> Any:
+    """Return what an array holds for these frames; `rows` are theirs among all samples, None where it is of them.
+
+    Arrays below `rank`, and those with a single row, are for all samples.
+    """
+    if given is None or np.ndim(given) < rank:
+        return given
+    array = _like(given, frames)
+    if len(array) == 1:
+        return array.expand(len(frames), *array.shape[1:])
+    found = array if rows is None else array[rows]
+    if len(found) != len(frames):
+        advice = "give one for all, or one per sample (with operator=, and batch_size=None)"
+        raise InputError(f"{what} has {len(array)} rows; expected {len(frames)}: {advice}")
+    return found
+
+
+@contextmanager
+def _evaluating(network: Any) -> Iterator[None]:
+    """Run a network in evaluation mode and leave it as found."""
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, was in zip(modules, training, strict=True):
+            module.training = was
+
+
+def _like(array: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(array).to(like)
+
+
+def _poses_of(outputs: Tensor) -> Float[Tensor, "batch source 6"]:
+    if outputs.ndim != 2 or outputs.shape[1] == 0 or outputs.shape[1] % _MOTION:
+        raise TargetError(f"outputs have shape {tuple(outputs.shape)}; expected poses (batch, 6·sources)")
+    return outputs.reshape(len(outputs), -1, _MOTION)
+
+
+def _one(poses: Float[Tensor, "batch source 6"], source: int) -> Float[Tensor, "batch 6"]:
+    if not 0 <= source < poses.shape[1]:
+        raise TargetError(f"no source {source}; the poses are of {poses.shape[1]}, 0 to {poses.shape[1] - 1}")
+    return poses[:, source]
+
+
+def _of_source(poses: Float[Tensor, "batch source 6"], source: int) -> str:
+    return f" of source {source + 1}" if poses.shape[1] > 1 else ""
+
+
+def _column(values: Float[Tensor, " batch"], name: str) -> Scored:
+    return Scored(values[:, None], ((TargetInfo(name),),) * len(values))
