@@ -454,6 +454,25 @@ def test_a_step_back_ends_after_a_block_and_not_in_its_branch() -> None:
     assert any("4 × 8 cells, where `blocks` has 1 × 2;" in note for note in found.diagnostics)
 
 
+@pytest.mark.parametrize(("hw", "layer"), [((64, 208), "iconv5"), ((128, 416), "iconv6")])
+def test_where_the_output_is_as_fine_as_the_input_the_coarsest_grid_is_taken(hw: tuple[int, int], layer: str) -> None:
+    torch.manual_seed(0)
+    net = DepthNet(0.125).eval()
+    found = cc.GradCAM(net).explain(torch.randn(1, 3, *hw), cc.targets.Region((10, 10, 20, 20)))
+    assert found.layer == layer
+    assert found.maps.shape[2:] == (4, 13)
+    assert any("where `predict_disp1` has" in note for note in found.diagnostics)
+
+
+def test_a_network_that_keeps_the_size_of_its_input_keeps_its_last_layer() -> None:
+    torch.manual_seed(0)
+    body = (nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+    net = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = cc.GradCAM(net.eval()).explain(torch.randn(1, 3, 8, 8), 0)
+    assert found.maps.shape[2:] == (8, 8)
+    assert found.layer == "3"
+
+
 def test_where_no_grid_is_usable_the_last_is_taken() -> None:
     net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 16, (64, 8), 8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2)))
     found = cc.GradCAM(net).explain(torch.randn(1, 3, 64, 64), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,11 @@ class GridLayer:
 def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     """Return the last layer with a usable grid that the score depends on, found with two samples of adapted inputs.
 
-    Layers that only pass on or resample what they get are left out, and so is the model's own output. In a
-    vision transformer that reads its class token, the patch tokens after the last attention do not count, and the
-    block before it is taken. Where no grid is usable (see `is_usable`), the last one is taken as it is. Raises
+    Layers that only pass on or resample what they get are left out, and so is the model's own output. Where the last
+    grid is the input's own after coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at
+    least 4 cells along each axis is taken. In a vision transformer that reads its class token, the patch tokens after
+    the last attention do not count, and the block before it is taken. Where no grid is usable (see `is_usable`), the
+    last one is taken as it is. Raises
     LayerError where no layer has a grid.
     """
     sample = first_samples(inputs)
@@ -51,19 +54,29 @@ def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     last = _last_that_counts(engine, sample, paths)
     if last is None:
         return Chosen(paths[-1])
-    best, within = last, _input_grid(engine, sample)
-    if not is_usable(layers[last].grid, within):
-        usable = [path for path in paths[: paths.index(last)] if is_usable(layers[path].grid, within)]
-        best = _last_that_counts(engine, sample, usable) or last
+    within = _input_grid(engine, sample)
+    best = _better(engine, sample, layers, last, within)
     block = _block_before(best, {path: layer.type for path, layer in layers.items()})
     chosen = Chosen(block if block is not None and _that_count(engine, sample, [block]) else best)
     if best != last:
-        cells, few = (" × ".join(map(str, layers[path].grid)) for path in (chosen, last))
+        cells, others = (" × ".join(map(str, layers[path].grid)) for path in (chosen, last))
         chosen.why = (
-            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` has {few}; "
-            "conv_layer= names another"
+            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` has "
+            f"{others}; conv_layer= names another"
         )
     return chosen
+
+
+def _better(engine: Engine, inputs: Inputs, layers: Mapping[str, GridLayer], last: str, within: tuple[int, ...]) -> str:
+    """Return the layer to take instead of the last that counts, which may be that one."""
+    usable = [path for path in list(layers)[: list(layers).index(last)] if is_usable(layers[path].grid, within)]
+    if not is_usable(layers[last].grid, within):
+        return _last_that_counts(engine, inputs, usable) or last
+    cells = {path: math.prod(layers[path].grid) for path in usable if min(layers[path].grid[-2:]) >= ENOUGH}
+    coarsest = min(cells.values(), default=math.inf)
+    if layers[last].grid[-2:] != within[-2:] or coarsest >= math.prod(layers[last].grid):
+        return last
+    return _last_that_counts(engine, inputs, [path for path in cells if cells[path] == coarsest]) or last
 
 
 def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
