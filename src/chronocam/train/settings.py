@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from chronocam.errors import InputError, suggest
 
@@ -14,8 +15,7 @@ GESTURES: Final = "gestures"
 
 PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed")
 
-PLACES: Final = ("accelerator", "workers", "cache", "resume")
-"""Settings that change where and how fast, not what."""
+_PLACES: Final = ("accelerator", "workers", "cache", "resume")  # change where and how fast, not what
 
 
 @dataclass(frozen=True)
@@ -72,33 +72,51 @@ class VideoSettings:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise InputError(f"{name} is {value}, expected at least {least}; pass {least} or more")
-        for name in ("lr", "head_lr"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected more than 0; the usual is the default")
+        insist(self, _LEAST, ("lr", "head_lr"), {"precision": PRECISIONS})
         if self.calm_epochs and self.data != GESTURES:
             raise InputError(f"calm_epochs is {self.calm_epochs} for `{self.data}`, expected 0: only gestures are calm")
         if not 0 <= self.change_first <= 1:
             raise InputError(f"change_first is {self.change_first}, expected a share of the steps, 0 to 1")
         if not 0 < self.crop <= 1:
             raise InputError(f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole frames")
-        if self.precision not in PRECISIONS:
-            hint = suggest(self.precision, list(PRECISIONS))
-            raise InputError(f"precision is `{self.precision}`, expected one of {', '.join(PRECISIONS)}{hint}")
 
     def command(self) -> str:
         """Return the command line that does this again, whatever the defaults will be."""
-        words = ["chronocam", "train", "video"]
-        for field in fields(self):
-            value, option = getattr(self, field.name), field.name.replace("_", "-")
-            if isinstance(value, bool) and field.name not in PLACES:
-                words.append(f"--{option}" if value else f"--no-{option}")
-            elif value is not None and field.name not in PLACES:
-                words += [f"--{option}", str(value)]
-        return shlex.join(words)
+        return command_of("video", self)
+
+
+def insist(
+    settings: Any, least: Mapping[str, float | int], positive: Sequence[str], choices: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise InputError for a setting below its least value, one that is not positive, or none of the choices.
+
+    None stands for a default that is known later, and fits everywhere.
+    """
+    given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    for name, limit in least.items():
+        if given[name] is not None and not given[name] >= limit:
+            raise InputError(f"{name} is {given[name]}, expected at least {limit}; pass {limit} or more")
+    for name in positive:
+        if not given[name] > 0:
+            raise InputError(f"{name} is {given[name]}, expected more than 0; the usual is the default")
+    for name, known in choices.items():
+        if given[name] is not None and given[name] not in known:
+            hint = suggest(given[name], list(known))
+            raise InputError(f"{name} is `{given[name]}`, expected one of {', '.join(known)}{hint}")
+
+
+def command_of(what: str, settings: Any) -> str:
+    """Return the command line `chronocam train WHAT` with all settings, but for those that say where and how fast."""
+    words = ["chronocam", "train", what]
+    for field in fields(settings):
+        value, option = getattr(settings, field.name), field.name.replace("_", "-")
+        if value is None or field.name in _PLACES:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(words)
 
 
 _LEAST: Final = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chronocam.errors import InputError, suggest
-from chronocam.train.settings import PLACES, PRECISIONS
+from chronocam.errors import InputError
+from chronocam.train.settings import PRECISIONS, command_of, insist
 
 DRIVES: Final = "drives"
 """Stands for the rendered odometry world where a folder of drives is expected."""
@@ -73,33 +72,13 @@ class OdometrySettings:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise InputError(f"{name} is {value}, expected at least {least}; pass {least} or more")
-        for name in ("lr", "depth_width", "pose_width"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}, expected more than 0; the usual is the default")
-        for name, known in CHOICES.items():
-            given = getattr(self, name)
-            if given is not None and given not in known:
-                hint = suggest(given, list(known))
-                raise InputError(f"{name} is `{given}`, expected one of {', '.join(known)}{hint}")
+        insist(self, _LEAST, ("lr", "depth_width", "pose_width"), CHOICES)
         if self.masks and self.loss != "sfmlearner":
             raise InputError(f"masks are for the loss sfmlearner, not for {self.loss}; leave out one of them")
 
     def command(self) -> str:
         """Return the command line that does this again, whatever the defaults will be."""
-        words = ["chronocam", "train", "odometry"]
-        for field in fields(self):
-            value, option = getattr(self, field.name), field.name.replace("_", "-")
-            if isinstance(value, bool) and field.name not in PLACES:
-                words.append(f"--{option}" if value else f"--no-{option}")
-            elif isinstance(value, tuple):
-                words += [f"--{option}", ",".join(f"{number:g}" for number in value)]
-            elif value is not None and field.name not in PLACES:
-                words += [f"--{option}", str(value)]
-        return shlex.join(words)
+        return command_of("odometry", self)
 
 
 _LEAST: Final = {
