@@ -33,7 +33,7 @@ def draw_settling(curves: Mapping[str, np.ndarray], accuracy: np.ndarray, path: 
     axes.set_title("Relevance of a step beside the steady state of other clips: same class, other classes (dotted)")
     axes.title.set_fontsize(9)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    return save_figure(figure, path, dpi=110)
+    return save_figure(figure, path, dpi=80)
 
 
 def draw_change(loaded: Any, pairs: Any, curves: np.ndarray, relevance: np.ndarray, path: Path) -> Path:
@@ -56,7 +56,7 @@ def draw_change(loaded: Any, pairs: Any, curves: np.ndarray, relevance: np.ndarr
     for column, step in enumerate(steps):
         axes[0, column].set_title(f"step {step}", fontsize=9)
     _draw_curves(rows[1], names, pairs, curves, relevance)
-    return save_figure(figure, path, dpi=110)
+    return save_figure(figure, path, dpi=80)
 
 
 def _draw_curves(figure: Any, names: list[str], pairs: Any, curves: np.ndarray, relevance: np.ndarray) -> None:

@@ -8,7 +8,20 @@ explanation.save("map.png", images)
 
 from typing import TYPE_CHECKING
 
-from chronocam import data, errors, layouts, media, methods, metrics, models, odometry, render, sequence, targets
+from chronocam import (
+    data,
+    errors,
+    features,
+    layouts,
+    media,
+    methods,
+    metrics,
+    models,
+    odometry,
+    render,
+    sequence,
+    targets,
+)
 from chronocam.explain import explain
 from chronocam.explanation import Explanation, load
 from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
@@ -19,6 +32,7 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "features",
     "layouts",
     "load",
     "media",

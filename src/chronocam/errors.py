@@ -7,6 +7,7 @@ ChronocamError (a ValueError)
 ├── LayoutError     a layer output that cannot be put on a grid
 ├── ModelError      a model or spec that cannot be loaded or explained
 └── MediaError      a picture or clip that cannot be read or written
+    └── CameraError a drive whose intrinsics nobody tells
 """
 
 
@@ -36,6 +37,10 @@ class ModelError(ChronocamError):
 
 class MediaError(ChronocamError):
     """A picture or clip that cannot be read or written."""
+
+
+class CameraError(MediaError):
+    """A drive that comes without the intrinsics of its camera."""
 
 
 def suggest(value: str, known: list[str], limit: int = 3) -> str:

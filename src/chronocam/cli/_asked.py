@@ -31,6 +31,7 @@ class Asked:
     steps: Sequence[int]
     epsilon: float | None
     baseline: str | None
+    intrinsics: tuple[float, float, float, float] | None
     out: Path
 
     @property
@@ -54,6 +55,12 @@ def refuse_of_maps(asked: Asked) -> None:
         raise InputError("features have no layer and no grid; drop --layer and --align")
     if any(option is not None for option in (asked.frames, asked.start, asked.end, asked.pool)):
         raise InputError("features are taken whole; --frames, --start, --end and --pool are for clips")
+
+
+def refuse_of_drives(asked: Asked) -> None:
+    """Raise InputError where networks for depth and motion are explained, and options of clips are given."""
+    if any(option is not None for option in (asked.end, asked.pool)) or asked.steps:
+        raise InputError("of drives, --frames frames from --start on are taken; drop --end, --pool and --step")
 
 
 def refuse_of_relevance(asked: Asked) -> None:

@@ -10,12 +10,17 @@ from chronocam.cli._asked import (
     Asked,
     map_makers,
     refuse_mixed,
+    refuse_of_drives,
     refuse_of_maps,
     refuse_of_relevance,
     relevance_makers,
 )
 from chronocam.cli._clip_features import ClipFeatureJob
 from chronocam.cli._clips import ClipJob
+from chronocam.cli._drives import DriveJob
+from chronocam.cli._drives_networks import Networks, networks_of
+from chronocam.cli._drives_read import FRAMES as OF_DRIVES
+from chronocam.cli._drives_targets import drive_targets
 from chronocam.cli._features import FeatureJob, holds_features
 from chronocam.cli._inputs import holds_videos
 from chronocam.cli._job import Job
@@ -26,7 +31,7 @@ from chronocam.errors import InputError
 FRAMES = 16  # that a model of pictures is shown of a video
 
 
-def planned(spec: str, trust: bool, inputs: Sequence[str], asked: Asked) -> Job | FeatureJob:
+def planned(spec: str, trust: bool, inputs: Sequence[str], asked: Asked) -> Job | FeatureJob | DriveJob:
     """Load the model and return how the inputs are explained. What does not fit is told before anything is loaded."""
     from chronocam.models import load
 
@@ -39,6 +44,13 @@ def planned(spec: str, trust: bool, inputs: Sequence[str], asked: Asked) -> Job 
         refuse_of_relevance(asked)
     methods = relevance_makers(asked) if of_features or asked.relevance else {}
     loaded = load(spec, trust=trust)
+    networks = networks_of(loaded.model)
+    if networks is None and asked.intrinsics is not None:
+        raise InputError(f"--intrinsics is for networks for depth and motion, and `{spec}` is none; drop it")
+    if networks is not None:
+        if of_features or asked.relevance:
+            raise InputError(f"`{spec}` explains drives by maps; give videos or folders of frames, and methods of maps")
+        return _of_drives(loaded, networks, asked)
     if of_features:
         return FeatureJob(loaded, classes(loaded, asked.targets, asked.steps), methods, asked.steps, asked.out)
     return _of_media(loaded, inputs, asked, methods)
@@ -67,6 +79,31 @@ def _of_media(loaded: Any, inputs: Sequence[str], asked: Asked, methods: Any) ->
         part = FeatureJob(loaded, targets, methods, asked.steps, asked.out)
         return ClipFeatureJob(loaded, targets, list(methods), *how, part)
     return ClipJob(loaded, at_steps(targets, asked.steps), map_makers(asked), *how)
+
+
+def _of_drives(loaded: Any, networks: Networks, asked: Asked) -> DriveJob:
+    from chronocam.media import Preprocess
+
+    refuse_of_drives(asked)
+    recipe = loaded.preprocess
+    if not isinstance(recipe, Preprocess) or recipe.channels != "first" or len(recipe.mean) != 3:
+        given = type(recipe).__name__
+        raise InputError(f"`{loaded.spec}` comes with a {given}; expected a Preprocess of a frame, RGB channels first")
+    targets, layers = drive_targets(asked.targets, networks, loaded.spec), networks.layers(asked.layers)
+    for part in layers.keys() - {target.network for target in targets}:
+        raise InputError(f"--layer names one of the network for {part}, but no target is of it; drop it")
+    return DriveJob(
+        loaded,
+        networks,
+        targets,
+        list(dict.fromkeys(asked.methods)),
+        layers,
+        asked.align,
+        asked.frames or OF_DRIVES,
+        asked.start,
+        asked.intrinsics,
+        asked.out,
+    )
 
 
 def _has_features(model: Any) -> bool:

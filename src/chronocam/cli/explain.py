@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from chronocam.cli._asked import Asked
+from chronocam.cli._drives import DriveJob
 from chronocam.cli._features import FeatureJob, told
+from chronocam.cli._intrinsics import INTRINSICS
 from chronocam.cli._job import Job, slug
 from chronocam.cli._plan import planned
 from chronocam.errors import ChronocamError
@@ -26,7 +28,8 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     "targets",
     multiple=True,
     help="Class index or label; the predicted class if none is given. Of a clip, where the model has an output at "
-    "every step, a class is its mean over the steps, and `vote`, the default, the class that most steps vote for.",
+    "every step, a class is its mean over the steps, and `vote`, the default, the class that most steps vote for. "
+    "Of drives see above.",
 )
 @click.option(
     "--method",
@@ -34,10 +37,15 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     multiple=True,
     type=click.Choice(sorted({*METHODS, *SEQUENCE_METHODS})),
     metavar="METHOD",
-    show_default="gradcam; of features lrp",
+    show_default="gradcam; of features lrp, of depth hirescam",
     help=f"One of {', '.join(sorted(METHODS))}; of features one of {', '.join(sorted(SEQUENCE_METHODS))}.",
 )
-@click.option("--layer", "layers", multiple=True, help="Dotted path; the last layer with a grid if none is given.")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Dotted path; the last layer with a grid if none is given. Of drives pose.conv4, depth.iconv4 and so on.",
+)
 @click.option(
     "--align",
     type=click.Choice(["half_pixel", "receptive_field"]),
@@ -46,9 +54,16 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     help="Where the cells of a map lie in the picture.",
 )
 @click.option(
-    "--frames", type=click.IntRange(min=1), help="Frames taken of a clip; as many as the model wants if none."
+    "--frames",
+    type=click.IntRange(min=1),
+    help="Frames taken of a clip; as many as the model wants if none. Of a drive consecutive ones, 16 if none.",
 )
-@click.option("--start", type=click.FloatRange(min=0), help="Seconds into the video from which frames are taken.")
+@click.option(
+    "--start",
+    type=click.FloatRange(min=0),
+    help="Seconds into the video from which frames are taken; in a folder of frames without a rate, the first "
+    "frame's number, from 0.",
+)
 @click.option("--end", type=click.FloatRange(min=0), help="Seconds into the video up to which frames are taken.")
 @click.option(
     "--pool",
@@ -68,6 +83,12 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     "--baseline",
     type=click.Choice(["zero", "mean"]),
     help="Where integratedgradients of features begin: at zero (the default), or at each feature's mean over time.",
+)
+@click.option(
+    "--intrinsics",
+    type=INTRINSICS,
+    help="Of drives: fx,fy,cx,cy in pixels of the frames as stored, the first pixel's centre at 0,0; those of the "
+    "files if none are given. Only losses need them.",
 )
 @click.option(
     "--out",
@@ -90,6 +111,15 @@ def command(inputs: Sequence[str], spec: str, as_json: bool, trust: bool, **opti
     their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class predicted at
     each output step. Clips through a CNN and an LSTM are explained so too, by the methods of features: their
     relevance is carried to the frames, and OUT gets both.
+
+    Drives, videos, folders of frames or sequences laid out as KITTI's, are for networks for depth and motion, such as
+    chronocam:odometry. Targets of the motion from each frame to the next are tx, ty, tz, rx, ry, rz, translation (its
+    length) and rotation (its angle), and of its negative loss, which is high where it is right, loss and photometric;
+    of the depth of each frame, depth (its mean), depth@x,y at a pixel and depth@x0,y0,x1,y1 in a box of the frames as
+    stored, depth-loss, depth-photometric and depth-smoothness. `-tz` explains what lowers tz. Where a network sees
+    several sources, `tz of source 1` names one; the frame that follows if none. The default is tz, ry and loss, or
+    what a network alone has of it. OUT gets an overlay video per map, a video of the depth, the maps as .npz, a sheet
+    with the path, and the numbers as JSON.
     """
     job = planned(spec, trust, inputs, Asked(**options))
     results = list(_explain_all(job, inputs))
@@ -100,7 +130,7 @@ def command(inputs: Sequence[str], spec: str, as_json: bool, trust: bool, **opti
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 
 
-def _explain_all(job: Job | FeatureJob, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _explain_all(job: Job | FeatureJob | DriveJob, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
@@ -112,7 +142,7 @@ def _explain_all(job: Job | FeatureJob, inputs: Sequence[str]) -> Iterator[dict[
         yield result
 
 
-def _explained(job: Job | FeatureJob, path: Path, names: set[str]) -> dict[str, Any]:
+def _explained(job: Job | FeatureJob | DriveJob, path: Path, names: set[str]) -> dict[str, Any]:
     try:
         return job.run(path, _unique(path.resolve().stem, names))
     except ChronocamError as error:

@@ -8,13 +8,18 @@ from typing import Any
 import click
 import numpy as np
 
+from chronocam.cli._drives_networks import networks_of
+
 
 @click.command("layers")
 @click.argument("spec")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 @click.option("--trust", is_flag=True, help="Let the model's files run code.")
 def command(spec: str, as_json: bool, trust: bool) -> None:
-    """List the layers of the model SPEC: path, type, output shape and grid; `*` marks the default."""
+    """List the layers of the model SPEC: path, type, output shape and grid; `*` marks the default.
+
+    Networks for depth and motion have a default each.
+    """
     from chronocam.models import load
 
     rows = _rows(load(spec, trust=trust))
@@ -30,15 +35,28 @@ def command(spec: str, as_json: bool, trust: bool) -> None:
 
 
 def _rows(loaded: Any) -> list[dict[str, Any]]:
+    networks, noise = networks_of(loaded.model), _noise(loaded.preprocess)
+    if networks is None:
+        return _of_one(loaded.model, noise)
+    frames = {"pose": [noise] * (1 + len(networks.offsets)), "depth": [noise]}
+    rows = []
+    for part, network in networks.parts.items():
+        named = networks.default_layers(part)
+        for row in _of_one(network, np.concatenate(frames[part], axis=1), named[0] if named else None):
+            rows.append({**row, "path": networks.called(part, row["path"])})
+    return rows
+
+
+def _of_one(model: Any, noise: np.ndarray, default: str | None = None) -> list[dict[str, Any]]:
     from chronocam.default_layer import default_layer, grid_of
     from chronocam.engines import engine_for
     from chronocam.inputs import main_array
     from chronocam.layouts import Site, input_grid
 
-    engine = engine_for(loaded.model)
-    inputs = engine.adapt(_noise(loaded.preprocess))
+    engine = engine_for(model)
+    inputs = engine.adapt(noise)
     shape = tuple(main_array(inputs).shape)
-    default, grid = default_layer(engine, inputs), input_grid(shape, engine.channels_last)
+    default, grid = default or default_layer(engine, inputs), input_grid(shape, engine.channels_last)
     return [
         {
             "path": call.path,

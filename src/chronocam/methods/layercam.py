@@ -11,6 +11,8 @@ from chronocam.types import Capture
 class LayerCAM(CAMMethod):
     """LayerCAM: M = ReLU(Σ_k ReLU(G_k) ⊙ A_k); sharp at shallow layers too.
 
+    Only positive gradients count, so the map of −y is not minus the map of y.
+
     Source: Jiang et al., IEEE TIP 2021, eq. 6 and 7. Several layers are fused as in the paper (`maps.fuse`).
     """
 

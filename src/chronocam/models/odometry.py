@@ -23,12 +23,14 @@ class Odometry(nn.Module):
 
     With one source at a time every pair of pictures has a motion, and maps, of its own; the published PoseNet sees
     all sources at once. depth_width, pose_width: scale the number of channels. masks: the PoseNet gives
-    explainability masks too.
+    explainability masks too. view_synthesis: options of the loss that they were trained with, as of
+    `chronocam.odometry.ViewSynthesis`; None where nobody knows.
     """
 
     def __init__(self, depth_width: float | int = 1, pose_width: float | int = 1, masks: bool = False) -> None:
         super().__init__()
         self.depth, self.pose = DepthNet(depth_width), PoseNet(1, pose_width, masks)
+        self.view_synthesis: Mapping[str, Any] | None = None
 
     def forward(
         self, target: Float[Tensor, "batch 3 height width"], sources: Float[Tensor, "batch source 3 height width"]
@@ -50,6 +52,13 @@ def side_by_side(
     return torch.cat([target[:, None].expand_as(sources), sources], dim=2).flatten(0, 1)
 
 
+def described(record: Mapping[str, Any]) -> Odometry:
+    """Return the networks that the record of a training run describes, with random weights."""
+    network = Odometry(record["depth_width"], record["pose_width"], record["masks"])
+    network.view_synthesis = record["view synthesis"]
+    return network
+
+
 def odometry_record() -> Mapping[str, Any]:
     """Return what is known of the bundled networks: preprocessing, the command, the figures."""
     record: Mapping[str, Any] = json.loads((files("chronocam.models") / "weights" / "odometry.json").read_text())
@@ -59,6 +68,6 @@ def odometry_record() -> Mapping[str, Any]:
 def load_odometry() -> Odometry:
     """Return the bundled networks in eval mode."""
     record = odometry_record()
-    network = Odometry(record["depth_width"], record["pose_width"], record["masks"])
+    network = described(record)
     network.load_state_dict(load((files("chronocam.models") / "weights" / "odometry.safetensors").read_bytes()))
     return network.eval()

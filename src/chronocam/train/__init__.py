@@ -4,15 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chronocam.train.settings import VideoSettings
+from chronocam.train.settings_images import ImageSettings
 from chronocam.train.settings_odometry import OdometrySettings
 
 if TYPE_CHECKING:
+    from chronocam.train.images import train_images
     from chronocam.train.odometry import train_odometry
     from chronocam.train.video import train_video
 
-__all__ = ["OdometrySettings", "VideoSettings", "train_odometry", "train_video"]
+__all__ = ["ImageSettings", "OdometrySettings", "VideoSettings", "train_images", "train_odometry", "train_video"]
 
-_HOME = {"train_odometry": "odometry", "train_video": "video"}
+_HOME = {"train_images": "images", "train_odometry": "odometry", "train_video": "video"}
 
 
 def __getattr__(name: str) -> Any:

@@ -54,12 +54,12 @@ def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
     if found is None or not any(found.parts.values()):
         listed = f"; {len(found.missing)} are listed and missing" if found and found.missing else ""
         raise InputError(f"`{root}` holds no clips{listed}; expected one folder per class with {', '.join(SUFFIXES)}")
-    parts = _complete({name: sorted(items) for name, items in found.parts.items() if items}, seed)
+    parts = complete({name: sorted(items) for name, items in found.parts.items() if items}, seed)
     _check(root, parts, found)
     return Listing(found.layout, parts, found.labels, found.missing)
 
 
-def _complete(parts: dict[str, list[Item]], seed: int) -> dict[str, list[Item]]:
+def complete(parts: dict[str, list[Item]], seed: int) -> dict[str, list[Item]]:
     """Hold out what the data set does not."""
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")

@@ -30,9 +30,9 @@ def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[st
     np.add.at(confusion, (truth, found), 1)
     return {
         "clips": len(truth),
-        **_accuracy(truth, found, labels),
+        **accuracy(truth, found, labels),
         "confusion": confusion.tolist(),
-        "frames shuffled": _accuracy(truth, shuffled, labels),
+        "frames shuffled": accuracy(truth, shuffled, labels),
     }
 
 
@@ -57,9 +57,8 @@ def _shuffled(clips: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([clip[torch.randperm(len(clip), generator=generator)] for clip in clips])
 
 
-def _accuracy(
-    truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]
-) -> dict[str, Any]:
+def accuracy(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the share named right with its 95 % interval, and that of each class."""
     right = (truth == found).astype(float)
     interval = bootstrap(right)
     recall = {label: _share(right[truth == number]) for number, label in enumerate(labels)}

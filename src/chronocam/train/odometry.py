@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from chronocam.train.batches import Shuffled
 from chronocam.train.footage import Footage, Splits, find_footage
 from chronocam.train.loop import check_same, checkpoint, few, fit, say, track, write
 from chronocam.train.odometry_measure import measure
-from chronocam.train.odometry_module import OdometryModule
+from chronocam.train.odometry_module import OdometryModule, loss_of
 from chronocam.train.settings_odometry import OdometrySettings
 
 
@@ -67,7 +68,7 @@ def _description(settings: OdometrySettings) -> dict[str, Any]:
         "size": [settings.height, settings.width],
         "mean": list(MEAN),
         "std": list(STD),
-        "loss": settings.loss,
+        "view synthesis": asdict(loss_of(settings)),
     }
 
 

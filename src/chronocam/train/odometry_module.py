@@ -91,7 +91,7 @@ def loss_of(settings: OdometrySettings) -> ViewSynthesis:
     """Return the loss that the settings name, with their changes."""
     changes: dict[str, Any] = {
         name: getattr(settings, name)
-        for name in ("photometric", "auto_mask", "full_resolution", "smooth", "smooth_weight")
+        for name in ("photometric", "auto_mask", "outside", "full_resolution", "smooth", "smooth_weight")
         if getattr(settings, name) is not None
     }
     return replace(RECIPES[settings.loss], **changes)

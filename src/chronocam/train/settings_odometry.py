@@ -27,7 +27,7 @@ class OdometrySettings:
 
     data: a folder of drives (see `chronocam.data.drives`), or `drives` for the rendered ones.
     intrinsics: fx, fy, cx and cy in pixels of the frames as they are in files; None where the data has them.
-    loss: `monodepth2` or `sfmlearner`, see `chronocam.odometry.ViewSynthesis`, whose photometric, auto_mask,
+    loss: `monodepth2` or `sfmlearner`, see `chronocam.odometry.ViewSynthesis`, whose photometric, auto_mask, outside,
         full_resolution, smooth and smooth_weight are taken from here where they are not None.
     depth_width, pose_width: scale the channels of the networks; 31.6 and 1.6 million parameters at 1.
     masks: learn explainability masks, which the loss `sfmlearner` weighs pixels by.
@@ -46,6 +46,7 @@ class OdometrySettings:
     loss: str = "monodepth2"
     photometric: str | None = None
     auto_mask: bool | None = None
+    outside: bool | None = None
     full_resolution: bool | None = None
     smooth: str | None = None
     smooth_weight: float | int | None = None

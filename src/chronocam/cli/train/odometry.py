@@ -22,6 +22,7 @@ from chronocam.train.settings_odometry import CHOICES
     "--photometric", type=click.Choice(CHOICES["photometric"]), help="Error of pixels.  [default: the loss's]"
 )
 @click.option("--auto-mask/--no-auto-mask", default=None, help="Leave out what stands still.  [default: the loss's]")
+@click.option("--outside/--no-outside", default=None, help="Count what leaves the view.  [default: the loss's]")
 @click.option("--full-resolution/--no-full-resolution", default=None, help="Of coarse scales.  [default: the loss's]")
 @click.option("--smooth", type=click.Choice(CHOICES["smooth"]), help="Of the disparity.  [default: the loss's]")
 @click.option("--smooth-weight", type=float, help="Of the smoothness.  [default: the loss's]")

@@ -13,7 +13,7 @@ from chronocam.data.drives.intrinsics import Intrinsics, check_intrinsics, resiz
 from chronocam.data.drives.kitti import list_odometry, list_raw, odometry_camera, raw_camera
 from chronocam.data.drives.listing import Listing
 from chronocam.data.drives.record import Drive
-from chronocam.errors import MediaError
+from chronocam.errors import CameraError, MediaError
 from chronocam.media.clips_pictures import is_animation, open_animation
 from chronocam.media.clips_sample import Source
 from chronocam.media.clips_video import open_video
@@ -158,7 +158,7 @@ def _decode(
 
 def _known(path: Path, intrinsics: Float64[np.ndarray, "3 3"] | None) -> Float64[np.ndarray, "3 3"]:
     if intrinsics is None:
-        raise MediaError(f"`{path}` comes without intrinsics; pass intrinsics=(fx, fy, cx, cy) in pixels")
+        raise CameraError(f"`{path}` comes without intrinsics; pass intrinsics=(fx, fy, cx, cy) in pixels")
     return intrinsics
 
 

@@ -11,6 +11,7 @@ from chronocam.media.preprocess import Preprocess
 from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
 
+IMAGES: Final = "chronocam images 1"
 VIDEO: Final = "chronocam video 1"
 ODOMETRY: Final = "chronocam odometry 1"
 """Stand in the records that this reads."""
@@ -34,14 +35,23 @@ def _video(record: Mapping[str, Any]) -> Parts:
     return net, recipe(record), labels
 
 
+def _images(record: Mapping[str, Any]) -> Parts:
+    nets = need("chronocam.models.image_nets", "torch")
+    labels = tuple(str(label) for label in record["labels"])
+    height, width = record["size"]
+    colours = tuple(record["mean"]), tuple(record["std"])
+    preprocess = Preprocess(record["resize"], (height, width), *colours, record["interpolation"])
+    return nets.image_net(record["arch"], len(labels)), preprocess, labels
+
+
 def odometry(record: Mapping[str, Any]) -> Parts:
     """Return the networks for depth and motion that a record describes, with random weights."""
     nets = need("chronocam.models.odometry", "torch")
-    net = nets.Odometry(record["depth_width"], record["pose_width"], record["masks"])
+    net = nets.described(record)
     return net, picture(record), net.pose.labels
 
 
-BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {VIDEO: _video, ODOMETRY: odometry}
+BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {IMAGES: _images, VIDEO: _video, ODOMETRY: odometry}
 
 
 def picture(record: Mapping[str, Any]) -> Preprocess:

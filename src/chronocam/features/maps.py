@@ -1,0 +1,125 @@
+"""Feature maps: what each channel of a layer answers to a picture, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.errors import InputError, LayerError
+from chronocam.features.drawn import Drawn, insist_on_layer
+from chronocam.inputs import main_array
+from chronocam.layouts import Layout, Site, VideoTokens, channel_axis, infer, input_grid, joined, named
+from chronocam.maps.arrays import namespace, to_numpy, widen
+from chronocam.render import Tile, feature_sheet
+from chronocam.render.feature_sheet import flat
+from chronocam.subject import Subject
+from chronocam.types import Array, Inputs
+
+_SLICES = 8  # of a clip that are drawn
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMaps(Drawn):
+    """The activations of a layer's channels on its own grid, raw.
+
+    maps: `(batch, channel, *grid)`, float32. channels: the number of each. layer: its path.
+    of: how many channels the layer has.
+    """
+
+    maps: Float[np.ndarray, "batch channel *grid"]
+    channels: tuple[int, ...]
+    layer: str
+    of: int
+
+    def strongest(self, sample: int = 0, count: int | None = None) -> list[int]:
+        """Return the numbers of the channels by their mean |activation| over the grid, largest first."""
+        strength = np.abs(self._sample(sample)).reshape(len(self.channels), -1).mean(axis=1)
+        return [self.channels[place] for place in np.argsort(-strength, kind="stable")[:count]]
+
+    def plot(self, *, sample: int = 0, count: int | None = 16, scale: str = "all") -> Any:
+        """Return a matplotlib Figure: a picture per channel under its number, the strongest first.
+
+        count: at most so many; None for all. scale: `all` gives them one scale, from 0 (or the most negative value)
+        to the largest value drawn, `channel` each its own, which stands beside its number. Maps of clips are drawn as
+        slices in a row, eight at most. Raises InputError for another scale or sample.
+        """
+        if scale not in ("all", "channel"):
+            raise InputError(f"no scale `{scale}`; choose all (one for all channels) or channel (each its own)")
+        maps = self._sample(sample)
+        numbers = self.strongest(sample, count)
+        drawn = {number: flat(maps[self.channels.index(number)], _SLICES) for number in numbers}
+        common = _limits(np.concatenate([values.ravel() for values in drawn.values()]))
+        tiles = [
+            Tile(values, f"{number}", common)
+            if scale == "all"
+            else Tile(values, f"{number}: {_limits(values)[0]:.2g} to {_limits(values)[1]:.2g}", _limits(values))
+            for number, values in drawn.items()
+        ]
+        told = "one scale for all" if scale == "all" else "each on its own scale"
+        return feature_sheet(tiles, f"{self.layer}: {len(tiles)} of {self.of} channels, {told}")
+
+    def arrays(self) -> Mapping[str, Any]:
+        """Return maps, channels and layer."""
+        return {"maps": self.maps, "channels": np.asarray(self.channels), "layer": np.asarray(self.layer)}
+
+    def _sample(self, sample: int) -> Float[np.ndarray, " channel *grid"]:
+        if not -len(self.maps) <= sample < len(self.maps):
+            raise InputError(f"no sample {sample}; there are {len(self.maps)}, counted from 0")
+        return self.maps[sample]
+
+
+def feature_maps(
+    model: Any,
+    layer: Any,
+    inputs: Inputs,
+    channels: Sequence[int] | None = None,
+    *,
+    layout: str | Layout | Callable[[Array], Array] | None = None,
+) -> FeatureMaps:
+    """Return what the channels of a layer answer to inputs, from one forward pass.
+
+    layer: path, layer object or index. inputs: a batch, as the model takes it: an array, a tuple or a dict of arrays.
+    channels: the numbers of those to keep, in this order; None for all. layout: see `cc.layouts`; None infers it.
+    A layer that is called several times gives its last call, but for one called once per frame, which gives all.
+    Raises LayerError for an unknown layer or channel, LayoutError for a layer without a grid.
+    """
+    path = insist_on_layer(Subject(model, None).engine.resolve(layer))
+    subject = Subject(model, path)  # nothing is asked of the model's own output, whatever it looks like
+    inputs = subject.engine.adapt(inputs)
+    calls = subject.engine.record(inputs, _first, [path]).activations[path]
+    maps = to_numpy(widen(_on_grid(subject, inputs, path, calls, layout))).astype(np.float32)
+    kept = tuple(range(maps.shape[1])) if channels is None else tuple(channels)
+    for number in kept:
+        if not 0 <= number < maps.shape[1]:
+            raise LayerError(f"layer `{path}` has no channel {number}; it has {maps.shape[1]}, counted from 0")
+    if not kept:
+        raise LayerError(f"channels is empty; name some of the {maps.shape[1]} of layer `{path}`, or leave it out")
+    return FeatureMaps(maps if channels is None else maps[:, kept], kept, path, maps.shape[1])
+
+
+def _first(raw: Any, read: Callable[[], Array]) -> Array:
+    values = read()
+    return namespace(values).reshape(values, (values.shape[0], -1))[:, :1]
+
+
+def _on_grid(subject: Subject, inputs: Inputs, path: str, calls: Sequence[Array], layout: Any) -> Array:
+    """Return a layer's output as `(batch, channel, *grid)`."""
+    engine, shape = subject.engine, tuple(main_array(inputs).shape)
+    grid = input_grid(shape, engine.channels_last, engine.stem)
+    site = Site(path, tuple(calls[-1].shape), shape[0], grid, len(calls))
+    found = infer(site) if layout is None else named(layout, site)
+    if isinstance(found, VideoTokens) and found is not layout:
+        frame_axis = 2 if channel_axis(shape, engine.channels_last, engine.stem) == 1 else 1
+        found = found.ordered(subject.order(inputs, path, found, frame_axis))
+    return found(joined(calls, found))
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the ends of a scale: from 0 up, or symmetric about 0 where there are negative values."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(np.abs(values)))
+    high = high or 1.0
+    return (-high, high) if low < 0 else (0.0, high)
