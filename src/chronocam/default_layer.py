@@ -124,7 +124,9 @@ def grid_layers(engine: Engine, inputs: Inputs) -> dict[str, GridLayer]:
     found: dict[str, GridLayer] = {}
     for call in calls:
         found.pop(call.path, None)
-        grid = grid_of(Site(call.path, call.shape, batch, within, counts[call.path])) if call.changes else None
+        if not call.changes:
+            continue
+        grid = grid_of(Site(call.path, call.shape, batch, within, counts[call.path], engine.channels_last))
         if grid:
             found[call.path] = GridLayer(call.type, grid)
     return found
@@ -156,7 +158,7 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
     found = engine.record(inputs, score, paths, gradients=paths).gradients
 
     def on_grid_of(path: str, calls: Sequence[Array]) -> Array:
-        layout = infer(Site(path, tuple(calls[-1].shape[1:]), batch, grid, len(calls)))
+        layout = infer(Site(path, tuple(calls[-1].shape[1:]), batch, grid, len(calls), engine.channels_last))
         return layout(joined([call[0] for call in calls], layout))
 
     on_grid = {path: on_grid_of(path, calls) for path, calls in found.items()}

@@ -16,7 +16,7 @@ from chronocam.diagnose import diagnose, first_order
 from chronocam.engines import Clips, Recording
 from chronocam.errors import InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
-from chronocam.inputs import Batch, batches, main_array, map_arrays
+from chronocam.inputs import Batch, batches, main_array, map_arrays, refuse_endless
 from chronocam.layouts import channel_axis, input_grid
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.attention import Attention
@@ -59,6 +59,7 @@ def explain(
     Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
     Raises a ChronocamError that says what to change.
     """
+    refuse_endless(inputs)
     makers = [method_named(m) if isinstance(m, str) else m for m in _listed(methods)]
     places = [None] if layers is None else _listed(layers)
     if not makers or not places:
@@ -105,6 +106,7 @@ class Session:
 
     def explain(self, inputs: Inputs, targets: Any) -> Explanation:
         """Explain all of `inputs` and join the batches."""
+        refuse_endless(inputs)
         return _joined(_run([self.method], inputs, targets))[0]
 
     def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
@@ -193,7 +195,8 @@ class Pass:
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
-        scoring = Scoring([m.retarget(self.target) for m in self.methods], self.batch.rows, self.engine.labels)
+        targets, engine = [m.retarget(self.target) for m in self.methods], self.engine
+        scoring = Scoring(targets, self.batch.rows, engine.labels, channels_last=engine.channels_last)
         needs = [
             (need, layer)
             for m, layers in zip(self.methods, self.layers, strict=True)

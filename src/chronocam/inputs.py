@@ -11,6 +11,8 @@ from typing import Any
 from chronocam.errors import InputError, TargetError
 from chronocam.types import Array, Inputs
 
+_ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,6 +67,13 @@ def batches(inputs: Any, targets: Any, batch_size: int | None) -> Iterator[Batch
     else:
         samples = _samples(inputs)
         yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
+
+
+def refuse_endless(inputs: Any) -> None:
+    """Raise InputError for a tf.data.Dataset that never ends: what is made of all of it would not either."""
+    cardinality = getattr(inputs, "cardinality", None)
+    if callable(cardinality) and int(cardinality()) == _ENDLESS:
+        raise InputError("the data set never ends; give dataset.take(n), or use explain_batches for a batch at a time")
 
 
 def _is_dataset(inputs: Any) -> bool:

@@ -16,16 +16,22 @@ class Scoring:
     """The score function of a pass: the columns of every method's target, each distinct target once."""
 
     def __init__(
-        self, targets: Sequence[Target], rows: slice, labels: Sequence[str] | None, clean: Array | None = None
+        self,
+        targets: Sequence[Target],
+        rows: slice,
+        labels: Sequence[str] | None,
+        clean: Array | None = None,
+        channels_last: bool = False,
     ) -> None:
         self.targets, self.rows, self.labels, self.clean = targets, rows, labels, clean
+        self.channels_last = channels_last
         self.columns: list[slice] = []
         self.infos: tuple[tuple[TargetInfo, ...], ...] = ()
         self.logits: np.ndarray | None = None
 
     def __call__(self, raw: Any, read: Callable[[], Array]) -> Array:
         """Return the scores of one batch, `(batch, column)`."""
-        outputs = Outputs(raw, read, self.rows, self.labels, self.clean)
+        outputs = Outputs(raw, read, self.rows, self.labels, self.clean, self.channels_last)
         scored: dict[int, Scored] = {}
         starts: dict[int, slice] = {}
         end = 0

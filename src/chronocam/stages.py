@@ -27,7 +27,8 @@ def stages(engine: Engine, inputs: Inputs, last: str) -> dict[str, tuple[Window,
     for call in calls[: _end(calls, last) + 1]:
         sites.pop(call.path, None)
         if call.changes or call.path == last:
-            sites[call.path] = Site(call.path, call.shape, array.shape[0], within, counts[call.path])
+            times = counts[call.path]
+            sites[call.path] = Site(call.path, call.shape, array.shape[0], within, times, engine.channels_last)
     path = last.partition("#")[0]
     grids = {name: grid for name, site in sites.items() if (grid := grid_of(site)) is not None}
     if path not in grids:

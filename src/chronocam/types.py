@@ -40,6 +40,7 @@ class Outputs:
     labels: the class names that the model carries.
     clean: the logits of the unperturbed inputs, where this pass is over perturbed ones: classes are chosen by
         these, so that a noisy look explains the same class.
+    channels_last: whether dense outputs have their channels last, as those of Keras do.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Outputs:
         rows: slice,
         labels: Sequence[str] | None = None,
         clean: Array | None = None,
+        channels_last: bool = False,
     ) -> None:
-        self.raw, self.rows, self.labels = raw, rows, labels
+        self.raw, self.rows, self.labels, self.channels_last = raw, rows, labels, channels_last
         self._read, self._clean = read, clean
 
     @cached_property

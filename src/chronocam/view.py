@@ -124,7 +124,7 @@ class LayerView:
         if layer == INPUT:
             axis = pass_.channel_axis
             return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
-        site = Site(layer, shape, pass_.shape[0], pass_.grid, calls)
+        site = Site(layer, shape, pass_.shape[0], pass_.grid, calls, pass_.engine.channels_last)
         layout = infer(site) if given is None else named(given, site)
         if isinstance(layout, VideoTokens) and layout is not given:
             return layout.ordered(order or pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
@@ -138,7 +138,8 @@ class LayerView:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
         target = self._scoring.targets[self._pass.methods.index(self._method)]
-        scoring = Scoring([target], self._scoring.rows, self._scoring.labels, self._scoring.logits)
+        was = self._scoring
+        scoring = Scoring([target], was.rows, was.labels, was.logits, was.channels_last)
         places = self._pass.places
         needs = [(need, layer) for need in self._method.needs for layer in places(need, self._layer)]
         recording = self._pass.record(changed, scoring, needs)

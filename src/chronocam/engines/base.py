@@ -127,13 +127,18 @@ class Engine(Protocol):
 
 def engine_for(model: Any, output_layer: Any = None) -> Engine:
     """Return an engine for `model`. Raises ModelError for what is no model of a known framework."""
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(model, getattr(keras, "Model", ())):  # on PyTorch it is a module as well
+        keras_engine: Engine = import_module("chronocam.engines.keras").KerasEngine(model, output_layer)
+        return keras_engine
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
         engine: Engine = import_module("chronocam.engines.torch").TorchEngine(model, output_layer)
         return engine
-    raise ModelError(
-        f"cannot explain a {type(model).__module__}.{type(model).__qualname__}; expected a torch.nn.Module"
-    )
+    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    if kind.startswith("tf_keras."):
+        raise ModelError(f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3")
+    raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module or a keras.Model")
 
 
 def unknown_layer(layer: object, known: Sequence[str]) -> LayerError:

@@ -26,6 +26,7 @@ class Site:
     """Where a layout is to be found: the layer, its output's shape, and the grid of the model's input.
 
     calls: how many times the layer is called in one forward pass.
+    channels_last: whether the model has its channels last, as Keras does.
     """
 
     layer: str
@@ -33,6 +34,7 @@ class Site:
     batch: int
     input_grid: tuple[int, ...]
     calls: int = 1
+    channels_last: bool = False
 
 
 class Layout:

@@ -81,6 +81,6 @@ class Stepped(Layout):
 def _of_frame(site: Site, rows: int) -> Layout | None:
     """Return the layout of single frames, or None where they have no grid."""
     try:
-        return infer(Site(site.layer, site.shape, rows, site.input_grid[1:]))
+        return infer(Site(site.layer, site.shape, rows, site.input_grid[1:], channels_last=site.channels_last))
     except LayoutError:
         return None

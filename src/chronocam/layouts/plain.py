@@ -10,6 +10,8 @@ from chronocam.layouts.base import Layout, Site, is_grid, register
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
+OTHER_ORDER = 1.0  # as unlikely as one axis shrunk e times more than the other: channels first in a channels-last model
+
 
 def _misfit(grid: tuple[int, ...], within: tuple[int, ...]) -> float:
     """Return how unevenly `grid` shrinks the last two axes of the input: 0 where both by the same factor."""
@@ -25,6 +27,8 @@ def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layo
     if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch or pooled:
         return None
     misfit = _misfit(grid, site.input_grid)
+    if site.channels_last and not isinstance(layout, ChannelsLast):
+        misfit += OTHER_ORDER
     return (misfit, layout) if misfit < inf else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any, ParamSpec
 
 import array_api_compat
@@ -16,7 +17,14 @@ P = ParamSpec("P")
 
 def namespace(array: Array) -> Any:
     """Return the array API namespace of `array` (NumPy for lists and scalars)."""
+    if is_tensorflow(array):
+        return import_module("chronocam.maps.tensorflow")
     return array_api_compat.array_namespace(array) if not isinstance(array, (list, float, int)) else np
+
+
+def is_tensorflow(array: Array) -> bool:
+    """Say whether `array` is a tensor of TensorFlow, which has no array API of its own."""
+    return type(array).__module__.startswith("tensorflow.")
 
 
 def widen(array: Array) -> Array:
@@ -50,13 +58,29 @@ def to_numpy(array: Array) -> np.ndarray:
         array = array.detach()
     if "bfloat16" in str(array.dtype):
         array = widen(array)
+    if is_tensorflow(array):
+        return np.asarray(array)
+    if array_api_compat.is_jax_array(array):
+        import jax
+
+        return np.asarray(jax.lax.stop_gradient(array))  # also while it is differentiated
     return np.asarray(array_api_compat.to_device(array, "cpu"))
 
 
 def like(values: np.ndarray, array: Array) -> Array:
     """Return a copy of NumPy `values` in the namespace, precision and device of `array`."""
-    xp = namespace(array)
-    return xp.asarray(np.array(values), dtype=array.dtype, device=array_api_compat.device(array))
+    return placed(np.array(values), array, array.dtype)
+
+
+def placed(values: np.ndarray, array: Array, dtype: Any = None) -> Array:
+    """Return NumPy `values` in the namespace and on the device of `array`, in `dtype` or their own."""
+    device = None if _follows(array) else array_api_compat.device(array)
+    return namespace(array).asarray(values, dtype=dtype, device=device)
+
+
+def _follows(array: Array) -> bool:
+    """Say whether values go where `array` is by themselves; one that is traced does not say where that is."""
+    return is_tensorflow(array) or array_api_compat.is_jax_array(array)
 
 
 def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:

@@ -32,7 +32,7 @@ class Session(Protocol):
 class Method:
     """A way to make maps of a model, bound to that model.
 
-    model: a `torch.nn.Module`.
+    model: a `torch.nn.Module`, or a `keras.Model` that is built.
     conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are fused;
         None picks the last layer that still has a grid and that the score depends on.
     output_layer: where scores are read (path, object or index); None is the model's output, before a final

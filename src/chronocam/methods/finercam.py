@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from chronocam.errors import InputError, TargetError
-from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.methods.gradcam import GradCAM
 from chronocam.types import Array, Outputs, Scored, Target
 
@@ -58,7 +58,7 @@ class _Finer(Target):
         batch = chosen.shape[0]
 
         def pick(values: Array, index: np.ndarray) -> Array:
-            flat = xp.asarray(index.reshape(batch, -1), device=values.device)
+            flat = placed(index.reshape(batch, -1), values)
             return xp.reshape(xp.take_along_axis(values, flat, axis=1), index.shape)
 
         own, others = pick(logits, chosen)[:, :, None], pick(logits, similar)

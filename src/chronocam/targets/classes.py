@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
@@ -50,8 +50,7 @@ def same_for_all(values: Array, info: TargetInfo) -> Scored:
 
 def pick(logits: Array, indices: np.ndarray) -> Array:
     """Return `logits[i, indices[i, k]]`, `(batch, k)`."""
-    xp = namespace(logits)
-    return xp.take_along_axis(logits, xp.asarray(indices, device=logits.device), axis=1)
+    return namespace(logits).take_along_axis(logits, placed(indices, logits), axis=1)
 
 
 def chosen_classes(outputs: Outputs, indices: np.ndarray) -> Scored:

@@ -17,6 +17,8 @@ from chronocam.types import Outputs, Scored, Target, TargetInfo
 class Region(Target):
     """The mean of a dense output `(batch, channel, height, width)` over a mask or a box, or its value at a pixel.
 
+    The channels are last where they are so in the model, as with Keras.
+
     where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels, the
         upper corner exclusive; or a pixel `(x, y)`.
     channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
@@ -28,7 +30,7 @@ class Region(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the mean over the region. Raises TargetError for a mask, box, pixel or channel that does not fit."""
-        dense = self._channel(outputs.logits)
+        dense = self._channel(outputs.logits, outputs.channels_last)
         name, mask = self._marked(tuple(dense.shape[1:]))
         weights = like(mask / mask.sum(), dense)
         xp = namespace(dense)
@@ -38,7 +40,9 @@ class Region(Target):
         channel = int(self.channel)
         return same_for_all(values, TargetInfo(f"{name} of {outputs.label(channel)}", channel))
 
-    def _channel(self, dense: Any) -> Any:
+    def _channel(self, dense: Any, channels_last: bool) -> Any:
+        if channels_last and dense.ndim == 4:
+            dense = namespace(dense).permute_dims(dense, (0, 3, 1, 2))
         shape = tuple(dense.shape)
         if dense.ndim == 3 and self.channel is None:
             return dense

@@ -1,0 +1,162 @@
+"""The layers of a Keras model by path, and scopes in which their calls are looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from chronocam.errors import LayerError, suggest
+
+Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+"""From a node and its call to the call that takes its place."""
+
+
+def nodes_of(model: Any) -> dict[str, Any]:
+    """Return the layers of a model, and the operations of functional ones, by path: `backbone/conv1`.
+
+    What lies inside an RNN is left out: it runs within a loop. A layer that is used in several places goes by the
+    first; of two layers with the same path, the second gets `_2`.
+    """
+    found: dict[str, Any] = {}
+    seen = {id(model)}
+
+    def walk(holder: Any, prefix: str) -> None:
+        for child in _children(holder):
+            if id(child) in seen:
+                continue
+            seen.add(id(child))
+            path, number = prefix + child.name, 2
+            while path in found:
+                path, number = f"{prefix}{child.name}_{number}", number + 1
+            found[path] = child
+            if not isinstance(child, keras.layers.RNN):
+                walk(child, f"{path}/")
+
+    walk(model, "")
+    return found
+
+
+def _children(holder: Any) -> list[Any]:
+    if isinstance(holder, keras.Sequential):
+        return list(holder.layers)
+    if isinstance(getattr(holder, "operations", None), list):  # a functional model: operations are layers too
+        return list(holder.operations)
+    if isinstance(holder, keras.Model):
+        return list(holder.layers)
+    flatten = getattr(holder, "_flatten_layers", None)
+    return [] if flatten is None else list(flatten(include_self=False, recursive=False))
+
+
+def path_of(name: str, nodes: Mapping[str, Any]) -> str:
+    """Return the path that `name` stands for: itself, with dots for slashes, or the one nested layer of that name.
+
+    Raises LayerError, with close names also of nested layers, where there is none, and where there are several.
+    """
+    for path in (name, name.replace(".", "/")):
+        if path in nodes:
+            return path
+    inside = [path for path in nodes if path.rpartition("/")[2] == name]
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise LayerError(f"`{name}` names {len(inside)} layers: {', '.join(inside[:4])}; give the whole path")
+    raise LayerError(f"no layer `{name}`{_close(name, nodes) or ';'} `chronocam layers SPEC` lists them")
+
+
+def _close(name: str, nodes: Mapping[str, Any]) -> str:
+    """Return the hint with the paths closest to `name`, or else of the layers whose own names are closest."""
+    if hint := suggest(name, list(nodes)):
+        return hint + ";"
+    leaf = name.rpartition("/")[2]
+    near = {path.rpartition("/")[2]: path for path in reversed(list(nodes))}
+    hint = suggest(leaf, list(near))
+    for own, path in near.items():
+        hint = hint.replace(f"`{own}`", f"`{path}`")
+    return hint and hint + ";"
+
+
+@contextmanager
+def intercepted(wraps: Mapping[str, list[Wrap]], nodes: Mapping[str, Any]) -> Iterator[None]:
+    """Let calls of the nodes go through `wraps`, the first innermost; undone on exit, also after an exception."""
+    undo: list[tuple[dict[str, Any], Any]] = []
+    try:
+        for path, around in wraps.items():
+            node = nodes[path]
+            call: Callable[..., Any] = node.call
+            undo.append((node.__dict__, node.__dict__.get("call")))
+            for wrap in around:
+                call = wrap(node, call)
+            node.__dict__["call"] = call  # an instance's own attribute: the class stays as it is
+        yield
+    finally:
+        for attributes, before in reversed(undo):
+            attributes.pop("call", None)
+            if before is not None:
+                attributes["call"] = before
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Let errors come out of layers as they are: rewritten by Keras they may lose their type."""
+    filtering = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if filtering:
+            keras.config.enable_traceback_filtering()
+
+
+@contextmanager
+def attribute(node: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an object an attribute of its own for a while, past the tracking of Keras."""
+    before = node.__dict__[name]
+    node.__dict__[name] = value
+    try:
+        yield
+    finally:
+        node.__dict__[name] = before
+
+
+def frames_at_once(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a TimeDistributed layer run its layer on all steps at once, folded into the batch.
+
+    Without training that is the same as one call per step, in a graph that does not grow with the clip.
+    """
+
+    def folded(x: Any) -> Any:
+        return keras.ops.reshape(x, (-1, *x.shape[2:]))
+
+    def run(inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        options: dict[str, Any] = {}
+        if mask is not None and node.layer._call_has_mask_arg:
+            options["mask"] = folded(mask)
+        if node.layer._call_has_training_arg:
+            options["training"] = training
+        output = node.layer.call(folded(inputs), **options)
+        return keras.tree.map_structure(lambda y: keras.ops.reshape(y, (-1, inputs.shape[1], *y.shape[1:])), output)
+
+    return run
+
+
+def is_float(x: Any) -> bool:
+    """Say whether `x` is a floating-point tensor."""
+    return hasattr(x, "dtype") and hasattr(x, "shape") and "float" in str(x.dtype)
+
+
+def first_tensor(output: Any) -> Any:
+    """Return the first floating-point tensor in what a layer gives, or None."""
+    return next((x for x in keras.tree.flatten(output) if is_float(x)), None)
+
+
+def replace_tensor(output: Any, old: Any, new: Any) -> Any:
+    """Return `output` with the tensor `new` in the place of `old`, and its mask with it."""
+    if new is old:
+        return output
+    mask = getattr(old, "_keras_mask", None)
+    if mask is not None:
+        new._keras_mask = mask
+    return new if output is old else keras.tree.map_structure(lambda x: new if x is old else x, output)

@@ -1,0 +1,71 @@
+"""The part of the array API that targets need, over TensorFlow's tensors, so that scores can be differentiated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+float32, float64 = tf.float32, tf.float64
+reshape, stack, where, sqrt, abs, tanh = tf.reshape, tf.stack, tf.where, tf.sqrt, tf.abs, tf.tanh
+maximum, minimum, zeros_like, ones_like, astype = tf.maximum, tf.minimum, tf.zeros_like, tf.ones_like, tf.cast
+permute_dims, tensordot, exp, log = tf.transpose, tf.tensordot, tf.exp, tf.math.log
+
+
+def asarray(values: Any, dtype: Any = None, device: Any = None) -> Any:
+    """Return values as a tensor, where TensorFlow puts it."""
+    return tf.convert_to_tensor(values, dtype)
+
+
+def concat(arrays: Any, axis: int = 0) -> Any:
+    """Return arrays one after the other along an axis."""
+    return tf.concat(arrays, axis)
+
+
+def sum(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the sum over axes."""
+    return tf.reduce_sum(array, axis, keepdims)
+
+
+def mean(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the mean over axes."""
+    return tf.reduce_mean(array, axis, keepdims)
+
+
+def max(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the largest value along axes."""
+    return tf.reduce_max(array, axis, keepdims)
+
+
+def min(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the smallest value along axes."""
+    return tf.reduce_min(array, axis, keepdims)
+
+
+def prod(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the product along axes."""
+    return tf.reduce_prod(array, axis, keepdims)
+
+
+def all(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Say whether all values along axes are true."""
+    return tf.reduce_all(tf.cast(array, tf.bool), axis, keepdims)
+
+
+def any(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """Say whether one of the values along axes is true."""
+    return tf.reduce_any(tf.cast(array, tf.bool), axis, keepdims)
+
+
+def take_along_axis(array: Any, indices: Any, axis: int = -1) -> Any:
+    """Return the values at `indices` along the last axis of `(batch, n)`."""
+    return tf.gather(array, indices, axis=axis, batch_dims=axis % array.ndim)
+
+
+class linalg:
+    """Norms."""
+
+    @staticmethod
+    def vector_norm(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        """Return the Euclidean norm over axes."""
+        return tf.norm(array, axis=axis, keepdims=keepdims)

@@ -1,0 +1,74 @@
+"""`PATH.keras` and `PATH.h5`: networks that Keras saved, on any backend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from chronocam.media.preprocess import Preprocess
+from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+
+
+def _load(request: Request) -> Parts:
+    path = request.file()
+    saving = need("keras.saving", "keras")
+    if "Lambda" in _classes(_config(path, request)):
+        request.insist_on_trust("a Lambda layer in it can run any code", "replace it by a layer of Keras")
+    try:
+        model = saving.load_model(path, compile=False, safe_mode=not request.trust)
+    except Exception as error:  # a damaged file, a class that is not known here, code that may not run
+        todo = "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
+        raise request.error(f"cannot be loaded ({first_line(error)})", todo) from error
+    return model, _preprocess(model, request), None
+
+
+def _config(path: Path, request: Request) -> Any:
+    """Return what a file says that the model is made of."""
+    try:
+        if path.suffix == ".keras":
+            with ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        with need("h5py", "keras").File(path) as file:
+            text = file.attrs["model_config"]
+            return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except (OSError, BadZipFile, KeyError, ValueError) as error:
+        todo = "expected what model.save wrote; weights alone have no layers"
+        raise request.error(f"is no saved model ({first_line(error)})", todo) from error
+
+
+def _classes(config: Any) -> set[str]:
+    """Return the names of all classes in a saved model."""
+    if isinstance(config, dict):
+        own = {config["class_name"]} if isinstance(config.get("class_name"), str) else set()
+        return own.union(*map(_classes, config.values()))
+    return set().union(*map(_classes, config)) if isinstance(config, list) else set()
+
+
+def _preprocess(model: Any, request: Request) -> Preprocess:
+    """Return the usual recipe for the input's size: values from 0 to 1, or to 255 where the model rescales them."""
+    shape = model.input_shape
+    if isinstance(shape, (list, dict)) or len(shape) != 4:
+        raise request.error(
+            f"takes inputs of shape {shape}, not one picture",
+            "load it with keras.saving.load_model, and give explain() arrays",
+        )
+    formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]
+    first = formats[:1] == ["channels_first"]
+    channels, *sides = (shape[1], *shape[2:]) if first else (shape[3], *shape[1:3])
+    if channels not in (1, 3):
+        raise request.error(f"takes {channels} channels", "load it with keras.saving.load_model, and give arrays")
+    height, width = (224 if side is None else side for side in sides)
+    rescales = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
+    return Preprocess(
+        resize=(height, width),
+        crop=None,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        scale=1.0 if rescales else 1 / 255,
+        channels="first" if first else "last",
+    )
+
+
+SOURCE = Source("PATH.keras|.h5", rf"({PATH}\.(?:keras|h5|hdf5))", _load)

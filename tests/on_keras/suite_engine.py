@@ -1,0 +1,348 @@
+"""How Keras models are run: left as found, compiled once, any kind of model, data sets, errors."""
+
+import gc
+import itertools
+import weakref
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from networks import L, cnn, drawn, frames_lstm, samples, transfer
+
+import chronocam as cc
+from chronocam.engines.keras import KerasEngine
+from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, ModelError, TargetError
+
+BACKEND = keras.backend.backend()
+compiles = pytest.mark.skipif(BACKEND == "torch", reason="nothing is compiled on PyTorch")
+streams = pytest.mark.skipif(find_spec("tensorflow") is None, reason="tf.data is part of TensorFlow")
+
+
+def state(model: Any) -> list[Any]:
+    """What may not change: attributes of every layer, and weights."""
+    layers = list(KerasEngine(model)._nodes.values())
+    own = [
+        {name: id(value) for name, value in layer.__dict__.items() if name in ("call", "activation")}
+        for layer in layers
+    ]
+    return [own, [layer.trainable for layer in layers], [w.tobytes() for w in model.get_weights()]]
+
+
+def test_the_model_is_left_as_found() -> None:
+    model, x = transfer(), samples((16, 16, 3))
+    before = state(model)
+    cc.explain(model, x, 1, methods=["gradcam", "guidedbackprop", "shapleycam"], layers=["backbone/add"])
+    assert state(model) == before
+    if BACKEND == "torch":
+        assert all(v.value.grad is None for v in model.variables)
+
+
+def test_the_model_is_left_as_found_after_an_exception() -> None:
+    model, x = frames_lstm(), samples((4, 12, 12, 3))
+    before = state(model)
+
+    def fails(*given: Any, **options: Any) -> Any:
+        raise RuntimeError("mine")
+
+    for options in ({"operator": fails}, {}):
+        with pytest.raises(RuntimeError, match="mine"):
+            cc.GradCAM(model, "frames/cnn/conv2", **options).explain(x, fails)
+        assert state(model) == before
+    broken = model.get_layer("lstm")
+    broken.call = fails  # a layer that fails, set by the user: it stays, and nothing else does
+    before = state(model)
+    with pytest.raises(RuntimeError, match="mine"):
+        cc.GradCAM(model, "frames/cnn/conv1").explain(x, 1)
+    assert state(model) == before
+    assert broken.call is fails
+
+
+def test_gradients_of_the_caller_are_left_alone() -> None:
+    if BACKEND != "torch":
+        pytest.skip("only PyTorch keeps gradients with parameters")
+    import torch
+
+    model, x = cnn(), samples((16, 16, 3))
+    kernel = model.get_layer("conv2").kernel.value
+    kernel.grad = torch.ones_like(kernel)
+    with torch.no_grad():
+        cc.GradCAM(model).explain(x)
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    assert bool((kernel.grad == 1).all())
+
+
+@compiles
+def test_tracing_happens_once_per_model_layers_and_shape() -> None:
+    programs = import_module("chronocam.engines.keras_programs")
+    model, x = cnn(), samples((16, 16, 3), 4)
+
+    def traces() -> int:
+        return sum(run.traces for run in programs._COMPILED[model].values())
+
+    cc.GradCAM(model, "relu").explain(x, 1)
+    assert traces() == 1
+    for target in (0, [0, 1, 2, 3], None, cc.targets.Contrast(1, 2)):
+        cc.GradCAM(model, "relu").explain(x + 1, target)
+        cc.explain(model, x, target, methods=["gradcam"], layers=["relu"])
+    assert traces() == 1
+    cc.GradCAM(model, "relu").explain(x[:3], 1)
+    assert traces() == 2
+    model.set_weights([2 * w for w in model.get_weights()])
+    doubled = cc.GradCAM(model, "relu").explain(x, 1)
+    assert traces() == 2
+    np.testing.assert_allclose(doubled.maps, cc.GradCAM(drawn_twice(), "relu").explain(x, 1).maps, rtol=1e-5)
+
+
+def test_a_model_that_was_changed_is_explained_as_it_is_now() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    before = cc.Saliency(model).explain(x, 1)
+    model.get_layer("conv1").activation = keras.activations.tanh
+    after = cc.Saliency(model).explain(x, 1)
+    assert not np.allclose(before.maps, after.maps)
+    fresh = keras.Sequential.from_config(model.get_config())
+    fresh.set_weights(model.get_weights())
+    np.testing.assert_allclose(after.maps, cc.Saliency(fresh).explain(x, 1).maps, rtol=1e-4, atol=1e-6)
+
+
+def drawn_twice() -> Any:
+    model = cnn()
+    model.set_weights([2 * w for w in model.get_weights()])
+    return model
+
+
+@compiles
+def test_what_was_compiled_goes_with_the_model() -> None:
+    programs = import_module("chronocam.engines.keras_programs")
+    model = cnn()
+    cc.GradCAM(model, "relu").explain(samples((16, 16, 3)), 1)
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+    assert all(known() is not None for known in programs._COMPILED.keyrefs())
+
+
+class Subclassed(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = L.Conv2D(6, 3, activation="relu"), L.Conv2D(4, 3, activation="relu")
+        self.pool, self.head = L.GlobalAveragePooling2D(), L.Dense(3, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.head(self.pool(self.second(self.first(x))))
+
+
+def test_a_subclassed_model_is_as_a_functional_one() -> None:
+    model, x = Subclassed(), samples((12, 12, 3))
+    with pytest.raises(ModelError, match="not built"):
+        cc.GradCAM(model)
+    model(x)
+    inputs = keras.Input((12, 12, 3))
+    functional = keras.Model(inputs, model.head(model.pool(model.second(model.first(inputs)))))
+    one, other = cc.GradCAM(model).explain(x, 1), cc.GradCAM(functional).explain(x, 1)
+    np.testing.assert_allclose(one.maps, other.maps, rtol=1e-5, atol=1e-7)
+    assert one.layer == model.second.name
+    assert any("logits" in note for note in one.diagnostics)
+
+
+class ByValue(Subclassed):
+    def call(self, x: Any) -> Any:
+        x = self.first(x)
+        if keras.ops.max(x) > 0:  # decided in Python: cannot be traced
+            x = 2 * x
+        return self.head(self.pool(self.second(x)))
+
+
+def test_a_model_that_decides_by_values_runs_eagerly() -> None:
+    model, plain, x = ByValue(), Subclassed(), samples((12, 12, 3))
+    model(x), plain(x)
+    plain.set_weights(model.get_weights())
+    for layer in ("first", "second"):
+        one = cc.HiResCAM(model, getattr(model, layer).name, signed=True).explain(x, 1)
+        other = cc.HiResCAM(plain, getattr(plain, layer).name, signed=True).explain(2 * x, 1)
+        np.testing.assert_allclose(one.maps, other.maps, rtol=1e-4, atol=1e-6)
+
+
+def two_by_two() -> Any:
+    image, number = keras.Input((8, 8, 1), name="image"), keras.Input((3,), name="number")
+    conv = L.Conv2D(4, 3, activation="relu", name="conv")(image)
+    pooled = L.Concatenate()([L.GlobalAveragePooling2D()(conv), number])
+    side = L.Conv2D(2, 3, name="side")(image)
+    heads = [L.Dense(3, name="a")(pooled), L.Dense(2, name="b")(L.GlobalAveragePooling2D()(side))]
+    return drawn(keras.Model([image, number], heads))
+
+
+def test_several_inputs_and_outputs() -> None:
+    model = two_by_two()
+    x = samples((8, 8, 1)), samples((3,))
+    first = cc.GradCAM(model, "conv").explain(x, 1)
+    np.testing.assert_allclose(cc.GradCAM(model, "conv").explain({"image": x[0], "number": x[1]}, 1).maps, first.maps)
+    second = cc.GradCAM(model, "side", signed=True)
+    by_layer = cc.GradCAM(model, "side", signed=True, output_layer="b").explain(x, 1)
+    np.testing.assert_allclose(second.explain(x, lambda outputs: outputs[1][:, 1]).maps, by_layer.maps, rtol=1e-5)
+    assert np.abs(by_layer.maps).max() > 0
+    with pytest.raises(LayerError, match="does not depend on layer `side`"):
+        cc.GradCAM(model, "side").explain(x, 1)
+    with pytest.raises(InputError, match="got 1 inputs; the model takes 2"):
+        cc.GradCAM(model, "conv").explain(x[0], 1)
+
+
+def test_outputs_by_name() -> None:
+    inputs = keras.Input((8, 8, 1))
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs))
+    dense, other = L.Dense(3), L.Dense(3)
+    model = drawn(keras.Model(inputs, {"features": other(pooled), "logits": dense(pooled)}))
+    plain, x = keras.Model(inputs, dense(pooled)), samples((8, 8, 1))
+    expected = cc.GradCAM(plain, "conv").explain(x, 1).maps
+    np.testing.assert_allclose(cc.GradCAM(model, "conv").explain(x, 1).maps, expected, rtol=1e-6)
+    nameless = keras.Model(inputs, {"u": other(pooled), "v": dense(pooled)})
+    with pytest.raises(ModelError, match="output_layer="):
+        cc.GradCAM(nameless, "conv").explain(x, 1)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy: str) -> None:
+    x = samples((16, 16, 3))
+    expected = cc.GradCAM(cnn(), "relu").explain(x, 1)
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = cnn()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    for layer in ("relu", "conv1"):
+        found = cc.GradCAM(model, layer).explain(x, 1)
+        assert found.maps.dtype == np.float32
+        scale = cc.GradCAM(cnn(), layer).explain(x, 1).maps
+        np.testing.assert_allclose(found.maps, scale, atol=0.05 * np.abs(scale).max())
+    np.testing.assert_allclose(found.scores, expected.scores, atol=0.1)
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has no channels-first convolutions on the CPU")
+def test_channels_first() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = keras.Sequential(
+            [
+                keras.Input((3, 16, 16)),
+                L.Conv2D(6, 3, activation="relu", padding="same"),
+                L.MaxPooling2D(),
+                L.Conv2D(8, 3),
+                L.ReLU(),
+                L.GlobalAveragePooling2D(),
+                L.Dense(5, activation="softmax"),
+            ]
+        )
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    first.set_weights(model.get_weights())
+    for method in (cc.GradCAM, cc.Saliency):
+        found, expected = method(first).explain(np.moveaxis(x, -1, 1), 1), method(model).explain(x, 1)
+        np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-6)
+
+
+def test_arrays_of_few_channels_and_frames_are_read_by_the_model() -> None:
+    model = keras.Sequential(
+        [keras.Input((8, 8, 2)), L.Conv2D(8, 1, name="conv"), L.GlobalAveragePooling2D(), L.Dense(2)]
+    )
+    explanation = cc.HiResCAM(drawn(model), "conv", signed=True).explain(samples((8, 8, 2)), 0)
+    a = samples((8, 8, 2)) @ model.get_weights()[0][0, 0] + model.get_weights()[1]
+    np.testing.assert_allclose(explanation.maps[:, 0], a @ model.get_weights()[2][:, 0] / 64, rtol=1e-4, atol=1e-6)
+
+
+@streams
+def test_a_dataset_is_consumed_batch_by_batch() -> None:
+    import tensorflow as tf
+
+    model, x, y = cnn(), samples((16, 16, 3), 5), np.array([0, 1, 2, 3, 4])
+    expected = cc.GradCAM(model).explain(x, y).maps
+    pairs = tf.data.Dataset.from_tensor_slices((x, np.eye(5, dtype=np.float32)[y]))
+    for dataset, targets in ((pairs.batch(2).prefetch(1), None), (pairs.map(lambda a, b: a).batch(2), y)):
+        np.testing.assert_allclose(cc.GradCAM(model).explain(dataset, targets).maps, expected, rtol=1e-5, atol=1e-7)
+    endless = pairs.repeat().batch(2)
+    first = list(itertools.islice(cc.GradCAM(model).explain_batches(endless), 2))
+    np.testing.assert_allclose(np.concatenate([e.maps for e in first]), expected[:4], rtol=1e-5, atol=1e-7)
+    with pytest.raises(InputError, match=r"never ends.*take"):
+        cc.GradCAM(model).explain(endless)
+    with pytest.raises(InputError, match=r"never ends.*take"):
+        cc.explain(model, endless)
+    with pytest.raises(InputError, match="no batch"):
+        cc.GradCAM(model).explain(pairs.take(0).batch(2))
+    with pytest.raises(InputError, match=r"dataset\.batch"):
+        cc.GradCAM(model).explain(pairs)
+    with pytest.raises(TargetError, match="targets"):
+        cc.GradCAM(model).explain(pairs.map(lambda a, b: a).batch(2), y[:4])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"conv_layer": "conv3"}, LayerError, "`conv1`"),
+        ({"conv_layer": "gap"}, LayoutError, "no grid"),
+        ({"conv_layer": 99}, LayerError, "top-level layers"),
+        ({"conv_layer": L.Conv2D(1, 1)}, LayerError, "is not a layer of this Sequential"),
+        ({"output_layer": "haed"}, LayerError, "`head`"),
+        ({"align": "receptive_field"}, LayoutError, "half_pixel"),
+        ({"conv_layer": "relu#3"}, LayerError, "was not called"),
+    ],
+)
+def test_errors_name_the_next_step(options: dict[str, Any], error: type[ChronocamError], words: str) -> None:
+    with pytest.raises(error, match=words) as raised:
+        np.asarray(cc.GradCAM(cnn(), **options).explain(samples((16, 16, 3)), 1))
+    assert "\n" not in str(raised.value)
+
+
+def test_errors_of_nested_names_list_near_ones() -> None:
+    with pytest.raises(LayerError, match="`backbone/branch`"):
+        cc.GradCAM(transfer(), "brunch")
+    with pytest.raises(LayerError, match="`backbone/branch`"):
+        cc.GradCAM(transfer(), "backbone/branhc")
+
+
+@pytest.mark.parametrize(
+    ("x", "targets", "error", "words"),
+    [
+        (samples((16, 16, 3))[0], 1, InputError, r"inputs\[None\]"),
+        (samples((16, 12, 3)), 1, InputError, r"expected \(batch, 16, 16, 3\)"),
+        (samples((16, 16, 3)).astype(str), 1, InputError, "expected numbers"),
+        (samples((16, 16, 3)), np.eye(4, dtype=np.float32)[:2], TargetError, "4 columns"),
+        (samples((16, 16, 3)), [0, 1, 2], TargetError, "length 3"),
+        (samples((16, 16, 3)), 5, TargetError, "no class 5"),
+    ],
+)
+def test_errors_of_inputs_and_targets(x: np.ndarray, targets: Any, error: type[ChronocamError], words: str) -> None:
+    with pytest.raises(error, match=words):
+        cc.GradCAM(cnn()).explain(x, targets)
+
+
+def test_models_without_shapes_are_refused() -> None:
+    with pytest.raises(ModelError, match="not built"):
+        cc.GradCAM(keras.Sequential([L.Conv2D(2, 3), L.Flatten(), L.Dense(2)]))
+
+
+def test_what_is_for_pytorch_models_only_says_so() -> None:
+    clip = samples((4, 12, 12, 3))
+    with pytest.raises(InputError, match="chunk_frames"):
+        cc.GradCAM(frames_lstm(), "frames/cnn/conv2", chunk_frames=2).explain(clip, 1)
+    with pytest.raises(ChronocamError, match="attention"):
+        cc.AttentionRollout(cnn(), "relu").explain(samples((16, 16, 3)))
+
+
+def test_whole_numbers_are_inputs_too() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), np.uint8)
+    maps = [cc.Saliency(cnn()).explain(x, 1).maps for x in (pixels, pixels.astype(np.float32))]
+    np.testing.assert_array_equal(*maps)
+
+
+def test_noisy_methods_explain_the_class_of_the_clean_input() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    clean = cc.Saliency(model).explain(x)
+    noisy = cc.SmoothGrad(model, noise=3.0, samples=3).explain(x)
+    assert [row[0].index for row in noisy.targets] == [row[0].index for row in clean.targets]
+    still = cc.SmoothGrad(model, noise=0.0, samples=3).explain(x)
+    np.testing.assert_allclose(still.maps, clean.maps, rtol=1e-5)

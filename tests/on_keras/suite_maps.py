@@ -1,0 +1,295 @@
+"""What a map is: closed forms in NumPy, by hand, by finite differences. Run on one backend at a time."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from networks import L, cnn, conv1d, drawn, frames_lstm, outputs, samples, transfer
+
+import chronocam as cc
+
+
+def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """A valid 2D convolution, one window at a time."""
+    h, w = kernel.shape[:2]
+    out = np.zeros((len(x), x.shape[1] - h + 1, x.shape[2] - w + 1, kernel.shape[3]))
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            out[:, i, j] = np.tensordot(x[:, i : i + h, j : j + w], kernel, 3) + bias
+    return out
+
+
+def gap_net(head: Any = None) -> Any:
+    layers = [keras.Input((9, 7, 3)), L.Conv2D(4, 3, activation="relu", name="conv"), L.GlobalAveragePooling2D()]
+    return drawn(keras.Sequential([*layers, *(head or [L.Dense(5, name="head")])]))
+
+
+def by_hand(model: Any, x: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Grad-CAM of the last layers' weights, and the logits."""
+    kernel, bias, dense, offset = model.get_weights()
+    a = np.maximum(convolved(x.astype(np.float64), kernel, bias), 0)
+    weights = dense[:, classes].T / (a.shape[1] * a.shape[2])
+    logits = a.mean((1, 2)) @ dense + offset
+    return np.maximum(np.einsum("bhwk,bk->bhw", a, weights), 0), logits[np.arange(len(x)), classes]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [L.Dense(5)],
+        [L.Dense(5, activation="softmax")],
+        [L.Dense(5), L.Softmax()],
+        [L.Dense(5), L.Activation("softmax")],
+        [L.Dense(5, activation="log_softmax")],
+    ],
+    ids=["logits", "fused", "softmax", "activation", "log_softmax"],
+)
+def test_gradcam_is_the_formula_on_logits(head: list[Any]) -> None:
+    model, x = gap_net(head), samples((9, 7, 3), 3)
+    explanation = cc.GradCAM(model, "conv").explain(x, [0, 4, 2])
+    maps, logits = by_hand(model, x, [0, 4, 2])
+    np.testing.assert_allclose(explanation.maps[:, 0], maps, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explanation.scores[:, 0], logits, rtol=1e-5, atol=1e-6)
+    ends_in_softmax = len(head) > 1 or head[0].activation.__name__ != "linear"
+    assert any("logits" in note for note in explanation.diagnostics) == ends_in_softmax
+    assert np.asarray(explanation).shape == (3, 9, 7)
+
+
+def test_softmax_as_an_operation_is_seen() -> None:
+    inputs = keras.Input((9, 7, 3))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))
+    model = drawn(keras.Model(inputs, keras.ops.softmax(L.Dense(5)(x))))
+    x = samples((9, 7, 3))
+    np.testing.assert_allclose(
+        cc.GradCAM(model, "conv").explain(x, [1, 2]).maps[:, 0], by_hand(model, x, [1, 2])[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_output_layer_reads_what_the_layer_gives() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    logits = cc.GradCAM(model, "relu").explain(x, 1)
+    probabilities = cc.GradCAM(model, "relu", output_layer="head").explain(x, 1)
+    pooled = cc.GradCAM(model, "relu", output_layer="gap").explain(x, 1)
+    np.testing.assert_allclose(probabilities.scores[:, 0], outputs(model, x)[:, 1], rtol=1e-5)
+    activations = outputs(keras.Model(model.inputs, model.get_layer("relu").output), x)
+    np.testing.assert_allclose(pooled.maps[:, 0], activations[..., 1] / 36, rtol=1e-5)
+    assert not np.allclose(logits.scores, probabilities.scores)
+
+
+def test_guided_backpropagation_by_hand() -> None:
+    """1×1 convolution by (1, −1), ReLU, mean, weights (1, −2): the second channel's negative gradient is held back."""
+    x = np.array([[[[3.0], [-1.0]], [[-2.0], [5.0]]]], np.float32)
+    for relu in (
+        [L.Conv2D(2, 1, activation="relu")],
+        [L.Conv2D(2, 1), L.ReLU()],
+        [L.Conv2D(2, 1), L.Activation("relu")],
+    ):
+        model = keras.Sequential([keras.Input((2, 2, 1)), *relu, L.GlobalAveragePooling2D(), L.Dense(1)])
+        weights = [[[[[1.0, -1.0]]]], [0.0, 0.0], [[1.0], [-2.0]], [0.0]]
+        model.set_weights([np.array(w, np.float32) for w in weights])
+        guided = cc.GuidedBackprop(model, reduce="sum").explain(x, 0).maps[0, 0]
+        np.testing.assert_allclose(guided, [[0.25, 0], [0, 0.25]])
+        plain = cc.Saliency(model, reduce="sum").explain(x, 0).maps[0, 0]
+        np.testing.assert_allclose(plain, [[0.25, 0.5], [0.5, 0.25]])
+        both = cc.explain(model, x, 0, methods=["guidedbackprop", "saliency"])
+        np.testing.assert_allclose(both["guidedbackprop"].maps[0, 0], [[0.25, 0], [0, 0.25]])
+        np.testing.assert_allclose(both["saliency"].maps[0, 0], [[0.25, 0.5], [0.5, 0.25]])
+
+
+def test_relu6_is_guided_too() -> None:
+    model = keras.Sequential(
+        [keras.Input((2, 2, 1)), L.Conv2D(1, 1), L.ReLU(max_value=6), L.GlobalAveragePooling2D(), L.Dense(1)]
+    )
+    model.set_weights([np.ones((1, 1, 1, 1)), np.zeros(1), np.ones((1, 1)), np.zeros(1)])
+    x = np.array([[[[3.0], [-1.0]], [[-2.0], [7.0]]]], np.float32)
+    np.testing.assert_allclose(cc.GuidedBackprop(model).explain(x, 0).maps[0, 0], [[0.25, 0], [0, 0]])
+
+
+def test_a_model_without_relu_says_so() -> None:
+    model = drawn(
+        keras.Sequential([keras.Input((5, 5, 1)), L.Conv2D(2, 2, activation="tanh"), L.Flatten(), L.Dense(2)])
+    )
+    x = samples((5, 5, 1))
+    guided = cc.GuidedBackprop(model).explain(x, 0)
+    assert any("no ReLU" in note for note in guided.diagnostics)
+    np.testing.assert_allclose(guided.maps, cc.Saliency(model).explain(x, 0).maps)
+
+
+def test_shapleycam_of_a_quadratic_score_is_half_of_gradcam() -> None:
+    inputs = keras.Input((6, 6, 2))
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs))
+    model, x = drawn(keras.Model(inputs, L.Dense(3)(L.Multiply()([pooled, pooled])))), samples((6, 6, 2))
+    options: dict[str, Any] = {"conv_layer": "conv", "signed": True}
+    half, whole = (m(model, **options).explain(x, [[0, 1], [2, 0]]).maps for m in (cc.ShapleyCAM, cc.GradCAM))
+    assert np.abs(whole).max() > 1e-3
+    np.testing.assert_allclose(half, whole / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_each_call_of_a_shared_layer_has_its_own_gradient() -> None:
+    shared, inputs = L.Conv2D(3, 1, use_bias=False, name="shared"), keras.Input((4, 4, 3))
+    model = drawn(keras.Model(inputs, L.Dense(2, use_bias=False)(L.GlobalAveragePooling2D()(shared(shared(inputs))))))
+    kernel, head = (w.reshape(-1, w.shape[-1]) for w in model.get_weights())
+    x = samples((4, 4, 3))
+    first, second = x @ kernel, x @ kernel @ kernel
+    expected = {"shared#0": first @ (kernel @ head[:, 1]) / 16, "shared#1": second @ head[:, 1] / 16}
+    for layer, maps in expected.items():
+        found = cc.HiResCAM(model, layer, signed=True).explain(x, 1)
+        np.testing.assert_allclose(found.maps[:, 0], maps, rtol=1e-4, atol=1e-6)
+    last = cc.HiResCAM(model, "shared", signed=True).explain(x, 1)
+    np.testing.assert_allclose(last.maps[:, 0], expected["shared#1"], rtol=1e-4, atol=1e-6)
+    assert any("called 2 times" in note for note in last.diagnostics)
+
+
+def test_nested_layers_are_found_by_path_name_and_object() -> None:
+    model, x = transfer(), samples((16, 16, 3))
+    layer = model.get_layer("backbone").get_layer("add")
+    maps = [cc.GradCAM(model, at).explain(x, 2).maps for at in ("backbone/add", "backbone.add", "add", layer, 1)]
+    for other in maps[1:]:
+        np.testing.assert_array_equal(maps[0], other)
+    assert cc.GradCAM(model, "backbone/bn").explain(x, 2).layer == "backbone/bn"
+    assert cc.GradCAM(model).explain(x, 2).layer == "backbone"  # the residual sum, not the branch before it
+    flat = keras.Model(model.get_layer("backbone").inputs, model.get_layer("backbone").outputs)
+    a = outputs(flat, x)
+    *_, w1, b1, w2, _ = model.get_weights()
+    weights = (w1 * (a.mean((1, 2)) @ w1 + b1 > 0)[:, None]) @ w2[:, 2] / 256
+    np.testing.assert_allclose(
+        maps[0][:, 0], np.maximum(np.einsum("bhwk,bk->bhw", a, weights), 0), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_several_targets_layers_and_methods_from_one_pass() -> None:
+    model, x = cnn(), samples((16, 16, 3), 3)
+    made = cc.explain(
+        model,
+        x,
+        [cc.targets.Class(1), cc.targets.Contrast(0, 3)],
+        methods=["gradcam", "layercam"],
+        layers=["conv1", "relu"],
+    )
+    for name, explanation in made.items():
+        method, _, layer = name.partition("@")
+        for k, target in enumerate([cc.targets.Class(1), cc.targets.Contrast(0, 3)]):
+            alone = cc.methods.METHODS[method](model, layer).explain(x, target)
+            np.testing.assert_allclose(explanation.maps[:, k], alone.maps[:, 0], rtol=1e-4, atol=1e-7)
+    assert not np.allclose(made["gradcam@relu"].maps[:, 0], made["gradcam@relu"].maps[:, 1])
+
+
+def test_one_hot_targets_tensors_and_integers_agree() -> None:
+    model, x = cnn(), samples((16, 16, 3), 3)
+    classes = [4, 0, 2]
+    hot = np.eye(5, dtype=np.float32)[classes]
+    given = [np.array(classes), hot, keras.ops.convert_to_tensor(hot), keras.ops.convert_to_tensor(classes)]
+    maps = [cc.GradCAM(model).explain(keras.ops.convert_to_tensor(x), t).maps for t in [classes, *given]]
+    for other in maps[1:]:
+        np.testing.assert_allclose(maps[0], other, rtol=1e-6)
+    assert not np.allclose(maps[0], cc.GradCAM(model).explain(x, [0, 0, 0]).maps)
+
+
+def test_batches_give_what_all_at_once_gives() -> None:
+    model, x = cnn(), samples((16, 16, 3), 5)
+    whole, parts = (cc.GradCAM(model, batch_size=n).explain(x, [0, 1, 2, 3, 4]).maps for n in (None, 2))
+    np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-7)
+
+
+def test_tasks_and_operators_do_what_they_say() -> None:
+    model, x = gap_net(), samples((9, 7, 3))
+    hot = np.eye(5, dtype=np.float32)[[3, 1]]
+    expected, _ = by_hand(model, x, [3, 1])
+    np.testing.assert_allclose(
+        cc.GradCAM(model, "conv", operator="classification").explain(x, hot).maps[:, 0], expected, rtol=1e-5, atol=1e-6
+    )
+    regression = cc.GradCAM(model, "conv", operator="regression").explain(x, 2 * hot)
+    np.testing.assert_allclose(np.maximum(regression.maps[:, 0], 0), 2 * expected, rtol=1e-5, atol=1e-6)
+
+    def operator(model: Any, inputs: Any, targets: Any) -> Any:
+        return keras.ops.sum(model(inputs) * keras.ops.convert_to_tensor(targets), axis=1) * 3.0
+
+    found = cc.GradCAM(model, "conv", operator=operator).explain(x, hot)
+    np.testing.assert_allclose(found.maps[:, 0], 3 * expected, rtol=1e-5, atol=1e-6)
+
+
+def test_semantic_segmentation_averages_over_the_marked_pixels() -> None:
+    inputs = keras.Input((6, 6, 2))
+    hidden = L.Conv2D(3, 3, padding="same", name="conv")(inputs)
+    model = drawn(keras.Model(inputs, L.Conv2D(2, 1, activation="softmax", name="dense")(hidden)))
+    x, mask = samples((6, 6, 2)), np.zeros((2, 6, 6, 2), np.float32)
+    mask[:, 1:3, 2, 1] = 1
+    found = cc.HiResCAM(model, "conv", operator="semantic segmentation", signed=True).explain(x, mask)
+    a = outputs(keras.Model(inputs, hidden), x)
+    per_pixel = a @ model.get_weights()[2][0, 0, :, 1] / 2
+    np.testing.assert_allclose(found.maps[:, 0], per_pixel * mask[..., 1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_region_of_a_dense_output_has_its_channels_last() -> None:
+    inputs = keras.Input((4, 4, 2))
+    hidden = L.Conv2D(3, 1, name="conv")(inputs)
+    model, x = drawn(keras.Model(inputs, L.Conv2D(4, 1)(hidden))), samples((4, 4, 2))
+    found = cc.HiResCAM(model, "conv", signed=True).explain(x, cc.targets.Region((1, 0, 3, 2), channel=2))
+    mask = np.zeros((4, 4))
+    mask[0:2, 1:3] = 1 / 4
+    per_pixel = outputs(keras.Model(inputs, hidden), x) @ model.get_weights()[2][0, 0, :, 2]
+    np.testing.assert_allclose(found.maps[:, 0], per_pixel * mask, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.scores[:, 0], (outputs(model, x)[..., 2] * mask).sum((1, 2)), rtol=1e-5)
+
+
+def test_object_detection_scores_the_best_box() -> None:
+    """One prediction lies on the reference, with the same class: IoU 1, cosine 1, and its objectness is the score."""
+    inputs = keras.Input((8, 8, 1))
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))
+    model = drawn(keras.Model(inputs, L.Reshape((2, 7))(L.Dense(14)(pooled))))
+    *first, head, _ = model.get_weights()
+    head[:, [i for i in range(14) if i != 4]] = 0  # only the first box's objectness depends on the picture
+    offset = np.array([0.1, 0.1, 0.5, 0.7, 0.2, 1, 0, 0.6, 0.6, 0.9, 0.9, 0.1, 0, 1], np.float32)
+    model.set_weights([*first, head, offset])
+    x, reference = samples((8, 8, 1)), np.array([[0.1, 0.1, 0.5, 0.7, 1, 1, 0]] * 2, np.float32)
+    found = cc.GradCAM(model, "conv", operator="object detection", signed=True).explain(x, reference)
+    a = np.maximum(convolved(x, *first), 0)
+    np.testing.assert_allclose(found.scores[:, 0], a.mean((1, 2)) @ head[:, 4] + 0.2, rtol=1e-5)
+    np.testing.assert_allclose(found.maps[:, 0], a @ head[:, 4] / 36, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [frames_lstm, conv1d], ids=["TimeDistributed and LSTM", "Conv1D"])
+def test_gradients_at_the_input_are_finite_differences(make: Any) -> None:
+    model = make()
+    agrees_with_finite_differences(model, samples(tuple(model.input_shape[1:]), 1))
+
+
+def test_convlstm_has_a_grid_over_time() -> None:
+    model = drawn(
+        keras.Sequential(
+            [
+                keras.Input((3, 8, 8, 1)),
+                L.ConvLSTM2D(4, 3, return_sequences=True, name="convlstm"),
+                L.GlobalAveragePooling3D(),
+                L.Dense(2),
+            ]
+        )
+    )
+    x = samples((3, 8, 8, 1))
+    assert cc.GradCAM(model).explain(x, 1).maps.shape == (2, 1, 3, 6, 6)
+    agrees_with_finite_differences(model, x[:1])
+
+
+def agrees_with_finite_differences(model: Any, x: np.ndarray) -> None:
+    """Compare Σ x ∂S/∂x with the slope of every class along x."""
+    classes = [cc.targets.Class(c) for c in range(model.output_shape[-1])]
+    gradient = cc.InputXGradient(model, reduce="sum").explain(x, classes).maps[0]
+    step = 2e-3
+    up, down = (outputs(model, x * np.float32(1 + s * step))[0] for s in (1, -1))
+    slopes = (up - down) / (2 * step)
+    np.testing.assert_allclose(gradient.reshape(len(classes), -1).sum(1), slopes, atol=0.02 * np.abs(slopes).max())
+
+
+def test_frames_of_a_clip_are_explained_each_by_itself() -> None:
+    model, x = frames_lstm(), samples((4, 12, 12, 3))
+    explanation = cc.GradCAM(model, "frames/cnn/conv2").explain(x, 1)
+    assert explanation.maps.shape == (2, 1, 4, 4, 4)
+    assert np.asarray(explanation).shape == (2, 4, 12, 12)
+    assert cc.GradCAM(model).explain(x, 1).layer == "frames/cnn/conv2"
+
+
+def test_conv1d_has_its_grid_along_time() -> None:
+    explanation = cc.GradCAM(conv1d()).explain(samples((32, 4)), 0)
+    assert explanation.maps.shape == (2, 1, 13)
+    assert np.asarray(explanation).shape == (2, 32)

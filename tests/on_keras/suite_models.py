@@ -1,0 +1,102 @@
+"""Keras networks by spec. Run on one backend at a time."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from networks import L, cnn, drawn, outputs, samples
+from PIL import Image
+
+import chronocam as cc
+from chronocam.errors import ModelError, TargetError
+from chronocam.models.sources import keras_applications
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_saved_model_is_loaded_with_its_recipe(tmp_path: Path, suffix: str) -> None:
+    model = cnn()
+    model.save(tmp_path / f"net{suffix}")
+    loaded = cc.models.load(str(tmp_path / f"net{suffix}"))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
+    x = loaded.preprocess(picture)[None]
+    assert x.shape == (1, 16, 16, 3)
+    np.testing.assert_allclose(x[0], np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR)) / 255, atol=1e-6)
+    np.testing.assert_allclose(cc.GradCAM(loaded.model).explain(x, 1).maps, cc.GradCAM(model).explain(x, 1).maps, 1e-5)
+
+
+def test_a_model_that_rescales_gets_its_pixels_as_they_are(tmp_path: Path) -> None:
+    layers = [keras.Input((4, 4, 1)), L.Rescaling(1 / 255), L.Conv2D(2, 2), L.Flatten(), L.Dense(2)]
+    drawn(keras.Sequential(layers)).save(tmp_path / "net.keras")
+    preprocess = cc.models.load(str(tmp_path / "net.keras")).preprocess
+    assert preprocess(Image.fromarray(np.full((4, 4), 51, np.uint8))).tolist() == [[[51]] * 4] * 4
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_code_in_a_file_needs_trust(tmp_path: Path, suffix: str) -> None:
+    inner = keras.Sequential([keras.Input((4, 4, 3)), L.Lambda(lambda x: 2 * x, output_shape=(4, 4, 3))], name="inner")
+    model = keras.Sequential([keras.Input((4, 4, 3)), inner, L.Conv2D(2, 2), L.Flatten(), L.Dense(2)])
+    path = str(tmp_path / f"net{suffix}")
+    model.save(path)
+    with pytest.raises(ModelError, match="--trust"):
+        cc.models.load(path)
+    loaded, x = cc.models.load(path, trust=True).model, samples((4, 4, 3))
+    np.testing.assert_allclose(outputs(loaded, x), outputs(model, x), rtol=1e-5)
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
+    cnn().save_weights(tmp_path / "only.weights.h5")
+    (tmp_path / "net.keras").write_bytes(b"no archive")
+    clips = keras.Sequential([keras.Input((3, 8, 8, 1)), L.Conv3D(2, 2), L.Flatten(), L.Dense(2)])
+    clips.save(tmp_path / "clips.keras")
+    for name, words in {
+        "only.weights.h5": "weights alone",
+        "net.keras": "no saved model",
+        "none.keras": "no file",
+        "clips.keras": "not one picture",
+    }.items():
+        with pytest.raises(ModelError, match=words) as raised:
+            cc.models.load(str(tmp_path / name))
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["VGG16", "MobileNetV2", "DenseNet121", "EfficientNetB0"])
+def test_the_recipe_is_what_preprocess_input_does(name: str) -> None:
+    builder = getattr(keras.applications, name)
+    options: dict[str, Any] = {"weights": None, "include_top": False, "input_shape": (32, 40, 3)}
+    preprocess = keras_applications.recipe(builder, builder(**options))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 40, 3), np.uint8))
+    module = {
+        "VGG16": "vgg16",
+        "MobileNetV2": "mobilenet_v2",
+        "DenseNet121": "densenet",
+        "EfficientNetB0": "efficientnet",
+    }
+    expected = getattr(keras.applications, module[name]).preprocess_input(np.asarray(picture, np.float32).copy())
+    np.testing.assert_allclose(preprocess(picture), np.asarray(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_an_unknown_network_is_answered_with_close_names() -> None:
+    with pytest.raises(ModelError, match="`VGG16`"):
+        cc.models.load("keras:VGG17")
+
+
+def test_without_a_network_one_line_says_what_was_to_be_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unreachable(*given: Any, **options: Any) -> None:
+        raise OSError("URL fetch failure\nand more")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", unreachable)
+    with pytest.raises(ModelError, match=r"weights of MobileNet \(URL fetch failure\)") as raised:
+        cc.models.load("keras:MobileNet")
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_of_the_model_name_classes(tmp_path: Path) -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    model.labels = ("ant", "bee", "cat", "dog", "eel")
+    assert cc.GradCAM(model).explain(x, "cat").targets[0][0].index == 2
+    with pytest.raises(TargetError, match="`dog`"):
+        cc.GradCAM(model).explain(x, "dogg")

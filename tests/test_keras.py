@@ -1,0 +1,143 @@
+"""Keras models on every backend, each in a process of its own, as Keras takes one backend per process."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent / "on_keras"
+BACKENDS = ("tensorflow", "jax", "torch")
+SMALL = ("cnn", "transfer", "conv1d", "conv3d", "frames_lstm")
+LARGE = ("mobilenet", "resnet")
+CAMS = ("gradcam", "hirescam", "gradcam++", "layercam")
+METHODS = (*CAMS, "saliency", "guidedbackprop")
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocked())
+import keras, numpy as np
+import chronocam as cc
+L = keras.layers
+model = keras.Sequential([keras.Input((9, 9, 3)), L.Conv2D(4, 3), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3)])
+x = np.ones((2, 9, 9, 3), np.float32)
+for method in (cc.GradCAM, cc.SmoothGrad, cc.GuidedGradCAM, cc.EigenCAM, cc.FinerCAM):
+    assert np.asarray(method(model).explain(x, 1)).shape == (2, 9, 9)
+explanation = cc.GradCAM(model).explain(x, 1)
+explanation.normalize(), explanation.boxes(), explanation.overlay(x)
+assert "torch" not in sys.modules
+"""
+
+
+def needs(backend: str) -> None:
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+
+
+def run(backend: str, *command: str) -> None:
+    """Run Python on a backend; fails with what it said."""
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling takes longer than these networks
+    env = {**os.environ, **quick, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env["PYTHONPATH"] = str(FOLDER)
+    done = subprocess.run([sys.executable, *command], cwd=FOLDER, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{backend}: {' '.join(command)[:80]}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}", pytrace=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_suite(backend: str) -> None:
+    needs(backend)
+    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
+    run(backend, "-m", "pytest", *options, "suite_maps.py", "suite_engine.py", "suite_models.py")
+
+
+def test_keras_on_tensorflow_needs_no_torch() -> None:
+    needs("tensorflow")
+    run("tensorflow", "-c", WITHOUT_TORCH)
+
+
+Maps = dict[str, dict[str, Any]]
+
+
+def maps_of(names: tuple[str, ...], folder: Path) -> Maps:
+    """Save networks on one backend, load them on each, and return the maps by backend; `plain` is PyTorch alone."""
+    installed = [backend for backend in BACKENDS if find_spec(backend) is not None and find_spec("keras") is not None]
+    if not installed:
+        pytest.skip("keras is not installed with any backend")
+    run(installed[0], "parity.py", "save", str(folder), *names)
+    found: Maps = {}
+    for backend in installed:
+        run(backend, "parity.py", "maps", str(folder), str(folder / f"{backend}.npz"), *names)
+        found[backend] = dict(np.load(folder / f"{backend}.npz"))
+    found["plain"] = plain(names, folder)
+    return found
+
+
+def plain(names: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    torch = pytest.importorskip("torch")
+    import importlib.util
+
+    import chronocam as cc
+
+    spec = importlib.util.spec_from_file_location("plain_torch", FOLDER / "plain_torch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    replicas = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(replicas)
+    found: dict[str, Any] = {}
+    for name in names:
+        net = replicas.built(name, folder)
+        x = np.moveaxis(np.load(folder / f"{name}.x.npy"), -1, 1)
+        made = cc.explain(
+            net, torch.from_numpy(x.copy()), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=[net.layer]
+        )
+        found |= {f"{name} {method}": explanation.maps for method, explanation in made.items()}
+        found[f"{name} scores"] = made["gradcam"].scores
+    return found
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Maps:
+    return maps_of(SMALL, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Maps:
+    return maps_of(LARGE, tmp_path_factory.mktemp("large"))
+
+
+def agree(found: Maps, name: str) -> None:
+    first = next(iter(found))
+    for what in ("scores", *(CAMS if name in LARGE else METHODS)):
+        expected = found[first][f"{name} {what}"]
+        scale = np.abs(expected).max()
+        assert scale > 0
+        for backend, maps in found.items():
+            error = np.abs(maps[f"{name} {what}"] - expected).max() / scale
+            assert error < 1e-4, f"{name} {what}: {backend} differs from {first} by {error:.1e} of the largest value"
+    assert len({str(maps[f"{name} default"]) for backend, maps in found.items() if backend != "plain"}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_backend_and_plain_torch_give_the_same_maps(small: Maps, name: str) -> None:
+    agree(small, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_every_backend_and_plain_torch_give_the_same_maps_of_large_networks(large: Maps, name: str) -> None:
+    agree(large, name)
