@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.sources.trained import recipe
+from chronocam.models.sources.trained import odometry, recipe
 from chronocam.models.specs import Parts, Request, Source, need
 
 
@@ -24,6 +24,12 @@ def _gestures(name: str, loaded: bool) -> Parts:
     return net, recipe(record), tuple(record["labels"])
 
 
+def _odometry(loaded: bool) -> Parts:
+    nets = _module("odometry")
+    net, preprocess, labels = odometry(nets.odometry_record())
+    return nets.load_odometry() if loaded else net, preprocess, labels
+
+
 def _module(name: str) -> Any:
     need("safetensors", "torch")
     need("torch", "torch")
@@ -36,6 +42,7 @@ BUNDLED: Final[dict[str, Callable[[bool], Parts]]] = {
     "gestures-lstm": partial(_gestures, "gestures-lstm"),
     "gestures-attention": partial(_gestures, "gestures-attention"),
     "gestures-steps": partial(_gestures, "gestures-steps"),
+    "odometry": _odometry,
 }
 """What gives each network: with its weights, or without."""
 

@@ -1,0 +1,102 @@
+"""Insertion and deletion for regression: do outputs change faster as the cells that a map marks go?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from _claims_odometry_world import LOSS, SHALLOW, TARGETS, Pairs, Table, explained, grids, rows_of
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from chronocam.metrics import centre_prior, deletion, insertion, random_maps
+from chronocam.metrics.deletion import BLUR
+from chronocam.models.odometry import Odometry
+from chronocam.odometry import pose_to_matrix, rotation_angle
+
+BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "blur": lambda frames: gaussian_filter(frames, [0, 0, *(BLUR * n for n in frames.shape[2:])]),
+    "mean": lambda frames: frames.mean(axis=(2, 3), keepdims=True),
+}
+"""What cells are replaced by, made once for all curves."""
+STEPS = 6
+PIECES = ("centre prior", "side prior")
+
+
+def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, dict[str, Table]]:
+    """Return how much faster outputs change than with a random map, or with the centre prior, as cells go or come.
+
+    By baseline, and by kind of curve and what it is held against; rows are arms. Values are gains of the area under the
+    curve of the output's |change|, in standard deviations of the output over the drives, and of the loss's rise, in
+    mean losses. Above 0 the map is the better one. `one piece` holds two bumps that know nothing, in the middle and at
+    the sides, against a random map that is not in one piece.
+    """
+    layers = grids(network, pairs)
+    maps = explained(network, pairs)
+    nothing = {f"random, {layer}": random_maps(len(pairs), grid, pairs.size, seed=2) for layer, grid in layers.items()}
+    prior = np.repeat(centre_prior(pairs.size)[None], len(pairs), axis=0)
+    nothing |= {"centre prior": prior, "side prior": np.roll(prior, pairs.size[1] // 2, axis=2)}
+    found: dict[str, dict[str, Table]] = {baseline: {} for baseline in BASELINES}
+    inputs = pairs.frames.numpy()
+    for baseline, made in BASELINES.items():
+        instead = made(inputs)
+        for curve, sign in ((deletion, 1), (insertion, -1)):
+            areas = [
+                {
+                    arm: sign * curve(change, inputs, order, baseline=instead, steps=STEPS).area
+                    for arm, order in ({arm: _order(m[:, k], name) for arm, m in maps.items()} | nothing).items()
+                }
+                for k, name in enumerate(TARGETS)
+                for change in [_change(network, pairs, name)]
+            ]
+            for beside in ("random", "centre prior"):
+                gains = {arm: np.stack([a[arm] - a[_beside(arm, beside)] for a in areas], axis=1) for arm in maps}
+                found[baseline][f"{curve.__name__}, {beside}"] = rows_of(gains, TARGETS)
+            pieces = {p: np.stack([a[p] - a[f"random, {SHALLOW}"] for a in areas], axis=1) for p in PIECES}
+            found[baseline][f"{curve.__name__}, one piece"] = rows_of(pieces, TARGETS)
+    return found
+
+
+def _beside(arm: str, other: str) -> str:
+    return f"random, {arm.split(', ')[1]}" if other == "random" else other
+
+
+def _order(maps: np.ndarray, name: str) -> np.ndarray:
+    """Return what cells are ordered by: cells that matter for an output, cells that keep the loss low."""
+    return maps if name == "loss" else np.abs(maps)
+
+
+def _change(network: Odometry, pairs: Pairs, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what inputs change: |output − output before| in its standard deviations, the loss's rise in mean losses.
+
+    The loss is that of the frames as they are, under the motion that the network tells from the changed ones.
+    """
+    with torch.inference_mode():
+        before = outputs(network.pose(pairs.frames))[name] if name != "loss" else _losses(network, pairs)(pairs.frames)
+        unit = before.mean() if name == "loss" else before.std()
+        losses = _losses(network, pairs)
+
+    def change(inputs: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            frames = torch.from_numpy(inputs)
+            after = losses(frames) if name == "loss" else outputs(network.pose(frames))[name]
+        moved = (after - before) / unit
+        return np.asarray(moved if name == "loss" else moved.abs())
+
+    return change
+
+
+def _losses(network: Odometry, pairs: Pairs) -> Callable[[Tensor], Tensor]:
+    """Return the photometric loss of the pairs by the frames that the pose network sees; the depth is found once."""
+    pictures = pairs.frames.unflatten(1, (2, 3)) * 0.5 + 0.5
+    disparities = network.depth.disparities(pairs.frames[:, :3])
+    return lambda frames: (
+        LOSS(pictures[:, 0], pictures[:, 1:], disparities, network.pose.poses(frames), pairs.intrinsics).photometric
+    )
+
+
+def outputs(poses: Tensor) -> dict[str, Tensor]:
+    """Return the outputs of pose networks by the names of their targets."""
+    turned = rotation_angle(pose_to_matrix(poses)[:, :3, :3])
+    return {"ry": poses[:, 4], "rotation angle": turned, "tz": poses[:, 2], "‖t‖": poses[:, :3].norm(dim=1)}
