@@ -226,7 +226,7 @@ def test_the_page_holds_every_number_and_no_empty_place(found):
         "size": [64, 208],
         "depth_width": 0.0625,
         "pose_width": 0.125,
-        "loss": "sfmlearner",
+        "drives": {"train": 1500},
         "best epoch": 3,
         "held-out": {"depth": figures},
         "command": "chronocam train odometry",
