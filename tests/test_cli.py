@@ -79,8 +79,8 @@ def test_explain_writes_overlays_sheet_and_json(folder):
         for target in ("cat", "<b>emu</b>")
     ]
     files = {p.name for p in (folder / "out").iterdir()}
-    assert len(files) == 8 + 2
-    assert {"a.json", "a.sheet.png", "a.gradcam-3.1-b-emu-b.png"} <= files
+    assert len(files) == 8 + 4 + 2
+    assert {"a.json", "a.sheet.png", "a.gradcam-3.1-b-emu-b.png", "a.gradcam-3.npz"} <= files
     assert json.loads((folder / "out" / "a.json").read_text())["maps"] == result["maps"]
     assert result["seen"] == [9.6, 4.8, 54.4, 43.2] or len(result["seen"]) == 4
 
@@ -169,7 +169,7 @@ def test_unknown_model_lists_the_forms(folder):
 def test_align_changes_the_picture(folder):
     for align in ("half_pixel", "receptive_field"):
         explain("a.png", "--target", "0", "--align", align, "--out", align)
-    half, true = (Image.open(next((folder / a).glob("a.gradcam.*"))) for a in ("half_pixel", "receptive_field"))
+    half, true = (Image.open(next((folder / a).glob("a.gradcam.*.png"))) for a in ("half_pixel", "receptive_field"))
     assert not np.array_equal(np.asarray(half), np.asarray(true))
 
 
@@ -210,8 +210,11 @@ def test_demo_prints_figures_beside_baselines(tmp_path):
     assert deep > max(clip_noise, clip_centre)
     assert Image.open(tmp_path / "digits.png").width > 300
     for name in ("gestures-3d", "gestures-lstm", "gestures-attention"):
-        assert len(np.unique(read_clip(tmp_path / f"{name}.mp4").indices)) == 16
-        assert Image.open(tmp_path / f"{name}.png").width > 300
+        assert len(np.unique(read_clip(tmp_path / f"clip-2-{name}.mp4").indices)) == 16
+        assert Image.open(tmp_path / f"clip-2-{name}.png").width > 300
+    assert f"Look into all of them: {tmp_path / 'index.html'}" in done.stdout
+    pages = {path.name for path in tmp_path.glob("*.html")}
+    assert pages == {"index.html", "digits.html", "steps.html", "drive-00.html", *(f"clip-{i}.html" for i in (1, 2, 3))}
 
 
 def test_real_photos_with_real_weights(data, tmp_path):

@@ -324,7 +324,7 @@ def test_a_drive_gives_videos_maps_a_sheet_and_json(folder: Path, drives: Path) 
     assert done.exit_code == 0, done.stderr
     (result,) = json.loads(done.stdout)["inputs"]
     videos = {f"00.gradcam.{name}.mp4" for name in ("0-tz", "1-ry", "2-loss")}
-    others = {"00.depth.mp4", "00.pose.gradcam.npz", "00.sheet.png", "00.json"}
+    others = {"00.depth.mp4", "00.depth.npz", "00.pose.gradcam.npz", "00.sheet.png", "00.json"}
     assert {path.name for path in (folder / "out").iterdir()} == videos | others
     assert json.loads((folder / "out" / "00.json").read_text())["maps"] == result["maps"]
     assert Image.open(result["sheet"]).width > 1000

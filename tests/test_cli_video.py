@@ -73,7 +73,13 @@ def test_a_clip_gives_videos_a_sheet_and_json(folder):
     done = explain("long.mp4", "--target", "wave", "--target", "clap", "--layer", "1", "--json")
     assert done.exit_code == 0, done.stderr
     files = {path.name for path in (folder / "out").iterdir()}
-    assert files == {"long.gradcam.0-wave.mp4", "long.gradcam.1-clap.mp4", "long.sheet.png", "long.json"}
+    assert files == {
+        "long.gradcam.0-wave.mp4",
+        "long.gradcam.1-clap.mp4",
+        "long.gradcam.npz",
+        "long.sheet.png",
+        "long.json",
+    }
     (result,) = json.loads(done.stdout)["inputs"]
     assert json.loads((folder / "out" / "long.json").read_text())["maps"] == result["maps"]
     clip = read_clip("long.mp4", 8)

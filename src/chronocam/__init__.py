@@ -19,6 +19,7 @@ from chronocam import (
     models,
     odometry,
     render,
+    report,
     sequence,
     targets,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "models",
     "odometry",
     "render",
+    "report",
     "sequence",
     "targets",
 ]

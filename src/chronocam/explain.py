@@ -28,7 +28,7 @@ from chronocam.subject import Subject
 from chronocam.targets.parse import makers, parse
 from chronocam.targets.steps import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, Window
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, Window
 from chronocam.view import LayerView
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
@@ -269,7 +269,24 @@ class Pass:
             None if slices is None else frame_spans(slices, self.grid[0], None if centers is None else centers[0]),
             _attention(recording, columns),
             tuple(notes),
+            _confidences(scoring.logits, infos, [target.signed for target in made]),
         )
+
+
+def _confidences(
+    logits: np.ndarray | None, infos: Sequence[Sequence[TargetInfo]], signed: Sequence[bool]
+) -> np.ndarray | None:
+    """Return the softmax of the logits at the classes explained, NaN for other targets; None where all are others."""
+    if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+        return None
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
+    shares /= shares.sum(axis=1, keepdims=True)
+    found = np.full((len(infos), len(infos[0])), np.nan, np.float32)
+    for row, columns in enumerate(infos):
+        for k, info in enumerate(columns):
+            if info.index is not None and info.index < logits.shape[1] and not signed[k]:
+                found[row, k] = shares[row, info.index]
+    return None if np.isnan(found).all() else found
 
 
 def _attention(recording: Recording, columns: slice) -> Attention | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ from chronocam.maps.regions import Box, boxes
 from chronocam.maps.resample import Mode, resample
 from chronocam.media.clips import Clip, write_clip
 from chronocam.media.files import replace_file
+from chronocam.media.stills import Stills, still, stills
 from chronocam.types import TargetInfo
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 VIDEOS = (".mp4", ".gif", ".webp")
 _FORMAT = "chronocam explanation 1"
+
+WRITERS: dict[str, Callable[[Path, Any], Path]] = {}
+"""By suffix, what higher layers write of an explanation that holds its pictures: pages, by `chronocam.report`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,9 @@ class Explanation:
     frame_spans: for clips, the first and last input frame of each time slice.
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     diagnostics: findings, in words.
+    confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for a score
+        of no single class, None where there is none.
+    pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not given.
     """
 
     maps: Float[np.ndarray, "batch target *grid"]
@@ -55,6 +62,8 @@ class Explanation:
     frame_spans: tuple[tuple[int, int], ...] | None = None
     attention: Attention | None = None
     diagnostics: tuple[str, ...] = ()
+    confidences: Float[np.ndarray, "batch target"] | None = None
+    pictures: tuple[Stills, ...] | None = None
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -149,15 +158,15 @@ class Explanation:
 
     def _shown(self, inputs: Any) -> list[Any]:
         """Return one picture or clip per sample, to draw on."""
-        if self.maps.ndim not in (4, 5):
-            raise InputError(
-                f"cannot draw maps of dims {self.dims}; expected images or clips: take .upsample() instead"
-            )
+        self._check_drawable()
         shown: list[Any] = render.to_clips(inputs, self.input_size[0]) if self._of_clips else render.to_pictures(inputs)
+        self._check_count(shown)
+        return shown
+
+    def _check_count(self, shown: Sequence[Any]) -> None:
         if len(shown) != len(self):
             what = "clip" if self._of_clips else "image"
             raise InputError(f"got {len(shown)} {what}s for {len(self)} samples; give one {what} per sample")
-        return shown
 
     def frame_importance(self) -> np.ndarray:
         """Return, of maps of clips, the share of the positive evidence in each time slice: `(batch, target, time)`.
@@ -199,22 +208,38 @@ class Explanation:
             for (clip, names, drawn), importance in zip(parts, self.frame_importance(), strict=True)
         ]
 
-    def save(self, path: str | Path, inputs: Any = None) -> Path:
-        """Write the explanation: `.npz` keeps everything (`cc.load` reads it); a picture suffix draws `plot(inputs)`.
+    def with_pictures(self, inputs: Any) -> Explanation:
+        """Return the explanation with small copies of its inputs, which `.npz` keeps and pages are drawn on.
 
-        Of one clip, `.mp4`, `.gif` and `.webp` write its overlay as a video at its own pace; of several targets,
-        side by side with their names and frame importance.
+        `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per sample.
+        """
+        given = list(inputs) if isinstance(inputs, (list, tuple)) else []
+        if given and all(isinstance(one, Stills) for one in given):
+            self._check_drawable()
+            self._check_count(given)
+            return replace(self, pictures=tuple(given))
+        keep: Callable[[Any], Stills] = stills if self._of_clips else still
+        return replace(self, pictures=tuple(map(keep, self._shown(inputs))))
+
+    def save(self, path: str | Path, inputs: Any = None) -> Path:
+        """Write the explanation.
+
+        `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it. `.html` is a
+        page to look into it with. A picture's suffix draws `plot(inputs)`. Of one clip, `.mp4`, `.gif` and `.webp`
+        write its overlay as a video at its own pace; of several targets, side by side with their names and frame
+        importance. Without `inputs`, a page has those kept, if any; other pictures are of the bare maps.
 
         Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if path.suffix == ".npz":
-            return replace_file(path, self._write)
+        if suffix == ".npz" or suffix in WRITERS:
+            kept = self if inputs is None else self.with_pictures(inputs)
+            return replace_file(path, kept._write) if suffix == ".npz" else WRITERS[suffix](path, kept)
         if self._of_clips and suffix in VIDEOS:
             return self._save_video(path, inputs)
         if suffix not in PICTURES:
-            known = ", ".join([*VIDEOS[:2], *PICTURES] if self._of_clips else PICTURES)
+            known = ", ".join([*WRITERS, *VIDEOS[:2], *PICTURES] if self._of_clips else [*WRITERS, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return render.save_figure(self.plot(inputs), path)
 
@@ -227,12 +252,17 @@ class Explanation:
         return path
 
     def _write(self, path: Path) -> None:
-        arrays = ("maps", "scores", "targets", "attention")
+        arrays = ("maps", "scores", "confidences", "targets", "attention", "pictures")
         words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays}
         words["targets"] = [[(info.name, info.index) for info in row] for row in self.targets]
-        header = json.dumps({"format": _FORMAT, **words})
-        attention = {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
-        np.savez_compressed(path, maps=self.maps, scores=self.scores, header=np.asarray(header), **attention)
+        kept = self.pictures or ()
+        words["pictures"] = [{k: v for k, v in asdict(one).items() if k != "frames"} for one in kept] or None
+        found: dict[str, Any] = {"header": np.asarray(json.dumps({"format": _FORMAT, **words}))}
+        found |= {} if self.confidences is None else {"confidences": self.confidences}
+        found |= {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
+        for i, one in enumerate(kept):
+            found |= {f"picture.{i}.{j}": np.frombuffer(file, np.uint8) for j, file in enumerate(one.frames)}
+        np.savez_compressed(path, maps=self.maps, scores=self.scores, **found)
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
@@ -256,6 +286,8 @@ def load(path: str | Path) -> Explanation:
             prefix = "attention."
             attention = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
             header["attention"] = Attention(**attention) if attention else None
+            header["confidences"] = file["confidences"] if "confidences" in file.files else None
+            header["pictures"] = _pictures(file, header.get("pictures"))
             return _from_header(file["maps"], file["scores"], header)
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
@@ -263,12 +295,26 @@ def load(path: str | Path) -> Explanation:
         raise MediaError(f"`{path}` is no saved explanation; expected an .npz written by Explanation.save") from error
 
 
-def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:
+def _pictures(file: Any, headers: list[dict[str, Any]] | None) -> tuple[Stills, ...] | None:
+    if not headers:
+        return None
+    found = []
+    for i, about in enumerate(headers):
+        count = sum(name.startswith(f"picture.{i}.") for name in file.files)
+        found.append(Stills(tuple(file[f"picture.{i}.{j}"].tobytes() for j in range(count)), **_as_tuples(about)))
+    return tuple(found)
+
+
+def _as_tuples(words: dict[str, Any]) -> dict[str, Any]:
     def tuples(value: Any) -> Any:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
+    return {name: tuples(value) for name, value in words.items()}
+
+
+def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:
     targets = tuple(tuple(TargetInfo(name, index) for name, index in row) for row in header.pop("targets"))
-    return Explanation(maps, scores, targets, **{name: tuples(value) for name, value in header.items()})
+    return Explanation(maps, scores, targets, **_as_tuples(header))
 
 
 def concatenate(parts: Sequence[Explanation]) -> Explanation:
@@ -293,5 +339,12 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         )
         if attention
         else None,
+        confidences=_beside_each_other([part.confidences for part in parts]),
+        pictures=None,
         diagnostics=tuple(dict.fromkeys(finding for part in parts for finding in part.diagnostics)),
     )
+
+
+def _beside_each_other(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

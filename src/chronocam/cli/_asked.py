@@ -20,19 +20,19 @@ _OF_RELEVANCE = {"epsilon": "epsilon", "baseline": "baselines"}  # option, and a
 class Asked:
     """The options as given; None, an empty sequence or a default where they were not."""
 
-    targets: Sequence[str]
-    methods: Sequence[str]
-    layers: Sequence[str]
-    align: str
-    frames: int | None
-    start: float | None
-    end: float | None
-    pool: str | None
-    steps: Sequence[int]
-    epsilon: float | None
-    baseline: str | None
-    intrinsics: tuple[float, float, float, float] | None
     out: Path
+    targets: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    layers: Sequence[str] = ()
+    align: str = "half_pixel"
+    frames: int | None = None
+    start: float | None = None
+    end: float | None = None
+    pool: str | None = None
+    steps: Sequence[int] = ()
+    epsilon: float | None = None
+    baseline: str | None = None
+    intrinsics: tuple[float, float, float, float] | None = None
 
     @property
     def of_clips(self) -> bool:

@@ -80,15 +80,17 @@ class _Drawing:
         """Write all pictures and return the results of the input."""
         from chronocam.render import Evidence, clip_sheet, save_figure
 
-        shown, maps = [], []
+        shown: list[Any] = []
+        maps: list[dict[str, Any]] = []
         for key, explanation in self.explanations.items():
             entries, overlays = self._entries(key, explanation), self._overlays(explanation)
+            saved = {"explanation": str(self._saved(key, explanation))}
             for entry, drawn in zip(entries, overlays, strict=True):
                 title = f"{entry['target']}\n{entry['score']:.3g}" + f"\n{key}" * (len(self.explanations) > 1)
                 spans = [(first, last) for first, last in entry["frame_spans"]]
                 shown.append(Evidence(title, drawn, np.asarray(entry["frame_importance"]), spans))
                 self._write(Path(entry["video"]), drawn)
-            maps.extend(entries)
+            maps.extend({**entry, **saved} for entry in entries)
         sheet = save_figure(clip_sheet([(self.small, shown)], self._heading()), self.out / f"{self.name}.sheet.png")
         return {
             "size": list(self.size),
@@ -98,6 +100,14 @@ class _Drawing:
             "sheet": str(sheet),
             "maps": maps,
         }
+
+    def _saved(self, key: str, explanation: Any) -> Path:
+        from chronocam.media import stills
+
+        kept: Path = explanation.with_pictures([stills(self.small, self.name, self.region)]).save(
+            self.out / f"{self.name}.{slug(key)}.npz"
+        )
+        return kept
 
     def _heading(self) -> str:
         only = next(iter(self.explanations.values()))

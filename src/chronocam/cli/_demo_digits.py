@@ -20,6 +20,7 @@ def digits(out: Path, count: int, seed: int) -> Iterator[str]:
     for name, hits in _pointing(explanation, world).items():
         yield f"  {name:20} {hits}"
     yield f"  contact sheet: {_sheet(explanation, world, out)}"
+    _save(explanation, world, out)
 
 
 def _explained(loaded: Any, world: Any) -> Any:
@@ -40,6 +41,23 @@ def _pointing(explanation: Any, world: Any) -> dict[str, Any]:
     centre = np.broadcast_to(centre_prior(size), masks.shape)
     maps = {"Grad-CAM": explanation.upsample(), "random map": noise, "centre prior": centre}
     return {name: bootstrap(pointing_game(m, masks).mean(axis=1)) for name, m in maps.items()}
+
+
+def _save(explanation: Any, world: Any, out: Path, count: int = 12) -> None:
+    """Keep the first scenes with their maps, for the page."""
+    from dataclasses import replace
+
+    from chronocam.media import still
+
+    pictures = [still(image, f"digits {i + 1}") for i, image in enumerate(world.images[:count])]
+    few = replace(
+        explanation,
+        maps=explanation.maps[:count],
+        scores=explanation.scores[:count],
+        targets=explanation.targets[:count],
+        confidences=explanation.confidences[:count],
+    )
+    few.with_pictures(pictures).save(out / "digits.npz")
 
 
 def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +41,10 @@ class _Drawing:
 
         rows = [Strip("target frame", [self.small[k] for k in self._shown()])]
         maps: list[dict[str, Any]] = []
+        pictures = self._pictures()
         for mapped in self.study.maps:
-            path = mapped.explanation.save(self.out / f"{self.name}.{mapped.part}.{slug(mapped.key)}.npz")
+            path = self.out / f"{self.name}.{mapped.part}.{slug(mapped.key)}.npz"
+            mapped.explanation.with_pictures(list(pictures)).save(path)
             for k, target in enumerate(mapped.targets):
                 entry = self._entry(mapped, k, target, f"{len(maps)}-{_file_name(target.text)}")
                 rows.append(self._mapped(mapped, k, Path(entry["video"]), f"{target.shown}\n{mapped.key}"))
@@ -50,8 +52,24 @@ class _Drawing:
         depth_files: dict[str, Any] = {}
         if self.study.predicted.depth is not None:
             rows.append(self._depth_row(self.study.predicted.depth))
-            depth_files = {"depth_video": str(self._depth_path)}
+            depth_files = {"depth_video": str(self._depth_path), "depth_maps": str(self._saved_depth())}
         return {**self._about(), "sheet": str(self._sheet(rows)), **depth_files, **self._numbers(), "maps": maps}
+
+    def _pictures(self) -> Sequence[Any]:
+        """Return small copies of the target frames."""
+        from chronocam.media import Clip, stills
+
+        count = np.arange(len(self.small))
+        frames = Clip(self.small, count.astype(float), None, count, self.study.path)
+        return stills(frames, self.name, self.region).split()
+
+    def _saved_depth(self) -> Path:
+        from chronocam.media.files import replace_file
+
+        depth = np.asarray(self.study.predicted.depth)
+        return replace_file(
+            self.out / f"{self.name}.depth.npz", lambda temporary: np.savez_compressed(temporary, depth=depth)
+        )
 
     def _shown(self) -> list[int]:
         count = len(self.small)
@@ -118,6 +136,7 @@ class _Drawing:
             "score": float(scores.mean()),
             "scores": [float(score) for score in scores],
             "truth": _plain(self.study.truth(target)),
+            "unit": self.study.unit(target),
             "boxes": self._boxes(explanation, k),
             "noise_agreement": self.study.agreement.get(target.text),
             "video": str(self.out / f"{self.name}.{slug(mapped.key)}.{called}.mp4"),

@@ -71,8 +71,14 @@ def numbers(explanation: Any, k: int) -> dict[str, Any]:
         "target": info.name,
         "index": info.index,
         "score": float(explanation.scores[0, k]),
+        "confidence": _confidence(explanation, k),
         **_of_steps(info),
     }
+
+
+def _confidence(explanation: Any, k: int) -> float | None:
+    found = explanation.confidences
+    return None if found is None or np.isnan(found[0, k]) else round(float(found[0, k]), 6)
 
 
 def _of_steps(info: Any) -> dict[str, Any]:

@@ -51,13 +51,21 @@ class _Drawing:
         rows, titles, maps = [], [], []
         for key, explanation in self.explanations.items():
             drawn = self._overlays(explanation)
-            entries = [self._entry(key, explanation, k, picture) for k, picture in enumerate(drawn)]
+            saved = {"explanation": str(self._saved(key, explanation))}
+            entries = [{**self._entry(key, explanation, k, picture), **saved} for k, picture in enumerate(drawn)]
             rows.append([np.asarray(self.picture), *drawn])
             titles.append([key, *(f"{entry['target']}\n{entry['score']:.3g}" for entry in entries)])
             maps.extend(entries)
         sheet = save_figure(contact_sheet(rows, titles), self.out / f"{self.name}.sheet.png")
         seen = rounded(self.preprocess.region(*self.size))
         return {"size": list(self.size), "seen": seen, "sheet": str(sheet), "maps": maps}
+
+    def _saved(self, key: str, explanation: Any) -> Path:
+        from chronocam.media import still
+
+        shown = still(np.asarray(self.picture), self.name, self.region)
+        kept: Path = explanation.with_pictures([shown]).save(self.out / f"{self.name}.{slug(key)}.npz")
+        return kept
 
     def _overlays(self, explanation: Any) -> list[np.ndarray]:
         from PIL import Image

@@ -1,4 +1,4 @@
-"""`chronocam demo`: the bundled networks explained, with numbers."""
+"""`chronocam demo`: the bundled networks explained, with numbers and pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from chronocam.cli._demo_digits import digits
+from chronocam.cli._demo_drive import drive
 from chronocam.cli._demo_gestures import gestures
+from chronocam.cli._demo_steps import steps
+from chronocam.cli._pages import tell_pages
 
 
 @click.command("demo")
@@ -19,12 +22,15 @@ from chronocam.cli._demo_gestures import gestures
 @click.option(
     "--clips", type=click.IntRange(min=1), default=60, show_default=True, help="Clips of gestures to explain."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of scenes and clips.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is rendered.")
 def command(out: Path, scenes: int, clips: int, seed: int) -> None:
-    """Explain generated scenes of two digits, and clips of two people, with the bundled networks, offline.
+    """Explain rendered scenes, clips and drives with the bundled networks, offline.
 
-    Prints how often the map's maximum lies on what is explained, beside a random map and a centre prior, and
-    writes videos and contact sheets.
+    Prints how often the map's maximum lies on what is explained, beside a random map and a centre prior, how a
+    network that names a gesture at every step changes its mind, and how well motion and depth are known. Writes
+    videos, sheets, and pages to look into them with: `index.html` lists them.
     """
-    for line in chain(digits(out, scenes, seed), gestures(out, clips, seed)):
+    parts = digits(out, scenes, seed), gestures(out, clips, seed), steps(out, seed), drive(out, seed)
+    for line in chain(*parts):
         click.echo(line)
+    click.echo(f"Look into all of them: {tell_pages(out, quiet=True)}")

@@ -14,6 +14,7 @@ from chronocam.cli._drives import DriveJob
 from chronocam.cli._features import FeatureJob, told
 from chronocam.cli._intrinsics import INTRINSICS
 from chronocam.cli._job import Job, slug
+from chronocam.cli._pages import tell_pages
 from chronocam.cli._plan import planned
 from chronocam.errors import ChronocamError
 from chronocam.methods import METHODS
@@ -97,15 +98,16 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     show_default=True,
     help="Folder for pictures and JSON.",
 )
+@click.option("--html", "as_page", is_flag=True, help="Write a page to look into each result with, and an index.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON to stdout too.")
 @click.option("--trust", is_flag=True, help="Let the model's files run code.")
-def command(inputs: Sequence[str], spec: str, as_json: bool, trust: bool, **options: Any) -> None:
+def command(inputs: Sequence[str], spec: str, as_page: bool, as_json: bool, trust: bool, **options: Any) -> None:
     """Explain pictures, clips or features: INPUTs are files, folders or glob patterns.
 
     What the model takes decides: of clips, a folder holds videos, or the frames of one. A model of pictures sees
     videos frame by frame, and explains the mean of its logits. For each input OUT gets an overlay per map (a video
-    of clips), a contact sheet and the numbers as JSON. An input that cannot be explained is reported, and the others
-    go on.
+    of clips), a contact sheet, the maps as .npz and the numbers as JSON. An input that cannot be explained is
+    reported, and the others go on.
 
     Features, arrays (time, feature) in .npy files or a folder of them, are for a model that takes those: OUT gets
     their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class predicted at
@@ -123,6 +125,8 @@ def command(inputs: Sequence[str], spec: str, as_json: bool, trust: bool, **opti
     """
     job = planned(spec, trust, inputs, Asked(**options))
     results = list(_explain_all(job, inputs))
+    if as_page:
+        tell_pages(options["out"])
     if as_json:
         click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
     failed = sum("error" in result for result in results)

@@ -4,14 +4,20 @@ from chronocam.media.clips import Clip, read_clip, write_clip
 from chronocam.media.images import find_images, read_image, write_image
 from chronocam.media.preprocess import Preprocess
 from chronocam.media.preprocess_clip import ClipPreprocess
+from chronocam.media.stills import Stills, blank, joined, still, stills
 
 __all__ = [
     "Clip",
     "ClipPreprocess",
     "Preprocess",
+    "Stills",
+    "blank",
     "find_images",
+    "joined",
     "read_clip",
     "read_image",
+    "still",
+    "stills",
     "write_clip",
     "write_image",
 ]

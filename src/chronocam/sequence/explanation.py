@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from chronocam import render
 from chronocam.errors import InputError, MediaError
-from chronocam.explanation import Explanation
+from chronocam.explanation import WRITERS, Explanation
 from chronocam.media.files import replace_file
 from chronocam.sequence.settling import (
     Horizon,
@@ -200,13 +200,14 @@ class SequenceExplanation:
         count, time, feature = self._of(sample).shape
         targets = "1 target" if count == 1 else f"{count} targets"
         heading = f"{self.method}{of}: {targets}, {time} steps × {feature} features"
-        return render.sequence_sheet(self._drawn(sample), heading)
+        return render.sequence_sheet(self.drawn(sample), heading)
 
     def _of(self, sample: int) -> Float[np.ndarray, "target time feature"]:
         """Return the relevance of one sample, without what pads it."""
         return self.relevance[sample, :, : None if self.lengths is None else self.lengths[sample]]
 
-    def _drawn(self, sample: int) -> render.Sequenced:
+    def drawn(self, sample: int) -> render.Sequenced:
+        """Return what plots and pages show of one sample."""
         own = _where_it_makes_sense(self.own)
         return render.Sequenced(
             self._of(sample),
@@ -237,15 +238,21 @@ class SequenceExplanation:
         return render.LagCurve(found.lags, found.share[sample], int(found.reach()[sample]))
 
     def save(self, path: str | Path, sample: int = 0) -> Path:
-        """Write all of it as `.npz`, which `cc.sequence.load` reads, or a picture of one sample (png, pdf, svg).
+        """Write the explanation.
+
+        `.npz` keeps all of it, for `cc.sequence.load`; `.html` is a page to look into it with; png, pdf and svg are
+        pictures of one sample.
 
         Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
         """
         path = Path(path)
         if path.suffix == ".npz":
             return replace_file(path, self._write)
+        if path.suffix.lower() in WRITERS:
+            return WRITERS[path.suffix.lower()](path, self)
         if path.suffix.lower() not in PICTURES:
-            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {', '.join(PICTURES)}")
+            known = ", ".join([*WRITERS, *PICTURES])
+            raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return render.save_figure(self.plot(sample), path)
 
     def _write(self, path: Path) -> None:

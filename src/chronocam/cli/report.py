@@ -1,0 +1,25 @@
+"""`chronocam report`: pages of saved explanations, and their index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chronocam.cli._pages import tell_pages
+
+
+@click.command("report")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the pages.  [default: FOLDER itself]",
+)
+def command(folder: Path, out: Path | None) -> None:
+    """Write a page for each explanation saved in FOLDER, and an index of them, index.html.
+
+    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made of these
+    files alone, without the model, and open from disk without a network.
+    """
+    tell_pages(folder, out)

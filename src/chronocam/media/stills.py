@@ -1,0 +1,139 @@
+"""Small encoded copies of what was explained, kept beside the maps: a picture, or the frames of a clip."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from chronocam.errors import MediaError
+
+_SIDES: Final = (1024, 800, 640, 512, 448, 384, 320, 256, 224, 192, 160, 128, 96)
+"""Longest sides that are tried, in pixels."""
+
+_BYTES: Final = 560_000  # of all frames: with the maps, a page of 32 frames stays below 1 MB
+_ENLARGED: Final = 480  # pixels that the longest side of small pictures is brought to, by a whole factor
+_QUALITY: Final = 85
+
+
+@dataclass(frozen=True)
+class Stills:
+    """What one sample looks like.
+
+    frames: JPEG files, one of a picture; of a clip one for each of its source's frames, copies once. Empty where there
+        is nothing to show but the maps.
+    size: (height, width) of all frames.
+    seen: (left, top, right, bottom) in their pixels, of the part that the model saw.
+    places: for each frame that the model was given, which of `frames` it is.
+    seconds, numbers: of each of `frames`, when it is shown, and its number in the source; None for a picture, and
+        seconds also where there is no time.
+    name: of the source.
+    """
+
+    frames: tuple[bytes, ...]
+    size: tuple[int, int]
+    seen: tuple[int, int, int, int]
+    places: tuple[int, ...] = (0,)
+    seconds: tuple[float, ...] | None = None
+    numbers: tuple[int, ...] | None = None
+    name: str = ""
+
+    def __len__(self) -> int:
+        """How many frames are shown."""
+        return max(self.places) + 1
+
+    def split(self) -> tuple[Stills, ...]:
+        """Return every frame as a picture of its own."""
+        return tuple(Stills((frame,), self.size, self.seen, name=self.name) for frame in self.frames)
+
+    def decoded(self, place: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Return one of the frames. Raises MediaError where it is no JPEG file of the size told."""
+        try:
+            with Image.open(io.BytesIO(self.frames[place]), formats=["JPEG"]) as image:
+                if image.size[::-1] != tuple(self.size):
+                    raise MediaError(f"a kept picture is {image.size[::-1]}; expected {self.size}, save it again")
+                return np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise MediaError("a kept picture is no JPEG file; save the explanation again") from error
+
+
+def joined(pictures: Sequence[Stills]) -> Stills:
+    """Return pictures of one size as the frames of a clip, the other way round of `split`."""
+    first, frames = pictures[0], tuple(frame for one in pictures for frame in one.frames)
+    return replace(first, frames=frames, places=tuple(range(len(pictures))))
+
+
+def blank(grid: Sequence[int]) -> Stills:
+    """Return what stands for an unknown input of a grid (height, width) or (time, height, width): no frames."""
+    *time, height, width = grid
+    whole = max(1, math.ceil(_ENLARGED / max(height, width)))
+    frames = tuple(range(time[0] if time else 1))
+    return Stills((), (height * whole, width * whole), (0, 0, width * whole, height * whole), frames)
+
+
+def still(
+    picture: UInt8[np.ndarray, "height width 3"], name: str = "", seen: Sequence[float | int] | None = None
+) -> Stills:
+    """Return a picture made small enough to keep. seen: in its pixels, of the part that the model saw; None for all."""
+    return Stills(*_encoded(picture[None], seen), name=name)
+
+
+def stills(clip: Any, name: str | None = None, seen: Sequence[float | int] | None = None) -> Stills:
+    """Return the frames of a `Clip`, each once, made small enough to keep; name and seen are as for `still`.
+
+    The name is that of the clip's file where it is None.
+    """
+    unique = clip.unique
+    return Stills(
+        *_encoded(clip.pixels[unique], seen),
+        tuple(np.searchsorted(unique, clip.first).tolist()),
+        None if clip.rate is None else tuple(round(float(at), 6) for at in clip.seconds[unique]),
+        tuple(clip.indices[unique].tolist()),
+        clip.path.name if name is None else name,
+    )
+
+
+def _encoded(
+    pixels: UInt8[np.ndarray, "time height width 3"], seen: Sequence[float | int] | None
+) -> tuple[tuple[bytes, ...], tuple[int, int], tuple[int, int, int, int]]:
+    """Return the frames, their size, and what was seen of them."""
+    height, width = pixels.shape[1:3]
+    frames, (high, wide) = _small(pixels)
+    region = (0, 0, width, height) if seen is None else seen
+    across, down = wide / width, high / height
+    left, top, right, bottom = region
+    return frames, (high, wide), (round(left * across), round(top * down), round(right * across), round(bottom * down))
+
+
+def _small(pixels: UInt8[np.ndarray, "time height width 3"]) -> tuple[tuple[bytes, ...], tuple[int, int]]:
+    """Return the largest frames that are small enough, or else the smallest, and their size."""
+    for tried in _tries(pixels):
+        if sum(map(len, tried[0])) <= _BYTES:
+            break
+    return tried
+
+
+def _tries(pixels: UInt8[np.ndarray, "time height width 3"]) -> Iterator[tuple[tuple[bytes, ...], tuple[int, int]]]:
+    """Yield the frames encoded, from their own size, or the largest that is kept, downwards."""
+    longest = max(pixels.shape[1:3])
+    whole = max(1, math.ceil(_ENLARGED / longest)) if longest < _ENLARGED else 1
+    enlarged = pixels.repeat(whole, axis=1).repeat(whole, axis=2)
+    longest *= whole
+    for side in [min(longest, _SIDES[0]), *(side for side in _SIDES[1:] if side < longest)]:
+        scale = side / longest
+        size = max(1, round(enlarged.shape[1] * scale)), max(1, round(enlarged.shape[2] * scale))
+        yield tuple(_jpeg(frame, size) for frame in enlarged), size
+
+
+def _jpeg(frame: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> bytes:
+    image = Image.fromarray(frame)
+    image = image if image.size[::-1] == size else image.resize(size[::-1], Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return file.getvalue()

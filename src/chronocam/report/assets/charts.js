@@ -1,0 +1,102 @@
+// Curves over frames or steps: a play head that moves with them, and that a click moves.
+
+const CHART = { height: 92, left: 56, right: 8, top: 8, bottom: 18 };
+
+// series: [{name, kind: "line" | "area", values, spans}], values null where unknown; an area has a step for each span.
+class Chart {
+  constructor(title, series, count, seek, labels = null) {
+    Object.assign(this, { title, series, count, seek, labels, at: 0 });
+    this.svg = drawn("svg", { role: "img", height: CHART.height });
+    this.element = element("div", { className: "chart" }, element("h3", { textContent: title }), this.legend(), this.svg);
+    this.svg.onpointerdown = (event) => this.sought(event);
+    this.svg.onpointermove = (event) => event.buttons === 1 && this.sought(event);
+    new ResizeObserver(() => this.draw()).observe(this.element);
+  }
+
+  legend() {
+    if (this.series.length < 2) return "";
+    const entries = this.series.map((one, i) => {
+      const mark = drawn("svg", { viewBox: "0 0 26 10" }, drawn("line", { class: `${COLOUR[i]} line`, x1: 0, x2: 26, y1: 5, y2: 5 }));
+      return element("span", {}, mark, one.name);
+    });
+    return element("div", { className: "legend" }, ...entries);
+  }
+
+  sought(event) {
+    const box = this.svg.getBoundingClientRect(), inner = box.width - CHART.left - CHART.right;
+    const share = (event.clientX - box.left - CHART.left) / inner;
+    this.seek(clamped(Math.floor(share * this.count), 0, this.count - 1));
+  }
+
+  draw() {
+    const width = this.element.clientWidth;
+    if (!width) return;
+    const { height, left, right, top, bottom } = CHART;
+    const known = this.series.flatMap((one) => one.values.filter((value) => value !== null));
+    const low = Math.min(0, ...known), high = Math.max(0, ...known, low === 0 ? 1e-9 : 0);
+    this.x = (frame) => left + ((width - left - right) * frame) / this.count;
+    this.y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low));
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.svg.setAttribute("aria-label", `${this.title}: from ${told(low)} to ${told(high)}`);
+    const text = (x, y, words, anchor) => {
+      const made = drawn("text", { x, y, "text-anchor": anchor });
+      made.textContent = words;
+      return made;
+    };
+    const name = (place) => (this.labels ? this.labels[place] : String(place));
+    this.svg.replaceChildren(
+      drawn("line", { class: "axis", x1: left, x2: width - right, y1: this.y(0), y2: this.y(0) }),
+      text(left - 5, this.y(high) + 8, told(high, 2), "end"),
+      text(left - 5, this.y(low), told(low, 2), "end"),
+      text(left, height - 4, name(0), "start"),
+      text(width - right, height - 4, name(this.count - 1), "end"),
+      ...this.series.map((one, i) => this.curve(one, COLOUR[i])),
+    );
+    this.head = drawn("line", { class: "head", y1: top - 4, y2: height - bottom + 2 });
+    this.svg.append(this.head);
+    this.mark(this.at);
+  }
+
+  curve(one, colour) {
+    if (one.kind === "area") {
+      const steps = one.values.map((value, i) => {
+        const [a, b] = one.spans ? one.spans[i] : [i, i];
+        return `L${this.x(a)},${this.y(value)} L${this.x(b + 1)},${this.y(value)}`;
+      });
+      const path = `M${this.x(0)},${this.y(0)} ${steps.join(" ")} L${this.x(this.count)},${this.y(0)} Z`;
+      return drawn("path", { class: `${colour} area`, d: path });
+    }
+    let pen = "M";
+    const points = one.values.map((value, i) => {
+      if (value === null) { pen = "M"; return ""; }
+      const point = `${pen}${this.x(i + 0.5)},${this.y(value)}`;
+      pen = "L";
+      return point;
+    });
+    return drawn("path", { class: `${colour} line`, d: points.join(" ") || "M0,0" });
+  }
+
+  mark(at) {
+    this.at = at;
+    if (!this.head) return;
+    this.head.setAttribute("x1", this.x(at + 0.5));
+    this.head.setAttribute("x2", this.x(at + 0.5));
+  }
+}
+
+const COLOUR = ["one", "two", "three"];
+
+// Terms as bars from zero, with their sum: the ledger of a score.
+function ledgerOf(terms, sum) {
+  const entries = [...Object.entries(terms), ["score", sum]];
+  const most = Math.max(...entries.map(([, value]) => Math.abs(value ?? 0)), 1e-12);
+  const rows = entries.map(([name, value]) => {
+    const share = Math.abs(value ?? 0) / most * 50;
+    const bar = drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", height: 12, "aria-hidden": "true" },
+      drawn("rect", { class: value < 0 ? "bar-down" : "bar-up", x: value < 0 ? 50 - share : 50, width: share, y: 0, height: 10 }),
+      drawn("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }));
+    return element("tr", {}, element("th", { textContent: name.replaceAll("_", " "), scope: "row" }),
+      element("td", { className: "number", textContent: told(value, 4) }), element("td", { className: "chart" }, bar));
+  });
+  return element("table", { "aria-label": "Ledger: terms that sum to the score" }, element("tbody", {}, ...rows));
+}

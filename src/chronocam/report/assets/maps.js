@@ -1,0 +1,130 @@
+// Coarse maps at full size: one matrix per axis, at half-pixel positions or at the centres told, as in Python.
+
+const SHARPNESS = -0.75; // of the cubic, as usual in bicubic resizing
+
+function halfPixels(cells, size) {
+  return Array.from({ length: cells }, (_, i) => ((i + 0.5) * size) / cells - 0.5);
+}
+
+function positions(centers, size) {
+  const last = centers.length - 1;
+  let i = 0;
+  return Float64Array.from({ length: size }, (_, pixel) => {
+    if (last === 0) return 0;
+    while (i < last - 1 && centers[i + 1] <= pixel) i += 1;
+    return i + (pixel - centers[i]) / (centers[i + 1] - centers[i]);
+  });
+}
+
+// The cells that each pixel is made of, `width` of them, and their weights.
+function tapsOf(centers, size, cubic) {
+  const last = centers.length - 1, width = cubic ? 4 : 2, a = SHARPNESS;
+  const cells = new Int32Array(size * width), weights = new Float32Array(size * width);
+  const near = (d) => ((a + 2) * d - (a + 3)) * d * d + 1;
+  const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
+  positions(centers, size).forEach((at, pixel) => {
+    const place = cubic ? at : clamped(at, 0, last), base = Math.floor(place), t = place - base;
+    const found = cubic ? [far(t + 1), near(t), near(1 - t), far(2 - t)] : [1 - t, t];
+    found.forEach((weight, k) => {
+      cells[pixel * width + k] = clamped(base + k - (cubic ? 1 : 0), 0, last);
+      weights[pixel * width + k] = weight;
+    });
+  });
+  return { cells, weights, width };
+}
+
+// One target's map: a slice for each frame, or the only one.
+class Field {
+  constructor(map, target, bytes) {
+    [this.rows, this.columns] = map.cells;
+    this.signed = map.signed[target];
+    this.values = Float32Array.from(bytes, this.signed ? (byte) => (byte - 128) / 127 : (byte) => byte / 255);
+    this.frames = this.values.length / (this.rows * this.columns);
+    this.low = this.values.reduce((a, b) => Math.min(a, b), Infinity);
+    this.high = this.values.reduce((a, b) => Math.max(a, b), -Infinity);
+    this.peak = Math.max(Math.abs(this.low), Math.abs(this.high));
+    this.cubic = this.frames === 1;
+    this.centers = map.centers;
+    this.input = map.input;
+    this.taps = {};
+  }
+
+  tapsFor(axis, size) {
+    const key = `${axis} ${size}`;
+    if (!this.taps[key]) {
+      const cells = axis === 0 ? this.rows : this.columns, scale = size / this.input[axis];
+      const at = this.centers ? this.centers[axis].map((c) => (c + 0.5) * scale - 0.5) : halfPixels(cells, size);
+      this.taps[key] = tapsOf(at, size, this.cubic);
+    }
+    return this.taps[key];
+  }
+
+  // The values of a frame at every pixel, each within the range of the whole map.
+  upsampled(frame, height, width) {
+    const down = this.tapsFor(0, height), across = this.tapsFor(1, width), columns = this.columns;
+    const start = (this.frames === 1 ? 0 : frame) * this.rows * columns;
+    const out = new Float32Array(height * width), line = new Float32Array(columns);
+    for (let y = 0; y < height; y += 1) {
+      line.fill(0);
+      for (let k = 0; k < down.width; k += 1) {
+        const weight = down.weights[y * down.width + k], from = start + down.cells[y * down.width + k] * columns;
+        for (let x = 0; x < columns; x += 1) line[x] += weight * this.values[from + x];
+      }
+      for (let x = 0, tap = 0; x < width; x += 1) {
+        let sum = 0;
+        for (let k = 0; k < across.width; k += 1, tap += 1) sum += across.weights[tap] * line[across.cells[tap]];
+        out[y * width + x] = sum < this.low ? this.low : sum > this.high ? this.high : sum;
+      }
+    }
+    return out;
+  }
+}
+
+const fields = new Map();
+
+async function fieldOf(map, target) {
+  const key = map.bytes[target];
+  if (!fields.has(key)) fields.set(key, inflated(key).then((bytes) => new Field(map, target, bytes)));
+  return fields.get(key);
+}
+
+const colourTables = Object.fromEntries(Object.entries(data.colours || {}).map(([name, text]) => [name, bytesOf(text)]));
+
+// Colour by value, opacity by its magnitude.
+function painted(values, signed, name, gain, image) {
+  const table = colourTables[name], pixels = image.data;
+  for (let i = 0, at = 0; i < values.length; i += 1, at += 4) {
+    const value = clamped(values[i] * gain, -1, 1);
+    const colour = 3 * clamped(Math.floor((signed ? (value + 1) / 2 : value) * 256), 0, 255);
+    pixels[at] = table[colour];
+    pixels[at + 1] = table[colour + 1];
+    pixels[at + 2] = table[colour + 2];
+    pixels[at + 3] = Math.round(255 * Math.abs(value));
+  }
+  return image;
+}
+
+// The box around the largest region of values of at least `least`; neighbours share a side.
+function largestBox(values, height, width, least) {
+  const seen = new Uint8Array(values.length), stack = [];
+  let best = null, most = 0;
+  for (let start = 0; start < values.length; start += 1) {
+    if (seen[start] || values[start] < least) continue;
+    let count = 0, [x0, y0, x1, y1] = [width, height, 0, 0];
+    stack.push(start);
+    seen[start] = 1;
+    while (stack.length) {
+      const at = stack.pop(), x = at % width, y = (at - x) / width;
+      count += 1;
+      x0 = Math.min(x0, x); y0 = Math.min(y0, y); x1 = Math.max(x1, x + 1); y1 = Math.max(y1, y + 1);
+      const near = [x > 0 && at - 1, x < width - 1 && at + 1, y > 0 && at - width, y < height - 1 && at + width];
+      for (const next of near) {
+        if (next === false || seen[next] || values[next] < least) continue;
+        seen[next] = 1;
+        stack.push(next);
+      }
+    }
+    if (count > most) [best, most] = [[x0, y0, x1, y1], count];
+  }
+  return best;
+}
