@@ -25,6 +25,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/sequence.py
 	$(BIN)/python benchmarks/localisation.py
+	$(BIN)/python benchmarks/report.py
 
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -17,7 +17,7 @@ import chronocam as cc
 from chronocam.cli import main
 from chronocam.errors import InputError, MediaError
 from chronocam.media import Clip, still, stills
-from chronocam.render import strength
+from chronocam.render import relative, strength
 
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -25,6 +25,11 @@ EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"doc
 def unpacked(text, signed):
     values = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).astype(float)
     return (values - 128) / 127 if signed else values / 255
+
+
+def strengths(maps, k):
+    """Return how strongly a page draws a target's map."""
+    return np.clip(maps["gains"][k] * unpacked(maps["bytes"][k], maps["signed"][k]), -1, 1)
 
 
 def read(path):
@@ -43,7 +48,7 @@ def test_the_maps_of_a_page_are_those_of_the_explanation(tmp_path, signed):
     expected = strength(explanation.maps)[0]
     for k in range(2):
         assert maps["signed"][k] == signed
-        np.testing.assert_allclose(unpacked(maps["bytes"][k], signed), expected[k].ravel(), atol=0.5 / 127 + 1e-6)
+        np.testing.assert_allclose(strengths(maps, k), expected[k].ravel(), atol=1 / 127)
     told = maps["targets"]
     assert [one["name"] for one in told] == ["cat", "dog"]
     np.testing.assert_allclose([one["score"] for one in told], explanation.scores[0], rtol=1e-4)
@@ -56,12 +61,12 @@ def test_the_maps_of_a_page_are_those_of_the_explanation(tmp_path, signed):
 def test_a_clip_has_a_map_for_every_frame_that_is_shown(tmp_path):
     explanation = kept_clip(of_clip())
     (maps,) = data_of(read(explanation.save(tmp_path / "x.html")))["items"][0]["maps"]
-    found = unpacked(maps["bytes"][1], False).reshape(16, 5, 6)
+    found = strengths(maps, 1).reshape(16, 5, 6)
     at = np.clip((np.arange(16) + 0.5) * 4 / 16 - 0.5, 0, 3)  # linear between the middles of the slices
     low = np.minimum(at.astype(int), 2)
-    drawn = strength(explanation.maps)[0, 1]
+    drawn = relative(explanation.maps)[0, 1]
     expected = drawn[low] + (at - low)[:, None, None] * (drawn[low + 1] - drawn[low])
-    np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(found, np.minimum(expected, 1), atol=1 / 255)
     assert maps["spans"] == [[0, 3], [4, 7], [8, 11], [12, 15]]
     attention = maps["targets"][1]["attention"]
     np.testing.assert_allclose(attention["weights"], explanation.attention.weights[0], rtol=1e-3)
@@ -76,9 +81,9 @@ def test_a_looped_clip_shows_each_frame_once_with_the_mean_of_its_maps(tmp_path)
     explanation = of_clip(frames=8, slices=8).with_pictures([looped])
     item = data_of(read(explanation.save(tmp_path / "x.html")))["items"][0]
     assert item["stills"]["count"] == len(item["stills"]["frames"]) == 4
-    found = unpacked(item["maps"][0]["bytes"][0], False).reshape(4, 5, 6)
-    drawn = strength(explanation.maps)[0, 0]
-    np.testing.assert_allclose(found, (drawn[:4] + drawn[4:]) / 2, atol=0.5 / 255 + 1e-6)
+    found = strengths(item["maps"][0], 0).reshape(4, 5, 6)
+    drawn = relative(explanation.maps)[0, 0]
+    np.testing.assert_allclose(found, np.minimum((drawn[:4] + drawn[4:]) / 2, 1), atol=1 / 255)
     weights = explanation.attention.weights[0]
     told = item["maps"][0]["targets"][0]["attention"]["weights"]
     np.testing.assert_allclose(told, weights[:4] + weights[4:], rtol=1e-3)

@@ -5,7 +5,7 @@ from chronocam.render.clip_video import side_by_side
 from chronocam.render.clips import overlay_clip, pace, to_clips
 from chronocam.render.drive_sheet import Curve, DriveSheet, Strip, Track, depth_pictures, drive_sheet
 from chronocam.render.feature_sheet import Tile, feature_sheet, rasterised
-from chronocam.render.overlay import draw_boxes, overlay, strength, to_pictures
+from chronocam.render.overlay import draw_boxes, overlay, relative, strength, to_pictures
 from chronocam.render.sequence_sheet import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.render.sheet import contact_sheet, save_figure
 
@@ -29,6 +29,7 @@ __all__ = [
     "overlay_clip",
     "pace",
     "rasterised",
+    "relative",
     "save_figure",
     "sequence_sheet",
     "side_by_side",

@@ -23,13 +23,20 @@ def strength(
     One is the 99.5th percentile of the scope's magnitudes, so that a few extreme pixels of a gradient do not
     hide the rest (on a coarse grid that is about the maximum), or the larger of the given limits.
     """
+    return np.clip(relative(maps, scope), -1, 1).astype(np.float32)
+
+
+def relative(
+    maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
+) -> Float[np.ndarray, "batch target *grid"]:
+    """Divide maps by what `strength` takes for one, without cutting off what is more."""
     if isinstance(scope, tuple):
         bound = np.asarray(max(map(abs, scope)))
     else:
         axes = scope_axes(maps, scope)
         bound = np.quantile(np.abs(maps), 0.995, axis=axes, keepdims=True)
         bound = np.where(bound > 0, bound, np.abs(maps).max(axis=axes, keepdims=True))
-    return np.clip(maps / np.where(bound > 0, bound, 1), -1, 1).astype(np.float32)
+    return np.asarray(maps / np.where(bound > 0, bound, 1))
 
 
 def overlay(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from chronocam.errors import ChronocamError, InputError, MediaError
 from chronocam.explanation import Explanation, load
@@ -86,14 +87,15 @@ def _written(source: _Source, target: Path, folder: Path) -> list[dict[str, Any]
     model = str(source.told.get("model", ""))
     given = Path(str(source.told.get("input", source.name))).name
     title = source.name if given.isdigit() else given  # KITTI's sequences are numbers
-    href = f"{source.name}.html"
+    file = f"{source.name}.html"
+    href = quote(file)
     if "network" in (source.told.get("maps") or [{}])[0]:
         items = [drive_item(source.told, shown, folder)]
         rows = [drive_row(href, title, model, items[0], shown)]
     else:
         items = items_of(shown, model)
         rows = [row(href, title if len(items) == 1 else item["name"], item, shown, i) for i, item in enumerate(items)]
-    _write(target / href, page(title, items))
+    _write(target / file, page(title, items))
     return rows
 
 

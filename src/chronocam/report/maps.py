@@ -13,11 +13,14 @@ from chronocam.explanation import Explanation
 from chronocam.maps.frames import frame_spans, merge_copies
 from chronocam.maps.resample import resample
 from chronocam.media import Stills
-from chronocam.render import strength
+from chronocam.render import relative
 from chronocam.report.packed import packed, rounded
 
 _FINEST: Final = (224, 64)
 """The finest grid of a picture's map and of each frame's of a clip, in cells along a side; finer ones are thinned."""
+
+_MOST: Final = 2.0
+"""What is this many times as strong as the strongest colour, or more, is kept as that: a byte has so many steps."""
 
 
 def shown_maps(explanation: Explanation, sample: int, label: str, stills: Stills) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def shown_maps(explanation: Explanation, sample: int, label: str, stills: Stills
         **about(one, label),
         "spans": None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
         "shared": True,
-        **_drawn(_at_frames(one, stills) if of_clip else strength(one.maps), one),
+        **_drawn(_at_frames(one, stills) if of_clip else relative(one.maps), one),
         "targets": [_told(one, k, stills) for k in range(one.maps.shape[1])],
     }
 
@@ -43,7 +46,7 @@ def shown_moments(explanation: Explanation, label: str) -> dict[str, Any]:
     Targets, such as outputs in units of their own, have a scale each.
     """
     moments = np.moveaxis(explanation.maps, 0, 1)[None]  # (1, target, time, height, width)
-    each = [strength(moments[:, k : k + 1]) for k in range(moments.shape[1])]
+    each = [relative(moments[:, k : k + 1]) for k in range(moments.shape[1])]
     maps = {
         **about(explanation, label),
         "spans": None,
@@ -84,33 +87,36 @@ def _of(explanation: Explanation, sample: int) -> Explanation:
 
 
 def _at_frames(one: Explanation, stills: Stills) -> Float[np.ndarray, "1 target frame height width"]:
-    """Return the strength of a clip's maps at each frame that is shown: linear in time, the mean over copies."""
+    """Return a clip's maps on their common scale at each frame that is shown: linear in time, the mean over copies."""
     grid = one.maps.shape[3:]
     own = [tuple(map(float, range(n))) for n in grid]
     times = None if one.centers is None else one.centers[0]
     if times is None:
         times = tuple((i + 0.5) * one.input_size[0] / one.maps.shape[2] - 0.5 for i in range(one.maps.shape[2]))
-    fine = resample(strength(one.maps), (one.input_size[0], *grid), "linear", [times, *own])
+    fine = resample(relative(one.maps), (one.input_size[0], *grid), "linear", [times, *own])
     places = np.asarray(stills.places)
     first = np.array([int(np.flatnonzero(places == place)[0]) for place in places])
     return merge_copies(fine, first)
 
 
 def _drawn(strengths: Float[np.ndarray, "1 target *grid"], one: Explanation) -> dict[str, Any]:
-    """Return the bytes of the maps and where their cells lie."""
+    """Return the bytes of the maps, each of its own maximum, the gains to their common scale, and where cells lie."""
     of_clip = strengths.ndim == 5
     limit = _FINEST[1] if of_clip else _FINEST[0]
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)
     centers = None if one.centers is None or max(steps) > 1 else [list(at) for at in one.centers[-2:]]
     signed = [bool((values < 0).any()) for values in thin]
+    kept = np.clip(thin, -_MOST, _MOST)
+    gains = [float(np.abs(values).max()) or 1.0 for values in kept]
     return {
         "cells": list(thin.shape[-2:]),
         "thinned": max(steps) > 1,
         "centers": centers and [rounded(at, 7) for at in centers],
         "input": list(one.input_size[-2:]),
         "signed": signed,
-        "bytes": [packed(values, sign) for values, sign in zip(thin, signed, strict=True)],
+        "gains": rounded(gains, 7),
+        "bytes": [packed(values / gain, sign) for values, gain, sign in zip(kept, gains, signed, strict=True)],
     }
 
 

@@ -6,7 +6,7 @@ const COLUMNS = [
 const order = { by: null, down: false };
 
 function made(row) {
-  const link = (...inside) => element("a", { href: encodeURI(row.href) }, ...inside);
+  const link = (...inside) => element("a", { href: row.href }, ...inside);
   const picture = row.picture === null ? "" : element("img", { alt: "", decoding: "async", loading: "lazy", src: `data:image/jpeg;base64,${row.picture}` });
   const cell = (label, text, kind = "") => {
     const made = element("td", { className: kind, textContent: text });

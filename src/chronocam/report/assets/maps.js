@@ -33,16 +33,19 @@ function tapsOf(centers, size, cubic) {
   return { cells, weights, width };
 }
 
-// One target's map: a slice for each frame, or the only one.
+const lowest = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
+const highest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+
+// One target's map, of its own maximum: a slice for each frame, or the only one.
 class Field {
   constructor(map, target, bytes) {
     [this.rows, this.columns] = map.cells;
     this.signed = map.signed[target];
+    this.gain = map.gains[target];
     this.values = Float32Array.from(bytes, this.signed ? (byte) => (byte - 128) / 127 : (byte) => byte / 255);
     this.frames = this.values.length / (this.rows * this.columns);
-    this.low = this.values.reduce((a, b) => Math.min(a, b), Infinity);
-    this.high = this.values.reduce((a, b) => Math.max(a, b), -Infinity);
-    this.peak = Math.max(Math.abs(this.low), Math.abs(this.high));
+    // On the scale that maps share, what is too strong for it has the last colour already on the coarse grid.
+    this.shared = this.values.map((value) => clamped(value * this.gain, -1, 1));
     this.cubic = this.frames === 1;
     this.centers = map.centers;
     this.input = map.input;
@@ -59,8 +62,9 @@ class Field {
     return this.taps[key];
   }
 
-  // The values of a frame at every pixel, each within the range of the whole map.
-  upsampled(frame, height, width) {
+  // A frame of `values`, the field's own or the shared ones, at every pixel, each within the range of all.
+  upsampled(values, frame, height, width) {
+    const low = lowest(values), high = highest(values);
     const down = this.tapsFor(0, height), across = this.tapsFor(1, width), columns = this.columns;
     const start = (this.frames === 1 ? 0 : frame) * this.rows * columns;
     const out = new Float32Array(height * width), line = new Float32Array(columns);
@@ -68,12 +72,12 @@ class Field {
       line.fill(0);
       for (let k = 0; k < down.width; k += 1) {
         const weight = down.weights[y * down.width + k], from = start + down.cells[y * down.width + k] * columns;
-        for (let x = 0; x < columns; x += 1) line[x] += weight * this.values[from + x];
+        for (let x = 0; x < columns; x += 1) line[x] += weight * values[from + x];
       }
       for (let x = 0, tap = 0; x < width; x += 1) {
         let sum = 0;
         for (let k = 0; k < across.width; k += 1, tap += 1) sum += across.weights[tap] * line[across.cells[tap]];
-        out[y * width + x] = sum < this.low ? this.low : sum > this.high ? this.high : sum;
+        out[y * width + x] = sum < low ? low : sum > high ? high : sum;
       }
     }
     return out;
@@ -91,10 +95,10 @@ async function fieldOf(map, target) {
 const colourTables = Object.fromEntries(Object.entries(data.colours || {}).map(([name, text]) => [name, bytesOf(text)]));
 
 // Colour by value, opacity by its magnitude.
-function painted(values, signed, name, gain, image) {
+function painted(values, signed, name, image) {
   const table = colourTables[name], pixels = image.data;
   for (let i = 0, at = 0; i < values.length; i += 1, at += 4) {
-    const value = clamped(values[i] * gain, -1, 1);
+    const value = values[i];
     const colour = 3 * clamped(Math.floor((signed ? (value + 1) / 2 : value) * 256), 0, 255);
     pixels[at] = table[colour];
     pixels[at + 1] = table[colour + 1];

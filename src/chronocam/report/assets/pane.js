@@ -50,15 +50,14 @@ class Pane {
     if (!this.field) return;
     const { context, canvas, cover, field } = this;
     const [left, top] = this.item.stills.seen;
-    const values = field.upsampled(frame, cover.height, cover.width);
-    const gain = look.own && field.peak > 0 ? 1 / field.peak : 1;
+    const values = field.upsampled(look.own ? field.values : field.shared, frame, cover.height, cover.width);
     const colours = look.colours === "auto" ? (field.signed ? "RdBu_r" : "inferno") : look.colours;
-    this.over.putImageData(painted(values, field.signed, colours, gain, this.image), 0, 0);
+    this.over.putImageData(painted(values, field.signed, colours, this.image), 0, 0);
     this.behind(pictures, frame);
     context.globalAlpha = look.opacity;
     context.drawImage(cover, left, top);
     context.globalAlpha = 1;
-    if (look.boxes) this.box(values, look.threshold);
+    if (look.boxes) this.box(frame, look.threshold);
     this.shown = { frame, map: this.map, target: this.target };
     canvas.setAttribute("aria-label", `${this.about.name}: ${this.of.label}, frame ${frame + 1}`);
     this.caption.textContent = this.words();
@@ -83,10 +82,11 @@ class Pane {
     context.restore();
   }
 
-  box(values, threshold) {
+  box(frame, threshold) {
     const { field, context, cover } = this, [left, top] = this.item.stills.seen;
     // Of a clip, a share of the whole clip's maximum: a frame without evidence has no box.
-    const most = field.frames === 1 ? values.reduce((a, b) => Math.max(a, b), 0) : field.high;
+    const values = field.upsampled(field.values, frame, cover.height, cover.width);
+    const most = highest(field.frames === 1 ? values : field.values);
     const found = most > 0 ? largestBox(values, cover.height, cover.width, threshold * most) : null;
     this.canvas.dataset.box = found ? found.join(" ") : "";
     if (!found) return;
