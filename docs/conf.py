@@ -1,0 +1,35 @@
+"""How the documentation is built: `make docs`."""
+
+import sys
+from pathlib import Path
+
+import chronocam
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project, author, version = "chronocam", "the chronocam authors", chronocam.__version__
+copyright = author  # noqa: A001  # a name that Sphinx asks for
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions += ["plain_docstrings", "public_names", "commands", "self_contained"]  # in _ext/
+exclude_patterns = ["_build"]
+default_role = "code"  # `so` is code in our docstrings and help texts
+
+html_theme = "furo"
+html_title = f"chronocam {version}"
+html_static_path = ["_static"]
+html_css_files = ["chronocam.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+suppress_warnings = ["toc.empty_glob"]  # a glob may leave room for pages
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!chronocam\.).*")]  # other projects' pages would have to be fetched
