@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def blocks(page: Path) -> Iterator[Block]:
                 body.append(inner)
             else:
                 raise AssertionError(f"{page.name}:{number}: the block has no end")
-            yield Block(kind, "\n".join(body), number)
+            yield Block(kind, textwrap.dedent("\n".join(body)), number)
 
 
 def commands(block: Block) -> Iterator[list[str]]:
