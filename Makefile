@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/chronocam demo --out demo
@@ -27,6 +27,10 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/localisation.py
 	$(BIN)/python benchmarks/report.py
 
+docs: .venv/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo docs/_build/index.html
+
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e '.[torch,train,video]'
@@ -37,5 +41,10 @@ bench: .venv/.test
 	$(BIN)/python -m pip install --quiet -e '.[torch,train,hub,video,dev]'
 	touch $@
 
+.venv/.docs: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[torch,docs]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist demo
+	rm -rf .venv build dist demo docs/_build

@@ -8,7 +8,7 @@ import chronocam
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project, author, version = "chronocam", "the chronocam authors", chronocam.__version__
-copyright = author  # noqa: A001  # a name that Sphinx asks for
+copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 extensions += ["plain_docstrings", "public_names", "commands", "self_contained"]  # in _ext/
 exclude_patterns = ["_build"]
@@ -23,7 +23,6 @@ html_show_sphinx = False
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-suppress_warnings = ["toc.empty_glob"]  # a glob may leave room for pages
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"

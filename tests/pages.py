@@ -10,7 +10,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -81,27 +81,26 @@ def run(arguments: list[str]) -> None:
         raise AssertionError(f"chronocam {shlex.join(arguments)}: {result.output}") from result.exception
 
 
-def run_page(page: Path, setups: dict[str, str]) -> None:
-    """Run a page in an empty folder: its Python, and the command lines that need no network.
-
-    setups: code that runs before the first block that holds the key.
-    """
+def run_page(page: Path) -> None:
+    """Run a page in an empty folder: its Python, and the command lines that need no network."""
     names: dict[str, object] = {"__name__": "__main__"}
-    waiting, home = dict(setups), Path.cwd()
+    waiting, home = dict(SETUPS.get(page.name, {})), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             for block in blocks(page):
                 for key in [key for key in waiting if key in block.text]:
-                    exec(compile(waiting.pop(key), f"setup of {page.name}", "exec"), names)
+                    exec(compile(textwrap.dedent(waiting.pop(key)), f"setup of {page.name}", "exec"), names)
                 _run_block(block, page, names)
         finally:
             os.chdir(home)
     if waiting:
-        raise AssertionError(f"{page.name} no longer holds {', '.join(map(repr, waiting))}; see SETUPS")
+        raise AssertionError(f"{page.name} no longer holds {', '.join(map(repr, waiting))}: see SETUPS")
 
 
 def _run_block(block: Block, page: Path, names: dict[str, object]) -> None:
+    for long, short in SHORTER.items():
+        block = replace(block, text=block.text.replace(long, short))
     if block.kind == "python":
         exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
         return
@@ -110,7 +109,70 @@ def _run_block(block: Block, page: Path, names: dict[str, object]) -> None:
             run(arguments)
 
 
-SETUPS: dict[str, dict[str, str]] = {}
+# The README and a tutorial show files, weights and trained networks that a test does not have. Before the first block
+# that holds a key, what stands beside it runs.
+
+README = {
+    "--model chronocam:gestures-steps": """
+        import shutil
+        import numpy as np, torch, torchvision
+        import chronocam as cc
+
+        rng = np.random.default_rng(0)
+        cc.media.write_clip("clip.mp4", rng.integers(0, 256, (16, 120, 160, 3), dtype=np.uint8), 8.0)
+        cc.media.write_clip("drive.mp4", cc.data.drives.drive(0, frames=3, size=(480, 640)).pixels, 8.0)
+    """,
+    "cc.GradCAM(model).explain(images": """
+        import numpy as np, torch, torchvision
+
+        model = torchvision.models.resnet18(weights=None).eval()
+        model.labels = ["tabby", "tiger cat", "tabby cat", *(f"class {i}" for i in range(3, 1000))]
+        images = torch.rand(2, 3, 64, 64)
+    """,
+    'cc.models.load("torchvision:resnet50")': """
+        bundled = cc.models.load
+        preprocess = cc.media.Preprocess((64, 64), None, (0.5,) * 3, (0.5,) * 3)
+        cc.models.load = lambda spec: cc.models.Loaded(model, preprocess, tuple(model.labels), spec)
+        cc.media.write_image("photo.jpg", rng.integers(0, 256, (80, 80, 3), dtype=np.uint8))
+        data_loader = [images, images]
+    """,
+    "cc.sequence.LRP(net)": """
+        net = cnn = cc.models.CNNLSTM("resnet18", hidden=8, classes=3, per_step=True).eval()
+        frames = torch.rand(1, 4, 3, 64, 64)
+        features = net.features(frames).detach()
+    """,
+    "cc.targets.NegativeLoss": """
+        cc.models.load = bundled
+        net = torchvision.models.resnet18(weights=None, num_classes=1).eval()
+        y = torch.zeros(2, 1)
+        cc.data.drives.export("kitti", 1, frames=16)
+        for made in ("sequences/00", "poses/00.txt"):
+            shutil.move(f"kitti/{made}", f"kitti/{made.replace('00', '09')}")
+    """,
+    "keras.applications.ResNet50V2()": """
+        import keras
+
+        small = keras.Sequential([
+            keras.Input((64, 64, 3)),
+            keras.layers.Conv2D(8, 3, strides=4, activation="relu", name="conv4_block6_out"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1000),
+        ])
+        keras.applications.ResNet50V2 = lambda: small
+        cc.models.load = lambda spec: None
+        images = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
+    """,
+}
+TUTORIAL = {
+    'cc.models.load("pets-net/model.json")': """
+        from chronocam.cli import main
+
+        options = "--model squeezenet1_0 --size 64 --epochs 1 --images 16 --held-out 8 --threads 2"
+        main(["train", "images", "--data", "pets", "--out", "pets-net", *options.split()], standalone_mode=False)
+    """,
+}
+SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL}
+SHORTER = {"steps=64": "steps=2", "--steps 64": "--steps 2"}  # of an ascent, whose pictures nobody looks at here
 
 if __name__ == "__main__":
-    run_page(Path(sys.argv[1]).resolve(), SETUPS.get(Path(sys.argv[1]).name, {}))
+    run_page(Path(sys.argv[1]).resolve())

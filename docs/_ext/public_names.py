@@ -1,4 +1,4 @@
-"""Links by the public name of what is defined deeper: `chronocam.methods.base.CAMMethod` is `chronocam.methods.CAMMethod`."""
+"""Links by public names: `chronocam.methods.base.CAMMethod`, where it is defined, is `chronocam.methods.CAMMethod`."""
 
 from functools import cache
 from importlib import import_module

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-from sphinx.errors import SphinxError
+from typing import Any
 
 TAG = re.compile(r"<(?:link|script|img|source|iframe|video|audio|object|embed)\b[^>]*>", re.IGNORECASE)
 ELSEWHERE = re.compile(r"""(?:src|srcset|href|data)\s*=\s*["']?(?:https?:)?//[^"'\s>]+""", re.IGNORECASE)
@@ -20,7 +19,9 @@ def requests(text: str, suffix: str) -> Iterator[str]:
     yield from IN_CSS.findall(text)
 
 
-def _check(app, exception) -> None:  # noqa: ANN001
+def _check(app: Any, exception: Exception | None) -> None:
+    from sphinx.errors import SphinxError
+
     if exception is not None or app.builder.name != "html":
         return
     for path in sorted(Path(app.outdir).rglob("*")):
@@ -30,7 +31,7 @@ def _check(app, exception) -> None:  # noqa: ANN001
                 raise SphinxError(f"{path.name} fetches {found[0]}; built pages must work offline")
 
 
-def setup(app) -> dict[str, bool]:  # noqa: ANN001
+def setup(app: Any) -> dict[str, bool]:
     """Check the pages after they are written."""
     app.connect("build-finished", _check)
     return {"parallel_read_safe": True}

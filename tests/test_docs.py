@@ -1,0 +1,130 @@
+"""The documentation tells what is: its code runs, its command lines exist, and nothing is left out."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from pages import Block, blocks, commands, parse, run_page
+
+import chronocam as cc
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+sys.path.insert(0, str(DOCS / "_ext"))  # the build's own modules
+
+
+def of_kind(kind: str) -> list[Path]:
+    return [page for page in PAGES if any(block.kind == kind for block in blocks(page))]
+
+
+def names(page: Path) -> str:
+    return page.stem
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", of_kind("python"), ids=names)
+def test_the_code_of_a_page_runs(page: Path) -> None:
+    keras = any(block.kind == "python" and "keras." in block.text for block in blocks(page))
+    of_its_own(page) if keras else run_page(page)
+
+
+def of_its_own(page: Path) -> None:
+    """Run a page in a process of its own, since Keras keeps the backend that it began with."""
+    if importlib.util.find_spec("keras") is None:  # not imported: TensorFlow before torch may end the process
+        pytest.skip("keras is not installed")
+    backend = "torch" if page.name == "README.md" else "jax"
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "pages.py", page],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("page", of_kind("sh"), ids=names)
+def test_the_command_lines_of_a_page_exist(page: Path) -> None:
+    for block in blocks(page):
+        for arguments in commands(block) if block.kind == "sh" else ():
+            try:
+                parse(arguments)
+            except click.MissingParameter:
+                assert page.name == "README.md", f"{page.name}:{block.line}: {arguments} is not complete"
+            except click.UsageError as error:
+                pytest.fail(f"{page.name}:{block.line}: chronocam {' '.join(arguments)}: {error.format_message()}")
+
+
+def test_a_command_line_that_does_not_exist_is_noticed() -> None:
+    parse(["explain", "photo.jpg", "--model", "x", "--target", "cat"])
+    for wrong in (["explain", "a", "--model", "x", "--targets", "cat"], ["explian", "a"], ["train", "image"]):
+        with pytest.raises(click.UsageError):
+            parse(wrong)
+
+
+def test_a_command_line_is_read_as_a_shell_reads_it() -> None:
+    block = Block("sh", "make test\nchronocam explain 'a b' \\\n    --out x  # words\n", 1)
+    assert list(commands(block)) == [["explain", "a b", "--out", "x"]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_links_and_pictures_are_there(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        assert link.startswith("http") or (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_formulas_name_every_method_and_target() -> None:
+    text = (DOCS / "formulas.md").read_text(encoding="utf-8")
+    for method in (*cc.methods.METHODS.values(), *cc.sequence.METHODS.values()):
+        assert f"| `{method.name}` `{method.__name__}` |" in text, f"formulas.md leaves out {method.name}"
+    for target in set(cc.targets.__all__) - {"parse"}:
+        assert f"`{target}(" in text, f"formulas.md leaves out {target}"
+
+
+def test_sources_in_the_formulas_are_those_of_the_docstrings() -> None:
+    """A paper that a method's docstring names stands in its row."""
+    rows = (DOCS / "formulas.md").read_text(encoding="utf-8").splitlines()
+    for method in (*cc.methods.METHODS.values(), *cc.sequence.METHODS.values()):
+        source = method.__doc__.partition("Source:")[2]
+        (row, *others) = [row for row in rows if row.startswith(f"| `{method.name}` `{method.__name__}` |")]
+        assert not others
+        for paper in re.findall(r"arXiv:[\d.]+\d", source):
+            assert paper in row, f"the row of {method.name} does not name {paper}"
+
+
+def test_every_public_module_has_a_page() -> None:
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("api*.md"))
+    modules = {name for name in cc.__all__ if type(getattr(cc, name)).__name__ == "module"}
+    for name in modules - {"data", "methods"}:  # worlds have a section each; methods are those of `cc`
+        assert f"automodule:: chronocam.{name}\n" in reference, f"no page of the reference shows cc.{name}"
+
+
+def test_docstrings_become_lists_and_marks_are_escaped() -> None:
+    from plain_docstrings import to_rst
+
+    text = "Return |x| of `a|b`.\n\na_b, c: first\n    and more\nd: second\nSource: Name_ 2020."
+    expected = [
+        *("Return \\|x\\| of `a|b`.", "", "", "- ``a_b``, ``c``: first", "  and more", "- ``d``: second"),
+        *("", "Source: Name\\_ 2020."),
+    ]
+    assert list(to_rst(text)) == expected
+
+
+def test_requests_to_elsewhere_are_noticed() -> None:
+    from self_contained import requests
+
+    for html in (
+        '<script src="https://a.b/c.js">',
+        "<link rel=x href=//a.b/c.css>",
+        "<img srcset='http://a.b/c.png 2x'>",
+    ):
+        assert list(requests(html, ".html")), html
+    assert list(requests("@import 'https://a.b/c.css'", ".css"))
+    assert not list(requests('<a href="https://a.b"></a><img src="images/a.png">', ".html"))
