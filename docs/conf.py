@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project, author, version = "chronocam", "the chronocam authors", chronocam.__version__
 copyright = author
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-extensions += ["plain_docstrings", "public_names", "commands", "self_contained"]  # in _ext/
+extensions += ["plain_docstrings", "public_names", "commands", "mathml", "self_contained"]  # in _ext/
 exclude_patterns = ["_build"]
 default_role = "code"  # `so` is code in our docstrings and help texts
 
@@ -19,9 +19,10 @@ html_title = f"chronocam {version}"
 html_static_path = ["_static"]
 html_css_files = ["chronocam.css"]
 html_copy_source = False
+html_math_renderer = "mathml"
 html_show_sphinx = False
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
