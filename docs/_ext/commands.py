@@ -1,6 +1,7 @@
 """The directive `commands`: every command of the command line, as `--help` tells it."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any
 
 import click
@@ -25,12 +26,13 @@ def told(context: click.Context) -> Iterator[tuple[click.Context, list[str]]]:
 
 def _page(context: click.Context) -> Iterator[str]:
     yield from ("::", "", f"   {context.command.get_usage(context).removeprefix('Usage: ')}".replace("\n", " "), "")
-    yield from escaped(context.command.help or "").replace("\b", "").splitlines()
+    yield from escaped(cleandoc(context.command.help or "")).replace("\b", "").splitlines()
     yield ""
-    for parameter in context.command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None and "--help" not in record[0]:
-            yield from (f"``{record[0]}``", f"   {escaped(' '.join(record[1].split())) or '–'}", "")
+    options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]
+    for option in options:
+        record = option.get_help_record(context)
+        if record is not None and "--help" not in option.opts:
+            yield from (f"``{record[0]}``", f"   {escaped(' '.join(record[1].split()))}", "")
 
 
 class Commands(SphinxDirective):

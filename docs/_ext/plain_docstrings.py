@@ -48,7 +48,7 @@ def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
 
 
 def _shorten(app: Any, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
-    short = what == "class" and issubclass(obj, BASES) and obj not in BASES
+    short = what == "class" and issubclass(obj, BASES) and obj not in (Method, SequenceMethod)
     return (own_options(obj), None) if short else None
 
 
