@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+import torch
 from pages import Block, blocks, commands, parse, run_page
 
 import chronocam as cc
@@ -27,7 +29,17 @@ def names(page: Path) -> str:
     return page.stem
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks are no faster on more, and much slower where others use them too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", of_kind("python"), ids=names)
 def test_the_code_of_a_page_runs(page: Path) -> None:
     keras = any(block.kind == "python" and "keras." in block.text for block in blocks(page))
@@ -41,7 +53,7 @@ def of_its_own(page: Path) -> None:
     backend = "torch" if page.name == "README.md" else "jax"
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "pages.py", page],
-        env={**os.environ, "KERAS_BACKEND": backend},
+        env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
