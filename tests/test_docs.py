@@ -50,7 +50,8 @@ def of_its_own(page: Path) -> None:
     """Run a page in a process of its own, since Keras keeps the backend that it began with."""
     if importlib.util.find_spec("keras") is None:  # not imported: TensorFlow before torch may end the process
         pytest.skip("keras is not installed")
-    backend = "torch" if page.name == "README.md" else "jax"
+    chosen = re.search(r"<!-- keras: (\w+) -->", page.read_text(encoding="utf-8"))
+    backend = chosen[1] if chosen else "torch" if page.name == "README.md" else "jax"
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "pages.py", page],
         env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
