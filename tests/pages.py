@@ -1,8 +1,8 @@
 """The code of documentation pages: `python tests/pages.py PAGE` runs a page's Python in an empty folder.
 
 Fenced `python` blocks run in order in one namespace; what a page prepares unseen stands in comments that begin
-`<!-- setup`. Code of libraries that the tests do not have stands in `py` blocks, which nobody runs. Of `sh` blocks, lines
-that begin with `chronocam` are taken: all are parsed, and those of bundled networks run.
+`<!-- setup`. Code of libraries that the tests do not have stands in `py` blocks, which nobody runs. Of `sh` blocks,
+lines that begin with `chronocam` are taken: all are parsed, and those of bundled networks run.
 """
 
 import os
