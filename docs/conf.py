@@ -32,4 +32,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!chronocam\.).*")]  # other projects' pages would have to be fetched
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!chronocam\.).*"),  # other projects' pages would have to be fetched
+    (r"py:.*", r".*\._\w+"),  # private names have no entry
+]

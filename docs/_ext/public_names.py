@@ -4,11 +4,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-MODULES = (
-    "chronocam",
-    *(f"chronocam.{name}" for name in ("methods", "targets", "sequence", "metrics", "media", "models", "odometry")),
-    *(f"chronocam.{name}" for name in ("data.digits", "data.gestures", "data.drives", "features", "render", "layouts")),
+PARTS = (
+    "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features render report "
+    "layouts"
 )
+MODULES = ("chronocam", *(f"chronocam.{part}" for part in PARTS.split()))
 
 
 @cache
