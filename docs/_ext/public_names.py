@@ -5,8 +5,8 @@ from importlib import import_module
 from typing import Any
 
 PARTS = (
-    "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features render report "
-    "layouts"
+    "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features render "
+    "report layouts"
 )
 MODULES = ("chronocam", *(f"chronocam.{part}" for part in PARTS.split()))
 
