@@ -61,7 +61,7 @@ def run(backend: str, *command: str) -> None:
 def test_suite(backend: str) -> None:
     needs(backend)
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
-    run(backend, "-m", "pytest", *options, "suite_maps.py", "suite_engine.py", "suite_models.py")
+    run(backend, "-m", "pytest", *options, "suite_maps.py", "suite_engine.py", "suite_models.py", "suite_sequence.py")
 
 
 def test_keras_on_tensorflow_needs_no_torch() -> None:

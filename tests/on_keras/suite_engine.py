@@ -28,7 +28,7 @@ def state(model: Any) -> list[Any]:
         {name: id(value) for name, value in layer.__dict__.items() if name in ("call", "activation")}
         for layer in layers
     ]
-    return [own, [layer.trainable for layer in layers], [w.tobytes() for w in model.get_weights()]]
+    return [own, [getattr(layer, "trainable", None) for layer in layers], [w.tobytes() for w in model.get_weights()]]
 
 
 def test_the_model_is_left_as_found() -> None:

@@ -70,6 +70,7 @@ class Clips:
 class Engine(Protocol):
     """Runs a model and records what methods need; leaves the model as it was found."""
 
+    framework: str
     labels: Sequence[str] | None
     channels_last: bool
     stem: Stem | None

@@ -44,6 +44,8 @@ class KerasEngine:
     On TensorFlow and JAX arrays go in and come out as NumPy; on PyTorch they are its tensors.
     """
 
+    framework = "keras"
+
     def __init__(self, model: Any, output_layer: Any = None) -> None:
         if not model.built:
             raise ModelError(

@@ -27,6 +27,7 @@ Change = Callable[[str, Any], Any]
 """From a tapped layer and its output to what the model goes on with."""
 
 _SOFTMAXES = ("softmax", "log_softmax")
+_GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _LAST_IS_ACTIVATION = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -129,7 +130,7 @@ class Program:
             if self.guided is not None and (wrap := guided_relu(node, self.guided)) is not None:
                 wraps[path].append(wrap)
             if is_softmax(node):
-                wraps[path].append(_noting_logits(softmaxes))
+                wraps[path].append(noting_logits(softmaxes))
         for path in dict.fromkeys(split_call(layer)[0] for layer in self.layers if layer != INPUT):
             taps = [layer for layer in self.layers if split_call(layer)[0] == path]
             wraps[path].append(_tap(taps, seen, change))
@@ -193,12 +194,17 @@ def main_output(raw: Any, strict: bool = True) -> Any:
     )
 
 
+def gate_of(node: Any) -> str | None:
+    """Return the last thing that a layer or operation does, where that is a softmax, a log-softmax or a sigmoid."""
+    if type(node).__name__ in _GATES:
+        return _GATES[type(node).__name__]
+    name = getattr(getattr(node, "activation", None), "__name__", "")
+    return name if isinstance(node, _LAST_IS_ACTIVATION) and name in _GATES.values() else None
+
+
 def is_softmax(node: Any) -> bool:
     """Say whether the last thing that a layer or operation does is a softmax."""
-    if type(node).__name__ in ("Softmax", "LogSoftmax"):
-        return True
-    name = getattr(getattr(node, "activation", None), "__name__", "")
-    return isinstance(node, _LAST_IS_ACTIVATION) and name in _SOFTMAXES
+    return gate_of(node) in _SOFTMAXES
 
 
 def guided_relu(node: Any, relu: Callable[[Any], Any]) -> Wrap | None:
@@ -230,7 +236,9 @@ def _capped(node: Any, x: Any) -> Any:
     return x if highest is None else keras.ops.minimum(x, highest)
 
 
-def _noting_logits(softmaxes: list[tuple[Any, Any]]) -> Wrap:
+def noting_logits(gates: list[tuple[Any, Any]]) -> Wrap:
+    """Note what a node with a final gate returns, and what goes into the gate."""
+
     def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             activation = node.__dict__.get("activation")
@@ -240,7 +248,7 @@ def _noting_logits(softmaxes: list[tuple[Any, Any]]) -> Wrap:
                 with attribute(node, "activation", keras.activations.linear):
                     logits = call(*args, **kwargs)
                 output = activation(logits)
-            softmaxes.append((output, logits))
+            gates.append((output, logits))
             return output
 
         return run

@@ -33,6 +33,7 @@ _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._Adaptive
 class TorchEngine:
     """Runs a `torch.nn.Module`. Wrappers (DataParallel, torch.compile) are looked through."""
 
+    framework = "torch"
     channels_last = False
 
     def __init__(self, model: nn.Module, output_layer: Any = None) -> None:

@@ -58,9 +58,9 @@ class Sample(ABC):
 class SequenceMethod:
     """A way to find the relevance of every feature at every step, bound to a model.
 
-    model: a `torch.nn.Module` that takes features `(batch, time, feature)`; where it has a method `from_features`,
-        that one is called.
-    batch_first: False for a model that takes, and returns at every step, `(time, batch, …)`.
+    model: a `torch.nn.Module` or a `keras.Model` that takes features `(batch, time, feature)`; where a module has a
+        method `from_features`, that one is called.
+    batch_first: False for a PyTorch model that takes, and returns at every step, `(time, batch, …)`.
 
     Raises ModelError for what is no model.
     """

@@ -17,13 +17,14 @@ from chronocam.targets.steps import per_step
 
 def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExplanation:
     """Explain all samples of `features` and join them."""
-    framework = import_module("chronocam.sequence.torch_sample")  # the engine was made: the framework is there
+    # The engine was made: the framework is there.
+    framework = import_module(f"chronocam.sequence.{method.engine.framework}_sample")
     given = framework.split(method.engine, features)
     target = per_step(parse(targets, len(given)))
     found: list[Attribution] = []
     looks: list[Any] = []
     for row, inputs in enumerate(given):
-        look = framework.TorchSample(method.engine, inputs, target, row, method.batch_first)
+        look = framework.SAMPLE(method.engine, inputs, target, row, method.batch_first)
         with look.scope():
             found.append(method.attribute(look))
         looks.append(look)

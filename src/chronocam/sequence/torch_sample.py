@@ -21,12 +21,12 @@ from chronocam.engines.torch_tensors import TARGETS_PER_PASS, main_output, vjp
 from chronocam.errors import ChronocamError, InputError, ModelError
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.base import Attribution, Sample
+from chronocam.sequence.checks import closes, constant, no_rule, refuse_nan, refuse_other
 from chronocam.sequence.torch_ledger import Ledger
 from chronocam.sequence.torch_rules import FinalGate, Relevance
 from chronocam.types import Outputs, Scored, Target, TargetInfo
 
 ROWS_PER_PASS = 16  # how many points and targets are differentiated at once: bounds the memory
-_CLOSED = 1e3  # of the precision's rounding, relative to all that was added: a ledger further open has no rule
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def _row(x: Any, row: int, samples: int) -> Any:
 
 
 def _checked(features: Tensor) -> Tensor:
-    bad = int((~torch.isfinite(features)).sum())
-    if bad:
-        raise InputError(f"features of shape {tuple(features.shape)} hold {bad} NaN or infinite values; replace those")
+    refuse_nan(to_numpy(features))
     return features.detach()
 
 
@@ -141,7 +139,7 @@ class TorchSample(Sample):
                 if grads is not None:
                     total[k] += weights[n] * to_numpy(grads[row])
         if not depends:
-            raise _constant(scores.shape, self.given.features.shape)
+            raise constant(scores.shape, self.given.features.shape)
         return scores, total.astype(self.features.dtype)
 
     def _scored(self, points: Tensor, *modes: TorchFunctionMode) -> tuple[Tensor, Tensor]:
@@ -155,7 +153,7 @@ class TorchSample(Sample):
             rows = [logits[n : n + 1] for n in range(len(points))]
             scores = torch.cat([self._score(row, row, clean).values for row in rows])
         if not scores.requires_grad:
-            raise _constant(scores.shape, points.shape)
+            raise constant(scores.shape, points.shape)
         return scores, leaf
 
     def _columns(self, scores: Tensor, leaves: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -172,7 +170,7 @@ class TorchSample(Sample):
         """
         ledger = Ledger(epsilon, self.given.features)
         scores, leaf = self._scored(self.given.features[None], Relevance(ledger))
-        self._compare(scores)
+        refuse_other(self.scores, to_numpy(scores.detach())[0], self._rounding)
         names, numbers = list(ledger.entries), list(ledger.entries.values())
         relevance, entries = [], []
         for grads, *others in self._columns(scores, [leaf, *numbers]):
@@ -183,30 +181,16 @@ class TorchSample(Sample):
         self._audit(book, np.abs(found).sum(axis=(1, 2), dtype=float))
         return Attribution(found, book)
 
-    def _compare(self, scores: Tensor) -> None:
-        expected, got = self.scores, to_numpy(scores.detach())[0]
-        wrong = int(np.argmax(np.abs(got - expected)))
-        near = torch.finfo(self.given.features.dtype).eps ** 0.5
-        if not np.allclose(got, expected, rtol=near, atol=near * max(1.0, float(np.abs(expected).max()))):
-            raise ModelError(
-                f"a score is {expected[wrong]:.6g} when the model is run as it is and {got[wrong]:.6g} step by step; "
-                "in training mode "
-                "dropout differs from call to call: call model.eval() first"
-            )
-
     def _audit(self, book: dict[str, np.ndarray], mass: np.ndarray) -> None:
-        missing = np.abs(self.scores - np.sum(list(book.values()), axis=0))
-        scale = np.abs(self.scores) + mass + np.sum(np.abs(list(book.values())), axis=0)
-        if (missing <= _CLOSED * torch.finfo(self.given.features.dtype).eps * scale).all():
+        if closes(self.scores, book, mass, self._rounding):
             return
         suspects: list[str] = []
         self._scored(self.given.features[None], Relevance(Ledger(0.0, self.given.features), suspects))
-        names = ", ".join(f"`{name}`" for name in suspects) or "the target's own formula"
-        worst = int(np.argmax(missing))
-        raise ModelError(
-            f"relevance does not add up: {missing[worst]:.3g} of a score of {self.scores[worst]:.3g} is lost; LRP has "
-            f"no rule for {names}: use IntegratedGradients"
-        )
+        raise no_rule(self.scores, book, suspects)
+
+    @property
+    def _rounding(self) -> float:
+        return float(torch.finfo(self.given.features.dtype).eps)
 
     def _score(self, raw: Any, logits: Tensor, clean: Tensor) -> Scored:
         return self.target(Outputs(raw, lambda: logits, self.rows, self.labels, clean))
@@ -277,9 +261,5 @@ class TorchSample(Sample):
             yield
 
 
-def _constant(scores: Sequence[int], features: Sequence[int]) -> ModelError:
-    return ModelError(
-        f"the scores {tuple(scores)} do not depend on the features {tuple(features)}, or through gates (sigmoid, "
-        "softmax) alone; explain the logits, and check that the way from the recurrent layer on is neither detached "
-        "nor left out"
-    )
+SAMPLE = TorchSample
+"""What `chronocam.sequence.run` binds each sample to."""
