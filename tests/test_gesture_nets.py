@@ -14,7 +14,7 @@ from chronocam.errors import ModelError
 from chronocam.media import ClipPreprocess, Preprocess
 from chronocam.models import load
 from chronocam.models.gestures import NAMES, Small3D, gesture_net, gesture_record, load_gesture_net
-from chronocam.train.module import voted
+from chronocam.train.classifier import voted
 
 WEIGHTS = Path(str(files("chronocam.models"))) / "weights"
 AXES = {name: "channel time" if name == "gestures-3d" else "time channel" for name in NAMES}

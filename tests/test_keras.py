@@ -22,7 +22,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
+        if name.partition(".")[0] in ("torch", "torchvision", "lightning", "safetensors"):
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocked())
@@ -35,7 +35,29 @@ for method in (cc.GradCAM, cc.SmoothGrad, cc.GuidedGradCAM, cc.EigenCAM, cc.Fine
     assert np.asarray(method(model).explain(x, 1)).shape == (2, 9, 9)
 explanation = cc.GradCAM(model).explain(x, 1)
 explanation.normalize(), explanation.boxes(), explanation.overlay(x)
-assert "torch" not in sys.modules
+cc.features.filters(model), cc.features.feature_maps(model, 0, x)
+cc.features.activation_maximisation(model, None, 1, shape=(9, 9, 3), steps=1)
+
+import tempfile
+from pathlib import Path
+import pets
+from chronocam.cli import main
+
+keras.applications.Tiny = pets.Tiny
+with tempfile.TemporaryDirectory() as name:
+    data, out = pets.write(Path(name, "pets")), Path(name, "net")
+    words = ["--data", data, "--out", out, "--model", "keras:Tiny", "--epochs", 1, "--size", 16]
+    photo, spec, maps = data / "test" / "cats" / "0.png", out / "model.json", ["--out", name]
+    for command in (
+        ["train", "images", *words],
+        ["layers", spec],
+        ["explain", photo, "--model", spec, "--layer", "block5_conv3", "--method", "guidedgradcam", *maps],
+        ["features", photo, "--model", spec, "--layer", "block5_conv3", *maps],
+        ["filters", spec, *maps],
+        ["maximise", spec, "--channel", "cats", "--steps", 1, *maps],
+    ):
+        main([str(word) for word in command], standalone_mode=False)
+assert not {"torch", "lightning", "safetensors"} & set(sys.modules)
 """
 
 
@@ -50,7 +72,7 @@ def run(backend: str, *command: str) -> None:
     """Run Python on a backend; fails with what it said."""
     quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling takes longer than these networks
     env = {**os.environ, **quick, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    env["PYTHONPATH"] = str(FOLDER)
+    env["PYTHONPATH"] = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([sys.executable, *command], cwd=FOLDER, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"{backend}: {' '.join(command)[:80]}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}", pytrace=False)
@@ -61,7 +83,7 @@ def run(backend: str, *command: str) -> None:
 def test_suite(backend: str) -> None:
     needs(backend)
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
-    run(backend, "-m", "pytest", *options, "suite_maps.py", "suite_engine.py", "suite_models.py", "suite_sequence.py")
+    run(backend, "-m", "pytest", *options, *sorted(path.name for path in FOLDER.glob("suite_*.py")))
 
 
 def test_keras_on_tensorflow_needs_no_torch() -> None:

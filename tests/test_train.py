@@ -23,12 +23,14 @@ from chronocam.models import CNNLSTM, load
 from chronocam.models.gestures import SmallCNN
 from chronocam.models.video_nets import ARCHITECTURES, video_net
 from chronocam.train import VideoSettings, train_video
-from chronocam.train.batches import Shuffled, augment, mixed, unit
+from chronocam.train.augment import Change, changed, drawn
+from chronocam.train.batches import Shuffled, augment, made_of, mixed, unit
+from chronocam.train.classifier import voted
 from chronocam.train.clips import cached, find_clips
 from chronocam.train.folders import list_clips
-from chronocam.train.loop import share_of_rate
 from chronocam.train.measure import measure
-from chronocam.train.module import VideoModule, end_to_end, voted
+from chronocam.train.module import VideoModule, end_to_end
+from chronocam.train.run import share_of_rate
 from chronocam.train.splits import source
 from chronocam.train.weights import start_from
 
@@ -331,7 +333,7 @@ def test_a_run_writes_a_model_that_loads_again_with_the_same_logits(coloured: Pa
     pixels = read_clip(coloured / "red" / "1.mp4", 4, size=(16, 16)).pixels
     batch = torch.from_numpy(loaded.preprocess(pixels))[None]
     assert torch.equal(logits(loaded.model, batch), logits(network, batch))
-    module = VideoModule(network, settings(coloured, tmp_path, arch=arch), (0.5,) * 3, (0.5,) * 3, {}, print).eval()
+    module = VideoModule(network, settings(coloured, tmp_path, arch=arch), (0.5,) * 3, (0.5,) * 3, {}).eval()
     torch.testing.assert_close(logits(module, torch.from_numpy(pixels)[None]), logits(network, batch))
     best = torch.load(tmp_path / "out" / "checkpoints" / "best.ckpt", weights_only=True)
     lowest = min(record["epochs"], key=lambda row: row["val_loss"])
@@ -464,7 +466,7 @@ def test_figures_are_of_the_network_and_the_clips(tmp_path: Path) -> None:
         def forward(self, clips: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.one_hot((clips[:, 0, -1, 0, 0] > 0).long(), 2).float()
 
-    module = VideoModule(Last(), settings("gestures", tmp_path), (0.5,) * 3, (0.5,) * 3, {}, print)
+    module = VideoModule(Last(), settings("gestures", tmp_path), (0.5,) * 3, (0.5,) * 3, {})
     figures = measure(module, Still(), ["dark", "bright"])
     assert (figures["clips"], figures["accuracy"], figures["confusion"]) == (4, 0.75, [[1, 1], [0, 2]])
     assert figures["recall"] == {"dark": 0.5, "bright": 1.0}
@@ -493,7 +495,7 @@ def test_an_lstm_is_led_by_change_at_first_and_by_everything_at_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = video_net("cnn-lstm", "small", 2, 8)
-    module = VideoModule(network, settings("gestures", tmp_path, arch="cnn-lstm"), (0.5,) * 3, (0.5,) * 3, {}, print)
+    module = VideoModule(network, settings("gestures", tmp_path, arch="cnn-lstm"), (0.5,) * 3, (0.5,) * 3, {})
     seen: list[torch.Tensor] = []
     network.lstm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     features = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))  # two clips of 4 frames, end to end
@@ -529,7 +531,7 @@ def test_frames_vote_for_the_class_of_a_clip() -> None:
 def test_a_network_of_steps_learns_from_pairs_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = video_net("cnn-lstm-steps", "small", 2, 8)
     chosen = settings("gestures", tmp_path, arch="cnn-lstm-steps", change_first=0, crop=1.0, flip=False)
-    module = VideoModule(network, chosen, (0.5,) * 3, (0.5,) * 3, {}, print)
+    module = VideoModule(network, chosen, (0.5,) * 3, (0.5,) * 3, {})
     monkeypatch.setattr(VideoModule, "trainer", SimpleNamespace(estimated_stepping_batches=100))
     monkeypatch.setattr(VideoModule, "global_step", 3)
     pixels = torch.randint(256, (4, 4, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -668,3 +670,19 @@ def test_trained_models_that_are_not_whole_are_refused_in_one_line(tmp_path: Pat
     with pytest.raises(ModelError, match=words) as raised:
         load(str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_changes_are_the_same_in_numpy_and_in_pytorch() -> None:
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (6, 2, 23, 31, 3), dtype=np.uint8)
+    changes = drawn(rng, 6, 0.4, True)
+    assert {change.mirrored for change in changes} == {True, False}
+    made = made_of(torch.from_numpy(clips), changes).permute(0, 1, 3, 4, 2)
+    for clip, change, expected in zip(clips, changes, made, strict=True):
+        np.testing.assert_allclose(changed(clip, change), expected, atol=2e-6)
+    assert not any(change.mirrored for change in drawn(rng, 9, 0.5, False))
+    whole = Change(1.0, (0.3, 0.7), False, 1.0, 1.0)
+    np.testing.assert_allclose(changed(clips[0], whole), clips[0] / 255, atol=1e-6)
+    lit = Change(1.0, (0.0, 0.0), False, 1.2, 0.5)  # 1.2 of the mean, half of the differences from it
+    expected = 1.2 * clips[0].mean() / 255 + 0.5 * (clips[0] - clips[0].mean()) / 255
+    np.testing.assert_allclose(changed(clips[0], lit), expected.clip(0, 1), atol=1e-6)

@@ -20,6 +20,7 @@ from chronocam.cli.train.images import command
 from chronocam.errors import InputError, MediaError, ModelError
 from chronocam.models.image_nets import image_net, last_layer, recipe
 from chronocam.train import ImageSettings, train_images
+from chronocam.train.clips import Clips
 from chronocam.train.images_data import Pictures, find_pictures, list_pictures
 from chronocam.train.images_module import ImagesModule
 from chronocam.train.splits import Item
@@ -150,13 +151,21 @@ def test_pictures_are_what_the_network_sees(shapes: Path) -> None:
 
 def test_kept_pictures_are_the_pictures(shapes: Path, tmp_path: Path) -> None:
     preprocess = recipe("squeezenet1_1", 48)
-    plain = find_pictures(settings(shapes, tmp_path), preprocess, lambda numbers, _: numbers)
-    kept = find_pictures(settings(shapes, tmp_path, cache=tmp_path / "c"), preprocess, lambda numbers, _: numbers)
-    for name, part in plain.parts.items():
+
+    def found(**more: Any) -> dict[str, Clips]:
+        return find_pictures(
+            settings(shapes, tmp_path, **more), list_pictures(shapes), preprocess, lambda numbers, _: numbers
+        )
+
+    kept = found(cache=tmp_path / "c")
+    for name, part in found().items():
         for index in (0, len(part) - 1):
-            np.testing.assert_array_equal(part.pixels(index), kept.parts[name].pixels(index))
-    few = find_pictures(settings(shapes, tmp_path, images=4, held_out=6), preprocess, lambda numbers, _: numbers)
-    assert {name: len(part) for name, part in few.parts.items()} == {"train": 4, "validation": 3, "test": 6}
+            np.testing.assert_array_equal(part.pixels(index), kept[name].pixels(index))
+    assert {name: len(part) for name, part in found(images=4, held_out=6).items()} == {
+        "train": 4,
+        "validation": 3,
+        "test": 6,
+    }
 
 
 # Networks
@@ -254,7 +263,7 @@ def test_frozen_layers_and_given_weights_stay(shapes: Path, tmp_path: Path) -> N
 def test_the_head_learns_faster() -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2, 2))
     given = settings(Path("x"), Path("y"), lr=0.5, head_lr=4)
-    module = ImagesModule(net, given, recipe("squeezenet1_1"), {}, lambda _: None)
+    module = ImagesModule(net, given, recipe("squeezenet1_1"), {})
     module.trainer = type("", (), {"estimated_stepping_batches": 10})()  # type: ignore[assignment]
     groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
@@ -262,8 +271,6 @@ def test_the_head_learns_faster() -> None:
 
 
 def test_what_does_not_fit_is_refused(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="`keras:VGG16`: training Keras networks is not done here"):
-        settings(shapes, tmp_path, model="keras:VGG16")
     with pytest.raises(ModelError, match="no architecture `squeezenet`"):
         train_images(settings(shapes, tmp_path, model="squeezenet"))
     with pytest.raises(InputError, match="alexnet takes no pictures of 16 × 16"):
@@ -301,6 +308,3 @@ def test_train_images_on_the_command_line(shapes: Path, tmp_path: Path) -> None:
     again = record["command"].split()
     assert again[:3] == ["chronocam", "train", "images"]
     assert "--no-freeze" in again
-    keras = [str(word) for word in ["train", "images", "--data", shapes, "--model", "keras:VGG16", "--out", tmp_path]]
-    refused = CliRunner().invoke(main, keras)
-    assert refused.exit_code == 1

@@ -135,7 +135,7 @@ def test_mirrored_views_come_with_the_intrinsics_that_fit() -> None:
 def test_the_loss_is_that_of_the_networks_outputs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Odometry(0.125, 0.25, masks=True).eval()
-    module = OdometryModule(network, rendered(tmp_path, masks=True), {}, print)
+    module = OdometryModule(network, rendered(tmp_path, masks=True), {})
     views = torch.rand(2, 3, 3, *SIZE)
     intrinsics = torch.tensor([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]]).expand(2, 3, 3)
     with torch.no_grad():

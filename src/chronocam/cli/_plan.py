@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -124,8 +125,8 @@ def _frame_by_frame(loaded: Any) -> Any:
 
 def _layers(loaded: Any, asked: Asked) -> list[str] | None:
     from chronocam.engines import engine_for
-    from chronocam.models import PerFrame
 
-    if isinstance(loaded.model, PerFrame):  # its layers go by the names that they have in the model of pictures
+    home: Any = sys.modules.get("chronocam.models.per_frame")  # where it is not loaded, no model is of it
+    if home is not None and isinstance(loaded.model, home.PerFrame):  # layers are named as in the model of pictures
         return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, asked.layers)] or None
     return [engine_for(loaded.model).resolve(layer) for layer in asked.layers] or None

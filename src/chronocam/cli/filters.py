@@ -32,9 +32,12 @@ def command(spec: str, layer: str | None, count: int, frames: str, out: Path, as
     import numpy as np
 
     from chronocam.features import filters
+    from chronocam.media import Preprocess
     from chronocam.models import load
 
-    found = filters(load(spec, trust=trust).model, layer)
+    loaded = load(spec, trust=trust)
+    preprocess = loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None  # frames of clips are RGB
+    found = filters(loaded.model, layer, preprocess=preprocess)
     norms = np.sqrt((found.kernels**2).reshape(len(found.kernels), -1).sum(axis=1))
     numbers = {"layer": found.layer, "shape": list(found.kernels.shape), "norms": norms.tolist()}
     name = f"filters.{slug(found.layer)}"

@@ -62,7 +62,9 @@ def _of_one(model: Any, noise: np.ndarray, default: str | None = None) -> list[d
             "path": call.path,
             "type": call.type,
             "shape": list(call.shape),
-            "grid": list(grid_of(Site(call.path, call.shape, shape[0], grid)) or ()),
+            "grid": list(
+                grid_of(Site(call.path, call.shape, shape[0], grid, channels_last=engine.channels_last)) or ()
+            ),
             "default": call.path == default,
         }
         for call in engine.trace(inputs)

@@ -78,6 +78,9 @@ class Engine(Protocol):
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
 
+    def kernels(self) -> dict[str, Array]:
+        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as the framework's arrays, where the model is and in its precision."""
 

@@ -12,12 +12,13 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import Clips, LayerCall, Recording, Score
+from chronocam.engines.keras_kernels import kernels_of
 from chronocam.engines.keras_layers import nodes_of, path_of
 from chronocam.engines.keras_pass import Found, Program, split_call, trace
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts import Stem
 from chronocam.maps.arrays import to_numpy
-from chronocam.types import INPUT, Inputs, Window
+from chronocam.types import INPUT, Array, Inputs, Window
 
 _BACKENDS = {"tensorflow": "keras_tf", "jax": "keras_jax", "torch": "keras_torch"}
 _PASS_ON = (
@@ -102,6 +103,11 @@ class KerasEngine:
 
     def _at_input(self, path: str) -> str:
         return INPUT if isinstance(self._nodes[path], keras.layers.InputLayer) and "/" not in path else path
+
+    def kernels(self) -> dict[str, Array]:
+        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        found = {path: kernels_of(node) for path, node in self._nodes.items()}
+        return {path: kernels for path, kernels in found.items() if kernels is not None}
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.

@@ -24,7 +24,7 @@ from chronocam.engines.torch_scope import as_found, device_of, dtype_of
 from chronocam.engines.torch_tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor, split_call
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts import Stem
-from chronocam.types import INPUT, Inputs, Window
+from chronocam.types import INPUT, Array, Inputs, Window
 
 _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
 _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
@@ -62,6 +62,11 @@ class TorchEngine:
         """The first convolution; None for a model without any."""
         first = next((m for m in self._modules.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
         return None if first is None else Stem(first.weight.ndim - 2, first.in_channels)
+
+    def kernels(self) -> dict[str, Array]:
+        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        return {path: module.weight for path, module in self._modules.items() if isinstance(module, plain)}
 
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path (`layer4`, `relu#1` for its second call), object or index.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -184,7 +184,7 @@ def _look(engine: Engine, path: str | None, numbers: Sequence[int]) -> Callable[
         grid = input_grid(z.shape, engine.channels_last, engine.stem)
 
         def score(raw: Any, read: Callable[[], Array]) -> Array:
-            means = _means(read(), path, len(z), grid)
+            means = _means(read(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last))
             known = means.shape[1]
             if max(numbers) >= known:
                 raise TargetError(f"no channel {max(numbers)} in {path or 'the output'}; it has {known}, from 0")
@@ -199,12 +199,12 @@ def _look(engine: Engine, path: str | None, numbers: Sequence[int]) -> Callable[
     return look
 
 
-def _means(values: Array, path: str | None, batch: int, grid: tuple[int, ...]) -> Array:
+def _means(values: Array, site: Site) -> Array:
     """Return the mean of each channel over its grid, `(batch, channel)`."""
-    xp = namespace(values)
-    if values.ndim == 2 and values.shape[0] == batch:
+    xp, shape = namespace(values), tuple(values.shape)
+    if len(shape) == 2 and shape[0] == site.batch:
         return values
-    on_grid = infer(Site(path or "output", tuple(values.shape), batch, grid))(values)
+    on_grid = infer(replace(site, shape=shape))(values)
     return xp.mean(xp.reshape(on_grid, (*on_grid.shape[:2], -1)), axis=2)
 
 

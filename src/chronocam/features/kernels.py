@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.engines import Engine, engine_for
+from chronocam.engines import engine_for
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.features.drawn import Drawn, insist_on_layer
 from chronocam.maps.arrays import to_numpy, widen
+from chronocam.media import Preprocess
 from chronocam.render import Tile, feature_sheet
 from chronocam.render.feature_sheet import flat
 
@@ -24,11 +24,13 @@ _PICTURES_SEEN: Final = 4  # colour pictures that one kernel may see at once: a 
 class Filters(Drawn):
     """The kernels of a convolution, raw.
 
-    kernels: `(filter, channel, *grid)`, float32. layer: its path.
+    kernels: `(filter, channel, *grid)`, float32, as the model has them. layer: its path.
+    order: of the colours, where channels are those of a picture.
     """
 
     kernels: Float[np.ndarray, "filter channel *grid"]
     layer: str
+    order: Literal["rgb", "bgr"] = "rgb"
 
     def plot(self, *, count: int | None = 64, frames: str = "all") -> Any:
         """Return a matplotlib Figure: a picture per filter under its number.
@@ -45,7 +47,7 @@ class Filters(Drawn):
         norms = np.sqrt((self.kernels**2).reshape(len(self.kernels), -1).sum(axis=1))
         numbers = sorted(np.argsort(-norms, kind="stable")[:count].tolist())
         slices = 1 if frames == "middle" else None
-        tiles = [_tile(self.kernels[number], number, slices) for number in numbers]
+        tiles = [_tile(self.kernels[number], number, slices, self.order) for number in numbers]
         size = " × ".join(map(str, self.kernels.shape[1:]))
         told = f"{self.layer}: {len(tiles)} of {len(self.kernels)} filters of {size}, each scaled by its largest weight"
         return feature_sheet(tiles, told)
@@ -55,45 +57,34 @@ class Filters(Drawn):
         return {"kernels": self.kernels, "layer": np.asarray(self.layer)}
 
 
-def filters(model: Any, layer: Any = None) -> Filters:
+def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = None) -> Filters:
     """Return the kernels of a convolution; of the first one where `layer` is None.
 
-    layer: path, layer object or index. Raises LayerError where it is no convolution, ModelError where the model has
-    none, or is of a framework whose kernels cannot be read.
+    layer: path, layer object or index. preprocess: of the model's pictures, whose colours may come in another order.
+    Of a depthwise convolution each filter sees one channel; of a separable one the filters are the two steps in one.
+    Raises LayerError where it is no convolution, ModelError where the model has none.
     """
     engine = engine_for(model)
-    weights = _weights(engine)
+    weights = engine.kernels()
     if layer is None and not weights:
         raise ModelError(f"a {type(model).__name__} has no convolution, so there are no filters to draw")
     path = next(iter(weights)) if layer is None else insist_on_layer(engine.resolve(layer)).partition("#")[0]
     if path not in weights:
         known = ", ".join(list(weights)[:4]) + (", …" if len(weights) > 4 else "")
         raise LayerError(f"layer `{path}` is no convolution; choose one of {known}")
-    return Filters(to_numpy(widen(weights[path])).astype(np.float32), path)
+    order = "rgb" if preprocess is None else preprocess.order
+    return Filters(to_numpy(widen(weights[path])).astype(np.float32), path, order)
 
 
-def _weights(engine: Engine) -> dict[str, Any]:
-    """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
-    home: Any = sys.modules.get("chronocam.engines.torch")
-    if home is None or not isinstance(engine, home.TorchEngine):
-        raise ModelError("filters are read from PyTorch models only; give a torch.nn.Module")
-    from torch import nn
-
-    return {
-        engine.resolve(module): module.weight
-        for module in engine.model.modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    }
-
-
-def _tile(kernel: Float[np.ndarray, " channel *grid"], number: int, slices: int | None) -> Tile:
+def _tile(kernel: Float[np.ndarray, " channel *grid"], number: int, slices: int | None, order: str) -> Tile:
     channels = len(kernel)
     scaled = kernel / (np.abs(kernel).max() or 1.0)
     if kernel.ndim < 3 or channels % 3 or channels > 3 * _PICTURES_SEEN:
         place = int((kernel**2).reshape(channels, -1).sum(axis=1).argmax())
         name = f"{number}" if channels == 1 else f"{number} ← {place}"
         return Tile(flat(scaled[place], slices), name, (-1.0, 1.0))
-    seen = [_rgb(scaled[start : start + 3], slices) for start in range(0, channels, 3)]
+    step = -1 if order == "bgr" else 1
+    seen = [_rgb(scaled[start : start + 3][::step], slices) for start in range(0, channels, 3)]
     return Tile(np.concatenate(seen, axis=1), f"{number}")
 
 

@@ -110,7 +110,7 @@ def _on_grid(subject: Subject, inputs: Inputs, path: str, calls: Sequence[Array]
     """Return a layer's output as `(batch, channel, *grid)`."""
     engine, shape = subject.engine, tuple(main_array(inputs).shape)
     grid = input_grid(shape, engine.channels_last, engine.stem)
-    site = Site(path, tuple(calls[-1].shape), shape[0], grid, len(calls))
+    site = Site(path, tuple(calls[-1].shape), shape[0], grid, len(calls), engine.channels_last)
     found = infer(site) if layout is None else named(layout, site)
     if isinstance(found, VideoTokens) and found is not layout:
         frame_axis = 2 if channel_axis(shape, engine.channels_last, engine.stem) == 1 else 1

@@ -22,6 +22,13 @@ def concat(arrays: Any, axis: int = 0) -> Any:
     return tf.concat(arrays, axis)
 
 
+def moveaxis(array: Any, source: int, destination: int) -> Any:
+    """Return an array with one axis in another place."""
+    axes = [axis for axis in range(array.ndim) if axis != source % array.ndim]
+    axes.insert(destination % array.ndim, source % array.ndim)
+    return tf.transpose(array, axes)
+
+
 def sum(array: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the sum over axes."""
     return tf.reduce_sum(array, axis, keepdims)

@@ -56,11 +56,15 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> Float32[np.ndarray, "_ _ _"]:
         """Return the network's input of one picture, without a batch axis."""
         pixels = np.atleast_3d(np.asarray(self.view(image), dtype=np.float32))
+        return self.normalised(pixels)
+
+    def normalised(self, pixels: Float32[np.ndarray, "*frames _ _ _"]) -> Float32[np.ndarray, "*frames _ _ _"]:
+        """Return RGB from 0 to 255, channels last, as the network takes it."""
         if self.order == "bgr":
             pixels = pixels[..., ::-1]
         mean, std = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.std))
         values = (pixels * np.float32(self.scale) - mean) / std
-        return np.ascontiguousarray(values if self.channels == "last" else values.transpose(2, 0, 1))
+        return np.ascontiguousarray(values if self.channels == "last" else np.moveaxis(values, -1, -3))
 
     def view(self, image: Image.Image) -> Image.Image:
         """Return the part of the picture that the network sees, at the network's resolution."""

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chronocam.errors import ChronocamError
+from chronocam.train.augment import Change
 from chronocam.train.clips import Clips
 
 Batch: TypeAlias = tuple[UInt8[Tensor, "batch time height width 3"], Int[Tensor, "batch"], list[str]]
@@ -92,30 +93,31 @@ def augment(
     crop: smallest share of the sides that is kept and enlarged to the whole. flip: mirror half of the clips. Gains of
     0.8 to 1.2 change brightness and contrast.
     """
+    return made_of(pixels, _drawn(len(pixels), crop, flip))
+
+
+def made_of(
+    pixels: UInt8[Tensor, "batch time height width 3"], changes: list[Change]
+) -> Float[Tensor, "batch time 3 height width"]:
+    """Return clips as `unit` does, each with its change."""
     made = torch.empty(pixels.shape, device=pixels.device).permute(0, 1, 4, 2, 3)
-    shares, lights, contrasts = (_between(low, high, len(pixels)) for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2)))
-    places, mirrored = torch.rand(len(pixels), 2).tolist(), (torch.rand(len(pixels)) < 0.5).tolist()
-    for index, clip in enumerate(pixels):  # one at a time stays in the processor's cache
-        window = _window(clip, shares[index], places[index])
-        window = window.flip(2) if flip and mirrored[index] else window
-        size = (pixels.shape[2], pixels.shape[3])
+    size = (pixels.shape[2], pixels.shape[3])
+    for index, (clip, change) in enumerate(zip(pixels, changes, strict=True)):  # one at a time stays in the cache
+        window = change.window(clip)
+        window = window.flip(2) if change.mirrored else window
         shown = interpolate(window.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
         mean = shown.mean()
-        shown.sub_(mean).mul_(contrasts[index] / 255).add_(mean * (lights[index] / 255))
+        shown.sub_(mean).mul_(change.contrast / 255).add_(mean * (change.light / 255))
         made[index] = shown.clamp_(0, 1)
     return made
 
 
-def _window(
-    clip: UInt8[Tensor, "time height width 3"], share: float, place: list[float]
-) -> UInt8[Tensor, "time rows columns 3"]:
-    """Cut a share of the sides out of every frame; place: from 0, at the top or left, to 1."""
-    spans = []
-    for side, where in zip(clip.shape[1:3], place, strict=True):
-        kept = max(1, round(side * share))
-        start = int(where * (side - kept + 1))
-        spans.append(slice(start, start + kept))
-    return clip[:, spans[0], spans[1]]
+def _drawn(count: int, crop: float | int, flip: bool) -> list[Change]:
+    """Draw changes from PyTorch's generator, which the modules seed at every step."""
+    shares, lights, contrasts = (_between(low, high, count) for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2)))
+    places, mirrored = torch.rand(count, 2).tolist(), (torch.rand(count) < 0.5).tolist()
+    rows = zip(shares, places, mirrored, lights, contrasts, strict=True)
+    return [Change(share, place, flip and mirror, light, contrast) for share, place, mirror, light, contrast in rows]
 
 
 def _between(low: float | int, high: float | int, count: int) -> list[float]:

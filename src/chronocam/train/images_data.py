@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from chronocam.errors import InputError
 from chronocam.media import Preprocess, read_image
 from chronocam.media.images import IMAGE_SUFFIXES
-from chronocam.train.clips import Splits, Track, cached, insist_on_one
+from chronocam.train.clips import Clips, Track, cached, insist_on_one
 from chronocam.train.folders import SPLITS, Listing, complete
 from chronocam.train.settings_images import ImageSettings
 from chronocam.train.splits import Item, thin
@@ -82,21 +82,20 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def find_pictures(settings: ImageSettings, preprocess: Preprocess, track: Track) -> Splits:
-    """Return the pictures that the settings name, as the network sees them, clips of one frame each.
+def find_pictures(settings: ImageSettings, listing: Listing, preprocess: Preprocess, track: Track) -> dict[str, Clips]:
+    """Return the pictures that the settings name, by split, as the network sees them, clips of one frame each.
 
-    Raises InputError where there are none, MediaError where none of a split can be read.
+    Raises MediaError where none of a split can be read.
     """
     half = None if settings.held_out is None else settings.held_out // 2
     limits = dict(zip(SPLITS, (settings.images, half, settings.held_out), strict=True))
-    listing = list_pictures(Path(settings.data), settings.seed)
-    found = Splits({}, listing.labels, listing.layout, listing.missing)
+    found: dict[str, Clips] = {}
     for name in SPLITS:
         items = listing.parts[name]
         kept = [items[place] for place in thin(len(items), limits[name], settings.seed)]
         pictures = Pictures(kept, listing.labels, preprocess)
-        found.parts[name] = pictures if settings.cache is None else cached(pictures, settings.cache, track)
-        insist_on_one(found.parts[name])
+        found[name] = pictures if settings.cache is None else cached(pictures, settings.cache, track)
+        insist_on_one(found[name])
     return found
 
 

@@ -1,75 +1,68 @@
-"""What every training run does, whatever it trains: go on where one stopped, show progress, keep the best."""
+"""Lightning's part of a training run: what each of its modules does, and the loop around them."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
-from rich.console import Console
-from rich.progress import track as track_on
 from safetensors.torch import save
 from torch import Tensor
 
 from chronocam.errors import InputError
-from chronocam.media.files import replace_file
 from chronocam.models.specs import first_line
-
-_STDERR = Console(stderr=True, highlight=False, markup=False)
-_WARM_UP = 0.1  # of all steps
+from chronocam.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
 
 
-@runtime_checkable
-class Loop(Protocol):
-    """The settings that a loop depends on, see `VideoSettings`."""
+class Learner(LightningModule):
+    """What is trained, with the figures of each epoch.
 
-    @property
-    def out(self) -> Path:
-        """Folder of the result."""
+    identity: what a checkpoint must share with a run that resumes it. history: the figures of each epoch.
+    unread: names of what could not be read.
+    """
 
-    @property
-    def epochs(self) -> int:
-        """Times that everything is seen."""
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.identity = identity
+        self.unread: set[str] = set()
+        self.history: list[dict[str, float | int]] = []
+        self._losses: list[Tensor] = []
 
-    @property
-    def patience(self) -> int | None:
-        """Epochs without a better validation loss after which to stop."""
+    def noted(self, loss: Tensor) -> Tensor:
+        """Return the loss of a batch, which counts for the epoch's."""
+        self._losses.append(loss.detach())
+        return loss
 
-    @property
-    def precision(self) -> str:
-        """Of the arithmetic."""
+    def on_train_epoch_end(self) -> None:
+        """Note and print the figures of the epoch; an epoch in which nothing could be read has no loss."""
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
+        self.history.append({"epoch": self.current_epoch, "train_loss": loss, **metrics})
+        say_epoch(self.history[-1])
+        self._losses.clear()
 
-    @property
-    def accelerator(self) -> str:
-        """Of Lightning."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what tells whether a run can go on from here."""
+        checkpoint |= {"identity": dict(self.identity), "history": self.history}
 
-    @property
-    def resume(self) -> bool:
-        """Whether to go on from a checkpoint."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the history of the run that stopped."""
+        self.history = checkpoint["history"]
 
-
-def checkpoint(settings: Loop) -> Path | None:
-    """Return where to go on from; raises InputError where a result would be lost or there is nothing to resume."""
-    last = folder(settings) / "last.ckpt"
-    if settings.resume and not last.is_file():
-        raise InputError(f"there is no `{last}` to resume; expected the out of a run that was stopped")
-    if not settings.resume and (last.exists() or (settings.out / "model.json").exists()):
-        raise InputError(f"`{settings.out}` holds a run already; expected a new folder, or resume (--resume)")
-    return last if settings.resume else None
-
-
-def folder(settings: Loop) -> Path:
-    """Return where the checkpoints of a run are."""
-    return settings.out / "checkpoints"
+    def scheduled(self, groups: list[dict[str, Any]], weight_decay: float | int) -> dict[str, Any]:
+        """Return AdamW over groups of parameters, its rate following `share_of_rate`, as Lightning wants it."""
+        optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step, total))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def check_same(last: Path, network: Mapping[str, Any]) -> None:
@@ -78,17 +71,16 @@ def check_same(last: Path, network: Mapping[str, Any]) -> None:
         identity = torch.load(last, "cpu", weights_only=True)["identity"]
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(f"`{last}` is damaged ({first_line(error)}); train again in a new folder") from error
-    for name, value in network.items():
-        if identity.get(name) != value:
-            other = f"{name} {identity.get(name)}, not {value}"
-            raise InputError(f"`{last}` was made with {other}; resume with the same")
+    insist_on_same(last, identity, network)
 
 
-def fit(settings: Loop, module: LightningModule, batches: tuple[Any, Any], last: Path | None) -> int:
+def fit(settings: Loop, module: Learner, batches: tuple[Any, Any], last: Path | None) -> int:
     """Train on batches, validate on others, and leave the module with the weights of the best epoch, returned.
 
     last: the checkpoint to go on from; None begins anew. The best epoch has the lowest `val_loss`.
     """
+    if last is not None:
+        check_same(last, module.identity)
     trainer = _trainer(settings)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging
@@ -99,42 +91,9 @@ def fit(settings: Loop, module: LightningModule, batches: tuple[Any, Any], last:
     return int(best["epoch"])
 
 
-def write(out: Path, record: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Path:
-    """Write weights and record and return the record's path. It comes last: where it is, all is."""
-    content = save({name: weight.cpu().contiguous() for name, weight in weights.items()})
-    replace_file(out / "model.safetensors", lambda path: path.write_bytes(content))
-    text = json.dumps(record, indent=2) + "\n"
-    return replace_file(out / "model.json", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def share_of_rate(step: int, total: int) -> float:
-    """Return by what the learning rate is multiplied at a step of `total`: a linear rise, then a cosine to 0."""
-    warm = max(1, round(_WARM_UP * total))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
-
-
-def scheduled(optimiser: torch.optim.Optimizer, module: LightningModule) -> dict[str, Any]:
-    """Return what Lightning wants of an optimiser whose rate follows `share_of_rate`."""
-    total = int(module.trainer.estimated_stepping_batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step, total))
-    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def track(numbers: Iterable[int], what: str) -> Iterable[int]:
-    """Pass numbers on and show on stderr how far it is."""
-    return track_on(numbers, what, console=_STDERR, transient=True)
-
-
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    _STDERR.print(line, soft_wrap=True)
-
-
-def few(names: list[str], limit: int = 10) -> str:
-    """Return the first of many names."""
-    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors."""
+    path.write_bytes(save({name: weight.cpu().contiguous() for name, weight in weights.items()}))
 
 
 def _trainer(settings: Loop) -> Trainer:
@@ -145,7 +104,7 @@ def _trainer(settings: Loop) -> Trainer:
         ModelCheckpoint(filename="best", monitor="val_loss", **kept),
         ModelCheckpoint(filename="last", **kept),
     ]
-    if _STDERR.is_terminal:
+    if STDERR.is_terminal:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
     if settings.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
@@ -159,7 +118,7 @@ def _trainer(settings: Loop) -> Trainer:
             callbacks=callbacks,
             logger=False,
             num_sanity_val_steps=0,
-            enable_progress_bar=_STDERR.is_terminal,
+            enable_progress_bar=STDERR.is_terminal,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError) as error:

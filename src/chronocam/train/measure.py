@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from chronocam.errors import InputError
-from chronocam.metrics import bootstrap
 from chronocam.train.batches import loader
+from chronocam.train.classifier import voted
 from chronocam.train.clips import Clips
-from chronocam.train.module import VideoModule, voted
+from chronocam.train.figures import accuracy, confusion
+from chronocam.train.module import VideoModule
 
 
 def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[str, Any]:
@@ -26,12 +27,10 @@ def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[st
     """
     batch, workers = module.settings.batch_size, module.settings.workers
     truth, found, shuffled = _answers(module, loader(clips, batch, workers))
-    confusion = np.zeros((len(labels), len(labels)), int)
-    np.add.at(confusion, (truth, found), 1)
     return {
         "clips": len(truth),
         **accuracy(truth, found, labels),
-        "confusion": confusion.tolist(),
+        "confusion": confusion(truth, found, labels),
         "frames shuffled": accuracy(truth, shuffled, labels),
     }
 
@@ -55,19 +54,3 @@ def _answers(module: VideoModule, batches: Any) -> tuple[Int[np.ndarray, " clip"
 
 def _shuffled(clips: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([clip[torch.randperm(len(clip), generator=generator)] for clip in clips])
-
-
-def accuracy(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]) -> dict[str, Any]:
-    """Return the share named right with its 95 % interval, and that of each class."""
-    right = (truth == found).astype(float)
-    interval = bootstrap(right)
-    recall = {label: _share(right[truth == number]) for number, label in enumerate(labels)}
-    return {
-        "accuracy": round(interval.mean, 4),
-        "interval": [round(interval.low, 4), round(interval.high, 4)],
-        "recall": recall,
-    }
-
-
-def _share(right: Float[np.ndarray, " clip"]) -> float | None:
-    return round(float(right.mean()), 4) if len(right) else None

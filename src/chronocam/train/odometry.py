@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +16,10 @@ from chronocam.models.odometry import MEAN, STD, Odometry
 from chronocam.models.sources.trained import ODOMETRY
 from chronocam.train.batches import Shuffled
 from chronocam.train.footage import Footage, Splits, find_footage
-from chronocam.train.loop import check_same, checkpoint, few, fit, say, track, write
+from chronocam.train.loop import fit, save_weights
 from chronocam.train.odometry_measure import measure
 from chronocam.train.odometry_module import OdometryModule, loss_of
+from chronocam.train.run import checkpoint, completed, few, say, track, write
 from chronocam.train.settings_odometry import OdometrySettings
 
 
@@ -31,24 +31,42 @@ def train_odometry(settings: OdometrySettings) -> Path:
     `chronocam.models.load` needs, the command, and the figures on held-out drives that know depth or poses. Raises
     ChronocamError for settings that do not fit the data or the machine.
     """
-    last = checkpoint(settings)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    drives = _found(settings)
-    description = _description(settings)
-    if last is not None:
-        check_same(last, description)
-    torch.manual_seed(settings.seed)
-    network = Odometry(settings.depth_width, settings.pose_width, settings.masks)
-    module = OdometryModule(network, settings, description, say)
-    begin = time.perf_counter()
-    best = fit(settings, module, (_batches(settings, drives, "train"), _batches(settings, drives, "validation")), last)
-    minutes = round((time.perf_counter() - begin) / 60, 1)
-    weights = {name: w.half() if settings.half else w for name, w in network.state_dict().items()}
-    network.load_state_dict(weights)
-    figures = measure(network, drives.parts["test"], module.device)
-    training = {"training minutes": minutes, "epochs": module.history, "best epoch": best}
-    return write(settings.out, _record(settings, drives, description, figures, training), weights)
+    return completed(_Run(settings))
+
+
+class _Run:
+    """The parts of one training run."""
+
+    def __init__(self, settings: OdometrySettings) -> None:
+        self.settings, self.last = settings, checkpoint(settings)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self.drives, self.description = _found(settings), _description(settings)
+        torch.manual_seed(settings.seed)
+        network = Odometry(settings.depth_width, settings.pose_width, settings.masks)
+        self.module = OdometryModule(network, settings, self.description)
+
+    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
+        """Train, from the beginning or from a checkpoint, and round the weights where half of the bits are kept."""
+        lessons, validation = (_batches(self.settings, self.drives, part) for part in ("train", "validation"))
+        best = fit(self.settings, self.module, (lessons, validation), self.last)
+        self.weights = {name: w.half() if self.settings.half else w for name, w in self.network.state_dict().items()}
+        self.network.load_state_dict(self.weights)
+        return best, self.module.history
+
+    @property
+    def network(self) -> Odometry:
+        """The networks that are trained."""
+        return self.module.network
+
+    def measure(self) -> dict[str, Any]:
+        """Return the figures on held-out drives."""
+        return measure(self.network, self.drives.parts["test"], self.module.device)
+
+    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+        """Write weights and record."""
+        record = _record(self.settings, self.drives, self.description, figures, training)
+        return write(self.settings.out, record, "model.safetensors", lambda path: save_weights(path, self.weights))
 
 
 def _found(settings: OdometrySettings) -> Splits:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from chronocam.models.odometry import MEAN, STD, Odometry
 from chronocam.odometry import MONODEPTH2, SFMLEARNER, Terms, ViewSynthesis
 from chronocam.train.batches import mixed
-from chronocam.train.loop import scheduled
+from chronocam.train.loop import Learner
 from chronocam.train.settings_odometry import OdometrySettings
 
 RECIPES = {"monodepth2": MONODEPTH2, "sfmlearner": SFMLEARNER}
@@ -25,22 +23,13 @@ Batch: TypeAlias = list[Tensor]
 """Frames before, at and after a moment, uint8 `(batch, 3, height, width, 3)`, and their intrinsics `(batch, 3, 3)`."""
 
 
-class OdometryModule(LightningModule):
-    """The networks with their settings.
+class OdometryModule(Learner):
+    """The networks with their settings; identity: what a checkpoint must share with a run that resumes it."""
 
-    identity: what a checkpoint must share with a run that resumes it. say: takes a line on each epoch.
-    history: the figures of each epoch.
-    """
-
-    def __init__(
-        self, network: Odometry, settings: OdometrySettings, identity: dict[str, Any], say: Callable[[str], None]
-    ) -> None:
-        super().__init__()
+    def __init__(self, network: Odometry, settings: OdometrySettings, identity: Mapping[str, Any]) -> None:
+        super().__init__(identity)
         network.to(memory_format=torch.channels_last)  # convolutions take half the time so on a CPU
-        self.network, self.settings, self.identity, self.say = network, settings, identity, say
-        self.loss = loss_of(settings)
-        self.history: list[dict[str, float]] = []
-        self._losses: list[Tensor] = []
+        self.network, self.settings, self.loss = network, settings, loss_of(settings)
 
     def forward(self, views: Float[Tensor, "batch 3 3 height width"], intrinsics: Float[Tensor, "batch 3 3"]) -> Terms:
         """Return the loss of snippets in [0, 1]."""
@@ -52,9 +41,7 @@ class OdometryModule(LightningModule):
         """Return the loss of a batch."""
         torch.manual_seed(mixed(self.settings.seed, self.global_step))  # a resumed run draws what it would have drawn
         pixels, intrinsics = batch
-        loss = self(*augment(pixels, intrinsics, self.settings.flip)).total.mean()
-        self._losses.append(loss.detach())
-        return loss
+        return self.noted(self(*augment(pixels, intrinsics, self.settings.flip)).total.mean())
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Measure the loss and its photometric part."""
@@ -63,28 +50,10 @@ class OdometryModule(LightningModule):
         for name, value in (("val_loss", terms.total), ("val_photometric", terms.photometric)):
             self.log(name, value.mean(), batch_size=len(pixels), prog_bar=True)
 
-    def on_train_epoch_end(self) -> None:
-        """Note the figures of the epoch."""
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        loss = float(torch.stack(self._losses).mean()) if self._losses else math.nan
-        self.history.append({"epoch": self.current_epoch, "train_loss": loss, **metrics})
-        self.say(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.history[-1].items()))
-        self._losses.clear()
-
     def configure_optimizers(self) -> Any:
         """Return AdamW with a rate that rises linearly and falls by a cosine."""
-        settings = self.settings
-        return scheduled(
-            torch.optim.AdamW(self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay), self
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what tells whether a run can go on from here."""
-        checkpoint |= {"identity": self.identity, "history": self.history}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the history of the run that stopped."""
-        self.history = checkpoint["history"]
+        groups = [{"params": list(self.network.parameters()), "lr": self.settings.lr}]
+        return self.scheduled(groups, self.settings.weight_decay)
 
 
 def loss_of(settings: OdometrySettings) -> ViewSynthesis:

@@ -13,6 +13,9 @@ from chronocam.errors import InputError, suggest
 GESTURES: Final = "gestures"
 """Stands for the rendered gesture world where a folder of clips is expected."""
 
+PUBLISHED: Final = "published"
+"""Stands for the weights that a library offers, where a file of weights is expected."""
+
 PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed")
 
 _PLACES: Final = ("accelerator", "workers", "cache", "resume")  # change where and how fast, not what

@@ -15,8 +15,9 @@ class ImageSettings:
     """How a network for pictures is trained; the result depends on nothing else but the data and the machine.
 
     data: a folder of pictures, see `chronocam.train.images_data`.
-    model: a classifier of torchvision, `vgg16` or `torchvision:vgg16`; its last layer is a new one.
-    weights: to start from: a file, or `published` for torchvision's; None for random ones.
+    model: a classifier of torchvision, `vgg16` or `torchvision:vgg16`, or of keras.applications, `keras:VGG16`; its
+        last layer is a new one.
+    weights: to start from: a file, or `published` for those that torchvision or Keras offers; None for random ones.
     freeze: train the new layer alone; what is before it stays as it is, BatchNorm's statistics too.
     epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0 (cosine).
     head_lr: how many times faster the new layer learns.
@@ -57,19 +58,23 @@ class ImageSettings:
         insist(self, _LEAST, ("lr", "head_lr"), {"precision": PRECISIONS})
         if not 0 < self.crop <= 1:
             raise InputError(f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole pictures")
-        if self.model.startswith("keras:"):
-            todo = "train with Keras' own fit and explain the saved PATH.keras, or name a network of torchvision"
-            raise InputError(f"`{self.model}`: training Keras networks is not done here; {todo}")
+
+    @property
+    def on_keras(self) -> bool:
+        """Whether the model is one of Keras."""
+        return self.model.startswith(_KERAS)
 
     @property
     def arch(self) -> str:
-        """The name that torchvision has for the model."""
-        return self.model.removeprefix("torchvision:")
+        """The name that torchvision, or keras.applications, has for the model."""
+        return self.model.removeprefix("torchvision:").removeprefix(_KERAS)
 
     def command(self) -> str:
         """Return the command line that does this again, whatever the defaults will be."""
         return command_of("images", self)
 
+
+_KERAS: Final = "keras:"
 
 _LEAST: Final = {
     "epochs": 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from chronocam.models.sources.trained import VIDEO
 from chronocam.models.video_nets import architecture, check_backbone, recipe, video_net
 from chronocam.train.batches import Shuffled, loader
 from chronocam.train.clips import CALM, Clips, Splits, cached, find_clips, insist_on_one, joined
-from chronocam.train.loop import check_same, checkpoint, few, fit, say, track, write
+from chronocam.train.loop import fit, save_weights
 from chronocam.train.measure import measure
 from chronocam.train.module import VideoModule
+from chronocam.train.run import checkpoint, completed, few, say, track, write
 from chronocam.train.settings import VideoSettings
 from chronocam.train.weights import start_from
 
@@ -31,13 +31,7 @@ def train_video(settings: VideoSettings) -> Path:
     skipped and named. Raises ChronocamError for settings that do not fit the data, the network or the machine.
     """
     settings = replace(settings, backbone=settings.backbone or architecture(settings.arch).backbone)
-    last = checkpoint(settings)
-    run = _Run(settings)
-    begin = time.perf_counter()
-    best = run.fit(last)
-    minutes = round((time.perf_counter() - begin) / 60, 1)
-    figures = measure(run.module, run.clips.parts["test"], run.clips.labels)
-    return run.write(figures, {"training minutes": minutes, "epochs": run.module.history, "best epoch": best})
+    return completed(_Run(settings))
 
 
 class _Run:
@@ -47,7 +41,7 @@ class _Run:
         arch, backbone = settings.arch, str(settings.backbone)
         check_backbone(arch, backbone)
         mean, std, side = recipe(backbone)
-        self.settings = settings
+        self.settings, self.last = settings, checkpoint(settings)
         size = settings.size or side
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -68,15 +62,17 @@ class _Run:
         net = video_net(arch, backbone, len(self.clips.labels), settings.hidden)
         if settings.weights is not None:
             start_from(net, settings.weights, backbone)
-        self.module = VideoModule(net, settings, mean, std, self.network, say)
+        self.module = VideoModule(net, settings, mean, std, self.network)
 
-    def fit(self, last: Path | None) -> int:
-        """Train from the beginning, or from a checkpoint; return the best epoch."""
+    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
+        """Train, from the beginning or from a checkpoint; return the best epoch and the figures of all."""
         settings, parts = self.settings, self.clips.parts
-        if last is not None:
-            check_same(last, self.network)
         validation = loader(parts["validation"], settings.batch_size, settings.workers)
-        return fit(settings, self.module, (_lessons(parts, settings), validation), last)
+        return fit(settings, self.module, (_lessons(parts, settings), validation), self.last), self.module.history
+
+    def measure(self) -> dict[str, Any]:
+        """Return the figures on held-out clips."""
+        return measure(self.module, self.clips.parts["test"], self.clips.labels)
 
     def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
         """Write weights and record."""
@@ -97,7 +93,8 @@ class _Run:
         }
         if unread:
             say(f"{len(unread)} clips could not be read and were skipped: {few(unread)}")
-        return write(settings.out, record, self.module.network.state_dict())
+        weights = self.module.network.state_dict()
+        return write(settings.out, record, "model.safetensors", lambda path: save_weights(path, weights))
 
 
 def _lessons(parts: Mapping[str, Clips], settings: VideoSettings) -> Any:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from chronocam.errors import ModelError
 from chronocam.models import load
 from chronocam.models.specs import first_line
-
-PUBLISHED: Final = "published"
+from chronocam.train.settings import PUBLISHED
 
 _HEADS: Final = ("fc.", "classifier.", "heads.", "head.", "lstm.", "attention.")
 

@@ -15,8 +15,8 @@ from chronocam.train.settings import PRECISIONS
 
 @click.command("images", context_settings={"show_default": True})
 @click.option("--data", required=True, help="Folder of pictures.")
-@click.option("--model", required=True, help="Classifier of torchvision, such as vgg16 or mobilenet_v3_small.")
-@click.option("--weights", help="File to start from, or published for torchvision's.  [default: random]")
+@click.option("--model", required=True, help="Classifier of torchvision, such as vgg16, or of Keras: keras:VGG16.")
+@click.option("--weights", help="File to start from, or published for the library's.  [default: random]")
 @click.option("--freeze/--no-freeze", default=False, help="Train the new last layer alone.")
 @click.option("--epochs", default=10, help="Times that every picture is seen.")
 @click.option("--batch-size", default=16, help="Pictures in a step.")
@@ -43,14 +43,17 @@ def command(**options: Any) -> None:
     """Fine-tune a classifier, measure it on held-out pictures, and write OUT/model.safetensors and OUT/model.json.
 
     DATA is a folder per class (cats, dogs), in folders train, validation and test or not; or holds pictures named by
-    their class (cat.0.jpg, dog.1.jpg). `chronocam explain PHOTO --model OUT/model.json` explains the result.
+    their class (cat.0.jpg, dog.1.jpg). `chronocam explain PHOTO --model OUT/model.json` explains the result. The
+    network of Keras is written to OUT/model.keras in the place of the weights; KERAS_BACKEND says what trains it.
     """
+    from chronocam.train.images import train_images
+
     settings = ImageSettings(**options)
     try:
-        from chronocam.train.images import train_images
+        path = train_images(settings)
     except ImportError as error:
-        raise ChronocamError(f"training needs {error.name}; pip install 'chronocam[torch,video,train]'") from error
-    path = train_images(settings)
+        extras = "keras,tensorflow" if settings.on_keras else "torch,video,train"
+        raise ChronocamError(f"training needs {error.name}; pip install 'chronocam[{extras}]'") from error
     held_out = json.loads(path.read_text(encoding="utf-8"))["held-out"]
     low, high = held_out["interval"]
     click.echo(

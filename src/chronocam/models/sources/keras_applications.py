@@ -17,7 +17,7 @@ _CLASSES: Final = "https://storage.googleapis.com/download.tensorflow.org/data/i
 
 
 def _load(request: Request) -> Parts:
-    builder = _builder(request)
+    builder = builder_of(request)
     try:
         model = builder(weights="imagenet")
     except Exception as error:  # whatever Keras raises without a network
@@ -29,7 +29,8 @@ def _load(request: Request) -> Parts:
     return model, recipe(builder, model), _labels()
 
 
-def _builder(request: Request) -> Any:
+def builder_of(request: Request) -> Any:
+    """Return the function that builds a network. Raises ModelError where there is none of that name."""
     applications = need("keras.applications", "keras")
     known = [name for name, value in vars(applications).items() if inspect.isfunction(value) and name[:1].isupper()]
     (name,) = request.names

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from chronocam.errors import MediaError
 from chronocam.media.preprocess import Preprocess
 from chronocam.media.preprocess_clip import ClipPreprocess
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+from chronocam.models.specs import PATH, Parts, Request, Source, first_line, load, need
 
 IMAGES: Final = "chronocam images 1"
+KERAS_IMAGES: Final = "chronocam keras images 1"
 VIDEO: Final = "chronocam video 1"
 ODOMETRY: Final = "chronocam odometry 1"
 """Stand in the records that this reads."""
@@ -20,12 +22,26 @@ ODOMETRY: Final = "chronocam odometry 1"
 def _load(request: Request) -> Parts:
     record = _record(request)
     try:
+        if record["format"] == KERAS_IMAGES:
+            return _keras_images(record, request)
         net, preprocess, labels = BUILT[record["format"]](record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MediaError) as error:
         problem = f"the record is damaged ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, "train again") from error
     _fill(net, request.file().with_suffix(".safetensors"), request)
     return net, preprocess, labels
+
+
+def _keras_images(record: Mapping[str, Any], request: Request) -> Parts:
+    """Return the network that Keras saved beside the record, without running code in it, on any backend."""
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record["preprocess"].items()
+    }
+    preprocess = Preprocess(crop=None, **options)
+    labels = tuple(str(label) for label in record["labels"])
+    path = request.file().with_suffix(".keras")
+    _insist_on_weights(path, request)
+    return load(str(path)).model, preprocess, labels
 
 
 def _video(record: Mapping[str, Any]) -> Parts:
@@ -69,14 +85,18 @@ def _record(request: Request) -> Mapping[str, Any]:
         record = json.loads(request.file().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
-    if not isinstance(record, Mapping) or record.get("format") not in BUILT:
+    if not isinstance(record, Mapping) or record.get("format") not in (*BUILT, KERAS_IMAGES):
         raise request.error("is no record of a trained network", "expected the model.json of `chronocam train`")
     return record
 
 
-def _fill(net: Any, path: Path, request: Request) -> None:
+def _insist_on_weights(path: Path, request: Request) -> None:
     if not path.is_file():
         raise request.error(f"there is no file `{path}`", "the weights belong beside the record")
+
+
+def _fill(net: Any, path: Path, request: Request) -> None:
+    _insist_on_weights(path, request)
     try:
         net.load_state_dict(need("safetensors.torch", "torch").load_file(path))
     except Exception as error:  # a damaged file, or weights of another network

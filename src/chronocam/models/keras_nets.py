@@ -1,0 +1,107 @@
+"""Networks of keras.applications with other classes, sizes and precisions; what is built here loads anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import keras
+
+from chronocam.errors import InputError, ModelError
+from chronocam.models.sources.keras_applications import builder_of
+from chronocam.models.specs import first_line, resolve
+
+_MOMENTUM: Final = 0.9
+
+
+def builder(spec: str) -> Any:
+    """Return the function of keras.applications that `keras:NAME` means. Raises ModelError for an unknown name."""
+    return builder_of(resolve(spec)[1])
+
+
+def image_net(spec: str, classes: int, size: int | None = None) -> Any:
+    """Build one of Keras' classifiers with random weights and `classes` outputs, logits.
+
+    All but its last layer is as Keras has it: VGG keeps its other fully connected layers. Only BatchNorm's running
+    statistics follow faster, as they do in PyTorch: at 0.99 random weights take a thousand steps until they are right.
+    size: height and width of its pictures; None for its own. Raises InputError for a size that it cannot take.
+    """
+    make = builder(spec)
+    shape: tuple[int, ...] | None = None
+    if size is not None:
+        shape = (3, size, size) if keras.config.image_data_format() == "channels_first" else (size, size, 3)
+    try:
+        net = make(weights=None, classes=classes, input_shape=shape, classifier_activation=None)
+    except ValueError as error:
+        told = f"{spec} takes no pictures of {size} × {size} ({first_line(error)})"
+        raise InputError(f"{told}; leave out size, or give a larger one") from error
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, _MOMENTUM)
+    return net
+
+
+def head_at(net: Any) -> int:
+    """Return the place of the layer that gives the logits: the last with weights."""
+    return max(place for place, layer in enumerate(net.layers) if layer.weights)
+
+
+def with_weights(net: Any, given: Any) -> Any:
+    """Return `given` with the head of `net`, for pictures of its size.
+
+    The layers are those of `given`, as Keras builds some networks differently around published weights. Raises
+    ModelError where the weights before the head have other shapes.
+    """
+    _insist_on_same_shapes(net, given)
+    start = head_at(given) - len(given.layers)
+    heads = dict(zip(map(id, given.layers[start:]), net.layers[start:], strict=True))
+    made = rebuilt(given, lambda layer: heads.get(id(layer), layer).get_config(), net.input_shape[1:])
+    for own, layer in zip(made.layers, given.layers, strict=True):
+        own.set_weights(heads.get(id(layer), layer).get_weights())
+    return made
+
+
+def _insist_on_same_shapes(net: Any, given: Any) -> None:
+    """Raise ModelError where the weights of a network before its head have other shapes than those of another."""
+    theirs, ours = (
+        [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in one.layers[: head_at(one)] if layer.weights]
+        for one in (given, net)
+    )
+    for (name, there), (_, here) in zip(theirs, ours, strict=False):
+        if there != here:
+            raise ModelError(f"{name} has weights {there} there, and {here} here; leave out size, and check the model")
+    if len(theirs) != len(ours):
+        raise ModelError(f"{len(theirs)} layers before the last have weights there, and {len(ours)} here")
+
+
+def in_precision(net: Any, policy: str) -> Any:
+    """Return a copy of a network that computes in `policy`, such as mixed_bfloat16, all but its head."""
+    start = head_at(net)
+    kept = set(map(id, net.layers[start:]))
+    copy = rebuilt(net, lambda layer: layer.get_config() | ({} if id(layer) in kept else {"dtype": policy}))
+    copy.set_weights(net.get_weights())
+    return copy
+
+
+def finished(net: Any) -> Any:
+    """Return a copy in single precision that ends in a softmax, as Keras' classifiers do, all of it trainable."""
+    last = net.layers[-1]
+
+    def configured(layer: Any) -> dict[str, Any]:
+        softmax = {"activation": "softmax"} if layer is last else {}
+        return {**layer.get_config(), "dtype": "float32", "trainable": True, **softmax}
+
+    copy = rebuilt(net, configured)
+    copy.set_weights(net.get_weights())
+    return copy
+
+
+def rebuilt(net: Any, configured: Callable[[Any], dict[str, Any]], shape: tuple[int, ...] | None = None) -> Any:
+    """Return a copy of a network with random weights, each layer made from what `configured` says of it."""
+
+    def made(layer: Any) -> Any:
+        return type(layer).from_config(configured(layer))
+
+    inputs = keras.Input(shape or net.input_shape[1:], name=net.layers[0].name)
+    plain = keras.Model(net.inputs[0], net.outputs[0], name=net.name)  # without what it was compiled with
+    return keras.models.clone_model(plain, input_tensors=inputs, clone_function=made)
