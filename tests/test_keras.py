@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 FOLDER = Path(__file__).parent / "on_keras"
 BACKENDS = ("tensorflow", "jax", "torch")
 SMALL = ("cnn", "transfer", "conv1d", "conv3d", "frames_lstm")
-LARGE = ("mobilenet", "resnet")
+LARGE = ("mobilenet", "resnet", "vgg", "densenet", "efficientnet")
 CAMS = ("gradcam", "hirescam", "gradcam++", "layercam")
 METHODS = (*CAMS, "saliency", "guidedbackprop")
 
@@ -163,3 +164,43 @@ def test_every_backend_and_plain_torch_give_the_same_maps(small: Maps, name: str
 @pytest.mark.parametrize("name", LARGE)
 def test_every_backend_and_plain_torch_give_the_same_maps_of_large_networks(large: Maps, name: str) -> None:
     agree(large, name)
+
+
+PICTURES = {"gradcam_both_dog_cat.png": (243, 281), "mmpretrain_cat-dog.png": (162, 281)}
+"""Pictures of a dog beside a cat, with their classes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [224, 225])
+def test_real_weights_give_the_maps_of_torchvision(data: Path, tmp_path: Path, size: int) -> None:
+    torch, vision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
+    safetensors = pytest.importorskip("safetensors.torch")
+    needs("tensorflow")
+    import chronocam as cc
+
+    weights = data / "imagenet" / "mobilenet_v2.safetensors"
+    net = vision.models.mobilenet_v2(weights=None).eval()
+    net.load_state_dict(safetensors.load_file(weights))
+    T = vision.transforms
+    normalize = T.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    prepare = T.Compose([T.Resize(256), T.CenterCrop(size), T.ToTensor(), normalize])
+    for name, classes in PICTURES.items():
+        x = prepare(Image.open(data / "photos" / name).convert("RGB"))[None]
+        np.save(tmp_path / "x.npy", x.permute(0, 2, 3, 1).numpy())
+        run(
+            "tensorflow",
+            "real.py",
+            str(weights),
+            *(str(tmp_path / f) for f in ("x.npy", "out.npz")),
+            *map(str, classes),
+        )
+        found = np.load(tmp_path / "out.npz")
+        with torch.no_grad():
+            logits = net(x)
+        log_softmax = logits.log_softmax(1).numpy()
+        np.testing.assert_allclose(found["logits"], log_softmax, atol=1e-4 * np.abs(log_softmax).max())
+        expected = cc.GradCAM(net, "features").explain(x, [cc.targets.Class(c) for c in classes])
+        scale = np.abs(expected.maps).max(axis=(0, 2, 3), keepdims=True)
+        np.testing.assert_allclose(found["maps"] / scale, expected.maps / scale, atol=1e-4)
+        dog, cat = (np.unravel_index(m.argmax(), m.shape) for m in found["maps"][0])
+        assert np.hypot(*np.subtract(dog, cat)) >= 3  # cells, of 7 or 8: one is here, the other there

@@ -29,10 +29,14 @@ def maps(folder: Path, out: Path, names: list[str]) -> None:
     for name in names:
         _, layer, shape = NETWORKS[name]
         model = keras.saving.load_model(folder / f"{name}.keras")
-        made = cc.explain(model, samples(shape), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=[layer])
-        found |= {f"{name} {method}": explanation.maps for method, explanation in made.items()}
-        found[f"{name} scores"] = made["gradcam"].scores
-        found[f"{name} default"] = np.array(cc.GradCAM(model).explain(samples(shape)).layer)
+        places = [None] if layer is None else [layer, None]
+        made = cc.explain(model, samples(shape), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=places)
+        *_, default = (e.layer for e in made.values() if e.method == "gradcam")
+        for key, explanation in made.items():
+            if key.partition("@")[2] in ("", layer):
+                found[f"{name} {explanation.method}"] = explanation.maps
+        found[f"{name} scores"] = next(iter(made.values())).scores
+        found[f"{name} default"] = np.array(default)
     np.savez(out, **found)
 
 

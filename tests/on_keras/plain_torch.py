@@ -107,7 +107,7 @@ class PreactBlock(nn.Module):
 
 
 class ResNetV2(nn.Module):
-    layer = "blocks.9"  # the third block of the third stack
+    layer = "blocks.10.relu0"  # of the fourth block of the third stack
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,14 +125,48 @@ class ResNetV2(nn.Module):
         return self.head(self.relu(self.post_bn(self.blocks(x))).mean((2, 3)))
 
 
-def mobilenet() -> nn.Module:
+def of_torchvision(name: str, layer: str, eps: float = 1e-5) -> nn.Module:
+    """Return one of torchvision's networks with the epsilon that Keras has in its batch norms."""
     import torchvision
 
-    net = torchvision.models.mobilenet_v2(weights=None, num_classes=10)
+    net = getattr(torchvision.models, name)(weights=None, num_classes=10)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-3
-    net.layer = "features"
+            module.eps = eps
+    net.layer = layer
+    return net
+
+
+def vgg() -> nn.Module:
+    """Without the pooling to 7 x 7 before the head, which Keras does not have."""
+    net = of_torchvision("vgg16", "features")
+    net.avgpool, net.classifier[0] = nn.Identity(), FromChannelsLast(512, 2 * 2, 4096)
+    return net
+
+
+class FromChannelsLast(nn.Linear):
+    """A linear layer after flattening, of a network that flattens with the channels last."""
+
+    def __init__(self, channels: int, cells: int, out: int) -> None:
+        super().__init__(channels * cells, out)
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(len(x), self.channels, -1).transpose(1, 2).flatten(1))
+
+
+class Normalise(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.variance = nn.Parameter(torch.zeros(3, 1, 1)), nn.Parameter(torch.ones(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.variance.sqrt()
+
+
+def efficientnet() -> nn.Module:
+    net = of_torchvision("efficientnet_b0", "features.9", eps=1e-3)
+    net.features.insert(0, Normalise())
     return net
 
 
@@ -142,8 +176,11 @@ NETWORKS: dict[str, Any] = {
     "conv1d": Conv1d,
     "conv3d": Conv3d,
     "frames_lstm": FramesLSTM,
-    "mobilenet": mobilenet,
+    "mobilenet": lambda: of_torchvision("mobilenet_v2", "features", eps=1e-3),
     "resnet": ResNetV2,
+    "vgg": vgg,
+    "densenet": lambda: of_torchvision("densenet121", "features.denseblock4", eps=1.001e-5),
+    "efficientnet": efficientnet,
 }
 
 
@@ -195,6 +232,8 @@ def fill(module: Any, weights: dict[str, np.ndarray]) -> None:
             module.weight_hh_l0.copy_(w["recurrent_kernel"].T)
             module.bias_ih_l0.copy_(w["bias"])
             module.bias_hh_l0.zero_()
+        elif isinstance(module, Normalise):
+            module.mean.copy_(w["mean"].reshape(3, 1, 1)), module.variance.copy_(w["variance"].reshape(3, 1, 1))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.weight.copy_(w["gamma"]), module.bias.copy_(w["beta"])
             module.running_mean.copy_(w["moving_mean"]), module.running_var.copy_(w["moving_variance"])

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from networks import L, cnn, drawn, frames_lstm, samples, transfer
+from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
 from chronocam.engines.keras import KerasEngine
@@ -85,7 +85,7 @@ def test_tracing_happens_once_per_model_layers_and_shape() -> None:
 
     cc.GradCAM(model, "relu").explain(x, 1)
     assert traces() == 1
-    for target in (0, [0, 1, 2, 3], None, cc.targets.Contrast(1, 2)):
+    for target in (0, [0, 1, 2, 3], None, cc.targets.Contrast(1, 2), [[0, 1]] * 4):
         cc.GradCAM(model, "relu").explain(x + 1, target)
         cc.explain(model, x, target, methods=["gradcam"], layers=["relu"])
     assert traces() == 1
@@ -192,6 +192,13 @@ def test_several_inputs_and_outputs() -> None:
         cc.GradCAM(model, "conv").explain(x[0], 1)
 
 
+def test_a_score_without_a_slope_gives_zero_maps_that_say_so() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    flat = cc.GradCAM(model).explain(x, lambda outputs: keras.ops.relu(outputs[:, 1] - 1e6))
+    assert not flat.maps.any()
+    assert any("zero" in note for note in flat.diagnostics)
+
+
 def test_outputs_by_name() -> None:
     inputs = keras.Input((8, 8, 1))
     pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs))
@@ -255,6 +262,32 @@ def test_arrays_of_few_channels_and_frames_are_read_by_the_model() -> None:
     np.testing.assert_allclose(explanation.maps[:, 0], a @ model.get_weights()[2][:, 0] / 64, rtol=1e-4, atol=1e-6)
 
 
+def a_net(shape: tuple[int, ...], convolution: Any, pool: Any) -> Any:
+    return drawn(keras.Sequential([keras.Input(shape), convolution(4, 3, activation="relu"), pool(), L.Dense(3)]))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "method"),
+    [
+        (lambda: drawn(keras.Sequential([keras.Input((9,)), L.Dense(5, "tanh"), L.Dense(3)])), (9,), cc.Saliency),
+        (lambda: a_net((20, 4), L.Conv1D, L.GlobalAveragePooling1D), (20, 4), cc.GradCAM),
+        (lambda: a_net((9, 11, 3), L.Conv2D, L.GlobalAveragePooling2D), (9, 11, 3), cc.GradCAM),
+        (lambda: a_net((5, 9, 11, 3), L.Conv3D, L.GlobalAveragePooling3D), (5, 9, 11, 3), cc.GradCAM),
+        (frames_lstm, (4, 12, 12, 3), cc.GradCAM),
+    ],
+    ids=["(N, W)", "(N, T, W)", "(N, H, W, C)", "(N, T, H, W, C)", "frames"],
+)
+def test_inputs_of_any_rank_by_keyword(make: Any, shape: tuple[int, ...], method: Any) -> None:
+    model, x, hot = make(), samples(shape, 3), np.eye(3, dtype=np.float32)[[2, 0, 1]]
+    explainer = method(model, output_layer=None, batch_size=2, operator=None, conv_layer=None)
+    explanation = explainer.explain(x, hot)
+    grid = shape if len(shape) == 1 else shape[:-1]
+    assert np.asarray(explanation).shape == (3, *grid)
+    np.testing.assert_allclose(explanation.scores[:, 0], (outputs(model, x) * hot).sum(1), rtol=1e-4, atol=1e-6)
+    one_by_one = [method(model).explain(x[i : i + 1], int(hot[i].argmax())).maps for i in range(3)]
+    np.testing.assert_allclose(explanation.maps, np.concatenate(one_by_one), rtol=1e-4, atol=1e-6)
+
+
 @streams
 def test_a_dataset_is_consumed_batch_by_batch() -> None:
     import tensorflow as tf
@@ -287,7 +320,6 @@ def test_a_dataset_is_consumed_batch_by_batch() -> None:
         ({"conv_layer": 99}, LayerError, "top-level layers"),
         ({"conv_layer": L.Conv2D(1, 1)}, LayerError, "is not a layer of this Sequential"),
         ({"output_layer": "haed"}, LayerError, "`head`"),
-        ({"align": "receptive_field"}, LayoutError, "half_pixel"),
         ({"conv_layer": "relu#3"}, LayerError, "was not called"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from networks import L, cnn, conv1d, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
+from chronocam.errors import LayoutError
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -293,3 +294,59 @@ def test_conv1d_has_its_grid_along_time() -> None:
     explanation = cc.GradCAM(conv1d()).explain(samples((32, 4)), 0)
     assert explanation.maps.shape == (2, 1, 13)
     assert np.asarray(explanation).shape == (2, 32)
+
+
+def centers(model: Any, layer: str) -> Any:
+    x = samples(tuple(model.input_shape[1:]), 1)
+    return cc.GradCAM(model, layer, align="receptive_field").explain(x, lambda y: y[:, 0]).centers
+
+
+def test_receptive_fields_have_their_centres_where_keras_pads() -> None:
+    layers = [
+        keras.Input((16, 12, 1)),
+        L.Conv2D(2, 3, strides=2, padding="same", name="same"),  # pads behind alone: cell i sees 2i to 2i + 2
+        L.ZeroPadding2D(((1, 0), (2, 1)), name="padded"),
+        L.MaxPooling2D(2, name="pool"),  # cells 2j and 2j + 1 of the padded ones
+        L.Conv2D(2, 2, dilation_rate=2, name="dilated"),  # cells k and k + 2 of those
+        L.GlobalAveragePooling2D(),
+        L.Dense(2),
+    ]
+    model = keras.Sequential(layers)
+    assert centers(model, "same") == (tuple(range(1, 17, 2)), tuple(range(1, 13, 2)))
+    assert centers(model, "padded") == (tuple(range(-1, 17, 2)), tuple(range(-3, 15, 2)))
+    assert centers(model, "pool") == ((0.0, 4.0, 8.0, 12.0), (-2.0, 2.0, 6.0, 10.0))
+    assert centers(model, "dilated") == ((4.0, 8.0), (2.0, 6.0))
+    beside = keras.Input((8, 8, 1))
+    twice = L.Conv2D(1, 3, name="conv")(L.Concatenate(axis=1)([beside, beside]))
+    with pytest.raises(LayoutError, match="half_pixel"):
+        centers(keras.Model(beside, L.Dense(2)(L.Flatten()(twice))), "conv")
+    wide = keras.Sequential(
+        [keras.Input((64,)), L.Reshape((64, 1)), L.Conv1D(2, 3, name="conv"), L.Flatten(), L.Dense(2)]
+    )
+    with pytest.raises(LayoutError, match="half_pixel"):
+        centers(wide, "conv")
+
+
+def residual() -> Any:
+    """Squeeze and excitation, which sees everything but leads nowhere in particular, and branches that meet."""
+    x = inputs = keras.Input((33, 40, 3))
+    x = L.Conv2D(4, 3, strides=2, padding="same", activation="relu")(x)
+    gate = L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))
+    y = L.DepthwiseConv2D(5, padding="same")(L.Multiply(name="gated")([x, gate]))
+    x = L.AveragePooling2D(3, 2, padding="same", name="pool")(L.Add(name="sum")([x, y]))
+    return drawn(keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x))))
+
+
+@pytest.mark.parametrize("make", [residual, transfer], ids=["gated", "nested"])
+def test_receptive_fields_are_where_gradients_are(make: Any) -> None:
+    model = make()
+    layer = "pool" if make is residual else "backbone/branch"
+    found = centers(model, layer)
+    i, j = (len(axis) // 2 for axis in found)
+    gradient = np.zeros(model.input_shape[1:3])
+    for seed in range(6):
+        x = np.random.default_rng(seed).standard_normal((1, *model.input_shape[1:])).astype(np.float32)
+        cell = cc.Saliency(model, output_layer=layer).explain(x, lambda y: y[:, i, j, 0] + y[:, i, j, 1])
+        gradient += np.where(cell.maps[0, 0] > 0.02 * cell.maps.max(), 1, 0)
+    rows, columns = (np.flatnonzero(gradient.any(axis)) for axis in (1, 0))
+    assert (found[0][i], found[1][j]) == ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2)

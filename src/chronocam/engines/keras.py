@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import Clips, LayerCall, Recording, Score
+from chronocam.engines.keras_field import Fields, fields_of
 from chronocam.engines.keras_kernels import kernels_of
 from chronocam.engines.keras_layers import nodes_of, path_of
 from chronocam.engines.keras_pass import Found, Program, split_call, trace
@@ -220,12 +221,27 @@ class KerasEngine:
         return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-        """Raise LayoutError: the receptive fields of Keras layers are not traced."""
-        raise LayoutError('align="receptive_field" is for PyTorch models; use align="half_pixel"')
+        """Return, per grid axis, where each cell's receptive field has its centre; see `Engine.centers`.
+
+        Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
+        """
+        found: list[Fields] = []
+
+        def run(inputs: Inputs) -> None:
+            found[:] = fields_of(self.model, self._nodes, inputs, layer, len(grid), self.channels_last)
+
+        self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
+        fields = found[-1] if found else None
+        if fields is None:
+            raise LayoutError(
+                f"what the cells of layer `{layer}` see of the input is not told by the layers before it; "
+                'use align="half_pixel"'
+            )
+        return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
-        """Raise LayoutError: the receptive fields of Keras layers are not traced."""
-        raise LayoutError('align="receptive_field" is for PyTorch models; use align="half_pixel"')
+        """Raise LayoutError: which frames were kept of a clip is not found out for Keras models."""
+        raise LayoutError('which frames a layer sees is not known of Keras models; use align="half_pixel"')
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Raise LayoutError: the order of video tokens is not found out for Keras models."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from chronocam.engines.base import Score
 from chronocam.engines.keras_pass import Found, Passed, Program, main_output
-from chronocam.engines.keras_programs import Shapes, Start, compiled, disconnected, random_offset, signature
+from chronocam.engines.keras_programs import Shapes, Start, compiled, disconnected, random_offset, scored, signature
 from chronocam.types import Inputs
 
 guided_relu = jax.custom_vjp(lambda x: jnp.maximum(x, 0))
@@ -118,14 +118,14 @@ class Forward:
         offsets = self.offsets(inputs)
         outputs, pull, rest = self.run(inputs, offsets)
 
-        def scored(outputs: list[Any]) -> Any:
+        def scores_of(outputs: list[Any]) -> Any:
             passed = self._passed(outputs, rest)
             return score(passed.raw, passed.read)
 
         if not self.wanted:
-            scores, each = scored(outputs), []
+            scores, each = scores_of(outputs), []
         else:
-            scores, pull_score = jax.vjp(scored, outputs)
+            scores, pull_score = jax.vjp(scores_of, outputs)
             columns = np.eye(scores.shape[1], dtype=scores.dtype)
             each = [pull_score(jnp.broadcast_to(column, scores.shape))[0] for column in columns]
         passed = self._passed(outputs, rest)
@@ -145,7 +145,7 @@ class Forward:
         """Say whether other outputs of the layer change what the scores were made of."""
         moved = {**offsets, layer: [jnp.asarray(random_offset(x.shape), x.dtype) for x in offsets[layer]]}
         after, _, _ = self.run(inputs, moved)
-        used = [any(bool(jnp.any(g[i] != 0)) for g in cotangents) for i in range(len(before))]
+        used = scored([np.stack([_numpy(g) for g in of_output]) for of_output in zip(*cotangents, strict=True)])
         return any(u and not np.array_equal(a, b) for u, a, b in zip(used, before, after, strict=True))
 
     def _curvature(self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]) -> list[Any]:

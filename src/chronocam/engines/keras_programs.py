@@ -82,6 +82,12 @@ def disconnected(gradients: Mapping[str, Sequence[np.ndarray]], moves: Callable[
     return [layer for layer, calls in gradients.items() if not any(g.any() for g in calls) and not moves(layer)]
 
 
+def scored(upstream: Sequence[Any]) -> list[bool]:
+    """Say which outputs scores are made of, by ∂score/∂output: those with any; all, where it is zero everywhere."""
+    used = [bool(np.any(np.asarray(gradient))) for gradient in upstream]
+    return used if any(used) else [True] * len(used)
+
+
 def random_offset(shape: Sequence[int]) -> np.ndarray:
     """Return what to add to a layer's output to see whether anything depends on it."""
     return 1e3 * np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from chronocam.engines.base import Score
 from chronocam.engines.keras_pass import Found, Passed, Program, main_output
-from chronocam.engines.keras_programs import Shapes, Start, compiled, disconnected, random_offset, signature
+from chronocam.engines.keras_programs import Shapes, Start, compiled, disconnected, random_offset, scored, signature
 from chronocam.types import INPUT, Inputs
 
 
@@ -43,14 +44,22 @@ def record(
 
 
 class Forward:
-    """A forward pass of the inputs and of what is added to the outputs of the layers to differentiate at."""
+    """A forward pass of the inputs and of what is added to the outputs of the layers to differentiate at.
+
+    The pass and the way back are one compiled function. The score, which is not traceable, is called from its middle:
+    it leaves its values and sends back its gradients in the outputs, one per target. So nothing is compiled anew for
+    another target, and a backward pass per target needs neither a second forward pass nor a persistent tape around
+    the compiled function, for which TensorFlow prepares gradients of gradients.
+    """
 
     def __init__(self, program: Program, wanted: Sequence[str]) -> None:
         self.program, self.wanted = program, wanted
-        self.function = tf.function(self._forward, autograph=False)
+        self.forward = tf.function(self._forward, autograph=False)
+        self.there_and_back = tf.function(self._there_and_back, autograph=False)
         self.traceable = program.call is None
         self.traces = 0
         self.shapes: dict[Any, Shapes] = {}
+        self.scored: _Scored | None = None
 
     def _forward(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> tuple[Any, Any, dict[str, list[Any]]]:
         self.traces += 1
@@ -62,14 +71,39 @@ class Forward:
             passed = self.program.forward(inputs, Start(offsets, tf.stop_gradient))
         return passed.raw, passed.logits, passed.activations
 
-    def run(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> Passed:
+    def _there_and_back(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> tuple[Any, ...]:
+        """Return what the forward pass gives and, per offset, the gradients `(target, *shape)`."""
+        flat = keras.tree.flatten(offsets)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(flat)
+            passed = self._forward(inputs, offsets)
+        leaves = _leaves(Passed(*passed))
+        floats = _floats(leaves)
+        called = tf.numpy_function(partial(self._upstream, passed[:2]), leaves, [x.dtype for x in floats])
+        upstream = keras.tree.flatten(called)  # eagerly, a single one comes without its list
+        for gradient, x in zip(upstream, floats, strict=True):
+            gradient.set_shape((None, *x.shape))
+
+        def pulled(of_target: list[Any]) -> list[Any]:
+            return tape.gradient(floats, flat, output_gradients=of_target, unconnected_gradients="zero")
+
+        dtypes = [x.dtype for x in flat]
+        gradients = tf.map_fn(pulled, upstream, fn_output_signature=dtypes, parallel_iterations=1) if flat else []
+        return *passed, keras.tree.pack_sequence_as(offsets, gradients)
+
+    def _upstream(self, structure: Any, *leaves: np.ndarray) -> list[np.ndarray]:
+        """Score the outputs; return ∂score/∂output `(target, *shape)` of the floating-point ones."""
+        assert self.scored is not None
+        return self.scored.gradients(structure, [tf.constant(x) for x in leaves])
+
+    def run(self, compiled: Any, plain: Any, inputs: Inputs, offsets: dict[str, list[Any]]) -> Any:
         """Run compiled, or eagerly where the model decides by values."""
         if self.traceable:
             try:
-                return Passed(*self.function(inputs, offsets))
+                return compiled(inputs, offsets)
             except tf.errors.OperatorNotAllowedInGraphError:
                 self.traceable = False
-        return Passed(*self._forward(inputs, offsets))
+        return plain(inputs, offsets)
 
     def offsets(self, inputs: Inputs) -> dict[str, list[Any]]:
         """Return zeros for the calls of each layer to differentiate at."""
@@ -84,22 +118,16 @@ class Forward:
     def record(self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]) -> Found:
         """Run once and differentiate the scores."""
         offsets = self.offsets(inputs)
-        flat = [x for layer in gradients for x in offsets[layer]]
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(flat)
-            passed = self.run(inputs, offsets)
-            scores = score(passed.raw, passed.read)
-            columns = tf.unstack(scores, axis=1)
+        done = self.scored = _Scored(score)
+        *outputs, pulled = self.run(self.there_and_back, self._there_and_back, inputs, offsets)
+        self.scored = None
+        if done.error is not None:
+            raise done.error
+        passed = Passed(*outputs)
         activations = {layer: [_numpy(x) for x in calls] for layer, calls in passed.activations.items()}
-        found = Found(_numpy(scores), activations, softmax=passed.logits is not None)
-        each = [tape.gradient(column, flat, unconnected_gradients="zero") for column in columns] if flat else []
-        stacked = iter([np.stack([_numpy(g) for g in of_call]) for of_call in zip(*each, strict=True)])
-        found.gradients = {layer: [next(stacked) for _ in offsets[layer]] for layer in gradients}
-
-        def moves(layer: str) -> bool:
-            used = [x for x in _leaves(passed) if tape.gradient(scores, x) is not None]
-            return self._moves(inputs, offsets, layer, used, _leaves(passed))
-
+        found = Found(_numpy(done.scores), activations, softmax=passed.logits is not None)
+        found.gradients = {layer: [_numpy(g) for g in pulled[layer]] for layer in gradients}
+        moves = partial(self._moves, inputs, offsets, _leaves(passed), done.upstream)
         for layer in disconnected(found.gradients, moves):
             del found.gradients[layer]
         for layer in curvature:
@@ -108,12 +136,15 @@ class Forward:
         found.main = None if main is None else _numpy(main)
         return found
 
-    def _moves(self, inputs: Inputs, offsets: Any, layer: str, used: list[Any], before: list[Any]) -> bool:
+    def _forward_only(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> Passed:
+        return Passed(*self.run(self.forward, self._forward, inputs, offsets))
+
+    def _moves(self, inputs: Inputs, offsets: Any, before: list[Any], upstream: list[np.ndarray], layer: str) -> bool:
         """Say whether other outputs of the layer change what the scores were made of."""
         moved = {**offsets, layer: [tf.constant(random_offset(tuple(x.shape)), x.dtype) for x in offsets[layer]]}
-        passed = self.run(inputs, moved)
-        pairs = [(a, b) for a, b in zip(before, _leaves(passed), strict=True) if any(a is x for x in used)]
-        return any(not np.array_equal(a, b) for a, b in pairs)
+        after = _leaves(self._forward_only(inputs, moved))
+        each = zip(scored(upstream), _floats(before), _floats(after), strict=True)
+        return any(used and not np.array_equal(a, b) for used, a, b in each)
 
     def _curvature(self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]) -> list[Any]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
@@ -123,7 +154,7 @@ class Forward:
                 outer.watch(offset)
                 with tf.GradientTape(persistent=True, watch_accessed_variables=False) as inner:
                     inner.watch(offset)
-                    passed = self.run(inputs, offsets)
+                    passed = self._forward_only(inputs, offsets)
                     columns = tf.unstack(score(passed.raw, passed.read), axis=1)
                 along = [_along(inner.gradient(column, offset), a) for column in columns]
             each = [None if y is None else outer.gradient(y, offset) for y in along]
@@ -131,8 +162,42 @@ class Forward:
         return products
 
 
+class _Scored:
+    """A score, called from within a compiled function, and what it gave."""
+
+    def __init__(self, score: Score) -> None:
+        self.score = score
+        self.scores: Any = None
+        self.upstream: list[np.ndarray] = []
+        self.error: Exception | None = None
+
+    def gradients(self, structure: Any, leaves: list[Any]) -> list[np.ndarray]:
+        """Return ∂score/∂output `(target, *shape)` of the floating-point outputs; of no target after an error."""
+        floats = _floats(leaves)
+        try:
+            self.upstream = self._gradients(structure, leaves, floats)
+        except Exception as error:  # through a compiled function it would lose its type
+            self.error = error
+            self.upstream = [np.zeros((0, *x.shape), x.dtype.as_numpy_dtype) for x in floats]
+        return self.upstream
+
+    def _gradients(self, structure: Any, leaves: list[Any], floats: list[Any]) -> list[np.ndarray]:
+        values = iter(leaves)
+        raw, logits = keras.tree.map_structure(lambda x: None if x is None else next(values), structure)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(floats)
+            self.scores = self.score(raw, Passed(raw, logits, {}).read)
+            columns = tf.unstack(self.scores, axis=1)
+        each = [tape.gradient(column, floats, unconnected_gradients="zero") for column in columns]
+        return [np.stack(of_output) for of_output in zip(*each, strict=True)]
+
+
 def _leaves(passed: Passed) -> list[Any]:
     return [x for x in keras.tree.flatten((passed.raw, passed.logits)) if x is not None]
+
+
+def _floats(leaves: Sequence[Any]) -> list[Any]:
+    return [x for x in leaves if x.dtype.is_floating]
 
 
 def _along(gradient: Any, a: np.ndarray) -> Any:
