@@ -42,7 +42,7 @@ def _table(name: str) -> bytes:
 def _filled(template: str, scripts: Sequence[str], title: str, data: dict[str, Any]) -> str:
     script = "".join(_asset(name) for name in scripts)
     style = _asset("page.css")
-    return Template(_asset(template)).substitute(
+    return Template(_asset("head.html") + _asset(template)).substitute(
         title=html.escape(title),
         policy=f"default-src 'none'; img-src data: blob:; script-src {_hash(script)}; style-src {_hash(style)}",
         style=style,
