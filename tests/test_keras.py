@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,9 @@ def maps_of(names: tuple[str, ...], folder: Path) -> Maps:
         pytest.skip("keras is not installed with any backend")
     run(installed[0], "parity.py", "save", str(folder), *names)
     found: Maps = {}
+    with ThreadPoolExecutor(2) as pool:  # tracing and loading take one core each
+        list(pool.map(lambda b: run(b, "parity.py", "maps", str(folder), str(folder / f"{b}.npz"), *names), installed))
     for backend in installed:
-        run(backend, "parity.py", "maps", str(folder), str(folder / f"{backend}.npz"), *names)
         found[backend] = dict(np.load(folder / f"{backend}.npz"))
     found["plain"] = plain(names, folder)
     return found
