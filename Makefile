@@ -26,6 +26,8 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/sequence.py
 	$(BIN)/python benchmarks/localisation.py
 	$(BIN)/python benchmarks/report.py
+	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/speed_keras.py
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/speed_keras.py
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build

@@ -172,7 +172,15 @@ TUTORIAL = {
         main(["train", "images", "--data", "pets", "--out", "pets-net", *options.split()], standalone_mode=False)
     """,
 }
-SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL}
+TUTORIAL_KERAS = {
+    'cc.models.load("pets-keras/model.json")': """
+        from chronocam.cli import main
+
+        options = "--model keras:VGG16 --size 32 --epochs 1 --images 8 --held-out 4"
+        main(["train", "images", "--data", "pets", "--out", "pets-keras", *options.split()], standalone_mode=False)
+    """,
+}
+SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL, "howto-tutorial-keras.md": TUTORIAL_KERAS}
 SHORTER = {"steps=64": "steps=2", "--steps 64": "--steps 2"}  # of an ascent, whose pictures nobody looks at here
 
 if __name__ == "__main__":
