@@ -54,7 +54,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
         "only.weights.h5": "weights alone",
         "net.keras": "no saved model",
         "none.keras": "no file",
-        "clips.keras": "not one picture",
+        "clips.keras": "neither one picture nor features",
     }.items():
         with pytest.raises(ModelError, match=words) as raised:
             cc.models.load(str(tmp_path / name))

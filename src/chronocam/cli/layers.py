@@ -10,6 +10,7 @@ import numpy as np
 
 from chronocam.cli._drives_networks import networks_of
 
+_STEPS = 16  # of a sequence of any length
 
 @click.command("layers")
 @click.argument("spec")
@@ -35,7 +36,7 @@ def command(spec: str, as_json: bool, trust: bool) -> None:
 
 
 def _rows(loaded: Any) -> list[dict[str, Any]]:
-    networks, noise = networks_of(loaded.model), _noise(loaded.preprocess)
+    networks, noise = networks_of(loaded.model), _noise(loaded)
     if networks is None:
         return _of_one(loaded.model, noise)
     frames = {"pose": [noise] * (1 + len(networks.offsets)), "depth": [noise]}
@@ -71,13 +72,17 @@ def _of_one(model: Any, noise: np.ndarray, default: str | None = None) -> list[d
     ]
 
 
-def _noise(preprocess: Any) -> np.ndarray:
+def _noise(loaded: Any) -> np.ndarray:
     """Return one sample that looks like nothing, of the shape that the model wants."""
+    preprocess = loaded.preprocess
     from PIL import Image
 
     from chronocam.media import ClipPreprocess
 
     rng = np.random.default_rng(0)
+    if preprocess is None:  # of Keras, where a model says what it takes
+        shape = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
+        return rng.standard_normal((1, *shape), dtype=np.float32)
     if isinstance(preprocess, ClipPreprocess):
         return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
     return np.asarray(preprocess(Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))))[None]

@@ -21,7 +21,7 @@ from chronocam.media.preprocess_clip import ClipPreprocess
 PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""
 
-Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess, tuple[str, ...] | None]
+Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess | None, tuple[str, ...] | None]
 """What a source gives: model, preprocessing, labels."""
 
 
@@ -29,11 +29,11 @@ Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess, tuple[str, ...] | Non
 class Loaded:
     """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it.
 
-    preprocess: `ClipPreprocess` where the model takes clips.
+    preprocess: `ClipPreprocess` where the model takes clips, None where it takes features `(time, feature)`.
     """
 
     model: Any
-    preprocess: Preprocess | ClipPreprocess
+    preprocess: Preprocess | ClipPreprocess | None
     labels: tuple[str, ...] | None
     spec: str
 

@@ -46,12 +46,17 @@ def _classes(config: Any) -> set[str]:
     return set().union(*map(_classes, config)) if isinstance(config, list) else set()
 
 
-def _preprocess(model: Any, request: Request) -> Preprocess:
-    """Return the usual recipe for the input's size: values from 0 to 1, or to 255 where the model rescales them."""
+def _preprocess(model: Any, request: Request) -> Preprocess | None:
+    """Return the usual recipe for the input's size: values from 0 to 1, or to 255 where the model rescales them.
+
+    None for a model of sequences `(time, feature)`.
+    """
     shape = model.input_shape
-    if isinstance(shape, (list, dict)) or len(shape) != 4:
+    if isinstance(shape, tuple) and len(shape) == 3:
+        return None
+    if not isinstance(shape, tuple) or len(shape) != 4:
         raise request.error(
-            f"takes inputs of shape {shape}, not one picture",
+            f"takes inputs of shape {shape}, neither one picture nor features (time, feature)",
             "load it with keras.saving.load_model, and give explain() arrays",
         )
     formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]
