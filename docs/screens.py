@@ -1,6 +1,6 @@
 """Pictures of the demo's pages, as the README shows them: `chronocam demo`, then this. Needs Chromium.
 
-    python docs/screens.py demo
+python docs/screens.py demo
 """
 
 from __future__ import annotations

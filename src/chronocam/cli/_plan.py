@@ -66,7 +66,9 @@ def _of_media(loaded: Any, inputs: Sequence[str], asked: Asked, methods: Any) ->
             f"with `features` and `from_features`, such as CNNLSTM; `{loaded.spec}` is none: choose gradcam for maps"
         )
     if loaded.preprocess is None:
-        raise InputError(f"`{loaded.spec}` takes features; give arrays (time, feature) in .npy files, or a folder of them")
+        raise InputError(
+            f"`{loaded.spec}` takes features; give arrays (time, feature) in .npy files, or a folder of them"
+        )
     if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
         loaded = _frame_by_frame(loaded)
     targets = classes(loaded, asked.targets, asked.steps)

@@ -12,6 +12,7 @@ from chronocam.cli._drives_networks import networks_of
 
 _STEPS = 16  # of a sequence of any length
 
+
 @click.command("layers")
 @click.argument("spec")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
