@@ -395,6 +395,13 @@ def test_bad_features_are_refused(given: Any, message: str) -> None:
         cc.sequence.LRP(at_end()).explain(given, 0)
 
 
+def test_a_keras_cnn_is_refused_in_one_line() -> None:
+    found = cc.sequence.LRP(at_end()).explain(features(), 0)
+    cnn = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(IN, 3), L.GlobalAveragePooling2D()])
+    with pytest.raises(ModelError, match="frames of PyTorch CNNs only"):
+        found.to_frames(cnn, np.zeros((2, T, 8, 8, 3)))
+
+
 def test_scores_without_the_features_are_refused() -> None:
     x = keras.Input((T, IN))
     h = L.LSTM(H)(x)

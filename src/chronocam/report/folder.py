@@ -75,12 +75,6 @@ def _fault(source: _Source, error: Exception) -> str:
     return f"`{source.name}` is damaged ({type(error).__name__}: {error}); explain it again"
 
 
-def write_page(folder: Path, name: str) -> Path:
-    """Write the page of the input that `NAME.json` in the folder tells of. Raises as `write_folder` does."""
-    _written(_told(folder / f"{name}.json"), folder, folder)
-    return folder / f"{name}.html"
-
-
 def _written(source: _Source, target: Path, folder: Path) -> list[dict[str, Any]]:
     """Write one page; return its rows of the index."""
     shown = {name: _load(path) for name, path in source.files.items()}

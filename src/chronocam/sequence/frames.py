@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.default_layer import default_layer
-from chronocam.engines import engine_for
-from chronocam.errors import InputError, LayerError, LayoutError, suggest
+from chronocam.engines import Engine, engine_for
+from chronocam.errors import InputError, LayerError, LayoutError, ModelError, suggest
 from chronocam.explanation import Explanation
 from chronocam.layouts import Site, infer, joined
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
@@ -76,8 +76,17 @@ def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time featu
     Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
     """
     engine = engine_for(model)
-    framework = import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
+    framework = _framework(engine)
     return to_numpy(widen(framework.clip_features(model, engine.adapt(clips))))
+
+
+def _framework(engine: Engine) -> Any:
+    """Return how the engine's framework sees a CNN. Raises ModelError for one that does not do that yet."""
+    if engine.framework != "torch":
+        raise ModelError(
+            "relevance is carried to the frames of PyTorch CNNs only; explain the clip by maps: cc.GradCAM"
+        )
+    return import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
 
 
 def _folded(frames: Any, batch: int, time: int) -> Any:
@@ -121,7 +130,7 @@ class _Eye:
         engine = engine_for(cnn)
         if layer is not None:
             layer = _CNN + engine.resolve(layer)
-        framework = import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
+        framework = _framework(engine)
         self.engine = engine_for(framework.frame_features(cnn))
         self.how, self.frames, self.notes = how, frames, list[str]()
         self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
