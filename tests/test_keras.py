@@ -37,6 +37,13 @@ for method in (cc.GradCAM, cc.SmoothGrad, cc.GuidedGradCAM, cc.EigenCAM, cc.Fine
     assert np.asarray(method(model).explain(x, 1)).shape == (2, 9, 9)
 explanation = cc.GradCAM(model).explain(x, 1)
 explanation.normalize(), explanation.boxes(), explanation.overlay(x)
+features, frames = np.ones((1, 3, 4), np.float32), np.ones((1, 3, 9, 9, 3), np.float32)
+steps = keras.Sequential([keras.Input((None, 4)), L.LSTM(2, return_sequences=True), L.Dense(3)])
+for method in cc.sequence.METHODS.values():
+    found = method(steps).explain(features)
+    assert found.relevance.shape == (1, 3, 3, 4)
+eye = keras.Sequential([keras.Input((9, 9, 3)), L.Conv2D(4, 3), L.GlobalAveragePooling2D()])
+assert found.to_frames(eye, frames).maps.shape == (1, 3, 3, 7, 7)
 cc.features.filters(model), cc.features.feature_maps(model, 0, x)
 cc.features.activation_maximisation(model, None, 1, shape=(9, 9, 3), steps=1)
 

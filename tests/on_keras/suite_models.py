@@ -1,15 +1,18 @@
 """Keras networks by spec. Run on one backend at a time."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from networks import L, cnn, drawn, outputs, samples
 from PIL import Image
 
 import chronocam as cc
+from chronocam.cli import main
 from chronocam.errors import ModelError, TargetError
 from chronocam.models.sources import keras_applications
 
@@ -100,3 +103,42 @@ def test_labels_of_the_model_name_classes(tmp_path: Path) -> None:
     assert cc.GradCAM(model).explain(x, "cat").targets[0][0].index == 2
     with pytest.raises(TargetError, match="`dog`"):
         cc.GradCAM(model).explain(x, "dogg")
+
+
+def test_a_saved_model_of_sequences_is_explained_on_the_command_line(tmp_path: Path) -> None:
+    layers = [keras.Input((None, 4)), L.LSTM(3, return_sequences=True, name="lstm"), L.Dense(2, name="head")]
+    model, x = drawn(keras.Sequential(layers)), samples((5, 4), 1)
+    path, array = tmp_path / "net.keras", tmp_path / "x.npy"
+    model.save(path)
+    np.save(array, x[0])
+    assert cc.models.load(str(path)).preprocess is None
+
+    def ran(*command: str) -> Any:
+        return CliRunner().invoke(main, [*command, "--json"])
+
+    options = [
+        "--model",
+        str(path),
+        "--target",
+        "1",
+        "--step",
+        "2",
+        "--epsilon",
+        "0.01",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = ran("explain", str(array), "--method", "lrp", *options)
+    assert done.exit_code == 0, done.output
+    (entry,) = json.loads(done.stdout)["inputs"][0]["sequences"]
+    assert entry["scores"] == pytest.approx([outputs(model, x)[0, 2, 1]], rel=1e-5)
+    assert sum(values[0] for values in entry["ledger"].values()) == pytest.approx(entry["scores"][0], rel=1e-5)
+    found = cc.sequence.load(entry["relevance"])
+    expected = cc.sequence.LRP(model, epsilon=0.01).explain(x, cc.targets.Step(2, 1))
+    np.testing.assert_allclose(found.relevance, expected.relevance, rtol=1e-5, atol=1e-7)
+    rows = json.loads(ran("layers", str(path)).stdout)
+    assert [(row["path"], row["grid"]) for row in rows] == [("lstm", [16]), ("head", [16])]
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    refused = ran("explain", str(tmp_path / "picture.png"), "--model", str(path))
+    assert refused.exit_code == 1
+    assert ".npy" in refused.output + refused.stderr

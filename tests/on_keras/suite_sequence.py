@@ -337,6 +337,50 @@ def test_a_sigmoid_at_the_end_is_read_before() -> None:
     assert found.diagnostics == ("scores are logits, read before the model's final sigmoid",)
 
 
+# To the frames
+
+
+def outputs(model: Any, x: np.ndarray) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(model(ops.convert_to_tensor(x))), float)
+
+
+def eyes() -> tuple[Any, Any]:
+    """A CNN whose features are the mean of its last layer, and one that returns that layer's grid."""
+    image = keras.Input((8, 10, 3))
+    grid = L.Conv2D(IN, 3, strides=2, activation="relu", name="last")(L.Conv2D(5, 3, name="first")(image))
+    return drawn(keras.Model(image, L.GlobalAveragePooling2D()(grid))), keras.Model(image, grid)
+
+
+def test_relevance_is_carried_to_the_frames() -> None:
+    model, (cnn, grid) = at_end(return_sequences=True), eyes()
+    frames = np.random.default_rng(5).normal(size=(2, T, 8, 10, 3))
+    x = outputs(cnn, frames.reshape(-1, 8, 10, 3)).reshape(2, T, IN)
+    found = cc.sequence.LRP(model).explain(x, [cc.targets.Step(-1, 0), cc.targets.Step(2, 1)])
+    maps = found.to_frames(cnn, frames)
+    a = outputs(grid, frames.reshape(-1, 8, 10, 3)).reshape(2, T, 2, 3, IN)
+    total = a.sum(axis=(2, 3), keepdims=True)
+    shares = np.where(total == 0, 1 / 6, a / np.where(total == 0, 1, total))
+    assert maps.layer == "last"
+    assert maps.input_size == (T, 8, 10)
+    scale = np.abs(maps.maps).max()
+    expected = np.einsum("bkti,bthwi->bkthw", found.relevance, shares)
+    np.testing.assert_allclose(maps.maps, expected, rtol=0, atol=1e-6 * scale)
+    by_grid = found.to_frames(grid, frames)
+    assert by_grid.layer == "output"
+    np.testing.assert_allclose(by_grid.maps, maps.maps, rtol=0, atol=1e-6 * scale)
+    cam = found.to_frames(cnn, frames, how="gradcam", layer="last")
+    expected = np.einsum("bkti,bthwi->bkthw", found.relevance, a) / 6
+    np.testing.assert_allclose(cam.maps, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    guided = found.to_frames(cnn, frames, how="guided").maps
+    # Back from the ReLU the way is linear: what a change by 1 of all pixels does to what is positive there.
+    grid.layers[-1].activation = keras.activations.linear
+    zero, one = (outputs(grid, np.full((1, 8, 10, 3), value)) for value in (0.0, 1.0))
+    through = np.einsum("bkti,bthwi,hwi->bkt", found.relevance.clip(min=0), (a > 0).astype(float), (one - zero)[0]) / 6
+    np.testing.assert_allclose(guided.sum(axis=(3, 4)), through, rtol=0, atol=1e-5 * np.abs(through).max())
+    with pytest.raises(InputError, match=r"expected \(2, 5, height, width, channel\)"):
+        found.to_frames(cnn, frames[:1])
+
+
 # What is refused
 
 
@@ -364,6 +408,9 @@ def test_what_has_no_rule_is_named() -> None:
     with pytest.raises(ModelError, match=r"does not add up.*no rule for `squared`: use IntegratedGradients"):
         cc.sequence.LRP(squared).explain(features(), 0)
     assert cc.sequence.IntegratedGradients(squared).explain(features(), 0).relevance.any()
+    bent = stepwise(L.LSTM(H, activation="sigmoid", name="bent"))
+    with pytest.raises(ModelError, match="no rule for a LSTMCell with the activation sigmoid"):
+        cc.sequence.LRP(bent).explain(features(), 0)
     own = keras.Sequential([keras.Input((T, IN)), L.RNN(Own()), L.Dense(CLASSES)])
     with pytest.raises(ModelError, match="no rule for a Own"):
         cc.sequence.LRP(own).explain(features(), 0)
@@ -393,13 +440,6 @@ def test_a_model_is_left_as_found_after_an_exception() -> None:
 def test_bad_features_are_refused(given: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         cc.sequence.LRP(at_end()).explain(given, 0)
-
-
-def test_a_keras_cnn_is_refused_in_one_line() -> None:
-    found = cc.sequence.LRP(at_end()).explain(features(), 0)
-    cnn = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(IN, 3), L.GlobalAveragePooling2D()])
-    with pytest.raises(ModelError, match="frames of PyTorch CNNs only"):
-        found.to_frames(cnn, np.zeros((2, T, 8, 8, 3)))
 
 
 def test_scores_without_the_features_are_refused() -> None:

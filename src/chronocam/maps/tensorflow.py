@@ -69,6 +69,11 @@ def take_along_axis(array: Any, indices: Any, axis: int = -1) -> Any:
     return tf.gather(array, indices, axis=axis, batch_dims=axis % array.ndim)
 
 
+def finfo(dtype: Any) -> Any:
+    """Return the limits of a floating-point type."""
+    return tf.experimental.numpy.finfo(dtype.as_numpy_dtype)
+
+
 class linalg:
     """Norms."""
 

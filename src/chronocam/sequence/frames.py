@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.default_layer import default_layer
-from chronocam.engines import Engine, engine_for
-from chronocam.errors import InputError, LayerError, LayoutError, ModelError, suggest
+from chronocam.engines import engine_for
+from chronocam.errors import InputError, LayerError, LayoutError, suggest
 from chronocam.explanation import Explanation
 from chronocam.layouts import Site, infer, joined
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
 _NO_SUM = 1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
 _CANCELS = 1.5  # how many times the relevance may be spent, in shares of both signs, before it is said
-_CNN = "cnn."
 WAYS = {
     "conserve": "each map sums to the relevance of its step's features",
     "gradcam": "Grad-CAM of the features weighted by their relevance, signed",
@@ -53,7 +52,8 @@ def to_frames(
         raise InputError(f"guided goes to the pixels and takes no layer={layer!r}; leave it out")
     relevance = sequence.relevance if share is None else sequence.relevance * sequence.top_features(share, by)
     batch, targets, time, features = relevance.shape
-    eye = _Eye(cnn, _folded(frames, batch, time), how, layer)
+    framework = import_module(f"chronocam.sequence.{engine_for(cnn).framework}_frames")  # it is there: so is the engine
+    eye = _Eye(framework, cnn, _folded(frames, batch, time, framework.SHAPE), how, layer)
     maps = eye.maps(np.moveaxis(relevance, 1, 2).reshape(batch * time, targets, features))
     maps = np.moveaxis(maps.reshape(batch, time, *maps.shape[1:]), 1, 2).astype(relevance.dtype)
     chosen = "" if share is None else f", of the most relevant features of each step ({share:g} by {by})"
@@ -63,7 +63,7 @@ def to_frames(
         sequence.targets,
         f"{sequence.method}+{how}",
         eye.name,
-        (time, *eye.frames.shape[2:]),
+        (time, *eye.grid),
         eye.centers(time, maps.shape[3:]),
         frame_spans(time, time),
         diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()])),
@@ -76,26 +76,18 @@ def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time featu
     Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
     """
     engine = engine_for(model)
-    framework = _framework(engine)
+    framework = import_module(f"chronocam.sequence.{engine.framework}_frames")  # it is there: so is the engine
     return to_numpy(widen(framework.clip_features(model, engine.adapt(clips))))
 
 
-def _framework(engine: Engine) -> Any:
-    """Return how the engine's framework sees a CNN. Raises ModelError for one that does not do that yet."""
-    if engine.framework != "torch":
-        raise ModelError(
-            "relevance is carried to the frames of PyTorch CNNs only; explain the clip by maps: cc.GradCAM"
-        )
-    return import_module("chronocam.sequence.torch_frames")  # the engine was made: the framework is there
-
-
-def _folded(frames: Any, batch: int, time: int) -> Any:
+def _folded(frames: Any, batch: int, time: int, expected: str) -> Any:
     """Return the frames of all clips as one batch of pictures."""
     shape = tuple(getattr(frames, "shape", ()))
     if len(shape) != 5 or shape[:2] != (batch, time) or 0 in shape:
         hint = "; give frames[None]" if batch == 1 and len(shape) == 4 else ""
         given = f"have shape {shape}" if shape else f"are a {type(frames).__name__}"
-        raise InputError(f"frames {given}; expected ({batch}, {time}, channel, height, width){hint}")
+        wanted = expected.replace("batch", str(batch)).replace("time", str(time))
+        raise InputError(f"frames {given}; expected {wanted}{hint}")
     if "float" not in str(frames.dtype):
         raise InputError(f"frames have dtype {frames.dtype}; give floats, prepared as the CNN takes them")
     folded = frames.reshape(batch * time, *shape[2:])
@@ -110,7 +102,7 @@ class _Score:
     """Σ_k R_k f_k of every frame, per target; keeps the features f and the rounding of their precision."""
 
     weights: Weights
-    features: Array = None
+    features: np.ndarray | None = None
     rounding: float = 0.0
 
     def __call__(self, raw: Array, read: Any) -> Array:
@@ -119,19 +111,20 @@ class _Score:
                 f"the CNN finds {raw.shape[1]} features in a frame and relevance is of {self.weights.shape[2]}; give "
                 "the CNN whose features were explained"
             )
-        self.features, self.rounding = widen(raw), float(namespace(raw).finfo(raw.dtype).eps)
-        return namespace(raw).sum(self.features[:, None] * like(self.weights, self.features), axis=2)
+        features = widen(raw)
+        self.features, self.rounding = to_numpy(features), float(namespace(raw).finfo(raw.dtype).eps)
+        return namespace(raw).sum(features[:, None] * like(self.weights, features), axis=2)
 
 
 class _Eye:
-    """The CNN at its layer, with the frames of all clips `(n, channel, height, width)`."""
+    """The CNN at its layer, with the frames of all clips, folded into the batch."""
 
-    def __init__(self, cnn: Any, frames: Any, how: str, layer: Any) -> None:
-        engine = engine_for(cnn)
+    def __init__(self, framework: Any, cnn: Any, frames: Any, how: str, layer: Any) -> None:
+        self.path = framework.path_of(cnn)
         if layer is not None:
-            layer = _CNN + engine.resolve(layer)
-        framework = _framework(engine)
+            layer = self.path + engine_for(cnn).resolve(layer)
         self.engine = engine_for(framework.frame_features(cnn))
+        self.grid: tuple[int, int] = tuple(frames.shape[1:3] if self.engine.channels_last else frames.shape[2:])
         self.how, self.frames, self.notes = how, frames, list[str]()
         self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
         self.few = self.engine.adapt(frames[:2])
@@ -140,7 +133,7 @@ class _Eye:
     @property
     def name(self) -> str:
         """The layer's path in the CNN; `output` where that returns the grid itself."""
-        return "output" if self.layer == _CNN[:-1] else self.layer.removeprefix(_CNN)
+        return "output" if self.layer == self.path[:-1] else self.layer.removeprefix(self.path)
 
     def maps(self, weights: Weights) -> FrameMaps:
         """Return the maps of all frames, some frames at a time."""
@@ -164,7 +157,8 @@ class _Eye:
         if gradients is None:
             raise LayerError(f"the features do not depend on `{self.name}`; choose another layer")
         if self.how == "guided":
-            return np.moveaxis(to_numpy(widen(gradients[-1])).astype(float).sum(axis=2), 0, 1)
+            channels = 4 if self.engine.channels_last else 2  # of (target, frame, …)
+            return np.moveaxis(to_numpy(widen(gradients[-1])).astype(float).sum(axis=channels), 0, 1)
         activations = self._on_grid(found.activations[self.layer], frames)
         per_target = [
             self._on_grid([call[k] for call in gradients], frames).mean(axis=(2, 3)) for k in range(weights.shape[1])
@@ -173,7 +167,8 @@ class _Eye:
 
     def _shared(self, activations: Float[np.ndarray, "frame channel height width"], score: _Score) -> FrameMaps:
         """Return Σ_k R_k A_k / Σ A_k. Raises LayerError where the features are not the mean of A_k."""
-        features, means = to_numpy(score.features), activations.mean(axis=(2, 3))
+        features, means = score.features, activations.mean(axis=(2, 3))
+        assert features is not None
         near = score.rounding**0.5 * np.abs(activations).max()
         if means.shape != features.shape or not (np.abs(means - features) <= near).all():
             raise LayerError(
@@ -201,8 +196,8 @@ class _Eye:
 
     def _on_grid(self, calls: Sequence[Array], frames: Array) -> Float[np.ndarray, "frame channel height width"]:
         """Return what a layer returned, channels first."""
-        grid = (int(frames.shape[2]), int(frames.shape[3]))
-        layout = infer(Site(self.name, tuple(calls[-1].shape), len(frames), grid, len(calls)))
+        last = self.engine.channels_last
+        layout = infer(Site(self.name, tuple(calls[-1].shape), len(frames), self.grid, len(calls), last))
         return to_numpy(widen(layout(joined(calls, layout)))).astype(float)
 
     def centers(self, time: int, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:

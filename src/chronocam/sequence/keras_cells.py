@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from chronocam.errors import ModelError
-from chronocam.sequence.keras_ledger import Ledger, held, ratio
+from chronocam.sequence.keras_ledger import FROM_ZERO, Ledger, held, ratio
 from chronocam.types import Array
 
 Steps = Callable[[Ledger, Any, Array, Sequence[Array]], tuple[Array, list[Array]]]
@@ -78,9 +78,18 @@ def steps_of(cell: Any) -> Steps:
     """Return how relevance goes through a cell. Raises ModelError for one without a rule."""
     for kind, steps in _KINDS.items():
         if isinstance(cell, kind):
+            _refuse_bent(cell)
             return steps
     known = ", ".join(kind.__name__ for kind in _KINDS)
     raise ModelError(f"LRP has no rule for a {type(cell).__name__} (known are {known}): use IntegratedGradients")
+
+
+def _refuse_bent(cell: Any) -> None:
+    """Raise ModelError for a cell whose signal goes through an activation that is not 0 at 0."""
+    name = getattr(getattr(cell, "activation", None), "__name__", "tanh")
+    if name not in FROM_ZERO:
+        todo = "use IntegratedGradients"
+        raise ModelError(f"LRP has no rule for a {type(cell).__name__} with the activation {name}: {todo}")
 
 
 def recurrent(ledger: Ledger, layer: Any, call: Any, sequences: Array, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,10 @@ from chronocam.types import Array
 
 ENTRIES = ("initial_state", "bias", "stabiliser")
 
+_BENT = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hard_silu")
+FROM_ZERO = (*_BENT, "linear", "tanh", "hard_tanh", "tanh_shrink", "softsign")
+"""Activations with f(0) = 0."""
+
 
 class Ledger:
     """The entries of the ledgers of some rows, and the linear rule that fills them.

@@ -11,16 +11,13 @@ from keras import ops
 
 from chronocam.engines.keras_layers import Wrap, attribute, is_float
 from chronocam.sequence.keras_cells import recurrent, unrolled
-from chronocam.sequence.keras_ledger import Ledger, held, ratio
+from chronocam.sequence.keras_ledger import FROM_ZERO, Ledger, held, ratio
 from chronocam.types import Array
 
 Rule = Callable[..., Any]
 """From the ledger, a node, its own call and what it is called with, to what it returns."""
 
 _GATES = ("sigmoid", "hard_sigmoid", "softmax", "log_softmax", "sparsemax")
-_BENT = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hard_silu")
-_FROM_ZERO = (*_BENT, "tanh", "hard_tanh", "tanh_shrink", "softsign")
-"""Activations with f(0) = 0."""
 
 
 def activated(function: Any, x: Array) -> Array:
@@ -28,8 +25,8 @@ def activated(function: Any, x: Array) -> Array:
     name = getattr(function, "__name__", "")
     if name in _GATES:
         return held(function(held(x)))
-    if name in _FROM_ZERO:
-        return x * ratio(function(held(x)), x, 1.0 if name == "tanh" else 0.0)
+    if name in FROM_ZERO:
+        return x * ratio(function(held(x)), x, 1.0 if name in ("linear", "tanh") else 0.0)
     return function(x)
 
 

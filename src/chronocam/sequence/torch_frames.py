@@ -11,6 +11,8 @@ from chronocam.engines.torch import unwrap
 from chronocam.engines.torch_scope import as_found, couples_samples
 from chronocam.errors import ChronocamError, InputError, ModelError
 
+SHAPE = "(batch, time, channel, height, width)"
+
 
 class FrameFeatures(nn.Module):
     """From frames `(n, channel, height, width)` to the features `(n, feature)` that `cnn` finds in them.
@@ -33,7 +35,7 @@ class FrameFeatures(nn.Module):
             first = str(error).strip().partition("\n")[0]
             raise InputError(
                 f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} ({first}); expected "
-                "(batch, time, channel, height, width), as the CNN takes them"
+                f"{SHAPE}, as the CNN takes them"
             ) from error
         if not isinstance(found, Tensor) or found.ndim not in (2, 4):
             shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -51,6 +53,11 @@ def frame_features(cnn: nn.Module) -> FrameFeatures:
     if couples_samples(model):
         raise ModelError("BatchNorm in training mode mixes the frames; call eval() on the CNN first")
     return FrameFeatures(model)
+
+
+def path_of(cnn: nn.Module) -> str:
+    """Return how the path of a layer of the CNN begins among those of its frame features."""
+    return "cnn."
 
 
 def clip_features(model: nn.Module, clips: Tensor) -> Tensor:

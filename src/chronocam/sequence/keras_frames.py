@@ -1,0 +1,57 @@
+"""A 2D CNN of Keras as the engine sees it: from frames to one feature vector each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from chronocam.errors import ChronocamError, InputError, ModelError
+
+SHAPE = "(batch, time, height, width, channel)"
+
+
+class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
+    """From frames `(n, height, width, channel)` to the features `(n, feature)` that `cnn` finds in them.
+
+    cnn: any model from such frames to `(n, feature)` or `(n, height, width, feature)`, averaged over the grid.
+    """
+
+    def __init__(self, cnn: Any) -> None:
+        super().__init__()
+        self.cnn = cnn
+        self.built = True  # as far as the CNN is
+
+    def call(self, frames: Any) -> Any:
+        """Return the features. Raises InputError where the CNN fails, ModelError for what are no features."""
+        try:
+            found = self.cnn(frames, training=False)
+        except Exception as error:
+            if isinstance(error, ChronocamError):
+                raise
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} ({first}); expected "
+                f"{SHAPE}, as the CNN takes them"
+            ) from error
+        shape = tuple(getattr(found, "shape", ()))
+        if len(shape) not in (2, 4):
+            given = shape or f"a {type(found).__name__}"
+            raise ModelError(f"the CNN returns {given}; expected (n, feature) or (n, height, width, feature)")
+        return ops.mean(found, axis=(1, 2)) if len(shape) == 4 else found
+
+
+def frame_features(cnn: Any) -> FrameFeatures:
+    """Return `cnn` as features of frames."""
+    return FrameFeatures(cnn)
+
+
+def path_of(cnn: Any) -> str:
+    """Return how the path of a layer of the CNN begins among those of its frame features."""
+    return f"{cnn.name}/"
+
+
+def clip_features(model: Any, clips: Any) -> Any:
+    """Raise ModelError: a model's own `features` are for PyTorch."""
+    raise ModelError("`features` of a model are found of PyTorch models; give the Keras model features")
