@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
 _NO_SUM = 1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
+_ROUNDING = float(np.finfo(np.float32).eps)  # at least: Keras computes some of float64 in float32
 _CANCELS = 1.5  # how many times the relevance may be spent, in shares of both signs, before it is said
 WAYS = {
     "conserve": "each map sums to the relevance of its step's features",
@@ -112,7 +113,8 @@ class _Score:
                 "the CNN whose features were explained"
             )
         features = widen(raw)
-        self.features, self.rounding = to_numpy(features), float(namespace(raw).finfo(raw.dtype).eps)
+        self.features = to_numpy(features)
+        self.rounding = max(float(namespace(raw).finfo(raw.dtype).eps), _ROUNDING)
         return namespace(raw).sum(features[:, None] * like(self.weights, features), axis=2)
 
 
