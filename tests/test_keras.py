@@ -91,7 +91,7 @@ def run(backend: str, *command: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_suite(backend: str) -> None:
     needs(backend)
-    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore"]
+    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "-n", "0"]
     run(backend, "-m", "pytest", *options, *sorted(path.name for path in FOLDER.glob("suite_*.py")))
 
 

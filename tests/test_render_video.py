@@ -202,7 +202,7 @@ def test_saving_clips(tmp_path: Path) -> None:
     assert Image.open(two.save(tmp_path / "sheet.png", [source])).width > 400
     with pytest.raises(InputError, match="a video shows one clip; this explanation holds 2"):
         explanation(maps.repeat(2, 0), (4, 32, 48)).save(tmp_path / "x.mp4", [source, source])
-    with pytest.raises(MediaError, match=r"expected \.npz or one of \.mp4, \.gif"):
+    with pytest.raises(MediaError, match=r"expected \.npz or one of \.html, \.mp4, \.gif"):
         two.save(tmp_path / "x.avi", [source])
     image = Explanation(np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4, 4))
     with pytest.raises(MediaError, match=r"cannot save as `x\.mp4`"):

@@ -16,6 +16,8 @@ from chronocam.metrics.scoring import Score, scored
 FEWEST = 5
 """Clips for a verdict: of fewer, all may fall by chance more often than one time in twenty (2⁻⁵ is 3 %)."""
 
+_ROUNDING = 1e-5  # of the largest score
+
 
 @dataclass(frozen=True, eq=False)
 class Motion:
@@ -45,16 +47,16 @@ class Motion:
     def verdict(self, confidence: float = 0.95) -> str:
         """Return one line: how much of the score goes with the frames' order and change, and what follows.
 
-        Only a drop whose whole bootstrap interval lies above 0 counts, and nothing follows from fewer than 5 clips.
-        A change also makes clips unlike any that the model was trained on, so a drop shows that it notices, not
-        that it understands.
+        Only a drop whose whole bootstrap interval lies above 0, and above the scores' rounding, counts, and nothing
+        follows from fewer than 5 clips. A change also makes clips unlike any that the model was trained on, so a drop
+        shows that it notices, not that it understands.
         """
-        found = self.intervals(confidence)
+        found, least = self.intervals(confidence), _ROUNDING * float(np.abs(self.as_is).max())
         if len(self.as_is) < FEWEST:
             what = f"fewer than {FEWEST} clips tell nothing for sure"
-        elif found["shuffled"].low > 0 or found["backwards"].low > 0:
+        elif max(found["shuffled"].low, found["backwards"].low) > least:
             what = "the order of frames matters"
-        elif found["frozen"].low > 0:
+        elif found["frozen"].low > least:
             what = "several frames matter, their order does not show"
         else:
             what = "no sign that motion is used"
