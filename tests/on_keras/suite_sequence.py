@@ -196,6 +196,15 @@ def attention_pooling() -> Any:
     return drawn(keras.Model(x, L.Dense(CLASSES)(pooled)))
 
 
+def gated() -> Any:
+    """Gates of every kind before the end: fused in Dense, and as a layer of their own."""
+    x = keras.Input((T, IN))
+    h = L.LSTM(H, return_sequences=True)(x)
+    weights = L.Activation("softmax")(L.Permute((2, 1))(L.Dense(1)(h)))
+    kept = L.Multiply()([L.Dense(H, activation="sigmoid")(h), h])
+    return drawn(keras.Model(x, L.Dense(CLASSES)(L.Flatten()(L.Dot(axes=(2, 1))([weights, kept])))))
+
+
 def dot_attention() -> Any:
     x = keras.Input((T, IN))
     h = L.GRU(H, return_sequences=True)(x)
@@ -244,6 +253,7 @@ MODELS = {
     "cells": lambda: stepwise(L.RNN([L.LSTMCell(H), L.GRUCell(2)])),
     "masked": lambda: stepwise(L.Masking(), L.LSTM(H)),
     "attention pooling": attention_pooling,
+    "gated": gated,
     "dot-product attention": dot_attention,
     "subclassed": subclassed,
     "everything": everything,
@@ -327,6 +337,16 @@ def test_a_remembered_state_has_its_own_entry() -> None:
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), 0.7)
     assert abs(found.ledger["initial_state"][0, 0]) > 1e-4
     np.testing.assert_allclose(sum(found.ledger.values()), found.scores, rtol=1e-5)
+
+
+def test_other_inputs_are_among_the_biases() -> None:
+    x, start = keras.Input((T, IN)), keras.Input((H,))
+    model = drawn(keras.Model([x, start], L.Dense(CLASSES)(L.GRU(H)(x, initial_state=start))))
+    given = features(), np.random.default_rng(2).normal(size=(2, H))
+    found = cc.sequence.LRP(model, epsilon=0).explain(given, 1)
+    np.testing.assert_allclose(sum(found.ledger.values()), found.scores, rtol=1e-5)
+    outputs = ops.convert_to_numpy(model([ops.convert_to_tensor(one) for one in given]))
+    np.testing.assert_allclose(found.scores[:, 0], outputs[:, 1], rtol=1e-6)
 
 
 def test_a_sigmoid_at_the_end_is_read_before() -> None:

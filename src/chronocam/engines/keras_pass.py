@@ -236,8 +236,8 @@ def _capped(node: Any, x: Any) -> Any:
     return x if highest is None else keras.ops.minimum(x, highest)
 
 
-def noting_logits(gates: list[tuple[Any, Any]]) -> Wrap:
-    """Note what a node with a final gate returns, and what goes into the gate."""
+def noting_logits(gates: list[tuple[Any, Any]], gated: Callable[[Any], Any] = lambda output: output) -> Wrap:
+    """Note what a node with a final gate returns, and what goes into the gate. gated: what is done to the former."""
 
     def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -247,7 +247,7 @@ def noting_logits(gates: list[tuple[Any, Any]]) -> Wrap:
             else:
                 with attribute(node, "activation", keras.activations.linear):
                     logits = call(*args, **kwargs)
-                output = activation(logits)
+                output = gated(activation(logits))
             gates.append((output, logits))
             return output
 

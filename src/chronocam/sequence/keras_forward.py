@@ -29,10 +29,12 @@ def forward(
     points: Array,
     others: Sequence[Any],
     wrap: Callable[[str, Any], Wrap | None],
+    gated: Callable[[Array], Array] = lambda output: output,
 ) -> Passed:
     """Run a model over points `(point, time, feature)`.
 
-    others: what it takes besides. wrap: what each node's call goes through.
+    others: what it takes besides, for one point or for all. wrap: what each node's call goes through. gated: what is
+    done to the outputs of gates.
     """
     gates: dict[str, list[tuple[Any, Any]]] = {}
     wraps: dict[str, list[Wrap]] = {}
@@ -41,7 +43,7 @@ def forward(
         around = [
             frames_at_once if type(node) is keras.layers.TimeDistributed else None,
             wrap(path, node),
-            None if name is None else noting_logits(gates.setdefault(name, [])),
+            None if name is None else noting_logits(gates.setdefault(name, []), gated),
         ]
         wraps[path] = [one for one in around if one is not None]
     with own_errors(), intercepted({path: around for path, around in wraps.items() if around}, nodes):
@@ -57,8 +59,14 @@ def forward(
     return Passed(raw, keras.ops.cast(logits, "float32") if "float16" in str(logits.dtype) else logits, gate)
 
 
+def repeated_to(rows: int, x: Any) -> Array:
+    """Return what is given for one row as a tensor of so many rows."""
+    x = keras.ops.convert_to_tensor(x)
+    return x if x.shape[0] == rows else keras.ops.repeat(x, rows, axis=0)
+
+
 def _called(model: Any, points: Array, others: Sequence[Any]) -> Any:
-    repeated = [keras.ops.repeat(keras.ops.convert_to_tensor(x), points.shape[0], axis=0) for x in others]
+    repeated = [repeated_to(points.shape[0], x) for x in others]
     try:
         with keras.StatelessScope():  # what the model remembers stays as it is
             return call_model(model, (points, *repeated) if repeated else points)

@@ -17,8 +17,8 @@ from chronocam.errors import InputError
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.sequence.base import Attribution, Sample
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_nan, refuse_other
-from chronocam.sequence.keras_forward import Passed, forward
-from chronocam.sequence.keras_ledger import ENTRIES, Ledger
+from chronocam.sequence.keras_forward import Passed, forward, repeated_to
+from chronocam.sequence.keras_ledger import ENTRIES, Ledger, held
 from chronocam.sequence.keras_rules import as_it_is, rule_of, ruled, suspecting
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
@@ -75,7 +75,7 @@ class KerasSample(Sample):
     @cached_property
     def _clean(self) -> tuple[np.ndarray, Scored, bool]:
         """The logits at the features, their scores, and whether several points can be scored at once."""
-        passed = self._passed(keras.ops.convert_to_tensor(self.features[None]), as_it_is)
+        passed = self._passed(keras.ops.convert_to_tensor(self.features[None]))
         if passed.gate is not None:
             self.notes.append(f"scores are logits, read before the model's final {passed.gate}")
         known, raw = to_numpy(passed.logits), passed.raw
@@ -138,15 +138,21 @@ class KerasSample(Sample):
         clean, _, apart = self._clean
 
         def scored(points: Array, *entries: Array) -> Array:
-            passed = self._passed(points, as_it_is if epsilon is None else partial(ruled, Ledger(epsilon, entries)))
+            passed = self._passed(points) if epsilon is None else self._surrogate(Ledger(epsilon, entries), points)
             if apart:
                 return self._row_by_row(passed.logits, clean)
             return self._score(passed.raw, passed.logits, clean).values
 
         return differentiable(scored, leaves)
 
-    def _passed(self, points: Array, wrap: Callable[[str, Any], Wrap | None]) -> Passed:
+    def _passed(self, points: Array, wrap: Callable[[str, Any], Wrap | None] = as_it_is) -> Passed:
         return forward(self.model, self._nodes, points, self.given.others, wrap)
+
+    def _surrogate(self, ledger: Ledger, points: Array) -> Passed:
+        """Run the model so that differentiating it gives relevance; its other inputs are among the biases."""
+        others = [repeated_to(points.shape[0], x) for x in self.given.others]
+        others = [ledger.bias(x, x) if is_float(x) else x for x in others]
+        return forward(self.model, self._nodes, points, others, partial(ruled, ledger), held)
 
     def _row_by_row(self, logits: Array, clean: np.ndarray) -> Array:
         rows = [logits[n : n + 1] for n in range(logits.shape[0])]
