@@ -87,14 +87,6 @@ def run(backend: str, *command: str) -> None:
         pytest.fail(f"{backend}: {' '.join(command)[:80]}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}", pytrace=False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_suite(backend: str) -> None:
-    needs(backend)
-    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "-n", "0"]
-    run(backend, "-m", "pytest", *options, *sorted(path.name for path in FOLDER.glob("suite_*.py")))
-
-
 def test_keras_on_tensorflow_needs_no_torch() -> None:
     needs("tensorflow")
     run("tensorflow", "-c", WITHOUT_TORCH)
