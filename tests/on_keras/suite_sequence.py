@@ -170,7 +170,7 @@ METHODS = {
 }
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow and PyTorch in one process; see test_keras.py")
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="PyTorch is not loaded beside TensorFlow; the textbook decides")
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_agrees_with_pytorch(kind: str, method: str) -> None:
