@@ -312,6 +312,21 @@ def test_a_folder_becomes_pages_and_an_index(folder):
     assert len(thumbnail) < 10_000
 
 
+def test_a_page_of_a_folder_is_the_one_that_save_writes(folder):
+    cc.report.write_folder(folder, folder / "pages")
+    for name, load in (("a", cc.load), ("c", cc.sequence.load)):
+        written = load(folder / f"{name}.npz").save(folder / f"{name}.html")
+        assert (folder / "pages" / f"{name}.html").read_bytes() == written.read_bytes()
+
+
+def test_where_nothing_could_be_explained_there_are_no_pages(tmp_path):
+    options = ["--model", "chronocam:digits", "--out", str(tmp_path / "out"), "--html"]
+    done = CliRunner().invoke(main, ["explain", str(tmp_path / "none.png"), *options])
+    assert done.exit_code == 1
+    assert "1 of 1 inputs could not be explained" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_pages_of_the_same_files_are_the_same_to_the_byte(folder):
     first = {path.name: path.read_bytes() for path in _pages(folder, folder / "one")}
     second = {path.name: path.read_bytes() for path in _pages(folder, folder / "two")}

@@ -178,6 +178,18 @@ def test_a_scale_of_its_own_brings_a_weak_class_to_full_strength(browser, tmp_pa
         assert np.abs(found - wanted).mean() < 1 + 12 * (cut - 1)
 
 
+def test_maps_in_proportion_are_told_apart(browser, tmp_path):
+    one = of_image(names=("cat",))
+    maps = np.concatenate([one.maps, 0.3 * one.maps], axis=1)
+    infos = (of_image().targets[0],)
+    explanation = kept(cc.Explanation(maps, np.ones((1, 2), np.float32), infos, "gradcam", "l", one.input_size))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        alike(pixels(view), expected(explanation))
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        alike(pixels(view), expected(explanation, target=1))
+
+
 def test_boxes_are_those_of_the_library(browser, tmp_path):
     explanation = kept(of_image(grid=(7, 7), size=(360, 520)))
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:

@@ -125,11 +125,11 @@ def command(inputs: Sequence[str], spec: str, as_page: bool, as_json: bool, trus
     """
     job = planned(spec, trust, inputs, Asked(**options))
     results = list(_explain_all(job, inputs))
-    if as_page:
+    failed = sum("error" in result for result in results)
+    if as_page and failed < len(results):
         tell_pages(options["out"])
     if as_json:
         click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
-    failed = sum("error" in result for result in results)
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 

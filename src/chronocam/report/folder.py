@@ -77,7 +77,8 @@ def _fault(source: _Source, error: Exception) -> str:
 
 def _written(source: _Source, target: Path, folder: Path) -> list[dict[str, Any]]:
     """Write one page; return its rows of the index."""
-    shown = {name: _load(path) for name, path in source.files.items()}
+    loaded = [(name, _load(path)) for name, path in source.files.items()]
+    shown = {name or one.method: one for name, one in loaded}
     model = str(source.told.get("model", ""))
     given = Path(str(source.told.get("input", source.name))).name
     title = source.name if given.isdigit() else given  # KITTI's sequences are numbers
@@ -111,7 +112,7 @@ def _sources(folder: Path) -> Iterator[_Source]:
         yield source
     for path in sorted(folder.glob("*.npz")):
         if path not in taken and not path.name.endswith(".depth.npz"):
-            yield _Source(path.stem, {"": path}, {})
+            yield _Source(path.stem, {"": path}, {})  # by its method's name
 
 
 def _told(path: Path) -> _Source:

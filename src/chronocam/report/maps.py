@@ -34,7 +34,7 @@ def shown_maps(explanation: Explanation, sample: int, label: str, stills: Stills
     return {
         **about(one, label),
         "spans": None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
-        "shared": True,
+        "cubic": not of_clip,
         **_drawn(_at_frames(one, stills) if of_clip else relative(one.maps), one),
         "targets": [_told(one, k, stills) for k in range(one.maps.shape[1])],
     }
@@ -50,7 +50,7 @@ def shown_moments(explanation: Explanation, label: str) -> dict[str, Any]:
     maps = {
         **about(explanation, label),
         "spans": None,
-        "shared": False,
+        "cubic": True,
         **_drawn(np.concatenate(each, axis=1), explanation),
     }
     maps["targets"] = [

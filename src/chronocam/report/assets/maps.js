@@ -46,7 +46,7 @@ class Field {
     this.frames = this.values.length / (this.rows * this.columns);
     // On the scale that maps share, what is too strong for it has the last colour already on the coarse grid.
     this.shared = this.values.map((value) => clamped(value * this.gain, -1, 1));
-    this.cubic = this.frames === 1;
+    this.cubic = map.cubic;
     this.centers = map.centers;
     this.input = map.input;
     this.taps = {};
@@ -84,12 +84,13 @@ class Field {
   }
 }
 
-const fields = new Map();
+const fields = new Map(); // of each map, one per target: maps in proportion have the same bytes
 
 async function fieldOf(map, target) {
-  const key = map.bytes[target];
-  if (!fields.has(key)) fields.set(key, inflated(key).then((bytes) => new Field(map, target, bytes)));
-  return fields.get(key);
+  if (!fields.has(map)) fields.set(map, []);
+  const known = fields.get(map);
+  known[target] ??= inflated(map.bytes[target]).then((bytes) => new Field(map, target, bytes));
+  return known[target];
 }
 
 const colourTables = Object.fromEntries(Object.entries(data.colours || {}).map(([name, text]) => [name, bytesOf(text)]));
