@@ -319,6 +319,39 @@ def test_a_page_of_a_folder_is_the_one_that_save_writes(folder):
         assert (folder / "pages" / f"{name}.html").read_bytes() == written.read_bytes()
 
 
+def test_every_file_has_a_page_of_its_own_and_the_index_too(tmp_path):
+    for name in ("index", "a", "a-2"):
+        kept(of_image()).save(tmp_path / f"{name}.npz")
+    kept(of_image(seed=5)).save(tmp_path / "a.gradcam.npz")
+    told = {"input": "a.png", "maps": [{"method": "gradcam", "explanation": "a.gradcam.npz"}]}
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    rows = rows_of(cc.report.write_folder(tmp_path, tmp_path / "out"))
+    assert [row["href"] for row in rows] == ["a.html", "a-2.html", "a-3.html", "index-2.html"]
+    assert len({row["score"] for row in rows}) == 2
+    assert all((tmp_path / "out" / row["href"]).is_file() for row in rows)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seen": (0, 0, 10**9, 10**9)},
+        {"size": (0, 40)},
+        {"size": (10**6, 10**6)},
+        {"places": (0, 10**9)},
+        {"places": (-1,)},
+        {"seconds": (0.0, 1.0, 2.0)},
+        {"frames": (b"no picture",)},
+    ],
+)
+def test_pictures_in_files_are_not_trusted(tmp_path, wrong):
+    from dataclasses import asdict
+
+    good = {**asdict(still(photo(30, 40))), "seconds": (0.0,)}
+    with pytest.raises(MediaError, match=r"save them again|save the explanation again"):
+        of_image().with_pictures([cc.media.Stills(**{**good, **wrong})]).save(tmp_path / "x.html")
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_nothing_could_be_explained_there_are_no_pages(tmp_path):
     options = ["--model", "chronocam:digits", "--out", str(tmp_path / "out"), "--html"]
     done = CliRunner().invoke(main, ["explain", str(tmp_path / "none.png"), *options])

@@ -21,6 +21,9 @@ _BYTES: Final = 560_000  # of all frames: with the maps, a page of 32 frames sta
 _ENLARGED: Final = 480  # pixels that the longest side of small pictures is brought to, by a whole factor
 _QUALITY: Final = 85
 
+_LARGEST: Final = 16_384  # pixels along a side, of what is kept or seen
+_MOST: Final = 100_000  # frames
+
 
 @dataclass(frozen=True)
 class Stills:
@@ -43,6 +46,16 @@ class Stills:
     seconds: tuple[float, ...] | None = None
     numbers: tuple[int, ...] | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise MediaError for numbers that fit no pictures: they may come out of a file."""
+        left, top, right, bottom = self.seen
+        sides, count = (*self.size, right - left, bottom - top), len(self)
+        if not all(0 < side <= _LARGEST for side in sides) or not all(-_LARGEST <= at <= _LARGEST for at in self.seen):
+            raise MediaError(f"kept pictures are {self.size}, and {self.seen} of them was seen; save them again")
+        told = [given for given in (self.frames, self.seconds, self.numbers) if given]
+        if min(self.places) < 0 or count > _MOST or any(len(given) != count for given in told):
+            raise MediaError(f"{len(self.frames)} pictures are kept of {count} frames; save them again")
 
     def __len__(self) -> int:
         """How many frames are shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from chronocam.media.files import replace_file
 from chronocam.report.drives import drive_item, saved
 from chronocam.report.items import items_of
 from chronocam.report.page import list_page, page
-from chronocam.report.rows import drive_row, row
+from chronocam.report.rows import row
 from chronocam.sequence import SequenceExplanation
 from chronocam.sequence import load as load_sequence
 
@@ -27,11 +27,12 @@ Track: TypeAlias = Callable[[Sequence["_Source"]], Iterable["_Source"]]
 class _Source:
     """What one page is made of.
 
-    name: of its file. files: saved explanations by what the page calls them. told: what `chronocam explain` wrote of
-    them, empty where nothing did.
+    name: of what was explained. page: of its file. files: saved explanations by what the page calls them. told: what
+    `chronocam explain` wrote of them, empty where nothing did.
     """
 
     name: str
+    page: str
     files: Mapping[str, Path]
     told: Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def write_folder(
     """
     folder = Path(folder)
     target = folder if out is None else Path(out)
-    sources = list(_sources(folder))
+    sources = _with_pages(_sources(folder))
     if not sources:
         raise InputError(f"`{folder}` holds no explanations; expected what `chronocam explain --out` or save() wrote")
     rows: list[dict[str, Any]] = []
@@ -82,14 +83,11 @@ def _written(source: _Source, target: Path, folder: Path) -> list[dict[str, Any]
     model = str(source.told.get("model", ""))
     given = Path(str(source.told.get("input", source.name))).name
     title = source.name if given.isdigit() else given  # KITTI's sequences are numbers
-    file = f"{source.name}.html"
-    href = quote(file)
-    if "network" in (source.told.get("maps") or [{}])[0]:
-        items = [drive_item(source.told, shown, folder)]
-        rows = [drive_row(href, title, model, items[0], shown)]
-    else:
-        items = items_of(shown, model)
-        rows = [row(href, title if len(items) == 1 else item["name"], item, shown, i) for i, item in enumerate(items)]
+    of_drive = "network" in (source.told.get("maps") or [{}])[0]
+    items = [drive_item(source.told, shown, folder)] if of_drive else items_of(shown, model)
+    names = [title if len(items) == 1 else item["name"] for item in items]
+    file = f"{source.page}.html"
+    rows = [row(quote(file), names[i], item, shown, i) for i, item in enumerate(items)]
     _write(target / file, page(title, items))
     return rows
 
@@ -112,7 +110,19 @@ def _sources(folder: Path) -> Iterator[_Source]:
         yield source
     for path in sorted(folder.glob("*.npz")):
         if path not in taken and not path.name.endswith(".depth.npz"):
-            yield _Source(path.stem, {"": path}, {})  # by its method's name
+            yield _Source(path.stem, "", {"": path}, {})  # by its method's name
+
+
+def _with_pages(sources: Iterable[_Source]) -> list[_Source]:
+    """Give every source a page of its own, and none the index's."""
+    taken, found = {"index"}, []
+    for source in sources:
+        name, number = source.name, 2
+        while name in taken:
+            name, number = f"{source.name}-{number}", number + 1
+        taken.add(name)
+        found.append(replace(source, page=name))
+    return found
 
 
 def _told(path: Path) -> _Source:
@@ -125,7 +135,7 @@ def _told(path: Path) -> _Source:
         raise MediaError(f"`{path}` is no result of `chronocam explain`; explain the input again") from error
     if not files:
         raise MediaError(f"`{path}` tells of no explanation; explain the input again")
-    return _Source(path.stem, files, told)
+    return _Source(path.stem, "", files, told)
 
 
 def _called(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:

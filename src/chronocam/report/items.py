@@ -26,11 +26,10 @@ def items_of(explanations: Shown, model: str = "") -> list[dict[str, Any]]:
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise InputError(f"explanations are of different samples ({told}); give those of the same inputs")
-    return [item_of(explanations, sample, model) for sample in range(next(iter(counts.values())))]
+    return [_item_of(explanations, sample, model) for sample in range(next(iter(counts.values())))]
 
 
-def item_of(explanations: Shown, sample: int = 0, model: str = "") -> dict[str, Any]:
-    """Return the item of one sample."""
+def _item_of(explanations: Shown, sample: int, model: str) -> dict[str, Any]:
     maps = {name: one for name, one in explanations.items() if isinstance(one, Explanation)}
     relevance = {name: one for name, one in explanations.items() if isinstance(one, SequenceExplanation)}
     stills = _stills(maps, sample) if maps else None
@@ -70,6 +69,8 @@ def _stills(maps: Mapping[str, Explanation], sample: int) -> Stills:
 
 
 def _pictured(stills: Stills) -> dict[str, Any]:
+    for place in range(len(stills.frames)):
+        stills.decoded(place)  # a page that holds what is no picture would show nothing
     return {
         "frames": [encoded(frame) for frame in stills.frames],
         "count": len(stills),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from chronocam.explanation import Explanation
 from chronocam.report.items import Shown, encoded
+from chronocam.report.packed import rounded
 
 _THUMBNAIL: Final = (160, 90)
 
@@ -20,7 +21,7 @@ def row(href: str, name: str, item: Mapping[str, Any], shown: Shown, sample: int
     """Return the row of one item: its first map, or else its first relevance, speaks for it."""
     first = (item["maps"] or item["sequences"])[0]
     maps = [one for one in shown.values() if isinstance(one, Explanation)]
-    best = next(one for one in first["targets"] if one["score"] is not None)
+    best = next(one for one in first["targets"] if _score(one) is not None)
     return {
         "href": f"{href}#{sample + 1}" if sample else href,
         "name": name,
@@ -28,35 +29,24 @@ def row(href: str, name: str, item: Mapping[str, Any], shown: Shown, sample: int
         "kind": _kind(item),
         "method": first["method"],
         "class": best["name"],
-        "score": best["score"],
+        "score": _score(best),
         "confidence": best.get("confidence"),
         "findings": _findings(item),
         "picture": _thumbnail(maps[0], sample) if maps else None,
     }
 
 
-def drive_row(href: str, name: str, model: str, item: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
-    """Return the row of a drive: its first target, at its first moment."""
-    first = item["maps"][0]
-    maps = next(one for one in shown.values() if isinstance(one, Explanation))
-    scores = [score for score in first["targets"][0]["scores"] if score is not None]
-    return {
-        "href": href,
-        "name": name,
-        "model": model,
-        "kind": "drive",
-        "method": first["method"],
-        "class": first["targets"][0]["name"],
-        "score": float(f"{np.mean(scores):.5g}") if scores else None,
-        "confidence": None,
-        "findings": _findings(item),
-        "picture": _thumbnail(maps, 0),
-    }
+def _score(target: Mapping[str, Any]) -> float | None:
+    """Return the score of a target, of several moments their mean."""
+    known = [score for score in target.get("scores", [target["score"]]) if score is not None]
+    return rounded(np.mean(known)) if known else None
 
 
 def _kind(item: Mapping[str, Any]) -> str:
     if not item["maps"]:
         return "sequence"
+    if "path" in item:
+        return "drive"
     return "clip" if item["stills"]["count"] > 1 else "picture"
 
 
