@@ -81,6 +81,7 @@ def test_a_looped_clip_shows_each_frame_once_with_the_mean_of_its_maps(tmp_path)
     explanation = of_clip(frames=8, slices=8).with_pictures([looped])
     item = data_of(read(explanation.save(tmp_path / "x.html")))["items"][0]
     assert item["stills"]["count"] == len(item["stills"]["frames"]) == 4
+    assert item["maps"][0]["spans"] == [[i % 4, i % 4] for i in range(8)]
     found = strengths(item["maps"][0], 0).reshape(4, 5, 6)
     drawn = relative(explanation.maps)[0, 0]
     np.testing.assert_allclose(found, np.minimum((drawn[:4] + drawn[4:]) / 2, 1), atol=1 / 255)

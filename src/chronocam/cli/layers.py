@@ -75,12 +75,11 @@ def _of_one(model: Any, noise: np.ndarray, default: str | None = None) -> list[d
 
 def _noise(loaded: Any) -> np.ndarray:
     """Return one sample that looks like nothing, of the shape that the model wants."""
-    preprocess = loaded.preprocess
     from PIL import Image
 
     from chronocam.media import ClipPreprocess
 
-    rng = np.random.default_rng(0)
+    rng, preprocess = np.random.default_rng(0), loaded.preprocess
     if preprocess is None:  # of Keras, where a model says what it takes
         shape = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
         return rng.standard_normal((1, *shape), dtype=np.float32)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.explanation import SequenceExplanation
+from chronocam.types import Scored, TargetInfo
 
 METHODS: dict[str, type[SequenceMethod]] = {}
 """Every relevance method by its name."""
@@ -37,8 +39,18 @@ class Sample(ABC):
 
     @property
     @abstractmethod
+    def _clean(self) -> tuple[Any, Scored, bool]:
+        """The logits at the features, their scores, and whether several points can be scored at once."""
+
+    @property
     def scores(self) -> Float[np.ndarray, " target"]:
         """The scores explained."""
+        return to_numpy(self._clean[1].values)[0].astype(float)
+
+    @property
+    def infos(self) -> tuple[TargetInfo, ...]:
+        """What each score explains."""
+        return self._clean[1].infos[0]
 
     @abstractmethod
     def gradients(

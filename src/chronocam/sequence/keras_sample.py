@@ -20,7 +20,7 @@ from chronocam.sequence.checks import closes, constant, no_rule, refuse_nan, ref
 from chronocam.sequence.keras_forward import Passed, forward, repeated_to
 from chronocam.sequence.keras_ledger import ENTRIES, Ledger, held
 from chronocam.sequence.keras_rules import as_it_is, rule_of, ruled, suspecting
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target
 
 _ROUNDING: Final = {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
 ROWS_PER_PASS: Final = 16  # how many points and targets are differentiated at once: bounds the memory
@@ -81,16 +81,6 @@ class KerasSample(Sample):
         known, raw = to_numpy(passed.logits), passed.raw
         remembers = any(getattr(node, "stateful", False) for node in self._nodes.values())  # states of so many rows
         return known, self._score(raw, passed.logits, known), is_float(raw) and not remembers
-
-    @property
-    def scores(self) -> np.ndarray:
-        """The scores explained, `(target,)`."""
-        return to_numpy(self._clean[1].values)[0].astype(float)
-
-    @property
-    def infos(self) -> tuple[TargetInfo, ...]:
-        """What each score explains."""
-        return self._clean[1].infos[0]
 
     def gradients(self, points: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores at `points`, and Σ_n weights_n ∂score/∂features at point n."""

@@ -24,7 +24,7 @@ from chronocam.sequence.base import Attribution, Sample
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_nan, refuse_other
 from chronocam.sequence.torch_ledger import Ledger
 from chronocam.sequence.torch_rules import FinalGate, Relevance
-from chronocam.types import Outputs, Scored, Target, TargetInfo
+from chronocam.types import Outputs, Scored, Target
 
 ROWS_PER_PASS = 16  # how many points and targets are differentiated at once: bounds the memory
 
@@ -107,16 +107,6 @@ class TorchSample(Sample):
         if gate is not None:
             self.notes.append(f"scores are logits, read before the model's final {gate}")
         return logits, self._score(raw, logits, logits), isinstance(raw, Tensor)
-
-    @property
-    def scores(self) -> np.ndarray:
-        """The scores explained, `(target,)`."""
-        return to_numpy(self._clean[1].values)[0].astype(float)
-
-    @property
-    def infos(self) -> tuple[TargetInfo, ...]:
-        """What each score explains."""
-        return self._clean[1].infos[0]
 
     def gradients(self, points: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores at `points`, and Σ_n weights_n ∂score/∂features at point n."""
