@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from contextlib import contextmanager
 
@@ -332,6 +333,10 @@ def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
         moments = maps.maps[:, 0]
         np.testing.assert_allclose(seen, (moments[3] / np.abs(moments).max()).ravel(), atol=0.01)
         assert view.locator("#path polyline").count() == 2  # the network's, and the true one
+        path = json.loads((tmp_path / "out" / "00.json").read_text())["path"]
+        for name, scale in (("positions", path["scale"]), ("truth", 1)):
+            from_above = scale * np.array(path[name])[:, [0, 2]]  # to the right and ahead
+            np.testing.assert_allclose(view.evaluate(f"page.item.path.{name}"), from_above, rtol=1e-4, atol=1e-9)
         before = pixels(view)
         view.locator("#background").select_option("depth")
         assert np.abs(pixels(view) - before).mean() > 10
