@@ -335,7 +335,9 @@ def test_a_remembered_state_has_its_own_entry() -> None:
     model = drawn(keras.Sequential([keras.Input((T, IN), batch_size=1), rnn, L.Dense(CLASSES)]))
     for variable in rnn.states:
         variable.assign(np.full((1, H), 0.7))
-    found = cc.sequence.LRP(model).explain(features(1), 0)
+    found = cc.sequence.LRP(model).explain(features(1), np.array([[0, 1]]))
+    slopes = cc.sequence.Gradient(model).explain(features(1), np.array([[0, 1]])).relevance
+    assert all(slope.any() for slope in slopes[0])
     for variable in rnn.states:
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), 0.7)
     assert abs(found.ledger["initial_state"][0, 0]) > 1e-4
