@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from _claims_world import Network, World, batches
 
-from chronocam.engines.torch_randomise import parameterised, randomised
+from chronocam.engines.torch.randomise import parameterised, randomised
 from chronocam.maps.resample import resample
 from chronocam.metrics import (
     centre_prior,

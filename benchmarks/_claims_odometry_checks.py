@@ -12,8 +12,8 @@ from _claims_odometry_world import SHALLOW, Pairs, Table, explained, pose_loss, 
 from torch import Tensor
 
 import chronocam as cc
+from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval, bootstrap, noise_agreement, rank_correlation
-from chronocam.models.odometry import Odometry
 from chronocam.targets import Regression
 
 LAST = "conv7"  # the one before the linear head

@@ -10,9 +10,9 @@ from _claims_odometry_world import LOSS, SHALLOW, TARGETS, Pairs, Table, explain
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import centre_prior, deletion, insertion, random_maps
-from chronocam.metrics.deletion import BLUR
-from chronocam.models.odometry import Odometry
+from chronocam.metrics._deletion import BLUR
 from chronocam.odometry import pose_to_matrix, rotation_angle
 
 BASELINES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

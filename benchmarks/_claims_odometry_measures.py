@@ -30,9 +30,9 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 import chronocam as cc
+from chronocam.lab.models.odometry import Odometry
 from chronocam.maps.resample import resample
 from chronocam.metrics import Interval, bootstrap
-from chronocam.models.odometry import Odometry
 from chronocam.odometry import DepthLoss, pose_to_matrix, warp
 from chronocam.targets import Regression
 

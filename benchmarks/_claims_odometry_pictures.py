@@ -15,9 +15,9 @@ from _claims_odometry_world import SHALLOW, Pairs, explained, prepared
 from matplotlib.figure import Figure
 from PIL import Image
 
-from chronocam.data.drives import drive
+from chronocam.lab.data.drives import drive
+from chronocam.lab.models.odometry import Odometry
 from chronocam.media.files import replace_file
-from chronocam.models.odometry import Odometry
 from chronocam.odometry import accumulate, pose_to_matrix
 from chronocam.render import overlay, strength
 

@@ -13,9 +13,9 @@ import torch
 from _claims_odometry_world import METHODS, SHALLOW, prepared
 
 import chronocam as cc
-from chronocam.data.drives import read_drive
+from chronocam.lab.data.drives import read_drive
+from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval, bootstrap, noise_agreement
-from chronocam.models.odometry import Odometry
 from chronocam.odometry import (
     RotationAngle,
     TranslationNorm,

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 import chronocam as cc
-from chronocam.data.drives import Drive, drive
+from chronocam.lab.data.drives import Drive, drive
+from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.maps.resample import resample
 from chronocam.metrics import Interval, bootstrap, centre_prior, energy_inside, random_maps
-from chronocam.models.odometry import MEAN, STD, Odometry
 from chronocam.odometry import SFMLEARNER, PoseLoss, RotationAngle, TranslationNorm
 from chronocam.targets import Regression
 

@@ -14,7 +14,7 @@ from _claims_results import LAST, Results
 from _claims_stats import apart, each, plain, pooled, signed, verdict
 from _claims_world import ARCHS, SEED
 
-from chronocam.data.gestures import LABELS
+from chronocam.lab.data.gestures import LABELS
 
 CLASSES = ("likelier", "other")
 PHASES = ("before", "during", "after")

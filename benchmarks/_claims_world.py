@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import chronocam as cc
-from chronocam.data import gestures
 from chronocam.errors import ModelError
+from chronocam.lab.data import gestures
 
 ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention")
 SEED = 1  # of the held-out clips; training used others of another split

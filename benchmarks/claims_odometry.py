@@ -27,9 +27,9 @@ from _claims_odometry_world import Pairs, grids, rendered
 from rich.console import Console
 from rich.progress import track
 
+from chronocam.lab.models.odometry import Odometry, odometry_record
 from chronocam.media.files import replace_file
 from chronocam.models import load
-from chronocam.models.odometry import Odometry, odometry_record
 
 SPEC = "chronocam:odometry"
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -22,7 +22,7 @@ from _claims_sequence_pictures import draw_change, draw_settling
 from rich.console import Console
 
 import chronocam as cc
-from chronocam.data import gestures
+from chronocam.lab.data import gestures
 from chronocam.media.files import replace_file
 from chronocam.metrics import bootstrap, centre_prior, energy_inside, random_maps
 from chronocam.models import load

@@ -18,7 +18,7 @@ import av
 import click
 import numpy as np
 
-from chronocam.media.clips import read_clip
+from chronocam.media.clips.read import read_clip
 
 WIDTH, HEIGHT, RATE = 640, 360, 30
 Read = Callable[[], np.ndarray]

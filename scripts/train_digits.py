@@ -20,9 +20,9 @@ from rich.progress import track
 from safetensors.torch import save
 from sklearn.metrics import average_precision_score
 
-from chronocam.data.digits import Scenes, scenes
+from chronocam.lab.data.digits import Scenes, scenes
+from chronocam.lab.models.digits import DigitsNet, digits_net
 from chronocam.models import digits
-from chronocam.models.digits import DigitsNet, digits_net
 
 WEIGHTS = Path(digits.__file__).parent / "weights" / "digits.safetensors"
 STDERR = Console(stderr=True)

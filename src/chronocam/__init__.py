@@ -6,10 +6,10 @@ explanation = cc.GradCAM(model).explain(images)      # Explanation: maps, scores
 explanation.save("map.png", images)
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from chronocam import (
-    data,
     errors,
     features,
     layouts,
@@ -23,14 +23,14 @@ from chronocam import (
     sequence,
     targets,
 )
-from chronocam.explain import explain
+from chronocam._explain import explain
 from chronocam.explanation import Explanation, load
 from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
 
 __version__ = "0.1.0"
 __all__ = [
     "Explanation",
-    "data",
+    "data",  # noqa: F405
     "errors",
     "explain",
     "features",
@@ -51,3 +51,10 @@ __all__ += [cls.__name__ for cls in methods.METHODS.values()]
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> type[methods.Method]: ...
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "data":  # generated worlds, wanted by few
+            return import_module("chronocam.lab.data")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

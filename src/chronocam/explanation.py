@@ -19,9 +19,9 @@ from chronocam.maps.frames import frame_importance, frame_spans
 from chronocam.maps.normalize import Scope, normalize
 from chronocam.maps.regions import Box, boxes
 from chronocam.maps.resample import Mode, resample
-from chronocam.media.clips import Clip, write_clip
+from chronocam.media._stills import Stills, still, stills
+from chronocam.media.clips.read import Clip, write_clip
 from chronocam.media.files import replace_file
-from chronocam.media.stills import Stills, still, stills
 from chronocam.types import TargetInfo
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}

@@ -13,7 +13,7 @@ import pytest
 from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
-from chronocam.engines.keras import KerasEngine
+from chronocam.engines.keras.engine import KerasEngine
 from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, ModelError, TargetError
 
 BACKEND = keras.backend.backend()
@@ -77,7 +77,7 @@ def test_gradients_of_the_caller_are_left_alone() -> None:
 
 @compiles
 def test_tracing_happens_once_per_model_layers_and_shape() -> None:
-    programs = import_module("chronocam.engines.keras_programs")
+    programs = import_module("chronocam.engines.keras.compiled")
     model, x = cnn(), samples((16, 16, 3), 4)
 
     def traces() -> int:
@@ -116,7 +116,7 @@ def drawn_twice() -> Any:
 
 @compiles
 def test_what_was_compiled_goes_with_the_model() -> None:
-    programs = import_module("chronocam.engines.keras_programs")
+    programs = import_module("chronocam.engines.keras.compiled")
     model = cnn()
     cc.GradCAM(model, "relu").explain(samples((16, 16, 3)), 1)
     gone = weakref.ref(model)

@@ -16,7 +16,7 @@ class _Intrinsics(click.ParamType[Any]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, float, float, float]:
         """Return four numbers. Fails where there are others, or a focal length is not positive."""
-        from chronocam.data.drives.intrinsics import check_intrinsics
+        from chronocam.media.drives.intrinsics import check_intrinsics
 
         if isinstance(value, tuple):
             return value

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from chronocam.cli._demo_digits import digits
-from chronocam.cli._demo_drive import drive
-from chronocam.cli._demo_gestures import gestures
-from chronocam.cli._demo_steps import steps
-from chronocam.cli._pages import tell_pages
+from chronocam.lab.demo.digits import digits
+from chronocam.lab.demo.drive import drive
+from chronocam.lab.demo.gestures import gestures
+from chronocam.lab.demo.steps import steps
+from chronocam.runs.pages import tell_pages
 
 
 @click.command("demo")

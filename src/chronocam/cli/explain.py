@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from chronocam.cli._asked import Asked
-from chronocam.cli._drives import DriveJob
-from chronocam.cli._features import FeatureJob, told
 from chronocam.cli._intrinsics import INTRINSICS
-from chronocam.cli._job import Job, slug
-from chronocam.cli._pages import tell_pages
-from chronocam.cli._plan import planned
 from chronocam.errors import ChronocamError
 from chronocam.methods import METHODS
+from chronocam.runs.drives.job import DriveJob
+from chronocam.runs.features import FeatureJob, told
+from chronocam.runs.job import Job, slug
+from chronocam.runs.options import Asked
+from chronocam.runs.pages import tell_pages
+from chronocam.runs.plan import planned
 from chronocam.sequence import METHODS as SEQUENCE_METHODS
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from chronocam.cli._job import slug
-from chronocam.cli._sheets import JSON, OUT, TRUST, network, tell, write_sheet
 from chronocam.errors import InputError
+from chronocam.runs.job import slug
+from chronocam.runs.sheets import JSON, OUT, TRUST, network, tell, write_sheet
 
 
 @click.command("features")

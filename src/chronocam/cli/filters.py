@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from chronocam.cli._job import slug
-from chronocam.cli._sheets import JSON, OUT, TRUST, tell, write_sheet
+from chronocam.runs.job import slug
+from chronocam.runs.sheets import JSON, OUT, TRUST, tell, write_sheet
 
 
 @click.command("filters")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from chronocam.cli._drives_networks import networks_of
+from chronocam.runs.drives.networks import networks_of
 
 _STEPS = 16  # of a sequence of any length
 
@@ -50,9 +50,9 @@ def _rows(loaded: Any) -> list[dict[str, Any]]:
 
 
 def _of_one(model: Any, noise: np.ndarray, default: str | None = None) -> list[dict[str, Any]]:
-    from chronocam.default_layer import default_layer, grid_of
     from chronocam.engines import engine_for
-    from chronocam.inputs import main_array
+    from chronocam.joint.default_layer import default_layer, grid_of
+    from chronocam.joint.inputs import main_array
     from chronocam.layouts import Site, input_grid
 
     engine = engine_for(model)

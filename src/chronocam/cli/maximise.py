@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import click
 
-from chronocam.cli._job import slug
-from chronocam.cli._sheets import JSON, OUT, TRUST, network, tell, write_sheet
 from chronocam.errors import InputError
+from chronocam.runs.job import slug
+from chronocam.runs.sheets import JSON, OUT, TRUST, network, tell, write_sheet
 
 _SIDES: Final = (224, 224)  # of pictures where neither the model nor the call says another size
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from chronocam.cli._pages import tell_pages
+from chronocam.runs.pages import tell_pages
 
 
 @click.command("report")

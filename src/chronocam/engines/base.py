@@ -133,11 +133,11 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
     """Return an engine for `model`. Raises ModelError for what is no model of a known framework."""
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, getattr(keras, "Model", ())):  # on PyTorch it is a module as well
-        keras_engine: Engine = import_module("chronocam.engines.keras").KerasEngine(model, output_layer)
+        keras_engine: Engine = import_module("chronocam.engines.keras.engine").KerasEngine(model, output_layer)
         return keras_engine
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
-        engine: Engine = import_module("chronocam.engines.torch").TorchEngine(model, output_layer)
+        engine: Engine = import_module("chronocam.engines.torch.engine").TorchEngine(model, output_layer)
         return engine
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     if kind.startswith("tf_keras."):

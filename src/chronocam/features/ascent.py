@@ -17,7 +17,7 @@ from chronocam.layouts import Site, channel_axis, infer, input_grid
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media import Preprocess
 from chronocam.render import Tile, feature_sheet
-from chronocam.render.feature_sheet import flat
+from chronocam.render.sheets.features import flat
 from chronocam.targets.labels import find_label
 from chronocam.types import INPUT, Array
 

@@ -11,12 +11,12 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError
 from chronocam.features.drawn import Drawn, insist_on_layer
-from chronocam.inputs import main_array
+from chronocam.joint.inputs import main_array
+from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout, Site, VideoTokens, channel_axis, infer, input_grid, joined, named
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.render import Tile, feature_sheet
-from chronocam.render.feature_sheet import flat
-from chronocam.subject import Subject
+from chronocam.render.sheets.features import flat
 from chronocam.types import Array, Inputs
 
 _SLICES = 8  # of a clip that are drawn

@@ -1,10 +1,10 @@
 """Pictures and clips in and out, and how a model wants them."""
 
-from chronocam.media.clips import Clip, read_clip, write_clip
+from chronocam.media._stills import Stills, blank, joined, still, stills
+from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.clips.read import Clip, read_clip, write_clip
 from chronocam.media.images import find_images, read_image, write_image
 from chronocam.media.preprocess import Preprocess
-from chronocam.media.preprocess_clip import ClipPreprocess
-from chronocam.media.stills import Stills, blank, joined, still, stills
 
 __all__ = [
     "Clip",

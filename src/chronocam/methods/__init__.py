@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from chronocam.methods.base import METHODS, CAMMethod, GradientMethod, Method, method_named
+from chronocam.methods._base import METHODS, CAMMethod, GradientMethod, Method, method_named
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

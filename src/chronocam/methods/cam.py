@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from chronocam.errors import LayerError
 from chronocam.maps.combine import constant_over_grid, sum_over_grid
-from chronocam.methods.base import CAMMethod
+from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture
 
 TOLERANCE = 1e-4

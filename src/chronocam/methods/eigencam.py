@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from chronocam.maps.arrays import namespace
 from chronocam.maps.combine import per_target, principal_component
-from chronocam.methods.base import CAMMethod, Maps
+from chronocam.methods._base import CAMMethod, Maps
 from chronocam.types import Need, View
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from chronocam.maps.arrays import expand, grid_axes, namespace, relu
 from chronocam.maps.combine import per_target, sum_over_grid
-from chronocam.methods.base import CAMMethod
+from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture
 
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from chronocam.methods.base import GradientMethod
+from chronocam.methods._base import GradientMethod
 from chronocam.types import Need
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 
 from chronocam.maps.arrays import relu
 from chronocam.maps.combine import mean_over_grid, weighted_sum
-from chronocam.methods.base import GradientMethod
+from chronocam.methods._base import GradientMethod
 from chronocam.types import Need, View
 
 

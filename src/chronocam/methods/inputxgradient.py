@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 
 from chronocam.maps.combine import Reduce, per_target
-from chronocam.methods.base import GradientMethod
+from chronocam.methods._base import GradientMethod
 from chronocam.types import View
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.maps.arrays import in_full_precision, like, namespace
-from chronocam.methods.base import Maps, Method
+from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Capture, Need, View
 
 Row = Float[Any, "rows token"]

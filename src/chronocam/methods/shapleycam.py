@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 
 from chronocam.maps.combine import mean_over_grid
-from chronocam.methods.base import CAMMethod
+from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture, Need
 
 

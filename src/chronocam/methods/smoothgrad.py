@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 
-from chronocam.methods.base import GradientMethod
-from chronocam.methods.noise import Noise
+from chronocam.methods._base import GradientMethod
+from chronocam.methods._noise import Noise
 from chronocam.types import View
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError, suggest
 from chronocam.maps.arrays import in_full_precision, like, namespace, to_numpy, widen
-from chronocam.methods.base import Maps, Method
+from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Need, View
 
 RUN = 0.1

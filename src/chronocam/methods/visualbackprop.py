@@ -9,7 +9,7 @@ from chronocam.errors import InputError, LayerError
 from chronocam.maps.arrays import namespace, relu
 from chronocam.maps.resample import resample
 from chronocam.maps.spread import spread
-from chronocam.methods.base import Maps, Method
+from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Need, View
 
 

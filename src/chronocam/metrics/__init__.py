@@ -1,11 +1,7 @@
 """Measures of maps: per-sample values, their confidence intervals, and the baselines to set them beside."""
 
-from chronocam.metrics.agreement import Agreement, noise_agreement
-from chronocam.metrics.baselines import centre_prior, random_maps
-from chronocam.metrics.deletion import Curve, deletion, insertion
-from chronocam.metrics.drop import average_drop, average_gain, highlighted, increase_in_confidence
-from chronocam.metrics.intervals import Interval, bootstrap
-from chronocam.metrics.localisation import (
+from chronocam.metrics._deletion import Curve, deletion, insertion
+from chronocam.metrics._localisation import (
     Localisation,
     box_iou,
     energy_inside,
@@ -13,6 +9,10 @@ from chronocam.metrics.localisation import (
     localisation,
     pointing_game,
 )
+from chronocam.metrics.agreement import Agreement, noise_agreement
+from chronocam.metrics.baselines import centre_prior, random_maps
+from chronocam.metrics.drop import average_drop, average_gain, highlighted, increase_in_confidence
+from chronocam.metrics.intervals import Interval, bootstrap
 from chronocam.metrics.motion import Motion, motion_test
 from chronocam.metrics.sanity import Randomisation, randomisation_curve, rank_correlation, ssim
 from chronocam.metrics.stability import flicker, sparseness

@@ -6,8 +6,8 @@ import numpy as np
 
 from chronocam.errors import InputError
 from chronocam.maps import frames
+from chronocam.metrics._localisation import largest_region
 from chronocam.metrics.checks import Bools, Floats, finite, ratio, same_shape
-from chronocam.metrics.localisation import largest_region
 
 
 def frame_importance(maps: Floats) -> Floats:

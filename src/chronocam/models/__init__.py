@@ -7,7 +7,7 @@ from chronocam.models.specs import Loaded, load
 
 if TYPE_CHECKING:
     from chronocam.models.cnn_lstm import CNNLSTM
-    from chronocam.models.odometry_nets import DepthNet, PoseNet
+    from chronocam.models.odometry.nets import DepthNet, PoseNet
     from chronocam.models.per_frame import PerFrame
 
 __all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]

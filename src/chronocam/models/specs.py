@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, suggest
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.media.preprocess_clip import ClipPreprocess
 
 PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""

@@ -1,13 +1,13 @@
 """Pictures from arrays: colours, overlays, contact sheets, videos."""
 
-from chronocam.render.clip_sheet import Evidence, clip_sheet
-from chronocam.render.clip_video import side_by_side
+from chronocam.render._overlay import draw_boxes, overlay, relative, strength, to_pictures
 from chronocam.render.clips import overlay_clip, pace, to_clips
-from chronocam.render.drive_sheet import Curve, DriveSheet, Strip, Track, depth_pictures, drive_sheet
-from chronocam.render.feature_sheet import Tile, feature_sheet, rasterised
-from chronocam.render.overlay import draw_boxes, overlay, relative, strength, to_pictures
-from chronocam.render.sequence_sheet import LagCurve, Sequenced, SettlingCurve, sequence_sheet
-from chronocam.render.sheet import contact_sheet, save_figure
+from chronocam.render.sheets.clip import Evidence, clip_sheet
+from chronocam.render.sheets.drive import Curve, DriveSheet, Strip, Track, depth_pictures, drive_sheet
+from chronocam.render.sheets.features import Tile, feature_sheet, rasterised
+from chronocam.render.sheets.pictures import contact_sheet, save_figure
+from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
+from chronocam.render.video import side_by_side
 
 __all__ = [
     "Curve",

@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.frames import merge_copies
-from chronocam.media.clips import Clip
-from chronocam.render.overlay import overlay, to_pictures
+from chronocam.media.clips.read import Clip
+from chronocam.render._overlay import overlay, to_pictures
 
 _EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, height, width)"
 

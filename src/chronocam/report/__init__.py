@@ -5,7 +5,7 @@ cc.report.write("cat.html", cc.explain(model, images, methods=("gradcam", "layer
 `Explanation.save("x.html", inputs)` writes the page of one, `chronocam report FOLDER` those of a folder and an index.
 """
 
+from chronocam.report._write import write
 from chronocam.report.folder import write_folder
-from chronocam.report.write import write
 
 __all__ = ["write", "write_folder"]

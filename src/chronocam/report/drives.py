@@ -12,7 +12,7 @@ import numpy as np
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation import Explanation
 from chronocam.media import Stills, joined, stills
-from chronocam.media.clips import Clip
+from chronocam.media.clips.read import Clip
 from chronocam.render import depth_pictures
 from chronocam.report.items import Shown, encoded, item
 from chronocam.report.maps import shown_moments

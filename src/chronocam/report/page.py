@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.render.overlay import colour_map
+from chronocam.render._overlay import colour_map
 
 COLOURS: Final = ("inferno", "RdBu_r", "viridis", "cividis", "jet", "gray")
 """The colour maps of a page; signed values keep to the second unless told otherwise."""

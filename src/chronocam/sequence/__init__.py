@@ -14,7 +14,7 @@ from chronocam.sequence.explanation import SequenceExplanation, load
 from chronocam.sequence.settling import Horizon, Settling, Similarity
 
 for _module in iter_modules(__path__):
-    if not _module.name.startswith(("torch_", "keras_")):
+    if not _module.ispkg:  # the frameworks' own rooms
         import_module(f"{__name__}.{_module.name}")
 
 globals().update({cls.__name__: cls for cls in METHODS.values()})

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.default_layer import default_layer
 from chronocam.engines import engine_for
 from chronocam.errors import InputError, LayerError, LayoutError, suggest
 from chronocam.explanation import Explanation
+from chronocam.joint.default_layer import default_layer
 from chronocam.layouts import Site, infer, joined
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frame_spans
@@ -53,7 +53,7 @@ def to_frames(
         raise InputError(f"guided goes to the pixels and takes no layer={layer!r}; leave it out")
     relevance = sequence.relevance if share is None else sequence.relevance * sequence.top_features(share, by)
     batch, targets, time, features = relevance.shape
-    framework = import_module(f"chronocam.sequence.{engine_for(cnn).framework}_frames")  # it is there: so is the engine
+    framework = import_module(f"chronocam.sequence.{engine_for(cnn).framework}.frames")
     eye = _Eye(framework, cnn, _folded(frames, batch, time, framework.SHAPE), how, layer)
     maps = eye.maps(np.moveaxis(relevance, 1, 2).reshape(batch * time, targets, features))
     maps = np.moveaxis(maps.reshape(batch, time, *maps.shape[1:]), 1, 2).astype(relevance.dtype)
@@ -77,7 +77,7 @@ def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time featu
     Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
     """
     engine = engine_for(model)
-    framework = import_module(f"chronocam.sequence.{engine.framework}_frames")  # it is there: so is the engine
+    framework = import_module(f"chronocam.sequence.{engine.framework}.frames")
     return to_numpy(widen(framework.clip_features(model, engine.adapt(clips))))
 
 

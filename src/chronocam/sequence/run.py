@@ -11,14 +11,14 @@ import numpy as np
 from chronocam.errors import InputError, TargetError
 from chronocam.sequence.base import Attribution, SequenceMethod
 from chronocam.sequence.explanation import SequenceExplanation
-from chronocam.targets.parse import parse
+from chronocam.targets._parse import parse
 from chronocam.targets.steps import per_step
 
 
 def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExplanation:
     """Explain all samples of `features` and join them."""
     # The engine was made: the framework is there.
-    framework = import_module(f"chronocam.sequence.{method.engine.framework}_sample")
+    framework = import_module(f"chronocam.sequence.{method.engine.framework}.sample")
     given = framework.split(method.engine, features)
     target = per_step(parse(targets, len(given)))
     found: list[Attribution] = []

@@ -117,7 +117,7 @@ class Counter(Target):
 
     @property
     def _parsed(self) -> Target:
-        from chronocam.targets.parse import parse_one
+        from chronocam.targets._parse import parse_one
 
         return parse_one(self.target)
 

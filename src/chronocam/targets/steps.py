@@ -11,8 +11,8 @@ import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.targets._parse import Several, Weighted, parse_one
 from chronocam.targets.classes import Class, Contrast, Counter, PerSample, Predicted
-from chronocam.targets.parse import Several, Weighted, parse_one
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 _OF_CLASSES = (Predicted, Class, Contrast, PerSample)

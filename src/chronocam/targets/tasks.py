@@ -11,8 +11,8 @@ from typing import Any
 
 from chronocam.errors import TargetError, suggest
 from chronocam.maps.arrays import like, namespace
+from chronocam.targets._parse import Several, holds_rows, parse, parse_one, rows
 from chronocam.targets.classes import same_for_all
-from chronocam.targets.parse import Several, holds_rows, parse, parse_one, rows
 from chronocam.targets.regression import Regression
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 

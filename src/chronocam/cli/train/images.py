@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from chronocam.errors import ChronocamError
-from chronocam.train import ImageSettings
-from chronocam.train.settings import PRECISIONS
+from chronocam.lab.train import ImageSettings
+from chronocam.lab.train.settings import PRECISIONS
 
 
 @click.command("images", context_settings={"show_default": True})
@@ -46,7 +46,7 @@ def command(**options: Any) -> None:
     their class (cat.0.jpg, dog.1.jpg). `chronocam explain PHOTO --model OUT/model.json` explains the result. The
     network of Keras is written to OUT/model.keras in the place of the weights; KERAS_BACKEND says what trains it.
     """
-    from chronocam.train.images import train_images
+    from chronocam.lab.train.images import train_images
 
     settings = ImageSettings(**options)
     try:

@@ -10,8 +10,8 @@ import click
 
 from chronocam.cli._intrinsics import INTRINSICS
 from chronocam.errors import ChronocamError
-from chronocam.train import OdometrySettings
-from chronocam.train.settings_odometry import CHOICES
+from chronocam.lab.train import OdometrySettings
+from chronocam.lab.train.settings_odometry import CHOICES
 
 
 @click.command("odometry", context_settings={"show_default": True})
@@ -58,7 +58,7 @@ def command(**options: Any) -> None:
     """
     settings = OdometrySettings(**options)
     try:
-        from chronocam.train.odometry import train_odometry
+        from chronocam.lab.train.odometry import train_odometry
     except ImportError as error:
         raise ChronocamError(f"training needs {error.name}; pip install 'chronocam[torch,video,train]'") from error
     path = train_odometry(settings)

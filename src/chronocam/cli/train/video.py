@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from chronocam.errors import ChronocamError
-from chronocam.media.clips_sample import SAMPLINGS
-from chronocam.train import VideoSettings
-from chronocam.train.settings import PRECISIONS
+from chronocam.lab.train import VideoSettings
+from chronocam.lab.train.settings import PRECISIONS
+from chronocam.media.clips.sample import SAMPLINGS
 
 ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention", "cnn-lstm-steps")
 
@@ -54,7 +54,7 @@ def command(**options: Any) -> None:
     """
     settings = VideoSettings(**options)
     try:
-        from chronocam.train.video import train_video
+        from chronocam.lab.train.video import train_video
     except ImportError as error:
         raise ChronocamError(f"training needs {error.name}; pip install 'chronocam[torch,video,train]'") from error
     path = train_video(settings)

@@ -33,7 +33,7 @@ def _odometry(loaded: bool) -> Parts:
 def _module(name: str) -> Any:
     need("safetensors", "torch")
     need("torch", "torch")
-    return need(f"chronocam.models.{name}", "torch")
+    return need(f"chronocam.lab.models.{name}", "torch")
 
 
 BUNDLED: Final[dict[str, Callable[[bool], Parts]]] = {

@@ -6,8 +6,8 @@ from typing import Any
 from zipfile import is_zipfile
 
 from chronocam.layouts import channel_axis
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
 
 

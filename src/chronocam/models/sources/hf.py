@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from chronocam.errors import ModelError
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
 from chronocam.models.specs import Parts, Request, Source, first_line, need

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import Loaded, Parts, Request, Source, first_line
 
 

@@ -8,7 +8,7 @@ from chronocam.models.specs import Parts, Request, Source, need
 
 def _load(request: Request) -> Parts:
     """Return the network and the recipe of one picture: a pose network takes several, side by side on channels."""
-    checkpoints = need("chronocam.models.odometry_checkpoints", "torch")
+    checkpoints = need("chronocam.models.odometry.checkpoints", "torch")
     net = checkpoints.load_published(request.names[0])
     return net, Preprocess(checkpoints.SIZE, None, checkpoints.MEAN, checkpoints.STD), getattr(net, "labels", None)
 

@@ -6,8 +6,8 @@ import inspect
 import pickle
 from typing import Any, Final
 
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import Parts, Request, Source, first_line, need
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")

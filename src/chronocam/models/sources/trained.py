@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chronocam.errors import MediaError
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.media.preprocess_clip import ClipPreprocess
 from chronocam.models.specs import PATH, Parts, Request, Source, first_line, load, need
 
 IMAGES: Final = "chronocam images 1"
@@ -45,14 +45,14 @@ def _keras_images(record: Mapping[str, Any], request: Request) -> Parts:
 
 
 def _video(record: Mapping[str, Any]) -> Parts:
-    nets = need("chronocam.models.video_nets", "torch")
+    nets = need("chronocam.lab.models.video", "torch")
     labels = tuple(str(label) for label in record["labels"])
     net = nets.video_net(record["arch"], record["backbone"], len(labels), record["hidden"])
     return net, recipe(record), labels
 
 
 def _images(record: Mapping[str, Any]) -> Parts:
-    nets = need("chronocam.models.image_nets", "torch")
+    nets = need("chronocam.lab.models.images", "torch")
     labels = tuple(str(label) for label in record["labels"])
     height, width = record["size"]
     colours = tuple(record["mean"]), tuple(record["std"])
@@ -62,7 +62,7 @@ def _images(record: Mapping[str, Any]) -> Parts:
 
 def odometry(record: Mapping[str, Any]) -> Parts:
     """Return the networks for depth and motion that a record describes, with random weights."""
-    nets = need("chronocam.models.odometry", "torch")
+    nets = need("chronocam.lab.models.odometry", "torch")
     net = nets.described(record)
     return net, picture(record), net.pose.labels
 

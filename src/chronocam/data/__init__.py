@@ -1,5 +1,0 @@
-"""Worlds with known truth, generated where they are needed."""
-
-from chronocam.data import digits, drives, gestures
-
-__all__ = ["digits", "drives", "gestures"]

@@ -1,7 +1,0 @@
-"""Rendered clips of people who wave, clap, smile, raise or lower an arm: a world that knows where and when."""
-
-from chronocam.data.gestures.folder import export
-from chronocam.data.gestures.motion import LABELS
-from chronocam.data.gestures.world import PHOTOS, Clips, Record, clip, clips
-
-__all__ = ["LABELS", "PHOTOS", "Clips", "Record", "clip", "clips", "export"]

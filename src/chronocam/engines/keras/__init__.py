@@ -1,0 +1,1 @@
+"""The Keras engine, on TensorFlow, JAX and PyTorch."""

@@ -1,0 +1,278 @@
+"""The Keras 3 engine: one forward pass on any backend, and a backward pass that ends at the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from numbers import Integral
+from typing import Any
+
+import keras
+import numpy as np
+
+from chronocam.engines.base import Clips, LayerCall, Recording, Score
+from chronocam.engines.keras.field import Fields, fields_of
+from chronocam.engines.keras.kernels import kernels_of
+from chronocam.engines.keras.layers import nodes_of, path_of
+from chronocam.engines.keras.program import Found, Program, split_call, trace
+from chronocam.errors import InputError, LayerError, LayoutError, ModelError
+from chronocam.layouts import Stem
+from chronocam.maps.arrays import to_numpy
+from chronocam.types import INPUT, Array, Inputs, Window
+
+_BACKENDS = {"tensorflow": "on_tensorflow", "jax": "on_jax", "torch": "on_torch"}
+_PASS_ON = (
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+)
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+_BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
+_NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
+_NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain gradient"
+
+
+class KerasEngine:
+    """Runs a `keras.Model` on the backend that Keras was started with.
+
+    On TensorFlow and JAX arrays go in and come out as NumPy; on PyTorch they are its tensors.
+    """
+
+    framework = "keras"
+
+    def __init__(self, model: Any, output_layer: Any = None) -> None:
+        if not model.built:
+            raise ModelError(
+                f"the {type(model).__name__} `{model.name}` is not built, so it has no layers to look into yet; "
+                "call it on a batch first, or give it an input shape"
+            )
+        backend = keras.backend.backend()
+        if backend not in _BACKENDS:
+            known = ", ".join(_BACKENDS)
+            raise ModelError(f"the Keras backend is {backend}, which has no gradients here; choose one of {known}")
+        self.backend = import_module(f"chronocam.engines.keras.{_BACKENDS[backend]}")
+        self.model = model
+        self._nodes = nodes_of(model)
+        self.output_layer = None if output_layer is None else self.resolve(output_layer)
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """The class names that the model carries, `model.labels`."""
+        return getattr(self.model, "labels", None)
+
+    @cached_property
+    def channels_last(self) -> bool:
+        """Whether the first layer that says has its channels last; what Keras is set to where none says."""
+        formats = (getattr(node, "data_format", None) for node in self._nodes.values())
+        return next(filter(None, formats), keras.config.image_data_format()) == "channels_last"
+
+    @cached_property
+    def stem(self) -> Stem | None:
+        """The first convolution; None for a model without any."""
+        first = next((node for node in self._nodes.values() if isinstance(node, _CONVOLUTIONS)), None)
+        return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
+
+    def resolve(self, layer: Any) -> str:
+        """Return the path of a layer given by path (`backbone/conv1`, `relu#1` for its second call), object or index.
+
+        The name of a nested layer alone does where no other has it. An index counts `model.layers`. Raises LayerError
+        for an unknown one.
+        """
+        if isinstance(layer, keras.Operation):
+            path = next((path for path, node in self._nodes.items() if node is layer), None)
+            if path is None:
+                raise LayerError(f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}")
+            return self._at_input(path)
+        if isinstance(layer, Integral):
+            layers = self.model.layers
+            if not -len(layers) <= int(layer) < len(layers):
+                raise LayerError(f"no layer {layer}; the model has {len(layers)} top-level layers")
+            return self.resolve(layers[int(layer)])
+        if layer == INPUT:
+            return INPUT
+        name, call = split_call(str(layer))
+        path = self._at_input(path_of(name, self._nodes))
+        return path if call is None else f"{path}#{call}"
+
+    def _at_input(self, path: str) -> str:
+        return INPUT if isinstance(self._nodes[path], keras.layers.InputLayer) and "/" not in path else path
+
+    def kernels(self) -> dict[str, Array]:
+        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        found = {path: kernels_of(node) for path, node in self._nodes.items()}
+        return {path: kernels for path, kernels in found.items() if kernels is not None}
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.
+
+        Raises InputError for arrays that are not numbers or do not have the shape that the model was made for.
+        """
+        taken = dict(inputs) if isinstance(inputs, Mapping) else inputs
+        specs = dict(enumerate(getattr(self.model, "inputs", None) or ()))
+        flat = keras.tree.flatten(taken)
+        if len(specs) not in (0, len(flat)):
+            raise InputError(f"got {len(flat)} inputs; the model takes {len(specs)}: give a tuple or dict of them")
+        if isinstance(taken, Mapping):
+            return {name: self._adapted(x, None) for name, x in taken.items()}
+        if isinstance(taken, (tuple, list)):
+            return tuple(self._adapted(x, specs.get(i)) for i, x in enumerate(taken))
+        return self._adapted(taken, specs.get(0))
+
+    def _adapted(self, x: Any, spec: Any) -> Any:
+        values = to_numpy(x) if self.backend.__name__.endswith(("tf", "jax")) or not hasattr(x, "detach") else x
+        kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
+        if kind not in "fiub":
+            raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
+        if spec is not None:
+            _refuse_misfit(tuple(values.shape), tuple(spec.shape))
+            kind = "f" if "float" in str(spec.dtype) else kind
+        if kind == "f":
+            dtype = keras.config.floatx()
+            values = values.astype(dtype) if isinstance(values, np.ndarray) else keras.ops.cast(values, dtype)
+        return self.backend.tensor(values)
+
+    def trace(self, inputs: Inputs) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from one forward pass without gradients."""
+        found: list[LayerCall] = []
+
+        def run(inputs: Inputs) -> None:
+            found.clear()
+            calls, final = trace(program, inputs)
+            for path, tensor in calls:
+                kind = type(self._nodes[path]).__name__
+                changes = kind not in _PASS_ON and tensor is not final
+                found.append(LayerCall(path, kind, tuple(tensor.shape), changes))
+
+        program = Program(self.model, self._nodes, ())
+        self.backend.once(run, program, inputs)
+        return found
+
+    def record(
+        self,
+        inputs: Inputs,
+        score: Score,
+        layers: Sequence[str],
+        *,
+        gradients: Sequence[str] = (),
+        guided: Sequence[str] = (),
+        curvature: Sequence[str] = (),
+        attentions: bool = False,
+        call: Callable[[Any, Inputs], Any] | None = None,
+        clips: Clips | None = None,
+    ) -> Recording:
+        """Record one pass, and a second one through guided ReLUs where both are asked for; see `Engine.record`.
+
+        Raises LayerError for a layer that is not called, ModelError for what is not recorded of Keras models.
+        """
+        if attentions:
+            raise ModelError("attention weights are not recorded of Keras models; choose a method of gradients")
+        if clips is not None and clips.chunk is not None:
+            raise InputError("chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size=")
+        plain, through = self._plain_and_guided(inputs, score, layers, gradients, guided, curvature, call)
+        found = plain or through
+        assert found is not None
+        return Recording(
+            found.scores,
+            found.activations,
+            found.gradients if plain is not None else {},
+            {} if through is None else through.gradients,
+            found.curvature,
+            notes=tuple(self._notes(found, call, bool(guided))),
+        )
+
+    def _plain_and_guided(
+        self,
+        inputs: Inputs,
+        score: Score,
+        layers: Sequence[str],
+        gradients: Sequence[str],
+        guided: Sequence[str],
+        curvature: Sequence[str],
+        call: Callable[[Any, Inputs], Any] | None,
+    ) -> tuple[Found | None, Found | None]:
+        def recorded(wanted: Sequence[str], curved: Sequence[str], relu: Any) -> Found:
+            program = Program(self.model, self._nodes, layers, self.output_layer, relu, call)
+            return self.backend.record(program, inputs, score, wanted, curved, None)
+
+        plain = recorded(gradients, curvature, None) if gradients or curvature or not guided else None
+        through = recorded(guided, (), self.backend.guided_relu) if guided else None
+        return plain, through
+
+    def _notes(self, found: Found, call: Any, guided: bool) -> list[str]:
+        notes = [_NO_RELU] if guided and not self._has_relu else []
+        if found.softmax:
+            notes.append(_BEFORE_SOFTMAX)
+        elif self.output_layer is None and call is None and _looks_like_probabilities(found.main):
+            notes.append(_NO_SOFTMAX)
+        return notes
+
+    @cached_property
+    def _has_relu(self) -> bool:
+        from chronocam.engines.keras.program import guided_relu
+
+        return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
+
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """Return, per grid axis, where each cell's receptive field has its centre; see `Engine.centers`.
+
+        Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
+        """
+        found: list[Fields] = []
+
+        def run(inputs: Inputs) -> None:
+            found[:] = fields_of(self.model, self._nodes, inputs, layer, len(grid), self.channels_last)
+
+        self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
+        fields = found[-1] if found else None
+        if fields is None:
+            raise LayoutError(
+                f"what the cells of layer `{layer}` see of the input is not told by the layers before it; "
+                'use align="half_pixel"'
+            )
+        return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
+
+    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
+        """Raise LayoutError: which frames were kept of a clip is not found out for Keras models."""
+        raise LayoutError('which frames a layer sees is not known of Keras models; use align="half_pixel"')
+
+    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
+        """Raise LayoutError: the order of video tokens is not found out for Keras models."""
+        raise LayoutError(f"the order of the tokens at `{like}` is not known; give layout=VideoTokens(grid, order=…)")
+
+    def windows(
+        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
+    ) -> dict[str, tuple[Window, ...] | None]:
+        """Return the last layer of each stage; what its cells see of the one before is not known."""
+        return {layers[-1]: None for layers in stages}
+
+
+def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+    """Raise InputError where an input does not have the shape that the model was made for."""
+    if len(shape) == len(expected) and all(e in (None, n) for n, e in zip(shape, expected, strict=True)):
+        return
+    if len(shape) == len(expected) - 1 and expected[-1] == 1:  # Keras adds the axis itself
+        return
+    wanted = ", ".join("batch" if i == 0 else "any" if n is None else str(n) for i, n in enumerate(expected))
+    unbatched = len(shape) == len(expected) - 1 and all(
+        e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
+    )
+    todo = "give inputs[None], or dataset.batch(32)" if unbatched else "resize the inputs, or build the model for them"
+    raise InputError(f"inputs have shape {shape}; expected ({wanted}): {todo}")
+
+
+def _looks_like_probabilities(outputs: np.ndarray | None) -> bool:
+    """Say whether the rows of `(batch, classes)` could have come out of a softmax or a log-softmax."""
+    if outputs is None or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return False
+    values = outputs.astype(np.float64)
+    softmax = bool((values >= 0).all()) and np.allclose(values.sum(1), 1, atol=2e-2)
+    log_softmax = bool((values <= 0).all()) and np.allclose(np.exp(values).sum(1), 1, atol=2e-2)
+    return softmax or log_softmax

@@ -1,0 +1,56 @@
+"""Taps: forward hooks that capture what layers return, and let the graph begin there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chronocam.engines.torch.tensors import first_tensor, replace_tensor
+from chronocam.errors import LayerError
+
+
+class Cut:
+    """Whether some tap of a pass has made its output the leaf at which the graph begins."""
+
+    made = False
+
+
+class Tap:
+    """A forward hook that captures a layer's output and lets the graph begin there.
+
+    The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
+    What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
+    was captured. Without a cut no graph is built.
+    """
+
+    def __init__(self, call: int | None, cut: Cut | None) -> None:
+        self.call, self.cut = call, cut
+        self.restart(cut)
+
+    def restart(self, cut: Cut | None) -> None:
+        """Forget what was seen."""
+        self.cut, self.calls = cut, 0
+        self.seen: list[Tensor] = []
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Capture what `module` returned, if this call is the one that counts."""
+        self.calls += 1
+        if self.call is not None and self.calls - 1 != self.call:
+            return None
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; choose another layer")
+        fresh = self.capture(tensor)
+        return fresh if output is tensor else replace_tensor(output, tensor, fresh)
+
+    def capture(self, tensor: Tensor) -> Tensor:
+        """Keep `tensor` and return what the model goes on with."""
+        if self.cut is not None:
+            torch.set_grad_enabled(True)
+            if not (self.cut.made and tensor.requires_grad):
+                tensor = tensor.detach().requires_grad_()
+                self.cut.made = True
+        self.seen.append(tensor)
+        return tensor.clone()

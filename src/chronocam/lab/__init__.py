@@ -1,0 +1,1 @@
+"""Worlds with known truth, training, and networks trained on them."""

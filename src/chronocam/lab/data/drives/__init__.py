@@ -1,0 +1,7 @@
+"""Drives of a moving camera: rendered ones whose depth and motion are known exactly, and real ones from files."""
+
+from chronocam.lab.data.drives.world import SCENES, drive, drives
+from chronocam.lab.data.drives.write import export
+from chronocam.media.drives import Drive, count_frames, find_drives, read_drive
+
+__all__ = ["SCENES", "Drive", "count_frames", "drive", "drives", "export", "find_drives", "read_drive"]

@@ -1,0 +1,7 @@
+"""Rendered clips of people who wave, clap, smile, raise or lower an arm: a world that knows where and when."""
+
+from chronocam.lab.data.gestures.folder import export
+from chronocam.lab.data.gestures.motion import LABELS
+from chronocam.lab.data.gestures.world import PHOTOS, Clips, Record, clip, clips
+
+__all__ = ["LABELS", "PHOTOS", "Clips", "Record", "clip", "clips", "export"]

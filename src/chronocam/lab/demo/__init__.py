@@ -1,0 +1,1 @@
+"""What `chronocam demo` shows."""

@@ -1,0 +1,70 @@
+"""The demo's pictures: scenes of two handwritten digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def digits(out: Path, count: int, seed: int) -> Iterator[str]:
+    """Explain generated scenes, write a contact sheet, and yield what is to be told."""
+    from chronocam.lab.data.digits import scenes
+    from chronocam.models import load
+
+    loaded, world = load("chronocam:digits"), scenes(count, seed=seed)
+    explanation = _explained(loaded, world)
+    yield f"Maxima on the digit's ink, over {count} scenes of two digits, with 95 % interval:"
+    for name, hits in _pointing(explanation, world).items():
+        yield f"  {name:20} {hits}"
+    yield f"  contact sheet: {_sheet(explanation, world, out)}"
+    _save(explanation, world, out)
+
+
+def _explained(loaded: Any, world: Any) -> Any:
+    from PIL import Image
+
+    from chronocam import GradCAM
+
+    inputs = np.stack([loaded.preprocess(Image.fromarray(image)) for image in world.images])
+    return GradCAM(loaded.model).explain(inputs, np.asarray(world.labels))
+
+
+def _pointing(explanation: Any, world: Any) -> dict[str, Any]:
+    from chronocam.metrics import bootstrap, centre_prior, pointing_game, random_maps
+
+    size, masks = explanation.input_size, world.masks
+    count = masks.shape[0] * masks.shape[1]
+    noise = random_maps(count, explanation.maps.shape[2:], size).reshape(masks.shape)
+    centre = np.broadcast_to(centre_prior(size), masks.shape)
+    maps = {"Grad-CAM": explanation.upsample(), "random map": noise, "centre prior": centre}
+    return {name: bootstrap(pointing_game(m, masks).mean(axis=1)) for name, m in maps.items()}
+
+
+def _save(explanation: Any, world: Any, out: Path, count: int = 12) -> None:
+    """Keep the first scenes with their maps, for the page."""
+    from dataclasses import replace
+
+    from chronocam.media import still
+
+    pictures = [still(image, f"digits {i + 1}") for i, image in enumerate(world.images[:count])]
+    few = replace(
+        explanation,
+        maps=explanation.maps[:count],
+        scores=explanation.scores[:count],
+        targets=explanation.targets[:count],
+        confidences=explanation.confidences[:count],
+    )
+    few.with_pictures(pictures).save(out / "digits.npz")
+
+
+def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> Path:
+    from chronocam.render import contact_sheet, save_figure
+
+    shown = slice(0, rows)
+    overlays = explanation.overlay(world.images)[shown]
+    pictures = [[image, *drawn] for image, drawn in zip(world.images[shown], overlays, strict=True)]
+    titles = [["scene", *(f"evidence for {info}" for info in infos)] for infos in explanation.targets[shown]]
+    return save_figure(contact_sheet(pictures, titles, "chronocam:digits, Grad-CAM"), out / "digits.png")

@@ -1,0 +1,83 @@
+"""The demo's clips: two people who do different things at once, seen by the three bundled networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from chronocam.runs.job import numbers, write_json
+
+NETWORKS: Final = {"gestures-3d": "3D", "gestures-lstm": "no attention", "gestures-attention": "attention"}
+"""The bundled networks, and what the page calls their maps."""
+
+RATE: Final = 8  # frames per second of the videos written
+_SHOWN: Final = 3  # clips with a page
+
+
+def gestures(out: Path, count: int, seed: int) -> Iterator[str]:
+    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield what is to be told."""
+    from chronocam.lab.data.gestures import clips
+    from chronocam.models import load
+
+    world = clips(count, seed=seed, actors=2)
+    networks = {name: load(f"chronocam:{name}") for name in NETWORKS}
+    yield f"Maxima on the one who does it, over {count} clips of two people, with 95 % interval:"
+    for name, loaded in networks.items():
+        yield f"  {name:20} {_pointing(_explained(loaded, world.pixels, world.labels).upsample(), world)}"
+    for name, maps in _baselines(world).items():
+        yield f"  {name:20} {_pointing(maps, world)}"
+    for number in range(min(count, _SHOWN)):
+        _show(networks, world, number, out)
+    yield f"  videos and contact sheets: {out / 'clip-*'}"
+
+
+def _explained(loaded: Any, pixels: np.ndarray, classes: np.ndarray) -> Any:
+    from chronocam import GradCAM
+
+    return GradCAM(loaded.model).explain(np.stack([loaded.preprocess(one) for one in pixels]), np.asarray(classes))
+
+
+def _pointing(maps: np.ndarray, world: Any) -> Any:
+    from chronocam.metrics import bootstrap, pointing_game
+
+    return bootstrap(pointing_game(maps, world.actor_masks, rank=3).mean(axis=1))
+
+
+def _baselines(world: Any) -> dict[str, np.ndarray]:
+    from chronocam.metrics import centre_prior, random_maps
+
+    shape = world.actor_masks.shape
+    noise = random_maps(shape[0] * shape[1], (8, 8, 8), shape[2:]).reshape(shape)
+    return {"random map": noise, "centre prior": np.broadcast_to(centre_prior(shape[2:]), shape)}
+
+
+def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
+    """Write one clip with the maps of all networks: of what is done, and of what nobody does (counterfactual)."""
+    labels = next(iter(networks.values())).labels
+    done = world.labels[number]
+    name = f"clip-{number + 1}"
+    clip = clip_of(world.pixels[number], f"{name}: {' and '.join(labels[one] for one in done)}")
+    classes = np.array([[*done, next(i for i in range(len(labels)) if i not in done)]])
+    maps = []
+    for network, loaded in reversed(networks.items()):
+        explanation = _explained(loaded, world.pixels[number : number + 1], classes)
+        for suffix in (".mp4", ".png", ".npz"):
+            kept = explanation.save(out / f"{name}-{network}{suffix}", [clip])
+        entry = {"called": f"{NETWORKS[network]} ({network})", "explanation": str(kept)}
+        maps.append({**numbers(explanation, 0), **entry})
+    write_json(out, name, "", {"input": clip.path.name, "maps": maps})
+
+
+def clip_of(pixels: np.ndarray, name: str) -> Any:
+    """Return rendered frames, enlarged, as a clip of that name."""
+    from chronocam.media import Clip
+
+    frames = np.arange(len(pixels))
+    return Clip(_enlarged(pixels), frames / RATE, float(RATE), frames, Path(name))
+
+
+def _enlarged(pixels: np.ndarray, times: int = 4) -> np.ndarray:
+    return pixels.repeat(times, axis=1).repeat(times, axis=2)

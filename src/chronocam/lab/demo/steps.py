@@ -1,0 +1,42 @@
+"""The demo's sequence: a person who does one thing and then another, named at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chronocam.lab.demo.gestures import RATE, clip_of
+from chronocam.runs.options import Asked
+from chronocam.runs.plan import planned
+
+_SPEC = "chronocam:gestures-steps"
+
+
+def steps(out: Path, seed: int) -> Iterator[str]:
+    """Explain a rendered clip step by step through the LSTM, write its page, and yield what is to be told."""
+    from chronocam.media import write_clip
+
+    pixels, labels = _rendered(seed)
+    path = out / "steps.mp4"
+    write_clip(path, clip_of(pixels, "").pixels, RATE)
+    job = planned(_SPEC, False, [str(path)], Asked(methods=("lrp",), frames=len(pixels), out=out))
+    told = job.run(path, "steps")["sequences"][0]
+    names = job.loaded.labels
+    half = len(pixels) // 2
+    yield f"One person, {names[labels[0]]} for {half} frames, then {names[labels[1]]}; named at every step by {_SPEC}:"
+    for name, part in (("first half", slice(None, half)), ("second half", slice(half, None))):
+        votes = np.bincount(told["votes"][part], minlength=len(names))
+        yield f"  {name:20} {names[int(votes.argmax())]} ({votes.max()} of {votes.sum()} steps)"
+
+
+def _rendered(seed: int) -> tuple[np.ndarray, list[int]]:
+    """Return the frames of the first two clips of different gestures, one after the other, and what they are."""
+    from chronocam.lab.data.gestures import clips
+
+    world: Any = clips(8, seed=seed)
+    first, second = 0, next(i for i in range(1, 8) if world.labels[i, 0] != world.labels[0, 0])
+    frames = np.concatenate([world.pixels[first], world.pixels[second]])
+    return frames, [int(world.labels[i, 0]) for i in (first, second)]

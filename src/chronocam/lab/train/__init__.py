@@ -1,0 +1,23 @@
+"""Training, by Lightning; importing this imports neither it nor a framework."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from chronocam.lab.train.settings import VideoSettings
+from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.lab.train.settings_odometry import OdometrySettings
+
+if TYPE_CHECKING:
+    from chronocam.lab.train.images import train_images
+    from chronocam.lab.train.odometry import train_odometry
+    from chronocam.lab.train.video import train_video
+
+__all__ = ["ImageSettings", "OdometrySettings", "VideoSettings", "train_images", "train_odometry", "train_video"]
+
+_HOME = {"train_images": "images", "train_odometry": "odometry", "train_video": "video"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,193 @@
+"""Folders of clips: which clip belongs to which class and split, in the layouts in which data sets come.
+
+A layout is a function from the folder and the number of the split file to what it lists, or None where the folder is
+laid out otherwise; the first of `LAYOUTS` that answers is taken.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from chronocam.errors import InputError
+from chronocam.lab.train.splits import HELD_OUT, Item, divide
+
+SUFFIXES: Final = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".gif", ".webp")
+SPLITS: Final = ("train", "validation", "test")
+
+_PARTS: Final = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
+_KINETICS: Final = {"label", "youtube_id", "time_start", "time_end"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds.
+
+    layout: what the folder looked like. parts: the clips of each split; a split may be missing. labels: all classes,
+    in the order in which the network numbers them. missing: files that are listed and not there.
+    """
+
+    layout: str
+    parts: Mapping[str, list[Item]]
+    labels: tuple[str, ...]
+    missing: list[str] = field(default_factory=list)
+
+
+def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
+    """Find the clips of a folder and which of them to train, validate and test on.
+
+    Understood are split files of UCF101 (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`) and HMDB51
+    (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` of one folder per class each, and
+    one folder per class alone. Where the data set tells no split apart, a seeded share of each class is held out: 15 %
+    of the clips for test, 15 % of the rest for validation; clips cut from one video (as UCF101 and HMDB51 name them)
+    stay together. Where there is a validation but no test split, that one is the test, and the other is held out.
+
+    Raises InputError where the folder holds no clips, fewer than two classes, or no such split file.
+    """
+    if not root.is_dir():
+        raise InputError(f"`{root}` is no folder; expected one that holds clips, or `gestures` for the rendered ones")
+    found = next(filter(None, (layout(root, split) for layout in LAYOUTS)), None)
+    if found is None or not any(found.parts.values()):
+        listed = f"; {len(found.missing)} are listed and missing" if found and found.missing else ""
+        raise InputError(f"`{root}` holds no clips{listed}; expected one folder per class with {', '.join(SUFFIXES)}")
+    parts = complete({name: sorted(items) for name, items in found.parts.items() if items}, seed)
+    _check(root, parts, found)
+    return Listing(found.layout, parts, found.labels, found.missing)
+
+
+def complete(parts: dict[str, list[Item]], seed: int) -> dict[str, list[Item]]:
+    """Hold out what the data set does not."""
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    for name in ("test", "validation"):
+        if name not in parts:
+            kept, held = divide(parts.get("train", []), HELD_OUT, seed)
+            parts |= {"train": kept, name: held}
+    return parts
+
+
+def _check(root: Path, parts: Mapping[str, list[Item]], found: Listing) -> None:
+    if len(found.labels) < 2:
+        raise InputError(f"`{root}` holds the class {found.labels[0]} alone; expected at least two")
+    for name in SPLITS:
+        if not parts.get(name):
+            raise InputError(f"`{root}` ({found.layout}) leaves no clips for {name}; add clips, or folders train, test")
+
+
+def _ucf(root: Path, split: int) -> Listing | None:
+    lists = {name: _split_file(root, f"{name}list*.txt", f"{name}list{split:02d}.txt") for name in ("train", "test")}
+    if not all(lists.values()):
+        return None
+    here = _by_name(root)
+    missing: list[str] = []
+    parts: dict[str, list[Item]] = {}
+    for name, path in lists.items():
+        rows = [line.rsplit(maxsplit=1)[0] if line[-1].isdigit() else line for line in _lines(path)]
+        parts[name] = list(_there(((Path(row).name, Path(row).parent.name) for row in rows), here, missing))
+    index = next(iter(sorted(root.rglob("classInd.txt"))), None)
+    order = [line.split(maxsplit=1)[-1] for line in _lines(index)]
+    present = _labels(parts)
+    labels = sorted(present, key=lambda label: order.index(label) if label in order else len(order))
+    return Listing("UCF101", parts, tuple(labels), missing)
+
+
+def _hmdb(root: Path, split: int) -> Listing | None:
+    ending = f"_test_split{split}.txt"
+    _split_file(root, "*_test_split*.txt", f"*{ending}")
+    here = _by_name(root)
+    missing: list[str] = []
+    parts: dict[str, list[Item]] = {"train": [], "test": []}
+    for path in sorted(root.rglob(f"*{ending}")):
+        label = path.name.removesuffix(ending)
+        rows = [line.rsplit(maxsplit=1) for line in _lines(path)]
+        for name, mark in (("train", "1"), ("test", "2")):
+            parts[name] += _there(((row[0], label) for row in rows if row[-1] == mark), here, missing)
+    return Listing("HMDB51", parts, _labels(parts), missing) if any(parts.values()) or missing else None
+
+
+def _split_file(root: Path, any_split: str, wanted: str) -> Path | None:
+    """Return the first file of the wanted split; raises InputError where there are others only."""
+    found = next(iter(sorted(root.rglob(wanted))), None)
+    others = sorted({path.name for path in root.rglob(any_split)})
+    if found is None and others:
+        raise InputError(f"`{root}` has no split file {wanted}; there are {', '.join(others[:4])}: pass another split")
+    return found
+
+
+def _kinetics(root: Path, _split: int) -> Listing | None:
+    here = _by_name(root)
+    missing: list[str] = []
+    parts: dict[str, list[Item]] = {}
+    for table in sorted(root.rglob("*.csv")):
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not _KINETICS.issubset(rows.fieldnames or ()):
+                continue
+            for row in rows:
+                name = _PARTS.get((row.get("split") or table.stem).lower(), "train")
+                parts.setdefault(name, []).extend(_there([(_kinetics_name(row), row["label"])], here, missing))
+    return Listing("Kinetics", parts, _labels(parts), missing) if parts else None
+
+
+def _kinetics_name(row: Mapping[str, str]) -> str:
+    try:
+        start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+    except (TypeError, ValueError):
+        raise InputError(f"the CSV row of {row['youtube_id']} has no times; expected seconds, mend it") from None
+    return f"{row['youtube_id']}_{start:06d}_{end:06d}"
+
+
+def _part_folders(root: Path, _split: int) -> Listing | None:
+    folders = {_PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in _PARTS}
+    if "train" not in folders:
+        return None
+    parts = {name: _class_folders(path) for name, path in folders.items()}
+    return Listing("folders of splits", parts, _labels(parts))
+
+
+def _classes(root: Path, _split: int) -> Listing | None:
+    parts = {"train": _class_folders(root)}
+    return Listing("folder per class", parts, _labels(parts))
+
+
+LAYOUTS: Final[tuple[Callable[[Path, int], Listing | None], ...]] = (_kinetics, _ucf, _hmdb, _part_folders, _classes)
+
+
+def _class_folders(root: Path) -> list[Item]:
+    return [Item(path, folder.name) for folder in _subfolders(root) for path in _videos(folder)]
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _videos(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _by_name(root: Path) -> dict[str, Path]:
+    """Return every clip under the folder by its file name, with and without suffix."""
+    videos = _videos(root)
+    return {path.stem: path for path in videos} | {path.name: path for path in videos}
+
+
+def _there(rows: Iterable[tuple[str, str]], here: Mapping[str, Path], missing: list[str]) -> Iterator[Item]:
+    """Yield the rows (file name, class) whose file is there; note the others."""
+    for name, label in rows:
+        if name in here:
+            yield Item(here[name], label)
+        else:
+            missing.append(name)
+
+
+def _lines(path: Path | None) -> list[str]:
+    text = "" if path is None else path.read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _labels(parts: Mapping[str, list[Item]]) -> tuple[str, ...]:
+    return tuple(sorted(Counter(item.label for items in parts.values() for item in items)))

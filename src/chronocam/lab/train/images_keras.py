@@ -1,0 +1,148 @@
+"""The run on pictures with Keras, on any of its backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+from jaxtyping import Int
+
+from chronocam.errors import InputError
+from chronocam.lab.models.keras_images import builder, finished, head_at, image_net, in_precision
+from chronocam.lab.train.images import ImagesRun
+from chronocam.lab.train.keras_batches import Batches
+from chronocam.lab.train.keras_loop import AdamW, Bar, Keeper, Rate
+from chronocam.lab.train.keras_weights import start_from
+from chronocam.lab.train.run import STDERR, write
+from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.models.sources.keras_applications import recipe
+from chronocam.models.sources.trained import KERAS_IMAGES
+
+_POLICIES: Final = {"32-true": "float32", "16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}
+
+
+class Run(ImagesRun):
+    """A network of keras.applications, trained on pictures by Keras' `fit`."""
+
+    kept = "last.npz"
+
+    def __init__(self, settings: ImageSettings) -> None:
+        builder(settings.model)
+        if settings.threads is not None:
+            _set_threads(settings.threads)
+        super().__init__(settings)
+        keras.utils.set_random_seed(settings.seed)
+        with _device(settings.accelerator):
+            net = image_net(settings.model, len(self.labels), settings.size)
+            if settings.weights is not None:
+                net = start_from(net, settings.weights, settings.model)
+            preprocess = recipe(builder(settings.model), net)
+            self.net = net if settings.precision == "32-true" else in_precision(net, _POLICIES[settings.precision])
+        self.find(preprocess)
+        self.batches = {
+            name: Batches(part, settings, preprocess, self.unread, name == "train") for name, part in self.parts.items()
+        }
+        recipe_of = {name: value for name, value in asdict(preprocess).items() if name != "crop"}
+        self.network = {
+            "format": KERAS_IMAGES,
+            "arch": settings.arch,
+            "labels": list(self.labels),
+            "preprocess": {name: list(v) if isinstance(v, tuple) else v for name, v in recipe_of.items()},
+        }
+
+    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
+        """Train, from the beginning or from a checkpoint; return the best epoch and the figures of all."""
+        settings, lessons = self.settings, self.batches["train"]
+        identity = {**self.network, "freeze": settings.freeze, "precision": settings.precision}
+        keeper = Keeper(settings, settings.seed, lessons, identity)
+        with _device(settings.accelerator):
+            self._compile(settings.epochs * lessons.num_batches)
+            if self.last is not None:
+                keeper.restore(self.net, self.last)
+            if not keeper.done:
+                self.net.fit(
+                    lessons,
+                    validation_data=self.batches["validation"],
+                    epochs=settings.epochs,
+                    initial_epoch=len(keeper.history),
+                    callbacks=[keeper, *([Bar(lessons.num_batches)] if STDERR.is_terminal else [])],
+                    shuffle=False,  # the batches know their order
+                    verbose=0,
+                )
+            keeper.restore_best(self.net)
+        return keeper.best, keeper.history
+
+    def _compile(self, steps: int) -> None:
+        settings, head = self.settings, self.net.layers[head_at(self.net)]
+        for layer in self.net.layers:
+            layer.trainable = not settings.freeze or layer is head
+        new = set(map(id, head.trainable_variables))
+        faster = [settings.head_lr if id(variable) in new else 1 for variable in self.net.trainable_variables]
+        optimiser: Any = AdamW(Rate(settings.lr, steps), settings.weight_decay, faster)
+        if settings.precision == "16-mixed":
+            optimiser = keras.optimizers.LossScaleOptimizer(optimiser)
+        optimiser.build(self.net.trainable_variables)
+        weighted = "mean_with_sample_weight"  # what could not be read does not count
+        self.net.compile(
+            optimiser,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=weighted),
+            weighted_metrics=[
+                keras.metrics.SparseCategoricalCrossentropy("cross_entropy", from_logits=True),
+                keras.metrics.SparseCategoricalAccuracy("accuracy"),
+            ],
+        )
+
+    def answers(self) -> tuple[Int[np.ndarray, " picture"], Int[np.ndarray, " picture"]]:
+        """Return the true class of each held-out picture that can be read, and the one found."""
+        truth: list[int] = []
+        found: list[int] = []
+        with _device(self.settings.accelerator):
+            for pictures, labels, weights in self.batches["test"]:
+                logits = self.net.predict_on_batch(pictures)
+                truth += labels[weights > 0].tolist()
+                found += logits.argmax(1)[weights > 0].tolist()
+        return np.array(truth, int), np.array(found, int)
+
+    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+        """Write the network, as Keras saves it, and the record."""
+        versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
+        record = {**self.record(self.network, figures, training), "versions": versions}
+        return write(self.settings.out, record, "model.keras", finished(self.net).save)
+
+
+def _device(accelerator: str) -> AbstractContextManager[Any]:
+    """Return the scope in which Keras computes there. Raises InputError where there is no such device."""
+    if accelerator == "auto":
+        return nullcontext()
+    try:
+        with keras.device(accelerator):
+            got = str(keras.ops.zeros(1).device).lower().replace("cuda", "gpu")
+    except (RuntimeError, ValueError):
+        got = "none"
+    if accelerator not in got:  # TensorFlow takes another one without a word
+        raise InputError(f"accelerator `{accelerator}` is not there on {keras.backend.backend()}; pass cpu, or auto")
+    scope: AbstractContextManager[Any] = keras.device(accelerator)
+    return scope
+
+
+def _set_threads(count: int) -> None:
+    """Limit the threads of the CPU. Raises InputError where that cannot be done, or not any more."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(count)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(count)
+        except RuntimeError as error:
+            raise InputError(f"threads is {count}, and TensorFlow is at work already; leave it out") from error
+    else:
+        raise InputError(f"threads is {count}, which {backend} cannot be told; leave it out")

@@ -1,0 +1,155 @@
+"""What Keras' `fit` is told: optimiser, checkpoints that are whole, progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+from rich.progress import Progress
+
+from chronocam.errors import InputError
+from chronocam.lab.train.keras_batches import Batches
+from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
+from chronocam.media.files import replace_file
+from chronocam.models.specs import first_line
+
+
+class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
+    """Adam with decoupled weight decay, θ ← θ − η λ θ before each step, and a rate of its own for some variables.
+
+    Keras' own decays all variables at the same rate. faster: by what the rate of each variable is multiplied.
+    """
+
+    def __init__(self, rate: Any, decay: float | int, faster: Sequence[float | int]) -> None:
+        super().__init__(rate)
+        self.decay, self.faster = decay, tuple(faster)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Change one variable."""
+        rate = learning_rate * self.faster[self._get_variable_index(variable)]
+        self.assign_sub(variable, variable * keras.ops.cast(rate * self.decay, variable.dtype))
+        super().update_step(gradient, variable, rate)
+
+
+class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A learning rate that follows `share_of_rate`."""
+
+    def __init__(self, highest: float | int, steps: int) -> None:
+        self.values = np.array([highest * share_of_rate(step, steps) for step in range(steps)], np.float32)
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at a step."""
+        return keras.ops.take(self.values, keras.ops.cast(step, "int32"))
+
+
+class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Keeps the best weights and all that a run goes on from, and stops one that gets no better.
+
+    Each file appears once it is whole, and all that a run depends on is in one. Keras' BackupAndRestore writes several
+    in place, and its EarlyStopping begins to count anew in a run that goes on.
+    """
+
+    def __init__(self, settings: Loop, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.settings, self.seed, self.lessons, self.identity = settings, seed, lessons, identity
+        self.history: list[dict[str, float | int]] = []
+
+    @property
+    def best(self) -> int:
+        """The epoch with the lowest validation loss."""
+        losses = [np.nan_to_num(figures["val_loss"], nan=np.inf) for figures in self.history]
+        return int(np.argmin(losses))
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to train."""
+        epochs, patience = len(self.history), self.settings.patience
+        waited = epochs - 1 - self.best if epochs else 0
+        return epochs >= self.settings.epochs or (patience is not None and waited >= patience)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Let order, changes and dropout depend on the epoch: a run that goes on draws what it would have drawn."""
+        self.lessons.epoch = epoch
+        rng = np.random.default_rng((self.seed, epoch, 2))
+        keras.utils.set_random_seed(int(rng.integers(2**31)))  # dropout on PyTorch draws from its own generator
+        for state in _seeds(self.model):
+            state.assign(rng.integers(2**31, size=2))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float | int] | None = None) -> None:
+        """Note and print the figures of the epoch, and write what is kept."""
+        read = {"train_loss": "cross_entropy", "val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
+        figures = {name: float((logs or {})[key]) for name, key in read.items()}
+        self.history.append({"epoch": epoch, **figures})
+        say_epoch(self.history[-1])
+        if self.best == epoch:
+            _write(folder(self.settings) / "best.npz", self.model.weights)
+        meta = json.dumps({"identity": self.identity, "history": self.history})
+        _write(folder(self.settings) / "last.npz", _state(self.model), meta=np.asarray(meta))
+        self.model.stop_training = self.done
+
+    def restore(self, model: Any, last: Path) -> None:
+        """Put a model and its optimiser where a run stopped. Raises InputError for a run with another network."""
+        try:
+            with np.load(last, allow_pickle=False) as file:
+                kept, arrays = json.loads(str(file["meta"])), {name: file[name] for name in file.files}
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise InputError(f"`{last}` is damaged ({first_line(error)}); train again in a new folder") from error
+        insist_on_same(last, kept["identity"], self.identity)
+        _assign(_state(model), arrays)
+        self.history = kept["history"]
+
+    def restore_best(self, model: Any) -> None:
+        """Give a model the weights of the best epoch."""
+        with np.load(folder(self.settings) / "best.npz", allow_pickle=False) as file:
+            _assign(model.weights, file)
+
+
+def _write(path: Path, variables: list[Any], **more: Any) -> None:
+    arrays: dict[str, Any] = {f"{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
+    replace_file(path, lambda temporary: np.savez(temporary, **arrays, **more))
+
+
+def _assign(variables: list[Any], arrays: Mapping[str, np.ndarray]) -> None:
+    for place, variable in enumerate(variables):
+        variable.assign(arrays[f"{place}"])
+
+
+def _state(model: Any) -> list[Any]:
+    """Return all that a step of training changes, but for the seeds, which each epoch sets."""
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _seeds(model: Any) -> list[Any]:
+    weights = set(map(id, model.weights))
+    return [variable for variable in model.variables if id(variable) not in weights and "seed" in variable.name]
+
+
+class Bar(keras.callbacks.Callback):  # type: ignore[misc]
+    """A bar on stderr that shows how far an epoch is."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to draw."""
+        self.progress = Progress(console=STDERR, transient=True)
+        self.progress.start()
+        self.task = self.progress.add_task("", total=self.steps)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin an epoch."""
+        self.progress.reset(self.task, description=f"Epoch {epoch}", total=self.steps)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Go one step on."""
+        self.progress.advance(self.task)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Leave nothing behind."""
+        self.progress.stop()

@@ -1,0 +1,1 @@
+"""Clips: reading, sampling, preparing and writing them."""

@@ -1,0 +1,48 @@
+"""What a folder of a drive holds, before any pixel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from chronocam.errors import MediaError
+from chronocam.media.clips.pictures import open_folder
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files of a drive, frame by frame, and what its text files tell."""
+
+    name: str
+    frames: list[Path]
+    intrinsics: Float64[np.ndarray, "3 3"] | None = None
+    poses: Float64[np.ndarray, "time 4 4"] | None = None
+    depth: list[Path] | None = None
+    unit: float = 1.0
+    """What a depth of 1 in a file of whole numbers is, in metres."""
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in the order of their numbers. Raises MediaError where there are none."""
+    return open_folder(folder, None).paths
+
+
+def depth_files(folder: Path, count: int) -> list[Path] | None:
+    """Return the files of depth of a drive of so many frames, None where there are none.
+
+    Raises MediaError where there are more or fewer.
+    """
+    if not folder.is_dir():
+        return None
+    paths = sorted(folder.glob("*.npy")) or pictures(folder)
+    check_count(paths, count, folder, "depth maps")
+    return paths
+
+
+def check_count(found: np.ndarray | list[Path], count: int, path: Path, what: str) -> None:
+    """Raise MediaError where there is not one for each frame."""
+    if len(found) != count:
+        raise MediaError(f"`{path}`: {len(found)} {what} for {count} frames; expected one for each frame")

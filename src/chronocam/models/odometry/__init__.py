@@ -1,0 +1,1 @@
+"""Networks for depth and motion, and their published checkpoints."""

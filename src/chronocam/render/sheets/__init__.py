@@ -1,0 +1,1 @@
+"""Sheets: one picture that shows an explanation as a whole."""

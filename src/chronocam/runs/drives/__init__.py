@@ -1,0 +1,1 @@
+"""Drives: read, explained, drawn and written down."""

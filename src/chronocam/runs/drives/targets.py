@@ -1,0 +1,216 @@
+"""Targets of networks for depth and motion as the command line names them: `tz`, `-ry`, `loss`, `depth@120,80`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from chronocam.errors import TargetError, suggest
+from chronocam.runs.drives.networks import Networks
+from chronocam.types import Outputs, Scored, Target, TargetInfo
+
+MOTION: Final = ("tx", "ty", "tz", "rx", "ry", "rz")
+SIZES: Final = ("translation", "rotation")
+POSE_LOSSES: Final = {"loss": "total", "photometric": "photometric"}
+DEPTH_LOSSES: Final = {
+    "depth-loss": "total",
+    "depth-photometric": "photometric",
+    "depth-smoothness": "smoothness",
+}
+DEPTH: Final = "depth"
+_KNOWN: Final = (*MOTION, *SIZES, *POSE_LOSSES, DEPTH, *DEPTH_LOSSES)
+_DEFAULT: Final = {"joint": ("tz", "ry", "loss"), "pose": ("tz", "ry"), "depth": (DEPTH,)}
+_FORM: Final = re.compile(r"(?P<minus>-?)(?P<name>[a-z-]+)(?: of source (?P<source>\d+))?(?:@(?P<where>[\d,]+))?")
+
+
+@dataclass(frozen=True)
+class DriveTarget:
+    """One target of a call.
+
+    text: as it was given. network: that it is a score of, `pose` or `depth`. name: one of those known. sign: −1 for
+    what lowers it. source: of a motion, from 0; None for the loss of all. where: a pixel or box of the frames as
+    stored; empty for all of them.
+    """
+
+    text: str
+    network: str
+    name: str
+    sign: int
+    source: int | None
+    where: tuple[int, ...] = ()
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss, which needs both networks and a camera."""
+        return self.name in POSE_LOSSES or self.name in DEPTH_LOSSES
+
+    @property
+    def shown(self) -> str:
+        """What pictures call it: a loss is explained as what its negative is, which is high where it is right."""
+        if not self.is_loss:
+            return self.text
+        return self.text.removeprefix("-") if self.sign < 0 else f"−{self.text}"
+
+
+def drive_targets(given: Sequence[str], networks: Networks, spec: str) -> list[DriveTarget]:
+    """Return the targets, each once; those that suit the networks where none is given.
+
+    Raises TargetError for one that is unknown, or that the networks cannot have.
+    """
+    kind = "joint" if networks.joint else next(iter(networks.parts))
+    return [_parsed(text, networks, spec) for text in dict.fromkeys(given or _DEFAULT[kind])]
+
+
+def _parsed(text: str, networks: Networks, spec: str) -> DriveTarget:
+    found = _FORM.fullmatch(text)
+    if found is None or found["name"] not in _KNOWN:
+        name = found["name"] if found else text
+        expected = f"choose one of {', '.join(_KNOWN)}, with - before it for what lowers it"
+        raise TargetError(f"no target `{text}`{suggest(name, list(_KNOWN))}; {expected}")
+    name = found["name"]
+    target = DriveTarget(
+        text,
+        DEPTH if name == DEPTH or name in DEPTH_LOSSES else "pose",
+        name,
+        -1 if found["minus"] else 1,
+        _source(text, name, found["source"], networks),
+        _where(text, name, found["where"]),
+    )
+    missing = [part for part in ("pose", "depth") if part not in networks.parts]
+    if missing and (target.is_loss or target.network in missing):
+        what = "a loss needs depth and motion" if target.is_loss else f"`{text}` is of a network for {target.network}"
+        raise TargetError(f"{what}, but `{spec}` has no network for {missing[0]}; load both, as chronocam:odometry has")
+    return target
+
+
+def _source(text: str, name: str, given: str | None, networks: Networks) -> int | None:
+    """Return which source a target is of, from 0: the frame that follows where none is named."""
+    if name not in (*MOTION, *SIZES) and (given is None or name != "photometric"):
+        if given is not None:
+            raise TargetError(f"`{text}` is of no source; leave it out, or choose photometric, which has sources")
+        return None
+    if networks.pose is None:
+        return None
+    count = len(networks.offsets)
+    if given is not None and not 1 <= int(given) <= count:
+        raise TargetError(f"no source {given} in `{text}`; the network sees {count}, from 1")
+    return networks.following if given is None else int(given) - 1
+
+
+def _where(text: str, name: str, given: str | None) -> tuple[int, ...]:
+    if given is None:
+        return ()
+    numbers = [number for number in given.split(",") if number]
+    if name != DEPTH or len(numbers) not in (2, 4) or given.count(",") != len(numbers) - 1:
+        raise TargetError(f"no target `{text}`; expected depth@x,y or depth@x0,y0,x1,y1 in pixels of the frames")
+    return tuple(int(number) for number in numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What targets are made of for one drive: networks, and how frames became what these see.
+
+    size: (width, height) of the frames as stored. intrinsics: of what the networks see.
+    """
+
+    networks: Networks
+    preprocess: Any
+    size: tuple[int, int]
+    intrinsics: np.ndarray | None
+
+    def mask(self, target: DriveTarget, shape: tuple[int, ...]) -> np.ndarray:
+        """Return which pixels of the network's depth `(height, width)` a target is of; every one for no place.
+
+        Raises TargetError for a place that the network does not see.
+        """
+        mask = np.zeros(shape, bool)
+        if not target.where:
+            return ~mask
+        x0, y0 = target.where[:2]
+        x1, y1 = target.where[2:] or (x0 + 1, y0 + 1)
+        left, top, right, bottom = self.preprocess.region(*self.size)
+        across, down = shape[1] / (right - left), shape[0] / (bottom - top)
+        ends = min(right, self.size[0]), min(bottom, self.size[1])
+        if not (max(left, 0) <= x0 < x1 <= ends[0] and max(top, 0) <= y0 < y1 <= ends[1]):
+            seen = f"{max(left, 0):g} to {ends[0]:g} and {max(top, 0):g} to {ends[1]:g}"
+            raise TargetError(f"`{target.text}` is empty or not within what the network sees: x, y from {seen} pixels")
+        if len(target.where) == 2:
+            mask[int((y0 + 0.5 - top) * down), int((x0 + 0.5 - left) * across)] = True
+            return mask
+        rows = slice(int((y0 - top) * down), int(np.ceil((y1 - top) * down - 1e-9)))
+        columns = slice(int((x0 - left) * across), int(np.ceil((x1 - left) * across - 1e-9)))
+        mask[rows, columns] = True
+        return mask
+
+    def made(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
+        """Return what the library explains; `frames` are those that a loss is of, `(moment, channel, …)`."""
+        return Named(self._plain(target, frames, shape), target.text, target.sign)
+
+    def _plain(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
+        from chronocam.odometry import DepthLoss, PoseLoss, RotationAngle, TranslationNorm
+        from chronocam.targets import Region, Regression
+
+        scaling: dict[str, Any] = {"mean": self.preprocess.mean, "std": self.preprocess.std}
+        if target.name in POSE_LOSSES:
+            which: dict[str, Any] = {"term": POSE_LOSSES[target.name], "source": target.source}
+            loss = PoseLoss(self.networks.loss, self.networks.depth, self.intrinsics, **which, **scaling)
+            return loss.target(frames)
+        if target.name in DEPTH_LOSSES:
+            term = DEPTH_LOSSES[target.name]
+            score = DepthLoss(self.networks.loss, self.networks.pose, self.intrinsics, term=term, **scaling)
+            return score.target(frames)
+        if target.name == DEPTH:
+            return Region(self.mask(target, shape))
+        source = target.source or 0
+        if target.name in SIZES:
+            return (TranslationNorm if target.name == "translation" else RotationAngle)(source)
+        return Regression(len(MOTION) * source + MOTION.index(target.name))
+
+
+class Named(Target):
+    """A target by the name that it was asked for, or its opposite."""
+
+    signed = True
+
+    def __init__(self, target: Target, name: str, sign: int) -> None:
+        self.target, self.name, self.sign = target, name, sign
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return ±the scores of the target."""
+        scored = self.target(outputs)
+        infos = tuple(tuple(TargetInfo(self.name, info.index) for info in row) for row in scored.infos)
+        return Scored(self.sign * scored.values, infos)
+
+
+def true_values(
+    target: DriveTarget, truth: np.ndarray | None, depth: np.ndarray | None, mask: np.ndarray | None
+) -> np.ndarray | None:
+    """Return what a target would be in truth at each moment, NaN where unknown; None where nothing is known.
+
+    truth: poses `(moment, source, 6)`. depth: `(moment, height, width)`, 0 where unknown.
+    """
+    if target.name == DEPTH and depth is not None and mask is not None:
+        known = (depth > 0) & mask
+        count = known.sum(axis=(1, 2))
+        sums = np.where(known, depth, 0).sum(axis=(1, 2))
+        return np.asarray(target.sign * np.where(count > 0, sums / np.maximum(count, 1), np.nan))
+    if truth is None or target.name not in (*MOTION, *SIZES):
+        return None
+    pose = truth[:, target.source or 0]
+    if target.name == "translation":
+        return np.asarray(target.sign * np.linalg.norm(pose[:, :3], axis=1))
+    if target.name == "rotation":
+        return np.asarray(target.sign * _angles(pose))
+    return np.asarray(target.sign * pose[:, MOTION.index(target.name)])
+
+
+def _angles(pose: np.ndarray) -> np.ndarray:
+    import torch
+
+    from chronocam.odometry import pose_to_matrix, rotation_angle
+
+    return np.asarray(rotation_angle(pose_to_matrix(torch.from_numpy(pose))[:, :3, :3]))

@@ -1,0 +1,1 @@
+"""Relevance through the recurrent networks of Keras."""

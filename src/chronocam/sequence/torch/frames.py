@@ -1,0 +1,74 @@
+"""A 2D CNN as the engine sees it: from frames to one feature vector each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chronocam.engines.torch.engine import unwrap
+from chronocam.engines.torch.scope import as_found, couples_samples
+from chronocam.errors import ChronocamError, InputError, ModelError
+
+SHAPE = "(batch, time, channel, height, width)"
+
+
+class FrameFeatures(nn.Module):
+    """From frames `(n, channel, height, width)` to the features `(n, feature)` that `cnn` finds in them.
+
+    cnn: any module from such frames to `(n, feature)` or `(n, feature, height, width)`, averaged over the grid; or a
+        model of clips with the methods `features` and `from_features`, of which the first is used.
+    """
+
+    def __init__(self, cnn: nn.Module) -> None:
+        super().__init__()
+        self.cnn = cnn
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the features. Raises InputError where the CNN fails, ModelError for what are no features."""
+        try:
+            found = self._found(frames)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
+                raise
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} ({first}); expected "
+                f"{SHAPE}, as the CNN takes them"
+            ) from error
+        if not isinstance(found, Tensor) or found.ndim not in (2, 4):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise ModelError(f"the CNN returns {shape}; expected (n, feature) or (n, feature, height, width)")
+        return found.mean(dim=(2, 3)) if found.ndim == 4 else found
+
+    def _found(self, frames: Tensor) -> Any:
+        cnn: Any = self.cnn
+        return cnn.features(frames[:, None])[:, 0] if hasattr(cnn, "from_features") else cnn(frames)
+
+
+def frame_features(cnn: nn.Module) -> FrameFeatures:
+    """Return `cnn` as features of frames. Raises ModelError where frames in one batch change each other's features."""
+    model = unwrap(cnn)
+    if couples_samples(model):
+        raise ModelError("BatchNorm in training mode mixes the frames; call eval() on the CNN first")
+    return FrameFeatures(model)
+
+
+def path_of(cnn: nn.Module) -> str:
+    """Return how the path of a layer of the CNN begins among those of its frame features."""
+    return "cnn."
+
+
+def clip_features(model: nn.Module, clips: Tensor) -> Tensor:
+    """Return the features `(batch, time, feature)` that `model.features` finds in clips."""
+    model = unwrap(model)
+    find: Any = getattr(model, "features", None)
+    if not callable(find) or not hasattr(model, "from_features"):
+        raise ModelError(f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has")
+    with as_found(model), torch.no_grad():
+        found = find(clips)
+    if not isinstance(found, Tensor) or found.ndim != 3:
+        shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ModelError(f"`features` of {tuple(clips.shape)} gives {shape}; expected (batch, time, feature)")
+    return found

@@ -1,0 +1,441 @@
+"""Pages driven in a real browser, from disk: what is seen is what the arrays say."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from report.test_report import hostile
+from report_samples import kept, kept_clip, of_clip, of_image, of_sequence, photo
+
+import chronocam as cc
+from chronocam.media import still
+from chronocam.render import overlay, strength
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+SIZES = {"desktop": (1280, 900), "phone": (390, 800)}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed; pages are not driven")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def opened(browser, path, size="desktop", scheme="light"):
+    """Open a page; at the end, nothing may have been complained of or asked for."""
+    faults = []
+    width, height = SIZES[size]
+    view = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    view.on("console", lambda message: faults.append(message.text))
+    view.on("pageerror", lambda error: faults.append(str(error)))
+    view.on("dialog", lambda dialog: faults.append("a dialog"))
+    view.on("request", lambda request: faults.append(request.url) if _outside(request.url) else None)
+    view.goto(f"file://{path}")
+    ready(view)
+    yield view
+    view.close()
+    assert faults == []
+
+
+def _outside(url):
+    return not url.startswith(("file://", "data:", "blob:"))
+
+
+def ready(view):
+    """Wait until everything is drawn."""
+    until(
+        view,
+        "typeof page === 'undefined' || (page.item && (!page.item.stills || (page.panes.length > 0 &&"
+        " page.panes.every((pane) => pane.shown))) && page.sequences.every((one) => one.charts))",
+    )
+
+
+def until(view, condition):
+    """Wait for a condition; the policy of a page forbids the way in which Playwright does that."""
+    for _ in range(400):
+        if view.evaluate(condition):
+            return
+        view.wait_for_timeout(25)
+    raise AssertionError(f"never came: {condition}")
+
+
+def pixels(view, pane=0):
+    """Return what a pane shows, as RGB."""
+    script = """(i) => {
+        const { canvas, context } = page.panes[i];
+        const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.height, canvas.width, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""))];
+    }"""
+    height, width, text = view.evaluate(script, pane)
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)[..., :3].astype(int)
+
+
+def expected(explanation, frame=None, target=0, cmap=None, alpha=0.7, sample=0):
+    """Return what a pane is to show, by the library's own drawing at the size of the picture kept."""
+    stills = explanation.pictures[sample]
+    left, top, right, bottom = stills.seen
+    picture = stills.decoded(frame or 0)
+    values = strength(explanation.maps[sample : sample + 1])
+    flat = cc.Explanation(
+        values, explanation.scores[:1], explanation.targets[:1], "", "", explanation.input_size, explanation.centers
+    )
+    size = (bottom - top, right - left)
+    fine = flat.upsample(size if frame is None else (explanation.input_size[0], *size))[0, target]
+    value = fine if frame is None else fine[frame]
+    shown = np.rint(0.45 * picture) if (left, top, right, bottom) != (0, 0, *stills.size[::-1]) else picture
+    shown = shown.astype(np.uint8)
+    signed = bool((values[0, target] < 0).any())
+    shown[top:bottom, left:right] = overlay(picture[top:bottom, left:right], value, cmap, alpha, signed)
+    return shown.astype(int)
+
+
+def alike(found, wanted):
+    assert found.shape == wanted.shape
+    difference = np.abs(found - wanted)
+    assert difference.mean() < 1.0, difference.mean()
+    assert np.quantile(difference, 0.999) <= 7, np.quantile(difference, 0.999)
+
+
+def choose_frame(view, frame):
+    view.locator("#frame").fill(str(frame))
+    assert view.evaluate("page.frame") == frame
+
+
+# The right frame, with the right map
+
+
+def test_the_slider_shows_each_frame_with_its_own_map(browser, tmp_path):
+    explanation = kept_clip(of_clip(slices=16))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        for frame in (0, 7, 15, 3):
+            choose_frame(view, frame)
+            found = pixels(view)
+            alike(found, expected(explanation, frame))
+            other = expected(explanation, (frame + 4) % 16)
+            assert np.abs(found - other).mean() > 5  # another frame would be told apart
+
+
+def test_slices_of_several_frames_blend_in_time(browser, tmp_path):
+    explanation = kept_clip(of_clip(slices=4))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        for frame in (0, 6, 11):
+            choose_frame(view, frame)
+            alike(pixels(view), expected(explanation, frame))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_map_lies_on_the_part_that_the_model_saw(browser, tmp_path, signed):
+    explanation = kept(of_image(signed=signed), seen=(60, 30, 400, 300))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        alike(pixels(view), expected(explanation))
+
+
+def test_cells_lie_where_their_receptive_fields_are(browser, tmp_path):
+    rows, columns = tuple(4.0 + 13 * np.arange(5)), tuple(2.0 + 11 * np.arange(7))
+    explanation = kept(of_image(centers=(rows, columns)))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        alike(pixels(view), expected(explanation))
+    tiled = kept(of_image())
+    assert np.abs(expected(explanation) - expected(tiled)).mean() > 3
+
+
+def test_opacity_colours_and_scale_change_the_picture_as_told(browser, tmp_path):
+    explanation = kept(of_image())
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        for name in ("viridis", "jet", "RdBu_r"):
+            view.locator("#colours").select_option(name)
+            alike(pixels(view), expected(explanation, cmap=name) if name != "RdBu_r" else pixels(view))
+        view.locator("#colours").select_option("auto")
+        view.locator("#opacity").fill("0.3")
+        alike(pixels(view), expected(explanation, alpha=0.3))
+        view.locator("#opacity").fill("0")
+        alike(pixels(view), explanation.pictures[0].decoded().astype(int))
+
+
+def test_a_scale_of_its_own_brings_a_weak_class_to_full_strength(browser, tmp_path):
+    one = of_image()
+    maps = one.maps * np.array([1, 0.2], np.float32)[None, :, None, None]
+    explanation = kept(cc.Explanation(maps, one.scores, one.targets, "gradcam", "l", one.input_size))
+    alone = kept(cc.Explanation(maps[:, 1:], one.scores[:, 1:], (one.targets[0][1:],), "gradcam", "l", one.input_size))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        alike(pixels(view), expected(explanation, target=1))
+        view.locator("#own").check()
+        found, wanted = pixels(view), expected(alone)
+        cut = np.abs(alone.maps).max() / np.quantile(np.abs(alone.maps), 0.995)  # where the library's colours end
+        assert np.abs(found - wanted).mean() < 1 + 12 * (cut - 1)
+
+
+def test_maps_in_proportion_are_told_apart(browser, tmp_path):
+    one = of_image(names=("cat",))
+    maps = np.concatenate([one.maps, 0.3 * one.maps], axis=1)
+    infos = (of_image().targets[0],)
+    explanation = kept(cc.Explanation(maps, np.ones((1, 2), np.float32), infos, "gradcam", "l", one.input_size))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        alike(pixels(view), expected(explanation))
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        alike(pixels(view), expected(explanation, target=1))
+
+
+def test_boxes_are_those_of_the_library(browser, tmp_path):
+    explanation = kept(of_image(grid=(7, 7), size=(360, 520)))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        view.locator("#boxes").check()
+        for threshold in (0.5, 0.8):
+            view.locator("#threshold").fill(str(threshold))
+            box = [int(n) for n in view.evaluate("page.panes[0].canvas.dataset.box").split()]
+            assert np.abs(np.array(box) - explanation.boxes(threshold)[0][0][0]).max() <= 2
+
+
+# Choosing
+
+
+def test_classes_and_methods_are_switched(browser, tmp_path):
+    shown = {"gradcam": kept(of_image(seed=1)), "layercam": kept(of_image(seed=2))}
+    with opened(browser, cc.report.write(tmp_path / "x.html", shown)) as view:
+        alike(pixels(view, 0), expected(shown["gradcam"]))
+        alike(pixels(view, 1), expected(shown["layercam"]))  # two methods begin side by side
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        alike(pixels(view, 0), expected(shown["gradcam"], target=1))
+        assert view.locator("#targets button[aria-pressed=true]").inner_text().startswith("dog")
+        view.keyboard.press("m")
+        until(view, "page.panes[0].shown.map === 1")
+        alike(pixels(view, 0), expected(shown["layercam"], target=1))
+        view.get_by_label("Map B").select_option("gradcam")
+        until(view, "page.panes[1].shown.map === 0")
+        alike(pixels(view, 1), expected(shown["gradcam"]))
+        view.locator("#targets button").first.click()
+        until(view, "page.panes[0].shown.target === 0")
+        view.keyboard.press("s")
+        assert view.locator("#panes figure").count() == 1
+        assert "grid 5 × 7" in view.locator("figcaption").inner_text()
+
+
+def test_samples_are_leafed_through(browser, tmp_path):
+    explanation = of_image(3).with_pictures([still(photo(360, 520, seed), f"photo {seed}") for seed in range(3)])
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        view.keyboard.press("n")
+        until(view, "page.index === 1 && page.panes.length === 1 && page.panes[0].shown")
+        alike(pixels(view), expected(explanation, sample=1))
+        view.locator("#item").select_option("photo 2")
+        until(view, "page.index === 2 && page.panes.length === 1 && page.panes[0].shown")
+        alike(pixels(view), expected(explanation, sample=2))
+
+
+def test_the_keyboard_moves_through_time(browser, tmp_path):
+    with opened(browser, kept_clip(of_clip()).save(tmp_path / "x.html")) as view:
+        at = lambda: view.evaluate("page.frame")  # noqa: E731
+        view.keyboard.press("Home")
+        assert at() == 0
+        view.keyboard.press("ArrowRight")
+        view.keyboard.press("ArrowRight")
+        assert at() == 2
+        view.keyboard.press("ArrowLeft")
+        assert at() == 1
+        view.keyboard.press("Shift+ArrowRight")
+        assert at() == 5  # the middle of the second slice, frames 4 to 7
+        view.keyboard.press("End")
+        assert at() == 15
+        view.keyboard.press("Space")
+        until(view, "page.frame !== 15")
+        view.keyboard.press("Space")
+        assert view.evaluate("page.player.playing") is None
+        assert view.locator("#play").get_attribute("aria-label") == "Play"
+        view.keyboard.press("ArrowDown")
+        until(view, "page.panes[0].shown.target === 1")
+        assert view.locator("#targets button[aria-pressed=true]").inner_text().startswith("clap")
+
+
+def test_curves_move_with_the_frame_and_can_be_clicked(browser, tmp_path):
+    explanation = kept_clip(of_clip())
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        titles = view.locator("#curves h3").all_inner_texts()
+        assert [title.split(":")[0].split(" in ")[0] for title in titles] == [
+            "Share of the evidence",
+            "Attention",
+            "Attention",
+        ]
+        chart = view.locator("#curves svg[role=img]").nth(1)
+        box = chart.bounding_box()
+        inner = box["width"] - 64
+        chart.click(position={"x": 56 + inner * (11.5 / 16), "y": 40})
+        assert view.evaluate("page.frame") == 11
+        heads = view.locator("#curves .head").evaluate_all("all => all.map((one) => Number(one.getAttribute('x1')))")
+        assert heads == pytest.approx([56 + inner * (11.5 / 16)] * 3, abs=1)
+        assert "frames 8–11" in view.locator("#status").inner_text()
+        share = explanation.frame_importance()[0, 0, 2]
+        assert f"{100 * share:.2g}" in view.locator("#status").inner_text()
+        view.locator("#slices button").first.click()
+        assert view.evaluate("page.frame") == 1
+        pressed = view.locator("#slices button[aria-pressed=true]").all_inner_texts()
+        assert pressed == ["0–3"]
+
+
+# Sequences and drives
+
+
+def test_relevance_is_drawn_and_read(browser, tmp_path):
+    explanation = of_sequence()
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        view.locator("#sequence select").select_option(index=8)
+        until(view, "page.sequences[0].target === 8")
+        drawn = np.array(
+            view.evaluate("[...page.sequences[0].canvas.getContext('2d').getImageData(0, 0, 12, 9).data]")
+        ).reshape(9, 12, 4)[..., :3]
+        peak = np.abs(np.concatenate([explanation.own()[0][None], explanation.relevance[0]])).max()
+        from chronocam.render._overlay import colour_map
+
+        steps = (np.rint(127 * explanation.relevance[0, 7] / peak) + 128).astype(int)
+        wanted = np.rint(255 * colour_map("RdBu_r")(steps.T)[..., :3])
+        assert np.abs(drawn - wanted).max() <= 1
+        view.keyboard.press("End")
+        view.keyboard.press("ArrowLeft")
+        assert "step 10: strongest features none" in view.locator("#sequence [role=status]").inner_text()
+        view.keyboard.press("Home")
+        best = int(np.abs(explanation.relevance[0, 7, 0]).argmax())
+        assert f"step 0: strongest features {best} (" in view.locator("#sequence [role=status]").inner_text()
+        assert view.locator("#sequence table tr").count() == 5  # four terms and the score
+
+
+def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
+    from click.testing import CliRunner
+
+    from chronocam.cli import main
+
+    drive = cc.data.drives.export(tmp_path / "drive", 1, frames=6) / "sequences" / "00"
+    options = ["--target", "tz", "--target", "depth", "--frames", "6", "--out", str(tmp_path / "out"), "--html"]
+    done = CliRunner().invoke(main, ["explain", str(drive), "--model", "chronocam:odometry", *options])
+    assert done.exit_code == 0, done.stderr
+    first = (tmp_path / "out" / "00.html").read_bytes()
+    again = CliRunner().invoke(main, ["report", str(tmp_path / "out"), "--out", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "again" / "00.html").read_bytes() == first
+    with opened(browser, tmp_path / "out" / "00.html") as view:
+        assert view.evaluate("page.item.stills.count") == 5
+        maps = cc.load(tmp_path / "out" / "00.pose.gradcam.npz")
+        choose_frame(view, 3)
+        seen = view.evaluate("Array.from(page.panes[0].field.values.slice(3 * 14, 4 * 14))")
+        moments = maps.maps[:, 0]
+        np.testing.assert_allclose(seen, (moments[3] / np.abs(moments).max()).ravel(), atol=0.01)
+        assert view.locator("#path polyline").count() == 2  # the network's, and the true one
+        path = json.loads((tmp_path / "out" / "00.json").read_text())["path"]
+        for name, scale in (("positions", path["scale"]), ("truth", 1)):
+            from_above = scale * np.array(path[name])[:, [0, 2]]  # to the right and ahead
+            np.testing.assert_allclose(view.evaluate(f"page.item.path.{name}"), from_above, rtol=1e-4, atol=1e-9)
+        before = pixels(view)
+        view.locator("#background").select_option("depth")
+        assert np.abs(pixels(view) - before).mean() > 10
+        view.locator("#path svg").first.click(position={"x": 5, "y": 5})
+        assert view.evaluate("page.frame") == 4  # the far end of the path is nearest to its upper corner
+
+
+# Everywhere
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_pages_fit_and_are_quiet(browser, tmp_path, size, scheme):
+    shown = {"a": kept_clip(of_clip(seed=1)), "b": kept_clip(of_clip(seed=2))}
+    pages = [cc.report.write(tmp_path / "x.html", shown), of_sequence().save(tmp_path / "s.html")]
+    for path in pages:
+        with opened(browser, path, size, scheme) as view:
+            assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            paper = view.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (sum(map(int, paper[4:-1].split(","))) > 380) == (scheme == "light")
+            view.locator("#theme").click()
+            assert view.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+            unnamed = "(one) => !one.hidden && !one.labels?.length && !one.ariaLabel && !one.innerText"
+            assert view.locator("button, input, select").evaluate_all(f"all => all.filter({unnamed}).length") == 0
+
+
+def test_names_stay_text(browser, tmp_path):
+    explanation = hostile()
+    explanation.save(tmp_path / "x.npz")
+    cc.report.write(tmp_path / "x.html", {"<b>x</b>": explanation}, title="<script>alert(1)</script>.png")
+    index = cc.report.write_folder(tmp_path, tmp_path / "out")
+    for path in (tmp_path / "x.html", index):
+        with opened(browser, path) as view:
+            assert view.locator("script").count() == 2
+            assert view.locator("img[src=x], b").count() == 0
+            assert view.title() != "taken"
+
+
+# The index
+
+
+def many(tmp_path, count):
+    from chronocam.media.files import replace_file
+    from chronocam.report.page import list_page
+
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "href": f"{i}.html",
+            "name": f"photo {i:04}.jpg",
+            "model": "net",
+            "kind": "picture",
+            "method": "gradcam",
+            "class": ("cat", "dog", "fox")[i % 3],
+            "score": float(rng.normal()),
+            "confidence": None if i % 10 == 0 else float(rng.random()),
+            "findings": ["blank"] if i % 4 == 0 else [],
+            "picture": None,
+        }
+        for i in range(count)
+    ]
+    return rows, replace_file(tmp_path / "index.html", lambda path: path.write_text(list_page("many", rows)))
+
+
+def test_an_index_of_a_thousand_is_sorted_and_filtered(browser, tmp_path):
+    rows, path = many(tmp_path, 1000)
+    names = lambda view: view.locator("#rows tr td:nth-child(2) a").all_inner_texts()  # noqa: E731
+    with opened(browser, path) as view:
+        assert view.locator("#rows tr").count() == 1000
+        view.get_by_role("button", name="Score").click()
+        assert names(view) == [row["name"] for row in sorted(rows, key=lambda row: -row["score"])]
+        view.get_by_role("button", name="Score").click()
+        assert names(view) == [row["name"] for row in sorted(rows, key=lambda row: row["score"])]
+        unknown = {row["name"] for row in rows if row["confidence"] is None}
+        for _ in ("falling", "rising"):  # what is not known comes last either way
+            view.get_by_role("button", name="Confidence").click()
+            assert set(names(view)[-len(unknown) :]) == unknown
+        view.locator("#class").select_option("dog")
+        view.locator("#findings").select_option("some")
+        assert set(names(view)) == {r["name"] for r in rows if r["class"] == "dog" and r["findings"]}
+        assert view.locator("#count").inner_text() == f"{len(names(view))} of 1000"
+        view.locator("#confidence").fill("0.5")
+        assert set(names(view)) == {
+            r["name"] for r in rows if r["class"] == "dog" and r["findings"] and (r["confidence"] or 0) >= 0.5
+        }
+        view.locator("#class").select_option("")
+        view.locator("#confidence").fill("")
+        view.locator("#words").fill("0042 dog")
+        assert names(view) == []
+        view.locator("#findings").select_option("")
+        view.locator("#words").fill("photo 0043")
+        assert names(view) == ["photo 0043.jpg"]
+
+
+def test_an_index_leads_to_its_pages(browser, tmp_path):
+    of_image(2).with_pictures([still(photo(36, 52, s), f"photo {s}") for s in range(2)]).save(tmp_path / "a b#c.npz")
+    index = cc.report.write_folder(tmp_path)
+    with opened(browser, index) as view:
+        view.get_by_role("link", name="photo 1").click()
+        until(view, "typeof page !== 'undefined' && page.panes.length && page.panes[0].shown")
+        assert view.evaluate("page.index") == 1
+        assert view.locator("h1").inner_text() == "a b#c"
