@@ -28,7 +28,9 @@ class Contrast:
     measures: tuple[str, str]
 
     def of(self, results: Results, arch: str) -> Interval:
-        left, right = (results.of(arch, self.kind, *pair) for pair in zip(self.arms, self.measures, strict=True))
+        left, right = (
+            results.of(arch, self.kind, *pair) for pair in zip(self.arms, self.measures, strict=True)
+        )
         return pooled(left - right)
 
 
@@ -38,7 +40,10 @@ def _above(kind: str, arm: str, measure: str, others: tuple[str, ...]) -> list[C
 
 PATTERN = (
     Contrast(
-        "accuracy on raise and lower: as filmed − shuffled", "answers", ("order", "order"), ("as filmed", "shuffled")
+        "accuracy on raise and lower: as filmed − shuffled",
+        "answers",
+        ("order", "order"),
+        ("as filmed", "shuffled"),
     ),
     *(
         contrast
@@ -92,7 +97,9 @@ def findings(results: Results) -> list[str]:
 
 def clauses(found: dict[str, Interval], more: str = "is higher", less: str = "is lower") -> str:
     """Say of every difference how it comes out: `accuracy is higher (+0.020 [+0.010, +0.030]), …`."""
-    return ", ".join(f"{name} {verdict(interval, more, less)} ({signed(interval)})" for name, interval in found.items())
+    return ", ".join(
+        f"{name} {verdict(interval, more, less)} ({signed(interval)})" for name, interval in found.items()
+    )
 
 
 def _accuracy(results: Results) -> Iterator[str]:
@@ -103,7 +110,9 @@ def _accuracy(results: Results) -> Iterator[str]:
 
 
 def _order(results: Results) -> Iterator[str]:
-    lost = {arch: results.gap(arch, "answers", ("order", "shuffled"), ("order", "as filmed")) for arch in ARCHS}
+    lost = {
+        arch: results.gap(arch, "answers", ("order", "shuffled"), ("order", "as filmed")) for arch in ARCHS
+    }
     mirror = "reversed, named as its mirror"
     mirrored = ", ".join(f"{arch} {plain(results.mean(arch, 'answers', 'order', mirror))}" for arch in ARCHS)
     yield (
@@ -114,7 +123,9 @@ def _order(results: Results) -> Iterator[str]:
 
 def _where(results: Results) -> Iterator[str]:
     yield "- **Where Grad-CAM lies**, last stage: share of the map in the action's mask, and on the whole actor:"
-    arms = [(arch, arch, LAST) for arch in ARCHS] + [(f"the {arm}", ARCHS[0], arm) for arm in (*NO_NETWORK, "truth")]
+    arms = [(arch, arch, LAST) for arch in ARCHS] + [
+        (f"the {arm}", ARCHS[0], arm) for arm in (*NO_NETWORK, "truth")
+    ]
     for label, arch, arm in arms:
         inside, figure = (plain(results.mean(arch, "maps", arm, name)) for name in ("energy", "figure"))
         yield f"  - {label}: {inside}, {figure}."
@@ -126,25 +137,39 @@ def _attention(results: Results) -> Iterator[str]:
     for name in ("energy", "pointing"):
         found[f"{name} of all maps"] = results.between(attending, plain_lstm, "maps", LAST, name)
     for name in ("energy", "pointing"):
-        found[f"{name} on clips named right"] = results.between(attending, plain_lstm, "maps", LAST, name, right=True)
+        found[f"{name} on clips named right"] = results.between(
+            attending, plain_lstm, "maps", LAST, name, right=True
+        )
     yield f"- **Attention over the frames**, against the LSTM's last state: {clauses(found)}."
 
 
 def _weights(results: Results) -> Iterator[str]:
-    arch, levels = ARCHS[2], ("lie on the active frames", "lie on the idle frames", "tell nothing about active frames")
+    arch, levels = (
+        ARCHS[2],
+        ("lie on the active frames", "lie on the idle frames", "tell nothing about active frames"),
+    )
     arms = ("weights", "contributions")
     alone = {arm: results.mean(arch, "maps", arm, "AUC") for arm in arms}
-    told = ", ".join(f"{arm} {verdict(found, *levels, level=0.5)} (AUC {plain(found)})" for arm, found in alone.items())
+    told = ", ".join(
+        f"{arm} {verdict(found, *levels, level=0.5)} (AUC {plain(found)})" for arm, found in alone.items()
+    )
     gain = results.change(arch, "maps", *arms[::-1], "AUC")
-    word = verdict(gain, "better than the weights", "worse than the weights", "as good, as far as can be told")
+    word = verdict(
+        gain, "better than the weights", "worse than the weights", "as good, as far as can be told"
+    )
     agreement = results.mean(arch, "maps", "contributions", "rank correlation with weights")
     yield (
         f"- **Attention**: {told}; the class-specific contributions are {word} ({signed(gain)}), and their rank "
         f"correlation is {plain(agreement)}. The frame importance of the same networks' Grad-CAM has an AUC of "
         f"{plain(results.mean(arch, 'maps', LAST, 'time AUC'))}."
     )
-    shares = {name: results.gap(arch, "maps", ("weights", name), ("random map", name)) for name in ("during", "after")}
-    told = clauses({f"{name} the action": found for name, found in shares.items()}, "they have more", "they have less")
+    shares = {
+        name: results.gap(arch, "maps", ("weights", name), ("random map", name))
+        for name in ("during", "after")
+    }
+    told = clauses(
+        {f"{name} the action": found for name, found in shares.items()}, "they have more", "they have less"
+    )
     yield f"  - Of the weights beside the share of frames: {told}."
     apart = results.mean(arch, "pairs", "contributions", "AUC apart, both")
     levels = (
@@ -166,7 +191,9 @@ def _other_actor(results: Results) -> Iterator[str]:
     for arch in ARCHS:
         parts = []
         for which, label in (("other", "the less likely class"), ("likelier", "the likelier one")):
-            own, wrong = (results.mean(arch, "pairs", LAST, f"{name} actor, {which}") for name in ("own", "wrong"))
+            own, wrong = (
+                results.mean(arch, "pairs", LAST, f"{name} actor, {which}") for name in ("own", "wrong")
+            )
             found = results.gap(arch, "pairs", (LAST, f"own actor, {which}"), (LAST, f"wrong actor, {which}"))
             word = verdict(found, "yes", "no, it lies on the other actor", SAME)
             parts.append(f"for {label} {word} ({plain(own)} on its own, {plain(wrong)} on the wrong one)")
@@ -189,7 +216,9 @@ def _depth(results: Results) -> Iterator[str]:
     for arch in ARCHS:
         for method in METHODS:
             first, last = f"{method}@1", f"{method}@{len(results.grids[arch])}"
-            beside = {name: results.change(arch, "maps", first, last, name) for name in ("energy", "time AUC")}
+            beside = {
+                name: results.change(arch, "maps", first, last, name) for name in ("energy", "time AUC")
+            }
             told = [f"{name} {_beats(results, arch, first, name)}" for name in beside]
             yield f"  - {arch}, {method}: {', '.join(told)}; in comparison with the last stage, {clauses(beside)}."
 
@@ -234,7 +263,9 @@ def _trust(results: Results) -> Iterator[str]:
     shares = []
     for arch in ARCHS:
         parts = [arm for arm in results.networks[arch]["made random"] if arm not in KNOW_NOTHING]
-        first, last = (plain(results.mean(arch, "made random", part, "Spearman")) for part in (parts[0], parts[-1]))
+        first, last = (
+            plain(results.mean(arch, "made random", part, "Spearman")) for part in (parts[0], parts[-1])
+        )
         nothing = plain(results.mean(arch, "made random", "centre prior", "Spearman"))
         shares.append(
             f"{arch} {first} with a random {parts[0]}, {last} with everything random (the centre prior: {nothing})"

@@ -45,7 +45,9 @@ def joined(parts: Sequence[Measured]) -> Measured:
     }
 
 
-def judge(maps: np.ndarray, masks: np.ndarray, figures: np.ndarray, active: np.ndarray) -> dict[str, np.ndarray]:
+def judge(
+    maps: np.ndarray, masks: np.ndarray, figures: np.ndarray, active: np.ndarray
+) -> dict[str, np.ndarray]:
     """Hold maps `(clip, time, height, width)` at the size of the clips against the truth.
 
     masks: of the action, shaped like the maps. figures: of the whole actor. active: `(clip, time)`.
@@ -163,7 +165,9 @@ def maps(network: Network, world: World) -> Measured:
     return joined([_maps(network, world, variants, rows) for rows in batches(world.settings.maps)])
 
 
-def _maps(network: Network, world: World, variants: Sequence[tuple[str, dict[str, Any]]], rows: slice) -> Measured:
+def _maps(
+    network: Network, world: World, variants: Sequence[tuple[str, dict[str, Any]]], rows: slice
+) -> Measured:
     clips = world.single
     inputs, active = network.inputs(clips.pixels[rows]), clips.active[rows, 0]
     truth = (clips.masks[rows, 0], clips.actor_masks[rows, 0], active)
@@ -172,7 +176,10 @@ def _maps(network: Network, world: World, variants: Sequence[tuple[str, dict[str
         for name, explanation in network.explain(inputs, world.labels[rows], **options).items():
             found[name + suffix] = judge(explanation.upsample()[:, 0], *truth)
             if (attention := explanation.attention) is not None and not suffix:
-                found["weights"] = {"AUC": temporal_auc(attention.weights, active), **phases(attention.weights, active)}
+                found["weights"] = {
+                    "AUC": temporal_auc(attention.weights, active),
+                    **phases(attention.weights, active),
+                }
                 found["contributions"] = {
                     "AUC": temporal_auc(attention.contributions[:, 0], active),
                     "rank correlation with weights": attention.agreement[:, 0],
@@ -195,7 +202,10 @@ def _pairs(network: Network, world: World, rows: slice) -> Measured:
         truth = (clips.actor_masks[rows], clips.masks[rows], active)
         found[name] = judge_pairs(explanation.upsample(), *truth, order)
         if (attention := explanation.attention) is not None:
-            for arm, curves in (("weights", attention.weights[:, None]), ("contributions", attention.contributions)):
+            for arm, curves in (
+                ("weights", attention.weights[:, None]),
+                ("contributions", attention.contributions),
+            ):
                 found[arm] = _in_time(np.broadcast_to(curves, active.shape), active, order)
     return found
 
@@ -225,7 +235,10 @@ def faithful(network: Network, world: World) -> Measured:
 
     found: Measured = {arm: {} for arm in arms}
     for arm, values in arms.items():
-        for what, order, baseline in (("cells", values, "blur"), ("frames", frame_importance(values), "freeze")):
+        for what, order, baseline in (
+            ("cells", values, "blur"),
+            ("frames", frame_importance(values), "freeze"),
+        ):
             for name, run in (("insertion", insertion), ("deletion", deletion)):
                 options: dict[str, Any] = {"channels": network.channels, "baseline": baseline, "steps": steps}
                 found[arm][f"{name}, {what}"] = run(probability, inputs, order, **options).area
@@ -305,7 +318,9 @@ def _beside_pairs(world: World, grids: Sequence[Sequence[int]]) -> Measured:
     return joined(parts)
 
 
-def _references(masks: np.ndarray, world: World, grids: Sequence[Sequence[int]], seed: int) -> dict[str, np.ndarray]:
+def _references(
+    masks: np.ndarray, world: World, grids: Sequence[Sequence[int]], seed: int
+) -> dict[str, np.ndarray]:
     """Return maps shaped like `masks`, `(clip, actor, time, height, width)`."""
     found = {"centre prior": np.broadcast_to(centre_prior(world.size), masks.shape)}
     for grid in grids:

@@ -25,11 +25,13 @@ NOISE, DRAWS = 0.02, 5
 class Signs:
     """What becomes of maps as the sign of the target, or left and right, change places.
 
-    opposite: by arm, largest |map(−ry) + map(ry)| over the largest |map|. exact: largest |sum of the map + bias −
-    output| at the last layer, over the output's largest magnitude. turned: share of drives in the mirror of which ry
-    has the other sign, and tz the same. flipped: rank correlation of the map of ry of the mirrored drive, mirrored
-    back, with the map of −ry; the same of tz with the map of tz. kept: of ry with the map of ry. same: share of drives
-    whose map of ry has a sum of the sign of ry.
+    opposite: by arm, largest |map(−ry) + map(ry)| over the largest |map|. exact: largest |sum of the map +
+        bias −
+    output| at the last layer, over the output's largest magnitude. turned: share of drives in the mirror of
+    which ry has the other sign, and tz the same. flipped: rank correlation of the map of ry of the mirrored
+    drive, mirrored back, with the map of −ry; the same of tz with the map of tz. kept: of ry with the map of
+    ry.
+    same: share of drives whose map of ry has a sum of the sign of ry.
     """
 
     opposite: dict[str, float]
@@ -59,7 +61,10 @@ def signs(network: Odometry, pairs: Pairs) -> Signs:
     return Signs(
         {arm: float(np.abs(m[:, 0] + m[:, 1]).max() / np.abs(m[:, :2]).max()) for arm, m in maps.items()},
         float(np.abs(last + bias - poses[:, 4]).max() / np.abs(poses[:, 4]).max()),
-        {n: bootstrap((s * poses[:, k] * turned[:, k] > 0).astype(float)) for n, k, s in (("ry", 4, -1), ("tz", 2, 1))},
+        {
+            n: bootstrap((s * poses[:, k] * turned[:, k] > 0).astype(float))
+            for n, k, s in (("ry", 4, -1), ("tz", 2, 1))
+        },
         rows_of(alike, ("ry", "tz")),
         {arm: bootstrap(rank_correlation(m[:, 0], back[arm][:, 0])) for arm, m in maps.items()},
         {arm: bootstrap((np.sign(s) == np.sign(poses[:, 4])).astype(float)) for arm, s in sums.items()},
@@ -70,8 +75,10 @@ def signs(network: Odometry, pairs: Pairs) -> Signs:
 class Light:
     """What a change of exposure between the frames does.
 
-    alike: rank correlation of maps with and without the change; strangers: of the maps of a drive and another one.
-    apart: the first minus the second. louder: log2 of the mean magnitude of a map with the change, over that without.
+    alike: rank correlation of maps with and without the change; strangers: of the maps of a drive and another
+        one.
+    apart: the first minus the second. louder: log2 of the mean magnitude of a map with the change, over that
+        without.
     moved: mean |change of an output|, in its standard deviations over the drives.
     """
 
@@ -95,7 +102,10 @@ def light(network: Odometry, still: Pairs, changed: Pairs) -> Light:
         rows_of(strange, SHOWN),
         rows_of({arm: own[arm] - strange[arm] for arm in own}, SHOWN),
         rows_of({arm: after - before for arm, (after, before) in size.items()}, SHOWN),
-        {name: bootstrap(((after[name] - before[name]).abs() / before[name].std()).numpy()) for name in before},
+        {
+            name: bootstrap(((after[name] - before[name]).abs() / before[name].std()).numpy())
+            for name in before
+        },
     )
 
 
@@ -103,8 +113,10 @@ def light(network: Odometry, still: Pairs, changed: Pairs) -> Light:
 class Noise:
     """How alike maps of noisy copies are, and how much a layer moves a score to first order, by network and target.
 
-    alike: rank correlation. moved: Σ|gradient · activation| over |score|. difference: of tz's likeness − the loss's.
-    smaller: the loss's first-order change, random network − trained one. cancelling: length of the mean over drives of
+    alike: rank correlation. moved: Σ|gradient · activation| over |score|. difference: of tz's likeness − the
+        loss's.
+    smaller: the loss's first-order change, random network − trained one. cancelling: length of the mean over
+        drives of
     the loss's gradient for the six outputs, over its mean length: 1 where every drive pulls the same way.
     """
 
@@ -134,7 +146,10 @@ def _agreement(network: Odometry, pairs: Pairs) -> np.ndarray:
     method = cc.HiResCAM(network.pose, SHALLOW, batch_size=None)
     asked = targets(network, pairs, SHOWN)
     found = noise_agreement(
-        lambda inputs: method.explain(torch.from_numpy(inputs), asked).maps, pairs.frames.numpy(), NOISE, DRAWS
+        lambda inputs: method.explain(torch.from_numpy(inputs), asked).maps,
+        pairs.frames.numpy(),
+        NOISE,
+        DRAWS,
     )
     return found.spearman
 

@@ -27,14 +27,17 @@ PIECES = ("centre prior", "side prior")
 def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, dict[str, Table]]:
     """Return how much faster outputs change than with a random map, or with the centre prior, as cells go or come.
 
-    By baseline, and by kind of curve and what it is held against; rows are arms. Values are gains of the area under the
-    curve of the output's |change|, in standard deviations of the output over the drives, and of the loss's rise, in
-    mean losses. Above 0 the map is the better one. `one piece` holds two bumps that know nothing, in the middle and at
-    the sides, against a random map that is not in one piece.
+    By baseline, and by kind of curve and what it is held against; rows are arms. Values are gains of the area
+    under the curve of the output's |change|, in standard deviations of the output over the drives, and of the
+    loss's rise, in mean losses. Above 0 the map is the better one. `one piece` holds two bumps that know
+    nothing, in the middle and at the sides, against a random map that is not in one piece.
     """
     layers = grids(network, pairs)
     maps = explained(network, pairs)
-    nothing = {f"random, {layer}": random_maps(len(pairs), grid, pairs.size, seed=2) for layer, grid in layers.items()}
+    nothing = {
+        f"random, {layer}": random_maps(len(pairs), grid, pairs.size, seed=2)
+        for layer, grid in layers.items()
+    }
     prior = np.repeat(centre_prior(pairs.size)[None], len(pairs), axis=0)
     nothing |= {"centre prior": prior, "side prior": np.roll(prior, pairs.size[1] // 2, axis=2)}
     found: dict[str, dict[str, Table]] = {baseline: {} for baseline in BASELINES}
@@ -45,13 +48,17 @@ def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, dict[str, Table]]
             areas = [
                 {
                     arm: sign * curve(change, inputs, order, baseline=instead, steps=STEPS).area
-                    for arm, order in ({arm: _order(m[:, k], name) for arm, m in maps.items()} | nothing).items()
+                    for arm, order in (
+                        {arm: _order(m[:, k], name) for arm, m in maps.items()} | nothing
+                    ).items()
                 }
                 for k, name in enumerate(TARGETS)
                 for change in [_change(network, pairs, name)]
             ]
             for beside in ("random", "centre prior"):
-                gains = {arm: np.stack([a[arm] - a[_beside(arm, beside)] for a in areas], axis=1) for arm in maps}
+                gains = {
+                    arm: np.stack([a[arm] - a[_beside(arm, beside)] for a in areas], axis=1) for arm in maps
+                }
                 found[baseline][f"{curve.__name__}, {beside}"] = rows_of(gains, TARGETS)
             pieces = {p: np.stack([a[p] - a[f"random, {SHALLOW}"] for a in areas], axis=1) for p in PIECES}
             found[baseline][f"{curve.__name__}, one piece"] = rows_of(pieces, TARGETS)
@@ -73,7 +80,11 @@ def _change(network: Odometry, pairs: Pairs, name: str) -> Callable[[np.ndarray]
     The loss is that of the frames as they are, under the motion that the network tells from the changed ones.
     """
     with torch.inference_mode():
-        before = outputs(network.pose(pairs.frames))[name] if name != "loss" else _losses(network, pairs)(pairs.frames)
+        before = (
+            outputs(network.pose(pairs.frames))[name]
+            if name != "loss"
+            else _losses(network, pairs)(pairs.frames)
+        )
         unit = before.mean() if name == "loss" else before.std()
         losses = _losses(network, pairs)
 
@@ -92,7 +103,9 @@ def _losses(network: Odometry, pairs: Pairs) -> Callable[[Tensor], Tensor]:
     pictures = pairs.frames.unflatten(1, (2, 3)) * 0.5 + 0.5
     disparities = network.depth.disparities(pairs.frames[:, :3])
     return lambda frames: (
-        LOSS(pictures[:, 0], pictures[:, 1:], disparities, network.pose.poses(frames), pairs.intrinsics).photometric
+        LOSS(
+            pictures[:, 0], pictures[:, 1:], disparities, network.pose.poses(frames), pairs.intrinsics
+        ).photometric
     )
 
 

@@ -47,9 +47,12 @@ DEPTH_LAYERS = ("conv4", "iconv3", "predict_disp1")
 class Walls:
     """How much of the maps lies on a wall without texture, over its share of the area; differences are paired.
 
-    of, minus: by part of the map; minus: the maps' value minus that of another, by the other's name. bare: of maps that
-    no network has a part in. possible: of a faultless map on each grid. active: of each layer's activity. interior: of
-    the magnitude, in what is `INSIDE` pixels or more from the wall's outline; deeper: that minus the value of the wall.
+    of, minus: by part of the map; minus: the maps' value minus that of another, by the other's name. bare: of
+        maps that
+    no network has a part in. possible: of a faultless map on each grid. active: of each layer's activity.
+    interior: of the magnitude, in what is `INSIDE` pixels or more from the wall's outline; deeper: that minus
+        the value of
+    the wall.
     """
 
     area: Interval
@@ -77,11 +80,14 @@ def walls(network: Odometry, plain: Pairs, textured: Pairs) -> Walls:
         beside = {
             "random": {arm: bare[f"random, {arm.split(', ')[1]}"][:, None] for arm in maps},
             "centre prior": dict.fromkeys(maps, bare["centre prior"][:, None]),
-            "with its texture": {arm: concentration(PARTS[part](m), plain.plain) for arm, m in others.items()},
+            "with its texture": {
+                arm: concentration(PARTS[part](m), plain.plain) for arm, m in others.items()
+            },
         }
         found[part] = rows_of(values, MOTION)
         minus[part] = {
-            other: rows_of({arm: values[arm] - of_arm[arm] for arm in maps}, MOTION) for other, of_arm in beside.items()
+            other: rows_of({arm: values[arm] - of_arm[arm] for arm in maps}, MOTION)
+            for other, of_arm in beside.items()
         }
     coarse = {layer: grid for layer, grid in layers.items() if layer != "input"}
     return Walls(
@@ -119,9 +125,11 @@ def _activity(network: Odometry, pairs: Pairs, layer: str) -> np.ndarray:
 class Movers:
     """How much of the negative-loss maps lies on an object that moves by itself, over its share of the area.
 
-    of: by arm, the parts of the map. minus: its paired differences, by what is subtracted: the same drive without the
-    object at the same place, a random map, the centre prior. beside: of what is no map of a network. mixture: how far
-    the map of PoseNet's loss is from a mixture of the maps of its outputs. powers: of the magnitude of DepthNet's maps;
+    of: by arm, the parts of the map. minus: its paired differences, by what is subtracted: the same drive
+        without the
+    object at the same place, a random map, the centre prior. beside: of what is no map of a network. mixture:
+    how far the map of PoseNet's loss is from a mixture of the maps of its outputs. powers: of the magnitude
+    of DepthNet's maps;
     gain: of the squared error minus the absolute one.
     """
 
@@ -204,7 +212,9 @@ def _by_power(network: Odometry, pairs: Pairs) -> dict[str, np.ndarray]:
     for name, power in (("absolute", 1), ("squared", 2)):
         for layer in DEPTH_LAYERS[1:]:
             method = cc.HiResCAM(network, f"depth.{layer}", operator=error(power), batch_size=None)
-            found[f"{name} error, hirescam, {layer}"] = method.explain(pairs.frames, transforms).upsample()[:, 0]
+            found[f"{name} error, hirescam, {layer}"] = method.explain(pairs.frames, transforms).upsample()[
+                :, 0
+            ]
     return found
 
 

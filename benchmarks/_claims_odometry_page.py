@@ -77,7 +77,9 @@ def findings(found: Results) -> str:
         f"**Random weights** leave rank correlations below {LOW:g}: "
         f"{outcome(low['below'], low['above'], sum(map(len, low.values())), PAIRS)}.",
     ]
-    told.append("Where a claim does not come out, its section says what the likely cause is, and what was tried.")
+    told.append(
+        "Where a claim does not come out, its section says what the likely cause is, and what was tried."
+    )
     return "\n".join(f"- {line}" for line in told)
 
 
@@ -125,7 +127,9 @@ def _figures(record: Mapping[str, Any]) -> str:
     parts = []
     for part in record.get("held-out", {}).values():
         names = list(next(iter(part.values())))
-        rows = [[arm, *("{:.3f} [{:.3f}, {:.3f}]".format(*row[n]) for n in names)] for arm, row in part.items()]
+        rows = [
+            [arm, *("{:.3f} [{:.3f}, {:.3f}]".format(*row[n]) for n in names)] for arm, row in part.items()
+        ]
         parts.append(lines(["", *names], rows))
     return "\n\n".join(parts) or "(the record holds none)"
 
@@ -180,7 +184,8 @@ def _of_movers(found: Movers) -> dict[str, Any]:
         "movers": table(found.of, "map"),
         "mover_beside": lines(["", "energy over area"], [[n, plain(v)] for n, v in beside.items()]),
         "mover_differences": folded(
-            "Paired differences", {f"minus {n}": table(t, "map", difference=True) for n, t in found.minus.items()}
+            "Paired differences",
+            {f"minus {n}": table(t, "map", difference=True) for n, t in found.minus.items()},
         ),
         "mover_words": mover_words(found),
     }
@@ -188,7 +193,8 @@ def _of_movers(found: Movers) -> dict[str, Any]:
 
 def _of_checks(found: Results) -> dict[str, Any]:
     same = {
-        arm: {**found.signs.flipped.get(arm, {}), "sign of the sum": value} for arm, value in found.signs.same.items()
+        arm: {**found.signs.flipped.get(arm, {}), "sign of the sum": value}
+        for arm, value in found.signs.same.items()
     }
     turned = {arm: {**cells, **same.get(arm, {})} for arm, cells in found.signs.flipped.items()} | same
     both = {
@@ -222,7 +228,10 @@ def _real(found: Sequence[Real]) -> str:
     if not found:
         return "## 8. Real frames\n\nNot measured: no folder was given (`--real`)."
     rows = [
-        [f"{one.name}: {arm}", *(plain(values[arm]) if arm in values else "–" for values in one.figures.values())]
+        [
+            f"{one.name}: {arm}",
+            *(plain(values[arm]) if arm in values else "–" for values in one.figures.values()),
+        ]
         for one in found
         for arm in dict.fromkeys(arm for values in one.figures.values() for arm in values)
     ]

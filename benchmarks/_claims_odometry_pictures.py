@@ -31,7 +31,9 @@ def laid(picture: np.ndarray, value: np.ndarray) -> np.ndarray:
     return overlay(picture, strength(value[None, None], "sample")[0, 0], signed=True)
 
 
-def sheet(cells: Sequence[Sequence[tuple[str, np.ndarray]]], path: Path, masks: np.ndarray | None = None) -> Path:
+def sheet(
+    cells: Sequence[Sequence[tuple[str, np.ndarray]]], path: Path, masks: np.ndarray | None = None
+) -> Path:
     """Draw rows of titled pictures; outlines of a mask on every one."""
     figure = Figure(figsize=(3.6 * len(cells[0]), 1.45 * len(cells)), layout="constrained")
     axes = figure.subplots(len(cells), len(cells[0]), squeeze=False)
@@ -64,7 +66,11 @@ def draw_drive(network: Odometry, pairs: Pairs, index: int, path: Path) -> Path:
     known = one.depth[0] > 0
     depth = depth * np.median(one.depth[0][known]) / np.median(depth[known])
     shown = [np.where(d > 0, 1 / np.maximum(d, 1 / DEEPEST), 0) for d in (one.depth[0], depth)]
-    first = [("frame", one.pixels[0, 0]), ("true inverse depth", shown[0]), ("inverse depth, scaled", shown[1])]
+    first = [
+        ("frame", one.pixels[0, 0]),
+        ("true inverse depth", shown[0]),
+        ("inverse depth, scaled", shown[1]),
+    ]
     rows = [
         [(f"{name}: {arm}", laid(one.pixels[0, 0], maps[arm][0, k])) for arm in ARMS]
         for k, name in enumerate(("tz", "ry", "loss"))
@@ -80,7 +86,9 @@ def draw_wall(network: Odometry, plain: Pairs, textured: Pairs, index: int, path
         maps = explained(network, one, ("tz", "ry"))
         for k, target in enumerate(("tz", "ry")):
             frame = one.pixels[0, 0]
-            rows.append([(f"{name} wall", frame), *((f"{target}: {a}", laid(frame, maps[a][0, k])) for a in ARMS)])
+            rows.append(
+                [(f"{name} wall", frame), *((f"{target}: {a}", laid(frame, maps[a][0, k])) for a in ARMS)]
+            )
     return sheet(rows, path, plain.plain[index])
 
 
@@ -90,7 +98,10 @@ def draw_mover(network: Odometry, moving: Pairs, index: int, path: Path) -> Path
     frame, (maps, _) = one.pixels[0, 0], loss_maps(network, one)
     names = (f"PoseNet, hirescam, {SHALLOW}", "PoseNet, inputxgradient, input", "DepthNet, hirescam, iconv3",
              "DepthNet, hirescam, predict_disp1", "DepthNet, layercam, predict_disp1")  # fmt: skip
-    cells = [("frame", frame), *((name, error[0]) for name, error in photometric_errors(network, one).items())]
+    cells = [
+        ("frame", frame),
+        *((name, error[0]) for name, error in photometric_errors(network, one).items()),
+    ]
     cells += [(name, laid(frame, maps[name][0])) for name in names]
     return sheet([cells[i : i + 3] for i in range(0, len(cells), 3)], path, one.moving[0])
 
@@ -121,7 +132,9 @@ def draw_real(found: Sequence[Real], path: Path) -> Path:
     rows = []
     for real in found:
         for name in ("tz", "ry"):
-            maps = [(f"{name}: {arm}", laid(real.pixels[0], real.maps[arm][0, NAMES.index(name)])) for arm in arms]
+            maps = [
+                (f"{name}: {arm}", laid(real.pixels[0], real.maps[arm][0, NAMES.index(name)])) for arm in arms
+            ]
             rows.append([(real.name, real.pixels[0]), *maps])
     return sheet(rows, path)
 
@@ -137,7 +150,9 @@ def draw_all(network: Odometry, scenes: Mapping[str, Pairs], real: Sequence[Real
     turn = np.linalg.norm(textured.transforms[:, :3, :3] - np.eye(3), axis=(1, 2))
     drawn = [
         draw_drive(network, textured, chosen(turn, np.quantile(turn, 0.8)), folder / "odometry-drive.png"),
-        draw_wall(network, plain, textured, chosen(plain.plain.mean((1, 2)), 0.2), folder / "odometry-wall.png"),
+        draw_wall(
+            network, plain, textured, chosen(plain.plain.mean((1, 2)), 0.2), folder / "odometry-wall.png"
+        ),
         draw_mover(network, moving, chosen(moving.moving.mean((1, 2)), 0.08), folder / "odometry-mover.png"),
         draw_trajectories(network, folder / "odometry-trajectory.png"),
     ]

@@ -42,7 +42,8 @@ NAMES = ("tz", "ry", "‖t‖", "rotation angle")
 class Real:
     """What the networks find in a folder of real frames; intervals are over frames, or pairs of frames.
 
-    figures: errors by name, of the network and of what takes no network. steady: rank correlation of maps of noisy
+    figures: errors by name, of the network and of what takes no network. steady: rank correlation of maps of
+        noisy
     copies. maps: `(pair, target, height, width)` by arm, of `NAMES`. seconds: for all of it.
     """
 
@@ -71,7 +72,9 @@ def real(network: Odometry, folder: Path, size: tuple[int, int]) -> Real:
     found = cc.explain(network.pose, pairs, [*map(Regression, NAMES[:2]), TranslationNorm(), RotationAngle()],
                        methods=METHODS, layers=(None, SHALLOW))  # fmt: skip
     method = cc.HiResCAM(network.pose, SHALLOW, batch_size=None)
-    steady = noise_agreement(lambda x: method.explain(torch.from_numpy(x), Regression("tz")).maps, pairs.numpy())
+    steady = noise_agreement(
+        lambda x: method.explain(torch.from_numpy(x), Regression("tz")).maps, pairs.numpy()
+    )
     steps = np.linalg.inv(pose_to_matrix(poses).double().numpy())
     return Real(
         folder.name,
@@ -106,5 +109,7 @@ def _motion(steps: np.ndarray, poses: np.ndarray) -> dict[str, dict[str, Interva
         "rotation error in degrees": {
             name: bootstrap(rotation_errors(steps_of(arm), steps_of(poses))) for name, arm in arms.items()
         },
-        "ATE in metres, 5 frames": {name: bootstrap(snippet_errors(arm, poses)) for name, arm in arms.items()},
+        "ATE in metres, 5 frames": {
+            name: bootstrap(snippet_errors(arm, poses)) for name, arm in arms.items()
+        },
     }

@@ -39,14 +39,18 @@ def columns(table: Table) -> list[str]:
 
 def tally(table: Table, level: float | int = 0) -> dict[str, list[str]]:
     """Sort all cells of a table, as "row: column"."""
-    return sides({f"{row}: {name}": cell for row, cells in table.items() for name, cell in cells.items()}, level)
+    return sides(
+        {f"{row}: {name}": cell for row, cells in table.items() for name, cell in cells.items()}, level
+    )
 
 
 def outcome(found: Sequence[str], against: Sequence[str], total: int, what: str) -> str:
     """Say how far a claim comes out: for how many of `what`, and for how many the opposite holds."""
     if total and len(found) == total:
         return f"comes out for all {total} {what}"
-    head = f"comes out for {len(found)} of {total} {what}" if found else f"comes out for none of {total} {what}"
+    head = (
+        f"comes out for {len(found)} of {total} {what}" if found else f"comes out for none of {total} {what}"
+    )
     return f"{head}{f' (the opposite for {len(against)})' if against else ''}"
 
 
@@ -89,14 +93,20 @@ def _count(found: Mapping[str, Sequence[str]], side: str, what: str = "pairs of 
 
 
 def _wall_causes(walls: Walls) -> Iterable[str]:
-    prior = verdict(walls.bare["centre prior"], "more than its share", "less than its share", "about its share", 1)
+    prior = verdict(
+        walls.bare["centre prior"], "more than its share", "less than its share", "about its share", 1
+    )
     yield (
         f"- Where walls are: the centre prior has {prior} on them ({walls.bare['centre prior']}), for reasons that "
         "have nothing to do with texture."
     )
     for layer, best in walls.possible.items():
         active = verdict(walls.active[layer], "more active than", "less active than", "about as active as", 1)
-        cause = "no cause by itself" if active.startswith("less") else "likely causes: biases, and what lies around"
+        cause = (
+            "no cause by itself"
+            if active.startswith("less")
+            else "likely causes: biases, and what lies around"
+        )
         yield (
             f"- At `{layer}` a faultless map on the grid, all that is not wall, still has {best} there: cells "
             f"reach over the outline. Whatever is asked, the layer is {active} elsewhere on the wall "
@@ -119,7 +129,9 @@ def faithful_words(found: Mapping[str, Mapping[str, Table]]) -> str:
             if beside == PIECE:
                 told.append(_piece(kind, baseline, values))
                 continue
-            faster = "removed, outputs change faster" if kind == "deletion" else "put back, outputs return faster"
+            faster = (
+                "removed, outputs change faster" if kind == "deletion" else "put back, outputs return faster"
+            )
             than = "a random map on the same grid" if beside == "random" else f"the {beside}"
             told.append(
                 f"- {kind.capitalize()}, {baseline}: {faster} than with {than}: {_count(tally(values), 'above')}."
@@ -136,7 +148,11 @@ def _piece(kind: str, baseline: str, values: Table) -> str:
         (centre - side, "the one in the middle for {}, where the place counts"),
         (side - centre, "the one at the sides for {}, where the place counts"),
     )
-    told = [words.format(listed(name for name in columns(values) if name in found)) for found, words in parts if found]
+    told = [
+        words.format(listed(name for name in columns(values) if name in found))
+        for found, words in parts
+        if found
+    ]
     return (
         f"- {kind.capitalize()}, {baseline}, tried: two bumps that know nothing, in the middle and at the sides. "
         f"Better than scattered random cells: {', and '.join(told) or 'neither'}."
@@ -164,7 +180,9 @@ def mover_words(movers: Movers) -> str:
 
 def _mover_causes(movers: Movers) -> Iterable[str]:
     for name in ("error with the true depth and motion", "error with the networks' depth and motion"):
-        side = verdict(movers.beside[name], "more than its share", "less than its share", "about its share", 1)
+        side = verdict(
+            movers.beside[name], "more than its share", "less than its share", "about its share", 1
+        )
         yield f"- What is possible: the photometric {name} has {side} on the object ({movers.beside[name]})."
     same, where = (
         ("is, to rounding,", "Such a map tells where motion is read from, not where the error is.")
@@ -230,9 +248,14 @@ def noise_words(found: Noise) -> str:
     """Say whether the gradient of the loss is too noisy."""
     trained, random = found.alike
     less = verdict(
-        found.difference[trained], "less than for tz", "more than for tz", "and for tz as much, as far as can be told"
+        found.difference[trained],
+        "less than for tz",
+        "more than for tz",
+        "and for tz as much, as far as can be told",
     )
-    size = verdict(found.smaller, "smaller than", "larger than", "as large as (as far as can be told) that of", 0)
+    size = verdict(
+        found.smaller, "smaller than", "larger than", "as large as (as far as can be told) that of", 0
+    )
     steady = verdict(found.alike[trained]["loss"], "not too noisy to be read", "too noisy to be read",
                      "at the edge of what can be read", 0.5)  # fmt: skip
     near = found.cancelling[trained] < found.cancelling[random]

@@ -23,7 +23,9 @@ FRAME = 2  # of the five of a drive: the target; its source is the next one
 METHODS = ("gradcam", "hirescam", "layercam", "inputxgradient")
 SHALLOW = "conv3"
 PART = 16  # pairs that a network is shown at once
-LOSS = replace(SFMLEARNER, outside=True)  # its photometric term is the one that the bundled networks learnt from
+LOSS = replace(
+    SFMLEARNER, outside=True
+)  # its photometric term is the one that the bundled networks learnt from
 TARGETS = ("ry", "rotation angle", "tz", "‖t‖", "loss")
 PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "positive part": lambda maps: np.maximum(maps, 0),
@@ -59,7 +61,9 @@ class Pairs:
             pixels,
             prepared(pixels),
             torch.tensor(np.stack([d.intrinsics for d in found]), dtype=torch.float32),
-            np.stack([np.linalg.inv(d.poses[FRAME + 1]) @ d.poses[FRAME] for d in found if d.poses is not None]),
+            np.stack(
+                [np.linalg.inv(d.poses[FRAME + 1]) @ d.poses[FRAME] for d in found if d.poses is not None]
+            ),
             *(np.stack([getattr(d, name)[FRAME] for d in found]) for name in ("depth", "moving", "plain")),
         )
 
@@ -77,7 +81,9 @@ class Pairs:
 
     def mirrored(self) -> Pairs:
         """Return the pairs as a mirror shows them; the truth is left as it is."""
-        return Pairs(*{**vars(self), "pixels": self.pixels[:, :, :, ::-1], "frames": self.frames.flip(3)}.values())
+        return Pairs(
+            *{**vars(self), "pixels": self.pixels[:, :, :, ::-1], "frames": self.frames.flip(3)}.values()
+        )
 
 
 def prepared(pixels: np.ndarray) -> Tensor:
@@ -109,11 +115,19 @@ def targets(network: Odometry, pairs: Pairs, names: Sequence[str] = TARGETS) -> 
 
 
 def explained(
-    network: Odometry, pairs: Pairs, names: Sequence[str] = TARGETS, layers: Sequence[str | None] = (None, SHALLOW)
+    network: Odometry,
+    pairs: Pairs,
+    names: Sequence[str] = TARGETS,
+    layers: Sequence[str | None] = (None, SHALLOW),
 ) -> dict[str, np.ndarray]:
     """Return maps of the pose network `(drive, target, height, width)` by method and layer, and of the input."""
     found = cc.explain(
-        network.pose, pairs.frames, targets(network, pairs, names), methods=METHODS, layers=layers, batch_size=PART
+        network.pose,
+        pairs.frames,
+        targets(network, pairs, names),
+        methods=METHODS,
+        layers=layers,
+        batch_size=PART,
     )
     return {arm_name(e): e.upsample() for e in found.values()}
 
@@ -133,7 +147,9 @@ def grids(network: Odometry, pairs: Pairs) -> dict[str, tuple[int, ...]]:
 def without_network(masks: np.ndarray, layers: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
     """Return maps that no network has a part in, `(drive, height, width)`: noise on every grid, the centre prior."""
     size = masks.shape[1:]
-    noise = {f"random, {layer}": random_maps(len(masks), grid, size, seed=1) for layer, grid in layers.items()}
+    noise = {
+        f"random, {layer}": random_maps(len(masks), grid, size, seed=1) for layer, grid in layers.items()
+    }
     return {**noise, "centre prior": np.broadcast_to(centre_prior(size), masks.shape)}
 
 

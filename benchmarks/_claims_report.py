@@ -66,11 +66,16 @@ def accuracy(results: Results) -> list[str]:
         for arch, values in right.items()
     ]
     order = list(results.networks[ARCHS[0]]["answers"]["order"])
-    changed = [[arch, *(plain(results.mean(arch, "answers", "order", name)) for name in order)] for arch in ARCHS]
+    changed = [
+        [arch, *(plain(results.mean(arch, "answers", "order", name)) for name in order)] for arch in ARCHS
+    ]
     clips = results.of(ARCHS[0], "answers", "order", order[0]).shape[1]
     return [
         words.ACCURACY,
-        table(["", "all", *numbered], [[arch, plain(pooled(v)), *map(plain, each(v))] for arch, v in right.items()]),
+        table(
+            ["", "all", *numbered],
+            [[arch, plain(pooled(v)), *map(plain, each(v))] for arch, v in right.items()],
+        ),
         "By class:\n",
         table(["", *LABELS], by_class),
         words.ORDER.format(clips=clips),
@@ -112,7 +117,8 @@ def attention_weights(results: Results) -> list[str]:
     return [
         words.WEIGHTS,
         table(
-            ["", "one actor", "two, likelier class", "two, other class", "own against other's"], _weights(results, arch)
+            ["", "one actor", "two, likelier class", "two, other class", "own against other's"],
+            _weights(results, arch),
         ),
         words.PHASES,
         table(["", *PHASES], _phases(results)),
@@ -122,10 +128,15 @@ def attention_weights(results: Results) -> list[str]:
 
 
 def _weights(results: Results, arch: str) -> list[list[str]]:
-    columns = [("maps", "AUC"), *(("pairs", name) for name in ("AUC, likelier", "AUC, other", "AUC apart, both"))]
+    columns = [
+        ("maps", "AUC"),
+        *(("pairs", name) for name in ("AUC, likelier", "AUC, other", "AUC apart, both")),
+    ]
     arms = ("contributions", "weights")
     rows = [[arm, *(plain(results.mean(arch, kind, arm, name)) for kind, name in columns)] for arm in arms]
-    rows.append([" − ".join(arms), *(signed(results.change(arch, kind, *arms, name)) for kind, name in columns)])
+    rows.append(
+        [" − ".join(arms), *(signed(results.change(arch, kind, *arms, name)) for kind, name in columns)]
+    )
     for arm in (LAST, *NO_NETWORK):
         two = [results.of(arch, "pairs", arm, f"time AUC, {which}") for which in CLASSES]
         lone = [results.of(arch, "pairs", arm, f"time AUC apart, {which}") for which in CLASSES]
@@ -138,7 +149,10 @@ def _phases(results: Results) -> list[list[str]]:
     arms = [("attention weights", ARCHS[2], "weights")]
     arms += [(f"frame importance, {arch}, {LAST}", arch, LAST) for arch in ARCHS]
     arms += [(f"frame importance, {arm}", "r3d", arm) for arm in NO_NETWORK]
-    return [[label, *(plain(results.mean(arch, "maps", arm, name)) for name in PHASES)] for label, arch, arm in arms]
+    return [
+        [label, *(plain(results.mean(arch, "maps", arm, name)) for name in PHASES)]
+        for label, arch, arm in arms
+    ]
 
 
 def two_actors(results: Results) -> list[str]:
@@ -157,7 +171,9 @@ def two_actors(results: Results) -> list[str]:
         for which in CLASSES:
             cells = [plain(results.mean(arch, "pairs", arm, f"{name}, {which}")) for name in columns]
             rows.append([label, which, *cells])
-    top = ", ".join(f"{arch} {plain(results.mean(arch, 'pairs', 'classes', 'are the top two'))}" for arch in ARCHS)
+    top = ", ".join(
+        f"{arch} {plain(results.mean(arch, 'pairs', 'classes', 'are the top two'))}" for arch in ARCHS
+    )
     return [
         words.TWO_ACTORS.format(top=top),
         table(["", "class", *columns], rows),
@@ -165,11 +181,15 @@ def two_actors(results: Results) -> list[str]:
 
 
 def designs(results: Results) -> list[str]:
-    rows = [[label, *(f"{signed(found)} {word}" for found, word in cells)] for label, cells in pattern(results)]
+    rows = [
+        [label, *(f"{signed(found)} {word}" for found, word in cells)] for label, cells in pattern(results)
+    ]
     lines = []
     for name in (*SPACE_TIME, *FIGURE):
         found = [results.between("r3d", other, "maps", LAST, name) for other in ARCHS[1:]]
-        lines.append([name, *(plain(results.mean(arch, "maps", LAST, name)) for arch in ARCHS), *map(signed, found)])
+        lines.append(
+            [name, *(plain(results.mean(arch, "maps", LAST, name)) for arch in ARCHS), *map(signed, found)]
+        )
     return [
         words.DESIGNS,
         table(["", *ARCHS], rows),
@@ -188,7 +208,13 @@ def _by_class(results: Results, measure: str) -> list[list[str]]:
     arms += [(results.on_grid(arm, arch), arch, arm) for arm in ("random map", "truth") for arch in ARCHS[:2]]
     arms += [(arm, "r3d", arm) for arm in NO_NETWORK[1:]]
     return [
-        [label, *(plain(pooled(results.of(arch, "maps", arm, measure)[:, labels == c])) for c in range(len(LABELS)))]
+        [
+            label,
+            *(
+                plain(pooled(results.of(arch, "maps", arm, measure)[:, labels == c]))
+                for c in range(len(LABELS))
+            ),
+        ]
         for label, arch, arm in arms
     ]
 
@@ -209,7 +235,9 @@ def _stages(results: Results, arch: str) -> list[list[str]]:
         for stage, grid in enumerate(results.grids[arch], 1):
             arm, noise = f"{method}@{stage}", results.on_grid("random map", arch, stage)
             cells = [plain(results.mean(arch, "maps", arm, name)) for name in (*SPACE_TIME, *FIGURE)]
-            above = [signed(results.change(arch, "maps", arm, noise, name)) for name in ("energy", "time AUC")]
+            above = [
+                signed(results.change(arch, "maps", arm, noise, name)) for name in ("energy", "time AUC")
+            ]
             rows.append([method, str(stage), named(grid), *cells, *above])
     return rows
 
@@ -218,7 +246,14 @@ def _references(results: Results, arch: str) -> list[list[str]]:
     grids = dict.fromkeys(named(grid) for grid in results.grids[arch])
     arms = [(arm, grid, f"{arm} {grid}") for arm in ("random map", "truth") for grid in grids]
     return [
-        [label, "", grid, *(plain(results.mean(arch, "maps", arm, name)) for name in (*SPACE_TIME, *FIGURE)), "", ""]
+        [
+            label,
+            "",
+            grid,
+            *(plain(results.mean(arch, "maps", arm, name)) for name in (*SPACE_TIME, *FIGURE)),
+            "",
+            "",
+        ]
         for label, grid, arm in [*arms, *((arm, "", arm) for arm in NO_NETWORK[1:])]
     ]
 
@@ -227,7 +262,9 @@ def alignment(results: Results) -> list[str]:
     rows = []
     for arch, stage in _all_stages(results):
         pair = (f"gradcam@{stage} align", f"gradcam@{stage}")
-        rows.append([arch, str(stage), *(signed(results.change(arch, "maps", *pair, name)) for name in SPACE_TIME)])
+        rows.append(
+            [arch, str(stage), *(signed(results.change(arch, "maps", *pair, name)) for name in SPACE_TIME)]
+        )
     return [
         words.ALIGNMENT,
         table(["", "stage", *SPACE_TIME], rows),
@@ -279,5 +316,7 @@ def _made_random(results: Results, arch: str) -> str:
     rows = []
     for arm in sorted(results.networks[arch]["made random"], key=KNOW_NOTHING.__contains__):
         label = f"({arm})" if arm in KNOW_NOTHING else arm
-        rows.append([label, *(plain(results.mean(arch, "made random", arm, name)) for name in ("Spearman", "SSIM"))])
+        rows.append(
+            [label, *(plain(results.mean(arch, "made random", arm, name)) for name in ("Spearman", "SSIM"))]
+        )
     return table([arch, "Spearman", "SSIM"], rows)

@@ -64,7 +64,9 @@ class Results:
         arms = (usual, changed) if arch == "r3d" else (changed, usual)
         return self.change(arch, "maps", *arms, measure)
 
-    def between(self, arch: str, other: str, kind: str, arm: str, measure: str, right: bool = False) -> Interval:
+    def between(
+        self, arch: str, other: str, kind: str, arm: str, measure: str, right: bool = False
+    ) -> Interval:
         """Return arch − other for the same arm; with `right` on clips that all networks of both name right."""
         kept = self.right(arch, other) if right else slice(None)
         return apart(self.of(arch, kind, arm, measure)[:, kept], self.of(other, kind, arm, measure)[:, kept])
@@ -82,7 +84,10 @@ class Results:
             "training seeds": self.seeds,
             "values": {
                 arch: {
-                    kind: {arm: {name: _numbers(v) for name, v in names.items()} for arm, names in measured.items()}
+                    kind: {
+                        arm: {name: _numbers(v) for name, v in names.items()}
+                        for arm, names in measured.items()
+                    }
                     for kind, measured in kinds.items()
                 }
                 for arch, kinds in {**self.networks, "beside": self._beside()}.items()
@@ -98,7 +103,9 @@ class Results:
 
 def _numbers(values: Values) -> dict[str, Any]:
     found = {"pooled": _rounded(pooled(values))}
-    return found if len(values) == 1 else {**found, "by training seed": [_rounded(one) for one in each(values)]}
+    return (
+        found if len(values) == 1 else {**found, "by training seed": [_rounded(one) for one in each(values)]}
+    )
 
 
 def _rounded(found: Interval | None) -> list[float | int] | None:

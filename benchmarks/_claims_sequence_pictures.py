@@ -30,7 +30,9 @@ def draw_settling(curves: Mapping[str, np.ndarray], accuracy: np.ndarray, path: 
     axes.plot(accuracy, color="0.6", linewidth=4, alpha=0.5, label="accuracy of the step", zorder=0)
     axes.axhline(0, color="0.8", linewidth=1, zorder=0)
     axes.set(xlabel="step", ylabel="cosine; share right")
-    axes.set_title("Relevance of a step beside the steady state of other clips: same class, other classes (dotted)")
+    axes.set_title(
+        "Relevance of a step beside the steady state of other clips: same class, other classes (dotted)"
+    )
     axes.title.set_fontsize(9)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return save_figure(figure, path, dpi=80)
@@ -39,7 +41,8 @@ def draw_settling(curves: Mapping[str, np.ndarray], accuracy: np.ndarray, path: 
 def draw_change(loaded: Any, pairs: Any, curves: np.ndarray, relevance: np.ndarray, path: Path) -> Path:
     """Draw the first clip that changes class: frames with the relevance for either class, and its curves.
 
-    curves: `(pair, 2, step)`, how alike the relevance for each class and that class's other clips are. relevance: of
+    curves: `(pair, 2, step)`, how alike the relevance for each class and that class's other clips are.
+        relevance: of
     the first pair, `(2, step, feature)`.
     """
     names = [loaded.labels[label] for label in pairs.labels[0]]
@@ -59,7 +62,9 @@ def draw_change(loaded: Any, pairs: Any, curves: np.ndarray, relevance: np.ndarr
     return save_figure(figure, path, dpi=80)
 
 
-def _draw_curves(figure: Any, names: list[str], pairs: Any, curves: np.ndarray, relevance: np.ndarray) -> None:
+def _draw_curves(
+    figure: Any, names: list[str], pairs: Any, curves: np.ndarray, relevance: np.ndarray
+) -> None:
     axes = figure.subplots(2, 2)
     half = pairs.logits.shape[1] / 2 - 0.5
     limit = np.abs(relevance).max()

@@ -25,7 +25,8 @@ BATCH = 50
 class Settings:
     """How many clips each measure gets.
 
-    answers: one actor, for accuracy. maps: of these, for maps. pairs: two actors. faithful: of the clips for maps, for
+    answers: one actor, for accuracy. maps: of these, for maps. pairs: two actors. faithful: of the clips for
+        maps, for
     insertion and deletion, in so many `steps`, and for made-random networks.
     """
 
@@ -123,5 +124,7 @@ def find_networks(folder: Path) -> list[Network]:
     found = [Network.read(path) for path in folder.glob("*.json")]
     for arch in ARCHS:
         if arch not in {network.arch for network in found}:
-            raise ModelError(f"no record of a trained {arch} in `{folder}`; expected networks of {', '.join(ARCHS)}")
+            raise ModelError(
+                f"no record of a trained {arch} in `{folder}`; expected networks of {', '.join(ARCHS)}"
+            )
     return sorted(found, key=lambda network: (ARCHS.index(network.arch), network.seed))

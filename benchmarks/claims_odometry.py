@@ -1,8 +1,9 @@
 """Claims about maps of odometry, as numbers with intervals: writes docs/odometry.md and its pictures.
 
-Do maps for motion leave out a wall without texture; do outputs change faster as the marked cells go; does an object
-that moves by itself attract the maps of the loss; do signs flip? On rendered drives that training never showed, beside
-random maps and a centre prior, and, where they are there, on real frames. In three to four minutes on one core:
+Do maps for motion leave out a wall without texture; do outputs change faster as the marked cells go; does an
+object that moves by itself attract the maps of the loss; do signs flip? On rendered drives that training
+never showed, beside random maps and a centre prior, and, where they are there, on real frames. In three to
+four minutes on one core:
 
     python benchmarks/claims_odometry.py --real FOLDER
 """
@@ -53,7 +54,9 @@ def with_random_weights(network: Odometry, record: Mapping[str, Any]) -> Odometr
     return Odometry(record["depth_width"], record["pose_width"], network.pose.has_masks).eval()
 
 
-def measured(network: Odometry, random: Odometry, scenes: Mapping[str, Pairs], folders: Sequence[Path] = ()) -> Results:
+def measured(
+    network: Odometry, random: Odometry, scenes: Mapping[str, Pairs], folders: Sequence[Path] = ()
+) -> Results:
     """Measure all claims."""
     textured = scenes["textured"]
     few = textured.some(slice(NOISY))
@@ -75,7 +78,9 @@ def measured(network: Odometry, random: Odometry, scenes: Mapping[str, Pairs], f
 @click.option("--real", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder with `open3d` and `slambook2`, real frames with depth and poses.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result."
+)
 def main(spec: str, count: int, folder: Path | None, threads: int, out: Path) -> None:
     """Measure, draw and write the page."""
     torch.set_num_threads(threads)

@@ -1,9 +1,10 @@
 """Claims about relevance over the steps of a sequence, as numbers with intervals: writes docs/sequence.md.
 
-The bundled `chronocam:gestures-steps` gives logits after every frame. On rendered clips of people and photographs that
-training never showed it is measured: does the relevance of the steps' features come to look like that of other, whole
-clips of the same class; does a clip that changes class in the middle show the change; and do the maps that carry the
-relevance to the frames lie on the one who acts? In about three minutes on one core:
+The bundled `chronocam:gestures-steps` gives logits after every frame. On rendered clips of people and
+photographs that
+training never showed it is measured: does the relevance of the steps' features come to look like that of
+other, whole clips of the same class; does a clip that changes class in the middle show the change; and do the
+maps that carry the relevance to the frames lie on the one who acts? In about three minutes on one core:
 
     python benchmarks/claims_sequence.py
 """
@@ -59,7 +60,9 @@ class Shown:
         """Explain every step's logit of each clip's class, one explanation per clip."""
         made = METHODS[method](model)
         targets = [EveryStep(Class(int(label))) for label in self.labels[:, part]]
-        return [made.explain(f[None], target) for f, target in zip(self.features.clone(), targets, strict=True)]
+        return [
+            made.explain(f[None], target) for f, target in zip(self.features.clone(), targets, strict=True)
+        ]
 
 
 def profiles(explanations: Sequence[Any]) -> np.ndarray:
@@ -107,8 +110,8 @@ def settling(loaded: Any, clips: Shown, others: Shown) -> tuple[dict[str, Any], 
 def change(loaded: Any, pairs: Shown, others: Shown) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
     """Explain clips that change class in the middle, and measure whether relevance changes with it.
 
-    Returns the figures, how alike the relevance for the first (second) class and that class's other clips are at every
-    step, `(pair, 2, step)`, and the relevance of the first pair `(2, step, feature)`.
+    Returns the figures, how alike the relevance for the first (second) class and that class's other clips are
+    at every step, `(pair, 2, step)`, and the relevance of the first pair `(2, step, feature)`.
     """
     reference = references(others.explained(loaded.model, "lrp"), others.labels[:, 0], len(loaded.labels))
     found = [profiles(pairs.explained(loaded.model, "lrp", part)) for part in range(2)]
@@ -142,7 +145,9 @@ def pixels_of(loaded: Any, clips: Shown, truth: gestures.Clips) -> dict[str, Any
     found = {
         "LRP, then Grad-CAM": _carried(loaded, clips, "gradcam"),
         "LRP, then guided backpropagation": _carried(loaded, clips, "guided"),
-        "VisualBackProp (no class)": _upsampled(cc.VisualBackProp(loaded.model, overlap="mean").explain(clips.frames)),
+        "VisualBackProp (no class)": _upsampled(
+            cc.VisualBackProp(loaded.model, overlap="mean").explain(clips.frames)
+        ),
         "random map": random_maps(len(actor), (shape[1], 8, 8), shape[1:]),
         "centre prior": np.broadcast_to(centre_prior(shape[1:]), shape),
         "share of the area": np.ones(shape, np.float32),
@@ -172,7 +177,11 @@ def _upsampled(explanation: Any) -> np.ndarray:
 
 
 def page(
-    accuracy: np.ndarray, settled: Mapping[str, Any], changed: Mapping[str, Any], seen: Mapping[str, Any], count: int
+    accuracy: np.ndarray,
+    settled: Mapping[str, Any],
+    changed: Mapping[str, Any],
+    seen: Mapping[str, Any],
+    count: int,
 ) -> str:
     """Return the page."""
     head = Path(__file__).with_name("claims_sequence.md").read_text(encoding="utf-8")
@@ -184,7 +193,9 @@ def page(
         settling_words=_settling_words(settled),
         change=_table(["clips that change class", "mean"], list(changed.items())),
         change_words=_change_words(changed),
-        pixels=_table(["maps", "on the person", "on the action"], [[name, *row] for name, row in seen.items()]),
+        pixels=_table(
+            ["maps", "on the person", "on the action"], [[name, *row] for name, row in seen.items()]
+        ),
         pixel_words=_pixel_words(seen),
     )
 
@@ -192,7 +203,9 @@ def page(
 def _settling_words(settled: Mapping[str, Any]) -> str:
     """Say which methods' relevance becomes like that of the class's other clips, as far as the intervals tell."""
     rises = [name for name, row in settled.items() if row["last quarter"].low > row["first quarter"].high]
-    own = [n for n, row in settled.items() if row["last quarter"].low > row["last quarter, other classes"].high]
+    own = [
+        n for n, row in settled.items() if row["last quarter"].low > row["last quarter, other classes"].high
+    ]
     nearest = max(settled, key=lambda name: settled[name]["class of the nearest"].mean)
     return (
         f"From the first quarter to the last the similarity rises beyond doubt (intervals apart) for {_listed(rises)}; "
@@ -211,7 +224,9 @@ def _pixel_words(seen: Mapping[str, Any]) -> str:
     centre, area = seen["centre prior"], seen["share of the area"]
     maps = [name for name in seen if name.startswith(("LRP", "Visual"))]
     beyond = [
-        [name for name in maps if seen[name][k].low > other[k].high] for other in (area, centre) for k in range(2)
+        [name for name in maps if seen[name][k].low > other[k].high]
+        for other in (area, centre)
+        for k in range(2)
     ]
     return (
         f"More on the person than its share of the area: {_listed(beyond[0])}; on the action: {_listed(beyond[1])}. "
@@ -231,7 +246,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 @click.command()
 @click.option("--clips", "count", default=150, show_default=True, type=click.IntRange(10))
 @click.option("--threads", default=1, show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result."
+)
 def main(count: int, threads: int, out: Path) -> None:
     """Measure, draw and write the page."""
     torch.set_num_threads(threads)

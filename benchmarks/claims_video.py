@@ -1,19 +1,22 @@
 """Claims about maps of video networks, as numbers with intervals: writes docs/claims.md and docs/claims.json.
 
-Three designs (convolutions over space and time; an LSTM over a 2D CNN, with and without attention over the frames) are
-measured on rendered clips of gestures with known truth, of people and backgrounds that training never showed: is the
-class named, do maps lie on the action in space and time, do attention weights, does the map for the other of two actors
-find that actor, and what do the depth of the layer, the alignment and the pooling change?
+Three designs (convolutions over space and time; an LSTM over a 2D CNN, with and without attention over the
+frames) are measured on rendered clips of gestures with known truth, of people and backgrounds that training
+never showed: is the class named, do maps lie on the action in space and time, do attention weights, does the
+map for the other of two actors find that actor, and what do the depth of the layer, the alignment and the
+pooling change?
 
 The networks are trained, for every SEED of 0, 1 and 2 and ARCH of cnn-lstm and cnn-lstm-attention, by
 
     chronocam train video --data gestures --backbone small --arch r3d --seed SEED --out runs/r3d-SEED \\
-        --epochs 5 --lr 0.0005 --head-lr 1 --change-first 0.5 --calm-epochs 0 --precision bf16-mixed --threads 1
+        --epochs 5 --lr 0.0005 --head-lr 1 --change-first 0.5 --calm-epochs 0 --precision bf16-mixed --threads
+        1
     chronocam train video --data gestures --backbone small --arch ARCH --seed SEED --out runs/ARCH-SEED \\
-        --epochs 8 --lr 0.002 --head-lr 1 --change-first 0.5 --calm-epochs 1 --precision bf16-mixed --threads 1
+        --epochs 8 --lr 0.002 --head-lr 1 --change-first 0.5 --calm-epochs 1 --precision bf16-mixed --threads
+        1
 
-(the page lists the commands with every option, from the networks' records); the two files of each are put into one
-folder, and the page is made in 11 to 14 minutes on one core:
+(the page lists the commands with every option, from the networks' records); the two files of each are put
+into one folder, and the page is made in 11 to 14 minutes on one core:
 
     for f in json safetensors; do cp runs/ARCH-SEED/model.$f nets/ARCH-SEED.$f; done
     python benchmarks/claims_video.py --nets nets
@@ -47,7 +50,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 @click.option("--clips", type=click.IntRange(20), help="How many clips maps are measured on.  [default: 300]")
 @click.option("--quick", is_flag=True, help="Few clips of everything: does it run?")
 @click.option("--threads", default=1, show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=DOCS, help="Folder of the result."
+)
 def main(nets: Path, clips: int | None, quick: bool, threads: int, out: Path) -> None:
     begin = time.perf_counter()
     torch.set_num_threads(threads)
@@ -72,7 +77,10 @@ def main(nets: Path, clips: int | None, quick: bool, threads: int, out: Path) ->
 def compact(record: dict[str, Any]) -> str:
     """Return JSON with a mean and its interval on one line."""
     return (
-        re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(record, indent=1)) + "\n"
+        re.sub(
+            r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(record, indent=1)
+        )
+        + "\n"
     )
 
 

@@ -1,8 +1,9 @@
 """Do maps of real networks lie on the objects? Annotated photographs, every method, beside noise and the centre.
 
-For each annotated object whose class is explained: is the map's maximum inside the object's mask (pointing game),
-what share of the map's energy lies inside, and does the box around the largest region above 15 % of the maximum
-overlap an annotated box by more than half (IoU > 0.5)? Means with 95 % bootstrap intervals over objects.
+For each annotated object whose class is explained: is the map's maximum inside the object's mask (pointing
+game), what share of the map's energy lies inside, and does the box around the largest region above 15 % of
+the maximum overlap an annotated box by more than half (IoU > 0.5)? Means with 95 % bootstrap intervals over
+objects.
 
 Needs the data that the tests use: CHRONOCAM_DATA, or ../shared/data beside the project.
 """
@@ -50,7 +51,9 @@ class Truth:
 def truth(pair: dict[str, Any], data: Path, region: tuple[int, ...], top1: bool) -> Truth | None:
     """Return the object as it lies in `region` of its photo, or None where it lies outside."""
     x0, y0, x1, y1 = region
-    colours = np.asarray(Image.open(data / "coco/panoptic" / pair["file"].replace(".jpg", ".png")).convert("RGB"))
+    colours = np.asarray(
+        Image.open(data / "coco/panoptic" / pair["file"].replace(".jpg", ".png")).convert("RGB")
+    )
     ids = colours.astype(np.int64) @ (1, 256, 65536)
     mask = np.isin(ids, pair["segment_ids"])[y0:y1, x0:x1]
     clipped = [
@@ -68,7 +71,9 @@ def explain_photo(
     image = cc.media.read_image(data / "coco/images" / file)
     classes = sorted({pair["imagenet_index"] for pair in pairs})
     targets = [*map(cc.targets.Class, classes), cc.targets.Predicted()]
-    explained = cc.explain(loaded.model, loaded.preprocess(image)[None], targets, methods=methods, align=align)
+    explained = cc.explain(
+        loaded.model, loaded.preprocess(image)[None], targets, methods=methods, align=align
+    )
     region = tuple(round(v) for v in loaded.preprocess.region(*image.size))
     size = (region[3] - region[1], region[2] - region[0])
     found = []
@@ -82,7 +87,9 @@ def explain_photo(
     return found
 
 
-def network(name: str, data: Path, methods: list[str], photos: dict[str, Any], top1_only: bool, align: str) -> None:
+def network(
+    name: str, data: Path, methods: list[str], photos: dict[str, Any], top1_only: bool, align: str
+) -> None:
     loaded = cc.models.load(f"{data / 'imagenet' / name}.safetensors@torchvision:{name}")
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     console = Console(stderr=True)
@@ -105,9 +112,15 @@ def network(name: str, data: Path, methods: list[str], photos: dict[str, Any], t
 
 
 @click.command()
-@click.option("--method", "methods", multiple=True, type=click.Choice(sorted(METHODS)), help="All if none is given.")
-@click.option("--all-objects", is_flag=True, help="Also objects of classes that the network does not predict.")
-@click.option("--align", type=click.Choice(["half_pixel", "receptive_field"]), default="half_pixel", show_default=True)
+@click.option(
+    "--method", "methods", multiple=True, type=click.Choice(sorted(METHODS)), help="All if none is given."
+)
+@click.option(
+    "--all-objects", is_flag=True, help="Also objects of classes that the network does not predict."
+)
+@click.option(
+    "--align", type=click.Choice(["half_pixel", "receptive_field"]), default="half_pixel", show_default=True
+)
 def main(methods: tuple[str, ...], all_objects: bool, align: str) -> None:
     data = Path(os.environ.get("CHRONOCAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not data.is_dir():

@@ -26,7 +26,9 @@ def measure(entry: str, frames: int, size: int, chunk: int) -> None:
     torch.manual_seed(0)
     model = cc.models.CNNLSTM("resnet18", 256, 101).eval()
     method = cc.GradCAM(model, "backbone.layer4", chunk_frames=chunk if entry == "chunks" else None)
-    cc.GradCAM(model, "backbone.layer4", chunk_frames=2).explain(torch.randn(1, 4, 3, 64, 64), 0)  # lazy set-up
+    cc.GradCAM(model, "backbone.layer4", chunk_frames=2).explain(
+        torch.randn(1, 4, 3, 64, 64), 0
+    )  # lazy set-up
     before = status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     clip, start = torch.randn(1, frames, 3, size, size), time.perf_counter()
@@ -48,11 +50,16 @@ def main(frames: int, size: int, chunk: int, entry: str | None) -> None:
         measure(entry, frames, size, chunk)
         return
     clip = frames * 3 * size * size * 4 / 2**20
-    print(f"CNN+LSTM (ResNet-18), one clip of {frames} × {size}² ({clip:.0f} MB), chunks of {chunk}, 2 threads")
+    print(
+        f"CNN+LSTM (ResNet-18), one clip of {frames} × {size}² ({clip:.0f} MB), chunks of {chunk}, 2 threads"
+    )
     settings = ["--frames", str(frames), "--size", str(size), "--chunk", str(chunk)]
     for name in ENTRIES:
         child = subprocess.run(
-            [sys.executable, __file__, "--entry", name, *settings], capture_output=True, text=True, check=False
+            [sys.executable, __file__, "--entry", name, *settings],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         words = child.stderr.strip().splitlines()
         peak, seconds = child.stdout.split() or ("–", "–")

@@ -1,6 +1,7 @@
 """Peak memory above the loaded model, each entry in a process of its own, beside peers.
 
-The peak is the kernel's high-water mark of resident memory, reset after the model and the input are made (Linux).
+The peak is the kernel's high-water mark of resident memory, reset after the model and the input are made
+(Linux).
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def measure(name: str, batch: int, size: int, calls: int) -> None:
 @click.command()
 @click.option("--batch", default=8, show_default=True)
 @click.option("--size", default=224, show_default=True)
-@click.option("--calls", default=3, show_default=True, help="Calls per process; the peak after the last shows growth.")
+@click.option(
+    "--calls", default=3, show_default=True, help="Calls per process; the peak after the last shows growth."
+)
 @click.option("--entry", default=None, hidden=True)
 def main(batch: int, size: int, calls: int, entry: str | None) -> None:
     if entry is not None:
@@ -113,14 +116,19 @@ def main(batch: int, size: int, calls: int, entry: str | None) -> None:
     floor = None
     for name in ENTRIES:
         child = subprocess.run(
-            [sys.executable, __file__, "--entry", name, *settings], capture_output=True, text=True, check=False
+            [sys.executable, __file__, "--entry", name, *settings],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if child.returncode:
             print(f"{name:12} failed: {child.stderr.strip().splitlines()[-1]}")
             continue
         first, last = map(float, child.stdout.split())
         floor = floor or first
-        print(f"{name:12} {first:7.0f} MB  {first / floor:5.2f} × forward   (after {calls} calls {last:.0f} MB)")
+        print(
+            f"{name:12} {first:7.0f} MB  {first / floor:5.2f} × forward   (after {calls} calls {last:.0f} MB)"
+        )
 
 
 if __name__ == "__main__":

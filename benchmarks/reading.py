@@ -1,8 +1,8 @@
 """Time of reading a few frames of a video, as ratios to decoding it whole, interleaved in one process.
 
-Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting what is wanted;
-seeking for every frame; and `read_clip`, which also has to find out which frames these are (the other two are
-told). Every round times each once, in turn; a ratio is the median over rounds. Prints every setting.
+Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting what is
+wanted; seeking for every frame; and `read_clip`, which also has to find out which frames these are (the other
+two are told). Every round times each once, in turn; a ratio is the median over rounds. Prints every setting.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def compare(entries: dict[str, Read], rounds: int) -> None:
 @click.command()
 @click.option("--count", default=600, show_default=True, help="Frames in the video.")
 @click.option("--frames", default=16, show_default=True, help="Frames to read.")
-@click.option("--gop", "gops", default=[12, 50, 250], multiple=True, show_default=True, help="Keyframe distance.")
+@click.option(
+    "--gop", "gops", default=[12, 50, 250], multiple=True, show_default=True, help="Keyframe distance."
+)
 @click.option("--rounds", default=9, show_default=True)
 def main(count: int, frames: int, gops: tuple[int, ...], rounds: int) -> None:
     print(

@@ -28,7 +28,9 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="times that every frame is drawn, and the index opened")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="times that every frame is drawn, and the index opened"
+    )
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
@@ -45,7 +47,9 @@ def clip(view: Page, folder: Path, rounds: int) -> None:
     view.goto(f"file://{path}")
     view.wait_for_timeout(1500)
     height, width = view.evaluate("page.item.stills.size")
-    print(f"{FRAMES} frames of {width} × {height}, 3 classes, grid 14 × 14: page of {path.stat().st_size / 1e6:.2f} MB")
+    print(
+        f"{FRAMES} frames of {width} × {height}, 3 classes, grid 14 × 14: page of {path.stat().st_size / 1e6:.2f} MB"
+    )
     for panes in (1, 2):
         if panes == 2:
             view.keyboard.press("s")

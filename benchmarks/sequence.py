@@ -1,11 +1,12 @@
 """Relevance through an LSTM: time and memory at full size, and how often it finds steps that are known to count.
 
-The full size is 53 steps of 1,024 features, a hidden state of 1,000 and 15 classes at every step; all 53 outputs are
-explained. Each entry runs in a process of its own, and its time is set beside 53 backward passes through the LSTM.
+The full size is 53 steps of 1,024 features, a hidden state of 1,000 and 15 classes at every step; all 53
+outputs are explained. Each entry runs in a process of its own, and its time is set beside 53 backward passes
+through the LSTM.
 
-In the task with a known answer a clip of noise holds two cues at random steps, and their signs decide the class. Small
-LSTMs are trained on it, with cues as large as the noise and with cues that saturate the gates; a method hits where the
-two steps of most relevance are the cues.
+In the task with a known answer a clip of noise holds two cues at random steps, and their signs decide the
+class. Small LSTMs are trained on it, with cues as large as the noise and with cues that saturate the gates; a
+method hits where the two steps of most relevance are the cues.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ def hits(name: str, model: nn.Module, size: float, seed: int, count: int) -> np.
 
 @click.command()
 @click.option("--threads", default=2, show_default=True)
-@click.option("--clips", default=60, show_default=True, help="Clips per trained LSTM of the task with a known answer.")
+@click.option(
+    "--clips", default=60, show_default=True, help="Clips per trained LSTM of the task with a known answer."
+)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--entry", type=click.Choice(TIMED), hidden=True)
 def main(threads: int, clips: int, seeds: int, entry: str | None) -> None:

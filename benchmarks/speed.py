@@ -1,7 +1,7 @@
 """Time of maps as ratios to one plain forward pass, beside peers, interleaved in one process.
 
-Every round times each entry once, in turn, so that drifts of the machine meet all of them; the ratio of an entry
-is the median over rounds of its time over that round's forward pass. Prints every setting.
+Every round times each entry once, in turn, so that drifts of the machine meet all of them; the ratio of an
+entry is the median over rounds of its time over that round's forward pass. Prints every setting.
 """
 
 from __future__ import annotations

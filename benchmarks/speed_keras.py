@@ -1,8 +1,9 @@
 """Time of maps of Keras models as ratios to one forward pass, beside peers, interleaved in one process.
 
-One backend per process: `KERAS_BACKEND=jax python benchmarks/speed_keras.py`. Every round times each entry once, in
-turn; the ratio of an entry is the median over rounds of its time over that round's forward pass, compiled (on
-PyTorch in inference mode). First calls, with what they compile, are timed by themselves. Prints every setting.
+One backend per process: `KERAS_BACKEND=jax python benchmarks/speed_keras.py`. Every round times each entry
+once, in turn; the ratio of an entry is the median over rounds of its time over that round's forward pass,
+compiled (on PyTorch in inference mode). First calls, with what they compile, are timed by themselves. Prints
+every setting.
 """
 
 from __future__ import annotations

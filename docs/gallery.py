@@ -33,7 +33,9 @@ def _row(loaded: Any, photo: Image.Image, target: str, asked: dict[str, Any], na
     view = photo.crop([round(v) for v in loaded.preprocess.region(*photo.size)])
     found = cc.explain(loaded.model, loaded.preprocess(photo)[None], target, **asked)
     overlays = [explanation.overlay([view])[0][0] for explanation in found.values()]
-    return save_figure(contact_sheet([[np.asarray(view), *overlays]], [[target, *found]]), HERE / f"{name}.jpg", dpi=90)
+    return save_figure(
+        contact_sheet([[np.asarray(view), *overlays]], [[target, *found]]), HERE / f"{name}.jpg", dpi=90
+    )
 
 
 def digits() -> Path:

@@ -1,6 +1,7 @@
 """Draws the pictures of howto-tutorial.md: `python docs/tutorial.py SPEC PHOTO`, with a trained ImageNet network.
 
-The network is torchvision's SqueezeNet 1.0; the photograph the dog and cat of the Grad-CAM paper's repositories.
+The network is torchvision's SqueezeNet 1.0; the photograph the dog and cat of the Grad-CAM paper's
+repositories.
 """
 
 from pathlib import Path
@@ -27,7 +28,9 @@ def steps(loaded: Any, photo: Image.Image) -> Path:
     for k, name in enumerate(CLASSES):
         boxed = draw_boxes(np.asarray(view), coarse.boxes(threshold=0.4)[0][k])
         black = np.zeros_like(np.asarray(view))
-        rows.append([coarse.maps[0, k], coarse.overlay([view])[0][k], boxed, fine.overlay([black], alpha=1.0)[0][k]])
+        rows.append(
+            [coarse.maps[0, k], coarse.overlay([view])[0][k], boxed, fine.overlay([black], alpha=1.0)[0][k]]
+        )
         titles.append([f"{name}: the map", "superimposed", "box at 0.4 of the maximum", "Guided Grad-CAM"])
     return save_figure(contact_sheet(rows, titles), HERE / "tutorial-gradcam.png", dpi=64)
 

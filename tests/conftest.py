@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: threads of their own would get in each other's way
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # a process for each core: threads of their own would get in each other's way
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
 

@@ -1,8 +1,8 @@
 """The code of documentation pages: `python tests/pages.py PAGE` runs a page's Python in an empty folder.
 
-Fenced `python` blocks run in order in one namespace; what a page prepares unseen stands in comments that begin
-`<!-- setup`. Code of libraries that the tests do not have stands in `py` blocks, which nobody runs. Of `sh` blocks,
-lines that begin with `chronocam` are taken: all are parsed, and those of bundled networks run.
+Fenced `python` blocks run in order in one namespace; what a page prepares unseen stands in comments that
+begin `<!-- setup`. Code of libraries that the tests do not have stands in `py` blocks, which nobody runs. Of
+`sh` blocks, lines that begin with `chronocam` are taken: all are parsed, and those of bundled networks run.
 """
 
 import os
@@ -68,7 +68,9 @@ def parse(arguments: list[str]) -> None:
 
 def runs_offline(arguments: list[str]) -> bool:
     """Say whether a command line is of a bundled network, or of a record that the page has made."""
-    return any(a.startswith("chronocam:") or (a.endswith("model.json") and Path(a).exists()) for a in arguments)
+    return any(
+        a.startswith("chronocam:") or (a.endswith("model.json") and Path(a).exists()) for a in arguments
+    )
 
 
 def run(arguments: list[str]) -> None:
@@ -110,8 +112,8 @@ def _run_block(block: Block, page: Path, names: dict[str, object]) -> None:
             run(arguments)
 
 
-# The README and a tutorial show files, weights and trained networks that a test does not have. Before the first block
-# that holds a key, what stands beside it runs.
+# The README and a tutorial show files, weights and trained networks that a test does not have. Before the
+# first block that holds a key, what stands beside it runs.
 
 README = {
     "--model chronocam:gestures-steps": """
@@ -181,7 +183,10 @@ TUTORIAL_KERAS = {
     """,
 }
 SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL, "howto-tutorial-keras.md": TUTORIAL_KERAS}
-SHORTER = {"steps=64": "steps=2", "--steps 64": "--steps 2"}  # of an ascent, whose pictures nobody looks at here
+SHORTER = {
+    "steps=64": "steps=2",
+    "--steps 64": "--steps 2",
+}  # of an ascent, whose pictures nobody looks at here
 
 if __name__ == "__main__":
     run_page(Path(sys.argv[1]).resolve())

@@ -1,7 +1,7 @@
 """Slow, obvious replicas of every method: explicit loops and plain autograd, nothing of the package.
 
-The closed forms take activations `a[k][p]` and gradients `g[k][p]` of one sample and one target, k a channel and p
-a position of the flattened grid, and return one value per position, before any ReLU.
+The closed forms take activations `a[k][p]` and gradients `g[k][p]` of one sample and one target, k a channel
+and p a position of the flattened grid, and return one value per position, before any ReLU.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +90,9 @@ def eigengradcam(a: Table, g: Table) -> list[float]:
 
 def shapleycam(a: Table, g: Table, h: Table) -> list[float]:
     """`h` is the Hessian of the score in the activations times the activations."""
-    return weighted([sum(g[k][p] - h[k][p] / 2 for p in range(len(a[k]))) / len(a[k]) for k in range(len(a))], a)
+    return weighted(
+        [sum(g[k][p] - h[k][p] / 2 for p in range(len(a[k]))) / len(a[k]) for k in range(len(a))], a
+    )
 
 
 CLOSED: dict[str, Callable[..., list[float]]] = {
@@ -185,7 +187,8 @@ SIZES = {1: (16,), 2: (6, 9), 3: (4, 6, 5)}
 class Bent(nn.Module):
     """A network of any grid rank whose head is neither linear nor the same at all positions.
 
-    `features.2` is what is explained: values of both signs, which the layer after it overwrites unless told not to.
+    `features.2` is what is explained: values of both signs, which the layer after it overwrites unless told
+    not to.
     """
 
     def __init__(self, rank: int, classes: int = 5, in_place: bool = True) -> None:

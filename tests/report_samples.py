@@ -70,7 +70,9 @@ def of_clip(frames=16, slices=4, names=("wave", "clap", "nod"), grid=(5, 6), att
 
 def of_sequence(steps=12, features=9, seed=0):
     rng = np.random.default_rng(seed)
-    relevance = rng.normal(size=(1, steps, steps, features)) * np.tril(np.ones((steps, steps)))[None, :, :, None]
+    relevance = (
+        rng.normal(size=(1, steps, steps, features)) * np.tril(np.ones((steps, steps)))[None, :, :, None]
+    )
     total, bias = relevance.sum(axis=(2, 3)), rng.normal(size=(1, steps))
     infos = (tuple(StepInfo(f"walk at step {t}", 2, step=t, vote=2) for t in range(steps)),)
     ledger = {"input": total, "initial_state": np.zeros_like(total), "bias": bias, "stabiliser": 0.01 * bias}

@@ -69,7 +69,9 @@ def test_the_command_lines_of_a_page_exist(page: Path) -> None:
             try:
                 parse(arguments)
             except click.UsageError as error:
-                pytest.fail(f"{page.name}:{block.line}: chronocam {' '.join(arguments)}: {error.format_message()}")
+                pytest.fail(
+                    f"{page.name}:{block.line}: chronocam {' '.join(arguments)}: {error.format_message()}"
+                )
 
 
 def test_a_command_line_that_does_not_exist_is_noticed() -> None:

@@ -25,7 +25,12 @@ def told(context: click.Context) -> Iterator[tuple[click.Context, list[str]]]:
 
 
 def _page(context: click.Context) -> Iterator[str]:
-    yield from ("::", "", f"   {context.command.get_usage(context).removeprefix('Usage: ')}".replace("\n", " "), "")
+    yield from (
+        "::",
+        "",
+        f"   {context.command.get_usage(context).removeprefix('Usage: ')}".replace("\n", " "),
+        "",
+    )
     yield from escaped(cleandoc(context.command.help or "")).replace("\b", "").splitlines()
     yield ""
     options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]

@@ -37,14 +37,18 @@ def escaped(text: str) -> str:
 
 def own_options(cls: type) -> str:
     """Return the signature of a method with the options that it adds; all share those of their base."""
-    inherited = {field.name for base in BASES if cls is not base and issubclass(cls, base) for field in fields(base)}
+    inherited = {
+        field.name for base in BASES if cls is not base and issubclass(cls, base) for field in fields(base)
+    }
     added = [f"{field.name}={field.default!r}" for field in fields(cls) if field.name not in inherited]
     places = ["model"] if issubclass(cls, SequenceMethod) else ["model", "conv_layer=None"]
     return f"({', '.join([*places, '*', *added, '**shared'] if added else [*places, '**shared'])})"
 
 
 def _process(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = [] if what == "module" else list(to_rst("\n".join(lines)))  # pages introduce modules themselves
+    lines[:] = (
+        [] if what == "module" else list(to_rst("\n".join(lines)))
+    )  # pages introduce modules themselves
 
 
 def _shorten(app: Any, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:

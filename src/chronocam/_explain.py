@@ -1,7 +1,7 @@
 """The joint: the only place where engines, layouts, methods and targets meet.
 
-One pass per batch serves all methods, layers and targets: the plan says what to record, the engine records it,
-layouts put it on grids, methods turn it into maps.
+One pass per batch serves all methods, layers and targets: the plan says what to record, the engine records
+it, layouts put it on grids, methods turn it into maps.
 """
 
 from __future__ import annotations
@@ -45,16 +45,18 @@ def explain(
 ) -> dict[str, Explanation]:
     """Explain several targets, layers and methods from one forward pass.
 
-    inputs: one array of the model's framework or NumPy, a tuple or dict of them (several inputs), or an iterable
-        of batches, each inputs or (inputs, targets).
+    inputs: one array of the model's framework or NumPy, a tuple or dict of them (several inputs), or an
+        iterable of batches, each inputs or (inputs, targets).
     targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
-        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. Of clips, where a model gives logits at
-        every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its logit averaged over
-        the steps; `cc.targets.Step` and `EveryStep` explain single ones.
-    methods: command-line names, method classes, or anything that makes a method of a model, a layer and options.
-    layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the input.
-    options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`, `chunk_frames`,
-        `detach_attention`; and what all of the given methods take.
+        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. Of clips, where a model gives logits
+        at every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its logit
+        averaged over the steps; `cc.targets.Step` and `EveryStep` explain single ones.
+    methods: command-line names, method classes, or anything that makes a method of a model, a layer and
+        options.
+    layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the
+        input.
+    options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
+        `chunk_frames`, `detach_attention`; and what all of the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
     Raises a ChronocamError that says what to change.
@@ -70,7 +72,9 @@ def explain(
     for method in bound:
         _session(method).subject = subject
     explanations = _joined(_run(bound, inputs, targets))
-    named = {f"{e.method}@{e.layer}" if len(places) > 1 and e.layer != INPUT else e.method: e for e in explanations}
+    named = {
+        f"{e.method}@{e.layer}" if len(places) > 1 and e.layer != INPUT else e.method: e for e in explanations
+    }
     if len(named) < len(explanations):
         raise InputError("two of the explanations have the same name; ask for each method and layer once")
     return named
@@ -94,7 +98,9 @@ class Session:
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
         if method.align != "half_pixel" and len(self.layers) > 1:
-            raise InputError('fused layers are aligned by half pixels only; give one layer, or align="half_pixel"')
+            raise InputError(
+                'fused layers are aligned by half pixels only; give one layer, or align="half_pixel"'
+            )
 
     def _resolve(self, method: Method) -> list[str | None]:
         given = method.conv_layer if method.conv_layer is not None else method.default_layer
@@ -151,7 +157,10 @@ class Pass:
         self.clips = self._clips()
         self.target, self.call = self._target()
         self.layers = [
-            [subject.default_layer(self._few_frames()) if layer is None else layer for layer in _session(m).layers]
+            [
+                subject.default_layer(self._few_frames()) if layer is None else layer
+                for layer in _session(m).layers
+            ]
             for m in methods
         ]
 
@@ -166,8 +175,12 @@ class Pass:
             return Clips(self.grid[0], self.options.chunk_frames, self.options.detach_attention)
         given = {f"{name}=" for m in self.methods for name in CLIP_OPTIONS if getattr(m, name, None)}
         if given:
-            expected = "expected (batch, channel, time, height, width) or (batch, time, channel, height, width)"
-            raise InputError(f"{', '.join(sorted(given))} is for clips; inputs have shape {self.shape}: {expected}")
+            expected = (
+                "expected (batch, channel, time, height, width) or (batch, time, channel, height, width)"
+            )
+            raise InputError(
+                f"{', '.join(sorted(given))} is for clips; inputs have shape {self.shape}: {expected}"
+            )
         return None
 
     @property
@@ -190,7 +203,11 @@ class Pass:
             return (target if self.clips is None else over_steps(target)), None
         if isinstance(operator, str):
             return task(operator)(given, self.batch.samples), None
-        rows = given[self.batch.rows] if hasattr(given, "__getitem__") and not isinstance(given, (str, dict)) else given
+        rows = (
+            given[self.batch.rows]
+            if hasattr(given, "__getitem__") and not isinstance(given, (str, dict))
+            else given
+        )
         return OperatorScore(operator), lambda model, inputs: operator(model, inputs, rows)
 
     def explanations(self) -> list[Explanation]:
@@ -238,7 +255,9 @@ class Pass:
             raise InputError("detach_attention= found no attention weights over the frames; leave it out")
         for need, layer in needs:
             if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
-                raise LayerError(f"the score does not depend on layer `{layer}`; choose one on the path to the output")
+                raise LayerError(
+                    f"the score does not depend on layer `{layer}`; choose one on the path to the output"
+                )
         return recording
 
     def _explanation(self, which: int, recording: Recording, scoring: Scoring) -> Explanation:
@@ -255,7 +274,9 @@ class Pass:
         moved = first_order([capture for view in views for capture in _plain(method, view)], self.shape[0])
         findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         choice = [layer.why for layer in layers if isinstance(layer, Chosen) and layer.why]
-        notes = dict.fromkeys([*choice, *recording.notes, *(note for view in views for note in view.notes), *findings])
+        notes = dict.fromkeys(
+            [*choice, *recording.notes, *(note for view in views for note in view.notes), *findings]
+        )
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         slices = kept.shape[2] if self.clips is not None and kept.ndim == 5 else None
         return Explanation(
@@ -266,7 +287,9 @@ class Pass:
             name,
             self.grid,
             centers,
-            None if slices is None else frame_spans(slices, self.grid[0], None if centers is None else centers[0]),
+            None
+            if slices is None
+            else frame_spans(slices, self.grid[0], None if centers is None else centers[0]),
             _attention(recording, columns),
             tuple(notes),
             _confidences(scoring.logits, infos, [target.signed for target in made]),

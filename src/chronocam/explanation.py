@@ -47,9 +47,10 @@ class Explanation:
     frame_spans: for clips, the first and last input frame of each time slice.
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     diagnostics: findings, in words.
-    confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for a score
-        of no single class, None where there is none.
-    pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not given.
+    confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for
+        a score of no single class, None where there is none.
+    pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
+        given.
     """
 
     maps: Float[np.ndarray, "batch target *grid"]
@@ -87,8 +88,8 @@ class Explanation:
     def upsample(self, size: Sequence[int] | None = None, mode: Mode | None = None) -> np.ndarray:
         """Return maps `(batch, target, *size)`, by default at the input's size.
 
-        `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within each
-        raw map's own range. Raises InputError for a size of another rank than the grid.
+        `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within
+        each raw map's own range. Raises InputError for a size of another rank than the grid.
         """
         return self._resampled(self.maps, tuple(size or self.input_size), mode)
 
@@ -113,8 +114,8 @@ class Explanation:
     def boxes(self, threshold: float = 0.15, largest: bool = True) -> list[list[list[Box]]]:
         """Return, per sample and target, bounding boxes `(x0, y0, x1, y1)` in input pixels (ends exclusive).
 
-        The region where the upsampled map is at least `threshold` of its maximum: the largest one, or all with
-        `largest=False`, largest first. A map without positive values has none.
+        The region where the upsampled map is at least `threshold` of its maximum: the largest one, or all
+        with `largest=False`, largest first. A map without positive values has none.
         """
         return [[boxes(one, threshold, largest) for one in row] for row in self.upsample()]
 
@@ -128,12 +129,12 @@ class Explanation:
         """Return pictures uint8 `(height, width, 3)`, per sample and target, of the maps over `inputs`.
 
         `inputs` are the images at any size: PIL images, or arrays with channels last or first. Colour follows
-        the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets of
-        a sample share one scale unless `scope` says otherwise.
+        the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets
+        of a sample share one scale unless `scope` says otherwise.
 
-        Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, frames with channels last, or what
-        the model was given. All frames share the scale; a frame that a looped `Clip` repeats is returned once, with
-        the mean of its maps.
+        Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, frames with channels last,
+        or what the model was given. All frames share the scale; a frame that a looped `Clip` repeats is
+        returned once, with the mean of its maps.
 
         Raises InputError where `inputs` are not one image or clip per sample.
         """
@@ -159,7 +160,9 @@ class Explanation:
     def _shown(self, inputs: Any) -> list[Any]:
         """Return one picture or clip per sample, to draw on."""
         self._check_drawable()
-        shown: list[Any] = render.to_clips(inputs, self.input_size[0]) if self._of_clips else render.to_pictures(inputs)
+        shown: list[Any] = (
+            render.to_clips(inputs, self.input_size[0]) if self._of_clips else render.to_pictures(inputs)
+        )
         self._check_count(shown)
         return shown
 
@@ -181,8 +184,8 @@ class Explanation:
     def plot(self, inputs: Any = None) -> Any:
         """Return a matplotlib Figure of overlays, or of bare maps.
 
-        Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row with the
-        map of each target, and the curves of frame importance.
+        Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row
+        with the map of each target, and the curves of frame importance.
         """
         heading = f"{self.method} at {self.layer}"
         if self._of_clips:
@@ -211,7 +214,8 @@ class Explanation:
     def with_pictures(self, inputs: Any) -> Explanation:
         """Return the explanation with small copies of its inputs, which `.npz` keeps and pages are drawn on.
 
-        `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per sample.
+        `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per
+        sample.
         """
         given = list(inputs) if isinstance(inputs, (list, tuple)) else []
         if given and all(isinstance(one, Stills) for one in given):
@@ -224,10 +228,11 @@ class Explanation:
     def save(self, path: str | Path, inputs: Any = None) -> Path:
         """Write the explanation.
 
-        `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it. `.html` is a
-        page to look into it with. A picture's suffix draws `plot(inputs)`. Of one clip, `.mp4`, `.gif` and `.webp`
-        write its overlay as a video at its own pace; of several targets, side by side with their names and frame
-        importance. Without `inputs`, a page has those kept, if any; other pictures are of the bare maps.
+        `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it.
+        `.html` is a page to look into it with. A picture's suffix draws `plot(inputs)`. Of one clip, `.mp4`,
+        `.gif` and `.webp` write its overlay as a video at its own pace; of several targets, side by side with
+        their names and frame importance. Without `inputs`, a page has those kept, if any; other pictures are
+        of the bare maps.
 
         Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
         """
@@ -248,7 +253,9 @@ class Explanation:
             todo = "write each sample's overlay with cc.media.write_clip"
             raise InputError(f"a video shows one clip; this explanation holds {len(self)}: {todo}")
         ((clip, maps),) = self._evidence(inputs)
-        write_clip(path, maps[0].drawn if len(maps) == 1 else render.side_by_side(clip, maps), render.pace(clip))
+        write_clip(
+            path, maps[0].drawn if len(maps) == 1 else render.side_by_side(clip, maps), render.pace(clip)
+        )
         return path
 
     def _write(self, path: Path) -> None:
@@ -259,7 +266,9 @@ class Explanation:
         words["pictures"] = [{k: v for k, v in asdict(one).items() if k != "frames"} for one in kept] or None
         found: dict[str, Any] = {"header": np.asarray(json.dumps({"format": _FORMAT, **words}))}
         found |= {} if self.confidences is None else {"confidences": self.confidences}
-        found |= {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
+        found |= (
+            {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
+        )
         for i, one in enumerate(kept):
             found |= {f"picture.{i}.{j}": np.frombuffer(file, np.uint8) for j, file in enumerate(one.frames)}
         np.savez_compressed(path, maps=self.maps, scores=self.scores, **found)
@@ -268,7 +277,9 @@ class Explanation:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
         import xarray
 
-        coords = {} if self.centers is None else dict(zip(self.dims[2:], map(list, self.centers), strict=True))
+        coords = (
+            {} if self.centers is None else dict(zip(self.dims[2:], map(list, self.centers), strict=True))
+        )
         attrs = {"method": self.method, "layer": self.layer, "input_size": self.input_size}
         return xarray.DataArray(self.maps, dims=self.dims, coords=coords, attrs=attrs, name="map")
 
@@ -284,7 +295,9 @@ def load(path: str | Path) -> Explanation:
             if header.pop("format") != _FORMAT:
                 raise ValueError("another format")
             prefix = "attention."
-            attention = {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+            attention = {
+                name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)
+            }
             header["attention"] = Attention(**attention) if attention else None
             header["confidences"] = file["confidences"] if "confidences" in file.files else None
             header["pictures"] = _pictures(file, header.get("pictures"))
@@ -292,7 +305,9 @@ def load(path: str | Path) -> Explanation:
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(f"`{path}` is no saved explanation; expected an .npz written by Explanation.save") from error
+        raise MediaError(
+            f"`{path}` is no saved explanation; expected an .npz written by Explanation.save"
+        ) from error
 
 
 def _pictures(file: Any, headers: list[dict[str, Any]] | None) -> tuple[Stills, ...] | None:
@@ -301,7 +316,9 @@ def _pictures(file: Any, headers: list[dict[str, Any]] | None) -> tuple[Stills, 
     found = []
     for i, about in enumerate(headers):
         count = sum(name.startswith(f"picture.{i}.") for name in file.files)
-        found.append(Stills(tuple(file[f"picture.{i}.{j}"].tobytes() for j in range(count)), **_as_tuples(about)))
+        found.append(
+            Stills(tuple(file[f"picture.{i}.{j}"].tobytes() for j in range(count)), **_as_tuples(about))
+        )
     return tuple(found)
 
 
@@ -335,7 +352,8 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         scores=np.concatenate([part.scores for part in parts]),
         targets=tuple(row for part in parts for row in part.targets),
         attention=Attention(
-            np.concatenate([a.weights for a in attention]), np.concatenate([a.contributions for a in attention])
+            np.concatenate([a.weights for a in attention]),
+            np.concatenate([a.contributions for a in attention]),
         )
         if attention
         else None,

@@ -137,11 +137,13 @@ class Capture:
     """What one pass recorded at one layer, on the layer's grid.
 
     activations: `(batch, channel, *grid)`.
-    gradients: ∂score/∂activations, `(batch, target, channel, *grid)`; None where only activations were needed.
+    gradients: ∂score/∂activations, `(batch, target, channel, *grid)`; None where only activations were
+        needed.
     curvature: the Hessian of the score times the activations, shaped like the gradients; None unless needed.
-    attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over heads.
-    layout_of: from the shape `(rows, token, channel)` of an array of tokens and their order, None to find it out, to
-        its layout; None unless attentions are needed.
+    attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over
+        heads.
+    layout_of: from the shape `(rows, token, channel)` of an array of tokens and their order, None to find it
+        out, to its layout; None unless attentions are needed.
     stages: the last layer on each grid, from the input to this layer; empty unless needed.
     """
 

@@ -33,10 +33,23 @@ def planted():
 def test_a_perfect_map_has_every_measure_at_one_and_its_opposite_at_zero():
     measures = import_module("_claims_measures")
     masks, active = planted()
-    for name in ("energy", "pointing", "frame pointing", "figure", "pointing figure", "IoU", "time IoU", "time AUC"):
-        np.testing.assert_array_equal(measures.judge(masks.astype(float), masks, masks, active)[name], 1, err_msg=name)
+    for name in (
+        "energy",
+        "pointing",
+        "frame pointing",
+        "figure",
+        "pointing figure",
+        "IoU",
+        "time IoU",
+        "time AUC",
+    ):
+        np.testing.assert_array_equal(
+            measures.judge(masks.astype(float), masks, masks, active)[name], 1, err_msg=name
+        )
     for name in ("energy", "pointing", "frame pointing", "time AUC"):
-        np.testing.assert_array_equal(measures.judge(1.0 - masks, masks, masks, active)[name], 0, err_msg=name)
+        np.testing.assert_array_equal(
+            measures.judge(1.0 - masks, masks, masks, active)[name], 0, err_msg=name
+        )
 
 
 def test_an_even_map_has_the_masks_share_of_the_volume():
@@ -141,7 +154,13 @@ def nets(tmp_path_factory):
         made = ARCHITECTURES[arch]
         torch.manual_seed(0)
         network = video_net(arch, "small", 5, 64)
-        record = {"format": "chronocam video 1", "arch": arch, "backbone": "small", "hidden": 64, "frames": 16}
+        record = {
+            "format": "chronocam video 1",
+            "arch": arch,
+            "backbone": "small",
+            "hidden": 64,
+            "frames": 16,
+        }
         record |= {
             "labels": ["wave", "clap", "smile", "raise", "lower"],
             "size": [side, side],
@@ -157,7 +176,9 @@ def nets(tmp_path_factory):
 @pytest.mark.slow
 def test_the_page_of_untrained_networks(nets, tmp_path):
     main = import_module("claims_video").main
-    ran = CliRunner().invoke(main, ["--nets", str(nets), "--quick", "--out", str(tmp_path)], catch_exceptions=False)
+    ran = CliRunner().invoke(
+        main, ["--nets", str(nets), "--quick", "--out", str(tmp_path)], catch_exceptions=False
+    )
     assert ran.exit_code == 0, ran.output
     text, record = (tmp_path / "claims.md").read_text(), json.loads((tmp_path / "claims.json").read_text())
     assert [line[:5] for line in text.splitlines() if line.startswith("## ") and line[3].isdigit()] == [
@@ -168,8 +189,13 @@ def test_the_page_of_untrained_networks(nets, tmp_path):
     assert min(widths) >= 2
     values = record["values"]
     maps = values["r3d"]["maps"]
-    for name in ("energy", "time AUC"):  # an average over the grid and linear layers: per clip or per frame is the same
-        np.testing.assert_allclose(maps["gradcam@4"][name]["pooled"], maps["gradcam@4 pool"][name]["pooled"], atol=2e-4)
+    for name in (
+        "energy",
+        "time AUC",
+    ):  # an average over the grid and linear layers: per clip or per frame is the same
+        np.testing.assert_allclose(
+            maps["gradcam@4"][name]["pooled"], maps["gradcam@4 pool"][name]["pooled"], atol=2e-4
+        )
         assert maps["gradcam@1"][name] != maps["gradcam@1 pool"][name]
     assert values["beside"]["maps"]["truth 16×16×16"]["time AUC"]["pooled"][:3] == [1, 1, 1]
     assert values["cnn-lstm-attention"]["pairs"]["weights"]["AUC apart, both"]["pooled"][0] == 0.5

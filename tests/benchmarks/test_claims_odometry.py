@@ -58,7 +58,9 @@ def test_concentration_is_one_for_an_even_map_and_one_over_the_area_for_the_mask
 def test_parts_of_a_map_add_up_to_it():
     parts = import_module("_claims_odometry_world").PARTS
     maps = np.array([-2.0, 0.0, 3.0])
-    positive, negative, magnitude = (parts[name](maps) for name in ("positive part", "negative part", "magnitude"))
+    positive, negative, magnitude = (
+        parts[name](maps) for name in ("positive part", "negative part", "magnitude")
+    )
     np.testing.assert_array_equal(positive - negative, maps)
     np.testing.assert_array_equal(positive + negative, magnitude)
 
@@ -67,7 +69,9 @@ def test_a_part_that_no_map_has_is_left_out_of_the_table():
     world, measures = import_module("_claims_odometry_world"), import_module("_claims_odometry_measures")
     masks = np.zeros((3, 4, 6), bool)
     masks[:, 0, 0] = True
-    table = world.rows_of({"positive only": measures._by_part(np.ones(masks.shape), masks)}, list(world.PARTS))
+    table = world.rows_of(
+        {"positive only": measures._by_part(np.ones(masks.shape), masks)}, list(world.PARTS)
+    )
     assert list(table["positive only"]) == ["positive part", "magnitude"]
     assert table["positive only"]["magnitude"].mean == pytest.approx(1)
 
@@ -167,7 +171,11 @@ def test_what_is_said_of_walls_follows_the_interval(interval, expected):
     walls = measures.Walls(
         of(0.1, 0.2),
         {"magnitude": table},
-        {"magnitude": {other: {"map": {"tz": of(-1, 1)}} for other in ("random", "centre prior", "with its texture")}},
+        {
+            "magnitude": {
+                other: {"map": {"tz": of(-1, 1)}} for other in ("random", "centre prior", "with its texture")
+            }
+        },
         {"centre prior": of(0.5, 0.7)},
         {"conv5": of(0.4, 0.5)},
         {"conv5": interval},
@@ -191,12 +199,17 @@ def test_what_is_said_of_curves_follows_the_interval(low, expected):
         "insertion, one piece": {"centre prior": {"tz": of(0.1, 0.2)}, "side prior": {"tz": of(low, 0.5)}},
     }
     told = words.faithful_words({"blur": tables})
-    assert "than with a random map on the same grid: comes out for 1 of 2 pairs of a map and a target (the opp" in told
+    assert (
+        "than with a random map on the same grid: comes out for 1 of 2 pairs of a map and a target (the opp"
+        in told
+    )
     assert "tz: slower for other, faster for map." in told
     assert f"than scattered random cells: {expected}" in told
 
 
-@pytest.mark.parametrize(("mixture", "expected"), [(1e-7, "is, to rounding, a mixture"), (0.3, "is not a mixture")])
+@pytest.mark.parametrize(
+    ("mixture", "expected"), [(1e-7, "is, to rounding, a mixture"), (0.3, "is not a mixture")]
+)
 def test_what_is_said_of_movers_follows_the_interval(mixture, expected):
     measures, words = import_module("_claims_odometry_measures"), import_module("_claims_odometry_words")
     cells = {"positive part": of(0.2, 0.4), "negative part": of(1.5, 2.5), "magnitude": of(0.9, 1.3)}
@@ -212,9 +225,15 @@ def test_what_is_said_of_movers_follows_the_interval(mixture, expected):
         {"squared error, hirescam, iconv3": of(0.2, 0.9)},
     )
     told = words.mover_words(movers)
-    assert "Positive part: more on the object than its share of the area: comes out for none of 1 maps (the opp" in told
+    assert (
+        "Positive part: more on the object than its share of the area: comes out for none of 1 maps (the opp"
+        in told
+    )
     assert "Negative part: more on the object than its share of the area: comes out for all 1 maps" in told
-    assert "Magnitude: more on the object than its share of the area: comes out for none of 1 maps. More: none." in told
+    assert (
+        "Magnitude: more on the object than its share of the area: comes out for none of 1 maps. More: none."
+        in told
+    )
     assert expected in told
     assert "more than its share, and more: +0.550 [+0.200, +0.900]" in told
 
@@ -231,7 +250,12 @@ def test_the_page_holds_every_number_and_no_empty_place(found):
         "held-out": {"depth": figures},
         "command": "chronocam train odometry",
     }
-    told = {"spec": "x", "count": DRIVES, "default": "conv5", "again": page.again(" --real FOLDER", record, 90)}
+    told = {
+        "spec": "x",
+        "count": DRIVES,
+        "default": "conv5",
+        "again": page.again(" --real FOLDER", record, 90),
+    }
     text = page.page(found, record, told)
     assert "{" not in text.replace("{}", "")
     assert "| network | 0.200 [0.100, 0.300] |" in text

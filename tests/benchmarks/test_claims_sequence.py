@@ -82,4 +82,7 @@ def test_the_page_and_its_pictures(tmp_path):
     text = (tmp_path / "sequence.md").read_text()
     assert "{" not in text
     assert text.count("\n| ---") == 3
-    assert {path.name for path in (tmp_path / "images").iterdir()} == {"steps-settling.png", "steps-change.png"}
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {
+        "steps-settling.png",
+        "steps-change.png",
+    }

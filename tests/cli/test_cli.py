@@ -169,7 +169,9 @@ def test_unknown_model_lists_the_forms(folder):
 def test_align_changes_the_picture(folder):
     for align in ("half_pixel", "receptive_field"):
         explain("a.png", "--target", "0", "--align", align, "--out", align)
-    half, true = (Image.open(next((folder / a).glob("a.gradcam.*.png"))) for a in ("half_pixel", "receptive_field"))
+    half, true = (
+        Image.open(next((folder / a).glob("a.gradcam.*.png"))) for a in ("half_pixel", "receptive_field")
+    )
     assert not np.array_equal(np.asarray(half), np.asarray(true))
 
 
@@ -187,7 +189,9 @@ def test_layers_lists_grids_and_marks_the_default(folder):
         ("6", []),
     ]
     assert [r["path"] for r in rows if r["default"]] == ["3"]
-    marked = [line for line in run("layers", "python:cli_factory:net").stdout.splitlines() if line.startswith("*")]
+    marked = [
+        line for line in run("layers", "python:cli_factory:net").stdout.splitlines() if line.startswith("*")
+    ]
     assert len(marked) == 1
     assert "ReLU" in marked[0]
 
@@ -214,7 +218,13 @@ def test_demo_prints_figures_beside_baselines(tmp_path):
         assert Image.open(tmp_path / f"clip-2-{name}.png").width > 300
     assert f"Look into all of them: {tmp_path / 'index.html'}" in done.stdout
     pages = {path.name for path in tmp_path.glob("*.html")}
-    assert pages == {"index.html", "digits.html", "steps.html", "drive-00.html", *(f"clip-{i}.html" for i in (1, 2, 3))}
+    assert pages == {
+        "index.html",
+        "digits.html",
+        "steps.html",
+        "drive-00.html",
+        *(f"clip-{i}.html" for i in (1, 2, 3)),
+    }
 
 
 def test_real_photos_with_real_weights(data, tmp_path):

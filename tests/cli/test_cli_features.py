@@ -133,7 +133,9 @@ def test_a_model_of_one_output_explains_its_prediction(folder: Path) -> None:
 def test_epsilon_and_baseline_are_those_of_the_methods(folder: Path) -> None:
     model, x = load_model("python:feature_factory:steps").model, np.load("a.npy")[None]
     entry = only(explain("a.npy", "--epsilon", "0.5", "--json"))
-    assert np.allclose(load(entry["relevance"]).relevance, LRP(model, epsilon=0.5).explain(x).relevance, atol=1e-12)
+    assert np.allclose(
+        load(entry["relevance"]).relevance, LRP(model, epsilon=0.5).explain(x).relevance, atol=1e-12
+    )
     assert not np.allclose(load(entry["relevance"]).relevance, LRP(model).explain(x).relevance, atol=1e-6)
     methods = ["--method", "integratedgradients", "--method", "lrp"]
     done = explain("a.npy", *methods, "--baseline", "mean", "--json")
@@ -145,7 +147,9 @@ def test_epsilon_and_baseline_are_those_of_the_methods(folder: Path) -> None:
 
 def test_the_vote_of_features_is_one_target(folder: Path) -> None:
     entry = only(explain("a.npy", "--target", "vote", "--json"))
-    expected = LRP(load_model("python:feature_factory:steps").model).explain(np.load("a.npy")[None], MajorityVote())
+    expected = LRP(load_model("python:feature_factory:steps").model).explain(
+        np.load("a.npy")[None], MajorityVote()
+    )
     assert entry["targets"] == [str(expected.targets[0][0])]
     assert np.allclose(load(entry["relevance"]).relevance, expected.relevance, rtol=0, atol=1e-12)
     assert load(entry["relevance"]).targets == expected.targets

@@ -124,7 +124,17 @@ def seen(path: Path, net: str = "both") -> tuple[Any, torch.Tensor]:
 
 
 def test_outputs_are_those_of_pairs_and_losses_those_of_the_library(folder: Path, drives: Path) -> None:
-    asked = ("tz", "-tz", "ry", "translation", "-rotation", "loss", "photometric", "depth-loss", "depth-smoothness")
+    asked = (
+        "tz",
+        "-tz",
+        "ry",
+        "translation",
+        "-rotation",
+        "loss",
+        "photometric",
+        "depth-loss",
+        "depth-smoothness",
+    )
     result = explained(sequence(drives), *(f"--target={one}" for one in asked), "--method", "gradcam")
     model, frames = seen(sequence(drives))
     with torch.no_grad():
@@ -156,9 +166,13 @@ def test_outputs_are_those_of_pairs_and_losses_those_of_the_library(folder: Path
         np.testing.assert_allclose(scores[name], values, rtol=2e-4, atol=1e-8, err_msg=name)
     for name in ("total", "photometric", "smoothness"):
         np.testing.assert_allclose(result["losses"][name], getattr(terms, name), rtol=2e-4)
-    np.testing.assert_allclose(result["depth"]["median"], (1 / levels[0]).flatten(1).quantile(0.5, dim=1), rtol=1e-3)
+    np.testing.assert_allclose(
+        result["depth"]["median"], (1 / levels[0]).flatten(1).quantile(0.5, dim=1), rtol=1e-3
+    )
     agreement = {entry["target"]: entry["noise_agreement"] for entry in result["maps"]}
-    assert {name for name, found in agreement.items() if found} == {name for name in expected if "o" in name} - {
+    assert {name for name, found in agreement.items() if found} == {
+        name for name in expected if "o" in name
+    } - {
         "translation",
         "-rotation",
     }
@@ -190,7 +204,9 @@ def test_maps_are_those_of_the_library_and_are_kept(folder: Path, drives: Path) 
 
 
 def test_truth_is_told_and_the_path_scaled_by_least_squares(folder: Path, drives: Path) -> None:
-    result = explained(sequence(drives), "--target", "tz", "--target", "rotation", "--target", "depth@10,10,50,30")
+    result = explained(
+        sequence(drives), "--target", "tz", "--target", "rotation", "--target", "depth@10,10,50,30"
+    )
     drive = read_drive(sequence(drives))
     assert drive.poses is not None
     assert drive.depth is not None
@@ -255,7 +271,9 @@ def test_start_is_seconds_of_a_video_and_a_number_in_a_folder(folder: Path, driv
     np.testing.assert_allclose(np.diff(played.seconds), 0.1, atol=1e-3)
 
 
-def test_reading_in_pieces_changes_nothing(folder: Path, drives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_in_pieces_changes_nothing(
+    folder: Path, drives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = Preprocess((64, 96), None, (0.5,) * 3, (0.5,) * 3)
     whole = read_footage(sequence(drives), recipe, 7, None, None, True)
     monkeypatch.setattr(read, "_CHUNK", 3)  # 3 and 4: a single frame is no piece
@@ -266,11 +284,17 @@ def test_reading_in_pieces_changes_nothing(folder: Path, drives: Path, monkeypat
 
 
 def test_the_camera_of_the_view_follows_resize_and_crop(drives: Path) -> None:
-    plain = read_footage(sequence(drives), Preprocess((64, 90), None, (0.5,) * 3, (0.5,) * 3), 2, None, None, True)
+    plain = read_footage(
+        sequence(drives), Preprocess((64, 90), None, (0.5,) * 3, (0.5,) * 3), 2, None, None, True
+    )
     known = read_drive(sequence(drives)).intrinsics
     recipe = Preprocess((64, 90), None, (0.5,) * 3, (0.5,) * 3)
-    np.testing.assert_allclose(plain.view_intrinsics(recipe), resize_intrinsics(known, SIZE, (64, 90)), rtol=1e-12)
-    recipe = Preprocess(96, (64, 90), (0.5,) * 3, (0.5,) * 3)  # 96 × 144, then 16 and 27 off at the top and left
+    np.testing.assert_allclose(
+        plain.view_intrinsics(recipe), resize_intrinsics(known, SIZE, (64, 90)), rtol=1e-12
+    )
+    recipe = Preprocess(
+        96, (64, 90), (0.5,) * 3, (0.5,) * 3
+    )  # 96 × 144, then 16 and 27 off at the top and left
     cut = read_footage(sequence(drives), recipe, 2, None, None, True)
     expected = resize_intrinsics(known, SIZE, (96, 144)) - [[0, 0, 27], [0, 0, 16], [0, 0, 0]]
     np.testing.assert_allclose(cut.view_intrinsics(recipe), expected, rtol=1e-12)
@@ -299,7 +323,12 @@ def test_a_box_in_the_frames_is_one_in_the_depth(folder: Path) -> None:
 def test_findings_that_moments_share_are_told_once() -> None:
     info = (TargetInfo("tz"),)
     weak = "the gradient is next to nothing: `conv4` moves the score"
-    findings = ("a note", f"sample 3, tz: {weak} of 1", f"sample 4, tz: {weak} of 2", "sample 4, ry: the map is zero")
+    findings = (
+        "a note",
+        f"sample 3, tz: {weak} of 1",
+        f"sample 4, tz: {weak} of 2",
+        "sample 4, ry: the map is zero",
+    )
     maps = np.zeros((1, 1, 2, 2), np.float32)
     explanation = cc.Explanation(maps, np.zeros((1, 1), np.float32), (info,), "gradcam", "conv4", (4, 4))
     one = Mapped("pose", "gradcam", replace(explanation, diagnostics=findings), [], at_default=False)
@@ -348,7 +377,9 @@ def test_layers_and_methods_are_explained_one_by_one(folder: Path, drives: Path)
     asked = ("--target", "tz", "--target", "depth", "--method", "gradcam", "--method", "layercam")
     result = explained(sequence(drives), *asked, *layers, "--frames", "3")
     found = {(entry["target"], entry["method"], entry["layer"]) for entry in result["maps"]}
-    of_pose = {("tz", method, layer) for method in ("gradcam", "layercam") for layer in ("pose.conv3", "pose.conv4")}
+    of_pose = {
+        ("tz", method, layer) for method in ("gradcam", "layercam") for layer in ("pose.conv3", "pose.conv4")
+    }
     assert found == of_pose | {("depth", method, "depth.iconv3") for method in ("gradcam", "layercam")}
     assert len({entry["video"] for entry in result["maps"]}) == 6
 

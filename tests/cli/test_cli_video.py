@@ -91,7 +91,8 @@ def test_a_clip_gives_videos_a_sheet_and_json(folder):
     assert Image.open(folder / "out" / "long.sheet.png").width > 600
     video = read_clip(wave["video"], 8)
     assert video.pixels.shape == (8, 48, 64, 3)
-    # At the clip's own pace: the last of the eight frames is shown when it comes in the source, after 23/12 s.
+    # At the clip's own pace: the last of the eight frames is shown when it comes in the source, after 23/12
+    # s.
     np.testing.assert_allclose(video.seconds, np.linspace(0, 23 / 12, 8), atol=0.02)
 
 
@@ -257,7 +258,9 @@ def test_real_clips(data, tmp_path):
             assert video.seconds[-1] == pytest.approx(result["seconds"][-1], abs=0.1)
 
 
-def test_a_model_of_pictures_sees_a_video_frame_by_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_pictures_sees_a_video_frame_by_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "picture_factory.py").write_text(
         "import torch\n"
@@ -273,7 +276,17 @@ def test_a_model_of_pictures_sees_a_video_frame_by_frame(tmp_path: Path, monkeyp
     write_clip(tmp_path / "a.mp4", rng.integers(0, 256, (8, 32, 48, 3), dtype=np.uint8), 8)
     done = CliRunner().invoke(
         main,
-        ["explain", "a.mp4", "--model", "python:picture_factory:net", "--layer", "0.0", "--target", "emu", "--json"],
+        [
+            "explain",
+            "a.mp4",
+            "--model",
+            "python:picture_factory:net",
+            "--layer",
+            "0.0",
+            "--target",
+            "emu",
+            "--json",
+        ],
     )
     assert done.exit_code == 0, done.output
     (result,) = json.loads(done.stdout)["inputs"]
@@ -296,7 +309,15 @@ def test_attention_over_frames_is_told_per_target(folder):
         "    return Loaded(model, ClipPreprocess(frame, 4, 'time channel'), ('a', 'b', 'c'), 'mine')\n"
     )
     done = run(
-        "explain", "long.mp4", "--model", "python:attention_factory:net", "--target", "a", "--target", "c", "--json"
+        "explain",
+        "long.mp4",
+        "--model",
+        "python:attention_factory:net",
+        "--target",
+        "a",
+        "--target",
+        "c",
+        "--json",
     )
     assert done.exit_code == 0, done.output
     maps = json.loads(done.stdout)["inputs"][0]["maps"]
@@ -348,7 +369,9 @@ def stepwise(folder):
 
 
 def of_steps(*args, net="net"):
-    return run("explain", "long.mp4", *args, "--model", f"python:step_factory:{net}", "--out", "out", "--json")
+    return run(
+        "explain", "long.mp4", *args, "--model", f"python:step_factory:{net}", "--out", "out", "--json"
+    )
 
 
 def result_of(done):
@@ -370,7 +393,9 @@ def test_a_network_with_an_output_per_step_explains_the_vote_a_class_or_single_s
     assert vote == named
     assert vote["votes"] == votes
     assert vote["index"] == np.bincount(votes).argmax()
-    assert vote["score"] == pytest.approx(logits[[v == vote["index"] for v in votes], vote["index"]].mean(), abs=1e-5)
+    assert vote["score"] == pytest.approx(
+        logits[[v == vote["index"] for v in votes], vote["index"]].mean(), abs=1e-5
+    )
     (mean,) = result_of(of_steps("--target", "b"))["maps"]
     assert mean["target"] == "b (mean of 6 steps)"
     assert mean["votes"] == votes
@@ -436,7 +461,10 @@ def test_relevance_of_classes_and_steps_of_a_clip(stepwise):
 
 def test_relevance_of_a_clip_needs_features_and_methods_of_them(stepwise):
     for args, words in [
-        (["--method", "lrp", "--method", "gradcam"], "gradcam explains the whole network and lrp what follows"),
+        (
+            ["--method", "lrp", "--method", "gradcam"],
+            "gradcam explains the whole network and lrp what follows",
+        ),
         (["--method", "lrp", "--pool", "clip"], "drop --align and --pool"),
         (["--method", "lrp", "--layer", "backbone.0", "--layer", "backbone.1"], "give --layer once"),
         (["--method", "lrp", "--layer", "nose"], "no layer `nose`"),

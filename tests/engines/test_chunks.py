@@ -87,7 +87,9 @@ def equal(found: dict[Any, np.ndarray], expected: dict[Any, np.ndarray]) -> None
     assert found.keys() == expected.keys()
     for key in expected:
         assert np.abs(expected[key]).max() > 0, key
-        np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-10 * np.abs(expected[key]).max())
+        np.testing.assert_allclose(
+            found[key], expected[key], rtol=0, atol=1e-10 * np.abs(expected[key]).max()
+        )
 
 
 def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
@@ -97,7 +99,14 @@ def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
         assert word in message, message
 
 
-LAYERS = ["backbone.conv1", "backbone.conv2", "backbone.side", "backbone.relu#0", "backbone.relu#1", "backbone"]
+LAYERS = [
+    "backbone.conv1",
+    "backbone.conv2",
+    "backbone.side",
+    "backbone.relu#0",
+    "backbone.relu#1",
+    "backbone",
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +157,18 @@ def test_cam_is_exact() -> None:
 
     few = {"targets": ALL[:3]}
     net = seeded(Average)
-    equal(run(["cam", "gradcam"], ["backbone"], 4, net, **few), run(["cam", "gradcam"], ["backbone"], None, net, **few))
+    equal(
+        run(["cam", "gradcam"], ["backbone"], 4, net, **few),
+        run(["cam", "gradcam"], ["backbone"], None, net, **few),
+    )
 
 
 def test_guided_backprop_at_a_layer_is_exact_and_at_the_input_refused() -> None:
     net = network()
     whole, parts = (
-        cc.GuidedBackprop(net, "backbone.conv1", chunk_frames=chunk, reduce="sum", layout="folded").explain(CLIPS, ALL)
+        cc.GuidedBackprop(net, "backbone.conv1", chunk_frames=chunk, reduce="sum", layout="folded").explain(
+            CLIPS, ALL
+        )
         for chunk in (None, 3)
     )
     plain = cc.Saliency(net, "backbone.conv1", reduce="sum", layout="folded").explain(CLIPS, ALL)
@@ -185,9 +199,15 @@ def test_attention_scores_and_the_default_layer_are_the_same() -> None:
 
 
 def test_batches_and_detached_attention_in_chunks() -> None:
-    for options in ({"batch_size": 1}, {"detach_attention": True}, {"pool": "clip"}, {"align": "receptive_field"}):
+    for options in (
+        {"batch_size": 1},
+        {"detach_attention": True},
+        {"pool": "clip"},
+        {"align": "receptive_field"},
+    ):
         whole, parts = (
-            cc.GradCAM(network(), "backbone.conv2", chunk_frames=c, **options).explain(CLIPS, ALL) for c in (None, 3)
+            cc.GradCAM(network(), "backbone.conv2", chunk_frames=c, **options).explain(CLIPS, ALL)
+            for c in (None, 3)
         )
         np.testing.assert_allclose(parts.maps, whole.maps, rtol=0, atol=1e-6 * np.abs(whole.maps).max())
         assert parts.centers == whole.centers
@@ -339,7 +359,9 @@ class Stepped(nn.Module):
         self.backbone, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.stack([self.backbone(x[:, t]).relu().mean((2, 3)) for t in range(x.shape[1])]).mean(0))
+        return self.fc(
+            torch.stack([self.backbone(x[:, t]).relu().mean((2, 3)) for t in range(x.shape[1])]).mean(0)
+        )
 
 
 def test_what_is_not_folded_is_refused_in_one_line() -> None:

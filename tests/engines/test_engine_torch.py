@@ -27,7 +27,9 @@ X = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
 class Net(nn.Module):
     """Two convolutions and a linear head, with what follows the convolutions and the head left open."""
 
-    def __init__(self, act: Callable[[Tensor], Tensor] = F.relu, end: Callable[[Tensor], Any] | None = None) -> None:
+    def __init__(
+        self, act: Callable[[Tensor], Tensor] = F.relu, end: Callable[[Tensor], Any] | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 6, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
@@ -62,7 +64,9 @@ def with_weights_of(net: nn.Module, other: nn.Module) -> Any:
     return other.train(net.training)
 
 
-def by_hand(net: nn.Module, layer: str, x: Tensor = X, column: int = COLUMN, call: int = -1) -> tuple[Tensor, Tensor]:
+def by_hand(
+    net: nn.Module, layer: str, x: Tensor = X, column: int = COLUMN, call: int = -1
+) -> tuple[Tensor, Tensor]:
     """A and ∂y_c/∂A of each sample, with a plain hook on a copy of the network."""
     net, kept = copy.deepcopy(net), []
     net.get_submodule(layer).register_forward_hook(lambda module, args, output: kept.append(output))
@@ -134,7 +138,10 @@ def test_in_place_operations_after_the_layer_without_gradients() -> None:
     recorded = engine_for(net).record(X, lambda raw, read: read()[:, [0]], ["conv2"])
     assert recorded.activations["conv2"][0].min() < 0
     assert recorded.gradients == {}
-    close(cc.EigenCAM(net, "conv2").explain(X).maps, cc.EigenCAM(with_weights_of(net, Net()), "conv2").explain(X).maps)
+    close(
+        cc.EigenCAM(net, "conv2").explain(X).maps,
+        cc.EigenCAM(with_weights_of(net, Net()), "conv2").explain(X).maps,
+    )
 
 
 @pytest.mark.parametrize("method", [cc.GradCAM, cc.Saliency, cc.EigenCAM])
@@ -227,12 +234,22 @@ def test_weights_of_another_precision(dtype: torch.dtype) -> None:
     net = seeded(Net)
     other = copy.deepcopy(net).to(dtype)
     tolerance = 1e-5 if dtype == torch.float64 else 0.03
-    for targets in (COLUMN, [cc.targets.Class(COLUMN)], lambda y: y[:, COLUMN], np.full(3, COLUMN), np.eye(5)[[1] * 3]):
+    for targets in (
+        COLUMN,
+        [cc.targets.Class(COLUMN)],
+        lambda y: y[:, COLUMN],
+        np.full(3, COLUMN),
+        np.eye(5)[[1] * 3],
+    ):
         close(cam(other, targets=targets), cam_by_hand(net, "conv2"), tolerance)
     predicted = cc.GradCAM(other, "conv2").explain(X)
     assert predicted.maps.dtype == np.float32
     assert [row[0].index for row in predicted.targets] == net(X).argmax(1).tolist()
-    close(cc.FinerCAM(other, signed=True).explain(X, 1).maps, cc.FinerCAM(net, signed=True).explain(X, 1).maps, 0.06)
+    close(
+        cc.FinerCAM(other, signed=True).explain(X, 1).maps,
+        cc.FinerCAM(net, signed=True).explain(X, 1).maps,
+        0.06,
+    )
 
 
 def test_scores_of_half_precision_outputs_are_summed_in_single_precision() -> None:
@@ -302,7 +319,9 @@ def test_outputs_without_scores_are_refused(end: Callable[[Tensor], Any], words:
 
 def test_a_callable_target_reads_what_the_model_returned() -> None:
     net = seeded(lambda: Net(end=lambda y: Bag(scores=y)))
-    close(cam(net, targets=lambda out: out.scores[:, COLUMN]), cam_by_hand(with_weights_of(net, Net()), "conv2"))
+    close(
+        cam(net, targets=lambda out: out.scores[:, COLUMN]), cam_by_hand(with_weights_of(net, Net()), "conv2")
+    )
 
 
 class TwoInputs(Net):
@@ -489,7 +508,9 @@ class FrozenBody(Net):
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-@pytest.mark.parametrize("layers", [["conv1"], ["conv2"], ["neck"], ["conv1", "neck"], ["neck", "conv2", "conv1"]])
+@pytest.mark.parametrize(
+    "layers", [["conv1"], ["conv2"], ["neck"], ["conv1", "neck"], ["neck", "conv2", "conv1"]]
+)
 def test_layers_within_the_models_own_no_grad(layers: list[str], trainable: bool) -> None:
     net = seeded(FrozenBody).requires_grad_(trainable)
     free = with_weights_of(net, FrozenBody(torch.enable_grad))
@@ -509,7 +530,9 @@ def test_guided_and_plain_gradients_through_the_models_own_no_grad() -> None:
     net = seeded(FrozenBody)
     free = with_weights_of(net, FrozenBody(torch.enable_grad))
     methods = ["guidedbackprop", "gradcam", "saliency"]
-    found, expected = (cc.explain(model, X, COLUMN, layers=["conv1"], methods=methods) for model in (net, free))
+    found, expected = (
+        cc.explain(model, X, COLUMN, layers=["conv1"], methods=methods) for model in (net, free)
+    )
     for name in methods:
         close(found[name].maps, expected[name].maps)
     assert np.abs(found["guidedbackprop"].maps - found["saliency"].maps).max() > 1e-4
@@ -580,7 +603,10 @@ def test_outputs_that_look_like_probabilities_are_explained_as_they_are_with_a_f
         found = method.explain(X, COLUMN)
         close(found.maps[:, 0], cam_by_hand(net, "conv2"))
         close(found.scores[:, 0], net(X)[:, COLUMN].detach())
-        assert any("look like probabilities" in finding and "output_layer=" in finding for finding in found.diagnostics)
+        assert any(
+            "look like probabilities" in finding and "output_layer=" in finding
+            for finding in found.diagnostics
+        )
     through = cc.GradCAM(net, "conv2", output_layer="fc").explain(X, COLUMN)
     assert not any("probabilities" in finding for finding in through.diagnostics)
 
@@ -591,7 +617,9 @@ def test_logits_that_look_like_probabilities_by_chance_say_so_only_then() -> Non
     method = cc.GradCAM(net, "0")
     chance = torch.tensor([0.25, 0.75])[:, None, None].expand(2, 4, 4)[None]
     assert any("look like probabilities" in finding for finding in method.explain(chance).diagnostics)
-    assert method.explain(chance * 4).diagnostics == cc.GradCAM(net, "0").explain(chance * 4).diagnostics == ()
+    assert (
+        method.explain(chance * 4).diagnostics == cc.GradCAM(net, "0").explain(chance * 4).diagnostics == ()
+    )
 
 
 def test_a_softmax_before_the_end_is_none() -> None:
@@ -873,7 +901,9 @@ def test_no_gradient_of_a_parameter_is_computed() -> None:
     net = seeded(Net)
     with Operators() as operators:
         net(X).sum().backward()
-    assert any(args[-1][1] for name, args in operators.ran if name == "convolution_backward")  # seen in training
+    assert any(
+        args[-1][1] for name, args in operators.ran if name == "convolution_backward"
+    )  # seen in training
     net.zero_grad()
     fired: list[str] = []
     for name, parameter in net.named_parameters():
@@ -898,7 +928,9 @@ def test_the_users_own_gradients_stay() -> None:
 
 
 def test_no_graph_is_built_before_the_layer() -> None:
-    net = seeded(lambda: nn.Sequential(*[nn.Conv2d(3, 3, 3) for _ in range(6)], nn.Flatten(), nn.Linear(48, 5)))
+    net = seeded(
+        lambda: nn.Sequential(*[nn.Conv2d(3, 3, 3) for _ in range(6)], nn.Flatten(), nn.Linear(48, 5))
+    )
     saved: list[int] = []
     calls: list[tuple[str, int]] = []
     for name, module in net.named_children():
@@ -1043,7 +1075,14 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize(
     "layer",
-    ["patch", "encoder", "encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear2", "attention"],
+    [
+        "patch",
+        "encoder",
+        "encoder.layers.0",
+        "encoder.layers.0.self_attn",
+        "encoder.layers.1.linear2",
+        "attention",
+    ],
 )
 def test_transformer_layers_in_eval_mode(layer: str, trainable: bool, batch_first: bool) -> None:
     net = seeded(lambda: Encoder(batch_first=batch_first)).requires_grad_(trainable)
@@ -1070,7 +1109,13 @@ def test_transformer_layers_in_eval_mode(layer: str, trainable: bool, batch_firs
 
 def snapshot(net: nn.Module) -> dict[str, Any]:
     """Everything of the model and of torch that an explanation might leave changed."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+    hooks = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_state_dict_hooks",
+    )
     return {
         "hooks": {(path, kind): list(getattr(m, kind)) for path, m in net.named_modules() for kind in hooks},
         "attributes": {path: sorted(vars(m)) for path, m in net.named_modules()},
@@ -1226,7 +1271,9 @@ def test_the_users_own_hooks_run_in_every_pass_and_stay() -> None:
 # Again and again
 
 
-@pytest.mark.parametrize("name", ["gradcam", "saliency", "guidedgradcam", "shapleycam", "smoothgrad", "eigencam"])
+@pytest.mark.parametrize(
+    "name", ["gradcam", "saliency", "guidedgradcam", "shapleycam", "smoothgrad", "eigencam"]
+)
 def test_a_second_call_equals_the_first_and_a_fresh_instance(name: str) -> None:
     net = seeded(lambda: Net(end=nn.Softmax(dim=1)))
     method = cc.methods.METHODS[name](net)
@@ -1237,7 +1284,11 @@ def test_a_second_call_equals_the_first_and_a_fresh_instance(name: str) -> None:
     for again in (method.explain(X), cc.methods.METHODS[name](net).explain(X)):
         np.testing.assert_array_equal(again.maps, first.maps)
         np.testing.assert_array_equal(again.scores, first.scores)
-        assert (again.layer, again.targets, again.diagnostics) == (first.layer, first.targets, first.diagnostics)
+        assert (again.layer, again.targets, again.diagnostics) == (
+            first.layer,
+            first.targets,
+            first.diagnostics,
+        )
     assert first.maps.any()
 
 

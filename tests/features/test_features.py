@@ -50,7 +50,13 @@ def state(net: nn.Module) -> list[object]:
     hooks = [len(module._forward_hooks) for module in net.modules()]
     modes = [module.training for module in net.modules()]
     values = [value.clone() for value in net.state_dict().values()]
-    return [hooks, modes, [p.requires_grad for p in net.parameters()], [p.grad for p in net.parameters()], values]
+    return [
+        hooks,
+        modes,
+        [p.requires_grad for p in net.parameters()],
+        [p.grad for p in net.parameters()],
+        values,
+    ]
 
 
 def same(one: list[object], other: list[object]) -> bool:
@@ -105,7 +111,9 @@ def test_one_scale_or_each_its_own() -> None:
 
 def test_maps_of_clips_and_of_frames_seen_one_by_one() -> None:
     torch.manual_seed(0)
-    deep = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()).eval()
+    deep = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+    ).eval()
     clip = noise(1, 3, 5, 8, 8)
     with torch.no_grad():
         expected = deep[:2](torch.from_numpy(clip)).numpy()
@@ -133,7 +141,9 @@ def test_maps_of_vision_tokens_are_put_on_their_grid() -> None:
     net, x = Patches().eval(), noise(1, 3, 16, 16)
     with torch.no_grad():
         tokens = net.block(net.embed(torch.from_numpy(x)).flatten(2).transpose(1, 2))
-    np.testing.assert_allclose(feature_maps(net, "block", x).maps[0, 2], tokens[0, :, 2].reshape(4, 4), rtol=1e-5)
+    np.testing.assert_allclose(
+        feature_maps(net, "block", x).maps[0, 2], tokens[0, :, 2].reshape(4, 4), rtol=1e-5
+    )
 
 
 def test_what_has_no_maps_is_refused() -> None:
@@ -317,7 +327,8 @@ def test_every_setting_counts_and_the_seed_decides() -> None:
     for other in ({"seed": 1}, {"jitter": 0}, {"spectrum": 0}, {"variation": 0}, {"norm": 0}, {"rate": 0.1}):
         assert not np.allclose(usual, run(**other)), other
     assert (
-        np.abs(laplacian(run(variation=2, steps=12), (2, 3))).mean() < np.abs(laplacian(run(steps=12), (2, 3))).mean()
+        np.abs(laplacian(run(variation=2, steps=12), (2, 3))).mean()
+        < np.abs(laplacian(run(steps=12), (2, 3))).mean()
     )
     assert np.square(run(norm=5, steps=12)).mean() < np.square(run(steps=12)).mean()
 
@@ -331,15 +342,21 @@ def test_colours_stay_among_those_that_there_are() -> None:
     assert colours.max() < 1 + 1e-6
     assert (colours < 1e-6).any()
     assert (colours > 1 - 1e-6).any()
-    np.testing.assert_array_equal(found.pictures()[0], np.rint(255 * colours.transpose(1, 2, 0)).astype(np.uint8))
+    np.testing.assert_array_equal(
+        found.pictures()[0], np.rint(255 * colours.transpose(1, 2, 0)).astype(np.uint8)
+    )
 
 
 def test_signals_and_clips_have_inputs_too() -> None:
     torch.manual_seed(0)
-    signal = nn.Sequential(nn.Conv1d(2, 4, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
+    signal = nn.Sequential(
+        nn.Conv1d(2, 4, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()
+    ).eval()
     found = activation_maximisation(signal, "0", [0, 1, 2, 3], shape=(2, 32), steps=10)
     assert (found.curves[:, -1] > found.curves[:, 0] + 0.2).all()
-    clips = nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()).eval()
+    clips = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+    ).eval()
     found = activation_maximisation(clips, "1", 2, shape=(3, 4, 10, 10), steps=10)
     assert found.curves[0, -1] > 3 * found.curves[0, 0]
     assert found.pictures()[0].shape == (10, 43, 3)
@@ -396,7 +413,9 @@ def net():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "features_factory.py").write_text(FACTORY)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(
+        tmp_path / "a.png"
+    )
     yield tmp_path
     sys.modules.pop("features_factory", None)
 
@@ -419,7 +438,9 @@ def test_features_on_the_command_line(folder: Path) -> None:
     np.testing.assert_allclose(best["strength"], np.abs(maps[best["channel"]]).mean(), rtol=1e-5)
     assert Image.open(second["picture"]).format == "PNG"
     assert json.loads(Path("chronocam-out/a.features.1.json").read_text())["model"] == spec
-    chosen_ones = run("features", "a.png", "--model", spec, "--layer", "1", "--channel", 6, "--channel", 2, "--json")
+    chosen_ones = run(
+        "features", "a.png", "--model", spec, "--layer", "1", "--channel", 6, "--channel", 2, "--json"
+    )
     assert {e["channel"] for e in json.loads(chosen_ones.stdout)["results"][0]["channels"]} == {2, 6}
     assert run("features", "a.png", "--model", spec, "--layer", "9").exit_code == 1
     assert run("features", "b.png", "--model", spec, "--layer", "1").exit_code == 1

@@ -128,7 +128,9 @@ def test_pixel_maps_and_their_upsampling_are_not_shifted():
 
 def test_guided_gradcam_is_upsampled_at_the_true_centres():
     model, x = dot_network(), torch.rand(1, 1, 32, 32)
-    half, true = (cc.GuidedGradCAM(model, "5", align=a).explain(x, 0).maps for a in ("half_pixel", "receptive_field"))
+    half, true = (
+        cc.GuidedGradCAM(model, "5", align=a).explain(x, 0).maps for a in ("half_pixel", "receptive_field")
+    )
     assert not np.allclose(half, true)
 
 
@@ -255,7 +257,12 @@ def test_3d_before_2d_and_2d_before_3d():
 
 
 def test_signals_with_pooling():
-    parts = [nn.Conv1d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(4, 4, 3, padding=1)]
+    parts = [
+        nn.Conv1d(2, 4, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(4, 4, 3, padding=1),
+    ]
     model = nn.Sequential(*parts, nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()
     assert centers(model, torch.randn(1, 2, 32), "3") == (tuple(4.0 * i + 1 for i in range(8)),)
 
@@ -340,7 +347,9 @@ def test_what_the_graph_does_not_tell_is_probed(before, padding, first):
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_cells_after_interpolation_lie_within_half_a_cell(mode):
-    model = nn.Sequential(nn.Conv2d(1, 2, 4, stride=4), nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(2, 2, 1))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 4, stride=4), nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(2, 2, 1)
+    )
     model = nn.Sequential(*model, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     rows, columns = centers(model, torch.randn(1, 1, 64, 64), "2")
     assert rows == columns
@@ -376,7 +385,11 @@ class Beside(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.end, self.head = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Identity(), nn.Linear(2, 3)
+        self.conv, self.end, self.head = (
+            nn.Conv2d(1, 2, 3, stride=2, padding=1),
+            nn.Identity(),
+            nn.Linear(2, 3),
+        )
 
     def forward(self, x):
         joined = torch.cat([self.conv(half).exp() for half in x.flip(-1).split(16, dim=-1)], dim=-1)

@@ -64,8 +64,12 @@ def one_line(error: pytest.ExceptionInfo[Exception], *words: str) -> None:
 # One forward for everything
 
 ELSEWHERE = ["temporalmask", "rollout"]  # for clips, for transformers
-AT_LAYER = [name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE]
-AT_INPUT = [name for name, method in METHODS.items() if method.default_layer is not None and name not in ELSEWHERE]
+AT_LAYER = [
+    name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE
+]
+AT_INPUT = [
+    name for name, method in METHODS.items() if method.default_layer is not None and name not in ELSEWHERE
+]
 LOOK_AGAIN = ["smoothgrad", "smoothgradcam++"]
 
 
@@ -112,7 +116,9 @@ class Attending(nn.Module):
 
 OTHER_NETS: dict[str, Callable[[], nn.Module]] = {
     "cam": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)),
-    "temporalmask": lambda: nn.Sequential(nn.Conv3d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)),
+    "temporalmask": lambda: nn.Sequential(
+        nn.Conv3d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)
+    ),
     "rollout": Attending,
 }
 
@@ -185,7 +191,9 @@ def test_every_constructor_argument_changes_the_result() -> None:
     changed = {
         "conv_layer": cc.GradCAM(net, "relu").explain(X, 1),
         "fused": cc.GradCAM(net, ["conv1", "conv2"]).explain(X, 1),
-        "output_layer": cc.GradCAM(net, "conv1", output_layer="relu").explain(X, lambda out: out[:, 1].sum((1, 2))),
+        "output_layer": cc.GradCAM(net, "conv1", output_layer="relu").explain(
+            X, lambda out: out[:, 1].sum((1, 2))
+        ),
         "operator": cc.GradCAM(net, operator=lambda model, x, y: -model(x)[:, 1]).explain(X, 1),
         "task": cc.GradCAM(net, operator="regression").explain(X, 1),
         "layout": cc.GradCAM(net, layout=lambda a: a.flip(-1)).explain(X, 1),
@@ -214,7 +222,9 @@ def test_fused_layers(signed: bool) -> None:
     assert (fused.maps < 0).any() == signed
 
 
-@pytest.mark.parametrize(("batch_size", "seen_sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (32, [7]), (None, [7])])
+@pytest.mark.parametrize(
+    ("batch_size", "seen_sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (32, [7]), (None, [7])]
+)
 def test_batch_size_bounds_what_the_model_sees_and_changes_no_value(
     batch_size: int | None, seen_sizes: list[int]
 ) -> None:
@@ -247,7 +257,13 @@ def test_inputs_of_numpy_and_other_precisions() -> None:
     net = seeded()
     expected = cc.GradCAM(net).explain(X, 1)
     reversed_view = X.numpy()[::-1][::-1]
-    for given in (X.numpy(), X.numpy().astype(np.float64), X.double(), reversed_view, X.requires_grad_(False)):
+    for given in (
+        X.numpy(),
+        X.numpy().astype(np.float64),
+        X.double(),
+        reversed_view,
+        X.requires_grad_(False),
+    ):
         same(cc.GradCAM(net).explain(given, 1), expected)
     with pytest.raises(InputError) as error:
         cc.GradCAM(net).explain(np.array([["a", "b"]]), 1)
@@ -339,7 +355,11 @@ DATASETS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("kind", DATASETS)
 @pytest.mark.parametrize("targets", [None, 1, "per sample", "weights", "several"])
 def test_data_sets_equal_one_array(kind: str, targets: Any) -> None:
-    forms = {"per sample": Y.numpy(), "weights": np.eye(5)[Y], "several": [cc.targets.Class(1), cc.targets.Predicted()]}
+    forms = {
+        "per sample": Y.numpy(),
+        "weights": np.eye(5)[Y],
+        "several": [cc.targets.Class(1), cc.targets.Predicted()],
+    }
     given = forms.get(targets, targets) if isinstance(targets, str) else targets
     net = seeded()
     method = cc.GradCAM(net, batch_size=3)
@@ -497,18 +517,27 @@ def test_findings() -> None:
     found = cc.GradCAM(net, "conv2").explain(X[:2], 1)
     assert not found.maps.any()
     assert found.diagnostics == tuple(
-        f"sample {i}, class 1: the map is zero everywhere: activations or gradients vanish at `conv2`" for i in range(2)
+        f"sample {i}, class 1: the map is zero everywhere: activations or gradients vanish at `conv2`"
+        for i in range(2)
     )
-    two = cc.GradCAM(net, "conv2", batch_size=2, signed=True).explain(X[:5], [cc.targets.Class(0), cc.targets.Class(1)])
-    assert [finding.split(":")[0] for finding in two.diagnostics] == [f"sample {i}, class 1" for i in range(5)]
+    two = cc.GradCAM(net, "conv2", batch_size=2, signed=True).explain(
+        X[:5], [cc.targets.Class(0), cc.targets.Class(1)]
+    )
+    assert [finding.split(":")[0] for finding in two.diagnostics] == [
+        f"sample {i}, class 1" for i in range(5)
+    ]
 
-    positive = seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    positive = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
     positive.append(nn.Linear(4, 2))
     positive[4].weight.data = -torch.ones(2, 4)
     found = cc.GradCAM(positive, "1").explain(X[:1], 1)
     assert not found.maps.any()
     (finding,) = found.diagnostics
-    assert finding.startswith("sample 0, class 1: all weighted sums are negative: evidence at `1` lowers this score")
+    assert finding.startswith(
+        "sample 0, class 1: all weighted sums are negative: evidence at `1` lowers this score"
+    )
     assert "signed=True" in finding
     assert cc.GradCAM(positive, "1", signed=True).explain(X[:1], 1).diagnostics == ()
 
@@ -539,7 +568,9 @@ def test_findings_of_all_batches_are_kept_once() -> None:
 
     assert cc.GradCAM(seeded(Twice)).explain(X).layer == "relu"  # its last call is the last to finish
     found = cc.GradCAM(seeded(Twice), "relu", batch_size=2, signed=True).explain(X, 1)
-    assert found.diagnostics == ("layer `relu` is called 2 times; its last call is explained (`relu#0` is the first)",)
+    assert found.diagnostics == (
+        "layer `relu` is called 2 times; its last call is explained (`relu#0` is the first)",
+    )
 
 
 # What an Explanation can do
@@ -565,7 +596,8 @@ RNG = np.random.default_rng(5)
 
 
 @pytest.mark.parametrize(
-    ("grid", "dims"), [((5,), ("width",)), ((3, 4), ("height", "width")), ((2, 3, 4), ("time", "height", "width"))]
+    ("grid", "dims"),
+    [((5,), ("width",)), ((3, 4), ("height", "width")), ((2, 3, 4), ("time", "height", "width"))],
 )
 def test_dims_length_and_words(grid: tuple[int, ...], dims: tuple[str, ...]) -> None:
     e = explanation(RNG.random((2, 3, *grid)))
@@ -621,7 +653,9 @@ def test_normalize() -> None:
     low, high = maps.min((1, 2, 3), keepdims=True), maps.max((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(e.normalize(), (maps - low) / (high - low), atol=1e-6)
     np.testing.assert_array_equal(e.normalize("sample"), e.normalize())
-    np.testing.assert_allclose(e.normalize("batch"), (maps - maps.min()) / (maps.max() - maps.min()), atol=1e-6)
+    np.testing.assert_allclose(
+        e.normalize("batch"), (maps - maps.min()) / (maps.max() - maps.min()), atol=1e-6
+    )
     np.testing.assert_allclose(e.normalize((-1.0, 3.0)), ((maps + 1) / 4).clip(0, 1), atol=1e-6)
     assert not explanation(np.zeros((1, 1, 2, 2))).normalize().any()
     clip = RNG.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
@@ -737,9 +771,14 @@ def test_files_that_are_no_explanation(tmp_path: Path, monkeypatch: pytest.Monke
         written("pickle.npz", maps=objects),
         written("pickled header.npz", header=objects),
         written("no json.npz", header=np.asarray("{")),
-        written("other format.npz", header=np.asarray(json.dumps(header | {"format": "chronocam explanation 99"}))),
+        written(
+            "other format.npz", header=np.asarray(json.dumps(header | {"format": "chronocam explanation 99"}))
+        ),
         written("unknown field.npz", header=np.asarray(json.dumps(header | {"surprise": 1}))),
-        written("no targets.npz", header=np.asarray(json.dumps({k: v for k, v in header.items() if k != "targets"}))),
+        written(
+            "no targets.npz",
+            header=np.asarray(json.dumps({k: v for k, v in header.items() if k != "targets"})),
+        ),
         written("list.npz", header=np.asarray("[1]")),
     ]
     (tmp_path / "text.npz").write_text("not a zip")
@@ -846,7 +885,9 @@ def test_pictures_in_many_forms() -> None:
         assert np.abs(found.astype(int) - expected).max() <= 1
     large = e.overlay([Image.fromarray(p).resize((48, 40)) for p in pictures])
     assert large[0][0].shape == (40, 48, 3)
-    assert (large[0][0] != np.asarray(Image.fromarray(pictures[0]).resize((48, 40)))).any(2)[12:18, 18:22].all()
+    assert (
+        (large[0][0] != np.asarray(Image.fromarray(pictures[0]).resize((48, 40)))).any(2)[12:18, 18:22].all()
+    )
 
 
 @pytest.mark.parametrize(
@@ -943,7 +984,11 @@ def test_concatenate() -> None:
     np.testing.assert_array_equal(joined.scores, np.concatenate([a.scores, b.scores]))
     assert joined.targets == a.targets + b.targets
     assert joined.diagnostics == ("x", "y", "z")
-    for other in (explanation(np.zeros((1, 1, 4, 5))), explanation(blob(target=2)), replace(a, input_size=(8, 8))):
+    for other in (
+        explanation(np.zeros((1, 1, 4, 5))),
+        explanation(blob(target=2)),
+        replace(a, input_size=(8, 8)),
+    ):
         with pytest.raises(InputError) as error:
             concatenate([a, other])
         one_line(error, "explain_batches")

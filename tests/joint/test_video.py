@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from replicas import CLOSED, Bent, Pooled, finer_score, for_each, gradients, hessian_products, plusplus, seeded
+from replicas import (
+    CLOSED,
+    Bent,
+    Pooled,
+    finer_score,
+    for_each,
+    gradients,
+    hessian_products,
+    plusplus,
+    seeded,
+)
 from replicas import inputs as some_inputs
 from scipy.stats import spearmanr
 from torch import Tensor, nn
@@ -70,7 +80,9 @@ def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
 # 3D networks
 
 
-def by_slices(pool: str | None, form: Callable[..., list[float]], a: np.ndarray, *others: np.ndarray) -> np.ndarray:
+def by_slices(
+    pool: str | None, form: Callable[..., list[float]], a: np.ndarray, *others: np.ndarray
+) -> np.ndarray:
     """A closed form of whole clips, or of each time slice as if it were a picture of its own."""
     if pool != "frame":
         return for_each(form, a, *others)
@@ -131,7 +143,9 @@ def test_smooth_gradcam_plus_plus_with_both_pools_equals_a_loop(pool: str) -> No
     spread = 0.15 * (x.amax((1, 2, 3, 4)) - x.amin((1, 2, 3, 4)))[:, None, None, None, None]
     moments: list[Any] = [0.0, 0.0, 0.0]
     for _ in range(samples):
-        noisy = x + spread * torch.from_numpy(rng.standard_normal((1, *x.shape[1:]), dtype=np.float32)).double()
+        noisy = (
+            x + spread * torch.from_numpy(rng.standard_normal((1, *x.shape[1:]), dtype=np.float32)).double()
+        )
         g = gradients(lambda v: net.rest(v)[:, TARGETS], net.features(noisy))
         moments = [m + g**p / samples for p, m in enumerate(moments, start=1)]
     expected = by_slices(pool, plusplus, net.features(x).detach().numpy(), *moments)
@@ -228,7 +242,9 @@ def test_the_last_of_several_calls_per_frame_is_explained_and_noted() -> None:
     notes = {}
     for how in ("folded", "stepped"):
         net = seeded(lambda how=how: Recurrent(how))
-        notes[how] = [n for n in cc.GradCAM(net, "backbone.relu").explain(CLIPS, 0).diagnostics if "called" in n]
+        notes[how] = [
+            n for n in cc.GradCAM(net, "backbone.relu").explain(CLIPS, 0).diagnostics if "called" in n
+        ]
     assert "called 2 times" in notes["folded"][0]
 
 
@@ -246,7 +262,8 @@ def test_the_first_call_of_a_shared_layer_by_name() -> None:
 
 def test_the_default_layer_and_scores_are_the_same_folded_and_stepped() -> None:
     found = {
-        how: cc.GradCAM(seeded(lambda how=how: Recurrent(how))).explain(CLIPS, ASKED) for how in ("folded", "stepped")
+        how: cc.GradCAM(seeded(lambda how=how: Recurrent(how))).explain(CLIPS, ASKED)
+        for how in ("folded", "stepped")
     }
     for explanation in found.values():
         assert explanation.maps.shape == (2, 2, 6, 5, 4)
@@ -345,7 +362,9 @@ class Pooling(nn.Module):
     def forward(self, x: Tensor, detach: bool = False) -> Tensor:
         h = self.backbone(x.flatten(0, 1)).mean((2, 3)).unflatten(0, x.shape[:2])
         scores = self.score(h.tanh() * 3)
-        weights = scores.transpose(1, 2).softmax(2).transpose(1, 2) if self.frames_last else self.over_time(scores)
+        weights = (
+            scores.transpose(1, 2).softmax(2).transpose(1, 2) if self.frames_last else self.over_time(scores)
+        )
         return self.fc(torch.einsum("bti,btf->bf", weights.detach() if detach else weights, h))
 
 
@@ -602,7 +621,14 @@ def test_cudnn_that_the_user_switched_off_stays_off(on_cuda: None) -> None:
 
 def snapshot(net: nn.Module) -> list[Any]:
     modules = [
-        (path, m.training, sorted(vars(m)), len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        (
+            path,
+            m.training,
+            sorted(vars(m)),
+            len(m._forward_hooks),
+            len(m._forward_pre_hooks),
+            len(m._backward_hooks),
+        )
         for path, m in net.named_modules()
     ]
     tensors = [(p, t.clone(), t.requires_grad, t.grad) for p, t in net.state_dict(keep_vars=True).items()]
@@ -610,7 +636,9 @@ def snapshot(net: nn.Module) -> list[Any]:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("options", [{}, {"chunk_frames": 2}, {"detach_attention": True}, {"align": "receptive_field"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"chunk_frames": 2}, {"detach_attention": True}, {"align": "receptive_field"}]
+)
 def test_a_model_of_clips_is_left_as_found(options: dict[str, Any], fails: bool) -> None:
     net = attentive()
     net.backbone.conv1.weight.requires_grad_(False)

@@ -109,7 +109,9 @@ def test_masks_are_where_the_digits_changed_the_picture(held_out: Scenes, empty:
 
 def test_a_mask_is_where_ink_covers_more_than_half_of_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     place, coverage = world._place, []
-    monkeypatch.setattr(world, "_place", lambda *arguments: coverage.append(place(*arguments)) or coverage[-1])
+    monkeypatch.setattr(
+        world, "_place", lambda *arguments: coverage.append(place(*arguments)) or coverage[-1]
+    )
     masks = scenes(4).masks
     assert np.array_equal(masks, np.stack(coverage) > 0.5)
 

@@ -71,7 +71,9 @@ def test_wrong_pose_or_intrinsics_do_not(scene: str) -> None:
             assert 10 * np.log10(255**2 / ((warped - made.pixels[0]) ** 2).mean()) < right - 4
 
 
-def brute_force(quads: Quads, pose: np.ndarray, intrinsics: np.ndarray, x: float, y: float) -> tuple[int, float]:
+def brute_force(
+    quads: Quads, pose: np.ndarray, intrinsics: np.ndarray, x: float, y: float
+) -> tuple[int, float]:
     """Meet every rectangle by solving origin + a right + b down = eye + z direction."""
     direction = pose[:3, :3] @ np.linalg.inv(intrinsics) @ [x, y, 1]
     nearest, depth = -1, np.inf
@@ -97,7 +99,9 @@ def test_caster_agrees_with_equations_solved_one_by_one(scene: str) -> None:
             number, depth = brute_force(quads, pose, intrinsics, x, y)
             assert sight.index[y, x] == number
             assert (
-                sight.nearness[y, x] * depth == pytest.approx(1, abs=1e-4) if number >= 0 else not sight.nearness[y, x]
+                sight.nearness[y, x] * depth == pytest.approx(1, abs=1e-4)
+                if number >= 0
+                else not sight.nearness[y, x]
             )
 
 
@@ -198,7 +202,9 @@ def test_switches_change_nothing_else(scene: str, index: int) -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_the_same_wall_is_plain_beside_a_mover(scene: str) -> None:
     for index in range(4):
-        alone, both = (drive(index, scene=scene, frames=2, plain=True, moving=moving) for moving in (False, True))
+        alone, both = (
+            drive(index, scene=scene, frames=2, plain=True, moving=moving) for moving in (False, True)
+        )
         np.testing.assert_array_equal(both.plain, alone.plain & ~both.moving)
 
 

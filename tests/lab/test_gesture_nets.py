@@ -61,7 +61,9 @@ def test_records_hold_the_command_and_figures_that_agree_with_each_other(name: s
     confusion = np.array(figures["confusion"])
     assert confusion.sum() == figures["clips"] == 1000
     assert np.trace(confusion) / 1000 == pytest.approx(figures["accuracy"])
-    assert list(figures["recall"].values()) == pytest.approx(np.diag(confusion) / confusion.sum(axis=1), abs=1e-3)
+    assert list(figures["recall"].values()) == pytest.approx(
+        np.diag(confusion) / confusion.sum(axis=1), abs=1e-3
+    )
     low, high = figures["interval"]
     assert low < figures["accuracy"] < high
     assert (record["clips unreadable"], record["clips missing"]) == ([], 0)
@@ -145,7 +147,9 @@ def test_weights_of_a_file_go_into_the_network(name: str, tmp_path: Path) -> Non
 
 def test_unknown_networks_are_named_with_the_known_ones() -> None:
     for ask in (gesture_net, gesture_record, load_gesture_net):
-        with pytest.raises(ModelError, match="no network `gestures-2d`; expected one of gestures-3d") as raised:
+        with pytest.raises(
+            ModelError, match="no network `gestures-2d`; expected one of gestures-3d"
+        ) as raised:
             ask("gestures-2d")
         assert "\n" not in str(raised.value)
     with pytest.raises(ModelError, match="did you mean `gestures-attention`"):

@@ -230,7 +230,9 @@ def test_clapping_hands_meet_again_and_again_before_the_chest() -> None:
         assert apart.min() < 0.3
         assert apart.max() > 0.85
         assert (np.abs(body.wrist[25:55, :, 1] - 0.725) < 0.13).all()
-        assert (np.abs(body.elbow[25:55, :, 0]) > np.abs(body.shoulder[25:55, :, 0])).all()  # elbows away from the body
+        assert (
+            np.abs(body.elbow[25:55, :, 0]) > np.abs(body.shoulder[25:55, :, 0])
+        ).all()  # elbows away from the body
 
 
 def test_clapping_hands_come_together_in_the_masks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +260,9 @@ def test_nothing_but_the_action_changes_a_calm_picture(label: str, monkeypatch: 
         acting = active[1:] & active[:-1]
         where = (masks[1:] | masks[:-1])[acting]
         reach = 1 if label == "smile" else 4  # an arm throws a shadow of two pixels
-        assert not change[acting][~np.array([ndimage.binary_dilation(mask, iterations=reach) for mask in where])].any()
+        assert not change[acting][
+            ~np.array([ndimage.binary_dilation(mask, iterations=reach) for mask in where])
+        ].any()
         assert not change[~(active[1:] | active[:-1])].any()
         assert (change[acting].max((1, 2)) > 8).mean() > (0.3 if label == "smile" else 0.9)
         still = made.pixels[0].astype(int)
@@ -390,7 +394,9 @@ def test_a_negative_index_is_named() -> None:
         clip(-1)
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     world._photos.cache_clear()
     with pytest.raises(ChronocamError, match=r"`skimage.data` .* pip install 'chronocam\[train\]'"):

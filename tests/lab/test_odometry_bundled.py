@@ -54,13 +54,19 @@ def test_the_record_tells_of_better_answers_than_those_that_take_no_network() ->
         assert network[f"within 1.25^{k}"][1] > fixed[f"within 1.25^{k}"][2]
     moves = figures["motion"]
     assert moves["network"]["ate"][2] < moves["standing still"]["ate"][1]
-    assert moves["network"]["rotation error in degrees"][2] < moves["standing still"]["rotation error in degrees"][1]
+    assert (
+        moves["network"]["rotation error in degrees"][2]
+        < moves["standing still"]["rotation error in degrees"][1]
+    )
 
 
 @pytest.mark.slow
 def test_the_networks_are_as_good_as_their_record_says() -> None:
     """On the first drives that the record was measured on; the spread between drives is what may differ."""
-    found, stated = measure(load_odometry(), [Rendered(i, "test", (64, 208)) for i in range(20)]), odometry_record()
+    found, stated = (
+        measure(load_odometry(), [Rendered(i, "test", (64, 208)) for i in range(20)]),
+        odometry_record(),
+    )
     for what, name in (("depth", "abs rel"), ("motion", "ate"), ("motion", "rotation error in degrees")):
         _, low, high = found[what]["network"][name]
         _, least, most = stated["held-out"][what]["network"][name]

@@ -52,7 +52,10 @@ def coloured(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for label, colour in COLOURS.items():
         for number in range(10):
-            write(tmp_path / "data" / label / f"{number}.mp4", np.clip(colour + rng.integers(-20, 20, 3), 0, 230))
+            write(
+                tmp_path / "data" / label / f"{number}.mp4",
+                np.clip(colour + rng.integers(-20, 20, 3), 0, 230),
+            )
     (tmp_path / "data" / "red" / "3.mp4").write_bytes(b"not a clip")
     return tmp_path / "data"
 
@@ -66,7 +69,14 @@ def one_thread() -> Iterator[None]:
 
 
 def settings(data: Path | str, out: Path, **more: Any) -> VideoSettings:
-    usual: dict[str, Any] = {"arch": "r3d", "backbone": "small", "epochs": 1, "batch_size": 4, "frames": 4, "size": 16}
+    usual: dict[str, Any] = {
+        "arch": "r3d",
+        "backbone": "small",
+        "epochs": 1,
+        "batch_size": 4,
+        "frames": 4,
+        "size": 16,
+    }
     return VideoSettings(**usual | {"data": str(data), "out": out, "accelerator": "cpu"} | more)
 
 
@@ -84,7 +94,11 @@ def names(items: Sequence[Any]) -> set[str]:
 def test_folder_per_class_is_split_by_the_seed(coloured: Path) -> None:
     listing = list_clips(coloured)
     assert (listing.layout, listing.labels) == ("folder per class", ("green", "red"))
-    assert {name: len(part) for name, part in listing.parts.items()} == {"train": 14, "validation": 2, "test": 4}
+    assert {name: len(part) for name, part in listing.parts.items()} == {
+        "train": 14,
+        "validation": 2,
+        "test": 4,
+    }
     every = [item.path for part in listing.parts.values() for item in part]
     assert len(set(every)) == len(every) == 20
     for part in listing.parts.values():
@@ -131,10 +145,15 @@ def test_ucf101_follows_its_split_files_and_keeps_groups_together(tmp_path: Path
     folder.mkdir()
     (folder / "classInd.txt").write_text("1 Typing\n2 Archery\n")
     index = {"Typing": 1, "Archery": 2}
-    (folder / "trainlist01.txt").write_text("".join(f"{row} {index[row.split('/')[0]]}\r\n" for row in lists["train"]))
+    (folder / "trainlist01.txt").write_text(
+        "".join(f"{row} {index[row.split('/')[0]]}\r\n" for row in lists["train"])
+    )
     (folder / "testlist01.txt").write_text("".join(f"{row}\r\n" for row in lists["test"]))
     listing = list_clips(tmp_path)
-    assert (listing.layout, listing.labels) == ("UCF101", ("Typing", "Archery"))  # in the order of classInd.txt
+    assert (listing.layout, listing.labels) == (
+        "UCF101",
+        ("Typing", "Archery"),
+    )  # in the order of classInd.txt
     assert listing.missing == ["v_Typing_g09_c01.avi"]
     assert names(listing.parts["test"]) == {Path(row).name for row in lists["test"]}
     groups = [{source(item.path.stem) for item in listing.parts[name]} for name in ("train", "validation")]
@@ -271,7 +290,9 @@ def test_a_cache_is_made_once_and_remembers_what_could_not_be_read(coloured: Pat
 def test_augmentation_treats_all_frames_of_a_clip_alike() -> None:
     """A still clip stays still; clips differ from each other; without crop and flip only the light changes."""
     rng = np.random.default_rng(0)
-    still = torch.from_numpy(rng.integers(40, 160, (6, 1, 16, 20, 3), dtype=np.uint8)).expand(-1, 3, -1, -1, -1)
+    still = torch.from_numpy(rng.integers(40, 160, (6, 1, 16, 20, 3), dtype=np.uint8)).expand(
+        -1, 3, -1, -1, -1
+    )
     torch.manual_seed(0)
     changed = augment(still, 0.6, True)
     assert changed.shape == (6, 3, 3, 16, 20)
@@ -309,7 +330,9 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(1, 2) != order(2, 2)
 
 
-@pytest.mark.parametrize(("step", "share"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0), (500, 0.0)])
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (100, 0.0), (500, 0.0)]
+)
 def test_the_rate_rises_over_a_tenth_and_falls_by_a_cosine(step: int, share: float) -> None:
     assert share_of_rate(step, 100) == pytest.approx(share)
 
@@ -324,7 +347,9 @@ def logits(module: Any, batch: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("arch", ["r3d", "cnn-lstm", "cnn-lstm-attention", "cnn-lstm-steps"])
-def test_a_run_writes_a_model_that_loads_again_with_the_same_logits(coloured: Path, tmp_path: Path, arch: str) -> None:
+def test_a_run_writes_a_model_that_loads_again_with_the_same_logits(
+    coloured: Path, tmp_path: Path, arch: str
+) -> None:
     path = train_video(settings(coloured, tmp_path / "out", arch=arch, hidden=8, epochs=2))
     loaded, record = load(str(path)), json.loads(path.read_text())
     assert loaded.labels == ("green", "red") == loaded.model.labels
@@ -347,7 +372,9 @@ def test_a_run_writes_a_model_that_loads_again_with_the_same_logits(coloured: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "backbone"), [("r3d", "mc3_18"), ("cnn-lstm-attention", "mobilenet_v3_small")])
+@pytest.mark.parametrize(
+    ("arch", "backbone"), [("r3d", "mc3_18"), ("cnn-lstm-attention", "mobilenet_v3_small")]
+)
 def test_backbones_of_torchvision_are_tuned_from_weights_of_a_file(
     coloured: Path, tmp_path: Path, arch: str, backbone: str
 ) -> None:
@@ -404,13 +431,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     records = [json.loads(path.read_text()) for path in (whole, resumed)]
     assert [row["epoch"] for row in records[1]["epochs"]] == [0, 1, 2]
     assert records[0]["epochs"] == records[1]["epochs"]
-    ends = [torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True) for path in (whole, resumed)]
+    ends = [
+        torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True) for path in (whole, resumed)
+    ]
     for name, value in ends[0]["state_dict"].items():
         assert torch.equal(value, ends[1]["state_dict"][name]), name
 
 
 def test_patience_ends_a_run_early(coloured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VideoModule, "forward", lambda self, pixels: torch.zeros(len(pixels), 2))  # never better
+    monkeypatch.setattr(
+        VideoModule, "forward", lambda self, pixels: torch.zeros(len(pixels), 2)
+    )  # never better
     path = train_video(settings(coloured, tmp_path / "out", epochs=9, patience=2))
     assert len(json.loads(path.read_text())["epochs"]) == 3
 
@@ -476,8 +507,22 @@ def test_figures_are_of_the_network_and_the_clips(tmp_path: Path) -> None:
 
 
 def test_the_command_in_the_record_does_the_same_again(coloured: Path, tmp_path: Path) -> None:
-    given = ("--data", coloured, "--arch", "cnn-lstm", "--backbone", "small", "--epochs", 1, "--no-flip", "--size", 16)
-    done = run(*given, "--frames", 4, "--hidden", 8, "--crop", 0.9, "--out", tmp_path / "a", "--accelerator", "cpu")
+    given = (
+        "--data",
+        coloured,
+        "--arch",
+        "cnn-lstm",
+        "--backbone",
+        "small",
+        "--epochs",
+        1,
+        "--no-flip",
+        "--size",
+        16,
+    )
+    done = run(
+        *given, "--frames", 4, "--hidden", 8, "--crop", 0.9, "--out", tmp_path / "a", "--accelerator", "cpu"
+    )
     assert done.exit_code == 0, done.stderr
     record = json.loads((tmp_path / "a" / "model.json").read_text())
     assert done.stdout.splitlines()[-1] == f"model: {tmp_path}/a/model.json"
@@ -498,7 +543,9 @@ def test_an_lstm_is_led_by_change_at_first_and_by_everything_at_last(
     module = VideoModule(network, settings("gestures", tmp_path, arch="cnn-lstm"), (0.5,) * 3, (0.5,) * 3, {})
     seen: list[torch.Tensor] = []
     network.lstm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    features = torch.randn(2, 8, 64, generator=torch.Generator().manual_seed(0))  # two clips of 4 frames, end to end
+    features = torch.randn(
+        2, 8, 64, generator=torch.Generator().manual_seed(0)
+    )  # two clips of 4 frames, end to end
     means = features.reshape(2, 2, 4, 64).mean(2).repeat_interleave(4, dim=1)
 
     monkeypatch.setattr(VideoModule, "trainer", SimpleNamespace(estimated_stepping_batches=100))
@@ -528,13 +575,17 @@ def test_frames_vote_for_the_class_of_a_clip() -> None:
     assert voted(logits[:, 0]).tolist() == [1, 1]
 
 
-def test_a_network_of_steps_learns_from_pairs_of_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_of_steps_learns_from_pairs_of_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = video_net("cnn-lstm-steps", "small", 2, 8)
     chosen = settings("gestures", tmp_path, arch="cnn-lstm-steps", change_first=0, crop=1.0, flip=False)
     module = VideoModule(network, chosen, (0.5,) * 3, (0.5,) * 3, {})
     monkeypatch.setattr(VideoModule, "trainer", SimpleNamespace(estimated_stepping_batches=100))
     monkeypatch.setattr(VideoModule, "global_step", 3)
-    pixels = torch.randint(256, (4, 4, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        256, (4, 4, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     loss = module.training_step((pixels, torch.tensor([0, 1, 1, 1]), []), 0)
     torch.manual_seed(mixed(chosen.seed, 3))
     shown = (augment(pixels, 1.0, False) - 0.5) / 0.5
@@ -566,7 +617,10 @@ def test_an_lstm_starts_from_a_classifier_or_from_a_whole_network(tmp_path: Path
         network = CNNLSTM(SmallCNN(), 8, 2)
         start_from(network, str(tmp_path / f"{name}.safetensors"), "small")
         trunk = given if name == "cnn" else given.backbone
-        assert all(torch.equal(network.backbone.state_dict()[key], value) for key, value in trunk.state_dict().items())
+        assert all(
+            torch.equal(network.backbone.state_dict()[key], value)
+            for key, value in trunk.state_dict().items()
+        )
         assert (name == "lstm") == torch.equal(network.lstm.weight_ih_l0, lstm.lstm.weight_ih_l0)
 
 
@@ -602,8 +656,17 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
         ({"resume": True}, "to resume; expected the out of a run that was stopped"),
     ],
 )
-def test_bad_options_are_one_line(coloured: Path, tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    usual = {"data": coloured, "arch": "r3d", "backbone": "small", "frames": 4, "size": 16, "out": tmp_path / "out"}
+def test_bad_options_are_one_line(
+    coloured: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    usual = {
+        "data": coloured,
+        "arch": "r3d",
+        "backbone": "small",
+        "frames": 4,
+        "size": 16,
+        "out": tmp_path / "out",
+    }
     given = [
         word
         for name, value in (usual | options).items()
@@ -627,7 +690,9 @@ def test_the_command_line_offers_every_architecture_and_setting() -> None:
 def test_results_are_not_overwritten_and_other_networks_not_resumed(coloured: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     train_video(settings(coloured, out))
-    with pytest.raises(InputError, match=r"holds a run already; expected a new folder, or resume \(--resume\)"):
+    with pytest.raises(
+        InputError, match=r"holds a run already; expected a new folder, or resume \(--resume\)"
+    ):
         train_video(settings(coloured, out))
     with pytest.raises(InputError, match=r"was made with frames 4, not 5; resume with the same"):
         train_video(settings(coloured, out, frames=5, resume=True))
@@ -649,7 +714,13 @@ def test_all_clips_broken_is_said(coloured: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["no record", "no json", "no weights", "damaged weights", "damaged record"])
 def test_trained_models_that_are_not_whole_are_refused_in_one_line(tmp_path: Path, how: str) -> None:
-    record = {"format": "chronocam video 1", "arch": "r3d", "backbone": "small", "hidden": 8, "labels": ["a", "b"]}
+    record = {
+        "format": "chronocam video 1",
+        "arch": "r3d",
+        "backbone": "small",
+        "hidden": 8,
+        "labels": ["a", "b"],
+    }
     record |= {"frames": 4, "size": [16, 16], "mean": [0.5] * 3, "std": [0.5] * 3, "axes": "channel time"}
     path = tmp_path / "model.json"
     path.write_text(json.dumps(record | {"sampling": "uniform"}))

@@ -70,7 +70,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(data: Path, out: Path, **more: Any) -> ImageSettings:
-    usual: dict[str, Any] = {"model": "squeezenet1_1", "epochs": 1, "batch_size": 8, "size": 48, "accelerator": "cpu"}
+    usual: dict[str, Any] = {
+        "model": "squeezenet1_1",
+        "epochs": 1,
+        "batch_size": 8,
+        "size": 48,
+        "accelerator": "cpu",
+    }
     return ImageSettings(**usual | {"data": str(data), "out": out} | more)
 
 
@@ -84,7 +90,11 @@ def named(items: list[Item]) -> set[str]:
 def test_folders_of_splits(shapes: Path) -> None:
     found = list_pictures(shapes)
     assert (found.layout, found.labels) == ("folders of splits", ("cats", "dogs"))
-    assert {name: len(items) for name, items in found.parts.items()} == {"train": 32, "validation": 16, "test": 20}
+    assert {name: len(items) for name, items in found.parts.items()} == {
+        "train": 32,
+        "validation": 16,
+        "test": 20,
+    }
     assert all(item.path.parent.name == item.label for items in found.parts.values() for item in items)
 
 
@@ -92,9 +102,15 @@ def test_without_a_test_split_the_validation_split_is_measured_on(tmp_path: Path
     write(tmp_path / "train", 20)
     write(tmp_path / "validation", 4)
     found = list_pictures(tmp_path)
-    assert {name: len(items) for name, items in found.parts.items()} == {"train": 34, "validation": 6, "test": 8}
+    assert {name: len(items) for name, items in found.parts.items()} == {
+        "train": 34,
+        "validation": 6,
+        "test": 8,
+    }
     assert {item.path.parts[-3] for item in found.parts["test"]} == {"validation"}
-    assert {item.path.parts[-3] for name in ("train", "validation") for item in found.parts[name]} == {"train"}
+    assert {item.path.parts[-3] for name in ("train", "validation") for item in found.parts[name]} == {
+        "train"
+    }
 
 
 def test_a_folder_per_class_is_divided_by_the_seed(tmp_path: Path) -> None:
@@ -103,7 +119,11 @@ def test_a_folder_per_class_is_divided_by_the_seed(tmp_path: Path) -> None:
     everything = [item for items in found.parts.values() for item in items]
     assert found.layout == "folder per class"
     assert len(everything) == len(set(everything)) == 40
-    assert {name: len(items) for name, items in found.parts.items()} == {"train": 28, "validation": 6, "test": 6}
+    assert {name: len(items) for name, items in found.parts.items()} == {
+        "train": 28,
+        "validation": 6,
+        "test": 6,
+    }
     assert all({item.label for item in items} == {"cats", "dogs"} for items in found.parts.values())
     assert found == list_pictures(tmp_path)
     assert named(found.parts["test"]) != named(list_pictures(tmp_path, seed=1).parts["test"])
@@ -218,7 +238,9 @@ def test_a_run_learns_and_its_record_loads(shapes: Path, tmp_path: Path) -> None
     assert confusion.tolist() == figures["confusion"]
     trained = load_file(path.with_suffix(".safetensors"))
     assert not torch.equal(trained["features.0.weight"], start.state_dict()["features.0.weight"])
-    explanation = cc.GradCAM(loaded.model).explain(loaded.preprocess(picture(np.random.default_rng(5), "cats"))[None])
+    explanation = cc.GradCAM(loaded.model).explain(
+        loaded.preprocess(picture(np.random.default_rng(5), "cats"))[None]
+    )
     assert explanation.targets[0][0].name in loaded.labels
 
 
@@ -254,7 +276,9 @@ def test_frozen_layers_and_given_weights_stay(shapes: Path, tmp_path: Path) -> N
     thousand = image_net("mobilenet_v3_small", 1000).state_dict()
     save_file(thousand, tmp_path / "start.safetensors")
     weights = str(tmp_path / "start.safetensors")
-    given = settings(shapes, tmp_path / "run", model="torchvision:mobilenet_v3_small", weights=weights, freeze=True)
+    given = settings(
+        shapes, tmp_path / "run", model="torchvision:mobilenet_v3_small", weights=weights, freeze=True
+    )
     trained = load_file(train_images(given).with_suffix(".safetensors"))
     changed = {name for name, value in trained.items() if not torch.equal(value, thousand[name])}
     assert changed == {"classifier.3.weight", "classifier.3.bias"}  # and no running statistic
@@ -267,7 +291,9 @@ def test_the_head_learns_faster() -> None:
     module.trainer = type("", (), {"estimated_stepping_batches": 10})()  # type: ignore[assignment]
     groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
-    assert rates == {id(p): (2.0 if p is net[2].weight or p is net[2].bias else 0.5) for p in net.parameters()}
+    assert rates == {
+        id(p): (2.0 if p is net[2].weight or p is net[2].bias else 0.5) for p in net.parameters()
+    }
 
 
 def test_what_does_not_fit_is_refused(shapes: Path, tmp_path: Path) -> None:
@@ -298,7 +324,18 @@ def test_options_are_the_settings() -> None:
 
 
 def test_train_images_on_the_command_line(shapes: Path, tmp_path: Path) -> None:
-    words = ["train", "images", "--data", shapes, "--model", "squeezenet1_1", "--out", tmp_path / "run", "--epochs", 1]
+    words = [
+        "train",
+        "images",
+        "--data",
+        shapes,
+        "--model",
+        "squeezenet1_1",
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        1,
+    ]
     more = ["--size", 48, "--images", 8, "--held-out", 4, "--accelerator", "cpu"]
     done = CliRunner().invoke(main, [str(word) for word in words + more])
     assert done.exit_code == 0, done.output

@@ -38,7 +38,12 @@ def one_thread() -> Iterator[None]:
 
 
 def settings(data: Path | str, out: Path, **more: Any) -> OdometrySettings:
-    usual: dict[str, Any] = {"loss": "sfmlearner", "depth_width": 0.125, "pose_width": 0.25, "accelerator": "cpu"}
+    usual: dict[str, Any] = {
+        "loss": "sfmlearner",
+        "depth_width": 0.125,
+        "pose_width": 0.25,
+        "accelerator": "cpu",
+    }
     small: dict[str, Any] = {"height": SIZE[0], "width": SIZE[1], "epochs": 1, "batch_size": 4}
     return OdometrySettings(**usual | small | {"data": str(data), "out": out} | more)
 
@@ -68,7 +73,9 @@ def test_kept_frames_are_the_frames(tmp_path: Path) -> None:
             for one, other in zip(kept.snippet(index), footage.snippet(index), strict=True):
                 np.testing.assert_array_equal(one, other)
     assert len(list(tmp_path.glob("*.npy"))) == 1
-    other = Footage([Rendered(index, "test", SIZE) for index in range(2)]).cached(tmp_path, SIZE, lambda n, _: n)
+    other = Footage([Rendered(index, "test", SIZE) for index in range(2)]).cached(
+        tmp_path, SIZE, lambda n, _: n
+    )
     assert not np.array_equal(other.snippet(0)[0], kept.snippet(0)[0])
 
 
@@ -111,7 +118,9 @@ def test_drives_of_a_folder_are_divided_and_bad_ones_named(tmp_path: Path) -> No
 
 def test_mirrored_views_come_with_the_intrinsics_that_fit() -> None:
     """A point seen at x is seen at W − 1 − x by the mirrored camera, whose x axis points the other way."""
-    pixels = torch.randint(256, (16, 3, 4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        256, (16, 3, 4, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     intrinsics = torch.tensor([[7.0, 0, 2.0], [0, 7.0, 1.5], [0, 0, 1]]).expand(16, 3, 3)
     torch.manual_seed(1)
     views, matrix = augment(pixels, intrinsics, True)
@@ -148,7 +157,9 @@ def test_the_loss_is_that_of_the_networks_outputs(tmp_path: Path) -> None:
             masks.append(network.pose.masks(pair))
         joined = [torch.cat(of_scale, dim=1) for of_scale in zip(*masks, strict=True)]
         disparities = network.depth.disparities(frames[:, 1])
-        expected = SFMLEARNER(views[:, 1], views[:, ::2], disparities, torch.cat(poses, dim=1), intrinsics, joined)
+        expected = SFMLEARNER(
+            views[:, 1], views[:, ::2], disparities, torch.cat(poses, dim=1), intrinsics, joined
+        )
     torch.testing.assert_close(found.total, expected.total, rtol=1e-4, atol=1e-6)
     assert (found.mask > 0).all()
 
@@ -156,7 +167,9 @@ def test_the_loss_is_that_of_the_networks_outputs(tmp_path: Path) -> None:
 def test_settings_change_the_loss(tmp_path: Path) -> None:
     assert loss_of(rendered(tmp_path)) == SFMLEARNER
     assert loss_of(rendered(tmp_path, loss="monodepth2")) == MONODEPTH2
-    changed = loss_of(rendered(tmp_path, photometric="ssim", auto_mask=True, smooth="edge", smooth_weight=0.1))
+    changed = loss_of(
+        rendered(tmp_path, photometric="ssim", auto_mask=True, smooth="edge", smooth_weight=0.1)
+    )
     assert (changed.photometric, changed.auto_mask, changed.smooth, changed.smooth_weight) == (
         "ssim",
         True,
@@ -188,7 +201,9 @@ def test_a_run_writes_networks_that_load_again_and_learn_nothing_else(tmp_path: 
         train_odometry(rendered(tmp_path / "out"))
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train_odometry(rendered(tmp_path / "whole", epochs=3))
     seen = OdometryModule.on_train_epoch_end
 
@@ -210,7 +225,20 @@ def test_the_command_prints_the_figures_and_refuses_what_does_not_fit(tmp_path: 
     options = {option.name: option.default for option in command.params}
     for field in fields(OdometrySettings):
         assert field.name in options
-    given = ["--data", "drives", "--drives", "1", "--held-out", "2", "--epochs", "1", "--height", "32", "--width", "48"]
+    given = [
+        "--data",
+        "drives",
+        "--drives",
+        "1",
+        "--held-out",
+        "2",
+        "--epochs",
+        "1",
+        "--height",
+        "32",
+        "--width",
+        "48",
+    ]
     slim = ["--depth-width", "0.125", "--pose-width", "0.25", "--loss", "sfmlearner"]
     found = CliRunner().invoke(main, ["train", "odometry", *given, *slim, "--out", str(tmp_path / "out")])
     assert found.exit_code == 0, found.output
@@ -221,7 +249,9 @@ def test_the_command_prints_the_figures_and_refuses_what_does_not_fit(tmp_path: 
         (["--masks"], ""),
         (["--lr", "0"], "lr is 0.0, expected more than 0"),
     ):
-        refused = CliRunner().invoke(main, ["train", "odometry", *given, *wrong, "--out", str(tmp_path / "b")])
+        refused = CliRunner().invoke(
+            main, ["train", "odometry", *given, *wrong, "--out", str(tmp_path / "b")]
+        )
         assert refused.exit_code in (1, 2)
         assert words in refused.output
 

@@ -119,7 +119,9 @@ def test_tokens(grid: tuple[int, ...], prefix: int, within: tuple[int, ...], cha
 
 
 @pytest.mark.parametrize("channel", [3, 128, 192, 768])
-@pytest.mark.parametrize(("grid", "within"), [((14, 14), (224, 224)), ((7, 10), (224, 320)), ((16, 16), (224, 224))])
+@pytest.mark.parametrize(
+    ("grid", "within"), [((14, 14), (224, 224)), ((7, 10), (224, 320)), ((16, 16), (224, 224))]
+)
 def test_tokens_last(grid: tuple[int, ...], within: tuple[int, ...], channel: int) -> None:
     array = cells(2, channel, grid)
     put_back(array, array.reshape(2, channel, -1), within)
@@ -186,7 +188,9 @@ def test_the_grid_of_an_input(shape: tuple[int, ...], channels_last: bool, grid:
 class Stem(nn.Module):
     """A convolution whose output leaves the layer in some arrangement, and a head that puts it back."""
 
-    def __init__(self, arrange: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], channel: int = 8) -> None:
+    def __init__(
+        self, arrange: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor], channel: int = 8
+    ) -> None:
         super().__init__()
         self.conv, self.fc = nn.Conv2d(3, channel, 4, stride=4), nn.Linear(channel, 5)
         self.layer = nn.Identity()

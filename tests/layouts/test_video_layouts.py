@@ -90,7 +90,9 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("rank", "channels", "frames", "frames_first"), ORDERS)
-def test_pixel_maps_of_every_order_are_autograd(rank: int, channels: int, frames: int, frames_first: bool) -> None:
+def test_pixel_maps_of_every_order_are_autograd(
+    rank: int, channels: int, frames: int, frames_first: bool
+) -> None:
     net = seeded(lambda: Ordered(rank, channels, frames_first))
     shape = (frames, channels) if frames_first else (channels, frames)
     x = noise(2, *shape, 6, 4)
@@ -101,8 +103,12 @@ def test_pixel_maps_of_every_order_are_autograd(rank: int, channels: int, frames
     close(found.maps[:, 0], g.abs().amax(2 if frames_first else 1))
 
 
-@pytest.mark.parametrize(("rank", "channels", "frames", "frames_first"), [o for o in ORDERS if o[0] == 3 or o[2] > 1])
-def test_maps_of_every_order_are_as_long_as_the_clip(rank: int, channels: int, frames: int, frames_first: bool) -> None:
+@pytest.mark.parametrize(
+    ("rank", "channels", "frames", "frames_first"), [o for o in ORDERS if o[0] == 3 or o[2] > 1]
+)
+def test_maps_of_every_order_are_as_long_as_the_clip(
+    rank: int, channels: int, frames: int, frames_first: bool
+) -> None:
     net = seeded(lambda: Ordered(rank, channels, frames_first))
     shape = (frames, channels) if frames_first else (channels, frames)
     x = noise(2, *shape, 6, 4)
@@ -277,7 +283,9 @@ def mvit() -> Any:
 def swin() -> Any:
     from torchvision.models.video.swin_transformer import SwinTransformer3d
 
-    return SwinTransformer3d([2, 4, 4], 8, [2, 1], [1, 1], [2, 2, 2], stochastic_depth_prob=0.0, num_classes=3)
+    return SwinTransformer3d(
+        [2, 4, 4], 8, [2, 1], [1, 1], [2, 2, 2], stochastic_depth_prob=0.0, num_classes=3
+    )
 
 
 def test_tokens_of_mvit_lie_where_the_convolution_puts_them() -> None:
@@ -342,7 +350,9 @@ def test_cells_of_swin3d_lie_where_the_convolution_puts_them() -> None:
         (1, (224, 224), 1, 16, 1),
     ],
 )
-def test_the_grid_of_video_tokens(frames: int, size: tuple[int, int], tube: int, patch: int, prefix: int) -> None:
+def test_the_grid_of_video_tokens(
+    frames: int, size: tuple[int, int], tube: int, patch: int, prefix: int
+) -> None:
     grid = (frames // tube, size[0] // patch, size[1] // patch)
     count = prefix + int(np.prod(grid))
     found = infer(Site("blocks", (2, count, 64), 2, (frames, *size)))
@@ -358,7 +368,9 @@ def test_token_orders_by_hand() -> None:
         np.testing.assert_array_equal(VideoTokens(grid, order=order)(tokens), array)
         with_prefix = np.concatenate([np.full((2, 2, 5), -1.0), tokens], axis=1)
         np.testing.assert_array_equal(VideoTokens(grid, 2, order)(with_prefix), array)
-        np.testing.assert_array_equal(VideoTokens(grid, 2).ordered(order)(torch.from_numpy(with_prefix)), array)
+        np.testing.assert_array_equal(
+            VideoTokens(grid, 2).ordered(order)(torch.from_numpy(with_prefix)), array
+        )
 
 
 def test_wrong_video_tokens_are_refused_in_one_line() -> None:
@@ -383,7 +395,10 @@ def test_spans_of_even_and_uneven_slices(slices: int, frames: int) -> None:
     found = frame_spans(slices, frames)
     assert len(found) == slices
     for i, (first, last) in enumerate(found):
-        low, high = i * frames / slices, (i + 1) * frames / slices  # slice i tiles [low, high) of the time line
+        low, high = (
+            i * frames / slices,
+            (i + 1) * frames / slices,
+        )  # slice i tiles [low, high) of the time line
         touched = [f for f in range(frames) if f + 1 > low + 1e-9 and f < high - 1e-9]
         assert (first, last) == (touched[0], touched[-1])
     if frames % slices == 0:
@@ -397,7 +412,13 @@ def test_spans_by_hand() -> None:
     assert frame_spans(1, 9, (4.0,)) == ((0, 8),)
 
 
-CENTERS = [(0.0, 8.0), (0.0, 4.0, 8.0, 12.0), (1.5, 5.5, 9.5, 13.5), (-2.0, 3.0, 8.0, 13.0), (0.0, 2.0, 6.0, 7.0, 15.0)]
+CENTERS = [
+    (0.0, 8.0),
+    (0.0, 4.0, 8.0, 12.0),
+    (1.5, 5.5, 9.5, 13.5),
+    (-2.0, 3.0, 8.0, 13.0),
+    (0.0, 2.0, 6.0, 7.0, 15.0),
+]
 
 
 @pytest.mark.parametrize("centers", CENTERS)
@@ -417,5 +438,7 @@ def test_spans_of_an_explanation_follow_its_alignment() -> None:
     assert aligned.centers[0] == (0, 2, 4, 6)
     assert aligned.frame_spans == ((0, 1), (1, 3), (3, 5), (5, 7))
     assert cc.Saliency(net).explain(x, 0).frame_spans == tuple((t, t) for t in range(8))
-    picture = seeded(lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)))
+    picture = seeded(
+        lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    )
     assert cc.GradCAM(picture, "0").explain(noise(1, 1, 8, 8), 0).frame_spans is None

@@ -124,7 +124,12 @@ BY_HAND = [  # cell centres, pixels, mode, the matrix
     ((1, 5), 7, "linear", [[1, 0], [1, 0], [0.75, 0.25], [0.5, 0.5], [0.25, 0.75], [0, 1], [0, 1]]),
     ((1, 5), 7, "nearest", [[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [0, 1]]),
     ((-3, 1), 3, "linear", [[0.25, 0.75], [0, 1], [0, 1]]),  # a centre outside the input
-    ((0, 1, 4), 5, "linear", [[1, 0, 0], [0, 1, 0], [0, 2 / 3, 1 / 3], [0, 1 / 3, 2 / 3], [0, 0, 1]]),  # uneven
+    (
+        (0, 1, 4),
+        5,
+        "linear",
+        [[1, 0, 0], [0, 1, 0], [0, 2 / 3, 1 / 3], [0, 1 / 3, 2 / 3], [0, 0, 1]],
+    ),  # uneven
     ((2.0,), 3, "linear", [[1], [1], [1]]),
     ((2.0,), 3, "cubic", [[1], [1], [1]]),
     # Keys' kernel with a = −3/4: (−3, 19, 19, −3)/32 midway between two cells; edge cells are repeated.
@@ -163,7 +168,9 @@ def test_a_cell_comes_out_at_its_centre(centers: Any, size: tuple[int, ...], mod
         at = tuple(int(axis[i]) for axis, i in zip(centers, cell, strict=True))
         assert found[at] == pytest.approx(1)
         assert found.max() == pytest.approx(1)
-        others = [tuple(int(a[i]) for a, i in zip(centers, other, strict=True)) for other in np.ndindex(*grid)]
+        others = [
+            tuple(int(a[i]) for a, i in zip(centers, other, strict=True)) for other in np.ndindex(*grid)
+        ]
         assert sum(found[other] for other in others) == pytest.approx(1)
 
 
@@ -204,7 +211,8 @@ def test_the_size_must_have_the_grid_s_rank() -> None:
         resample(drawn(1, 1, 3, 2), (4,))
 
 
-# Literals are enforced by the type checker while tests run: what a user sees is found in a process without it.
+# Literals are enforced by the type checker while tests run: what a user sees is found in a process without
+# it.
 WRONG_WORDS = {
     "mode": (
         "from chronocam.maps.resample import resample; resample(np.ones((1, 1, 2, 2)), (4, 4), 'lanczos')",
@@ -383,7 +391,9 @@ TWO = np.array(
 
 
 def test_the_largest_region_is_boxed() -> None:
-    assert boxes(TWO) == [(1, 1, 3, 3)]  # x0, y0, x1, y1: four cells of at least 0.15; the maximum is one cell
+    assert boxes(TWO) == [
+        (1, 1, 3, 3)
+    ]  # x0, y0, x1, y1: four cells of at least 0.15; the maximum is one cell
     assert boxes(TWO, largest=False) == [(1, 1, 3, 3), (4, 0, 5, 1)]
 
 

@@ -62,7 +62,9 @@ def encode(
 ) -> Path:
     first = picture(0)
     with av.open(str(path), "w", format=fmt) as container:
-        stream = container.add_stream(codec, rate=rate, options={**(X264 if codec == "libx264" else {}), **options})
+        stream = container.add_stream(
+            codec, rate=rate, options={**(X264 if codec == "libx264" else {}), **options}
+        )
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = pix_fmt
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = gop, bframes
@@ -201,7 +203,9 @@ def test_samplings_equal_a_slow_replica(seed: int) -> None:
     apart = (times[span[-1]] - times[first]) / (count - 1)
     assert choose("uniform") == [shown(times, times[first] + k * apart, slack) for k in range(count)]
     part = (stop - begin) / count
-    assert choose("midpoint") == [min(shown(times, begin + (k + 0.5) * part, slack), span[-1]) for k in range(count)]
+    assert choose("midpoint") == [
+        min(shown(times, begin + (k + 0.5) * part, slack), span[-1]) for k in range(count)
+    ]
     assert choose("contiguous") == [span[k % len(span)] for k in range(count)]
     at_ticks = [shown(times, tick, slack) for tick in ticks]
     assert choose("contiguous", 7.0) == [at_ticks[k % len(ticks)] for k in range(count)]
@@ -325,7 +329,10 @@ def test_an_mp4_by_another_name(tmp_path: Path, plain: Path, monkeypatch: pytest
 
 def test_a_title_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "a.avi"
-    with av.open(str(encode(tmp_path / "b.avi", codec="mpeg4"))) as there, av.open(str(path), "w") as container:
+    with (
+        av.open(str(encode(tmp_path / "b.avi", codec="mpeg4"))) as there,
+        av.open(str(path), "w") as container,
+    ):
         stream = container.add_stream_from_template(there.streams.video[0])
         container.metadata["title"] = "caf\u00e9"
         for packet in there.demux(video=0):
@@ -431,7 +438,8 @@ def test_turned_videos_come_upright(tmp_path: Path, matrix: tuple[int, int, int,
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [(None, (96, 160)), (48, (48, 80)), (50, (50, 83)), (120, (120, 200)), ((33, 35), (33, 35))]
+    ("size", "expected"),
+    [(None, (96, 160)), (48, (48, 80)), (50, (50, 83)), (120, (120, 200)), ((33, 35), (33, 35))],
 )
 def test_size(plain: Path, size: Any, expected: tuple[int, int]) -> None:
     clip = read_clip(plain, 3, size=size)
@@ -484,7 +492,9 @@ def test_open_groups(tmp_path: Path) -> None:
     with av.open(str(path)) as container:
         oracle = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     video = clips_video.open_video(path, None)
-    leading = [n for n in range(60) if any(key > n and video.order[key] < video.order[n] for key in video.keys)]
+    leading = [
+        n for n in range(60) if any(key > n and video.order[key] < video.order[n] for key in video.keys)
+    ]
     assert leading, "no open group: the test would prove nothing"
     after = [int(min(key for key in video.keys if key > n)) for n in leading]
     pairs = [[n - 1, n + 1] for n in leading] + [[n, key] for n, key in zip(leading, after, strict=True)]
@@ -521,7 +531,9 @@ def sought(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The packets that were sought."""
     found: list[int] = []
     seek = clips_video._Cursor._seek
-    monkeypatch.setattr(clips_video._Cursor, "_seek", lambda self, first: (found.append(first), seek(self, first))[1])
+    monkeypatch.setattr(
+        clips_video._Cursor, "_seek", lambda self, first: (found.append(first), seek(self, first))[1]
+    )
     return found
 
 
@@ -538,7 +550,9 @@ def test_only_what_is_needed_is_decoded(plain: Path, decoded: list[int], sought:
 
 
 @pytest.mark.usefixtures("alone")
-def test_no_seeking_within_a_group_and_no_packet_twice(plain: Path, decoded: list[int], sought: list[int]) -> None:
+def test_no_seeking_within_a_group_and_no_packet_twice(
+    plain: Path, decoded: list[int], sought: list[int]
+) -> None:
     read_clip(plain, 60)
     assert sorted(decoded) == [512 * n for n in range(60)]
     assert sought == []
@@ -550,13 +564,17 @@ def test_no_seeking_within_a_group_and_no_packet_twice(plain: Path, decoded: lis
 
 
 @pytest.mark.usefixtures("alone")
-def test_packets_are_read_over_where_there_is_no_index(tmp_path: Path, decoded: list[int], sought: list[int]) -> None:
+def test_packets_are_read_over_where_there_is_no_index(
+    tmp_path: Path, decoded: list[int], sought: list[int]
+) -> None:
     read_clip(encode(tmp_path / "a.ts"), 1, start=50 / 25)
     assert len(decoded) < 8
     assert sought == []
 
 
-def test_a_gap_that_the_decoder_would_stall_for_is_decoded(monkeypatch: pytest.MonkeyPatch, plain: Path) -> None:
+def test_a_gap_that_the_decoder_would_stall_for_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, plain: Path
+) -> None:
     video = clips_video.open_video(plain, None)
     assert video.keys.tolist() == [0, 12, 24, 36, 48]
     assert clips_video.runs(video, [0, 36], gap=10) == [(0, 0), (36, 36)]
@@ -595,7 +613,9 @@ class Damaged:
         return getattr(self.frame, name)
 
 
-def test_damaged_frames_are_looked_for_again_and_then_refused(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_frames_are_looked_for_again_and_then_refused(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decode, damaged = clips_video._decode, [512 * 39] * 2
 
     def sometimes(stream: Any, packet: Any) -> list[Any]:
@@ -627,7 +647,9 @@ def test_the_end_is_not_read(plain: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("size", [None, 32])
-def test_only_wanted_frames_are_converted(plain: Path, monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+def test_only_wanted_frames_are_converted(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
     calls: list[Any] = []
     develop = clips_video._Developer.__call__
 
@@ -648,7 +670,9 @@ def test_memory_is_that_of_the_wanted_frames(tmp_path: Path) -> None:
     def picture(number: int) -> np.ndarray:
         return np.full((1080, 1920, 3), number, np.uint8)
 
-    path = encode(tmp_path / "a.mp4", 120, gop=250, bframes=0, picture=picture, preset="ultrafast")  # 746 MB of RGB
+    path = encode(
+        tmp_path / "a.mp4", 120, gop=250, bframes=0, picture=picture, preset="ultrafast"
+    )  # 746 MB of RGB
     code = (
         "import sys; from pathlib import Path; from chronocam.media.clips.read import read_clip\n"
         "def peak(): return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) // 1024\n"
@@ -692,7 +716,14 @@ def test_transparency_lies_on_white(tmp_path: Path, name: str) -> None:
     clear.paste((255, 0, 0, 255), (0, 0, 10, 10))
     other = clear.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     clear.save(
-        tmp_path / name, save_all=True, append_images=[other], duration=100, disposal=2, lossless=True, kmin=1, kmax=1
+        tmp_path / name,
+        save_all=True,
+        append_images=[other],
+        duration=100,
+        disposal=2,
+        lossless=True,
+        kmin=1,
+        kmax=1,
     )
     clip = read_clip(tmp_path / name, 2)
     assert clip.pixels[0, 5, 5].tolist() == [255, 0, 0]
@@ -828,7 +859,9 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str, share: float) -> None
     path = cut(path, share)
     assert numbers(read_clip(path, 5, "contiguous")) == [0, 1, 2, 3, 4]
     assert numbers(read_clip(path, 3, end=0.4)) == [0, 4, 9]
-    message = fails("is cut off", "of the 4 frames wanted can be decoded", "of about 60 are", path=path, frames=4)
+    message = fails(
+        "is cut off", "of the 4 frames wanted can be decoded", "of about 60 are", path=path, frames=4
+    )
     held, end = int(message.split(", ")[1].split()[0]), float(message.split("end=")[1])
     assert 10 < held < 55
     assert end == pytest.approx((held - 1) / 25, abs=0.01)
@@ -935,7 +968,9 @@ def test_bad_arguments_are_found_before_the_file_is(tmp_path: Path) -> None:
 def test_a_size_of_three_sides(plain: Path) -> None:
     """In a process where annotations are not enforced."""
     code = "import sys; from chronocam.media import clips; clips.read_clip(sys.argv[1], size=(1, 2, 3))"
-    run = subprocess.run([sys.executable, "-c", code, str(plain)], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(plain)], capture_output=True, text=True, check=False
+    )
     assert "MediaError: size = (1, 2, 3); expected the shorter side or (height, width)" in run.stderr
 
 
@@ -943,7 +978,8 @@ def test_a_size_of_three_sides(plain: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "rate"), [("nasa_13013.mp4", (270, 480), 29.97), ("tfjs_pose_squats.mp4", (1280, 720), 5.0)]
+    ("name", "shape", "rate"),
+    [("nasa_13013.mp4", (270, 480), 29.97), ("tfjs_pose_squats.mp4", (1280, 720), 5.0)],
 )
 def test_real_clips(data: Path, name: str, shape: tuple[int, int], rate: float) -> None:
     path = data / "videos" / name
@@ -1009,7 +1045,12 @@ def test_mp4_plays_in_browsers(tmp_path: Path) -> None:
         (stream,) = container.streams
         context = stream.codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
-        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (
+            1,
+            1,
+            1,
+            1,
+        )
         assert stream.average_rate == Fraction(30000, 1001)
 
 
@@ -1085,7 +1126,9 @@ def test_a_failure_midway_leaves_what_was_there(tmp_path: Path, suffix: str, err
         assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
 
 
-def refused(tmp_path: Path, *words: str, name: str = "a.gif", frames: Any = None, fps: float | int = 25) -> None:
+def refused(
+    tmp_path: Path, *words: str, name: str = "a.gif", frames: Any = None, fps: float | int = 25
+) -> None:
     with pytest.raises(MediaError) as caught:
         write_clip(tmp_path / name, waves(3) if frames is None else frames, fps)
     assert "\n" not in str(caught.value)
@@ -1105,9 +1148,16 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
 def test_frames_that_are_none(tmp_path: Path, name: str) -> None:
     good = next(waves())
     refused(
-        tmp_path, name, "frame 2 is uint8 (96, 158, 3)", "like the first", name=name, frames=[good, good, good[:, :-2]]
+        tmp_path,
+        name,
+        "frame 2 is uint8 (96, 158, 3)",
+        "like the first",
+        name=name,
+        frames=[good, good, good[:, :-2]],
     )
-    refused(tmp_path, name, "frame 0 is uint8 (96, 160)", "(height, width, 3)", name=name, frames=[good[..., 0]])
+    refused(
+        tmp_path, name, "frame 0 is uint8 (96, 160)", "(height, width, 3)", name=name, frames=[good[..., 0]]
+    )
     refused(tmp_path, name, "frame 1 is float32", name=name, frames=[good, good.astype(np.float32)])
     refused(tmp_path, name, "frame 0 is uint8 (0, 160, 3)", name=name, frames=[good[:0]])
     refused(tmp_path, name, "16383", name=name, frames=[np.zeros((1, 16384, 3), np.uint8)])

@@ -17,7 +17,9 @@ from chronocam.media.drives.text import read_poses
 K = (60.0, 50.0, 31.5, 15.5)
 
 
-def save_frames(folder: Path, count: int, size: tuple[int, int] = (32, 64), suffix: str = "png") -> np.ndarray:
+def save_frames(
+    folder: Path, count: int, size: tuple[int, int] = (32, 64), suffix: str = "png"
+) -> np.ndarray:
     folder.mkdir(parents=True)
     frames = np.random.default_rng(count).integers(0, 256, (count, *size, 3), dtype=np.uint8)
     for number, frame in enumerate(frames):
@@ -46,7 +48,10 @@ def kitti(root: Path, name: str = "07", count: int = 4, poses: np.ndarray | None
     """Write a sequence whose camera 2 is 6 cm to the left of camera 0; return its frames."""
     sequence = root / "sequences" / name
     frames = save_frames(sequence / "image_2", count)
-    lines = [f"P{number}: {rows(projection(baseline)[None])}" for number, baseline in enumerate((0, -0.5, 0.06, -0.4))]
+    lines = [
+        f"P{number}: {rows(projection(baseline)[None])}"
+        for number, baseline in enumerate((0, -0.5, 0.06, -0.4))
+    ]
     (sequence / "calib.txt").write_text("".join(lines))
     if poses is not None:
         (root / "poses").mkdir(exist_ok=True)
@@ -144,7 +149,9 @@ def test_kitti_raw_ahead_is_z(tmp_path: Path) -> None:
         record = f"{49 + number * 1e-5} 8.4 100 0 0 {np.pi / 2}"
         (drive / "oxts" / "data" / f"{number:010d}.txt").write_text(record)
     metre = 6378137 * np.radians(1e-5)
-    np.testing.assert_allclose(read_drive(drive).poses[:, :3, 3], metre * np.outer(range(3), [0, 0, 1]), atol=1e-4)
+    np.testing.assert_allclose(
+        read_drive(drive).poses[:, :3, 3], metre * np.outer(range(3), [0, 0, 1]), atol=1e-4
+    )
 
 
 def test_range_reads_no_other_frame(tmp_path: Path) -> None:
@@ -313,7 +320,10 @@ GOOD = "1 0 0 0 0 1 0 0 0 0 1 0\n"
         (write(f"{SEQUENCE}/calib.txt", "P2: 0 0 0 0 0 1 0 0 0 0 1 0"), "calib.txt`: P2 are singular"),
         (write("poses/07.txt", GOOD * 2 + "1 0 0 x 0 1 0 0 0 0 1 0\n"), "07.txt` line 3: could not convert"),
         (write("poses/07.txt", GOOD + "1 0 0 0 0 1 0 0 0 0 1\n" + GOOD), "07.txt` line 2: 11 numbers"),
-        (write("poses/07.txt", GOOD * 3 + GOOD.replace("1 0\n", "1 inf\n")), "07.txt` line 4: a number is not finite"),
+        (
+            write("poses/07.txt", GOOD * 3 + GOOD.replace("1 0\n", "1 inf\n")),
+            "07.txt` line 4: a number is not finite",
+        ),
         (write("poses/07.txt", "2" + GOOD[1:] * 4), "07.txt` line 1: .* rotation|07.txt` line 1"),
         (write("poses/07.txt", GOOD * 3), "07.txt`: 3 poses for 4 frames"),
         (write("poses/07.txt", "\x00\xff"), "07.txt` line 1"),
@@ -362,7 +372,9 @@ def test_broken_records(tmp_path: Path, record: str, message: str) -> None:
         read_drive(drive)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"intrinsic_matrix": [1, 2]}', '{"intrinsic_matrix": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"intrinsic_matrix": [1, 2]}', '{"intrinsic_matrix": "x"}']
+)
 def test_broken_camera(tmp_path: Path, text: str) -> None:
     save_frames(tmp_path / "color", 2)
     (tmp_path / "camera.json").write_text(text)
@@ -384,7 +396,9 @@ def test_frames_of_different_size(tmp_path: Path) -> None:
     save_frames(tmp_path / "walk", 2)
     Image.new("RGB", (65, 32)).save(tmp_path / "walk" / "000002.png")
     for size in (None, (16, 32)):
-        with pytest.raises(MediaError, match=r"000002.png` is 32 x 65, `000000.png` 32 x 64; expected frames of one"):
+        with pytest.raises(
+            MediaError, match=r"000002.png` is 32 x 65, `000000.png` 32 x 64; expected frames of one"
+        ):
             read_drive(tmp_path / "walk", K, size=size)
 
 

@@ -36,7 +36,9 @@ def ramp(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize(("resize", "crop"), [(37, 32), (36, 33), (32, 32), (24, 33), (24, 32)])
 def test_equals_torchvision(size: tuple[int, int], interpolation: str, resize: int, crop: int) -> None:
-    theirs = ImageClassification(crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation))
+    theirs = ImageClassification(
+        crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation)
+    )
     ours = Preprocess(resize, (crop, crop), IMAGENET_MEAN, IMAGENET_STD, interpolation)
     image = noise(*size)
     result = ours(image)
@@ -49,7 +51,9 @@ def test_equals_torchvision(size: tuple[int, int], interpolation: str, resize: i
 @pytest.mark.parametrize(
     ("mode", "input_size"), [("center", (3, 33, 33)), ("squash", (3, 33, 33)), ("squash", (3, 40, 28))]
 )
-def test_equals_timm(size: tuple[int, int], crop_pct: float, mode: str, input_size: tuple[int, int, int]) -> None:
+def test_equals_timm(
+    size: tuple[int, int], crop_pct: float, mode: str, input_size: tuple[int, int, int]
+) -> None:
     config = {
         "input_size": input_size,
         "interpolation": "bicubic",
@@ -69,7 +73,9 @@ def test_numbers_by_hand() -> None:
     plain = Preprocess(None, None, (0.5, 0.0, 0.1), (0.5, 1.0, 0.1))
     assert plain(image).ravel().tolist() == pytest.approx([1, 0, 1])
     assert replace(plain, order="bgr")(image).ravel().tolist() == pytest.approx([-0.6, 0, 9])
-    assert replace(plain, scale=1.0, mean=(5.0, 0.0, 1.0))(image).ravel().tolist() == pytest.approx([500, 0, 500])
+    assert replace(plain, scale=1.0, mean=(5.0, 0.0, 1.0))(image).ravel().tolist() == pytest.approx(
+        [500, 0, 500]
+    )
 
 
 def test_one_channel_is_grey() -> None:
@@ -193,8 +199,12 @@ def frames(count: int, width: int, height: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(60, 50), (171, 128), (200, 300), (33, 97), (640, 360)])
-@pytest.mark.parametrize(("resize", "crop"), [((128, 171), (112, 112)), ((64,), (56, 56)), ((40, 40), (48, 36))])
-def test_clips_equal_torchvision_video(size: tuple[int, int], resize: tuple[int, ...], crop: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("resize", "crop"), [((128, 171), (112, 112)), ((64,), (56, 56)), ((40, 40), (48, 36))]
+)
+def test_clips_equal_torchvision_video(
+    size: tuple[int, int], resize: tuple[int, ...], crop: tuple[int, int]
+) -> None:
     """Equal but where a value lies halfway between two 8-bit ones and both round it differently."""
     theirs = VideoClassification(crop_size=crop, resize_size=resize, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     side = resize[0] if len(resize) == 1 else resize
@@ -261,7 +271,9 @@ def test_clips_of_another_kind_are_refused() -> None:
     preprocess = ClipPreprocess(imagenet(32, 32), 4)
     with pytest.raises(MediaError, match=r"a clip has 5 frames; expected 4.*frames=4"):
         preprocess(frames(5, 40, 40))
-    with pytest.raises(MediaError, match=r"uint8 \(3, 4, 40, 40\); expected uint8 \(time, height, width, 3\)"):
+    with pytest.raises(
+        MediaError, match=r"uint8 \(3, 4, 40, 40\); expected uint8 \(time, height, width, 3\)"
+    ):
         preprocess(frames(4, 40, 40).transpose(3, 0, 1, 2))
     with pytest.raises(MediaError, match="float32"):
         preprocess(frames(4, 40, 40).astype(np.float32))

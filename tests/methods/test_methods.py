@@ -68,7 +68,9 @@ class HandMade:
 
     def upsample(self, maps: Any) -> Any:
         for axis in range(2, maps.ndim):
-            maps = np.repeat(maps, 2, axis) if isinstance(maps, np.ndarray) else maps.repeat_interleave(2, axis)
+            maps = (
+                np.repeat(maps, 2, axis) if isinstance(maps, np.ndarray) else maps.repeat_interleave(2, axis)
+            )
         return maps
 
     def again(self, change: Callable[[Any], Any]) -> tuple[Capture, ...]:
@@ -107,10 +109,14 @@ def test_map_of_a_capture(name: str, channel: int, grid: tuple[int, ...], array:
 
 @pytest.mark.parametrize("array", ARRAYS, ids=["numpy", "torch"])
 @pytest.mark.parametrize(("channel", "grid"), GRIDS, ids=str)
-def test_smoothgradcam_plusplus_of_captures(channel: int, grid: tuple[int, ...], array: Callable[..., Any]) -> None:
+def test_smoothgradcam_plusplus_of_captures(
+    channel: int, grid: tuple[int, ...], array: Callable[..., Any]
+) -> None:
     a = drawn(0, 2, channel, *grid)
     looks = [drawn(seed, 2, 3, channel, *grid) for seed in range(1, 5)]
-    view = HandMade((Capture(array(a), array(looks[0])),), looks=[(Capture(array(-a), array(g)),) for g in looks])
+    view = HandMade(
+        (Capture(array(a), array(looks[0])),), looks=[(Capture(array(-a), array(g)),) for g in looks]
+    )
     found = made("smoothgradcam++", samples=4).maps(view)
     d1, d2, d3 = (sum(g**p for g in looks) / 4 for p in (1, 2, 3))
     close(found, for_each(replicas.plusplus, a, d1, d2, d3), 1e-10)
@@ -121,7 +127,11 @@ def reduced(table: np.ndarray, how: str) -> np.ndarray:
     out = np.zeros((*table.shape[:2], *table.shape[3:]))
     for at in np.ndindex(*out.shape):
         values = [table[(*at[:2], k, *at[2:])] for k in range(table.shape[2])]
-        out[at] = {"max": max(map(abs, values)), "sum": sum(values), "norm": sum(v * v for v in values) ** 0.5}[how]
+        out[at] = {
+            "max": max(map(abs, values)),
+            "sum": sum(values),
+            "norm": sum(v * v for v in values) ** 0.5,
+        }[how]
     return out
 
 
@@ -129,7 +139,9 @@ def reduced(table: np.ndarray, how: str) -> np.ndarray:
 @pytest.mark.parametrize("grid", [(5,), (3, 4), (2, 3, 2)], ids=str)
 @pytest.mark.parametrize("reduce", ["max", "sum", "norm"])
 @pytest.mark.parametrize("name", PIXEL)
-def test_pixel_map_of_a_capture(name: str, reduce: str, grid: tuple[int, ...], array: Callable[..., Any]) -> None:
+def test_pixel_map_of_a_capture(
+    name: str, reduce: str, grid: tuple[int, ...], array: Callable[..., Any]
+) -> None:
     a, g = drawn(0, 2, 4, *grid), drawn(1, 2, 3, 4, *grid)
     fine = drawn(2, 2, 3, 2, *(2 * n for n in grid))
     looks = [drawn(seed, *g.shape) for seed in range(3, 8)]
@@ -147,11 +159,13 @@ def test_pixel_map_of_a_capture(name: str, reduce: str, grid: tuple[int, ...], a
 
 
 def test_defaults_of_the_channel_reductions() -> None:
-    assert {name: made(name).reduce for name in PIXEL} == {n: "sum" if n == "inputxgradient" else "max" for n in PIXEL}
+    assert {name: made(name).reduce for name in PIXEL} == {
+        n: "sum" if n == "inputxgradient" else "max" for n in PIXEL
+    }
 
 
-# A network to be done by hand: A = ReLU((x, 6 − 2x)) of x = 0, 1, 2, 3; S₀ = 4·mean(A₁) − 4·mean(A₂), S₁ = 4·mean(A₂).
-# Hence, for S₀, G = (1, −1) everywhere.
+# A network to be done by hand: A = ReLU((x, 6 − 2x)) of x = 0, 1, 2, 3; S₀ = 4·mean(A₁) − 4·mean(A₂), S₁ =
+# 4·mean(A₂). Hence, for S₀, G = (1, −1) everywhere.
 
 ROOT5 = 5**0.5
 BY_HAND = {
@@ -305,7 +319,9 @@ def test_pixel_map_equals_autograd(name: str, rank: int, reduce: str) -> None:
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_smoothgrad_equals_autograd(rank: int) -> None:
     net, x = network("smoothgrad", rank), inputs(rank)
-    explanation, looks = looked_at(net, cc.SmoothGrad(net, samples=4), x, [cc.targets.Class(c) for c in CLASSES])
+    explanation, looks = looked_at(
+        net, cc.SmoothGrad(net, samples=4), x, [cc.targets.Class(c) for c in CLASSES]
+    )
     assert len(looks) == 4
     mean = sum(replicas.gradients(lambda v: two(net(v)), look) for look in looks) / 4
     close(explanation.maps, reduced(mean, "max"), 1e-5)
@@ -412,12 +428,16 @@ def test_eigencam_is_never_inverted(channel: int, positions: int, array: Callabl
     gram = x.transpose(0, 2, 1) @ x if positions < channel else x @ x.transpose(0, 2, 1)
     vectors = np.linalg.eigh(gram)[1][..., -1]
     raw = vectors if positions < channel else np.einsum("bkp,bk->bp", x, vectors)
-    inverted = sum((one @ along) < 0 for one, along in zip(raw, total - total.mean(1, keepdims=True), strict=True))
+    inverted = sum(
+        (one @ along) < 0 for one, along in zip(raw, total - total.mean(1, keepdims=True), strict=True)
+    )
     assert 0 < inverted < 40
 
 
 @pytest.mark.parametrize(("channel", "positions"), [(4, 9), (12, 9)])
-def test_eigencam_decomposes_the_smaller_matrix(channel: int, positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eigencam_decomposes_the_smaller_matrix(
+    channel: int, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from array_api_compat.numpy import linalg
 
     shapes: list[tuple[int, ...]] = []
@@ -444,7 +464,9 @@ def test_eigencam_of_constant_activations_is_zero(constant: float, channel: int)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("array", ARRAYS, ids=["numpy", "torch"])
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_sample_that_is_not_finite_leaves_the_others_alone(name: str, array: Callable[..., Any], bad: float) -> None:
+def test_a_sample_that_is_not_finite_leaves_the_others_alone(
+    name: str, array: Callable[..., Any], bad: float
+) -> None:
     a, g = drawn(0, 3, 4, 5), np.broadcast_to(drawn(1, 3, 2, 4, 1), (3, 2, 4, 5)).copy()
     clean = np.asarray(made(name).maps(HandMade((Capture(array(a), array(g), array(g)),), targets=2)))
     a[1, 2, 3], g[1] = bad, bad
@@ -474,10 +496,14 @@ def test_xgradcam_where_the_activations_cancel() -> None:
 
 
 def test_gradcam_plusplus_where_the_denominator_vanishes_or_underflows() -> None:
-    capture = Capture(np.array([[[-1.0, -1.0]]]), np.array([[[[1.0, 0.5]]]]))  # 2 − 2·1 = 0 at the first position
+    capture = Capture(
+        np.array([[[-1.0, -1.0]]]), np.array([[[[1.0, 0.5]]]])
+    )  # 2 − 2·1 = 0 at the first position
     np.testing.assert_allclose(made("gradcam++").weights(capture), [[[0.5 / (2 - 2 * 0.5)]]])
     tiny = Capture(np.ones((1, 1, 2), np.float32), np.full((1, 1, 1, 2), 1e-20, np.float32))
-    np.testing.assert_allclose(made("gradcam++").weights(tiny), [[[1e-20]]], rtol=1e-6)  # α = ½, G² underflows
+    np.testing.assert_allclose(
+        made("gradcam++").weights(tiny), [[[1e-20]]], rtol=1e-6
+    )  # α = ½, G² underflows
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.4])
@@ -507,7 +533,9 @@ def test_finercam_where_exponentials_underflow_or_overflow(raised: list[int]) ->
     close(maps, expected, 1e-4)
 
 
-@pytest.mark.parametrize("target", [cc.targets.Contrast(0, 1), cc.targets.Regression(1, direction=-1)], ids=str)
+@pytest.mark.parametrize(
+    "target", [cc.targets.Contrast(0, 1), cc.targets.Regression(1, direction=-1)], ids=str
+)
 def test_finercam_refuses_what_is_no_class(target: Any) -> None:
     with pytest.raises(TargetError, match="Finer-CAM compares classes"):
         cc.FinerCAM(network("finercam", 2), "features.2").explain(inputs(2), target)
@@ -696,7 +724,19 @@ class Spelled(nn.Module):
         Tensor.relu,
         Tensor.relu_,
     ],
-    ids=["module", "in-place module", "6 module", "F", "F6", "in-place F", "keyword", "torch", "torch_", "x.", "x_"],
+    ids=[
+        "module",
+        "in-place module",
+        "6 module",
+        "F",
+        "F6",
+        "in-place F",
+        "keyword",
+        "torch",
+        "torch_",
+        "x.",
+        "x_",
+    ],
 )
 def test_guided_backprop_knows_every_relu(relu: Callable[[Tensor], Tensor]) -> None:
     net, x = seeded(lambda: Spelled(relu)), inputs(2)

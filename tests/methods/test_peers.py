@@ -85,7 +85,11 @@ def test_captum_at_the_input(captum: Any, name: str, rank: int) -> None:
         mode = ("linear", "bilinear", "trilinear")[rank - 1]
         theirs = captum.GuidedGradCam(net, net.features[2]).attribute(x, CLASSES, interpolate_mode=mode)
     else:
-        kind = {"saliency": "Saliency", "inputxgradient": "InputXGradient", "guidedbackprop": "GuidedBackprop"}
+        kind = {
+            "saliency": "Saliency",
+            "inputxgradient": "InputXGradient",
+            "guidedbackprop": "GuidedBackprop",
+        }
         theirs = getattr(captum, kind[name])(net).attribute(x.clone().requires_grad_(), target=CLASSES)
     theirs = theirs.detach().numpy()
     layer = LAYER if name == "guidedgradcam" else None
@@ -102,7 +106,9 @@ def grad_cam() -> Any:
     return pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
 
 
-def raw_of_grad_cam(grad_cam: Any, kind: str, net: nn.Module, x: Tensor, classes: list[int] = CLASSES) -> np.ndarray:
+def raw_of_grad_cam(
+    grad_cam: Any, kind: str, net: nn.Module, x: Tensor, classes: list[int] = CLASSES
+) -> np.ndarray:
     """Return what grad-cam has before its ReLU, scaling and resizing."""
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -219,7 +225,9 @@ def raw_of_torchcam(torchcam: Any, kind: str, net: nn.Module, x: Tensor, **optio
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(("name", "kind"), [("gradcam", "GradCAM"), ("layercam", "LayerCAM"), ("xgradcam", "XGradCAM")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("gradcam", "GradCAM"), ("layercam", "LayerCAM"), ("xgradcam", "XGradCAM")]
+)
 def test_torchcam(torchcam: Any, name: str, kind: str, rank: int) -> None:
     net, x = bent(rank), inputs(rank)
     loose = {"xgradcam": 1e-4}  # it adds 1e-8 to every sum of activations

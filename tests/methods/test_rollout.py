@@ -17,7 +17,13 @@ from chronocam.types import Capture
 
 transformers = pytest.importorskip("transformers")
 
-SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32, "num_labels": 4}
+SMALL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 32,
+    "num_labels": 4,
+}
 CLIP = {**SMALL, "image_size": 24, "patch_size": 8}
 EAGER, SDPA = "eager", "sdpa"
 
@@ -52,7 +58,13 @@ def made(name: str, attention: str = EAGER) -> nn.Module:
         return sharpened(kind(config).double())
 
 
-GRIDS = {"vit": (4, 4), "videomae": (4, 3, 3), "vivit": (4, 3, 3), "timesformer": (4, 3, 3), "joint": (4, 3, 3)}
+GRIDS = {
+    "vit": (4, 4),
+    "videomae": (4, 3, 3),
+    "vivit": (4, 3, 3),
+    "timesformer": (4, 3, 3),
+    "joint": (4, 3, 3),
+}
 FRAMES = {"videomae": 8, "vivit": 8, "timesformer": 4, "joint": 4}
 
 
@@ -115,7 +127,9 @@ def timesformer_matrices(model: nn.Module, x: Tensor) -> list[list[np.ndarray]]:
             for p in range(patches):
                 for t in range(time):
                     for u in range(time):
-                        t_matrix[1 + p * time + t, 1 + p * time + u] = over_time[b * patches + p, :, t, u].mean()
+                        t_matrix[1 + p * time + t, 1 + p * time + u] = over_time[
+                            b * patches + p, :, t, u
+                        ].mean()
             for t in range(time):
                 a = over_space[b * time + t].mean(dim=0).numpy()
                 s_matrix[0, 0] += a[0, 0] / time
@@ -160,7 +174,9 @@ CASES = [(n, a) for n in GRIDS for a in (EAGER, SDPA) if not (n in ("timesformer
 
 
 @pytest.mark.parametrize(("name", "attention"), CASES)
-def test_rollout_equals_the_product_of_full_matrices(name: str, attention: str, raw: list[np.ndarray]) -> None:
+def test_rollout_equals_the_product_of_full_matrices(
+    name: str, attention: str, raw: list[np.ndarray]
+) -> None:
     model, x = made(name, attention), inputs(name)
     expected = replica(name, made(name), x)
     assert expected.std(axis=tuple(range(1, expected.ndim))).min() > 0.05 * expected.mean()
@@ -292,7 +308,9 @@ def test_two_layers_by_hand(readout: str | None, expected: list[float]) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, x = ByHand().eval(), torch.randn(2, 1, 2, 4)
-    found = cc.AttentionRollout(model, "last", layout=cc.layouts.Tokens((1, 2), prefix=1), readout=readout).explain(x)
+    found = cc.AttentionRollout(
+        model, "last", layout=cc.layouts.Tokens((1, 2), prefix=1), readout=readout
+    ).explain(x)
     np.testing.assert_allclose(found.maps, np.broadcast_to(expected, (2, 1, 1, 2)), rtol=1e-6)
 
 
@@ -317,12 +335,16 @@ def test_torchvision_vit_shows_the_weights_of_its_module() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         kind = models.VisionTransformer
-        model = kind(image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=24, num_classes=4)
+        model = kind(
+            image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=24, num_classes=4
+        )
         nn.init.normal_(model.heads.head.weight, std=0.1)
         model, x = sharpened(model.double()), torch.randn(2, 3, 32, 32).double()
     kept: list[Tensor] = []
     handles = [
-        block.self_attention.register_forward_pre_hook(lambda module, args: kept.append(by_projection(module, args[0])))
+        block.self_attention.register_forward_pre_hook(
+            lambda module, args: kept.append(by_projection(module, args[0]))
+        )
         for block in model.encoder.layers
     ]
     expected_scores = model(x).detach()
@@ -348,7 +370,14 @@ def test_timm_vit(fused: bool) -> None:
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 4}
+        sizes = {
+            "img_size": 32,
+            "patch_size": 8,
+            "embed_dim": 16,
+            "depth": 2,
+            "num_heads": 2,
+            "num_classes": 4,
+        }
         model = sharpened(timm.models.VisionTransformer(**sizes).double())
         x = torch.randn(2, 3, 32, 32).double()
     matrices: list[Tensor] = []
@@ -406,7 +435,9 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("options", ["plain", "scale", "causal", "bool", "float", "gqa", "one key", "three axes"])
+@pytest.mark.parametrize(
+    "options", ["plain", "scale", "causal", "bool", "float", "gqa", "one key", "three axes"]
+)
 def test_fused_attention_is_recomputed_as_defined(options: str) -> None:
     """Attention over the identity returns its weights."""
     q, k = drawn(2, 4, 5, 5), drawn(2, 4, 5, 5) * 3
@@ -510,9 +541,17 @@ def refused(kind: type[ChronocamError], explain: Callable[[], Any], *words: str)
 
 
 def test_networks_without_attention_are_refused() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
     x = torch.randn(1, 3, 8, 8)
-    refused(ModelError, lambda: cc.AttentionRollout(net).explain(x), "no attention", "gradcam", "attn_implementation")
+    refused(
+        ModelError,
+        lambda: cc.AttentionRollout(net).explain(x),
+        "no attention",
+        "gradcam",
+        "attn_implementation",
+    )
 
 
 def test_attention_in_windows_is_refused() -> None:
@@ -520,7 +559,11 @@ def test_attention_in_windows_is_refused() -> None:
     net = models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [2, 2], num_classes=3).eval()
     x = torch.randn(1, 3, 32, 32)
     refused(
-        ModelError, lambda: cc.AttentionRollout(net).explain(x), "cannot compose attention", "(16, 4, 4)", "gradcam"
+        ModelError,
+        lambda: cc.AttentionRollout(net).explain(x),
+        "cannot compose attention",
+        "(16, 4, 4)",
+        "gradcam",
     )
 
 
@@ -546,5 +589,7 @@ def test_a_layer_of_other_tokens_is_refused() -> None:
     ],
     ids=str,
 )
-def test_options_that_cannot_be_met(options: dict[str, Any], kind: type[ChronocamError], words: tuple[str]) -> None:
+def test_options_that_cannot_be_met(
+    options: dict[str, Any], kind: type[ChronocamError], words: tuple[str]
+) -> None:
     refused(kind, lambda: cc.AttentionRollout(made("vit"), **options), *words)

@@ -61,7 +61,9 @@ class Looking:
     def slopes(self, clips: Tensor) -> Tensor:
         x = clips.detach().clone().requires_grad_()
         scores = self.score(x)
-        columns = [torch.autograd.grad(scores[:, k].sum(), x, retain_graph=True)[0] for k in range(scores.shape[1])]
+        columns = [
+            torch.autograd.grad(scores[:, k].sum(), x, retain_graph=True)[0] for k in range(scores.shape[1])
+        ]
         return torch.stack(columns, 1)
 
     def again(self, change: Callable[[Any], Any]) -> tuple[Capture, ...]:
@@ -77,7 +79,9 @@ class Looking:
 
 
 def bent(seed: int = 0, channels: int = 2) -> Score:
-    weights = torch.randn(3, channels * FRAMES * 2 * 2, generator=torch.Generator().manual_seed(seed)).double()
+    weights = torch.randn(
+        3, channels * FRAMES * 2 * 2, generator=torch.Generator().manual_seed(seed)
+    ).double()
     return lambda x: torch.tanh(x.flatten(1) @ weights[:2].T / 4) + (x.flatten(1) @ weights[2:].T / 9) ** 2
 
 
@@ -165,11 +169,15 @@ def by_autograd(x: Tensor, score: Score, k: int, option: TemporalMask) -> np.nda
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
 def test_masks_equal_those_of_autograd(perturbation: str, relative: bool) -> None:
     x, score = clips(), bent()
-    option = method(perturbation=perturbation, relative=relative, steps=25, lr=0.1, lambda1=0.05, lambda2=0.03)
+    option = method(
+        perturbation=perturbation, relative=relative, steps=25, lr=0.1, lambda1=0.05, lambda2=0.03
+    )
     maps = option.maps(Looking(x, score))
     assert maps.shape == (3, 2, FRAMES, 1, 1)
     for b, k in np.ndindex(3, 2):
-        np.testing.assert_allclose(maps[b, k, :, 0, 0], by_autograd(x[b], score, k, option), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            maps[b, k, :, 0, 0], by_autograd(x[b], score, k, option), rtol=0, atol=1e-6
+        )
 
 
 def test_a_batch_equals_one_by_one_and_passes_are_counted() -> None:
@@ -244,9 +252,13 @@ def test_freeze_finds_the_segment_of_each_target(scale: float, order: str) -> No
 
 def test_the_score_as_it_is_must_outweigh_the_mask() -> None:
     """Not relative, a score of a hundredth is not worth a frame, which costs λ1."""
-    small = cc.TemporalMask(Changes([(5, 9)], 0.001), relative=False).explain(moving(), cc.targets.Regression(0))
+    small = cc.TemporalMask(Changes([(5, 9)], 0.001), relative=False).explain(
+        moving(), cc.targets.Regression(0)
+    )
     assert small.maps.max() < 0.1
-    whole = cc.TemporalMask(Changes([(5, 9)], 1.0), relative=False).explain(moving(), cc.targets.Regression(0))
+    whole = cc.TemporalMask(Changes([(5, 9)], 1.0), relative=False).explain(
+        moving(), cc.targets.Regression(0)
+    )
     assert np.flatnonzero(whole.maps[0, 0, :, 0, 0] > 0.5).tolist() == [5, 6, 7, 8, 9]
 
 
@@ -254,7 +266,9 @@ def test_reverse_finds_the_segment_whose_order_counts() -> None:
     brightness = torch.zeros(16)
     brightness[5:10], brightness[10:] = torch.arange(5.0), 4.0
     x = 0.05 * moving() + brightness[None, None, :, None, None]
-    for mask in cc.TemporalMask(Rises(), perturbation="reverse").explain(x, cc.targets.Regression(0)).maps[:, 0]:
+    for mask in (
+        cc.TemporalMask(Rises(), perturbation="reverse").explain(x, cc.targets.Regression(0)).maps[:, 0]
+    ):
         assert np.flatnonzero(mask[:, 0, 0] > 0.1).tolist() == [5, 6, 7, 8, 9]
         assert mask[5:10].min() > 0.4
 
@@ -266,7 +280,14 @@ def test_a_still_clip_needs_no_frame() -> None:
     assert maps.max() < 0.01
 
 
-OTHERS = {"perturbation": "reverse", "relative": False, "steps": 7, "lr": 0.05, "lambda1": 0.3, "lambda2": 0.3}
+OTHERS = {
+    "perturbation": "reverse",
+    "relative": False,
+    "steps": 7,
+    "lr": 0.05,
+    "lambda1": 0.3,
+    "lambda2": 0.3,
+}
 
 
 @pytest.mark.parametrize("option", OTHERS)

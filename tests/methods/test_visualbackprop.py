@@ -52,7 +52,12 @@ def close(found: Any, expected: Any) -> None:
 
 def convolved(x: np.ndarray, layer: Any) -> np.ndarray:
     """A 2D convolution and a ReLU, one output after the other; x `(channel, height, width)`."""
-    w, b, k, s, p = layer.weight.detach().numpy(), layer.bias.detach().numpy(), layer.kernel_size[0], *sp(layer)
+    w, b, k, s, p = (
+        layer.weight.detach().numpy(),
+        layer.bias.detach().numpy(),
+        layer.kernel_size[0],
+        *sp(layer),
+    )
     x = np.pad(x, ((0, 0), (p, p), (p, p)))
     out = np.zeros((len(w), (x.shape[1] - k) // s + 1, (x.shape[2] - k) // s + 1))
     for o, i, j in np.ndindex(*out.shape):
@@ -81,7 +86,15 @@ CHAIN = [nn.Conv2d(2, 9, 3, 2, padding=1), nn.Conv2d(9, 11, 3), nn.Conv2d(11, 12
 def test_a_chain_is_the_papers_formula() -> None:
     one, two, three = CHAIN
     net = seeded(
-        one, nn.ReLU(), two, nn.ReLU(), three, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3)
+        one,
+        nn.ReLU(),
+        two,
+        nn.ReLU(),
+        three,
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 3),
     )
     x = noise(2, 2, 13, 16)
     expected = []
@@ -100,7 +113,11 @@ def test_a_chain_is_the_papers_formula() -> None:
 
 
 def test_layers_that_keep_the_grid_are_one_stage_and_a_pool_spreads_by_its_own_window() -> None:
-    same, other, deep = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 5, padding=2), nn.Conv2d(3, 4, 3, padding=1)
+    same, other, deep = (
+        nn.Conv2d(2, 3, 3, padding=1),
+        nn.Conv2d(3, 3, 5, padding=2),
+        nn.Conv2d(3, 4, 3, padding=1),
+    )
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
     net = seeded(same, nn.ReLU(), other, nn.ReLU(), nn.MaxPool2d(3, 2, 1), deep, nn.ReLU(), *head)
     x = noise(1, 2, 8, 10)
@@ -131,7 +148,9 @@ def test_branches_meet_at_the_wider_window_and_ways_to_nowhere_are_left_out() ->
     x = noise(1, 2, 8, 8)
     first = convolved(x[0].numpy(), net[0].stem)
     features = torch.relu(net[0].stem(x))
-    last = torch.relu(net[0].more(torch.relu(net[0].down(features))) + net[0].skip(features))[0].detach().numpy()
+    last = (
+        torch.relu(net[0].more(torch.relu(net[0].down(features))) + net[0].skip(features))[0].detach().numpy()
+    )
     expected = deconvolved(last.mean(0), (8, 8), 3, 2, 1) * first.mean(0)
     # The ReLU of the stem is no module: its convolution is the stage, and negative activations count as zero.
     close(exact(cc.VisualBackProp(net, "0.relu"), x), expected[None, None])
@@ -139,7 +158,12 @@ def test_branches_meet_at_the_wider_window_and_ways_to_nowhere_are_left_out() ->
 
 def pictures() -> nn.Sequential:
     return seeded(
-        nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 5, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        nn.Conv2d(3, 4, 3, 2),
+        nn.ReLU(),
+        nn.Conv2d(4, 5, 3, 2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     )
 
 
@@ -188,7 +212,9 @@ def test_what_a_network_does_not_tell_is_resampled_and_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.cumsum(2)
 
-    net = seeded(nn.Conv2d(2, 3, 2, 2), Odd(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    net = seeded(
+        nn.Conv2d(2, 3, 2, 2), Odd(), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)
+    )
     x = noise(1, 2, 8, 8)
     explanation = cc.VisualBackProp(net).explain(x, 0)
     assert any("`2`" in note and "resampled linearly" in note for note in explanation.diagnostics)
@@ -226,7 +252,9 @@ def test_what_it_does_not_do_is_refused(options: dict[str, Any], error: type[Exc
 
 
 def test_averaged_windows_leave_no_grid_of_their_own() -> None:
-    net = seeded(nn.Conv2d(2, 5, 7, 4, padding=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    net = seeded(
+        nn.Conv2d(2, 5, 7, 4, padding=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)
+    )
     with torch.no_grad():
         net[0].weight.zero_()
         net[0].bias.fill_(2.0)

@@ -51,7 +51,9 @@ def test_a_clip_is_one_volume():
 
 @pytest.mark.parametrize("measure", [pointing_game, energy_inside, localisation])
 def test_maps_that_cannot_be_measured_are_refused(measure):
-    with pytest.raises(InputError, match=r"maps have shape \(3, 2, 2\) but masks \(2, 2\); give one for each"):
+    with pytest.raises(
+        InputError, match=r"maps have shape \(3, 2, 2\) but masks \(2, 2\); give one for each"
+    ):
         measure(MAPS, MASKS[0])
     with pytest.raises(InputError, match=r"shape \(2,\); expected .* a grid of 2 non-empty axes"):
         measure(MAPS[0, 0], MASKS[0, 0])
@@ -213,6 +215,8 @@ def test_baselines_of_clips():
     noise = random_maps(400, (2, 3, 3), (8, 12, 12))
     early = np.zeros((8, 12, 12), dtype=bool)
     early[:4] = True
-    assert pointing_game(noise, np.broadcast_to(early, noise.shape), rank=3).mean() == pytest.approx(0.5, abs=0.07)
+    assert pointing_game(noise, np.broadcast_to(early, noise.shape), rank=3).mean() == pytest.approx(
+        0.5, abs=0.07
+    )
     # Linear between slices, as the maps of clips are: frames 2 to 5 lie between the centres 1.5 and 5.5.
     np.testing.assert_allclose(np.diff(noise[:, 2:6], n=2, axis=1), 0, atol=1e-6)

@@ -40,7 +40,15 @@ ACTIVE = np.array([0, 0, 0, 1, 1, 1, 1], dtype=bool)
 def test_active_frames_and_their_iou() -> None:
     assert active_frames(CURVE).tolist() == [0, 0, 0, 1, 1, 1, 0]  # the longest run at half the maximum
     assert active_frames(CURVE, largest=False).tolist() == [0, 1, 0, 1, 1, 1, 0]
-    assert active_frames(CURVE, threshold=0.75).tolist() == [0, 1, 0, 0, 0, 0, 0]  # of two runs of one, the first
+    assert active_frames(CURVE, threshold=0.75).tolist() == [
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]  # of two runs of one, the first
     assert temporal_iou(CURVE, ACTIVE) == 3 / 4
     assert temporal_iou(CURVE, ACTIVE, largest=False) == 3 / 5
     assert temporal_iou(CURVE, ACTIVE, threshold=0.25) == 3 / 6  # frames 1 to 5
@@ -68,13 +76,16 @@ def test_temporal_auc_is_the_share_of_pairs() -> None:
     curves, active = rng.integers(0, 5, (20, 9)).astype(float), rng.random((20, 9)) < 0.4
     active[:, 0], active[:, 1] = True, False
     pairs = [
-        np.mean([(a > b) + (a == b) / 2 for a in c[on] for b in c[~on]]) for c, on in zip(curves, active, strict=True)
+        np.mean([(a > b) + (a == b) / 2 for a in c[on] for b in c[~on]])
+        for c, on in zip(curves, active, strict=True)
     ]
     np.testing.assert_allclose(temporal_auc(curves, active), pairs)
 
 
 def test_temporal_auc_needs_both_kinds_of_frames() -> None:
-    found = temporal_auc(np.stack([CURVE] * 3), np.stack([ACTIVE, ~np.zeros(7, dtype=bool), np.zeros(7, dtype=bool)]))
+    found = temporal_auc(
+        np.stack([CURVE] * 3), np.stack([ACTIVE, ~np.zeros(7, dtype=bool), np.zeros(7, dtype=bool)])
+    )
     assert found[0] == 6.5 / 12
     assert np.isnan(found[1:]).all()
     for measure in (temporal_auc, temporal_iou):
@@ -122,13 +133,17 @@ def test_deletion_and_insertion_of_pixels() -> None:
     five = deletion(total, np.ones((1, 1, 1, 5)), np.ones((1, 1, 5)), baseline=0, steps=3)
     np.testing.assert_allclose(five.shares, [0, 2 / 5, 3 / 5, 1])  # thirds of five cells, to the nearest
     last = np.moveaxis(image, 1, -1)
-    np.testing.assert_allclose(deletion(total, last, maps, channels=-1, baseline=0, steps=4).scores, out.scores)
+    np.testing.assert_allclose(
+        deletion(total, last, maps, channels=-1, baseline=0, steps=4).scores, out.scores
+    )
 
 
 def test_every_sample_has_its_own_order_and_class() -> None:
     images = np.array([[[[1.0, 2.0]]], [[[3.0, 5.0]]]])
     maps = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    weights = np.array([[[[1.0, 1.0]]], [[[10.0, 10.0]]]])  # a score per sample, told by its place in the batch
+    weights = np.array(
+        [[[[1.0, 1.0]]], [[[10.0, 10.0]]]]
+    )  # a score per sample, told by its place in the batch
     found = deletion(weighing(weights), images, maps, baseline=0)
     np.testing.assert_allclose(found.scores, [[3, 2, 0], [80, 30, 0]])
 
@@ -151,7 +166,9 @@ def test_baselines_replace_what_is_removed() -> None:
         return seen[1]
 
     grid = (2, 3)
-    np.testing.assert_allclose(removed("mean"), np.ones_like(image) * image.mean(grid, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(
+        removed("mean"), np.ones_like(image) * image.mean(grid, keepdims=True), rtol=1e-6
+    )
     np.testing.assert_allclose(removed("black"), np.ones_like(image) * image.min(grid, keepdims=True))
     np.testing.assert_allclose(removed(np.ones((3, 1, 1))), np.ones_like(image))
     blurred = removed("blur")
@@ -210,14 +227,18 @@ def test_ties_are_broken_at_random_not_by_place() -> None:
     assert 0.35 < found.scores[0, 1] / found.scores[0, 0] < 0.65
     again = deletion(weighing(upper), image, flat, baseline=0, steps=2)
     assert np.array_equal(again.scores, found.scores)
-    others = [deletion(weighing(upper), image, flat, baseline=0, steps=2, seed=s).scores[0, 1] for s in (1, 2, 3)]
+    others = [
+        deletion(weighing(upper), image, flat, baseline=0, steps=2, seed=s).scores[0, 1] for s in (1, 2, 3)
+    ]
     assert len({found.scores[0, 1], *others}) > 1
 
 
 @pytest.mark.parametrize("measure", [deletion, insertion])
 def test_what_cannot_be_deleted_is_refused(measure: Callable[..., Any]) -> None:
     total, clip, image = weighing(np.ones(1)), np.ones((2, 3, 4, 5, 6)), np.ones((2, 3, 5, 6))
-    with pytest.raises(InputError, match=r"\(2, 9\); expected \(2, 4, 5, 6\) or \(2, 5, 6\) or \(2, 4\) for these"):
+    with pytest.raises(
+        InputError, match=r"\(2, 9\); expected \(2, 4, 5, 6\) or \(2, 5, 6\) or \(2, 4\) for these"
+    ):
         measure(total, clip, np.ones((2, 9)))
     with pytest.raises(InputError, match=r"\(1, 5, 6\); expected \(2, 5, 6\) for these"):
         measure(total, image, np.ones((1, 5, 6)))

@@ -93,7 +93,9 @@ def test_attention_by_hand() -> None:
     found = net(CLIPS)
     assert set(found) == {"logits", "attention"}
     for b in range(2):
-        scores = [float((last.weight @ torch.tanh(first.weight @ h + first.bias)).detach()) for h in states[b]]
+        scores = [
+            float((last.weight @ torch.tanh(first.weight @ h + first.bias)).detach()) for h in states[b]
+        ]
         weights = np.exp(scores) / np.exp(scores).sum()
         np.testing.assert_allclose(found["attention"][b].detach(), weights, rtol=1e-12)
         for c in range(3):
@@ -197,7 +199,9 @@ class Wrong(nn.Module):
         return self.result(x)
 
 
-@pytest.mark.parametrize("result", [lambda x: x.flatten(1)[:, :, None], lambda x: {"features": x}, lambda x: (x, x)])
+@pytest.mark.parametrize(
+    "result", [lambda x: x.flatten(1)[:, :, None], lambda x: {"features": x}, lambda x: (x, x)]
+)
 def test_a_backbone_that_returns_no_features_is_refused(result: Any) -> None:
     with pytest.raises(ModelError, match=r"the backbone returns .*expected") as error:
         CNNLSTM(Wrong(result), 4, 3)
@@ -289,6 +293,7 @@ def test_from_features_is_what_follows_the_cnn(options: dict[str, bool]) -> None
     clips = torch.randn(2, 4, 3, 8, 8)
     whole, rest = net(clips), net.from_features(net.features(clips))
     for a, b in zip(
-        *(([x["logits"], x["attention"]] if options.get("attention") else [x]) for x in (whole, rest)), strict=True
+        *(([x["logits"], x["attention"]] if options.get("attention") else [x]) for x in (whole, rest)),
+        strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -89,7 +89,9 @@ def same_outputs(one: nn.Module, other: nn.Module, size: int = 64) -> bool:
         return torch.allclose(one.eval()(images), other(images))
 
 
-def export(path: Path, *, model: nn.Module | None = None, size: tuple[int, ...] = (2, 3, 32, 32)) -> nn.Module:
+def export(
+    path: Path, *, model: nn.Module | None = None, size: tuple[int, ...] = (2, 3, 32, 32)
+) -> nn.Module:
     model = (model or SmallNet()).eval()
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (torch.randn(size),), dynamic_shapes=({0: batch},))
@@ -109,7 +111,9 @@ def test_importing_imports_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("spec", ["resnet50", "nowhere:x", "torchvision:", "python:module", "a.onnx", "", "x.pt2@y:z"])
+@pytest.mark.parametrize(
+    "spec", ["resnet50", "nowhere:x", "torchvision:", "python:module", "a.onnx", "", "x.pt2@y:z"]
+)
 def test_unknown_forms_list_the_known_ones(spec: str) -> None:
     message = refused(spec)
     for source in specs.sources():
@@ -163,7 +167,9 @@ def test_torchvision_uses_a_cached_checkpoint(offline: Path) -> None:
     assert loaded.labels == tuple(weights.meta["categories"])
     assert same_outputs(model, loaded.model)
     image = Image.effect_noise((300, 260), 80).convert("RGB")
-    np.testing.assert_allclose(loaded.preprocess(image), weights.transforms()(image).numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.preprocess(image), weights.transforms()(image).numpy(), rtol=0, atol=1e-6
+    )
     checkpoint.write_bytes(b"damaged")
     refused("torchvision:squeezenet1_1", weights.url)
 
@@ -347,7 +353,9 @@ def test_the_hub_is_asked_patiently_only_online(offline: Path, monkeypatch: pyte
         transformers.BitImageProcessor(),
         transformers.CLIPImageProcessor(),
         transformers.EfficientNetImageProcessor(),
-        transformers.EfficientNetImageProcessor(rescale_offset=True, rescale_factor=1 / 127.5, include_top=False),
+        transformers.EfficientNetImageProcessor(
+            rescale_offset=True, rescale_factor=1 / 127.5, include_top=False
+        ),
         transformers.LevitImageProcessor(),
         transformers.MobileNetV2ImageProcessor(),
         transformers.MobileViTImageProcessor(),
@@ -416,7 +424,9 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     assert re.search(r"\d+ missing \(layer1.2.conv1.weight, .*, …\)", message)
     assert "check the architecture" in message
     message = refused(f"{tmp_path}/a.safetensors@torchvision:resnet50")
-    assert re.search(r"\d+ of another shape \(layer1.0.conv1.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\), ", message)
+    assert re.search(
+        r"\d+ of another shape \(layer1.0.conv1.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\), ", message
+    )
     save_file({"extra": torch.zeros(1), **SmallNet().state_dict()}, tmp_path / "b.safetensors")
     refused(f"{tmp_path}/b.safetensors@chronocam:digits", "unexpected (")
 
@@ -481,13 +491,19 @@ def test_exported_size_becomes_the_preprocessing(tmp_path: Path) -> None:
     assert load(f"{tmp_path}/c.pt2", trust=True).preprocess == imagenet(28, 28, 1)
     export(tmp_path / "e.pt2", model=nn.Conv3d(3, 2, 3), size=(2, 3, 8, 28, 32))
     assert load(f"{tmp_path}/e.pt2", trust=True).preprocess == ClipPreprocess(imagenet(28, 32), 8)
-    export(tmp_path / "f.pt2", model=nn.Sequential(nn.Flatten(0, 1), nn.Conv2d(3, 2, 3)), size=(2, 8, 3, 28, 28))
-    assert load(f"{tmp_path}/f.pt2", trust=True).preprocess == ClipPreprocess(imagenet(28, 28), 8, "time channel")
+    export(
+        tmp_path / "f.pt2", model=nn.Sequential(nn.Flatten(0, 1), nn.Conv2d(3, 2, 3)), size=(2, 8, 3, 28, 28)
+    )
+    assert load(f"{tmp_path}/f.pt2", trust=True).preprocess == ClipPreprocess(
+        imagenet(28, 28), 8, "time channel"
+    )
     export(tmp_path / "d.pt2", model=nn.Linear(6, 2), size=(2, 6))
     assert load(f"{tmp_path}/d.pt2", trust=True).preprocess == imagenet()
 
 
-def test_exported_network_runs_no_code_without_trust(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_exported_network_runs_no_code_without_trust(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What the refusal is for: torch.export.load falls back to plain pickle for the sample inputs."""
     caplog.set_level("CRITICAL", logger="torch._export.serde.serialize")  # whose warning lacks an argument
     export(tmp_path / "plain.pt2")
@@ -565,7 +581,11 @@ def loaded():
     assert (full.preprocess.crop, full.labels) == ((8, 8), ("a", "b"))
     assert load("python:factory_forms:unlabelled").labels is None
     ready = load("python:factory_forms:loaded")
-    assert (ready.preprocess.crop, ready.labels, ready.spec) == ((9, 9), ("c",), "python:factory_forms:loaded")
+    assert (ready.preprocess.crop, ready.labels, ready.spec) == (
+        (9, 9),
+        ("c",),
+        "python:factory_forms:loaded",
+    )
 
 
 def test_python_factory_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

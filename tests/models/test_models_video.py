@@ -78,7 +78,11 @@ def test_weights_into_a_torchvision_video_network(tmp_path: Path) -> None:
 
 def tiny(kind: str, **changes: Any) -> Any:
     shared = {"image_size": 32, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    shared |= {"intermediate_size": 32, "id2label": {1: "clap", 0: "wave"}, "label2id": {"wave": 0, "clap": 1}}
+    shared |= {
+        "intermediate_size": 32,
+        "id2label": {1: "clap", 0: "wave"},
+        "label2id": {"wave": 0, "clap": 1},
+    }
     if kind == "Vivit":
         shared |= {"tubelet_size": [2, 8, 8], "num_frames": 4}
     else:
@@ -96,7 +100,11 @@ SIZES = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}
     [
         ("VideoMAE", transformers.VideoMAEImageProcessor(**SIZES), 6),
         ("VideoMAE", transformers.VideoMAEVideoProcessor(**SIZES), 6),
-        ("Timesformer", transformers.VideoMAEImageProcessor(**SIZES, image_mean=[0.45] * 3, image_std=[0.225] * 3), 3),
+        (
+            "Timesformer",
+            transformers.VideoMAEImageProcessor(**SIZES, image_mean=[0.45] * 3, image_std=[0.225] * 3),
+            3,
+        ),
         ("Vivit", transformers.VivitImageProcessor(**SIZES), 4),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "to_dict") else str(value),

@@ -100,5 +100,9 @@ def test_nothing_behind_the_default_layer_would_do(case: tuple[Entry, nn.Module,
     else:
         children = dict(model.named_children())
         later = list(children)[list(children).index(entry.layer) + 1 :]
-        later = [name for name in later if not isinstance(children[name], nn.AdaptiveAvgPool2d)]  # VGG's resamples
-        assert all(by_hooks(model, name, x)[0].shape[2:].numel() == 1 for name in later), "a grid is left there"
+        later = [
+            name for name in later if not isinstance(children[name], nn.AdaptiveAvgPool2d)
+        ]  # VGG's resamples
+        assert all(by_hooks(model, name, x)[0].shape[2:].numel() == 1 for name in later), (
+            "a grid is left there"
+        )

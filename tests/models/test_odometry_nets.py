@@ -21,7 +21,12 @@ from chronocam.types import Capture
 
 # The published layers and the shapes of their weights; of upconv, input channels come first.
 DEPTH = {
-    **{"conv1.0": (32, 3, 7, 7), "conv1.2": (32, 32, 7, 7), "conv2.0": (64, 32, 5, 5), "conv2.2": (64, 64, 5, 5)},
+    **{
+        "conv1.0": (32, 3, 7, 7),
+        "conv1.2": (32, 32, 7, 7),
+        "conv2.0": (64, 32, 5, 5),
+        "conv2.2": (64, 64, 5, 5),
+    },
     **{"conv3.0": (128, 64, 3, 3), "conv3.2": (128, 128, 3, 3), "conv4.0": (256, 128, 3, 3)},
     **{"conv4.2": (256, 256, 3, 3), "conv5.0": (512, 256, 3, 3), "conv5.2": (512, 512, 3, 3)},
     **{"conv6.0": (512, 512, 3, 3), "conv6.2": (512, 512, 3, 3), "conv7.0": (512, 512, 3, 3)},
@@ -34,7 +39,12 @@ DEPTH = {
     **{"predict_disp2.0": (1, 32, 3, 3), "predict_disp1.0": (1, 16, 3, 3)},
 }
 POSE = {
-    **{"conv1.0": (16, 9, 7, 7), "conv2.0": (32, 16, 5, 5), "conv3.0": (64, 32, 3, 3), "conv4.0": (128, 64, 3, 3)},
+    **{
+        "conv1.0": (16, 9, 7, 7),
+        "conv2.0": (32, 16, 5, 5),
+        "conv3.0": (64, 32, 3, 3),
+        "conv4.0": (128, 64, 3, 3),
+    },
     **{"conv5.0": (256, 128, 3, 3), "conv6.0": (256, 256, 3, 3), "conv7.0": (256, 256, 3, 3)},
     **{"pose_pred": (12, 256, 1, 1)},
 }
@@ -135,7 +145,9 @@ def test_depth_against_a_replica(hw: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *hw, dtype=torch.float64)
     with torch.no_grad():
         expected, found = depth_replica(dict(net.named_parameters()), x), net.disparities(x)
-        assert [tuple(d.shape) for d in found] == [(2, 1, -(-hw[0] // s), -(-hw[1] // s)) for s in (1, 2, 4, 8)]
+        assert [tuple(d.shape) for d in found] == [
+            (2, 1, -(-hw[0] // s), -(-hw[1] // s)) for s in (1, 2, 4, 8)
+        ]
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
         assert found[0].std() > 1e-3 or hw == (5, 1)
@@ -196,7 +208,9 @@ def test_every_parameter_learns() -> None:
     depth, pose = DepthNet(0.25), PoseNet(1, 0.25, masks=True)
     x = torch.randn(2, 6, 128, 160)
     loss = (
-        sum(d.mean() for d in depth.disparities(x[:, :3])) + pose.poses(x).sum() + sum(m.mean() for m in pose.masks(x))
+        sum(d.mean() for d in depth.disparities(x[:, :3]))
+        + pose.poses(x).sum()
+        + sum(m.mean() for m in pose.masks(x))
     )
     loss.backward()  # type: ignore[union-attr]
     for net in (depth, pose):
@@ -244,7 +258,9 @@ def test_a_depth_checkpoint(form: str, tmp_path: Path) -> None:
         content = given
     elif form == "parallel":
         content = {"state_dict": {f"module.{name}": value for name, value in given.items()}}
-    path = written(tmp_path / "dispnet_model_best.pth.tar", content, _use_new_zipfile_serialization=form != "old")
+    path = written(
+        tmp_path / "dispnet_model_best.pth.tar", content, _use_new_zipfile_serialization=form != "old"
+    )
     net = load_depth_net(path)
     assert not net.training
     found = dict(net.named_parameters())
@@ -303,7 +319,10 @@ class Evil:
             "(32, 16, 3, 3), expected shape (32, 16, 5, 5)",
         ),
         ({n: v for n, v in parameters(POSE).items() if n != "conv6.0.bias"}, "`conv6.0.bias` is missing"),
-        ({**parameters(POSE), "conv8.0.bias": torch.zeros(3)}, "`conv8.0.bias` has shape (3,), expected no such"),
+        (
+            {**parameters(POSE), "conv8.0.bias": torch.zeros(3)},
+            "`conv8.0.bias` has shape (3,), expected no such",
+        ),
         ({**parameters(POSE), "pose_pred.weight": torch.zeros(13, 256, 1, 1)}, "6 outputs for each source"),
     ],
 )
@@ -337,7 +356,9 @@ def test_the_wrong_one_of_the_two_and_damaged_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sources", [1, 2])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-7), (torch.float64, 1e-9)])
-def test_maps_before_the_head_and_its_bias_are_the_outputs(sources: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_maps_before_the_head_and_its_bias_are_the_outputs(
+    sources: int, dtype: torch.dtype, tolerance: float
+) -> None:
     """Output j is 0.01·(mean over the grid of Σ_k W_jk A_k + b_j): CAM averages to it, Grad-CAM sums to it.
 
     An explanation holds its maps in float32, whatever the precision of the network.
@@ -360,7 +381,9 @@ def test_the_same_in_full_precision() -> None:
     handle = net.conv7.register_forward_hook(lambda module, given, out: found.append(out))
     y = net(x)
     handle.remove()
-    gradients = torch.stack([torch.autograd.grad(y[:, j].sum(), found[0], retain_graph=True)[0] for j in range(6)], 1)
+    gradients = torch.stack(
+        [torch.autograd.grad(y[:, j].sum(), found[0], retain_graph=True)[0] for j in range(6)], 1
+    )
     maps = cc.GradCAM(net, "conv7").combine(Capture(found[0].detach(), gradients))
     bias = 0.01 * net.pose_pred.bias
     torch.testing.assert_close(maps.sum((2, 3)) + bias, y, rtol=1e-12, atol=1e-14)
@@ -455,7 +478,9 @@ def test_a_step_back_ends_after_a_block_and_not_in_its_branch() -> None:
 
 
 @pytest.mark.parametrize(("hw", "layer"), [((64, 208), "iconv5"), ((128, 416), "iconv6")])
-def test_where_the_output_is_as_fine_as_the_input_the_coarsest_grid_is_taken(hw: tuple[int, int], layer: str) -> None:
+def test_where_the_output_is_as_fine_as_the_input_the_coarsest_grid_is_taken(
+    hw: tuple[int, int], layer: str
+) -> None:
     torch.manual_seed(0)
     net = DepthNet(0.125).eval()
     found = cc.GradCAM(net).explain(torch.randn(1, 3, *hw), cc.targets.Region((10, 10, 20, 20)))
@@ -474,7 +499,9 @@ def test_a_network_that_keeps_the_size_of_its_input_keeps_its_last_layer() -> No
 
 
 def test_where_no_grid_is_usable_the_last_is_taken() -> None:
-    net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 16, (64, 8), 8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2)))
+    net = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 16, (64, 8), 8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
+    )
     found = cc.GradCAM(net).explain(torch.randn(1, 3, 64, 64), 0)
     assert (found.layer, found.maps.shape[2:]) == ("1", (1, 8))
     assert not any("usable" in note for note in found.diagnostics)

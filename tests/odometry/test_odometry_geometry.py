@@ -40,7 +40,9 @@ def test_euler_is_scipys_intrinsic_xyz() -> None:
     inside = angles[np.abs(angles[:, 1]) < 1.5]
     found = odo.matrix_to_euler(odo.euler_to_matrix(tensor(inside))).numpy()
     np.testing.assert_allclose(found, Rotation.from_euler("XYZ", inside).as_euler("XYZ"), atol=1e-9)
-    np.testing.assert_allclose(odo.euler_to_matrix(odo.matrix_to_euler(tensor(expected))), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        odo.euler_to_matrix(odo.matrix_to_euler(tensor(expected))), expected, atol=1e-12
+    )
 
 
 def test_axis_angle_is_scipys_rotation_vector() -> None:
@@ -85,11 +87,15 @@ def test_gimbal_lock_still_makes_the_rotation(ry: float, dtype: torch.dtype) -> 
 
 
 def test_exact_gimbal_lock_puts_all_in_rz() -> None:
-    matrix = torch.tensor([[0.0, 0, 1], [math.sin(0.3), math.cos(0.3), 0], [-math.cos(0.3), math.sin(0.3), 0]])
+    matrix = torch.tensor(
+        [[0.0, 0, 1], [math.sin(0.3), math.cos(0.3), 0], [-math.cos(0.3), math.sin(0.3), 0]]
+    )
     np.testing.assert_allclose(odo.matrix_to_euler(matrix), [0, PI / 2, 0.3], atol=1e-6)
 
 
-@pytest.mark.parametrize("axis", [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.6, 0, -0.8], [-1, 2, 2], [-2, 1, -2]])
+@pytest.mark.parametrize(
+    "axis", [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.6, 0, -0.8], [-1, 2, 2], [-2, 1, -2]]
+)
 @pytest.mark.parametrize("short_of_pi", [0, 1e-8, 1e-3])
 def test_axis_angle_at_half_a_turn(axis: list[float], short_of_pi: float) -> None:
     vector = np.array(axis) / np.linalg.norm(axis) * (PI - short_of_pi)
@@ -129,7 +135,9 @@ def test_rotations_by_finite_differences(scale: float) -> None:
 def test_rotation_angle_is_the_length_of_the_vector() -> None:
     vectors = some_angles()
     expected = Rotation.from_rotvec(vectors).magnitude()
-    np.testing.assert_allclose(odo.rotation_angle(odo.axis_angle_to_matrix(tensor(vectors))), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        odo.rotation_angle(odo.axis_angle_to_matrix(tensor(vectors))), expected, rtol=1e-6
+    )
     identity = torch.eye(3, requires_grad=True)
     angle = odo.rotation_angle(identity)
     assert angle.item() == 0
@@ -174,7 +182,9 @@ def test_inverse_and_relative_pose() -> None:
     np.testing.assert_allclose(odo.invert(a), torch.linalg.inv(a), atol=1e-12)
     point = torch.tensor([0.3, -0.2, 4.0, 1.0], dtype=torch.float64)
     in_source = odo.relative_pose(a, b) @ point
-    np.testing.assert_allclose(b @ in_source[..., None], (a @ point)[..., None], atol=1e-12)  # the same in the world
+    np.testing.assert_allclose(
+        b @ in_source[..., None], (a @ point)[..., None], atol=1e-12
+    )  # the same in the world
 
 
 def test_a_camera_that_moves_forward_brings_points_nearer() -> None:
@@ -242,7 +252,9 @@ def test_projection_undoes_backprojection() -> None:
 
 
 def test_points_behind_are_not_in_front() -> None:
-    points = torch.tensor([[0.1, 0.2, -3.0], [0.1, 0.2, 3.0], [0, 0, 1e-3], [0, 0, 2e-3]]).T.reshape(1, 3, 1, 4)
+    points = torch.tensor([[0.1, 0.2, -3.0], [0.1, 0.2, 3.0], [0, 0, 1e-3], [0, 0, 2e-3]]).T.reshape(
+        1, 3, 1, 4
+    )
     pixels, in_front = odo.project(points, K.float())
     assert in_front.flatten().tolist() == [False, True, False, True]
     assert pixels.isfinite().all()
@@ -253,7 +265,9 @@ def test_points_behind_are_not_in_front() -> None:
 
 def test_no_motion_gives_the_source_back() -> None:
     source = torch.rand(2, 3, 24, 32, dtype=torch.float64)
-    image, valid = odo.warp(source, torch.rand(2, 1, 24, 32).double() + 1, torch.eye(4).double().expand(2, 4, 4), K)
+    image, valid = odo.warp(
+        source, torch.rand(2, 1, 24, 32).double() + 1, torch.eye(4).double().expand(2, 4, 4), K
+    )
     np.testing.assert_allclose(image, source, atol=1e-12)
     assert valid.all()
 
@@ -366,7 +380,11 @@ def test_the_warp_by_finite_differences() -> None:
 @pytest.mark.parametrize(
     ("depth", "transform", "words"),
     [
-        (torch.ones(2, 1, 4, 4), torch.eye(4)[None], r"depth has shape \(2, 1, 4, 4\); expected \(1, 1, 4, 4\)"),
+        (
+            torch.ones(2, 1, 4, 4),
+            torch.eye(4)[None],
+            r"depth has shape \(2, 1, 4, 4\); expected \(1, 1, 4, 4\)",
+        ),
         (torch.ones(1, 1, 4, 5), torch.eye(4)[None], r"depth has shape \(1, 1, 4, 5\)"),
         (torch.ones(1, 1, 4, 4), torch.eye(4)[None].expand(2, 4, 4), r"transforms have shape \(2, 4, 4\)"),
         (torch.full((1, 1, 4, 4), math.nan), torch.eye(4)[None], "depth is not finite"),

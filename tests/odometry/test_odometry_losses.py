@@ -31,7 +31,9 @@ def shifts(*moves: tuple[float, float]) -> Tensor:
     return torch.tensor([[[x, y, 0, 0, 0, 0] for x, y in moves]], dtype=torch.float64)
 
 
-def example(batch: int = 2, sources: int = 2, seed: int = 0, size: tuple[int, int] = (16, 24)) -> dict[str, Any]:
+def example(
+    batch: int = 2, sources: int = 2, seed: int = 0, size: tuple[int, int] = (16, 24)
+) -> dict[str, Any]:
     """A random call at four scales with small motion."""
     g = torch.Generator().manual_seed(seed)
     h, w = size
@@ -95,7 +97,9 @@ def test_the_best_source_is_one_that_sees_the_pixel() -> None:
     sources = torch.stack([picture([0.5, 0.5], [0.5, 0.5]), picture([0.9, 0.9], [0.9, 0.9])])[None]
     call = (target[None], sources, plane([1, 1], [1, 1]), shifts((1, 0), (0, 0)), EYE)
     best = replace(PLAIN, reduce="minimum")
-    np.testing.assert_allclose(best(*call).photometric_parts, [[[0, 0.8 / 4]]])  # the first sees the left column alone
+    np.testing.assert_allclose(
+        best(*call).photometric_parts, [[[0, 0.8 / 4]]]
+    )  # the first sees the left column alone
     np.testing.assert_allclose(replace(best, outside=True)(*call).photometric_parts, [[[0, 0]]])
 
 
@@ -133,7 +137,12 @@ def test_masks_weigh_pixels_and_are_drawn_to_one() -> None:
 
 def test_a_mask_of_zero_is_finite() -> None:
     mask = plane([0, 1], [1, 1]).requires_grad_()
-    call = (picture([0, 1], [1, 0])[None], picture([1, 1], [1, 0])[None, None], plane([1, 1], [1, 1]), shifts((0, 0)))
+    call = (
+        picture([0, 1], [1, 0])[None],
+        picture([1, 1], [1, 0])[None, None],
+        plane([1, 1], [1, 1]),
+        shifts((0, 0)),
+    )
     found = ViewSynthesis(scales=1)(*call, EYE, (mask,))
     assert found.total.isfinite().all()
     assert torch.autograd.grad(found.total.sum(), mask)[0].isfinite().all()
@@ -157,7 +166,9 @@ def test_a_depth_is_smoothed_as_its_inverse_and_unknown_as_far() -> None:
     depth = plane([1, 0.5, 0.25], [0.5, 1 / 3, 1 / 8], [1 / 7, 0.2, 0])
     images = torch.rand(1, 3, 3, 3, dtype=torch.float64)
     loss = replace(PLAIN, smooth_weight=1)
-    as_disparity = loss(images, images[None], (plane([1, 2, 4], [2, 3, 8], [7, 5, 1e-9]),), shifts((0, 0)), EYE)
+    as_disparity = loss(
+        images, images[None], (plane([1, 2, 4], [2, 3, 8], [7, 5, 1e-9]),), shifts((0, 0)), EYE
+    )
     found = loss(images, images[None], depth.requires_grad_(), shifts((0, 0)), EYE)
     np.testing.assert_allclose(found.smoothness.detach(), as_disparity.smoothness, rtol=1e-8)
     assert torch.autograd.grad(found.smoothness.sum(), depth)[0].isfinite().all()
@@ -218,7 +229,9 @@ def naive_enlarged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def naive_warp(source: np.ndarray, depth: np.ndarray, pose: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def naive_warp(
+    source: np.ndarray, depth: np.ndarray, pose: np.ndarray, k: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     from scipy.spatial.transform import Rotation
 
     _, h, w = source.shape
@@ -276,7 +289,9 @@ def test_sfmlearner_against_loops() -> None:
             expected[1, b, s, 0] = 0.5 / step * (sum(rough) + 2 * np.abs(np.diff(dx, axis=0)).mean())
             for i in range(2):
                 source = naive_area(given["sources"][b, i].numpy(), disparity.shape)
-                image, valid = naive_warp(source, 1 / disparity, given["poses"][b, i].numpy(), naive_k(k, step))
+                image, valid = naive_warp(
+                    source, 1 / disparity, given["poses"][b, i].numpy(), naive_k(k, step)
+                )
                 mask = given["masks"][s][b, i].numpy()
                 expected[0, b, s, i] = (np.abs(target - image).mean(0) * valid * mask).mean()
                 expected[2, b, s, i] = -0.2 * np.log(mask).mean()
@@ -290,7 +305,9 @@ def test_monodepth2_against_loops() -> None:
     given = example(seed=1)
     transforms = pose_to_matrix(given["poses"][:, 0])
     seen, _ = warp(given["sources"][:, 0], 1 / given["disparities"][0], transforms, given["intrinsics"])
-    given["target"] = 0.75 * given["target"] + 0.25 * seen  # so that some pixels are left out, and some are not
+    given["target"] = (
+        0.75 * given["target"] + 0.25 * seen
+    )  # so that some pixels are left out, and some are not
     found = MONODEPTH2(**{**given, "masks": None})
     k = given["intrinsics"].numpy()
     photometric, smoothness = np.zeros((2, 4)), np.zeros((2, 4))
@@ -306,7 +323,10 @@ def test_monodepth2_against_loops() -> None:
             photometric[b, s] = np.where(best < still, best, 0).mean() / 4
             share.append((best < still).mean())
             small, d = naive_area(target, disparity.shape), disparity / disparity.mean()
-            edges = [np.abs(np.diff(d, axis=a)) * np.exp(-np.abs(np.diff(small, axis=a + 1)).mean(0)) for a in (0, 1)]
+            edges = [
+                np.abs(np.diff(d, axis=a)) * np.exp(-np.abs(np.diff(small, axis=a + 1)).mean(0))
+                for a in (0, 1)
+            ]
             smoothness[b, s] = 1e-3 / 2**s * sum(e.mean() for e in edges) / 4
     assert 0.02 < np.mean(share) < 0.98
     np.testing.assert_allclose(found.photometric_parts.sum(2), photometric, rtol=1e-9)
@@ -366,7 +386,9 @@ def test_disparities_at_every_scale_of_a_plane() -> None:
     still = SFMLEARNER(target, source, disparities, 0 * motion[None, None], k).photometric_parts[0, :, 0]
     assert (true < 0.1 * still).all()
     full = replace(SFMLEARNER, full_resolution=True)(target, source, disparities, motion[None, None], k)
-    np.testing.assert_allclose(full.photometric_parts[0, :, 0], full.photometric_parts[0, 0, 0].expand(4), atol=1e-12)
+    np.testing.assert_allclose(
+        full.photometric_parts[0, :, 0], full.photometric_parts[0, 0, 0].expand(4), atol=1e-12
+    )
 
 
 # Parts, options, gradients
@@ -468,7 +490,13 @@ def test_float32_stays() -> None:
 def test_gradients_by_finite_differences(options: dict[str, Any]) -> None:
     given = example(batch=1, size=(6, 8), seed=5)
     loss = replace(SFMLEARNER, scales=2, outside=True, **options)
-    inputs = [given["target"], given["sources"], *given["disparities"][:2], given["poses"], *given["masks"][:2]]
+    inputs = [
+        given["target"],
+        given["sources"],
+        *given["disparities"][:2],
+        given["poses"],
+        *given["masks"][:2],
+    ]
 
     def total(t: Tensor, s: Tensor, d0: Tensor, d1: Tensor, p: Tensor, m0: Tensor, m1: Tensor) -> Tensor:
         return loss(t, s, (d0, d1), p, given["intrinsics"], (m0, m1)).total
@@ -497,7 +525,10 @@ def test_gradients_by_finite_differences(options: dict[str, Any]) -> None:
         ({"disparities": (torch.ones(1, 1, 16, 24),) * 4}, r"expected \(2, 1, height, width\)"),
         ({"disparities": (torch.zeros(2, 1, 16, 24),) * 4}, "not positive and finite"),
         ({"disparities": (torch.full((2, 1, 16, 24), math.nan),) * 4}, "not positive and finite"),
-        ({"disparities": torch.ones(2, 1, 8, 12)}, r"depth has shape \(2, 1, 8, 12\); expected \(2, 1, 16, 24\)"),
+        (
+            {"disparities": torch.ones(2, 1, 8, 12)},
+            r"depth has shape \(2, 1, 8, 12\); expected \(2, 1, 16, 24\)",
+        ),
         ({"disparities": torch.full((2, 1, 16, 24), math.nan)}, "depth is not finite"),
         ({"intrinsics": None}, "intrinsics are missing"),
         ({"intrinsics": torch.zeros(3, 3)}, "singular"),

@@ -81,7 +81,12 @@ def test_mean_depth_is_of_what_is_known() -> None:
     [
         (np.ones((1, 2, 2)), np.ones((2, 2)), {}, r"true depth has shape \(2, 2\)"),
         (np.ones((1, 2, 2)), np.ones((0, 2, 2)), {}, "with a picture or more"),
-        (np.ones((1, 2, 3)), np.ones((1, 2, 2)), {}, r"shape \(1, 2, 3\); expected that of the truth, \(1, 2, 2\)"),
+        (
+            np.ones((1, 2, 3)),
+            np.ones((1, 2, 2)),
+            {},
+            r"shape \(1, 2, 3\); expected that of the truth, \(1, 2, 2\)",
+        ),
         (np.zeros((1, 2, 2)), np.ones((1, 2, 2)), {}, "not positive and finite"),
         (np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)), {}, "not positive and finite"),
         (np.ones((2, 1, 2)), np.array([[[1.0, 2]], [[0, 90]]]), {}, "picture 1 has no true depth"),

@@ -121,15 +121,21 @@ def test_fixed_depth_and_fixed_poses(nets: tuple[TinyDepth, TinyPose], frames: T
     flat = DepthLoss(LOSS, poses.flatten(1), K[None].repeat(3, 1, 1))(depth, frames[:, :3], frames[:, 3:])
     np.testing.assert_allclose(flat.detach(), found.detach())
     same = PoseLoss(LOSS, depths[:1], K[None])(pose, frames)
-    np.testing.assert_allclose(same.detach(), -LOSS(*parts(frames), depths[:1].expand(3, -1, -1, -1), poses, K).total)
+    np.testing.assert_allclose(
+        same.detach(), -LOSS(*parts(frames), depths[:1].expand(3, -1, -1, -1), poses, K).total
+    )
 
 
 def test_networks_without_the_methods_are_called(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
     depth, pose = nets
     found = PoseLoss(LOSS, lambda x: depth(x), K)(pose, frames)
-    np.testing.assert_allclose(found.detach(), PoseLoss(LOSS, depth(frames[:, :3]).detach(), K)(pose, frames).detach())
+    np.testing.assert_allclose(
+        found.detach(), PoseLoss(LOSS, depth(frames[:, :3]).detach(), K)(pose, frames).detach()
+    )
     by_call = DepthLoss(LOSS, lambda x: pose(x), K)(depth, frames[:, :3], frames[:, 3:])
-    np.testing.assert_allclose(by_call.detach(), DepthLoss(LOSS, pose, K)(depth, frames[:, :3], frames[:, 3:]).detach())
+    np.testing.assert_allclose(
+        by_call.detach(), DepthLoss(LOSS, pose, K)(depth, frames[:, :3], frames[:, 3:]).detach()
+    )
 
 
 def test_inputs_become_pictures_by_mean_and_std(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
@@ -176,7 +182,9 @@ def test_gradients_by_finite_differences(nets: tuple[TinyDepth, TinyPose], frame
     assert gradcheck(of_depth, x, eps=1e-7, atol=1e-5, fast_mode=True)
 
 
-def test_what_is_held_gets_no_gradient_and_stays_as_found(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
+def test_what_is_held_gets_no_gradient_and_stays_as_found(
+    nets: tuple[TinyDepth, TinyPose], frames: Tensor
+) -> None:
     depth, pose = nets
     depth.train()
     depth.body[0].eval()
@@ -184,7 +192,9 @@ def test_what_is_held_gets_no_gradient_and_stays_as_found(nets: tuple[TinyDepth,
     score = PoseLoss(LOSS, depth, K)(pose, x)
     assert all(
         g is None
-        for g in torch.autograd.grad(score.sum(), list(depth.parameters()), allow_unused=True, retain_graph=True)
+        for g in torch.autograd.grad(
+            score.sum(), list(depth.parameters()), allow_unused=True, retain_graph=True
+        )
     )
     (found,) = torch.autograd.grad(score.sum(), x)
     constant = tuple(d.detach() for d in depth.eval().disparities(frames[:, :3]))
@@ -256,7 +266,9 @@ def test_as_one_of_several_targets(nets: tuple[TinyDepth, TinyPose], frames: Ten
 
 def test_depth_loss_as_target(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
     depth, pose = nets
-    found = cc.HiResCAM(depth, "body.1").explain(frames[:, :3], [DepthLoss(LOSS, pose, K).target(frames.numpy())])
+    found = cc.HiResCAM(depth, "body.1").explain(
+        frames[:, :3], [DepthLoss(LOSS, pose, K).target(frames.numpy())]
+    )
     with torch.no_grad():
         expected = LOSS(*parts(frames), depth(frames[:, :3]), pose.poses(frames), K).total
     np.testing.assert_allclose(found.scores[:, 0], -expected.numpy(), rtol=1e-6)
@@ -287,7 +299,9 @@ def test_norm_and_angle_by_hand() -> None:
 
 
 def test_norm_and_angle_by_finite_differences() -> None:
-    poses = (0.3 * torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).requires_grad_()
+    poses = (
+        0.3 * torch.randn(2, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ).requires_grad_()
     for target in (TranslationNorm(1), RotationAngle(1), RotationAngle(0, "axis-angle")):
         assert gradcheck(lambda p, target=target: target(outputs(p)).values, poses)
 
@@ -323,7 +337,9 @@ def test_unknown_rotation() -> None:
 
 
 def test_terms_that_do_not_depend_on_the_output() -> None:
-    with pytest.raises(TargetError, match="no score `smoothness` of a PoseLoss; choose one of total, photometric"):
+    with pytest.raises(
+        TargetError, match="no score `smoothness` of a PoseLoss; choose one of total, photometric"
+    ):
         PoseLoss(LOSS, 1, K, term="smoothness")
     with pytest.raises(TargetError, match=r"no score `photo` of a DepthLoss.*choose one of"):
         DepthLoss(LOSS, 1, K, term="photo")
@@ -340,17 +356,41 @@ Call = Callable[[TinyDepth, TinyPose, Tensor], Any]
         (lambda d, p, f: PoseLoss(LOSS, d, None)(p, f), InputError, "intrinsics are missing"),
         (lambda d, p, f: PoseLoss(LOSS, d, 0 * K)(p, f), InputError, "singular"),
         (lambda d, p, f: PoseLoss(LOSS, d(f[:2, :3]), K)(p, f), InputError, "depth has 2 rows; expected 3"),
-        (lambda d, p, f: PoseLoss(LOSS, d, K.expand(4, 3, 3))(p, f), InputError, "intrinsics has 4 rows; expected 3"),
-        (lambda d, p, f: PoseLoss(LOSS, d, K)(p, f, f[:, :6]), InputError, r"targets have shape \(3, 6, 12, 16\)"),
-        (lambda d, p, f: PoseLoss(LOSS, d, K)(lambda x: p(x)[:, :6], f), TargetError, r"expected \(3, 12\) for 2"),
+        (
+            lambda d, p, f: PoseLoss(LOSS, d, K.expand(4, 3, 3))(p, f),
+            InputError,
+            "intrinsics has 4 rows; expected 3",
+        ),
+        (
+            lambda d, p, f: PoseLoss(LOSS, d, K)(p, f, f[:, :6]),
+            InputError,
+            r"targets have shape \(3, 6, 12, 16\)",
+        ),
+        (
+            lambda d, p, f: PoseLoss(LOSS, d, K)(lambda x: p(x)[:, :6], f),
+            TargetError,
+            r"expected \(3, 12\) for 2",
+        ),
         (lambda d, p, f: PoseLoss(LOSS, d, K)(lambda x: p(x)[:, :5], f), TargetError, "expected poses"),
         (lambda d, p, f: PoseLoss(LOSS, d, K, scale=2)(p, f), InputError, "no scale 2"),
         (lambda d, p, f: PoseLoss(LOSS, torch.nan * d(f[:, :3]), K)(p, f), InputError, "depth is not finite"),
         (lambda d, p, f: DepthLoss(LOSS, p, K)(d, f[:, :3]), TargetError, "needs the sources as targets"),
-        (lambda d, p, f: DepthLoss(LOSS, p, K)(d, f[:, :3], f[:, 3:, 2:]), InputError, "the sources have shape"),
-        (lambda d, p, f: DepthLoss(LOSS, p, K)(lambda x: x, f[:, :3], f[:, 3:]), TargetError, "expected depth"),
+        (
+            lambda d, p, f: DepthLoss(LOSS, p, K)(d, f[:, :3], f[:, 3:, 2:]),
+            InputError,
+            "the sources have shape",
+        ),
+        (
+            lambda d, p, f: DepthLoss(LOSS, p, K)(lambda x: x, f[:, :3], f[:, 3:]),
+            TargetError,
+            "expected depth",
+        ),
         (lambda d, p, f: DepthLoss(LOSS, None, K)(d, f[:, :3], f[:, 3:]), InputError, "pose is missing"),
-        (lambda d, p, f: DepthLoss(LOSS, p, K, source=1)(d, f[:, :3], f[:, 3:]), InputError, "the total of one"),
+        (
+            lambda d, p, f: DepthLoss(LOSS, p, K, source=1)(d, f[:, :3], f[:, 3:]),
+            InputError,
+            "the total of one",
+        ),
     ],
 )
 def test_wrong_calls(

@@ -149,9 +149,10 @@ SMALL: dict[str, Network] = {
     "frames_lstm": (frames_lstm, None, (4, 12, 12, 3)),
 }
 
-# Of activations of both signs Grad-CAM++ has poles, where a channel's sum times its gradient is -2. Near one, a sum of
-# ResNet50V2, all backends and plain PyTorch were found 5e-4 to 1e-3 off float64, and 3e-6 with every other method: so
-# it is explained after a ReLU.
+# Of activations of both signs Grad-CAM++ has poles, where a channel's sum times its gradient is -2. Near
+# one, a sum of
+# ResNet50V2, all backends and plain PyTorch were found 5e-4 to 1e-3 off float64, and 3e-6 with every other
+# method: so it is explained after a ReLU.
 LARGE: dict[str, Network] = {
     "mobilenet": (mobilenet, None, (97, 97, 3)),
     "resnet": (resnet, "conv4_block4_preact_relu", (64, 64, 3)),

@@ -30,7 +30,9 @@ def maps(folder: Path, out: Path, names: list[str]) -> None:
         _, layer, shape = NETWORKS[name]
         model = keras.saving.load_model(folder / f"{name}.keras")
         places = [None] if layer is None else [layer, None]
-        made = cc.explain(model, samples(shape), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=places)
+        made = cc.explain(
+            model, samples(shape), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=places
+        )
         *_, default = (e.layer for e in made.values() if e.method == "gradcam")
         for key, explanation in made.items():
             if key.partition("@")[2] in ("", layer):

@@ -30,7 +30,9 @@ def Tiny(
     x = L.Conv2D(12, 3, padding="same", activation="relu", name="block5_conv3")(x)
     x = L.Flatten(name="flatten")(L.MaxPooling2D(4, name="block5_pool")(x))
     x = L.Dropout(0.2, name="dropout")(L.Dense(16, activation="relu", name="fc1")(x))
-    return keras.Model(image, L.Dense(classes, activation=classifier_activation, name="predictions")(x), name="tiny")
+    return keras.Model(
+        image, L.Dense(classes, activation=classifier_activation, name="predictions")(x), name="tiny"
+    )
 
 
 def picture(rng: np.random.Generator, label: str) -> Image.Image:

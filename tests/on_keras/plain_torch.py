@@ -37,7 +37,12 @@ class Transfer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone, self.hidden, self.relu, self.logits = Backbone(), nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 4)
+        self.backbone, self.hidden, self.relu, self.logits = (
+            Backbone(),
+            nn.Linear(6, 7),
+            nn.ReLU(),
+            nn.Linear(7, 4),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(self.relu(self.hidden(self.backbone(x).mean((2, 3)))))
@@ -117,7 +122,11 @@ class ResNetV2(nn.Module):
             for i in range(count):
                 blocks.append(PreactBlock(inner, width, stride if i == count - 1 else 1, i == 0))
                 inner = 4 * width
-        self.blocks, self.post_bn, self.relu = nn.Sequential(*blocks), nn.BatchNorm2d(2048, eps=1.001e-5), nn.ReLU()
+        self.blocks, self.post_bn, self.relu = (
+            nn.Sequential(*blocks),
+            nn.BatchNorm2d(2048, eps=1.001e-5),
+            nn.ReLU(),
+        )
         self.head = nn.Linear(2048, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -233,7 +242,10 @@ def fill(module: Any, weights: dict[str, np.ndarray]) -> None:
             module.bias_ih_l0.copy_(w["bias"])
             module.bias_hh_l0.zero_()
         elif isinstance(module, Normalise):
-            module.mean.copy_(w["mean"].reshape(3, 1, 1)), module.variance.copy_(w["variance"].reshape(3, 1, 1))
+            (
+                module.mean.copy_(w["mean"].reshape(3, 1, 1)),
+                module.variance.copy_(w["variance"].reshape(3, 1, 1)),
+            )
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.weight.copy_(w["gamma"]), module.bias.copy_(w["beta"])
             module.running_mean.copy_(w["moving_mean"]), module.running_var.copy_(w["moving_variance"])

@@ -18,14 +18,17 @@ def place(name: str) -> tuple[bool, list[int]]:
 def converted(path: str, size: int) -> Any:
     """Return `keras.applications.MobileNetV2` with torchvision's weights, matched in the order of layers.
 
-    Batch norms of Keras add 1e-3 to the variance, those of torchvision 1e-5: gamma makes up for it. At even sizes
-    Keras pads strided convolutions at the bottom and on the right only, torchvision on all sides and leaves out the
-    last row and column: a network of mirrored kernels does to a mirrored picture what torchvision's does to the plain
-    one. At odd sizes (that stay odd, as 225 does down to 8 cells) both pad evenly.
+    Batch norms of Keras add 1e-3 to the variance, those of torchvision 1e-5: gamma makes up for it. At even
+    sizes Keras pads strided convolutions at the bottom and on the right only, torchvision on all sides and
+    leaves out the
+    last row and column: a network of mirrored kernels does to a mirrored picture what torchvision's does to
+    the plain one. At odd sizes (that stay odd, as 225 does down to 8 cells) both pad evenly.
     """
     model = keras.applications.MobileNetV2(weights=None, input_shape=(size, size, 3))
     saved = load_file(path)
-    prefixes = iter(sorted({name.removesuffix(".weight") for name in saved if name.endswith(".weight")}, key=place))
+    prefixes = iter(
+        sorted({name.removesuffix(".weight") for name in saved if name.endswith(".weight")}, key=place)
+    )
     for layer in (layer for layer in model.layers if layer.weights):
         prefix = next(prefixes)
         kernel = saved[f"{prefix}.weight"]

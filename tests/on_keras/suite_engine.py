@@ -28,7 +28,11 @@ def state(model: Any) -> list[Any]:
         {name: id(value) for name, value in layer.__dict__.items() if name in ("call", "activation")}
         for layer in layers
     ]
-    return [own, [getattr(layer, "trainable", None) for layer in layers], [w.tobytes() for w in model.get_weights()]]
+    return [
+        own,
+        [getattr(layer, "trainable", None) for layer in layers],
+        [w.tobytes() for w in model.get_weights()],
+    ]
 
 
 def test_the_model_is_left_as_found() -> None:
@@ -181,10 +185,14 @@ def test_several_inputs_and_outputs() -> None:
     model = two_by_two()
     x = samples((8, 8, 1)), samples((3,))
     first = cc.GradCAM(model, "conv").explain(x, 1)
-    np.testing.assert_allclose(cc.GradCAM(model, "conv").explain({"image": x[0], "number": x[1]}, 1).maps, first.maps)
+    np.testing.assert_allclose(
+        cc.GradCAM(model, "conv").explain({"image": x[0], "number": x[1]}, 1).maps, first.maps
+    )
     second = cc.GradCAM(model, "side", signed=True)
     by_layer = cc.GradCAM(model, "side", signed=True, output_layer="b").explain(x, 1)
-    np.testing.assert_allclose(second.explain(x, lambda outputs: outputs[1][:, 1]).maps, by_layer.maps, rtol=1e-5)
+    np.testing.assert_allclose(
+        second.explain(x, lambda outputs: outputs[1][:, 1]).maps, by_layer.maps, rtol=1e-5
+    )
     assert np.abs(by_layer.maps).max() > 0
     with pytest.raises(LayerError, match="does not depend on layer `side`"):
         cc.GradCAM(model, "side").explain(x, 1)
@@ -229,7 +237,9 @@ def test_mixed_precision(policy: str) -> None:
     np.testing.assert_allclose(found.scores, expected.scores, atol=0.1)
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow has no channels-first convolutions on the CPU")
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="TensorFlow has no channels-first convolutions on the CPU"
+)
 def test_channels_first() -> None:
     model, x = cnn(), samples((16, 16, 3))
     keras.config.set_image_data_format("channels_first")
@@ -259,17 +269,25 @@ def test_arrays_of_few_channels_and_frames_are_read_by_the_model() -> None:
     )
     explanation = cc.HiResCAM(drawn(model), "conv", signed=True).explain(samples((8, 8, 2)), 0)
     a = samples((8, 8, 2)) @ model.get_weights()[0][0, 0] + model.get_weights()[1]
-    np.testing.assert_allclose(explanation.maps[:, 0], a @ model.get_weights()[2][:, 0] / 64, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        explanation.maps[:, 0], a @ model.get_weights()[2][:, 0] / 64, rtol=1e-4, atol=1e-6
+    )
 
 
 def a_net(shape: tuple[int, ...], convolution: Any, pool: Any) -> Any:
-    return drawn(keras.Sequential([keras.Input(shape), convolution(4, 3, activation="relu"), pool(), L.Dense(3)]))
+    return drawn(
+        keras.Sequential([keras.Input(shape), convolution(4, 3, activation="relu"), pool(), L.Dense(3)])
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "shape", "method"),
     [
-        (lambda: drawn(keras.Sequential([keras.Input((9,)), L.Dense(5, "tanh"), L.Dense(3)])), (9,), cc.Saliency),
+        (
+            lambda: drawn(keras.Sequential([keras.Input((9,)), L.Dense(5, "tanh"), L.Dense(3)])),
+            (9,),
+            cc.Saliency,
+        ),
         (lambda: a_net((20, 4), L.Conv1D, L.GlobalAveragePooling1D), (20, 4), cc.GradCAM),
         (lambda: a_net((9, 11, 3), L.Conv2D, L.GlobalAveragePooling2D), (9, 11, 3), cc.GradCAM),
         (lambda: a_net((5, 9, 11, 3), L.Conv3D, L.GlobalAveragePooling3D), (5, 9, 11, 3), cc.GradCAM),
@@ -283,7 +301,9 @@ def test_inputs_of_any_rank_by_keyword(make: Any, shape: tuple[int, ...], method
     explanation = explainer.explain(x, hot)
     grid = shape if len(shape) == 1 else shape[:-1]
     assert np.asarray(explanation).shape == (3, *grid)
-    np.testing.assert_allclose(explanation.scores[:, 0], (outputs(model, x) * hot).sum(1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        explanation.scores[:, 0], (outputs(model, x) * hot).sum(1), rtol=1e-4, atol=1e-6
+    )
     one_by_one = [method(model).explain(x[i : i + 1], int(hot[i].argmax())).maps for i in range(3)]
     np.testing.assert_allclose(explanation.maps, np.concatenate(one_by_one), rtol=1e-4, atol=1e-6)
 
@@ -296,7 +316,9 @@ def test_a_dataset_is_consumed_batch_by_batch() -> None:
     expected = cc.GradCAM(model).explain(x, y).maps
     pairs = tf.data.Dataset.from_tensor_slices((x, np.eye(5, dtype=np.float32)[y]))
     for dataset, targets in ((pairs.batch(2).prefetch(1), None), (pairs.map(lambda a, b: a).batch(2), y)):
-        np.testing.assert_allclose(cc.GradCAM(model).explain(dataset, targets).maps, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            cc.GradCAM(model).explain(dataset, targets).maps, expected, rtol=1e-5, atol=1e-7
+        )
     endless = pairs.repeat().batch(2)
     first = list(itertools.islice(cc.GradCAM(model).explain_batches(endless), 2))
     np.testing.assert_allclose(np.concatenate([e.maps for e in first]), expected[:4], rtol=1e-5, atol=1e-7)
@@ -347,7 +369,9 @@ def test_errors_of_nested_names_list_near_ones() -> None:
         (samples((16, 16, 3)), 5, TargetError, "no class 5"),
     ],
 )
-def test_errors_of_inputs_and_targets(x: np.ndarray, targets: Any, error: type[ChronocamError], words: str) -> None:
+def test_errors_of_inputs_and_targets(
+    x: np.ndarray, targets: Any, error: type[ChronocamError], words: str
+) -> None:
     with pytest.raises(error, match=words):
         cc.GradCAM(cnn()).explain(x, targets)
 

@@ -24,11 +24,17 @@ def upto(model: Any, layer: Any, x: np.ndarray) -> np.ndarray:
 
 
 def state(model: Any) -> list[Any]:
-    return [*model.get_weights(), *(layer.trainable for layer in model.layers), *(vars(x).keys() for x in model.layers)]
+    return [
+        *model.get_weights(),
+        *(layer.trainable for layer in model.layers),
+        *(vars(x).keys() for x in model.layers),
+    ]
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
-    return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in zip(one, other, strict=True))
+    return all(
+        np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in zip(one, other, strict=True)
+    )
 
 
 # Feature maps
@@ -99,7 +105,9 @@ def test_filters_are_what_a_layer_multiplies_the_picture_by(layer: Any, shape: t
     window = x[(slice(None), *(slice(0, side) for side in sides))]
     outputs = np.asarray(keras.ops.convert_to_numpy(model(x)))[(slice(None), *[0] * len(sides))]
     seen = np.moveaxis(window, -1, 1)  # (batch, channel, *grid)
-    if kernels.shape[1] == 1:  # each filter of a depthwise convolution sees one channel, several in a row the same
+    if (
+        kernels.shape[1] == 1
+    ):  # each filter of a depthwise convolution sees one channel, several in a row the same
         times = len(kernels) // shape[-1]
         expected = np.stack(
             [(seen[:, i // times] * kernel[0]).reshape(2, -1).sum(1) for i, kernel in enumerate(kernels)], 1
@@ -118,7 +126,9 @@ def test_filters_of_a_layer_inside_a_backbone_and_of_the_first() -> None:
         np.testing.assert_array_equal(found.kernels, kernel.transpose(3, 2, 0, 1))
         assert found.layer == f"backbone/{layer}"
     assert filters(frames_lstm()).layer == "frames/cnn/conv1"
-    with pytest.raises(LayerError, match="layer `backbone/bn` is no convolution; choose one of backbone/stem"):
+    with pytest.raises(
+        LayerError, match="layer `backbone/bn` is no convolution; choose one of backbone/stem"
+    ):
         filters(model, "bn")
     with pytest.raises(ModelError, match="has no convolution"):
         filters(keras.Sequential([keras.Input((3,)), L.Dense(2)]))
@@ -143,7 +153,9 @@ def test_colours_are_drawn_as_those_of_the_picture() -> None:
 
 
 def test_the_input_that_excites_a_linear_filter_is_the_filter() -> None:
-    model = drawn(keras.Sequential([keras.Input((6, 6, 3)), L.Flatten(), L.Dense(2, use_bias=False, name="dense")]))
+    model = drawn(
+        keras.Sequential([keras.Input((6, 6, 3)), L.Flatten(), L.Dense(2, use_bias=False, name="dense")])
+    )
     before = state(model)
     found = activation_maximisation(
         model, "dense", 1, shape=(6, 6, 3), steps=60, rate=0.1, jitter=0, spectrum=0, variation=0, norm=1
@@ -185,7 +197,9 @@ def test_the_class_is_its_logit_where_the_model_ends_in_a_softmax() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     transfer().save(tmp_path / "net.keras")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / "photo.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)).save(
+        tmp_path / "photo.png"
+    )
     return tmp_path
 
 

@@ -22,7 +22,11 @@ def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray
 
 
 def gap_net(head: Any = None) -> Any:
-    layers = [keras.Input((9, 7, 3)), L.Conv2D(4, 3, activation="relu", name="conv"), L.GlobalAveragePooling2D()]
+    layers = [
+        keras.Input((9, 7, 3)),
+        L.Conv2D(4, 3, activation="relu", name="conv"),
+        L.GlobalAveragePooling2D(),
+    ]
     return drawn(keras.Sequential([*layers, *(head or [L.Dense(5, name="head")])]))
 
 
@@ -63,7 +67,10 @@ def test_softmax_as_an_operation_is_seen() -> None:
     model = drawn(keras.Model(inputs, keras.ops.softmax(L.Dense(5)(x))))
     x = samples((9, 7, 3))
     np.testing.assert_allclose(
-        cc.GradCAM(model, "conv").explain(x, [1, 2]).maps[:, 0], by_hand(model, x, [1, 2])[0], rtol=1e-5, atol=1e-6
+        cc.GradCAM(model, "conv").explain(x, [1, 2]).maps[:, 0],
+        by_hand(model, x, [1, 2])[0],
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -129,7 +136,9 @@ def test_shapleycam_of_a_quadratic_score_is_half_of_gradcam() -> None:
 
 def test_each_call_of_a_shared_layer_has_its_own_gradient() -> None:
     shared, inputs = L.Conv2D(3, 1, use_bias=False, name="shared"), keras.Input((4, 4, 3))
-    model = drawn(keras.Model(inputs, L.Dense(2, use_bias=False)(L.GlobalAveragePooling2D()(shared(shared(inputs))))))
+    model = drawn(
+        keras.Model(inputs, L.Dense(2, use_bias=False)(L.GlobalAveragePooling2D()(shared(shared(inputs)))))
+    )
     kernel, head = (w.reshape(-1, w.shape[-1]) for w in model.get_weights())
     x = samples((4, 4, 3))
     first, second = x @ kernel, x @ kernel @ kernel
@@ -145,7 +154,9 @@ def test_each_call_of_a_shared_layer_has_its_own_gradient() -> None:
 def test_nested_layers_are_found_by_path_name_and_object() -> None:
     model, x = transfer(), samples((16, 16, 3))
     layer = model.get_layer("backbone").get_layer("add")
-    maps = [cc.GradCAM(model, at).explain(x, 2).maps for at in ("backbone/add", "backbone.add", "add", layer, 1)]
+    maps = [
+        cc.GradCAM(model, at).explain(x, 2).maps for at in ("backbone/add", "backbone.add", "add", layer, 1)
+    ]
     for other in maps[1:]:
         np.testing.assert_array_equal(maps[0], other)
     assert cc.GradCAM(model, "backbone/bn").explain(x, 2).layer == "backbone/bn"
@@ -198,7 +209,10 @@ def test_tasks_and_operators_do_what_they_say() -> None:
     hot = np.eye(5, dtype=np.float32)[[3, 1]]
     expected, _ = by_hand(model, x, [3, 1])
     np.testing.assert_allclose(
-        cc.GradCAM(model, "conv", operator="classification").explain(x, hot).maps[:, 0], expected, rtol=1e-5, atol=1e-6
+        cc.GradCAM(model, "conv", operator="classification").explain(x, hot).maps[:, 0],
+        expected,
+        rtol=1e-5,
+        atol=1e-6,
     )
     regression = cc.GradCAM(model, "conv", operator="regression").explain(x, 2 * hot)
     np.testing.assert_allclose(np.maximum(regression.maps[:, 0], 0), 2 * expected, rtol=1e-5, atol=1e-6)
@@ -279,7 +293,9 @@ def agrees_with_finite_differences(model: Any, x: np.ndarray) -> None:
     step = 2e-3
     up, down = (outputs(model, x * np.float32(1 + s * step))[0] for s in (1, -1))
     slopes = (up - down) / (2 * step)
-    np.testing.assert_allclose(gradient.reshape(len(classes), -1).sum(1), slopes, atol=0.02 * np.abs(slopes).max())
+    np.testing.assert_allclose(
+        gradient.reshape(len(classes), -1).sum(1), slopes, atol=0.02 * np.abs(slopes).max()
+    )
 
 
 def test_frames_of_a_clip_are_explained_each_by_itself() -> None:

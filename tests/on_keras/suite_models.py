@@ -25,8 +25,12 @@ def test_a_saved_model_is_loaded_with_its_recipe(tmp_path: Path, suffix: str) ->
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8))
     x = loaded.preprocess(picture)[None]
     assert x.shape == (1, 16, 16, 3)
-    np.testing.assert_allclose(x[0], np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR)) / 255, atol=1e-6)
-    np.testing.assert_allclose(cc.GradCAM(loaded.model).explain(x, 1).maps, cc.GradCAM(model).explain(x, 1).maps, 1e-5)
+    np.testing.assert_allclose(
+        x[0], np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR)) / 255, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        cc.GradCAM(loaded.model).explain(x, 1).maps, cc.GradCAM(model).explain(x, 1).maps, 1e-5
+    )
 
 
 def test_a_model_that_rescales_gets_its_pixels_as_they_are(tmp_path: Path) -> None:
@@ -38,7 +42,9 @@ def test_a_model_that_rescales_gets_its_pixels_as_they_are(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_code_in_a_file_needs_trust(tmp_path: Path, suffix: str) -> None:
-    inner = keras.Sequential([keras.Input((4, 4, 3)), L.Lambda(lambda x: 2 * x, output_shape=(4, 4, 3))], name="inner")
+    inner = keras.Sequential(
+        [keras.Input((4, 4, 3)), L.Lambda(lambda x: 2 * x, output_shape=(4, 4, 3))], name="inner"
+    )
     model = keras.Sequential([keras.Input((4, 4, 3)), inner, L.Conv2D(2, 2), L.Flatten(), L.Dense(2)])
     path = str(tmp_path / f"net{suffix}")
     model.save(path)
@@ -76,7 +82,9 @@ def test_the_recipe_is_what_preprocess_input_does(name: str) -> None:
         "DenseNet121": "densenet",
         "EfficientNetB0": "efficientnet",
     }
-    expected = getattr(keras.applications, module[name]).preprocess_input(np.asarray(picture, np.float32).copy())
+    expected = getattr(keras.applications, module[name]).preprocess_input(
+        np.asarray(picture, np.float32).copy()
+    )
     np.testing.assert_allclose(preprocess(picture), np.asarray(expected), rtol=1e-4, atol=1e-4)
 
 
@@ -132,7 +140,9 @@ def test_a_saved_model_of_sequences_is_explained_on_the_command_line(tmp_path: P
     assert done.exit_code == 0, done.output
     (entry,) = json.loads(done.stdout)["inputs"][0]["sequences"]
     assert entry["scores"] == pytest.approx([outputs(model, x)[0, 2, 1]], rel=1e-5)
-    assert sum(values[0] for values in entry["ledger"].values()) == pytest.approx(entry["scores"][0], rel=1e-5)
+    assert sum(values[0] for values in entry["ledger"].values()) == pytest.approx(
+        entry["scores"][0], rel=1e-5
+    )
     found = cc.sequence.load(entry["relevance"])
     expected = cc.sequence.LRP(model, epsilon=0.01).explain(x, cc.targets.Step(2, 1))
     np.testing.assert_allclose(found.relevance, expected.relevance, rtol=1e-5, atol=1e-7)

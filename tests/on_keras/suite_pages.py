@@ -11,7 +11,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize("page", ["coming-from-xplique.md", "coming-from-tf-keras-vis.md"])
 def test_the_code_of_a_page_runs(page: str) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     assert len(blocks) >= 2
     names: dict[str, Any] = {}
     for block in blocks:

@@ -172,7 +172,9 @@ def test_xplique_ignores_output_layer_and_operator(xplique: Any) -> None:
 
     plain = np.asarray(xplique.GradCAM(model, conv_layer="relu").explain(x, y))
     for options in ({"operator": thrice}, {"output_layer": "gap"}):
-        np.testing.assert_array_equal(xplique.GradCAM(model, conv_layer="relu", **options).explain(x, y), plain)
+        np.testing.assert_array_equal(
+            xplique.GradCAM(model, conv_layer="relu", **options).explain(x, y), plain
+        )
     pixels = np.asarray(xplique.Saliency(model).explain(x, y))
     np.testing.assert_array_equal(xplique.Saliency(model, output_layer="gap").explain(x, y), pixels)
     signed = {"conv_layer": "relu", "signed": True}
@@ -226,7 +228,9 @@ def test_xplique_takes_pictures_and_top_level_layers_only(xplique: Any) -> None:
 
 
 @AT
-@pytest.mark.parametrize(("ours", "theirs"), [("gradcam", "gradcam.Gradcam"), ("layercam", "layercam.Layercam")])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("gradcam", "gradcam.Gradcam"), ("layercam", "layercam.Layercam")]
+)
 def test_tf_keras_vis_cams(vis: Any, layer: str, ours: str, theirs: str) -> None:
     model, x = logits_net(), samples((16, 16, 3))
     module, _, name = theirs.partition(".")

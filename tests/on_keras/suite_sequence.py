@@ -59,7 +59,9 @@ def sign(z: float) -> float:
     return -1.0 if z < 0 else 1.0
 
 
-def shared(parts: Sequence[tuple[Any, np.ndarray]], z: np.ndarray, relevance: np.ndarray, eps: float) -> list[Any]:
+def shared(
+    parts: Sequence[tuple[Any, np.ndarray]], z: np.ndarray, relevance: np.ndarray, eps: float
+) -> list[Any]:
     """R_i = Σ_j w_ij x_i / (z_j + ε s_j) R_j for inputs x with weights w, `(in, out)`."""
     found = []
     for x, w in parts:
@@ -75,7 +77,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def by_the_book(kind: str, weights: list[np.ndarray], x: np.ndarray, step: int, target: int, eps: float) -> np.ndarray:
+def by_the_book(
+    kind: str, weights: list[np.ndarray], x: np.ndarray, step: int, target: int, eps: float
+) -> np.ndarray:
     """Relevance of x `(time, feature)` for one logit after one step of an LSTM or GRU with a linear head."""
     w, u, b, head, bias = weights
     zero, steps = np.zeros(H), []
@@ -124,7 +128,9 @@ def test_relevance_is_the_textbooks(kind: str, eps: float) -> None:
     for n in range(2):
         for k, (step, target) in enumerate([(3, 2), (4, 0)]):
             expected = by_the_book(kind, model.get_weights(), x[n], step, target, eps)
-            np.testing.assert_allclose(found.relevance[n, k], expected, rtol=0, atol=CLOSE * np.abs(expected).max())
+            np.testing.assert_allclose(
+                found.relevance[n, k], expected, rtol=0, atol=CLOSE * np.abs(expected).max()
+            )
 
 
 # Parity with PyTorch
@@ -165,12 +171,16 @@ METHODS = {
     "lrp": cc.sequence.LRP,
     "gradient": cc.sequence.Gradient,
     "gradientxinput": cc.sequence.GradientXInput,
-    "integratedgradients": lambda model: cc.sequence.IntegratedGradients(model, baselines=["zero", "mean"], steps=5),
+    "integratedgradients": lambda model: cc.sequence.IntegratedGradients(
+        model, baselines=["zero", "mean"], steps=5
+    ),
     "smoothgrad": lambda model: cc.sequence.SmoothGrad(model, samples=3),
 }
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="PyTorch is not loaded beside TensorFlow; the textbook decides")
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="PyTorch is not loaded beside TensorFlow; the textbook decides"
+)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_agrees_with_pytorch(kind: str, method: str) -> None:
@@ -236,7 +246,9 @@ def everything() -> Any:
     y = L.BatchNormalization()(L.TimeDistributed(L.Dense(4, activation="tanh"))(y))
     y = L.Dropout(0.5)(L.GRU(H, reset_after=False, return_sequences=True)(y))
     y = L.Concatenate()([L.Flatten()(y), L.LSTM(2)(y)])
-    model = drawn(keras.Model(x, L.Dense(CLASSES, activation="softmax")(L.LeakyReLU()(L.Dense(5)(y)))), scale=0.5)
+    model = drawn(
+        keras.Model(x, L.Dense(CLASSES, activation="softmax")(L.LeakyReLU()(L.Dense(5)(y)))), scale=0.5
+    )
     norm = next(layer for layer in model.layers if isinstance(layer, L.BatchNormalization))
     norm.moving_variance.assign(np.linspace(0.5, 2, 4))
     return model
@@ -326,7 +338,10 @@ def test_votes_and_steps_are_those_of_the_logits() -> None:
 
 def test_the_epsilon_moves_relevance_into_the_stabiliser() -> None:
     model, x = at_end(), features()
-    sums = [np.abs(cc.sequence.LRP(model, epsilon=e).explain(x, 0).ledger["stabiliser"]).max() for e in (0, 0.001, 0.1)]
+    sums = [
+        np.abs(cc.sequence.LRP(model, epsilon=e).explain(x, 0).ledger["stabiliser"]).max()
+        for e in (0, 0.001, 0.1)
+    ]
     assert sums[0] == 0 < sums[1] < sums[2]
 
 
@@ -400,7 +415,10 @@ def test_relevance_is_carried_to_the_frames() -> None:
     # Back from the ReLU the way is linear: what a change by 1 of all pixels does to what is positive there.
     grid.layers[-1].activation = keras.activations.linear
     zero, one = (outputs(grid, np.full((1, 8, 10, 3), value)) for value in (0.0, 1.0))
-    through = np.einsum("bkti,bthwi,hwi->bkt", found.relevance.clip(min=0), (a > 0).astype(float), (one - zero)[0]) / 6
+    through = (
+        np.einsum("bkti,bthwi,hwi->bkt", found.relevance.clip(min=0), (a > 0).astype(float), (one - zero)[0])
+        / 6
+    )
     np.testing.assert_allclose(guided.sum(axis=(3, 4)), through, rtol=0, atol=1e-5 * np.abs(through).max())
     with pytest.raises(InputError, match=r"expected \(2, 5, height, width, channel\)"):
         found.to_frames(cnn, frames[:1])

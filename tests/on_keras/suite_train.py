@@ -32,7 +32,14 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(data: Path, out: Path, **more: Any) -> ImageSettings:
-    usual: dict[str, Any] = {"model": "keras:Tiny", "epochs": 2, "batch_size": 8, "size": 32, "lr": 3e-3, "head_lr": 2}
+    usual: dict[str, Any] = {
+        "model": "keras:Tiny",
+        "epochs": 2,
+        "batch_size": 8,
+        "size": 32,
+        "lr": 3e-3,
+        "head_lr": 2,
+    }
     return ImageSettings(**usual | {"data": str(data), "out": out} | more)
 
 
@@ -69,7 +76,9 @@ def test_a_run_learns_and_its_record_loads(shapes: Path, tmp_path: Path) -> None
     losses = [figures["val_loss"] for figures in record["epochs"]]
     assert np.isclose(validation_loss(loaded, shapes), min(losses), rtol=1e-4)
     path.with_suffix(".keras").rename(tmp_path / "elsewhere.keras")
-    with pytest.raises(ModelError, match=r"there is no file `.*model\.keras`; the weights belong beside the record"):
+    with pytest.raises(
+        ModelError, match=r"there is no file `.*model\.keras`; the weights belong beside the record"
+    ):
         cc.models.load(str(path))
     path.write_text(json.dumps({**record, "preprocess": {"order": "rgb"}}))
     with pytest.raises(ModelError, match="the record is damaged"):
@@ -122,7 +131,12 @@ def test_resuming_ends_where_an_uninterrupted_run_would(shapes: Path, tmp_path: 
 
 
 def test_a_run_that_gets_no_better_stops_and_has_the_best_weights(shapes: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"epochs": 9, "patience": 2, "lr": 1e-12, "freeze": True}  # so that nothing is learnt
+    given: dict[str, Any] = {
+        "epochs": 9,
+        "patience": 2,
+        "lr": 1e-12,
+        "freeze": True,
+    }  # so that nothing is learnt
     stopped(shapes, tmp_path / "run", 1, **given)
     path = train_images(settings(shapes, tmp_path / "run", resume=True, **given))
     record = json.loads(path.read_text())
@@ -138,10 +152,14 @@ def test_frozen_layers_and_given_weights_stay(shapes: Path, tmp_path: Path) -> N
     keras.utils.set_random_seed(7)
     five = finished(image_net("keras:Tiny", 5, 32))
     five.save(tmp_path / "five.keras")
-    path = train_images(settings(shapes, tmp_path / "run", epochs=1, freeze=True, weights=str(tmp_path / "five.keras")))
+    path = train_images(
+        settings(shapes, tmp_path / "run", epochs=1, freeze=True, weights=str(tmp_path / "five.keras"))
+    )
     trained = keras.saving.load_model(path.with_suffix(".keras"), compile=False)
     for ours, theirs in zip(trained.layers[:-1], five.layers[:-1], strict=True):  # running statistics too
-        assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True)
+        )
     assert all(layer.trainable for layer in trained.layers)
     keras.utils.set_random_seed(0)
     fresh = image_net("keras:Tiny", 2, 32)
@@ -152,7 +170,9 @@ def test_weights_alone_of_the_network_with_its_own_classes(shapes: Path, tmp_pat
     keras.utils.set_random_seed(7)
     thousand = pets.Tiny()
     thousand.save_weights(tmp_path / "tiny.weights.h5")
-    given = settings(shapes, tmp_path / "run", epochs=1, freeze=True, weights=str(tmp_path / "tiny.weights.h5"))
+    given = settings(
+        shapes, tmp_path / "run", epochs=1, freeze=True, weights=str(tmp_path / "tiny.weights.h5")
+    )
     trained = weights_of(train_images(given))
     assert all(np.array_equal(a, b) for a, b in zip(trained[:-2], thousand.get_weights()[:-2], strict=True))
 
@@ -161,7 +181,9 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished(image_net("keras:Tiny", 5, 24)).save(tmp_path / "small.keras")
-    other = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(4)], name="other")
+    other = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(4)], name="other"
+    )
     other.save(tmp_path / "other.keras")
     (tmp_path / "damaged.h5").write_bytes(b"no weights")
     image_net("keras:Tiny", 5).save_weights(tmp_path / "five.weights.h5")
@@ -171,7 +193,11 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
 
     monkeypatch.setattr(keras.applications, "Offline", unreachable, raising=False)
     for weights, model, words in (
-        ("small.keras", "Tiny", r"fc1 has weights \[\(108, 16\), \(16,\)\] there, and \[\(192, 16\), .*leave out size"),
+        (
+            "small.keras",
+            "Tiny",
+            r"fc1 has weights \[\(108, 16\), \(16,\)\] there, and \[\(192, 16\), .*leave out size",
+        ),
         ("other.keras", "Tiny", "0 layers before the last have weights there, and 4 here"),
         ("damaged.h5", "Tiny", "cannot be read"),
         ("five.weights.h5", "Tiny", "cannot be read as weights of keras:Tiny with its own classes"),
@@ -179,7 +205,9 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
         ("weights.pth", "Tiny", "is no file of Keras weights"),
     ):
         with pytest.raises(ModelError, match=words) as raised:
-            train_images(settings(shapes, tmp_path / "run", model=f"keras:{model}", weights=str(tmp_path / weights)))
+            train_images(
+                settings(shapes, tmp_path / "run", model=f"keras:{model}", weights=str(tmp_path / weights))
+            )
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "run").exists()
 
@@ -197,7 +225,9 @@ def test_published_weights_that_cannot_be_fetched_are_one_line(
 
 
 def test_what_does_not_fit_is_refused(shapes: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"keras:VGG16 takes no pictures of 16 × 16 \(Input size must be at least"):
+    with pytest.raises(
+        InputError, match=r"keras:VGG16 takes no pictures of 16 × 16 \(Input size must be at least"
+    ):
         train_images(settings(shapes, tmp_path / "run", model="keras:VGG16", size=16))
     with pytest.raises(ModelError, match="`VGG16`"):
         train_images(settings(shapes, tmp_path / "run", model="keras:VGG17"))
@@ -206,7 +236,9 @@ def test_what_does_not_fit_is_refused(shapes: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("precision", "off"), [("bf16-mixed", 0.1), ("16-mixed", 0.5)])  # which skips steps at first
+@pytest.mark.parametrize(
+    ("precision", "off"), [("bf16-mixed", 0.1), ("16-mixed", 0.5)]
+)  # which skips steps at first
 def test_half_precision_trains_a_network_that_is_saved_in_single(
     shapes: Path, tmp_path: Path, precision: str, off: float
 ) -> None:
@@ -231,7 +263,11 @@ def test_only_the_last_layer_is_another() -> None:
         assert net.layers[head_at(net)].name == head
         assert net.output_shape == (None, 7)
         theirs = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3))
-        changed = [one.path for one, other in zip(net.weights, theirs.weights, strict=True) if one.shape != other.shape]
+        changed = [
+            one.path
+            for one, other in zip(net.weights, theirs.weights, strict=True)
+            if one.shape != other.shape
+        ]
         assert changed == [f"{head}/kernel", f"{head}/bias"]
 
 

@@ -86,7 +86,9 @@ def test_the_map_of_a_trained_vgg_is_the_one_by_hand(pictures: Path, photo: Path
     loaded = cc.models.load(str(train(pictures, tmp_path / "net", "keras:VGG16", SIZE)))
     picture = cc.media.read_image(photo)
     x = loaded.preprocess(picture)[None]
-    assert np.allclose(x, keras.applications.vgg16.preprocess_input(np.float32(loaded.preprocess.view(picture))[None]))
+    assert np.allclose(
+        x, keras.applications.vgg16.preprocess_input(np.float32(loaded.preprocess.view(picture))[None])
+    )
     method = cc.GradCAM(loaded.model, LAST)
     explanation = method.explain(x, ["cats", "dogs"])
     for k, label in enumerate(("cats", "dogs")):
@@ -122,7 +124,9 @@ def test_cam_of_a_network_that_ends_in_pooling() -> None:
     maps = outputs(keras.Model(model.inputs, model.get_layer("relu").output), x)
     explanation = cc.CAM(model).explain(x, 3)
     assert explanation.layer == "relu"
-    np.testing.assert_allclose(explanation.maps[:, 0], np.maximum(maps @ kernel[:, 3], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        explanation.maps[:, 0], np.maximum(maps @ kernel[:, 3], 0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_same_on_the_command_line(

@@ -82,9 +82,14 @@ def run(backend: str, *command: str) -> None:
     quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling takes longer than these networks
     env = {**os.environ, **quick, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     env["PYTHONPATH"] = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, *command], cwd=FOLDER, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=FOLDER, env=env, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        pytest.fail(f"{backend}: {' '.join(command)[:80]}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}", pytrace=False)
+        pytest.fail(
+            f"{backend}: {' '.join(command)[:80]}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}",
+            pytrace=False,
+        )
 
 
 def test_keras_on_tensorflow_needs_no_torch() -> None:
@@ -97,13 +102,20 @@ Maps = dict[str, dict[str, Any]]
 
 def maps_of(names: tuple[str, ...], folder: Path) -> Maps:
     """Save networks on one backend, load them on each, and return the maps by backend; `plain` is PyTorch alone."""
-    installed = [backend for backend in BACKENDS if find_spec(backend) is not None and find_spec("keras") is not None]
+    installed = [
+        backend for backend in BACKENDS if find_spec(backend) is not None and find_spec("keras") is not None
+    ]
     if not installed:
         pytest.skip("keras is not installed with any backend")
     run(installed[0], "parity.py", "save", str(folder), *names)
     found: Maps = {}
     with ThreadPoolExecutor(2) as pool:  # tracing and loading take one core each
-        list(pool.map(lambda b: run(b, "parity.py", "maps", str(folder), str(folder / f"{b}.npz"), *names), installed))
+        list(
+            pool.map(
+                lambda b: run(b, "parity.py", "maps", str(folder), str(folder / f"{b}.npz"), *names),
+                installed,
+            )
+        )
     for backend in installed:
         found[backend] = dict(np.load(folder / f"{backend}.npz"))
     found["plain"] = plain(names, folder)
@@ -126,7 +138,11 @@ def plain(names: tuple[str, ...], folder: Path) -> dict[str, Any]:
         net = replicas.built(name, folder)
         x = np.moveaxis(np.load(folder / f"{name}.x.npy"), -1, 1)
         made = cc.explain(
-            net, torch.from_numpy(x.copy()), [0, 2], methods=CAMS if name in LARGE else METHODS, layers=[net.layer]
+            net,
+            torch.from_numpy(x.copy()),
+            [0, 2],
+            methods=CAMS if name in LARGE else METHODS,
+            layers=[net.layer],
         )
         found |= {f"{name} {method}": explanation.maps for method, explanation in made.items()}
         found[f"{name} scores"] = made["gradcam"].scores
@@ -151,7 +167,9 @@ def agree(found: Maps, name: str) -> None:
         assert scale > 0
         for backend, maps in found.items():
             error = np.abs(maps[f"{name} {what}"] - expected).max() / scale
-            assert error < 1e-4, f"{name} {what}: {backend} differs from {first} by {error:.1e} of the largest value"
+            assert error < 1e-4, (
+                f"{name} {what}: {backend} differs from {first} by {error:.1e} of the largest value"
+            )
     assert len({str(maps[f"{name} default"]) for backend, maps in found.items() if backend != "plain"}) == 1
 
 

@@ -57,7 +57,12 @@ def test_one_extreme_pixel_does_not_hide_the_rest():
 
 def test_pictures_of_every_kind_of_batch():
     ramp = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    for batch in ([Image.fromarray(ramp)], ramp[None], ramp.transpose(2, 0, 1)[None], ramp[None] / np.float32(255)):
+    for batch in (
+        [Image.fromarray(ramp)],
+        ramp[None],
+        ramp.transpose(2, 0, 1)[None],
+        ramp[None] / np.float32(255),
+    ):
         np.testing.assert_array_equal(to_pictures(batch)[0], ramp)
     stretched = to_pictures((ramp[None].astype(np.float32) - 30) * 3)[0]
     assert (stretched.min(), stretched.max()) == (0, 255)

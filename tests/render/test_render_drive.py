@@ -64,7 +64,9 @@ def test_curves_are_drawn_with_their_truth_and_do_not_lie_on_each_other() -> Non
         assert one.x1 <= 1
         assert one.y1 <= 1
         for other in boxes[:k]:
-            apart = min(one.x1, other.x1) <= max(one.x0, other.x0) or min(one.y1, other.y1) <= max(one.y0, other.y0)
+            apart = min(one.x1, other.x1) <= max(one.x0, other.x0) or min(one.y1, other.y1) <= max(
+                one.y0, other.y0
+            )
             assert apart
 
 

@@ -17,7 +17,9 @@ from chronocam.types import TargetInfo
 
 def clip(indices: list[int], rate: float | None = 10.0, size: tuple[int, int] = (12, 16)) -> Clip:
     numbers = np.array(indices)
-    pixels = np.broadcast_to((numbers * 20 + 40).astype(np.uint8)[:, None, None, None], (len(numbers), *size, 3)).copy()
+    pixels = np.broadcast_to(
+        (numbers * 20 + 40).astype(np.uint8)[:, None, None, None], (len(numbers), *size, 3)
+    ).copy()
     return Clip(pixels, numbers / (rate or 1.0), rate, numbers, Path("clip.mp4"))
 
 
@@ -40,13 +42,21 @@ def explanation(maps: np.ndarray, input_size: tuple[int, int, int], **more: obje
 
 def test_frame_importance_by_hand() -> None:
     maps = np.zeros((1, 3, 2, 2, 2), np.float32)
-    maps[0, 0, 0], maps[0, 0, 1, 0, 0], maps[0, 0, 1, 1, 1] = 1, 12, -7  # 4 and 12; the negative does not count
+    maps[0, 0, 0], maps[0, 0, 1, 0, 0], maps[0, 0, 1, 1, 1] = (
+        1,
+        12,
+        -7,
+    )  # 4 and 12; the negative does not count
     maps[0, 1] = -1
     maps[0, 2, 1] = 5
     np.testing.assert_allclose(frame_importance(maps)[0], [[0.25, 0.75], [0, 0], [0, 1]])
-    np.testing.assert_allclose(explanation(maps, (8, 4, 4)).frame_importance()[0], [[0.25, 0.75], [0, 0], [0, 1]])
+    np.testing.assert_allclose(
+        explanation(maps, (8, 4, 4)).frame_importance()[0], [[0.25, 0.75], [0, 0], [0, 1]]
+    )
     with pytest.raises(InputError, match="have no time"):
-        Explanation(maps[:, :, 0], np.zeros((1, 3)), ((TargetInfo("a"),) * 3,), "m", "l", (4, 4)).frame_importance()
+        Explanation(
+            maps[:, :, 0], np.zeros((1, 3)), ((TargetInfo("a"),) * 3,), "m", "l", (4, 4)
+        ).frame_importance()
 
 
 def test_copies_are_averaged() -> None:
@@ -106,7 +116,9 @@ def test_one_negative_value_colours_the_whole_clip() -> None:
     values[1, 0, 0] = -0.5
     grey = clip([0, 1], size=(2, 2))
     red, mixed = overlay_clip(grey, values, alpha=1.0)
-    assert (red[..., 0].astype(int) > red[..., 2] + 30).all()  # not inferno, though this frame has no negative value
+    assert (
+        red[..., 0].astype(int) > red[..., 2] + 30
+    ).all()  # not inferno, though this frame has no negative value
     assert mixed[0, 0, 2] > mixed[0, 0, 0] + 30
 
 
@@ -204,11 +216,15 @@ def test_saving_clips(tmp_path: Path) -> None:
         explanation(maps.repeat(2, 0), (4, 32, 48)).save(tmp_path / "x.mp4", [source, source])
     with pytest.raises(MediaError, match=r"expected \.npz or one of \.html, \.mp4, \.gif"):
         two.save(tmp_path / "x.avi", [source])
-    image = Explanation(np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4, 4))
+    image = Explanation(
+        np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4, 4)
+    )
     with pytest.raises(MediaError, match=r"cannot save as `x\.mp4`"):
         image.save(tmp_path / "x.mp4", [np.zeros((4, 4, 3), np.uint8)])
     with pytest.raises(InputError, match="expected images or clips"):
-        Explanation(np.ones((1, 1, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4,)).plot()
+        Explanation(
+            np.ones((1, 1, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4,)
+        ).plot()
 
 
 def test_side_by_side_shows_names_and_the_moment() -> None:

@@ -70,8 +70,12 @@ def test_a_clip_has_a_map_for_every_frame_that_is_shown(tmp_path):
     assert maps["spans"] == [[0, 3], [4, 7], [8, 11], [12, 15]]
     attention = maps["targets"][1]["attention"]
     np.testing.assert_allclose(attention["weights"], explanation.attention.weights[0], rtol=1e-3)
-    np.testing.assert_allclose(attention["contributions"], explanation.attention.contributions[0, 1], rtol=1e-3)
-    np.testing.assert_allclose(maps["targets"][1]["importance"], explanation.frame_importance()[0, 1], rtol=1e-3)
+    np.testing.assert_allclose(
+        attention["contributions"], explanation.attention.contributions[0, 1], rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        maps["targets"][1]["importance"], explanation.frame_importance()[0, 1], rtol=1e-3
+    )
 
 
 def test_a_looped_clip_shows_each_frame_once_with_the_mean_of_its_maps(tmp_path):
@@ -127,7 +131,9 @@ def test_many_features_share_cells_and_the_strongest_is_drawn(tmp_path):
     relevance = np.zeros((1, 1, 100, 6000))
     relevance[0, 0, 40, 4001] = -3.0
     relevance[0, 0, 40, 4000] = 1.0
-    explanation = cc.sequence.SequenceExplanation(relevance, np.zeros((1, 1)), of_image(names=("x",)).targets, "lrp")
+    explanation = cc.sequence.SequenceExplanation(
+        relevance, np.zeros((1, 1)), of_image(names=("x",)).targets, "lrp"
+    )
     (entry,) = data_of(read(explanation.save(tmp_path / "x.html")))["items"][0]["sequences"]
     assert entry["bin"] == 3
     values = unpacked(entry["targets"][0]["bytes"], True).reshape(entry["cells"])
@@ -164,7 +170,10 @@ def test_a_page_holds_every_sample(tmp_path):
         (lambda: {}, "nothing to show"),
         (lambda: {"a": of_image(1), "b": of_image(2)}, "different samples (a has 1, b has 2)"),
         (lambda: {"a": of_image(), "b": of_clip()}, "show them apart"),
-        (lambda: {"signal": of_signal()}, "signal: a page cannot show maps of dims ('batch', 'target', 'width')"),
+        (
+            lambda: {"signal": of_signal()},
+            "signal: a page cannot show maps of dims ('batch', 'target', 'width')",
+        ),
     ],
 )
 def test_what_cannot_share_a_page_is_refused(tmp_path, make, message):
@@ -187,7 +196,9 @@ def test_another_suffix_is_refused(tmp_path):
 
 def test_a_page_of_32_frames_and_3_classes_is_below_1_mb(tmp_path):
     rng = np.random.default_rng(0)
-    busy = rng.integers(0, 256, (32, 90, 160, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)  # hard on JPEG
+    busy = (
+        rng.integers(0, 256, (32, 90, 160, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+    )  # hard on JPEG
     frames = np.arange(32)
     clip = Clip(busy, frames / 8, 8.0, frames, clip_of(1).path)
     page = of_clip(frames=32, slices=32, grid=(14, 14)).save(tmp_path / "x.html", [clip])
@@ -419,9 +430,13 @@ def test_confidences_are_the_softmax_at_the_classes_explained():
     x = torch.randn(3, 3, 8, 8)
     softmax = net(x).softmax(1).detach().numpy()
     found = cc.GradCAM(net).explain(x, np.array([[0, 4], [1, 1], [2, 3]])).confidences
-    np.testing.assert_allclose(found, np.take_along_axis(softmax, np.array([[0, 4], [1, 1], [2, 3]]), 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        found, np.take_along_axis(softmax, np.array([[0, 4], [1, 1], [2, 3]]), 1), rtol=1e-5
+    )
     probabilities = torch.nn.Sequential(net, torch.nn.Softmax(1))
-    np.testing.assert_allclose(cc.GradCAM(probabilities).explain(x, 2).confidences[:, 0], softmax[:, 2], rtol=1e-5)
+    np.testing.assert_allclose(
+        cc.GradCAM(probabilities).explain(x, 2).confidences[:, 0], softmax[:, 2], rtol=1e-5
+    )
     some = cc.GradCAM(net).explain(x, [cc.targets.Class(1), cc.targets.Contrast(0, 1)]).confidences
     np.testing.assert_allclose(some[:, 0], softmax[:, 1], rtol=1e-5)
     assert np.isnan(some[:, 1]).all()

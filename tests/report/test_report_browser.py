@@ -89,7 +89,13 @@ def expected(explanation, frame=None, target=0, cmap=None, alpha=0.7, sample=0):
     picture = stills.decoded(frame or 0)
     values = strength(explanation.maps[sample : sample + 1])
     flat = cc.Explanation(
-        values, explanation.scores[:1], explanation.targets[:1], "", "", explanation.input_size, explanation.centers
+        values,
+        explanation.scores[:1],
+        explanation.targets[:1],
+        "",
+        "",
+        explanation.input_size,
+        explanation.centers,
     )
     size = (bottom - top, right - left)
     fine = flat.upsample(size if frame is None else (explanation.input_size[0], *size))[0, target]
@@ -168,14 +174,18 @@ def test_a_scale_of_its_own_brings_a_weak_class_to_full_strength(browser, tmp_pa
     one = of_image()
     maps = one.maps * np.array([1, 0.2], np.float32)[None, :, None, None]
     explanation = kept(cc.Explanation(maps, one.scores, one.targets, "gradcam", "l", one.input_size))
-    alone = kept(cc.Explanation(maps[:, 1:], one.scores[:, 1:], (one.targets[0][1:],), "gradcam", "l", one.input_size))
+    alone = kept(
+        cc.Explanation(maps[:, 1:], one.scores[:, 1:], (one.targets[0][1:],), "gradcam", "l", one.input_size)
+    )
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         view.keyboard.press("2")
         until(view, "page.panes[0].shown.target === 1")
         alike(pixels(view), expected(explanation, target=1))
         view.locator("#own").check()
         found, wanted = pixels(view), expected(alone)
-        cut = np.abs(alone.maps).max() / np.quantile(np.abs(alone.maps), 0.995)  # where the library's colours end
+        cut = np.abs(alone.maps).max() / np.quantile(
+            np.abs(alone.maps), 0.995
+        )  # where the library's colours end
         assert np.abs(found - wanted).mean() < 1 + 12 * (cut - 1)
 
 
@@ -183,7 +193,9 @@ def test_maps_in_proportion_are_told_apart(browser, tmp_path):
     one = of_image(names=("cat",))
     maps = np.concatenate([one.maps, 0.3 * one.maps], axis=1)
     infos = (of_image().targets[0],)
-    explanation = kept(cc.Explanation(maps, np.ones((1, 2), np.float32), infos, "gradcam", "l", one.input_size))
+    explanation = kept(
+        cc.Explanation(maps, np.ones((1, 2), np.float32), infos, "gradcam", "l", one.input_size)
+    )
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         alike(pixels(view), expected(explanation))
         view.keyboard.press("2")
@@ -227,7 +239,9 @@ def test_classes_and_methods_are_switched(browser, tmp_path):
 
 
 def test_samples_are_leafed_through(browser, tmp_path):
-    explanation = of_image(3).with_pictures([still(photo(360, 520, seed), f"photo {seed}") for seed in range(3)])
+    explanation = of_image(3).with_pictures(
+        [still(photo(360, 520, seed), f"photo {seed}") for seed in range(3)]
+    )
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         view.keyboard.press("n")
         until(view, "page.index === 1 && page.panes.length === 1 && page.panes[0].shown")
@@ -275,7 +289,9 @@ def test_curves_move_with_the_frame_and_can_be_clicked(browser, tmp_path):
         inner = box["width"] - 64
         chart.click(position={"x": 56 + inner * (11.5 / 16), "y": 40})
         assert view.evaluate("page.frame") == 11
-        heads = view.locator("#curves .head").evaluate_all("all => all.map((one) => Number(one.getAttribute('x1')))")
+        heads = view.locator("#curves .head").evaluate_all(
+            "all => all.map((one) => Number(one.getAttribute('x1')))"
+        )
         assert heads == pytest.approx([56 + inner * (11.5 / 16)] * 3, abs=1)
         assert "frames 8–11" in view.locator("#status").inner_text()
         share = explanation.frame_importance()[0, 0, 2]
@@ -318,7 +334,17 @@ def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
     from chronocam.cli import main
 
     drive = cc.data.drives.export(tmp_path / "drive", 1, frames=6) / "sequences" / "00"
-    options = ["--target", "tz", "--target", "depth", "--frames", "6", "--out", str(tmp_path / "out"), "--html"]
+    options = [
+        "--target",
+        "tz",
+        "--target",
+        "depth",
+        "--frames",
+        "6",
+        "--out",
+        str(tmp_path / "out"),
+        "--html",
+    ]
     done = CliRunner().invoke(main, ["explain", str(drive), "--model", "chronocam:odometry", *options])
     assert done.exit_code == 0, done.stderr
     first = (tmp_path / "out" / "00.html").read_bytes()
@@ -336,7 +362,9 @@ def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
         path = json.loads((tmp_path / "out" / "00.json").read_text())["path"]
         for name, scale in (("positions", path["scale"]), ("truth", 1)):
             from_above = scale * np.array(path[name])[:, [0, 2]]  # to the right and ahead
-            np.testing.assert_allclose(view.evaluate(f"page.item.path.{name}"), from_above, rtol=1e-4, atol=1e-9)
+            np.testing.assert_allclose(
+                view.evaluate(f"page.item.path.{name}"), from_above, rtol=1e-4, atol=1e-9
+            )
         before = pixels(view)
         view.locator("#background").select_option("depth")
         assert np.abs(pixels(view) - before).mean() > 10
@@ -360,7 +388,10 @@ def test_pages_fit_and_are_quiet(browser, tmp_path, size, scheme):
             view.locator("#theme").click()
             assert view.evaluate("getComputedStyle(document.body).backgroundColor") != paper
             unnamed = "(one) => !one.hidden && !one.labels?.length && !one.ariaLabel && !one.innerText"
-            assert view.locator("button, input, select").evaluate_all(f"all => all.filter({unnamed}).length") == 0
+            assert (
+                view.locator("button, input, select").evaluate_all(f"all => all.filter({unnamed}).length")
+                == 0
+            )
 
 
 def test_names_stay_text(browser, tmp_path):
@@ -432,7 +463,9 @@ def test_an_index_of_a_thousand_is_sorted_and_filtered(browser, tmp_path):
 
 
 def test_an_index_leads_to_its_pages(browser, tmp_path):
-    of_image(2).with_pictures([still(photo(36, 52, s), f"photo {s}") for s in range(2)]).save(tmp_path / "a b#c.npz")
+    of_image(2).with_pictures([still(photo(36, 52, s), f"photo {s}") for s in range(2)]).save(
+        tmp_path / "a b#c.npz"
+    )
     index = cc.report.write_folder(tmp_path)
     with opened(browser, index) as view:
         view.get_by_role("link", name="photo 1").click()

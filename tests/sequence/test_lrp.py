@@ -1,7 +1,7 @@
 """Relevance through recurrent networks, against two oracles that share no code with the package.
 
-The surrogate: gradient × input, by plain autograd, of a network written out with detached gates (ε = 0). The textbook:
-relevance pushed back unit by unit with loops and the formulas as printed (any ε).
+The surrogate: gradient × input, by plain autograd, of a network written out with detached gates (ε = 0). The
+textbook: relevance pushed back unit by unit with loops and the formulas as printed (any ε).
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,8 @@ EACH = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 BOTH = pytest.mark.parametrize("kind", KINDS)
 
 
-# --- the surrogate -------------------------------------------------------------------------------------------------
+# --- the surrogate
+# -------------------------------------------------------------------------------------------------
 
 
 def straight(z: Tensor) -> Tensor:
@@ -111,13 +112,17 @@ def surrogate_relevance(model: Any, kind: str, x: np.ndarray) -> tuple[np.ndarra
     for score in logits[:, 0]:
         grads = torch.autograd.grad(score, [leaf, *biases], retain_graph=True, allow_unused=True)
         relevance.append((grads[0] * leaf).detach().numpy())
-        shares.append(sum((g * b).sum().item() for g, b in zip(grads[1:], biases, strict=True) if g is not None))
+        shares.append(
+            sum((g * b).sum().item() for g, b in zip(grads[1:], biases, strict=True) if g is not None)
+        )
     return np.stack(relevance), np.array(shares)
 
 
 @BOTH
 @EACH
-def test_without_epsilon_it_is_gradient_times_input_of_the_surrogate(kind: str, options: dict[str, Any]) -> None:
+def test_without_epsilon_it_is_gradient_times_input_of_the_surrogate(
+    kind: str, options: dict[str, Any]
+) -> None:
     model, x = seeded(lambda: Stepwise(kind, **options)), features()
     found = LRP(model, epsilon=0).explain(x, EveryStep(0))
     assert found.relevance.shape == (2, T, T, IN)
@@ -130,7 +135,8 @@ def test_without_epsilon_it_is_gradient_times_input_of_the_surrogate(kind: str, 
     assert not found.ledger["initial_state"].any()
 
 
-# --- the textbook --------------------------------------------------------------------------------------------------
+# --- the textbook
+# --------------------------------------------------------------------------------------------------
 
 
 def sign(z: float) -> float:
@@ -244,7 +250,8 @@ def test_it_is_the_textbook_rule(kind: str, epsilon: float, given_state: bool) -
     assert np.abs(found.ledger["initial_state"]).max() > 0.01 or not given_state
 
 
-# --- the ledger ----------------------------------------------------------------------------------------------------
+# --- the ledger
+# ----------------------------------------------------------------------------------------------------
 
 
 def closes(found: Any, to: float = 1e-12) -> bool:
@@ -324,11 +331,22 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "constants": lambda: Pooled(added),
     "activations": lambda: Pooled(
         lambda net, states: states[:, -1],
-        *[nn.Linear(H, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, H)],
+        *[
+            nn.Linear(H, 8),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(8, 8),
+            nn.GELU(),
+            nn.Linear(8, H),
+        ],
         *[nn.Tanh(), nn.LeakyReLU(0.2), nn.SiLU(), nn.ELU(), nn.Identity()],
     ),
     "norms": lambda: Pooled(
-        lambda net, states: states[:, -1], nn.LayerNorm(H), nn.BatchNorm1d(H), nn.Linear(H, H), nn.BatchNorm1d(H)
+        lambda net, states: states[:, -1],
+        nn.LayerNorm(H),
+        nn.BatchNorm1d(H),
+        nn.Linear(H, H),
+        nn.BatchNorm1d(H),
     ),
 }
 
@@ -468,7 +486,8 @@ def test_the_parts_of_a_cnn_lstm_take_features() -> None:
     assert np.allclose(found.scores[:, 0], model(clips)["logits"][:, 1].detach(), rtol=0, atol=1e-13)
 
 
-# --- refusals, and the model as it was found -----------------------------------------------------------------------
+# --- refusals, and the model as it was found
+# -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ T, IN, CLASSES = 5, 4, 3
 class Net(nn.Module):
     """Logits at every step, or after the last one."""
 
-    def __init__(self, per_step: bool = True, batch_first: bool = True, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self, per_step: bool = True, batch_first: bool = True, dtype: torch.dtype = torch.float64
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.gru, self.head = nn.GRU(IN, 6, batch_first=batch_first), nn.Linear(6, CLASSES)
@@ -53,12 +55,14 @@ def autograd(model: Any, x: np.ndarray) -> np.ndarray:
     leaf = torch.from_numpy(x).requires_grad_()
     logits = model(leaf)
     rows = [
-        [torch.autograd.grad(y[t, 1], leaf, retain_graph=True)[0][b] for t in range(T)] for b, y in enumerate(logits)
+        [torch.autograd.grad(y[t, 1], leaf, retain_graph=True)[0][b] for t in range(T)]
+        for b, y in enumerate(logits)
     ]
     return np.stack([torch.stack(row).numpy() for row in rows])
 
 
-# --- gradient methods ----------------------------------------------------------------------------------------------
+# --- gradient methods
+# ----------------------------------------------------------------------------------------------
 
 
 def test_gradients_are_those_of_autograd() -> None:
@@ -92,7 +96,9 @@ def test_smoothgrad_is_the_mean_gradient_of_noisy_inputs() -> None:
         assert np.allclose(found.relevance[sample], expected, rtol=0, atol=1e-13)
     for change in ({"samples": 12}, {"noise": 0.3}, {"seed": 4}):
         options: Any = {"samples": 11, "noise": 0.2, "seed": 3} | change
-        assert not np.allclose(SmoothGrad(model, **options).explain(x, EveryStep(1)).relevance, found.relevance)
+        assert not np.allclose(
+            SmoothGrad(model, **options).explain(x, EveryStep(1)).relevance, found.relevance
+        )
 
 
 def test_noise_does_not_change_the_class_that_is_explained() -> None:
@@ -110,7 +116,9 @@ def test_noise_does_not_change_the_class_that_is_explained() -> None:
 )
 def test_integrated_gradients_are_complete(baselines: Any) -> None:
     model, x = Net(), 3 * features()
-    found = IntegratedGradients(model, baselines=baselines, steps=200).explain(x, [EveryStep(1), MajorityVote()])
+    found = IntegratedGradients(model, baselines=baselines, steps=200).explain(
+        x, [EveryStep(1), MajorityVote()]
+    )
     assert np.abs(found.ledger["gap"]).max() < 1e-6
     assert np.allclose(sum(found.ledger.values()), found.scores, rtol=0, atol=1e-12)
     assert np.allclose(found.ledger["input"], found.relevance.sum(axis=(2, 3)), rtol=0, atol=1e-12)
@@ -134,10 +142,13 @@ def test_too_few_steps_are_said() -> None:
     model, x = Net(), 30 * features()
     found = IntegratedGradients(model, steps=2).explain(x, EveryStep(1))
     assert any("miss up to" in note and "2 steps" in note for note in found.diagnostics)
-    assert not np.allclose(found.relevance, IntegratedGradients(model, steps=3).explain(x, EveryStep(1)).relevance)
+    assert not np.allclose(
+        found.relevance, IntegratedGradients(model, steps=3).explain(x, EveryStep(1)).relevance
+    )
 
 
-# --- every method --------------------------------------------------------------------------------------------------
+# --- every method
+# --------------------------------------------------------------------------------------------------
 
 EVERY = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -233,7 +244,9 @@ def test_what_the_model_takes_besides_is_given_to_it(method: Any) -> None:
     for k, n in enumerate(lengths):
         assert half.relevance[k, 0, :n].any(axis=1).all()
         assert not half.relevance[k, :, n:].any()
-        if method is not SmoothGrad and method is not LRP:  # ε is not scaled, and the padding changes the range
+        if (
+            method is not SmoothGrad and method is not LRP
+        ):  # ε is not scaled, and the padding changes the range
             assert np.allclose(half.relevance[k] * 2, found.relevance[k], rtol=0, atol=1e-13)
     with pytest.raises(TargetError, match=r"3, 5, 2, … targets.*one by one"):
         method(Ragged(model)).explain(packed)
@@ -299,7 +312,9 @@ def test_bad_features_are_refused(method: Any, given: Any, words: list[str]) -> 
 
 @EVERY
 def test_steps_taken_for_a_batch_are_noticed(method: Any) -> None:
-    with pytest.raises(InputError, match=r"GRU\(batch_first=False\) gets \(1, 5, 4\).*5 steps for a batch.*=False"):
+    with pytest.raises(
+        InputError, match=r"GRU\(batch_first=False\) gets \(1, 5, 4\).*5 steps for a batch.*=False"
+    ):
         method(Net(batch_first=False)).explain(features())
     with pytest.raises(InputError, match=r"GRU\(batch_first=True\) gets \(5, 1, 4\).*=True"):
         method(Net(), batch_first=False).explain(features())
@@ -346,7 +361,8 @@ def test_options_are_checked() -> None:
             make()
 
 
-# --- what is read from relevance -----------------------------------------------------------------------------------
+# --- what is read from relevance
+# -----------------------------------------------------------------------------------
 
 
 def explained(relevance: Any, votes: Any = None, steps: Any = None) -> SequenceExplanation:
@@ -355,7 +371,9 @@ def explained(relevance: Any, votes: Any = None, steps: Any = None) -> SequenceE
     batch, columns = relevance.shape[:2]
     votes = np.zeros((batch, columns), dtype=int) if votes is None else votes
     steps = range(columns) if steps is None else steps
-    infos = tuple(tuple(StepInfo("c", 0, s, int(v)) for s, v in zip(steps, row, strict=True)) for row in votes)
+    infos = tuple(
+        tuple(StepInfo("c", 0, s, int(v)) for s, v in zip(steps, row, strict=True)) for row in votes
+    )
     return SequenceExplanation(relevance, np.zeros((batch, columns)), infos, "lrp")
 
 
@@ -403,14 +421,21 @@ def test_settling_by_hand() -> None:
 
 
 def test_settled_is_the_step_from_which_it_stays() -> None:
-    cosine = np.array([[0.95, 0.2, 0.9, 0.99], [0.9, 0.9, 0.9, 0.9], [1.0, 1.0, 1.0, 0.89], [np.nan, 1, 1, 1]])
+    cosine = np.array(
+        [[0.95, 0.2, 0.9, 0.99], [0.9, 0.9, 0.9, 0.9], [1.0, 1.0, 1.0, 0.89], [np.nan, 1, 1, 1]]
+    )
     assert settled_at(cosine, 0.1).tolist() == [2, 0, -1, 1]
-    shifted = explained(np.concatenate([np.zeros((1, 3, 1, 2)), np.ones((1, 3, 3, 2))], axis=2), steps=[1, 2, 3])
+    shifted = explained(
+        np.concatenate([np.zeros((1, 3, 1, 2)), np.ones((1, 3, 3, 2))], axis=2), steps=[1, 2, 3]
+    )
     assert shifted.settling().settled.tolist() == [1]  # the output step, not its place
 
 
 def test_similarity_by_hand() -> None:
-    a, b = np.array([1.0, -2.0, 3.0, 0.0]), np.array([[2.0, -4.0, 6.0, 0.0], [-1.0, 2.0, -3.0, 0.0], [0.0] * 4])
+    a, b = (
+        np.array([1.0, -2.0, 3.0, 0.0]),
+        np.array([[2.0, -4.0, 6.0, 0.0], [-1.0, 2.0, -3.0, 0.0], [0.0] * 4]),
+    )
     found = similarity(a, b, 2)
     assert np.allclose(found.cosine[:2], [1, -1])
     assert np.allclose(found.spearman[:2], [1, -1])
@@ -434,7 +459,14 @@ def test_the_memory_horizon_by_hand() -> None:
     assert found.lags.tolist() == [-2, -1, 0, 1, 2]
     assert found.mass.tolist() == [[0, 0, 4, 2, 1]]
     assert np.allclose(found.share, [[0, 0, 4 / 7, 2 / 7, 1 / 7]])
-    assert [found.reach(s).tolist() for s in (0.5, 4 / 7, 0.6, 6 / 7, 0.9, 1.0)] == [[0], [0], [1], [1], [2], [2]]
+    assert [found.reach(s).tolist() for s in (0.5, 4 / 7, 0.6, 6 / 7, 0.9, 1.0)] == [
+        [0],
+        [0],
+        [1],
+        [1],
+        [2],
+        [2],
+    ]
     ahead = explained(relevance[:, ::-1, ::-1]).memory_horizon()
     assert ahead.mass.tolist() == [[1, 2, 4, 0, 0]]
     assert ahead.reach(0.9).tolist() == [2]
@@ -510,7 +542,9 @@ def test_a_network_that_settles_is_found_to() -> None:
     assert 1 <= found.settled[0] <= 8
     assert (found.similarity.jaccard[0, 10:] == 1).all()
     other = LRP(model).explain(features(1, seed=5, steps=30), EveryStep(0))
-    assert (other.settling(tolerance=0.02).settled > 8).all() or (other.settling(tolerance=0.02).settled < 0).all()
+    assert (other.settling(tolerance=0.02).settled > 8).all() or (
+        other.settling(tolerance=0.02).settled < 0
+    ).all()
 
 
 class Packing(nn.Module):
@@ -562,7 +596,8 @@ def test_padding_is_no_part_of_horizon_and_plot() -> None:
     assert [min(shape) for shape in drawn] == [2, 4]
 
 
-# --- files ---------------------------------------------------------------------------------------------------------
+# --- files
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_files_hold_all_of_it(tmp_path: Path) -> None:
@@ -594,7 +629,12 @@ def test_what_is_no_file_of_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no saved explanation"):
         load(tmp_path / "text.npz")
     maps = cc.Explanation(
-        np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1), np.float32), ((TargetInfo("a"),),), "m", "l", (4, 4)
+        np.ones((1, 1, 2, 2), np.float32),
+        np.ones((1, 1), np.float32),
+        ((TargetInfo("a"),),),
+        "m",
+        "l",
+        (4, 4),
     )
     with pytest.raises(MediaError, match="no saved explanation"):
         load(maps.save(tmp_path / "maps.npz"))

@@ -40,7 +40,9 @@ class Eye(nn.Module):
 
 
 def clips(seed: int = 1, time: int = T) -> Tensor:
-    return torch.randn(B, time, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        B, time, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def sequence(targets: int = 2, seed: int = 2, time: int = T) -> SequenceExplanation:
@@ -57,7 +59,9 @@ def test_conserving_maps_sum_to_the_relevance_of_their_step() -> None:
     with torch.no_grad():
         a = eye.grid(x[1, 2][None])[0].numpy()
     assert (a.sum(axis=(1, 2)) > 0).any()
-    expected = sum(one.relevance[1, 0, 2, k] * (a[k] / a[k].sum() if a[k].sum() > 0 else 1 / 9) for k in range(K))
+    expected = sum(
+        one.relevance[1, 0, 2, k] * (a[k] / a[k].sum() if a[k].sum() > 0 else 1 / 9) for k in range(K)
+    )
     np.testing.assert_allclose(found.maps[1, 0, 2], expected, rtol=1e-12)
 
 
@@ -86,7 +90,9 @@ def test_activations_that_cancel_conserve_as_well() -> None:
     x = torch.zeros(1, 1, 3, 2, 2, dtype=torch.float64)
     x[0, 0, 0] = torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
     x[0, 0, 1] = torch.tensor([[3.0, 0.0], [0.0, -1.0]])
-    x[0, 0, 2] = torch.tensor([[-1.0, 0.0], [0.0, 1.00001]])  # as good as cancelling: its shares would be ∓100000
+    x[0, 0, 2] = torch.tensor(
+        [[-1.0, 0.0], [0.0, 1.00001]]
+    )  # as good as cancelling: its shares would be ∓100000
     relevance = np.array([2.0, 1.0, 2.0]).reshape(1, 1, 1, 3)
     one = SequenceExplanation(relevance, np.ones((1, 1)), ((TargetInfo("a", 0),),), "lrp")
     found = one.to_frames(Signed(), x, layer="pass_on")
@@ -105,7 +111,9 @@ def test_gradcam_is_that_of_the_weighted_features(layer: str, squared: bool) -> 
     for b in range(B):
         for t in range(T):
             kept: list[Tensor] = []
-            handle = getattr(eye, layer).register_forward_hook(lambda m, args, out, kept=kept: kept.append(out))
+            handle = getattr(eye, layer).register_forward_hook(
+                lambda m, args, out, kept=kept: kept.append(out)
+            )
             features = eye(x[b, t][None])[0]
             handle.remove()
             for k in range(2):
@@ -142,7 +150,9 @@ def test_guided_backpropagation_of_the_masked_features() -> None:
                 top = sorted(range(K), key=lambda i, r=r: -r[i])[:3]
                 score = sum(float(r[i]) * features[i] for i in top if r[i] > 0)
                 (grad,) = torch.autograd.grad(score, leaf)
-                np.testing.assert_allclose(found.maps[b, k, t], grad[0].sum(dim=0).numpy(), rtol=1e-10, atol=1e-14)
+                np.testing.assert_allclose(
+                    found.maps[b, k, t], grad[0].sum(dim=0).numpy(), rtol=1e-10, atol=1e-14
+                )
     assert np.abs(found.maps).max() > 0
 
 
@@ -157,12 +167,16 @@ def test_guided_backpropagation_of_the_masked_features() -> None:
         (None, "mass", [5.0, 3.0, 2.0, 0, -7.0, -1.0]),
     ],
 )
-def test_only_the_most_relevant_features_count(share: float | int | None, by: str, kept: list[float | int]) -> None:
+def test_only_the_most_relevant_features_count(
+    share: float | int | None, by: str, kept: list[float | int]
+) -> None:
     order = np.random.default_rng(0).permutation(K)
     relevance = np.array([5.0, 3.0, 2.0, 0, -7.0, -1.0])[order].reshape(1, 1, 1, K)
     masked = np.array(kept)[order].reshape(1, 1, 1, K)
     infos, x = ((TargetInfo("a", 0),),), clips()[:1, :1]
-    given = SequenceExplanation(relevance, np.ones((1, 1)), infos, "lrp").to_frames(Eye(), x, share=share, by=by)
+    given = SequenceExplanation(relevance, np.ones((1, 1)), infos, "lrp").to_frames(
+        Eye(), x, share=share, by=by
+    )
     alone = SequenceExplanation(masked, np.ones((1, 1)), infos, "lrp").to_frames(Eye(), x)
     np.testing.assert_allclose(given.maps, alone.maps, rtol=1e-12)
     assert given.maps.sum() == pytest.approx(sum(kept), abs=1e-10)
@@ -263,7 +277,13 @@ def test_refusals_say_what_to_do() -> None:
         (InputError, "the CNN fails on 2 frames", Eye(), x[:, :, :2], {}),
         (InputError, "share is 2", Eye(), x, {"share": 2}),
         (InputError, "no choice by `weight`", Eye(), x, {"share": 0.5, "by": "weight"}),
-        (InputError, "finds 4 features .* relevance is of 6", nn.Conv2d(3, 4, 3).double(), x, {"how": "guided"}),
+        (
+            InputError,
+            "finds 4 features .* relevance is of 6",
+            nn.Conv2d(3, 4, 3).double(),
+            x,
+            {"how": "guided"},
+        ),
         (LayerError, "no layer `lst`; did you mean `last`", Eye(), x, {"layer": "lst"}),
         (ModelError, "call eval", coupled, x, {}),
         (ModelError, "the CNN returns", nn.Flatten(1, 2).double(), x, {"how": "guided"}),

@@ -120,7 +120,9 @@ def test_of_more_features_than_there_is_room_for_the_strongest_is_drawn() -> Non
     drawn, own = image(panel), found.own()[0]
     assert drawn.shape == (150, T)
     assert drawn[100, 4] == -9.0
-    assert all(abs(drawn[r, t]) == np.abs(own[t, 3 * r : 3 * r + 3]).max() for r in (0, 77, 149) for t in (0, 11))
+    assert all(
+        abs(drawn[r, t]) == np.abs(own[t, 3 * r : 3 * r + 3]).max() for r in (0, 77, 149) for t in (0, 11)
+    )
 
 
 def test_zero_relevance_is_drawn() -> None:

@@ -5,7 +5,15 @@ import pytest
 from chronocam.errors import TargetError
 from chronocam.targets.labels import find_label
 
-LONG = ["tabby, tabby cat", "tiger cat", "golden retriever", "crane", "flat-coated retriever", "crane", "hot_pot"]
+LONG = [
+    "tabby, tabby cat",
+    "tiger cat",
+    "golden retriever",
+    "crane",
+    "flat-coated retriever",
+    "crane",
+    "hot_pot",
+]
 SHORT = ["tabby", "tiger cat", "Persian cat", "golden retriever", "T-shirt, jersey"]
 
 
@@ -51,7 +59,9 @@ def test_duplicates_are_listed_with_their_indices() -> None:
 
 
 def test_ambiguity_lists_up_to_eight() -> None:
-    with pytest.raises(TargetError, match=r"`cat` names 10 classes: 0 `cat 0`.*7 `cat 7` and 2 more;") as caught:
+    with pytest.raises(
+        TargetError, match=r"`cat` names 10 classes: 0 `cat 0`.*7 `cat 7` and 2 more;"
+    ) as caught:
         find_label([f"cat {index}" for index in range(10)], "cat")
     assert "cat 8" not in str(caught.value)
 
@@ -64,7 +74,9 @@ def test_words_that_hold_two_labels_are_ambiguous() -> None:
 def test_unknown_label_suggests_the_closest() -> None:
     with pytest.raises(TargetError, match="no label `goldn retriever`; did you mean `golden retriever`"):
         find_label(SHORT, "goldn retriever")
-    with pytest.raises(TargetError, match="no label `xyz`; expected an index below 5 or a label such as `tabby`"):
+    with pytest.raises(
+        TargetError, match="no label `xyz`; expected an index below 5 or a label such as `tabby`"
+    ):
         find_label(SHORT, "xyz")
     with pytest.raises(TargetError, match="did you mean `crane`\\?"):
         find_label(LONG, "crame")

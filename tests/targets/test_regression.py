@@ -128,7 +128,9 @@ class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.ReLU()
+        )
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,7 +197,9 @@ def test_the_minimum_of_a_loss_is_told() -> None:
     best = net(X).detach()
     at = {r: cc.GradCAM(net, "body").explain(X, NegativeLoss(squared, best + r)) for r in (1.0, 0.1, 1e-6)}
     assert findings(at[1.0]) == findings(at[0.1]) == []
-    assert [note.split(":")[0] for note in findings(at[1e-6])] == [f"sample {i}, negative loss" for i in range(2)]
+    assert [note.split(":")[0] for note in findings(at[1e-6])] == [
+        f"sample {i}, negative loss" for i in range(2)
+    ]
     assert "`body` moves the score of -3 by at most" in findings(at[1e-6])[0]
     for target in (0, Regression(1), Norm(), Towards(0.5, 0)):
         for method in (cc.GradCAM, cc.HiResCAM, cc.Saliency, cc.GuidedGradCAM):
@@ -220,11 +224,15 @@ def test_what_is_compared_with_the_score() -> None:
 
 def test_first_order_by_hand() -> None:
     a = np.array([[[1.0, -2.0]], [[0.0, 3.0]]])  # (row, channel, width)
-    g = np.array([[[[1.0, 1.0]], [[2.0, 0.0]]], [[[5.0, 1.0]], [[0.0, -2.0]]]])  # (row, target, channel, width)
+    g = np.array(
+        [[[[1.0, 1.0]], [[2.0, 0.0]]], [[[5.0, 1.0]], [[0.0, -2.0]]]]
+    )  # (row, target, channel, width)
     one = Capture(a, g)
     assert np.asarray(first_order([one], 2)).tolist() == [[3, 2], [3, 6]]
     assert np.asarray(first_order([one], 1)).tolist() == [[6, 8]]  # two time slices of one clip
-    assert np.asarray(first_order([one, Capture(a, g * np.array([0, 2])[None, :, None, None])], 2)).tolist() == [
+    assert np.asarray(
+        first_order([one, Capture(a, g * np.array([0, 2])[None, :, None, None])], 2)
+    ).tolist() == [
         [3, 4],
         [3, 12],
     ]

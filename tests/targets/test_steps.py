@@ -50,7 +50,9 @@ def test_a_step_is_a_target_at_one_row_of_the_logits(array: Callable[[Any], Any]
 
 def test_a_step_says_what_it_explains() -> None:
     infos = scored(Step(-2, "wave")).infos
-    assert [(str(i), i.index, i.step, i.vote) for row in infos for i in row] == [("wave at step 2", 1, 2, 1)] * 2
+    assert [(str(i), i.index, i.step, i.vote) for row in infos for i in row] == [
+        ("wave at step 2", 1, 2, 1)
+    ] * 2
     infos = scored(Step(1)).infos
     assert [(str(i), i.index, i.vote) for row in infos for i in row] == [
         ("point at step 1", 2, 2),
@@ -63,7 +65,9 @@ def test_every_step_has_one_column_per_step(array: Callable[[Any], Any]) -> None
     logits = array(LOGITS)
     assert values(EveryStep(), logits=logits) == [[5.0, 7.0, 9.0, 2.5], [6.0, 8.0, 9.0, 1.0]]
     assert values(EveryStep("rest"), logits=logits) == LOGITS[:, :, 0].tolist()
-    assert values(EveryStep(Predicted(3)), logits=logits) == (-np.sort(-LOGITS, axis=2)).reshape(2, -1).tolist()
+    assert (
+        values(EveryStep(Predicted(3)), logits=logits) == (-np.sort(-LOGITS, axis=2)).reshape(2, -1).tolist()
+    )
     infos = scored(EveryStep()).infos
     assert [[i.step for i in row] for row in infos] == [[0, 1, 2, 3]] * 2
     assert [[i.index for i in row] for row in infos] == [[i.vote for i in row] for row in infos]
@@ -75,7 +79,10 @@ def test_every_step_has_one_column_per_step(array: Callable[[Any], Any]) -> None
 def test_the_majority_scores_the_mean_of_the_winner_where_it_won(array: Callable[[Any], Any]) -> None:
     found = scored(MajorityVote(), logits=array(LOGITS))
     assert np.allclose(np.asarray(found.values), [[(5 + 9) / 2], [(6 + 8 + 1) / 3]])  # the tie: 7 beats 4.75
-    assert [[str(i) for i in row] for row in found.infos] == [["wave (2 of 4 votes)"], ["rest (3 of 4 votes)"]]
+    assert [[str(i) for i in row] for row in found.infos] == [
+        ["wave (2 of 4 votes)"],
+        ["rest (3 of 4 votes)"],
+    ]
 
 
 def test_ties_go_to_the_larger_score_and_then_to_the_lower_class() -> None:
@@ -89,24 +96,34 @@ def test_ties_go_to_the_larger_score_and_then_to_the_lower_class() -> None:
 
 def test_classes_are_chosen_without_noise() -> None:
     noisy = -LOGITS
-    assert values(EveryStep(), logits=noisy, clean=LOGITS) == [[-5.0, -7.0, -9.0, -2.5], [-6.0, -8.0, -9.0, -1.0]]
+    assert values(EveryStep(), logits=noisy, clean=LOGITS) == [
+        [-5.0, -7.0, -9.0, -2.5],
+        [-6.0, -8.0, -9.0, -1.0],
+    ]
     assert np.allclose(values(MajorityVote(), logits=noisy, clean=LOGITS), [[-7.0], [-5.0]])
     assert values(Step(1), logits=noisy, clean=LOGITS) == [[-7.0], [-8.0]]
 
 
 def test_classes_are_meant_at_every_step_of_stepwise_outputs_only() -> None:
     assert values(per_step(parse(None, 2))) == values(EveryStep())
-    assert values(per_step(parse(["wave", Step(0, 0)], 2))) == [[5.0, 0.5, 9.0, 1.0, 1.0], [5.0, 0.5, 9.0, 1.0, 6.0]]
+    assert values(per_step(parse(["wave", Step(0, 0)], 2))) == [
+        [5.0, 0.5, 9.0, 1.0, 1.0],
+        [5.0, 0.5, 9.0, 1.0, 6.0],
+    ]
     assert values(per_step(parse(np.array([0, 2]), 2))) == [[1.0, 3.0, 4.0, 0.0], [2.0, 7.0, -1.0, 0.0]]
     assert values(per_step(Class(2)), logits=LOGITS[:, 0]) == [[2.0], [2.0]]
     assert values(per_step(MajorityVote())) == values(MajorityVote())
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-def test_classes_of_a_clip_are_the_mean_over_its_steps_and_its_prediction_the_vote(array: Callable[[Any], Any]) -> None:
+def test_classes_of_a_clip_are_the_mean_over_its_steps_and_its_prediction_the_vote(
+    array: Callable[[Any], Any],
+) -> None:
     logits, mean = array(LOGITS), LOGITS.mean(axis=1)
     assert np.allclose(values(over_steps(Class("wave")), logits=logits), mean[:, [1]])
-    assert np.allclose(values(over_steps(parse(np.array([0, 2]), 2)), logits=logits), [[mean[0, 0]], [mean[1, 2]]])
+    assert np.allclose(
+        values(over_steps(parse(np.array([0, 2]), 2)), logits=logits), [[mean[0, 0]], [mean[1, 2]]]
+    )
     assert np.allclose(values(over_steps(Contrast(0, 2)), logits=logits), mean[:, [0]] - mean[:, [2]])
     assert np.allclose(values(over_steps(cc.targets.Counter(1)), logits=logits), -mean[:, [1]])
     assert np.allclose(values(over_steps(Predicted(2)), logits=logits), -np.sort(-mean, axis=1)[:, :2])
@@ -121,7 +138,9 @@ def test_classes_of_a_clip_are_the_mean_over_its_steps_and_its_prediction_the_vo
     assert np.allclose(np.asarray(both.values), [[mean[0, 1], 1.0], [mean[1, 1], 6.0]])
     # Outputs of one row are as they were, and noise does not choose.
     assert values(over_steps(parse(None, 2)), logits=LOGITS[:, 0]) == [[5.0], [6.0]]
-    assert np.allclose(values(over_steps(Predicted(2)), logits=-LOGITS, clean=LOGITS), np.sort(-mean, axis=1)[:, :2])
+    assert np.allclose(
+        values(over_steps(Predicted(2)), logits=-LOGITS, clean=LOGITS), np.sort(-mean, axis=1)[:, :2]
+    )
 
 
 def test_signs_are_those_of_what_is_explained() -> None:
@@ -149,7 +168,9 @@ def test_what_is_not_there_is_refused(target: Any, words: list[str]) -> None:
 
 @pytest.mark.parametrize("target", [Step(0, 1), EveryStep(), MajorityVote()])
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5)])
-def test_outputs_without_a_time_axis_are_refused_with_their_shape(target: Any, shape: tuple[int, ...]) -> None:
+def test_outputs_without_a_time_axis_are_refused_with_their_shape(
+    target: Any, shape: tuple[int, ...]
+) -> None:
     with pytest.raises(TargetError, match="no time axis") as error:
         scored(target, logits=np.zeros(shape))
     assert str(shape) in str(error.value)
@@ -171,7 +192,9 @@ def test_maps_of_a_stepwise_network_are_of_the_step() -> None:
     assert np.abs(found.maps[:, 0, :3]).min(axis=(0, 2, 3)).min() > 0
     assert not found.maps[:, 0, 3].any()
     assert not found.maps[:, 1, 1:].any()
-    assert np.allclose(found.scores, torch.stack([logits[:, 2, 1], logits[:, 0].max(dim=1).values], 1).detach())
+    assert np.allclose(
+        found.scores, torch.stack([logits[:, 2, 1], logits[:, 0].max(dim=1).values], 1).detach()
+    )
     every = cc.GradCAM(model, "backbone.1", signed=True).explain(clips, EveryStep("wave"))
     assert np.allclose(every.maps[:, 2], found.maps[:, 0], atol=1e-6)
     vote = cc.GradCAM(model, "backbone.1").explain(clips)

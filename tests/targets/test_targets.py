@@ -93,7 +93,18 @@ def test_the_k_predicted_classes_best_first() -> None:
 
 @pytest.mark.parametrize("array", ARRAYS)
 @pytest.mark.parametrize(
-    "one", [2, np.int64(2), np.uint8(2), np.array(2), 2.0, np.float32(2), torch.tensor(2), Class(2), Class(np.int64(2))]
+    "one",
+    [
+        2,
+        np.int64(2),
+        np.uint8(2),
+        np.array(2),
+        2.0,
+        np.float32(2),
+        torch.tensor(2),
+        Class(2),
+        Class(np.int64(2)),
+    ],
 )
 def test_one_class_for_all(one: Any, array: Any) -> None:
     assert values(one, raw=array(LOGITS)) == column(2)
@@ -176,7 +187,8 @@ def test_several_targets_for_every_sample(array: Any) -> None:
 def test_a_callable_gets_what_the_model_returned() -> None:
     raw = {"boxes": LOGITS, "other": 3}
     assert (
-        values(lambda out: out["boxes"][:, 1] * out["other"], raw=raw, logits=LOGITS) == (3 * LOGITS[:, [1]]).tolist()
+        values(lambda out: out["boxes"][:, 1] * out["other"], raw=raw, logits=LOGITS)
+        == (3 * LOGITS[:, [1]]).tolist()
     )
 
 
@@ -329,7 +341,9 @@ def test_negative_loss_is_of_what_the_model_returned() -> None:
     found = values(target, raw=logits.log_softmax(1), logits=logits)  # logits: before the final softmax
     np.testing.assert_allclose(found, -F.cross_entropy(logits, y, reduction="none")[:, None], rtol=1e-6)
     named = NegativeLoss(F.cross_entropy, y)
-    np.testing.assert_allclose(values(named, raw={"logits": logits, "more": 1}, logits=logits), found, rtol=1e-6)
+    np.testing.assert_allclose(
+        values(named, raw={"logits": logits, "more": 1}, logits=logits), found, rtol=1e-6
+    )
 
 
 # Regions
@@ -340,7 +354,9 @@ MASK[1, 2] = MASK[3, 0] = True
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, np.ndarray.tolist, lambda m: m.astype(np.uint8) * 255])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, torch.from_numpy, np.ndarray.tolist, lambda m: m.astype(np.uint8) * 255]
+)
 def test_region_of_a_mask(kind: Any, array: Any) -> None:
     target = Region(kind(MASK), channel=1)
     expected = DENSE[:, 1][:, MASK].mean(1)
@@ -434,7 +450,9 @@ def test_detection_task(array: Any) -> None:
     given = array(np.array([[same, between, apart, nothing]], np.float32))
     found = task_values("object detection", given, array(PREDICTED))
     np.testing.assert_allclose(found, [[sum(values.values()) / 4]], rtol=1e-6)
-    two = np.concatenate([PREDICTED, PREDICTED[:, ::-1] * np.array([1, 1, 1, 1, 0.5, 1, 1])]).astype(np.float32)
+    two = np.concatenate([PREDICTED, PREDICTED[:, ::-1] * np.array([1, 1, 1, 1, 0.5, 1, 1])]).astype(
+        np.float32
+    )
     found = task_values("object detection", np.array([between, same], np.float32), array(two))
     np.testing.assert_allclose(found, [[values["between"]], [0.25]], rtol=1e-6)
 
@@ -469,10 +487,15 @@ def test_tasks_that_do_not_fit(name: str, y: Any, raw: Any, words: list[str]) ->
 
 
 def test_more_rows_than_samples_are_refused_by_tasks_too() -> None:
-    for name, y, raw in (("regression", np.zeros((5, 4)), LOGITS), ("object detection", np.zeros((2, 7)), PREDICTED)):
+    for name, y, raw in (
+        ("regression", np.zeros((5, 4)), LOGITS),
+        ("object detection", np.zeros((2, 7)), PREDICTED),
+    ):
         with pytest.raises(TargetError, match="rows"):
             task_values(name, y, raw)
-        with pytest.raises(TargetError, match=rf"{len(y)} rows; expected one per sample, at least {len(y) + 2}"):
+        with pytest.raises(
+            TargetError, match=rf"{len(y)} rows; expected one per sample, at least {len(y) + 2}"
+        ):
             task_values(name, y, np.repeat(raw[:1], 3, axis=0), slice(len(y) - 1, len(y) + 2))
 
 
@@ -510,7 +533,9 @@ X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(2))
         np.array([[2, 0], [0, 1], [1, 1]]),
         np.eye(3, dtype=np.float32)[[2, 0, 1]],
         NegativeLoss(F.cross_entropy, torch.tensor([2, 0, 1])),
-        NegativeLoss(lambda predicted, y: (predicted - torch.from_numpy(y)) ** 2, np.eye(3, dtype=np.float32)),
+        NegativeLoss(
+            lambda predicted, y: (predicted - torch.from_numpy(y)) ** 2, np.eye(3, dtype=np.float32)
+        ),
         ["car", lambda out: out[:, 0] ** 2, Predicted(2), Counter(1), Contrast("sky", 0)],
     ],
 )
@@ -535,7 +560,9 @@ def test_tasks_through_a_model(name: str) -> None:
     make = {"regression": Classes, "semantic segmentation": Dense, "object detection": Boxes}[name]
     net = seeded(make)
     reference = net(X.flip(0)).detach().numpy()
-    y = {"regression": reference, "semantic segmentation": np.sign(reference), "object detection": reference}[name]
+    y = {"regression": reference, "semantic segmentation": np.sign(reference), "object detection": reference}[
+        name
+    ]
     found = cc.HiResCAM(net, "body", operator=name, batch_size=2).explain(X, y)
     np.testing.assert_allclose(found.scores, task_values(name, y, net(X).detach().numpy()), rtol=1e-5)
     for i in range(3):
@@ -564,8 +591,12 @@ def test_signs_are_kept_by_default_where_there_are_no_classes(targets: Any, sign
     both = cc.GradCAM(net, "body", signed=True).explain(X, targets).maps
     assert (both < 0).any()
     assert (both > 0).any()
-    np.testing.assert_array_equal(cc.GradCAM(net, "body").explain(X, targets).maps, both if signed else both.clip(0))
-    np.testing.assert_array_equal(cc.GradCAM(net, "body", signed=False).explain(X, targets).maps, both.clip(0))
+    np.testing.assert_array_equal(
+        cc.GradCAM(net, "body").explain(X, targets).maps, both if signed else both.clip(0)
+    )
+    np.testing.assert_array_equal(
+        cc.GradCAM(net, "body", signed=False).explain(X, targets).maps, both.clip(0)
+    )
 
 
 def test_regions_keep_their_signs_through_a_model() -> None:

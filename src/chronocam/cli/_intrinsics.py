@@ -24,7 +24,11 @@ class _Intrinsics(click.ParamType[Any]):
             fx, fy, cx, cy = (float(part) for part in value.split(","))
             check_intrinsics((fx, fy, cx, cy))
         except ValueError:
-            self.fail(f"`{value}` is not fx,fy,cx,cy, four numbers in pixels such as 525,525,319.5,239.5", param, ctx)
+            self.fail(
+                f"`{value}` is not fx,fy,cx,cy, four numbers in pixels such as 525,525,319.5,239.5",
+                param,
+                ctx,
+            )
         except ChronocamError as error:
             self.fail(str(error), param, ctx)
         return fx, fy, cx, cy

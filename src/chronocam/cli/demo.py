@@ -15,9 +15,15 @@ from chronocam.runs.pages import tell_pages
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True)
 @click.option(
-    "--scenes", type=click.IntRange(min=1), default=200, show_default=True, help="Scenes of digits to explain."
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True
+)
+@click.option(
+    "--scenes",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Scenes of digits to explain.",
 )
 @click.option(
     "--clips", type=click.IntRange(min=1), default=60, show_default=True, help="Clips of gestures to explain."
@@ -26,9 +32,9 @@ from chronocam.runs.pages import tell_pages
 def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     """Explain rendered scenes, clips and drives with the bundled networks, offline.
 
-    Prints how often the map's maximum lies on what is explained, beside a random map and a centre prior, how a
-    network that names a gesture at every step changes its mind, and how well motion and depth are known. Writes
-    videos, sheets, and pages to look into them with: `index.html` lists them.
+    Prints how often the map's maximum lies on what is explained, beside a random map and a centre prior, how
+    a network that names a gesture at every step changes its mind, and how well motion and depth are known.
+    Writes videos, sheets, and pages to look into them with: `index.html` lists them.
     """
     parts = digits(out, scenes, seed), gestures(out, clips, seed), steps(out, seed), drive(out, seed)
     for line in chain(*parts):

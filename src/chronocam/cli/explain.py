@@ -65,7 +65,9 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     help="Seconds into the video from which frames are taken; in a folder of frames without a rate, the first "
     "frame's number, from 0.",
 )
-@click.option("--end", type=click.FloatRange(min=0), help="Seconds into the video up to which frames are taken.")
+@click.option(
+    "--end", type=click.FloatRange(min=0), help="Seconds into the video up to which frames are taken."
+)
 @click.option(
     "--pool",
     type=click.Choice(["clip", "frame"]),
@@ -79,7 +81,9 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     help="Output step that is explained, of a model with an output at every step; negative ones count from the end. "
     "All of them if none is given: each by itself of features, in one map of clips.",
 )
-@click.option("--epsilon", type=click.FloatRange(min=0), help="The stabiliser of lrp; 0.001 if none is given.")
+@click.option(
+    "--epsilon", type=click.FloatRange(min=0), help="The stabiliser of lrp; 0.001 if none is given."
+)
 @click.option(
     "--baseline",
     type=click.Choice(["zero", "mean"]),
@@ -98,30 +102,35 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     show_default=True,
     help="Folder for pictures and JSON.",
 )
-@click.option("--html", "as_page", is_flag=True, help="Write a page to look into each result with, and an index.")
+@click.option(
+    "--html", "as_page", is_flag=True, help="Write a page to look into each result with, and an index."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON to stdout too.")
 @click.option("--trust", is_flag=True, help="Let the model's files run code.")
-def command(inputs: Sequence[str], spec: str, as_page: bool, as_json: bool, trust: bool, **options: Any) -> None:
+def command(
+    inputs: Sequence[str], spec: str, as_page: bool, as_json: bool, trust: bool, **options: Any
+) -> None:
     """Explain pictures, clips or features: INPUTs are files, folders or glob patterns.
 
-    What the model takes decides: of clips, a folder holds videos, or the frames of one. A model of pictures sees
-    videos frame by frame, and explains the mean of its logits. For each input OUT gets an overlay per map (a video
-    of clips), a contact sheet, the maps as .npz and the numbers as JSON. An input that cannot be explained is
-    reported, and the others go on.
+    What the model takes decides: of clips, a folder holds videos, or the frames of one. A model of pictures
+    sees videos frame by frame, and explains the mean of its logits. For each input OUT gets an overlay per
+    map (a video of clips), a contact sheet, the maps as .npz and the numbers as JSON. An input that cannot be
+    explained is reported, and the others go on.
 
-    Features, arrays (time, feature) in .npy files or a folder of them, are for a model that takes those: OUT gets
-    their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class predicted at
-    each output step. Clips through a CNN and an LSTM are explained so too, by the methods of features: their
-    relevance is carried to the frames, and OUT gets both.
+    Features, arrays (time, feature) in .npy files or a folder of them, are for a model that takes those: OUT
+    gets their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class
+    predicted at each output step. Clips through a CNN and an LSTM are explained so too, by the methods of
+    features: their relevance is carried to the frames, and OUT gets both.
 
-    Drives, videos, folders of frames or sequences laid out as KITTI's, are for networks for depth and motion, such as
-    chronocam:odometry. Targets of the motion from each frame to the next are tx, ty, tz, rx, ry, rz, translation (its
-    length) and rotation (its angle), and of its negative loss, which is high where it is right, loss and photometric;
-    of the depth of each frame, depth (its mean), depth@x,y at a pixel and depth@x0,y0,x1,y1 in a box of the frames as
-    stored, depth-loss, depth-photometric and depth-smoothness. `-tz` explains what lowers tz. Where a network sees
-    several sources, `tz of source 1` names one; the frame that follows if none. The default is tz, ry and loss, or
-    what a network alone has of it. OUT gets an overlay video per map, a video of the depth, the maps as .npz, a sheet
-    with the path, and the numbers as JSON.
+    Drives, videos, folders of frames or sequences laid out as KITTI's, are for networks for depth and motion,
+    such as chronocam:odometry. Targets of the motion from each frame to the next are tx, ty, tz, rx, ry, rz,
+    translation (its length) and rotation (its angle), and of its negative loss, which is high where it is
+    right, loss and photometric; of the depth of each frame, depth (its mean), depth@x,y at a pixel and
+    depth@x0,y0,x1,y1 in a box of the frames as stored, depth-loss, depth-photometric and depth-smoothness.
+    `-tz` explains what lowers tz. Where a network sees several sources, `tz of source 1` names one; the frame
+    that follows if none. The default is tz, ry and loss, or what a network alone has of it. OUT gets an
+    overlay video per map, a video of the depth, the maps as .npz, a sheet with the path, and the numbers as
+    JSON.
     """
     job = planned(spec, trust, inputs, Asked(**options))
     results = list(_explain_all(job, inputs))

@@ -17,8 +17,12 @@ from chronocam.runs.sheets import JSON, OUT, TRUST, network, tell, write_sheet
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--model", "spec", required=True, help="Model spec, such as torchvision:resnet50.")
 @click.option("--layer", "layers", multiple=True, required=True, help="Dotted path; one sheet per layer.")
-@click.option("--channel", "channels", multiple=True, type=int, help="Number of a channel; the strongest if none.")
-@click.option("--count", type=click.IntRange(min=1), default=16, show_default=True, help="Channels that are drawn.")
+@click.option(
+    "--channel", "channels", multiple=True, type=int, help="Number of a channel; the strongest if none."
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=16, show_default=True, help="Channels that are drawn."
+)
 @click.option(
     "--scale",
     type=click.Choice(["all", "channel"]),
@@ -42,8 +46,8 @@ def command(
 ) -> None:
     """Draw the feature maps of PHOTO: a picture per channel of a layer, strongest first, under its number.
 
-    OUT gets a sheet per layer and the strength (mean |activation|) and maximum of each channel drawn as JSON; a clip
-    is drawn as frames in a row. `chronocam layers SPEC` lists the layers.
+    OUT gets a sheet per layer and the strength (mean |activation|) and maximum of each channel drawn as JSON;
+    a clip is drawn as frames in a row. `chronocam layers SPEC` lists the layers.
     """
     from chronocam.features import feature_maps
 
@@ -66,7 +70,9 @@ def _read(photo: Path, loaded: Any) -> Any:
     if isinstance(loaded.preprocess, ClipPreprocess):
         return loaded.preprocess(loaded.preprocess.read(photo))[None]
     if not isinstance(loaded.preprocess, Preprocess):
-        raise InputError(f"`{loaded.spec}` takes neither pictures nor clips; call cc.features.feature_maps in Python")
+        raise InputError(
+            f"`{loaded.spec}` takes neither pictures nor clips; call cc.features.feature_maps in Python"
+        )
     return loaded.preprocess(read_image(photo))[None]
 
 

@@ -13,7 +13,9 @@ from chronocam.runs.sheets import JSON, OUT, TRUST, tell, write_sheet
 @click.command("filters")
 @click.argument("spec")
 @click.option("--layer", help="Dotted path of a convolution; the first one if none is given.")
-@click.option("--count", type=click.IntRange(min=1), default=64, show_default=True, help="Filters that are drawn.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Filters that are drawn."
+)
 @click.option(
     "--frames",
     type=click.Choice(["all", "middle"]),
@@ -24,7 +26,9 @@ from chronocam.runs.sheets import JSON, OUT, TRUST, tell, write_sheet
 @OUT
 @JSON
 @TRUST
-def command(spec: str, layer: str | None, count: int, frames: str, out: Path, as_json: bool, trust: bool) -> None:
+def command(
+    spec: str, layer: str | None, count: int, frames: str, out: Path, as_json: bool, trust: bool
+) -> None:
     """Draw the filters of a convolution of the model SPEC, each scaled by its largest weight; grey is 0.
 
     OUT gets a sheet and the norm of each filter as JSON.
@@ -36,7 +40,9 @@ def command(spec: str, layer: str | None, count: int, frames: str, out: Path, as
     from chronocam.models import load
 
     loaded = load(spec, trust=trust)
-    preprocess = loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None  # frames of clips are RGB
+    preprocess = (
+        loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None
+    )  # frames of clips are RGB
     found = filters(loaded.model, layer, preprocess=preprocess)
     norms = np.sqrt((found.kernels**2).reshape(len(found.kernels), -1).sum(axis=1))
     numbers = {"layer": found.layer, "shape": list(found.kernels.shape), "norms": norms.tolist()}

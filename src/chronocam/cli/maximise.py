@@ -20,8 +20,12 @@ _SIDES: Final = (224, 224)  # of pictures where neither the model nor the call s
 @click.command("maximise", context_settings={"show_default": True})
 @click.argument("spec")
 @click.option("--layer", help="Dotted path.  [default: the model's output, whose channels are classes]")
-@click.option("--channel", "channels", multiple=True, required=True, help="Number; of the output a label too.")
-@click.option("--size", type=click.IntRange(min=8), help="Height and width in pixels.  [default: the model's]")
+@click.option(
+    "--channel", "channels", multiple=True, required=True, help="Number; of the output a label too."
+)
+@click.option(
+    "--size", type=click.IntRange(min=8), help="Height and width in pixels.  [default: the model's]"
+)
 @click.option("--steps", default=128, help="Of gradient ascent.")
 @click.option("--rate", default=0.05, help="Length of a step, in units of the input.")
 @click.option("--jitter", default=8, help="Pixels that the input is moved by at most before each look.")
@@ -51,7 +55,9 @@ def command(
     loaded = network(spec, trust)
     numbers = [int(one) if re.fullmatch(r"-?\d+", one) else one for one in dict.fromkeys(channels)]
     shape, preprocess = _input(loaded, size)
-    found = activation_maximisation(loaded.model, layer, numbers, shape=shape, preprocess=preprocess, **options)
+    found = activation_maximisation(
+        loaded.model, layer, numbers, shape=shape, preprocess=preprocess, **options
+    )
     entries = [
         {"channel": number, "name": name, "start": curve[0], "end": curve[-1], "curve": curve.tolist()}
         for number, name, curve in zip(found.channels, found.names, found.curves, strict=True)

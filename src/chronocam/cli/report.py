@@ -19,7 +19,7 @@ from chronocam.runs.pages import tell_pages
 def command(folder: Path, out: Path | None) -> None:
     """Write a page for each explanation saved in FOLDER, and an index of them, index.html.
 
-    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made of these
-    files alone, without the model, and open from disk without a network.
+    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made of
+    these files alone, without the model, and open from disk without a network.
     """
     tell_pages(folder, out)

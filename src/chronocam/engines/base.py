@@ -35,10 +35,10 @@ class Recording:
     """What one pass recorded, in the layers' native layouts and free of any graph.
 
     `scores` is `(batch, target)`. `activations` hold one array per call of a layer; `gradients`, `guided` and
-    `curvature` have a leading target axis: `(target, *activation shape)`. `attention` are the weights `(batch, time)`
-    of a model that attends over the frames of a clip, and `attention_gradients` ∂score/∂weights
-    `(target, batch, time)`. `attentions` are the weights of every attention within the model, in the order of the
-    calls, `(rows, query, key)`, means over heads.
+    `curvature` have a leading target axis: `(target, *activation shape)`. `attention` are the weights
+    `(batch, time)` of a model that attends over the frames of a clip, and `attention_gradients`
+    ∂score/∂weights `(target, batch, time)`. `attentions` are the weights of every attention within the model,
+    in the order of the calls, `(rows, query, key)`, means over heads.
     """
 
     scores: Array
@@ -57,7 +57,8 @@ class Clips:
     """What an engine is told of clips.
 
     frames: how many frames a clip has.
-    chunk: run what sees the frames one by one on so many at a time, with exact gradients; None for all at once.
+    chunk: run what sees the frames one by one on so many at a time, with exact gradients; None for all at
+        once.
     detach_attention: hold attention weights over the frames constant while gradients are taken.
     """
 
@@ -104,9 +105,9 @@ class Engine(Protocol):
     ) -> dict[str, tuple[Window, ...] | None]:
         """Return one layer per stage, first to last, with what its cells see of the one before it.
 
-        Of a stage's layers the last that leads to the last stage's is taken; a stage without one is left out. The
-        windows are along the last `rank` axes, of the operations that change the grid alone, and for the first layer
-        of the input; None where the model does not tell.
+        Of a stage's layers the last that leads to the last stage's is taken; a stage without one is left out.
+        The windows are along the last `rank` axes, of the operations that change the grid alone, and for the
+        first layer of the input; None where the model does not tell.
         """
 
     def record(
@@ -124,16 +125,20 @@ class Engine(Protocol):
     ) -> Recording:
         """Record activations at `layers`, and the other quantities at the layers named for each.
 
-        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model, inputs)`
-        replaces the plain call of the model.
+        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model,
+        inputs)` replaces the plain call of the model.
         """
 
 
 def engine_for(model: Any, output_layer: Any = None) -> Engine:
     """Return an engine for `model`. Raises ModelError for what is no model of a known framework."""
     keras = sys.modules.get("keras")
-    if keras is not None and isinstance(model, getattr(keras, "Model", ())):  # on PyTorch it is a module as well
-        keras_engine: Engine = import_module("chronocam.engines.keras.engine").KerasEngine(model, output_layer)
+    if keras is not None and isinstance(
+        model, getattr(keras, "Model", ())
+    ):  # on PyTorch it is a module as well
+        keras_engine: Engine = import_module("chronocam.engines.keras.engine").KerasEngine(
+            model, output_layer
+        )
         return keras_engine
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -141,7 +146,9 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
         return engine
     kind = f"{type(model).__module__}.{type(model).__qualname__}"
     if kind.startswith("tf_keras."):
-        raise ModelError(f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3")
+        raise ModelError(
+            f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3"
+        )
     raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module or a keras.Model")
 
 

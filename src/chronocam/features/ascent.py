@@ -29,7 +29,8 @@ _SLICES: Final = 8  # of a clip that are drawn
 class Maximised(Drawn):
     """Inputs that excite channels, and how the activation rose.
 
-    inputs: `(channel, *input)`, as the model takes them. colours: the same from 0 to 1, channels last, as pictures.
+    inputs: `(channel, *input)`, as the model takes them. colours: the same from 0 to 1, channels last, as
+        pictures.
     curves: `(channel, step + 1)`, the activation before each step, and at last that of `inputs`.
     channels: their numbers. names: of the channels; labels where they are classes. layer: its path.
     """
@@ -58,11 +59,13 @@ class Maximised(Drawn):
     def plot(self) -> Any:
         """Return a matplotlib Figure: each input under its channel and the activation it began and ended with; curves.
 
-        Pictures are drawn as the model sees them; without `preprocess` zero is grey, and each is scaled by itself.
+        Pictures are drawn as the model sees them; without `preprocess` zero is grey, and each is scaled by
+        itself.
         """
         pictures = [p if p.shape[2] == 3 else np.repeat(p[..., :1], 3, axis=2) for p in self.pictures()]
         titles = [
-            f"{name}\n{curve[0]:.4g} → {curve[-1]:.4g}" for name, curve in zip(self.names, self.curves, strict=True)
+            f"{name}\n{curve[0]:.4g} → {curve[-1]:.4g}"
+            for name, curve in zip(self.names, self.curves, strict=True)
         ]
         tiles = [Tile(picture, title) for picture, title in zip(pictures, titles, strict=True)]
         steps = self.curves.shape[1] - 1
@@ -92,25 +95,28 @@ def activation_maximisation(
 ) -> Maximised:
     """Return inputs that maximise the mean activation of channels over the grid, by gradient ascent from noise.
 
-    z ← z + rate · (ĝ − variation · ∇V(z) − norm · z) with ĝ the gradient of the activation of z, divided by its root
-    mean square over the input, so that the weights mean the same at every layer, and V = ½ Σ (z_i − z_j)² over
-    neighbours. The regularisers:
-    jitter: z is moved by up to so many cells along each axis (the last two of its grid) before each look at it.
-    spectrum: the gradient's Fourier coefficients are divided by this power of their frequency (but the lowest ones
-        alike): at 0 fine texture wins, at 1 a step moves all frequencies as natural pictures hold them.
+    z ← z + rate · (ĝ − variation · ∇V(z) − norm · z) with ĝ the gradient of the activation of z, divided by
+    its root mean square over the input, so that the weights mean the same at every layer, and V = ½ Σ (z_i −
+    z_j)² over neighbours. The regularisers:
+    jitter: z is moved by up to so many cells along each axis (the last two of its grid) before each look at
+        it.
+    spectrum: the gradient's Fourier coefficients are divided by this power of their frequency (but the lowest
+        ones alike): at 0 fine texture wins, at 1 a step moves all frequencies as natural pictures hold them.
     variation: weight of the total variation V; norm: of the squared length; 0 leaves a term out.
 
-    layer: path, layer object or index; None for the model's output before a softmax, of which a channel is a class.
+    layer: path, layer object or index; None for the model's output before a softmax, of which a channel is a
+        class.
     channel: a number, for classes also a label; or several, each of which gets an input of its own.
-    shape: of the input without the batch; `(3, 224, 224)` (or channels last) where neither it nor `preprocess` tells.
+    shape: of the input without the batch; `(3, 224, 224)` (or channels last) where neither it nor
+        `preprocess` tells.
     preprocess: of the model's pictures: the input stays among the colours that there are, and is drawn so.
     steps, rate: how many steps of which length, in units of the input. seed: of the noise and of the jitter.
 
-    Deterministic; the model is left as found. Raises LayerError for an unknown layer, TargetError for an unknown
-    channel, InputError for settings or a shape that do not fit.
+    Deterministic; the model is left as found. Raises LayerError for an unknown layer, TargetError for an
+    unknown channel, InputError for settings or a shape that do not fit.
 
-    Source: Erhan et al. 2009 (the objective); Simonyan et al. 2014 (norm); Mahendran and Vedaldi 2015 (total variation
-    with β = 2, jitter); Olah et al. 2017 (the spectrum, as preconditioning of the gradient).
+    Source: Erhan et al. 2009 (the objective); Simonyan et al. 2014 (norm); Mahendran and Vedaldi 2015 (total
+    variation with β = 2, jitter); Olah et al. 2017 (the spectrum, as preconditioning of the gradient).
     """
     engine = engine_for(model)
     path = None if layer is None else insist_on_layer(engine.resolve(layer))
@@ -133,7 +139,9 @@ def _number(engine: Engine, path: str | None, channel: int | str) -> int:
     """Return the number of a channel, which may be a label where channels are classes."""
     if isinstance(channel, str):
         if path is not None or engine.labels is None:
-            raise TargetError(f"channel `{channel}` is a name; give the number, or a label and the output (layer None)")
+            raise TargetError(
+                f"channel `{channel}` is a name; give the number, or a label and the output (layer None)"
+            )
         return find_label(engine.labels, channel)
     if channel < 0:
         raise TargetError(f"channel {channel}: channels are counted from 0")
@@ -177,22 +185,32 @@ def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple
     return low, high
 
 
-def _look(engine: Engine, path: str | None, numbers: Sequence[int]) -> Callable[[np.ndarray], tuple[Any, Any]]:
+def _look(
+    engine: Engine, path: str | None, numbers: Sequence[int]
+) -> Callable[[np.ndarray], tuple[Any, Any]]:
     """Return what gives the activation of each input's channel and its gradient, from one pass."""
 
     def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         grid = input_grid(z.shape, engine.channels_last, engine.stem)
 
         def score(raw: Any, read: Callable[[], Array]) -> Array:
-            means = _means(read(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last))
+            means = _means(
+                read(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last)
+            )
             known = means.shape[1]
             if max(numbers) >= known:
-                raise TargetError(f"no channel {max(numbers)} in {path or 'the output'}; it has {known}, from 0")
-            return namespace(means).stack([means[place, number] for place, number in enumerate(numbers)])[:, None]
+                raise TargetError(
+                    f"no channel {max(numbers)} in {path or 'the output'}; it has {known}, from 0"
+                )
+            return namespace(means).stack([means[place, number] for place, number in enumerate(numbers)])[
+                :, None
+            ]
 
         recording = engine.record(engine.adapt(z), score, [INPUT], gradients=[INPUT])
         if INPUT not in recording.gradients:
-            raise LayerError(f"`{path or 'output'}` does not depend on the input by a gradient; choose another layer")
+            raise LayerError(
+                f"`{path or 'output'}` does not depend on the input by a gradient; choose another layer"
+            )
         values, gradient = recording.scores[:, 0], recording.gradients[INPUT][0][0]
         return to_numpy(widen(values)).astype(np.float64), to_numpy(widen(gradient)).astype(np.float32)
 

@@ -22,7 +22,8 @@ _LOWEST = 4.0  # frequency, in cycles over the input, below which all are treate
 class Climb:
     """How inputs are changed; see `activation_maximisation`.
 
-    axis: of the channels; None where inputs have none. low, high: what the inputs stay between; None for anything.
+    axis: of the channels; None where inputs have none. low, high: what the inputs stay between; None for
+        anything.
     """
 
     axis: int | None
@@ -46,7 +47,9 @@ class Climb:
             raise InputError(f"rate is {self.rate}, expected more than 0; the usual is the default")
         if self.rate * (8 * self.variation + self.norm) >= 2:
             told = f"rate {self.rate} with variation {self.variation} and norm {self.norm}"
-            raise InputError(f"{told} overshoots; expected rate · (8 · variation + norm) below 2, choose a lower rate")
+            raise InputError(
+                f"{told} overshoots; expected rate · (8 · variation + norm) below 2, choose a lower rate"
+            )
 
     def run(self, shape: tuple[int, ...], look: Look) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs that were reached, and their activations before each step and at the end."""
@@ -85,7 +88,8 @@ def coarser(
 ) -> Float[np.ndarray, "*shape"]:
     """Return values whose Fourier coefficients along `axes` are divided by their frequency to a power.
 
-    Frequencies are in cycles over the input; those below 4 count as 4, or else the mean colour would outrun all.
+    Frequencies are in cycles over the input; those below 4 count as 4, or else the mean colour would outrun
+    all.
     """
     if power == 0:
         return values

@@ -46,5 +46,7 @@ class Drawn:
 def insist_on_layer(path: str) -> str:
     """Return the path of a layer; raises LayerError where it is the input itself."""
     if path == INPUT:
-        raise LayerError(f"`{INPUT}` is what the model is given, and has no channels of its own; name a layer")
+        raise LayerError(
+            f"`{INPUT}` is what the model is given, and has no channels of its own; name a layer"
+        )
     return path

@@ -35,12 +35,13 @@ class Filters(Drawn):
     def plot(self, *, count: int | None = 64, frames: str = "all") -> Any:
         """Return a matplotlib Figure: a picture per filter under its number.
 
-        Every filter w is scaled by itself: 0.5 + w / (2 max|w|), so that grey is a weight of 0 and the largest weight
-        is at the end of the range. Three input channels are RGB (pairs and a few pictures on top of each other stand
-        side by side); other filters are drawn in blue (negative) and red, and of several channels the one with the
-        largest norm is drawn, whose number stands behind the arrow.
+        Every filter w is scaled by itself: 0.5 + w / (2 max|w|), so that grey is a weight of 0 and the
+        largest weight is at the end of the range. Three input channels are RGB (pairs and a few pictures on
+        top of each other stand side by side); other filters are drawn in blue (negative) and red, and of
+        several channels the one with the largest norm is drawn, whose number stands behind the arrow.
         count: at most so many, those of the largest norm, in the order of their numbers; None for all.
-        frames: of kernels over time, `all` in a row, or the `middle` one. Raises InputError for another choice.
+        frames: of kernels over time, `all` in a row, or the `middle` one. Raises InputError for another
+            choice.
         """
         if frames not in ("all", "middle"):
             raise InputError(f"no frames `{frames}`; choose all (in a row) or middle")
@@ -60,8 +61,10 @@ class Filters(Drawn):
 def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = None) -> Filters:
     """Return the kernels of a convolution; of the first one where `layer` is None.
 
-    layer: path, layer object or index. preprocess: of the model's pictures, whose colours may come in another order.
-    Of a depthwise convolution each filter sees one channel; of a separable one the filters are the two steps in one.
+    layer: path, layer object or index. preprocess: of the model's pictures, whose colours may come in another
+        order.
+    Of a depthwise convolution each filter sees one channel; of a separable one the filters are the two steps
+    in one.
     Raises LayerError where it is no convolution, ModelError where the model has none.
     """
     engine = engine_for(model)

@@ -43,12 +43,15 @@ class FeatureMaps(Drawn):
     def plot(self, *, sample: int = 0, count: int | None = 16, scale: str = "all") -> Any:
         """Return a matplotlib Figure: a picture per channel under its number, the strongest first.
 
-        count: at most so many; None for all. scale: `all` gives them one scale, from 0 (or the most negative value)
-        to the largest value drawn, `channel` each its own, which stands beside its number. Maps of clips are drawn as
-        slices in a row, eight at most. Raises InputError for another scale or sample.
+        count: at most so many; None for all. scale: `all` gives them one scale, from 0 (or the most negative
+            value)
+        to the largest value drawn, `channel` each its own, which stands beside its number. Maps of clips are
+        drawn as slices in a row, eight at most. Raises InputError for another scale or sample.
         """
         if scale not in ("all", "channel"):
-            raise InputError(f"no scale `{scale}`; choose all (one for all channels) or channel (each its own)")
+            raise InputError(
+                f"no scale `{scale}`; choose all (one for all channels) or channel (each its own)"
+            )
         maps = self._sample(sample)
         numbers = self.strongest(sample, count)
         drawn = {number: flat(maps[self.channels.index(number)], _SLICES) for number in numbers}
@@ -56,7 +59,9 @@ class FeatureMaps(Drawn):
         tiles = [
             Tile(values, f"{number}", common)
             if scale == "all"
-            else Tile(values, f"{number}: {_limits(values)[0]:.2g} to {_limits(values)[1]:.2g}", _limits(values))
+            else Tile(
+                values, f"{number}: {_limits(values)[0]:.2g} to {_limits(values)[1]:.2g}", _limits(values)
+            )
             for number, values in drawn.items()
         ]
         told = "one scale for all" if scale == "all" else "each on its own scale"
@@ -82,9 +87,12 @@ def feature_maps(
 ) -> FeatureMaps:
     """Return what the channels of a layer answer to inputs, from one forward pass.
 
-    layer: path, layer object or index. inputs: a batch, as the model takes it: an array, a tuple or a dict of arrays.
-    channels: the numbers of those to keep, in this order; None for all. layout: see `cc.layouts`; None infers it.
-    A layer that is called several times gives its last call, but for one called once per frame, which gives all.
+    layer: path, layer object or index. inputs: a batch, as the model takes it: an array, a tuple or a dict of
+        arrays.
+    channels: the numbers of those to keep, in this order; None for all. layout: see `cc.layouts`; None infers
+        it.
+    A layer that is called several times gives its last call, but for one called once per frame, which gives
+    all.
     Raises LayerError for an unknown layer or channel, LayoutError for a layer without a grid.
     """
     path = insist_on_layer(Subject(model, None).engine.resolve(layer))
@@ -95,9 +103,13 @@ def feature_maps(
     kept = tuple(range(maps.shape[1])) if channels is None else tuple(channels)
     for number in kept:
         if not 0 <= number < maps.shape[1]:
-            raise LayerError(f"layer `{path}` has no channel {number}; it has {maps.shape[1]}, counted from 0")
+            raise LayerError(
+                f"layer `{path}` has no channel {number}; it has {maps.shape[1]}, counted from 0"
+            )
     if not kept:
-        raise LayerError(f"channels is empty; name some of the {maps.shape[1]} of layer `{path}`, or leave it out")
+        raise LayerError(
+            f"channels is empty; name some of the {maps.shape[1]} of layer `{path}`, or leave it out"
+        )
     return FeatureMaps(maps if channels is None else maps[:, kept], kept, path, maps.shape[1])
 
 

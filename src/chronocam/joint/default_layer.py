@@ -39,11 +39,11 @@ class GridLayer:
 def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     """Return the last layer with a usable grid that the score depends on, found with two samples of adapted inputs.
 
-    Layers that only pass on or resample what they get are left out, and so is the model's own output. Where the last
-    grid is the input's own after coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at
-    least 4 cells along each axis is taken. In a vision transformer that reads its class token, the patch tokens after
-    the last attention do not count, and the block before it is taken. Where no grid is usable (see `is_usable`), the
-    last one is taken as it is. Raises
+    Layers that only pass on or resample what they get are left out, and so is the model's own output. Where
+    the last grid is the input's own after coarser ones (dense outputs, such as depth), the last layer on the
+    coarsest grid of at least 4 cells along each axis is taken. In a vision transformer that reads its class
+    token, the patch tokens after the last attention do not count, and the block before it is taken. Where no
+    grid is usable (see `is_usable`), the last one is taken as it is. Raises
     LayerError where no layer has a grid.
     """
     sample = first_samples(inputs)
@@ -67,9 +67,13 @@ def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     return chosen
 
 
-def _better(engine: Engine, inputs: Inputs, layers: Mapping[str, GridLayer], last: str, within: tuple[int, ...]) -> str:
+def _better(
+    engine: Engine, inputs: Inputs, layers: Mapping[str, GridLayer], last: str, within: tuple[int, ...]
+) -> str:
     """Return the layer to take instead of the last that counts, which may be that one."""
-    usable = [path for path in list(layers)[: list(layers).index(last)] if is_usable(layers[path].grid, within)]
+    usable = [
+        path for path in list(layers)[: list(layers).index(last)] if is_usable(layers[path].grid, within)
+    ]
     if not is_usable(layers[last].grid, within):
         return _last_that_counts(engine, inputs, usable) or last
     cells = {path: math.prod(layers[path].grid) for path in usable if min(layers[path].grid[-2:]) >= ENOUGH}
@@ -162,4 +166,6 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
         return layout(joined([call[0] for call in calls], layout))
 
     on_grid = {path: on_grid_of(path, calls) for path, calls in found.items()}
-    return [path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))]
+    return [
+        path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))
+    ]

@@ -46,8 +46,8 @@ def diagnose(
 def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
     """Return Σ|G·A| over channels and grid, `(sample, target)`; of several captures the largest, None without any.
 
-    To first order, no scaling of the activations by factors from 0 to 1 changes a score by more. The rows of a
-    capture may be the time slices of each sample, which are added.
+    To first order, no scaling of the activations by factors from 0 to 1 changes a score by more. The rows of
+    a capture may be the time slices of each sample, which are added.
     """
     moved = [_first_order(capture, samples) for capture in captures]
     return np.max(moved, axis=0) if moved else None

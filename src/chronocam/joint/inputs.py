@@ -52,7 +52,9 @@ def main_array(inputs: Inputs) -> Array:
     """Return the input whose grid maps are for: the first floating-point one, or the first."""
     arrays = arrays_of(inputs)
     if not arrays:
-        raise InputError(f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays")
+        raise InputError(
+            f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays"
+        )
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 
@@ -73,7 +75,9 @@ def refuse_endless(inputs: Any) -> None:
     """Raise InputError for a tf.data.Dataset that never ends: what is made of all of it would not either."""
     cardinality = getattr(inputs, "cardinality", None)
     if callable(cardinality) and int(cardinality()) == _ENDLESS:
-        raise InputError("the data set never ends; give dataset.take(n), or use explain_batches for a batch at a time")
+        raise InputError(
+            "the data set never ends; give dataset.take(n), or use explain_batches for a batch at a time"
+        )
 
 
 def _is_dataset(inputs: Any) -> bool:
@@ -81,7 +85,9 @@ def _is_dataset(inputs: Any) -> bool:
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
-    raise InputError(f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches")
+    raise InputError(
+        f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
+    )
 
 
 def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) -> Iterator[Batch]:

@@ -63,5 +63,7 @@ class OperatorScore(Target):
         values = outputs.raw
         batch = outputs.rows.stop - outputs.rows.start
         if tuple(getattr(values, "shape", ())) != (batch,):
-            raise TargetError(f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)")
+            raise TargetError(
+                f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)"
+            )
         return Scored(values[:, None], ((self.info,),) * batch)

@@ -17,28 +17,39 @@ from chronocam.types import Inputs, Window
 def stages(engine: Engine, inputs: Inputs, last: str) -> dict[str, tuple[Window, ...] | None]:
     """Return the last layer on each grid that is wider than the next one's, from the input to the layer `last`.
 
-    Each comes with what its cells see of the one before it; see `Engine.windows`. Layers that do not lead to `last`
-    are left out. Raises LayerError for a layer that is not called, or without a grid.
+    Each comes with what its cells see of the one before it; see `Engine.windows`. Layers that do not lead to
+    `last` are left out. Raises LayerError for a layer that is not called, or without a grid.
     """
     sample = first_samples(inputs)
     array, calls = main_array(sample), engine.trace(sample)
-    within, counts = input_grid(tuple(array.shape), engine.channels_last, engine.stem), Counter(c.path for c in calls)
+    within, counts = (
+        input_grid(tuple(array.shape), engine.channels_last, engine.stem),
+        Counter(c.path for c in calls),
+    )
     sites: dict[str, Site] = {}
     for call in calls[: _end(calls, last) + 1]:
         sites.pop(call.path, None)
         if call.changes or call.path == last:
             times = counts[call.path]
-            sites[call.path] = Site(call.path, call.shape, array.shape[0], within, times, engine.channels_last)
+            sites[call.path] = Site(
+                call.path, call.shape, array.shape[0], within, times, engine.channels_last
+            )
     path = last.partition("#")[0]
     grids = {name: grid for name, site in sites.items() if (grid := grid_of(site)) is not None}
     if path not in grids:
-        raise LayerError(f"layer `{last}` has no grid to start from; choose one before the pooling, or leave it out")
+        raise LayerError(
+            f"layer `{last}` has no grid to start from; choose one before the pooling, or leave it out"
+        )
     narrow, chosen = grids.pop(path), [[last]]
     rank = len(narrow) - int(infer(sites[path]).per_frame)
     for name, grid in reversed(grids.items()):
         if grid == narrow and len(chosen) > 1:
             chosen[0].insert(0, name)
-        elif grid != narrow and len(grid) == len(narrow) and all(a >= b for a, b in zip(grid, narrow, strict=True)):
+        elif (
+            grid != narrow
+            and len(grid) == len(narrow)
+            and all(a >= b for a, b in zip(grid, narrow, strict=True))
+        ):
             chosen.insert(0, [name])
             narrow = grid
     return engine.windows(sample, chosen, rank)

@@ -46,7 +46,9 @@ class Subject:
         """Return at which frame each row of a layer with folded frames looks, found once per input size."""
         key = (layer, rows, tuple(main_array(inputs).shape[1:]))
         if key not in self._centers:
-            self._centers[key] = (self.engine.frame_centers(first_samples(inputs, 1), layer, rows, frame_axis),)
+            self._centers[key] = (
+                self.engine.frame_centers(first_samples(inputs, 1), layer, rows, frame_axis),
+            )
         return self._centers[key][0]
 
     def order(self, inputs: Inputs, layer: str, tokens: VideoTokens, frame_axis: int) -> str:

@@ -79,7 +79,9 @@ class LayerView:
             )
         activations = widen(layout(joined(calls, layout)))
         if activations.shape[0] != self._pass.shape[0]:
-            raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {self._pass.shape[0]}")
+            raise LayoutError(
+                f"layout= gives {activations.shape[0]} samples for a batch of {self._pass.shape[0]}"
+            )
         if layer == self._layer:
             self._grid = tuple(activations.shape[2:])
             self._per_frame = getattr(layout, "per_frame", False)
@@ -112,9 +114,13 @@ class LayerView:
             grid = self._pass.grid
             if self._per_frame:  # of frames that were thinned out before the 2D network, none are made up
                 grid = (activations.shape[2], *grid[1:])
-            found.append(Stage(activations, tuple(found[-1].activations.shape[2:]) if found else grid, windows))
+            found.append(
+                Stage(activations, tuple(found[-1].activations.shape[2:]) if found else grid, windows)
+            )
             if windows is None:
-                self.notes.append(f"what layer `{layer}` sees of the one before is not known: resampled linearly")
+                self.notes.append(
+                    f"what layer `{layer}` sees of the one before is not known: resampled linearly"
+                )
         return tuple(found)
 
     def _layout(

@@ -101,7 +101,9 @@ def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
     return layout.gather(calls) if isinstance(layout, Layout) else calls[-1]
 
 
-def input_grid(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> tuple[int, ...]:
+def input_grid(
+    shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None
+) -> tuple[int, ...]:
     """Return the grid of an input `(batch, …)`: all axes but the batch and the channels."""
     axis = channel_axis(shape, channels_last, stem)
     return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
@@ -110,9 +112,9 @@ def input_grid(shape: tuple[int, ...], channels_last: bool = False, stem: Stem |
 def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> int | None:
     """Return the axis of an input `(batch, …)` that holds the channels; None for `(batch, width)`.
 
-    It is where the framework puts it, unless only the other end looks like channels (1 to 4 there and more than 4
-    here). Clips have it before or after the frames: where its length is that of the model's first convolution, and
-    after them where both are and that convolution sees pictures.
+    It is where the framework puts it, unless only the other end looks like channels (1 to 4 there and more
+    than 4 here). Clips have it before or after the frames: where its length is that of the model's first
+    convolution, and after them where both are and that convolution sees pictures.
     """
     if len(shape) <= 2:
         return None
@@ -128,9 +130,13 @@ def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
     """Return 1 or 2 for `(batch, channel, time, …)` and `(batch, time, channel, …)`; None where neither fits."""
     order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
     known = () if stem is None or stem.rank == 1 else (stem.channels,)
-    return next((axis for lengths in (known, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None)
+    return next(
+        (axis for lengths in (known, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None
+    )
 
 
 def is_grid(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     """Say whether `grid` has more than one cell and is nowhere finer than the input's grid."""
-    return len(grid) == len(within) and prod(grid) > 1 and all(g <= w for g, w in zip(grid, within, strict=True))
+    return (
+        len(grid) == len(within) and prod(grid) > 1 and all(g <= w for g, w in zip(grid, within, strict=True))
+    )

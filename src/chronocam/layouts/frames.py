@@ -11,7 +11,9 @@ from chronocam.layouts.base import Layout, Site, infer, register
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
-FEWER_FRAMES = 1.0  # as unlikely as one prefix token: the frames of a clip are thinned out before the 2D network
+FEWER_FRAMES = (
+    1.0  # as unlikely as one prefix token: the frames of a clip are thinned out before the 2D network
+)
 
 
 @register
@@ -59,7 +61,9 @@ class Stepped(Layout):
         """Stack the last call of each frame on a new first axis. Raises LayoutError for no whole number of calls."""
         each, left = divmod(len(calls), self.time)
         if left or not each:
-            raise LayoutError(f"the layer is called {len(calls)} times, which does not fit {self.time} frames")
+            raise LayoutError(
+                f"the layer is called {len(calls)} times, which does not fit {self.time} frames"
+            )
         return namespace(calls[0]).stack(list(calls[each - 1 :: each]), axis=0)
 
     def __call__(self, array: Array) -> Array:
@@ -81,6 +85,8 @@ class Stepped(Layout):
 def _of_frame(site: Site, rows: int) -> Layout | None:
     """Return the layout of single frames, or None where they have no grid."""
     try:
-        return infer(Site(site.layer, site.shape, rows, site.input_grid[1:], channels_last=site.channels_last))
+        return infer(
+            Site(site.layer, site.shape, rows, site.input_grid[1:], channels_last=site.channels_last)
+        )
     except LayoutError:
         return None

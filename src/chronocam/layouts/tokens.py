@@ -61,7 +61,9 @@ class Tokens(Layout):
         return min(fits, key=lambda fit: fit[0], default=None)
 
 
-def patches(tokens: int, input_grid: tuple[int, ...], slices: int = 1) -> tuple[float, tuple[int, ...], int] | None:
+def patches(
+    tokens: int, input_grid: tuple[int, ...], slices: int = 1
+) -> tuple[float, tuple[int, ...], int] | None:
     """Return the misfit, the grid of square patches in each of `slices`, and how many tokens are left for a prefix.
 
     The fewer left over the better, and patches that tile the input are preferred.

@@ -15,8 +15,8 @@ class Attention:
     """How a model that pools frames with attention weights came to its scores.
 
     weights: a_t, which sum to 1 over the frames and are the same for every class.
-    contributions: a_t · ∂S/∂a_t. Behind a linear head, S = b + Σ_t a_t (w·h_t), that is a_t (w·h_t): exactly what
-        each frame adds to the score. Other heads are linearised at the clip.
+    contributions: a_t · ∂S/∂a_t. Behind a linear head, S = b + Σ_t a_t (w·h_t), that is a_t (w·h_t): exactly
+        what each frame adds to the score. Other heads are linearised at the clip.
     """
 
     weights: Float[np.ndarray, "batch time"]

@@ -76,7 +76,9 @@ def constant_over_grid(gradients: Float[Any, "batch target channel *grid"], tole
     return not bool(xp.max(xp.abs(gradients - mean)) > tolerance * xp.max(xp.abs(gradients)))
 
 
-def over_channels(array: Float[Any, "batch target channel *grid"], how: Reduce) -> Float[Any, "batch target *grid"]:
+def over_channels(
+    array: Float[Any, "batch target channel *grid"], how: Reduce
+) -> Float[Any, "batch target *grid"]:
     """Reduce the channels: `"max"` of magnitudes, signed `"sum"`, or Euclidean `"norm"`."""
     xp = namespace(array)
     if how == "max":

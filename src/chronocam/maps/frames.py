@@ -30,11 +30,13 @@ def samples_as_frames(
     return xp.moveaxis(xp.reshape(maps, (batch, -1, *maps.shape[1:])), 1, 2)
 
 
-def frame_spans(slices: int, frames: int, centers: Sequence[float] | None = None) -> tuple[tuple[int, int], ...]:
+def frame_spans(
+    slices: int, frames: int, centers: Sequence[float] | None = None
+) -> tuple[tuple[int, int], ...]:
     """Return the first and the last input frame of each time slice.
 
-    Slices tile the frames evenly, and a frame that two of them share belongs to both; or a slice covers the frames
-    that lie nearest to its centre, where `centers` (in frames) are given.
+    Slices tile the frames evenly, and a frame that two of them share belongs to both; or a slice covers the
+    frames that lie nearest to its centre, where `centers` (in frames) are given.
     """
     if centers is None:
         return tuple((i * frames // slices, -(-(i + 1) * frames // slices) - 1) for i in range(slices))

@@ -18,8 +18,8 @@ def normalize(
     """Scale maps to [0, 1]: (map − low) / (high − low).
 
     `low` and `high` are taken over the whole `"batch"`; over a `"sample"`, so that all its targets and all
-    frames of a clip share one scale; or over a `"frame"` (the first grid axis is time, targets share a scale);
-    or they are given as `(low, high)`, beyond which values are clipped. A constant map becomes zero.
+    frames of a clip share one scale; or over a `"frame"` (the first grid axis is time, targets share a
+    scale); or they are given as `(low, high)`, beyond which values are clipped. A constant map becomes zero.
     """
     maps = widen(maps)
     xp = namespace(maps)
@@ -38,7 +38,9 @@ def scope_axes(maps: Any, scope: str) -> tuple[int, ...]:
     """Return the axes of `(batch, target, *grid)` that share one scale. Raises InputError for an unknown scope."""
     if scope == "frame":
         if maps.ndim != 5:
-            raise InputError(f'scope "frame" needs (batch, target, time, height, width); got {tuple(maps.shape)}')
+            raise InputError(
+                f'scope "frame" needs (batch, target, time, height, width); got {tuple(maps.shape)}'
+            )
         return (1, 3, 4)
     if scope == "sample":
         return tuple(range(1, maps.ndim))

@@ -12,4 +12,6 @@ def spearman(a: Float[np.ndarray, "*#batch n"], b: Float[np.ndarray, "*#batch n"
     ranks = [rankdata(x, axis=-1) for x in np.broadcast_arrays(a, b)]
     x, y = (r - r.mean(axis=-1, keepdims=True) for r in ranks)
     scale = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-    return np.asarray(np.divide((x * y).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0))
+    return np.asarray(
+        np.divide((x * y).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    )

@@ -20,7 +20,9 @@ def boxes(grid_map: Float[np.ndarray, "*grid"], threshold: float = 0.15, largest
     from scipy import ndimage
 
     if not 0 < threshold <= 1:
-        raise InputError(f"threshold {threshold} is not in (0, 1]; give a share of the map's maximum, such as 0.15")
+        raise InputError(
+            f"threshold {threshold} is not in (0, 1]; give a share of the map's maximum, such as 0.15"
+        )
     if not grid_map.max() > 0:
         return []
     labels, _ = ndimage.label(grid_map >= threshold * grid_map.max())

@@ -34,7 +34,8 @@ def spread(
 ) -> Float[Any, "batch target *size"]:
     """Spread every cell over its window, and add where windows overlap (or average); `size` is of the grid spread to.
 
-    windows: of the last axes of the grid. The axes before them are resampled linearly where their lengths differ.
+    windows: of the last axes of the grid. The axes before them are resampled linearly where their lengths
+        differ.
     """
     out, xp = widen(maps), namespace(maps)
     each = [None] * (len(size) - len(windows)) + list(windows)

@@ -29,13 +29,13 @@ _MOST: Final = 100_000  # frames
 class Stills:
     """What one sample looks like.
 
-    frames: JPEG files, one of a picture; of a clip one for each of its source's frames, copies once. Empty where there
-        is nothing to show but the maps.
+    frames: JPEG files, one of a picture; of a clip one for each of its source's frames, copies once. Empty
+        where there is nothing to show but the maps.
     size: (height, width) of all frames.
     seen: (left, top, right, bottom) in their pixels, of the part that the model saw.
     places: for each frame that the model was given, which of `frames` it is.
-    seconds, numbers: of each of `frames`, when it is shown, and its number in the source; None for a picture, and
-        seconds also where there is no time.
+    seconds, numbers: of each of `frames`, when it is shown, and its number in the source; None for a picture,
+        and seconds also where there is no time.
     name: of the source.
     """
 
@@ -51,8 +51,12 @@ class Stills:
         """Raise MediaError for numbers that fit no pictures: they may come out of a file."""
         left, top, right, bottom = self.seen
         sides, count = (*self.size, right - left, bottom - top), len(self)
-        if not all(0 < side <= _LARGEST for side in sides) or not all(-_LARGEST <= at <= _LARGEST for at in self.seen):
-            raise MediaError(f"kept pictures are {self.size}, and {self.seen} of them was seen; save them again")
+        if not all(0 < side <= _LARGEST for side in sides) or not all(
+            -_LARGEST <= at <= _LARGEST for at in self.seen
+        ):
+            raise MediaError(
+                f"kept pictures are {self.size}, and {self.seen} of them was seen; save them again"
+            )
         told = [given for given in (self.frames, self.seconds, self.numbers) if given]
         if min(self.places) < 0 or count > _MOST or any(len(given) != count for given in told):
             raise MediaError(f"{len(self.frames)} pictures are kept of {count} frames; save them again")
@@ -70,7 +74,9 @@ class Stills:
         try:
             with Image.open(io.BytesIO(self.frames[place]), formats=["JPEG"]) as image:
                 if image.size[::-1] != tuple(self.size):
-                    raise MediaError(f"a kept picture is {image.size[::-1]}; expected {self.size}, save it again")
+                    raise MediaError(
+                        f"a kept picture is {image.size[::-1]}; expected {self.size}, save it again"
+                    )
                 return np.asarray(image.convert("RGB"))
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise MediaError("a kept picture is no JPEG file; save the explanation again") from error
@@ -121,7 +127,11 @@ def _encoded(
     region = (0, 0, width, height) if seen is None else seen
     across, down = wide / width, high / height
     left, top, right, bottom = region
-    return frames, (high, wide), (round(left * across), round(top * down), round(right * across), round(bottom * down))
+    return (
+        frames,
+        (high, wide),
+        (round(left * across), round(top * down), round(right * across), round(bottom * down)),
+    )
 
 
 def _small(pixels: UInt8[np.ndarray, "time height width 3"]) -> tuple[tuple[bytes, ...], tuple[int, int]]:
@@ -132,7 +142,9 @@ def _small(pixels: UInt8[np.ndarray, "time height width 3"]) -> tuple[tuple[byte
     return tried
 
 
-def _tries(pixels: UInt8[np.ndarray, "time height width 3"]) -> Iterator[tuple[tuple[bytes, ...], tuple[int, int]]]:
+def _tries(
+    pixels: UInt8[np.ndarray, "time height width 3"],
+) -> Iterator[tuple[tuple[bytes, ...], tuple[int, int]]]:
     """Yield the frames encoded, from their own size, or the largest that is kept, downwards."""
     longest = max(pixels.shape[1:3])
     whole = max(1, math.ceil(_ENLARGED / longest)) if longest < _ENLARGED else 1

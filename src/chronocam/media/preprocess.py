@@ -46,7 +46,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
-            raise MediaError(f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels")
+            raise MediaError(
+                f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels"
+            )
         if self.interpolation.upper() not in Image.Resampling.__members__:
             known = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise MediaError(f"unknown interpolation `{self.interpolation}`; expected one of {known}")
@@ -58,7 +60,9 @@ class Preprocess:
         pixels = np.atleast_3d(np.asarray(self.view(image), dtype=np.float32))
         return self.normalised(pixels)
 
-    def normalised(self, pixels: Float32[np.ndarray, "*frames _ _ _"]) -> Float32[np.ndarray, "*frames _ _ _"]:
+    def normalised(
+        self, pixels: Float32[np.ndarray, "*frames _ _ _"]
+    ) -> Float32[np.ndarray, "*frames _ _ _"]:
         """Return RGB from 0 to 255, channels last, as the network takes it."""
         if self.order == "bgr":
             pixels = pixels[..., ::-1]
@@ -103,7 +107,9 @@ class Preprocess:
             return self.resize[1], self.resize[0]
         short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
         if short * long > _LARGEST:
-            raise MediaError(f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first")
+            raise MediaError(
+                f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first"
+            )
         return (short, long) if width <= height else (long, short)
 
     def _crop_box(self, width: int, height: int) -> tuple[int, int, int, int]:

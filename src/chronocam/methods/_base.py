@@ -33,8 +33,8 @@ class Method:
     """A way to make maps of a model, bound to that model.
 
     model: a `torch.nn.Module`, or a `keras.Model` that is built.
-    conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are fused;
-        None picks the last layer that still has a grid and that the score depends on.
+    conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are
+        fused; None picks the last layer that still has a grid and that the score depends on.
     output_layer: where scores are read (path, object or index); None is the model's output, before a final
         softmax.
     operator: `g(model, inputs, targets) -> scores (batch,)`, or the name of a task.
@@ -42,10 +42,10 @@ class Method:
     layout: how the layer's output becomes `(batch, channel, *grid)`; None infers it from the shapes.
     align: where the cells of the map lie in the input: `"half_pixel"` tiles the input evenly,
         `"receptive_field"` puts each cell at the true centre of what it sees.
-    chunk_frames: how many frames of a long clip the 2D network under an RNN sees at once; None is all of them. The
-        gradients are the same.
-    detach_attention: hold attention weights over the frames of a clip constant, so that evidence flows through what
-        they weigh and not through the weights.
+    chunk_frames: how many frames of a long clip the 2D network under an RNN sees at once; None is all of
+        them. The gradients are the same.
+    detach_attention: hold attention weights over the frames of a clip constant, so that evidence flows
+        through what they weigh and not through the weights.
 
     Raises LayerError for an unknown layer.
     """
@@ -74,9 +74,13 @@ class Method:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}; expected a positive number, or None for all at once")
+            raise InputError(
+                f"batch_size is {self.batch_size}; expected a positive number, or None for all at once"
+            )
         if self.chunk_frames is not None and self.chunk_frames < 1:
-            raise InputError(f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all")
+            raise InputError(
+                f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all"
+            )
         self.session = type(self).open_session(self)
 
     def explain(self, inputs: Inputs, targets: Any = None) -> Any:
@@ -108,8 +112,9 @@ class CAMMethod(Method):
     """A class activation map: a weighted sum of a layer's activations, then ReLU.
 
     signed: keep both signs (no ReLU); None keeps them for regression targets only.
-    pool: for clips, whether weights are of the whole `"clip"` or of each `"frame"` (time slice) by itself; None is
-        frame where a 2D network saw the frames one by one, else clip. Elementwise methods have no weights to pool.
+    pool: for clips, whether weights are of the whole `"clip"` or of each `"frame"` (time slice) by itself;
+        None is frame where a 2D network saw the frames one by one, else clip. Elementwise methods have no
+        weights to pool.
     """
 
     signed: bool | None = None

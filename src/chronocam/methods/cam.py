@@ -17,8 +17,8 @@ class CAM(CAMMethod):
 
     M = Σ_k w_k A_k with w_k the linear layer's weight for the class. Behind global average pooling
     ∂S/∂A_k = w_k / Z at every position, so the weight is read as Σ_grid G_k, in any framework. Refused with a
-    LayerError where G varies over the grid, that is, where global average pooling does not follow the layer; a
-    non-linear head behind the pooling is linearised at the sample.
+    LayerError where G varies over the grid, that is, where global average pooling does not follow the layer;
+    a non-linear head behind the pooling is linearised at the sample.
     Source: Zhou et al. 2016 (arXiv:1512.04150), eq. 2; here with a final ReLU unless `signed`.
     """
 

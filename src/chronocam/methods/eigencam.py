@@ -11,8 +11,8 @@ from chronocam.types import Need, View
 class EigenCAM(CAMMethod):
     """Eigen-CAM: the activations' first principal component over positions; the same for every target.
 
-    Needs no gradient. Activations are centred over positions, and the component is oriented to agree with their
-    sum over channels, since an eigenvector's sign is arbitrary.
+    Needs no gradient. Activations are centred over positions, and the component is oriented to agree with
+    their sum over channels, since an eigenvector's sign is arbitrary.
     Source: Muhammad and Yeasin 2020 (arXiv:2008.00299), eq. 4; the paper does not centre.
     """
 

@@ -18,7 +18,8 @@ class FinerCAM(GradCAM):
     """Finer-CAM: Grad-CAM of what sets a class apart from the classes most like it.
 
     The score is Σ_d p_d (y_c − α y_d) / Σ_d p_d over the `comparisons` classes d whose logits are closest to
-    that of the class c explained, with p their softmax probabilities. As p is divided by its sum, the softmax is
+    that of the class c explained, with p their softmax probabilities. As p is divided by its sum, the softmax
+    is
     taken over these classes alone: the same value, and no 0/0 where all of them are improbable.
     Source: Zhang et al. 2025 (arXiv:2501.11309), eq. 4 and 5.
     """
@@ -30,7 +31,9 @@ class FinerCAM(GradCAM):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.comparisons < 1:
-            raise InputError(f"comparisons is {self.comparisons}; expected at least one class to compare with")
+            raise InputError(
+                f"comparisons is {self.comparisons}; expected at least one class to compare with"
+            )
 
     def retarget(self, target: Target) -> Target:
         """Return the contrastive target of every class that `target` explains."""
@@ -48,7 +51,9 @@ class _Finer(Target):
             raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
         for info in infos[0]:
             if info.index is None or self.target.signed:
-                raise TargetError(f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`")
+                raise TargetError(
+                    f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
+                )
         chosen = np.asarray([[info.index for info in row] for row in infos])
         similar = self._similar(to_numpy(outputs.choosing).astype(np.float64), chosen)
         return Scored(self._scores(logits, chosen, similar), infos)

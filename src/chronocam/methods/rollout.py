@@ -21,19 +21,22 @@ Row = Float[Any, "rows token"]
 class AttentionRollout(Method):
     """Attention rollout of a transformer: how much of each patch is mixed into what the head reads.
 
-    Ã = ½(A + I) per attention, A the mean over heads and rows normalised; the map is a row of Ã_L ⋯ Ã_1 over the patch
-    tokens. It needs no gradient and knows no class: the map is the same for every target. Divided attention over space
-    and time (TimeSformer) is composed as matrices over all tokens: temporal attention leaves the class token as it is,
-    and the class token's spatial rows are averaged over the frames. A network that sees the frames one by one is rolled
-    out frame by frame.
+    Ã = ½(A + I) per attention, A the mean over heads and rows normalised; the map is a row of Ã_L ⋯ Ã_1 over
+    the patch tokens. It needs no gradient and knows no class: the map is the same for every target. Divided
+    attention over space and time (TimeSformer) is composed as matrices over all tokens: temporal attention
+    leaves the class token as it is, and the class token's spatial rows are averaged over the frames. A
+    network that sees the frames one by one is rolled out frame by frame.
 
-    readout: the row that is taken: `"class"`, that of the first token; `"mean"`, the mean of the patch tokens' rows,
-        for models that average tokens; None is class where tokens precede the patches and mean elsewhere.
+    readout: the row that is taken: `"class"`, that of the first token; `"mean"`, the mean of the patch
+        tokens' rows, for models that average tokens; None is class where tokens precede the patches and mean
+        elsewhere.
 
-    The attention of all layers counts. `conv_layer` is the layer that says how the tokens lie on the grid; None finds
-    one. Maps are `(batch, target, *grid)`, not negative; with the share of the tokens before the patches they sum to 1.
+    The attention of all layers counts. `conv_layer` is the layer that says how the tokens lie on the grid;
+    None finds one. Maps are `(batch, target, *grid)`, not negative; with the share of the tokens before the
+    patches they sum to 1.
 
-    Raises ModelError for models without self-attention over all patches, or over all of each frame and each patch.
+    Raises ModelError for models without self-attention over all patches, or over all of each frame and each
+    patch.
     Source: Abnar and Zuidema 2020 (arXiv:2005.00928), section 3.
     """
 
@@ -45,9 +48,13 @@ class AttentionRollout(Method):
         if self.readout not in (None, "class", "mean"):
             raise InputError(f"no readout `{self.readout}`; choose class or mean")
         if self.conv_layer == INPUT or isinstance(self.conv_layer, (list, tuple)):
-            raise LayerError("rollout is of all attention at once; give one layer of tokens, or leave conv_layer out")
+            raise LayerError(
+                "rollout is of all attention at once; give one layer of tokens, or leave conv_layer out"
+            )
         if self.align == "receptive_field":
-            raise InputError('rollout credits the patches themselves; leave align out, or give align="half_pixel"')
+            raise InputError(
+                'rollout credits the patches themselves; leave align out, or give align="half_pixel"'
+            )
         if self.chunk_frames is not None:
             raise InputError("rollout needs the attention over whole clips; leave chunk_frames out")
         super().__post_init__()
@@ -153,7 +160,9 @@ def _through_divided(row: Row, weights: Sequence[Array], time: int, prefix: int)
         sums = 1 + xp.sum(a, axis=3)
         first = first / xp.mean(sums[:, :, :prefix], axis=1)
         rest = rest / sums[:, :, prefix:]
-        each = xp.broadcast_to(first[:, None] / time, (batch, time, prefix))  # the frames' class tokens are averaged
+        each = xp.broadcast_to(
+            first[:, None] / time, (batch, time, prefix)
+        )  # the frames' class tokens are averaged
         mixed = xp.matmul(xp.concat([each, rest], axis=2)[:, :, None], a)[:, :, 0]
         first, rest = first + xp.sum(mixed[:, :, :prefix], axis=1), rest + mixed[:, :, prefix:]
     return xp.concat([first, xp.reshape(rest, (batch, -1))], axis=1)

@@ -18,8 +18,8 @@ class SmoothGradCAMPlusPlus(CAMMethod):
 
     w_k = Σ_grid α_k ReLU(D¹_k), α_k = D²_k / (2 D²_k + (Σ_grid A_k) D³_k), Dᵖ the mean of Gᵖ over `samples`
     inputs with Gaussian noise of a share `noise` of each sample's range; A belongs to the input itself.
-    Source: Omeiza et al. 2019 (arXiv:1908.01224), eq. 6 and 7; the numerator is D², as in Grad-CAM++, where the
-    paper prints D¹.
+    Source: Omeiza et al. 2019 (arXiv:1908.01224), eq. 6 and 7; the numerator is D², as in Grad-CAM++, where
+    the paper prints D¹.
     """
 
     samples: int = 8

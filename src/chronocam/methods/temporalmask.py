@@ -34,14 +34,14 @@ class TemporalMask(Method):
     x̃_u = (1 − m_u) x_u + m_u x_a+b−u within each run a…b of m > 0.1, those whose order does.
 
     perturbation: `"freeze"` or `"reverse"`.
-    relative: measure the score in units of what perturbing all frames takes away, estimated from gradients on the
-        straight line to that clip. The weights λ are for a score that falls by about 1, and logits have no scale of
-        their own; the paper used the softmax probability. False takes the score as it is, which suits a target that
-        is a probability.
+    relative: measure the score in units of what perturbing all frames takes away, estimated from gradients on
+        the straight line to that clip. The weights λ are for a score that falls by about 1, and logits have
+        no scale of their own; the paper used the softmax probability. False takes the score as it is, which
+        suits a target that is a probability.
     steps, lr: of Adam. lambda1, lambda2: the weights of the mask's size and of its total variation.
 
-    The map is m, `(batch, target, time, 1, 1)`: its grid has one cell per frame. Each target costs `steps` passes
-    through the model. A mask shows where the score's use of motion lies, not how much there is: see
+    The map is m, `(batch, target, time, 1, 1)`: its grid has one cell per frame. Each target costs `steps`
+    passes through the model. A mask shows where the score's use of motion lies, not how much there is: see
     `metrics.motion_test`. The paper's search for a first mask is left out: m starts at 0.5 everywhere.
 
     Raises InputError for inputs that are not clips, LayerError for a layer.
@@ -133,7 +133,9 @@ class _Look:
 
         (capture,) = self.view.again(change)
         if not changed:
-            raise InputError("no input has the frames of the clip; give clips (batch, channel, time, height, width)")
+            raise InputError(
+                "no input has the frames of the clip; give clips (batch, channel, time, height, width)"
+            )
         return to_numpy(_inner(capture.gradients[:, self.target], self.clip)).astype(np.float64)
 
 

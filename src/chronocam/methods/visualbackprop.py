@@ -17,20 +17,20 @@ from chronocam.types import INPUT, Need, View
 class VisualBackProp(Method):
     """VisualBackProp: where a convolutional network is active at all of its depths; no class, no gradient.
 
-    With Ā_l the mean over the channels of max(A_l, 0) at stage l, and U_l the transposed convolution with weights 1,
-    bias 0 and the kernel, stride and padding by which stage l was made of stage l − 1: M_L = Ā_L,
-    M_{l−1} = Ā_{l−1} ⊙ U_l M_l, and the map is U_1 M_1, on the input's grid. It is the same for every target: a
-    reference that shows what the network could look at, and not why it decided.
+    With Ā_l the mean over the channels of max(A_l, 0) at stage l, and U_l the transposed convolution with
+    weights 1, bias 0 and the kernel, stride and padding by which stage l was made of stage l − 1: M_L = Ā_L,
+    M_{l−1} = Ā_{l−1} ⊙ U_l M_l, and the map is U_1 M_1, on the input's grid. It is the same for every target:
+    a reference that shows what the network could look at, and not why it decided.
 
-    overlap: where windows overlap, `"sum"` adds, as the paper's transposed convolution does, which leaves a grid of
-        its own where a stride does not divide its kernel; `"mean"` averages, and leaves none.
+    overlap: where windows overlap, `"sum"` adds, as the paper's transposed convolution does, which leaves a
+        grid of its own where a stride does not divide its kernel; `"mean"` averages, and leaves none.
 
-    Stages are the last layers on each grid, from the input to `conv_layer` (None: the last layer with a grid). Layers
-    that keep the grid are no stages of their own and spread nothing; in the paper every convolution is a stage. So it
-    also is where each shrinks the grid, as in the paper's network. What else lies between two stages is composed to
-    one window (the widest, where branches meet). Where a network does not tell its windows, maps are resampled
-    linearly, and the explanation says so. Negative activations count as zero, as after the paper's ReLUs; the paper's
-    scaling to [0, 1] is `Explanation.normalize`.
+    Stages are the last layers on each grid, from the input to `conv_layer` (None: the last layer with a
+    grid). Layers that keep the grid are no stages of their own and spread nothing; in the paper every
+    convolution is a stage. So it also is where each shrinks the grid, as in the paper's network. What else
+    lies between two stages is composed to one window (the widest, where branches meet). Where a network does
+    not tell its windows, maps are resampled linearly, and the explanation says so. Negative activations count
+    as zero, as after the paper's ReLUs; the paper's scaling to [0, 1] is `Explanation.normalize`.
 
     Frames that a 2D network sees one by one have a map each; a 3D network's has all its windows in time too.
     Source: Bojarski et al. 2016 (arXiv:1611.05418), section III.
@@ -49,7 +49,9 @@ class VisualBackProp(Method):
                 "visualbackprop goes from one layer to the input; give the deepest, or leave conv_layer out"
             )
         if self.align == "receptive_field":
-            raise InputError('visualbackprop spreads cells over what they see; leave align out, or give "half_pixel"')
+            raise InputError(
+                'visualbackprop spreads cells over what they see; leave align out, or give "half_pixel"'
+            )
         super().__post_init__()
 
     def maps(self, view: View) -> Maps:

@@ -49,11 +49,13 @@ def deletion(
     inputs: `(batch, …)`, images or clips, with `channels` the axis of their channels: 1 for `(batch, channel,
         time, height, width)`, 2 for `(batch, time, channel, height, width)`.
     maps: what the cells are is what the maps have axes for. `(batch, height, width)`: pixels, those of a clip
-        through all of its frames; `(batch, time)`: frames (see `frame_importance`); `(batch, time, height, width)`:
-        cells of space and time. All at the size of the inputs. Ties are broken at random from `seed`.
-    baseline: `"blur"` (Gaussian over height and width, a tenth of each side), `"mean"` (of each sample's channel),
-        `"black"` (each sample's and channel's lowest value), or values that broadcast to the inputs; `"freeze"`,
-        for frames only, shows the last frame that is left instead, and the first frame before there is one.
+        through all of its frames; `(batch, time)`: frames (see `frame_importance`); `(batch, time, height,
+        width)`: cells of space and time. All at the size of the inputs. Ties are broken at random from
+        `seed`.
+    baseline: `"blur"` (Gaussian over height and width, a tenth of each side), `"mean"` (of each sample's
+        channel), `"black"` (each sample's and channel's lowest value), or values that broadcast to the
+        inputs; `"freeze"`, for frames only, shows the last frame that is left instead, and the first frame
+        before there is one.
     steps: how many equal shares; fewer where there are fewer cells.
 
     Raises InputError for maps that fit no axes, an unknown baseline, and scores of another shape.
@@ -87,7 +89,9 @@ Removal = Callable[[np.ndarray], np.ndarray]
 """From which cells are kept, `(batch, cell)`, to inputs in which the others are not seen."""
 
 
-def _curve(score: Score, removed: Removal, kept: Callable[[int], np.ndarray], total: int, steps: int) -> Curve:
+def _curve(
+    score: Score, removed: Removal, kept: Callable[[int], np.ndarray], total: int, steps: int
+) -> Curve:
     if steps < 1:
         raise InputError(f"steps is {steps}; expected at least one")
     counts = np.unique(np.round(np.linspace(0, total, steps + 1)).astype(int))
@@ -117,7 +121,9 @@ class _Cells:
         choices = [self.grid] if len(self.grid) < 3 else [self.grid, self.grid[-2:], self.grid[:1]]
         wanted = [tuple(self.inputs.shape[axis] for axis in (0, *axes)) for axes in choices]
         if shape not in wanted:
-            raise InputError(f"maps have shape {shape}; expected {' or '.join(map(str, wanted))} for these inputs")
+            raise InputError(
+                f"maps have shape {shape}; expected {' or '.join(map(str, wanted))} for these inputs"
+            )
         return choices[wanted.index(shape)]
 
     def without(self, baseline: str | float | int | np.ndarray) -> Removal:
@@ -129,7 +135,9 @@ class _Cells:
 
     def _frozen(self) -> Removal:
         if len(self.grid) != 3 or self.axes != self.grid[:1]:
-            raise InputError("baseline `freeze` is for frames of a clip; give maps (batch, time), or another baseline")
+            raise InputError(
+                "baseline `freeze` is for frames of a clip; give maps (batch, time), or another baseline"
+            )
 
         def removed(kept: np.ndarray) -> np.ndarray:
             shown = np.maximum.accumulate(np.where(kept, np.arange(self.total), 0), axis=1)

@@ -17,10 +17,11 @@ from chronocam.metrics.checks import Bools, Floats, finite, grid_axes, ratio, sa
 def pointing_game(maps: Floats, masks: Bools, rank: int = 2) -> Floats:
     """Return for each map 1 where its maximum lies inside the object's mask, else 0.
 
-    `maps` and `masks` are `(…, *grid)` with a grid of `rank` axes: 2 for images, 3 for clips `(…, time, height,
-    width)`, where the maximum over all frames counts. Where several positions share the maximum (an upsampled peak
-    is flat where it is clipped to the raw range), the share of them that lies inside. A map without any value,
-    zero everywhere, misses. Raises InputError for unequal shapes and for maps that are not finite.
+    `maps` and `masks` are `(…, *grid)` with a grid of `rank` axes: 2 for images, 3 for clips `(…, time,
+    height, width)`, where the maximum over all frames counts. Where several positions share the maximum (an
+    upsampled peak is flat where it is clipped to the raw range), the share of them that lies inside. A map
+    without any value, zero everywhere, misses. Raises InputError for unequal shapes and for maps that are not
+    finite.
     Source: Zhang et al. 2016 (arXiv:1608.00507), section 4.1, without its tolerance margin.
     """
     same_shape(maps, masks, "masks")
@@ -61,9 +62,9 @@ class Localisation:
 def localisation(maps: Floats, masks: Bools, rank: int = 2, threshold: float | int = 0.15) -> Localisation:
     """Compare the largest connected region of at least `threshold` of each map's maximum with the object's mask.
 
-    Shapes and errors as in `pointing_game`; in a clip a region is connected through space and time, and a box has
-    a first and a last frame. The object's box holds all of its mask. A map without a positive value, and an empty
-    mask, have an IoU of 0. Raises InputError for a threshold outside (0, 1].
+    Shapes and errors as in `pointing_game`; in a clip a region is connected through space and time, and a box
+    has a first and a last frame. The object's box holds all of its mask. A map without a positive value, and
+    an empty mask, have an IoU of 0. Raises InputError for a threshold outside (0, 1].
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), section 4.1, with the truth given as a mask.
     """
     same_shape(maps, masks, "masks")
@@ -78,7 +79,9 @@ def localisation(maps: Floats, masks: Bools, rank: int = 2, threshold: float | i
     return Localisation(of_mask, of_box)
 
 
-def largest_region(grid_map: Float[np.ndarray, "*grid"], threshold: float | int = 0.15) -> Bool[np.ndarray, "*grid"]:
+def largest_region(
+    grid_map: Float[np.ndarray, "*grid"], threshold: float | int = 0.15
+) -> Bool[np.ndarray, "*grid"]:
     """Return where the map is at least `threshold` of its maximum, the largest connected region only.
 
     It is the region whose box `maps.regions.boxes` gives; neighbours share a side. Nothing where no value is
@@ -87,7 +90,9 @@ def largest_region(grid_map: Float[np.ndarray, "*grid"], threshold: float | int 
     from scipy import ndimage
 
     if not 0 < threshold <= 1:
-        raise InputError(f"threshold {threshold} is not in (0, 1]; give a share of the map's maximum, such as 0.15")
+        raise InputError(
+            f"threshold {threshold} is not in (0, 1]; give a share of the map's maximum, such as 0.15"
+        )
     if not grid_map.max() > 0:
         return np.zeros(grid_map.shape, dtype=bool)
     labels, _ = ndimage.label(grid_map >= threshold * grid_map.max())
@@ -106,7 +111,9 @@ def box_iou(a: Sequence[float | int], b: Sequence[float | int]) -> float:
     Raises InputError for boxes of different lengths.
     """
     if len(a) != len(b) or len(a) % 2:
-        raise InputError(f"boxes have {len(a)} and {len(b)} numbers; expected a lower corner, then an upper one, each")
+        raise InputError(
+            f"boxes have {len(a)} and {len(b)} numbers; expected a lower corner, then an upper one, each"
+        )
     rank = len(a) // 2
     inner = prod(max(min(a[rank + i], b[rank + i]) - max(a[i], b[i]), 0) for i in range(rank))
     area = sum(prod(box[rank + i] - box[i] for i in range(rank)) for box in (a, b))

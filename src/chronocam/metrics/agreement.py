@@ -22,8 +22,8 @@ class Agreement:
     """How alike the maps of noisy copies of an input are: means over all pairs of copies, `(batch, …)`.
 
     spearman: rank correlation. cosine: of the angle between the maps as vectors.
-    1 where noise changes nothing, about 0 where the maps are noise; a constant map has rank correlation 0, a map of
-    zeros both.
+    1 where noise changes nothing, about 0 where the maps are noise; a constant map has rank correlation 0, a
+    map of zeros both.
     """
 
     spearman: Float[np.ndarray, "batch ..."]
@@ -45,14 +45,15 @@ def noise_agreement(
 ) -> Agreement:
     """Explain `draws` noisy copies of the inputs and compare the maps of each pair of them.
 
-    explain: from inputs to maps `(batch, …, *grid)` with a grid of `rank` axes, with signs where they matter; always
-        called with the whole batch in its order. Name the target: a predicted class may change under noise.
-    noise: standard deviation of the Gaussian noise, as a share of each sample's range (max − min). All samples get
-        the same draws, so that a value depends on nothing but its own sample.
+    explain: from inputs to maps `(batch, …, *grid)` with a grid of `rank` axes, with signs where they matter;
+        always called with the whole batch in its order. Name the target: a predicted class may change under
+        noise.
+    noise: standard deviation of the Gaussian noise, as a share of each sample's range (max − min). All
+        samples get the same draws, so that a value depends on nothing but its own sample.
 
-    A low value says that a map is not to be read, as near the minimum of a loss; a high one does not say that it is
-    right. Raises InputError for noise that is not positive, fewer than two draws, and maps that are not finite or not
-    one per sample.
+    A low value says that a map is not to be read, as near the minimum of a loss; a high one does not say that
+    it is right. Raises InputError for noise that is not positive, fewer than two draws, and maps that are not
+    finite or not one per sample.
     """
     if not noise > 0:
         raise InputError(f"noise is {noise}; expected a positive share of the inputs' range, such as 0.02")
@@ -62,7 +63,8 @@ def noise_agreement(
     spread = noise * (inputs.max(axis=axes, keepdims=True) - inputs.min(axis=axes, keepdims=True))
     rng = np.random.default_rng(seed)
     copies = [
-        inputs + (spread * rng.standard_normal((1, *inputs.shape[1:]))).astype(inputs.dtype) for _ in range(draws)
+        inputs + (spread * rng.standard_normal((1, *inputs.shape[1:]))).astype(inputs.dtype)
+        for _ in range(draws)
     ]
     maps = [_mapped(explain(copy), len(inputs), rank) for copy in copies]
     pairs = list(combinations(maps, 2))
@@ -75,7 +77,9 @@ def noise_agreement(
 def _mapped(given: Any, samples: int, rank: int) -> Floats:
     maps = finite(to_numpy(given), rank)
     if maps.ndim == rank or len(maps) != samples:
-        raise InputError(f"explain returned shape {maps.shape} for {samples} inputs; expected one map or more for each")
+        raise InputError(
+            f"explain returned shape {maps.shape} for {samples} inputs; expected one map or more for each"
+        )
     return maps
 
 

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from chronocam.metrics.checks import Floats
 
 
-def random_maps(count: int, grid: Sequence[int], size: Sequence[int], seed: int = 0) -> Float[np.ndarray, "count ..."]:
+def random_maps(
+    count: int, grid: Sequence[int], size: Sequence[int], seed: int = 0
+) -> Float[np.ndarray, "count ..."]:
     """Return maps of uniform noise on `grid`, upsampled to `size` like any other map.
 
     Both are `(height, width)`, or `(time, height, width)` for clips.

@@ -19,7 +19,9 @@ Bools = Bool[np.ndarray, "..."]
 def finite(maps: np.ndarray, rank: int, what: str = "maps") -> np.ndarray:
     """Return `maps` in float64. Raises InputError for too few axes, an empty grid, NaN or infinity."""
     if rank < 1 or maps.ndim < rank or 0 in maps.shape[maps.ndim - rank :]:
-        raise InputError(f"{what} have shape {maps.shape}; expected (…, *grid) with a grid of {rank} non-empty axes")
+        raise InputError(
+            f"{what} have shape {maps.shape}; expected (…, *grid) with a grid of {rank} non-empty axes"
+        )
     bad = ~np.isfinite(maps).all(axis=grid_axes(rank))
     if bad.any():
         where = f" (first at sample {tuple(map(int, np.argwhere(bad)[0]))})" if bad.ndim else ""
@@ -30,7 +32,9 @@ def finite(maps: np.ndarray, rank: int, what: str = "maps") -> np.ndarray:
 def same_shape(maps: np.ndarray, other: np.ndarray, what: str) -> None:
     """Raise InputError where `other` is not shaped like the maps; nothing is broadcast."""
     if maps.shape != other.shape:
-        raise InputError(f"maps have shape {maps.shape} but {what} {other.shape}; give one for each map, of its size")
+        raise InputError(
+            f"maps have shape {maps.shape} but {what} {other.shape}; give one for each map, of its size"
+        )
 
 
 def grid_axes(rank: int) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ from chronocam.metrics.checks import Floats, finite, grid_axes, ratio
 def highlighted(inputs: Floats, maps: Floats, channels: int = 1) -> Floats:
     """Return the inputs `(batch, …)`, axis `channels` their channels, times their maps scaled to [0, 1].
 
-    `maps` `(batch, *grid)` are of the inputs' size. Each is scaled by its own range; a constant one becomes 0.
+    `maps` `(batch, *grid)` are of the inputs' size. Each is scaled by its own range; a constant one becomes
+    0.
     Raises InputError for maps of another size or that are not finite.
     """
     expected = tuple(n for axis, n in enumerate(inputs.shape) if axis != channels % inputs.ndim)
@@ -26,10 +27,13 @@ def highlighted(inputs: Floats, maps: Floats, channels: int = 1) -> Floats:
     return np.asarray(inputs * np.expand_dims(unit, channels % inputs.ndim), dtype=inputs.dtype)
 
 
-def average_drop(full: Float[np.ndarray, " batch"], kept: Float[np.ndarray, " batch"]) -> Float[np.ndarray, " batch"]:
+def average_drop(
+    full: Float[np.ndarray, " batch"], kept: Float[np.ndarray, " batch"]
+) -> Float[np.ndarray, " batch"]:
     """Return max(0, Y − O)/Y per sample, from the class probability Y in full and O of what was kept. Lower is better.
 
-    0 where Y is 0. Raises InputError for values outside [0, 1] (logits have no zero to fall to) or unequal shapes.
+    0 where Y is 0. Raises InputError for values outside [0, 1] (logits have no zero to fall to) or unequal
+    shapes.
     Source: Chattopadhay et al. 2018 (arXiv:1710.11063), section 4.1; their mean over samples is the caller's.
     """
     y, o = _probabilities(full, kept)
@@ -44,7 +48,9 @@ def increase_in_confidence(
     return (o > y).astype(np.float64)
 
 
-def average_gain(full: Float[np.ndarray, " batch"], kept: Float[np.ndarray, " batch"]) -> Float[np.ndarray, " batch"]:
+def average_gain(
+    full: Float[np.ndarray, " batch"], kept: Float[np.ndarray, " batch"]
+) -> Float[np.ndarray, " batch"]:
     """Return max(0, O − Y)/(1 − Y) per sample, 0 where Y is 1. Higher is better. Errors as in `average_drop`.
 
     Source: Zhang et al. 2024, Opti-CAM (arXiv:2301.07002), section 4.
@@ -59,5 +65,7 @@ def _probabilities(full: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.n
     for values in (full, kept):
         if not ((values >= 0) & (values <= 1)).all():
             worst = values[np.argmin((values >= 0) & (values <= 1))]
-            raise InputError(f"a score is {worst:.4g}; expected probabilities in [0, 1]: apply softmax to logits first")
+            raise InputError(
+                f"a score is {worst:.4g}; expected probabilities in [0, 1]: apply softmax to logits first"
+            )
     return full.astype(np.float64), kept.astype(np.float64)

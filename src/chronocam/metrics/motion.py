@@ -47,9 +47,9 @@ class Motion:
     def verdict(self, confidence: float = 0.95) -> str:
         """Return one line: how much of the score goes with the frames' order and change, and what follows.
 
-        Only a drop whose whole bootstrap interval lies above 0, and above the scores' rounding, counts, and nothing
-        follows from fewer than 5 clips. A change also makes clips unlike any that the model was trained on, so a drop
-        shows that it notices, not that it understands.
+        Only a drop whose whole bootstrap interval lies above 0, and above the scores' rounding, counts, and
+        nothing follows from fewer than 5 clips. A change also makes clips unlike any that the model was
+        trained on, so a drop shows that it notices, not that it understands.
         """
         found, least = self.intervals(confidence), _ROUNDING * float(np.abs(self.as_is).max())
         if len(self.as_is) < FEWEST:
@@ -71,13 +71,18 @@ def motion_test(score: Score, clips: Floats, time_axis: int, seed: int = 0, shuf
     time_axis: the axis of the frames: 2 for `(batch, channel, time, …)`, 1 for `(batch, time, channel, …)`.
     shuffles: how many random orders, the same for all clips and never the clips' own, are averaged.
 
-    Raises InputError for a time axis that is none or has fewer than two frames, and for scores of another shape.
+    Raises InputError for a time axis that is none or has fewer than two frames, and for scores of another
+    shape.
     """
     if not -clips.ndim < time_axis < clips.ndim or time_axis == 0:
-        raise InputError(f"time_axis is {time_axis}; clips have shape {clips.shape}: expected the axis of their frames")
+        raise InputError(
+            f"time_axis is {time_axis}; clips have shape {clips.shape}: expected the axis of their frames"
+        )
     frames = clips.shape[time_axis]
     if frames < 2:
-        raise InputError(f"clips have {frames} frame(s) along axis {time_axis}; expected at least two to tell motion")
+        raise InputError(
+            f"clips have {frames} frame(s) along axis {time_axis}; expected at least two to tell motion"
+        )
     if shuffles < 1:
         raise InputError(f"shuffles is {shuffles}; expected at least one")
     still = np.arange(frames)

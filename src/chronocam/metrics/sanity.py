@@ -30,9 +30,9 @@ class Randomisation:
 def randomisation_curve(reference: Floats, stages: Sequence[Floats], rank: int = 2) -> Randomisation:
     """Compare maps `(…, *grid)` with those of each stage of randomisation, sample by sample.
 
-    `stages` holds the maps after the top layer was made random, after the top two, and so on; `rank` is that of the
-    grid. Signs count: give magnitudes where only they matter. Raises InputError for no stages, unequal shapes and
-    maps that are not finite.
+    `stages` holds the maps after the top layer was made random, after the top two, and so on; `rank` is that
+    of the grid. Signs count: give magnitudes where only they matter. Raises InputError for no stages, unequal
+    shapes and maps that are not finite.
     Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292), section 3.
     """
     if not stages:
@@ -46,8 +46,8 @@ def randomisation_curve(reference: Floats, stages: Sequence[Floats], rank: int =
 def rank_correlation(a: Floats, b: Floats, rank: int = 2) -> Floats:
     """Return Spearman's rank correlation of maps `(…, *grid)` over their last `rank` axes; ties share their rank.
 
-    0 where either map is constant: it ranks nothing. Raises InputError for unequal shapes and for maps that are not
-    finite.
+    0 where either map is constant: it ranks nothing. Raises InputError for unequal shapes and for maps that
+    are not finite.
     """
     same_shape(a, b, "the others")
     return np.asarray(np.nan_to_num(spearman(flat(finite(a, rank), rank), flat(finite(b, rank), rank))))
@@ -56,8 +56,9 @@ def rank_correlation(a: Floats, b: Floats, rank: int = 2) -> Floats:
 def ssim(a: Floats, b: Floats, rank: int = 2) -> Floats:
     """Return the structural similarity of maps `(…, *grid)`, each scaled to [0, 1] by its own range.
 
-    A Gaussian window of 1.5 cells, reflected at the borders, so that coarse grids have one too; the mean over all
-    cells. Constant maps are taken as zeros. Raises InputError for unequal shapes and for maps that are not finite.
+    A Gaussian window of 1.5 cells, reflected at the borders, so that coarse grids have one too; the mean over
+    all cells. Constant maps are taken as zeros. Raises InputError for unequal shapes and for maps that are
+    not finite.
     Source: Wang et al. 2004, IEEE TIP 13(4), eq. 13, with K1 = 0.01 and K2 = 0.03.
     """
     same_shape(a, b, "the others")

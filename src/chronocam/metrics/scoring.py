@@ -13,7 +13,8 @@ from chronocam.maps.arrays import to_numpy
 Score = Callable[[np.ndarray], Any]
 """From inputs `(batch, …)` to scores `(batch,)`.
 
-Measures always call it with the whole batch in its order, so that it may score another class for every sample.
+Measures always call it with the whole batch in its order, so that it may score another class for every
+sample.
 """
 
 
@@ -22,7 +23,11 @@ def scored(score: Score, inputs: np.ndarray) -> np.ndarray:
     given = score(inputs)
     values = np.asarray(to_numpy(given) if hasattr(given, "dtype") else given, dtype=np.float64)
     if values.shape != inputs.shape[:1]:
-        raise InputError(f"score returned shape {values.shape}; expected one score per sample, {inputs.shape[:1]}")
+        raise InputError(
+            f"score returned shape {values.shape}; expected one score per sample, {inputs.shape[:1]}"
+        )
     if not np.isfinite(values).all():
-        raise InputError(f"score of sample {int(np.argmin(np.isfinite(values)))} is not finite; leave that sample out")
+        raise InputError(
+            f"score of sample {int(np.argmin(np.isfinite(values)))} is not finite; leave that sample out"
+        )
     return values

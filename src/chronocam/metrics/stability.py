@@ -10,9 +10,9 @@ from chronocam.metrics.checks import Floats, finite, flat, ratio
 def flicker(maps: Floats) -> Floats:
     """Return how much a map `(…, time, height, width)` changes from slice to slice, relative to its energy.
 
-    F = (Σ_t≥1 Σ_xy |M_t − M_t−1| / (T − 1)) / (Σ_t Σ_xy |M_t| / T): the mean absolute change over the mean absolute
-    value. 0 for a still map, a single slice or zeros everywhere, about 2 where consecutive slices share nothing.
-    A map that follows a short event changes rightly: compare methods on the same clips.
+    F = (Σ_t≥1 Σ_xy |M_t − M_t−1| / (T − 1)) / (Σ_t Σ_xy |M_t| / T): the mean absolute change over the mean
+    absolute value. 0 for a still map, a single slice or zeros everywhere, about 2 where consecutive slices
+    share nothing. A map that follows a short event changes rightly: compare methods on the same clips.
     Raises InputError for maps of fewer than three axes or that are not finite.
     """
     values = finite(maps, 3)
@@ -24,8 +24,8 @@ def flicker(maps: Floats) -> Floats:
 def sparseness(maps: Floats, rank: int = 2) -> Floats:
     """Return the Gini index of each map's magnitudes over its last `rank` axes.
 
-    G = Σ_i (2i − n − 1) a_i / (n Σ a), with a_1 ≤ … ≤ a_n: 0 where all cells are equal (or zero), 1 − 1/n where one
-    cell has everything. Raises InputError for maps of fewer axes or that are not finite.
+    G = Σ_i (2i − n − 1) a_i / (n Σ a), with a_1 ≤ … ≤ a_n: 0 where all cells are equal (or zero), 1 − 1/n
+    where one cell has everything. Raises InputError for maps of fewer axes or that are not finite.
     Source: Hurley and Rickard 2009 (arXiv:0811.4706).
     """
     ordered = np.sort(np.abs(flat(finite(maps, rank), rank)), axis=-1)

@@ -13,7 +13,8 @@ from chronocam.metrics.checks import Bools, Floats, finite, ratio, same_shape
 def frame_importance(maps: Floats) -> Floats:
     """Return each slice's share of a map's energy: `(…, time, height, width)` to `(…, time)`.
 
-    I_t = Σ_xy max(M_t, 0) / Σ_txy max(M, 0), which sums to 1 over time; a map without a positive value stays zero.
+    I_t = Σ_xy max(M_t, 0) / Σ_txy max(M, 0), which sums to 1 over time; a map without a positive value stays
+    zero.
     Raises InputError for maps of fewer than three axes or that are not finite.
     """
     return np.asarray(frames.frame_importance(finite(maps, 3)))
@@ -22,12 +23,15 @@ def frame_importance(maps: Floats) -> Floats:
 def active_frames(curves: Floats, threshold: float | int = 0.5, largest: bool = True) -> Bools:
     """Return which frames of curves `(…, time)` reach `threshold` of the curve's maximum.
 
-    The longest run of them only (the first of equally long ones), or all with `largest=False`. A curve without a
-    positive value has none. Raises InputError for a threshold outside (0, 1] or a curve that is not finite.
+    The longest run of them only (the first of equally long ones), or all with `largest=False`. A curve
+    without a positive value has none. Raises InputError for a threshold outside (0, 1] or a curve that is not
+    finite.
     """
     values = finite(curves, 1, "curves")
     if not 0 < threshold <= 1:
-        raise InputError(f"threshold {threshold} is not in (0, 1]; give a share of the curve's maximum, such as 0.5")
+        raise InputError(
+            f"threshold {threshold} is not in (0, 1]; give a share of the curve's maximum, such as 0.5"
+        )
     if largest:
         return np.apply_along_axis(largest_region, -1, values, threshold)
     peak = values.max(axis=-1, keepdims=True)
@@ -37,8 +41,9 @@ def active_frames(curves: Floats, threshold: float | int = 0.5, largest: bool = 
 def temporal_iou(curves: Floats, active: Bools, threshold: float | int = 0.5, largest: bool = True) -> Floats:
     """Return the intersection over union of the frames that a curve marks with the frames that are active.
 
-    `curves`, such as `frame_importance` gives, and `active` are `(…, time)`; the frames marked are `active_frames`.
-    0 where neither has a frame. Raises InputError for unequal shapes, and as `active_frames` does.
+    `curves`, such as `frame_importance` gives, and `active` are `(…, time)`; the frames marked are
+    `active_frames`. 0 where neither has a frame. Raises InputError for unequal shapes, and as `active_frames`
+    does.
     """
     same_shape(curves, active, "active frames")
     marked = active_frames(curves, threshold, largest)
@@ -48,8 +53,8 @@ def temporal_iou(curves: Floats, active: Bools, threshold: float | int = 0.5, la
 def temporal_auc(curves: Floats, active: Bools) -> Floats:
     """Return the area under the ROC curve of per-frame values `(…, time)` as a detector of active frames.
 
-    It is the exact Mann–Whitney statistic: the share of pairs of an active and an idle frame in which the active
-    one is higher; ties count half. NaN where all or no frames are active: there is no pair to compare.
+    It is the exact Mann–Whitney statistic: the share of pairs of an active and an idle frame in which the
+    active one is higher; ties count half. NaN where all or no frames are active: there is no pair to compare.
     Raises InputError for unequal shapes and for curves that are not finite.
     """
     from scipy.stats import rankdata

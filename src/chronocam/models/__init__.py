@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]
 
-_NETWORKS = {"CNNLSTM": "cnn_lstm", "DepthNet": "odometry_nets", "PerFrame": "per_frame", "PoseNet": "odometry_nets"}
+_NETWORKS = {
+    "CNNLSTM": "cnn_lstm",
+    "DepthNet": "odometry_nets",
+    "PerFrame": "per_frame",
+    "PoseNet": "odometry_nets",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,17 +23,24 @@ class CNNLSTM(nn.Module):
         torchvision's classifiers, or any module from pictures `(n, channel, height, width)` to features
         `(n, feature)` or `(n, feature, height, width)`, which are averaged over the grid.
     hidden: size of the LSTM's state. classes: how many logits.
-    attention: pool the LSTM's outputs h_t with weights a_t = softmax_t(v·tanh(W h_t)) instead of taking the last:
-        y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights, `attention`
+    attention: pool the LSTM's outputs h_t with weights a_t = softmax_t(v·tanh(W h_t)) instead of taking the
+        last: y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights,
+            `attention`
         `(batch, time)`.
     per_step: give logits after every frame, `(batch, time, classes)`.
 
-    Takes clips `(batch, time, channel, height, width)` and gives logits `(batch, classes)`. The CNN sees all frames
-    at once, folded into the batch. Raises ModelError for an unknown backbone, InputError for other shapes.
+    Takes clips `(batch, time, channel, height, width)` and gives logits `(batch, classes)`. The CNN sees all
+    frames at once, folded into the batch. Raises ModelError for an unknown backbone, InputError for other
+    shapes.
     """
 
     def __init__(
-        self, backbone: str | nn.Module, hidden: int, classes: int, attention: bool = False, per_step: bool = False
+        self,
+        backbone: str | nn.Module,
+        hidden: int,
+        classes: int,
+        attention: bool = False,
+        per_step: bool = False,
     ) -> None:
         super().__init__()
         if attention and per_step:
@@ -41,7 +48,9 @@ class CNNLSTM(nn.Module):
         self.backbone = _trunk(backbone)
         self.lstm = nn.LSTM(_features(self.backbone), hidden, batch_first=True)
         self.attention = (
-            nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False)) if attention else None
+            nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
+            if attention
+            else None
         )
         self.head = nn.Linear(hidden, classes)
         self.per_step = per_step
@@ -65,7 +74,9 @@ class CNNLSTM(nn.Module):
         pooled = (weights[..., None] * states).sum(dim=1)
         return {"logits": self.head(pooled), "attention": weights}
 
-    def features(self, clips: Float[Tensor, "batch time channel height width"]) -> Float[Tensor, "batch time feature"]:
+    def features(
+        self, clips: Float[Tensor, "batch time channel height width"]
+    ) -> Float[Tensor, "batch time feature"]:
         """Return what the CNN finds in each frame."""
         found = _pooled(self.backbone(clips.flatten(0, 1)))
         return found.reshape(*clips.shape[:2], -1)
@@ -124,5 +135,7 @@ def _features(backbone: nn.Module) -> int:
             module.training = mode
     if not isinstance(found, Tensor) or found.ndim not in (2, 4):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ModelError(f"the backbone returns {shape}; expected (n, feature) or (n, feature, height, width)")
+        raise ModelError(
+            f"the backbone returns {shape}; expected (n, feature) or (n, feature, height, width)"
+        )
     return int(found.shape[1])

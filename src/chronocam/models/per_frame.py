@@ -29,5 +29,7 @@ class PerFrame(nn.Module):
         found = self.model(clips.flatten(0, 1))
         logits = getattr(found, "logits", found)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise ModelError(f"the model returns a {type(found).__name__}; expected logits (n, classes) of pictures")
+            raise ModelError(
+                f"the model returns a {type(found).__name__}; expected logits (n, classes) of pictures"
+            )
         return logits.reshape(*clips.shape[:2], -1).mean(dim=1)

@@ -90,8 +90,8 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
     """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
 
     spec: `torchvision:NAME`, `timm:NAME`, `hf:NAME-or-folder`, `PATH.safetensors@ARCHITECTURE`, `PATH.pt2`,
-    `PATH/model.json`, `python:package.module:factory`, `chronocam:digits`, …; an unknown one is answered with all
-        forms.
+    `PATH/model.json`, `python:package.module:factory`, `chronocam:digits`, …; an unknown one is answered with
+        all forms.
     trust: let files run code while they load; without it, a file that could is refused.
     Raises ModelError, in one line, where the spec is unknown or what it names cannot be loaded.
     """

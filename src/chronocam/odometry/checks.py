@@ -57,8 +57,12 @@ def checked_views(target: Tensor, sources: Tensor, poses: Tensor, rotation: str)
         raise InputError(f"poses have shape {tuple(poses.shape)}; expected {expected}")
     for name, values in (("target", target), ("sources", sources), ("poses", poses)):
         if not values.isfinite().all():
-            raise InputError(f"the {name} hold values that are not finite; look for NaN in frames or in the weights")
-    return Views(target, sources, pose_to_matrix(poses, rotation) if poses.ndim == 3 else poses, (height, width))
+            raise InputError(
+                f"the {name} hold values that are not finite; look for NaN in frames or in the weights"
+            )
+    return Views(
+        target, sources, pose_to_matrix(poses, rotation) if poses.ndim == 3 else poses, (height, width)
+    )
 
 
 def depth_levels(
@@ -66,17 +70,22 @@ def depth_levels(
 ) -> list[tuple[Tensor, Tensor]]:
     """Return disparity and depth of each scale that is used, the finest first; the depth at the size to warp at.
 
-    Raises InputError for too few scales, shapes that do not match, and disparities that are not positive and finite.
+    Raises InputError for too few scales, shapes that do not match, and disparities that are not positive and
+    finite.
     """
     if isinstance(disparities, Tensor):
         return [_given_depth(disparities, views)]
     if len(disparities) < scales:
-        raise InputError(f"{len(disparities)} disparities for {scales} scales; give more, or a loss with fewer scales")
+        raise InputError(
+            f"{len(disparities)} disparities for {scales} scales; give more, or a loss with fewer scales"
+        )
     levels = []
     for disparity in disparities[:scales]:
         if disparity.ndim != 4 or disparity.shape[:2] != (len(views.target), 1):
             expected = f"({len(views.target)}, 1, height, width)"
-            raise InputError(f"a disparity has shape {tuple(disparity.shape)}; expected {expected}, one per target")
+            raise InputError(
+                f"a disparity has shape {tuple(disparity.shape)}; expected {expected}, one per target"
+            )
         if not ((disparity > 0) & disparity.isfinite()).all():
             raise InputError(
                 "a disparity is not positive and finite, and has no depth; look at what the network returns"

@@ -17,7 +17,8 @@ from chronocam.errors import InputError
 class DepthErrors:
     """Errors of depth, one number per picture, over the pixels whose depth is known; d predicted, d* true.
 
-    abs_rel: mean |d − d*|/d*. sq_rel: mean (d − d*)²/d*. rmse: √mean (d − d*)². rmse_log: √mean (ln d − ln d*)².
+    abs_rel: mean |d − d*|/d*. sq_rel: mean (d − d*)²/d*. rmse: √mean (d − d*)². rmse_log: √mean (ln d − ln
+        d*)².
     within: share of pixels with max(d/d*, d*/d) below 1.25, 1.25² and 1.25³, `(picture, 3)`.
     scale: what each prediction was multiplied by.
     """
@@ -39,13 +40,16 @@ def depth_errors(
 ) -> DepthErrors:
     """Measure depth against the truth.
 
-    predicted: `(picture, height, width)`, or anything that broadcasts to the truth. truth: `(picture, height, width)`,
+    predicted: `(picture, height, width)`, or anything that broadcasts to the truth. truth: `(picture, height,
+        width)`,
     0 where it is unknown; depths outside `nearest` to `farthest` are left out.
-    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. Then predictions
+    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. Then
+        predictions
     are clipped to `nearest` … `farthest`.
-    Raises InputError for shapes that do not match, predictions that are not positive and finite, a picture without
-    any known depth.
-    Source: Eigen et al. 2014 (arXiv:1406.2283), section 4.1; the scaling of Zhou et al. 2017 (arXiv:1704.07813).
+    Raises InputError for shapes that do not match, predictions that are not positive and finite, a picture
+    without any known depth.
+    Source: Eigen et al. 2014 (arXiv:1406.2283), section 4.1; the scaling of Zhou et al. 2017
+    (arXiv:1704.07813).
     """
     if not 0 < nearest < farthest:
         raise InputError(f"depths from {nearest} to {farthest} are no range; expected 0 < nearest < farthest")
@@ -63,17 +67,25 @@ def _known_pairs(
     true = np.asarray(truth, dtype=np.float64)
     given = np.asarray(predicted, dtype=np.float64)
     if true.ndim != 3 or len(true) == 0:
-        raise InputError(f"true depth has shape {true.shape}; expected (picture, height, width) with a picture or more")
+        raise InputError(
+            f"true depth has shape {true.shape}; expected (picture, height, width) with a picture or more"
+        )
     try:
         given = np.broadcast_to(given, true.shape)
     except ValueError:
-        raise InputError(f"predicted depth has shape {given.shape}; expected that of the truth, {true.shape}") from None
+        raise InputError(
+            f"predicted depth has shape {given.shape}; expected that of the truth, {true.shape}"
+        ) from None
     if not (np.isfinite(given) & (given > 0)).all():
-        raise InputError("predicted depth is not positive and finite everywhere; give depth, not disparity or its log")
+        raise InputError(
+            "predicted depth is not positive and finite everywhere; give depth, not disparity or its log"
+        )
     known = np.isfinite(true) & (true > nearest) & (true < farthest)
     empty = np.flatnonzero(~known.any(axis=(1, 2)))
     if empty.size:
-        raise InputError(f"picture {empty[0]} has no true depth between {nearest} and {farthest}; leave it out")
+        raise InputError(
+            f"picture {empty[0]} has no true depth between {nearest} and {farthest}; leave it out"
+        )
     return [(p[k], t[k]) for p, t, k in zip(given, true, known, strict=True)]
 
 
@@ -81,20 +93,27 @@ def _errors(p: np.ndarray, t: np.ndarray) -> tuple[float, ...]:
     off, log_off = p - t, np.log(p) - np.log(t)
     ratio = np.maximum(p / t, t / p)
     within = [float((ratio < 1.25**k).mean()) for k in (1, 2, 3)]
-    means = (np.abs(off) / t).mean(), (off**2 / t).mean(), np.sqrt((off**2).mean()), np.sqrt((log_off**2).mean())
+    means = (
+        (np.abs(off) / t).mean(),
+        (off**2 / t).mean(),
+        np.sqrt((off**2).mean()),
+        np.sqrt((log_off**2).mean()),
+    )
     return (*(float(m) for m in means), *within)
 
 
 def mean_depth(depths: np.ndarray) -> Float[np.ndarray, "height width"]:
     """Return the mean depth of each pixel over pictures `(picture, height, width)`: the best fixed guess.
 
-    Unknown depths (0 or not finite) are left out; a pixel never known has the mean of all others. Raises InputError
-    where none is known.
+    Unknown depths (0 or not finite) are left out; a pixel never known has the mean of all others. Raises
+    InputError where none is known.
     """
     values = np.asarray(depths, dtype=np.float64)
     known = np.isfinite(values) & (values > 0)
     if values.ndim != 3 or not known.any():
-        raise InputError(f"depths have shape {values.shape}; expected (picture, height, width) with some depth known")
+        raise InputError(
+            f"depths have shape {values.shape}; expected (picture, height, width) with some depth known"
+        )
     counts = known.sum(axis=0)
     sums = np.where(known, values, 0).sum(axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), values[known].mean())
@@ -103,8 +122,8 @@ def mean_depth(depths: np.ndarray) -> Float[np.ndarray, "height width"]:
 def accumulate(steps: np.ndarray) -> Float[np.ndarray, "time 4 4"]:
     """Return the trajectory of steps `(time − 1, 4, 4)`, camera-to-world, the first camera being the world.
 
-    Step i maps points of camera i + 1 to camera i. A network that looks from target i to source i + 1 gives the
-    inverse of that. Raises InputError for another shape.
+    Step i maps points of camera i + 1 to camera i. A network that looks from target i to source i + 1 gives
+    the inverse of that. Raises InputError for another shape.
     """
     poses = [np.eye(4)]
     for step in _rigid(steps, "steps"):
@@ -123,15 +142,17 @@ def zero_motion(time: int) -> Float[np.ndarray, "{time} 4 4"]:
     return np.tile(np.eye(4), (time, 1, 1))
 
 
-def snippet_errors(predicted: np.ndarray, truth: np.ndarray, length: int = 5) -> Float[np.ndarray, " snippet"]:
+def snippet_errors(
+    predicted: np.ndarray, truth: np.ndarray, length: int = 5
+) -> Float[np.ndarray, " snippet"]:
     """Return the absolute trajectory error of every snippet of `length` consecutive frames.
 
-    Both are camera-to-world poses `(time, 4, 4)`. Positions p and p* are taken relative to the snippet's first camera,
-    the predicted ones scaled by s = Σ p*·p / Σ p·p (0 where the prediction stands still), and the error is
-    √(Σ |s·p − p*|²) / length, in the units of the truth.
+    Both are camera-to-world poses `(time, 4, 4)`. Positions p and p* are taken relative to the snippet's
+    first camera, the predicted ones scaled by s = Σ p*·p / Σ p·p (0 where the prediction stands still), and
+    the error is √(Σ |s·p − p*|²) / length, in the units of the truth.
     Raises InputError for shapes that do not match and fewer frames than a snippet has.
-    Source: the evaluation of Zhou et al. 2017 (arXiv:1704.07813), which divides the root by the number of frames,
-    not the sum under it.
+    Source: the evaluation of Zhou et al. 2017 (arXiv:1704.07813), which divides the root by the number of
+    frames, not the sum under it.
     """
     given, true = _rigid(predicted, "predicted poses"), _rigid(truth, "true poses")
     if len(given) != len(true):
@@ -140,7 +161,9 @@ def snippet_errors(predicted: np.ndarray, truth: np.ndarray, length: int = 5) ->
         raise InputError(
             f"{len(true)} frames for snippets of {length}; expected snippets of 2 or more, and as many frames"
         )
-    return np.array([_snippet(given[i : i + length], true[i : i + length]) for i in range(len(true) - length + 1)])
+    return np.array(
+        [_snippet(given[i : i + length], true[i : i + length]) for i in range(len(true) - length + 1)]
+    )
 
 
 def _snippet(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -157,9 +180,13 @@ def rotation_errors(predicted: np.ndarray, truth: np.ndarray) -> Float[np.ndarra
     """
     a, b = (np.asarray(x, dtype=np.float64) for x in (predicted, truth))
     if a.shape != b.shape or a.shape[1:] not in ((3, 3), (4, 4)):
-        raise InputError(f"rotations have shapes {a.shape} and {b.shape}; expected (pair, 3, 3) or (pair, 4, 4), both")
+        raise InputError(
+            f"rotations have shapes {a.shape} and {b.shape}; expected (pair, 3, 3) or (pair, 4, 4), both"
+        )
     off = a[:, :3, :3].transpose(0, 2, 1) @ b[:, :3, :3]
-    double_sine = np.stack([off[:, 2, 1] - off[:, 1, 2], off[:, 0, 2] - off[:, 2, 0], off[:, 1, 0] - off[:, 0, 1]])
+    double_sine = np.stack(
+        [off[:, 2, 1] - off[:, 1, 2], off[:, 0, 2] - off[:, 2, 0], off[:, 1, 0] - off[:, 0, 1]]
+    )
     # Sine and cosine both: the arc cosine alone loses small angles to rounding.
     return np.degrees(np.arctan2(np.linalg.norm(double_sine, axis=0), np.trace(off, axis1=1, axis2=2) - 1))
 

@@ -1,8 +1,8 @@
 """Rigid motion, pinhole cameras, and the inverse warp that joins them; differentiable.
 
-Camera axes are x right, y down, z forward. The centre of the pixel at row 0 and column 0 is at (x, y) = (0, 0), and
-intrinsics are in these coordinates. A transform is a matrix `(…, 4, 4)` that maps points of one camera to another.
-Everything is float32 or float64, on any device.
+Camera axes are x right, y down, z forward. The centre of the pixel at row 0 and column 0 is at (x, y) = (0,
+0), and intrinsics are in these coordinates. A transform is a matrix `(…, 4, 4)` that maps points of one
+camera to another. Everything is float32 or float64, on any device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ NEAREST = 1e-3
 
 _ROTATIONS = ("euler", "axis-angle")
 _SMALL = 1e-2  # squared angle below which series are used
-_EDGE = 1e-3  # in pixels: how far beyond the outermost pixel centres rounding may put a point that is still seen
+_EDGE = (
+    1e-3  # in pixels: how far beyond the outermost pixel centres rounding may put a point that is still seen
+)
 
 
 def euler_to_matrix(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -38,8 +40,8 @@ def euler_to_matrix(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 
 def matrix_to_euler(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Return (rx, ry, rz) in radians with Rx·Ry·Rz = R, |ry| ≤ π/2.
 
-    At ry = ±π/2 only a sum of rx and rz is determined; rx is 0 there where both its sine and cosine vanish. rz is
-    read from what Rx leaves of R, so that near that point the three still make R.
+    At ry = ±π/2 only a sum of rx and rz is determined; rx is 0 there where both its sine and cosine vanish.
+    rz is read from what Rx leaves of R, so that near that point the three still make R.
     """
     r = rotation
     rx = _angle(-r[..., 1, 2], r[..., 2, 2])
@@ -68,7 +70,9 @@ def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     norm = torch.where(small, 1.0, squared).sqrt()
     ratio = squared / torch.where(small, w * w, 1.0)
     # atan(u)/u at u = |q_v|/w, which is small
-    series = (1 - ratio * (1 / 3 - ratio * (1 / 5 - ratio * (1 / 7 - ratio * (1 / 9 - ratio / 11))))) / w.clamp_min(0.5)
+    series = (
+        1 - ratio * (1 / 3 - ratio * (1 / 5 - ratio * (1 / 7 - ratio * (1 / 9 - ratio / 11))))
+    ) / w.clamp_min(0.5)
     return 2 * torch.where(small, series, torch.atan2(norm, w) / norm) * vector
 
 
@@ -82,7 +86,9 @@ def pose_to_matrix(pose: Float[Tensor, "*batch 6"], rotation: str = "euler") -> 
     return _joined(to_matrix(pose[..., 3:]), pose[..., :3])
 
 
-def matrix_to_pose(transform: Float[Tensor, "*batch 4 4"], rotation: str = "euler") -> Float[Tensor, "*batch 6"]:
+def matrix_to_pose(
+    transform: Float[Tensor, "*batch 4 4"], rotation: str = "euler"
+) -> Float[Tensor, "*batch 6"]:
     """Return the pose vector of a transform; the inverse of `pose_to_matrix`, with the same errors."""
     from_matrix = matrix_to_euler if _known(rotation) == "euler" else matrix_to_axis_angle
     return torch.cat([transform[..., :3, 3], from_matrix(transform[..., :3, :3])], dim=-1)
@@ -104,7 +110,8 @@ def relative_pose(
 def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
     """Return the angle of a rotation, in [0, π] radians.
 
-    By sine and cosine both, which is exact at either end; the gradient is 0 at the identity, where the angle has none.
+    By sine and cosine both, which is exact at either end; the gradient is 0 at the identity, where the angle
+    has none.
     """
     r = rotation
     double_sine = torch.stack(
@@ -124,15 +131,19 @@ def checked_intrinsics(intrinsics: Any, like: Tensor) -> Float[Tensor, "*batch 3
     """Return intrinsics as a tensor of the type and on the device of `like`.
 
     intrinsics: `(3, 3)`, or `(batch, 3, 3)` where `like` is `(batch, …)`; a tensor or an array.
-    Raises InputError where they are missing, of another shape, not finite, or not those of a pinhole camera: focal
-    lengths above 0, and the last row 0 0 1.
+    Raises InputError where they are missing, of another shape, not finite, or not those of a pinhole camera:
+    focal lengths above 0, and the last row 0 0 1.
     """
     if intrinsics is None:
         raise InputError("intrinsics are missing; give the 3 × 3 matrix with fx, fy, cx, cy in pixels")
     matrix = torch.as_tensor(intrinsics).to(like)
     if matrix.shape not in ((3, 3), (len(like), 3, 3)):
-        raise InputError(f"intrinsics have shape {tuple(matrix.shape)}; expected (3, 3) or ({len(like)}, 3, 3)")
-    below = torch.stack([matrix[..., 1, 0], matrix[..., 2, 0], matrix[..., 2, 1], matrix[..., 2, 2] - 1], dim=-1)
+        raise InputError(
+            f"intrinsics have shape {tuple(matrix.shape)}; expected (3, 3) or ({len(like)}, 3, 3)"
+        )
+    below = torch.stack(
+        [matrix[..., 1, 0], matrix[..., 2, 0], matrix[..., 2, 1], matrix[..., 2, 2] - 1], dim=-1
+    )
     focal = torch.stack([matrix[..., 0, 0], matrix[..., 1, 1]], dim=-1)
     if not (matrix.isfinite().all() and (focal > 0).all() and (below == 0).all()):
         wrong = [[round(float(v), 4) for v in row] for row in matrix.reshape(-1, 3, 3)[0]]
@@ -148,8 +159,8 @@ def resized_intrinsics(
 ) -> Float[Tensor, "*batch 3 3"]:
     """Return the intrinsics of images resized from `size` to `new_size`, each (height, width).
 
-    The edges of the image stay where they are, and so x' = (x + 0.5)·s − 0.5: focal lengths (and a skew) are scaled,
-    principal points by the same rule as x.
+    The edges of the image stay where they are, and so x' = (x + 0.5)·s − 0.5: focal lengths (and a skew) are
+    scaled, principal points by the same rule as x.
     """
     sx, sy = new_size[1] / size[1], new_size[0] / size[0]
     resize = intrinsics.new_tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
@@ -185,13 +196,15 @@ def warp(
 ) -> tuple[Float[Tensor, "batch channel height width"], Bool[Tensor, "batch 1 height width"]]:
     """Return the source as the target's camera would see it, and which of its pixels are valid.
 
-    depth: `(batch, 1, height, width)`, of the target. transform: `(batch, 4, 4)`, from the target's camera to the
+    depth: `(batch, 1, height, width)`, of the target. transform: `(batch, 4, 4)`, from the target's camera to
+        the
     source's. intrinsics: `(3, 3)` or `(batch, 3, 3)`, of both cameras.
-    A target pixel p takes the source's colour at K·T·D(p)·K⁻¹·p, bilinearly (`align_corners=True`, coordinates divided
-    by width − 1 and height − 1, which is what intrinsics at pixel centres ask for). It is valid where that is between
-    the centres of the source's outermost pixels and in front of the camera, and where the depth is known (above 0).
-    Elsewhere the image has the colour of the nearest edge.
-    Raises InputError for shapes that do not match, a depth that is not finite, images below 2 × 2, wrong intrinsics.
+    A target pixel p takes the source's colour at K·T·D(p)·K⁻¹·p, bilinearly (`align_corners=True`,
+    coordinates divided by width − 1 and height − 1, which is what intrinsics at pixel centres ask for). It is
+    valid where that is between the centres of the source's outermost pixels and in front of the camera, and
+    where the depth is known (above 0). Elsewhere the image has the colour of the nearest edge.
+    Raises InputError for shapes that do not match, a depth that is not finite, images below 2 × 2, wrong
+    intrinsics.
     Source: Zhou et al. 2017 (arXiv:1704.07813), equation 2.
     """
     _same_size(source, depth, transform)
@@ -209,7 +222,9 @@ def warp(
 def _same_size(source: Tensor, depth: Tensor, transform: Tensor) -> None:
     batch, _, height, width = source.shape
     if depth.shape != (batch, 1, height, width):
-        raise InputError(f"depth has shape {tuple(depth.shape)}; expected {(batch, 1, height, width)}, as the source")
+        raise InputError(
+            f"depth has shape {tuple(depth.shape)}; expected {(batch, 1, height, width)}, as the source"
+        )
     if transform.shape != (batch, 4, 4):
         raise InputError(f"transforms have shape {tuple(transform.shape)}; expected {(batch, 4, 4)}")
     if min(height, width) < 2:
@@ -226,7 +241,9 @@ def _joined(rotation: Tensor, translation: Tensor) -> Tensor:
 
 def _known(rotation: str) -> str:
     if rotation not in _ROTATIONS:
-        raise InputError(f"no rotation `{rotation}`{suggest(rotation, list(_ROTATIONS))}; choose euler or axis-angle")
+        raise InputError(
+            f"no rotation `{rotation}`{suggest(rotation, list(_ROTATIONS))}; choose euler or axis-angle"
+        )
     return rotation
 
 

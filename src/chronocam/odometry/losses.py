@@ -58,17 +58,22 @@ class Terms:
         """Return one term per sample: of all scales and sources, or of one.
 
         name: `"total"`, `"photometric"`, `"smoothness"` or `"mask"`. scale: 0 is the finest.
-        Raises InputError for a name, scale or source that is not there, and for the smoothness or the total of one
+        Raises InputError for a name, scale or source that is not there, and for the smoothness or the total
+        of one
         source: disparities belong to none.
         """
         if name not in TERMS:
-            raise InputError(f"no term `{name}`{suggest(name, list(TERMS))}; choose one of {', '.join(TERMS)}")
+            raise InputError(
+                f"no term `{name}`{suggest(name, list(TERMS))}; choose one of {', '.join(TERMS)}"
+            )
         _, scales, sources = self.photometric_parts.shape
         for what, index, count in (("scale", scale, scales), ("source", source, sources)):
             if index is not None and not 0 <= index < count:
                 raise InputError(f"no {what} {index}; the loss has {count}, 0 to {count - 1}")
         if source is not None and name in ("total", "smoothness"):
-            raise InputError(f"the {name} of one source is not defined; choose photometric or mask, or no source")
+            raise InputError(
+                f"the {name} of one source is not defined; choose photometric or mask, or no source"
+            )
         at_scale = slice(None) if scale is None else slice(scale, scale + 1)
         of_source = slice(None) if source is None else slice(source, source + 1)
         parts = {
@@ -85,22 +90,25 @@ class ViewSynthesis:
 
     photometric: the error of a pixel, averaged over its channels: `"l1"` |I − Î|, or `"ssim"`
         0.85·(1 − SSIM)/2 + 0.15·|I − Î| over windows of 3 × 3 pixels, which is for images in [0, 1].
-    reduce: `"mean"`: the mean error of each source, summed over the sources; `"minimum"`: of each pixel only the
-        source with the smallest error. Both are means over all pixels, also those that do not count.
-    auto_mask: leaves out pixels that the source as it is, unwarped, explains as well (with the minimum: some source).
+    reduce: `"mean"`: the mean error of each source, summed over the sources; `"minimum"`: of each pixel only
+        the source with the smallest error. Both are means over all pixels, also those that do not count.
+    auto_mask: leaves out pixels that the source as it is, unwarped, explains as well (with the minimum: some
+        source).
     outside: whether pixels count that look beyond the edge of a source, with the colour of its edge.
     smooth: `"second"`: mean |∂²d/∂x²| + 2·mean |∂²d/∂x∂y| + mean |∂²d/∂y²| of the disparities d; `"edge"`:
         mean |∂d*/∂x|·e^(−|∂I/∂x|) and the same along y, of d* = d/mean d.
-    smooth_weight: of the smoothness at the finest scale, halved at each coarser one. mask_weight: of the masks.
+    smooth_weight: of the smoothness at the finest scale, halved at each coarser one. mask_weight: of the
+        masks.
     scales: how many of the disparities are used, finest first.
-    full_resolution: whether coarse disparities are upsampled to the images; else images are averaged down to them.
+    full_resolution: whether coarse disparities are upsampled to the images; else images are averaged down to
+        them.
     average_scales: whether scales are averaged rather than summed.
     rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
 
     Raises InputError for an option that does not exist.
     Source: Zhou et al. 2017 (arXiv:1704.07813), section 3; Godard et al. 2019 (arXiv:1806.01260), section 3.
-    Deviations: an auto-mask leaves pixels out (equation 5 there) instead of adding their unwarped error; smoothness is
-    of what the network calls disparity, offset and range included.
+    Deviations: an auto-mask leaves pixels out (equation 5 there) instead of adding their unwarped error;
+    smoothness is of what the network calls disparity, offset and range included.
     """
 
     photometric: str = "l1"
@@ -119,10 +127,14 @@ class ViewSynthesis:
         for name, known in _OPTIONS.items():
             given = getattr(self, name)
             if given not in known:
-                raise InputError(f"{name} is `{given}`{suggest(given, list(known))}; choose {' or '.join(known)}")
+                raise InputError(
+                    f"{name} is `{given}`{suggest(given, list(known))}; choose {' or '.join(known)}"
+                )
         if self.scales < 1 or self.smooth_weight < 0 or self.mask_weight < 0:
             given = f"{self.scales}, {self.smooth_weight} and {self.mask_weight}"
-            raise InputError(f"scales, smooth_weight and mask_weight are {given}; expected at least 1, 0 and 0")
+            raise InputError(
+                f"scales, smooth_weight and mask_weight are {given}; expected at least 1, 0 and 0"
+            )
 
     def __call__(
         self,
@@ -136,12 +148,14 @@ class ViewSynthesis:
         """Return the terms of the loss, per sample.
 
         target: `(batch, 3, height, width)`. sources: `(batch, source, 3, height, width)`.
-        disparities: `(batch, 1, height/2^s, width/2^s)` each, finest first; or one depth `(batch, 1, height, width)`,
-            0 where it is unknown, which is the only scale then.
-        poses: `(batch, source, 6)`, or transforms `(batch, source, 4, 4)`, from the target's camera to each source's.
+        disparities: `(batch, 1, height/2^s, width/2^s)` each, finest first; or one depth `(batch, 1, height,
+            width)`, 0 where it is unknown, which is the only scale then.
+        poses: `(batch, source, 6)`, or transforms `(batch, source, 4, 4)`, from the target's camera to each
+            source's.
         intrinsics: `(3, 3)` or `(batch, 3, 3)`, of the images as given.
         masks: for each scale `(batch, source, height/2^s, width/2^s)` in [0, 1]: how far a pixel counts.
-        Raises InputError for no source, shapes that do not match, values that are not finite, wrong intrinsics.
+        Raises InputError for no source, shapes that do not match, values that are not finite, wrong
+        intrinsics.
         """
         views = checked_views(target, sources, poses, self.rotation)
         matrix = checked_intrinsics(intrinsics, target)
@@ -151,7 +165,9 @@ class ViewSynthesis:
             self._photometric(views.resized(depth.shape[-2:]), depth, matrix, weight)
             for (_, depth), weight in zip(levels, weights, strict=True)
         ]
-        smoothness = [self.smooth_weight / 2**s * self._roughness(views, d) for s, (d, _) in enumerate(levels)]
+        smoothness = [
+            self.smooth_weight / 2**s * self._roughness(views, d) for s, (d, _) in enumerate(levels)
+        ]
         mask = [
             p.new_zeros(p.shape) if w is None else -self.mask_weight * w.clamp_min(1e-12).log().mean((2, 3))
             for p, w in zip(photometric, weights, strict=True)
@@ -191,7 +207,9 @@ class ViewSynthesis:
         return counted if unwarped is None else counted & (smallest < unwarped.amin(dim=1, keepdim=True))
 
     def _error(
-        self, target: Float[Tensor, "batch 3 height width"], images: Float[Tensor, "batch source 3 height width"]
+        self,
+        target: Float[Tensor, "batch 3 height width"],
+        images: Float[Tensor, "batch source 3 height width"],
     ) -> Float[Tensor, "batch source height width"]:
         """Return the error of each pixel of each image."""
         repeated = target[:, None].expand_as(images)
@@ -232,7 +250,9 @@ def _edge_aware(
     disparity: Float[Tensor, "batch 1 height width"], image: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, " batch"]:
     relative = disparity / disparity.mean((2, 3), keepdim=True).clamp_min(1e-7)
-    steps = [relative.diff(dim=axis) * (-image.diff(dim=axis).abs().mean(1, keepdim=True)).exp() for axis in (3, 2)]
+    steps = [
+        relative.diff(dim=axis) * (-image.diff(dim=axis).abs().mean(1, keepdim=True)).exp() for axis in (3, 2)
+    ]
     return _mean_size(steps[0]) + _mean_size(steps[1])
 
 

@@ -1,7 +1,8 @@
 """Scores of odometry networks, for explanation: how far and how much it turns, and the negative view-synthesis loss.
 
-`PoseLoss` and `DepthLoss` are given as `operator=`, and then the frames of the loss are the inputs themselves; or, by
-`.target(frames)`, as one of several `targets=`, and then the loss is of these frames whatever is done to the inputs.
+`PoseLoss` and `DepthLoss` are given as `operator=`, and then the frames of the loss are the inputs
+themselves; or, by `.target(frames)`, as one of several `targets=`, and then the loss is of these frames
+whatever is done to the inputs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _MOTION = 6  # numbers of a pose
 class TranslationNorm(Target):
     """How far a pose moves: ‖t‖ of one source, of outputs `(batch, 6·sources)`.
 
-    The gradient is 0 where nothing moves. Raises TargetError for other outputs, or a source that is not there.
+    The gradient is 0 where nothing moves. Raises TargetError for other outputs, or a source that is not
+    there.
     """
 
     source: int = 0
@@ -64,8 +66,8 @@ class _Loss:
     """What the two losses share: which part of the loss, and from inputs back to pictures.
 
     term, scale, source: which part, as in `Terms.term`. Masks are not used: every pixel counts fully.
-    mean, std: pictures in [0, 1] are inputs · std + mean, per channel or one number for all; as DepthNet and PoseNet
-        are trained unless given.
+    mean, std: pictures in [0, 1] are inputs · std + mean, per channel or one number for all; as DepthNet and
+        PoseNet are trained unless given.
     """
 
     term: str = "total"
@@ -80,7 +82,9 @@ class _Loss:
         if self.term not in self.terms:
             known = ", ".join(self.terms)
             hint = suggest(self.term, list(self.terms))
-            raise TargetError(f"no score `{self.term}` of a {type(self).__name__}{hint}; choose one of {known}")
+            raise TargetError(
+                f"no score `{self.term}` of a {type(self).__name__}{hint}; choose one of {known}"
+            )
 
     @property
     def name(self) -> str:
@@ -101,13 +105,14 @@ class _Loss:
 class PoseLoss(_Loss):
     """The negative view-synthesis loss as a score of a PoseNet: what makes the motion right. Depth is held constant.
 
-    depth: a depth network (with `disparities`, used at all scales, or depth as its output), which sees the target; or
-        depths `(samples, 1, height, width)`, one of them being for all samples.
+    depth: a depth network (with `disparities`, used at all scales, or depth as its output), which sees the
+        target; or depths `(samples, 1, height, width)`, one of them being for all samples.
     intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"` or `"photometric"`.
-    As `operator=` it is called with (model, inputs, targets): inputs `(batch, 3·(1 + sources), height, width)`, the
-    target first; targets None, or the frames that the loss is of, of the same shape, where inputs are perturbed.
-    Raises TargetError for a term that does not depend on poses and for outputs that are no poses, InputError for
-    wrong inputs, depths and intrinsics.
+    As `operator=` it is called with (model, inputs, targets): inputs `(batch, 3·(1 + sources), height,
+    width)`, the target first; targets None, or the frames that the loss is of, of the same shape, where
+    inputs are perturbed.
+    Raises TargetError for a term that does not depend on poses and for outputs that are no poses, InputError
+    for wrong inputs, depths and intrinsics.
     """
 
     loss: ViewSynthesis
@@ -136,7 +141,9 @@ class PoseLoss(_Loss):
         sources = pictures.shape[1] - 1
         if found.shape[:2] != (len(frames), sources):
             shape = (len(frames), _MOTION * sources)
-            raise TargetError(f"outputs have shape {tuple(poses.shape)}; expected {shape} for {sources} sources")
+            raise TargetError(
+                f"outputs have shape {tuple(poses.shape)}; expected {shape} for {sources} sources"
+            )
         depth = _held(self.depth, "depth", "disparities", frames[:, :3], rows)
         matrix = _rows_of(self.intrinsics, rows, "intrinsics", frames, rank=3)
         terms = self.loss(pictures[:, 0], pictures[:, 1:], depth, found, matrix)
@@ -147,14 +154,14 @@ class PoseLoss(_Loss):
 class DepthLoss(_Loss):
     """The negative view-synthesis loss as a score of a DepthNet: what makes the depth right. Poses are held constant.
 
-    pose: a pose network, which sees target and sources; or poses `(samples, source, 6)` or `(samples, source, 4, 4)`,
-        one of them being for all samples.
+    pose: a pose network, which sees target and sources; or poses `(samples, source, 6)` or `(samples, source,
+        4, 4)`, one of them being for all samples.
     intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"`, `"photometric"` or `"smoothness"`.
-    As `operator=` it is called with (model, inputs, targets): inputs are the target frames `(batch, 3, height, width)`,
-    targets their sources `(batch, 3·sources, height, width)`. A model with `disparities` is scored at all scales; as
-    one of `targets=` only the depth it returns is seen, which is one scale.
-    Raises TargetError for an unknown term, missing sources and outputs that are no depth, InputError for wrong
-    inputs, poses and intrinsics.
+    As `operator=` it is called with (model, inputs, targets): inputs are the target frames `(batch, 3,
+    height, width)`, targets their sources `(batch, 3·sources, height, width)`. A model with `disparities` is
+    scored at all scales; as one of `targets=` only the depth it returns is seen, which is one scale.
+    Raises TargetError for an unknown term, missing sources and outputs that are no depth, InputError for
+    wrong inputs, poses and intrinsics.
     """
 
     loss: ViewSynthesis
@@ -169,7 +176,9 @@ class DepthLoss(_Loss):
         sources = _like(targets, inputs)
         if sources.ndim != 4 or sources.shape[0] != len(inputs) or sources.shape[2:] != inputs.shape[2:]:
             expected = f"({len(inputs)}, 3·sources, {', '.join(str(n) for n in inputs.shape[2:])})"
-            raise InputError(f"the sources have shape {tuple(sources.shape)}; expected {expected}, as the targets")
+            raise InputError(
+                f"the sources have shape {tuple(sources.shape)}; expected {expected}, as the targets"
+            )
         predicted = getattr(model, "disparities", model)(inputs)
         return self.of_outputs(predicted, torch.cat([inputs, sources], dim=1))
 
@@ -177,7 +186,9 @@ class DepthLoss(_Loss):
         """Return the score as a target for the loss of `frames` `(samples, 3·(1 + sources), …)`, the target first."""
         return LossOfFrames(self, frames)
 
-    def of_outputs(self, predicted: Any, frames: Tensor, rows: slice | None = None) -> Float[Tensor, " batch"]:
+    def of_outputs(
+        self, predicted: Any, frames: Tensor, rows: slice | None = None
+    ) -> Float[Tensor, " batch"]:
         """Return −loss of depth `(batch, 1, height, width)`, or of a tuple of disparities, for frames."""
         pictures = self.pictures(frames)
         if isinstance(predicted, Tensor) and predicted.shape != (len(frames), 1, *frames.shape[2:]):

@@ -48,9 +48,9 @@ def overlay(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Blend the colours of `value` over `picture`, with opacity `alpha` · |value|.
 
-    `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno, or
-    a blue-red diverging map where a value is negative, or `signed` says that one may be. Raises InputError for an
-    unknown one.
+    `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno,
+    or a blue-red diverging map where a value is negative, or `signed` says that one may be. Raises InputError
+    for an unknown one.
     """
     signed = bool((value < 0).any()) if signed is None else signed
     colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
@@ -69,7 +69,9 @@ def colour_map(name: str) -> Any:
 
 
 def draw_boxes(
-    picture: UInt8[np.ndarray, "height width 3"], boxes: Sequence[Sequence[float | int]], colour: str = "#00e5ff"
+    picture: UInt8[np.ndarray, "height width 3"],
+    boxes: Sequence[Sequence[float | int]],
+    colour: str = "#00e5ff",
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return a copy of `picture` with the outlines of boxes `(x0, y0, x1, y1)`."""
     from PIL import Image, ImageDraw
@@ -77,18 +79,23 @@ def draw_boxes(
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     for x0, y0, x1, y1 in boxes:
-        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, image.width // 200))
+        pen.rectangle(
+            (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=max(2, image.width // 200)
+        )
     return np.asarray(image)
 
 
 def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
     """Return pictures of a batch of images: PIL images, or arrays with channels last or first.
 
-    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to their own range.
+    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to their own
+    range.
     Raises InputError for anything that is not a batch of images with 1 or 3 channels.
     """
     if hasattr(inputs, "convert") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
-        raise InputError(f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array")
+        raise InputError(
+            f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array"
+        )
     return [_picture(one) for one in inputs]
 
 
@@ -99,7 +106,9 @@ def _picture(image: Any) -> np.ndarray:
     if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
         array = np.moveaxis(array, 0, -1)
     if array.ndim != 3 or array.shape[-1] not in (1, 3):
-        raise InputError(f"an image has shape {array.shape}; expected (height, width, 3) or (3, height, width)")
+        raise InputError(
+            f"an image has shape {array.shape}; expected (height, width, 3) or (3, height, width)"
+        )
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
         low, high = (0.0, 1.0) if array.min() >= 0 and array.max() <= 1 else (array.min(), array.max())

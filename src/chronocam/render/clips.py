@@ -20,15 +20,20 @@ _EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, hei
 def to_clips(inputs: Any, frames: int) -> list[Clip]:
     """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
 
-    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own range.
+    8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own
+    range.
     Raises InputError for anything that is not a batch of clips of so many frames, with 1 or 3 channels.
     """
     if isinstance(inputs, Clip) or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
-        raise InputError(f"cannot draw on a {type(inputs).__name__}; give a batch: a list of clips or an array")
+        raise InputError(
+            f"cannot draw on a {type(inputs).__name__}; give a batch: a list of clips or an array"
+        )
     clips = [one if isinstance(one, Clip) else _clip(one, frames) for one in inputs]
     for clip in clips:
         if len(clip) != frames:
-            raise InputError(f"a clip has {len(clip)} frames; the maps are of {frames}, give the clip explained")
+            raise InputError(
+                f"a clip has {len(clip)} frames; the maps are of {frames}, give the clip explained"
+            )
     return clips
 
 
@@ -50,7 +55,8 @@ def overlay_clip(
 ) -> UInt8[np.ndarray, "unique height width 3"]:
     """Blend the colours of `values` over a clip's frames; a frame that the clip repeats is drawn once, see `overlay`.
 
-    The map of such a frame is the mean over its copies. One negative value gives all frames the diverging colours.
+    The map of such a frame is the mean over its copies. One negative value gives all frames the diverging
+    colours.
     """
     merged, signed = merge_copies(values, clip.first), bool((values < 0).any())
     pairs = zip(clip.pixels[clip.unique], merged, strict=True)

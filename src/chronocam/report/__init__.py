@@ -2,7 +2,8 @@
 
 cc.report.write("cat.html", cc.explain(model, images, methods=("gradcam", "layercam")), images)
 
-`Explanation.save("x.html", inputs)` writes the page of one, `chronocam report FOLDER` those of a folder and an index.
+`Explanation.save("x.html", inputs)` writes the page of one, `chronocam report FOLDER` those of a folder and
+an index.
 """
 
 from chronocam.report._write import write

@@ -25,12 +25,13 @@ def write(
     """Write a page that shows explanations of the same samples, which can be put side by side.
 
     explanations: by what they are to be called, such as `cc.explain` returns; or one.
-    inputs: what they are drawn on, as for `Explanation.overlay`; None for the pictures that they were saved with, or
-        else the bare maps.
+    inputs: what they are drawn on, as for `Explanation.overlay`; None for the pictures that they were saved
+        with, or else the bare maps.
     title: of the page; None for the name of the file. model: what the page says of the model.
 
-    The same explanations give the same bytes. Raises InputError for explanations of different samples, and for maps
-    that are neither of pictures nor of clips; MediaError for another suffix or a place that cannot be written.
+    The same explanations give the same bytes. Raises InputError for explanations of different samples, and
+    for maps that are neither of pictures nor of clips; MediaError for another suffix or a place that cannot
+    be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".html":

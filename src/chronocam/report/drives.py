@@ -22,7 +22,8 @@ from chronocam.report.packed import rounded
 def drive_item(told: Mapping[str, Any], shown: Shown, folder: Path) -> dict[str, Any]:
     """Return the item of a drive.
 
-    told: what `chronocam explain` wrote of it. shown: its maps, a sample for each moment. folder: where depth lies.
+    told: what `chronocam explain` wrote of it. shown: its maps, a sample for each moment. folder: where depth
+        lies.
     """
     maps = {name: one for name, one in shown.items() if isinstance(one, Explanation)}
     pictures = next((one.pictures for one in maps.values() if one.pictures), None)

@@ -27,7 +27,8 @@ Track: TypeAlias = Callable[[Sequence["_Source"]], Iterable["_Source"]]
 class _Source:
     """What one page is made of.
 
-    name: of what was explained. page: of its file. files: saved explanations by what the page calls them. told: what
+    name: of what was explained. page: of its file. files: saved explanations by what the page calls them.
+        told: what
     `chronocam explain` wrote of them, empty where nothing did.
     """
 
@@ -51,14 +52,16 @@ def write_folder(
     out: where the pages go; None for the folder itself.
     track: shows progress. say: is told, in one line, of each file that cannot be read; the others go on.
 
-    The same files give the same bytes. Raises InputError where there is nothing to show, MediaError for a place that
-    cannot be written.
+    The same files give the same bytes. Raises InputError where there is nothing to show, MediaError for a
+    place that cannot be written.
     """
     folder = Path(folder)
     target = folder if out is None else Path(out)
     sources = _with_pages(_sources(folder))
     if not sources:
-        raise InputError(f"`{folder}` holds no explanations; expected what `chronocam explain --out` or save() wrote")
+        raise InputError(
+            f"`{folder}` holds no explanations; expected what `chronocam explain --out` or save() wrote"
+        )
     rows: list[dict[str, Any]] = []
     for source in track(sources):
         try:
@@ -66,7 +69,9 @@ def write_folder(
         except (ChronocamError, KeyError, TypeError, ValueError, IndexError) as error:
             say(_fault(source, error))
     if not rows:
-        raise InputError(f"none of the {len(sources)} explanations in `{folder}` can be read; see the lines above")
+        raise InputError(
+            f"none of the {len(sources)} explanations in `{folder}` can be read; see the lines above"
+        )
     return _write(target / "index.html", list_page(folder.resolve().name, rows))
 
 

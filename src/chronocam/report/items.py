@@ -33,7 +33,9 @@ def _item_of(explanations: Shown, sample: int, model: str) -> dict[str, Any]:
     maps = {name: one for name, one in explanations.items() if isinstance(one, Explanation)}
     relevance = {name: one for name, one in explanations.items() if isinstance(one, SequenceExplanation)}
     stills = _stills(maps, sample) if maps else None
-    drawn = [shown_maps(one, sample, name, stills) for name, one in maps.items()] if stills is not None else []
+    drawn = (
+        [shown_maps(one, sample, name, stills) for name, one in maps.items()] if stills is not None else []
+    )
     return item(
         (stills.name if stills is not None else "") or f"sample {sample + 1}",
         model,
@@ -61,9 +63,13 @@ def _stills(maps: Mapping[str, Explanation], sample: int) -> Stills:
     first = next(iter(maps.values()))
     for name, one in maps.items():
         if one.maps.ndim not in (4, 5):
-            raise InputError(f"{name}: a page cannot show maps of dims {one.dims}; expected images, clips or sequences")
+            raise InputError(
+                f"{name}: a page cannot show maps of dims {one.dims}; expected images, clips or sequences"
+            )
         if len(one.input_size) != len(first.input_size) or one.input_size[:-2] != first.input_size[:-2]:
-            raise InputError(f"{name} is of inputs {one.input_size}, another of {first.input_size}; show them apart")
+            raise InputError(
+                f"{name} is of inputs {one.input_size}, another of {first.input_size}; show them apart"
+            )
     kept = next((one.pictures[sample] for one in maps.values() if one.pictures is not None), None)
     return blank(first.input_size) if kept is None else kept
 

@@ -92,7 +92,9 @@ def _at_frames(one: Explanation, stills: Stills) -> Float[np.ndarray, "1 target 
     own = [tuple(map(float, range(n))) for n in grid]
     times = None if one.centers is None else one.centers[0]
     if times is None:
-        times = tuple((i + 0.5) * one.input_size[0] / one.maps.shape[2] - 0.5 for i in range(one.maps.shape[2]))
+        times = tuple(
+            (i + 0.5) * one.input_size[0] / one.maps.shape[2] - 0.5 for i in range(one.maps.shape[2])
+        )
     fine = resample(relative(one.maps), (one.input_size[0], *grid), "linear", [times, *own])
     places = np.asarray(stills.places)
     first = np.array([int(np.flatnonzero(places == place)[0]) for place in places])
@@ -116,7 +118,9 @@ def _drawn(strengths: Float[np.ndarray, "1 target *grid"], one: Explanation) -> 
         "input": list(one.input_size[-2:]),
         "signed": signed,
         "gains": rounded(gains, 7),
-        "bytes": [packed(values / gain, sign) for values, gain, sign in zip(kept, gains, signed, strict=True)],
+        "bytes": [
+            packed(values / gain, sign) for values, gain, sign in zip(kept, gains, signed, strict=True)
+        ],
     }
 
 

@@ -19,7 +19,16 @@ from chronocam.render._overlay import colour_map
 COLOURS: Final = ("inferno", "RdBu_r", "viridis", "cividis", "jet", "gray")
 """The colour maps of a page; signed values keep to the second unless told otherwise."""
 
-_SCRIPTS: Final = ("base.js", "maps.js", "charts.js", "pane.js", "player.js", "sequence.js", "drive.js", "page.js")
+_SCRIPTS: Final = (
+    "base.js",
+    "maps.js",
+    "charts.js",
+    "pane.js",
+    "player.js",
+    "sequence.js",
+    "drive.js",
+    "page.js",
+)
 _LIST_SCRIPTS: Final = ("base.js", "list.js")
 
 

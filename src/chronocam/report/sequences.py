@@ -13,7 +13,11 @@ from chronocam.sequence import SequenceExplanation
 
 _CELLS: Final = 250_000  # of all pictures of one method together
 _TOP: Final = 5  # features named per step
-_OWN: Final[dict[str, Any]] = {"name": "every output, the features of its own step", "score": None, "ledger": {}}
+_OWN: Final[dict[str, Any]] = {
+    "name": "every output, the features of its own step",
+    "score": None,
+    "ledger": {},
+}
 
 
 def shown_sequence(explanation: SequenceExplanation, sample: int, label: str) -> dict[str, Any]:
@@ -85,7 +89,9 @@ def _bin(shape: tuple[int, ...]) -> int:
     return max(1, -(-targets * steps * features // _CELLS))
 
 
-def _binned(relevance: Float[np.ndarray, "target time feature"], width: int) -> Float[np.ndarray, "target time cell"]:
+def _binned(
+    relevance: Float[np.ndarray, "target time feature"], width: int
+) -> Float[np.ndarray, "target time cell"]:
     """Return of every `width` neighbouring features the relevance of largest magnitude."""
     targets, steps, features = relevance.shape
     padded = np.pad(relevance, [(0, 0), (0, 0), (0, -features % width)]).reshape(targets, steps, -1, width)

@@ -32,7 +32,9 @@ class ClipFeatureJob(ClipJob):
         told = self.sequences.explained(features[0], name)
         maps = [self._on_frames(method, features, frames) for method in self.sequences.methods]
         drawn = self.draw(clip, {one.method: one for one in maps}, name)
-        findings = dict.fromkeys([*told["diagnostics"], *(finding for one in maps for finding in one.diagnostics)])
+        findings = dict.fromkeys(
+            [*told["diagnostics"], *(finding for one in maps for finding in one.diagnostics)]
+        )
         result = {"input": str(path), **drawn, **told, "diagnostics": list(findings)}
         write_json(self.out, name, self.loaded.spec, result)
         return result

@@ -91,7 +91,9 @@ class _Drawing:
                 shown.append(Evidence(title, drawn, np.asarray(entry["frame_importance"]), spans))
                 self._write(Path(entry["video"]), drawn)
             maps.extend({**entry, **saved} for entry in entries)
-        sheet = save_figure(clip_sheet([(self.small, shown)], self._heading()), self.out / f"{self.name}.sheet.png")
+        sheet = save_figure(
+            clip_sheet([(self.small, shown)], self._heading()), self.out / f"{self.name}.sheet.png"
+        )
         return {
             "size": list(self.size),
             "seen": rounded(self.preprocess.region(*self.size)),

@@ -27,7 +27,9 @@ def holds_features(inputs: Sequence[str]) -> bool:
     """Say whether the arguments name arrays, or folders of them. Raises InputError where only some do."""
     others = [given for given in inputs if not _names_arrays(given)]
     if 0 < len(others) < len(inputs):
-        raise InputError(f"`{others[0]}` is no {SUFFIX} file, but others are; explain features in a call of their own")
+        raise InputError(
+            f"`{others[0]}` is no {SUFFIX} file, but others are; explain features in a call of their own"
+        )
     return not others
 
 
@@ -62,8 +64,10 @@ def found_features(inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
 class FeatureJob:
     """How the arrays of one call are explained.
 
-    targets: the classes, each explained by itself; none for the predicted class (at every step, where the model gives
-    one per step). methods: what makes each of a model. steps: the output steps explained, all where there are none.
+    targets: the classes, each explained by itself; none for the predicted class (at every step, where the
+        model gives
+    one per step). methods: what makes each of a model. steps: the output steps explained, all where there are
+    none.
     """
 
     loaded: Any
@@ -120,13 +124,23 @@ def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
     try:
         # Mapped, a file that is shorter than it says is refused before memory is taken for it.
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, OverflowError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        tokenize.TokenError,
+        TypeError,
+        OverflowError,
+    ) as error:
         todo = f"expected {SUFFIX} with numbers (time, feature), as numpy.save writes it; pickled objects are refused"
         raise MediaError(f"`{path}` cannot be read; {todo}") from error
     if not isinstance(mapped, np.ndarray):
         raise MediaError(f"`{path}` is an archive of arrays; give each as {SUFFIX}")
     if mapped.ndim != 2 or 0 in mapped.shape:
-        raise InputError(f"`{path}` has shape {mapped.shape}; expected (time, feature), one sequence per file")
+        raise InputError(
+            f"`{path}` has shape {mapped.shape}; expected (time, feature), one sequence per file"
+        )
     if not np.issubdtype(mapped.dtype, np.floating):
         raise InputError(f"`{path}` holds {mapped.dtype}; expected floating-point features, such as float32")
     features = np.array(mapped, dtype=mapped.dtype.newbyteorder("="))
@@ -206,7 +220,9 @@ def _top_features(explanation: SequenceExplanation) -> list[dict[str, Any]]:
     for k, t in places:
         top = np.flatnonzero(chosen[k, t])
         top = top[np.argsort(-relevance[k, t, top], kind="stable")]
-        named.append({"target": k, "step": t, "features": top.tolist(), "relevance": relevance[k, t, top].tolist()})
+        named.append(
+            {"target": k, "step": t, "features": top.tolist(), "relevance": relevance[k, t, top].tolist()}
+        )
     return named
 
 

@@ -10,7 +10,22 @@ from typing import Final
 from chronocam.errors import ChronocamError, MediaError
 
 VIDEO_SUFFIXES: Final = frozenset(
-    (".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm")
+    (
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+    )
 )
 """What counts as a video when a folder or a pattern is searched."""
 
@@ -47,7 +62,9 @@ def _clips(given: Path) -> list[Path]:
     if paths := [path for path in matches if _is_video(path) or _holds_frames(path)]:
         return paths
     what = "nothing matches" if glob.has_magic(str(given)) else "there is no"
-    raise MediaError(f"{what} `{given}`; expected a video, a folder of videos or frames, or a pattern such as `*.mp4`")
+    raise MediaError(
+        f"{what} `{given}`; expected a video, a folder of videos or frames, or a pattern such as `*.mp4`"
+    )
 
 
 def _of_folder(folder: Path) -> list[Path]:

@@ -53,7 +53,12 @@ class Job:
 
         inputs = self.loaded.preprocess(medium)[None]
         return explain(
-            self.loaded.model, inputs, self.targets, methods=self.methods, layers=self.layers, align=self.align
+            self.loaded.model,
+            inputs,
+            self.targets,
+            methods=self.methods,
+            layers=self.layers,
+            align=self.align,
         )
 
     def draw(self, medium: Any, explanations: dict[str, Any], name: str) -> dict[str, Any]:

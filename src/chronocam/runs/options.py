@@ -13,7 +13,10 @@ from chronocam.errors import InputError
 from chronocam.methods import METHODS
 from chronocam.sequence import METHODS as SEQUENCE_METHODS
 
-_OF_RELEVANCE = {"epsilon": "epsilon", "baseline": "baselines"}  # option, and argument of the methods that have it
+_OF_RELEVANCE = {
+    "epsilon": "epsilon",
+    "baseline": "baselines",
+}  # option, and argument of the methods that have it
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Asked:
     @property
     def of_clips(self) -> bool:
         """Whether an option is given that only clips have."""
-        return any(option is not None for option in (self.frames, self.start, self.end, self.pool)) or bool(self.steps)
+        return any(option is not None for option in (self.frames, self.start, self.end, self.pool)) or bool(
+            self.steps
+        )
 
     @property
     def relevance(self) -> bool:
@@ -60,14 +65,18 @@ def refuse_of_maps(asked: Asked) -> None:
 def refuse_of_drives(asked: Asked) -> None:
     """Raise InputError where networks for depth and motion are explained, and options of clips are given."""
     if any(option is not None for option in (asked.end, asked.pool)) or asked.steps:
-        raise InputError("of drives, --frames frames from --start on are taken; drop --end, --pool and --step")
+        raise InputError(
+            "of drives, --frames frames from --start on are taken; drop --end, --pool and --step"
+        )
 
 
 def refuse_of_relevance(asked: Asked) -> None:
     """Raise InputError where maps are asked for, with options of relevance."""
     for option in _OF_RELEVANCE:
         if getattr(asked, option) is not None:
-            raise InputError(f"--{option} is for {_takers(option)}, which explain features; drop it, or give --method")
+            raise InputError(
+                f"--{option} is for {_takers(option)}, which explain features; drop it, or give --method"
+            )
 
 
 def refuse_mixed(asked: Asked) -> None:
@@ -75,7 +84,9 @@ def refuse_mixed(asked: Asked) -> None:
     for name in asked.methods:
         if name not in SEQUENCE_METHODS:
             only = next(one for one in asked.methods if one not in METHODS)
-            raise InputError(f"{name} explains the whole network and {only} what follows its features; ask one by one")
+            raise InputError(
+                f"{name} explains the whole network and {only} what follows its features; ask one by one"
+            )
     if asked.align != "half_pixel" or asked.pool is not None:
         raise InputError("relevance of features is carried to each frame as it is; drop --align and --pool")
     if len(asked.layers) > 1:
@@ -90,19 +101,25 @@ def map_makers(asked: Asked) -> list[Any]:
         return chosen
     if not pooling:
         names = ", ".join(chosen)
-        raise InputError(f"--pool {asked.pool}: {names} averages over no frames; choose gradcam, or drop --pool")
+        raise InputError(
+            f"--pool {asked.pool}: {names} averages over no frames; choose gradcam, or drop --pool"
+        )
     options: dict[str, Any] = {"pool": asked.pool}
     return [partial(METHODS[name], **options) if name in pooling else name for name in chosen]
 
 
 def relevance_makers(asked: Asked) -> Mapping[str, Callable[[Any], Any]]:
     """Return what makes each relevance method of a model, by name. InputError for an option that none of them has."""
-    chosen: dict[str, Callable[[Any], Any]] = {name: SEQUENCE_METHODS[name] for name in asked.methods or ["lrp"]}
+    chosen: dict[str, Callable[[Any], Any]] = {
+        name: SEQUENCE_METHODS[name] for name in asked.methods or ["lrp"]
+    }
     for option, argument in _OF_RELEVANCE.items():
         value = getattr(asked, option)
         having = [name for name in chosen if argument in _arguments(name)]
         if value is not None and not having:
-            raise InputError(f"--{option} is for {_takers(option)}, and {', '.join(chosen)} has none; drop it")
+            raise InputError(
+                f"--{option} is for {_takers(option)}, and {', '.join(chosen)} has none; drop it"
+            )
         if value is not None:
             options: dict[str, Any] = {argument: value}
             chosen |= {name: partial(chosen[name], **options) for name in having}

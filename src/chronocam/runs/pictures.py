@@ -52,7 +52,9 @@ class _Drawing:
         for key, explanation in self.explanations.items():
             drawn = self._overlays(explanation)
             saved = {"explanation": str(self._saved(key, explanation))}
-            entries = [{**self._entry(key, explanation, k, picture), **saved} for k, picture in enumerate(drawn)]
+            entries = [
+                {**self._entry(key, explanation, k, picture), **saved} for k, picture in enumerate(drawn)
+            ]
             rows.append([np.asarray(self.picture), *drawn])
             titles.append([key, *(f"{entry['target']}\n{entry['score']:.3g}" for entry in entries)])
             maps.extend(entries)

@@ -50,10 +50,14 @@ def planned(spec: str, trust: bool, inputs: Sequence[str], asked: Asked) -> Job 
         raise InputError(f"--intrinsics is for networks for depth and motion, and `{spec}` is none; drop it")
     if networks is not None:
         if of_features or asked.relevance:
-            raise InputError(f"`{spec}` explains drives by maps; give videos or folders of frames, and methods of maps")
+            raise InputError(
+                f"`{spec}` explains drives by maps; give videos or folders of frames, and methods of maps"
+            )
         return _of_drives(loaded, networks, asked)
     if of_features:
-        return FeatureJob(loaded, classes(loaded, asked.targets, asked.steps), methods, asked.steps, asked.out)
+        return FeatureJob(
+            loaded, classes(loaded, asked.targets, asked.steps), methods, asked.steps, asked.out
+        )
     return _of_media(loaded, inputs, asked, methods)
 
 
@@ -76,7 +80,9 @@ def _of_media(loaded: Any, inputs: Sequence[str], asked: Asked, methods: Any) ->
         if asked.of_clips:
             clips = "--frames, --start, --end, --pool and --step are for clips"
             raise InputError(f"`{loaded.spec}` takes pictures; {clips}")
-        return PictureJob(loaded, targets or None, map_makers(asked), _layers(loaded, asked), asked.align, asked.out)
+        return PictureJob(
+            loaded, targets or None, map_makers(asked), _layers(loaded, asked), asked.align, asked.out
+        )
     wanted = loaded.preprocess.frames
     loaded = replace(loaded, preprocess=replace(loaded.preprocess, frames=asked.frames or wanted))
     how = _layers(loaded, asked), asked.align, asked.out, asked.start, asked.end, wanted
@@ -93,7 +99,9 @@ def _of_drives(loaded: Any, networks: Networks, asked: Asked) -> DriveJob:
     recipe = loaded.preprocess
     if not isinstance(recipe, Preprocess) or recipe.channels != "first" or len(recipe.mean) != 3:
         given = type(recipe).__name__
-        raise InputError(f"`{loaded.spec}` comes with a {given}; expected a Preprocess of a frame, RGB channels first")
+        raise InputError(
+            f"`{loaded.spec}` comes with a {given}; expected a Preprocess of a frame, RGB channels first"
+        )
     targets, layers = drive_targets(asked.targets, networks, loaded.spec), networks.layers(asked.layers)
     for part in layers.keys() - {target.network for target in targets}:
         raise InputError(f"--layer names one of the network for {part}, but no target is of it; drop it")
@@ -131,6 +139,8 @@ def _layers(loaded: Any, asked: Asked) -> list[str] | None:
     from chronocam.engines import engine_for
 
     home: Any = sys.modules.get("chronocam.models.per_frame")  # where it is not loaded, no model is of it
-    if home is not None and isinstance(loaded.model, home.PerFrame):  # layers are named as in the model of pictures
+    if home is not None and isinstance(
+        loaded.model, home.PerFrame
+    ):  # layers are named as in the model of pictures
         return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, asked.layers)] or None
     return [engine_for(loaded.model).resolve(layer) for layer in asked.layers] or None

@@ -34,7 +34,9 @@ def network(spec: str, trust: bool) -> Any:
     return loaded
 
 
-def write_sheet(drawn: Any, out: Path, name: str, spec: str, result: dict[str, Any], **options: Any) -> dict[str, Any]:
+def write_sheet(
+    drawn: Any, out: Path, name: str, spec: str, result: dict[str, Any], **options: Any
+) -> dict[str, Any]:
     """Write the sheet and the numbers of a record as NAME.png and NAME.json, and return the numbers."""
     picture = drawn.save(out / f"{name}.png", **options)
     result = {**result, "picture": str(picture)}

@@ -70,8 +70,8 @@ class Sample(ABC):
 class SequenceMethod:
     """A way to find the relevance of every feature at every step, bound to a model.
 
-    model: a `torch.nn.Module` or a `keras.Model` that takes features `(batch, time, feature)`; where a module has a
-        method `from_features`, that one is called.
+    model: a `torch.nn.Module` or a `keras.Model` that takes features `(batch, time, feature)`; where a module
+        has a method `from_features`, that one is called.
     batch_first: False for a PyTorch model that takes, and returns at every step, `(time, batch, …)`.
 
     Raises ModelError for what is no model.
@@ -94,13 +94,16 @@ class SequenceMethod:
     def explain(self, features: Any, targets: Any = None) -> SequenceExplanation:
         """Explain `features` for `targets`.
 
-        features: `(batch, time, feature)`, NumPy or the model's framework; a tuple of them and what else the model
-            takes (such as lengths `(batch,)`); or a PackedSequence, whose relevance is zero past a sample's end.
-        targets: as for `chronocam.explain`. Where the model gives logits at every step, a class is explained at every
-            step, and so is None, the class predicted there; see `cc.targets.Step`, `EveryStep` and `MajorityVote`.
+        features: `(batch, time, feature)`, NumPy or the model's framework; a tuple of them and what else the
+            model takes (such as lengths `(batch,)`); or a PackedSequence, whose relevance is zero past a
+            sample's end.
+        targets: as for `chronocam.explain`. Where the model gives logits at every step, a class is explained
+            at every step, and so is None, the class predicted there; see `cc.targets.Step`, `EveryStep` and
+            `MajorityVote`.
 
         Samples are explained one by one, several targets per backward pass: memory grows with neither.
-        Raises InputError for other shapes, NaN and axes in another order than the model's; TargetError; ModelError.
+        Raises InputError for other shapes, NaN and axes in another order than the model's; TargetError;
+        ModelError.
         """
         return type(self).run(self, features, targets)
 

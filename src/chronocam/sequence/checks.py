@@ -16,7 +16,9 @@ def refuse_nan(features: np.ndarray) -> None:
     """Raise InputError for features that are not finite."""
     bad = int((~np.isfinite(features)).sum())
     if bad:
-        raise InputError(f"features of shape {features.shape} hold {bad} NaN or infinite values; replace those")
+        raise InputError(
+            f"features of shape {features.shape} hold {bad} NaN or infinite values; replace those"
+        )
 
 
 def refuse_other(expected: np.ndarray, got: np.ndarray, rounding: float) -> None:

@@ -41,12 +41,12 @@ class SequenceExplanation:
     scores: `(batch, target)`, the scores explained.
     targets: per sample and target, what was explained; of targets at one output step, which step it is.
     method: its name.
-    ledger: terms `(batch, target)` that sum to the scores; for LRP `input`, `initial_state`, `bias` and `stabiliser`,
-        for integrated gradients `input`, `baseline` and `gap`, for gradient × input `input` and `unexplained`. Empty
-        for gradients, which sum to nothing.
+    ledger: terms `(batch, target)` that sum to the scores; for LRP `input`, `initial_state`, `bias` and
+        `stabiliser`, for integrated gradients `input`, `baseline` and `gap`, for gradient × input `input` and
+        `unexplained`. Empty for gradients, which sum to nothing.
     diagnostics: findings, in words.
-    lengths: how many steps each sample has, where they differ (a PackedSequence): relevance is zero past them. None
-        where every sample has all steps.
+    lengths: how many steps each sample has, where they differ (a PackedSequence): relevance is zero past
+        them. None where every sample has all steps.
     """
 
     relevance: Float[np.ndarray, "batch target time feature"]
@@ -62,9 +62,7 @@ class SequenceExplanation:
 
     def __repr__(self) -> str:
         batch, target, time, feature = self.relevance.shape
-        return (
-            f"SequenceExplanation({self.method}: {batch} samples, {target} targets, {time} steps × {feature} features)"
-        )
+        return f"SequenceExplanation({self.method}: {batch} samples, {target} targets, {time} steps × {feature} features)"
 
     @property
     def steps(self) -> np.ndarray:
@@ -72,7 +70,9 @@ class SequenceExplanation:
         first = self.targets[0]
         if not all(isinstance(info, StepInfo) for row in self.targets for info in row):
             named = next(info for row in self.targets for info in row if not isinstance(info, StepInfo))
-            raise InputError(f"target `{named}` is of no single step; explain with cc.targets.EveryStep() or Step(…)")
+            raise InputError(
+                f"target `{named}` is of no single step; explain with cc.targets.EveryStep() or Step(…)"
+            )
         return np.array([info.step for info in first if isinstance(info, StepInfo)])
 
     @property
@@ -97,7 +97,9 @@ class SequenceExplanation:
         of: `"own"` or `"summed"`: the profile of a step.
         """
         if not 0 < last <= 1:
-            raise InputError(f"last is {last}; expected a share of the steps, more than 0, at most 1, such as 0.25")
+            raise InputError(
+                f"last is {last}; expected a share of the steps, more than 0, at most 1, such as 0.25"
+            )
         profiles = self._profiles(of)
         return profiles[:, -max(1, round(last * profiles.shape[1])) :].mean(axis=1)
 
@@ -122,9 +124,11 @@ class SequenceExplanation:
     ) -> Settling:
         """Return how alike the relevance at each output step and the steady state are.
 
-        tolerance: how far below 1 the cosine may stay. k: how many features the Jaccard index compares; None is a
-        tenth of them. last, of: see `steady_state`. steady: another steady state, `(feature,)` or `(batch, feature)`,
-        such as that of a training clip. Targets must be one of each output step, in order: `EveryStep`.
+        tolerance: how far below 1 the cosine may stay. k: how many features the Jaccard index compares; None
+            is a
+        tenth of them. last, of: see `steady_state`. steady: another steady state, `(feature,)` or `(batch,
+        feature)`, such as that of a training clip. Targets must be one of each output step, in order:
+        `EveryStep`.
         """
         profiles = self._profiles(of)
         reference = self.steady_state(last, of) if steady is None else np.asarray(steady)
@@ -152,7 +156,8 @@ class SequenceExplanation:
     ) -> Bool[np.ndarray, "batch target time feature"]:
         """Return a mask of the most relevant features of every step, those with positive relevance only.
 
-        by: `"count"`, a share of the features, rounded up; or `"mass"`, as few features as hold a share of the step's
+        by: `"count"`, a share of the features, rounded up; or `"mass"`, as few features as hold a share of
+            the step's
         positive relevance.
         """
         return most_relevant(self.relevance, share, by)
@@ -169,18 +174,22 @@ class SequenceExplanation:
     ) -> Explanation:
         """Return where in each frame the relevance of its step's features lies: signed maps, one per target and frame.
 
-        cnn: a 2D CNN in eval mode, from frames `(n, channel, height, width)` to the features explained `(n, feature)`,
-            or `(n, feature, height, width)`, averaged over the grid; or a model such as `CNNLSTM`, whose `features`
-            are used. It runs once for all targets, a few frames at a time.
+        cnn: a 2D CNN in eval mode, from frames `(n, channel, height, width)` to the features explained `(n,
+            feature)`, or `(n, feature, height, width)`, averaged over the grid; or a model such as `CNNLSTM`,
+            whose `features` are used. It runs once for all targets, a few frames at a time.
         frames: `(batch, time, channel, height, width)`, floats as the CNN takes them.
-        how: `"conserve"`, Σ_k R_k A_k / Σ A_k with activations A at a layer whose average over the grid the features
-            are: each map sums to its step's relevance, spread evenly where the activations of a channel cancel
-            (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held constant, at any
-            layer. `"guided"`, guided backpropagation of Σ_k R_k f_k to the pixels, summed over the channels.
+        how: `"conserve"`, Σ_k R_k A_k / Σ A_k with activations A at a layer whose average over the grid the
+            features
+            are: each map sums to its step's relevance, spread evenly where the activations of a channel
+                cancel
+            (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held
+            constant, at any layer. `"guided"`, guided backpropagation of Σ_k R_k f_k to the pixels, summed
+            over the channels.
         share, by: keep the most relevant features of each step only, as in `top_features`; None keeps all.
         layer: path, object or index; None is the CNN's last layer with a grid.
 
-        Raises InputError for frames or features of other shapes, LayerError for a layer that the way does not suit.
+        Raises InputError for frames or features of other shapes, LayerError for a layer that the way does not
+        suit.
         Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1; Springenberg et al. 2015 (arXiv:1412.6806).
         """
         from chronocam.sequence.frames import to_frames
@@ -190,9 +199,10 @@ class SequenceExplanation:
     def plot(self, sample: int = 0) -> Any:
         """Return a matplotlib Figure of one sample: its relevance, settling, memory horizon and ledger.
 
-        Up to three targets are drawn over input step and feature each; of more, each output step's own features, and
-        the mean |relevance| for every output and input step. Settling and horizon need targets of consecutive output
-        steps (`EveryStep`), the ledger a method that has one. Raises InputError for a sample that does not exist.
+        Up to three targets are drawn over input step and feature each; of more, each output step's own
+        features, and the mean |relevance| for every output and input step. Settling and horizon need targets
+        of consecutive output steps (`EveryStep`), the ledger a method that has one. Raises InputError for a
+        sample that does not exist.
         """
         if not 0 <= sample < len(self):
             raise InputError(f"no sample {sample}; the explanation holds {len(self)}, 0 to {len(self) - 1}")
@@ -240,8 +250,8 @@ class SequenceExplanation:
     def save(self, path: str | Path, sample: int = 0) -> Path:
         """Write the explanation.
 
-        `.npz` keeps all of it, for `cc.sequence.load`; `.html` is a page to look into it with; png, pdf and svg are
-        pictures of one sample.
+        `.npz` keeps all of it, for `cc.sequence.load`; `.html` is a page to look into it with; png, pdf and
+        svg are pictures of one sample.
 
         Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
         """
@@ -270,7 +280,9 @@ class SequenceExplanation:
     def _consecutive(self) -> np.ndarray:
         steps = self.steps
         if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
-            raise InputError(f"targets are of the steps {steps.tolist()[:8]}; expected one of each: EveryStep()")
+            raise InputError(
+                f"targets are of the steps {steps.tolist()[:8]}; expected one of each: EveryStep()"
+            )
         shortest = min(self.lengths or self.relevance.shape[2:3])
         if steps[-1] >= shortest:
             raise InputError(
@@ -281,7 +293,9 @@ class SequenceExplanation:
 
     def _profiles(self, of: str) -> np.ndarray:
         if of not in ("own", "summed"):
-            raise InputError(f"no profile `{of}`; choose own (of the step's features) or summed (over all steps)")
+            raise InputError(
+                f"no profile `{of}`; choose own (of the step's features) or summed (over all steps)"
+            )
         return self.own() if of == "own" else self.summed()
 
     def _k(self, k: int | None) -> int:
@@ -313,7 +327,9 @@ def load(path: str | Path) -> SequenceExplanation:
             words = json.loads(str(file["header"]))
             if words["format"] != _FORMAT:
                 raise ValueError("another format")
-            ledger = {name.removeprefix(_LEDGER): file[name] for name in file.files if name.startswith(_LEDGER)}
+            ledger = {
+                name.removeprefix(_LEDGER): file[name] for name in file.files if name.startswith(_LEDGER)
+            }
             targets = tuple(tuple(_info(*info) for info in row) for row in words["targets"])
             notes, lengths = tuple(words["diagnostics"]), words.get("lengths")
             lengths = None if lengths is None else tuple(lengths)

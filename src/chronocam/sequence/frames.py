@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from chronocam.sequence.explanation import SequenceExplanation
 
 FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
-_NO_SUM = 1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
+_NO_SUM = (
+    1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
+)
 _ROUNDING = float(np.finfo(np.float32).eps)  # at least: Keras computes some of float64 in float32
 _CANCELS = 1.5  # how many times the relevance may be spent, in shares of both signs, before it is said
 WAYS = {
@@ -67,7 +69,9 @@ def to_frames(
         (time, *eye.grid),
         eye.centers(time, maps.shape[3:]),
         frame_spans(time, time),
-        diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()])),
+        diagnostics=tuple(
+            dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()])
+        ),
     )
 
 
@@ -126,7 +130,9 @@ class _Eye:
         if layer is not None:
             layer = self.path + engine_for(cnn).resolve(layer)
         self.engine = engine_for(framework.frame_features(cnn))
-        self.grid: tuple[int, int] = tuple(frames.shape[1:3] if self.engine.channels_last else frames.shape[2:])
+        self.grid: tuple[int, int] = tuple(
+            frames.shape[1:3] if self.engine.channels_last else frames.shape[2:]
+        )
         self.how, self.frames, self.notes = how, frames, list[str]()
         self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
         self.few = self.engine.adapt(frames[:2])
@@ -140,7 +146,9 @@ class _Eye:
     def maps(self, weights: Weights) -> FrameMaps:
         """Return the maps of all frames, some frames at a time."""
         parts = [slice(low, low + FRAMES_PER_PASS) for low in range(0, len(weights), FRAMES_PER_PASS)]
-        return np.concatenate([self._part(self.engine.adapt(self.frames[part]), weights[part]) for part in parts])
+        return np.concatenate(
+            [self._part(self.engine.adapt(self.frames[part]), weights[part]) for part in parts]
+        )
 
     def _part(self, frames: Array, weights: Weights) -> FrameMaps:
         score, layers = _Score(weights), [self.layer]
@@ -163,11 +171,14 @@ class _Eye:
             return np.moveaxis(to_numpy(widen(gradients[-1])).astype(float).sum(axis=channels), 0, 1)
         activations = self._on_grid(found.activations[self.layer], frames)
         per_target = [
-            self._on_grid([call[k] for call in gradients], frames).mean(axis=(2, 3)) for k in range(weights.shape[1])
+            self._on_grid([call[k] for call in gradients], frames).mean(axis=(2, 3))
+            for k in range(weights.shape[1])
         ]
         return _weighted(np.stack(per_target, axis=1), activations)
 
-    def _shared(self, activations: Float[np.ndarray, "frame channel height width"], score: _Score) -> FrameMaps:
+    def _shared(
+        self, activations: Float[np.ndarray, "frame channel height width"], score: _Score
+    ) -> FrameMaps:
         """Return Σ_k R_k A_k / Σ A_k. Raises LayerError where the features are not the mean of A_k."""
         features, means = score.features, activations.mean(axis=(2, 3))
         assert features is not None
@@ -177,7 +188,10 @@ class _Eye:
                 f"the features are not the average of layer `{self.name}` over its grid, so no "
                 'map at it conserves their relevance; choose another layer=, how="gradcam" or how="guided"'
             )
-        total, size = activations.sum(axis=(2, 3), keepdims=True), np.abs(activations).sum(axis=(2, 3), keepdims=True)
+        total, size = (
+            activations.sum(axis=(2, 3), keepdims=True),
+            np.abs(activations).sum(axis=(2, 3), keepdims=True),
+        )
         even = np.full_like(activations, 1 / activations[0, 0].size)
         shares = np.divide(activations, total, out=even, where=np.abs(total) > _NO_SUM * size)
         weights = score.weights.astype(float)
@@ -196,7 +210,9 @@ class _Eye:
             "relevance they sum to; a layer after a ReLU has none",
         ]
 
-    def _on_grid(self, calls: Sequence[Array], frames: Array) -> Float[np.ndarray, "frame channel height width"]:
+    def _on_grid(
+        self, calls: Sequence[Array], frames: Array
+    ) -> Float[np.ndarray, "frame channel height width"]:
         """Return what a layer returned, channels first."""
         last = self.engine.channels_last
         layout = infer(Site(self.name, tuple(calls[-1].shape), len(frames), self.grid, len(calls), last))
@@ -213,6 +229,7 @@ class _Eye:
 
 
 def _weighted(
-    weights: Float[np.ndarray, "frame target channel"], arrays: Float[np.ndarray, "frame channel height width"]
+    weights: Float[np.ndarray, "frame target channel"],
+    arrays: Float[np.ndarray, "frame channel height width"],
 ) -> FrameMaps:
     return (weights @ arrays.reshape(*arrays.shape[:2], -1)).reshape(*weights.shape[:2], *arrays.shape[2:])

@@ -22,8 +22,8 @@ class IntegratedGradients(SequenceMethod):
         `(time, feature)`, or a list of these.
     steps: points per baseline.
 
-    The ledger: score = input + baseline + gap, where baseline is the mean score of the baselines; gap is what the
-    quadrature misses, and vanishes as steps grow (completeness).
+    The ledger: score = input + baseline + gap, where baseline is the mean score of the baselines; gap is what
+    the quadrature misses, and vanishes as steps grow (completeness).
     Source: Sundararajan et al. 2017 (arXiv:1703.01365), equation 1.
     """
 
@@ -53,7 +53,9 @@ class IntegratedGradients(SequenceMethod):
             start += scores[0] / len(given)
         relevance = relevance.astype(x.dtype)
         total = relevance.sum(axis=(1, 2), dtype=float)
-        return self._checked(relevance, {"input": total, "baseline": start, "gap": sample.scores - total - start})
+        return self._checked(
+            relevance, {"input": total, "baseline": start, "gap": sample.scores - total - start}
+        )
 
     def _checked(self, relevance: np.ndarray, ledger: dict[str, np.ndarray]) -> Attribution:
         change = np.abs(ledger["input"] + ledger["gap"])
@@ -66,9 +68,17 @@ class IntegratedGradients(SequenceMethod):
 def _baseline(given: Any, features: np.ndarray) -> np.ndarray:
     if isinstance(given, str):
         if given not in _NAMED:
-            raise InputError(f"no baseline `{given}`{suggest(given, list(_NAMED))}; choose zero, mean or an array")
-        return np.zeros_like(features) if given == "zero" else np.broadcast_to(features.mean(axis=0), features.shape)
+            raise InputError(
+                f"no baseline `{given}`{suggest(given, list(_NAMED))}; choose zero, mean or an array"
+            )
+        return (
+            np.zeros_like(features)
+            if given == "zero"
+            else np.broadcast_to(features.mean(axis=0), features.shape)
+        )
     array = to_numpy(given) if hasattr(given, "shape") else np.asarray(given)
     if array.shape not in (features.shape, features.shape[1:]):
-        raise InputError(f"a baseline has shape {array.shape}; expected {features.shape[1:]} or {features.shape}")
+        raise InputError(
+            f"a baseline has shape {array.shape}; expected {features.shape[1:]} or {features.shape}"
+        )
     return np.broadcast_to(array, features.shape).astype(features.dtype)

@@ -14,23 +14,24 @@ class LRP(SequenceMethod):
     epsilon: the stabiliser ε of the linear rule, s(z) = sign(z), s(0) = +1:
         R_i = Σ_j w_ij x_i / (z_j + ε s(z_j)) · R_j for z_j = Σ_i w_ij x_i + b_j.
 
-    Gates take all and get nothing: sigmoid and softmax are held constant, so that i, f, o of an LSTM, r, z of a GRU
-    and the weights of attention get no relevance. The cell c_t = f⊙c_{t−1} + i⊙g of an LSTM and the state
-    h_t = (1−z)⊙n + z⊙h_{t−1} of a GRU share theirs by the linear rule, and so do the pre-activations of g and n over
-    x_t, h_{t−1} and their biases (U h_{t−1} + b weighted by r in a GRU). Activations with f(0) = 0 pass relevance
-    unchanged. Means, weighted sums and the choice of steps share exactly, without ε.
+    Gates take all and get nothing: sigmoid and softmax are held constant, so that i, f, o of an LSTM, r, z of
+    a GRU and the weights of attention get no relevance. The cell c_t = f⊙c_{t−1} + i⊙g of an LSTM and the
+    state h_t = (1−z)⊙n + z⊙h_{t−1} of a GRU share theirs by the linear rule, and so do the pre-activations of
+    g and n over x_t, h_{t−1} and their biases (U h_{t−1} + b weighted by r in a GRU). Activations with f(0) =
+    0 pass relevance unchanged. Means, weighted sums and the choice of steps share exactly, without ε.
 
-    The ledger is complete: score = input + initial_state + bias + stabiliser. Nothing of the biases or of ε is given
-    back to the features. At ε = 0 relevance is gradient × input of the network with those factors held constant.
+    The ledger is complete: score = input + initial_state + bias + stabiliser. Nothing of the biases or of ε
+    is given back to the features. At ε = 0 relevance is gradient × input of the network with those factors
+    held constant.
 
-    Runs the model's own modules; works for `nn.LSTM`, `nn.GRU` (stacked, bidirectional, packed), their cells, linear
-    and convolutional layers, LayerNorm, BatchNorm; in Keras for LSTM, GRU and SimpleRNN, their cells, bidirectional,
-    masked and stateful ones, for layers and the operations of functional models, and for `Attention`. Raises
-    ModelError for projections, dropout in training mode, and operations between the features and the score for which
-    relevance does not add up.
+    Runs the model's own modules; works for `nn.LSTM`, `nn.GRU` (stacked, bidirectional, packed), their cells,
+    linear and convolutional layers, LayerNorm, BatchNorm; in Keras for LSTM, GRU and SimpleRNN, their cells,
+    bidirectional, masked and stateful ones, for layers and the operations of functional models, and for
+    `Attention`. Raises ModelError for projections, dropout in training mode, and operations between the
+    features and the score for which relevance does not add up.
 
-    Source: Arras et al. 2017 (arXiv:1706.07206), section 3.2, with δ = 0; Ali et al. 2022 (arXiv:2202.07304) for
-    LayerNorm and attention; the rule for GRU applies the same principle.
+    Source: Arras et al. 2017 (arXiv:1706.07206), section 3.2, with δ = 0; Ali et al. 2022 (arXiv:2202.07304)
+    for LayerNorm and attention; the rule for GRU applies the same principle.
     """
 
     epsilon: float | int = 1e-3

@@ -37,7 +37,9 @@ def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExpl
         method.name,
         {name: np.stack([one.ledger[name] for one in found]) for name in found[0].ledger},
         tuple(
-            dict.fromkeys(note for one, look in zip(found, looks, strict=True) for note in (*look.notes, *one.notes))
+            dict.fromkeys(
+                note for one, look in zip(found, looks, strict=True) for note in (*look.notes, *one.notes)
+            )
         ),
         lengths if len(set(lengths)) > 1 else None,
     )

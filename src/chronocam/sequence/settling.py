@@ -19,7 +19,8 @@ Profiles = Float[np.ndarray, "*batch feature"]
 class Similarity:
     """How alike profiles of relevance over the features are, by three measures, each of any shape.
 
-    cosine: of the signed relevances. spearman: rank correlation. jaccard: how much of the k most relevant features
+    cosine: of the signed relevances. spearman: rank correlation. jaccard: how much of the k most relevant
+        features
     (largest signed relevance) both share, |A ∩ B| / |A ∪ B|. NaN where a profile is constant (cosine: zero).
     """
 
@@ -33,7 +34,8 @@ class Settling:
     """How the relevance at each output step compares with the steady state.
 
     similarity: of each step's profile to the steady state, `(batch, step)`.
-    settled: the first step from which the cosine stays at least 1 − tolerance to the end, `(batch,)`; −1 for never.
+    settled: the first step from which the cosine stays at least 1 − tolerance to the end, `(batch,)`; −1 for
+        never.
     steady: the steady state, `(batch, feature)`.
     steps: the output steps, in order.
     """
@@ -62,7 +64,9 @@ class Horizon:
         if not 0 < share <= 1:
             raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.9")
         distance = np.abs(self.lags)
-        within = np.stack([self.share[:, distance <= d].sum(axis=1) for d in range(int(distance.max()) + 1)], axis=1)
+        within = np.stack(
+            [self.share[:, distance <= d].sum(axis=1) for d in range(int(distance.max()) + 1)], axis=1
+        )
         return np.argmax(within >= share * within[:, -1:] * (1 - 1e-12), axis=1)
 
 
@@ -112,7 +116,9 @@ def most_relevant(relevance: Profiles, share: float | int, by: str) -> Bool[np.n
     if not 0 < share <= 1:
         raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.1")
     if by not in ("count", "mass"):
-        raise InputError(f"no choice by `{by}`; choose count (a share of the features) or mass (of their relevance)")
+        raise InputError(
+            f"no choice by `{by}`; choose count (a share of the features) or mass (of their relevance)"
+        )
     positive = np.maximum(np.asarray(relevance, dtype=float), 0)
     if by == "count":
         return _top(relevance, int(np.ceil(share * relevance.shape[-1] - 1e-9))) & (positive > 0)

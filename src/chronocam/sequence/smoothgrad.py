@@ -13,8 +13,8 @@ from chronocam.sequence.base import Attribution, Sample, SequenceMethod
 class SmoothGrad(SequenceMethod):
     """The gradient averaged over `samples` inputs with Gaussian noise of a share `noise` of the features' range.
 
-    The range is max − min over a sample's own features; every sample gets the same draws, from `seed`. Classes are
-    those of the features without noise. No ledger.
+    The range is max − min over a sample's own features; every sample gets the same draws, from `seed`.
+    Classes are those of the features without noise. No ledger.
     Source: Smilkov et al. 2017 (arXiv:1706.03825), section 2, with signs.
     """
 

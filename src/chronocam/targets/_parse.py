@@ -17,9 +17,9 @@ from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 def parse(targets: Any, samples: int | None) -> Target:
     """Return the Target that `targets` stands for, in a call with `samples` samples (None: not known yet).
 
-    None is the predicted class; an int or label one class; a list of targets, labels and callables explains all
-    of them for every sample; a list or array of `samples` integers is one class per sample, an integer array
-    `(samples, k)` k of them, a float array `(samples, classes)` weights of the outputs (one-hot).
+    None is the predicted class; an int or label one class; a list of targets, labels and callables explains
+    all of them for every sample; a list or array of `samples` integers is one class per sample, an integer
+    array `(samples, k)` k of them, a float array `(samples, classes)` weights of the outputs (one-hot).
     Raises TargetError for anything else, and for lengths that fit neither.
     """
     if targets is None:
@@ -28,7 +28,11 @@ def parse(targets: Any, samples: int | None) -> Target:
         if not targets:
             raise TargetError("targets is empty; give None for the predicted class")
         if not all(_is_number(t) for t in targets):
-            return _array(rows(targets), samples) if holds_rows(targets) else Several([parse_one(t) for t in targets])
+            return (
+                _array(rows(targets), samples)
+                if holds_rows(targets)
+                else Several([parse_one(t) for t in targets])
+            )
         return _array(np.asarray(targets), samples)
     return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
 
@@ -112,7 +116,9 @@ class Several(Target):
         widths = [part.values.shape[1] for part in parts]
         self.made = tuple(one for one, width in zip(self.targets, widths, strict=True) for _ in range(width))
         values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        infos = tuple(tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True))
+        infos = tuple(
+            tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True)
+        )
         return Scored(values, infos)
 
 
@@ -133,7 +139,9 @@ class Callback(Target):
         batch = outputs.rows.stop - outputs.rows.start
         if tuple(getattr(values, "shape", ())) != (batch,):
             shape = tuple(getattr(values, "shape", ()))
-            raise TargetError(f"the callable target returned shape {shape}; expected ({batch},), one score per sample")
+            raise TargetError(
+                f"the callable target returned shape {shape}; expected ({batch},), one score per sample"
+            )
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)
@@ -153,7 +161,9 @@ class Weighted(Target):
                 f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.rows.stop}"
             )
         if logits.shape[1] != weights.shape[1]:
-            raise TargetError(f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs")
+            raise TargetError(
+                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
+            )
         values = namespace(logits).sum(logits * like(weights, logits), axis=1)
         return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
 

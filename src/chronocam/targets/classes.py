@@ -97,7 +97,9 @@ class Contrast(Target):
         """Return y_a − y_b. Raises TargetError for an unknown class, or where both are the same."""
         a, b = class_index(self.a, outputs), class_index(self.b, outputs)
         if a == b:
-            raise TargetError(f"`{self.a}` and `{self.b}` are the same class, {a}; give two classes to contrast")
+            raise TargetError(
+                f"`{self.a}` and `{self.b}` are the same class, {a}; give two classes to contrast"
+            )
         logits = rows_of(outputs)
         return same_for_all(
             logits[:, a] - logits[:, b], TargetInfo(f"{outputs.label(a)} rather than {outputs.label(b)}")

@@ -19,8 +19,8 @@ class Region(Target):
 
     The channels are last where they are so in the model, as with Keras.
 
-    where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels, the
-        upper corner exclusive; or a pixel `(x, y)`.
+    where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels,
+        the upper corner exclusive; or a pixel `(x, y)`.
     channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
     """
 
@@ -47,7 +47,9 @@ class Region(Target):
         if dense.ndim == 3 and self.channel is None:
             return dense
         if dense.ndim != 4:
-            raise TargetError(f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)")
+            raise TargetError(
+                f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)"
+            )
         if self.channel is None and shape[1] != 1:
             raise TargetError(f"the outputs have {shape[1]} channels; say which: Region(…, channel=0)")
         channel = int(self.channel or 0)

@@ -44,11 +44,17 @@ def _only(hits: list[int], labels: Sequence[str], text: str) -> int:
         return hits[0]
     shown = ", ".join(f"{index} `{labels[index]}`" for index in hits[:8])
     more = f" and {len(hits) - 8} more" if len(hits) > 8 else ""
-    raise TargetError(f"`{text}` names {len(hits)} classes: {shown}{more}; give the index of the one you mean")
+    raise TargetError(
+        f"`{text}` names {len(hits)} classes: {shown}{more}; give the index of the one you mean"
+    )
 
 
 def _unknown(labels: Sequence[str], text: str) -> str:
     names = [name.strip() for label in labels for name in label.split(",")]
     close = suggest(text.casefold(), list(dict.fromkeys(name.casefold() for name in names)))
-    known = f"expected an index below {len(labels)} or a label such as `{names[0]}`" if names else "there are none"
+    known = (
+        f"expected an index below {len(labels)} or a label such as `{names[0]}`"
+        if names
+        else "there are none"
+    )
     return f"no label `{text}`{close or f'; {known}'}"

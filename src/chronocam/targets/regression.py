@@ -38,7 +38,8 @@ class Regression(Target):
 class Towards(Target):
     """How near one output is to a value: what raises this score brings the output closer, from whichever side.
 
-    value: a number, or one per sample of the call. index: which output, by index or name; None is for networks with
+    value: a number, or one per sample of the call. index: which output, by index or name; None is for
+        networks with
     a single one. The gradient is that of ±y, and 0 where the output has the value.
     """
 
@@ -83,7 +84,9 @@ class Norm(Target):
         """Return ‖y‖ per sample. Raises TargetError for an output that does not exist, and where none is chosen."""
         chosen, name = self._chosen(outputs)
         # As a function of its own it has a gradient where all outputs are 0, which the root of a sum has not.
-        return same_for_all(namespace(chosen).linalg.vector_norm(chosen, axis=1), TargetInfo(f"norm of {name}"))
+        return same_for_all(
+            namespace(chosen).linalg.vector_norm(chosen, axis=1), TargetInfo(f"norm of {name}")
+        )
 
     def _chosen(self, outputs: Outputs) -> tuple[Array, str]:
         y = outputs.logits
@@ -100,8 +103,8 @@ class Norm(Target):
 class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
-    `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned (on its
-    logits where that is no single array); what it returns is averaged.
+    `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned (on
+    its logits where that is no single array); what it returns is averaged.
     """
 
     loss: Callable[[Any, Any], Array]
@@ -113,7 +116,9 @@ class NegativeLoss(Target):
         y = self.y[outputs.rows]
         predicted = outputs.raw if hasattr(outputs.raw, "shape") else outputs.logits
         if len(y) != predicted.shape[0]:
-            raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}")
+            raise TargetError(
+                f"y has {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}"
+            )
         xp = namespace(predicted)
         losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
@@ -141,5 +146,7 @@ def _distance(
         )
     rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else values[outputs.rows]
     if len(rows) != y.shape[0]:
-        raise TargetError(f"got {len(values)} values to compare with; expected at least {outputs.rows.stop}, one each")
+        raise TargetError(
+            f"got {len(values)} values to compare with; expected at least {outputs.rows.stop}, one each"
+        )
     return namespace(y).abs(y - like(rows, y)), [(name, float(value)) for value in rows]

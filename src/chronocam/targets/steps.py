@@ -41,8 +41,8 @@ class Step(Target):
     """A target at one output step: `Step(3, "wave")` is the logit of "wave" after step 3 (counted from 0).
 
     time: the step; negative ones count from the end.
-    target: what is explained there, whatever `targets=` takes for all samples (a class, a label, `Contrast`, a
-        callable on the logits `(batch, classes)` of the step); None is the class predicted at that step.
+    target: what is explained there, whatever `targets=` takes for all samples (a class, a label, `Contrast`,
+        a callable on the logits `(batch, classes)` of the step); None is the class predicted at that step.
     """
 
     time: Any
@@ -84,9 +84,9 @@ class EveryStep(Target):
 class MajorityVote(Target):
     """The class of a clip by majority vote over its steps.
 
-    Every step votes for its class of largest logit, the lower index of two equal ones; most votes win. The score is
-    the winner's logit averaged over the steps that voted for it. A tie goes to the class whose score is larger, then
-    to the lower index.
+    Every step votes for its class of largest logit, the lower index of two equal ones; most votes win. The
+    score is the winner's logit averaged over the steps that voted for it. A tie goes to the class whose score
+    is larger, then to the lower index.
     """
 
     def __call__(self, outputs: Outputs) -> Scored:
@@ -119,7 +119,8 @@ class PerStep(Target):
 class OverSteps(Target):
     """A target of classes on the mean of the logits over the steps, where the outputs have a time axis.
 
-    The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target itself.
+    The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target
+    itself.
     """
 
     def __init__(self, target: Target) -> None:
@@ -135,7 +136,10 @@ class OverSteps(Target):
         mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
         scored = self.target(Outputs(mean, lambda: mean, outputs.rows, outputs.labels, choosing))
         infos = tuple(
-            tuple(VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote))) for info in row)
+            tuple(
+                VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote)))
+                for info in row
+            )
             for row, vote in zip(scored.infos, votes, strict=True)
         )
         return Scored(scored.values, infos)

@@ -21,7 +21,12 @@ class Task(Target):
     """A score made of the outputs and one row of `y` per sample; of `samples`, where that is known."""
 
     def __init__(
-        self, name: str, formula: Callable[[Array, Array], Array], y: Any, samples: int | None, signed: bool = False
+        self,
+        name: str,
+        formula: Callable[[Array, Array], Array],
+        y: Any,
+        samples: int | None,
+        signed: bool = False,
     ) -> None:
         self.name, self.formula, self.y = name, formula, rows(y)
         self.signed = signed
@@ -32,7 +37,9 @@ class Task(Target):
         """Return the task's score per sample. Raises TargetError where `y` does not fit the outputs."""
         y = self.y[outputs.rows]
         if len(y) != outputs.logits.shape[0]:
-            raise TargetError(f"targets have {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}")
+            raise TargetError(
+                f"targets have {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}"
+            )
         return same_for_all(self.formula(outputs.logits, like(y, outputs.logits)), TargetInfo(self.name))
 
 
@@ -55,14 +62,16 @@ def _segmentation(outputs: Array, y: Array) -> Array:
 
 def _same_shape(outputs: Array, y: Array) -> None:
     if tuple(outputs.shape) != tuple(y.shape):
-        raise TargetError(f"targets have shape {tuple(y.shape)}; expected that of the outputs, {tuple(outputs.shape)}")
+        raise TargetError(
+            f"targets have shape {tuple(y.shape)}; expected that of the outputs, {tuple(outputs.shape)}"
+        )
 
 
 def _detection(outputs: Array, y: Array) -> Array:
     """Return the mean over reference boxes of max over predictions of IoU × objectness × cosine of the classes.
 
-    Predictions are `(batch, boxes, 4 + 1 + classes)` without suppression, references the same with any number of
-    boxes, or `(batch, 4 + 1 + classes)` for one; boxes are (x0, y0, x1, y1).
+    Predictions are `(batch, boxes, 4 + 1 + classes)` without suppression, references the same with any number
+    of boxes, or `(batch, 4 + 1 + classes)` for one; boxes are (x0, y0, x1, y1).
     """
     y = y[:, None] if y.ndim == 2 else y
     if outputs.ndim != 3 or y.ndim != 3 or outputs.shape[2] != y.shape[2]:

@@ -24,7 +24,9 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
         return make()
     known = _COMPILED.setdefault(program.model, {})
     # A layer that was added, or given another activation, makes it another model.
-    parts = tuple((path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items())
+    parts = tuple(
+        (path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items()
+    )
     full = (program.layers, program.output_layer, program.guided is not None, key, parts)
     if full not in known:
         known[full] = make()
@@ -79,7 +81,9 @@ class Start:
 
 def disconnected(gradients: Mapping[str, Sequence[np.ndarray]], moves: Callable[[str], bool]) -> list[str]:
     """Return the layers whose gradient is zero because nothing connects them to the scores."""
-    return [layer for layer, calls in gradients.items() if not any(g.any() for g in calls) and not moves(layer)]
+    return [
+        layer for layer, calls in gradients.items() if not any(g.any() for g in calls) and not moves(layer)
+    ]
 
 
 def scored(upstream: Sequence[Any]) -> list[bool]:

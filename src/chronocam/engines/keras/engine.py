@@ -57,7 +57,9 @@ class KerasEngine:
         backend = keras.backend.backend()
         if backend not in _BACKENDS:
             known = ", ".join(_BACKENDS)
-            raise ModelError(f"the Keras backend is {backend}, which has no gradients here; choose one of {known}")
+            raise ModelError(
+                f"the Keras backend is {backend}, which has no gradients here; choose one of {known}"
+            )
         self.backend = import_module(f"chronocam.engines.keras.{_BACKENDS[backend]}")
         self.model = model
         self._nodes = nodes_of(model)
@@ -83,13 +85,15 @@ class KerasEngine:
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path (`backbone/conv1`, `relu#1` for its second call), object or index.
 
-        The name of a nested layer alone does where no other has it. An index counts `model.layers`. Raises LayerError
-        for an unknown one.
+        The name of a nested layer alone does where no other has it. An index counts `model.layers`. Raises
+        LayerError for an unknown one.
         """
         if isinstance(layer, keras.Operation):
             path = next((path for path, node in self._nodes.items() if node is layer), None)
             if path is None:
-                raise LayerError(f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}")
+                raise LayerError(
+                    f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
+                )
             return self._at_input(path)
         if isinstance(layer, Integral):
             layers = self.model.layers
@@ -113,13 +117,16 @@ class KerasEngine:
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.
 
-        Raises InputError for arrays that are not numbers or do not have the shape that the model was made for.
+        Raises InputError for arrays that are not numbers or do not have the shape that the model was made
+        for.
         """
         taken = dict(inputs) if isinstance(inputs, Mapping) else inputs
         specs = dict(enumerate(getattr(self.model, "inputs", None) or ()))
         flat = keras.tree.flatten(taken)
         if len(specs) not in (0, len(flat)):
-            raise InputError(f"got {len(flat)} inputs; the model takes {len(specs)}: give a tuple or dict of them")
+            raise InputError(
+                f"got {len(flat)} inputs; the model takes {len(specs)}: give a tuple or dict of them"
+            )
         if isinstance(taken, Mapping):
             return {name: self._adapted(x, None) for name, x in taken.items()}
         if isinstance(taken, (tuple, list)):
@@ -127,7 +134,9 @@ class KerasEngine:
         return self._adapted(taken, specs.get(0))
 
     def _adapted(self, x: Any, spec: Any) -> Any:
-        values = to_numpy(x) if self.backend.__name__.endswith(("tf", "jax")) or not hasattr(x, "detach") else x
+        values = (
+            to_numpy(x) if self.backend.__name__.endswith(("tf", "jax")) or not hasattr(x, "detach") else x
+        )
         kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
         if kind not in "fiub":
             raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
@@ -173,9 +182,13 @@ class KerasEngine:
         Raises LayerError for a layer that is not called, ModelError for what is not recorded of Keras models.
         """
         if attentions:
-            raise ModelError("attention weights are not recorded of Keras models; choose a method of gradients")
+            raise ModelError(
+                "attention weights are not recorded of Keras models; choose a method of gradients"
+            )
         if clips is not None and clips.chunk is not None:
-            raise InputError("chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size=")
+            raise InputError(
+                "chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size="
+            )
         plain, through = self._plain_and_guided(inputs, score, layers, gradients, guided, curvature, call)
         found = plain or through
         assert found is not None
@@ -245,7 +258,9 @@ class KerasEngine:
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Raise LayoutError: the order of video tokens is not found out for Keras models."""
-        raise LayoutError(f"the order of the tokens at `{like}` is not known; give layout=VideoTokens(grid, order=…)")
+        raise LayoutError(
+            f"the order of the tokens at `{like}` is not known; give layout=VideoTokens(grid, order=…)"
+        )
 
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
@@ -264,7 +279,11 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
     unbatched = len(shape) == len(expected) - 1 and all(
         e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
     )
-    todo = "give inputs[None], or dataset.batch(32)" if unbatched else "resize the inputs, or build the model for them"
+    todo = (
+        "give inputs[None], or dataset.batch(32)"
+        if unbatched
+        else "resize the inputs, or build the model for them"
+    )
     raise InputError(f"inputs have shape {shape}; expected ({wanted}): {todo}")
 
 

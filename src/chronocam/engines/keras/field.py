@@ -1,7 +1,8 @@
 """Receptive fields of a Keras layer, composed from the calls of the layers between the input and it.
 
-Cell i of a layer sees the input positions [stride·i + low, stride·i + high] on each axis; going forward through
-kernels, strides, paddings and dilations these compose, and where branches meet the wider interval holds.
+Cell i of a layer sees the input positions [stride·i + low, stride·i + high] on each axis; going forward
+through kernels, strides, paddings and dilations these compose, and where branches meet the wider interval
+holds.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Field:
     def through(self, kernel: int, stride: int, before: int, dilation: int) -> Field:
         """Return the field after a window, with `before` cells of padding in front of the axis."""
         first = self.low - before * self.stride
-        return Field(self.stride * stride, first, first + self.high - self.low + (kernel - 1) * dilation * self.stride)
+        return Field(
+            self.stride * stride, first, first + self.high - self.low + (kernel - 1) * dilation * self.stride
+        )
 
     def center(self, cell: int) -> float:
         """Return the coordinate of a cell's centre."""
@@ -99,7 +102,10 @@ def fields_of(
                 given = [x for x in keras.tree.flatten((args, options)) if is_float(x) and id(x) in known]
                 tensor = first_tensor(output)
                 if given and tensor is not None and id(tensor) not in known and not _forgets(node):
-                    known[id(tensor)] = tensor, _after(node, given, [known[id(x)][1] for x in given], channels_last)
+                    known[id(tensor)] = (
+                        tensor,
+                        _after(node, given, [known[id(x)][1] for x in given], channels_last),
+                    )
                 if at == path:
                     found.append(known.get(id(tensor), (None, None))[1])
                 return output
@@ -127,7 +133,9 @@ def _after(node: Any, given: Sequence[Any], fields: Sequence[Fields], channels_l
     kind, first = type(node).__name__, fields[0]
     if any(f is None for f in fields) or first is None:
         return None
-    if kind == "Concatenate" and node.axis % len(given[0].shape) != _channel_axis(len(given[0].shape), channels_last):
+    if kind == "Concatenate" and node.axis % len(given[0].shape) != _channel_axis(
+        len(given[0].shape), channels_last
+    ):
         return None
     if kind in _POINTWISE:
         return _joined([f for f in fields if f is not None])

@@ -17,8 +17,9 @@ _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 def kernels_of(layer: Any) -> Array | None:
     """Return the kernels `(filter, channel, *grid)` of a convolution; None for any other layer.
 
-    A depthwise convolution has one channel per filter, filter i · multiplier + m being the m-th of channel i. A
-    separable one has the filters that its two steps amount to: Σ_m depthwise[…, i, m] · pointwise[i · multiplier + m].
+    A depthwise convolution has one channel per filter, filter i · multiplier + m being the m-th of channel i.
+    A separable one has the filters that its two steps amount to: Σ_m depthwise[…, i, m] · pointwise[i ·
+    multiplier + m].
     """
     if isinstance(layer, _PLAIN):
         return _filters_first(_array(layer.kernel))

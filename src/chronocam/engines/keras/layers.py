@@ -17,8 +17,8 @@ Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 def nodes_of(model: Any) -> dict[str, Any]:
     """Return the layers of a model, and the operations of functional ones, by path: `backbone/conv1`.
 
-    What lies inside an RNN is left out: it runs within a loop. A layer that is used in several places goes by the
-    first; of two layers with the same path, the second gets `_2`.
+    What lies inside an RNN is left out: it runs within a loop. A layer that is used in several places goes by
+    the first; of two layers with the same path, the second gets `_2`.
     """
     found: dict[str, Any] = {}
     seen = {id(model)}
@@ -53,7 +53,8 @@ def _children(holder: Any) -> list[Any]:
 def path_of(name: str, nodes: Mapping[str, Any]) -> str:
     """Return the path that `name` stands for: itself, with dots for slashes, or the one nested layer of that name.
 
-    Raises LayerError, with close names also of nested layers, where there is none, and where there are several.
+    Raises LayerError, with close names also of nested layers, where there is none, and where there are
+    several.
     """
     for path in (name, name.replace(".", "/")):
         if path in nodes:
@@ -137,7 +138,9 @@ def frames_at_once(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         if node.layer._call_has_training_arg:
             options["training"] = training
         output = node.layer.call(folded(inputs), **options)
-        return keras.tree.map_structure(lambda y: keras.ops.reshape(y, (-1, inputs.shape[1], *y.shape[1:])), output)
+        return keras.tree.map_structure(
+            lambda y: keras.ops.reshape(y, (-1, inputs.shape[1], *y.shape[1:])), output
+        )
 
     return run
 

@@ -11,7 +11,15 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.compiled import Shapes, Start, compiled, disconnected, random_offset, scored, signature
+from chronocam.engines.keras.compiled import (
+    Shapes,
+    Start,
+    compiled,
+    disconnected,
+    random_offset,
+    scored,
+    signature,
+)
 from chronocam.engines.keras.program import Found, Passed, Program, main_output
 from chronocam.types import Inputs
 
@@ -43,7 +51,12 @@ def once(run: Callable[[Inputs], Any], program: Program, inputs: Inputs) -> None
 
 
 def record(
-    program: Program, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str], key: object
+    program: Program,
+    inputs: Inputs,
+    score: Score,
+    gradients: Sequence[str],
+    curvature: Sequence[str],
+    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     wanted = tuple(dict.fromkeys([*gradients, *curvature]))
@@ -81,7 +94,10 @@ class Forward:
         leaves, self.tree = jax.tree.flatten((passed.raw, passed.logits))
         self.floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
         others = [x for x, is_float in zip(leaves, self.floats, strict=True) if not is_float]
-        return [x for x, is_float in zip(leaves, self.floats, strict=True) if is_float], (others, passed.activations)
+        return [x for x, is_float in zip(leaves, self.floats, strict=True) if is_float], (
+            others,
+            passed.activations,
+        )
 
     def _forward(self, values: list[Any], inputs: Inputs, offsets: Any) -> tuple[list[Any], Any, Any]:
         self.traces += 1
@@ -98,7 +114,9 @@ class Forward:
 
     def _passed(self, outputs: Sequence[Any], rest: Any) -> Passed:
         floats, others = iter(outputs), iter(rest[0])
-        raw, logits = jax.tree.unflatten(self.tree, [next(floats) if f else next(others) for f in self.floats])
+        raw, logits = jax.tree.unflatten(
+            self.tree, [next(floats) if f else next(others) for f in self.floats]
+        )
         return Passed(raw, logits, rest[1])
 
     def offsets(self, inputs: Inputs) -> dict[str, list[Any]]:
@@ -113,7 +131,9 @@ class Forward:
             self.shapes[known] = shapes
         return self.shapes[known].map(lambda shape, dtype: jnp.zeros(shape, dtype))
 
-    def record(self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]) -> Found:
+    def record(
+        self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
+    ) -> Found:
         """Run once and differentiate the scores."""
         offsets = self.offsets(inputs)
         outputs, pull, rest = self.run(inputs, offsets)
@@ -133,7 +153,9 @@ class Forward:
         found = Found(_numpy(scores), activations, softmax=passed.logits is not None)
         pulled = [_pulled(pull, cotangents) for cotangents in each]
         found.gradients = {layer: _stacked([g[layer] for g in pulled]) for layer in gradients}
-        for layer in disconnected(found.gradients, lambda layer: self._moves(inputs, offsets, layer, outputs, each)):
+        for layer in disconnected(
+            found.gradients, lambda layer: self._moves(inputs, offsets, layer, outputs, each)
+        ):
             del found.gradients[layer]
         for layer in curvature:
             found.curvature[layer] = self._curvature(inputs, offsets, score, layer, activations[layer])
@@ -141,14 +163,20 @@ class Forward:
         found.main = None if main is None else _numpy(main)
         return found
 
-    def _moves(self, inputs: Inputs, offsets: Any, layer: str, before: list[Any], cotangents: list[list[Any]]) -> bool:
+    def _moves(
+        self, inputs: Inputs, offsets: Any, layer: str, before: list[Any], cotangents: list[list[Any]]
+    ) -> bool:
         """Say whether other outputs of the layer change what the scores were made of."""
         moved = {**offsets, layer: [jnp.asarray(random_offset(x.shape), x.dtype) for x in offsets[layer]]}
         after, _, _ = self.run(inputs, moved)
-        used = scored([np.stack([_numpy(g) for g in of_output]) for of_output in zip(*cotangents, strict=True)])
+        used = scored(
+            [np.stack([_numpy(g) for g in of_output]) for of_output in zip(*cotangents, strict=True)]
+        )
         return any(u and not np.array_equal(a, b) for u, a, b in zip(used, before, after, strict=True))
 
-    def _curvature(self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]) -> list[Any]:
+    def _curvature(
+        self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]
+    ) -> list[Any]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
 
         def column(offset: Any, call: int, k: int) -> Any:

@@ -11,7 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.compiled import Shapes, Start, compiled, disconnected, random_offset, scored, signature
+from chronocam.engines.keras.compiled import (
+    Shapes,
+    Start,
+    compiled,
+    disconnected,
+    random_offset,
+    scored,
+    signature,
+)
 from chronocam.engines.keras.program import Found, Passed, Program, main_output
 from chronocam.types import INPUT, Inputs
 
@@ -35,7 +43,12 @@ def once(run: Callable[[Inputs], Any], program: Program, inputs: Inputs) -> None
 
 
 def record(
-    program: Program, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str], key: object
+    program: Program,
+    inputs: Inputs,
+    score: Score,
+    gradients: Sequence[str],
+    curvature: Sequence[str],
+    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     wanted = tuple(dict.fromkeys([*gradients, *curvature]))
@@ -46,10 +59,11 @@ def record(
 class Forward:
     """A forward pass of the inputs and of what is added to the outputs of the layers to differentiate at.
 
-    The pass and the way back are one compiled function. The score, which is not traceable, is called from its middle:
-    it leaves its values and sends back its gradients in the outputs, one per target. So nothing is compiled anew for
-    another target, and a backward pass per target needs neither a second forward pass nor a persistent tape around
-    the compiled function, for which TensorFlow prepares gradients of gradients.
+    The pass and the way back are one compiled function. The score, which is not traceable, is called from its
+    middle: it leaves its values and sends back its gradients in the outputs, one per target. So nothing is
+        compiled
+    anew for another target, and a backward pass per target needs neither a second forward pass nor a
+    persistent tape around the compiled function, for which TensorFlow prepares gradients of gradients.
     """
 
     def __init__(self, program: Program, wanted: Sequence[str]) -> None:
@@ -61,9 +75,12 @@ class Forward:
         self.shapes: dict[Any, Shapes] = {}
         self.scored: _Scored | None = None
 
-    def _forward(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> tuple[Any, Any, dict[str, list[Any]]]:
+    def _forward(
+        self, inputs: Inputs, offsets: dict[str, list[Any]]
+    ) -> tuple[Any, Any, dict[str, list[Any]]]:
         self.traces += 1
-        # Neither what comes before the first layer nor a parameter is differentiated: no gradient leads there.
+        # Neither what comes before the first layer nor a parameter is differentiated: no gradient leads
+        # there.
         constants = [(v, tf.stop_gradient(v.value)) for v in self.program.model.variables]
         if INPUT not in self.wanted:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
@@ -88,7 +105,9 @@ class Forward:
             return tape.gradient(floats, flat, output_gradients=of_target, unconnected_gradients="zero")
 
         dtypes = [x.dtype for x in flat]
-        gradients = tf.map_fn(pulled, upstream, fn_output_signature=dtypes, parallel_iterations=1) if flat else []
+        gradients = (
+            tf.map_fn(pulled, upstream, fn_output_signature=dtypes, parallel_iterations=1) if flat else []
+        )
         return *passed, keras.tree.pack_sequence_as(offsets, gradients)
 
     def _upstream(self, structure: Any, *leaves: np.ndarray) -> list[np.ndarray]:
@@ -115,7 +134,9 @@ class Forward:
             self.shapes[known] = shapes
         return self.shapes[known].map(lambda shape, dtype: tf.zeros(shape, dtype))
 
-    def record(self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]) -> Found:
+    def record(
+        self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
+    ) -> Found:
         """Run once and differentiate the scores."""
         offsets = self.offsets(inputs)
         done = self.scored = _Scored(score)
@@ -139,14 +160,21 @@ class Forward:
     def _forward_only(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> Passed:
         return Passed(*self.run(self.forward, self._forward, inputs, offsets))
 
-    def _moves(self, inputs: Inputs, offsets: Any, before: list[Any], upstream: list[np.ndarray], layer: str) -> bool:
+    def _moves(
+        self, inputs: Inputs, offsets: Any, before: list[Any], upstream: list[np.ndarray], layer: str
+    ) -> bool:
         """Say whether other outputs of the layer change what the scores were made of."""
-        moved = {**offsets, layer: [tf.constant(random_offset(tuple(x.shape)), x.dtype) for x in offsets[layer]]}
+        moved = {
+            **offsets,
+            layer: [tf.constant(random_offset(tuple(x.shape)), x.dtype) for x in offsets[layer]],
+        }
         after = _leaves(self._forward_only(inputs, moved))
         each = zip(scored(upstream), _floats(before), _floats(after), strict=True)
         return any(used and not np.array_equal(a, b) for used, a, b in each)
 
-    def _curvature(self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]) -> list[Any]:
+    def _curvature(
+        self, inputs: Inputs, offsets: Any, score: Score, layer: str, at: list[np.ndarray]
+    ) -> list[Any]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
         products = []
         for offset, a in zip(offsets[layer], at, strict=True):

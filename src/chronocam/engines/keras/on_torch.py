@@ -48,7 +48,12 @@ def once(run: Callable[[Inputs], Any], program: Program, inputs: Inputs) -> None
 
 
 def record(
-    program: Program, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str], key: object
+    program: Program,
+    inputs: Inputs,
+    score: Score,
+    gradients: Sequence[str],
+    curvature: Sequence[str],
+    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     cut: list[Tensor] = []
@@ -73,7 +78,9 @@ def record(
             each = vjp(scores, calls, columns)
             if any(g is not None for g in each):
                 zeros = [x.new_zeros(len(columns), *x.shape) for x in calls]
-                found.gradients[layer] = [z if g is None else g.detach() for g, z in zip(each, zeros, strict=True)]
+                found.gradients[layer] = [
+                    z if g is None else g.detach() for g, z in zip(each, zeros, strict=True)
+                ]
         for layer in curvature:
             if scores.requires_grad:
                 calls = passed.activations[layer]

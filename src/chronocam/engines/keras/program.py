@@ -188,7 +188,11 @@ def main_output(raw: Any, strict: bool = True) -> Any:
         return tensors[0]
     if not strict:
         return None
-    what = f"a {type(raw).__name__} with {sorted(raw)}" if isinstance(raw, Mapping) else f"a {type(raw).__name__}"
+    what = (
+        f"a {type(raw).__name__} with {sorted(raw)}"
+        if isinstance(raw, Mapping)
+        else f"a {type(raw).__name__}"
+    )
     raise ModelError(
         f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
     )
@@ -210,7 +214,8 @@ def is_softmax(node: Any) -> bool:
 def guided_relu(node: Any, relu: Callable[[Any], Any]) -> Wrap | None:
     """Return what gives a layer another ReLU, or None for one that has no ReLU.
 
-    Known are ReLU and ReLU6, as layers, as operations of a functional model, and as `activation=` of other layers.
+    Known are ReLU and ReLU6, as layers, as operations of a functional model, and as `activation=` of other
+    layers.
     """
     if type(node).__name__ in ("ReLU", "Relu", "Relu6"):
         if getattr(node, "negative_slope", 0) or getattr(node, "threshold", 0):
@@ -264,7 +269,9 @@ def _tap(layers: Sequence[str], seen: dict[str, list[Any]], change: Change) -> W
             output = call(*args, **kwargs)
             old = tensor = first_tensor(output)
             if tensor is None:
-                raise LayerError(f"layer `{layers[0]}` returns no floating-point tensor; choose another layer")
+                raise LayerError(
+                    f"layer `{layers[0]}` returns no floating-point tensor; choose another layer"
+                )
             for layer in layers:
                 if split_call(layer)[1] in (None, counts["calls"]):
                     tensor = change(layer, tensor)

@@ -18,8 +18,10 @@ _PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum}
 class AttentionSeen(TorchFunctionMode):
     """Keeps the weights of every attention in the order of the calls: `(rows, query, key)`, means over heads.
 
-    They are kept in float32 (float64 where the model is), before any dropout and free of the graph. Rows are what the
-    model has in front of the heads: samples, or what it folds into them. A softmax counts where a product follows it.
+    They are kept in float32 (float64 where the model is), before any dropout and free of the graph. Rows are
+    what the
+    model has in front of the heads: samples, or what it folds into them. A softmax counts where a product
+    follows it.
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,9 @@ class AttentionSeen(TorchFunctionMode):
                 self._followed = result
         return result
 
-    def _keep(self, weights: Callable[..., Tensor | None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _keep(
+        self, weights: Callable[..., Tensor | None], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """Keep what `weights` returns, hidden from the graph, from autocast and from other modes."""
         detached, named = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
         device = next(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)).device.type
@@ -96,7 +100,9 @@ def _of_fused(
         attn_mask = attn_mask.expand(*lead, heads, *sizes)
     total: Any = 0.0
     for head in range(heads):
-        scores = query[..., head, :, :].to(precision) @ key[..., head // shared, :, :].to(precision).mT * scale
+        scores = (
+            query[..., head, :, :].to(precision) @ key[..., head // shared, :, :].to(precision).mT * scale
+        )
         if attn_mask is not None:
             mask = attn_mask[..., head, :, :]
             scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask

@@ -1,7 +1,8 @@
 """Long clips: what sees the frames one by one runs on a few of them at a time, and the gradients stay exact.
 
-The module that gets all frames folded into the batch runs once without a graph. Its result is where the graph of
-the rest begins. Given the gradient there, each chunk runs once more from the layer on, with a graph of its own.
+The module that gets all frames folded into the batch runs once without a graph. Its result is where the graph
+of the rest begins. Given the gradient there, each chunk runs once more from the layer on, with a graph of its
+own.
 """
 
 from __future__ import annotations
@@ -40,17 +41,25 @@ class Chunks:
         module.forward = partial(self._forward, path, module, module.forward)
         return partial(_restore, module, own)
 
-    def _forward(self, path: str, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _forward(
+        self, path: str, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         frames = args[0] if args else None
         if self._running or not isinstance(frames, Tensor) or len(frames) != self.rows:
             return forward(*args, **kwargs)
         if self.features is not None:
             problem = f"`{self.path}` and then `{path}` get all frames"
-            raise LayerError(f"{problem}, and chunk_frames= works for one look at them; explain one layer at a time")
+            raise LayerError(
+                f"{problem}, and chunk_frames= works for one look at them; explain one layer at a time"
+            )
         if frames.requires_grad:
-            raise LayerError(f"chunk_frames= keeps no gradient before `{path}`; explain the layers before it without")
+            raise LayerError(
+                f"chunk_frames= keeps no gradient before `{path}`; explain the layers before it without"
+            )
         if any(m.training for m in module.modules()):
-            raise ModelError(f"`{path}` is in training mode, where a second look differs; call model.eval() first")
+            raise ModelError(
+                f"`{path}` is in training mode, where a second look differs; call model.eval() first"
+            )
         self.path, self._frames, self._run = path, frames, lambda chunk: forward(chunk, *args[1:], **kwargs)
         self.inner = {layer: tap for layer, tap in self.taps.items() if layer.startswith(f"{path}.")}
         self.features = self._first_look(path)
@@ -69,7 +78,9 @@ class Chunks:
         for chunk in torch.split(self._frames, self.size):
             found = self._look(chunk, None)
             if not isinstance(found, Tensor) or len(found) != len(chunk):
-                raise LayerError(f"`{path}` does not return one row per frame; chunk_frames= cannot cut there")
+                raise LayerError(
+                    f"`{path}` does not return one row per frame; chunk_frames= cannot cut there"
+                )
             features.append(found)
             for layer, tap in self.inner.items():
                 calls[layer].append(tap.seen)
@@ -95,7 +106,9 @@ class Chunks:
             tap.cut, tap.seen = kept[layer]
         for layer, tap in self.inner.items():
             if len(tap.seen) > len(parts[0][layer]):
-                raise LayerError(f"`{layer}` is also called outside `{self.path}`; name the call: `{layer}#0`")
+                raise LayerError(
+                    f"`{layer}` is also called outside `{self.path}`; name the call: `{layer}#0`"
+                )
         return {
             layer: [
                 None if calls[0] is None else torch.cat(calls, dim=1)

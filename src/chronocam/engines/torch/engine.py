@@ -21,7 +21,14 @@ from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.passes import Pass
 from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
-from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor, split_call
+from chronocam.engines.torch.tensors import (
+    call_model,
+    first_tensor,
+    keep_output,
+    own_copy,
+    replace_tensor,
+    split_call,
+)
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts import Stem
 from chronocam.types import INPUT, Array, Inputs, Window
@@ -39,11 +46,15 @@ class TorchEngine:
     def __init__(self, model: nn.Module, output_layer: Any = None) -> None:
         self.model = unwrap(model)
         if isinstance(self.model, torch.jit.ScriptModule):
-            raise ModelError("a TorchScript module hides its layers; give the Python module or a `.pt2` export")
+            raise ModelError(
+                "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
+            )
         self._names = {_plain(path): m for path, m in self.model.named_modules(remove_duplicate=False)}
         self._paths: dict[nn.Module, str] = {}
         for path, module in self._names.items():
-            self._paths.setdefault(module, path)  # a module that is used under several names goes by the first
+            self._paths.setdefault(
+                module, path
+            )  # a module that is used under several names goes by the first
         self._modules = {path: module for module, path in self._paths.items()}
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
         self._ends_in_softmax = False
@@ -76,7 +87,9 @@ class TorchEngine:
         if isinstance(layer, nn.Module):
             path, call = self._paths.get(unwrap(layer), ""), None
             if not path:
-                raise LayerError(f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}")
+                raise LayerError(
+                    f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
+                )
         elif isinstance(layer, Integral):
             children = [name for name, _ in self.model.named_children()]
             if not -len(children) <= int(layer) < len(children):
@@ -157,7 +170,9 @@ class TorchEngine:
             field = field_of(self._look(inputs, given, source, layer), source, len(grid), layer)
             if field is not None:
                 return field.centers(grid)
-            return probed_centers(partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer)
+            return probed_centers(
+                partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer
+            )
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
@@ -181,7 +196,9 @@ class TorchEngine:
             return False
         with as_found(self.model), torch.enable_grad():
             source = own_copy(given).requires_grad_()
-            return follows_in_time(self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis)
+            return follows_in_time(
+                self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis
+            )
 
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
@@ -208,7 +225,9 @@ class TorchEngine:
                 module = self._modules[split_call(layer)[0]]
                 hooks.callback(module.register_forward_hook(note(layer)).remove)
             call_model(self.model, replace_tensor(inputs, given, source.clone()))
-        return windows_between([{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank)
+        return windows_between(
+            [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
+        )
 
     def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
         """Return the output of `layer` with `source` in the place of the input `given`.

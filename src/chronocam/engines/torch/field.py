@@ -1,9 +1,9 @@
 """Receptive fields of a PyTorch layer, read from the autograd graph between the input and the layer.
 
-The graph holds every convolution and pooling with its kernel, stride, padding and dilation, also those that are
-called as functions, and every branch. An output cell i of an operation sees the input positions
-[s·i + low, s·i + high] on each axis; going backward through the graph these compose, and where branches meet the
-wider interval holds.
+The graph holds every convolution and pooling with its kernel, stride, padding and dilation, also those that
+are called as functions, and every branch. An output cell i of an operation sees the input positions
+[s·i + low, s·i + high] on each axis; going backward through the graph these compose, and where branches meet
+the wider interval holds.
 """
 
 from __future__ import annotations
@@ -64,13 +64,15 @@ class Field:
 def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | None:
     """Return the receptive field of `output`'s cells in `source`, over the last `rank` axes.
 
-    None where the graph holds an operation whose extent it does not tell. Raises LayoutError where no local path
-    leads to the input.
+    None where the graph holds an operation whose extent it does not tell. Raises LayoutError where no local
+    path leads to the input.
     """
     try:
         return _between(output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node, rank, _through)
     except LookupError as error:
-        raise LayoutError(f'layer `{layer}` sees the input through no local path; use align="half_pixel"') from error
+        raise LayoutError(
+            f'layer `{layer}` sees the input through no local path; use align="half_pixel"'
+        ) from error
 
 
 def windows_between(
@@ -78,7 +80,8 @@ def windows_between(
 ) -> dict[str, tuple[Window, ...] | None]:
     """Return one layer per stage with the windows of its cells on the one before it, `source` for the first.
 
-    stages: the nodes of the layers' outputs in the graph, first to last. Of each stage the last layer that leads to
+    stages: the nodes of the layers' outputs in the graph, first to last. Of each stage the last layer that
+        leads to
     the last stage's is taken. Only operations that change the grid count. None where the graph does not tell.
     """
     *_, last = stages[-1].values()
@@ -94,7 +97,11 @@ def windows_between(
 
 def _windows(start: Any, end: Any, rank: int) -> tuple[Window, ...] | None:
     try:
-        field = None if start is None or end is None else _between(start, end, rank, partial(_through, resizing=True))
+        field = (
+            None
+            if start is None or end is None
+            else _between(start, end, rank, partial(_through, resizing=True))
+        )
     except LookupError:
         return None
     return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
@@ -132,7 +139,9 @@ def _through(node: Any, field: Field, resizing: bool = False) -> Field | None:
         kernel = _per_axis(node._saved_kernel_size, rank)
         stride = _per_axis(node._saved_stride, rank) or kernel
         dilation = _per_axis(getattr(node, "_saved_dilation", ()), rank) or (1,) * rank
-        return _through_window(field, kernel, stride, _per_axis(node._saved_padding, rank), dilation, resizing=resizing)
+        return _through_window(
+            field, kernel, stride, _per_axis(node._saved_padding, rank), dilation, resizing=resizing
+        )
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
     if name.startswith("CatBackward"):
@@ -148,7 +157,10 @@ def _through_window(field: Field, *window: Sequence[int], resizing: bool) -> Fie
     A window of fewer axes leaves the first ones alone, as a 2D convolution does with time.
     """
     rank, alone = len(field.stride), (1, 1, 0, 1)
-    each = [(*(one,) * (rank - len(values)), *tuple(values)[-rank:]) for one, values in zip(alone, window, strict=True)]
+    each = [
+        (*(one,) * (rank - len(values)), *tuple(values)[-rank:])
+        for one, values in zip(alone, window, strict=True)
+    ]
     axes = [
         alone if resizing and s == 1 and 2 * p == d * (k - 1) else (k, s, p, d)
         for k, s, p, d in zip(*each, strict=True)

@@ -76,9 +76,9 @@ class Pass:
     ) -> dict[str, dict[str, list[Tensor]]]:
         """Run the model, score its outputs, and return what is recorded of each, by layer, one array per call.
 
-        No graph is built before the first layer. Where that leaves a layer without a gradient, it may lie before
-        or within the model's own no_grad(), or within a fused inference path: then all is run once more with a
-        graph from the start.
+        No graph is built before the first layer. Where that leaves a layer without a gradient, it may lie
+        before or within the model's own no_grad(), or within a fused inference path: then all is run once
+        more with a graph from the start.
         """
         found = self._attempt(score, gradients, guided, curvature)
         connected = {*found["gradients"], *found["guided"]} == {*gradients, *guided}
@@ -162,7 +162,9 @@ class Pass:
             yield module.register_forward_hook(keep_output(output)).remove
         if self.chunks is not None:
             parts = [split_call(layer)[0].split(".") for layer in self.layers]
-            for path in dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)):
+            for path in dict.fromkeys(
+                ".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)
+            ):
                 yield self.chunks.attach(path, engine._modules[engine.resolve(path)])
 
     def _cut_into_chunks(self) -> Chunks | None:
@@ -170,7 +172,9 @@ class Pass:
         if self.clips is None or self.clips.chunk is None:
             return None
         if INPUT in self.layers:
-            raise LayerError("chunk_frames= keeps no gradient at the input; explain a layer: give conv_layer=")
+            raise LayerError(
+                "chunk_frames= keeps no gradient at the input; explain a layer: give conv_layer="
+            )
         if self.couples:
             raise ModelError("chunk_frames= cannot cut BatchNorm in training mode; call model.eval() first")
         first = first_tensor(self.inputs)
@@ -230,7 +234,9 @@ class Pass:
                 with self._watching([]):
                     found |= self.chunks.gradients(upstream)
         return {
-            layer: [_or_zeros(g, t, self.scores) for g, t in zip(found[layer], self.taps[layer].seen, strict=True)]
+            layer: [
+                _or_zeros(g, t, self.scores) for g, t in zip(found[layer], self.taps[layer].seen, strict=True)
+            ]
             for layer in layers
             if any(g is not None for g in found.get(layer, ()))
         }
@@ -274,7 +280,9 @@ class Pass:
     def _curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return the Hessian of every score times the activations, by differentiating the gradient once more."""
         if layers and self.chunks is not None:
-            raise LayerError("chunk_frames= takes first derivatives only; choose another method than shapleycam")
+            raise LayerError(
+                "chunk_frames= takes first derivatives only; choose another method than shapleycam"
+            )
         return {
             layer: [self._own_sample(self._hessian_product(t)) for t in self.taps[layer].seen]
             for layer in layers
@@ -287,7 +295,9 @@ class Pass:
             (first,) = torch.autograd.grad(self.scores, tensor, column, create_graph=True, allow_unused=True)
             second = None
             if first is not None and first.requires_grad:
-                (second,) = torch.autograd.grad(first, tensor, tensor.detach(), retain_graph=True, allow_unused=True)
+                (second,) = torch.autograd.grad(
+                    first, tensor, tensor.detach(), retain_graph=True, allow_unused=True
+                )
             products.append(torch.zeros_like(tensor) if second is None else second)
         return torch.stack(products).detach()
 

@@ -18,11 +18,14 @@ Look = Callable[[Tensor], Tensor]
 """From an input to the layer's output."""
 
 
-def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) -> tuple[tuple[float, ...], ...]:
+def probed_centers(
+    look: Look, like: Tensor, grid: Sequence[int], layer: str
+) -> tuple[tuple[float, ...], ...]:
     """Return, per axis, the input coordinate at the centre of what every cell sees, over the last axes.
 
-    The extent of the gradient of single cells is measured for noise shaped `like` the input. Cells whose extent
-    ends at the border are cut off there, so the centres of the others are continued in a straight line.
+    The extent of the gradient of single cells is measured for noise shaped `like` the input. Cells whose
+    extent ends at the border are cut off there, so the centres of the others are continued in a straight
+    line.
     Raises LayoutError where cells see the whole input, or where the output does not have this grid.
     """
     extents: dict[tuple[int, int], tuple[int, int]] = {}
@@ -44,7 +47,9 @@ def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) ->
                     extents[axis, i] = min(low, found[0]), max(high, found[1])
         each = [{i: extents[a, i] for i in _chosen(n) if (a, i) in extents} for a, n in enumerate(grid)]
         # Extents only grow, so what ends at both borders once is refused without another look.
-        centers = tuple(_line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True))
+        centers = tuple(
+            _line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True)
+        )
     return centers
 
 

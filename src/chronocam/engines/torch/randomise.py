@@ -21,17 +21,20 @@ def parameterised(model: nn.Module) -> list[str]:
 def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str]]:
     """Make the top `count` modules of `parameterised(model)` random within the scope; gives their paths.
 
-    They are initialised anew by their own `reset_parameters`; what has none, or is left as it was by it, is drawn
-    from a normal distribution of its own mean and standard deviation. Every parameter and buffer is restored bit for
-    bit on exit, also after an exception, and the random number generators are left as they were. The same `seed`
-    gives the same weights, and one more module does not change those of the modules above it.
+    They are initialised anew by their own `reset_parameters`; what has none, or is left as it was by it, is
+    drawn from a normal distribution of its own mean and standard deviation. Every parameter and buffer is
+    restored bit for bit on exit, also after an exception, and the random number generators are left as they
+    were. The same `seed` gives the same weights, and one more module does not change those of the modules
+    above it.
 
     Raises InputError for a count that the model does not have.
     Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292), section 3.
     """
     modules = _parameterised(model)
     if not 0 <= count <= len(modules):
-        raise InputError(f"count is {count}; expected 0 to {len(modules)}, the modules of the model with parameters")
+        raise InputError(
+            f"count is {count}; expected 0 to {len(modules)}, the modules of the model with parameters"
+        )
     with _restored(model):
         with torch.no_grad(), _own_random_numbers(model, seed):
             for _, module in modules[:count]:
@@ -40,7 +43,9 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
 
 
 def _parameterised(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    held = [(path, m) for path, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None]
+    held = [
+        (path, m) for path, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None
+    ]
     return held[::-1]
 
 

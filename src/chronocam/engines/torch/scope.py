@@ -16,8 +16,8 @@ def as_found(model: nn.Module) -> Iterator[None]:
     """Undo on exit, also after an exception, what a forward pass may change.
 
     Inference mode is left (nothing can be differentiated in it), compiled modules run eagerly so that hooks
-    fire, autocast's weight cache is bypassed, and the buffers of modules in training mode (BatchNorm's running
-    statistics) get their values back. The grad mode is restored whatever a hook sets it to.
+    fire, autocast's weight cache is bypassed, and the buffers of modules in training mode (BatchNorm's
+    running statistics) get their values back. The grad mode is restored whatever a hook sets it to.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -70,7 +70,9 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 def couples_samples(model: nn.Module) -> bool:
     """Say whether a sample's score depends on the other samples: BatchNorm that uses the batch's statistics."""
-    return any(isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats) for m in model.modules())
+    return any(
+        isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats) for m in model.modules()
+    )
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -41,7 +41,9 @@ class Tap:
             return None
         tensor = first_tensor(output)
         if tensor is None:
-            raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; choose another layer")
+            raise LayerError(
+                f"a {type(module).__name__} returns no floating-point tensor; choose another layer"
+            )
         fresh = self.capture(tensor)
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 

@@ -28,8 +28,8 @@ def split_call(layer: str) -> tuple[str, int | None]:
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """Call the model with one input, several, or several by name.
 
-    Raises InputError, which says what the model saw, where it fails on a clip: so it does on another number of
-    frames, or another order of axes, than it takes.
+    Raises InputError, which says what the model saw, where it fails on a clip: so it does on another number
+    of frames, or another order of axes, than it takes.
     """
     try:
         if isinstance(inputs, Mapping):
@@ -66,7 +66,9 @@ def first_tensor(output: Any) -> Tensor | None:
     """Return the first floating-point tensor in `output`, or None."""
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
-    return next((x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None)
+    return next(
+        (x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None
+    )
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
@@ -86,7 +88,11 @@ def main_output(raw: Any, strict: bool = True) -> Tensor | None:
         return tensors[0]
     if not strict:
         return None
-    what = f"a {type(raw).__name__} with {sorted(raw)}" if isinstance(raw, Mapping) else f"a {type(raw).__name__}"
+    what = (
+        f"a {type(raw).__name__} with {sorted(raw)}"
+        if isinstance(raw, Mapping)
+        else f"a {type(raw).__name__}"
+    )
     raise ModelError(
         f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
     )

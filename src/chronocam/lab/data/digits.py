@@ -90,7 +90,9 @@ def _world(split: str) -> _World:
     samples = load_module("sklearn.datasets").load_digits()
     cut = int(TRAIN_SHARE * len(samples.target))
     part = slice(None, cut) if split == "train" else slice(cut, None)
-    return _World(samples.images[part].astype(np.float32) / 16, samples.target[part], load_photos(PHOTOS[split]))
+    return _World(
+        samples.images[part].astype(np.float32) / 16, samples.target[part], load_photos(PHOTOS[split])
+    )
 
 
 def _scene(

@@ -18,7 +18,9 @@ def drive(out: Path, seed: int) -> Iterator[str]:
 
     path = export(out / "drive", 1, seed=seed, split="test", frames=_FRAMES) / "sequences" / "00"
     targets = ("tz", "ry", "loss", "depth")
-    told = planned(_SPEC, False, [str(path)], Asked(targets=targets, frames=_FRAMES, out=out)).run(path, "drive-00")
+    told = planned(_SPEC, False, [str(path)], Asked(targets=targets, frames=_FRAMES, out=out)).run(
+        path, "drive-00"
+    )
     yield f"A rendered drive of {_FRAMES} frames, by {_SPEC}, which learnt without labels:"
     yield f"  depth                Abs Rel {told['depth']['abs_rel']:.3f}, each frame scaled to the true median"
     yield f"  sheet and videos:    {out / 'drive-00.*'}"

@@ -37,7 +37,9 @@ def gestures(out: Path, count: int, seed: int) -> Iterator[str]:
 def _explained(loaded: Any, pixels: np.ndarray, classes: np.ndarray) -> Any:
     from chronocam import GradCAM
 
-    return GradCAM(loaded.model).explain(np.stack([loaded.preprocess(one) for one in pixels]), np.asarray(classes))
+    return GradCAM(loaded.model).explain(
+        np.stack([loaded.preprocess(one) for one in pixels]), np.asarray(classes)
+    )
 
 
 def _pointing(maps: np.ndarray, world: Any) -> Any:

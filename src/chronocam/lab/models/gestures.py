@@ -1,7 +1,7 @@
 """Three small networks for clips of gestures: convolutions over space and time, and an LSTM with and without attention.
 
-The weights that come with the package were made by `chronocam train video --data gestures`; the record beside each
-file holds the command and what was measured.
+The weights that come with the package were made by `chronocam train video --data gestures`; the record beside
+each file holds the command and what was measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class SmallCNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(_flat(3, 32, 7, 4), _flat(32, 32, 3, 1), _flat(32, 64, 3, 2), _flat(64, 64, 3, 1))
+        self.features = nn.Sequential(
+            _flat(3, 32, 7, 4), _flat(32, 32, 3, 1), _flat(32, 64, 3, 2), _flat(64, 64, 3, 1)
+        )
         self.norm = nn.BatchNorm1d(64)
 
     def forward(self, pictures: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 64"]:
@@ -44,9 +46,9 @@ class SmallCNN(nn.Module):
 class Small3D(nn.Module):
     """Four convolutions over space and time, average over the grid, one linear layer.
 
-    Takes clips `(batch, 3, time, height, width)`; gives `(batch, classes)` logits. Every layer sees three places in
-    time. `features` ends in a ReLU on half of the frames and an eighth of the height and width, and feeds the average;
-    what follows is linear in eval mode, so Grad-CAM there equals CAM.
+    Takes clips `(batch, 3, time, height, width)`; gives `(batch, classes)` logits. Every layer sees three
+    places in time. `features` ends in a ReLU on half of the frames and an eighth of the height and width, and
+    feeds the average; what follows is linear in eval mode, so Grad-CAM there equals CAM.
     """
 
     def __init__(self, classes: int = CLASSES) -> None:
@@ -81,7 +83,9 @@ def _flat(channels: int, out: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU())
 
 
-def _deep(channels: int, out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Sequential:
+def _deep(
+    channels: int, out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]
+) -> nn.Sequential:
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     convolution = nn.Conv3d(channels, out, kernel, stride, padding, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm3d(out), nn.ReLU())
@@ -116,11 +120,15 @@ def load_gesture_net(name: str, path: str | Path | None = None) -> nn.Module:
 
 def gesture_record(name: str) -> Mapping[str, Any]:
     """Return what is known of the bundled weights: labels, preprocessing, the command, the accuracy."""
-    record: Mapping[str, Any] = json.loads((files("chronocam.lab") / "weights" / f"{_known(name)}.json").read_text())
+    record: Mapping[str, Any] = json.loads(
+        (files("chronocam.lab") / "weights" / f"{_known(name)}.json").read_text()
+    )
     return record
 
 
 def _known(name: str) -> str:
     if name not in _NETWORKS:
-        raise ModelError(f"no network `{name}`; expected one of {', '.join(NAMES)}{suggest(name, list(NAMES))}")
+        raise ModelError(
+            f"no network `{name}`; expected one of {', '.join(NAMES)}{suggest(name, list(NAMES))}"
+        )
     return name

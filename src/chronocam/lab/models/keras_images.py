@@ -22,9 +22,11 @@ def builder(spec: str) -> Any:
 def image_net(spec: str, classes: int, size: int | None = None) -> Any:
     """Build one of Keras' classifiers with random weights and `classes` outputs, logits.
 
-    All but its last layer is as Keras has it: VGG keeps its other fully connected layers. Only BatchNorm's running
-    statistics follow faster, as they do in PyTorch: at 0.99 random weights take a thousand steps until they are right.
-    size: height and width of its pictures; None for its own. Raises InputError for a size that it cannot take.
+    All but its last layer is as Keras has it: VGG keeps its other fully connected layers. Only BatchNorm's
+    running statistics follow faster, as they do in PyTorch: at 0.99 random weights take a thousand steps
+    until they are right.
+    size: height and width of its pictures; None for its own. Raises InputError for a size that it cannot
+        take.
     """
     make = builder(spec)
     shape: tuple[int, ...] | None = None
@@ -49,8 +51,8 @@ def head_at(net: Any) -> int:
 def with_weights(net: Any, given: Any) -> Any:
     """Return `given` with the head of `net`, for pictures of its size.
 
-    The layers are those of `given`, as Keras builds some networks differently around published weights. Raises
-    ModelError where the weights before the head have other shapes.
+    The layers are those of `given`, as Keras builds some networks differently around published weights.
+    Raises ModelError where the weights before the head have other shapes.
     """
     _insist_on_same_shapes(net, given)
     start = head_at(given) - len(given.layers)
@@ -64,12 +66,18 @@ def with_weights(net: Any, given: Any) -> Any:
 def _insist_on_same_shapes(net: Any, given: Any) -> None:
     """Raise ModelError where the weights of a network before its head have other shapes than those of another."""
     theirs, ours = (
-        [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in one.layers[: head_at(one)] if layer.weights]
+        [
+            (layer.name, [tuple(w.shape) for w in layer.weights])
+            for layer in one.layers[: head_at(one)]
+            if layer.weights
+        ]
         for one in (given, net)
     )
     for (name, there), (_, here) in zip(theirs, ours, strict=False):
         if there != here:
-            raise ModelError(f"{name} has weights {there} there, and {here} here; leave out size, and check the model")
+            raise ModelError(
+                f"{name} has weights {there} there, and {here} here; leave out size, and check the model"
+            )
     if len(theirs) != len(ours):
         raise ModelError(f"{len(theirs)} layers before the last have weights there, and {len(ours)} here")
 
@@ -96,7 +104,9 @@ def finished(net: Any) -> Any:
     return copy
 
 
-def rebuilt(net: Any, configured: Callable[[Any], dict[str, Any]], shape: tuple[int, ...] | None = None) -> Any:
+def rebuilt(
+    net: Any, configured: Callable[[Any], dict[str, Any]], shape: tuple[int, ...] | None = None
+) -> Any:
     """Return a copy of a network with random weights, each layer made from what `configured` says of it."""
 
     def made(layer: Any) -> Any:

@@ -21,19 +21,23 @@ MEAN = STD = (0.5, 0.5, 0.5)
 class Odometry(nn.Module):
     """`depth`, a `DepthNet`, and `pose`, a `PoseNet` that sees the target and one source at a time.
 
-    With one source at a time every pair of pictures has a motion, and maps, of its own; the published PoseNet sees
-    all sources at once. depth_width, pose_width: scale the number of channels. masks: the PoseNet gives
+    With one source at a time every pair of pictures has a motion, and maps, of its own; the published PoseNet
+    sees all sources at once. depth_width, pose_width: scale the number of channels. masks: the PoseNet gives
     explainability masks too. view_synthesis: options of the loss that they were trained with, as of
     `chronocam.odometry.ViewSynthesis`; None where nobody knows.
     """
 
-    def __init__(self, depth_width: float | int = 1, pose_width: float | int = 1, masks: bool = False) -> None:
+    def __init__(
+        self, depth_width: float | int = 1, pose_width: float | int = 1, masks: bool = False
+    ) -> None:
         super().__init__()
         self.depth, self.pose = DepthNet(depth_width), PoseNet(1, pose_width, masks)
         self.view_synthesis: Mapping[str, Any] | None = None
 
     def forward(
-        self, target: Float[Tensor, "batch 3 height width"], sources: Float[Tensor, "batch source 3 height width"]
+        self,
+        target: Float[Tensor, "batch 3 height width"],
+        sources: Float[Tensor, "batch source 3 height width"],
     ) -> tuple[tuple[Tensor, ...], Float[Tensor, "batch source 6"], tuple[Tensor, ...] | None]:
         """Return disparities of the target at four scales, the motion from it to each source, and masks if any."""
         count = sources.shape[1]

@@ -45,7 +45,9 @@ def architecture(name: str) -> Architecture:
     """Return the architecture of this name; raises ModelError where there is none."""
     if name not in ARCHITECTURES:
         known = list(ARCHITECTURES)
-        raise ModelError(f"no architecture `{name}`; expected one of {', '.join(known)}{suggest(name, known)}")
+        raise ModelError(
+            f"no architecture `{name}`; expected one of {', '.join(known)}{suggest(name, known)}"
+        )
     return ARCHITECTURES[name]
 
 
@@ -66,7 +68,11 @@ def recipe(backbone: str) -> _Recipe:
 
 
 def _convolutions(backbone: str, classes: int, hidden: int) -> nn.Module:
-    return Small3D(classes) if backbone == SMALL else _zoo().get_model(backbone, weights=None, num_classes=classes)
+    return (
+        Small3D(classes)
+        if backbone == SMALL
+        else _zoo().get_model(backbone, weights=None, num_classes=classes)
+    )
 
 
 def _recurrent(
@@ -92,6 +98,10 @@ def _zoo() -> Any:
 ARCHITECTURES: Final = {
     "r3d": Architecture(_convolutions, "channel time", "r3d_18", _over_clips),
     "cnn-lstm": Architecture(_recurrent, "time channel", "resnet18", _over_pictures),
-    "cnn-lstm-attention": Architecture(partial(_recurrent, attention=True), "time channel", "resnet18", _over_pictures),
-    "cnn-lstm-steps": Architecture(partial(_recurrent, per_step=True), "time channel", "resnet18", _over_pictures),
+    "cnn-lstm-attention": Architecture(
+        partial(_recurrent, attention=True), "time channel", "resnet18", _over_pictures
+    ),
+    "cnn-lstm-steps": Architecture(
+        partial(_recurrent, per_step=True), "time channel", "resnet18", _over_pictures
+    ),
 }

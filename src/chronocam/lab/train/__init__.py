@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from chronocam.lab.train.odometry import train_odometry
     from chronocam.lab.train.video import train_video
 
-__all__ = ["ImageSettings", "OdometrySettings", "VideoSettings", "train_images", "train_odometry", "train_video"]
+__all__ = [
+    "ImageSettings",
+    "OdometrySettings",
+    "VideoSettings",
+    "train_images",
+    "train_odometry",
+    "train_video",
+]
 
 _HOME = {"train_images": "images", "train_odometry": "odometry", "train_video": "video"}
 

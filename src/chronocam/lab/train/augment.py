@@ -16,7 +16,8 @@ from chronocam.maps.resample import axis_matrix, half_pixel_centers
 class Change:
     """How one clip is cut, mirrored and lit, all of its frames in the same way.
 
-    share: of the sides that is kept and enlarged to the whole; place: where, from 0, at the top and left, to 1.
+    share: of the sides that is kept and enlarged to the whole; place: where, from 0, at the top and left, to
+        1.
     light, contrast: gains of the mean and of the differences from it.
     """
 
@@ -40,7 +41,10 @@ def drawn(rng: np.random.Generator, count: int, crop: float | int, flip: bool) -
     """Draw changes; crop: smallest share of the sides that is kept; flip: mirror half of the clips."""
     columns = (rng.uniform(low, high, count).tolist() for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2)))
     places, mirrored = rng.random((count, 2)).tolist(), (flip & (rng.random(count) < 0.5)).tolist()
-    return [Change(share, at, m, light, c) for share, light, c, at, m in zip(*columns, places, mirrored, strict=True)]
+    return [
+        Change(share, at, m, light, c)
+        for share, light, c, at, m in zip(*columns, places, mirrored, strict=True)
+    ]
 
 
 def changed(
@@ -53,4 +57,6 @@ def changed(
         matrix = axis_matrix(half_pixel_centers(shown.shape[axis], size), size).astype(np.float32)
         shown = np.moveaxis(np.tensordot(matrix, shown, axes=((1,), (axis,))), 0, axis)
     mean = shown.mean()
-    return np.clip((shown - mean) * (change.contrast / 255) + mean * (change.light / 255), 0, 1, dtype=np.float32)
+    return np.clip(
+        (shown - mean) * (change.contrast / 255) + mean * (change.light / 255), 0, 1, dtype=np.float32
+    )

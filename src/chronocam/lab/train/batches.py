@@ -23,7 +23,9 @@ _Sample: TypeAlias = tuple[Tensor, int] | str
 
 def loader(clips: Clips, batch_size: int, workers: int, order: Shuffled | None = None) -> DataLoader[Any]:
     """Return batches of clips, in their order or another one."""
-    return DataLoader(_ClipDataset(clips), batch_size, sampler=order, num_workers=workers, collate_fn=_collate)
+    return DataLoader(
+        _ClipDataset(clips), batch_size, sampler=order, num_workers=workers, collate_fn=_collate
+    )
 
 
 class Shuffled(Sampler[int]):
@@ -72,7 +74,9 @@ class _ClipDataset(Dataset[_Sample]):
 
 def _collate(samples: list[_Sample]) -> Batch:
     good = [sample for sample in samples if not isinstance(sample, str)]
-    pixels = torch.stack([clip for clip, _ in good]) if good else torch.zeros((0, 1, 1, 1, 3), dtype=torch.uint8)
+    pixels = (
+        torch.stack([clip for clip, _ in good]) if good else torch.zeros((0, 1, 1, 1, 3), dtype=torch.uint8)
+    )
     names = [sample for sample in samples if isinstance(sample, str)]
     return pixels, torch.tensor([label for _, label in good], dtype=torch.int64), names
 
@@ -90,7 +94,8 @@ def augment(
 ) -> Float[Tensor, "batch time 3 height width"]:
     """Return clips as `unit` does, each cut, mirrored and lit at random, all of its frames in the same way.
 
-    crop: smallest share of the sides that is kept and enlarged to the whole. flip: mirror half of the clips. Gains of
+    crop: smallest share of the sides that is kept and enlarged to the whole. flip: mirror half of the clips.
+        Gains of
     0.8 to 1.2 change brightness and contrast.
     """
     return made_of(pixels, _drawn(len(pixels), crop, flip))
@@ -102,7 +107,9 @@ def made_of(
     """Return clips as `unit` does, each with its change."""
     made = torch.empty(pixels.shape, device=pixels.device).permute(0, 1, 4, 2, 3)
     size = (pixels.shape[2], pixels.shape[3])
-    for index, (clip, change) in enumerate(zip(pixels, changes, strict=True)):  # one at a time stays in the cache
+    for index, (clip, change) in enumerate(
+        zip(pixels, changes, strict=True)
+    ):  # one at a time stays in the cache
         window = change.window(clip)
         window = window.flip(2) if change.mirrored else window
         shown = interpolate(window.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
@@ -114,10 +121,15 @@ def made_of(
 
 def _drawn(count: int, crop: float | int, flip: bool) -> list[Change]:
     """Draw changes from PyTorch's generator, which the modules seed at every step."""
-    shares, lights, contrasts = (_between(low, high, count) for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2)))
+    shares, lights, contrasts = (
+        _between(low, high, count) for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2))
+    )
     places, mirrored = torch.rand(count, 2).tolist(), (torch.rand(count) < 0.5).tolist()
     rows = zip(shares, places, mirrored, lights, contrasts, strict=True)
-    return [Change(share, place, flip and mirror, light, contrast) for share, place, mirror, light, contrast in rows]
+    return [
+        Change(share, place, flip and mirror, light, contrast)
+        for share, place, mirror, light, contrast in rows
+    ]
 
 
 def _between(low: float | int, high: float | int, count: int) -> list[float]:

@@ -32,11 +32,15 @@ class Classifier(Learner):
         self.network, self.settings = network, settings
         self.mean, self.std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
 
-    def forward(self, pixels: UInt8[Tensor, "batch time height width 3"]) -> Float[Tensor, "batch *step classes"]:
+    def forward(
+        self, pixels: UInt8[Tensor, "batch time height width 3"]
+    ) -> Float[Tensor, "batch *step classes"]:
         """Return the logits of clips as they are in files, after every frame where the network gives those."""
         return self.logits(unit(pixels))
 
-    def logits(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch *step classes"]:
+    def logits(
+        self, clips: Float[Tensor, "batch time 3 height width"]
+    ) -> Float[Tensor, "batch *step classes"]:
         """Return the logits of RGB in [0, 1], which may be changed in place."""
         prepared = clips.sub_(self.mean.to(clips)).div_(self.std.to(clips))
         return self.answer(prepared).float()
@@ -55,7 +59,9 @@ class Classifier(Learner):
         self.unread.update(unread)
         if len(labels) < 2:
             return None
-        torch.manual_seed(mixed(self.settings.seed, self.global_step))  # a resumed run draws what it would have drawn
+        torch.manual_seed(
+            mixed(self.settings.seed, self.global_step)
+        )  # a resumed run draws what it would have drawn
         clips, labels = self.lesson(augment(pixels, self.settings.crop, self.settings.flip), labels)
         return self.noted(loss_of(self.logits(clips), labels))
 

@@ -57,7 +57,8 @@ class Clips(Protocol):
 class Splits:
     """Clips to train, validate and test on, by the name of the split.
 
-    labels: the names of the classes. layout: where the clips come from, in words. missing: clips listed, not there.
+    labels: the names of the classes. layout: where the clips come from, in words. missing: clips listed, not
+        there.
     """
 
     parts: dict[str, Clips]
@@ -100,7 +101,9 @@ class _Files:
         return len(self.items)
 
     def pixels(self, index: int) -> Pixels:
-        return read_clip(self.items[index].path, self.frames, self.sampling, size=(self.size, self.size)).pixels
+        return read_clip(
+            self.items[index].path, self.frames, self.sampling, size=(self.size, self.size)
+        ).pixels
 
     def label(self, index: int) -> int:
         return self.labels.index(self.items[index].label)
@@ -109,7 +112,9 @@ class _Files:
         return self.items[index].path.name
 
     def digest(self) -> str:
-        files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in self.items]
+        files = [
+            (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in self.items
+        ]
         return _digest(repr((files, self.frames, self.sampling, self.size)).encode())
 
 

@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from chronocam.metrics import bootstrap
 
 
-def accuracy(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]) -> dict[str, Any]:
+def accuracy(
+    truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]
+) -> dict[str, Any]:
     """Return the share named right with its 95 % interval, and that of each class."""
     right = (truth == found).astype(float)
     interval = bootstrap(right)
@@ -23,7 +25,9 @@ def accuracy(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], l
     }
 
 
-def confusion(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]) -> list[Any]:
+def confusion(
+    truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]
+) -> list[Any]:
     """Return how often each class, by row, was taken for which, by column."""
     counts = np.zeros((len(labels), len(labels)), int)
     np.add.at(counts, (truth, found), 1)

@@ -1,7 +1,7 @@
 """Folders of clips: which clip belongs to which class and split, in the layouts in which data sets come.
 
-A layout is a function from the folder and the number of the split file to what it lists, or None where the folder is
-laid out otherwise; the first of `LAYOUTS` that answers is taken.
+A layout is a function from the folder and the number of the split file to what it lists, or None where the
+folder is laid out otherwise; the first of `LAYOUTS` that answers is taken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _KINETICS: Final = {"label", "youtube_id", "time_start", "time_end"}
 class Listing:
     """What a folder holds.
 
-    layout: what the folder looked like. parts: the clips of each split; a split may be missing. labels: all classes,
+    layout: what the folder looked like. parts: the clips of each split; a split may be missing. labels: all
+        classes,
     in the order in which the network numbers them. missing: files that are listed and not there.
     """
 
@@ -41,19 +42,26 @@ def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
     """Find the clips of a folder and which of them to train, validate and test on.
 
     Understood are split files of UCF101 (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`) and HMDB51
-    (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` of one folder per class each, and
-    one folder per class alone. Where the data set tells no split apart, a seeded share of each class is held out: 15 %
-    of the clips for test, 15 % of the rest for validation; clips cut from one video (as UCF101 and HMDB51 name them)
-    stay together. Where there is a validation but no test split, that one is the test, and the other is held out.
+    (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` of one folder per class
+    each, and one folder per class alone. Where the data set tells no split apart, a seeded share of each
+    class is held
+    out: 15 % of the clips for test, 15 % of the rest for validation; clips cut from one video (as UCF101 and
+        HMDB51
+    name them) stay together. Where there is a validation but no test split, that one is the test, and the
+    other is held out.
 
     Raises InputError where the folder holds no clips, fewer than two classes, or no such split file.
     """
     if not root.is_dir():
-        raise InputError(f"`{root}` is no folder; expected one that holds clips, or `gestures` for the rendered ones")
+        raise InputError(
+            f"`{root}` is no folder; expected one that holds clips, or `gestures` for the rendered ones"
+        )
     found = next(filter(None, (layout(root, split) for layout in LAYOUTS)), None)
     if found is None or not any(found.parts.values()):
         listed = f"; {len(found.missing)} are listed and missing" if found and found.missing else ""
-        raise InputError(f"`{root}` holds no clips{listed}; expected one folder per class with {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"`{root}` holds no clips{listed}; expected one folder per class with {', '.join(SUFFIXES)}"
+        )
     parts = complete({name: sorted(items) for name, items in found.parts.items() if items}, seed)
     _check(root, parts, found)
     return Listing(found.layout, parts, found.labels, found.missing)
@@ -75,11 +83,16 @@ def _check(root: Path, parts: Mapping[str, list[Item]], found: Listing) -> None:
         raise InputError(f"`{root}` holds the class {found.labels[0]} alone; expected at least two")
     for name in SPLITS:
         if not parts.get(name):
-            raise InputError(f"`{root}` ({found.layout}) leaves no clips for {name}; add clips, or folders train, test")
+            raise InputError(
+                f"`{root}` ({found.layout}) leaves no clips for {name}; add clips, or folders train, test"
+            )
 
 
 def _ucf(root: Path, split: int) -> Listing | None:
-    lists = {name: _split_file(root, f"{name}list*.txt", f"{name}list{split:02d}.txt") for name in ("train", "test")}
+    lists = {
+        name: _split_file(root, f"{name}list*.txt", f"{name}list{split:02d}.txt")
+        for name in ("train", "test")
+    }
     if not all(lists.values()):
         return None
     here = _by_name(root)
@@ -114,7 +127,9 @@ def _split_file(root: Path, any_split: str, wanted: str) -> Path | None:
     found = next(iter(sorted(root.rglob(wanted))), None)
     others = sorted({path.name for path in root.rglob(any_split)})
     if found is None and others:
-        raise InputError(f"`{root}` has no split file {wanted}; there are {', '.join(others[:4])}: pass another split")
+        raise InputError(
+            f"`{root}` has no split file {wanted}; there are {', '.join(others[:4])}: pass another split"
+        )
     return found
 
 
@@ -129,7 +144,9 @@ def _kinetics(root: Path, _split: int) -> Listing | None:
                 continue
             for row in rows:
                 name = _PARTS.get((row.get("split") or table.stem).lower(), "train")
-                parts.setdefault(name, []).extend(_there([(_kinetics_name(row), row["label"])], here, missing))
+                parts.setdefault(name, []).extend(
+                    _there([(_kinetics_name(row), row["label"])], here, missing)
+                )
     return Listing("Kinetics", parts, _labels(parts), missing) if parts else None
 
 
@@ -137,7 +154,9 @@ def _kinetics_name(row: Mapping[str, str]) -> str:
     try:
         start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
     except (TypeError, ValueError):
-        raise InputError(f"the CSV row of {row['youtube_id']} has no times; expected seconds, mend it") from None
+        raise InputError(
+            f"the CSV row of {row['youtube_id']} has no times; expected seconds, mend it"
+        ) from None
     return f"{row['youtube_id']}_{start:06d}_{end:06d}"
 
 
@@ -154,7 +173,13 @@ def _classes(root: Path, _split: int) -> Listing | None:
     return Listing("folder per class", parts, _labels(parts))
 
 
-LAYOUTS: Final[tuple[Callable[[Path, int], Listing | None], ...]] = (_kinetics, _ucf, _hmdb, _part_folders, _classes)
+LAYOUTS: Final[tuple[Callable[[Path, int], Listing | None], ...]] = (
+    _kinetics,
+    _ucf,
+    _hmdb,
+    _part_folders,
+    _classes,
+)
 
 
 def _class_folders(root: Path) -> list[Item]:

@@ -89,7 +89,9 @@ class Filed:
 
 def _part(whole: Drive, start: int, stop: int) -> Drive:
     of_frames = {name: getattr(whole, name) for name in ("pixels", "poses", "depth", "moving", "plain")}
-    parts: dict[str, Any] = {name: part if part is None else part[start:stop] for name, part in of_frames.items()}
+    parts: dict[str, Any] = {
+        name: part if part is None else part[start:stop] for name, part in of_frames.items()
+    }
     return replace(whole, **parts)
 
 
@@ -135,7 +137,9 @@ class Footage:
         return Footage(self.reels, np.load(path, mmap_mode="r"), intrinsics)
 
     def _decode(self, path: Path, size: tuple[int, int], intrinsics: list[Any], track: Track) -> None:
-        frames = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(int(self.starts[-1]), *size, 3))
+        frames = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.uint8, shape=(int(self.starts[-1]), *size, 3)
+        )
         for number in track(range(len(self.reels)), "Decoding"):
             reel, begin = self.reels[number], int(self.starts[number])
             for start, stop in pieces(len(reel)):
@@ -204,7 +208,9 @@ def _along(reels: Sequence[Filed]) -> dict[str, Sequence[Reel]]:
     parts: dict[str, Sequence[Reel]] = {}
     for name, low, high in zip(PARTS, ends, ends[1:], strict=False):
         spans = [(round(low * len(reel)), round(high * len(reel))) for reel in reels]
-        parts[name] = [replace(reel, first=first, last=last) for reel, (first, last) in zip(reels, spans, strict=True)]
+        parts[name] = [
+            replace(reel, first=first, last=last) for reel, (first, last) in zip(reels, spans, strict=True)
+        ]
     return parts
 
 

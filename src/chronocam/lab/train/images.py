@@ -21,11 +21,11 @@ from chronocam.media import Preprocess
 def train_images(settings: ImageSettings) -> Path:
     """Train a network for pictures and return the path of its record, `OUT/model.json`.
 
-    Beside it lie the weights of the epoch with the lowest validation loss, `OUT/model.safetensors` or, of a Keras
-    network, `OUT/model.keras`; in `OUT/checkpoints` what a later run with `resume` goes on from: it ends where an
-    uninterrupted one would have. The record holds what `chronocam.models.load` needs, the command, and the figures on
-    held-out pictures. A picture that cannot be read is skipped and named. Raises ChronocamError for settings that do
-    not fit the data, the network or the machine.
+    Beside it lie the weights of the epoch with the lowest validation loss, `OUT/model.safetensors` or, of a
+    Keras network, `OUT/model.keras`; in `OUT/checkpoints` what a later run with `resume` goes on from: it
+    ends where an uninterrupted one would have. The record holds what `chronocam.models.load` needs, the
+    command, and the figures on held-out pictures. A picture that cannot be read is skipped and named. Raises
+    ChronocamError for settings that do not fit the data, the network or the machine.
     """
     home = import_module(f"chronocam.lab.train.images_{'keras' if settings.on_keras else 'torch'}")
     return completed(home.Run(settings))
@@ -34,7 +34,8 @@ def train_images(settings: ImageSettings) -> Path:
 class ImagesRun:
     """What a run on pictures is with any framework.
 
-    kept: name of the checkpoint to go on from. last: its path; None for a run that begins. labels: of the classes.
+    kept: name of the checkpoint to go on from. last: its path; None for a run that begins. labels: of the
+        classes.
     """
 
     kept = "last.ckpt"

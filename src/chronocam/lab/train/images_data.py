@@ -27,11 +27,12 @@ _NUMBERED: Final = re.compile(r"(?P<label>.+)\.\d+$")  # cat.0, as Kaggle names 
 def list_pictures(root: Path, seed: int = 0) -> Listing:
     """Find the pictures of a folder and which of them to train, validate and test on.
 
-    Understood are folders `train`, `validation` (or `val`) and `test` of one folder per class each, one folder per
-    class alone, and in place of the folders per class pictures named `cat.0.jpg`, `dog.1.jpg` (a part without labels,
-    as Kaggle's test, is left out). Where the data set tells no split apart, a seeded share of each class is held out:
-    15 % of the pictures for test, 15 % of the rest for validation. Where there is a validation but no test split,
-    that one is the test, and the other is held out.
+    Understood are folders `train`, `validation` (or `val`) and `test` of one folder per class each, one
+    folder per class alone, and in place of the folders per class pictures named `cat.0.jpg`, `dog.1.jpg` (a
+    part without labels, as Kaggle's test, is left out). Where the data set tells no split apart, a seeded
+    share of each class is
+    held out: 15 % of the pictures for test, 15 % of the rest for validation. Where there is a validation but
+    no test split, that one is the test, and the other is held out.
 
     Raises InputError where the folder holds no pictures, fewer than two classes, or too few of them.
     """
@@ -39,7 +40,10 @@ def list_pictures(root: Path, seed: int = 0) -> Listing:
         raise InputError(f"`{root}` is no folder; expected one that holds pictures")
     named = {_PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in _PARTS}
     layout = "folders of splits" if "train" in named else "folder per class"
-    found = {part: sorted(_labelled(path)) for part, path in (named if "train" in named else {"train": root}).items()}
+    found = {
+        part: sorted(_labelled(path))
+        for part, path in (named if "train" in named else {"train": root}).items()
+    }
     parts = complete({part: items for part, items in found.items() if items}, seed)
     labels = tuple(sorted({item.label for items in parts.values() for item in items}))
     _check(root, layout, parts, labels)
@@ -54,7 +58,9 @@ def _check(root: Path, layout: str, parts: dict[str, list[Item]], labels: tuple[
         raise InputError(f"`{root}` holds the class {labels[0]} alone; expected at least two")
     for name in SPLITS:
         if not parts.get(name):
-            raise InputError(f"`{root}` ({layout}) leaves no pictures for {name}; add some, or folders train, test")
+            raise InputError(
+                f"`{root}` ({layout}) leaves no pictures for {name}; add some, or folders train, test"
+            )
 
 
 def _labelled(folder: Path) -> Iterator[Item]:
@@ -82,7 +88,9 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def find_pictures(settings: ImageSettings, listing: Listing, preprocess: Preprocess, track: Track) -> dict[str, Clips]:
+def find_pictures(
+    settings: ImageSettings, listing: Listing, preprocess: Preprocess, track: Track
+) -> dict[str, Clips]:
     """Return the pictures that the settings name, by split, as the network sees them, clips of one frame each.
 
     Raises MediaError where none of a split can be read.
@@ -125,5 +133,7 @@ class Pictures:
 
     def digest(self) -> str:
         """Return a name for all that the pixels depend on."""
-        files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in self.items]
+        files = [
+            (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path, _ in self.items
+        ]
         return hashlib.sha256(repr((files, self.preprocess)).encode()).hexdigest()[:16]

@@ -42,10 +42,13 @@ class Run(ImagesRun):
             if settings.weights is not None:
                 net = start_from(net, settings.weights, settings.model)
             preprocess = recipe(builder(settings.model), net)
-            self.net = net if settings.precision == "32-true" else in_precision(net, _POLICIES[settings.precision])
+            self.net = (
+                net if settings.precision == "32-true" else in_precision(net, _POLICIES[settings.precision])
+            )
         self.find(preprocess)
         self.batches = {
-            name: Batches(part, settings, preprocess, self.unread, name == "train") for name, part in self.parts.items()
+            name: Batches(part, settings, preprocess, self.unread, name == "train")
+            for name, part in self.parts.items()
         }
         recipe_of = {name: value for name, value in asdict(preprocess).items() if name != "crop"}
         self.network = {
@@ -125,7 +128,9 @@ def _device(accelerator: str) -> AbstractContextManager[Any]:
     except (RuntimeError, ValueError):
         got = "none"
     if accelerator not in got:  # TensorFlow takes another one without a word
-        raise InputError(f"accelerator `{accelerator}` is not there on {keras.backend.backend()}; pass cpu, or auto")
+        raise InputError(
+            f"accelerator `{accelerator}` is not there on {keras.backend.backend()}; pass cpu, or auto"
+        )
     scope: AbstractContextManager[Any] = keras.device(accelerator)
     return scope
 
@@ -143,6 +148,8 @@ def _set_threads(count: int) -> None:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError as error:
-            raise InputError(f"threads is {count}, and TensorFlow is at work already; leave it out") from error
+            raise InputError(
+                f"threads is {count}, and TensorFlow is at work already; leave it out"
+            ) from error
     else:
         raise InputError(f"threads is {count}, which {backend} cannot be told; leave it out")

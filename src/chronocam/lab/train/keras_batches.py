@@ -25,12 +25,17 @@ Batch: TypeAlias = tuple[
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Pictures in batches; to learn from, they are in another order in every epoch and changed at random.
 
-    A picture that cannot be read has the weight 0, and another one stands in its place: batches keep their shape, for
-    which Keras compiles its step. epoch: which one is asked for; set before it begins.
+    A picture that cannot be read has the weight 0, and another one stands in its place: batches keep their
+    shape, for which Keras compiles its step. epoch: which one is asked for; set before it begins.
     """
 
     def __init__(
-        self, pictures: Clips, settings: ImageSettings, preprocess: Preprocess, unread: set[str], learning: bool = False
+        self,
+        pictures: Clips,
+        settings: ImageSettings,
+        preprocess: Preprocess,
+        unread: set[str],
+        learning: bool = False,
     ) -> None:
         super().__init__()  # with Keras' own workers, batches that it has looked at come again in the first epoch
         self.pictures, self.settings, self.preprocess, self.unread = pictures, settings, preprocess, unread
@@ -61,7 +66,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _changes(self, index: int, count: int) -> Sequence[Change | None]:
         settings = self.settings
-        return drawn(self._rng(1, index), count, settings.crop, settings.flip) if self.learning else [None] * count
+        return (
+            drawn(self._rng(1, index), count, settings.crop, settings.flip)
+            if self.learning
+            else [None] * count
+        )
 
     def _rng(self, *use: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, self.epoch, *use))

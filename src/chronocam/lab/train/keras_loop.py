@@ -50,8 +50,8 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mis
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """Keeps the best weights and all that a run goes on from, and stops one that gets no better.
 
-    Each file appears once it is whole, and all that a run depends on is in one. Keras' BackupAndRestore writes several
-    in place, and its EarlyStopping begins to count anew in a run that goes on.
+    Each file appears once it is whole, and all that a run depends on is in one. Keras' BackupAndRestore
+    writes several in place, and its EarlyStopping begins to count anew in a run that goes on.
     """
 
     def __init__(self, settings: Loop, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
@@ -76,13 +76,19 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """Let order, changes and dropout depend on the epoch: a run that goes on draws what it would have drawn."""
         self.lessons.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch, 2))
-        keras.utils.set_random_seed(int(rng.integers(2**31)))  # dropout on PyTorch draws from its own generator
+        keras.utils.set_random_seed(
+            int(rng.integers(2**31))
+        )  # dropout on PyTorch draws from its own generator
         for state in _seeds(self.model):
             state.assign(rng.integers(2**31, size=2))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float | int] | None = None) -> None:
         """Note and print the figures of the epoch, and write what is kept."""
-        read = {"train_loss": "cross_entropy", "val_loss": "val_cross_entropy", "val_accuracy": "val_accuracy"}
+        read = {
+            "train_loss": "cross_entropy",
+            "val_loss": "val_cross_entropy",
+            "val_accuracy": "val_accuracy",
+        }
         figures = {name: float((logs or {})[key]) for name, key in read.items()}
         self.history.append({"epoch": epoch, **figures})
         say_epoch(self.history[-1])
@@ -98,7 +104,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             with np.load(last, allow_pickle=False) as file:
                 kept, arrays = json.loads(str(file["meta"])), {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InputError(f"`{last}` is damaged ({first_line(error)}); train again in a new folder") from error
+            raise InputError(
+                f"`{last}` is damaged ({first_line(error)}); train again in a new folder"
+            ) from error
         insist_on_same(last, kept["identity"], self.identity)
         _assign(_state(model), arrays)
         self.history = kept["history"]
@@ -126,7 +134,9 @@ def _state(model: Any) -> list[Any]:
 
 def _seeds(model: Any) -> list[Any]:
     weights = set(map(id, model.weights))
-    return [variable for variable in model.variables if id(variable) not in weights and "seed" in variable.name]
+    return [
+        variable for variable in model.variables if id(variable) not in weights and "seed" in variable.name
+    ]
 
 
 class Bar(keras.callbacks.Callback):  # type: ignore[misc]

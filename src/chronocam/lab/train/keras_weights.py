@@ -19,7 +19,8 @@ _SUFFIXES = (".keras", ".h5")
 def start_from(net: Any, weights: str, spec: str) -> Any:
     """Return a network with weights in all of its layers but the one that answers for other classes.
 
-    weights: a file, of a whole model or of the weights of `spec` with its own classes; or `published` for those that
+    weights: a file, of a whole model or of the weights of `spec` with its own classes; or `published` for
+        those that
     Keras offers. Raises ModelError where they cannot be had, or are of another network or size.
     """
     given = load(spec).model if weights == PUBLISHED else _read(Path(weights), spec)
@@ -32,7 +33,9 @@ def start_from(net: Any, weights: str, spec: str) -> Any:
 def _read(path: Path, spec: str) -> Any:
     if path.suffix not in _SUFFIXES or not path.is_file():
         problem = "there is no such file" if path.suffix in _SUFFIXES else "is no file of Keras weights"
-        raise ModelError(f"`{path}`: {problem}; expected one that ends in {' or '.join(_SUFFIXES)}, or {PUBLISHED}")
+        raise ModelError(
+            f"`{path}`: {problem}; expected one that ends in {' or '.join(_SUFFIXES)}, or {PUBLISHED}"
+        )
     if path.suffix == ".keras" or _is_whole(path):
         return load(str(path)).model
     given = builder(spec)(weights=None)
@@ -50,4 +53,6 @@ def _is_whole(path: Path) -> bool:
         with h5py.File(path) as file:
             return "model_config" in file.attrs
     except OSError as error:
-        raise ModelError(f"`{path}` cannot be read ({first_line(error)}); expected what Keras saved") from error
+        raise ModelError(
+            f"`{path}` cannot be read ({first_line(error)}); expected what Keras saved"
+        ) from error

@@ -59,7 +59,9 @@ class Learner(LightningModule):
 
     def scheduled(self, groups: list[dict[str, Any]], weight_decay: float | int) -> dict[str, Any]:
         """Return AdamW over groups of parameters, its rate following `share_of_rate`, as Lightning wants it."""
-        optimiser = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=weight_decay)
+        optimiser = torch.optim.AdamW(
+            [group for group in groups if group["params"]], weight_decay=weight_decay
+        )
         total = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share_of_rate(step, total))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -98,7 +100,11 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 def _trainer(settings: Loop) -> Trainer:
     """Return Lightning's loop: best and last checkpoint, early stopping; progress on stderr."""
-    kept: Any = {"dirpath": folder(settings), "enable_version_counter": False, "save_on_train_epoch_end": True}
+    kept: Any = {
+        "dirpath": folder(settings),
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
     precision: Any = settings.precision
     callbacks: list[Callback] = [
         ModelCheckpoint(filename="best", monitor="val_loss", **kept),

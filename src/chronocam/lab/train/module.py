@@ -47,7 +47,10 @@ class VideoModule(Classifier):
         settings = self.settings
         rates = ((settings.lr, False), (settings.lr * settings.head_lr, True))
         groups = [
-            {"params": [p for name, p in self.network.named_parameters() if answers(name) == head], "lr": rate}
+            {
+                "params": [p for name, p in self.network.named_parameters() if answers(name) == head],
+                "lr": rate,
+            }
             for rate, head in rates
         ]
         return self.scheduled(groups, settings.weight_decay)
@@ -55,9 +58,9 @@ class VideoModule(Classifier):
     def _show_change(self, lstm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         """Take a share of the mean over time from the features, less and less with every step of training.
 
-        At random weights clips differ most by their backgrounds, and an LSTM over them stays at chance for thousands
-        of steps; with the mean gone, what moves is all there is. It is scaled up to the spread that the features had.
-        Clips that lie end to end are taken one by one.
+        At random weights clips differ most by their backgrounds, and an LSTM over them stays at chance for
+        thousands of steps; with the mean gone, what moves is all there is. It is scaled up to the spread that
+        the features had. Clips that lie end to end are taken one by one.
         """
         (features,) = inputs
         steps = self.settings.change_first * self.trainer.estimated_stepping_batches if lstm.training else 0

@@ -26,10 +26,11 @@ from chronocam.models.sources.trained import ODOMETRY
 def train_odometry(settings: OdometrySettings) -> Path:
     """Train networks for depth and motion and return the path of their record, `OUT/model.json`.
 
-    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints` what a
+    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints`
+    what a
     later run with `resume` goes on from: it ends where an uninterrupted one would have. The record holds what
-    `chronocam.models.load` needs, the command, and the figures on held-out drives that know depth or poses. Raises
-    ChronocamError for settings that do not fit the data or the machine.
+    `chronocam.models.load` needs, the command, and the figures on held-out drives that know depth or poses.
+    Raises ChronocamError for settings that do not fit the data or the machine.
     """
     return completed(_Run(settings))
 
@@ -50,7 +51,9 @@ class _Run:
         """Train, from the beginning or from a checkpoint, and round the weights where half of the bits are kept."""
         lessons, validation = (_batches(self.settings, self.drives, part) for part in ("train", "validation"))
         best = fit(self.settings, self.module, (lessons, validation), self.last)
-        self.weights = {name: w.half() if self.settings.half else w for name, w in self.network.state_dict().items()}
+        self.weights = {
+            name: w.half() if self.settings.half else w for name, w in self.network.state_dict().items()
+        }
         self.network.load_state_dict(self.weights)
         return best, self.module.history
 
@@ -66,7 +69,9 @@ class _Run:
     def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
         """Write weights and record."""
         record = _record(self.settings, self.drives, self.description, figures, training)
-        return write(self.settings.out, record, "model.safetensors", lambda path: save_weights(path, self.weights))
+        return write(
+            self.settings.out, record, "model.safetensors", lambda path: save_weights(path, self.weights)
+        )
 
 
 def _found(settings: OdometrySettings) -> Splits:

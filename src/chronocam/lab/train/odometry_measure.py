@@ -32,8 +32,8 @@ _PART = 32  # frames that the networks are shown at once
 def measure(network: Odometry, reels: Sequence[Reel], device: Any = "cpu") -> dict[str, Any]:
     """Return errors with 95 % intervals: of depth after median scaling, over pictures; of motion, over snippets.
 
-    `standing still`, `straight ahead` (both for motion) and `mean depth` are what takes no network. What the drives
-    do not know is left out.
+    `standing still`, `straight ahead` (both for motion) and `mean depth` are what takes no network. What the
+    drives do not know is left out.
     """
     depths: list[tuple[np.ndarray, np.ndarray]] = []
     moves: list[tuple[np.ndarray, np.ndarray]] = []
@@ -58,11 +58,18 @@ def _of_depth(found: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     known = (true > 0).any(axis=(1, 2))
     fixed = np.broadcast_to(mean_depth(true), true.shape)
     arms = {"network": predicted, "mean depth": fixed}
-    return {"depth": {name: _depth_figures(depth_errors(arm[known], true[known])) for name, arm in arms.items()}}
+    return {
+        "depth": {name: _depth_figures(depth_errors(arm[known], true[known])) for name, arm in arms.items()}
+    }
 
 
 def _depth_figures(errors: DepthErrors) -> dict[str, Any]:
-    values = {"abs rel": errors.abs_rel, "sq rel": errors.sq_rel, "rmse": errors.rmse, "rmse log": errors.rmse_log}
+    values = {
+        "abs rel": errors.abs_rel,
+        "sq rel": errors.sq_rel,
+        "rmse": errors.rmse,
+        "rmse log": errors.rmse_log,
+    }
     return {name: _rounded(v) for name, v in values.items()} | {
         f"within 1.25^{k + 1}": _rounded(errors.within[:, k]) for k in range(3)
     }

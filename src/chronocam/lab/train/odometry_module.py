@@ -31,7 +31,9 @@ class OdometryModule(Learner):
         network.to(memory_format=torch.channels_last)  # convolutions take half the time so on a CPU
         self.network, self.settings, self.loss = network, settings, loss_of(settings)
 
-    def forward(self, views: Float[Tensor, "batch 3 3 height width"], intrinsics: Float[Tensor, "batch 3 3"]) -> Terms:
+    def forward(
+        self, views: Float[Tensor, "batch 3 3 height width"], intrinsics: Float[Tensor, "batch 3 3"]
+    ) -> Terms:
         """Return the loss of snippets in [0, 1]."""
         target, sources = views[:, 1], views[:, ::2]
         disparities, poses, masks = self.network(_prepared(target), _prepared(sources))
@@ -39,7 +41,9 @@ class OdometryModule(Learner):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch."""
-        torch.manual_seed(mixed(self.settings.seed, self.global_step))  # a resumed run draws what it would have drawn
+        torch.manual_seed(
+            mixed(self.settings.seed, self.global_step)
+        )  # a resumed run draws what it would have drawn
         pixels, intrinsics = batch
         return self.noted(self(*augment(pixels, intrinsics, self.settings.flip)).total.mean())
 

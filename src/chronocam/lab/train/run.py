@@ -77,7 +77,9 @@ def completed(run: Run) -> Path:
             say("stopped; the same command with --resume goes on after the last whole epoch")
         raise
     minutes = round((time.perf_counter() - begin) / 60, 1)
-    return run.write(run.measure(), {"training minutes": minutes, "epochs": list(history), "best epoch": best})
+    return run.write(
+        run.measure(), {"training minutes": minutes, "epochs": list(history), "best epoch": best}
+    )
 
 
 def checkpoint(settings: Loop, name: str = "last.ckpt") -> Path | None:

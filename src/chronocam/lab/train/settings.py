@@ -26,20 +26,26 @@ class VideoSettings:
     """How a network for clips is trained; the result depends on nothing else but the data and the machine.
 
     data: a folder of clips (see `chronocam.train.folders`), or `gestures`.
-    arch: `r3d`, `cnn-lstm`, `cnn-lstm-attention` or `cnn-lstm-steps`, which gives logits after every frame and learns
-        from clips that lie end to end, two and two. backbone: a network of torchvision or `small`; None for the
-        architecture's usual one. hidden: size of the LSTM's state.
+    arch: `r3d`, `cnn-lstm`, `cnn-lstm-attention` or `cnn-lstm-steps`, which gives logits after every frame
+        and learns from clips that lie end to end, two and two. backbone: a network of torchvision or `small`;
+        None for the architecture's usual one. hidden: size of the LSTM's state.
     weights: to start from: a file, or `published` for torchvision's; None for random ones.
-    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0 (cosine).
-    head_lr: how many times faster the layers after the backbone learn, as new ones may beside published weights.
-    change_first: share of the steps in which an LSTM is shown less and less the change of the features alone: at first
-        without their mean over the clip, which tells clips apart by all that does not move; 0 for never.
-    calm_epochs: epochs at the beginning that show gestures without shake, noise, changing light and passers-by.
-    frames, sampling: how clips are read, see `read_clip`. size: height and width in pixels; None for the backbone's.
+    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0
+        (cosine).
+    head_lr: how many times faster the layers after the backbone learn, as new ones may beside published
+        weights.
+    change_first: share of the steps in which an LSTM is shown less and less the change of the features alone:
+        at first without their mean over the clip, which tells clips apart by all that does not move; 0 for
+        never.
+    calm_epochs: epochs at the beginning that show gestures without shake, noise, changing light and
+        passers-by.
+    frames, sampling: how clips are read, see `read_clip`. size: height and width in pixels; None for the
+        backbone's.
     crop: smallest share of the frame's sides that a training clip shows, cut at random; 1 shows it all.
     flip: show half of the training clips mirrored; leave out where left and right are what classes differ in.
-    clips, held_out: at most so many clips to train and to measure on (half as many to validate on); None for all,
-        and for 8,000 and 1,000 gestures. split: which split file of several. seed: of weights, order, augmentation.
+    clips, held_out: at most so many clips to train and to measure on (half as many to validate on); None for
+        all, and for 8,000 and 1,000 gestures. split: which split file of several. seed: of weights, order,
+        augmentation.
     patience: epochs without a better validation loss after which to stop; None to never stop early.
     cache: a folder where clips are kept decoded; None decodes them in every epoch.
     """
@@ -77,11 +83,15 @@ class VideoSettings:
     def __post_init__(self) -> None:
         insist(self, _LEAST, ("lr", "head_lr"), {"precision": PRECISIONS})
         if self.calm_epochs and self.data != GESTURES:
-            raise InputError(f"calm_epochs is {self.calm_epochs} for `{self.data}`, expected 0: only gestures are calm")
+            raise InputError(
+                f"calm_epochs is {self.calm_epochs} for `{self.data}`, expected 0: only gestures are calm"
+            )
         if not 0 <= self.change_first <= 1:
             raise InputError(f"change_first is {self.change_first}, expected a share of the steps, 0 to 1")
         if not 0 < self.crop <= 1:
-            raise InputError(f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole frames")
+            raise InputError(
+                f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole frames"
+            )
 
     def command(self) -> str:
         """Return the command line that does this again, whatever the defaults will be."""
@@ -89,7 +99,10 @@ class VideoSettings:
 
 
 def insist(
-    settings: Any, least: Mapping[str, float | int], positive: Sequence[str], choices: Mapping[str, Sequence[str]]
+    settings: Any,
+    least: Mapping[str, float | int],
+    positive: Sequence[str],
+    choices: Mapping[str, Sequence[str]],
 ) -> None:
     """Raise InputError for a setting below its least value, one that is not positive, or none of the choices.
 

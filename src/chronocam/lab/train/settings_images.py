@@ -15,16 +15,20 @@ class ImageSettings:
     """How a network for pictures is trained; the result depends on nothing else but the data and the machine.
 
     data: a folder of pictures, see `chronocam.train.images_data`.
-    model: a classifier of torchvision, `vgg16` or `torchvision:vgg16`, or of keras.applications, `keras:VGG16`; its
-        last layer is a new one.
-    weights: to start from: a file, or `published` for those that torchvision or Keras offers; None for random ones.
+    model: a classifier of torchvision, `vgg16` or `torchvision:vgg16`, or of keras.applications,
+        `keras:VGG16`; its last layer is a new one.
+    weights: to start from: a file, or `published` for those that torchvision or Keras offers; None for random
+        ones.
     freeze: train the new layer alone; what is before it stays as it is, BatchNorm's statistics too.
-    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0 (cosine).
+    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0
+        (cosine).
     head_lr: how many times faster the new layer learns.
     size: height and width in pixels; None for the architecture's.
     crop: smallest share of the sides that a training picture shows, cut at random; 1 shows it all.
-    flip: show half of the training pictures mirrored; leave out where left and right are what classes differ in.
-    images, held_out: at most so many pictures to train and to measure on (half as many to validate on); None for all.
+    flip: show half of the training pictures mirrored; leave out where left and right are what classes differ
+        in.
+    images, held_out: at most so many pictures to train and to measure on (half as many to validate on); None
+        for all.
     seed: of weights, order, augmentation and held-out pictures.
     patience: epochs without a better validation loss after which to stop; None to never stop early.
     cache: a folder where pictures are kept decoded; None decodes them in every epoch.
@@ -57,7 +61,9 @@ class ImageSettings:
     def __post_init__(self) -> None:
         insist(self, _LEAST, ("lr", "head_lr"), {"precision": PRECISIONS})
         if not 0 < self.crop <= 1:
-            raise InputError(f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole pictures")
+            raise InputError(
+                f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole pictures"
+            )
 
     @property
     def on_keras(self) -> bool:

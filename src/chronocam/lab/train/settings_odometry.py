@@ -27,16 +27,19 @@ class OdometrySettings:
 
     data: a folder of drives (see `chronocam.data.drives`), or `drives` for the rendered ones.
     intrinsics: fx, fy, cx and cy in pixels of the frames as they are in files; None where the data has them.
-    loss: `monodepth2` or `sfmlearner`, see `chronocam.odometry.ViewSynthesis`, whose photometric, auto_mask, outside,
-        full_resolution, smooth and smooth_weight are taken from here where they are not None.
+    loss: `monodepth2` or `sfmlearner`, see `chronocam.odometry.ViewSynthesis`, whose photometric, auto_mask,
+        outside, full_resolution, smooth and smooth_weight are taken from here where they are not None.
     depth_width, pose_width: scale the channels of the networks; 31.6 and 1.6 million parameters at 1.
     masks: learn explainability masks, which the loss `sfmlearner` weighs pixels by.
     height, width: of the frames that the networks see, in pixels.
-    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0 (cosine).
-    flip: show half of the snippets mirrored. drives, held_out: at most so many drives to train and to measure on
+    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0
+        (cosine).
+    flip: show half of the snippets mirrored. drives, held_out: at most so many drives to train and to measure
+        on
     (half as many to validate on); None for all, and for 1,500 and 150 rendered ones.
     half: write weights in half precision, in half the space; the figures are of those.
-    seed: of weights, order, augmentation. patience: epochs without a better validation loss after which to stop.
+    seed: of weights, order, augmentation. patience: epochs without a better validation loss after which to
+        stop.
     cache: a folder where frames are kept decoded; None decodes them in every epoch.
     """
 

@@ -25,10 +25,12 @@ from chronocam.models.sources.trained import VIDEO
 def train_video(settings: VideoSettings) -> Path:
     """Train a network for clips and return the path of its record, `OUT/model.json`.
 
-    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints` what a
+    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints`
+    what a
     later run with `resume` goes on from: it ends where an uninterrupted one would have. The record holds what
-    `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that cannot be read is
-    skipped and named. Raises ChronocamError for settings that do not fit the data, the network or the machine.
+    `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that cannot be read
+    is skipped and named. Raises ChronocamError for settings that do not fit the data, the network or the
+    machine.
     """
     settings = replace(settings, backbone=settings.backbone or architecture(settings.arch).backbone)
     return completed(_Run(settings))
@@ -68,7 +70,9 @@ class _Run:
         """Train, from the beginning or from a checkpoint; return the best epoch and the figures of all."""
         settings, parts = self.settings, self.clips.parts
         validation = loader(parts["validation"], settings.batch_size, settings.workers)
-        return fit(settings, self.module, (_lessons(parts, settings), validation), self.last), self.module.history
+        return fit(
+            settings, self.module, (_lessons(parts, settings), validation), self.last
+        ), self.module.history
 
     def measure(self) -> dict[str, Any]:
         """Return the figures on held-out clips."""
@@ -110,7 +114,9 @@ def _clips(settings: VideoSettings, size: int) -> Splits:
     clips = find_clips(settings, size)
     if settings.cache is not None:
         folder = settings.cache
-        clips = replace(clips, parts={name: cached(part, folder, track) for name, part in clips.parts.items()})
+        clips = replace(
+            clips, parts={name: cached(part, folder, track) for name, part in clips.parts.items()}
+        )
     for part in clips.parts.values():
         insist_on_one(part)
     told = ", ".join(f"{len(part)} for {name}" for name, part in clips.parts.items())

@@ -19,21 +19,30 @@ _HEADS: Final = ("fc.", "classifier.", "heads.", "head.", "lstm.", "attention.")
 def start_from(network: nn.Module, weights: str, backbone: str) -> None:
     """Fill a network with weights, all but the layers that answer for other classes.
 
-    weights: a file (safetensors, or a dict of tensors by torch.save), of the backbone alone or of a whole network that
+    weights: a file (safetensors, or a dict of tensors by torch.save), of the backbone alone or of a whole
+        network that
     was trained here; or `published` for what torchvision offers for `backbone`.
     Raises ModelError where a layer of the backbone is not in the file or has another shape there.
     """
-    given = load(f"torchvision:{backbone}").model.state_dict() if weights == PUBLISHED else _read(Path(weights))
+    given = (
+        load(f"torchvision:{backbone}").model.state_dict() if weights == PUBLISHED else _read(Path(weights))
+    )
     whole = network.state_dict()
     part = getattr(network, "backbone", network)
     if len(whole.keys() & given.keys()) >= len(part.state_dict().keys() & given.keys()):
         part = network
     own = part.state_dict()
     fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
-    lost = [key for key in own if key not in fitting and not answers(key) and not key.endswith("num_batches_tracked")]
+    lost = [
+        key
+        for key in own
+        if key not in fitting and not answers(key) and not key.endswith("num_batches_tracked")
+    ]
     if lost:
         what = "have another shape" if lost[0] in given else "are missing"
-        raise ModelError(f"`{weights}`: {len(lost)} weights of {backbone} {what} ({lost[0]}, …); check the backbone")
+        raise ModelError(
+            f"`{weights}`: {len(lost)} weights of {backbone} {what} ({lost[0]}, …); check the backbone"
+        )
     part.load_state_dict(fitting, strict=False)
 
 
@@ -47,7 +56,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        content: Any = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
     except Exception as error:  # not there, damaged, or a pickle that wants to run code
         problem = f"`{path}` cannot be read as weights ({first_line(error)})"
         raise ModelError(f"{problem}; expected safetensors or a dict of tensors") from error

@@ -40,9 +40,13 @@ class ClipPreprocess:
         if self.axes not in AXES:
             raise MediaError(f"axes `{self.axes}`; expected one of {', '.join(AXES)}")
         if self.frame.channels != "first":
-            raise MediaError('frames with channels="last"; expected channels="first", axes= orders those of a clip')
+            raise MediaError(
+                'frames with channels="last"; expected channels="first", axes= orders those of a clip'
+            )
 
-    def read(self, path: str | Path, start: float | int | None = None, end: float | int | None = None) -> Clip:
+    def read(
+        self, path: str | Path, start: float | int | None = None, end: float | int | None = None
+    ) -> Clip:
         """Read as many frames as the network takes, between `start` and `end` in seconds; raises MediaError."""
         return read_clip(path, self.frames, self.sampling, start=start, end=end)
 
@@ -70,7 +74,9 @@ class ClipPreprocess:
     def _pictures(self, clip: Clip | np.ndarray) -> UInt8[np.ndarray, "time height width 3"]:
         pixels: Any = clip.pixels if isinstance(clip, Clip) else clip
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-            raise MediaError(f"a clip is {pixels.dtype} {pixels.shape}; expected uint8 (time, height, width, 3)")
+            raise MediaError(
+                f"a clip is {pixels.dtype} {pixels.shape}; expected uint8 (time, height, width, 3)"
+            )
         if len(pixels) != self.frames:
             todo = f"expected {self.frames}, which is what the network takes: read_clip(path, frames={self.frames})"
             raise MediaError(f"a clip has {len(pixels)} frames; {todo}")

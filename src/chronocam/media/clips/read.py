@@ -23,8 +23,8 @@ class Clip:
     """Frames of a video, and when they are shown.
 
     pixels: RGB, upright.
-    seconds: when each frame is first shown, from the first frame of the source; in a folder without a rate, the
-        frame's number.
+    seconds: when each frame is first shown, from the first frame of the source; in a folder without a rate,
+        the frame's number.
     rate: frames per second of the source, on average; None for a folder without one.
     indices: which frames of the source these are, counted in order of presentation.
     path: the source.
@@ -68,16 +68,16 @@ def read_clip(
     """Read some frames of a video file, an animated GIF or WebP, or a folder of frames.
 
     frames: how many; a shorter source gives some of them several times (`Clip.duplicates`).
-    sampling: `uniform`, at equally spaced times from the first frame to the last, both included; `midpoint`, in
-        the middles of equally long parts; `contiguous`, the first consecutive ones, over again when too short. At
-        each such time the frame that is on the screen is taken.
+    sampling: `uniform`, at equally spaced times from the first frame to the last, both included; `midpoint`,
+        in the middles of equally long parts; `contiguous`, the first consecutive ones, over again when too
+        short. At each such time the frame that is on the screen is taken.
     fps: frames per second to which the source is resampled first; in a folder, the rate of its frames.
     start, end: seconds from the first frame between which to sample; `end` itself is left out.
     size: the shorter side in pixels, the longer one keeping the aspect, or (height, width).
 
-    Frames are told by their time stamps, turned upright as the file says, and only those wanted are converted and
-    kept. Raises MediaError for bad arguments and for what cannot be read; of a file that is cut off or damaged, the
-    frames that are whole can still be had.
+    Frames are told by their time stamps, turned upright as the file says, and only those wanted are converted
+    and kept. Raises MediaError for bad arguments and for what cannot be read; of a file that is cut off or
+    damaged, the frames that are whole can still be had.
     """
     path = Path(path)
     sampler = Sampler(frames, sampling, fps, start, end)
@@ -102,7 +102,9 @@ def _open(path: Path, sampler: Sampler) -> Source:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise MediaError(f"`{path}` cannot be read ({error.strerror}); expected a video, check the path") from error
+        raise MediaError(
+            f"`{path}` cannot be read ({error.strerror}); expected a video, check the path"
+        ) from error
     if not head:
         raise MediaError(f"`{path}` is empty; expected a video, fetch it again")
     return open_animation(path) if is_animation(head) else open_video(path, sampler.end)
@@ -132,7 +134,9 @@ def _gather(
         done += 1
     if pixels is None or done < len(wanted):
         count = f"{done} of the {len(wanted)} frames wanted can be decoded"
-        raise MediaError(f"`{path}` is damaged: {count}; fetch it again, or pass start and end around the damage")
+        raise MediaError(
+            f"`{path}` is damaged: {count}; fetch it again, or pass start and end around the damage"
+        )
     return pixels
 
 

@@ -80,7 +80,9 @@ class Sampler:
             raise MediaError(f"frames = {self.frames}; expected at least 1")
         if self.sampling not in SAMPLINGS:
             hint = suggest(self.sampling, list(SAMPLINGS))
-            raise MediaError(f"unknown sampling `{self.sampling}`; expected one of {', '.join(SAMPLINGS)}{hint}")
+            raise MediaError(
+                f"unknown sampling `{self.sampling}`; expected one of {', '.join(SAMPLINGS)}{hint}"
+            )
         if self.fps is not None:
             check_fps(self.fps)
         self._check_span()
@@ -141,7 +143,9 @@ def check_size(size: Size) -> None:
     """Raise MediaError for what is no size."""
     sides = size if isinstance(size, tuple) else (size or 0,) * 2
     if size is not None and not (len(sides) == 2 and all(1 <= side <= _LARGEST for side in sides)):
-        raise MediaError(f"size = {size}; expected the shorter side or (height, width), from 1 to {_LARGEST} pixels")
+        raise MediaError(
+            f"size = {size}; expected the shorter side or (height, width), from 1 to {_LARGEST} pixels"
+        )
 
 
 def fit(size: Size, height: int, width: int) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def open_video(path: Path, end: float | int | None) -> Video:
 # When the frames are shown
 
 
-def _index(container: Any, stream: Any, end: float | int | None) -> Iterator[tuple[int, int, int, bool, bool]]:
+def _index(
+    container: Any, stream: Any, end: float | int | None
+) -> Iterator[tuple[int, int, int, bool, bool]]:
     """Yield a row of `_PACKET` of each packet, up to where every further frame begins after `end` seconds."""
     enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
     first = math.inf
@@ -184,7 +186,8 @@ def jump(video: Video, container: Any, stream: Any, wanted: set[int]) -> Iterato
 def runs(video: Video, wanted: list[int], gap: int) -> list[tuple[int, int]]:
     """Return the (first, last) packets to decode, from a keyframe each.
 
-    gap: decoding so many packets for nothing is cheaper than emptying the decoder, which works on several at once.
+    gap: decoding so many packets for nothing is cheaper than emptying the decoder, which works on several at
+        once.
     """
     starts = np.concatenate([[0], video.order[video.keys]])
     firsts = starts[np.searchsorted(video.keys, wanted, side="right")]
@@ -221,7 +224,11 @@ class _Cursor:
         pts = int(video.pts[video.keys[np.searchsorted(video.order[video.keys], first)]])
         self.container.seek(pts, stream=self.stream)
         packets = _demux(self.container, self.stream)
-        found = (packet for packet in packets if packet.is_keyframe and packet.pts is not None and packet.pts >= pts)
+        found = (
+            packet
+            for packet in packets
+            if packet.is_keyframe and packet.pts is not None and packet.pts >= pts
+        )
         self.packets, self.position = chain(islice(found, 1), packets), first
 
 
@@ -308,7 +315,10 @@ def _open(path: Path) -> Any:
 def _fault(path: Path, found: str, todo: str) -> str:
     """Return what is wrong with a file and what to do."""
     if is_cut_off(path):
-        found, todo = "is cut off before its index or its first frame", "expected a whole video, fetch it again"
+        found, todo = (
+            "is cut off before its index or its first frame",
+            "expected a whole video, fetch it again",
+        )
     return f"`{path}` {found}; {todo}"
 
 

@@ -37,15 +37,15 @@ class _Refused(Exception):
 def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float | int) -> None:
     """Write frames as a video or an animation, complete or not at all.
 
-    path: `.mp4` gives H.264 in yuv420p, which every browser plays, odd sizes padded by a repeated row or column;
-        `.gif` 256 colours per frame, in steps of 0.01 s and at most 50 frames a second; `.webp`.
-    frames: any iterable of uint8 `(height, width, 3)` of one size, taken one at a time: the clip need not fit into
-        memory.
+    path: `.mp4` gives H.264 in yuv420p, which every browser plays, odd sizes padded by a repeated row or
+        column; `.gif` 256 colours per frame, in steps of 0.01 s and at most 50 frames a second; `.webp`.
+    frames: any iterable of uint8 `(height, width, 3)` of one size, taken one at a time: the clip need not fit
+        into memory.
     fps: frames per second.
 
-    Raises MediaError for another suffix, for frames of another kind or of unequal size, for none at all, and where
-    the file cannot be written; an error of `frames` itself passes through. A file that was there stays until the
-    new one is whole.
+    Raises MediaError for another suffix, for frames of another kind or of unequal size, for none at all, and
+    where the file cannot be written; an error of `frames` itself passes through. A file that was there stays
+    until the new one is whole.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -74,7 +74,9 @@ def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[Frame]:
         if array.dtype != np.uint8 or array.shape != first or not _is_picture(array):
             like = f"uint8 {first}, like the first" if number else "uint8 (height, width, 3)"
             limits = f"sides from 1 to {_LARGEST}"
-            raise MediaError(f"`{path}`: frame {number} is {array.dtype} {array.shape}; expected {like}, {limits}")
+            raise MediaError(
+                f"`{path}`: frame {number} is {array.dtype} {array.shape}; expected {like}, {limits}"
+            )
         yield array
 
 

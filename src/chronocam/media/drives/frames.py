@@ -28,9 +28,11 @@ def colour_folder(path: Path) -> Path | None:
 def list_frames(path: Path) -> Listing:
     """List a folder of frames, or one of `color` (or `rgb`) and `depth`.
 
-    Beside them may lie the camera, as cam.txt (3 x 3) or camera.json (Open3D), and camera-to-world poses, as the
-    first of odometry.log, trajectory.log, poses.txt, pose.txt; see `read_poses`. A camera.json beside odometry.log
-    is left alone: there it is a viewer's. Depth is in millimetres where it is in whole numbers, else in metres.
+    Beside them may lie the camera, as cam.txt (3 x 3) or camera.json (Open3D), and camera-to-world poses, as
+    the first of odometry.log, trajectory.log, poses.txt, pose.txt; see `read_poses`. A camera.json beside
+    odometry.log
+    is left alone: there it is a viewer's. Depth is in millimetres where it is in whole numbers, else in
+    metres.
     Raises MediaError for broken files.
     """
     colours = colour_folder(path)
@@ -59,5 +61,7 @@ def _from_json(path: Path) -> Float64[np.ndarray, "3 3"]:
         values = json.loads("\n".join(line for _, line in read_lines(path)))["intrinsic_matrix"]
         matrix = np.asarray(values, np.float64).reshape(3, 3).T
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise MediaError(f"`{path}` holds no `intrinsic_matrix` of 9 numbers; expected Open3D's camera") from error
+        raise MediaError(
+            f"`{path}` holds no `intrinsic_matrix` of 9 numbers; expected Open3D's camera"
+        ) from error
     return check_intrinsics(matrix, f"`{path}`: intrinsics")

@@ -31,7 +31,9 @@ def check_intrinsics(given: Intrinsics, where: str = "intrinsics") -> Float64[np
         found = f"fx = {values[0, 0]:g}, fy = {values[1, 1]:g}"
         raise MediaError(f"{where} are singular: {found}; expected focal lengths above 0, in pixels")
     if values[1, 0] or not np.array_equal(values[2], [0, 0, 1]):
-        raise MediaError(f"{where} are no camera matrix; expected rows (fx, skew, cx), (0, fy, cy) and (0, 0, 1)")
+        raise MediaError(
+            f"{where} are no camera matrix; expected rows (fx, skew, cx), (0, fy, cy) and (0, 0, 1)"
+        )
     return values
 
 

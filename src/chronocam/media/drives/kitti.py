@@ -46,7 +46,8 @@ def _camera(path: Path, pattern: str, fits: Callable[[Path], bool]) -> tuple[Pat
 def list_odometry(path: Path, camera: str) -> Listing:
     """List `sequences/NN`: image_N, calib.txt, ../../poses/NN.txt (not of test sequences), depth where exported.
 
-    The poses in the file are those of camera 0; another one stands beside it. Raises MediaError for broken files.
+    The poses in the file are those of camera 0; another one stands beside it. Raises MediaError for broken
+    files.
     """
     frames = pictures(path / f"image_{camera}")
     projection = read_table(path / "calib.txt", {f"P{camera}": 12})[f"P{camera}"]
@@ -63,8 +64,9 @@ def list_odometry(path: Path, camera: str) -> Listing:
 def list_raw(path: Path, camera: str) -> Listing:
     """List `DATE/DATE_drive_NNNN_sync`: image_0N/data, oxts/data, and the calibration in the folder of the date.
 
-    The world is the first camera. Poses come from the GPS and inertial unit; without calib_imu_to_velo.txt and
-    calib_velo_to_cam.txt the camera is taken to sit in the unit and to look ahead. Raises MediaError for broken files.
+    The world is the first camera. Poses come from the GPS and inertial unit; without calib_imu_to_velo.txt
+    and calib_velo_to_cam.txt the camera is taken to sit in the unit and to look ahead. Raises MediaError for
+    broken files.
     """
     frames = pictures(path / f"image_0{camera}" / "data")
     file, key = path.parent / "calib_cam_to_cam.txt", f"P_rect_0{camera}"
@@ -94,15 +96,17 @@ def _mounting(folder: Path) -> Float64[np.ndarray, "4 4"]:
     if not all(file.is_file() for file in files):
         return _rigid(_AHEAD, np.zeros(3), "axes")
     tables = [read_table(file, {"R": 9, "T": 3}) for file in files]
-    camera, laser = (_rigid(table["R"], table["T"], f"`{file}`") for file, table in zip(files, tables, strict=True))
+    camera, laser = (
+        _rigid(table["R"], table["T"], f"`{file}`") for file, table in zip(files, tables, strict=True)
+    )
     return np.asarray(camera @ laser)
 
 
 def _drive(files: list[Path]) -> Float64[np.ndarray, "time 4 4"]:
     """Return where the inertial unit is (x east, y north, z up, in metres) and how it is turned.
 
-    On the Mercator map of a sphere, x = s r lon and y = s r ln tan(pi/4 + lat/2), with s = cos lat of the first
-    record, so that metres on the map are metres on the ground there.
+    On the Mercator map of a sphere, x = s r lon and y = s r ln tan(pi/4 + lat/2), with s = cos lat of the
+    first record, so that metres on the map are metres on the ground there.
     """
     records = np.stack([_record(file) for file in files])
     latitude, longitude, altitude, roll, pitch, yaw = records.T
@@ -119,11 +123,15 @@ def _record(file: Path) -> Float64[np.ndarray, " 6"]:
     """Return latitude, longitude, altitude, roll, pitch, yaw."""
     lines = read_lines(file)
     if not lines:
-        raise MediaError(f"`{file}` line 1: empty; expected latitude, longitude, altitude, roll, pitch, yaw, ...")
+        raise MediaError(
+            f"`{file}` line 1: empty; expected latitude, longitude, altitude, roll, pitch, yaw, ..."
+        )
     number, text = lines[0]
     values = parse(file, number, " ".join(text.split()[:6]), (6,))
     if abs(values[0]) >= 90:
-        raise MediaError(f"`{file}` line {number}: latitude {values[0]:g}; expected between -90 and 90 degrees")
+        raise MediaError(
+            f"`{file}` line {number}: latitude {values[0]:g}; expected between -90 and 90 degrees"
+        )
     return values
 
 

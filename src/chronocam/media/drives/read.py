@@ -33,18 +33,18 @@ def read_drive(
 ) -> Drive:
     """Read frames of a drive, with its intrinsics and whatever is known of poses and depth.
 
-    path: a sequence of KITTI's odometry benchmark (`sequences/00`, or `sequences/00/image_0` for one camera), a raw
-        drive of KITTI (`2011_09_26/2011_09_26_drive_0001_sync`), a folder of frames, alone or in `color` beside
-        `depth`, or a video.
-    intrinsics: fx, fy, cx, cy or a 3 x 3 matrix, in pixels of the frames as they are stored, the first pixel's
-        centre at (0, 0); where given, they replace those of the files.
+    path: a sequence of KITTI's odometry benchmark (`sequences/00`, or `sequences/00/image_0` for one camera),
+        a raw drive of KITTI (`2011_09_26/2011_09_26_drive_0001_sync`), a folder of frames, alone or in
+        `color` beside `depth`, or a video.
+    intrinsics: fx, fy, cx, cy or a 3 x 3 matrix, in pixels of the frames as they are stored, the first
+        pixel's centre at (0, 0); where given, they replace those of the files.
     start, stop: frames from number `start` (from 0) to `stop`, which is left out; only these are loaded.
-    size: (height, width) to resize to, the intrinsics too; colours are averaged, depth is taken from the nearest
-        pixel. With s = new / old size: fx' = s fx, cx' = s (cx + 1/2) - 1/2.
+    size: (height, width) to resize to, the intrinsics too; colours are averaged, depth is taken from the
+        nearest pixel. With s = new / old size: fx' = s fx, cx' = s (cx + 1/2) - 1/2.
 
-    Poses are camera to world; the depth is in metres, 0 where unknown. Raises MediaError for missing or singular
-    intrinsics, frames of different size, fewer than two frames, negative or non-finite depth, broken lines of text
-    (with file and line), and where poses or depth maps are more or fewer than frames.
+    Poses are camera to world; the depth is in metres, 0 where unknown. Raises MediaError for missing or
+    singular intrinsics, frames of different size, fewer than two frames, negative or non-finite depth, broken
+    lines of text (with file and line), and where poses or depth maps are more or fewer than frames.
     """
     path = Path(path).expanduser()
     _check_size(size)
@@ -63,7 +63,8 @@ def count_frames(path: str | Path) -> int:
 def find_drives(folder: str | Path) -> list[Path]:
     """Return every drive in a folder and the folders in it, each fit for `read_drive`; no pixel is read.
 
-    Folders of frames and videos that come without intrinsics are among them. Raises MediaError where there is none.
+    Folders of frames and videos that come without intrinsics are among them. Raises MediaError where there is
+    none.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -152,7 +153,9 @@ def _decode(
         done += 1
     if pixels is None or done < len(wanted):
         count = f"{done} of {len(wanted)} frames can be decoded"
-        raise MediaError(f"`{path}` is damaged: {count}; fetch it again, or pass start and stop around the damage")
+        raise MediaError(
+            f"`{path}` is damaged: {count}; fetch it again, or pass start and stop around the damage"
+        )
     return pixels
 
 
@@ -167,9 +170,13 @@ def _range(path: Path, count: int, start: int | None, stop: int | None) -> slice
         raise MediaError(f"`{path}` has {count} frame(s); expected at least two")
     first, last = start or 0, count if stop is None else stop
     if not 0 <= first <= last <= count:
-        raise MediaError(f"start = {first}, stop = {last}; expected frame numbers from 0 to {count}, the count")
+        raise MediaError(
+            f"start = {first}, stop = {last}; expected frame numbers from 0 to {count}, the count"
+        )
     if last - first < 2:
-        raise MediaError(f"start = {first}, stop = {last} gives {last - first} frame(s); expected at least two")
+        raise MediaError(
+            f"start = {first}, stop = {last} gives {last - first} frame(s); expected at least two"
+        )
     return slice(first, last)
 
 
@@ -191,7 +198,9 @@ def _read_frames(
         if shape != old:
             sizes = f"{shape[0]} x {shape[1]}, `{paths[0].name}` {old[0]} x {old[1]}"
             raise MediaError(f"`{path}` is {sizes}; expected frames of one size")
-        pixels[number] = np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
+        pixels[number] = np.asarray(
+            image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR)
+        )
     assert pixels is not None
     return pixels, old
 
@@ -220,7 +229,9 @@ def _read_depth(path: Path, unit: float) -> Float64[np.ndarray, ...]:
         scale = unit if np.issubdtype(values.dtype, np.integer) else 1.0
         depth = np.asarray(values, np.float64) * scale
     except Exception as error:  # decoders raise anything
-        raise MediaError(f"`{path}` cannot be read as depth; expected a 16-bit picture or an array (.npy)") from error
+        raise MediaError(
+            f"`{path}` cannot be read as depth; expected a 16-bit picture or an array (.npy)"
+        ) from error
     if not (np.isfinite(depth).all() and (depth >= 0).all()):
         raise MediaError(f"`{path}` has negative or non-finite depth; expected 0 where it is unknown")
     return depth

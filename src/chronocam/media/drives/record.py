@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 class Drive:
     """Frames of one moving camera, and what is known about the motion and the scene.
 
-    The centre of the pixel in row 0 and column 0 is at (x, y) = (0, 0). Camera axes: x right, y down, z forward.
+    The centre of the pixel in row 0 and column 0 is at (x, y) = (0, 0). Camera axes: x right, y down, z
+    forward.
     """
 
     pixels: UInt8[np.ndarray, "time height width 3"]

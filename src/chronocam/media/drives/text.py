@@ -27,7 +27,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
             raise MediaError(f"`{path}` is larger than {_LARGEST >> 20} MB; expected a text file of numbers")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise MediaError(f"`{path}` cannot be read ({error.strerror}); expected a text file of numbers") from error
+        raise MediaError(
+            f"`{path}` cannot be read ({error.strerror}); expected a text file of numbers"
+        ) from error
     except UnicodeDecodeError as error:
         raise MediaError(f"`{path}` is no text; expected lines of numbers, check the path") from error
     lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
@@ -43,7 +45,9 @@ def parse(path: Path, number: int, text: str, lengths: tuple[int, ...]) -> Float
     if len(values) not in lengths:
         raise MediaError(f"`{path}` line {number}: {len(values)} numbers; expected {_count(lengths)}")
     if not np.isfinite(values).all():
-        raise MediaError(f"`{path}` line {number}: a number is not finite; expected {_count(lengths)} finite numbers")
+        raise MediaError(
+            f"`{path}` line {number}: a number is not finite; expected {_count(lengths)} finite numbers"
+        )
     return values
 
 
@@ -66,8 +70,9 @@ def read_table(path: Path, wanted: dict[str, int]) -> dict[str, Float64[np.ndarr
 def read_poses(path: Path) -> Float64[np.ndarray, "time 4 4"]:
     """Read camera-to-world poses, one a line: 12 or 16 numbers of the matrix by rows, or x y z and a quaternion.
 
-    The quaternion is x, y, z, w; a time stamp may stand before the 7 numbers. A file of blocks, a line of three
-    integers before each matrix of four lines, is read too (Open3D's log). Raises MediaError with file and line.
+    The quaternion is x, y, z, w; a time stamp may stand before the 7 numbers. A file of blocks, a line of
+    three integers before each matrix of four lines, is read too (Open3D's log). Raises MediaError with file
+    and line.
     """
     lines = read_lines(path)
     blocks = bool(lines) and len(lines[0][1].split()) == 3
@@ -93,7 +98,9 @@ def _rows(path: Path, lines: list[tuple[int, str]]) -> Iterator[np.ndarray]:
 
 def _blocks(path: Path, lines: list[tuple[int, str]]) -> Iterator[np.ndarray]:
     if len(lines) % 5:
-        raise MediaError(f"`{path}` line {lines[-1][0]}: cut off; expected three integers and four rows for each pose")
+        raise MediaError(
+            f"`{path}` line {lines[-1][0]}: cut off; expected three integers and four rows for each pose"
+        )
     for start in range(0, len(lines), 5):
         parse(path, *lines[start], (3,))
         rows = [parse(path, *line, (4,)) for line in lines[start + 1 : start + 5]]
@@ -108,7 +115,9 @@ def _matrix(values: np.ndarray) -> np.ndarray:
 def _from_quaternion(values: np.ndarray, where: str) -> np.ndarray:
     norm = float(np.linalg.norm(values[3:]))
     if abs(norm - 1) > _SKEW:
-        raise MediaError(f"{where}: a quaternion of length {norm:g}; expected x y z and a quaternion of length 1")
+        raise MediaError(
+            f"{where}: a quaternion of length {norm:g}; expected x y z and a quaternion of length 1"
+        )
     x, y, z, w = values[3:] / norm
     pose = np.eye(4)
     pose[:3, :3] = np.eye(3) + 2 * np.array(

@@ -1,7 +1,8 @@
 """Checkpoints of SfMLearner's PyTorch version: `dispnet_model_best.pth.tar` and `exp_pose_model_best.pth.tar`.
 
-Its layers have the names of ours, so nothing is renamed. What its networks expect: pictures of 128 × 416 pixels as
-(value / 255 − 0.5) / 0.5; the pose network's target first, then the other frames in the order of time.
+Its layers have the names of ours, so nothing is renamed. What its networks expect: pictures of 128 × 416
+pixels as (value / 255 − 0.5) / 0.5; the pose network's target first, then the other frames in the order of
+time.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _EXPECTED: Final = "expected dispnet_model_best.pth.tar or exp_pose_model_best.p
 def load_depth_net(path: str | Path) -> DepthNet:
     """Load a published depth network, in eval mode. No code in the file is run.
 
-    The file holds the parameters, or a dict with them as `state_dict`. Raises ModelError for a missing file and for
-    one that holds anything else.
+    The file holds the parameters, or a dict with them as `state_dict`. Raises ModelError for a missing file
+    and for one that holds anything else.
     """
     return _depth_net(read_parameters(path), path)
 
@@ -55,7 +56,9 @@ def read_parameters(path: str | Path) -> Mapping[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file, or a pickle that wants to run code
         told = str(error).strip().partition("\n")[0]
-        raise ModelError(f"`{path}` cannot be read as a checkpoint ({told}); expected a dict of tensors") from error
+        raise ModelError(
+            f"`{path}` cannot be read as a checkpoint ({told}); expected a dict of tensors"
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -78,7 +81,9 @@ def _pose_net(parameters: Mapping[str, Tensor], path: str | Path) -> PoseNet:
         raise ModelError(f"`{path}` has no parameter `{_POSE}`: no pose network; {_EXPECTED}")
     sources, rest = divmod(len(head), len(MOTION)) if head.ndim else (0, 0)
     if rest or not sources:
-        raise ModelError(f"`{path}`: `{_POSE}` has shape {tuple(head.shape)}; expected 6 outputs for each source")
+        raise ModelError(
+            f"`{path}`: `{_POSE}` has shape {tuple(head.shape)}; expected 6 outputs for each source"
+        )
     net = PoseNet(sources, masks="predict_mask1.weight" in parameters)
     _fill(net, parameters, path)
     return net

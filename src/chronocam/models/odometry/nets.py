@@ -1,7 +1,8 @@
 """Depth of a picture and motion between pictures: the two networks of SfMLearner.
 
-Sources: the paper (arXiv:1704.07813, section 3.5) and its PyTorch version by C. Pinard, with whose names of layers
-and parameters these networks agree, so that its published weights fit. Pictures are (value / 255 − 0.5) / 0.5 there.
+Sources: the paper (arXiv:1704.07813, section 3.5) and its PyTorch version by C. Pinard, with whose names of
+layers and parameters these networks agree, so that its published weights fit. Pictures are (value / 255 −
+0.5) / 0.5 there.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ class DepthNet(nn.Module):
     """Depth from one picture: an encoder of seven halvings, a decoder with skips, disparity at four scales (DispNetS).
 
     width: scales the number of channels; 31.6 million parameters at 1.
-    Layers `conv1` to `conv7`, `upconv7` to `upconv1`, `iconv7` to `iconv1`, `predict_disp4` to `predict_disp1`, each
-    ending in its activation. Takes any height and width: what is upsampled is cropped to its skip.
-    Raises ModelError for a width that is not positive, InputError for inputs other than `(batch, 3, height, width)`.
+    Layers `conv1` to `conv7`, `upconv7` to `upconv1`, `iconv7` to `iconv1`, `predict_disp4` to
+    `predict_disp1`, each ending in its activation. Takes any height and width: what is upsampled is cropped
+    to its skip.
+    Raises ModelError for a width that is not positive, InputError for inputs other than `(batch, 3, height,
+    width)`.
     """
 
     def __init__(self, width: float | int = 1.0) -> None:
@@ -72,7 +75,9 @@ class DepthNet(nn.Module):
             if n > 1:
                 parts.append(skip)
             if found:
-                parts.append(_crop(nn.functional.interpolate(found[0], scale_factor=2, mode="bilinear"), skip))
+                parts.append(
+                    _crop(nn.functional.interpolate(found[0], scale_factor=2, mode="bilinear"), skip)
+                )
             out = self.get_submodule(f"iconv{n}")(torch.cat(parts, dim=1))
             if n <= _SCALES:
                 found.insert(0, _STEEPNESS * self.get_submodule(f"predict_disp{n}")(out) + _FARTHEST)
@@ -82,15 +87,16 @@ class DepthNet(nn.Module):
 class PoseNet(nn.Module):
     """Motion from a target picture to its sources: seven halvings, a linear head, the mean over the grid (PoseExpNet).
 
-    sources: how many pictures there are beside the target. width: scales the number of channels; with two sources
+    sources: how many pictures there are beside the target. width: scales the number of channels; with two
+        sources
     there are 1.59 million parameters at 1. masks: add the decoder of explainability masks.
     Layers `conv1` to `conv7`, each ending in its activation, then `pose_pred`: output j is
-    0.01·(mean over the grid of Σ_k W_jk A_k + b_j) with A what `conv7` gives. The masks are made of `conv5` by
-    `upconv5` to `upconv1` and `predict_mask4` to `predict_mask1`.
+    0.01·(mean over the grid of Σ_k W_jk A_k + b_j) with A what `conv7` gives. The masks are made of `conv5`
+    by `upconv5` to `upconv1` and `predict_mask4` to `predict_mask1`.
 
-    Takes pictures side by side on channels, target first, `(batch, 3 + 3 · sources, height, width)` of any height and
-    width; `labels` names the outputs. Raises ModelError for a width or number of sources that is not positive,
-    InputError for other inputs.
+    Takes pictures side by side on channels, target first, `(batch, 3 + 3 · sources, height, width)` of any
+    height and width; `labels` names the outputs. Raises ModelError for a width or number of sources that is
+    not positive, InputError for other inputs.
     """
 
     def __init__(self, sources: int = 1, width: float | int = 1.0, masks: bool = False) -> None:
@@ -99,7 +105,9 @@ class PoseNet(nn.Module):
             raise ModelError(f"there are {sources} sources; expected at least 1 beside the target")
         self.sources, self.has_masks = sources, masks
         self.labels = (
-            MOTION if sources == 1 else tuple(f"{m} of source {s + 1}" for s in range(sources) for m in MOTION)
+            MOTION
+            if sources == 1
+            else tuple(f"{m} of source {s + 1}" for s in range(sources) for m in MOTION)
         )
         down = _slim(_POSE, width)
         planes = pairwise((3 * (1 + sources), *down))
@@ -128,8 +136,8 @@ class PoseNet(nn.Module):
     def masks(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return how far each source is to be trusted, 0 to 1, at four scales.
 
-        `(batch, sources, height / 2^s, width / 2^s)` rounded up, finest first. Raises ModelError where the network
-        was made without masks.
+        `(batch, sources, height / 2^s, width / 2^s)` rounded up, finest first. Raises ModelError where the
+        network was made without masks.
         """
         if not self.has_masks:
             raise ModelError("this PoseNet has no masks; make it with masks=True")

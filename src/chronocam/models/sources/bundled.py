@@ -56,5 +56,8 @@ def _parts(request: Request, loaded: bool) -> Parts:
 
 
 SOURCE = Source(
-    f"chronocam:{'|'.join(BUNDLED)}", r"chronocam:(.+)", partial(_parts, loaded=True), partial(_parts, loaded=False)
+    f"chronocam:{'|'.join(BUNDLED)}",
+    r"chronocam:(.+)",
+    partial(_parts, loaded=True),
+    partial(_parts, loaded=False),
 )

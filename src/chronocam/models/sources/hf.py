@@ -28,7 +28,9 @@ def _load(request: Request) -> Parts:
             video = type(config) in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
             processor = _processor(transformers, name, options, video=video)
             kind = (
-                transformers.AutoModelForVideoClassification if video else transformers.AutoModelForImageClassification
+                transformers.AutoModelForVideoClassification
+                if video
+                else transformers.AutoModelForImageClassification
             )
             model = _model(kind, request, options)
     except ModelError:
@@ -96,7 +98,12 @@ def _clip_preprocess(processor: Any, config: Any, request: Request) -> ClipPrepr
         ours = ClipPreprocess(frame, _PROBE_FRAMES, "time channel")(np.stack(list(map(np.asarray, frames))))
         if _agree(ours, processor(frames, return_tensors="pt")["pixel_values"][0].numpy()):
             return ClipPreprocess(frame, int(config.num_frames), "time channel")
-    except (AttributeError, KeyError, TypeError, ValueError):  # no size, no pixel_values, frames counted otherwise
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # no size, no pixel_values, frames counted otherwise
         pass
     raise _unsupported(processor, request, "clips", "ClipPreprocess")
 

@@ -32,17 +32,22 @@ def _load(request: Request) -> Parts:
 def builder_of(request: Request) -> Any:
     """Return the function that builds a network. Raises ModelError where there is none of that name."""
     applications = need("keras.applications", "keras")
-    known = [name for name, value in vars(applications).items() if inspect.isfunction(value) and name[:1].isupper()]
+    known = [
+        name for name, value in vars(applications).items() if inspect.isfunction(value) and name[:1].isupper()
+    ]
     (name,) = request.names
     if name not in known:
-        raise request.unknown("network in keras.applications", name, known, f"choose one of {', '.join(known)}")
+        raise request.unknown(
+            "network in keras.applications", name, known, f"choose one of {', '.join(known)}"
+        )
     return getattr(applications, name)
 
 
 def recipe(builder: Any, model: Any) -> Preprocess:
     """Return the preprocessing of a network: resized as a whole, and what its own `preprocess_input` does.
 
-    That is y_c = a_c x_p(c) + b_c, p(c) the same colour or the colours reversed, read from its values at four pixels.
+    That is y_c = a_c x_p(c) + b_c, p(c) the same colour or the colours reversed, read from its values at four
+    pixels.
     """
     prepare = import_module(builder.__module__).preprocess_input
     formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]

@@ -19,7 +19,9 @@ def _load(request: Request) -> Parts:
     try:
         model = saving.load_model(path, compile=False, safe_mode=not request.trust)
     except Exception as error:  # a damaged file, a class that is not known here, code that may not run
-        todo = "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
+        todo = (
+            "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
+        )
         raise request.error(f"cannot be loaded ({first_line(error)})", todo) from error
     return model, _preprocess(model, request), None
 
@@ -63,7 +65,9 @@ def _preprocess(model: Any, request: Request) -> Preprocess | None:
     first = formats[:1] == ["channels_first"]
     channels, *sides = (shape[1], *shape[2:]) if first else (shape[3], *shape[1:3])
     if channels not in (1, 3):
-        raise request.error(f"takes {channels} channels", "load it with keras.saving.load_model, and give arrays")
+        raise request.error(
+            f"takes {channels} channels", "load it with keras.saving.load_model, and give arrays"
+        )
     height, width = (224 if side is None else side for side in sides)
     rescales = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
     return Preprocess(

@@ -10,7 +10,11 @@ def _load(request: Request) -> Parts:
     """Return the network and the recipe of one picture: a pose network takes several, side by side on channels."""
     checkpoints = need("chronocam.models.odometry.checkpoints", "torch")
     net = checkpoints.load_published(request.names[0])
-    return net, Preprocess(checkpoints.SIZE, None, checkpoints.MEAN, checkpoints.STD), getattr(net, "labels", None)
+    return (
+        net,
+        Preprocess(checkpoints.SIZE, None, checkpoints.MEAN, checkpoints.STD),
+        getattr(net, "labels", None),
+    )
 
 
 SOURCE = Source("sfmlearner:PATH", r"sfmlearner:(.+)", _load)

@@ -35,7 +35,8 @@ def _load(request: Request) -> Parts:
 def _keras_images(record: Mapping[str, Any], request: Request) -> Parts:
     """Return the network that Keras saved beside the record, without running code in it, on any backend."""
     options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in record["preprocess"].items()
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record["preprocess"].items()
     }
     preprocess = Preprocess(crop=None, **options)
     labels = tuple(str(label) for label in record["labels"])
@@ -67,7 +68,11 @@ def odometry(record: Mapping[str, Any]) -> Parts:
     return net, picture(record), net.pose.labels
 
 
-BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {IMAGES: _images, VIDEO: _video, ODOMETRY: odometry}
+BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {
+    IMAGES: _images,
+    VIDEO: _video,
+    ODOMETRY: odometry,
+}
 
 
 def picture(record: Mapping[str, Any]) -> Preprocess:
@@ -86,7 +91,9 @@ def _record(request: Request) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
     if not isinstance(record, Mapping) or record.get("format") not in (*BUILT, KERAS_IMAGES):
-        raise request.error("is no record of a trained network", "expected the model.json of `chronocam train`")
+        raise request.error(
+            "is no record of a trained network", "expected the model.json of `chronocam train`"
+        )
     return record
 
 

@@ -69,7 +69,8 @@ def _fill(model: Any, weights: Weights, request: Request) -> None:
         "missing": [key for key in own if key not in weights and not key.endswith("num_batches_tracked")],
         "unexpected": [key for key in weights if key not in own],
         "of another shape": [
-            f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}" for key in _reshaped(own, weights)
+            f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
+            for key in _reshaped(own, weights)
         ],
     }
     told = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys)

@@ -21,7 +21,8 @@ GAP, LABEL, HEADER, CURVE, AXIS, HEADING = 0.04, 1.55, 0.24, 0.95, 0.5, 0.35  # 
 class Evidence:
     """One map of a clip, as it is drawn.
 
-    name: what it explains. drawn: the clip's frames, each once, with the map. importance: the share of the evidence
+    name: what it explains. drawn: the clip's frames, each once, with the map. importance: the share of the
+        evidence
     in each time slice. spans: the first and last frame of the clip that each slice covers.
     """
 
@@ -37,9 +38,9 @@ Block: TypeAlias = tuple[Clip, Sequence[Evidence]]
 def clip_sheet(blocks: Sequence[Block], heading: str | None = None, *, plain: bool = True) -> Any:
     """Return a matplotlib Figure with a block per clip.
 
-    A block has at most eight frames of the clip, evenly chosen, under their times; the same frames with each map;
-    and the curves of frame importance, a step per time slice over the frames that it covers. `plain=False` leaves
-    the frames without a map out.
+    A block has at most eight frames of the clip, evenly chosen, under their times; the same frames with each
+    map; and the curves of frame importance, a step per time slice over the frames that it covers.
+    `plain=False` leaves the frames without a map out.
     """
     from matplotlib.figure import Figure
 
@@ -65,7 +66,9 @@ class _Page:
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
         bottom = self.height - top - height
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+        return self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         # Labels come from files and models: dollar signs must not be read as formulas.
@@ -80,7 +83,9 @@ class _Layout:
     def __init__(self, clip: Clip, maps: Sequence[Evidence], plain: bool) -> None:
         self.clip, self.maps, self.plain = clip, maps, plain
         unique = len(clip.unique)
-        self.shown: Int64[np.ndarray, " column"] = np.rint(np.linspace(0, unique - 1, min(COLUMNS, unique))).astype(int)
+        self.shown: Int64[np.ndarray, " column"] = np.rint(
+            np.linspace(0, unique - 1, min(COLUMNS, unique))
+        ).astype(int)
         rows, columns = clip.pixels.shape[1:3]
         scale = min(CELL[0] / columns, CELL[1] / rows)
         self.cell = columns * scale, rows * scale
@@ -126,7 +131,13 @@ class Times:
         self.in_order = bool((np.diff(clip.indices) >= 0).all())
         self.timed = clip.rate is not None and self.in_order
         begins = clip.seconds[clip.unique] if self.timed else np.arange(len(clip.unique), dtype=float)
-        step = float(np.median(np.diff(begins))) if len(begins) > 1 else 1 / (clip.rate or 1) if self.timed else 1.0
+        step = (
+            float(np.median(np.diff(begins)))
+            if len(begins) > 1
+            else 1 / (clip.rate or 1)
+            if self.timed
+            else 1.0
+        )
         self.begins: Float64[np.ndarray, " unique"] = begins
         self.ends: Float64[np.ndarray, " unique"] = np.append(begins[1:], begins[-1] + step)
         self.number = np.searchsorted(clip.unique, clip.first)
@@ -142,16 +153,22 @@ class Times:
         return float(self.begins[numbers].min()), float(self.ends[numbers].max())
 
 
-def _curves(axis: Any, times: Times, maps: Sequence[Evidence], colours: Sequence[Any], shown: np.ndarray) -> None:
+def _curves(
+    axis: Any, times: Times, maps: Sequence[Evidence], colours: Sequence[Any], shown: np.ndarray
+) -> None:
     for evidence, colour in zip(maps, colours, strict=True):
         for share, span in zip(evidence.importance, evidence.spans, strict=True):
             begin, end = times.interval(*span)
             axis.fill_between((begin, end), 0, share, color=colour, alpha=0.12, lw=0)
-            axis.plot((begin, begin, end, end), (0, share, share, 0), color=colour, lw=1.4, solid_joinstyle="miter")
+            axis.plot(
+                (begin, begin, end, end), (0, share, share, 0), color=colour, lw=1.4, solid_joinstyle="miter"
+            )
     peak = max((float(evidence.importance.max()) for evidence in maps), default=0.0)
     axis.set_xlim(times.begins[0], times.ends[-1])
     axis.set_ylim(0, 1.08 * peak if peak > 0 else 1)
-    axis.set_xticks(times.begins[shown], [f"{at:.2f}" if times.timed else f"{at:.0f}" for at in times.begins[shown]])
+    axis.set_xticks(
+        times.begins[shown], [f"{at:.2f}" if times.timed else f"{at:.0f}" for at in times.begins[shown]]
+    )
     axis.set_xlabel(times.word, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)

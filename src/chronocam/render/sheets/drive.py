@@ -52,7 +52,8 @@ class Track:
 class DriveSheet:
     """What is drawn of a drive.
 
-    columns: what is above each column. rows: of one picture per column each. moments: the time axis of the curves,
+    columns: what is above each column. rows: of one picture per column each. moments: the time axis of the
+        curves,
     called `clock`.
     """
 
@@ -74,7 +75,9 @@ def drive_sheet(sheet: DriveSheet, heading: str) -> Any:
 
     for row in sheet.rows:
         if len(row.pictures) != len(sheet.columns):
-            raise InputError(f"row `{row.name}` has {len(row.pictures)} pictures for {len(sheet.columns)} columns")
+            raise InputError(
+                f"row `{row.name}` has {len(row.pictures)} pictures for {len(sheet.columns)} columns"
+            )
     if not sheet.rows or not sheet.columns:
         raise InputError("there is nothing to draw; give a row and a column at least")
     layout = _Layout(sheet)
@@ -88,7 +91,8 @@ def depth_pictures(
 ) -> UInt8[np.ndarray, "time height width 3"]:
     """Return depth as colours, near ones bright, by its logarithm; unknown depth (0 or not finite) is grey.
 
-    limits: the nearest and the farthest depth that have a colour of their own; None is the middle 96% of all frames,
+    limits: the nearest and the farthest depth that have a colour of their own; None is the middle 96% of all
+        frames,
     which share one scale.
     """
     known = np.isfinite(depth) & (depth > 0)
@@ -110,7 +114,9 @@ class _Page:
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
         bottom = self.height - top - height
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+        return self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         # Labels come from files and models: dollar signs must not be read as formulas.
@@ -170,7 +176,9 @@ def _path(axis: Any, track: Track) -> None:
     if track.truth is not None:
         lines.append((track.truth, TRUE, "--", "truth"))
     for positions, colour, dashes, name in lines:
-        axis.plot(positions[:, 0], positions[:, 2], dashes, marker=".", ms=4, lw=1.3, color=colour, label=name)
+        axis.plot(
+            positions[:, 0], positions[:, 2], dashes, marker=".", ms=4, lw=1.3, color=colour, label=name
+        )
     axis.plot(0, 0, "o", ms=5, mfc="none", color="0.2")
     _square(axis, np.concatenate([positions[:, [0, 2]] for positions, *_ in lines]))
     axis.set_title("path from above", fontsize=8, loc="left", pad=12)

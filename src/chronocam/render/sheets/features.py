@@ -34,7 +34,8 @@ class Tile:
 def flat(values: Float[np.ndarray, "*grid"], slices: int | None = None) -> Float[np.ndarray, "height width"]:
     """Lay a grid of any rank out flat: a signal as a band, a picture as it is, clips and volumes as slices in a row.
 
-    slices: at most so many, evenly chosen from the first to the last; the middle one of 1. Between them is NaN, which
+    slices: at most so many, evenly chosen from the first to the last; the middle one of 1. Between them is
+        NaN, which
     is drawn as nothing.
     """
     if values.ndim == 1:
@@ -42,7 +43,9 @@ def flat(values: Float[np.ndarray, "*grid"], slices: int | None = None) -> Float
     if values.ndim == 2:
         return values
     stack = values.reshape(-1, *values.shape[-2:])
-    shown = [np.pad(one, ((0, 0), (0, 1)), constant_values=np.nan) for one in stack[chosen(len(stack), slices)]]
+    shown = [
+        np.pad(one, ((0, 0), (0, 1)), constant_values=np.nan) for one in stack[chosen(len(stack), slices)]
+    ]
     return np.concatenate(shown, axis=1)[:, :-1]
 
 
@@ -67,7 +70,9 @@ def feature_sheet(tiles: Sequence[Tile], heading: str, curves: Mapping[str, np.n
     wide = min(max(height / DENSE, SMALL), LARGE) * max(1.0, width / height)
     lines = 0.5 + max(tile.name.count("\n") + 1 for tile in tiles)
     sizes = [rows * (wide * height / width + LINE * lines) + HEADING, CURVES][: 1 + bool(curves)]
-    figure = Figure(figsize=(max(columns * wide + BAR * _one_scale(tiles), 4.5), sum(sizes)), layout="constrained")
+    figure = Figure(
+        figsize=(max(columns * wide + BAR * _one_scale(tiles), 4.5), sum(sizes)), layout="constrained"
+    )
     # Labels come from files and models: dollar signs must not be read as formulas.
     figure.suptitle(heading, fontsize=9, parse_math=False, wrap=True)
     parts = figure.subfigures(len(sizes), 1, height_ratios=sizes, squeeze=False)[:, 0]

@@ -48,7 +48,8 @@ class LagCurve:
 class Sequenced:
     """What is drawn of one sample.
 
-    names: of the targets. scores: explained, `(target,)`. steps: the output step of each target, where each has one.
+    names: of the targets. scores: explained, `(target,)`. steps: the output step of each target, where each
+        has one.
     own: relevance of each output step's own features, where targets are of consecutive steps that have some.
     ledger: terms that sum to the scores, empty where there are none.
     """
@@ -66,9 +67,9 @@ class Sequenced:
 def sequence_sheet(drawn: Sequenced, heading: str) -> Any:
     """Return a matplotlib Figure with the relevance of one sample, and the curves that there are.
 
-    Up to three targets have a signed map over input step and feature each. Of more, the map shows each output step's
-    own features (or the mean of the targets), and a second one the mean |relevance| over the features for every
-    output and input step. Below: settling, relevance against lag, the ledger.
+    Up to three targets have a signed map over input step and feature each. Of more, the map shows each output
+    step's own features (or the mean of the targets), and a second one the mean |relevance| over the features
+    for every output and input step. Below: settling, relevance against lag, the ledger.
     """
     from matplotlib.figure import Figure
 
@@ -123,7 +124,9 @@ def _many(axes: Sequence[Any], drawn: Sequenced) -> None:
     _bar(axes[1], image, "mean |relevance|")
 
 
-def _signed(axis: Any, values: Float[np.ndarray, "step feature"], title: str, along: str, first: int = 0) -> None:
+def _signed(
+    axis: Any, values: Float[np.ndarray, "step feature"], title: str, along: str, first: int = 0
+) -> None:
     """Draw features upwards over steps, on a scale that is symmetric about zero."""
     limit, clipped = _limit(values)
     steps, features = values.shape
@@ -178,7 +181,11 @@ def _bar(axis: Any, image: Any, label: str, extend: str = "neither") -> None:
 def _settling(axis: Any, drawn: Sequenced) -> None:
     curve = drawn.settling
     assert curve is not None
-    lines = ((curve.cosine, "cosine", "-"), (curve.spearman, "Spearman", "--"), (curve.jaccard, "Jaccard", ":"))
+    lines = (
+        (curve.cosine, "cosine", "-"),
+        (curve.spearman, "Spearman", "--"),
+        (curve.jaccard, "Jaccard", ":"),
+    )
     for (values, name, dashes), colour in zip(lines, COLOURS, strict=False):
         axis.plot(curve.steps, values, dashes, color=colour, lw=1.6, label=name)
     axis.axhline(1 - curve.tolerance, color="0.75", lw=0.8, zorder=0)
@@ -214,7 +221,9 @@ def _ledger(axis: Any, drawn: Sequenced) -> None:
     for k, (name, values) in enumerate(drawn.ledger.items()):
         # Terms of either sign are stacked apart, so that none hides another.
         base = np.where(values >= 0, ends[1], ends[-1])
-        axis.bar(at, values, bottom=base, width=0.9, color=COLOURS[k % len(COLOURS)], label=name.replace("_", " "))
+        axis.bar(
+            at, values, bottom=base, width=0.9, color=COLOURS[k % len(COLOURS)], label=name.replace("_", " ")
+        )
         for sign in ends:
             ends[sign] = ends[sign] + np.where(np.sign(values) == sign, values, 0)
     few = columns <= FEW

@@ -15,7 +15,10 @@ from chronocam.runs.drives.targets import MOTION, DriveTarget
 from chronocam.runs.job import rounded, slug
 
 _COLUMNS: Final = 6
-_FASTEST, _UNTIMED = 10.0, 8.0  # frames per second of the videos: a few frames in a row are over too soon else
+_FASTEST, _UNTIMED = (
+    10.0,
+    8.0,
+)  # frames per second of the videos: a few frames in a row are over too soon else
 _LEGEND: Final = (
     "red: raises what the row names, blue: lowers it; one scale per row. Translations and depth are known up to one "
     "common factor."
@@ -53,7 +56,13 @@ class _Drawing:
         if self.study.predicted.depth is not None:
             rows.append(self._depth_row(self.study.predicted.depth))
             depth_files = {"depth_video": str(self._depth_path), "depth_maps": str(self._saved_depth())}
-        return {**self._about(), "sheet": str(self._sheet(rows)), **depth_files, **self._numbers(), "maps": maps}
+        return {
+            **self._about(),
+            "sheet": str(self._sheet(rows)),
+            **depth_files,
+            **self._numbers(),
+            "maps": maps,
+        }
 
     def _pictures(self) -> Sequence[Any]:
         """Return small copies of the target frames."""
@@ -158,7 +167,9 @@ class _Drawing:
             "seen": rounded(self.preprocess.region(*footage.size)),
             "frames": footage.numbers[moments].tolist(),
             "sources": [footage.numbers[moments + offset].tolist() for offset in self.study.windows.offsets],
-            "seconds": None if footage.seconds is None else [round(float(at), 4) for at in footage.seconds[moments]],
+            "seconds": None
+            if footage.seconds is None
+            else [round(float(at), 4) for at in footage.seconds[moments]],
             "intrinsics": None if camera is None else camera.tolist(),
         }
 
@@ -178,7 +189,10 @@ class _Drawing:
             terms = {name: [float(v) for v in values] for name, values in study.predicted.losses.items()}
             numbers["losses"] = {"of": asdict(self.study.scene.networks.loss), **terms}
         if study.predicted.depth is not None:
-            numbers["depth"] = {"median": [float(np.median(one)) for one in study.predicted.depth], **_errors(study)}
+            numbers["depth"] = {
+                "median": [float(np.median(one)) for one in study.predicted.depth],
+                **_errors(study),
+            }
         return numbers
 
     def _sheet(self, rows: list[Any]) -> Path:
@@ -189,7 +203,9 @@ class _Drawing:
         timed = seconds is not None and footage.rate is not None
         at = seconds[moments] if timed and seconds is not None else numbers.astype(float)
         columns = [f"{at[k]:.2f} s" if timed else f"frame {numbers[k]}" for k in self._shown()]
-        sheet = DriveSheet(columns, rows, at, "seconds" if timed else "frame", self._curves(), self._track(), _LEGEND)
+        sheet = DriveSheet(
+            columns, rows, at, "seconds" if timed else "frame", self._curves(), self._track(), _LEGEND
+        )
         layers = dict.fromkeys(
             self.study.scene.networks.called(one.part, one.explanation.layer) for one in self.study.maps
         )

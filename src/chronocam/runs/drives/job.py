@@ -32,9 +32,7 @@ _SKIPS: Final = (
     "depth is explained at `{layer}`, a layer of the decoder: what the skips of finer layers add later is not in its "
     "maps; --layer names another"
 )
-_ONE_SCALE: Final = (
-    "of depth, a loss is that of its finest scale, which the network returns; of motion it is that of all four scales"
-)
+_ONE_SCALE: Final = "of depth, a loss is that of its finest scale, which the network returns; of motion it is that of all four scales"
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,13 @@ class DriveJob:
         for key, explanation in explain(network, windows.batches(part), made, **how).items():
             if not (np.isfinite(explanation.scores).all() and np.isfinite(explanation.maps).all()):
                 raise InputError(f"{key} of the network for {part}: {explanation.diagnostics[-1]}")
-            yield Mapped(part, key, explanation, targets, part not in self.layers and how["layers"] is not None)
+            yield Mapped(
+                part, key, explanation, targets, part not in self.layers and how["layers"] is not None
+            )
 
-    def _agreement(self, part: str, scene: Scene, windows: Windows) -> Iterator[tuple[DriveTarget, dict[str, Any]]]:
+    def _agreement(
+        self, part: str, scene: Scene, windows: Windows
+    ) -> Iterator[tuple[DriveTarget, dict[str, Any]]]:
         """Yield how alike the first method's maps of each loss are under noise that nobody sees, at a few moments."""
         from chronocam._explain import explain
         from chronocam.metrics import noise_agreement
@@ -116,7 +118,9 @@ class DriveJob:
         targets = [target for target in self._of(part) if target.is_loss]
         if not targets:
             return
-        rows = np.unique(np.rint(np.linspace(0, len(windows) - 1, min(_LOOKED_AT, len(windows)))).astype(int)).tolist()
+        rows = np.unique(
+            np.rint(np.linspace(0, len(windows) - 1, min(_LOOKED_AT, len(windows)))).astype(int)
+        ).tolist()
         made = [scene.made(target, windows[rows], windows.frames.shape[2:]) for target in targets]
         how = self._how(part)
         how = {**how, "methods": how["methods"][:1], "layers": how["layers"] and how["layers"][:1]}

@@ -98,7 +98,9 @@ class Windows:
 
     def __post_init__(self) -> None:
         if len(self.frames) <= self._reach:
-            wanted = f"the network sees {self._reach + 1} at a time, --frames takes more where the drive has them"
+            wanted = (
+                f"the network sees {self._reach + 1} at a time, --frames takes more where the drive has them"
+            )
             raise InputError(f"{len(self.frames)} frames are too few; {wanted}")
 
     @property
@@ -122,7 +124,9 @@ class Windows:
         for start in range(0, len(self), BATCH):
             yield self.seen(part, slice(start, start + BATCH))
 
-    def seen(self, part: str, rows: slice | Sequence[int]) -> Float32[np.ndarray, "moment channel height width"]:
+    def seen(
+        self, part: str, rows: slice | Sequence[int]
+    ) -> Float32[np.ndarray, "moment channel height width"]:
         """Return what the network of that name takes at some moments."""
         return self[rows][:, :3] if part == "depth" else self[rows]
 
@@ -136,10 +140,13 @@ class Predicted:
     losses: dict[str, Float[np.ndarray, " moment"]] = field(default_factory=dict)
 
 
-def predict(networks: Networks, windows: Windows, intrinsics: np.ndarray | None, preprocess: Any) -> Predicted:
+def predict(
+    networks: Networks, windows: Windows, intrinsics: np.ndarray | None, preprocess: Any
+) -> Predicted:
     """Return what the networks say of a drive; losses where there are both networks, and intrinsics of their pictures.
 
-    Raises InputError for values that are not finite and depth that is not positive, TargetError for other shapes.
+    Raises InputError for values that are not finite and depth that is not positive, TargetError for other
+    shapes.
     """
     import torch
 
@@ -157,7 +164,9 @@ def predict(networks: Networks, windows: Windows, intrinsics: np.ndarray | None,
                 terms = networks.loss(pictures[:, 0], pictures[:, 1:], levels, found, intrinsics)
                 losses.append({name: getattr(terms, name).cpu().numpy() for name in _TERMS})
     joined = {name: np.concatenate([one[name] for one in losses]) for name in _TERMS} if losses else {}
-    return Predicted(np.concatenate(poses) if poses else None, np.concatenate(depths) if depths else None, joined)
+    return Predicted(
+        np.concatenate(poses) if poses else None, np.concatenate(depths) if depths else None, joined
+    )
 
 
 _TERMS: Final = ("total", "photometric", "smoothness")
@@ -167,7 +176,9 @@ def _poses(networks: Networks, batch: np.ndarray) -> Any:
     found = networks.pose.poses(_tensor(networks.pose, batch))
     expected = (len(batch), len(networks.offsets), _MOTION)
     if tuple(found.shape) != expected:
-        raise TargetError(f"the network for motion gives shape {tuple(found.shape)}; expected poses {expected}")
+        raise TargetError(
+            f"the network for motion gives shape {tuple(found.shape)}; expected poses {expected}"
+        )
     if not bool(found.isfinite().all()):
         raise InputError("the motion is not finite; look for NaN in the weights of the network")
     return found
@@ -178,7 +189,9 @@ def _disparities(networks: Networks, batch: np.ndarray) -> tuple[Any, ...]:
     expected = (len(batch), 1, *batch.shape[2:])
     if not levels or tuple(levels[0].shape) != expected:
         shape = tuple(levels[0].shape) if levels else ()
-        raise TargetError(f"the network for depth gives shape {shape} at its finest scale; expected {expected}")
+        raise TargetError(
+            f"the network for depth gives shape {shape} at its finest scale; expected {expected}"
+        )
     if not all(bool(((level > 0) & level.isfinite()).all()) for level in levels):
         raise InputError("the depth is not positive and finite; look for NaN in the weights of the network")
     return levels

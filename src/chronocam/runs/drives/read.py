@@ -48,7 +48,9 @@ def _named(given: str) -> list[Path]:
     drives += [match for match in matches if match.suffix.lower() in VIDEO_SUFFIXES and match.is_file()]
     if not drives:
         what = "nothing matches" if glob.has_magic(str(path)) else "there is no"
-        raise MediaError(f"{what} `{given}`; expected a video, a folder of frames, or a sequence as KITTI has them")
+        raise MediaError(
+            f"{what} `{given}`; expected a video, a folder of frames, or a sequence as KITTI has them"
+        )
     return drives
 
 
@@ -72,10 +74,11 @@ def _one_or_more(folder: Path) -> list[Path]:
 class Footage:
     """Consecutive frames of a drive.
 
-    frames: as networks take them. small: as pictures are drawn, at most 1024 pixels wide or high. numbers: of the
-    frames in the source. seconds, rate: of a video. size: (width, height) as stored. intrinsics: of frames as stored,
-    None where nothing needed them. poses: camera to world, where known. depth: the true one on the network's view, 0
-    where unknown; None where nothing is known.
+    frames: as networks take them. small: as pictures are drawn, at most 1024 pixels wide or high. numbers: of
+        the
+    frames in the source. seconds, rate: of a video. size: (width, height) as stored. intrinsics: of frames as
+    stored, None where nothing needed them. poses: camera to world, where known. depth: the true one on the
+    network's view, 0 where unknown; None where nothing is known.
     """
 
     frames: Float32[np.ndarray, "frame 3 height width"]
@@ -109,8 +112,8 @@ def read_footage(
 ) -> Footage:
     """Read `frames` consecutive frames from `start` on, fewer where the drive ends: seconds of a video, else a number.
 
-    Frames are held at their full size only 32 at a time. Raises MediaError for what cannot be read, and where a camera
-    is needed and unknown.
+    Frames are held at their full size only 32 at a time. Raises MediaError for what cannot be read, and where
+    a camera is needed and unknown.
     """
     first, stop, seconds, rate = _span(path, frames, start)
     given = intrinsics or (None if needs_camera else _ANY_CAMERA)
@@ -118,7 +121,9 @@ def read_footage(
     for low, high in _pieces(first, stop):
         parts.append(_read(path, low, high, given, preprocess))
         if parts[-1]["size"] != parts[0]["size"]:
-            sizes = " and ".join(f"{width} x {height}" for width, height in (parts[0]["size"], parts[-1]["size"]))
+            sizes = " and ".join(
+                f"{width} x {height}" for width, height in (parts[0]["size"], parts[-1]["size"])
+            )
             raise MediaError(f"`{path}` has frames of {sizes} pixels; expected frames of one size")
     whole: dict[str, Any] = {
         name: None if parts[0][name] is None else np.concatenate([part[name] for part in parts])
@@ -126,7 +131,9 @@ def read_footage(
     }
     known = intrinsics is not None or needs_camera
     size, camera = parts[0]["size"], parts[0]["intrinsics"] if known else None
-    return Footage(**whole, numbers=np.arange(first, stop), seconds=seconds, rate=rate, size=size, intrinsics=camera)
+    return Footage(
+        **whole, numbers=np.arange(first, stop), seconds=seconds, rate=rate, size=size, intrinsics=camera
+    )
 
 
 def _span(path: Path, frames: int, start: float | None) -> tuple[int, int, np.ndarray | None, float | None]:

@@ -24,16 +24,19 @@ DEPTH_LOSSES: Final = {
 DEPTH: Final = "depth"
 _KNOWN: Final = (*MOTION, *SIZES, *POSE_LOSSES, DEPTH, *DEPTH_LOSSES)
 _DEFAULT: Final = {"joint": ("tz", "ry", "loss"), "pose": ("tz", "ry"), "depth": (DEPTH,)}
-_FORM: Final = re.compile(r"(?P<minus>-?)(?P<name>[a-z-]+)(?: of source (?P<source>\d+))?(?:@(?P<where>[\d,]+))?")
+_FORM: Final = re.compile(
+    r"(?P<minus>-?)(?P<name>[a-z-]+)(?: of source (?P<source>\d+))?(?:@(?P<where>[\d,]+))?"
+)
 
 
 @dataclass(frozen=True)
 class DriveTarget:
     """One target of a call.
 
-    text: as it was given. network: that it is a score of, `pose` or `depth`. name: one of those known. sign: −1 for
-    what lowers it. source: of a motion, from 0; None for the loss of all. where: a pixel or box of the frames as
-    stored; empty for all of them.
+    text: as it was given. network: that it is a score of, `pose` or `depth`. name: one of those known. sign:
+        −1 for
+    what lowers it. source: of a motion, from 0; None for the loss of all. where: a pixel or box of the frames
+    as stored; empty for all of them.
     """
 
     text: str
@@ -82,8 +85,14 @@ def _parsed(text: str, networks: Networks, spec: str) -> DriveTarget:
     )
     missing = [part for part in ("pose", "depth") if part not in networks.parts]
     if missing and (target.is_loss or target.network in missing):
-        what = "a loss needs depth and motion" if target.is_loss else f"`{text}` is of a network for {target.network}"
-        raise TargetError(f"{what}, but `{spec}` has no network for {missing[0]}; load both, as chronocam:odometry has")
+        what = (
+            "a loss needs depth and motion"
+            if target.is_loss
+            else f"`{text}` is of a network for {target.network}"
+        )
+        raise TargetError(
+            f"{what}, but `{spec}` has no network for {missing[0]}; load both, as chronocam:odometry has"
+        )
     return target
 
 
@@ -91,7 +100,9 @@ def _source(text: str, name: str, given: str | None, networks: Networks) -> int 
     """Return which source a target is of, from 0: the frame that follows where none is named."""
     if name not in (*MOTION, *SIZES) and (given is None or name != "photometric"):
         if given is not None:
-            raise TargetError(f"`{text}` is of no source; leave it out, or choose photometric, which has sources")
+            raise TargetError(
+                f"`{text}` is of no source; leave it out, or choose photometric, which has sources"
+            )
         return None
     if networks.pose is None:
         return None
@@ -106,7 +117,9 @@ def _where(text: str, name: str, given: str | None) -> tuple[int, ...]:
         return ()
     numbers = [number for number in given.split(",") if number]
     if name != DEPTH or len(numbers) not in (2, 4) or given.count(",") != len(numbers) - 1:
-        raise TargetError(f"no target `{text}`; expected depth@x,y or depth@x0,y0,x1,y1 in pixels of the frames")
+        raise TargetError(
+            f"no target `{text}`; expected depth@x,y or depth@x0,y0,x1,y1 in pixels of the frames"
+        )
     return tuple(int(number) for number in numbers)
 
 
@@ -137,7 +150,9 @@ class Scene:
         ends = min(right, self.size[0]), min(bottom, self.size[1])
         if not (max(left, 0) <= x0 < x1 <= ends[0] and max(top, 0) <= y0 < y1 <= ends[1]):
             seen = f"{max(left, 0):g} to {ends[0]:g} and {max(top, 0):g} to {ends[1]:g}"
-            raise TargetError(f"`{target.text}` is empty or not within what the network sees: x, y from {seen} pixels")
+            raise TargetError(
+                f"`{target.text}` is empty or not within what the network sees: x, y from {seen} pixels"
+            )
         if len(target.where) == 2:
             mask[int((y0 + 0.5 - top) * down), int((x0 + 0.5 - left) * across)] = True
             return mask

@@ -81,7 +81,9 @@ def steps_of(cell: Any) -> Steps:
             _refuse_bent(cell)
             return steps
     known = ", ".join(kind.__name__ for kind in _KINDS)
-    raise ModelError(f"LRP has no rule for a {type(cell).__name__} (known are {known}): use IntegratedGradients")
+    raise ModelError(
+        f"LRP has no rule for a {type(cell).__name__} (known are {known}): use IntegratedGradients"
+    )
 
 
 def _refuse_bent(cell: Any) -> None:

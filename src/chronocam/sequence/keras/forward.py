@@ -33,7 +33,8 @@ def forward(
 ) -> Passed:
     """Run a model over points `(point, time, feature)`.
 
-    others: what it takes besides, for one point or for all. wrap: what each node's call goes through. gated: what is
+    others: what it takes besides, for one point or for all. wrap: what each node's call goes through. gated:
+        what is
     done to the outputs of gates.
     """
     gates: dict[str, list[tuple[Any, Any]]] = {}

@@ -15,7 +15,8 @@ SHAPE = "(batch, time, height, width, channel)"
 class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
     """From frames `(n, height, width, channel)` to the features `(n, feature)` that `cnn` finds in them.
 
-    cnn: any model from such frames to `(n, feature)` or `(n, height, width, feature)`, averaged over the grid.
+    cnn: any model from such frames to `(n, feature)` or `(n, height, width, feature)`, averaged over the
+        grid.
     """
 
     def __init__(self, cnn: Any) -> None:

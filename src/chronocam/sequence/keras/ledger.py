@@ -20,9 +20,10 @@ FROM_ZERO = (*_BENT, "linear", "tanh", "hard_tanh", "tanh_shrink", "softsign")
 class Ledger:
     """The entries of the ledgers of some rows, and the linear rule that fills them.
 
-    The surrogate that is differentiated is linear in the features and, for each row, in three numbers equal to 1, by
-    which every constant within it is multiplied: biases, initial states, and the ε of every denominator. By Euler's
-    theorem the score is then the sum of each of these times its gradient, and these products are the relevances.
+    The surrogate that is differentiated is linear in the features and, for each row, in three numbers equal
+    to 1, by which every constant within it is multiplied: biases, initial states, and the ε of every
+    denominator. By Euler's theorem the score is then the sum of each of these times its gradient, and these
+    products are the relevances.
 
     entries: these numbers, `(row,)` each, in the order of `ENTRIES`.
     """

@@ -87,11 +87,17 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D"), linear),
     **dict.fromkeys(("DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose"), linear),
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), shifted),
-    **dict.fromkeys(("Add", "Subtract", "Concatenate", "Stack"), shifted),  # constants may be among what they join
+    **dict.fromkeys(
+        ("Add", "Subtract", "Concatenate", "Stack"), shifted
+    ),  # constants may be among what they join
     "LayerNormalization": layer_norm,
     "Activation": activation,
-    **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu"), from_zero),
-    **dict.fromkeys(("Gelu", "Silu", "Mish", "Tanh", "Softsign", "HardSilu", "HardTanh", "TanhShrink"), from_zero),
+    **dict.fromkeys(
+        ("ReLU", "LeakyReLU", "ELU", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu"), from_zero
+    ),
+    **dict.fromkeys(
+        ("Gelu", "Silu", "Mish", "Tanh", "Softsign", "HardSilu", "HardTanh", "TanhShrink"), from_zero
+    ),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid"), gate),
     **dict.fromkeys(("Attention", "AdditiveAttention"), attention),
 }

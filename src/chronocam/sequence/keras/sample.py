@@ -79,10 +79,14 @@ class KerasSample(Sample):
         if passed.gate is not None:
             self.notes.append(f"scores are logits, read before the model's final {passed.gate}")
         known, raw = to_numpy(passed.logits), passed.raw
-        remembers = any(getattr(node, "stateful", False) for node in self._nodes.values())  # states of so many rows
+        remembers = any(
+            getattr(node, "stateful", False) for node in self._nodes.values()
+        )  # states of so many rows
         return known, self._score(raw, passed.logits, known), is_float(raw) and not remembers
 
-    def gradients(self, points: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def gradients(
+        self, points: Sequence[np.ndarray], weights: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores at `points`, and Σ_n weights_n ∂score/∂features at point n."""
         columns = len(self.scores)
         scores, total = np.zeros((len(points), columns)), np.zeros((columns, *self.features.shape))
@@ -100,7 +104,8 @@ class KerasSample(Sample):
     def propagated(self, epsilon: float) -> Attribution:
         """Return layer-wise relevance and its ledger.
 
-        Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add up.
+        Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add
+        up.
         """
         columns = len(self.scores)
         relevance = np.zeros((columns, *self.features.shape), self.features.dtype)
@@ -128,7 +133,9 @@ class KerasSample(Sample):
         clean, _, apart = self._clean
 
         def scored(points: Array, *entries: Array) -> Array:
-            passed = self._passed(points) if epsilon is None else self._surrogate(Ledger(epsilon, entries), points)
+            passed = (
+                self._passed(points) if epsilon is None else self._surrogate(Ledger(epsilon, entries), points)
+            )
             if apart:
                 return self._row_by_row(passed.logits, clean)
             return self._score(passed.raw, passed.logits, clean).values
@@ -178,7 +185,9 @@ class KerasSample(Sample):
         """Raise ModelError where no score changes with the features."""
         if found.any():
             return
-        noise = np.random.default_rng(0).standard_normal((1, *self.features.shape)).astype(self.features.dtype)
+        noise = (
+            np.random.default_rng(0).standard_normal((1, *self.features.shape)).astype(self.features.dtype)
+        )
         scores, _ = self._differentiated([1e3 * noise], None)
         if np.array_equal(to_numpy(scores)[0], self.scores):
             raise constant((1, len(self.scores)), (1, *self.features.shape))

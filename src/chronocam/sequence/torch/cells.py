@@ -72,7 +72,13 @@ Cell = type[LSTMCell] | type[GRUCell]
 
 
 def recurrent(
-    ledger: Ledger, cell: Cell, x: Tensor, states: State, weights: Sequence[Tensor], layers: int, directions: int
+    ledger: Ledger,
+    cell: Cell,
+    x: Tensor,
+    states: State,
+    weights: Sequence[Tensor],
+    layers: int,
+    directions: int,
 ) -> tuple[Tensor, State]:
     """Run a stack of layers over `x` `(time, batch, feature)` from states `(layer·direction, batch, hidden)`.
 

@@ -17,8 +17,8 @@ SHAPE = "(batch, time, channel, height, width)"
 class FrameFeatures(nn.Module):
     """From frames `(n, channel, height, width)` to the features `(n, feature)` that `cnn` finds in them.
 
-    cnn: any module from such frames to `(n, feature)` or `(n, feature, height, width)`, averaged over the grid; or a
-        model of clips with the methods `features` and `from_features`, of which the first is used.
+    cnn: any module from such frames to `(n, feature)` or `(n, feature, height, width)`, averaged over the
+        grid; or a model of clips with the methods `features` and `from_features`, of which the first is used.
     """
 
     def __init__(self, cnn: nn.Module) -> None:
@@ -65,7 +65,9 @@ def clip_features(model: nn.Module, clips: Tensor) -> Tensor:
     model = unwrap(model)
     find: Any = getattr(model, "features", None)
     if not callable(find) or not hasattr(model, "from_features"):
-        raise ModelError(f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has")
+        raise ModelError(
+            f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has"
+        )
     with as_found(model), torch.no_grad():
         found = find(clips)
     if not isinstance(found, Tensor) or found.ndim != 3:

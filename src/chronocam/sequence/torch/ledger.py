@@ -9,9 +9,11 @@ from torch import Tensor
 class Ledger:
     """The entries of one sample's ledger, and the linear rule that fills them.
 
-    The surrogate that is differentiated is linear in the features and in three numbers equal to 1, by which every
-    constant within it is multiplied: biases, initial states, and the ε of every denominator. By Euler's theorem the
-    score is then the sum of each of these times its gradient, and these products are the relevances.
+    The surrogate that is differentiated is linear in the features and in three numbers equal to 1, by which
+    every
+    constant within it is multiplied: biases, initial states, and the ε of every denominator. By Euler's
+    theorem the score is then the sum of each of these times its gradient, and these products are the
+    relevances.
     """
 
     def __init__(self, epsilon: float, like: Tensor) -> None:

@@ -29,7 +29,13 @@ def linear(ledger: Ledger, func: Rule, input: Tensor, weight: Tensor, bias: Tens
 
 
 def convolution(
-    ledger: Ledger, func: Rule, input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+    ledger: Ledger,
+    func: Rule,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """Share by the linear rule, at every position."""
     z = func(ledger.signal(input), weight, None, *args, **kwargs)
@@ -50,7 +56,9 @@ def gate(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -
     return func(input.detach().clone(), *args, **kwargs)
 
 
-def addition(sign: float, reverse: bool, ledger: Ledger, func: Rule, input: Any, other: Any, **kwargs: Any) -> Any:
+def addition(
+    sign: float, reverse: bool, ledger: Ledger, func: Rule, input: Any, other: Any, **kwargs: Any
+) -> Any:
     """Enter a constant that is added to a signal, or subtracted from one, among the biases."""
     if on_path(input) and on_path(other):
         return func(input, other, **kwargs)
@@ -109,7 +117,9 @@ RULES: dict[str, Rule] = {
     "layer_norm": layer_norm,
     "linear": linear,
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), convolution),
-    **dict.fromkeys(("relu", "relu_", "tanh", "tanh_", "leaky_relu", "elu", "celu", "selu", "gelu"), activation),
+    **dict.fromkeys(
+        ("relu", "relu_", "tanh", "tanh_", "leaky_relu", "elu", "celu", "selu", "gelu"), activation
+    ),
     **dict.fromkeys(("silu", "mish", "relu6", "hardtanh", "hardswish", "softsign", "tanhshrink"), activation),
     **dict.fromkeys(("sigmoid", "sigmoid_", "hardsigmoid", "softmax", "log_softmax"), gate),
     **dict.fromkeys(("add", "add_", "__add__", "__radd__", "__iadd__"), partial(addition, 1.0, False)),
@@ -123,15 +133,17 @@ RULES: dict[str, Rule] = {
 class Relevance(TorchFunctionMode):
     """Runs a model so that differentiating it gives relevance; its values are those of the model.
 
-    Parameters and whatever else does not depend on the features are constants. `suspects` is None, or collects the
-    operations through which relevance does not add up: those without a rule that are not linear.
+    Parameters and whatever else does not depend on the features are constants. `suspects` is None, or
+    collects the operations through which relevance does not add up: those without a rule that are not linear.
     """
 
     def __init__(self, ledger: Ledger, suspects: list[str] | None = None) -> None:
         super().__init__()
         self.ledger, self.suspects = ledger, suspects
 
-    def __torch_function__(self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         args, kwargs = pytree.tree_map(_constant, (args, kwargs or {}))
         name = getattr(func, "__name__", "")
         if not torch.is_grad_enabled() or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
@@ -169,7 +181,9 @@ class FinalGate(TorchFunctionMode):
         super().__init__()
         self._seen: tuple[Tensor, Tensor, str] | None = None
 
-    def __torch_function__(self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")

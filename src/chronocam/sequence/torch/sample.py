@@ -55,7 +55,8 @@ def split(engine: Any, features: Any) -> list[Given]:
     batch = batch if batch.is_floating_point() else batch.to(dtype_of(engine.model))
     others = [_other(engine, x) for x in others]
     return [
-        Given(_checked(one), tuple(_row(x, row, len(batch)) for x in others)) for row, one in enumerate(batch.unbind(0))
+        Given(_checked(one), tuple(_row(x, row, len(batch)) for x in others))
+        for row, one in enumerate(batch.unbind(0))
     ]
 
 
@@ -108,7 +109,9 @@ class TorchSample(Sample):
             self.notes.append(f"scores are logits, read before the model's final {gate}")
         return logits, self._score(raw, logits, logits), isinstance(raw, Tensor)
 
-    def gradients(self, points: Sequence[np.ndarray], weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def gradients(
+        self, points: Sequence[np.ndarray], weights: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores at `points`, and Σ_n weights_n ∂score/∂features at point n."""
         each = ROWS_PER_PASS if self._clean[2] else 1
         columns = len(self.scores)
@@ -151,12 +154,16 @@ class TorchSample(Sample):
         eye = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
         for columns in torch.split(eye, TARGETS_PER_PASS):
             found = vjp(scores, leaves, columns[:, None])
-            yield [x.new_zeros(len(columns), *x.shape) if g is None else g for g, x in zip(found, leaves, strict=True)]
+            yield [
+                x.new_zeros(len(columns), *x.shape) if g is None else g
+                for g, x in zip(found, leaves, strict=True)
+            ]
 
     def propagated(self, epsilon: float) -> Attribution:
         """Return layer-wise relevance and its ledger.
 
-        Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add up.
+        Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add
+        up.
         """
         ledger = Ledger(epsilon, self.given.features)
         scores, leaf = self._scored(self.given.features[None], Relevance(ledger))
@@ -205,7 +212,9 @@ class TorchSample(Sample):
         return raw, logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, gate
 
     def _padded(self, output: Any) -> Any:
-        return pad_packed_sequence(output, self.batch_first)[0] if isinstance(output, PackedSequence) else output
+        return (
+            pad_packed_sequence(output, self.batch_first)[0] if isinstance(output, PackedSequence) else output
+        )
 
     def _call(self, points: Tensor) -> Any:
         call: Callable[..., Any] = getattr(self.model, "from_features", self.model)

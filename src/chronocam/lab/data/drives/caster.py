@@ -1,8 +1,9 @@
 """Rays against rectangles in space, exactly.
 
-The ray through pixel (x, y) meets a plane at depth z, and 1/z is affine in x and y. So are a/z and b/z, where (a, b)
-is the place on the plane: a rectangle is three affine functions of the pixel, and no division is needed to find out
-which rectangle is nearest.
+The ray through pixel (x, y) meets a plane at depth z, and 1/z is affine in x and y. So are a/z and b/z, where
+(a, b)
+is the place on the plane: a rectangle is three affine functions of the pixel, and no division is needed to
+find out which rectangle is nearest.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ class Quads:
 class View:
     """Rectangles as a camera sees them.
 
-    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the rectangle.
-    low, high: corners of a box around each in the picture, in pixels; empty (low > high) where it is not seen.
+    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the
+        rectangle.
+    low, high: corners of a box around each in the picture, in pixels; empty (low > high) where it is not
+        seen.
     """
 
     planes: Float64[np.ndarray, "quad 3 3"]
@@ -70,7 +73,11 @@ def cast(view: View, xs: Real[np.ndarray, " width"], ys: Real[np.ndarray, " heig
     nearness = np.zeros(index.shape, np.float32)
     starts = np.stack([np.searchsorted(axis, view.low[:, i]) for i, axis in enumerate((xs, ys))], 1)
     stops = np.stack([np.searchsorted(axis, view.high[:, i], "right") for i, axis in enumerate((xs, ys))], 1)
-    planes, across, down = view.planes.astype(np.float32), xs.astype(np.float32), ys.astype(np.float32)[:, None]
+    planes, across, down = (
+        view.planes.astype(np.float32),
+        xs.astype(np.float32),
+        ys.astype(np.float32)[:, None],
+    )
     for quad in np.flatnonzero((starts < stops).all(1)):
         columns, rows = (slice(*span) for span in zip(starts[quad], stops[quad], strict=True))
         x, y = across[columns], down[rows]

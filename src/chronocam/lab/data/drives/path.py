@@ -32,7 +32,9 @@ class Path:
     ) -> Float64[np.ndarray, "time 2"]:
         """Return x and z of what is so far to the right and ahead of the camera on every frame."""
         sine, cosine = np.sin(self.heading), np.cos(self.heading)
-        place: np.ndarray = self.track + np.stack([cosine * right + sine * ahead, cosine * ahead - sine * right], 1)
+        place: np.ndarray = self.track + np.stack(
+            [cosine * right + sine * ahead, cosine * ahead - sine * right], 1
+        )
         return place
 
 

@@ -81,7 +81,9 @@ def draw_mover(rng: np.random.Generator, path: Path, scene: str) -> Mover:
     reach = rng.uniform(0.6, 1.1) * path.step * period / (2 * np.pi)
     swing = reach * np.sin(2 * np.pi * times / period + phase)
     track = path.beside(beside + np.sin(angle) * swing, ahead + np.cos(angle) * swing)
-    size = rng.uniform((0.4, 0.5, 0.4), (0.7, 1.1, 0.7)) if room else rng.uniform((1.5, 1.3, 2), (1.9, 1.9, 3.5))
+    size = (
+        rng.uniform((0.4, 0.5, 0.4), (0.7, 1.1, 0.7)) if room else rng.uniform((1.5, 1.3, 2), (1.9, 1.9, 3.5))
+    )
     return Mover(Stand(track[0], size, float(rng.uniform(0, np.pi)) if room else 0.0), track)
 
 
@@ -192,7 +194,9 @@ def _street(builder: _Builder, path: Path, mover: Mover) -> float:
         _houses(builder, edge, side, (low[1], high[1]), floor, first)
         paving, length = rng.uniform(1.0, 1.8), high[1] - low[1]
         place = np.array([edge + side * (_BEHIND - paving) / 2, low[1] + length / 2])
-        builder.box(Stand(place, np.array([paving + _BEHIND, 0.14, length])), floor, _Look(rng.uniform(25, 40)))
+        builder.box(
+            Stand(place, np.array([paving + _BEHIND, 0.14, length])), floor, _Look(rng.uniform(25, 40))
+        )
     size = np.array([high[0] - low[0] + 24, rng.uniform(6, 12), 8.0])
     place = np.array([(low[0] + high[0]) / 2, high[1] + 4])
     builder.box(Stand(place, size), floor, _Look(rng.uniform(10, 16), wall=2 * _SIDE))
@@ -200,7 +204,9 @@ def _street(builder: _Builder, path: Path, mover: Mover) -> float:
     return floor
 
 
-def _houses(builder: _Builder, edge: float, side: int, span: tuple[float, float], floor: float, first: int) -> None:
+def _houses(
+    builder: _Builder, edge: float, side: int, span: tuple[float, float], floor: float, first: int
+) -> None:
     """Add a row of houses along one side (-1 or 1) of the street, as walls from number `first` on."""
     rng, z = builder.rng, span[0]
     for wall in count(first):

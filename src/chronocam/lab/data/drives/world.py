@@ -69,10 +69,11 @@ def drive(
 ) -> Drive:
     """Render drive number `index` through a room or a street.
 
-    Every surface shows a crop of one of scikit-image's photographs; splits `"train"`, `"validation"` and `"test"`
-    share none. The camera goes 12 to 28 cm a frame in rooms (also backward and sideways), 30 to 65 cm in streets,
-    turns by up to 2.2 degrees a frame and shakes a little. The world is the first camera, in metres. Depth is exact
-    and sampled at the pixels' centres; the sky's is 0. A pixel is the mean of 2 x 2 rays.
+    Every surface shows a crop of one of scikit-image's photographs; splits `"train"`, `"validation"` and
+    `"test"` share none. The camera goes 12 to 28 cm a frame in rooms (also backward and sideways), 30 to 65
+    cm in streets, turns by up to 2.2 degrees a frame and shakes a little. The world is the first camera, in
+    metres. Depth is exact and sampled at the pixels' centres; the sky's is 0. A pixel is the mean of 2 x 2
+    rays.
 
     size: height and width.
     scene: `room` or `street`; None draws one.
@@ -80,8 +81,8 @@ def drive(
     plain: whether one wall has no texture (None: in 70 %).
     exposure: whether brightness and contrast change from frame to frame (None: in 20 %).
 
-    A drive depends on its arguments alone, and the switches change nothing else in it. Raises `InputError` for an
-    argument out of range, and `ChronocamError` where scikit-image is not installed.
+    A drive depends on its arguments alone, and the switches change nothing else in it. Raises `InputError`
+    for an argument out of range, and `ChronocamError` where scikit-image is not installed.
     """
     _check(index, seed, split, frames, size, scene)
     rng = np.random.default_rng([seed, tuple(PHOTOS).index(split), index])
@@ -97,11 +98,15 @@ def _check(index: int, seed: int, split: str, frames: int, size: tuple[int, int]
         known = ", ".join(f"`{name}`" for name in PHOTOS)
         raise InputError(f"no split `{split}`, expected one of {known}{suggest(split, list(PHOTOS))}")
     if scene is not None and scene not in SCENES:
-        raise InputError(f"no scene `{scene}`, expected `room`, `street` or None{suggest(scene, list(SCENES))}")
+        raise InputError(
+            f"no scene `{scene}`, expected `room`, `street` or None{suggest(scene, list(SCENES))}"
+        )
     for name, value, least in (("index", index, 0), ("seed", seed, 0), ("frames", frames, 2)):
         _least(name, value, least)
     if min(size) < SMALLEST:
-        raise InputError(f"size is {size}, expected height and width of at least {SMALLEST}; pass size=(64, 208)")
+        raise InputError(
+            f"size is {size}, expected height and width of at least {SMALLEST}; pass size=(64, 208)"
+        )
 
 
 def _least(name: str, value: int, least: int) -> None:
@@ -130,7 +135,8 @@ def _render(
     bare = _bare(walls, scene, views, size) if plain else np.zeros(len(scene.wall), bool)
     scene = replace(scene, texture=np.where(bare, PLAIN, scene.texture))
     colours = [
-        _paint(scene, atlas, view, pose @ _ray(intrinsics), size) for view, pose in zip(views, path.poses, strict=True)
+        _paint(scene, atlas, view, pose @ _ray(intrinsics), size)
+        for view, pose in zip(views, path.poses, strict=True)
     ]
     return Drive(
         pixels=_expose(light, colours, exposure),
@@ -151,7 +157,9 @@ def _photos(split: str) -> tuple[Image.Image, ...]:
 def _views(scene: Scene, path: Path, mover: Mover, intrinsics: Float64[np.ndarray, "3 3"]) -> list[View]:
     shifts = np.zeros((len(path.poses), 3))
     shifts[:, [0, 2]] = mover.track - mover.track[0]
-    quads = (replace(scene.quads, origin=scene.quads.origin + scene.mover[:, None] * shift) for shift in shifts)
+    quads = (
+        replace(scene.quads, origin=scene.quads.origin + scene.mover[:, None] * shift) for shift in shifts
+    )
     return [look(placed, pose, intrinsics) for placed, pose in zip(quads, path.poses, strict=True)]
 
 
@@ -207,7 +215,8 @@ def _texels(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the places in the texture, in texels, and the level of the pyramid.
 
-    There a texel takes two pixels: what is finer would not survive bilinear sampling from one frame to another.
+    There a texel takes two pixels: what is finer would not survive bilinear sampling from one frame to
+    another.
     """
     size, offset = scene.texels[:, 0, :, None], scene.texels[:, 1, :, None]
     near = view.planes[:, 2:]
@@ -227,7 +236,10 @@ def _texels(
 
 
 def _sky(
-    scene: Scene, ray: Float64[np.ndarray, "4 3"], xs: Float[np.ndarray, " width"], ys: Float[np.ndarray, " height"]
+    scene: Scene,
+    ray: Float64[np.ndarray, "4 3"],
+    xs: Float[np.ndarray, " width"],
+    ys: Float[np.ndarray, " height"],
 ) -> Float32[np.ndarray, "height width 3"]:
     """Return colours that depend on the direction alone, paler towards the horizon."""
     x, y, z = (axis[0] * xs + (axis[1] * ys[:, None] + axis[2]) for axis in ray[:3])

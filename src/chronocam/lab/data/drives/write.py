@@ -33,8 +33,9 @@ def export(
 ) -> Path:
     """Write the first `count` drives as `sequences/NN` and `poses/NN.txt`, and return `folder`.
 
-    A sequence has its frames in `image_2`, `calib.txt`, `times.txt`, and the depth in `depth`: 16-bit PNG, metres
-    times 256, 0 where unknown or from 256 m on. `read_drive` reads it. The arguments are those of `drive`.
+    A sequence has its frames in `image_2`, `calib.txt`, `times.txt`, and the depth in `depth`: 16-bit PNG,
+    metres times 256, 0 where unknown or from 256 m on. `read_drive` reads it. The arguments are those of
+    `drive`.
 
     Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
     `ChronocamError` where scikit-image is not installed.

@@ -26,7 +26,9 @@ class Camera:
     roll: Float[np.ndarray, " time"]
     """Radians."""
 
-    def project(self, points: Float[np.ndarray, "*more #time point 2"]) -> Float[np.ndarray, "*more time point 2"]:
+    def project(
+        self, points: Float[np.ndarray, "*more #time point 2"]
+    ) -> Float[np.ndarray, "*more time point 2"]:
         """Return where points of the scene are in the picture."""
         return (points - 0.5) @ self._turn + (0.5 + self.shift[:, None])
 
@@ -36,7 +38,9 @@ class Camera:
         cos, sin = self.zoom * np.cos(self.roll), self.zoom * np.sin(self.roll)
         return np.stack([cos, sin, -sin, cos], -1).reshape(-1, 2, 2)
 
-    def film(self, photo: UInt8[np.ndarray, "side side 3"], size: int) -> Float[np.ndarray, "3 time size size"]:
+    def film(
+        self, photo: UInt8[np.ndarray, "side side 3"], size: int
+    ) -> Float[np.ndarray, "3 time size size"]:
         """Film a still photograph that reaches `MARGIN` beyond the picture on all sides, 0 to 1."""
         image, per_side = Image.fromarray(photo), len(photo) / (1 + 2 * MARGIN)
         film = np.empty((len(self.zoom), size, size, 3), np.uint8)

@@ -17,7 +17,9 @@ from chronocam.lab.data.gestures.motion import JOINT, Track
 SIDES = np.array([-1.0, 1.0])
 """Left and right in the picture."""
 
-_NECK = np.array([0.0, -0.2])  # the head turns about this point, in heights of the head from between the shoulders
+_NECK = np.array(
+    [0.0, -0.2]
+)  # the head turns about this point, in heights of the head from between the shoulders
 _FACE = np.array([0.0, -0.66])  # the middle of the face
 _RIM = 0.3
 _LIMB_SHADOW = 0.45
@@ -102,7 +104,9 @@ class _Painter:
         mattes = (self.whole, self.acting) if acting else (self.whole,)
         self.canvas.paint(cones, Paint(colour, shade=shade, mattes=mattes))
 
-    def _place(self, ends: Float[np.ndarray, " 2 #time cone 2"], radii: Float[np.ndarray, " 2 #time cone"]) -> Cones:
+    def _place(
+        self, ends: Float[np.ndarray, " 2 #time cone 2"], radii: Float[np.ndarray, " 2 #time cone"]
+    ) -> Cones:
         """Bring cones from heights of the head into the picture."""
         figure = self.figure
         placed = self.camera.project(figure.foot + figure.scale * ends)
@@ -153,7 +157,9 @@ class _Painter:
             strokes = [(side * 0.3, -0.2, 0.2, side * 0.36, fall, 0.12 + volume) for side in SIDES]
             self._paint(self._on_head(strokes), person.hair, 0.25)
         if person.style == "bun":
-            self._paint(self._on_head([(0, -0.62, 0.17 + volume, 0, -0.62, 0.17 + volume)]), person.hair, 0.25)
+            self._paint(
+                self._on_head([(0, -0.62, 0.17 + volume, 0, -0.62, 0.17 + volume)]), person.hair, 0.25
+            )
 
     def _head(self) -> None:
         person = self.person
@@ -192,7 +198,9 @@ class _Painter:
         pupil = np.stack([places + self.track.turn[:, None], height, 0.048 * open_], -1)
         self._paint(self._on_head(np.concatenate([pupil, pupil], -1), 1.2), np.array([0.10, 0.07, 0.06]))
         arch, brow = person.between("brows", 0.15, 0.21), 0.6 * person.hair
-        strokes = [(side * (apart - 0.07), -arch, 0.024, side * (apart + 0.08), -arch - 0.01, 0.02) for side in SIDES]
+        strokes = [
+            (side * (apart - 0.07), -arch, 0.024, side * (apart + 0.08), -arch - 0.01, 0.02) for side in SIDES
+        ]
         self._paint(self._on_head(strokes, 1.0), brow)
         self._paint(self._on_head([(0, 0.02, 0.02, 0, 0.10, 0.04)], 1.4), 0.82 * person.skin)
 

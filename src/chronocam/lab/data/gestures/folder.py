@@ -18,7 +18,8 @@ def export(
 ) -> Path:
     """Write `count` clips of one actor as `folder/<split>/<label>/<number>.mp4`, and return `folder`.
 
-    The clips are those of `clips` with the same arguments, at 8 frames a second; `number` is the clip's index.
+    The clips are those of `clips` with the same arguments, at 8 frames a second; `number` is the clip's
+    index.
 
     Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
     `ChronocamError` where scikit-image is not installed.

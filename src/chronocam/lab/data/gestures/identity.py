@@ -69,7 +69,9 @@ class Identity:
     @property
     def cloth(self) -> Float[np.ndarray, " 3"]:
         """Main colour of the clothes."""
-        return _hue(self.properties["hue"], self.between("strength", 0.3, 0.9), self.between("tone", 0.3, 0.95))
+        return _hue(
+            self.properties["hue"], self.between("strength", 0.3, 0.9), self.between("tone", 0.3, 0.95)
+        )
 
     @property
     def trim(self) -> Float[np.ndarray, " 3"]:

@@ -15,7 +15,12 @@ LABELS = ("wave", "clap", "smile", "raise", "lower")
 JOINT = 0.10
 """How far the shoulder joints lie below the line of the shoulders, in heights of the head."""
 
-_RESTS = ((0.16, 0.08), (0.26, -0.35), (0.75, -0.80), (0.28, -1.25))  # hanging, slack, on the hip, before the belly
+_RESTS = (
+    (0.16, 0.08),
+    (0.26, -0.35),
+    (0.75, -0.80),
+    (0.28, -1.25),
+)  # hanging, slack, on the hip, before the belly
 _HELD = (0.75, 2.75)  # a hand held up and still
 
 _Curve = Float[np.ndarray, " time"]
@@ -59,7 +64,13 @@ def draw_progress(rng: np.random.Generator, frames: int) -> _Curve:
 
 
 def draw_track(
-    rng: np.random.Generator, label: str, progress: _Curve, person: Identity, *, narrow: bool, restless: float | int
+    rng: np.random.Generator,
+    label: str,
+    progress: _Curve,
+    person: Identity,
+    *,
+    narrow: bool,
+    restless: float | int,
 ) -> Track:
     """Draw how `person` does the action `label`.
 
@@ -67,7 +78,9 @@ def draw_track(
     narrow: keep the arms near the body, where two actors share a picture.
     restless: scale of the motion that belongs to no action; 0 keeps still.
     """
-    if label == "lower":  # every random curve is as likely as its reverse, so nothing else tells it from `raise`
+    if (
+        label == "lower"
+    ):  # every random curve is as likely as its reverse, so nothing else tells it from `raise`
         mirrored = draw_track(rng, "raise", 1 - progress[::-1], person, narrow=narrow, restless=restless)
         return mirrored.reversed()
     idle = _idle(rng, progress, label, narrow, restless)
@@ -88,7 +101,9 @@ def smooth(rng: np.random.Generator, frames: int, fastest: float | int = 2.5) ->
     return curve
 
 
-def _idle(rng: np.random.Generator, progress: _Curve, label: str, narrow: bool, restless: float | int) -> Track:
+def _idle(
+    rng: np.random.Generator, progress: _Curve, label: str, narrow: bool, restless: float | int
+) -> Track:
     """Draw a body at rest, where it holds its arms, and its small motions."""
     frames = len(progress)
     first = bool(rng.random() < 0.5)
@@ -121,7 +136,11 @@ def _rest(rng: np.random.Generator, acts: bool) -> Float[np.ndarray, " 2"]:
 def _fidget(rng: np.random.Generator, frames: int) -> _Curve:
     """Draw a small motion of an idle forearm at some time, or none."""
     times = (np.arange(frames) + 0.5) / frames
-    centre, width, size = rng.uniform(0, 1), rng.uniform(0.12, 0.3), rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)
+    centre, width, size = (
+        rng.uniform(0, 1),
+        rng.uniform(0.12, 0.3),
+        rng.choice([-1, 1]) * rng.uniform(0.15, 0.4),
+    )
     bump = np.cos(0.5 * np.pi * np.clip((times - centre) / width, -1, 1)) ** 2
     curve: np.ndarray = size * bump * (rng.random() < 0.6)
     return curve
@@ -191,7 +210,9 @@ def _raise(rng: np.random.Generator, progress: _Curve, idle: Track, narrow: bool
 def _reach(x: _Curve, y: _Curve, person: Identity) -> tuple[_Curve, _Curve]:
     """Return the angles of upper arm and forearm that put the wrist at `x` from the middle, `y` below the neck."""
     across, down = x - person.shoulder, y - JOINT
-    far = np.clip(np.hypot(across, down), abs(person.upper - person.fore) + 0.02, person.upper + person.fore - 0.02)
+    far = np.clip(
+        np.hypot(across, down), abs(person.upper - person.fore) + 0.02, person.upper + person.fore - 0.02
+    )
     inner = (person.upper**2 + far**2 - person.fore**2) / (2 * person.upper * far)
     upper = np.arctan2(across, down) + np.arccos(inner)  # the elbow points away from the body
     elbow_to_wrist = across - person.upper * np.sin(upper), down - person.upper * np.cos(upper)

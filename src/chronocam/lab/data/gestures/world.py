@@ -91,19 +91,24 @@ def clips(
 ) -> Clips:
     """Generate `count` clips of `frames` frames, `size` x `size` pixels each, with known truth.
 
-    Every actor stands before a crop of one of scikit-image's photographs and does one of `LABELS` during 35 to 70 %
-    of the clip, at rest before and after. With `actors=2` two of them do different things at overlapping times, side
-    by side. The camera shakes, the light changes, the sensor is noisy, things drift through the background. `lower`
-    is `raise` with the frames in reverse, so no single frame tells them apart.
+    Every actor stands before a crop of one of scikit-image's photographs and does one of `LABELS` during 35
+    to 70 % of the clip, at rest before and after. With `actors=2` two of them do different things at
+    overlapping times, side by side. The camera shakes, the light changes, the sensor is noisy, things drift
+    through the background. `lower` is `raise` with the frames in reverse, so no single frame tells them
+    apart.
 
-    Splits `"train"`, `"validation"` and `"test"` share neither photographs nor properties of persons. Classes (or,
-    for two actors, ordered pairs of them) are balanced: each occurs once in every 5 (20) clips. A clip depends on
-    `seed`, `split`, `frames`, `size`, `actors` and its index alone, so a longer run starts with the shorter one.
+    Splits `"train"`, `"validation"` and `"test"` share neither photographs nor properties of persons. Classes
+    (or, for two actors, ordered pairs of them) are balanced: each occurs once in every 5 (20) clips. A clip
+    depends on `seed`, `split`, `frames`, `size`, `actors` and its index alone, so a longer run starts with
+    the shorter one.
 
-    Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-image is not installed.
+    Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-image is not
+    installed.
     """
     _check_least("count", count, 1)
-    made = [clip(index, seed=seed, split=split, frames=frames, size=size, actors=actors) for index in range(count)]
+    made = [
+        clip(index, seed=seed, split=split, frames=frames, size=size, actors=actors) for index in range(count)
+    ]
     names = ("pixels", "labels", "masks", "active", "actor_masks")
     return Clips(**{name: np.stack([getattr(record, name) for record in made]) for name in names})
 
@@ -113,7 +118,8 @@ def clip(
 ) -> Record:
     """Generate clip number `index` of those that `clips` returns.
 
-    Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-image is not installed.
+    Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-image is not
+    installed.
     """
     check(seed, split, frames, size, actors)
     _check_least("index", index, 0)
@@ -144,7 +150,9 @@ def labels_of(index: int, seed: int, split: str, actors: int) -> tuple[int, ...]
     return choices[order[place]]
 
 
-def render(index: int, seed: int, split: str, frames: int, size: int, actors: int, conditions: Conditions) -> Record:
+def render(
+    index: int, seed: int, split: str, frames: int, size: int, actors: int, conditions: Conditions
+) -> Record:
     """Generate one clip under `conditions`; what they switch off leaves everything else as it was."""
     labels = labels_of(index, seed, split, actors)
     rng = np.random.default_rng((seed, SPLITS.index(split), actors, index))
