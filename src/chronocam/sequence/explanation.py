@@ -62,7 +62,8 @@ class SequenceExplanation:
 
     def __repr__(self) -> str:
         batch, target, time, feature = self.relevance.shape
-        return f"SequenceExplanation({self.method}: {batch} samples, {target} targets, {time} steps × {feature} features)"
+        what = f"{batch} samples, {target} targets, {time} steps × {feature} features"
+        return f"SequenceExplanation({self.method}: {what})"
 
     @property
     def steps(self) -> np.ndarray:

@@ -32,7 +32,10 @@ _SKIPS: Final = (
     "depth is explained at `{layer}`, a layer of the decoder: what the skips of finer layers add later is not in its "
     "maps; --layer names another"
 )
-_ONE_SCALE: Final = "of depth, a loss is that of its finest scale, which the network returns; of motion it is that of all four scales"
+_ONE_SCALE: Final = (
+    "of depth, a loss is that of its finest scale, which the network returns; of motion it is that of all four "
+    "scales"
+)
 
 
 @dataclass(frozen=True)
