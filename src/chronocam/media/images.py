@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageOps
 
-from chronocam.errors import MediaError
+from chronocam.errors import MediaError, first_line
 from chronocam.media.files import replace_file
 
 WRITABLE: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -37,10 +37,10 @@ def read_image(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise MediaError(f"`{path}`: {_first_line(error)}; expected a smaller picture") from error
+        raise MediaError(f"`{path}`: {first_line(error)}; expected a smaller picture") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error
         todo = "expected a whole file of a format that Pillow knows, convert or fetch it again"
-        raise MediaError(f"`{path}` cannot be read as a picture ({_first_line(error)}); {todo}") from error
+        raise MediaError(f"`{path}` cannot be read as a picture ({first_line(error)}); {todo}") from error
 
 
 def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
@@ -117,7 +117,3 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or not drawable:
         raise MediaError(f"cannot write an array of {array.dtype} {array.shape}; expected uint8 {_SHAPES}")
     return Image.fromarray(array)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -14,9 +14,9 @@ __all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]
 
 _NETWORKS = {
     "CNNLSTM": "cnn_lstm",
-    "DepthNet": "odometry_nets",
+    "DepthNet": "odometry.nets",
     "PerFrame": "per_frame",
-    "PoseNet": "odometry_nets",
+    "PoseNet": "odometry.nets",
 }
 
 

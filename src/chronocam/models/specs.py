@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from chronocam.errors import ModelError, suggest
+from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 
@@ -132,8 +132,3 @@ def need(module: str, extra: str) -> Any:
     except ImportError as error:
         install = f"pip install 'chronocam[{extra}]'"
         raise ModelError(f"this spec needs {module} ({first_line(error)}); {install}") from error
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message: a message of ours is one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.errors import ChronocamError, InputError, ModelError
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.types import Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
@@ -39,10 +39,10 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
         clip = first_tensor(inputs)
         if isinstance(error, (ChronocamError, torch.OutOfMemoryError)) or clip is None or clip.ndim != 5:
             raise
-        first_line = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line}); expected the frames it takes, as "
-            "(batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, width) for others"
+            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the frames "
+            "it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, "
+            "width) for others"
         ) from error
 
 

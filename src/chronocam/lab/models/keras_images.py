@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import keras
 
-from chronocam.errors import InputError, ModelError
+from chronocam.errors import InputError, ModelError, first_line
 from chronocam.models.sources.keras_applications import builder_of
-from chronocam.models.specs import first_line, resolve
+from chronocam.models.specs import resolve
 
 _MOMENTUM: Final = 0.9
 

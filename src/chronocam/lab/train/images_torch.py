@@ -12,7 +12,7 @@ from jaxtyping import Int
 from lightning import __version__
 from torch import nn
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, first_line
 from chronocam.lab.models.images import check_arch, image_net, recipe
 from chronocam.lab.train.batches import Shuffled, loader
 from chronocam.lab.train.images import ImagesRun
@@ -22,7 +22,6 @@ from chronocam.lab.train.run import write
 from chronocam.lab.train.settings_images import ImageSettings
 from chronocam.lab.train.weights import start_from
 from chronocam.models.sources.trained import IMAGES
-from chronocam.models.specs import first_line
 
 
 class Run(ImagesRun):

@@ -12,11 +12,10 @@ import keras
 import numpy as np
 from rich.progress import Progress
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, first_line
 from chronocam.lab.train.keras_batches import Batches
 from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
 from chronocam.media.files import replace_file
-from chronocam.models.specs import first_line
 
 
 class AdamW(keras.optimizers.Adam):  # type: ignore[misc]

@@ -7,11 +7,10 @@ from typing import Any
 
 import h5py
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.lab.models.keras_images import builder, with_weights
 from chronocam.lab.train.settings import PUBLISHED
 from chronocam.models import load
-from chronocam.models.specs import first_line
 
 _SUFFIXES = (".keras", ".h5")
 

@@ -17,9 +17,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProg
 from safetensors.torch import save
 from torch import Tensor
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, first_line
 from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
-from chronocam.models.specs import first_line
 
 
 class Learner(LightningModule):

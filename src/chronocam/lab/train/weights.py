@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.lab.train.settings import PUBLISHED
 from chronocam.models import load
-from chronocam.models.specs import first_line
 
 _HEADS: Final = ("fc.", "classifier.", "heads.", "head.", "lstm.", "attention.")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.models.odometry.nets import MOTION, DepthNet, PoseNet
 
 SIZE: Final = (128, 416)
@@ -55,9 +55,8 @@ def read_parameters(path: str | Path) -> Mapping[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file, or a pickle that wants to run code
-        told = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"`{path}` cannot be read as a checkpoint ({told}); expected a dict of tensors"
+            f"`{path}` cannot be read as a checkpoint ({first_line(error)}); expected a dict of tensors"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 from zipfile import is_zipfile
 
+from chronocam.errors import first_line
 from chronocam.layouts import channel_axis
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+from chronocam.models.specs import PATH, Parts, Request, Source, need
 
 
 def _load(request: Request) -> Parts:

@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
-from chronocam.models.specs import Parts, Request, Source, first_line, need
+from chronocam.models.specs import Parts, Request, Source, need
 
 _PROBE_FRAMES: Final = 2
 

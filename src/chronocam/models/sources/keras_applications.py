@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import Parts, Request, Source, first_line, need
+from chronocam.models.specs import Parts, Request, Source, need
 
 _CLASSES: Final = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 

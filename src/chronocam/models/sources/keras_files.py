@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
+from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+from chronocam.models.specs import PATH, Parts, Request, Source, need
 
 
 def _load(request: Request) -> Parts:

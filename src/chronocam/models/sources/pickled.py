@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from chronocam.errors import first_line
 from chronocam.media.preprocess import imagenet
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need
+from chronocam.models.specs import PATH, Parts, Request, Source, need
 
 
 def _load(request: Request) -> Parts:

@@ -9,9 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import Loaded, Parts, Request, Source, first_line
+from chronocam.models.specs import Loaded, Parts, Request, Source
 
 
 def _load(request: Request) -> Parts:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
-from chronocam.models.specs import Parts, Request, Source, first_line, need
+from chronocam.models.specs import Parts, Request, Source, need
 
 
 def _load(request: Request) -> Parts:

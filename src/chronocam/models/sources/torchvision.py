@@ -6,9 +6,10 @@ import inspect
 import pickle
 from typing import Any, Final
 
+from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import Parts, Request, Source, first_line, need
+from chronocam.models.specs import Parts, Request, Source, need
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")
 _FRAMES: Final = 16

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from chronocam.errors import MediaError
+from chronocam.errors import MediaError, first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, load, need
+from chronocam.models.specs import PATH, Parts, Request, Source, load, need
 
 IMAGES: Final = "chronocam images 1"
 KERAS_IMAGES: Final = "chronocam keras images 1"

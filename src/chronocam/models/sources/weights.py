@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from chronocam.errors import ModelError
-from chronocam.models.specs import PATH, Parts, Request, Source, first_line, need, resolve, sources
+from chronocam.errors import ModelError, first_line
+from chronocam.models.specs import PATH, Parts, Request, Source, need, resolve, sources
 
 Weights: TypeAlias = Mapping[str, Any]
 

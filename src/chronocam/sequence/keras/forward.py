@@ -10,7 +10,7 @@ import keras
 
 from chronocam.engines.keras.layers import Wrap, frames_at_once, intercepted, own_errors
 from chronocam.engines.keras.program import call_model, gate_of, main_output, noting_logits
-from chronocam.errors import ChronocamError, InputError
+from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.types import Array
 
 
@@ -74,8 +74,7 @@ def _called(model: Any, points: Array, others: Sequence[Any]) -> Any:
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         if isinstance(error, ChronocamError):
             raise
-        first = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"the model fails on features of shape {tuple(points.shape)} ({first}); expected (batch, time, "
+            f"the model fails on features of shape {tuple(points.shape)} ({first_line(error)}); expected (batch, time, "
             "feature): check their number and order"
         ) from error

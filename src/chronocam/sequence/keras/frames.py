@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from chronocam.errors import ChronocamError, InputError, ModelError
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 
 SHAPE = "(batch, time, height, width, channel)"
 
@@ -31,10 +31,9 @@ class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
         except Exception as error:
             if isinstance(error, ChronocamError):
                 raise
-            first = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} ({first}); expected "
-                f"{SHAPE}, as the CNN takes them"
+                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} ({first_line(error)}); "
+                f"expected {SHAPE}, as the CNN takes them"
             ) from error
         shape = tuple(getattr(found, "shape", ()))
         if len(shape) not in (2, 4):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.torch.engine import unwrap
 from chronocam.engines.torch.scope import as_found, couples_samples
-from chronocam.errors import ChronocamError, InputError, ModelError
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 
 SHAPE = "(batch, time, channel, height, width)"
 
@@ -32,10 +32,9 @@ class FrameFeatures(nn.Module):
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
                 raise
-            first = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} ({first}); expected "
-                f"{SHAPE}, as the CNN takes them"
+                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} ({first_line(error)}); "
+                f"expected {SHAPE}, as the CNN takes them"
             ) from error
         if not isinstance(found, Tensor) or found.ndim not in (2, 4):
             shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.scope import as_found, couples_samples, differentiable_rnns, dtype_of
 from chronocam.engines.torch.tensors import TARGETS_PER_PASS, main_output, vjp
-from chronocam.errors import ChronocamError, InputError, ModelError
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.base import Attribution, Sample
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_nan, refuse_other
@@ -227,11 +227,10 @@ class TorchSample(Sample):
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
                 raise
-            first = str(error).strip().partition("\n")[0]
             order = "(batch, time, feature)" if self.batch_first else "(time, batch, feature)"
             raise InputError(
-                f"the model fails on features of shape {tuple(points.shape)}, given as {order} ({first}); check their "
-                "number and order, and batch_first="
+                f"the model fails on features of shape {tuple(points.shape)}, given as {order} "
+                f"({first_line(error)}); check their number and order, and batch_first="
             ) from error
 
     def _repeated(self, x: Any, count: int) -> Any:
