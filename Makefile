@@ -17,17 +17,17 @@ lint: .venv/.test
 	$(BIN)/lint-imports
 
 bench: .venv/.test
-	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/speed.py --network r3d_18 --batch 1
-	$(BIN)/python benchmarks/speed.py --network cnn-lstm --batch 1
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/long_clip.py
-	$(BIN)/python benchmarks/reading.py
-	$(BIN)/python benchmarks/sequence.py
-	$(BIN)/python benchmarks/localisation.py
-	$(BIN)/python benchmarks/report.py
-	KERAS_BACKEND=tensorflow $(BIN)/python benchmarks/speed_keras.py
-	KERAS_BACKEND=jax $(BIN)/python benchmarks/speed_keras.py
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed --network r3d_18 --batch 1
+	$(BIN)/python -m benchmarks.speed --network cnn-lstm --batch 1
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.long_clip
+	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.sequence
+	$(BIN)/python -m benchmarks.localisation
+	$(BIN)/python -m benchmarks.report
+	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.speed_keras
+	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.speed_keras
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import click
-from memory import status
+
+from benchmarks.memory import status
 
 ENTRIES = ("forward", "chunks", "whole")
 
@@ -56,7 +57,7 @@ def main(frames: int, size: int, chunk: int, entry: str | None) -> None:
     settings = ["--frames", str(frames), "--size", str(size), "--chunk", str(chunk)]
     for name in ENTRIES:
         child = subprocess.run(
-            [sys.executable, __file__, "--entry", name, *settings],
+            [sys.executable, "-m", "benchmarks.long_clip", "--entry", name, *settings],
             capture_output=True,
             text=True,
             check=False,

@@ -116,7 +116,7 @@ def main(batch: int, size: int, calls: int, entry: str | None) -> None:
     floor = None
     for name in ENTRIES:
         child = subprocess.run(
-            [sys.executable, __file__, "--entry", name, *settings],
+            [sys.executable, "-m", "benchmarks.memory", "--entry", name, *settings],
             capture_output=True,
             text=True,
             check=False,

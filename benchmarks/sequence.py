@@ -20,9 +20,9 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from memory import status
 from torch import nn
 
+from benchmarks.memory import status
 from chronocam import sequence
 from chronocam.metrics import bootstrap
 from chronocam.targets import EveryStep
@@ -133,7 +133,7 @@ def main(threads: int, clips: int, seeds: int, entry: str | None) -> None:
         f"{STEPS} × {FEATURES}, hidden {HIDDEN}, {CLASSES} classes, all outputs, {threads} threads, {torch.__version__}"
     )
     for name in TIMED:
-        child = [sys.executable, __file__, "--entry", name, "--threads", str(threads)]
+        child = [sys.executable, "-m", "benchmarks.sequence", "--entry", name, "--threads", str(threads)]
         done = subprocess.run(child, capture_output=True, text=True, check=False)
         words = done.stdout.strip() or f"failed: {done.stderr.strip().splitlines()[-1]}"
         print(f"{name:20} {words}", flush=True)

@@ -2,7 +2,6 @@
 
 import json
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +10,6 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from chronocam.lab.models.video import ARCHITECTURES, recipe, video_net
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _importable():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield
 
 
 def planted():
@@ -31,7 +21,7 @@ def planted():
 
 
 def test_a_perfect_map_has_every_measure_at_one_and_its_opposite_at_zero():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     masks, active = planted()
     for name in (
         "energy",
@@ -53,7 +43,7 @@ def test_a_perfect_map_has_every_measure_at_one_and_its_opposite_at_zero():
 
 
 def test_an_even_map_has_the_masks_share_of_the_volume():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     masks, active = planted()
     actor = np.zeros(masks.shape, bool)
     actor[..., :3] = True
@@ -65,7 +55,7 @@ def test_an_even_map_has_the_masks_share_of_the_volume():
 
 
 def test_maps_of_two_classes_are_held_against_either_actor_in_the_order_of_the_scores():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     actors = np.zeros((1, 2, 2, 4, 4), bool)
     actors[0, 0, :, :, :2] = True
     actors[0, 1, :, :, 2:] = True
@@ -82,7 +72,7 @@ def test_maps_of_two_classes_are_held_against_either_actor_in_the_order_of_the_s
 
 
 def test_phases_are_the_parts_of_a_curve_before_during_and_after_the_action():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     active = np.array([[0, 1, 0, 1, 0], [1, 1, 1, 1, 1]], bool)
     curves = np.array([[0.1, 0.2, 0.3, 0.15, 0.25]] * 2)
     found = measures.phases(curves, active)
@@ -90,7 +80,7 @@ def test_phases_are_the_parts_of_a_curve_before_during_and_after_the_action():
 
 
 def test_auc_apart_takes_only_frames_on_which_one_actor_acts():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     active = np.array([[[1, 1, 1, 0, 0], [0, 0, 1, 1, 0]], [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]], bool)
     curves = np.array([[[2.0, 1.0, -9.0, 1.5, 9.0], [0.0, 3.0, 9.0, 2.0, 9.0]]] * 2)
     found = measures.auc_apart(curves, active)
@@ -99,7 +89,7 @@ def test_auc_apart_takes_only_frames_on_which_one_actor_acts():
 
 
 def test_the_truth_on_a_grid_is_the_share_of_each_cell():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     masks = np.zeros((1, 1, 4, 4, 4), bool)
     masks[0, 0, 0, 0, :3] = True
     coarse = measures._coarse(masks, (2, 2, 2))
@@ -108,7 +98,7 @@ def test_the_truth_on_a_grid_is_the_share_of_each_cell():
 
 
 def test_the_frame_difference_is_seen_where_and_when_something_changes():
-    measures = import_module("_claims_measures")
+    measures = import_module("benchmarks.claims.video.measures")
     pixels = np.full((1, 3, 2, 2, 3), 100, np.uint8)
     pixels[0, 1, 0, 1] = [100, 70, 100]
     np.testing.assert_allclose(measures.moved(pixels)[0, :, 0, 1], [0, 10, 10])
@@ -116,7 +106,7 @@ def test_the_frame_difference_is_seen_where_and_when_something_changes():
 
 
 def test_intervals_hold_the_spread_of_networks_and_pair_clips():
-    stats = import_module("_claims_stats")
+    stats = import_module("benchmarks.claims.stats")
     unlike = np.repeat([[0.0], [1.0]], 50, axis=1)
     found = stats.pooled(unlike)
     assert (found.mean, found.low, found.high, found.count) == (0.5, 0, 1, 50)
@@ -133,7 +123,7 @@ def test_intervals_hold_the_spread_of_networks_and_pair_clips():
 
 
 def test_verdicts_follow_the_interval():
-    stats = import_module("_claims_stats")
+    stats = import_module("benchmarks.claims.stats")
 
     def say(low: float, high: float, **options: float) -> str:
         return stats.verdict(stats.Interval(0.0, low, high, 9), "more", "less", **options)
@@ -175,7 +165,7 @@ def nets(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_page_of_untrained_networks(nets, tmp_path):
-    main = import_module("claims_video").main
+    main = import_module("benchmarks.claims.video.__main__").main
     ran = CliRunner().invoke(
         main, ["--nets", str(nets), "--quick", "--out", str(tmp_path)], catch_exceptions=False
     )
@@ -203,7 +193,7 @@ def test_the_page_of_untrained_networks(nets, tmp_path):
 
 
 def test_a_folder_without_networks_is_refused_in_one_line(tmp_path):
-    main = import_module("claims_video").main
+    main = import_module("benchmarks.claims.video.__main__").main
     ran = CliRunner().invoke(main, ["--nets", str(tmp_path), "--quick", "--out", str(tmp_path)])
     assert ran.exit_code == 1
     assert "no record of a trained r3d" in ran.output

@@ -1,7 +1,6 @@
 """The claims about odometry: measures on planted maps, words that follow from intervals, and the page."""
 
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,20 +9,12 @@ import torch
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 DRIVES = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _importable():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield
-
-
 @pytest.fixture(scope="module")
-def scenes(_importable):
-    return import_module("claims_odometry").scenes_of(DRIVES)
+def scenes():
+    return import_module("benchmarks.claims.odometry.__main__").scenes_of(DRIVES)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +27,16 @@ def network():
 def found(scenes, network):
     torch.manual_seed(4)
     with pytest.MonkeyPatch.context() as patch:
-        faithful = import_module("_claims_odometry_faithful")
+        faithful = import_module("benchmarks.claims.odometry.faithful")
         patch.setattr(faithful, "STEPS", 2)
         patch.setattr(faithful, "BASELINES", {"blur": faithful.BASELINES["blur"]})
-        return import_module("claims_odometry").measured(network, Odometry(0.0625, 0.125).eval(), scenes)
+        return import_module("benchmarks.claims.odometry.__main__").measured(
+            network, Odometry(0.0625, 0.125).eval(), scenes
+        )
 
 
 def test_concentration_is_one_for_an_even_map_and_one_over_the_area_for_the_mask_itself():
-    world = import_module("_claims_odometry_world")
+    world = import_module("benchmarks.claims.odometry.world")
     masks = np.zeros((2, 4, 6), bool)
     masks[0, :2, :3] = True  # a quarter
     masks[1, 0, 0] = True
@@ -56,7 +49,7 @@ def test_concentration_is_one_for_an_even_map_and_one_over_the_area_for_the_mask
 
 
 def test_parts_of_a_map_add_up_to_it():
-    parts = import_module("_claims_odometry_world").PARTS
+    parts = import_module("benchmarks.claims.odometry.world").PARTS
     maps = np.array([-2.0, 0.0, 3.0])
     positive, negative, magnitude = (
         parts[name](maps) for name in ("positive part", "negative part", "magnitude")
@@ -66,7 +59,10 @@ def test_parts_of_a_map_add_up_to_it():
 
 
 def test_a_part_that_no_map_has_is_left_out_of_the_table():
-    world, measures = import_module("_claims_odometry_world"), import_module("_claims_odometry_measures")
+    world, measures = (
+        import_module("benchmarks.claims.odometry.world"),
+        import_module("benchmarks.claims.odometry.measures"),
+    )
     masks = np.zeros((3, 4, 6), bool)
     masks[:, 0, 0] = True
     table = world.rows_of(
@@ -77,7 +73,7 @@ def test_a_part_that_no_map_has_is_left_out_of_the_table():
 
 
 def test_a_faultless_map_on_a_coarse_grid_reaches_over_the_outline():
-    world = import_module("_claims_odometry_world")
+    world = import_module("benchmarks.claims.odometry.world")
     masks = np.ones((1, 8, 8), bool)
     masks[:, :, 3:] = False
     fine, coarse = (world.on_grid(~masks, grid) for grid in ((8, 8), (2, 2)))
@@ -98,7 +94,10 @@ def test_drives_differ_by_their_switches_alone(scenes):
 
 
 def test_the_error_left_by_the_truth_lies_on_what_moves_by_itself(scenes, network):
-    measures, world = import_module("_claims_odometry_measures"), import_module("_claims_odometry_world")
+    measures, world = (
+        import_module("benchmarks.claims.odometry.measures"),
+        import_module("benchmarks.claims.odometry.world"),
+    )
     moving = scenes["moving"]
     errors = measures.photometric_errors(network, moving)["error with the true depth and motion"]
     assert (world.concentration(errors, moving.moving) > 1.5).all()
@@ -109,7 +108,10 @@ def test_a_loss_map_of_the_pose_network_is_a_mixture_of_six(found):
 
 
 def test_changes_are_zero_for_the_frames_themselves_and_those_of_the_score_for_others(scenes, network):
-    faithful, world = import_module("_claims_odometry_faithful"), import_module("_claims_odometry_world")
+    faithful, world = (
+        import_module("benchmarks.claims.odometry.faithful"),
+        import_module("benchmarks.claims.odometry.world"),
+    )
     pairs = scenes["textured"]
     other = pairs.frames.flip(0)
     for name in world.TARGETS:
@@ -124,7 +126,7 @@ def test_changes_are_zero_for_the_frames_themselves_and_those_of_the_score_for_o
 
 
 def test_signs_are_exact_where_a_method_is_linear_in_the_gradient(found):
-    words = import_module("_claims_odometry_words")
+    words = import_module("benchmarks.claims.odometry.words")
     exact = {arm for arm, value in found.signs.opposite.items() if value <= words.EXACT}
     assert exact == {arm for arm in found.signs.opposite if not arm.startswith("layercam")}
     assert found.signs.exact < 1e-5
@@ -135,7 +137,7 @@ def test_the_mirror_turns_the_picture_and_its_maps(scenes):
     pairs = scenes["textured"]
     mirrored = pairs.mirrored()
     np.testing.assert_array_equal(mirrored.pixels[:, 1, :, 0], pairs.pixels[:, 1, :, -1])
-    prepared = import_module("_claims_odometry_world").prepared
+    prepared = import_module("benchmarks.claims.odometry.world").prepared
     np.testing.assert_allclose(prepared(mirrored.pixels.copy()), mirrored.frames)
 
 
@@ -144,14 +146,14 @@ def of(low: float | int, high: float | int) -> Interval:
 
 
 def test_rows_are_sorted_by_the_side_of_the_interval():
-    words = import_module("_claims_odometry_words")
+    words = import_module("benchmarks.claims.odometry.words")
     rows = {"a": of(0.2, 0.9), "b": of(1.1, 2), "c": of(0.9, 1.1)}
     assert words.sides(rows, 1) == {"above": ["b"], "below": ["a"], "undecided": ["c"]}
     assert words.tally({"m": {"x": of(1, 2)}, "n": {"x": of(-2, -1)}})["below"] == ["n: x"]
 
 
 def test_outcomes_follow_from_the_counts():
-    outcome = import_module("_claims_odometry_words").outcome
+    outcome = import_module("benchmarks.claims.odometry.words").outcome
     assert outcome(["a", "b"], [], 2, "maps") == "comes out for all 2 maps"
     assert outcome(["a"], ["b"], 3, "maps") == "comes out for 1 of 3 maps (the opposite for 1)"
     assert outcome([], [], 3, "maps") == "comes out for none of 3 maps"
@@ -166,7 +168,10 @@ def test_outcomes_follow_from_the_counts():
     ],
 )
 def test_what_is_said_of_walls_follows_the_interval(interval, expected):
-    measures, words = import_module("_claims_odometry_measures"), import_module("_claims_odometry_words")
+    measures, words = (
+        import_module("benchmarks.claims.odometry.measures"),
+        import_module("benchmarks.claims.odometry.words"),
+    )
     table = {"map": {"tz": interval}}
     walls = measures.Walls(
         of(0.1, 0.2),
@@ -193,7 +198,7 @@ def test_what_is_said_of_walls_follows_the_interval(interval, expected):
     ("low", "expected"), [(0.1, "both for tz, where"), (-0.1, "the one in the middle for tz, where")]
 )
 def test_what_is_said_of_curves_follows_the_interval(low, expected):
-    words = import_module("_claims_odometry_words")
+    words = import_module("benchmarks.claims.odometry.words")
     tables = {
         "deletion, random": {"map": {"tz": of(0.1, 0.3)}, "other": {"tz": of(-0.3, -0.1)}},
         "insertion, one piece": {"centre prior": {"tz": of(0.1, 0.2)}, "side prior": {"tz": of(low, 0.5)}},
@@ -211,7 +216,10 @@ def test_what_is_said_of_curves_follows_the_interval(low, expected):
     ("mixture", "expected"), [(1e-7, "is, to rounding, a mixture"), (0.3, "is not a mixture")]
 )
 def test_what_is_said_of_movers_follows_the_interval(mixture, expected):
-    measures, words = import_module("_claims_odometry_measures"), import_module("_claims_odometry_words")
+    measures, words = (
+        import_module("benchmarks.claims.odometry.measures"),
+        import_module("benchmarks.claims.odometry.words"),
+    )
     cells = {"positive part": of(0.2, 0.4), "negative part": of(1.5, 2.5), "magnitude": of(0.9, 1.3)}
     error = {f"error with the {whose} depth and motion": of(4, 6) for whose in ("true", "networks'")}
     powers = {"absolute error, hirescam, iconv3": of(0.8, 1.2), "squared error, hirescam, iconv3": of(1.4, 2)}
@@ -239,7 +247,7 @@ def test_what_is_said_of_movers_follows_the_interval(mixture, expected):
 
 
 def test_the_page_holds_every_number_and_no_empty_place(found):
-    page = import_module("_claims_odometry_page")
+    page = import_module("benchmarks.claims.odometry.page")
     figures = {"network": {"abs rel": [0.2, 0.1, 0.3]}, "mean depth": {"abs rel": [0.4, 0.3, 0.5]}}
     record = {
         "size": [64, 208],

@@ -1,24 +1,13 @@
 """The benchmark of relevance over steps: its measures on planted profiles, and the words that follow from intervals."""
 
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from click.testing import CliRunner
 
 from chronocam.metrics.intervals import Interval
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _importable():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield
 
 
 def explanation(steady):
@@ -26,7 +15,7 @@ def explanation(steady):
 
 
 def test_references_are_mean_directions_of_a_class_and_cosines_are_taken_with_them():
-    claims = import_module("claims_sequence")
+    claims = import_module("benchmarks.claims.sequence.__main__")
     planted = [explanation([3.0, 0, 0]), explanation([0, 0.1, 0]), explanation([0, 0, 5.0])]
     reference = claims.references(planted, np.array([0, 0, 1]), 2)
     np.testing.assert_allclose(reference, [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]])
@@ -36,7 +25,7 @@ def test_references_are_mean_directions_of_a_class_and_cosines_are_taken_with_th
 
 def test_a_change_is_measured_from_before_the_cut_to_the_end(monkeypatch):
     """Profiles that are those of the first class before the cut and of the second after it, logits alike."""
-    claims = import_module("claims_sequence")
+    claims = import_module("benchmarks.claims.sequence.__main__")
     first, second = np.eye(2)
     steps = np.array([first] * 8 + [second] * 8)
     logits = np.concatenate([np.tile([1.0, 0], (10, 1)), np.tile([0, 1.0], (6, 1))])
@@ -59,7 +48,7 @@ def test_a_change_is_measured_from_before_the_cut_to_the_end(monkeypatch):
 
 
 def test_words_follow_from_the_intervals():
-    claims = import_module("claims_sequence")
+    claims = import_module("benchmarks.claims.sequence.__main__")
 
     def row(first, last, rest):
         parts = {"first quarter": first, "last quarter": last, "last quarter, other classes": rest}
@@ -73,7 +62,7 @@ def test_words_follow_from_the_intervals():
 
 
 def test_the_page_and_its_pictures(tmp_path):
-    claims = import_module("claims_sequence")
+    claims = import_module("benchmarks.claims.sequence.__main__")
     threads = torch.get_num_threads()
     (tmp_path / "images").mkdir()
     found = CliRunner().invoke(claims.main, ["--clips", "10", "--out", str(tmp_path)])

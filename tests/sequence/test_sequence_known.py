@@ -1,31 +1,12 @@
 """Relevance where the answer is known: two cues in noise decide the class."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from benchmarks import sequence as task
 
 
-@pytest.fixture(scope="module")
-def task():
-    """The task of `benchmarks/sequence.py`."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        spec = importlib.util.spec_from_file_location("sequence_benchmark", BENCHMARKS / "sequence.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-
-
-def test_the_cues_decide_the_class_and_stand_where_they_are_said_to(task):
+def test_the_cues_decide_the_class_and_stand_where_they_are_said_to():
     x, y, where = task.cues(200, 40.0, 0)
     rows = np.arange(200)
     first, second = (x[rows, where[:, k], k] for k in range(2))
@@ -36,7 +17,7 @@ def test_the_cues_decide_the_class_and_stand_where_they_are_said_to(task):
 
 
 @pytest.mark.slow
-def test_relevance_finds_saturated_cues_where_plain_gradients_fail(task):
+def test_relevance_finds_saturated_cues_where_plain_gradients_fail():
     model, accuracy = task.trained(40.0, 0)
     assert accuracy > 0.95
     lrp, gradient, integrated = (

@@ -5,15 +5,15 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Sequence
 
-import _claims_words as words
 import numpy as np
 import torch
-from _claims_findings import DIFFERENCE, KNOW_NOTHING, NO_NETWORK, findings, pattern
-from _claims_measures import METHODS, named
-from _claims_results import LAST, Results
-from _claims_stats import apart, each, plain, pooled, signed, verdict
-from _claims_world import ARCHS, SEED
 
+from benchmarks.claims.stats import apart, each, plain, pooled, signed, verdict
+from benchmarks.claims.video import words
+from benchmarks.claims.video.findings import DIFFERENCE, KNOW_NOTHING, NO_NETWORK, findings, pattern
+from benchmarks.claims.video.measures import METHODS, named
+from benchmarks.claims.video.results import LAST, Results
+from benchmarks.claims.video.world import ARCHS, SEED
 from chronocam.lab.data.gestures import LABELS
 
 CLASSES = ("likelier", "other")

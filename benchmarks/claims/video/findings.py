@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from _claims_measures import METHODS, MOVED
-from _claims_results import LAST, Results
-from _claims_stats import SAME, plain, pooled, signed, verdict
-from _claims_world import ARCHS
-
+from benchmarks.claims.stats import SAME, plain, pooled, signed, verdict
+from benchmarks.claims.video.measures import METHODS, MOVED
+from benchmarks.claims.video.results import LAST, Results
+from benchmarks.claims.video.world import ARCHS
 from chronocam.metrics import Interval
 
 RIGHT = ("answers", "as filmed", "right")

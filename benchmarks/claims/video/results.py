@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from _claims_measures import MEASURES, MOVED, Measured, beside, named, stacked
-from _claims_stats import Values, apart, difference, each, pooled
-from _claims_world import ARCHS, Network, Settings, World
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.claims.stats import Values, apart, difference, each, pooled
+from benchmarks.claims.video.measures import MEASURES, MOVED, Measured, beside, named, stacked
+from benchmarks.claims.video.world import ARCHS, Network, Settings, World
 from chronocam.metrics import Interval
 
 LAST = "gradcam@4"

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from _claims_odometry_world import (
+from scipy.ndimage import binary_erosion
+from torch import Tensor
+
+import chronocam as cc
+from benchmarks.claims.odometry.world import (
     LOSS,
     PART,
     PARTS,
@@ -26,10 +30,6 @@ from _claims_odometry_world import (
     targets,
     without_network,
 )
-from scipy.ndimage import binary_erosion
-from torch import Tensor
-
-import chronocam as cc
 from chronocam.lab.models.odometry import Odometry
 from chronocam.maps.resample import resample
 from chronocam.metrics import Interval, bootstrap

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from _claims_odometry_faithful import outputs
-from _claims_odometry_world import SHALLOW, Pairs, Table, explained, pose_loss, rows_of, targets
 from torch import Tensor
 
 import chronocam as cc
+from benchmarks.claims.odometry.faithful import outputs
+from benchmarks.claims.odometry.world import SHALLOW, Pairs, Table, explained, pose_loss, rows_of, targets
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval, bootstrap, noise_agreement, rank_correlation
 from chronocam.targets import Regression

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _claims_odometry_checks import Light, Noise, Randomised, Signs
-from _claims_odometry_measures import INSIDE, Movers, Walls
-from _claims_odometry_real import Real
-from _claims_odometry_words import (
+
+from benchmarks.claims.odometry.checks import Light, Noise, Randomised, Signs
+from benchmarks.claims.odometry.measures import INSIDE, Movers, Walls
+from benchmarks.claims.odometry.real import Real
+from benchmarks.claims.odometry.words import (
     EXACT,
     LOW,
     PIECE,
@@ -31,8 +32,8 @@ from _claims_odometry_words import (
     tally,
     wall_words,
 )
-from _claims_odometry_world import SHALLOW, Table
-from _claims_stats import plain
+from benchmarks.claims.odometry.world import SHALLOW, Table
+from benchmarks.claims.stats import plain
 
 PAIRS = "pairs of a map and a target"
 
@@ -99,7 +100,7 @@ def _below(values: Table, level: float | int = 0) -> str:
 
 def page(found: Results, record: Mapping[str, Any], told: Mapping[str, Any]) -> str:
     """Return the page."""
-    head = Path(__file__).with_name("claims_odometry.md").read_text(encoding="utf-8")
+    head = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
     return head.format(
         **told,
         findings=findings(found),
@@ -268,6 +269,6 @@ def again(options: str, record: Mapping[str, Any], seconds: float) -> str:
             f"This page, in {seconds / 60:.1f} minutes of one core's time ({platform.machine()}, "
             f"torch {torch.__version__}):",
             "",
-            f"    python benchmarks/claims_odometry.py{options}",
+            f"    python -m benchmarks.claims.odometry{options}",
         ]
     )

@@ -5,7 +5,7 @@ object that moves by itself attract the maps of the loss; do signs flip? On rend
 never showed, beside random maps and a centre prior, and, where they are there, on real frames. In three to
 four minutes on one core:
 
-    python benchmarks/claims_odometry.py --real FOLDER
+    python -m benchmarks.claims.odometry --real FOLDER
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 
 import click
 import torch
-from _claims_odometry_checks import light, noise, randomised, signs
-from _claims_odometry_faithful import faithfulness
-from _claims_odometry_measures import movers, walls
-from _claims_odometry_page import Results, again, page
-from _claims_odometry_pictures import draw_all
-from _claims_odometry_real import found_in, real
-from _claims_odometry_world import Pairs, grids, rendered
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.claims.odometry.checks import light, noise, randomised, signs
+from benchmarks.claims.odometry.faithful import faithfulness
+from benchmarks.claims.odometry.measures import movers, walls
+from benchmarks.claims.odometry.page import Results, again, page
+from benchmarks.claims.odometry.pictures import draw_all
+from benchmarks.claims.odometry.real import found_in, real
+from benchmarks.claims.odometry.world import Pairs, grids, rendered
 from chronocam.lab.models.odometry import Odometry, odometry_record
 from chronocam.media.files import replace_file
 from chronocam.models import load
 
 SPEC = "chronocam:odometry"
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 SWITCHES: Mapping[str, dict[str, bool]] = {
     "textured": {"plain": False, "moving": False, "exposure": False},
     "plain": {"plain": True, "moving": False, "exposure": False},

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _claims_odometry_world import METHODS, SHALLOW, prepared
 
 import chronocam as cc
+from benchmarks.claims.odometry.world import METHODS, SHALLOW, prepared
 from chronocam.lab.data.drives import read_drive
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval, bootstrap, noise_agreement

@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
-from _claims_world import Network, World, batches
 
+from benchmarks.claims.video.world import Network, World, batches
 from chronocam.engines.torch.randomise import parameterised, randomised
 from chronocam.maps.resample import resample
 from chronocam.metrics import (

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from _claims_odometry_world import LOSS, SHALLOW, TARGETS, Pairs, Table, explained, grids, rows_of
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from benchmarks.claims.odometry.world import LOSS, SHALLOW, TARGETS, Pairs, Table, explained, grids, rows_of
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import centre_prior, deletion, insertion, random_maps
 from chronocam.metrics._deletion import BLUR

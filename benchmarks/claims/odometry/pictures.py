@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _claims_odometry_measures import loss_maps, photometric_errors
-from _claims_odometry_real import NAMES, Real
-from _claims_odometry_world import SHALLOW, Pairs, explained, prepared
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks.claims.odometry.measures import loss_maps, photometric_errors
+from benchmarks.claims.odometry.real import NAMES, Real
+from benchmarks.claims.odometry.world import SHALLOW, Pairs, explained, prepared
 from chronocam.lab.data.drives import drive
 from chronocam.lab.models.odometry import Odometry
 from chronocam.media.files import replace_file

@@ -19,7 +19,7 @@ The networks are trained, for every SEED of 0, 1 and 2 and ARCH of cnn-lstm and 
 into one folder, and the page is made in 11 to 14 minutes on one core:
 
     for f in json safetensors; do cp runs/ARCH-SEED/model.$f nets/ARCH-SEED.$f; done
-    python benchmarks/claims_video.py --nets nets
+    python -m benchmarks.claims.video --nets nets
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from typing import Any
 
 import click
 import torch
-from _claims_report import report
-from _claims_results import measure
-from _claims_world import Settings, World, find_networks
 from rich.console import Console
 
+from benchmarks.claims.video.report import report
+from benchmarks.claims.video.results import measure
+from benchmarks.claims.video.world import Settings, World, find_networks
 from chronocam.errors import ChronocamError
 from chronocam.media.files import replace_file
 
 QUICK = Settings(answers=20, maps=10, pairs=10, faithful=4, steps=3)
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @click.command()

@@ -6,7 +6,7 @@ training never showed it is measured: does the relevance of the steps' features 
 other, whole clips of the same class; does a clip that changes class in the middle show the change; and do the
 maps that carry the relevance to the frames lie on the one who acts? In about three minutes on one core:
 
-    python benchmarks/claims_sequence.py
+    python -m benchmarks.claims.sequence
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from _claims_sequence_pictures import draw_change, draw_settling
 from rich.console import Console
 
 import chronocam as cc
+from benchmarks.claims.sequence.pictures import draw_change, draw_settling
 from chronocam.lab.data import gestures
 from chronocam.media.files import replace_file
 from chronocam.metrics import bootstrap, centre_prior, energy_inside, random_maps
@@ -32,7 +32,7 @@ from chronocam.targets import Class, EveryStep
 
 SPEC = "chronocam:gestures-steps"
 RELEVANCE = ("lrp", "gradientxinput", "integratedgradients", "gradient")
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 PART = 20  # clips that the network is shown at once
 
 
@@ -184,7 +184,7 @@ def page(
     count: int,
 ) -> str:
     """Return the page."""
-    head = Path(__file__).with_name("claims_sequence.md").read_text(encoding="utf-8")
+    head = Path(__file__).with_name("page.md").read_text(encoding="utf-8")
     columns = list(next(iter(settled.values())))
     return head.format(
         count=count,

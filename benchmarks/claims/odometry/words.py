@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from _claims_odometry_checks import Light, Noise, Randomised, Signs
-from _claims_odometry_measures import Movers, Walls
-from _claims_odometry_world import PARTS, Table
-from _claims_stats import plain, signed, verdict
-
+from benchmarks.claims.odometry.checks import Light, Noise, Randomised, Signs
+from benchmarks.claims.odometry.measures import Movers, Walls
+from benchmarks.claims.odometry.world import PARTS, Table
+from benchmarks.claims.stats import plain, signed, verdict
 from chronocam.metrics import Interval
 
 EXACT = 1e-6

@@ -1,0 +1,1 @@
+"""What is measured: speed, memory, and what is claimed of maps."""

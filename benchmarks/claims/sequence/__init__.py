@@ -1,0 +1,1 @@
+"""Claims about relevance over the steps of a sequence."""

@@ -1,0 +1,1 @@
+"""Claims about maps of video networks."""
