@@ -56,5 +56,5 @@ else:
 
     def __getattr__(name: str) -> Any:
         if name == "data":  # generated worlds, wanted by few
-            return import_module("chronocam.lab.data")
+            return import_module("chronocam.data")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

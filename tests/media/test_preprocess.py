@@ -13,7 +13,7 @@ from chronocam.errors import MediaError
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, imagenet
 from chronocam.models.sources.timm import translate
-from chronocam.models.specs import Request
+from chronocam.models.specs import ModelRequest
 
 SIZES = [(1, 1), (7, 5), (31, 64), (33, 64), (97, 41), (224, 224), (255, 256), (301, 227)]
 
@@ -64,7 +64,7 @@ def test_equals_timm(
     }
     theirs = timm.data.create_transform(**config, is_training=False)
     image = noise(*size)
-    ours = translate(config, Request("timm:x", ("x",)))(image)
+    ours = translate(config, ModelRequest("timm:x", ("x",)))(image)
     np.testing.assert_allclose(ours, theirs(image).numpy(), rtol=0, atol=1e-6)
 
 

@@ -33,7 +33,7 @@ from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, 
 from chronocam.models import Loaded, load, specs
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources import hf
-from chronocam.models.specs import Request, resolve
+from chronocam.models.specs import ModelRequest, resolve
 
 
 class SmallNet(nn.Module):
@@ -117,7 +117,7 @@ def test_importing_imports_no_framework() -> None:
 def test_unknown_forms_list_the_known_ones(spec: str) -> None:
     message = refused(spec)
     for source in specs.sources():
-        assert source.form in message
+        assert source.listed() in message
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_timm_unknown_name_suggests() -> None:
 def test_timm_border_crop_is_refused() -> None:
     config = timm.data.resolve_data_config({"crop_mode": "border"}, pretrained_cfg={"crop_mode": "border"})
     with pytest.raises(ModelError, match="crop mode `border`"):
-        timm_source().translate(config, Request("timm:x", ("x",)))
+        timm_source().translate(config, ModelRequest("timm:x", ("x",)))
 
 
 def timm_source() -> Any:
@@ -369,7 +369,7 @@ def test_hf_processors_are_translated(processor: Any, size: tuple[int, int]) -> 
     x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
     image = Image.fromarray(np.stack([x, y, 255 - x], axis=-1).astype(np.uint8))
     theirs = processor(image, return_tensors="np")["pixel_values"][0]
-    ours = hf.translate(processor, Request("hf:x", ("x",)))(image)
+    ours = hf.translate(processor, ModelRequest("hf:x", ("x",)))(image)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() < np.ptp(theirs) * 2.1 / 255
 

@@ -1,16 +1,18 @@
 """`load("torchvision:resnet50")`: a model, how it wants its pictures, and what its outputs are called.
 
-Where models come from is one file each in `sources/`, found by being there.
+Where models come from is one file each in `sources/`, found by being there; an installed package adds another
+by registering a `Source` as an entry point of the group `chronocam.sources`.
 """
 
 from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +22,9 @@ from chronocam.media.preprocess import Preprocess
 
 PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""
+
+SOURCES: Final = "chronocam.sources"
+"""The entry points under which packages register a `Source`."""
 
 Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess | None, tuple[str, ...] | None]
 """What a source gives: model, preprocessing, labels."""
@@ -39,7 +44,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Request:
+class ModelRequest:
     """A spec as its source sees it.
 
     text: the whole spec. names: the groups of the source's pattern. trust: whether files may run code.
@@ -76,14 +81,22 @@ class Request:
 class Source:
     """One place where models come from.
 
-    form: how messages show it. pattern: what its specs match in full; its groups become `Request.names`.
-    load: gives the model with its weights. build: gives the architecture alone, where that makes sense.
+    form: how messages show it.
+    pattern: what its specs match in full; its groups become `ModelRequest.names`.
+    load: gives the model with its weights.
+    build: gives the architecture alone, where that makes sense.
+    names: what may stand for NAME in the form, where that is a short list.
     """
 
     form: str
     pattern: str
-    load: Callable[[Request], Parts]
-    build: Callable[[Request], Parts] | None = None
+    load: Callable[[ModelRequest], Parts]
+    build: Callable[[ModelRequest], Parts] | None = None
+    names: Callable[[], Iterable[str]] | None = None
+
+    def listed(self) -> str:
+        """Return the form, with the names that may stand in it."""
+        return self.form.replace("NAME", "|".join(self.names())) if self.names else self.form
 
 
 def load(spec: str, *, trust: bool = False) -> Loaded:
@@ -107,22 +120,64 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
     return Loaded(model, preprocess, labels, spec)
 
 
-def resolve(spec: str) -> tuple[Source, Request]:
+def resolve(spec: str) -> tuple[Source, ModelRequest]:
     """Return the source that `spec` belongs to, and the request to put to it."""
-    for source in sources():
+    for source in _own_sources():
         if match := re.fullmatch(source.pattern, spec):
-            return source, Request(spec, match.groups())
-    forms = ", ".join(source.form for source in sources())
-    raise ModelError(f"unknown model spec `{spec}`; expected one of: {forms}")
+            return source, ModelRequest(spec, match.groups())
+    # Sources of other packages are loaded only now: a broken one cannot spoil a spec that works without it.
+    others, problems = _other_sources()
+    for source in others:
+        if match := re.fullmatch(source.pattern, spec):
+            return source, ModelRequest(spec, match.groups())
+    forms = ", ".join(source.listed() for source in (*_own_sources(), *others))
+    hints = "".join(f"; {problem}" for problem in problems)
+    raise ModelError(f"unknown model spec `{spec}`; expected one of: {forms}{hints}")
+
+
+def sources() -> tuple[Source, ...]:
+    """Return every source: the `SOURCE` of the modules in `sources/`, then those that packages register."""
+    return _own_sources() + _other_sources()[0]
 
 
 @cache
-def sources() -> tuple[Source, ...]:
-    """Return the `SOURCE` of every module in `sources/`."""
+def _own_sources() -> tuple[Source, ...]:
     from chronocam.models import sources as package
 
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     return tuple(import_module(f"{package.__name__}.{name}").SOURCE for name in names)
+
+
+def _other_sources() -> tuple[tuple[Source, ...], list[str]]:
+    """Return the sources among the entry points of `SOURCES`, and one line for each that fails to load."""
+    found: list[Source] = []
+    problems: list[str] = []
+    for point in entry_points(group=SOURCES):
+        try:
+            source = point.load()
+        except Exception as error:  # another package's code: whatever it raises while it is imported
+            problems.append(broken(point, error))
+            continue
+        if isinstance(source, Source):
+            found.append(source)
+        else:
+            problems.append(
+                f"`{point.value}` of {package_of(point)} is a {type(source).__name__}, not a Source"
+            )
+    return tuple(found), problems
+
+
+def package_of(point: EntryPoint) -> str:
+    """Return the name of the package that registers an entry point."""
+    return point.dist.name if point.dist else "an unnamed package"
+
+
+def broken(point: EntryPoint, error: Exception) -> str:
+    """Return one line about an entry point that fails to load: whose it is, why, and what to install."""
+    package = package_of(point)
+    install = f"{package}[{','.join(point.extras)}]" if point.extras else package
+    problem = f"`{point.name}` of {package} cannot be imported ({type(error).__name__}: {first_line(error)})"
+    return f"{problem}; pip install '{install}' again, with what it needs"
 
 
 def need(module: str, extra: str) -> Any:

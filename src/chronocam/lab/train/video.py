@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning import __version__
 
+from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
 from chronocam.lab.train.batches import Shuffled, loader
 from chronocam.lab.train.clips import CALM, Clips, Splits, cached, find_clips, insist_on_one, joined
@@ -19,7 +20,6 @@ from chronocam.lab.train.module import VideoModule
 from chronocam.lab.train.run import checkpoint, completed, few, say, track, write
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.weights import start_from
-from chronocam.models.sources.trained import VIDEO
 
 
 def train_video(settings: VideoSettings) -> Path:

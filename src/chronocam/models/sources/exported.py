@@ -9,10 +9,10 @@ from chronocam.errors import first_line
 from chronocam.layouts import channel_axis
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import PATH, Parts, Request, Source, need
+from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     path = request.file()
     # torch.export.load unpickles sample inputs and constants, evaluates expressions of shapes and generates
     # Python from names, all taken from the file; it has no mode in which it does not.

@@ -13,12 +13,12 @@ from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
-from chronocam.models.specs import Parts, Request, Source, need
+from chronocam.models.specs import ModelRequest, Parts, Source, need
 
 _PROBE_FRAMES: Final = 2
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     transformers = need("transformers", "hub")
     (name,) = request.names
     options = {"trust_remote_code": request.trust, "local_files_only": Path(name).is_dir()}
@@ -51,7 +51,7 @@ def _processor(transformers: Any, name: str, options: dict[str, Any], *, video: 
         return transformers.AutoVideoProcessor.from_pretrained(name, **options)
 
 
-def _model(kind: Any, request: Request, options: dict[str, Any]) -> Any:
+def _model(kind: Any, request: ModelRequest, options: dict[str, Any]) -> Any:
     """Load in float32, and unless trusted from safetensors only: pickled weights can run code."""
     model, report = kind.from_pretrained(
         request.names[0], output_loading_info=True, use_safetensors=None if request.trust else True, **options
@@ -61,7 +61,7 @@ def _model(kind: Any, request: Request, options: dict[str, Any]) -> Any:
     return model.float()
 
 
-def _refusal(request: Request, error: Exception) -> ModelError:
+def _refusal(request: ModelRequest, error: Exception) -> ModelError:
     (name,) = request.names
     if Path(name).is_dir():
         return request.error(
@@ -79,7 +79,7 @@ def _labels(config: Any) -> tuple[str, ...]:
     return tuple(config.id2label[index] for index in sorted(config.id2label))
 
 
-def _preprocess(processor: Any, request: Request) -> Preprocess:
+def _preprocess(processor: Any, request: ModelRequest) -> Preprocess:
     """Translate a processor, and check the translation on a picture: some do more than their fields say."""
     try:
         preprocess = translate(processor, request)
@@ -90,7 +90,7 @@ def _preprocess(processor: Any, request: Request) -> Preprocess:
     raise _unsupported(processor, request, "pictures", "Preprocess")
 
 
-def _clip_preprocess(processor: Any, config: Any, request: Request) -> ClipPreprocess:
+def _clip_preprocess(processor: Any, config: Any, request: ModelRequest) -> ClipPreprocess:
     """Translate a processor of clips, and check the translation on two frames that differ."""
     frames = [_probe(), _probe().transpose(Image.Transpose.ROTATE_180)]
     try:
@@ -112,14 +112,14 @@ def _agree(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return bool(ours.shape == theirs.shape and np.abs(ours - theirs).max() < 0.02 * np.ptp(theirs))
 
 
-def _unsupported(processor: Any, request: Request, what: str, ours: str) -> ModelError:
+def _unsupported(processor: Any, request: ModelRequest, what: str, ours: str) -> ModelError:
     return request.error(
         f"{type(processor).__name__} prepares {what} in a way that is not supported",
         f"give model and {ours} through python:package.module:factory",
     )
 
 
-def translate(processor: Any, request: Request) -> Preprocess:
+def translate(processor: Any, request: ModelRequest) -> Preprocess:
     """Translate the fields that image processors share, and the extra ones of those that do more."""
     if hasattr(processor, "data_config"):
         return translate_timm(processor.data_config, request)

@@ -12,12 +12,12 @@ import numpy as np
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import Parts, Request, Source, need
+from chronocam.models.specs import ModelRequest, Parts, Source, need
 
 _CLASSES: Final = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     builder = builder_of(request)
     try:
         model = builder(weights="imagenet")
@@ -30,7 +30,7 @@ def _load(request: Request) -> Parts:
     return model, recipe(builder, model), _labels()
 
 
-def builder_of(request: Request) -> Any:
+def builder_of(request: ModelRequest) -> Any:
     """Return the function that builds a network. Raises ModelError where there is none of that name."""
     applications = need("keras.applications", "keras")
     known = [

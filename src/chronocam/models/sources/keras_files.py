@@ -9,10 +9,10 @@ from zipfile import BadZipFile, ZipFile
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, Parts, Request, Source, need
+from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     path = request.file()
     saving = need("keras.saving", "keras")
     if "Lambda" in _classes(_config(path, request)):
@@ -27,7 +27,7 @@ def _load(request: Request) -> Parts:
     return model, _preprocess(model, request), None
 
 
-def _config(path: Path, request: Request) -> Any:
+def _config(path: Path, request: ModelRequest) -> Any:
     """Return what a file says that the model is made of."""
     try:
         if path.suffix == ".keras":
@@ -49,7 +49,7 @@ def _classes(config: Any) -> set[str]:
     return set().union(*map(_classes, config)) if isinstance(config, list) else set()
 
 
-def _preprocess(model: Any, request: Request) -> Preprocess | None:
+def _preprocess(model: Any, request: ModelRequest) -> Preprocess | None:
     """Return the usual recipe for the input's size: values from 0 to 1, or to 255 where the model rescales them.
 
     None for a model of sequences `(time, feature)`.

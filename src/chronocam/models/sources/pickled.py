@@ -6,10 +6,10 @@ from typing import Any
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import imagenet
-from chronocam.models.specs import PATH, Parts, Request, Source, need
+from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     path = request.file()
     request.insist_on_trust(
         "a pickled network can run any code while it is loaded",

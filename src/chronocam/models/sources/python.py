@@ -12,28 +12,32 @@ from typing import Any
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import Loaded, Parts, Request, Source
+from chronocam.models.specs import Loaded, ModelRequest, Parts, Source
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     """Call the factory; it returns a model, `(model, preprocess, labels)` or a `Loaded`."""
     module, name = request.names
     with _current_folder_importable():
-        made = _call(_factory(module, name, request), request)
-    if isinstance(made, Loaded):
-        return made.model, made.preprocess, made.labels
-    if not isinstance(made, tuple):
-        return made, imagenet(), None
-    if len(made) != 3 or not isinstance(made[1], (Preprocess, ClipPreprocess)):
+        return parts_of(_call(_factory(module, name, request), request), request)
+
+
+def parts_of(value: Any, request: ModelRequest) -> Parts:
+    """Return what a factory made as model, preprocessing and labels; a bare model is given ImageNet's recipe."""
+    if isinstance(value, Loaded):
+        return value.model, value.preprocess, value.labels
+    if not isinstance(value, tuple):
+        return value, imagenet(), None
+    if len(value) != 3 or not isinstance(value[1], (Preprocess, ClipPreprocess)):
         raise request.error(
-            f"returned a tuple of {', '.join(type(part).__name__ for part in made)}",
+            f"returned a tuple of {', '.join(type(part).__name__ for part in value)}",
             "expected a model, (model, Preprocess, labels) or chronocam.models.Loaded",
         )
-    model, preprocess, labels = made
+    model, preprocess, labels = value
     return model, preprocess, None if labels is None else tuple(labels)
 
 
-def _factory(module: str, name: str, request: Request) -> Any:
+def _factory(module: str, name: str, request: ModelRequest) -> Any:
     try:
         found = import_module(module)
     except Exception as error:  # not there, or it fails while it is imported
@@ -46,7 +50,7 @@ def _factory(module: str, name: str, request: Request) -> Any:
     return factory
 
 
-def _call(factory: Callable[[], Any], request: Request) -> Any:
+def _call(factory: Callable[[], Any], request: ModelRequest) -> Any:
     try:
         return factory()
     except Exception as error:

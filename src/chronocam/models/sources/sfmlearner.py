@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import Parts, Request, Source, need
+from chronocam.models.specs import ModelRequest, Parts, Source, need
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     """Return the network and the recipe of one picture: a pose network takes several, side by side on channels."""
     checkpoints = need("chronocam.models.odometry.checkpoints", "torch")
     net = checkpoints.load_published(request.names[0])

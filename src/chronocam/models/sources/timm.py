@@ -8,10 +8,10 @@ from typing import Any
 from chronocam.errors import ModelError, first_line
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
-from chronocam.models.specs import Parts, Request, Source, need
+from chronocam.models.specs import ModelRequest, Parts, Source, need
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     try:
         with patient_only_online():
             model = _create(request, pretrained=True)
@@ -25,11 +25,11 @@ def _load(request: Request) -> Parts:
     return _parts(model, request)
 
 
-def _build(request: Request) -> Parts:
+def _build(request: ModelRequest) -> Parts:
     return _parts(_create(request, pretrained=False), request)
 
 
-def _create(request: Request, *, pretrained: bool) -> Any:
+def _create(request: ModelRequest, *, pretrained: bool) -> Any:
     timm = need("timm", "hub")
     (name,) = request.names
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
@@ -38,12 +38,12 @@ def _create(request: Request, *, pretrained: bool) -> Any:
     return timm.create_model(name, pretrained=pretrained, num_classes=request.classes)
 
 
-def _parts(model: Any, request: Request) -> Parts:
+def _parts(model: Any, request: ModelRequest) -> Parts:
     config = need("timm.data", "hub").resolve_model_data_config(model)
     return model, translate(config, request), _labels(model)
 
 
-def translate(config: dict[str, Any], request: Request) -> Preprocess:
+def translate(config: dict[str, Any], request: ModelRequest) -> Preprocess:
     """Translate timm's data config, as `timm.data.create_transform` reads it for evaluation."""
     height, width = config["input_size"][1:]
     grown = math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"])
@@ -64,7 +64,7 @@ def _labels(model: Any) -> tuple[str, ...] | None:
     return tuple(data.ImageNetInfo(subset).label_descriptions()) if subset else None
 
 
-def _where(request: Request) -> str:
+def _where(request: ModelRequest) -> str:
     """Return what holds the weights, as timm's own table says."""
     (name,) = request.names
     config = need("timm.models", "hub").get_pretrained_cfg(name, allow_unregistered=True)

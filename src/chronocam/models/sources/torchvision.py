@@ -9,7 +9,7 @@ from typing import Any, Final
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import Parts, Request, Source, need
+from chronocam.models.specs import ModelRequest, Parts, Source, need
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")
 _FRAMES: Final = 16
@@ -17,7 +17,7 @@ _MORE_FRAMES: Final = {"swin3d_t": 32, "swin3d_s": 32, "swin3d_b": 32}
 """The length of the clips that a network was trained on, where that is another one."""
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     (name,) = request.names
     weights = _weights(name, request).DEFAULT
     preprocess = _preprocess(weights, request)
@@ -31,7 +31,7 @@ def _load(request: Request) -> Parts:
         ) from error
 
 
-def _build(request: Request) -> Parts:
+def _build(request: ModelRequest) -> Parts:
     (name,) = request.names
     weights = next(iter(_weights(name, request)))  # the first recipe is the one that other weights follow
     labels = _labels(weights)
@@ -40,7 +40,7 @@ def _build(request: Request) -> Parts:
     return _models().get_model(name, **_options(name, request)), _preprocess(weights, request), labels
 
 
-def _options(name: str, request: Request) -> dict[str, Any]:
+def _options(name: str, request: ModelRequest) -> dict[str, Any]:
     """Return the builder's arguments: no download and, where asked for, another number of classes."""
     options: dict[str, Any] = {"weights": None}
     if "weights_backbone" in inspect.signature(_models().get_model_builder(name)).parameters:
@@ -56,7 +56,7 @@ def _models() -> Any:
     return need("torchvision.models", "torch")
 
 
-def _weights(name: str, request: Request) -> Any:
+def _weights(name: str, request: ModelRequest) -> Any:
     """Return the enumeration of published weights."""
     known = _models().list_models()
     if name not in known:
@@ -69,7 +69,7 @@ def _labels(weights: Any) -> tuple[str, ...] | None:
     return tuple(categories) if categories else None
 
 
-def _preprocess(weights: Any, request: Request) -> Preprocess | ClipPreprocess:
+def _preprocess(weights: Any, request: ModelRequest) -> Preprocess | ClipPreprocess:
     """Translate a preset for classification, segmentation, detection (no normalisation) or video."""
     preset = weights.transforms()
     kind = type(preset).__name__

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from chronocam.errors import ModelError, first_line
-from chronocam.models.specs import PATH, Parts, Request, Source, need, resolve, sources
+from chronocam.errors import ModelError
+from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need, resolve, sources
 
 Weights: TypeAlias = Mapping[str, Any]
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     weights = _read(request)
     source, inner = resolve(request.names[1])
     if source.build is None:
@@ -26,7 +26,7 @@ def _load(request: Request) -> Parts:
     return parts
 
 
-def _read(request: Request) -> Weights:
+def _read(request: ModelRequest) -> Weights:
     path = request.file()
     try:
         if path.suffix == ".safetensors":
@@ -43,7 +43,7 @@ def _read(request: Request) -> Weights:
     return _unwrap(content, request)
 
 
-def _unwrap(content: Any, request: Request) -> Weights:
+def _unwrap(content: Any, request: ModelRequest) -> Weights:
     """Return the weights of a checkpoint, without its wrapper and without DataParallel's prefix."""
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -62,7 +62,7 @@ def _other_classes(own: Weights, weights: Weights) -> int | None:
     return next(iter(numbers))[0] if alone else None
 
 
-def _fill(model: Any, weights: Weights, request: Request) -> None:
+def _fill(model: Any, weights: Weights, request: ModelRequest) -> None:
     """Load strictly, but for BatchNorm's batch counters: old files lack them and inference ignores them."""
     own = model.state_dict()
     faults = {

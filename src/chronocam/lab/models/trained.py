@@ -10,7 +10,7 @@ from typing import Any, Final
 from chronocam.errors import MediaError, first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, Parts, Request, Source, load, need
+from chronocam.models.specs import PATH, ModelRequest, Parts, Source, load, need
 
 IMAGES: Final = "chronocam images 1"
 KERAS_IMAGES: Final = "chronocam keras images 1"
@@ -19,7 +19,7 @@ ODOMETRY: Final = "chronocam odometry 1"
 """Stand in the records that this reads."""
 
 
-def _load(request: Request) -> Parts:
+def _load(request: ModelRequest) -> Parts:
     record = _record(request)
     try:
         if record["format"] == KERAS_IMAGES:
@@ -32,7 +32,7 @@ def _load(request: Request) -> Parts:
     return net, preprocess, labels
 
 
-def _keras_images(record: Mapping[str, Any], request: Request) -> Parts:
+def _keras_images(record: Mapping[str, Any], request: ModelRequest) -> Parts:
     """Return the network that Keras saved beside the record, without running code in it, on any backend."""
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -61,7 +61,7 @@ def _images(record: Mapping[str, Any]) -> Parts:
     return nets.image_net(record["arch"], len(labels)), preprocess, labels
 
 
-def odometry(record: Mapping[str, Any]) -> Parts:
+def odometry_parts(record: Mapping[str, Any]) -> Parts:
     """Return the networks for depth and motion that a record describes, with random weights."""
     nets = need("chronocam.lab.models.odometry", "torch")
     net = nets.described(record)
@@ -71,7 +71,7 @@ def odometry(record: Mapping[str, Any]) -> Parts:
 BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {
     IMAGES: _images,
     VIDEO: _video,
-    ODOMETRY: odometry,
+    ODOMETRY: odometry_parts,
 }
 
 
@@ -85,7 +85,7 @@ def recipe(record: Mapping[str, Any]) -> ClipPreprocess:
     return ClipPreprocess(picture(record), record["frames"], record["axes"], record["sampling"])
 
 
-def _record(request: Request) -> Mapping[str, Any]:
+def _record(request: ModelRequest) -> Mapping[str, Any]:
     try:
         record = json.loads(request.file().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -97,12 +97,12 @@ def _record(request: Request) -> Mapping[str, Any]:
     return record
 
 
-def _insist_on_weights(path: Path, request: Request) -> None:
+def _insist_on_weights(path: Path, request: ModelRequest) -> None:
     if not path.is_file():
         raise request.error(f"there is no file `{path}`", "the weights belong beside the record")
 
 
-def _fill(net: Any, path: Path, request: Request) -> None:
+def _fill(net: Any, path: Path, request: ModelRequest) -> None:
     _insist_on_weights(path, request)
     try:
         net.load_state_dict(need("safetensors.torch", "torch").load_file(path))

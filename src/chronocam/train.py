@@ -1,0 +1,25 @@
+"""Training from Python, as `chronocam train` does it: public names of `chronocam.lab.train`.
+
+Importing this imports no framework; the functions do, when they are asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from chronocam.lab import train as _train
+from chronocam.lab.train import ImageSettings, OdometrySettings, VideoSettings
+
+if TYPE_CHECKING:
+    from chronocam.lab.train import train_images, train_odometry, train_video
+
+__all__ = [
+    "ImageSettings",
+    "OdometrySettings",
+    "VideoSettings",
+    "train_images",
+    "train_odometry",
+    "train_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_train, name)
