@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, first_line
 from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need, resolve, sources
 
 Weights: TypeAlias = Mapping[str, Any]
