@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chronocam.engines import Clips, Recording
+from chronocam.engines import ClipOptions, Recording, Request
 from chronocam.errors import InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
 from chronocam.joint.default_layer import Chosen
@@ -169,10 +169,10 @@ class Pass:
         """Which axis of a clip the frames are on."""
         return 2 if self.channel_axis == 1 else 1
 
-    def _clips(self) -> Clips | None:
+    def _clips(self) -> ClipOptions | None:
         """Return what the engine is told of clips; None for other inputs, which options of clips do not fit."""
         if len(self.grid) == 3:
-            return Clips(self.grid[0], self.options.chunk_frames, self.options.detach_attention)
+            return ClipOptions(self.grid[0], self.options.chunk_frames, self.options.detach_attention)
         given = {f"{name}=" for m in self.methods for name in CLIP_OPTIONS if getattr(m, name, None)}
         if given:
             expected = (
@@ -243,13 +243,15 @@ class Pass:
         recording = self.engine.record(
             inputs,
             scoring,
-            layers(lambda need: True),
-            gradients=layers(lambda need: need.gradients and not need.guided),
-            guided=layers(lambda need: need.guided),
-            curvature=layers(lambda need: need.curvature),
-            attentions=any(need.attentions for need, _ in needs),
-            call=self.call,
-            clips=self.clips,
+            Request(
+                layers(lambda need: True),
+                gradients=layers(lambda need: need.gradients and not need.guided),
+                guided=layers(lambda need: need.guided),
+                curvature=layers(lambda need: need.curvature),
+                attentions=any(need.attentions for need, _ in needs),
+                call=self.call,
+                clips=self.clips,
+            ),
         )
         if self.options.detach_attention and recording.attention is None:
             raise InputError("detach_attention= found no attention weights over the frames; leave it out")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import chronocam as cc
-from chronocam.engines import engine_for
+from chronocam.engines import Request, engine_for
 from chronocam.engines.torch import tensors
 from chronocam.errors import ChronocamError, LayerError, ModelError, TargetError
 
@@ -126,7 +126,9 @@ def test_in_place_operations_after_the_layer_do_not_reach_its_activations(act: A
     net = seeded(lambda: Net(act))
     plain = with_weights_of(net, Net())
     close(cam(net, layer), cam_by_hand(plain, layer))
-    recorded = engine_for(net).record(X, lambda raw, read: read()[:, [COLUMN]], [layer], gradients=[layer])
+    recorded = engine_for(net).record(
+        X, lambda result: result.logits()[:, [COLUMN]], Request([layer], gradients=[layer])
+    )
     activations, gradients = by_hand(plain, layer)
     assert activations.min() < 0  # before the ReLU
     close(recorded.activations[layer][0], activations)
@@ -135,7 +137,7 @@ def test_in_place_operations_after_the_layer_do_not_reach_its_activations(act: A
 
 def test_in_place_operations_after_the_layer_without_gradients() -> None:
     net = seeded(lambda: Net(nn.ReLU(inplace=True)))
-    recorded = engine_for(net).record(X, lambda raw, read: read()[:, [0]], ["conv2"])
+    recorded = engine_for(net).record(X, lambda result: result.logits()[:, [0]], Request(["conv2"]))
     assert recorded.activations["conv2"][0].min() < 0
     assert recorded.gradients == {}
     close(
@@ -206,7 +208,7 @@ def test_training_goes_on_under_autocast() -> None:
     engine = engine_for(net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for layer in ("conv1", "conv2"):
-            engine.record(X, lambda raw, read: read()[:, [COLUMN]], [layer], gradients=[layer])
+            engine.record(X, lambda result: result.logits()[:, [COLUMN]], Request([layer], gradients=[layer]))
             assert trains(net)  # weights cast without a graph must not be served from autocast's cache
             engine.trace(X)
             assert trains(net)
@@ -537,7 +539,9 @@ def test_guided_and_plain_gradients_through_the_models_own_no_grad() -> None:
         close(found[name].maps, expected[name].maps)
     assert np.abs(found["guidedbackprop"].maps - found["saliency"].maps).max() > 1e-4
     noted = engine_for(seeded(lambda: nn.Sequential(FrozenBody(), nn.Softmax(dim=1))))
-    recording = noted.record(X, lambda raw, read: read()[:, [0]], ["0.conv1"], gradients=["0.conv1"])
+    recording = noted.record(
+        X, lambda result: result.logits()[:, [0]], Request(["0.conv1"], gradients=["0.conv1"])
+    )
     assert len(recording.notes) == 1
 
 
@@ -1002,7 +1006,7 @@ def test_methods_that_share_a_pass_do_not_disturb_each_other() -> None:
 
     def recorded(*kinds: str) -> Any:
         layers = {kind: ["conv1"] for kind in kinds}
-        return engine.record(X, lambda raw, read: read()[:, [COLUMN]], ["conv1"], **layers)
+        return engine.record(X, lambda result: result.logits()[:, [COLUMN]], Request(["conv1"], **layers))
 
     together = recorded("gradients", "guided", "curvature")
     for kind in ("gradients", "guided", "curvature"):

@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.engines import Clips, engine_for
+from chronocam.engines import ClipOptions, Request, engine_for
 from chronocam.engines.torch import scope
 from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError
 from chronocam.layouts import ChannelsFirst, Folded, Stepped
@@ -372,7 +372,9 @@ def test_contributions_and_the_bias_add_up_to_the_logit() -> None:
     net = attentive()
     layer = "backbone.conv2"
     found = engine_for(net).record(
-        CLIPS, lambda raw, read: read(), [layer], gradients=[layer], clips=Clips(CLIPS.shape[1])
+        CLIPS,
+        lambda result: result.logits(),
+        Request([layer], gradients=[layer], clips=ClipOptions(CLIPS.shape[1])),
     )
     with torch.no_grad():
         output = net(CLIPS)

@@ -1,5 +1,25 @@
-"""Engines: the only code that touches a model, one file per framework."""
+"""Engines: the only code that touches a model, one folder per framework."""
 
-from chronocam.engines.base import Clips, Engine, LayerCall, Recording, engine_for
+from chronocam.engines.base import (
+    Call,
+    ClipOptions,
+    Engine,
+    LayerCall,
+    Recording,
+    Request,
+    Result,
+    Score,
+)
+from chronocam.engines.choose import engine_for
 
-__all__ = ["Clips", "Engine", "LayerCall", "Recording", "engine_for"]
+__all__ = [
+    "Call",
+    "ClipOptions",
+    "Engine",
+    "LayerCall",
+    "Recording",
+    "Request",
+    "Result",
+    "Score",
+    "engine_for",
+]

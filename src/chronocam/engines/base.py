@@ -1,21 +1,39 @@
-"""What an engine is, what it records, and which engine a model gets."""
+"""What an engine does, what it is asked for and what it returns."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from chronocam.errors import LayerError, ModelError, suggest
+from chronocam.errors import LayerError, suggest
 from chronocam.layouts import Stem
 from chronocam.types import Array, Inputs, Window
 
-Score = Callable[[Any, Callable[[], Array]], Array]
-"""From the raw outputs and a way to read the logits in them to scores `(batch, target)`."""
+T = TypeVar("T")
 
-Calls = Mapping[str, Sequence[Array]]
+
+@dataclass(frozen=True)
+class Result:
+    """What a model returned for one batch, as a score function sees it.
+
+    raw: the output as the model returned it.
+    logits: returns the main output `(batch, …)`, before a final softmax.
+    outputs: what the modules in `reads` returned, by path, one entry per call.
+    """
+
+    raw: Any
+    logits: Callable[[], Array]
+    outputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+Score: TypeAlias = Callable[[Result], Array]
+"""Makes scores `(batch, target)` of what a model returned."""
+
+Call: TypeAlias = Callable[[Any, Inputs], Any]
+"""`call(model, inputs)`, in the place of a plain call of the model."""
+
+Calls: TypeAlias = Mapping[str, Sequence[Array]]
 """Layer name to one array per call of the layer."""
 
 
@@ -53,18 +71,47 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What an engine is told of clips.
+class ClipOptions:
+    """How an engine treats clips.
 
     frames: how many frames a clip has.
-    chunk: run what sees the frames one by one on so many at a time, with exact gradients; None for all at
-        once.
+    chunk: run the part that sees frames one by one on so many at a time, with exact gradients; None for all
+        at once.
     detach_attention: hold attention weights over the frames constant while gradients are taken.
     """
 
     frames: int
     chunk: int | None = None
     detach_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one pass shall record, and how the model is run for it.
+
+    layers: where activations are recorded; the layers named below are among them.
+    gradients: where ∂score/∂activations are.
+    guided: where gradients through guided ReLUs are.
+    curvature: where the Hessian of the score times the activations is.
+    reads: modules whose outputs the score function reads, in `Result.outputs`.
+    attentions: whether the weights of every attention within the model are recorded.
+    call: replaces the plain call of the model.
+    clips: how clips are treated; None for other inputs.
+    """
+
+    layers: Sequence[str] = ()
+    gradients: Sequence[str] = ()
+    guided: Sequence[str] = ()
+    curvature: Sequence[str] = ()
+    reads: Sequence[str] = ()
+    attentions: bool = False
+    call: Call | None = None
+    clips: ClipOptions | None = None
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether any gradient is asked for."""
+        return bool(self.gradients or self.guided or self.curvature)
 
 
 @runtime_checkable
@@ -110,49 +157,26 @@ class Engine(Protocol):
         first layer of the input; None where the model does not tell.
         """
 
-    def record(
-        self,
-        inputs: Inputs,
-        score: Score,
-        layers: Sequence[str],
-        *,
-        gradients: Sequence[str] = (),
-        guided: Sequence[str] = (),
-        curvature: Sequence[str] = (),
-        attentions: bool = False,
-        call: Callable[[Any, Inputs], Any] | None = None,
-        clips: Clips | None = None,
-    ) -> Recording:
-        """Record activations at `layers`, and the other quantities at the layers named for each.
+    def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
+        """Run the model once and record what is requested.
 
-        Layers that the score does not depend on are left out of `gradients` and `guided`. `call(model,
-        inputs)` replaces the plain call of the model.
+        Layers that the score does not depend on are left out of `gradients` and `guided`.
         """
 
-
-def engine_for(model: Any, output_layer: Any = None) -> Engine:
-    """Return an engine for `model`. Raises ModelError for what is no model of a known framework."""
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(
-        model, getattr(keras, "Model", ())
-    ):  # on PyTorch it is a module as well
-        keras_engine: Engine = import_module("chronocam.engines.keras.engine").KerasEngine(
-            model, output_layer
-        )
-        return keras_engine
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        engine: Engine = import_module("chronocam.engines.torch.engine").TorchEngine(model, output_layer)
-        return engine
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
-    if kind.startswith("tf_keras."):
-        raise ModelError(
-            f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3"
-        )
-    raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module or a keras.Model")
+    def scores(
+        self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Array:
+        """Return the scores `(batch, target)` from a forward pass without a graph; see `Request`."""
 
 
-def unknown_layer(layer: object, known: Sequence[str]) -> LayerError:
-    """Return the error for a layer that does not exist."""
-    hint = suggest(str(layer), list(known)) or ";"
-    return LayerError(f"no layer `{layer}`{hint} `chronocam layers SPEC` lists them")
+def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:
+    """Return the error for a layer that does not exist. hint: replaces the names closest among `known`."""
+    close = (hint if hint is not None else suggest(str(layer), list(known))) or ";"
+    return LayerError(f"no layer `{layer}`{close} `chronocam layers SPEC` lists them")
+
+
+def child_at(index: int, children: Sequence[T]) -> T:
+    """Return a top-level layer by its number. Raises LayerError for one that does not exist."""
+    if not -len(children) <= index < len(children):
+        raise LayerError(f"no layer {index}; the model has {len(children)} top-level layers")
+    return children[index]

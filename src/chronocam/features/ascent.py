@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from chronocam.engines import Engine, engine_for
+from chronocam.engines import Engine, Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.features.climb import Climb
 from chronocam.features.drawn import Drawn, insist_on_layer
@@ -193,9 +193,9 @@ def _look(
     def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         grid = input_grid(z.shape, engine.channels_last, engine.stem)
 
-        def score(raw: Any, read: Callable[[], Array]) -> Array:
+        def score(result: Result) -> Array:
             means = _means(
-                read(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last)
+                result.logits(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last)
             )
             known = means.shape[1]
             if max(numbers) >= known:
@@ -206,7 +206,7 @@ def _look(
                 :, None
             ]
 
-        recording = engine.record(engine.adapt(z), score, [INPUT], gradients=[INPUT])
+        recording = engine.record(engine.adapt(z), score, Request([INPUT], gradients=[INPUT]))
         if INPUT not in recording.gradients:
             raise LayerError(
                 f"`{path or 'output'}` does not depend on the input by a gradient; choose another layer"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from chronocam.engines import Request, Result
 from chronocam.errors import InputError, LayerError
 from chronocam.features.drawn import Drawn, insist_on_layer
 from chronocam.joint.inputs import main_array
@@ -98,7 +99,7 @@ def feature_maps(
     path = insist_on_layer(Subject(model, None).engine.resolve(layer))
     subject = Subject(model, path)  # nothing is asked of the model's own output, whatever it looks like
     inputs = subject.engine.adapt(inputs)
-    calls = subject.engine.record(inputs, _first, [path]).activations[path]
+    calls = subject.engine.record(inputs, _first, Request([path])).activations[path]
     maps = to_numpy(widen(_on_grid(subject, inputs, path, calls, layout))).astype(np.float32)
     kept = tuple(range(maps.shape[1])) if channels is None else tuple(channels)
     for number in kept:
@@ -113,8 +114,8 @@ def feature_maps(
     return FeatureMaps(maps if channels is None else maps[:, kept], kept, path, maps.shape[1])
 
 
-def _first(raw: Any, read: Callable[[], Array]) -> Array:
-    values = read()
+def _first(result: Result) -> Array:
+    values = result.logits()
     return namespace(values).reshape(values, (values.shape[0], -1))[:, :1]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from chronocam.engines import Engine
+from chronocam.engines import Engine, Request, Result
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.inputs import first_samples, main_array
 from chronocam.layouts import Site, infer, input_grid, joined
@@ -154,12 +154,12 @@ def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[st
     """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
     batch, grid = main_array(inputs).shape[0], _input_grid(engine, inputs)
 
-    def score(raw: Any, read: Callable[[], Array]) -> Array:
-        logits = read()
+    def score(result: Result) -> Array:
+        logits = result.logits()
         xp = namespace(logits)
         return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
 
-    found = engine.record(inputs, score, paths, gradients=paths).gradients
+    found = engine.record(inputs, score, Request(paths, gradients=paths)).gradients
 
     def on_grid_of(path: str, calls: Sequence[Array]) -> Array:
         layout = infer(Site(path, tuple(calls[-1].shape[1:]), batch, grid, len(calls), engine.channels_last))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from chronocam.engines import Result
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
@@ -29,9 +30,9 @@ class Scoring:
         self.infos: tuple[tuple[TargetInfo, ...], ...] = ()
         self.logits: np.ndarray | None = None
 
-    def __call__(self, raw: Any, read: Callable[[], Array]) -> Array:
+    def __call__(self, result: Result) -> Array:
         """Return the scores of one batch, `(batch, column)`."""
-        outputs = Outputs(raw, read, self.rows, self.labels, self.clean, self.channels_last)
+        outputs = Outputs(result.raw, result.logits, self.rows, self.labels, self.clean, self.channels_last)
         scored: dict[int, Scored] = {}
         starts: dict[int, slice] = {}
         end = 0

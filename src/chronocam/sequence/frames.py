@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.engines import engine_for
+from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, LayoutError, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.default_layer import default_layer
@@ -110,7 +110,8 @@ class _Score:
     features: np.ndarray | None = None
     rounding: float = 0.0
 
-    def __call__(self, raw: Array, read: Any) -> Array:
+    def __call__(self, result: Result) -> Array:
+        raw = result.raw
         if raw.shape[1] != self.weights.shape[2]:
             raise InputError(
                 f"the CNN finds {raw.shape[1]} features in a frame and relevance is of {self.weights.shape[2]}; give "
@@ -155,10 +156,12 @@ class _Eye:
         found = self.engine.record(
             frames,
             score,
-            layers,
-            gradients=layers if self.how == "gradcam" else (),
-            guided=layers if self.how == "guided" else (),
-            call=lambda model, x: model(x),  # features may look like probabilities, but come from no softmax
+            Request(
+                layers,
+                gradients=layers if self.how == "gradcam" else (),
+                guided=layers if self.how == "guided" else (),
+                call=lambda model, x: model(x),  # features may look like probabilities; no softmax made them
+            ),
         )
         self.notes += found.notes
         if self.how == "conserve":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from numbers import Integral
@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from chronocam.engines.base import Clips, LayerCall, Recording, Score
+from chronocam.engines.base import Call, LayerCall, Recording, Request, Score, child_at
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import nodes_of, path_of
@@ -96,10 +96,7 @@ class KerasEngine:
                 )
             return self._at_input(path)
         if isinstance(layer, Integral):
-            layers = self.model.layers
-            if not -len(layers) <= int(layer) < len(layers):
-                raise LayerError(f"no layer {layer}; the model has {len(layers)} top-level layers")
-            return self.resolve(layers[int(layer)])
+            return self.resolve(child_at(int(layer), self.model.layers))
         if layer == INPUT:
             return INPUT
         name, call = split_call(str(layer))
@@ -164,32 +161,31 @@ class KerasEngine:
         self.backend.once(run, program, inputs)
         return found
 
-    def record(
-        self,
-        inputs: Inputs,
-        score: Score,
-        layers: Sequence[str],
-        *,
-        gradients: Sequence[str] = (),
-        guided: Sequence[str] = (),
-        curvature: Sequence[str] = (),
-        attentions: bool = False,
-        call: Callable[[Any, Inputs], Any] | None = None,
-        clips: Clips | None = None,
-    ) -> Recording:
+    def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass, and a second one through guided ReLUs where both are asked for; see `Engine.record`.
 
-        Raises LayerError for a layer that is not called, ModelError for what is not recorded of Keras models.
+        Raises LayerError for a layer that is not called, ModelError for what Keras models do not support.
         """
-        if attentions:
+        if request.attentions:
             raise ModelError(
                 "attention weights are not recorded of Keras models; choose a method of gradients"
             )
-        if clips is not None and clips.chunk is not None:
+        if request.clips is not None and request.clips.chunk is not None:
             raise InputError(
                 "chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size="
             )
-        plain, through = self._plain_and_guided(inputs, score, layers, gradients, guided, curvature, call)
+
+        def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> Found:
+            program = Program(
+                self.model, self._nodes, request.layers, self.output_layer, relu, request.call, request.reads
+            )
+            return self.backend.record(program, inputs, score, gradients, curvature)
+
+        plain = through = None
+        if request.gradients or request.curvature or not request.guided:
+            plain = recorded(request.gradients, request.curvature, None)
+        if request.guided:
+            through = recorded(request.guided, (), self.backend.guided_relu)
         found = plain or through
         assert found is not None
         return Recording(
@@ -198,26 +194,15 @@ class KerasEngine:
             found.gradients if plain is not None else {},
             {} if through is None else through.gradients,
             found.curvature,
-            notes=tuple(self._notes(found, call, bool(guided))),
+            notes=tuple(self._notes(found, request.call, bool(request.guided))),
         )
 
-    def _plain_and_guided(
-        self,
-        inputs: Inputs,
-        score: Score,
-        layers: Sequence[str],
-        gradients: Sequence[str],
-        guided: Sequence[str],
-        curvature: Sequence[str],
-        call: Callable[[Any, Inputs], Any] | None,
-    ) -> tuple[Found | None, Found | None]:
-        def recorded(wanted: Sequence[str], curved: Sequence[str], relu: Any) -> Found:
-            program = Program(self.model, self._nodes, layers, self.output_layer, relu, call)
-            return self.backend.record(program, inputs, score, wanted, curved, None)
-
-        plain = recorded(gradients, curvature, None) if gradients or curvature or not guided else None
-        through = recorded(guided, (), self.backend.guided_relu) if guided else None
-        return plain, through
+    def scores(
+        self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Array:
+        """Return the scores `(batch, target)` from a forward pass without a graph; see `Engine.scores`."""
+        program = Program(self.model, self._nodes, (), self.output_layer, call=call, reads=reads)
+        return self.backend.record(program, inputs, score, (), ()).scores
 
     def _notes(self, found: Found, call: Any, guided: bool) -> list[str]:
         notes = [_NO_RELU] if guided and not self._has_relu else []

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from chronocam.engines.base import unknown_layer
 from chronocam.errors import LayerError, suggest
 
 Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
@@ -64,19 +65,19 @@ def path_of(name: str, nodes: Mapping[str, Any]) -> str:
         return inside[0]
     if inside:
         raise LayerError(f"`{name}` names {len(inside)} layers: {', '.join(inside[:4])}; give the whole path")
-    raise LayerError(f"no layer `{name}`{_close(name, nodes) or ';'} `chronocam layers SPEC` lists them")
+    raise unknown_layer(name, list(nodes), hint=_close(name, nodes))
 
 
 def _close(name: str, nodes: Mapping[str, Any]) -> str:
     """Return the hint with the paths closest to `name`, or else of the layers whose own names are closest."""
     if hint := suggest(name, list(nodes)):
-        return hint + ";"
+        return hint
     leaf = name.rpartition("/")[2]
     near = {path.rpartition("/")[2]: path for path in reversed(list(nodes))}
     hint = suggest(leaf, list(near))
     for own, path in near.items():
         hint = hint.replace(f"`{own}`", f"`{path}`")
-    return hint and hint + ";"
+    return hint
 
 
 @contextmanager

@@ -56,11 +56,10 @@ def record(
     score: Score,
     gradients: Sequence[str],
     curvature: Sequence[str],
-    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-    run = compiled(program, (key, wanted), lambda: Forward(program, wanted))
+    run = compiled(program, wanted, lambda: Forward(program, wanted))
     return run.record(keras.tree.map_structure(jnp.asarray, inputs), score, gradients, curvature)
 
 
@@ -91,7 +90,7 @@ class Forward:
         """Return the floating-point outputs; and the others, with the activations."""
         with _holding(self.program, values):
             passed = self.program.forward(inputs, Start(offsets, jax.lax.stop_gradient))
-        leaves, self.tree = jax.tree.flatten((passed.raw, passed.logits))
+        leaves, self.tree = jax.tree.flatten(passed.seen)
         self.floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
         others = [x for x, is_float in zip(leaves, self.floats, strict=True) if not is_float]
         return [x for x, is_float in zip(leaves, self.floats, strict=True) if is_float], (
@@ -114,10 +113,10 @@ class Forward:
 
     def _passed(self, outputs: Sequence[Any], rest: Any) -> Passed:
         floats, others = iter(outputs), iter(rest[0])
-        raw, logits = jax.tree.unflatten(
+        raw, logits, read = jax.tree.unflatten(
             self.tree, [next(floats) if f else next(others) for f in self.floats]
         )
-        return Passed(raw, logits, rest[1])
+        return Passed(raw, logits, read, rest[1])
 
     def offsets(self, inputs: Inputs) -> dict[str, list[Any]]:
         """Return zeros for the calls of each layer to differentiate at."""
@@ -140,7 +139,7 @@ class Forward:
 
         def scores_of(outputs: list[Any]) -> Any:
             passed = self._passed(outputs, rest)
-            return score(passed.raw, passed.read)
+            return score(passed.result)
 
         if not self.wanted:
             scores, each = scores_of(outputs), []
@@ -183,7 +182,7 @@ class Forward:
             calls = [offset if i == call else x for i, x in enumerate(offsets[layer])]
             outputs, _, rest = self.run(inputs, {**offsets, layer: calls})
             passed = self._passed(outputs, rest)
-            return score(passed.raw, passed.read)[:, k].sum()
+            return score(passed.result)[:, k].sum()
 
         def product(call: int, k: int) -> Any:
             start, along = offsets[layer][call], jnp.asarray(at[call], offsets[layer][call].dtype)
@@ -191,7 +190,7 @@ class Forward:
 
         outputs, _, rest = self.run(inputs, offsets)
         passed = self._passed(outputs, rest)
-        targets = range(score(passed.raw, passed.read).shape[1])
+        targets = range(score(passed.result).shape[1])
         return [np.stack([_numpy(product(call, k)) for k in targets]) for call in range(len(at))]
 
 

@@ -48,11 +48,10 @@ def record(
     score: Score,
     gradients: Sequence[str],
     curvature: Sequence[str],
-    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-    run = compiled(program, (key, wanted), lambda: Forward(program, wanted))
+    run = compiled(program, wanted, lambda: Forward(program, wanted))
     return run.record(keras.tree.map_structure(tf.convert_to_tensor, inputs), score, gradients, curvature)
 
 
@@ -77,7 +76,7 @@ class Forward:
 
     def _forward(
         self, inputs: Inputs, offsets: dict[str, list[Any]]
-    ) -> tuple[Any, Any, dict[str, list[Any]]]:
+    ) -> tuple[Any, Any, dict[str, list[Any]], dict[str, list[Any]]]:
         self.traces += 1
         # Neither what comes before the first layer nor a parameter is differentiated: no gradient leads
         # there.
@@ -86,7 +85,7 @@ class Forward:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
         with keras.StatelessScope(state_mapping=constants):
             passed = self.program.forward(inputs, Start(offsets, tf.stop_gradient))
-        return passed.raw, passed.logits, passed.activations
+        return *passed.seen, passed.activations
 
     def _there_and_back(self, inputs: Inputs, offsets: dict[str, list[Any]]) -> tuple[Any, ...]:
         """Return what the forward pass gives and, per offset, the gradients `(target, *shape)`."""
@@ -96,7 +95,7 @@ class Forward:
             passed = self._forward(inputs, offsets)
         leaves = _leaves(Passed(*passed))
         floats = _floats(leaves)
-        called = tf.numpy_function(partial(self._upstream, passed[:2]), leaves, [x.dtype for x in floats])
+        called = tf.numpy_function(partial(self._upstream, passed[:3]), leaves, [x.dtype for x in floats])
         upstream = keras.tree.flatten(called)  # eagerly, a single one comes without its list
         for gradient, x in zip(upstream, floats, strict=True):
             gradient.set_shape((None, *x.shape))
@@ -183,7 +182,7 @@ class Forward:
                 with tf.GradientTape(persistent=True, watch_accessed_variables=False) as inner:
                     inner.watch(offset)
                     passed = self._forward_only(inputs, offsets)
-                    columns = tf.unstack(score(passed.raw, passed.read), axis=1)
+                    columns = tf.unstack(score(passed.result), axis=1)
                 along = [_along(inner.gradient(column, offset), a) for column in columns]
             each = [None if y is None else outer.gradient(y, offset) for y in along]
             products.append(np.stack([np.zeros_like(a) if g is None else _numpy(g) for g in each]))
@@ -211,17 +210,19 @@ class _Scored:
 
     def _gradients(self, structure: Any, leaves: list[Any], floats: list[Any]) -> list[np.ndarray]:
         values = iter(leaves)
-        raw, logits = keras.tree.map_structure(lambda x: None if x is None else next(values), structure)
+        raw, logits, outputs = keras.tree.map_structure(
+            lambda x: None if x is None else next(values), structure
+        )
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(floats)
-            self.scores = self.score(raw, Passed(raw, logits, {}).read)
+            self.scores = self.score(Passed(raw, logits, outputs, {}).result)
             columns = tf.unstack(self.scores, axis=1)
         each = [tape.gradient(column, floats, unconnected_gradients="zero") for column in columns]
         return [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
 
 def _leaves(passed: Passed) -> list[Any]:
-    return [x for x in keras.tree.flatten((passed.raw, passed.logits)) if x is not None]
+    return [x for x in keras.tree.flatten(passed.seen) if x is not None]
 
 
 def _floats(leaves: Sequence[Any]) -> list[Any]:

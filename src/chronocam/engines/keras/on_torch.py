@@ -53,7 +53,6 @@ def record(
     score: Score,
     gradients: Sequence[str],
     curvature: Sequence[str],
-    key: object,
 ) -> Found:
     """Run the program and differentiate its scores."""
     cut: list[Tensor] = []
@@ -69,7 +68,7 @@ def record(
 
     with torch.inference_mode(False), torch.set_grad_enabled(False):
         passed = program.forward(inputs, change)
-        scores = score(passed.raw, passed.read)
+        scores = score(passed.result)
         found = Found(scores.detach(), _detached(passed.activations))
         columns = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
         columns = columns[:, None, :].expand(-1, *scores.shape)

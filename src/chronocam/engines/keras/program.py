@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from chronocam.engines.base import Call, Result
 from chronocam.engines.keras.layers import (
     Wrap,
     attribute,
@@ -42,13 +43,26 @@ _LAST_IS_ACTIVATION = (
 class Passed:
     """What one forward pass gave.
 
-    raw: what the model returned. logits: what went into its final softmax, None where there is none.
+    raw: what the model returned.
+    logits: what went into its final softmax, None where there is none.
+    outputs: what the modules that the score reads returned, by path, one per call.
     activations: by layer, one per call.
     """
 
     raw: Any
     logits: Any
+    outputs: dict[str, list[Any]]
     activations: dict[str, list[Any]]
+
+    @property
+    def result(self) -> Result:
+        """What a score function sees of it."""
+        return Result(self.raw, self.read, self.outputs)
+
+    @property
+    def seen(self) -> tuple[Any, Any, dict[str, list[Any]]]:
+        """All that scores are made of."""
+        return self.raw, self.logits, self.outputs
 
     def read(self) -> Array:
         """Return the main output, before a final softmax, in float32 at least."""
@@ -72,7 +86,7 @@ class Program:
     """A forward pass that can be run, traced and compiled; it does not keep the model alive.
 
     layers: what is tapped, `relu#1` for the second call. guided: a backend's ReLU that takes the place of the
-    model's. call: what is called in the place of the model.
+    model's. call: what is called in the place of the model. reads: nodes whose outputs the score reads.
     """
 
     def __init__(
@@ -82,10 +96,16 @@ class Program:
         layers: Sequence[str],
         output_layer: str | None = None,
         guided: Callable[[Any], Any] | None = None,
-        call: Callable[[Any, Inputs], Any] | None = None,
+        call: Call | None = None,
+        reads: Sequence[str] = (),
     ) -> None:
-        self._model, self.nodes, self.layers = weakref.ref(model), nodes, tuple(layers)
-        self.output_layer, self.guided, self.call = output_layer, guided, call
+        self._model = weakref.ref(model)
+        self.nodes = nodes
+        self.layers = tuple(layers)
+        self.output_layer = output_layer
+        self.guided = guided
+        self.call = call
+        self.reads = tuple(reads)
 
     @property
     def model(self) -> Any:
@@ -96,8 +116,9 @@ class Program:
         """Run the model once, in inference mode, each tapped output going through `change`."""
         seen: dict[str, list[Any]] = {layer: [] for layer in self.layers}
         outputs: list[Any] = []
+        reads: dict[str, list[Any]] = {path: [] for path in self.reads}
         softmaxes: list[tuple[Any, Any]] = []
-        with own_errors(), intercepted(self._wraps(seen, outputs, softmaxes, change), self.nodes):
+        with own_errors(), intercepted(self._wraps(seen, outputs, reads, softmaxes, change), self.nodes):
             if INPUT in self.layers:
                 inputs = _tapped_input(inputs, seen, change)
             raw = call_model(self.model, inputs) if self.call is None else self.call(self.model, inputs)
@@ -112,7 +133,7 @@ class Program:
         main = main_output(raw, strict=False)
         plain = self.output_layer is None and self.call is None
         logits = next((before for after, before in softmaxes if plain and after is main), None)
-        return Passed(raw, logits, seen)
+        return Passed(raw, logits, reads, seen)
 
     def _read(self, outputs: list[Any]) -> Any:
         _, number = split_call(str(self.output_layer))
@@ -121,7 +142,12 @@ class Program:
         return outputs[-1 if number is None else number]
 
     def _wraps(
-        self, seen: dict[str, list[Any]], outputs: list[Any], softmaxes: list[tuple[Any, Any]], change: Change
+        self,
+        seen: dict[str, list[Any]],
+        outputs: list[Any],
+        reads: dict[str, list[Any]],
+        softmaxes: list[tuple[Any, Any]],
+        change: Change,
     ) -> dict[str, list[Wrap]]:
         wraps: dict[str, list[Wrap]] = {path: [] for path in self.nodes}
         for path, node in self.nodes.items():
@@ -136,6 +162,8 @@ class Program:
             wraps[path].append(_tap(taps, seen, change))
         if self.output_layer is not None:
             wraps[split_call(self.output_layer)[0]].append(_keeping(outputs))
+        for path, calls in reads.items():
+            wraps[path].append(_keeping_all(calls))
         return {path: around for path, around in wraps.items() if around}
 
 
@@ -291,6 +319,18 @@ def _keeping(outputs: list[Any]) -> Wrap:
             tensor = first_tensor(output)
             if tensor is not None:
                 outputs.append(tensor)
+            return output
+
+        return run
+
+    return wrap
+
+
+def _keeping_all(calls: list[Any]) -> Wrap:
+    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = call(*args, **kwargs)
+            calls.append(output)
             return output
 
         return run

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Clips, LayerCall, Recording, Score, unknown_layer
+from chronocam.engines.base import Call, LayerCall, Recording, Request, Score, child_at, unknown_layer
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.modes import ThroughNoGrad
-from chronocam.engines.torch.passes import Pass
+from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
 from chronocam.engines.torch.tensors import (
@@ -91,10 +91,7 @@ class TorchEngine:
                     f"the given {type(layer).__name__} is not a layer of this {type(self.model).__name__}"
                 )
         elif isinstance(layer, Integral):
-            children = [name for name, _ in self.model.named_children()]
-            if not -len(children) <= int(layer) < len(children):
-                raise LayerError(f"no layer {layer}; the model has {len(children)} top-level layers")
-            path, call = children[int(layer)], None
+            path, call = child_at(int(layer), [name for name, _ in self.model.named_children()]), None
         elif layer == INPUT:
             return INPUT
         else:
@@ -251,36 +248,17 @@ class TorchEngine:
             handle.remove()
         return outputs[-1 if call is None else call]
 
-    def record(
-        self,
-        inputs: Inputs,
-        score: Score,
-        layers: Sequence[str],
-        *,
-        gradients: Sequence[str] = (),
-        guided: Sequence[str] = (),
-        curvature: Sequence[str] = (),
-        attentions: bool = False,
-        call: Callable[[Any, Inputs], Any] | None = None,
-        clips: Clips | None = None,
-    ) -> Recording:
+    def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
-        differentiate = bool(gradients or guided or curvature)
         with as_found(self.model):
-            asked = {"guided": bool(guided), "differentiate": differentiate, "attentions": attentions}
-            pass_ = Pass(self, inputs, layers, call, clips, **asked)
-            found = pass_.run(score, gradients, guided, curvature)
-            weights, along = pass_.attention_over_frames() or (None, None)
-            activations = {layer: [t.detach() for t in pass_.taps[layer].seen] for layer in layers}
-            return Recording(
-                pass_.scores.detach(),
-                activations,
-                **found,
-                attention=weights,
-                attention_gradients=along,
-                attentions=tuple(pass_.attentions.seen) if pass_.attentions is not None else (),
-                notes=tuple(pass_.notes),
-            )
+            return TorchPass(self, inputs, request).run(score)
+
+    def scores(
+        self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Tensor:
+        """Return the scores `(batch, target)` from a forward pass without a graph; see `Engine.scores`."""
+        scores: Tensor = self.record(inputs, score, Request(reads=reads, call=call)).scores
+        return scores
 
 
 def unwrap(model: nn.Module) -> nn.Module:

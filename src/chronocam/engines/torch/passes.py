@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Clips, Score
+from chronocam.engines.base import Recording, Request, Result, Score
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.modes import (
@@ -25,6 +25,7 @@ from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
     call_model,
     first_tensor,
+    keep_all,
     keep_output,
     main_output,
     own_copy,
@@ -42,53 +43,42 @@ _BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
 _NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
 
 
-class Pass:
+class TorchPass:
     """One forward pass with taps, and the backward passes from its scores."""
 
-    def __init__(
-        self,
-        engine: TorchEngine,
-        inputs: Inputs,
-        layers: Sequence[str],
-        call: Callable[[Any, Inputs], Any] | None,
-        clips: Clips | None,
-        *,
-        guided: bool,
-        differentiate: bool,
-        attentions: bool,
-    ) -> None:
-        self.engine, self.layers, self.call, self.clips = engine, layers, call, clips
+    def __init__(self, engine: TorchEngine, inputs: Inputs, request: Request) -> None:
+        self.engine = engine
         self.inputs = inputs
-        self.differentiate = differentiate
+        self.request = request
+        self.differentiate = request.differentiates
         self.through_no_grad = False
-        self.relus = GuidedReLUs() if guided else None
-        self.plain = engine.output_layer is None and call is None  # scores are read from the model's output
+        self.relus = GuidedReLUs() if request.guided else None
+        # Scores are read from the model's output, so a final softmax is looked behind.
+        self.plain = engine.output_layer is None and request.call is None
         self.couples = couples_samples(engine.model)
         self.notes: list[str] = []
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
-        self.wants_attentions = attentions
         self.attentions: AttentionSeen | None = None
 
-    def run(
-        self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
-    ) -> dict[str, dict[str, list[Tensor]]]:
-        """Run the model, score its outputs, and return what is recorded of each, by layer, one array per call.
+    def run(self, score: Score) -> Recording:
+        """Run the model, score its outputs, and return what is recorded.
 
         No graph is built before the first layer. Where that leaves a layer without a gradient, it may lie
         before or within the model's own no_grad(), or within a fused inference path: then all is run once
         more with a graph from the start.
         """
-        found = self._attempt(score, gradients, guided, curvature)
-        connected = {*found["gradients"], *found["guided"]} == {*gradients, *guided}
+        asked = self.request
+        recording = self._attempt(score)
+        connected = {*recording.gradients, *recording.guided} == {*asked.gradients, *asked.guided}
         if self.chunks is None and not (connected and all(tap.seen for tap in self.taps.values())):
             self.through_no_grad = True
-            found = self._attempt(score, gradients, guided, curvature)
+            recording = self._attempt(score)
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
-                f"no module on the way to `{self.layers[0]}` gets {self.chunks.rows} frames folded into the batch, so "
-                "chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D network"
+                f"no module on the way to `{asked.layers[0]}` gets {self.chunks.rows} frames folded into the "
+                "batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D network"
             )
         for layer, tap in self.taps.items():
             if not tap.seen:
@@ -96,35 +86,46 @@ class Pass:
                     f"layer `{layer}` was called {tap.calls} times, so nothing was recorded there; "
                     "choose a layer that the forward pass uses (`chronocam layers SPEC`)"
                 )
-        return found
+        return recording
 
-    def _attempt(
-        self, score: Score, gradients: Sequence[str], guided: Sequence[str], curvature: Sequence[str]
-    ) -> dict[str, dict[str, list[Tensor]]]:
+    def _attempt(self, score: Score) -> Recording:
+        asked = self.request
         self.notes.clear()
         self._forward(score)
-        return {
-            "gradients": self._backward(gradients),
-            "curvature": self._curvature(curvature),
-            "guided": self._guided(guided),
-        }
+        gradients = self._backward(asked.gradients)
+        curvature = self._curvature(asked.curvature)
+        guided = self._guided(asked.guided)
+        weights, along = self._attention_over_frames() or (None, None)
+        return Recording(
+            self.scores.detach(),
+            {layer: [t.detach() for t in tap.seen] for layer, tap in self.taps.items()},
+            gradients,
+            guided,
+            curvature,
+            attention=weights,
+            attention_gradients=along,
+            attentions=tuple(self.attentions.seen) if self.attentions is not None else (),
+            notes=tuple(self.notes),
+        )
 
     def _forward(self, score: Score) -> None:
-        engine, model = self.engine, self.engine.model
+        engine, model, asked = self.engine, self.engine.model, self.request
         cut = Cut() if self.differentiate else None
-        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in self.layers}
+        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in asked.layers}
         self.chunks = self._cut_into_chunks()
         output: list[Tensor] = []
+        reads: dict[str, list[Any]] = {path: [] for path in asked.reads}
         softmax = SoftmaxSeen() if engine._ends_in_softmax else None
-        if self.clips is not None:
-            self.attention = FrameAttention(self.clips.frames, self.clips.detach_attention)
-        self.attentions = AttentionSeen() if self.wants_attentions else None
-        grad = self.through_no_grad or (INPUT in self.layers and self.differentiate)
-        with torch.set_grad_enabled(grad), self._watching(output, self.attention, softmax, self.attentions):
+        if asked.clips is not None:
+            self.attention = FrameAttention(asked.clips.frames, asked.clips.detach_attention)
+        self.attentions = AttentionSeen() if asked.attentions else None
+        grad = self.through_no_grad or (INPUT in asked.layers and self.differentiate)
+        modes = self.attention, softmax, self.attentions
+        with torch.set_grad_enabled(grad), self._watching(output, reads, *modes):
             inputs = pytree.tree_map(own_copy, self.inputs)
-            if INPUT in self.layers:
+            if INPUT in asked.layers:
                 inputs = self._tapped(inputs)
-            raw = (self.call or call_model)(model, inputs)
+            raw = (asked.call or call_model)(model, inputs)
             if self.attention is not None:
                 self.attention.end(main_output(raw, strict=False))
             if engine.output_layer is not None:
@@ -132,12 +133,17 @@ class Pass:
             if self._must_look_behind_softmax(raw):
                 engine._ends_in_softmax = True
             else:
-                self.scores = score(raw, lambda: self._logits(raw, softmax))
+                self.scores = score(Result(raw, lambda: self._logits(raw, softmax), reads))
                 return
         self._forward(score)
 
     @contextmanager
-    def _watching(self, output: list[Tensor], *modes: AbstractContextManager[Any] | None) -> Iterator[None]:
+    def _watching(
+        self,
+        output: list[Tensor],
+        reads: dict[str, list[Any]],
+        *modes: AbstractContextManager[Any] | None,
+    ) -> Iterator[None]:
         """Look at the model while it runs, with these modes and those of the pass."""
         through = ThroughNoGrad() if self.through_no_grad else None
         with ExitStack() as scope:
@@ -146,22 +152,24 @@ class Pass:
             for mode in (self.relus, *modes, through):
                 if mode is not None:
                     scope.enter_context(mode)
-            for undo in self._hooks(output):
+            for undo in self._hooks(output, reads):
                 scope.callback(undo)
             yield
 
-    def _hooks(self, output: list[Tensor]) -> Iterator[Callable[[], None]]:
+    def _hooks(self, output: list[Tensor], reads: dict[str, list[Any]]) -> Iterator[Callable[[], None]]:
         """Attach what looks at the layers, and yield what undoes each."""
         engine = self.engine
-        for layer in self.layers:
+        for layer in self.request.layers:
             if layer != INPUT:
                 module = engine._modules[split_call(layer)[0]]
                 yield module.register_forward_hook(self.taps[layer]).remove
         if engine.output_layer is not None:
             module = engine._modules[split_call(engine.output_layer)[0]]
             yield module.register_forward_hook(keep_output(output)).remove
+        for path, outputs in reads.items():
+            yield engine._modules[path].register_forward_hook(keep_all(outputs)).remove
         if self.chunks is not None:
-            parts = [split_call(layer)[0].split(".") for layer in self.layers]
+            parts = [split_call(layer)[0].split(".") for layer in self.request.layers]
             for path in dict.fromkeys(
                 ".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)
             ):
@@ -169,17 +177,18 @@ class Pass:
 
     def _cut_into_chunks(self) -> Chunks | None:
         """Return how the frames are run in chunks, where that was asked for."""
-        if self.clips is None or self.clips.chunk is None:
+        clips = self.request.clips
+        if clips is None or clips.chunk is None:
             return None
-        if INPUT in self.layers:
+        if INPUT in self.request.layers:
             raise LayerError(
                 "chunk_frames= keeps no gradient at the input; explain a layer: give conv_layer="
             )
         if self.couples:
             raise ModelError("chunk_frames= cannot cut BatchNorm in training mode; call model.eval() first")
         first = first_tensor(self.inputs)
-        rows = 0 if first is None else len(first) * self.clips.frames
-        return Chunks(rows, self.clips.chunk, self.taps, self.differentiate)
+        rows = 0 if first is None else len(first) * clips.frames
+        return Chunks(rows, clips.chunk, self.taps, self.differentiate)
 
     def _read(self, output: list[Tensor]) -> Tensor:
         layer = str(self.engine.output_layer)
@@ -231,7 +240,7 @@ class Pass:
         if self.chunks is not None and self.chunks.features is not None and len(outer) < len(layers):
             (upstream,) = self._gradients([self.chunks.features])
             if upstream is not None:
-                with self._watching([]):
+                with self._watching([], {}):
                     found |= self.chunks.gradients(upstream)
         return {
             layer: [
@@ -246,7 +255,7 @@ class Pass:
         found = vjp(self.scores, tensors, self._columns()) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
 
-    def attention_over_frames(self) -> tuple[Tensor, Tensor | None] | None:
+    def _attention_over_frames(self) -> tuple[Tensor, Tensor | None] | None:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, where there are any."""
         seen = [] if self.attention is None else self.attention.seen
         for weights in reversed([w for w in seen if len(w) == len(self.scores)]):

@@ -62,6 +62,15 @@ def keep_output(seen: list[Tensor]) -> Callable[..., None]:
     return hook
 
 
+def keep_all(calls: list[Any]) -> Callable[..., None]:
+    """Return a forward hook that adds what a layer returns to `calls`, safe from in-place operations after it."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        calls.append(pytree.tree_map_only(Tensor, Tensor.clone, output))
+
+    return hook
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """Return the first floating-point tensor in `output`, or None."""
     if isinstance(output, Tensor):
