@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from chronocam.errors import ModelError
 from chronocam.lab.data import gestures as world
 from chronocam.lab.models.gestures import NAMES, Small3D, gesture_net, gesture_record, load_gesture_net
-from chronocam.lab.train.classifier import voted
+from chronocam.lab.train.torch.classifier import voted
 from chronocam.media import ClipPreprocess, Preprocess
 from chronocam.models import load
 

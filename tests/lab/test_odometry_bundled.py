@@ -12,8 +12,8 @@ import torch
 import chronocam as cc
 from chronocam.lab.data.drives import drive
 from chronocam.lab.models.odometry import load_odometry, odometry_record, side_by_side
-from chronocam.lab.train.footage import Rendered
-from chronocam.lab.train.odometry_measure import measure
+from chronocam.lab.train.odometry.footage import Rendered
+from chronocam.lab.train.odometry.measure import measure
 from chronocam.odometry import SFMLEARNER, PoseLoss, RotationAngle, TranslationNorm
 from chronocam.runs.drives.networks import networks_of
 

@@ -22,15 +22,15 @@ from chronocam.lab.models.gestures import SmallCNN
 from chronocam.lab.models.video import ARCHITECTURES, video_net
 from chronocam.lab.train import VideoSettings, train_video
 from chronocam.lab.train.augment import Change, changed, drawn
-from chronocam.lab.train.batches import Shuffled, augment, made_of, mixed, unit
-from chronocam.lab.train.classifier import voted
 from chronocam.lab.train.clips import cached, find_clips
 from chronocam.lab.train.folders import list_clips
-from chronocam.lab.train.measure import measure
-from chronocam.lab.train.module import VideoModule, end_to_end
 from chronocam.lab.train.run import share_of_rate
 from chronocam.lab.train.splits import source
-from chronocam.lab.train.weights import start_from
+from chronocam.lab.train.torch.batches import Shuffled, augment, made_of, mixed, unit
+from chronocam.lab.train.torch.classifier import voted
+from chronocam.lab.train.torch.weights import start_from
+from chronocam.lab.train.video.measure import measure
+from chronocam.lab.train.video.module import VideoModule, end_to_end
 from chronocam.media import read_clip, write_clip
 from chronocam.models import CNNLSTM, load
 

@@ -21,8 +21,8 @@ from chronocam.errors import InputError, MediaError, ModelError
 from chronocam.lab.models.images import image_net, last_layer, recipe
 from chronocam.lab.train import ImageSettings, train_images
 from chronocam.lab.train.clips import Clips
-from chronocam.lab.train.images_data import Pictures, find_pictures, list_pictures
-from chronocam.lab.train.images_module import ImagesModule
+from chronocam.lab.train.images.data import Pictures, find_pictures, list_pictures
+from chronocam.lab.train.images.module import ImagesModule
 from chronocam.lab.train.splits import Item
 
 SIDE = 64

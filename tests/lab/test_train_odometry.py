@@ -19,9 +19,9 @@ from chronocam.errors import InputError, MediaError
 from chronocam.lab.data.drives import drive, export
 from chronocam.lab.models.odometry import Odometry, side_by_side
 from chronocam.lab.train import OdometrySettings, train_odometry
-from chronocam.lab.train.footage import Footage, Rendered, find_footage, pieces
-from chronocam.lab.train.odometry_measure import measure
-from chronocam.lab.train.odometry_module import OdometryModule, augment, loss_of, unit
+from chronocam.lab.train.odometry.footage import Footage, Rendered, find_footage, pieces
+from chronocam.lab.train.odometry.measure import measure
+from chronocam.lab.train.odometry.module import OdometryModule, augment, loss_of, unit
 from chronocam.media import write_clip
 from chronocam.models import load
 from chronocam.odometry import MONODEPTH2, SFMLEARNER, matrix_to_pose, relative_pose

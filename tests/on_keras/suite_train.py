@@ -14,9 +14,9 @@ import chronocam as cc
 from chronocam.errors import InputError, ModelError
 from chronocam.lab.models.keras_images import finished, head_at, image_net, with_weights
 from chronocam.lab.train import ImageSettings, train_images
-from chronocam.lab.train.images_data import Pictures, list_pictures
-from chronocam.lab.train.keras_batches import Batches
-from chronocam.lab.train.keras_loop import AdamW, Keeper, Rate
+from chronocam.lab.train.images.data import Pictures, list_pictures
+from chronocam.lab.train.keras.batches import Batches
+from chronocam.lab.train.keras.loop import AdamW, Keeper, Rate
 from chronocam.lab.train.run import share_of_rate
 from chronocam.models.sources.keras_applications import recipe
 

@@ -10,7 +10,7 @@ import click
 
 from chronocam.errors import ChronocamError
 from chronocam.lab.train import ImageSettings
-from chronocam.lab.train.settings import PRECISIONS
+from chronocam.lab.train.settings.video import PRECISIONS
 
 
 @click.command("images", context_settings={"show_default": True})
@@ -57,7 +57,7 @@ def command(**options: Any) -> None:
     result. The network of Keras is written to OUT/model.keras in the place of the weights; KERAS_BACKEND says
     what trains it.
     """
-    from chronocam.lab.train.images import train_images
+    from chronocam.lab.train.images.run import train_images
 
     settings = ImageSettings(**options)
     try:

@@ -11,7 +11,7 @@ import click
 from chronocam.cli._intrinsics import INTRINSICS
 from chronocam.errors import ChronocamError
 from chronocam.lab.train import OdometrySettings
-from chronocam.lab.train.settings_odometry import CHOICES
+from chronocam.lab.train.settings.odometry import CHOICES
 
 
 @click.command("odometry", context_settings={"show_default": True})
@@ -89,7 +89,7 @@ def command(**options: Any) -> None:
     """
     settings = OdometrySettings(**options)
     try:
-        from chronocam.lab.train.odometry import train_odometry
+        from chronocam.lab.train.odometry.run import train_odometry
     except ImportError as error:
         raise ChronocamError(
             f"training needs {error.name}; pip install 'chronocam[torch,video,train]'"

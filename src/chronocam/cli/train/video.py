@@ -10,7 +10,7 @@ import click
 
 from chronocam.errors import ChronocamError
 from chronocam.lab.train import VideoSettings
-from chronocam.lab.train.settings import PRECISIONS
+from chronocam.lab.train.settings.video import PRECISIONS
 from chronocam.media.clips.sample import SAMPLINGS
 
 ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention", "cnn-lstm-steps")
@@ -72,7 +72,7 @@ def command(**options: Any) -> None:
     """
     settings = VideoSettings(**options)
     try:
-        from chronocam.lab.train.video import train_video
+        from chronocam.lab.train.video.run import train_video
     except ImportError as error:
         raise ChronocamError(
             f"training needs {error.name}; pip install 'chronocam[torch,video,train]'"

@@ -3,14 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from chronocam.lab.train.settings import VideoSettings
-from chronocam.lab.train.settings_images import ImageSettings
-from chronocam.lab.train.settings_odometry import OdometrySettings
+from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.settings.odometry import OdometrySettings
+from chronocam.lab.train.settings.video import VideoSettings
 
 if TYPE_CHECKING:
-    from chronocam.lab.train.images import train_images
-    from chronocam.lab.train.odometry import train_odometry
-    from chronocam.lab.train.video import train_video
+    from chronocam.lab.train.images.run import train_images
+    from chronocam.lab.train.odometry.run import train_odometry
+    from chronocam.lab.train.video.run import train_video
 
 __all__ = [
     "ImageSettings",
@@ -21,7 +21,7 @@ __all__ = [
     "train_video",
 ]
 
-_HOME = {"train_images": "images", "train_odometry": "odometry", "train_video": "video"}
+_HOME = {"train_images": "images.run", "train_odometry": "odometry.run", "train_video": "video.run"}
 
 
 def __getattr__(name: str) -> Any:

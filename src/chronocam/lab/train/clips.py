@@ -16,7 +16,7 @@ from chronocam.errors import ChronocamError, MediaError
 from chronocam.lab.data import gestures
 from chronocam.lab.data.gestures.world import Conditions, labels_of, render
 from chronocam.lab.train.folders import SPLITS, list_clips
-from chronocam.lab.train.settings import GESTURES, VideoSettings
+from chronocam.lab.train.settings.video import GESTURES, VideoSettings
 from chronocam.lab.train.splits import Item, thin
 from chronocam.media import read_clip
 from chronocam.media.files import replace_file

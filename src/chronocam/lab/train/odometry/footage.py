@@ -14,7 +14,7 @@ from jaxtyping import Float64, UInt8
 
 from chronocam.errors import ChronocamError, MediaError
 from chronocam.lab.data.drives import Drive, count_frames, drive, find_drives, read_drive
-from chronocam.lab.train.settings_odometry import DRIVES, OdometrySettings
+from chronocam.lab.train.settings.odometry import DRIVES, OdometrySettings
 from chronocam.media.files import replace_file
 
 Snippet: TypeAlias = tuple[UInt8[np.ndarray, "3 height width 3"], Float64[np.ndarray, "3 3"]]

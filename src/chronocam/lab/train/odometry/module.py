@@ -11,9 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
-from chronocam.lab.train.batches import mixed
-from chronocam.lab.train.loop import Learner
-from chronocam.lab.train.settings_odometry import OdometrySettings
+from chronocam.lab.train.settings.odometry import OdometrySettings
+from chronocam.lab.train.torch.batches import mixed
+from chronocam.lab.train.torch.loop import Learner
 from chronocam.odometry import MONODEPTH2, SFMLEARNER, Terms, ViewSynthesis
 
 RECIPES = {"monodepth2": MONODEPTH2, "sfmlearner": SFMLEARNER}

@@ -15,12 +15,12 @@ from jaxtyping import Int
 from chronocam.errors import InputError
 from chronocam.lab.models.keras_images import builder, finished, head_at, image_net, in_precision
 from chronocam.lab.models.trained import KERAS_IMAGES
-from chronocam.lab.train.images import ImagesRun
-from chronocam.lab.train.keras_batches import Batches
-from chronocam.lab.train.keras_loop import AdamW, Bar, Keeper, Rate
-from chronocam.lab.train.keras_weights import start_from
+from chronocam.lab.train.images.run import ImagesRun
+from chronocam.lab.train.keras.batches import Batches
+from chronocam.lab.train.keras.loop import AdamW, Bar, Keeper, Rate
+from chronocam.lab.train.keras.weights import start_from
 from chronocam.lab.train.run import STDERR, write
-from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.lab.train.settings.images import ImageSettings
 from chronocam.models.sources.keras_applications import recipe
 
 _POLICIES: Final = {"32-true": "float32", "16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from chronocam.errors import InputError
 from chronocam.lab.train.clips import Clips, Track, cached, insist_on_one
 from chronocam.lab.train.folders import SPLITS, Listing, complete
-from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.lab.train.settings.images import ImageSettings
 from chronocam.lab.train.splits import Item, thin
 from chronocam.media import Preprocess, read_image
 from chronocam.media.images import IMAGE_SUFFIXES

@@ -12,14 +12,14 @@ from lightning import __version__
 
 from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
-from chronocam.lab.train.batches import Shuffled, loader
 from chronocam.lab.train.clips import CALM, Clips, Splits, cached, find_clips, insist_on_one, joined
-from chronocam.lab.train.loop import fit, save_weights
-from chronocam.lab.train.measure import measure
-from chronocam.lab.train.module import VideoModule
 from chronocam.lab.train.run import checkpoint, completed, few, say, track, write
-from chronocam.lab.train.settings import VideoSettings
-from chronocam.lab.train.weights import start_from
+from chronocam.lab.train.settings.video import VideoSettings
+from chronocam.lab.train.torch.batches import Shuffled, loader
+from chronocam.lab.train.torch.loop import fit, save_weights
+from chronocam.lab.train.torch.weights import start_from
+from chronocam.lab.train.video.measure import measure
+from chronocam.lab.train.video.module import VideoModule
 
 
 def train_video(settings: VideoSettings) -> Path:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from chronocam.lab.train.batches import Batch, augment, mixed, unit
-from chronocam.lab.train.loop import Learner
+from chronocam.lab.train.torch.batches import Batch, augment, mixed, unit
+from chronocam.lab.train.torch.loop import Learner
 
 
 class Classifier(Learner):

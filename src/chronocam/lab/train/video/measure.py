@@ -11,11 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from chronocam.errors import InputError
-from chronocam.lab.train.batches import loader
-from chronocam.lab.train.classifier import voted
 from chronocam.lab.train.clips import Clips
 from chronocam.lab.train.figures import accuracy, confusion
-from chronocam.lab.train.module import VideoModule
+from chronocam.lab.train.torch.batches import loader
+from chronocam.lab.train.torch.classifier import voted
+from chronocam.lab.train.video.module import VideoModule
 
 
 def measure(module: VideoModule, clips: Clips, labels: Sequence[str]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from chronocam.lab.models.video import architecture
-from chronocam.lab.train.classifier import Classifier
-from chronocam.lab.train.settings import VideoSettings
-from chronocam.lab.train.weights import answers
+from chronocam.lab.train.settings.video import VideoSettings
+from chronocam.lab.train.torch.classifier import Classifier
+from chronocam.lab.train.torch.weights import answers
 from chronocam.models.cnn_lstm import CNNLSTM
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from chronocam.errors import InputError
-from chronocam.lab.train.settings import PRECISIONS, command_of, insist
+from chronocam.lab.train.settings.video import PRECISIONS, command_of, insist
 
 
 @dataclass(frozen=True)

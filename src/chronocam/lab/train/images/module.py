@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from chronocam.lab.models.images import last_layer
-from chronocam.lab.train.classifier import Classifier
-from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.torch.classifier import Classifier
 from chronocam.media import Preprocess
 
 

@@ -12,9 +12,9 @@ from numpy import ndarray
 
 from chronocam.errors import InputError
 from chronocam.lab.train.figures import accuracy, confusion
-from chronocam.lab.train.images_data import find_pictures, list_pictures
+from chronocam.lab.train.images.data import find_pictures, list_pictures
 from chronocam.lab.train.run import checkpoint, completed, few, say, track
-from chronocam.lab.train.settings_images import ImageSettings
+from chronocam.lab.train.settings.images import ImageSettings
 from chronocam.media import Preprocess
 
 
@@ -27,7 +27,7 @@ def train_images(settings: ImageSettings) -> Path:
     command, and the figures on held-out pictures. A picture that cannot be read is skipped and named. Raises
     ChronocamError for settings that do not fit the data, the network or the machine.
     """
-    home = import_module(f"chronocam.lab.train.images_{'keras' if settings.on_keras else 'torch'}")
+    home = import_module(f"chronocam.lab.train.images.on_{'keras' if settings.on_keras else 'torch'}")
     return completed(home.Run(settings))
 
 

@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.lab.models.trained import ODOMETRY
-from chronocam.lab.train.batches import Shuffled
-from chronocam.lab.train.footage import Footage, Splits, find_footage
-from chronocam.lab.train.loop import fit, save_weights
-from chronocam.lab.train.odometry_measure import measure
-from chronocam.lab.train.odometry_module import OdometryModule, loss_of
+from chronocam.lab.train.odometry.footage import Footage, Splits, find_footage
+from chronocam.lab.train.odometry.measure import measure
+from chronocam.lab.train.odometry.module import OdometryModule, loss_of
 from chronocam.lab.train.run import checkpoint, completed, few, say, track, write
-from chronocam.lab.train.settings_odometry import OdometrySettings
+from chronocam.lab.train.settings.odometry import OdometrySettings
+from chronocam.lab.train.torch.batches import Shuffled
+from chronocam.lab.train.torch.loop import fit, save_weights
 
 
 def train_odometry(settings: OdometrySettings) -> Path:

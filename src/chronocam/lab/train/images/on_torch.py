@@ -15,13 +15,13 @@ from torch import nn
 from chronocam.errors import InputError, first_line
 from chronocam.lab.models.images import check_arch, image_net, recipe
 from chronocam.lab.models.trained import IMAGES
-from chronocam.lab.train.batches import Shuffled, loader
-from chronocam.lab.train.images import ImagesRun
-from chronocam.lab.train.images_module import ImagesModule
-from chronocam.lab.train.loop import fit, save_weights
+from chronocam.lab.train.images.module import ImagesModule
+from chronocam.lab.train.images.run import ImagesRun
 from chronocam.lab.train.run import write
-from chronocam.lab.train.settings_images import ImageSettings
-from chronocam.lab.train.weights import start_from
+from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.torch.batches import Shuffled, loader
+from chronocam.lab.train.torch.loop import fit, save_weights
+from chronocam.lab.train.torch.weights import start_from
 
 
 class Run(ImagesRun):

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import Progress
 
 from chronocam.errors import InputError, first_line
-from chronocam.lab.train.keras_batches import Batches
+from chronocam.lab.train.keras.batches import Batches
 from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
 from chronocam.media.files import replace_file
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chronocam.lab.models.odometry import MEAN, STD, Odometry, side_by_side
-from chronocam.lab.train.footage import Reel, pieces
+from chronocam.lab.train.odometry.footage import Reel, pieces
 from chronocam.metrics import bootstrap
 from chronocam.odometry import (
     DepthErrors,

@@ -1,0 +1,1 @@
+"""Networks for pictures: their folders, their training with PyTorch and with Keras, their figures."""

@@ -1,0 +1,1 @@
+"""Training with Keras: batches, checkpoints, weights to start from."""

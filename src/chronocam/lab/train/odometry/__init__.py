@@ -1,0 +1,1 @@
+"""Networks for depth and motion: their drives, their training and their figures."""

@@ -1,0 +1,1 @@
+"""Settings of a training run: one class per kind of network."""

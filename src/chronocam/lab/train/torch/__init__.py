@@ -1,0 +1,1 @@
+"""Training with PyTorch and Lightning: batches, the loop, weights to start from."""

@@ -1,0 +1,1 @@
+"""Networks for clips: their training and their figures."""
