@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from chronocam.cli import main
-from chronocam.cli.explain import slug
 from chronocam.media import read_clip
+from chronocam.runs.job import slug
 
 FACTORY = """
 import torch

@@ -7,28 +7,30 @@ from pathlib import Path
 
 import click
 
-from chronocam.lab.demo.digits import digits
-from chronocam.lab.demo.drive import drive
-from chronocam.lab.demo.gestures import gestures
-from chronocam.lab.demo.steps import steps
-from chronocam.runs.pages import tell_pages
-
 
 @click.command("demo")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo"), show_default=True
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for pictures, videos and pages.",
 )
 @click.option(
     "--scenes",
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="Scenes of digits to explain.",
+    help="How many scenes of digits to explain.",
 )
 @click.option(
-    "--clips", type=click.IntRange(min=1), default=60, show_default=True, help="Clips of gestures to explain."
+    "--clips",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="How many clips of gestures to explain.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is rendered.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for everything that is rendered.")
 def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     """Explain rendered scenes, clips and drives with the bundled networks, offline.
 
@@ -36,7 +38,13 @@ def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     a network that names a gesture at every step changes its mind, and how well motion and depth are known.
     Writes videos, sheets, and pages to look into them with: `index.html` lists them.
     """
+    from chronocam.lab.demo.digits import digits
+    from chronocam.lab.demo.drive import drive
+    from chronocam.lab.demo.gestures import gestures
+    from chronocam.lab.demo.steps import steps
+    from chronocam.runs.pages import write_pages
+
     parts = digits(out, scenes, seed), gestures(out, clips, seed), steps(out, seed), drive(out, seed)
     for line in chain(*parts):
         click.echo(line)
-    click.echo(f"Look into all of them: {tell_pages(out, quiet=True)}")
+    click.echo(f"Look into all of them: {write_pages(out)}")

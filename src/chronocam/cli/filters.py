@@ -6,22 +6,21 @@ from pathlib import Path
 
 import click
 
-from chronocam.runs.job import slug
-from chronocam.runs.sheets import JSON, OUT, TRUST, tell, write_sheet
+from chronocam.cli._options import JSON, OUT, TRUST
 
 
 @click.command("filters")
 @click.argument("spec")
-@click.option("--layer", help="Dotted path of a convolution; the first one if none is given.")
+@click.option("--layer", help="Dotted path of a convolution.  [default: the first one]")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Filters that are drawn."
+    "--count", type=click.IntRange(min=1), default=64, show_default=True, help="How many filters to draw."
 )
 @click.option(
     "--frames",
     type=click.Choice(["all", "middle"]),
     default="all",
     show_default=True,
-    help="Of kernels over time: all frames in a row, or the middle one.",
+    help="Draw all frames of a kernel over time in a row, or the middle one.",
 )
 @OUT
 @JSON
@@ -31,20 +30,8 @@ def command(
 ) -> None:
     """Draw the filters of a convolution of the model SPEC, each scaled by its largest weight; grey is 0.
 
-    OUT gets a sheet and the norm of each filter as JSON.
+    OUT gets a sheet, and the norm of each filter as JSON.
     """
-    import numpy as np
+    from chronocam.runs.channels import draw_filters, report_sheets
 
-    from chronocam.features import filters
-    from chronocam.media import Preprocess
-    from chronocam.models import load
-
-    loaded = load(spec, trust=trust)
-    preprocess = (
-        loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None
-    )  # frames of clips are RGB
-    found = filters(loaded.model, layer, preprocess=preprocess)
-    norms = np.sqrt((found.kernels**2).reshape(len(found.kernels), -1).sum(axis=1))
-    numbers = {"layer": found.layer, "shape": list(found.kernels.shape), "norms": norms.tolist()}
-    name = f"filters.{slug(found.layer)}"
-    tell(spec, [write_sheet(found, out, name, spec, numbers, count=count, frames=frames)], as_json)
+    report_sheets(spec, [draw_filters(spec, layer, count, frames, out, trust)], as_json)

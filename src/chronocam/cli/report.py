@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from chronocam.runs.pages import tell_pages
-
 
 @click.command("report")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
@@ -19,7 +17,9 @@ from chronocam.runs.pages import tell_pages
 def command(folder: Path, out: Path | None) -> None:
     """Write a page for each explanation saved in FOLDER, and an index of them, index.html.
 
-    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made of
+    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made from
     these files alone, without the model, and open from disk without a network.
     """
-    tell_pages(folder, out)
+    from chronocam.runs.pages import write_pages
+
+    click.echo(f"pages: {write_pages(folder, out)}", err=True)

@@ -149,7 +149,7 @@ def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
     return features
 
 
-def told(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
     """Return what one line says of the results of an array, or of a clip's features."""
     parts = []
     for entry in result["sequences"]:

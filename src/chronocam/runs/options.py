@@ -20,7 +20,7 @@ _OF_RELEVANCE = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class Options:
     """The options as given; None, an empty sequence or a default where they were not."""
 
     out: Path
@@ -46,83 +46,83 @@ class Asked:
 
     @property
     def relevance(self) -> bool:
-        """Whether methods are asked for that only sequences of features have."""
+        """Whether a method is asked for that only sequences of features have."""
         return any(name not in METHODS for name in self.methods)
 
 
-def refuse_of_maps(asked: Asked) -> None:
+def refuse_of_maps(options: Options) -> None:
     """Raise InputError where arrays of features are given, and options or methods of maps."""
-    for name in asked.methods:
+    for name in options.methods:
         if name not in SEQUENCE_METHODS:
             known = ", ".join(sorted(SEQUENCE_METHODS))
             raise InputError(f"{name} makes maps of pictures and clips; of features choose {known}")
-    if asked.layers or asked.align != "half_pixel":
+    if options.layers or options.align != "half_pixel":
         raise InputError("features have no layer and no grid; drop --layer and --align")
-    if any(option is not None for option in (asked.frames, asked.start, asked.end, asked.pool)):
+    if any(option is not None for option in (options.frames, options.start, options.end, options.pool)):
         raise InputError("features are taken whole; --frames, --start, --end and --pool are for clips")
 
 
-def refuse_of_drives(asked: Asked) -> None:
+def refuse_of_drives(options: Options) -> None:
     """Raise InputError where networks for depth and motion are explained, and options of clips are given."""
-    if any(option is not None for option in (asked.end, asked.pool)) or asked.steps:
+    if any(option is not None for option in (options.end, options.pool)) or options.steps:
         raise InputError(
             "of drives, --frames frames from --start on are taken; drop --end, --pool and --step"
         )
 
 
-def refuse_of_relevance(asked: Asked) -> None:
+def refuse_of_relevance(options: Options) -> None:
     """Raise InputError where maps are asked for, with options of relevance."""
     for option in _OF_RELEVANCE:
-        if getattr(asked, option) is not None:
+        if getattr(options, option) is not None:
             raise InputError(
                 f"--{option} is for {_takers(option)}, which explain features; drop it, or give --method"
             )
 
 
-def refuse_mixed(asked: Asked) -> None:
+def refuse_mixed(options: Options) -> None:
     """Raise InputError where relevance of a clip's features is asked for, with methods or options of other maps."""
-    for name in asked.methods:
+    for name in options.methods:
         if name not in SEQUENCE_METHODS:
-            only = next(one for one in asked.methods if one not in METHODS)
+            only = next(one for one in options.methods if one not in METHODS)
             raise InputError(
                 f"{name} explains the whole network and {only} what follows its features; ask one by one"
             )
-    if asked.align != "half_pixel" or asked.pool is not None:
+    if options.align != "half_pixel" or options.pool is not None:
         raise InputError("relevance of features is carried to each frame as it is; drop --align and --pool")
-    if len(asked.layers) > 1:
+    if len(options.layers) > 1:
         raise InputError("relevance is carried to one layer; give --layer once, or leave it out")
 
 
-def map_makers(asked: Asked) -> list[Any]:
+def map_makers(options: Options) -> list[Any]:
     """Return what makes the methods of maps, each once; those that average over a clip are told how."""
-    chosen = list(dict.fromkeys(asked.methods or ["gradcam"]))
+    chosen = list(dict.fromkeys(options.methods or ["gradcam"]))
     pooling = [name for name in chosen if "pool" in inspect.signature(METHODS[name]).parameters]
-    if asked.pool is None:
+    if options.pool is None:
         return chosen
     if not pooling:
         names = ", ".join(chosen)
         raise InputError(
-            f"--pool {asked.pool}: {names} averages over no frames; choose gradcam, or drop --pool"
+            f"--pool {options.pool}: {names} averages over no frames; choose gradcam, or drop --pool"
         )
-    options: dict[str, Any] = {"pool": asked.pool}
-    return [partial(METHODS[name], **options) if name in pooling else name for name in chosen]
+    pooled: dict[str, Any] = {"pool": options.pool}
+    return [partial(METHODS[name], **pooled) if name in pooling else name for name in chosen]
 
 
-def relevance_makers(asked: Asked) -> Mapping[str, Callable[[Any], Any]]:
+def relevance_makers(options: Options) -> Mapping[str, Callable[[Any], Any]]:
     """Return what makes each relevance method of a model, by name. InputError for an option that none of them has."""
     chosen: dict[str, Callable[[Any], Any]] = {
-        name: SEQUENCE_METHODS[name] for name in asked.methods or ["lrp"]
+        name: SEQUENCE_METHODS[name] for name in options.methods or ["lrp"]
     }
     for option, argument in _OF_RELEVANCE.items():
-        value = getattr(asked, option)
+        value = getattr(options, option)
         having = [name for name in chosen if argument in _arguments(name)]
         if value is not None and not having:
             raise InputError(
                 f"--{option} is for {_takers(option)}, and {', '.join(chosen)} has none; drop it"
             )
         if value is not None:
-            options: dict[str, Any] = {argument: value}
-            chosen |= {name: partial(chosen[name], **options) for name in having}
+            keyword: dict[str, Any] = {argument: value}
+            chosen |= {name: partial(chosen[name], **keyword) for name in having}
     return chosen
 
 

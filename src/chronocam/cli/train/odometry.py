@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chronocam.cli._intrinsics import INTRINSICS
+from chronocam.cli._options import INTRINSICS
 from chronocam.errors import ChronocamError
 from chronocam.lab.train import OdometrySettings
 from chronocam.lab.train.settings.odometry import CHOICES

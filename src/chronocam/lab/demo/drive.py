@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from chronocam.runs.options import Asked
-from chronocam.runs.plan import planned
+from chronocam.runs.options import Options
+from chronocam.runs.plan import plan
 
 _SPEC = "chronocam:odometry"
 _FRAMES = 16
@@ -18,7 +18,7 @@ def drive(out: Path, seed: int) -> Iterator[str]:
 
     path = export(out / "drive", 1, seed=seed, split="test", frames=_FRAMES) / "sequences" / "00"
     targets = ("tz", "ry", "loss", "depth")
-    told = planned(_SPEC, False, [str(path)], Asked(targets=targets, frames=_FRAMES, out=out)).run(
+    told = plan(_SPEC, False, [str(path)], Options(targets=targets, frames=_FRAMES, out=out)).run(
         path, "drive-00"
     )
     yield f"A rendered drive of {_FRAMES} frames, by {_SPEC}, which learnt without labels:"

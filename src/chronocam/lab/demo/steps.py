@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from chronocam.lab.demo.gestures import RATE, clip_of
-from chronocam.runs.options import Asked
-from chronocam.runs.plan import planned
+from chronocam.runs.options import Options
+from chronocam.runs.plan import plan
 
 _SPEC = "chronocam:gestures-steps"
 
@@ -22,7 +22,7 @@ def steps(out: Path, seed: int) -> Iterator[str]:
     pixels, labels = _rendered(seed)
     path = out / "steps.mp4"
     write_clip(path, clip_of(pixels, "").pixels, RATE)
-    job = planned(_SPEC, False, [str(path)], Asked(methods=("lrp",), frames=len(pixels), out=out))
+    job = plan(_SPEC, False, [str(path)], Options(methods=("lrp",), frames=len(pixels), out=out))
     told = job.run(path, "steps")["sequences"][0]
     names = job.loaded.labels
     half = len(pixels) // 2

@@ -1,0 +1,88 @@
+"""The layers of a model: what each returns for one sample, and on which grid."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chronocam.runs.drives.networks import networks_of
+
+if TYPE_CHECKING:
+    from chronocam.models import Loaded
+
+_STEPS = 16  # stands in for the length of a sequence of any length
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a listing.
+
+    path: its dotted path in the model.
+    type: the name of its class.
+    shape: of its output for one sample, with the batch axis.
+    grid: of its output; empty where it has none.
+    default: whether it is explained where no layer is named.
+    """
+
+    path: str
+    type: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    default: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as JSON has it."""
+        return asdict(self)
+
+
+def layer_rows(loaded: Loaded) -> list[LayerRow]:
+    """Return the layers of a model in the order in which they run, those of each network of several."""
+    networks, noise = networks_of(loaded.model), _noise(loaded)
+    if networks is None:
+        return _rows(loaded.model, noise)
+    rows: list[LayerRow] = []
+    for part, network in networks.parts.items():
+        frames = 1 + len(networks.offsets) if part == "pose" else 1
+        named = networks.default_layers(part)
+        found = _rows(network, np.concatenate([noise] * frames, axis=1), named[0] if named else None)
+        rows.extend(replace(row, path=networks.called(part, row.path)) for row in found)
+    return rows
+
+
+def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[LayerRow]:
+    from chronocam.engines import engine_for
+    from chronocam.joint.default_layer import default_layer, grid_of
+    from chronocam.joint.inputs import main_array
+    from chronocam.layouts import Site, input_grid
+
+    engine = engine_for(model)
+    inputs = engine.adapt(noise)
+    shape = tuple(main_array(inputs).shape)
+    default, grid = default or default_layer(engine, inputs), input_grid(shape, engine.channels_last)
+    return [
+        LayerRow(
+            call.path,
+            call.type,
+            tuple(call.shape),
+            grid_of(Site(call.path, call.shape, shape[0], grid, channels_last=engine.channels_last)) or (),
+            call.path == default,
+        )
+        for call in engine.trace(inputs)
+    ]
+
+
+def _noise(loaded: Loaded) -> np.ndarray:
+    """Return one sample of noise, of the shape that the model takes."""
+    from PIL import Image
+
+    from chronocam.media import ClipPreprocess
+
+    rng, preprocess = np.random.default_rng(0), loaded.preprocess
+    if preprocess is None:  # a model of features; Keras models know the shape of theirs
+        shape = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
+        return rng.standard_normal((1, *shape), dtype=np.float32)
+    if isinstance(preprocess, ClipPreprocess):
+        return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
+    return np.asarray(preprocess(Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))))[None]
