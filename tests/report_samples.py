@@ -16,7 +16,7 @@ from chronocam.maps.frames import frame_spans
 from chronocam.media import Clip, still, stills
 from chronocam.sequence import SequenceExplanation
 from chronocam.targets.steps import StepInfo
-from chronocam.types import TargetInfo
+from chronocam.types import TargetInfo, note
 
 
 def photo(height, width, seed=0):
@@ -37,8 +37,8 @@ def of_image(samples=1, names=("cat", "dog"), grid=(5, 7), size=(60, 90), seed=0
         "gradcam",
         "layer4",
         size,
-        centers,
-        diagnostics=("the evidence at `layer4` is thin",),
+        centers=centers,
+        findings=(note("the evidence at `layer4` is thin"),),
         confidences=np.linspace(0.1, 0.9, scores.size, dtype=np.float32).reshape(scores.shape),
     )
 

@@ -11,25 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from chronocam.engines import ClipOptions, Recording, Request
+from chronocam.engines import ClipOptions, Recording, Request, Result
 from chronocam.errors import InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.inputs import Batch, batches, main_array, map_arrays, refuse_endless
-from chronocam.joint.scoring import OperatorScore, Scoring
+from chronocam.joint.scoring import Columns, OperatorScore, Scoring, confidences, frame_attention
 from chronocam.joint.subject import Subject
 from chronocam.joint.view import LayerView
 from chronocam.layouts import channel_axis, input_grid
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
-from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
 from chronocam.methods import Method, method_named
-from chronocam.targets._parse import makers, parse
-from chronocam.targets.steps import over_steps
+from chronocam.targets._parse import parse
+from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, Window
+from chronocam.types import INPUT, Array, Capture, Finding, Inputs, Need, Target, Window, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -213,7 +212,7 @@ class Pass:
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
         targets, engine = [m.retarget(self.target) for m in self.methods], self.engine
-        scoring = Scoring(targets, self.batch.rows, engine.labels, channels_last=engine.channels_last)
+        scoring = Scoring(tuple(targets), self.batch.rows, engine.labels, engine.channels_last)
         needs = [
             (need, layer)
             for m, layers in zip(self.methods, self.layers, strict=True)
@@ -221,8 +220,8 @@ class Pass:
             for place in layers
             for layer in self.places(need, place)
         ]
-        recording = self.record(self.inputs, scoring, needs)
-        return [self._explanation(i, recording, scoring) for i in range(len(self.methods))]
+        recording, columns = self.record(self.inputs, scoring, needs)
+        return [self._explanation(i, recording, scoring, columns) for i in range(len(self.methods))]
 
     def places(self, need: Need, layer: str) -> list[str]:
         """Return the layers at which `need` is recorded for a method at `layer`."""
@@ -234,15 +233,24 @@ class Pass:
         """Return the layers from the input to `layer` after which the grid shrinks, and their windows."""
         return self.subject.stages(self._few_frames(), layer)
 
-    def record(self, inputs: Inputs, scoring: Scoring, needs: Sequence[tuple[Need, str]]) -> Recording:
+    def record(
+        self, inputs: Inputs, scoring: Scoring, needs: Sequence[tuple[Need, str]]
+    ) -> tuple[Recording, Columns]:
         """Record what is needed at each layer. Raises LayerError for one that the score does not depend on."""
 
         def layers(wanted: Callable[[Need], bool]) -> list[str]:
             return list(dict.fromkeys(layer for need, layer in needs if wanted(need)))
 
+        columns: list[Columns] = []  # of the last look: an engine may look twice
+
+        def score(result: Result) -> Array:
+            values, about = scoring(result)
+            columns[:] = [about]
+            return values
+
         recording = self.engine.record(
             inputs,
-            scoring,
+            score,
             Request(
                 layers(lambda need: True),
                 gradients=layers(lambda need: need.gradients and not need.guided),
@@ -260,25 +268,26 @@ class Pass:
                 raise LayerError(
                     f"the score does not depend on layer `{layer}`; choose one on the path to the output"
                 )
-        return recording
+        return recording, columns[0]
 
-    def _explanation(self, which: int, recording: Recording, scoring: Scoring) -> Explanation:
+    def _explanation(self, which: int, recording: Recording, scoring: Scoring, of: Columns) -> Explanation:
         method, layers = self.methods[which], self.layers[which]
-        columns = scoring.columns[which]
-        views = [LayerView(self, method, layer, recording, scoring, columns) for layer in layers]
+        columns = of.slices[which]
+        views = [LayerView(self, method, layer, recording, scoring, of.logits, columns) for layer in layers]
         maps = [view.unfolded(method.maps(view)) for view in views]
         raw = _one(maps)
-        made = makers(scoring.targets[which], columns.stop - columns.start)
-        kept = _kept(raw, maps, [method.keeps_signs(target) for target in made])
+        infos = tuple(row[columns] for row in of.infos)
+        kept = _kept(raw, maps, [method.keeps_signs(info) for info in infos[0]])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
-        infos = tuple(row[columns] for row in scoring.infos)
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], self.shape[0])
         findings = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
-        choice = [layer.why for layer in layers if isinstance(layer, Chosen) and layer.why]
-        notes = dict.fromkeys(
-            [*choice, *recording.notes, *(note for view in views for note in view.notes), *findings]
-        )
+        choice = [
+            Finding("default layer", None, None, layer.why)
+            for layer in layers
+            if isinstance(layer, Chosen) and layer.why
+        ]
+        remarks = [*recording.notes, *(text for view in views for text in view.notes)]
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         slices = kept.shape[2] if self.clips is not None and kept.ndim == 5 else None
         return Explanation(
@@ -288,39 +297,14 @@ class Pass:
             method.name,
             name,
             self.grid,
-            centers,
-            None
+            centers=centers,
+            frame_spans=None
             if slices is None
             else frame_spans(slices, self.grid[0], None if centers is None else centers[0]),
-            _attention(recording, columns),
-            tuple(notes),
-            _confidences(scoring.logits, infos, [target.signed for target in made]),
+            attention=frame_attention(recording, columns),
+            findings=tuple(dict.fromkeys([*choice, *map(note, remarks), *findings])),
+            confidences=confidences(of.logits, infos),
         )
-
-
-def _confidences(
-    logits: np.ndarray | None, infos: Sequence[Sequence[TargetInfo]], signed: Sequence[bool]
-) -> np.ndarray | None:
-    """Return the softmax of the logits at the classes explained, NaN for other targets; None where all are others."""
-    if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
-        return None
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
-    shares /= shares.sum(axis=1, keepdims=True)
-    found = np.full((len(infos), len(infos[0])), np.nan, np.float32)
-    for row, columns in enumerate(infos):
-        for k, info in enumerate(columns):
-            if info.index is not None and info.index < logits.shape[1] and not signed[k]:
-                found[row, k] = shares[row, info.index]
-    return None if np.isnan(found).all() else found
-
-
-def _attention(recording: Recording, columns: slice) -> Attention | None:
-    """Return the evidence of attention over frames, where there is any."""
-    if recording.attention is None or recording.attention_gradients is None:
-        return None
-    weights = to_numpy(widen(recording.attention)).astype(np.float32)
-    along = to_numpy(widen(recording.attention_gradients[columns])).astype(np.float32)
-    return Attention(weights, np.moveaxis(along, 0, 1) * weights[:, None])
 
 
 def _one(maps: Sequence[Array]) -> Array:

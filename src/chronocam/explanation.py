@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from chronocam.maps.resample import Mode, resample
 from chronocam.media._stills import Stills, still, stills
 from chronocam.media.clips.read import Clip, write_clip
 from chronocam.media.files import replace_file
-from chronocam.types import TargetInfo
+from chronocam.types import Finding, TargetInfo, note
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
@@ -46,7 +46,7 @@ class Explanation:
     centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
     frame_spans: for clips, the first and last input frame of each time slice.
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
-    diagnostics: findings, in words.
+    findings: remarks, such as a map that is zero everywhere; their texts are the `diagnostics`.
     confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for
         a score of no single class, None where there is none.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
@@ -59,12 +59,18 @@ class Explanation:
     method: str
     layer: str
     input_size: tuple[int, ...]
+    _: KW_ONLY
     centers: tuple[tuple[float, ...], ...] | None = None
     frame_spans: tuple[tuple[int, int], ...] | None = None
     attention: Attention | None = None
-    diagnostics: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     confidences: Float[np.ndarray, "batch target"] | None = None
     pictures: tuple[Stills, ...] | None = None
+
+    @property
+    def diagnostics(self) -> tuple[str, ...]:
+        """The findings, in words."""
+        return tuple(finding.text for finding in self.findings)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -259,9 +265,10 @@ class Explanation:
         return path
 
     def _write(self, path: Path) -> None:
-        arrays = ("maps", "scores", "confidences", "targets", "attention", "pictures")
+        arrays = ("maps", "scores", "confidences", "targets", "attention", "pictures", "findings")
         words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays}
-        words["targets"] = [[(info.name, info.index) for info in row] for row in self.targets]
+        words["findings"] = list(map(astuple, self.findings))
+        words["targets"] = [[(info.name, info.index, info.signed) for info in row] for row in self.targets]
         kept = self.pictures or ()
         words["pictures"] = [{k: v for k, v in asdict(one).items() if k != "frames"} for one in kept] or None
         found: dict[str, Any] = {"header": np.asarray(json.dumps({"format": _FORMAT, **words}))}
@@ -330,8 +337,14 @@ def _as_tuples(words: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:
-    targets = tuple(tuple(TargetInfo(name, index) for name, index in row) for row in header.pop("targets"))
-    return Explanation(maps, scores, targets, **_as_tuples(header))
+    targets = tuple(tuple(_target(*info) for info in row) for row in header.pop("targets"))
+    texts = header.pop("diagnostics", ())  # files of version 0.1 hold the texts alone
+    findings = tuple(Finding(*parts) for parts in header.pop("findings", ())) or tuple(map(note, texts))
+    return Explanation(maps, scores, targets, findings=findings, **_as_tuples(header))
+
+
+def _target(name: str, index: int | None, signed: bool = False) -> TargetInfo:
+    return TargetInfo(name, index, signed=signed)
 
 
 def concatenate(parts: Sequence[Explanation]) -> Explanation:
@@ -359,7 +372,7 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         else None,
         confidences=_beside_each_other([part.confidences for part in parts]),
         pictures=None,
-        diagnostics=tuple(dict.fromkeys(finding for part in parts for finding in part.diagnostics)),
+        findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -22,13 +22,42 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """What one column of the scores explains, for one sample."""
+    """What one column of the scores explains, for one sample.
+
+    name: in words. index: of the output, where it is a single one.
+    signed: whether maps of this column keep both signs; it is written by `Target.scored`.
+    """
 
     name: str
     index: int | None = None
+    signed: bool = field(default=False, kw_only=True, compare=False, repr=False)
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A remark on an explanation, such as a map that is zero everywhere.
+
+    kind: `"not finite"`, `"zero map"`, `"small gradient"` or `"negative evidence"` for a single map;
+        `"default layer"` for the choice of a layer, `"note"` for all others.
+    sample, target: which of the call's samples and the name of its target; None where it concerns all.
+    text: the remark in words, complete by itself.
+    """
+
+    kind: str
+    sample: int | None
+    target: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def note(text: str) -> Finding:
+    """Return a finding that concerns all samples and targets."""
+    return Finding("note", None, None, text)
 
 
 class Outputs:
@@ -88,12 +117,20 @@ class Scored:
 class Target:
     """What makes a score of a model's outputs; the base of everything in `cc.targets`."""
 
-    signed = False
+    signed: bool = False
     """Whether maps of this target keep both signs unless told otherwise (regression does)."""
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores of one batch, `(batch, target)`."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(outputs) -> Scored")
+
+    def scored(self, outputs: Outputs) -> Scored:
+        """Return the scores of one batch, whose infos say whether maps of each column keep both signs."""
+        scored = self(outputs)
+        if not self.signed:
+            return scored
+        infos = tuple(tuple(replace(info, signed=True) for info in row) for row in scored.infos)
+        return Scored(scored.values, infos)
 
 
 class Window(NamedTuple):

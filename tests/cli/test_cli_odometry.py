@@ -26,7 +26,7 @@ from chronocam.runs.drives.networks import Networks, Windows, networks_of
 from chronocam.runs.drives.read import read_footage
 from chronocam.runs.drives.study import Mapped
 from chronocam.runs.drives.targets import Scene, drive_targets
-from chronocam.types import TargetInfo
+from chronocam.types import TargetInfo, note
 
 FACTORY = """
 import torch
@@ -331,7 +331,9 @@ def test_findings_that_moments_share_are_told_once() -> None:
     )
     maps = np.zeros((1, 1, 2, 2), np.float32)
     explanation = cc.Explanation(maps, np.zeros((1, 1), np.float32), (info,), "gradcam", "conv4", (4, 4))
-    one = Mapped("pose", "gradcam", replace(explanation, diagnostics=findings), [], at_default=False)
+    one = Mapped(
+        "pose", "gradcam", replace(explanation, findings=tuple(map(note, findings))), [], at_default=False
+    )
     told = gathered([one, one], Networks(None, None, joint=True))
     assert told[1:] == [
         "pose, gradcam: a note",

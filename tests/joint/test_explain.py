@@ -19,7 +19,7 @@ import chronocam as cc
 from chronocam.errors import InputError, LayerError, MediaError, TargetError
 from chronocam.explanation import concatenate
 from chronocam.methods import METHODS
-from chronocam.types import TargetInfo
+from chronocam.types import Finding, TargetInfo, note
 
 X = torch.randn(7, 3, 16, 16, generator=torch.Generator().manual_seed(11))
 Y = torch.tensor([0, 1, 2, 3, 4, 0, 1])
@@ -716,7 +716,7 @@ FULL = explanation(
     input_size=(16, 12, 16),
     centers=((0.0, 8.0), (1.5, 5.5, 9.5), (0.1, 4.1, 8.1, 12.1)),
     frame_spans=((0, 7), (8, 15)),
-    diagnostics=("sample 0: something", "äöü"),
+    findings=(Finding("zero map", 0, "cat", "sample 0: something"), note("äöü")),
 )
 
 
@@ -974,11 +974,42 @@ def test_to_xarray() -> None:
     assert float(array.sel(time=8.0, height=4.0, width=0.0)[0, 0]) == e.maps[0, 0, 1, 1, 0]
 
 
+def test_findings_say_what_they_are_about() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2)).eval()
+    x = torch.rand(3, 3, 6, 6)
+    net(x)
+    flat = nn.Sequential(net[0], nn.Threshold(1e9, 0.0), *net[1:])
+    found = cc.GradCAM(flat, "1").explain(x, [cc.targets.Class(0), cc.targets.Class(1)])
+    assert [(f.kind, f.sample, f.target) for f in found.findings] == [
+        ("zero map", sample, f"class {k}") for sample in range(3) for k in range(2)
+    ]
+    assert found.diagnostics == tuple(f.text for f in found.findings)
+    assert str(found.findings[0]) == found.diagnostics[0]
+
+
+def test_files_with_diagnostics_in_words_alone_still_load(tmp_path: Path) -> None:
+    path = explanation(blob(), findings=(Finding("zero map", 0, "cat", "all zero"),)).save(tmp_path / "x.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"]))
+    header["diagnostics"] = [finding[-1] for finding in header.pop("findings")]
+    np.savez_compressed(path, **{**arrays, "header": np.asarray(json.dumps(header))})
+    assert cc.load(path).findings == (note("all zero"),)
+
+
+def test_what_few_need_is_named() -> None:
+    with pytest.raises(TypeError):
+        cc.Explanation(blob(), np.ones((1, 1)), ((TargetInfo("a"),),), "gradcam", "conv", (8, 8), None)
+
+
 # Joining
 
 
 def test_concatenate() -> None:
-    a, b = explanation(blob(), diagnostics=("x", "y")), explanation(blob(batch=2) * 3, diagnostics=("y", "z"))
+    a, b = (
+        explanation(blob(), findings=(note("x"), note("y"))),
+        explanation(blob(batch=2) * 3, findings=(note("y"), note("z"))),
+    )
     joined = concatenate([a, b])
     np.testing.assert_array_equal(joined.maps, np.concatenate([a.maps, b.maps]))
     np.testing.assert_array_equal(joined.scores, np.concatenate([a.scores, b.scores]))

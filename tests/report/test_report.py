@@ -18,6 +18,7 @@ from chronocam.cli import main
 from chronocam.errors import InputError, MediaError
 from chronocam.media import Clip, still, stills
 from chronocam.render import relative, strength
+from chronocam.types import note
 
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -213,7 +214,7 @@ def hostile():
     picture = still(photo(60, 90), EVIL + ".png")
     from dataclasses import replace
 
-    return replace(image, diagnostics=(EVIL,), layer=EVIL, method=EVIL).with_pictures([picture])
+    return replace(image, findings=(note(EVIL),), layer=EVIL, method=EVIL).with_pictures([picture])
 
 
 def test_names_cannot_end_the_data_they_stand_in(tmp_path):

@@ -12,7 +12,7 @@ import chronocam as cc
 from chronocam.errors import TargetError
 from chronocam.models import CNNLSTM
 from chronocam.targets import Class, Contrast, EveryStep, MajorityVote, Predicted, Step, parse
-from chronocam.targets.steps import over_steps, per_step
+from chronocam.targets.composed import over_steps, per_step
 from chronocam.types import Outputs, Scored
 
 LOGITS = np.array(

@@ -645,3 +645,20 @@ def test_gradients_flow_through_every_target() -> None:
     ):
         (gradient,) = torch.autograd.grad(parse(targets, 3)(outputs(logits)).values.sum(), logits)
         assert gradient.any(dim=1).all()
+
+
+def test_each_of_several_targets_says_whether_it_keeps_signs_and_none_changes_when_it_is_called() -> None:
+    several = parse([0, cc.targets.Regression(1), cc.targets.Counter(cc.targets.Norm())], 2)
+    before = dict(vars(several))
+    logits = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    scored = several.scored(Outputs(logits, lambda: logits, slice(0, 2)))
+    assert [[info.signed for info in row] for row in scored.infos] == [[False, True, True]] * 2
+    assert vars(several) == before
+
+
+def test_a_counter_is_parsed_once_and_refuses_what_is_no_target_at_once() -> None:
+    counter = cc.targets.Counter("cat")
+    assert counter.parsed is counter.parsed
+    assert counter == cc.targets.Counter("cat")
+    with pytest.raises(TargetError):
+        cc.targets.Counter(1.5)

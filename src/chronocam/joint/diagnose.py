@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from chronocam.maps.arrays import grid_axes, namespace, to_numpy
-from chronocam.types import Capture, TargetInfo
+from chronocam.types import Capture, Finding, TargetInfo
 
 NEGLIGIBLE: Final = 1e-4
 """Of the score: what a layer moves it by, to first order, where the gradient is too small to mean anything."""
@@ -22,25 +22,46 @@ def diagnose(
     layer: str,
     start: int = 0,
     moved: np.ndarray | None = None,
-) -> Iterator[str]:
-    """Yield what is wrong with maps, in words: not finite; zero everywhere, and why; of a gradient next to nothing.
+) -> Iterator[Finding]:
+    """Yield what is wrong with maps: not finite; zero everywhere, and why; of a gradient next to nothing.
 
+    start: the number of the first sample in its call.
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
     for i, k in np.ndindex(*kept.shape[:2]):
-        where = f"sample {start + i}, {infos[i][k]}"
-        if not (np.isfinite(scores[i, k]) and np.isfinite(raw[i, k]).all()):
-            yield f"{where}: the score or the map is not finite; look for NaN or infinity in the inputs and weights"
-        elif not raw[i, k].any():
-            yield f"{where}: the map is zero everywhere: activations or gradients vanish at `{layer}`"
-        elif moved is not None and moved[i, k] < NEGLIGIBLE * abs(scores[i, k]):
-            yield (
-                f"{where}: the gradient is next to nothing: `{layer}` moves the score of {scores[i, k]:.3g} by at most "
-                f"{moved[i, k]:.1g} to first order, as at the minimum of a loss; check the map under noise "
-                "(metrics.noise_agreement)"
-            )
-        elif not kept[i, k].any():
-            yield f"{where}: all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)"
+        problem = _problem(raw[i, k], kept[i, k], scores[i, k], layer, None if moved is None else moved[i, k])
+        if problem is not None:
+            kind, text = problem
+            name = str(infos[i][k])
+            yield Finding(kind, start + i, name, f"sample {start + i}, {name}: {text}")
+
+
+def _problem(
+    raw: np.ndarray, kept: np.ndarray, score: float, layer: str, moved: float | None
+) -> tuple[str, str] | None:
+    """Return the kind of the first thing that is wrong with one map, and what it is; None where nothing is."""
+    if not (np.isfinite(score) and np.isfinite(raw).all()):
+        return (
+            "not finite",
+            "the score or the map is not finite; look for NaN or infinity in the inputs and weights",
+        )
+    if not raw.any():
+        return (
+            "zero map",
+            f"the map is zero everywhere: activations or gradients vanish at `{layer}`",
+        )
+    if moved is not None and moved < NEGLIGIBLE * abs(score):
+        return (
+            "small gradient",
+            f"the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most {moved:.1g} to "
+            "first order, as at the minimum of a loss; check the map under noise (metrics.noise_agreement)",
+        )
+    if not kept.any():
+        return (
+            "negative evidence",
+            f"all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)",
+        )
+    return None
 
 
 def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:

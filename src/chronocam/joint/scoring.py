@@ -1,55 +1,90 @@
-"""From what a model returns to the scores of every method's targets."""
+"""Score a model's outputs for the targets of all methods, and say what the scores are of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from chronocam.engines import Result
+from chronocam.engines import Recording, Result
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import namespace, to_numpy, widen
+from chronocam.maps.arrays import to_numpy, widen
+from chronocam.maps.attention import Attention
+from chronocam.targets.classes import side_by_side
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a pass's scores are.
+
+    slices: of each method's target. infos: what each column explains, per sample.
+    logits: what classes are chosen by, free of any graph; None where no target has read them, or for outputs
+        of more than two axes.
+    """
+
+    slices: tuple[slice, ...]
+    infos: tuple[tuple[TargetInfo, ...], ...]
+    logits: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Scoring:
-    """The score function of a pass: the columns of every method's target, each distinct target once."""
+    """The scores of a pass: the columns of every method's target, each distinct target once.
 
-    def __init__(
-        self,
-        targets: Sequence[Target],
-        rows: slice,
-        labels: Sequence[str] | None,
-        clean: Array | None = None,
-        channels_last: bool = False,
-    ) -> None:
-        self.targets, self.rows, self.labels, self.clean = targets, rows, labels, clean
-        self.channels_last = channels_last
-        self.columns: list[slice] = []
-        self.infos: tuple[tuple[TargetInfo, ...], ...] = ()
-        self.logits: np.ndarray | None = None
+    targets: one for each method. rows: which samples of the call they are for.
+    clean: the logits of the unperturbed inputs, where the pass is over perturbed ones.
+    """
 
-    def __call__(self, result: Result) -> Array:
-        """Return the scores of one batch, `(batch, column)`."""
+    targets: tuple[Target, ...]
+    rows: slice
+    labels: Sequence[str] | None
+    channels_last: bool = False
+    clean: Array | None = None
+
+    def __call__(self, result: Result) -> tuple[Array, Columns]:
+        """Return the scores of one batch, `(batch, column)`, and what their columns are."""
         outputs = Outputs(result.raw, result.logits, self.rows, self.labels, self.clean, self.channels_last)
-        scored: dict[int, Scored] = {}
-        starts: dict[int, slice] = {}
-        end = 0
-        for target in self.targets:
-            if id(target) not in scored:
-                scored[id(target)] = one = target(outputs)
-                starts[id(target)] = slice(end, end + one.values.shape[1])
-                end += one.values.shape[1]
-        self.columns = [starts[id(target)] for target in self.targets]
-        parts = list(scored.values())
-        self.infos = tuple(
-            tuple(i for row in rows for i in row) for rows in zip(*(p.infos for p in parts), strict=True)
+        distinct = {id(target): target for target in self.targets}
+        parts = {key: target.scored(outputs) for key, target in distinct.items()}
+        ends = np.cumsum([part.values.shape[1] for part in parts.values()])
+        slices = {
+            key: slice(int(end) - part.values.shape[1], int(end))
+            for (key, part), end in zip(parts.items(), ends, strict=True)
+        }
+        scored = side_by_side(list(parts.values()))
+        logits = None if outputs.seen is None or outputs.seen.ndim > 2 else to_numpy(outputs.seen)
+        return widen(scored.values), Columns(
+            tuple(slices[id(target)] for target in self.targets), scored.infos, logits
         )
-        # Only what classes are chosen by is kept, and free of the graph.
-        self.logits = None if outputs.seen is None or outputs.seen.ndim > 2 else to_numpy(outputs.seen)
-        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        return widen(values)
+
+
+def confidences(
+    logits: np.ndarray | None, infos: Sequence[Sequence[TargetInfo]]
+) -> Float[np.ndarray, "batch target"] | None:
+    """Return the softmax of the logits at the classes explained, NaN for other targets; None where all are others."""
+    if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+        return None
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
+    shares /= shares.sum(axis=1, keepdims=True)
+    values = np.full((len(infos), len(infos[0])), np.nan, np.float32)
+    for row, columns in enumerate(infos):
+        for k, info in enumerate(columns):
+            if info.index is not None and info.index < logits.shape[1] and not info.signed:
+                values[row, k] = shares[row, info.index]
+    return None if np.isnan(values).all() else values
+
+
+def frame_attention(recording: Recording, columns: slice) -> Attention | None:
+    """Return the evidence of attention over the frames of a clip, where there is any."""
+    if recording.attention is None or recording.attention_gradients is None:
+        return None
+    weights = to_numpy(widen(recording.attention)).astype(np.float32)
+    along = to_numpy(widen(recording.attention_gradients[columns])).astype(np.float32)
+    return Attention(weights, np.moveaxis(along, 0, 1) * weights[:, None])
 
 
 class OperatorScore(Target):

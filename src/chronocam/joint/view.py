@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,11 @@ class LayerView:
         layer: str,
         recording: Recording,
         scoring: Scoring,
+        logits: Array | None,
         columns: slice,
     ) -> None:
         self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
+        self._logits = logits
         self.targets = columns.stop - columns.start
         self._grid: tuple[int, ...] = ()
         self._per_frame = False
@@ -144,12 +147,11 @@ class LayerView:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
         target = self._scoring.targets[self._pass.methods.index(self._method)]
-        was = self._scoring
-        scoring = Scoring([target], was.rows, was.labels, was.logits, was.channels_last)
+        scoring = replace(self._scoring, targets=(target,), clean=self._logits)
         places = self._pass.places
         needs = [(need, layer) for need in self._method.needs for layer in places(need, self._layer)]
-        recording = self._pass.record(changed, scoring, needs)
-        return self._captures(recording, scoring.columns[0])
+        recording, columns = self._pass.record(changed, scoring, needs)
+        return self._captures(recording, columns.slices[0])
 
 
 def _as_it_is(array: Array) -> Array:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, suggest
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, View
+from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
 
 METHODS: dict[str, type[Method]] = {}
 """Every method by its command-line name."""
@@ -98,8 +98,8 @@ class Method:
         """Return the target whose score is differentiated instead; most methods take it as it is."""
         return target
 
-    def keeps_signs(self, target: Target) -> bool:
-        """Say whether negative values stay in the map (no final ReLU)."""
+    def keeps_signs(self, info: TargetInfo) -> bool:
+        """Say whether negative values stay in the map of this target (no final ReLU)."""
         return True
 
     def maps(self, view: View) -> Maps:
@@ -125,9 +125,9 @@ class CAMMethod(Method):
             raise InputError(f"no pooling `{self.pool}`; choose clip or frame")
         super().__post_init__()
 
-    def keeps_signs(self, target: Target) -> bool:
+    def keeps_signs(self, info: TargetInfo) -> bool:
         """Keep signs where `signed` says so, or else where the target does."""
-        return target.signed if self.signed is None else self.signed
+        return info.signed if self.signed is None else self.signed
 
     def maps(self, view: View) -> Maps:
         """Combine the one capture of the layer."""

@@ -45,12 +45,12 @@ class _Finer(Target):
         self.target, self.alpha, self.comparisons = target, alpha, comparisons
 
     def __call__(self, outputs: Outputs) -> Scored:
-        infos = self.target(outputs).infos
+        infos = self.target.scored(outputs).infos
         logits = outputs.logits
         if logits.ndim != 2 or logits.shape[1] < 2:
             raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
         for info in infos[0]:
-            if info.index is None or self.target.signed:
+            if info.index is None or info.signed:
                 raise TargetError(
                     f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,7 @@ class SequenceExplanation:
             "method": self.method,
             "diagnostics": self.diagnostics,
             "lengths": self.lengths,
-            "targets": [[astuple(info) for info in row] for row in self.targets],
+            "targets": [[_words(info) for info in row] for row in self.targets],
         }
         terms: dict[str, Any] = {_LEDGER + name: values for name, values in self.ledger.items()}
         header: Any = np.asarray(json.dumps(words))
@@ -309,6 +309,10 @@ def _where_it_makes_sense(read: Callable[[], np.ndarray]) -> np.ndarray | None:
         return read()
     except InputError:
         return None
+
+
+def _words(info: TargetInfo) -> list[Any]:
+    return [getattr(info, field.name) for field in fields(info) if field.name != "signed"]
 
 
 def _info(name: str, index: int | None, *more: Any) -> TargetInfo:

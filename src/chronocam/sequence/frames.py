@@ -17,7 +17,7 @@ from chronocam.joint.default_layer import default_layer
 from chronocam.layouts import Site, infer, joined
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frame_spans
-from chronocam.types import INPUT, Array
+from chronocam.types import INPUT, Array, note
 
 if TYPE_CHECKING:
     from chronocam.sequence.explanation import SequenceExplanation
@@ -67,10 +67,10 @@ def to_frames(
         f"{sequence.method}+{how}",
         eye.name,
         (time, *eye.grid),
-        eye.centers(time, maps.shape[3:]),
-        frame_spans(time, time),
-        diagnostics=tuple(
-            dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()])
+        centers=eye.centers(time, maps.shape[3:]),
+        frame_spans=frame_spans(time, time),
+        findings=tuple(
+            map(note, dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()]))
         ),
     )
 

@@ -12,7 +12,7 @@ from chronocam.errors import InputError, TargetError
 from chronocam.sequence.base import Attribution, SequenceMethod
 from chronocam.sequence.explanation import SequenceExplanation
 from chronocam.targets._parse import parse
-from chronocam.targets.steps import per_step
+from chronocam.targets.composed import per_step
 
 
 def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExplanation:

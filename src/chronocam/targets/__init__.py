@@ -1,7 +1,8 @@
 """Targets: what makes a score, one per sample and target, of a model's outputs."""
 
 from chronocam.targets._parse import parse
-from chronocam.targets.classes import Class, Contrast, Counter, Predicted
+from chronocam.targets.classes import Class, Contrast, Predicted
+from chronocam.targets.composed import Counter
 from chronocam.targets.dense import Region
 from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step

@@ -1,4 +1,4 @@
-"""From what a user gives as `targets=` to a Target."""
+"""Make a Target of what a user gives as `targets=`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.targets.classes import Class, PerSample, Predicted, rows_of
+from chronocam.maps.arrays import to_numpy
+from chronocam.targets.classes import Class, PerSample, Predicted, Weighted, side_by_side
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 
@@ -103,28 +103,32 @@ def _is_one_hot(values: np.ndarray) -> bool:
 
 
 class Several(Target):
-    """Several targets for every sample."""
+    """Several targets for every sample, side by side."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self.targets = targets
+        self.targets = tuple(targets)
         self.signed = any(target.signed for target in targets)
-        self.made: tuple[Target, ...] = ()
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return all columns side by side."""
-        parts = [target(outputs) for target in self.targets]
-        widths = [part.values.shape[1] for part in parts]
-        self.made = tuple(one for one, width in zip(self.targets, widths, strict=True) for _ in range(width))
-        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        infos = tuple(
-            tuple(info for one in row for info in one) for row in zip(*(p.infos for p in parts), strict=True)
-        )
-        return Scored(values, infos)
+        """Return the columns of all targets."""
+        return side_by_side([target.scored(outputs) for target in self.targets])
+
+    def scored(self, outputs: Outputs) -> Scored:
+        """Return the columns of all targets; each has said itself whether it keeps signs."""
+        return self(outputs)
 
 
-def makers(target: Target, columns: int) -> tuple[Target, ...]:
-    """Return, for each column of the scores that `target` made, the one of several targets that it is of."""
-    return target.made if isinstance(target, Several) else (target,) * columns
+class OfTarget(Target):
+    """A target made of another, `target`: whatever `targets=` takes for all samples; None is the predicted class."""
+
+    target: Any
+    parsed: Target
+
+    def __post_init__(self) -> None:
+        # Frozen dataclasses keep what they were given, and beside it what that stands for, found once.
+        parsed = Predicted() if self.target is None else parse_one(self.target)
+        object.__setattr__(self, "parsed", parsed)
+        object.__setattr__(self, "signed", parsed.signed)
 
 
 class Callback(Target):
@@ -145,30 +149,3 @@ class Callback(Target):
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)
-
-
-class Weighted(Target):
-    """Σ f(x)·y for float targets `(samples, classes)`: a one-hot row is a class."""
-
-    def __init__(self, weights: np.ndarray) -> None:
-        self.weights = weights
-
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
-        logits, weights = rows_of(outputs), self.weights[outputs.rows]
-        if len(weights) != logits.shape[0]:
-            raise TargetError(
-                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.rows.stop}"
-            )
-        if logits.shape[1] != weights.shape[1]:
-            raise TargetError(
-                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
-            )
-        values = namespace(logits).sum(logits * like(weights, logits), axis=1)
-        return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
-
-    def _info(self, row: np.ndarray, outputs: Outputs) -> TargetInfo:
-        (marked,) = np.nonzero(row)
-        if len(marked) == 1 and row[marked[0]] == 1:
-            return TargetInfo(outputs.label(int(marked[0])), int(marked[0]))
-        return TargetInfo("weighted outputs")

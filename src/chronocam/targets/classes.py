@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
 from chronocam.errors import TargetError
-from chronocam.maps.arrays import namespace, placed, to_numpy
+from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
@@ -46,6 +47,13 @@ def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
 def same_for_all(values: Array, info: TargetInfo) -> Scored:
     """Return one column of scores `(batch,)` that explains the same for every sample."""
     return Scored(values[:, None], ((info,),) * values.shape[0])
+
+
+def side_by_side(parts: Sequence[Scored]) -> Scored:
+    """Return the columns of several scores as one."""
+    values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
+    rows = zip(*(part.infos for part in parts), strict=True)
+    return Scored(values, tuple(tuple(info for one in row for info in one) for row in rows))
 
 
 def pick(logits: Array, indices: np.ndarray) -> Array:
@@ -106,30 +114,6 @@ class Contrast(Target):
         )
 
 
-@dataclass(frozen=True)
-class Counter(Target):
-    """What speaks against a target: its score, negated."""
-
-    target: Any
-
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether maps of the target itself keep both signs."""
-        return self._parsed.signed
-
-    @property
-    def _parsed(self) -> Target:
-        from chronocam.targets._parse import parse_one
-
-        return parse_one(self.target)
-
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return the negated scores of the target, which may be whatever `targets=` takes for all samples."""
-        scored = self._parsed(outputs)
-        infos = tuple(tuple(TargetInfo(f"against {info}") for info in row) for row in scored.infos)
-        return Scored(-scored.values, infos)
-
-
 class PerSample(Target):
     """Each sample's own classes: integer indices `(samples, k)` for the whole call."""
 
@@ -148,3 +132,30 @@ class PerSample(Target):
         if wrong.size:
             raise TargetError(f"no class {wrong[0]}; the model has {classes} outputs, 0 to {classes - 1}")
         return chosen_classes(outputs, indices)
+
+
+class Weighted(Target):
+    """Σ f(x)·y for float targets `(samples, classes)`: a one-hot row is a class."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = weights
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
+        logits, weights = rows_of(outputs), self.weights[outputs.rows]
+        if len(weights) != logits.shape[0]:
+            raise TargetError(
+                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.rows.stop}"
+            )
+        if logits.shape[1] != weights.shape[1]:
+            raise TargetError(
+                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
+            )
+        values = namespace(logits).sum(logits * like(weights, logits), axis=1)
+        return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
+
+    def _info(self, row: np.ndarray, outputs: Outputs) -> TargetInfo:
+        (marked,) = np.nonzero(row)
+        if len(marked) == 1 and row[marked[0]] == 1:
+            return TargetInfo(outputs.label(int(marked[0])), int(marked[0]))
+        return TargetInfo("weighted outputs")

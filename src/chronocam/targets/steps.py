@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -11,11 +10,9 @@ import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.targets._parse import Several, Weighted, parse_one
-from chronocam.targets.classes import Class, Contrast, Counter, PerSample, Predicted
+from chronocam.targets._parse import OfTarget
+from chronocam.targets.classes import side_by_side
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
-
-_OF_CLASSES = (Predicted, Class, Contrast, PerSample)
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class VotesInfo(TargetInfo):
 
 
 @dataclass(frozen=True)
-class Step(Target):
+class Step(OfTarget):
     """A target at one output step: `Step(3, "wave")` is the logit of "wave" after step 3 (counted from 0).
 
     time: the step; negative ones count from the end.
@@ -48,18 +45,13 @@ class Step(Target):
     time: Any
     target: Any = None
 
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether maps of the target itself keep both signs."""
-        return _inner(self.target).signed
-
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the target's scores at the step. Raises TargetError for a step or class that does not exist."""
-        return _at_step(outputs, _step(self.time, _stepwise(outputs)), _inner(self.target), _votes(outputs))
+        return _at_step(outputs, _step(self.time, stepwise(outputs)), self.parsed, votes_of(outputs))
 
 
 @dataclass(frozen=True)
-class EveryStep(Target):
+class EveryStep(OfTarget):
     """A target at every output step: one column of scores per step, first to last.
 
     target: as for `Step`; None is the class predicted at each step. A target of k columns gives k per step.
@@ -67,17 +59,10 @@ class EveryStep(Target):
 
     target: Any = None
 
-    @property
-    def signed(self) -> bool:  # type: ignore[override]
-        """Whether maps of the target itself keep both signs."""
-        return _inner(self.target).signed
-
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores `(batch, time)`. Raises TargetError for outputs without a time axis."""
-        target, votes = _inner(self.target), _votes(outputs)
-        parts = [_at_step(outputs, step, target, votes) for step in range(_stepwise(outputs).shape[1])]
-        values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
-        return Scored(values, _side_by_side([part.infos for part in parts]))
+        steps, votes = stepwise(outputs).shape[1], votes_of(outputs)
+        return side_by_side([_at_step(outputs, step, self.parsed, votes) for step in range(steps)])
 
 
 @dataclass(frozen=True)
@@ -91,7 +76,7 @@ class MajorityVote(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the score `(batch, 1)`. Raises TargetError for outputs without a time axis."""
-        logits, votes = _stepwise(outputs), _votes(outputs)
+        logits, votes = stepwise(outputs), votes_of(outputs)
         choosing = to_numpy(outputs.choosing)
         winners = [_winner(row, y) for row, y in zip(votes, choosing, strict=True)]
         weights = np.zeros(tuple(logits.shape))
@@ -105,67 +90,8 @@ class MajorityVote(Target):
         return Scored(values[:, None], tuple(infos))
 
 
-class PerStep(Target):
-    """A target of classes, at every step where the outputs have a time axis, and as it is where they have none."""
-
-    def __init__(self, target: Target) -> None:
-        self.target, self.signed = target, target.signed
-
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return the scores of the target, or one column of them per step."""
-        return (EveryStep(self.target) if outputs.logits.ndim == 3 else self.target)(outputs)
-
-
-class OverSteps(Target):
-    """A target of classes on the mean of the logits over the steps, where the outputs have a time axis.
-
-    The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target
-    itself.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self.target, self.signed = target, target.signed
-
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return the scores of the target."""
-        if outputs.logits.ndim != 3:
-            return self.target(outputs)
-        if self.target == Predicted():
-            return MajorityVote()(outputs)
-        xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), _votes(outputs)
-        mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
-        scored = self.target(Outputs(mean, lambda: mean, outputs.rows, outputs.labels, choosing))
-        infos = tuple(
-            tuple(
-                VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote)))
-                for info in row
-            )
-            for row, vote in zip(scored.infos, votes, strict=True)
-        )
-        return Scored(scored.values, infos)
-
-
-def over_steps(target: Target) -> Target:
-    """Return the target with every class that it names, or the prediction, meant of a clip as a whole."""
-    if isinstance(target, Several):
-        return Several([over_steps(one) for one in target.targets])
-    if isinstance(target, Counter):
-        return Counter(over_steps(parse_one(target.target)))
-    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, Weighted)) else target
-
-
-def per_step(target: Target) -> Target:
-    """Return the target with every class that it names, or the prediction, meant at every step of the outputs."""
-    if isinstance(target, Several):
-        return Several([per_step(one) for one in target.targets])
-    return PerStep(target) if isinstance(target, _OF_CLASSES) else target
-
-
-def _inner(target: Any) -> Target:
-    return Predicted() if target is None else parse_one(target)
-
-
-def _stepwise(outputs: Outputs) -> Array:
+def stepwise(outputs: Outputs) -> Array:
+    """Return the logits `(batch, time, classes)`. Raises TargetError for outputs without a time axis."""
     logits = outputs.logits
     if logits.ndim != 3:
         raise TargetError(
@@ -175,9 +101,9 @@ def _stepwise(outputs: Outputs) -> Array:
     return logits
 
 
-def _votes(outputs: Outputs) -> np.ndarray:
+def votes_of(outputs: Outputs) -> np.ndarray:
     """Return the class with the largest logit, per sample and step."""
-    _stepwise(outputs)
+    stepwise(outputs)
     return np.argmax(to_numpy(outputs.choosing), axis=2)
 
 
@@ -206,7 +132,3 @@ def _winner(votes: np.ndarray, logits: np.ndarray) -> int:
     leaders = np.flatnonzero(counts == counts.max())
     scores = [logits[votes == leader, leader].mean() for leader in leaders]
     return int(leaders[int(np.argmax(scores))])
-
-
-def _side_by_side(parts: Sequence[tuple[tuple[TargetInfo, ...], ...]]) -> tuple[tuple[TargetInfo, ...], ...]:
-    return tuple(tuple(info for one in row for info in one) for row in zip(*parts, strict=True))

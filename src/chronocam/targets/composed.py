@@ -1,0 +1,86 @@
+"""Targets made of whatever `targets=` takes: what speaks against it, and classes meant of a whole clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.targets._parse import OfTarget, Several
+from chronocam.targets.classes import Class, Contrast, PerSample, Predicted, Weighted
+from chronocam.targets.steps import EveryStep, MajorityVote, VotesInfo, votes_of
+from chronocam.types import Outputs, Scored, Target, TargetInfo
+
+_OF_CLASSES = (Predicted, Class, Contrast, PerSample)
+
+
+@dataclass(frozen=True)
+class Counter(OfTarget):
+    """What speaks against a target: its score, negated.
+
+    target: whatever `targets=` takes for all samples.
+    """
+
+    target: Any
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the negated scores of the target."""
+        scored = self.parsed(outputs)
+        infos = tuple(tuple(TargetInfo(f"against {info}") for info in row) for row in scored.infos)
+        return Scored(-scored.values, infos)
+
+
+@dataclass(frozen=True)
+class PerStep(OfTarget):
+    """A target of classes, at every step where the outputs have a time axis, and as it is where they have none."""
+
+    target: Target
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores of the target, or one column of them per step."""
+        return (EveryStep(self.target) if outputs.logits.ndim == 3 else self.target)(outputs)
+
+
+@dataclass(frozen=True)
+class OverSteps(OfTarget):
+    """A target of classes on the mean of the logits over the steps, where the outputs have a time axis.
+
+    The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target
+    itself.
+    """
+
+    target: Target
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the scores of the target."""
+        if outputs.logits.ndim != 3:
+            return self.target(outputs)
+        if self.target == Predicted():
+            return MajorityVote()(outputs)
+        xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), votes_of(outputs)
+        mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
+        scored = self.target(Outputs(mean, lambda: mean, outputs.rows, outputs.labels, choosing))
+        infos = tuple(
+            tuple(
+                VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote)))
+                for info in row
+            )
+            for row, vote in zip(scored.infos, votes, strict=True)
+        )
+        return Scored(scored.values, infos)
+
+
+def over_steps(target: Target) -> Target:
+    """Return the target with every class that it names, or the prediction, meant of a clip as a whole."""
+    if isinstance(target, Several):
+        return Several([over_steps(one) for one in target.targets])
+    if isinstance(target, Counter):
+        return Counter(over_steps(target.parsed))
+    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, Weighted)) else target
+
+
+def per_step(target: Target) -> Target:
+    """Return the target with every class that it names, or the prediction, meant at every step of the outputs."""
+    if isinstance(target, Several):
+        return Several([per_step(one) for one in target.targets])
+    return PerStep(target) if isinstance(target, _OF_CLASSES) else target
