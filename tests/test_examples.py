@@ -60,7 +60,7 @@ COMPLETE = {
     #
     # "chronocam.lab.data.drives",
     #
-    # "chronocam.lab.train",
+    # "chronocam.train",
 }
 
 

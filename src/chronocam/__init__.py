@@ -6,31 +6,85 @@ explanation = cc.GradCAM(model).explain(images)      # Explanation: maps, scores
 explanation.save("map.png", images)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chronocam import (
-    errors,
-    features,
-    layouts,
-    media,
-    methods,
-    metrics,
-    models,
-    odometry,
-    render,
-    report,
-    sequence,
-    targets,
-)
+from chronocam import errors, media, methods, targets, types
 from chronocam._explain import explain
+from chronocam._lazy import lazily as _lazily
 from chronocam.explanation import Explanation, load
-from chronocam.methods import *  # noqa: F403  # every registered method, by its class name
+from chronocam.methods import (
+    CAM,
+    AttentionRollout,
+    EigenCAM,
+    EigenGradCAM,
+    FinerCAM,
+    GradCAM,
+    GradCAMElementWise,
+    GradCAMPlusPlus,
+    GuidedBackprop,
+    GuidedGradCAM,
+    HiResCAM,
+    InputXGradient,
+    LayerCAM,
+    Saliency,
+    ShapleyCAM,
+    SmoothGrad,
+    SmoothGradCAMPlusPlus,
+    TemporalMask,
+    VisualBackProp,
+    XGradCAM,
+)
+
+if TYPE_CHECKING:
+    from chronocam import (
+        data,
+        engines,
+        features,
+        layouts,
+        metrics,
+        models,
+        odometry,
+        render,
+        report,
+        runs,
+        sequence,
+        train,
+    )
+else:
+    # Few calls need them, and what they import (statistics, figures, rendered worlds) takes longer than the
+    # rest of the package.
+    _LATER = "data engines features layouts metrics models odometry render report runs sequence train"
+    __getattr__, __dir__ = _lazily(
+        __name__,
+        modules={name: f"chronocam.{name}" for name in _LATER.split()},
+        extras={"data": "train", "train": "train"},
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "CAM",
+    "AttentionRollout",
+    "EigenCAM",
+    "EigenGradCAM",
     "Explanation",
-    "data",  # noqa: F405
+    "FinerCAM",
+    "GradCAM",
+    "GradCAMElementWise",
+    "GradCAMPlusPlus",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
+    "InputXGradient",
+    "LayerCAM",
+    "Saliency",
+    "ShapleyCAM",
+    "SmoothGrad",
+    "SmoothGradCAMPlusPlus",
+    "TemporalMask",
+    "VisualBackProp",
+    "XGradCAM",
+    "data",
+    "engines",
     "errors",
     "explain",
     "features",
@@ -43,18 +97,9 @@ __all__ = [
     "odometry",
     "render",
     "report",
+    "runs",
     "sequence",
     "targets",
+    "train",
+    "types",
 ]
-__all__ += [cls.__name__ for cls in methods.METHODS.values()]
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> type[methods.Method]: ...
-
-else:
-
-    def __getattr__(name: str) -> Any:
-        if name == "data":  # generated worlds, wanted by few
-            return import_module("chronocam.data")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,8 @@ from chronocam.layouts import channel_axis, input_grid
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
-from chronocam.methods import Method, method_named
+from chronocam.methods import Method
+from chronocam.methods._base import method_named
 from chronocam.targets._parse import parse
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task

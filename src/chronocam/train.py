@@ -3,13 +3,17 @@
 Importing this imports no framework; the functions do, when they are asked for.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chronocam.lab import train as _train
+from chronocam._lazy import lazily as _lazily
 from chronocam.lab.train import ImageSettings, OdometrySettings, VideoSettings
 
 if TYPE_CHECKING:
     from chronocam.lab.train import train_images, train_odometry, train_video
+else:
+    __getattr__, __dir__ = _lazily(
+        __name__, {"chronocam.lab.train": ["train_images", "train_odometry", "train_video"]}
+    )
 
 __all__ = [
     "ImageSettings",
@@ -19,7 +23,3 @@ __all__ = [
     "train_odometry",
     "train_video",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    return getattr(_train, name)

@@ -7,6 +7,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+__all__ = [
+    "INPUT",
+    "Array",
+    "Capture",
+    "Finding",
+    "Inputs",
+    "Need",
+    "Outputs",
+    "Pool",
+    "Scored",
+    "Stage",
+    "Target",
+    "TargetInfo",
+    "View",
+    "Window",
+]
+
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
 

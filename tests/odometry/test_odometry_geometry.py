@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 
 from chronocam import odometry as odo
 from chronocam.errors import InputError
+from chronocam.odometry.geometry import checked_intrinsics
 
 PI = math.pi
 K = torch.tensor([[50.0, 0, 15.5], [0, 40.0, 11.5], [0, 0, 1]], dtype=torch.float64)
@@ -226,12 +227,12 @@ def test_intrinsics_of_a_resized_image_by_hand() -> None:
 )
 def test_wrong_intrinsics(wrong: np.ndarray | None, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        odo.checked_intrinsics(wrong, torch.zeros(2, 3, 4, 4))
+        checked_intrinsics(wrong, torch.zeros(2, 3, 4, 4))
 
 
 def test_intrinsics_take_the_type_of_the_images() -> None:
-    assert odo.checked_intrinsics(K.numpy(), torch.zeros(2, 1)).dtype == torch.float32
-    assert odo.checked_intrinsics(K[None].repeat(2, 1, 1), torch.zeros(2, 1)).shape == (2, 3, 3)
+    assert checked_intrinsics(K.numpy(), torch.zeros(2, 1)).dtype == torch.float32
+    assert checked_intrinsics(K[None].repeat(2, 1, 1), torch.zeros(2, 1)).shape == (2, 3, 3)
 
 
 def test_backprojection_by_hand() -> None:

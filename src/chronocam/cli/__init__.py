@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import click
 
 from chronocam import __version__
+from chronocam.cli._commands import Commands
 from chronocam.errors import ChronocamError
 
 
-class _OneLine(click.Group):
+class _OneLine(Commands):
     """Turns errors made on purpose into one line on stderr and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -24,13 +23,7 @@ class _OneLine(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_OneLine, package=__name__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Show what a vision model looked at: where and when."""
-
-
-for _module in iter_modules(__path__):
-    _command = getattr(import_module(f"{__name__}.{_module.name}"), "command", None)
-    if _command is not None:
-        main.add_command(_command)

@@ -1,19 +1,55 @@
-"""Methods: pure functions from captures to maps, one file each; every file here is found and registered."""
+"""Methods: pure functions from captures to maps, one file each.
 
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+A method of your own is a class with a `name`; by being defined it is registered, and `cc.explain` and the
+command line know it. `METHODS` lists them all, `unregister` takes one out again.
+"""
 
-from chronocam.methods._base import METHODS, CAMMethod, GradientMethod, Method, method_named
+from chronocam.methods._base import METHODS, CAMMethod, GradientMethod, Method, unregister
+from chronocam.methods.cam import CAM
+from chronocam.methods.eigencam import EigenCAM
+from chronocam.methods.eigengradcam import EigenGradCAM
+from chronocam.methods.finercam import FinerCAM
+from chronocam.methods.gradcam import GradCAM
+from chronocam.methods.gradcam_elementwise import GradCAMElementWise
+from chronocam.methods.gradcam_plusplus import GradCAMPlusPlus
+from chronocam.methods.guided_backprop import GuidedBackprop
+from chronocam.methods.guided_gradcam import GuidedGradCAM
+from chronocam.methods.hirescam import HiResCAM
+from chronocam.methods.inputxgradient import InputXGradient
+from chronocam.methods.layercam import LayerCAM
+from chronocam.methods.rollout import AttentionRollout
+from chronocam.methods.saliency import Saliency
+from chronocam.methods.shapleycam import ShapleyCAM
+from chronocam.methods.smoothgrad import SmoothGrad
+from chronocam.methods.smoothgradcam_plusplus import SmoothGradCAMPlusPlus
+from chronocam.methods.temporalmask import TemporalMask
+from chronocam.methods.visualbackprop import VisualBackProp
+from chronocam.methods.xgradcam import XGradCAM
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
-
-globals().update({cls.__name__: cls for cls in METHODS.values()})
-
-__all__ = ["METHODS", "CAMMethod", "GradientMethod", "Method", "method_named"]
-__all__ += sorted(cls.__name__ for cls in METHODS.values())
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> type[Method]: ...
+__all__ = [
+    "CAM",
+    "METHODS",
+    "AttentionRollout",
+    "CAMMethod",
+    "EigenCAM",
+    "EigenGradCAM",
+    "FinerCAM",
+    "GradCAM",
+    "GradCAMElementWise",
+    "GradCAMPlusPlus",
+    "GradientMethod",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
+    "InputXGradient",
+    "LayerCAM",
+    "Method",
+    "Saliency",
+    "ShapleyCAM",
+    "SmoothGrad",
+    "SmoothGradCAMPlusPlus",
+    "TemporalMask",
+    "VisualBackProp",
+    "XGradCAM",
+    "unregister",
+]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from jaxtyping import Float
 
@@ -12,8 +13,12 @@ from chronocam.errors import InputError, suggest
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
 
-METHODS: dict[str, type[Method]] = {}
-"""Every method by its command-line name."""
+if TYPE_CHECKING:
+    from chronocam.explanation import Explanation
+
+_METHODS: dict[str, type[Method]] = {}
+METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
+"""Every method by its command-line name; a class with a `name` is added by being defined."""
 
 Maps = Float[Any, "batch target *grid"]
 
@@ -21,10 +26,10 @@ Maps = Float[Any, "batch target *grid"]
 class Session(Protocol):
     """A method bound to its model; the joint (`chronocam.explain`) provides it."""
 
-    def explain(self, inputs: Inputs, targets: Any) -> Any:
+    def explain(self, inputs: Inputs, targets: Any) -> Explanation:
         """Explain all of `inputs` at once."""
 
-    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Any]:
+    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
         """Explain a data set batch by batch."""
 
 
@@ -70,7 +75,7 @@ class Method:
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            METHODS[cls.name] = cls
+            _METHODS[cls.name] = cls
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
@@ -83,14 +88,14 @@ class Method:
             )
         self.session = type(self).open_session(self)
 
-    def explain(self, inputs: Inputs, targets: Any = None) -> Any:
+    def explain(self, inputs: Inputs, targets: Any = None) -> Explanation:
         """Explain `inputs` for `targets`; see `chronocam.explain` for what both may be.
 
         Returns an `Explanation` with maps `(batch, target, *grid)`. A data set is consumed batch by batch.
         """
         return self.session.explain(inputs, targets)
 
-    def explain_batches(self, dataset: Any, targets: Any = None) -> Iterator[Any]:
+    def explain_batches(self, dataset: Any, targets: Any = None) -> Iterator[Explanation]:
         """Yield one `Explanation` per batch of `dataset`, an iterable of inputs or of (inputs, targets)."""
         return self.session.explain_batches(dataset, targets)
 
@@ -167,3 +172,18 @@ def method_named(name: str) -> type[Method]:
         hint = suggest(name, list(METHODS)) or f"; choose one of {', '.join(sorted(METHODS))}"
         raise InputError(f"no method `{name}`{hint}")
     return METHODS[name]
+
+
+def unregister(name: str) -> type[Method]:
+    """Take a method out of `METHODS` and return it: one that was defined for a moment, as in a notebook.
+
+    Raises InputError, with close names, for an unknown one.
+
+    Example:
+    >>> class Brightest(cc.GradCAM):
+    ...     name = "brightest"
+    >>> cc.methods.unregister("brightest").__name__
+    'Brightest'
+    """
+    method_named(name)  # raises where there is none
+    return _METHODS.pop(name)

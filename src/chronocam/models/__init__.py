@@ -1,26 +1,18 @@
 """Models by spec, each with its preprocessing and labels; importing this imports no framework."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from chronocam._lazy import lazily as _lazily
 from chronocam.models.specs import Loaded, load
 
 if TYPE_CHECKING:
     from chronocam.models.cnn_lstm import CNNLSTM
     from chronocam.models.odometry.nets import DepthNet, PoseNet
     from chronocam.models.per_frame import PerFrame
+else:  # networks need torch, which is imported when one is asked for
+    __getattr__, __dir__ = _lazily(
+        __name__,
+        {".cnn_lstm": ["CNNLSTM"], ".odometry.nets": ["DepthNet", "PoseNet"], ".per_frame": ["PerFrame"]},
+    )
 
 __all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]
-
-_NETWORKS = {
-    "CNNLSTM": "cnn_lstm",
-    "DepthNet": "odometry.nets",
-    "PerFrame": "per_frame",
-    "PoseNet": "odometry.nets",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NETWORKS:  # networks need torch, which is imported when one is asked for
-        return getattr(import_module(f"{__name__}.{_NETWORKS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

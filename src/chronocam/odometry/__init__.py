@@ -3,8 +3,9 @@
 Importing this imports no framework; a module is imported when one of its names is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from chronocam._lazy import lazily as _lazily
 
 if TYPE_CHECKING:
     from chronocam.odometry.evaluation import (
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from chronocam.odometry.geometry import (
         axis_angle_to_matrix,
         backproject,
-        checked_intrinsics,
         euler_to_matrix,
         invert,
         matrix_to_axis_angle,
@@ -35,19 +35,20 @@ if TYPE_CHECKING:
     )
     from chronocam.odometry.losses import MONODEPTH2, SFMLEARNER, Terms, ViewSynthesis
     from chronocam.odometry.scores import DepthLoss, PoseLoss, RotationAngle, TranslationNorm
-
-_HOMES = {
-    "evaluation": (
-        "DepthErrors accumulate depth_errors mean_depth rotation_errors snippet_errors steps_of zero_motion"
-    ),
-    "geometry": (
-        "axis_angle_to_matrix backproject checked_intrinsics euler_to_matrix invert matrix_to_axis_angle "
-        "matrix_to_euler matrix_to_pose pose_to_matrix project relative_pose resized_intrinsics rotation_angle warp"
-    ),
-    "losses": "MONODEPTH2 SFMLEARNER Terms ViewSynthesis",
-    "scores": "DepthLoss PoseLoss RotationAngle TranslationNorm",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+else:
+    _HOMES = {
+        ".evaluation": (
+            "DepthErrors accumulate depth_errors mean_depth rotation_errors snippet_errors "
+            "steps_of zero_motion"
+        ),
+        ".geometry": (
+            "axis_angle_to_matrix backproject euler_to_matrix invert matrix_to_axis_angle matrix_to_euler "
+            "matrix_to_pose pose_to_matrix project relative_pose resized_intrinsics rotation_angle warp"
+        ),
+        ".losses": "MONODEPTH2 SFMLEARNER Terms ViewSynthesis",
+        ".scores": "DepthLoss PoseLoss RotationAngle TranslationNorm",
+    }
+    __getattr__, __dir__ = _lazily(__name__, {module: names.split() for module, names in _HOMES.items()})
 
 __all__ = [
     "MONODEPTH2",
@@ -62,7 +63,6 @@ __all__ = [
     "accumulate",
     "axis_angle_to_matrix",
     "backproject",
-    "checked_intrinsics",
     "depth_errors",
     "euler_to_matrix",
     "invert",
@@ -81,9 +81,3 @@ __all__ = [
     "warp",
     "zero_motion",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,26 +2,38 @@
 
 explanation = cc.sequence.LRP(model).explain(features, cc.targets.EveryStep())
 
-Methods are one file each; every file here is found and registered. Importing this imports no framework.
+Methods are one file each, and a method of your own is registered by being defined. Importing this imports no
+framework.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from chronocam.sequence.base import METHODS, SequenceMethod
+from chronocam.sequence import run as _run  # noqa: F401  # what `SequenceMethod.explain` calls
+from chronocam.sequence.base import METHODS as _METHODS
+from chronocam.sequence.base import SequenceMethod
 from chronocam.sequence.explanation import SequenceExplanation, load
+from chronocam.sequence.gradient import Gradient
+from chronocam.sequence.gradientxinput import GradientXInput
+from chronocam.sequence.integratedgradients import IntegratedGradients
+from chronocam.sequence.lrp import LRP
 from chronocam.sequence.settling import Horizon, Settling, Similarity
+from chronocam.sequence.smoothgrad import SmoothGrad
 
-for _module in iter_modules(__path__):
-    if not _module.ispkg:  # the frameworks' own rooms
-        import_module(f"{__name__}.{_module.name}")
+METHODS: Mapping[str, type[SequenceMethod]] = MappingProxyType(_METHODS)
+"""Every relevance method by its name."""
 
-globals().update({cls.__name__: cls for cls in METHODS.values()})
-
-__all__ = ["METHODS", "Horizon", "SequenceExplanation", "SequenceMethod", "Settling", "Similarity", "load"]
-__all__ += sorted(cls.__name__ for cls in METHODS.values())
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> type[SequenceMethod]: ...
+__all__ = [
+    "LRP",
+    "METHODS",
+    "Gradient",
+    "GradientXInput",
+    "Horizon",
+    "IntegratedGradients",
+    "SequenceExplanation",
+    "SequenceMethod",
+    "Settling",
+    "Similarity",
+    "SmoothGrad",
+    "load",
+]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 import click
 
+from chronocam.cli._commands import Commands
 
-@click.group("train")
+
+@click.group("train", cls=Commands, package=__name__)
 def command() -> None:
     """Train networks on data of your own."""
-
-
-for _module in iter_modules(__path__):
-    command.add_command(import_module(f"{__name__}.{_module.name}").command)
