@@ -14,6 +14,7 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/typed.py
 	$(BIN)/lint-imports
 
 bench: .venv/.test

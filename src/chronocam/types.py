@@ -98,8 +98,12 @@ class Outputs:
         clean: Array | None = None,
         channels_last: bool = False,
     ) -> None:
-        self.raw, self.rows, self.labels, self.channels_last = raw, rows, labels, channels_last
-        self._read, self._clean = read, clean
+        self.raw: Any = raw
+        self.rows: slice = rows
+        self.labels: Sequence[str] | None = labels
+        self.channels_last: bool = channels_last
+        self._read = read
+        self._clean = clean
 
     @cached_property
     def logits(self) -> Array:
