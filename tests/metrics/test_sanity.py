@@ -6,9 +6,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from chronocam.engines.torch.randomise import parameterised, randomised
 from chronocam.errors import InputError
-from chronocam.metrics import randomisation_curve, rank_correlation, ssim
+from chronocam.metrics import parameterised, randomisation_curve, randomised, rank_correlation, ssim
 
 
 def test_rank_correlation() -> None:

@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.claims.video.world import Network, World, batches
-from chronocam.engines.torch.randomise import parameterised, randomised
 from chronocam.maps.resample import resample
 from chronocam.metrics import (
     centre_prior,
@@ -27,6 +26,7 @@ from chronocam.metrics import (
     temporal_auc,
     temporal_iou,
 )
+from chronocam.metrics.random_weights import parameterised, randomised
 
 Measured: TypeAlias = dict[str, dict[str, np.ndarray]]
 """By arm and measure, one value per clip."""

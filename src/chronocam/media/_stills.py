@@ -97,13 +97,13 @@ def blank(grid: Sequence[int]) -> Stills:
 
 
 def still(
-    picture: UInt8[np.ndarray, "height width 3"], name: str = "", seen: Sequence[float | int] | None = None
+    picture: UInt8[np.ndarray, "height width 3"], name: str = "", seen: Sequence[float] | None = None
 ) -> Stills:
     """Return a picture made small enough to keep. seen: in its pixels, of the part that the model saw; None for all."""
     return Stills(*_encoded(picture[None], seen), name=name)
 
 
-def stills(clip: Any, name: str | None = None, seen: Sequence[float | int] | None = None) -> Stills:
+def stills(clip: Any, name: str | None = None, seen: Sequence[float] | None = None) -> Stills:
     """Return the frames of a `Clip`, each once, made small enough to keep; name and seen are as for `still`.
 
     The name is that of the clip's file where it is None.
@@ -119,7 +119,7 @@ def stills(clip: Any, name: str | None = None, seen: Sequence[float | int] | Non
 
 
 def _encoded(
-    pixels: UInt8[np.ndarray, "time height width 3"], seen: Sequence[float | int] | None
+    pixels: UInt8[np.ndarray, "time height width 3"], seen: Sequence[float] | None
 ) -> tuple[tuple[bytes, ...], tuple[int, int], tuple[int, int, int, int]]:
     """Return the frames, their size, and what was seen of them."""
     height, width = pixels.shape[1:3]

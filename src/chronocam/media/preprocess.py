@@ -11,7 +11,7 @@ from PIL import Image
 
 from chronocam.errors import MediaError
 
-Box: TypeAlias = tuple[float | int, float | int, float | int, float | int]
+Box: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels; x1 and y1 lie past the last pixel."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)

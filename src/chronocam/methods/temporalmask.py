@@ -220,7 +220,7 @@ PERTURBATIONS: dict[str, tuple[Callable[[Mask], Mixing], Callable[[Mixing, Mask]
 """From a mask to the mixing of frames, and from ∂S/∂W back to ∂S/∂m."""
 
 
-def _penalty_slope(m: Mask, lambda1: float | int, lambda2: float | int) -> Mask:
+def _penalty_slope(m: Mask, lambda1: float, lambda2: float) -> Mask:
     """Return the slope of λ1 Σ m + λ2 Σ |m_u+1 − m_u|."""
     sign = np.sign(np.diff(m, axis=1))
     return lambda1 + lambda2 * (np.pad(sign, ((0, 0), (1, 0))) - np.pad(sign, ((0, 0), (0, 1))))
@@ -233,7 +233,7 @@ def _sigmoid(theta: np.ndarray) -> np.ndarray:
 class _Adam:
     """Adam with its usual decay rates (arXiv:1412.6980, algorithm 1)."""
 
-    def __init__(self, lr: float | int) -> None:
+    def __init__(self, lr: float) -> None:
         self.lr, self.steps = lr, 0
         self.first: Any = 0.0
         self.second: Any = 0.0

@@ -1,5 +1,11 @@
-"""Measures of maps: per-sample values, their confidence intervals, and the baselines to set them beside."""
+"""Measures of maps: per-sample values, their confidence intervals, and the baselines to set them beside.
 
+Importing this imports no framework; `randomised`, which makes a PyTorch model random for a while, does.
+"""
+
+from typing import TYPE_CHECKING
+
+from chronocam._lazy import lazily as _lazily
 from chronocam.metrics._deletion import Curve, deletion, insertion
 from chronocam.metrics._localisation import (
     Localisation,
@@ -17,6 +23,11 @@ from chronocam.metrics.motion import Motion, motion_test
 from chronocam.metrics.sanity import Randomisation, randomisation_curve, rank_correlation, ssim
 from chronocam.metrics.stability import flicker, sparseness
 from chronocam.metrics.temporal import active_frames, frame_importance, temporal_auc, temporal_iou
+
+if TYPE_CHECKING:
+    from chronocam.metrics.random_weights import parameterised, randomised
+else:
+    __getattr__, __dir__ = _lazily(__name__, {".random_weights": ["parameterised", "randomised"]})
 
 __all__ = [
     "Agreement",
@@ -42,9 +53,11 @@ __all__ = [
     "localisation",
     "motion_test",
     "noise_agreement",
+    "parameterised",
     "pointing_game",
     "random_maps",
     "randomisation_curve",
+    "randomised",
     "rank_correlation",
     "sparseness",
     "ssim",

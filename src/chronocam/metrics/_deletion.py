@@ -39,7 +39,7 @@ def deletion(
     maps: Floats,
     *,
     channels: int = 1,
-    baseline: str | float | int | np.ndarray = "blur",
+    baseline: str | float | np.ndarray = "blur",
     steps: int = 20,
     seed: int = 0,
 ) -> Curve:
@@ -72,7 +72,7 @@ def insertion(
     maps: Floats,
     *,
     channels: int = 1,
-    baseline: str | float | int | np.ndarray = "blur",
+    baseline: str | float | np.ndarray = "blur",
     steps: int = 20,
     seed: int = 0,
 ) -> Curve:
@@ -126,7 +126,7 @@ class _Cells:
             )
         return choices[wanted.index(shape)]
 
-    def without(self, baseline: str | float | int | np.ndarray) -> Removal:
+    def without(self, baseline: str | float | np.ndarray) -> Removal:
         """Return how cells are taken away."""
         if isinstance(baseline, str) and baseline == "freeze":
             return self._frozen()
@@ -145,7 +145,7 @@ class _Cells:
 
         return removed
 
-    def _baseline(self, baseline: str | float | int | np.ndarray) -> np.ndarray:
+    def _baseline(self, baseline: str | float | np.ndarray) -> np.ndarray:
         if not isinstance(baseline, str):
             try:
                 return np.broadcast_to(np.asarray(baseline, dtype=self.inputs.dtype), self.inputs.shape)

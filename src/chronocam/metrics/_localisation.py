@@ -59,7 +59,7 @@ class Localisation:
         return np.asarray(self.box_iou > 0.5)
 
 
-def localisation(maps: Floats, masks: Bools, rank: int = 2, threshold: float | int = 0.15) -> Localisation:
+def localisation(maps: Floats, masks: Bools, rank: int = 2, threshold: float = 0.15) -> Localisation:
     """Compare the largest connected region of at least `threshold` of each map's maximum with the object's mask.
 
     Shapes and errors as in `pointing_game`; in a clip a region is connected through space and time, and a box
@@ -80,7 +80,7 @@ def localisation(maps: Floats, masks: Bools, rank: int = 2, threshold: float | i
 
 
 def largest_region(
-    grid_map: Float[np.ndarray, "*grid"], threshold: float | int = 0.15
+    grid_map: Float[np.ndarray, "*grid"], threshold: float = 0.15
 ) -> Bool[np.ndarray, "*grid"]:
     """Return where the map is at least `threshold` of its maximum, the largest connected region only.
 
@@ -105,7 +105,7 @@ def _bounds(region: Bool[np.ndarray, "*grid"]) -> Box:
     return (*map(int, found.min(axis=0)), *map(int, found.max(axis=0) + 1))
 
 
-def box_iou(a: Sequence[float | int], b: Sequence[float | int]) -> float:
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Return the intersection over union of two boxes `(x0, y0, x1, y1)`, or `(x0, y0, t0, x1, y1, t1)` in a clip.
 
     Raises InputError for boxes of different lengths.

@@ -38,7 +38,7 @@ class Agreement:
 def noise_agreement(
     explain: Callable[[np.ndarray], Any],
     inputs: Float[np.ndarray, "batch ..."],
-    noise: float | int = 0.02,
+    noise: float = 0.02,
     draws: int = 8,
     seed: int = 0,
     rank: int = 2,

@@ -23,9 +23,7 @@ class Interval:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def bootstrap(
-    values: Sequence[float | int] | np.ndarray, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def bootstrap(values: Sequence[float] | np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Return the mean of per-sample values with its percentile bootstrap interval (2,000 resamples).
 
     Raises InputError for no values and for NaN or infinity, which a measure gives where it is undefined.

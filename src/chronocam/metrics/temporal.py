@@ -20,7 +20,7 @@ def frame_importance(maps: Floats) -> Floats:
     return np.asarray(frames.frame_importance(finite(maps, 3)))
 
 
-def active_frames(curves: Floats, threshold: float | int = 0.5, largest: bool = True) -> Bools:
+def active_frames(curves: Floats, threshold: float = 0.5, largest: bool = True) -> Bools:
     """Return which frames of curves `(…, time)` reach `threshold` of the curve's maximum.
 
     The longest run of them only (the first of equally long ones), or all with `largest=False`. A curve
@@ -38,7 +38,7 @@ def active_frames(curves: Floats, threshold: float | int = 0.5, largest: bool = 
     return np.asarray((values >= threshold * peak) & (peak > 0))
 
 
-def temporal_iou(curves: Floats, active: Bools, threshold: float | int = 0.5, largest: bool = True) -> Floats:
+def temporal_iou(curves: Floats, active: Bools, threshold: float = 0.5, largest: bool = True) -> Floats:
     """Return the intersection over union of the frames that a curve marks with the frames that are active.
 
     `curves`, such as `frame_importance` gives, and `active` are `(…, time)`; the frames marked are

@@ -70,7 +70,7 @@ def colour_map(name: str) -> Any:
 
 def draw_boxes(
     picture: UInt8[np.ndarray, "height width 3"],
-    boxes: Sequence[Sequence[float | int]],
+    boxes: Sequence[Sequence[float]],
     colour: str = "#00e5ff",
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return a copy of `picture` with the outlines of boxes `(x0, y0, x1, y1)`."""

@@ -63,7 +63,7 @@ def overlay_clip(
     return np.stack([overlay(picture, value, cmap, alpha, signed) for picture, value in pairs])
 
 
-def pace(clip: Clip, untimed: float | int = 8) -> float:
+def pace(clip: Clip, untimed: float = 8) -> float:
     """Return the frames per second at which the clip's frames, each once, take as long as in the source.
 
     untimed: what to return where the clip has no clock, or a single frame.

@@ -72,7 +72,7 @@ def open_animation(path: Path) -> Animation:
     return Animation(path, Timeline(times, float(ends[-1]) / 1000, rate, 0.001, len(ends)))
 
 
-def open_folder(path: Path, rate: float | int | None) -> Folder:
+def open_folder(path: Path, rate: float | None) -> Folder:
     """Find the frames of a folder, `rate` of them a second; without a rate the times count frames.
 
     Raises MediaError where the folder holds no pictures.

@@ -44,9 +44,7 @@ class ClipPreprocess:
                 'frames with channels="last"; expected channels="first", axes= orders those of a clip'
             )
 
-    def read(
-        self, path: str | Path, start: float | int | None = None, end: float | int | None = None
-    ) -> Clip:
+    def read(self, path: str | Path, start: float | None = None, end: float | None = None) -> Clip:
         """Read as many frames as the network takes, between `start` and `end` in seconds; raises MediaError."""
         return read_clip(path, self.frames, self.sampling, start=start, end=end)
 

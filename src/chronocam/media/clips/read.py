@@ -60,9 +60,9 @@ def read_clip(
     path: str | Path,
     frames: int = 16,
     sampling: str = "uniform",
-    fps: float | int | None = None,
-    start: float | int | None = None,
-    end: float | int | None = None,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
     size: Size = None,
 ) -> Clip:
     """Read some frames of a video file, an animated GIF or WebP, or a folder of frames.

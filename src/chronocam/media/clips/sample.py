@@ -71,9 +71,9 @@ class Sampler:
 
     frames: int = 16
     sampling: str = "uniform"
-    fps: float | int | None = None
-    start: float | int | None = None
-    end: float | int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -133,7 +133,7 @@ def _last_begun(
     return np.maximum(np.searchsorted(times, moments + slack, side="right") - 1, 0)
 
 
-def check_fps(fps: float | int) -> None:
+def check_fps(fps: float) -> None:
     """Raise MediaError for what is no frame rate."""
     if not _SLOWEST <= fps <= _FASTEST:
         raise MediaError(f"fps = {fps}; expected frames per second, from {_SLOWEST} to {_FASTEST}")

@@ -63,7 +63,7 @@ class Video:
                         yield number, develop(frame)
 
 
-def open_video(path: Path, end: float | int | None) -> Video:
+def open_video(path: Path, end: float | None) -> Video:
     """Read when the frames of a video are shown, up to `end` seconds where given; nothing is decoded.
 
     Raises MediaError for what is no video, or where PyAV is not installed.
@@ -86,9 +86,7 @@ def open_video(path: Path, end: float | int | None) -> Video:
 # When the frames are shown
 
 
-def _index(
-    container: Any, stream: Any, end: float | int | None
-) -> Iterator[tuple[int, int, int, bool, bool]]:
+def _index(container: Any, stream: Any, end: float | None) -> Iterator[tuple[int, int, int, bool, bool]]:
     """Yield a row of `_PACKET` of each packet, up to where every further frame begins after `end` seconds."""
     enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
     first = math.inf

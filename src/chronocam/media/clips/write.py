@@ -34,7 +34,7 @@ class _Refused(Exception):
     """What an encoder has against writing, and the next step."""
 
 
-def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float | int) -> None:
+def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """Write frames as a video or an animation, complete or not at all.
 
     path: `.mp4` gives H.264 in yuv420p, which every browser plays, odd sizes padded by a repeated row or

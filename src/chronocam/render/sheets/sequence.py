@@ -32,7 +32,7 @@ class SettlingCurve:
     spearman: Float[np.ndarray, " step"]
     jaccard: Float[np.ndarray, " step"]
     settled: int
-    tolerance: float | int
+    tolerance: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Layers of a PyTorch model made random for a while, from the output down: the sanity check of maps."""
+"""Make the layers of a PyTorch model random for a while, from the output down, to see whether maps notice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from chronocam.errors import InputError
 
 
 def parameterised(model: nn.Module) -> list[str]:
-    """Return the paths of the modules that hold parameters of their own, the top (registered last) first."""
+    """Return the paths of the modules that hold parameters of their own, the top (registered last) first.
+
+    Example:
+    >>> cc.metrics.parameterised(model)
+    ['fc', 'conv2', 'conv1']
+    """
     return [path for path, module in _parameterised(model)]
 
 
 @contextmanager
 def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str]]:
-    """Make the top `count` modules of `parameterised(model)` random within the scope; gives their paths.
+    """Make the top `count` modules of `parameterised(model)` random within the scope, and give their paths.
 
     They are initialised anew by their own `reset_parameters`; what has none, or is left as it was by it, is
     drawn from a normal distribution of its own mean and standard deviation. Every parameter and buffer is
@@ -27,8 +32,16 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
     were. The same `seed` gives the same weights, and one more module does not change those of the modules
     above it.
 
-    Raises InputError for a count that the model does not have.
+    Raises InputError for more modules than the model has.
     Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292), section 3.
+
+    Example:
+    >>> before = model.fc.weight.clone()
+    >>> with cc.metrics.randomised(model, 1):
+    ...     torch.equal(model.fc.weight, before)
+    False
+    >>> torch.equal(model.fc.weight, before)
+    True
     """
     modules = _parameterised(model)
     if not 0 <= count <= len(modules):
@@ -43,10 +56,8 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
 
 
 def _parameterised(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    held = [
-        (path, m) for path, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None
-    ]
-    return held[::-1]
+    modules = list(model.named_modules())[::-1]
+    return [(path, m) for path, m in modules if next(m.parameters(recurse=False), None) is not None]
 
 
 def _randomise(module: nn.Module) -> None:
@@ -62,20 +73,22 @@ def _randomise(module: nn.Module) -> None:
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
-    kept: list[tuple[Any, str, Tensor, Tensor]] = [
-        (held, name, tensor, tensor.detach().clone())
+    # A pass may write into a tensor (running statistics) or put another in its place, so both are restored:
+    # which tensor stands under the name, and its values.
+    before: list[tuple[Any, str, Tensor, Tensor]] = [
+        (tensors, name, tensor, tensor.detach().clone())
         for module in model.modules()
-        for held in (module._parameters, module._buffers)
-        for name, tensor in held.items()
+        for tensors in (module._parameters, module._buffers)
+        for name, tensor in tensors.items()
         if tensor is not None
     ]
     try:
         yield
     finally:
         with torch.no_grad():
-            for held, name, tensor, value in kept:
-                held[name] = tensor
-                tensor.copy_(value)
+            for tensors, name, tensor, values in before:
+                tensors[name] = tensor
+                tensor.copy_(values)
 
 
 @contextmanager
