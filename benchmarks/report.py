@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 from chronocam import Explanation
 from chronocam.maps.frames import frame_spans
 from chronocam.media import Clip
-from chronocam.report.page import list_page
+from chronocam.report.index import Row, list_page
 from chronocam.types import TargetInfo
 
 FRAMES, ROWS = 64, 1000
@@ -101,23 +101,23 @@ def _frames() -> Clip:
     return Clip(pixels, numbers / 25, 25.0, numbers, Path("clip.mp4"))
 
 
-def _row(i: int) -> dict[str, object]:
+def _row(i: int) -> Row:
     rng = np.random.default_rng(i)
     file = io.BytesIO()
     small = Image.fromarray(rng.integers(0, 256, (9, 16, 3), np.uint8))
     small.resize((160, 90), Image.Resampling.BICUBIC).save(file, "JPEG", quality=80)
-    return {
-        "href": f"{i}.html",
-        "name": f"photo {i}.jpg",
-        "model": "torchvision:resnet50",
-        "kind": "picture",
-        "method": "gradcam",
-        "class": f"class {i % 100}",
-        "score": float(rng.normal()),
-        "confidence": float(rng.random()),
-        "findings": ["all weighted sums are negative"] if i % 7 == 0 else [],
-        "picture": b64encode(file.getvalue()).decode(),
-    }
+    return Row(
+        href=f"{i}.html",
+        name=f"photo {i}.jpg",
+        model="torchvision:resnet50",
+        kind="picture",
+        method="gradcam",
+        label=f"class {i % 100}",
+        score=float(rng.normal()),
+        confidence=float(rng.random()),
+        findings=["all weighted sums are negative"] if i % 7 == 0 else [],
+        picture=b64encode(file.getvalue()).decode(),
+    )
 
 
 if __name__ == "__main__":

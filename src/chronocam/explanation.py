@@ -22,15 +22,14 @@ from chronocam.maps.resample import Mode, resample
 from chronocam.media._stills import Stills, still, stills
 from chronocam.media.clips.read import Clip, write_clip
 from chronocam.media.files import replace_file
+from chronocam.render.page import SampleMaps, items_of, write_page
 from chronocam.types import Finding, TargetInfo, note
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 VIDEOS = (".mp4", ".gif", ".webp")
+PAGE = ".html"
 _FORMAT = "chronocam explanation 1"
-
-WRITERS: dict[str, Callable[[Path, Any], Path]] = {}
-"""By suffix, what higher layers write of an explanation that holds its pictures: pages, by `chronocam.report`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +243,37 @@ class Explanation:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix == ".npz" or suffix in WRITERS:
-            kept = self if inputs is None else self.with_pictures(inputs)
-            return replace_file(path, kept._write) if suffix == ".npz" else WRITERS[suffix](path, kept)
+        if suffix in (".npz", PAGE):
+            whole = self if inputs is None else self.with_pictures(inputs)
+            if suffix == ".npz":
+                return replace_file(path, whole._write)
+            return write_page(path, path.stem, items_of({self.method: whole}))
         if self._of_clips and suffix in VIDEOS:
             return self._save_video(path, inputs)
         if suffix not in PICTURES:
-            known = ", ".join([*WRITERS, *VIDEOS[:2], *PICTURES] if self._of_clips else [*WRITERS, *PICTURES])
+            known = ", ".join([PAGE, *(VIDEOS[:2] if self._of_clips else ()), *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return render.save_figure(self.plot(inputs), path)
+
+    def on_page(self, sample: int) -> SampleMaps:
+        """Return what a page draws of one sample."""
+        rows = slice(sample, sample + 1)
+        confidences, attention = self.confidences, self.attention
+        return SampleMaps(
+            maps=self.maps[rows],
+            names=[str(info) for info in self.targets[sample]],
+            scores=self.scores[rows],
+            confidences=None if confidences is None else confidences[rows],
+            method=self.method,
+            layer=self.layer,
+            findings=self.diagnostics,
+            dims=self.dims,
+            input_size=self.input_size,
+            centers=self.centers,
+            spans=self.frame_spans,
+            attention=attention and Attention(attention.weights[rows], attention.contributions[rows]),
+            pictures=None if self.pictures is None else self.pictures[sample],
+        )
 
     def _save_video(self, path: Path, inputs: Any) -> Path:
         if len(self) > 1:

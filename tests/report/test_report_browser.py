@@ -411,7 +411,7 @@ def test_names_stay_text(browser, tmp_path):
 
 def many(tmp_path, count):
     from chronocam.media.files import replace_file
-    from chronocam.report.page import list_page
+    from chronocam.report.index import Row, list_page
 
     rng = np.random.default_rng(0)
     rows = [
@@ -429,7 +429,9 @@ def many(tmp_path, count):
         }
         for i in range(count)
     ]
-    return rows, replace_file(tmp_path / "index.html", lambda path: path.write_text(list_page("many", rows)))
+    records = [Row.from_json(row) for row in rows]
+    text = list_page("many", records)
+    return rows, replace_file(tmp_path / "index.html", lambda path: path.write_text(text))
 
 
 def test_an_index_of_a_thousand_is_sorted_and_filtered(browser, tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from chronocam.errors import MediaError
@@ -128,6 +129,23 @@ def imagenet(height: int = 224, width: int = 224, channels: int = 3) -> Preproce
     if height != width:
         return Preprocess((height, width), None, mean, std)
     return Preprocess(height * 8 // 7, (height, width), mean, std)
+
+
+def placed(
+    whole: Shaped[np.ndarray, "*frames height width channels"],
+    view: Shaped[np.ndarray, "*frames _ _ channels"],
+    region: Sequence[int],
+) -> Shaped[np.ndarray, "*frames height width channels"]:
+    """Return a copy of pictures with a view laid over the part that it shows.
+
+    region: x0, y0, x1, y1 of the view in pixels of the pictures; what reaches outside of them is left out.
+    """
+    left, top, right, bottom = region
+    height, width = whole.shape[-3:-1]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    copy = whole.copy()
+    copy[..., y0:y1, x0:x1, :] = view[..., y0 - top : y1 - top, x0 - left : x1 - left, :]
+    return copy
 
 
 def _between_neighbours(

@@ -1,9 +1,7 @@
-"""Pages to look into explanations with: one HTML file each, which opens from disk and loads nothing.
+"""Pages that show explanations: one HTML file each, which opens from disk and loads nothing.
 
-cc.report.write("cat.html", cc.explain(model, images, methods=("gradcam", "layercam")), images)
-
-`Explanation.save("x.html", inputs)` writes the page of one, `chronocam report FOLDER` those of a folder and
-an index.
+`Explanation.save("x.html", inputs)` writes the page of one, `write` that of several side by side, and
+`write_folder` (`chronocam report FOLDER`) the pages of a folder with an index.
 """
 
 from chronocam.report._write import write

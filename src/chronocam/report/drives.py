@@ -1,104 +1,120 @@
-"""Drives as a page holds them: frames, depth, maps of each output and loss, their curves, and the path from above."""
+"""The item of a drive: frames, depth, maps of each output and loss with their curves, and the path from above."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from chronocam.errors import InputError, MediaError
+from chronocam.errors import MediaError
 from chronocam.explanation import Explanation
 from chronocam.media import Stills, joined, stills
 from chronocam.media.clips.read import Clip
+from chronocam.media.preprocess import placed
+from chronocam.records import DriveEntry, DriveResult, PathEntry, Written
 from chronocam.render import depth_pictures
-from chronocam.report.items import Shown, encoded, item
-from chronocam.report.maps import shown_moments
-from chronocam.report.packed import rounded
+from chronocam.render.page.items import shown_stills
+from chronocam.render.page.maps import shown_moments
+from chronocam.render.page.packed import encoded, numbers
+from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
 
 
-def drive_item(told: Mapping[str, Any], shown: Shown, folder: Path) -> dict[str, Any]:
+def drive_item(
+    written: Written, drive: DriveResult, shown: Mapping[str, Explanation], folder: Path
+) -> DriveItem:
     """Return the item of a drive.
 
-    told: what `chronocam explain` wrote of it. shown: its maps, a sample for each moment. folder: where depth
-        lies.
+    shown: its maps, a sample for each moment, in the order of the drive's files.
+    folder: where the depth lies.
+
+    Raises MediaError where the files do not fit each other.
     """
-    maps = {name: one for name, one in shown.items() if isinstance(one, Explanation)}
-    pictures = next((one.pictures for one in maps.values() if one.pictures), None)
+    frames = _frames(drive, shown)
+    entries: dict[str, list[DriveEntry]] = {}
+    for entry in drive.maps:
+        entries.setdefault(entry.file, []).append(entry)
+    if len(shown) != len(entries):
+        raise MediaError(f"{len(shown)} explanations of a drive, not {len(entries)}; explain it again")
+    maps = [_moments(one, name, of) for (name, one), of in zip(shown.items(), entries.values(), strict=True)]
+    depth = _depth(drive, folder)
+    return DriveItem(
+        name=Path(drive.input).name,
+        model=written.model,
+        stills=shown_stills(frames),
+        maps=maps,
+        sequences=[],
+        depth=[] if depth is None else _depth_frames(depth, frames),
+        path=None if drive.path is None else _path(drive.path),
+        notes=list(drive.diagnostics),
+    )
+
+
+def _frames(drive: DriveResult, shown: Mapping[str, Explanation]) -> Stills:
+    """Return the frames that the maps were saved with, and when or as which number each was shown."""
+    pictures = next((one.pictures for one in shown.values() if one.pictures), None)
     if pictures is None:
-        raise InputError("the maps of a drive were saved without pictures; explain it again")
-    frames = _timed(joined(pictures), told)
-    made = item(Path(str(told["input"])).name, str(told["model"]), frames, [], [])
-    entries: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in told["maps"]:
-        entries.setdefault(saved(entry), []).append(entry)
-    for (name, one), of in zip(maps.items(), entries.values(), strict=True):
-        made["maps"].append(_moments(one, name, of))
-    depth = _depth(told, folder)
-    return {
-        **made,
-        "depth": [] if depth is None else _depth_frames(depth, frames),
-        "path": _path(told),
-        "notes": [str(text) for text in told.get("diagnostics", [])],
-    }
+        raise MediaError("the maps of a drive were saved without pictures; explain it again")
+    for name, one in shown.items():
+        if one.maps.ndim != 4 or len(one) != len(drive.frames):
+            raise MediaError(
+                f"{name}: maps {one.maps.shape} of {len(drive.frames)} frames; explain the drive again"
+            )
+    return replace(joined(pictures), seconds=drive.seconds, numbers=drive.frames)
 
 
-def _timed(frames: Stills, told: Mapping[str, Any]) -> Stills:
-    seconds = told.get("seconds")
-    return replace(frames, seconds=None if seconds is None else tuple(seconds), numbers=tuple(told["frames"]))
-
-
-def _moments(one: Explanation, name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _moments(one: Explanation, name: str, entries: list[DriveEntry]) -> ShownMap:
     """Return maps with the names that were asked for, and the truth of each output where it is known."""
-    maps = shown_moments(one, name)
-    for target, entry in zip(maps["targets"], entries, strict=True):
-        target.update(name=str(entry["target"]), truth=entry.get("truth"), unit=entry.get("unit"))
-    return {**maps, "findings": []}  # those of so many moments are gathered among the drive's own
+    if one.maps.shape[1] != len(entries):
+        raise MediaError(
+            f"{name}: maps of {one.maps.shape[1]} targets, not {len(entries)}; explain the drive again"
+        )
+    targets = [
+        DriveOutput(
+            name=entry.target,
+            scores=numbers(one.scores[:, k]),
+            truth=None if entry.truth is None else list(entry.truth),
+            unit=entry.unit,
+        )
+        for k, entry in enumerate(entries)
+    ]
+    return shown_moments(one.on_page(0), one.maps, name, targets)
 
 
-def saved(entry: Mapping[str, Any]) -> str:
-    """Return the file that an entry of `chronocam explain` says holds its explanation."""
-    return str(next(entry[key] for key in ("explanation", "relevance", "maps") if key in entry))
-
-
-def _path(told: Mapping[str, Any]) -> dict[str, Any] | None:
+def _path(path: PathEntry) -> ShownPath:
     """Return the path seen from above, x and z, on the scale of the true one where that is known."""
-    path = told.get("path")
-    if path is None:
-        return None
-    scale = path["scale"]
-    positions = np.asarray(path["positions"], float) * (1 if scale is None else scale)
-    truth = path["truth"]
-    return {
-        "positions": rounded(positions[:, ::2]),
-        "truth": None if truth is None else rounded(np.asarray(truth, float)[:, ::2]),
-        "note": "unit unknown" if scale is None else f"network's path × {scale:.3g}, nearest to the true one",
-    }
+    scale = path.scale
+    positions = np.asarray(path.positions, float) * (1 if scale is None else scale)
+    return ShownPath(
+        positions=[numbers(place[::2]) for place in positions],
+        truth=None if path.truth is None else [numbers(place[::2]) for place in path.truth],
+        note="unit unknown" if scale is None else f"network's path × {scale:.3g}, nearest to the true one",
+    )
 
 
-def _depth(told: Mapping[str, Any], folder: Path) -> np.ndarray | None:
-    if "depth_maps" not in told:
+def _depth(drive: DriveResult, folder: Path) -> np.ndarray | None:
+    if drive.depth_maps is None:
         return None
-    path = folder / Path(str(told["depth_maps"])).name
+    path = folder / Path(drive.depth_maps).name
     try:
         with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file["depth"])
+            depth = np.asarray(file["depth"])
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise MediaError(f"`{path}` holds no depth; explain the drive again") from error
+    if depth.ndim != 3 or len(depth) != len(drive.frames):
+        raise MediaError(
+            f"`{path}` holds depth {depth.shape} for {len(drive.frames)} frames; explain the drive again"
+        )
+    return depth
 
 
 def _depth_frames(depth: np.ndarray, frames: Stills) -> list[str]:
     """Return pictures of the depth, placed where the network saw the frames."""
-    height, width = frames.size
     left, top, right, bottom = frames.seen
-    drawn = depth_pictures(depth)
     rows = np.linspace(0, depth.shape[1] - 1, bottom - top).round().astype(int)
     columns = np.linspace(0, depth.shape[2] - 1, right - left).round().astype(int)
-    whole = np.zeros((len(depth), height, width, 3), np.uint8)
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-    fine = drawn[:, rows[:, None], columns[None]]
-    whole[:, y0:y1, x0:x1] = fine[:, y0 - top : y1 - top, x0 - left : x1 - left]
+    view = depth_pictures(depth)[:, rows[:, None], columns[None]]
+    whole = placed(np.zeros((len(depth), *frames.size, 3), np.uint8), view, frames.seen)
     count = np.arange(len(depth))
     return [encoded(frame) for frame in stills(Clip(whole, count.astype(float), None, count, Path())).frames]

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Float
 
 from chronocam import render
 from chronocam.errors import InputError, MediaError
-from chronocam.explanation import WRITERS, Explanation
+from chronocam.explanation import PAGE, Explanation
 from chronocam.media.files import replace_file
+from chronocam.render.page import SampleRelevance, items_of, write_page
 from chronocam.sequence.settling import (
     Horizon,
     Settling,
@@ -231,6 +232,10 @@ class SequenceExplanation:
             None if own is None else self._lag_curve(sample),
         )
 
+    def on_page(self, sample: int) -> SampleRelevance:
+        """Return what a page draws of one sample."""
+        return SampleRelevance(self.drawn(sample), self.method, self.diagnostics)
+
     def _settling_curve(self, sample: int) -> render.SettlingCurve:
         tolerance = 0.1
         found = self.settling(tolerance)
@@ -259,10 +264,10 @@ class SequenceExplanation:
         path = Path(path)
         if path.suffix == ".npz":
             return replace_file(path, self._write)
-        if path.suffix.lower() in WRITERS:
-            return WRITERS[path.suffix.lower()](path, self)
+        if path.suffix.lower() == PAGE:
+            return write_page(path, path.stem, items_of({self.method: self}))
         if path.suffix.lower() not in PICTURES:
-            known = ", ".join([*WRITERS, *PICTURES])
+            known = ", ".join([PAGE, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return render.save_figure(self.plot(sample), path)
 

@@ -1,0 +1,407 @@
+"""What a job writes about each input and a report reads: frozen records, one JSON file for each input.
+
+Every `…Result` is the JSON of one input, and every `…Entry` one explanation in it. The fields stand in the
+order of the JSON. Reading checks their types; fields that no report needs may be missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from chronocam.errors import MediaError
+from chronocam.jsonable import OMITTED, Json, JsonRecord, missing
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels of the input as stored."""
+
+Numbers: TypeAlias = tuple[float | None, ...]
+"""Numbers, None where one is NaN, which JSON lacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionEntry(JsonRecord):
+    """Attention over the frames of a clip; rank_correlation: of weights and contributions."""
+
+    weights: tuple[float, ...]
+    contributions: tuple[float, ...]
+    rank_correlation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapEntry(JsonRecord):
+    """The map of one target in a picture or clip.
+
+    step, vote, votes: the output step explained and its class, or the classes of all steps.
+    frame_spans, frame_importance: of each time slice.
+    boxes: of a picture's regions, or of each frame.
+    picture, video: the overlay.
+    called: what a page calls the map; None for its method.
+    explanation: the file with the maps.
+    """
+
+    method: str
+    layer: str = field(metadata=missing(""))
+    grid: tuple[int, ...] = field(metadata=missing(()))
+    target: str = field(metadata=missing(""))
+    index: int | None = field(metadata=missing(None))
+    score: float = field(metadata=missing(0.0))
+    confidence: float | None = field(metadata=missing(None))
+    votes: tuple[int, ...] | None = field(default=None, metadata=OMITTED)
+    step: int | None = field(default=None, metadata=OMITTED)
+    vote: int | None = field(default=None, metadata=OMITTED)
+    frame_spans: tuple[tuple[int, int], ...] | None = field(default=None, metadata=OMITTED)
+    frame_importance: tuple[float, ...] | None = field(default=None, metadata=OMITTED)
+    attention: AttentionEntry | None = field(default=None, metadata=OMITTED)
+    boxes: tuple[Box | None, ...] | None = field(default=None, metadata=OMITTED)
+    picture: str | None = field(default=None, metadata=OMITTED)
+    video: str | None = field(default=None, metadata=OMITTED)
+    called: str | None = field(default=None, metadata=OMITTED)
+    explanation: str
+
+    @property
+    def file(self) -> str:
+        """The file with the explanation."""
+        return self.explanation
+
+    @property
+    def origin(self) -> str:
+        """What the map came from: its method."""
+        return self.method
+
+    @property
+    def detail(self) -> str:
+        """What tells it apart from another explanation of the same origin."""
+        return f" at {self.layer}" if self.layer else f": {self.target or self.file}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettlingEntry(JsonRecord):
+    """How relevance settles; step: the first settled one, None for never."""
+
+    step: int | None
+    tolerance: float
+    cosine: Numbers
+    spearman: Numbers
+    jaccard: Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizonEntry(JsonRecord):
+    """The share of the relevance at each lag, and how far back 90 % of it reaches."""
+
+    lags: tuple[int, ...]
+    share: Numbers
+    reach: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopFeatures(JsonRecord):
+    """The most relevant features at one step, for one target."""
+
+    target: int
+    step: int
+    features: tuple[int, ...]
+    relevance: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceEntry(JsonRecord):
+    """The relevance of a sequence's features.
+
+    steps, votes: of each target, its output step and the class with the largest logit there; None where
+        targets belong to no single step.
+    relevance: the file with the explanation.
+    """
+
+    method: str
+    targets: tuple[str, ...] = field(metadata=missing(()))
+    indices: tuple[int | None, ...] = field(metadata=missing(()))
+    scores: tuple[float, ...] = field(metadata=missing(()))
+    steps: tuple[int, ...] | None = field(metadata=missing(None))
+    votes: tuple[int, ...] | None = field(metadata=missing(None))
+    ledger: Mapping[str, tuple[float, ...]] | None = field(metadata=missing(None))
+    settling: SettlingEntry | None = field(metadata=missing(None))
+    horizon: HorizonEntry | None = field(metadata=missing(None))
+    top_features: tuple[TopFeatures, ...] = field(metadata=missing(()))
+    relevance: str
+    sheet: str = field(metadata=missing(""))
+
+    @property
+    def file(self) -> str:
+        """The file with the explanation."""
+        return self.relevance
+
+    @property
+    def called(self) -> None:
+        """What a page calls it: nothing but its method."""
+        return None
+
+    @property
+    def origin(self) -> str:
+        """What the relevance came from: its method."""
+        return self.method
+
+    @property
+    def detail(self) -> str:
+        """What tells it apart from another explanation of the same origin."""
+        return f": {self.file}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseAgreement(JsonRecord):
+    """How alike the maps of a loss are under imperceptible noise, the mean over moments and draws."""
+
+    spearman: float
+    cosine: float
+    moments: int
+    draws: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveEntry(JsonRecord):
+    """The maps of one target of a drive, a moment after the other.
+
+    network: pose or depth.
+    score, scores: the mean, and that of each moment.
+    truth: of each moment, where it is known.
+    unit: what scores are multiplied by to be compared with the truth; None where nothing is.
+    boxes: of each moment.
+    noise_agreement: of a loss.
+    maps: the file with the explanation.
+    """
+
+    target: str
+    network: str
+    method: str
+    layer: str = field(metadata=missing(""))
+    grid: tuple[int, ...] = field(metadata=missing(()))
+    score: float = field(metadata=missing(0.0))
+    scores: tuple[float, ...] = field(metadata=missing(()))
+    truth: Numbers | None = field(metadata=missing(None))
+    unit: float | None = field(metadata=missing(None))
+    boxes: tuple[Box | None, ...] = field(metadata=missing(()))
+    noise_agreement: NoiseAgreement | None = field(metadata=missing(None))
+    video: str = field(metadata=missing(""))
+    maps: str
+
+    @property
+    def file(self) -> str:
+        """The file with the explanation."""
+        return self.maps
+
+    @property
+    def called(self) -> None:
+        """What a page calls it: nothing but network and method."""
+        return None
+
+    @property
+    def origin(self) -> str:
+        """What the maps came from: a network and a method."""
+        return f"{self.network}: {self.method}"
+
+    @property
+    def detail(self) -> str:
+        """What tells them apart from another explanation of the same origin."""
+        return f" at {self.layer}"
+
+
+Entry: TypeAlias = MapEntry | SequenceEntry | DriveEntry
+"""One explanation of an input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureResult(JsonRecord):
+    """A picture: its size, the box of what the model saw, the contact sheet and the maps."""
+
+    input: str = field(metadata=missing(""))
+    size: tuple[int, int] = field(metadata=missing((0, 0)))
+    seen: Box = field(metadata=missing((0.0, 0.0, 0.0, 0.0)))
+    sheet: str = field(metadata=missing(""))
+    maps: tuple[MapEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return self.maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipResult(JsonRecord):
+    """A clip: likewise, with the numbers of its frames in the source; seconds: None without a clock."""
+
+    input: str = field(metadata=missing(""))
+    size: tuple[int, int] = field(metadata=missing((0, 0)))
+    seen: Box = field(metadata=missing((0.0, 0.0, 0.0, 0.0)))
+    frames: tuple[int, ...] = field(metadata=missing(()))
+    seconds: tuple[float, ...] | None = field(metadata=missing(None))
+    sheet: str = field(metadata=missing(""))
+    maps: tuple[MapEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return self.maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureResult(JsonRecord):
+    """An array of features: how many steps and features it has, and the relevance of these."""
+
+    input: str = field(metadata=missing(""))
+    steps: int = field(metadata=missing(0))
+    features: int = field(metadata=missing(0))
+    sequences: tuple[SequenceEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return self.sequences
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeatureResult(JsonRecord):
+    """A clip whose features are explained: relevance as a sequence, and on the frames."""
+
+    input: str = field(metadata=missing(""))
+    size: tuple[int, int] = field(metadata=missing((0, 0)))
+    seen: Box = field(metadata=missing((0.0, 0.0, 0.0, 0.0)))
+    frames: tuple[int, ...] = field(metadata=missing(()))
+    seconds: tuple[float, ...] | None = field(metadata=missing(None))
+    sheet: str = field(metadata=missing(""))
+    maps: tuple[MapEntry, ...]
+    steps: int = field(metadata=missing(0))
+    features: int = field(metadata=missing(0))
+    sequences: tuple[SequenceEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return (*self.maps, *self.sequences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionEntry(JsonRecord):
+    """The motion of the camera: poses `(moment, source, 6)`, and the true ones where they are known."""
+
+    names: tuple[str, ...]
+    poses: tuple[tuple[tuple[float, ...], ...], ...]
+    truth: tuple[tuple[tuple[float, ...], ...], ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathEntry(JsonRecord):
+    """The path of the camera; scale: what brings it nearest to the true one, None where that is unknown."""
+
+    positions: tuple[tuple[float, float, float], ...]
+    truth: tuple[tuple[float, float, float], ...] | None
+    scale: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossEntry(JsonRecord):
+    """The terms of the loss at each moment; of: its settings."""
+
+    of: Mapping[str, Any]
+    total: tuple[float, ...]
+    photometric: tuple[float, ...]
+    smoothness: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthEntry(JsonRecord):
+    """The median depth of each moment, and how far depth is from the true one, where that is known."""
+
+    median: tuple[float, ...]
+    scale: float | None = field(default=None, metadata=OMITTED)
+    abs_rel: float | None = field(default=None, metadata=OMITTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveResult(JsonRecord):
+    """A drive: its frames and their sources by number, the camera, what the networks say, and the maps."""
+
+    input: str = field(metadata=missing(""))
+    size: tuple[int, int] = field(metadata=missing((0, 0)))
+    seen: Box = field(metadata=missing((0.0, 0.0, 0.0, 0.0)))
+    frames: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...] = field(metadata=missing(()))
+    seconds: tuple[float, ...] | None = field(metadata=missing(None))
+    intrinsics: tuple[tuple[float, ...], ...] | None = field(metadata=missing(None))
+    sheet: str = field(metadata=missing(""))
+    depth_video: str | None = field(default=None, metadata=OMITTED)
+    depth_maps: str | None = field(default=None, metadata=OMITTED)
+    outputs: MotionEntry | None = field(default=None, metadata=OMITTED)
+    path: PathEntry | None = field(default=None, metadata=OMITTED)
+    losses: LossEntry | None = field(default=None, metadata=OMITTED)
+    depth: DepthEntry | None = field(default=None, metadata=OMITTED)
+    maps: tuple[DriveEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return self.maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(JsonRecord):
+    """An input that could not be explained, and why."""
+
+    input: str
+    error: str
+
+
+Result: TypeAlias = PictureResult | ClipResult | FeatureResult | ClipFeatureResult | DriveResult
+"""What is written about an input that was explained."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result as a file holds it, with the spec of the model."""
+
+    model: str
+    result: Result
+
+    def to_json(self) -> Json:
+        """Return what the file holds: the model first."""
+        return {"model": self.model, **self.result.to_json()}
+
+
+def read_result(path: Path) -> Written | None:
+    """Read the JSON file of one input; None for a JSON file of another kind, which may lie beside it.
+
+    Raises MediaError, in one line, for a file that is damaged.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: broken JSON, or bytes that are no UTF-8
+        raise MediaError(f"`{path}` is not readable as JSON; explain the input again") from error
+    if not isinstance(data, dict) or not _has_entries(data):
+        return None
+    try:
+        return Written(str(data.get("model", "")), _kind(data).from_json(data))
+    except MediaError as error:
+        raise MediaError(f"`{path}` is damaged: {error}; explain the input again") from error
+
+
+def _has_entries(data: Json) -> bool:
+    lists = [data.get("maps"), data.get("sequences")]
+    entries = [one for each in lists if isinstance(each, list) for one in each]
+    return any(isinstance(one, dict) and "method" in one for one in entries)
+
+
+def _kind(data: Json) -> type[Result]:
+    """Return the record for a result, which its keys tell: only drives name networks, only clips have frames."""
+    if "sequences" in data:
+        return ClipFeatureResult if "maps" in data else FeatureResult
+    if any(isinstance(one, dict) and "network" in one for one in data["maps"]):
+        return DriveResult
+    return ClipResult if "frames" in data else PictureResult

@@ -1,0 +1,13 @@
+"""The page of one explanation: one HTML file, which opens from disk and loads nothing.
+
+What is explained hands over plain records of each sample (`SampleMaps`, `SampleRelevance`); `items_of` turns
+them into the items that the scripts in `assets/` draw, and `write_page` puts everything into one file.
+"""
+
+from chronocam.render.page.html import write_page
+from chronocam.render.page.items import Shown, items_of
+from chronocam.render.page.maps import SampleMaps
+from chronocam.render.page.records import Item
+from chronocam.render.page.sequences import SampleRelevance
+
+__all__ = ["Item", "SampleMaps", "SampleRelevance", "Shown", "items_of", "write_page"]

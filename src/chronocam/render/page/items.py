@@ -1,0 +1,84 @@
+"""Explanations of the same samples as the items of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from chronocam.errors import InputError
+from chronocam.media._stills import Stills, blank
+from chronocam.render.page.maps import SampleMaps, shown_maps
+from chronocam.render.page.packed import encoded, numbers
+from chronocam.render.page.records import Item, ShownStills
+from chronocam.render.page.sequences import SampleRelevance, shown_sequence
+
+
+class Shown(Protocol):
+    """An explanation of a batch, as a page sees it."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    def on_page(self, sample: int) -> SampleMaps | SampleRelevance:
+        """Return what is drawn of one sample."""
+
+
+def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[Item]:
+    """Return an item for each sample.
+
+    explanations: of the same samples, by what the page calls them.
+    model: what the page says of the model.
+
+    Raises InputError where the explanations are of different samples, and for maps that a page cannot draw.
+    """
+    if not explanations:
+        raise InputError("there is nothing to show: give at least one explanation")
+    counts = {name: len(one) for name, one in explanations.items()}
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise InputError(f"explanations are of different samples ({each}); give those of the same inputs")
+    samples = range(next(iter(counts.values())))
+    return [_item({name: one.on_page(k) for name, one in explanations.items()}, k, model) for k in samples]
+
+
+def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> Item:
+    maps = {name: one for name, one in parts.items() if isinstance(one, SampleMaps)}
+    sequences = {name: one for name, one in parts.items() if isinstance(one, SampleRelevance)}
+    stills = _stills(maps) if maps else None
+    return Item(
+        name=(stills.name if stills else "") or f"sample {sample + 1}",
+        model=model,
+        stills=shown_stills(stills) if stills else None,
+        maps=[shown_maps(one, name, stills) for name, one in maps.items()] if stills else [],
+        sequences=[shown_sequence(one, name) for name, one in sequences.items()],
+    )
+
+
+def _stills(maps: Mapping[str, SampleMaps]) -> Stills:
+    """Return the pictures that maps were saved with. Raises InputError for maps that cannot share any."""
+    first = next(iter(maps.values()))
+    for name, one in maps.items():
+        if one.maps.ndim not in (4, 5):
+            raise InputError(
+                f"{name}: a page cannot show maps of dims {one.dims}; expected images, clips or sequences"
+            )
+        if one.input_size[:-2] != first.input_size[:-2]:
+            raise InputError(
+                f"{name} is of inputs {one.input_size}, another of {first.input_size}; show them apart"
+            )
+    saved = (one.pictures for one in maps.values() if one.pictures is not None)
+    return next(saved, None) or blank(first.input_size)
+
+
+def shown_stills(stills: Stills) -> ShownStills:
+    """Return the pictures of an item. Raises MediaError where one cannot be decoded."""
+    for place in range(len(stills.frames)):
+        stills.decoded(place)  # a damaged picture would only be an empty canvas in the browser
+    return ShownStills(
+        frames=[encoded(frame) for frame in stills.frames],
+        count=len(stills),
+        size=list(stills.size),
+        seen=list(stills.seen),
+        seconds=None if stills.seconds is None else numbers(stills.seconds),
+        numbers=None if stills.numbers is None else list(stills.numbers),
+    )

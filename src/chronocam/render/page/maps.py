@@ -1,0 +1,194 @@
+"""The maps of one sample as a page holds them: small, on one scale, a slice for each frame that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypedDict
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.maps.attention import Attention
+from chronocam.maps.frames import frame_importance, frame_spans, merge_copies
+from chronocam.maps.resample import resample
+from chronocam.media._stills import Stills
+from chronocam.render._overlay import relative
+from chronocam.render.page.packed import number, numbers, packed
+from chronocam.render.page.records import DriveOutput, FrameAttention, MapTarget, Number, ShownMap
+
+_FINEST: Final = (224, 64)
+"""The finest grid of a picture's map and of each frame's of a clip, in cells along a side; finer ones are thinned."""
+
+_MOST: Final = 2.0
+"""Values beyond twice the scale are clipped: a byte has 255 steps, which a few extreme cells would use up."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleMaps:
+    """The maps of one sample, as an explanation hands them to a page; arrays keep a batch axis of 1.
+
+    names: of the targets.
+    scores, confidences: of the targets, `(1, target)`.
+    dims: the names of the axes of `maps`.
+    input_size: the grid of the model's input.
+    centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
+    spans: the first and the last input frame of each time slice.
+    pictures: what the maps are drawn on; None for bare maps.
+    """
+
+    maps: Float[np.ndarray, "1 target *grid"]
+    names: Sequence[str]
+    scores: Float[np.ndarray, "1 target"]
+    confidences: Float[np.ndarray, "1 target"] | None
+    method: str
+    layer: str
+    findings: Sequence[str]
+    dims: tuple[str, ...]
+    input_size: tuple[int, ...]
+    centers: tuple[tuple[float, ...], ...] | None
+    spans: tuple[tuple[int, int], ...] | None
+    attention: Attention | None
+    pictures: Stills | None
+
+
+class _Bytes(TypedDict):
+    """The fields of a `ShownMap` that hold the maps themselves."""
+
+    cells: list[int]
+    thinned: bool
+    centers: list[list[Number]] | None
+    input: list[int]
+    signed: list[bool]
+    gains: list[Number]
+    bytes: list[str]
+
+
+def shown_maps(one: SampleMaps, label: str, stills: Stills) -> ShownMap:
+    """Return what a page draws of one sample's maps: those of all targets, on one scale.
+
+    A clip's map is resampled along time to the frames that are shown; the page enlarges it in space.
+    """
+    of_clip = one.maps.ndim == 5
+    spans = one.spans or (frame_spans(one.maps.shape[2], one.input_size[0]) if of_clip else None)
+    return ShownMap(
+        label=label,
+        method=one.method,
+        layer=one.layer,
+        grid=list(one.maps.shape[2:]),
+        findings=list(one.findings),
+        spans=None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
+        cubic=not of_clip,
+        **_bytes(_at_frames(one, stills) if of_clip else relative(one.maps), one),
+        targets=[_target(one, k, stills) for k in range(one.maps.shape[1])],
+    )
+
+
+def shown_moments(
+    one: SampleMaps,
+    moments: Float[np.ndarray, "time target height width"],
+    label: str,
+    targets: list[DriveOutput],
+) -> ShownMap:
+    """Return what a page draws of maps of frames that follow each other.
+
+    one: what holds for all of them, such as the first.
+
+    Targets, which are outputs in units of their own, have a scale each. Findings are left to the drive, since
+    those of many moments are gathered there.
+    """
+    in_time = np.moveaxis(moments, 0, 1)[None]
+    each = [relative(in_time[:, k : k + 1]) for k in range(in_time.shape[1])]
+    return ShownMap(
+        label=label,
+        method=one.method,
+        layer=one.layer,
+        grid=list(one.maps.shape[2:]),
+        findings=[],
+        spans=None,
+        cubic=True,
+        **_bytes(np.concatenate(each, axis=1), one),
+        targets=targets,
+    )
+
+
+def _at_frames(one: SampleMaps, stills: Stills) -> Float[np.ndarray, "1 target frame height width"]:
+    """Return a clip's maps on their common scale at each frame that is shown.
+
+    They are linear in time; a frame that a looped clip repeats gets the mean of its maps.
+    """
+    slices, frames = one.maps.shape[2], one.input_size[0]
+    times = None if one.centers is None else one.centers[0]
+    if times is None:
+        times = tuple((i + 0.5) * frames / slices - 0.5 for i in range(slices))
+    # In space nothing changes: a grid is resampled to itself.
+    grid = one.maps.shape[3:]
+    own = [tuple(map(float, range(n))) for n in grid]
+    fine = resample(relative(one.maps), (frames, *grid), "linear", [times, *own])
+    places = np.asarray(stills.places)
+    first = np.array([int(np.flatnonzero(places == place)[0]) for place in places])
+    return merge_copies(fine, first)
+
+
+def _bytes(strengths: Float[np.ndarray, "1 target *grid"], one: SampleMaps) -> _Bytes:
+    """Return the bytes of the maps, each of its own maximum, the gains to their common scale, and where cells lie."""
+    limit = _FINEST[1] if strengths.ndim == 5 else _FINEST[0]
+    steps = [-(-n // limit) for n in strengths.shape[-2:]]
+    thin = _thinned(strengths[0], steps)
+    centers = None if one.centers is None or max(steps) > 1 else one.centers[-2:]
+    signed = [bool((values < 0).any()) for values in thin]
+    clipped = np.clip(thin, -_MOST, _MOST)
+    gains = [float(np.abs(values).max()) or 1.0 for values in clipped]
+    return {
+        "cells": list(thin.shape[-2:]),
+        "thinned": max(steps) > 1,
+        "centers": None if centers is None else [numbers(at, 7) for at in centers],
+        "input": list(one.input_size[-2:]),
+        "signed": signed,
+        "gains": numbers(gains, 7),
+        "bytes": [
+            packed(values / gain, sign) for values, gain, sign in zip(clipped, gains, signed, strict=True)
+        ],
+    }
+
+
+def _thinned(maps: Float[np.ndarray, "*lead height width"], steps: Sequence[int]) -> np.ndarray:
+    """Return the value of largest magnitude of every block of `steps` cells."""
+    if max(steps) == 1:
+        return maps
+    *lead, height, width = maps.shape
+    down, across = steps
+    padded = np.pad(maps, [(0, 0)] * len(lead) + [(0, -height % down), (0, -width % across)])
+    blocks = padded.reshape(*lead, -(-height // down), down, -(-width // across), across)
+    flat = np.moveaxis(blocks, -3, -2).reshape(*lead, *blocks.shape[-4::2][:2], down * across)
+    best = np.abs(flat).argmax(axis=-1)[..., None]
+    return np.asarray(np.take_along_axis(flat, best, axis=-1)[..., 0])
+
+
+def _target(one: SampleMaps, k: int, stills: Stills) -> MapTarget:
+    return MapTarget(
+        name=one.names[k],
+        score=number(one.scores[0, k]),
+        confidence=None if one.confidences is None else number(one.confidences[0, k], 4),
+        range=numbers([one.maps[0, k].min(), one.maps[0, k].max()], 4),
+        importance=numbers(frame_importance(one.maps)[0, k], 4) if one.maps.ndim == 5 else None,
+        attention=None if one.attention is None else _attention(one.attention, k, stills),
+    )
+
+
+def _attention(attention: Attention, k: int, stills: Stills) -> FrameAttention | None:
+    """Return the attention over the frames shown; None where the model attends over others, such as steps."""
+    if attention.weights.shape[1] != len(stills.places):
+        return None
+    return FrameAttention(
+        weights=numbers(_by_frame(attention.weights[0], stills), 4),
+        contributions=numbers(_by_frame(attention.contributions[0, k], stills), 4),
+        agreement=number(attention.agreement[0, k], 3),
+    )
+
+
+def _by_frame(values: Float[np.ndarray, " time"], stills: Stills) -> Float[np.ndarray, " frame"]:
+    """Return values of the model's frames as those of the frames shown: copies add up."""
+    sums = np.zeros(len(stills), values.dtype)
+    np.add.at(sums, np.asarray(stills.places), values)
+    return sums

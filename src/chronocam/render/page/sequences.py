@@ -1,0 +1,121 @@
+"""Relevance of one sequence as a page holds it: time × feature, how it settles, how far back it reaches, its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.render.page.packed import number, numbers, packed
+from chronocam.render.page.records import (
+    Number,
+    SequenceTarget,
+    ShownMemory,
+    ShownSequence,
+    ShownSettling,
+)
+from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve
+
+_CELLS: Final = 250_000  # of all pictures of one method together
+_TOP: Final = 5  # features named per step
+_OWN: Final = "every output, the features of its own step"
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRelevance:
+    """The relevance of one sample, as an explanation hands it to a page."""
+
+    sequence: Sequenced
+    method: str
+    findings: Sequence[str]
+
+
+def shown_sequence(one: SampleRelevance, label: str) -> ShownSequence:
+    """Return what a page draws of one sample's relevance.
+
+    Where every step has an output that is explained, each has features of its own: their relevance, one row
+    per output, comes first.
+    """
+    sequence = one.sequence
+    relevance, names = sequence.relevance, list(sequence.names)
+    own = sequence.own
+    if own is not None and len(own) == relevance.shape[1] > 1:
+        relevance = np.concatenate([np.asarray(own)[None], relevance])
+        names = [_OWN, *names]
+    width = _bin(relevance.shape)
+    pictures = _binned(relevance, width)
+    peak = float(np.abs(pictures).max()) or 1.0
+    before = len(names) - len(sequence.names)
+    return ShownSequence(
+        label=label,
+        method=one.method,
+        findings=list(one.findings),
+        steps=relevance.shape[1],
+        features=relevance.shape[2],
+        bin=width,
+        cells=list(pictures.shape[1:]),
+        peak=number(peak),
+        targets=[
+            SequenceTarget(
+                name=name,
+                score=None if k < before else number(sequence.scores[k - before]),
+                ledger=_ledger(sequence, k - before),
+                bytes=packed(picture / peak, signed=True),
+                by_step=numbers(values.sum(axis=1), 4),
+                top=_top(values),
+            )
+            for k, (name, picture, values) in enumerate(zip(names, pictures, relevance, strict=True))
+        ],
+        settling=None if sequence.settling is None else _settling(sequence.settling),
+        memory=None if sequence.horizon is None else _memory(sequence.horizon),
+    )
+
+
+def _ledger(sequence: Sequenced, k: int) -> dict[str, Number]:
+    """Return the terms of a target's score; none for the row of own features, which has no score."""
+    return {} if k < 0 else {name: number(values[k]) for name, values in sequence.ledger.items()}
+
+
+def _settling(curve: SettlingCurve) -> ShownSettling:
+    return ShownSettling(
+        steps=curve.steps.tolist(),
+        cosine=numbers(curve.cosine, 4),
+        spearman=numbers(curve.spearman, 4),
+        jaccard=numbers(curve.jaccard, 4),
+        settled=curve.settled,
+        tolerance=curve.tolerance,
+    )
+
+
+def _memory(lags: LagCurve) -> ShownMemory:
+    """Return the share of the relevance by lag, from the first to the last that has some."""
+    some = np.flatnonzero(lags.share > 0)
+    within = slice(some[0], some[-1] + 1) if some.size else slice(None)
+    return ShownMemory(
+        lags=lags.lags[within].tolist(), share=numbers(lags.share[within], 4), reach=lags.reach
+    )
+
+
+def _bin(shape: tuple[int, ...]) -> int:
+    """Return how many neighbouring features share a cell, so that the pictures stay small."""
+    targets, steps, features = shape
+    return max(1, -(-targets * steps * features // _CELLS))
+
+
+def _binned(
+    relevance: Float[np.ndarray, "target time feature"], width: int
+) -> Float[np.ndarray, "target time cell"]:
+    """Return the relevance of largest magnitude of every `width` neighbouring features."""
+    targets, steps, features = relevance.shape
+    padded = np.pad(relevance, [(0, 0), (0, 0), (0, -features % width)]).reshape(targets, steps, -1, width)
+    return np.asarray(np.take_along_axis(padded, np.abs(padded).argmax(axis=-1)[..., None], axis=-1)[..., 0])
+
+
+def _top(relevance: Float[np.ndarray, "time feature"]) -> list[list[tuple[int, Number]]]:
+    """Return, for each step, the features of largest magnitude with their relevance, those without any left out."""
+    order = np.argsort(-np.abs(relevance), axis=1, kind="stable")[:, :_TOP]
+    pairs = zip(relevance, order, strict=True)
+    return [[(int(f), number(row[f], 4)) for f in best if row[f] != 0] for row, best in pairs]
