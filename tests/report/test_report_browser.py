@@ -95,7 +95,7 @@ def expected(explanation, frame=None, target=0, cmap=None, alpha=0.7, sample=0):
         "",
         "",
         explanation.input_size,
-        explanation.centers,
+        centers=explanation.centers,
     )
     size = (bottom - top, right - left)
     fine = flat.upsample(size if frame is None else (explanation.input_size[0], *size))[0, target]
