@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks.claims.tables import DIGITS, Cell
 from chronocam.metrics import Interval, bootstrap
 
 RESAMPLES = 2000
-SAME = "cannot be told apart"
 UNDEFINED = Interval(np.nan, np.nan, np.nan, 0)
 
 Values = np.ndarray
@@ -48,25 +48,26 @@ def each(values: Values) -> list[Interval | None]:
     return [bootstrap(row[np.isfinite(row)]) if np.isfinite(row).any() else None for row in values]
 
 
-def verdict(found: Interval, more: str, less: str, same: str = SAME, level: float | int = 0) -> str:
-    """Say on which side of `level` the whole interval lies, to the three digits that are shown."""
-    if round(found.low - level, 3) > 0:
-        return more
-    return less if round(found.high - level, 3) < 0 else same
+def side(cell: Cell, low: float = 0, high: float | None = None) -> str:
+    """Return on which side of a level, or of the limits `low` and `high`, a cell's whole interval lies."""
+    if isinstance(cell, str):
+        return cell
+    bottom, top = (cell.low, cell.high) if isinstance(cell, Interval) else (cell, cell)
+    if round(bottom - (low if high is None else high), DIGITS) > 0:
+        return "above"
+    return "below" if round(top - low, DIGITS) < 0 else "undecided"
 
 
-def plain(found: Interval | None) -> str:
-    """Write a mean with its interval; a dash where it is undefined."""
-    return "–" if found is None or np.isnan(found.mean) else _written(found, "")
-
-
-def signed(found: Interval) -> str:
-    """Write a difference with its interval."""
-    return "–" if np.isnan(found.mean) else _written(found, "+")
-
-
-def _written(found: Interval, sign: str) -> str:
-    mean, low, high = (f"{round(value, 3) + 0.0:{sign}.3f}" for value in (found.mean, found.low, found.high))
+def written(cell: Cell, signed: bool = False) -> str:
+    """Write a mean with its interval, or a number; nothing for a cell that is only a side."""
+    if isinstance(cell, str):
+        return ""
+    if not isinstance(cell, Interval):
+        return f"{cell:.{1 + (abs(cell) >= 0.01)}g}"
+    sign = "+" if signed else ""
+    mean, low, high = (
+        f"{round(value, DIGITS) + 0.0:{sign}.3f}" for value in (cell.mean, cell.low, cell.high)
+    )
     return f"{mean} [{low}, {high}]"
 
 

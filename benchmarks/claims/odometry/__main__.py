@@ -1,4 +1,4 @@
-"""Claims about maps of odometry, as numbers with intervals: writes docs/odometry.md and its pictures.
+"""Claims about maps of odometry, as numbers with intervals: writes docs/odometry.json, its page and its pictures.
 
 Do maps for motion leave out a wall without texture; do outputs change faster as the marked cells go; does an
 object that moves by itself attract the maps of the loss; do signs flip? On rendered drives that training
@@ -11,6 +11,7 @@ four minutes on one core:
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,18 +23,19 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.claims.odometry.checks import light, noise, randomised, signs
+from benchmarks.claims.odometry.claims import PAGE
 from benchmarks.claims.odometry.faithful import faithfulness
-from benchmarks.claims.odometry.measures import movers, walls
-from benchmarks.claims.odometry.page import Results, again, page
+from benchmarks.claims.odometry.measures import INSIDE, movers, walls
 from benchmarks.claims.odometry.pictures import draw_all
-from benchmarks.claims.odometry.real import found_in, real
-from benchmarks.claims.odometry.world import Pairs, grids, rendered
+from benchmarks.claims.odometry.real import Real, found_in, real
+from benchmarks.claims.odometry.world import SHALLOW, Pairs, grids, rendered
+from benchmarks.claims.page import DOCS
+from benchmarks.claims.tables import Record, Table
 from chronocam.lab.models.odometry import Odometry, odometry_record
-from chronocam.media.files import replace_file
+from chronocam.metrics import Interval
 from chronocam.models import load
 
 SPEC = "chronocam:odometry"
-DOCS = Path(__file__).resolve().parents[3] / "docs"
 SWITCHES: Mapping[str, dict[str, bool]] = {
     "textured": {"plain": False, "moving": False, "exposure": False},
     "plain": {"plain": True, "moving": False, "exposure": False},
@@ -54,22 +56,62 @@ def with_random_weights(network: Odometry, record: Mapping[str, Any]) -> Odometr
     return Odometry(record["depth_width"], record["pose_width"], network.pose.has_masks).eval()
 
 
-def measured(
-    network: Odometry, random: Odometry, scenes: Mapping[str, Pairs], folders: Sequence[Path] = ()
-) -> Results:
-    """Measure all claims."""
+def measured(network: Odometry, random: Odometry, scenes: Mapping[str, Pairs]) -> dict[str, Table]:
+    """Return the tables of everything that is measured on rendered drives."""
     textured = scenes["textured"]
     few = textured.some(slice(NOISY))
-    return Results(
-        walls(network, scenes["plain"], textured),
-        faithfulness(network, textured.some(slice(FAITHFUL))),
-        movers(network, scenes["moving"], textured),
-        signs(network, textured),
-        light(network, textured, scenes["exposed"]),
-        noise({"trained": network, "random weights": random}, few),
-        randomised(network, random, textured),
-        [real(network, folder, textured.size) for folder in folders],
-    )
+    return {
+        **walls(network, scenes["plain"], textured),
+        **faithfulness(network, textured.some(slice(FAITHFUL))),
+        **movers(network, scenes["moving"], textured),
+        **signs(network, textured),
+        **light(network, textured, scenes["exposed"]),
+        **noise({"trained": network, "random weights": random}, few),
+        **randomised(network, random, textured),
+    }
+
+
+def held_out(record: Mapping[str, Any]) -> dict[str, Table]:
+    """Return the networks' errors on the test split, from their own record."""
+    return {
+        f"held-out drives: {part}": {
+            arm: {error: Interval(*numbers[:3], 0) for error, numbers in errors.items()}
+            for arm, errors in of.items()
+        }
+        for part, of in record.get("held-out", {}).items()
+    }
+
+
+def joined(folders: Sequence[Real]) -> dict[str, Table]:
+    """Put the rows of all folders of real frames into the same tables."""
+    tables: dict[str, Table] = {}
+    for folder in folders:
+        for name, rows in folder.tables.items():
+            tables.setdefault(name, {}).update(rows)
+    return tables
+
+
+def about(spec: str, record: Mapping[str, Any], tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Return the settings that the page names, and how many drives each part has."""
+    height, width = record["size"]
+    return {
+        "spec": spec,
+        "shallow": SHALLOW,
+        "inside": INSIDE,
+        "depth_width": record["depth_width"],
+        "pose_width": record["pose_width"],
+        "width": width,
+        "height": height,
+        "epochs": record["best epoch"] + 1,
+        "training_drives": record["drives"]["train"],
+        "walls": tables["wall: share of the picture"]["wall"]["area"].count,
+        "faithful": FAITHFUL,
+        "objects_count": tables["object: share of the picture"]["object"]["area"].count,
+        "noisy": NOISY,
+        "command": record.get("command", "(the record holds no command)"),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
 
 
 @click.command()
@@ -89,16 +131,16 @@ def main(spec: str, count: int, folder: Path | None, threads: int, out: Path) ->
     record = odometry_record() if spec == SPEC else json.loads(Path(spec).read_text(encoding="utf-8"))
     scenes = scenes_of(count, lambda part: track(part, "Rendering", console=console))
     with console.status("Explaining"):
-        folders = found_in(folder) if folder else []
-        found = measured(network, with_random_weights(network, record), scenes, folders)
+        folders = [
+            real(network, one, scenes["textured"].size) for one in (found_in(folder) if folder else [])
+        ]
+        tables = measured(network, with_random_weights(network, record), scenes)
         default = next(iter(grids(network, scenes["plain"])))
-    draw_all(network, scenes, found.real, out / "images")
-    name = spec if spec == SPEC else Path(spec).name
-    options = f"{'' if spec == SPEC else f' --model {name}'}{' --real FOLDER' if folders else ''}"
-    how = again(options, record, time.process_time() - begin)
-    told = {"spec": name, "count": count, "default": default, "again": how}
-    text = page(found, record, told)
-    print(replace_file(out / "odometry.md", lambda path: path.write_text(text, encoding="utf-8")))
+    draw_all(network, scenes, folders, out / "images")
+    tables = held_out(record) | tables | joined(folders)
+    facts = about(spec if spec == SPEC else Path(spec).name, record, tables)
+    facts |= {"drives": count, "default": default, "minutes": round((time.process_time() - begin) / 60, 1)}
+    print(PAGE.publish(Record(facts, tables), out))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,9 +10,10 @@ from torch import Tensor
 
 import chronocam as cc
 from benchmarks.claims.odometry.faithful import outputs
-from benchmarks.claims.odometry.world import SHALLOW, Pairs, Table, explained, pose_loss, rows_of, targets
+from benchmarks.claims.odometry.world import SHALLOW, Pairs, explained, pose_loss, targets
+from benchmarks.claims.tables import Table, rows_of
 from chronocam.lab.models.odometry import Odometry
-from chronocam.metrics import Interval, bootstrap, noise_agreement, rank_correlation
+from chronocam.metrics import bootstrap, noise_agreement, rank_correlation
 from chronocam.targets import Regression
 
 LAST = "conv7"  # the one before the linear head
@@ -21,29 +21,12 @@ SHOWN = ("ry", "tz", "loss")
 NOISE, DRAWS = 0.02, 5
 
 
-@dataclass(frozen=True)
-class Signs:
-    """What becomes of maps as the sign of the target, or left and right, change places.
+def signs(network: Odometry, pairs: Pairs) -> dict[str, Table]:
+    """Measure what becomes of maps as the sign of the target, or left and right, change places.
 
-    opposite: by arm, largest |map(−ry) + map(ry)| over the largest |map|. exact: largest |sum of the map +
-        bias −
-    output| at the last layer, over the output's largest magnitude. turned: share of drives in the mirror of
-    which ry has the other sign, and tz the same. flipped: rank correlation of the map of ry of the mirrored
-    drive, mirrored back, with the map of −ry; the same of tz with the map of tz. kept: of ry with the map of
-    ry.
-    same: share of drives whose map of ry has a sum of the sign of ry.
+    Maps of a mirrored drive are mirrored back. The largest difference of map(−ry) from −map(ry) is over the
+    largest value; that of the sum of a map and the bias from the output, over the output's largest magnitude.
     """
-
-    opposite: dict[str, float]
-    exact: float
-    turned: dict[str, Interval]
-    flipped: Table
-    kept: dict[str, Interval]
-    same: dict[str, Interval]
-
-
-def signs(network: Odometry, pairs: Pairs) -> Signs:
-    """Measure signs."""
     mirror = pairs.mirrored()
     maps, found = (explained(network, p, ("ry", "−ry", "tz")) for p in (pairs, mirror))
     back = {arm: m[..., ::-1] for arm, m in found.items()}
@@ -58,88 +41,80 @@ def signs(network: Odometry, pairs: Pairs) -> Signs:
         arm: np.stack([rank_correlation(m[:, of], back[arm][:, to]) for of, to in ((1, 0), (2, 2))], axis=1)
         for arm, m in maps.items()
     }
-    return Signs(
-        {arm: float(np.abs(m[:, 0] + m[:, 1]).max() / np.abs(m[:, :2]).max()) for arm, m in maps.items()},
-        float(np.abs(last + bias - poses[:, 4]).max() / np.abs(poses[:, 4]).max()),
-        {
-            n: bootstrap((s * poses[:, k] * turned[:, k] > 0).astype(float))
-            for n, k, s in (("ry", 4, -1), ("tz", 2, 1))
+    shares = (("ry changes its sign", 4, -1), ("tz keeps its sign", 2, 1))
+    return {
+        "sign: map of −ry + map of ry": {
+            arm: {"largest value": float(np.abs(m[:, 0] + m[:, 1]).max() / np.abs(m[:, :2]).max())}
+            for arm, m in maps.items()
         },
-        rows_of(alike, ("ry", "tz")),
-        {arm: bootstrap(rank_correlation(m[:, 0], back[arm][:, 0])) for arm, m in maps.items()},
-        {arm: bootstrap((np.sign(s) == np.sign(poses[:, 4])).astype(float)) for arm, s in sums.items()},
-    )
+        "sign: sum of the map + bias − output": {
+            f"hirescam, {LAST}": {
+                "largest difference": float(
+                    np.abs(last + bias - poses[:, 4]).max() / np.abs(poses[:, 4]).max()
+                )
+            }
+        },
+        "sign: sum of a map of ry and ry": {
+            arm: {"share of drives": bootstrap((np.sign(s) == np.sign(poses[:, 4])).astype(float))}
+            for arm, s in sums.items()
+        },
+        "mirror: outputs": {
+            label: {"share of drives": bootstrap((sign * poses[:, k] * turned[:, k] > 0).astype(float))}
+            for label, k, sign in shares
+        },
+        "mirror: map of ry and of −ry, of tz and of tz": rows_of(alike, ("ry", "tz")),
+        "mirror: map of ry and of ry": {
+            arm: {"ry": bootstrap(rank_correlation(m[:, 0], back[arm][:, 0]))} for arm, m in maps.items()
+        },
+    }
 
 
-@dataclass(frozen=True)
-class Light:
-    """What a change of exposure between the frames does.
+def light(network: Odometry, still: Pairs, changed: Pairs) -> dict[str, Table]:
+    """Measure what a change of exposure between the frames does to maps and outputs.
 
-    alike: rank correlation of maps with and without the change; strangers: of the maps of a drive and another
-        one.
-    apart: the first minus the second. louder: log2 of the mean magnitude of a map with the change, over that
-        without.
-    moved: mean |change of an output|, in its standard deviations over the drives.
+    The maps of a drive with and without it are compared, beside those of a drive and another one.
     """
-
-    alike: Table
-    strangers: Table
-    apart: Table
-    louder: Table
-    moved: dict[str, Interval]
-
-
-def light(network: Odometry, still: Pairs, changed: Pairs) -> Light:
-    """Measure what a change of exposure does to maps and outputs."""
     maps, others = (explained(network, pairs, SHOWN) for pairs in (still, changed))
     with torch.inference_mode():
         before, after = (outputs(network.pose(pairs.frames)) for pairs in (still, changed))
     own = {arm: rank_correlation(maps[arm], others[arm]) for arm in maps}
     strange = {arm: rank_correlation(maps[arm], np.roll(maps[arm], 1, axis=0)) for arm in maps}
     size = {arm: [np.log2(np.abs(m[arm]).mean(axis=(2, 3))) for m in (others, maps)] for arm in maps}
-    return Light(
-        rows_of(own, SHOWN),
-        rows_of(strange, SHOWN),
-        rows_of({arm: own[arm] - strange[arm] for arm in own}, SHOWN),
-        rows_of({arm: after - before for arm, (after, before) in size.items()}, SHOWN),
-        {
-            name: bootstrap(((after[name] - before[name]).abs() / before[name].std()).numpy())
-            for name in before
-        },
-    )
+    moved = {name: ((after[name] - before[name]).abs() / before[name].std()).numpy() for name in before}
+    return {
+        "exposure: same drive": rows_of(own, SHOWN),
+        "exposure: two drives": rows_of(strange, SHOWN),
+        "exposure: same drive − two drives": rows_of({arm: own[arm] - strange[arm] for arm in own}, SHOWN),
+        "exposure: log2 of the size with it − without": rows_of(
+            {arm: after - before for arm, (after, before) in size.items()}, SHOWN
+        ),
+        "exposure: change of outputs": {name: {"deviations": bootstrap(v)} for name, v in moved.items()},
+    }
 
 
-@dataclass(frozen=True)
-class Noise:
-    """How alike maps of noisy copies are, and how much a layer moves a score to first order, by network and target.
+def noise(networks: Mapping[str, Odometry], pairs: Pairs) -> dict[str, Table]:
+    """Measure how alike HiResCAM's maps of noisy copies are at the shallower layer, and first-order changes.
 
-    alike: rank correlation. moved: Σ|gradient · activation| over |score|. difference: of tz's likeness − the
-        loss's.
-    smaller: the loss's first-order change, random network − trained one. cancelling: length of the mean over
-        drives of
-    the loss's gradient for the six outputs, over its mean length: 1 where every drive pulls the same way.
+    The first-order change is Σ|gradient · activation| over |score|. Cancelling is the length of the mean over
+    drives of the loss's gradient for the six outputs, over its mean length: 1 where every drive pulls the same way.
     """
-
-    alike: Table
-    moved: Table
-    difference: dict[str, Interval]
-    smaller: Interval
-    cancelling: dict[str, float]
-
-
-def noise(networks: Mapping[str, Odometry], pairs: Pairs) -> Noise:
-    """Measure agreement under noise and first-order changes of HiResCAM at the shallower layer, of every network."""
     alike = {name: _agreement(network, pairs) for name, network in networks.items()}
     moved = {name: _moved(network, pairs) for name, network in networks.items()}
     trained, random = networks
-    return Noise(
-        rows_of(alike, SHOWN),
-        rows_of(moved, SHOWN),
-        {name: bootstrap(values[:, SHOWN.index("tz")] - values[:, SHOWN.index("loss")])
-         for name, values in alike.items()},
-        bootstrap((moved[random] - moved[trained])[:, SHOWN.index("loss")]),
-        {name: _cancelling(network, pairs) for name, network in networks.items()},
-    )  # fmt: skip
+    tz, loss = (SHOWN.index(name) for name in ("tz", "loss"))
+    return {
+        "noise: agreement": rows_of(alike, SHOWN),
+        "noise: agreement, tz − loss": {
+            n: {"loss": bootstrap(v[:, tz] - v[:, loss])} for n, v in alike.items()
+        },
+        "noise: first-order change": rows_of(moved, SHOWN),
+        "noise: first-order change, random − trained": {
+            "loss": {"change": bootstrap((moved[random] - moved[trained])[:, loss])}
+        },
+        "noise: length of the mean gradient": {
+            name: {"share": _cancelling(network, pairs)} for name, network in networks.items()
+        },
+    }
 
 
 def _agreement(network: Odometry, pairs: Pairs) -> np.ndarray:
@@ -174,18 +149,12 @@ def _cancelling(network: Odometry, pairs: Pairs) -> float:
     return float(slopes.mean(0).norm() / slopes.norm(dim=1).mean())
 
 
-@dataclass(frozen=True)
-class Randomised:
-    """Rank correlation of maps with those of a network with random weights, with signs and of magnitudes."""
-
-    signed: Table
-    magnitude: Table
-
-
-def randomised(network: Odometry, random: Odometry, pairs: Pairs) -> Randomised:
-    """Compare maps with those of a network whose weights are random."""
+def randomised(network: Odometry, random: Odometry, pairs: Pairs) -> dict[str, Table]:
+    """Measure the rank correlation of maps with those of a network whose weights are random."""
     maps, others = (explained(one, pairs, SHOWN) for one in (network, random))
-    return Randomised(
-        rows_of({arm: rank_correlation(maps[arm], others[arm]) for arm in maps}, SHOWN),
-        rows_of({arm: rank_correlation(np.abs(maps[arm]), np.abs(others[arm])) for arm in maps}, SHOWN),
-    )
+    signed = {arm: rank_correlation(maps[arm], others[arm]) for arm in maps}
+    magnitude = {arm: rank_correlation(np.abs(maps[arm]), np.abs(others[arm])) for arm in maps}
+    return {
+        "random weights: maps with signs": rows_of(signed, SHOWN),
+        "random weights: magnitudes": rows_of(magnitude, SHOWN),
+    }

@@ -9,7 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from benchmarks.claims.odometry.world import LOSS, SHALLOW, TARGETS, Pairs, Table, explained, grids, rows_of
+from benchmarks.claims.odometry.world import LOSS, SHALLOW, TARGETS, Pairs, explained, grids
+from benchmarks.claims.tables import Table, rows_of
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import centre_prior, deletion, insertion, random_maps
 from chronocam.metrics._deletion import BLUR
@@ -24,45 +25,39 @@ STEPS = 6
 PIECES = ("centre prior", "side prior")
 
 
-def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, dict[str, Table]]:
-    """Return how much faster outputs change than with a random map, or with the centre prior, as cells go or come.
+def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, Table]:
+    """Return how much faster outputs change than with another order of the cells, as cells go or come.
 
-    By baseline, and by kind of curve and what it is held against; rows are arms. Values are gains of the area
-    under the curve of the output's |change|, in standard deviations of the output over the drives, and of the
-    loss's rise, in mean losses. Above 0 the map is the better one. `one piece` holds two bumps that know
-    nothing, in the middle and at the sides, against a random map that is not in one piece.
+    Values are gains of the area under the curve of the output's |change|, in standard deviations of the output
+    over the drives, and of the loss's rise, in mean losses. Above 0 the map is the better one. Two bumps that
+    know nothing, in the middle and at the sides, are held against a random map that is not in one piece.
     """
-    layers = grids(network, pairs)
     maps = explained(network, pairs)
     nothing = {
         f"random, {layer}": random_maps(len(pairs), grid, pairs.size, seed=2)
-        for layer, grid in layers.items()
+        for layer, grid in grids(network, pairs).items()
     }
     prior = np.repeat(centre_prior(pairs.size)[None], len(pairs), axis=0)
     nothing |= {"centre prior": prior, "side prior": np.roll(prior, pairs.size[1] // 2, axis=2)}
-    found: dict[str, dict[str, Table]] = {baseline: {} for baseline in BASELINES}
-    inputs = pairs.frames.numpy()
-    for baseline, made in BASELINES.items():
-        instead = made(inputs)
+    inputs, tables = pairs.frames.numpy(), {}
+    changes = {name: _change(network, pairs, name) for name in TARGETS}
+    for baseline, replaced in BASELINES.items():
+        instead = replaced(inputs)
         for curve, sign in ((deletion, 1), (insertion, -1)):
-            areas = [
-                {
-                    arm: sign * curve(change, inputs, order, baseline=instead, steps=STEPS).area
-                    for arm, order in (
-                        {arm: _order(m[:, k], name) for arm, m in maps.items()} | nothing
-                    ).items()
-                }
-                for k, name in enumerate(TARGETS)
-                for change in [_change(network, pairs, name)]
-            ]
-            for beside in ("random", "centre prior"):
-                gains = {
-                    arm: np.stack([a[arm] - a[_beside(arm, beside)] for a in areas], axis=1) for arm in maps
-                }
-                found[baseline][f"{curve.__name__}, {beside}"] = rows_of(gains, TARGETS)
-            pieces = {p: np.stack([a[p] - a[f"random, {SHALLOW}"] for a in areas], axis=1) for p in PIECES}
-            found[baseline][f"{curve.__name__}, one piece"] = rows_of(pieces, TARGETS)
-    return found
+            areas: dict[str, list[np.ndarray]] = {}  # of every order of the cells, by target
+            for k, (name, change) in enumerate(changes.items()):
+                orders = {arm: _order(m[:, k], name) for arm, m in maps.items()} | nothing
+                for arm, order in orders.items():
+                    area = curve(change, inputs, order, baseline=instead, steps=STEPS).area
+                    areas.setdefault(arm, []).append(sign * area)
+            stacked = {arm: np.stack(of_target, axis=1) for arm, of_target in areas.items()}
+            title = f"{baseline}, {curve.__name__}"
+            for other in ("random", "centre prior"):
+                gains = {arm: stacked[arm] - stacked[_beside(arm, other)] for arm in maps}
+                tables[f"{title}: gain over {other}"] = rows_of(gains, TARGETS)
+            pieces = {piece: stacked[piece] - stacked[f"random, {SHALLOW}"] for piece in PIECES}
+            tables[f"{title}: one piece − scattered cells"] = rows_of(pieces, TARGETS)
+    return tables
 
 
 def _beside(arm: str, other: str) -> str:
@@ -77,7 +72,7 @@ def _order(maps: np.ndarray, name: str) -> np.ndarray:
 def _change(network: Odometry, pairs: Pairs, name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return what inputs change: |output − output before| in its standard deviations, the loss's rise in mean losses.
 
-    The loss is that of the frames as they are, under the motion that the network tells from the changed ones.
+    The loss is that of the frames as they are, under the motion that the network sees in the changed ones.
     """
     with torch.inference_mode():
         before = (

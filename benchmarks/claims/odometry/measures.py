@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -19,20 +17,19 @@ from benchmarks.claims.odometry.world import (
     SHALLOW,
     TARGETS,
     Pairs,
-    Table,
     arm_name,
     concentration,
     explained,
     grids,
     on_grid,
     pose_loss,
-    rows_of,
     targets,
     without_network,
 )
+from benchmarks.claims.tables import Table, rows_of
 from chronocam.lab.models.odometry import Odometry
 from chronocam.maps.resample import resample
-from chronocam.metrics import Interval, bootstrap
+from chronocam.metrics import bootstrap
 from chronocam.odometry import DepthLoss, pose_to_matrix, warp
 from chronocam.targets import Regression
 
@@ -43,71 +40,57 @@ MOTION = TARGETS[:4]
 DEPTH_LAYERS = ("conv4", "iconv3", "predict_disp1")
 
 
-@dataclass(frozen=True)
-class Walls:
-    """How much of the maps lies on a wall without texture, over its share of the area; differences are paired.
+def walls(network: Odometry, plain: Pairs, textured: Pairs) -> dict[str, Table]:
+    """Measure how much of the maps for motion lies on walls without texture, over the walls' share of the area.
 
-    of, minus: by part of the map; minus: the maps' value minus that of another, by the other's name. bare: of
-        maps that
-    no network has a part in. possible: of a faultless map on each grid. active: of each layer's activity.
-    interior: of the magnitude, in what is `INSIDE` pixels or more from the wall's outline; deeper: that minus
-        the value of
-    the wall.
+    Differences are paired: minus a random map, the centre prior, and the map of the same wall with its texture.
+    The interior is what lies `INSIDE` pixels or more from the wall's outline.
     """
-
-    area: Interval
-    of: dict[str, Table]
-    minus: dict[str, dict[str, Table]]
-    bare: dict[str, Interval]
-    possible: dict[str, Interval]
-    active: dict[str, Interval]
-    interior: Table
-    deeper: Table
-
-
-def walls(network: Odometry, plain: Pairs, textured: Pairs) -> Walls:
-    """Measure maps for motion on walls without texture, and on the same walls with their texture."""
     share = plain.plain.mean(axis=(1, 2))
-    kept = (share >= WALL[0]) & (share <= WALL[1])
-    plain, textured = plain.some(kept), textured.some(kept)
-    layers = grids(network, plain)
+    fits = (share >= WALL[0]) & (share <= WALL[1])
+    plain, textured = plain.some(fits), textured.some(fits)
+    masks, layers = plain.plain, grids(network, plain)
     maps, others = explained(network, plain, MOTION), explained(network, textured, MOTION)
-    bare = {name: concentration(m, plain.plain) for name, m in without_network(plain.plain, layers).items()}
-    found: dict[str, Table] = {}
-    minus: dict[str, dict[str, Table]] = {}
+    bare = {name: concentration(m, masks) for name, m in without_network(masks, layers).items()}
+    tables: dict[str, Table] = {
+        "wall: share of the picture": {"wall": {"area": bootstrap(masks.mean(axis=(1, 2)))}}
+    }
     for part in ("magnitude", "positive part"):
-        values = {arm: concentration(PARTS[part](m), plain.plain) for arm, m in maps.items()}
+        values = {arm: concentration(PARTS[part](m), masks) for arm, m in maps.items()}
         beside = {
-            "random": {arm: bare[f"random, {arm.split(', ')[1]}"][:, None] for arm in maps},
+            "random map": {arm: bare[f"random, {arm.split(', ')[1]}"][:, None] for arm in maps},
             "centre prior": dict.fromkeys(maps, bare["centre prior"][:, None]),
-            "with its texture": {
-                arm: concentration(PARTS[part](m), plain.plain) for arm, m in others.items()
+            "the wall with its texture": {
+                arm: concentration(PARTS[part](m), masks) for arm, m in others.items()
             },
         }
-        found[part] = rows_of(values, MOTION)
-        minus[part] = {
-            other: rows_of({arm: values[arm] - of_arm[arm] for arm in maps}, MOTION)
-            for other, of_arm in beside.items()
-        }
+        tables[f"wall: {part}"] = rows_of(values, MOTION)
+        for other, of_arm in beside.items():
+            differences = {arm: values[arm] - of_arm[arm] for arm in maps}
+            tables[f"wall: {part} − {other}"] = rows_of(differences, MOTION)
+    tables["wall: maps without a network"] = {n: {"energy over area": bootstrap(v)} for n, v in bare.items()}
     coarse = {layer: grid for layer, grid in layers.items() if layer != "input"}
-    return Walls(
-        bootstrap(plain.plain.mean(axis=(1, 2))),
-        found,
-        minus,
-        {name: bootstrap(value) for name, value in bare.items()},
-        {n: bootstrap(concentration(on_grid(~plain.plain, grid), plain.plain)) for n, grid in coarse.items()},
-        {n: bootstrap(concentration(_activity(network, plain, n), plain.plain)) for n in coarse},
-        *_interior(maps, plain.plain),
-    )
+    tables["wall: a faultless map on the layer's grid"] = {
+        layer: {"energy over area": bootstrap(concentration(on_grid(~masks, grid), masks))}
+        for layer, grid in coarse.items()
+    }
+    tables["wall: activity of the layer"] = {
+        layer: {"energy over area": bootstrap(concentration(_activity(network, plain, layer), masks))}
+        for layer in coarse
+    }
+    return tables | _interior(maps, masks)
 
 
-def _interior(maps: Mapping[str, np.ndarray], masks: np.ndarray) -> tuple[Table, Table]:
+def _interior(maps: Mapping[str, np.ndarray], masks: np.ndarray) -> dict[str, Table]:
     """Return the magnitude's concentration in the interior of the masks, and that minus the one in all of them."""
     inside = binary_erosion(masks, np.ones((1, 3, 3)), iterations=INSIDE)
-    kept = inside.mean(axis=(1, 2)) >= OBJECT
-    values = {arm: concentration(np.abs(m[kept]), inside[kept]) for arm, m in maps.items()}
-    deeper = {arm: values[arm] - concentration(np.abs(m[kept]), masks[kept]) for arm, m in maps.items()}
-    return rows_of(values, MOTION), rows_of(deeper, MOTION)
+    fits = inside.mean(axis=(1, 2)) >= OBJECT
+    values = {arm: concentration(np.abs(m[fits]), inside[fits]) for arm, m in maps.items()}
+    deeper = {arm: values[arm] - concentration(np.abs(m[fits]), masks[fits]) for arm, m in maps.items()}
+    return {
+        "wall: interior": rows_of(values, MOTION),
+        "wall: interior − the whole wall": rows_of(deeper, MOTION),
+    }
 
 
 def _activity(network: Odometry, pairs: Pairs, layer: str) -> np.ndarray:
@@ -121,55 +104,39 @@ def _activity(network: Odometry, pairs: Pairs, layer: str) -> np.ndarray:
     return np.asarray(resample(torch.cat(kept).sum(1, keepdim=True).numpy(), pairs.size, "cubic"))[:, 0]
 
 
-@dataclass(frozen=True)
-class Movers:
-    """How much of the negative-loss maps lies on an object that moves by itself, over its share of the area.
+def movers(network: Odometry, moving: Pairs, empty: Pairs) -> dict[str, Table]:
+    """Measure how much of the negative-loss maps lies on an object that moves by itself, over its share of the area.
 
-    of: by arm, the parts of the map. minus: its paired differences, by what is subtracted: the same drive
-        without the
-    object at the same place, a random map, the centre prior. beside: of what is no map of a network. mixture:
-    how far the map of PoseNet's loss is from a mixture of the maps of its outputs. powers: of the magnitude
-    of DepthNet's maps;
-    gain: of the squared error minus the absolute one.
+    Differences are paired: minus the same place of the same drive without the object, a random map, the centre prior.
     """
-
-    area: Interval
-    of: Table
-    minus: dict[str, Table]
-    beside: dict[str, Interval]
-    mixture: float
-    powers: dict[str, Interval]
-    gain: dict[str, Interval]
-
-
-def movers(network: Odometry, moving: Pairs, empty: Pairs) -> Movers:
-    """Measure maps of the negative photometric loss, of either network, on objects that move by themselves."""
-    kept = moving.moving.mean(axis=(1, 2)) >= OBJECT
-    moving, empty = moving.some(kept), empty.some(kept)
+    fits = moving.moving.mean(axis=(1, 2)) >= OBJECT
+    moving, empty = moving.some(fits), empty.some(fits)
     masks = moving.moving
     (maps, layers), (others, _) = loss_maps(network, moving), loss_maps(network, empty)
-    of, there = ({arm: _by_part(m, masks) for arm, m in found.items()} for found in (maps, others))
+    values, there = ({arm: _by_part(m, masks) for arm, m in of.items()} for of in (maps, others))
     bare = photometric_errors(network, moving) | without_network(masks, layers)
     beside = {name: concentration(m, masks) for name, m in bare.items()}
-    powers = {name: concentration(np.abs(m), masks) for name, m in _by_power(network, moving).items()}
     minus = {
-        "without the object": {arm: of[arm] - there[arm] for arm in of},
-        "random": {arm: of[arm] - beside[f"random, {arm.split(', ')[-1]}"][:, None] for arm in of},
-        "centre prior": {arm: of[arm] - beside["centre prior"][:, None] for arm in of},
+        "the same place without it": there,
+        "random map": {arm: beside[f"random, {arm.split(', ')[-1]}"][:, None] for arm in values},
+        "centre prior": dict.fromkeys(values, beside["centre prior"][:, None]),
     }
-    return Movers(
-        bootstrap(masks.mean(axis=(1, 2))),
-        rows_of(of, list(PARTS)),
-        {name: rows_of(values, list(PARTS)) for name, values in minus.items()},
-        {name: bootstrap(value) for name, value in beside.items()},
-        _mixture(network, moving),
-        {name: bootstrap(value) for name, value in powers.items()},
-        {
-            n: bootstrap(v - powers[n.replace("squared", "absolute")])
-            for n, v in powers.items()
-            if n.startswith("squared")
+    parts = list(PARTS)
+    return {
+        "object: share of the picture": {"object": {"area": bootstrap(masks.mean(axis=(1, 2)))}},
+        "object: maps of the loss": rows_of(values, parts),
+        **{
+            f"object: maps of the loss − {other}": rows_of(
+                {arm: values[arm] - of_arm[arm] for arm in values}, parts
+            )
+            for other, of_arm in minus.items()
         },
-    )
+        "object: maps without a network": {n: {"energy over area": bootstrap(v)} for n, v in beside.items()},
+        "object: PoseNet's map − a mixture of those of its outputs": {
+            f"hirescam, {SHALLOW}": {"largest difference": _mixture(network, moving)}
+        },
+        "object: DepthNet's maps by error": _by_power(network, moving),
+    }
 
 
 def _by_part(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -192,30 +159,36 @@ def _mixture(network: Odometry, pairs: Pairs) -> float:
     return float(np.abs(whole - mixed).max() / np.abs(whole).max())
 
 
-def _by_power(network: Odometry, pairs: Pairs) -> dict[str, np.ndarray]:
-    """Return maps of DepthNet for the mean absolute and the mean squared photometric error at full size.
+def _by_power(network: Odometry, pairs: Pairs) -> Table:
+    """Return the concentration of DepthNet's maps of the mean absolute and the mean squared photometric error.
 
     The gradient of the first does not know how large an error is, that of the second does.
     """
     with torch.no_grad():
         transforms = pose_to_matrix(network.pose(pairs.frames))
 
-    def error(power: int) -> Any:
-        def score(model: Any, inputs: Tensor, transform: Tensor) -> Tensor:
+    def error(power: int) -> Callable[[Odometry, Tensor, Tensor], Tensor]:
+        def score(model: Odometry, inputs: Tensor, transform: Tensor) -> Tensor:
             target, source = (inputs.unflatten(1, (2, 3)) * 0.5 + 0.5).unbind(1)
-            seen, valid = warp(source, model.depth(inputs[:, :3]), transform, pairs.intrinsics[0])
-            return -((target - seen).abs() ** power * valid).mean((1, 2, 3))
+            warped, valid = warp(source, model.depth(inputs[:, :3]), transform, pairs.intrinsics[0])
+            return -((target - warped).abs() ** power * valid).mean((1, 2, 3))
 
         return score
 
-    found = {}
-    for name, power in (("absolute", 1), ("squared", 2)):
-        for layer in DEPTH_LAYERS[1:]:
+    table: Table = {}
+    for layer in DEPTH_LAYERS[1:]:
+        values = []
+        for power in (1, 2):
             method = cc.HiResCAM(network, f"depth.{layer}", operator=error(power), batch_size=None)
-            found[f"{name} error, hirescam, {layer}"] = method.explain(pairs.frames, transforms).upsample()[
-                :, 0
-            ]
-    return found
+            maps = method.explain(pairs.frames, transforms).upsample()[:, 0]
+            values.append(concentration(np.abs(maps), pairs.moving))
+        absolute, squared = values
+        table[f"hirescam, {layer}"] = {
+            "absolute error": bootstrap(absolute),
+            "squared error": bootstrap(squared),
+            "squared − absolute": bootstrap(squared - absolute),
+        }
+    return table
 
 
 def loss_maps(network: Odometry, pairs: Pairs) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:

@@ -13,6 +13,7 @@ import torch
 
 import chronocam as cc
 from benchmarks.claims.odometry.world import METHODS, SHALLOW, prepared
+from benchmarks.claims.tables import Table
 from chronocam.lab.data.drives import read_drive
 from chronocam.lab.models.odometry import Odometry
 from chronocam.metrics import Interval, bootstrap, noise_agreement
@@ -40,20 +41,17 @@ NAMES = ("tz", "ry", "‖t‖", "rotation angle")
 
 @dataclass(frozen=True)
 class Real:
-    """What the networks find in a folder of real frames; intervals are over frames, or pairs of frames.
+    """A folder of real frames, and what the networks find in it.
 
-    figures: errors by name, of the network and of what takes no network. steady: rank correlation of maps of
-        noisy
-    copies. maps: `(pair, target, height, width)` by arm, of `NAMES`. seconds: for all of it.
+    tables: errors of the networks and of what takes no network, over frames or pairs of frames, and the rank
+        correlation of maps of noisy copies.
+    maps: `(pair, target, height, width)` by arm, of `NAMES`.
     """
 
     name: str
     pixels: np.ndarray
-    poses: np.ndarray
-    figures: dict[str, dict[str, Interval]]
-    steady: Interval
+    tables: dict[str, Table]
     maps: dict[str, np.ndarray]
-    seconds: float
 
 
 def found_in(folder: Path) -> list[Path]:
@@ -69,22 +67,33 @@ def real(network: Odometry, folder: Path, size: tuple[int, int]) -> Real:
     pairs = torch.cat([frames[:-1], frames[1:]], dim=1)
     with torch.inference_mode():
         depth, poses = network.depth(frames)[:, 0].numpy(), network.pose(pairs)
-    found = cc.explain(network.pose, pairs, [*map(Regression, NAMES[:2]), TranslationNorm(), RotationAngle()],
-                       methods=METHODS, layers=(None, SHALLOW))  # fmt: skip
+    explanations = cc.explain(
+        network.pose, pairs, [*map(Regression, NAMES[:2]), TranslationNorm(), RotationAngle()],
+        methods=METHODS, layers=(None, SHALLOW),
+    )  # fmt: skip
+    maps = {key: explanation.upsample() for key, explanation in explanations.items()}
     method = cc.HiResCAM(network.pose, SHALLOW, batch_size=None)
     steady = noise_agreement(
         lambda x: method.explain(torch.from_numpy(x), Regression("tz")).maps, pairs.numpy()
     )
     steps = np.linalg.inv(pose_to_matrix(poses).double().numpy())
-    return Real(
-        folder.name,
-        drive.pixels[:, rows],
-        poses.numpy(),
-        _depth(depth, drive.depth[:, rows]) | _motion(steps, drive.poses),
-        bootstrap(steady.spearman[:, 0]),
-        {key: e.upsample() for key, e in found.items()},
-        time.perf_counter() - begin,
-    )  # fmt: skip
+    name, seconds = folder.name, time.perf_counter() - begin
+    errors = _depth(depth, drive.depth[:, rows]) | _motion(steps, drive.poses)
+    arms = dict.fromkeys(arm for of_arm in errors.values() for arm in of_arm)
+    tables: dict[str, Table] = {
+        "real frames: errors": {
+            f"{name}: {arm}": {error: of_arm[arm] for error, of_arm in errors.items() if arm in of_arm}
+            for arm in arms
+        },
+        "real frames: how it was done": {
+            name: {
+                "frames": len(frames),
+                "agreement of tz under noise": bootstrap(steady.spearman[:, 0]),
+                "seconds": round(seconds, 1),
+            }
+        },
+    }
+    return Real(name, drive.pixels[:, rows], tables, maps)
 
 
 def _cut(folder: Path, size: tuple[int, int]) -> tuple[Any, slice]:

@@ -15,7 +15,7 @@ import chronocam as cc
 from chronocam.lab.data.drives import Drive, drive
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.maps.resample import resample
-from chronocam.metrics import Interval, bootstrap, centre_prior, energy_inside, random_maps
+from chronocam.metrics import centre_prior, energy_inside, random_maps
 from chronocam.odometry import SFMLEARNER, PoseLoss, RotationAngle, TranslationNorm
 from chronocam.targets import Regression
 
@@ -32,9 +32,6 @@ PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "negative part": lambda maps: np.maximum(-maps, 0),
     "magnitude": np.abs,
 }
-
-Table = dict[str, dict[str, Interval]]
-"""Intervals by row and column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +165,3 @@ def concentration(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     area = wide.mean(axis=(-2, -1))
     share = np.where((maps > 0).any(axis=(-2, -1)), energy_inside(maps, wide), area)
     return np.asarray(share / area)
-
-
-def rows_of(values: Mapping[str, np.ndarray], columns: Sequence[str]) -> Table:
-    """Return intervals over drives of values `(drive, column)` by row; a column that is not finite is left out."""
-    return {
-        row: {name: bootstrap(v) for name, v in zip(columns, found.T, strict=True) if np.isfinite(v).all()}
-        for row, found in values.items()
-    }

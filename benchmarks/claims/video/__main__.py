@@ -1,4 +1,4 @@
-"""Claims about maps of video networks, as numbers with intervals: writes docs/claims.md and docs/claims.json.
+"""Claims about maps of video networks, as numbers with intervals: writes docs/claims.json and docs/claims.md.
 
 Three designs (convolutions over space and time; an LSTM over a 2D CNN, with and without attention over the
 frames) are measured on rendered clips of gestures with known truth, of people and backgrounds that training
@@ -15,7 +15,7 @@ The networks are trained, for every SEED of 0, 1 and 2 and ARCH of cnn-lstm and 
         --epochs 8 --lr 0.002 --head-lr 1 --change-first 0.5 --calm-epochs 1 --precision bf16-mixed --threads
         1
 
-(the page lists the commands with every option, from the networks' records); the two files of each are put
+(claims.json holds the commands with every option, from the networks' records); the two files of each are put
 into one folder, and the page is made in 11 to 14 minutes on one core:
 
     for f in json safetensors; do cp runs/ARCH-SEED/model.$f nets/ARCH-SEED.$f; done
@@ -24,25 +24,43 @@ into one folder, and the page is made in 11 to 14 minutes on one core:
 
 from __future__ import annotations
 
-import json
-import re
+import platform
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
+import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.claims.video.report import report
-from benchmarks.claims.video.results import measure
-from benchmarks.claims.video.world import Settings, World, find_networks
+from benchmarks.claims.page import DOCS
+from benchmarks.claims.tables import Record
+from benchmarks.claims.video.claims import PAGE
+from benchmarks.claims.video.measures import MIRRORED
+from benchmarks.claims.video.results import Results, measure
+from benchmarks.claims.video.tables import tables
+from benchmarks.claims.video.world import ARCHS, SEED, Settings, World, find_networks
 from chronocam.errors import ChronocamError
-from chronocam.media.files import replace_file
 
 QUICK = Settings(answers=20, maps=10, pairs=10, faithful=4, steps=3)
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+
+
+def record(results: Results) -> Record:
+    """Return the settings, the tables that claims look at, and all values."""
+    settings = results.settings
+    about = {
+        **asdict(settings),
+        "seed": SEED,
+        "trainings": " / ".join(map(str, sorted({len(seeds) for seeds in results.seeds.values()}))),
+        "ordered": int(np.isin(results.labels[: settings.answers], list(MIRRORED)).sum()),
+        "both_right": len(results.right(*ARCHS[1:])),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "training seeds": results.seeds,
+        "commands": results.commands,
+    }
+    return Record(about, tables(results), results.values())
 
 
 @click.command()
@@ -66,22 +84,10 @@ def main(nets: Path, clips: int | None, quick: bool, threads: int, out: Path) ->
             world = World.render(settings)
         results = measure(networks, world)
         with console.status("Resampling"):
-            text, record = report(results), compact(results.record())
-        replace_file(out / "claims.json", lambda path: path.write_text(record, encoding="utf-8"))
-        path = replace_file(out / "claims.md", lambda path: path.write_text(text, encoding="utf-8"))
+            path = PAGE.publish(record(results), out)
     except ChronocamError as error:
         raise click.ClickException(str(error)) from error
     print(f"{path} in {(time.perf_counter() - begin) / 60:.1f} minutes")
-
-
-def compact(record: dict[str, Any]) -> str:
-    """Return JSON with a mean and its interval on one line."""
-    return (
-        re.sub(
-            r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", json.dumps(record, indent=1)
-        )
-        + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -76,42 +76,35 @@ class Results:
         right = [self.of(arch, "answers", "as filmed", "right")[:, : self.settings.maps] for arch in archs]
         return np.flatnonzero(np.concatenate(right).all(axis=0))
 
-    def record(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Return every mean with its interval, of all networks of an architecture and of each."""
-        return {
-            "numbers": ["mean", "low", "high", "clips"],
-            "commands": self.commands,
-            "training seeds": self.seeds,
-            "values": {
-                arch: {
-                    kind: {
-                        arm: {name: _numbers(v) for name, v in names.items()}
-                        for arm, names in measured.items()
-                    }
-                    for kind, measured in kinds.items()
-                }
-                for arch, kinds in {**self.networks, "beside": self._beside()}.items()
-            },
-        }
-
-    def _beside(self) -> dict[str, Measured]:
-        return {
+        alone = {
             kind: {arm: {name: v[None] for name, v in names.items()} for arm, names in measured.items()}
             for kind, measured in self.beside.items()
+        }
+        return {
+            arch: {
+                kind: {
+                    arm: {name: _numbers(values) for name, values in names.items()}
+                    for arm, names in measured.items()
+                }
+                for kind, measured in kinds.items()
+            }
+            for arch, kinds in {**self.networks, "beside": alone}.items()
         }
 
 
 def _numbers(values: Values) -> dict[str, Any]:
-    found = {"pooled": _rounded(pooled(values))}
-    return (
-        found if len(values) == 1 else {**found, "by training seed": [_rounded(one) for one in each(values)]}
-    )
+    numbers = {"pooled": _rounded(pooled(values))}
+    if len(values) > 1:
+        numbers["by training seed"] = [_rounded(interval) for interval in each(values)]
+    return numbers
 
 
-def _rounded(found: Interval | None) -> list[float | int] | None:
-    if found is None or np.isnan(found.mean):
+def _rounded(interval: Interval | None) -> list[float] | None:
+    if interval is None or np.isnan(interval.mean):
         return None
-    return [*(round(value, 4) for value in (found.mean, found.low, found.high)), found.count]
+    return [*(round(value, 4) for value in (interval.mean, interval.low, interval.high)), interval.count]
 
 
 def measure(networks: Sequence[Network], world: World) -> Results:
