@@ -29,15 +29,33 @@ class Chosen(str):
 
 
 @dataclass(frozen=True)
-class GridLayer:
-    """A layer with a grid: the type of the layer, and the grid."""
+class TracedLayer:
+    """A layer as one forward pass showed it: its type, the shape of its output, and its grid, if it has one.
+
+    changes: False for layers that only pass on, drop or resample what they get, and for the model's output.
+    """
 
     type: str
-    grid: tuple[int, ...]
+    shape: tuple[int, ...]
+    grid: tuple[int, ...] | None
+    changes: bool
 
 
-def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
-    """Return the last layer with a usable grid that the score depends on, found with two samples of adapted inputs.
+def traced_layers(look: Look) -> dict[str, TracedLayer]:
+    """Return the layers by path, in the order in which they last finish."""
+    calls = look.engine.trace(look.inputs)
+    counts = Counter(call.path for call in calls)
+    last: dict[str, LayerCall] = {}
+    for call in reversed(calls):
+        last.setdefault(call.path, call)
+    return {
+        path: TracedLayer(call.type, call.shape, look.grid_of(path, call.shape, counts[path]), call.changes)
+        for path, call in reversed(last.items())
+    }
+
+
+def default_layer(look: Look) -> Chosen:
+    """Return the last layer with a usable grid that the score depends on, found with two samples.
 
     Layers that only pass on or resample what they get are left out, and so is the model's own output. Where
     the last grid is the input's own after coarser ones (dense outputs, such as depth), the last layer on the
@@ -46,20 +64,20 @@ def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     grid is usable (see `is_usable`), the last one is taken as it is. Raises
     LayerError where no layer has a grid.
     """
-    sample = first_samples(inputs)
-    layers = grid_layers(engine, sample)
-    paths = list(layers)
+    look = look.few()
+    layers = {path: layer for path, layer in traced_layers(look).items() if layer.changes and layer.grid}
+    grids = {path: layer.grid for path, layer in layers.items() if layer.grid}
+    paths = list(grids)
     if not paths:
         raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
-    last = _last_that_counts(engine, sample, paths)
+    last = _last_that_counts(look, paths)
     if last is None:
         return Chosen(paths[-1])
-    within = _input_grid(engine, sample)
-    best = _better(engine, sample, layers, last, within)
+    best = _better(look, grids, last)
     block = _block_before(best, {path: layer.type for path, layer in layers.items()})
-    chosen = Chosen(block if block is not None and _that_count(engine, sample, [block]) else best)
+    chosen = Chosen(block if block is not None and _that_count(look, [block]) else best)
     if best != last:
-        cells, others = (" × ".join(map(str, layers[path].grid)) for path in (chosen, last))
+        cells, others = (" × ".join(map(str, grids[path])) for path in (chosen, last))
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` has "
             f"{others}; conv_layer= names another"
@@ -67,20 +85,22 @@ def default_layer(engine: Engine, inputs: Inputs) -> Chosen:
     return chosen
 
 
-def _better(
-    engine: Engine, inputs: Inputs, layers: Mapping[str, GridLayer], last: str, within: tuple[int, ...]
-) -> str:
-    """Return the layer to take instead of the last that counts, which may be that one."""
-    usable = [
-        path for path in list(layers)[: list(layers).index(last)] if is_usable(layers[path].grid, within)
-    ]
-    if not is_usable(layers[last].grid, within):
-        return _last_that_counts(engine, inputs, usable) or last
-    cells = {path: math.prod(layers[path].grid) for path in usable if min(layers[path].grid[-2:]) >= ENOUGH}
+def _better(look: Look, grids: Mapping[str, tuple[int, ...]], last: str) -> str:
+    """Return the layer to take instead of the last that counts, which may be that one.
+
+    Two things make another one better. A last grid too coarse to tell places apart gives way to the deepest
+    that is not. And a last grid as fine as the input's, which a decoder has reached again, says no more than
+    the input itself: there the coarsest grid in between holds what the network made of the picture.
+    """
+    within, before = look.grid, list(grids)[: list(grids).index(last)]
+    usable = [path for path in before if is_usable(grids[path], within)]
+    if not is_usable(grids[last], within):
+        return _last_that_counts(look, usable) or last
+    cells = {path: math.prod(grids[path]) for path in usable if min(grids[path][-2:]) >= ENOUGH}
     coarsest = min(cells.values(), default=math.inf)
-    if layers[last].grid[-2:] != within[-2:] or coarsest >= math.prod(layers[last].grid):
+    if grids[last][-2:] != within[-2:] or coarsest >= math.prod(grids[last]):
         return last
-    return _last_that_counts(engine, inputs, [path for path in cells if cells[path] == coarsest]) or last
+    return _last_that_counts(look, [path for path in cells if cells[path] == coarsest]) or last
 
 
 def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
@@ -93,9 +113,9 @@ def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     return all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)
 
 
-def _last_that_counts(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> str | None:
+def _last_that_counts(look: Look, paths: Sequence[str]) -> str | None:
     for end in range(len(paths), 0, -CANDIDATES):
-        counting = _that_count(engine, inputs, paths[max(0, end - CANDIDATES) : end])
+        counting = _that_count(look, paths[max(0, end - CANDIDATES) : end])
         if counting:
             return counting[-1]
     return None
@@ -106,6 +126,8 @@ def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
 
     Where `layer` is the last that counts, what its block adds it to does not: `layer` is in a branch.
     """
+    # From the innermost block that `layer` lies in outwards: blocks of a kind stand beside each other in a
+    # list, so the last of its siblings that finished before it is the block whose output its block got.
     parts = layer.split(".")
     order = list(types)
     for end in range(len(parts) - 1, 0, -1):
@@ -120,52 +142,20 @@ def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
     return None
 
 
-def grid_layers(engine: Engine, inputs: Inputs) -> dict[str, GridLayer]:
-    """Return the layers whose output has a grid by path, in the order in which they last finish."""
-    batch, within = main_array(inputs).shape[0], _input_grid(engine, inputs)
-    calls = engine.trace(inputs)
-    counts = Counter(call.path for call in calls)
-    found: dict[str, GridLayer] = {}
-    for call in calls:
-        found.pop(call.path, None)
-        if not call.changes:
-            continue
-        grid = grid_of(Site(call.path, call.shape, batch, within, counts[call.path], engine.channels_last))
-        if grid:
-            found[call.path] = GridLayer(call.type, grid)
-    return found
-
-
-def _input_grid(engine: Engine, inputs: Inputs) -> tuple[int, ...]:
-    return input_grid(tuple(main_array(inputs).shape), engine.channels_last, engine.stem)
-
-
-def grid_of(site: Site) -> tuple[int, ...] | None:
-    """Return the grid of a layer's output, or None where it has none."""
-    try:
-        layout = infer(site)
-    except LayoutError:
-        return None
-    calls = [np.broadcast_to(np.float32(0), site.shape)] * site.calls
-    return tuple(layout(joined(calls, layout)).shape[2:])
-
-
-def _that_count(engine: Engine, inputs: Inputs, paths: Sequence[str]) -> list[str]:
+def _that_count(look: Look, paths: Sequence[str]) -> list[str]:
     """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
-    batch, grid = main_array(inputs).shape[0], _input_grid(engine, inputs)
 
     def score(result: Result) -> Array:
         logits = result.logits()
         xp = namespace(logits)
         return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
 
-    found = engine.record(inputs, score, Request(paths, gradients=paths)).gradients
-
-    def on_grid_of(path: str, calls: Sequence[Array]) -> Array:
-        layout = infer(Site(path, tuple(calls[-1].shape[1:]), batch, grid, len(calls), engine.channels_last))
-        return layout(joined([call[0] for call in calls], layout))
-
-    on_grid = {path: on_grid_of(path, calls) for path, calls in found.items()}
+    gradients = look.engine.record(look.inputs, score, Request(paths, gradients=paths)).gradients
+    # The order of tokens is left open: where their gradients are zero, they are so in any order.
+    on_grid = {
+        path: look.on_grid(path, [call[0] for call in calls], order="time")
+        for path, calls in gradients.items()
+    }
     return [
         path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))
     ]

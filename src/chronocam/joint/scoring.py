@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class Scoring:
     labels: Sequence[str] | None
     channels_last: bool = False
     clean: Array | None = None
+
+    def alone(self, which: int, columns: Columns) -> Scoring:
+        """Return the scoring of one of the targets, for further passes: classes are chosen as in this one."""
+        return replace(self, targets=(self.targets[which],), clean=columns.logits)
 
     def __call__(self, result: Result) -> tuple[Array, Columns]:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""

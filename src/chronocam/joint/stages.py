@@ -5,54 +5,72 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from chronocam.engines import Engine
-from chronocam.engines.base import LayerCall
+from chronocam.engines import LayerCall
 from chronocam.errors import LayerError
-from chronocam.joint.default_layer import grid_of
-from chronocam.joint.inputs import first_samples, main_array
-from chronocam.layouts import Site, infer, input_grid
-from chronocam.types import Inputs, Window
+from chronocam.joint.look import Look
+from chronocam.types import INPUT, Need, Window
 
 
-def stages(engine: Engine, inputs: Inputs, last: str) -> dict[str, tuple[Window, ...] | None]:
+def places(look: Look, need: Need, layer: str) -> list[str]:
+    """Return the layers at which `need` is recorded for a method at `layer`."""
+    if need.at_input:
+        return [INPUT]
+    return list(stages(look, layer)) if need.stages else [layer]
+
+
+def stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
     """Return the last layer on each grid that is wider than the next one's, from the input to the layer `last`.
 
     Each comes with what its cells see of the one before it; see `Engine.windows`. Layers that do not lead to
-    `last` are left out. Raises LayerError for a layer that is not called, or without a grid.
+    `last` are left out. Found out once per input size. Raises LayerError for a layer that is not called, or
+    without a grid.
     """
-    sample = first_samples(inputs)
-    array, calls = main_array(sample), engine.trace(sample)
-    within, counts = (
-        input_grid(tuple(array.shape), engine.channels_last, engine.stem),
-        Counter(c.path for c in calls),
-    )
-    sites: dict[str, Site] = {}
+    return look.subject.once(("stages", last, look.few().shape[1:]), lambda: _stages(look.few(), last))
+
+
+def _stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
+    calls = look.engine.trace(look.inputs)
+    counts = Counter(call.path for call in calls)
+    latest: dict[str, LayerCall] = {}
     for call in calls[: _end(calls, last) + 1]:
-        sites.pop(call.path, None)
+        latest.pop(call.path, None)
         if call.changes or call.path == last:
-            times = counts[call.path]
-            sites[call.path] = Site(
-                call.path, call.shape, array.shape[0], within, times, engine.channels_last
-            )
+            latest[call.path] = call
+    grids = {
+        path: grid
+        for path, call in latest.items()
+        if (grid := look.grid_of(path, call.shape, counts[path])) is not None
+    }
     path = last.partition("#")[0]
-    grids = {name: grid for name, site in sites.items() if (grid := grid_of(site)) is not None}
     if path not in grids:
         raise LayerError(
             f"layer `{last}` has no grid to start from; choose one before the pooling, or leave it out"
         )
-    narrow, chosen = grids.pop(path), [[last]]
-    rank = len(narrow) - int(infer(sites[path]).per_frame)
-    for name, grid in reversed(grids.items()):
+    rank = len(grids[path]) - int(look.per_frame(path, latest[path].shape, counts[path]))
+    return look.engine.windows(look.inputs, _chosen(last, grids.pop(path), grids), rank)
+
+
+def _chosen(
+    last: str, narrow: tuple[int, ...], before: dict[str, tuple[int, ...]]
+) -> list[list[str]]:
+    """Return the candidates of each stage, first to last.
+
+    Walked backwards from `last`, a layer on a wider grid begins a new stage. Those before it on the same grid
+    are candidates for that stage as well: which of them the signal passes through is for the engine to say. A
+    layer whose grid is narrower along some axis lies in another branch.
+    """
+    chosen = [[last]]
+    for name, grid in reversed(before.items()):
         if grid == narrow and len(chosen) > 1:
             chosen[0].insert(0, name)
         elif (
             grid != narrow
             and len(grid) == len(narrow)
-            and all(a >= b for a, b in zip(grid, narrow, strict=True))
+            and all(wide >= cells for wide, cells in zip(grid, narrow, strict=True))
         ):
             chosen.insert(0, [name])
             narrow = grid
-    return engine.windows(sample, chosen, rank)
+    return chosen
 
 
 def _end(calls: Sequence[LayerCall], layer: str) -> int:

@@ -3,88 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chronocam.engines import Recording
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import is_floating, map_arrays
+from chronocam.joint.look import Look
+from chronocam.joint.passes import record
+from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
-from chronocam.layouts import Site, Stepped, VideoTokens, infer, joined, named
+from chronocam.joint.stages import places, stages
+from chronocam.layouts import joined
 from chronocam.maps.arrays import namespace, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
-from chronocam.methods import Method
 from chronocam.types import INPUT, Array, Capture, Need, Stage
-
-if TYPE_CHECKING:
-    from chronocam._explain import Pass
 
 
 class LayerView:
-    """What a method sees of one layer: a `View`."""
+    """What a method sees of one layer: a `View`.
+
+    scoring: the target of the method alone, for further passes.
+    recording: what the pass recorded. columns: of its scores, those of the method's target.
+    """
 
     def __init__(
         self,
-        pass_: Pass,
-        method: Method,
+        look: Look,
+        recipe: Recipe,
         layer: str,
-        recording: Recording,
         scoring: Scoring,
-        logits: Array | None,
+        recording: Recording,
         columns: slice,
     ) -> None:
-        self._pass, self._method, self._layer, self._scoring = pass_, method, layer, scoring
-        self._logits = logits
+        self._look = look
+        self._recipe = recipe
+        self._layer = layer
+        self._scoring = scoring
         self.targets = columns.stop - columns.start
+        self.notes: list[str] = []
+        # The captures say what the layer's grid is, and whether it saw the frames of clips one by one.
         self._grid: tuple[int, ...] = ()
         self._per_frame = False
-        self.notes: list[str] = []
         self.captures = self._captures(recording, columns)
 
     @cached_property
     def centers(self) -> tuple[tuple[float, ...], ...] | None:
         """Where the cells lie in the input, per axis; None where they tile it evenly."""
-        if self._method.align == "half_pixel" or self._layer == INPUT:
+        if self._recipe.align == "half_pixel" or self._layer == INPUT:
             return None
-        pass_, grid = self._pass, self._grid
+        look, grid = self._look, self._grid
         if not self._per_frame:
-            return pass_.subject.centers(pass_.inputs, self._layer, grid)
+            return look.centers(self._layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
-        if grid[0] < pass_.grid[0]:  # thinned out before the 2D network
-            times = pass_.subject.frame_centers(pass_.inputs, self._layer, grid[0], pass_.frame_axis)
-        return times, *pass_.subject.centers(pass_.inputs, self._layer, grid[1:])
+        if grid[0] < look.grid[0]:  # thinned out before the 2D network
+            times = look.frame_centers(self._layer, grid[0])
+        return times, *look.centers(self._layer, grid[1:])
 
     @property
     def _by_frame(self) -> bool:
         """Whether the method gets each time slice as a sample of its own."""
-        if not hasattr(self._method, "pool") or self._pass.clips is None:
+        if not hasattr(self._recipe, "pool") or self._look.clips is None:
             return False
-        return self._per_frame if self._method.pool is None else self._method.pool == "frame"
+        pool = self._recipe.pool
+        return self._per_frame if pool is None else pool == "frame"
 
     def unfolded(self, maps: Array) -> Array:
         """Return the method's maps with the time slices of each clip together again."""
-        return samples_as_frames(maps, self._pass.shape[0]) if self._by_frame else maps
+        return samples_as_frames(maps, self._look.shape[0]) if self._by_frame else maps
 
     def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
         return tuple(
             self._capture(INPUT if need.at_input else self._layer, need, recording, columns)
-            for need in self._method.needs
+            for need in self._recipe.needs
         )
 
     def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
         calls = recording.activations[layer]
         layout = self._layout(layer, tuple(calls[-1].shape), calls=len(calls))
-        if len(calls) > 1 and not isinstance(layout, Stepped):
+        if len(calls) > 1 and not getattr(layout, "takes_all_calls", False):
             self.notes.append(
-                f"layer `{layer}` is called {len(calls)} times; its last call is explained (`{layer}#0` is the first)"
+                f"layer `{layer}` is called {len(calls)} times; its last call is explained "
+                f"(`{layer}#0` is the first)"
             )
         activations = widen(layout(joined(calls, layout)))
-        if activations.shape[0] != self._pass.shape[0]:
-            raise LayoutError(
-                f"layout= gives {activations.shape[0]} samples for a batch of {self._pass.shape[0]}"
-            )
+        samples = self._look.shape[0]
+        if activations.shape[0] != samples:
+            raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {samples}")
         if layer == self._layer:
             self._grid = tuple(activations.shape[2:])
             self._per_frame = getattr(layout, "per_frame", False)
@@ -93,6 +99,7 @@ class LayerView:
             self.notes.append("attention knows no class: the map is the same for every target")
 
         def per_target(recorded: Any) -> Array:
+            # A layout takes a layer's own output: the leading axis of targets is dealt with one by one.
             arrays = [call[columns] for call in recorded[layer]]
             each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
             return folded(namespace(each[0]).stack(each, axis=1))
@@ -109,49 +116,39 @@ class LayerView:
 
     def _stages(self, recording: Recording) -> tuple[Stage, ...]:
         self.notes.append("class-agnostic: the same for every target")
-        found: list[Stage] = []
-        for layer, windows in self._pass.stages(self._layer).items():
-            calls = recording.activations[layer]
-            layout = self._layout(layer, tuple(calls[-1].shape), calls=len(calls))
-            activations = widen(layout(joined(calls, layout)))
-            grid = self._pass.grid
+        look, passed = self._look, list[Stage]()
+        for layer, windows in stages(look, self._layer).items():
+            activations = widen(look.on_grid(layer, recording.activations[layer], self._recipe.layout))
+            grid = look.grid
             if self._per_frame:  # of frames that were thinned out before the 2D network, none are made up
                 grid = (activations.shape[2], *grid[1:])
-            found.append(
-                Stage(activations, tuple(found[-1].activations.shape[2:]) if found else grid, windows)
-            )
+            before = tuple(passed[-1].activations.shape[2:]) if passed else grid
+            passed.append(Stage(activations, before, windows))
             if windows is None:
                 self.notes.append(
                     f"what layer `{layer}` sees of the one before is not known: resampled linearly"
                 )
-        return tuple(found)
+        return tuple(passed)
 
     def _layout(
         self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
     ) -> Callable[[Array], Array]:
-        pass_, given = self._pass, self._method.layout
-        if layer == INPUT:
-            axis = pass_.channel_axis
-            return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
-        site = Site(layer, shape, pass_.shape[0], pass_.grid, calls, pass_.engine.channels_last)
-        layout = infer(site) if given is None else named(given, site)
-        if isinstance(layout, VideoTokens) and layout is not given:
-            return layout.ordered(order or pass_.subject.order(pass_.inputs, layer, layout, pass_.frame_axis))
-        return layout
+        return self._look.layout(layer, shape, calls, self._recipe.layout, order)
 
     def upsample(self, maps: Array) -> Array:
         """Return maps of the layer on the input's grid."""
-        return resample(maps, self._pass.grid, "linear", self.centers)
+        return resample(maps, self._look.grid, "linear", self.centers)
 
     def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
-        changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._pass.inputs)
-        target = self._scoring.targets[self._pass.methods.index(self._method)]
-        scoring = replace(self._scoring, targets=(target,), clean=self._logits)
-        places = self._pass.places
-        needs = [(need, layer) for need in self._method.needs for layer in places(need, self._layer)]
-        recording, columns = self._pass.record(changed, scoring, needs)
-        return self._captures(recording, columns.slices[0])
+        changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._look.inputs)
+        needs = [
+            (need, layer)
+            for need in self._recipe.needs
+            for layer in places(self._look, need, self._layer)
+        ]
+        recorded = record(self._look, self._scoring, needs, changed)
+        return self._captures(recorded.recording, recorded.columns.slices[0])
 
 
 def _as_it_is(array: Array) -> Array:

@@ -52,6 +52,18 @@ class Layout:
         """Return what the layout is of, given one array per call of the layer: the last call."""
         return calls[-1]
 
+    def ordered(self, order: str) -> Layout:
+        """Return the layout for tokens in this order, `"time"` or `"patch"`; most layouts know no other."""
+        return self
+
+    def settled(self, by_patch: Callable[[int], bool]) -> Layout:
+        """Return the layout with what shapes do not say, which most say in full.
+
+        by_patch: says of the tokens after a prefix of this length whether they follow each other in time,
+            patch by patch, and not slice by slice.
+        """
+        return self
+
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Return the layout of this family that fits `site` and how badly (0 is perfect), or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import log2, prod
 from typing import ClassVar
@@ -51,6 +52,10 @@ class VideoTokens(Layout):
     def ordered(self, order: str) -> VideoTokens:
         """Return this layout with its tokens in another order."""
         return replace(self, order=order)
+
+    def settled(self, by_patch: Callable[[int], bool]) -> VideoTokens:
+        """Return this layout with its tokens in the order in which the model has them."""
+        return self.ordered("patch" if by_patch(self.prefix) else "time")
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:

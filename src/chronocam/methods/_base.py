@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 
 from chronocam.errors import InputError, suggest
+from chronocam.joint.session import Session
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
 
@@ -21,16 +22,6 @@ METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
 """Every method by its command-line name; a class with a `name` is added by being defined."""
 
 Maps = Float[Any, "batch target *grid"]
-
-
-class Session(Protocol):
-    """A method bound to its model; the joint (`chronocam.explain`) provides it."""
-
-    def explain(self, inputs: Inputs, targets: Any) -> Explanation:
-        """Explain all of `inputs` at once."""
-
-    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
-        """Explain a data set batch by batch."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -71,7 +62,6 @@ class Method:
     """The layer for `conv_layer=None`; None picks the last with a grid."""
     maps_input: ClassVar[bool] = False
     """Whether maps lie on the input's grid wherever the layer is."""
-    open_session: ClassVar[Callable[[Method], Session]]
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
@@ -86,7 +76,7 @@ class Method:
             raise InputError(
                 f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all"
             )
-        self.session = type(self).open_session(self)
+        self.session = Session(self)
 
     def explain(self, inputs: Inputs, targets: Any = None) -> Explanation:
         """Explain `inputs` for `targets`; see `chronocam.explain` for what both may be.

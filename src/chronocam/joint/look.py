@@ -1,0 +1,161 @@
+"""One batch as the model sees it: what its axes mean, and what a layer returned on the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from chronocam.engines import Call, ClipOptions, Engine
+from chronocam.errors import LayoutError
+from chronocam.joint.inputs import first_samples, main_array, map_arrays
+from chronocam.joint.subject import Subject
+from chronocam.layouts import Layout, Site, channel_axis, infer, joined, named
+from chronocam.maps.arrays import namespace
+from chronocam.types import INPUT, Array, Inputs
+
+LayoutOption: TypeAlias = str | Layout | Callable[[Array], Array] | None
+"""What `layout=` takes; None infers one from the shapes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One batch as the model sees it.
+
+    inputs: adapted to the model's framework, device and precision; see `look_at`.
+    chunk_frames, detach_attention: options of clips; see `ClipOptions`.
+    call: takes the place of a plain call of the model.
+    channels: the axis of the inputs' channels, where it is known and need not be guessed.
+    """
+
+    subject: Subject
+    inputs: Inputs
+    chunk_frames: int | None = None
+    detach_attention: bool = False
+    call: Call | None = None
+    channels: int | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The model's engine."""
+        return self.subject.engine
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the main input."""
+        return tuple(main_array(self.inputs).shape)
+
+    @cached_property
+    def channel_axis(self) -> int | None:
+        """Which axis of the main input the channels are on; None where it has none."""
+        if self.channels is not None:
+            return self.channels
+        return channel_axis(self.shape, self.engine.channels_last, self.engine.stem)
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """The grid of the main input: all axes but the batch and the channels."""
+        return tuple(n for axis, n in enumerate(self.shape) if axis not in (0, self.channel_axis))
+
+    @property
+    def frame_axis(self) -> int:
+        """Which axis of a clip the frames are on."""
+        return 2 if self.channel_axis == 1 else 1
+
+    @property
+    def clips(self) -> ClipOptions | None:
+        """How the engine treats the clips; None for other inputs."""
+        if len(self.grid) != 3:
+            return None
+        return ClipOptions(self.grid[0], self.chunk_frames, self.detach_attention)
+
+    def few(self, samples: int = 2) -> Look:
+        """Return a look at the first samples, cut to one chunk of frames where whole clips are too long for one.
+
+        What is found out once about a model is found with these.
+        """
+        inputs = first_samples(self.inputs, samples)
+        if self.clips is not None and self.clips.chunk is not None:
+            cut = (slice(None),) * self.frame_axis + (slice(max(self.clips.chunk, 2)),)
+            shape = (min(samples, self.shape[0]), *self.shape[1:])
+            inputs = map_arrays(lambda x: x[cut] if tuple(x.shape) == shape else x, inputs)
+        return replace(self, inputs=inputs, chunk_frames=None, detach_attention=False, call=None)
+
+    def layout(
+        self,
+        layer: str,
+        shape: tuple[int, ...],
+        calls: int = 1,
+        layout: LayoutOption = None,
+        order: str | None = None,
+    ) -> Callable[[Array], Array]:
+        """Return what puts a layer's output of this shape on its grid.
+
+        calls: how many times the layer is called in a pass.
+        layout: what `layout=` of a method asks for.
+        order: in which order the tokens of clips lie; None finds it out where shapes do not say.
+        Raises LayoutError, listing the shapes, where nothing fits.
+        """
+        if layer == INPUT:
+            axis = self.channel_axis
+            return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
+        site = self._site(layer, shape, calls)
+        fits = infer(site) if layout is None else named(layout, site)
+        if not isinstance(fits, Layout):
+            return fits
+        if order is not None:
+            return fits.ordered(order)
+        return fits if fits is layout else fits.settled(lambda prefix: self._by_patch(layer, prefix))
+
+    def _site(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> Site:
+        return Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last)
+
+    def _by_patch(self, layer: str, prefix: int) -> bool:
+        """Say whether the tokens of a layer lie patch by patch; found out once per layer."""
+        return self.subject.once(
+            ("tokens by patch", layer),
+            lambda: self.engine.tokens_by_patch(
+                first_samples(self.inputs, 1), layer, prefix, self.frame_axis
+            ),
+        )
+
+    def on_grid(
+        self, layer: str, calls: Sequence[Array], layout: LayoutOption = None, order: str | None = None
+    ) -> Array:
+        """Return what a layer returned, one array per call, as `(batch, channel, *grid)`; see `layout`."""
+        fits = self.layout(layer, tuple(calls[-1].shape), len(calls), layout, order)
+        return fits(joined(calls, fits))
+
+    def grid_of(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> tuple[int, ...] | None:
+        """Return the grid of a layer's output of this shape, or None where it has none."""
+        outputs = [np.broadcast_to(np.float32(0), shape)] * calls
+        try:
+            return tuple(self.on_grid(layer, outputs, order="time").shape[2:])
+        except LayoutError:
+            return None
+
+    def per_frame(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> bool:
+        """Say whether a layer sees each frame of a clip by itself."""
+        return infer(self._site(layer, shape, calls)).per_frame
+
+    def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+        """Return where the cells of a layer lie in the input, per axis; found out once per input size."""
+        return self.subject.once(
+            ("centers", layer, grid, self.shape[1:]),
+            lambda: self.engine.centers(first_samples(self.inputs), layer, grid),
+        )
+
+    def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
+        """Return at which frame each row of a layer with folded frames looks; found out once per input size."""
+        return self.subject.once(
+            ("frame centers", layer, rows, self.shape[1:]),
+            lambda: self.engine.frame_centers(first_samples(self.inputs, 1), layer, rows, self.frame_axis),
+        )
+
+
+def look_at(subject: Subject, inputs: Inputs, **options: Any) -> Look:
+    """Return a look at inputs as they were given; options are those of `Look`."""
+    return Look(subject, subject.engine.adapt(inputs), **options)

@@ -1,0 +1,60 @@
+"""One pass of the model for all methods, layers and targets: what is recorded, and the scores it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chronocam.engines import Recording, Request, Result
+from chronocam.errors import InputError, LayerError
+from chronocam.joint.look import Look
+from chronocam.joint.scoring import Columns, Scoring
+from chronocam.types import Array, Inputs, Need
+
+Places = Sequence[tuple[Need, str]]
+"""What is recorded, and at which layer."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What one pass recorded, and what the columns of its scores are."""
+
+    recording: Recording
+    columns: Columns
+
+
+def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None) -> Recorded:
+    """Record what is needed at each layer.
+
+    inputs: other inputs of the same shapes, in the place of those looked at.
+    Raises LayerError for a layer that the score does not depend on.
+    """
+
+    def layers(which: Callable[[Need], bool]) -> list[str]:
+        return list(dict.fromkeys(layer for need, layer in places if which(need)))
+
+    columns: list[Columns] = []  # of the last call: an engine may score twice, the second time with a graph
+
+    def score(result: Result) -> Array:
+        values, about = scoring(result)
+        columns[:] = [about]
+        return values
+
+    request = Request(
+        layers(lambda need: True),
+        gradients=layers(lambda need: need.gradients and not need.guided),
+        guided=layers(lambda need: need.guided),
+        curvature=layers(lambda need: need.curvature),
+        attentions=any(need.attentions for need, _ in places),
+        call=look.call,
+        clips=look.clips,
+    )
+    recording = look.engine.record(look.inputs if inputs is None else inputs, score, request)
+    if look.detach_attention and recording.attention is None:
+        raise InputError("detach_attention= found no attention weights over the frames; leave it out")
+    for need, layer in places:
+        if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
+            raise LayerError(
+                f"the score does not depend on layer `{layer}`; choose one on the path to the output"
+            )
+    return Recorded(recording, columns[0])

@@ -1,0 +1,40 @@
+"""What the joint needs to know of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from chronocam.types import Array, Need, Target, TargetInfo, View
+
+if TYPE_CHECKING:
+    from chronocam.joint.session import Session
+
+
+class Recipe(Protocol):
+    """A method with its options, as the joint sees it; `chronocam.methods.Method` says what each means."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]]
+    default_layer: ClassVar[str | None]
+    maps_input: ClassVar[bool]
+
+    model: Any
+    conv_layer: Any
+    output_layer: Any
+    operator: Callable[..., Array] | str | None
+    batch_size: int | None
+    layout: Any
+    align: str
+    chunk_frames: int | None
+    detach_attention: bool
+    session: Session
+
+    def retarget(self, target: Target) -> Target:
+        """Return the target whose score is differentiated instead."""
+
+    def keeps_signs(self, info: TargetInfo) -> bool:
+        """Say whether negative values stay in the map of this target."""
+
+    def maps(self, view: View) -> Array:
+        """Return maps `(batch, target, *grid)`, before any ReLU."""

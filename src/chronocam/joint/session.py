@@ -1,0 +1,219 @@
+"""From inputs to explanations: one pass per batch serves all methods, layers and targets.
+
+The plan says what to record, the engine records it, layouts put it on grids, methods turn it into maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chronocam.engines import Call
+from chronocam.errors import InputError, LayerError
+from chronocam.explanation import Explanation, concatenate
+from chronocam.joint.default_layer import Chosen, default_layer
+from chronocam.joint.diagnose import diagnose, first_order
+from chronocam.joint.inputs import Batch, batches, refuse_endless
+from chronocam.joint.look import Look, look_at
+from chronocam.joint.passes import Recorded, record
+from chronocam.joint.recipe import Recipe
+from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
+from chronocam.joint.stages import places
+from chronocam.joint.subject import Subject, subject_of
+from chronocam.joint.view import LayerView
+from chronocam.maps.arrays import namespace, relu, to_numpy, widen
+from chronocam.maps.frames import frame_spans
+from chronocam.maps.fuse import fuse
+from chronocam.targets import parse
+from chronocam.targets.composed import over_steps
+from chronocam.targets.tasks import task
+from chronocam.types import Array, Capture, Finding, Inputs, Target, TargetInfo, note
+
+CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
+
+
+class Session:
+    """A method bound to its model; what `Method.explain` calls."""
+
+    def __init__(self, method: Recipe) -> None:
+        self.method = method
+        self.subject: Subject = subject_of(method.model, method.output_layer)
+        self.layers = self._resolve(method)
+        if method.align not in ("half_pixel", "receptive_field"):
+            raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
+        if method.align != "half_pixel" and len(self.layers) > 1:
+            raise InputError(
+                'fused layers are aligned by half pixels only; give one layer, or align="half_pixel"'
+            )
+
+    def _resolve(self, method: Recipe) -> list[str | None]:
+        given = method.conv_layer if method.conv_layer is not None else method.default_layer
+        if isinstance(given, (list, tuple)):
+            if not given:
+                raise LayerError("conv_layer is an empty list; name at least one layer")
+            return [self.subject.engine.resolve(layer) for layer in given]
+        return [None if given is None else self.subject.engine.resolve(given)]
+
+    def explain(self, inputs: Inputs, targets: Any) -> Explanation:
+        """Explain all of `inputs` and join the batches."""
+        return explain_all([self.method], inputs, targets)[0]
+
+    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
+        """Yield one Explanation per batch of the data set."""
+        for (explanation,) in _by_batch([self.method], dataset, targets):
+            yield explanation
+
+
+def explain_all(methods: Sequence[Recipe], inputs: Any, targets: Any) -> list[Explanation]:
+    """Explain all of `inputs` by each method, from one pass per batch, and join the batches."""
+    refuse_endless(inputs)
+    parts = list(zip(*_by_batch(methods, inputs, targets), strict=True))
+    if not parts:
+        raise InputError("there is nothing to explain: the inputs hold no batch")
+    return [concatenate(part) for part in parts]
+
+
+def _by_batch(methods: Sequence[Recipe], inputs: Any, targets: Any) -> Iterator[list[Explanation]]:
+    """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
+    for batch in batches(inputs, targets, methods[0].batch_size):
+        yield Explaining(methods, batch).explanations()
+
+
+class Explaining:
+    """One batch under all methods: the plan, the pass, and the maps made of it."""
+
+    def __init__(self, methods: Sequence[Recipe], batch: Batch) -> None:
+        self.methods = methods
+        self.batch = batch
+        options = methods[0]
+        self.target, call = _target_and_call(options, batch)
+        self.look = look_at(
+            options.session.subject,
+            batch.inputs,
+            chunk_frames=options.chunk_frames,
+            detach_attention=options.detach_attention,
+            call=call,
+        )
+        if self.look.clips is None:
+            _refuse_clip_options(methods, self.look)
+        else:
+            self.target = over_steps(self.target)
+        self.layers = [
+            [_default(self.look) if layer is None else layer for layer in method.session.layers]
+            for method in methods
+        ]
+
+    def explanations(self) -> list[Explanation]:
+        """Record once and return one Explanation per method."""
+        engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
+        scoring = Scoring(targets, self.batch.rows, engine.labels, engine.channels_last)
+        needs = [
+            (need, place)
+            for method, layers in zip(self.methods, self.layers, strict=True)
+            for need in method.needs
+            for layer in layers
+            for place in places(self.look, need, layer)
+        ]
+        recorded = record(self.look, scoring, needs)
+        return [
+            self._explanation(method, layers, scoring.alone(which, recorded.columns), recorded, which)
+            for which, (method, layers) in enumerate(zip(self.methods, self.layers, strict=True))
+        ]
+
+    def _explanation(
+        self, method: Recipe, layers: Sequence[str], scoring: Scoring, recorded: Recorded, which: int
+    ) -> Explanation:
+        """Return what one method makes of the pass."""
+        look, recording, columns = self.look, recorded.recording, recorded.columns.slices[which]
+        infos = tuple(row[columns] for row in recorded.columns.infos)
+        views = [LayerView(look, method, layer, scoring, recording, columns) for layer in layers]
+        maps = [view.unfolded(method.maps(view)) for view in views]
+        raw = _fused(maps)
+        kept = _signs_kept(raw, maps, [method.keeps_signs(info) for info in infos[0]])
+        scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
+        centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
+        name = "+".join(layers)
+        moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
+        of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
+        return Explanation(
+            to_numpy(kept).astype(np.float32),
+            scores,
+            infos,
+            method.name,
+            name,
+            look.grid,
+            centers=centers,
+            frame_spans=_spans(look, kept, centers),
+            attention=frame_attention(recording, columns),
+            findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views), *of_maps])),
+            confidences=confidences(recorded.columns.logits, infos),
+        )
+
+
+def _target_and_call(options: Recipe, batch: Batch) -> tuple[Target, Call | None]:
+    """Return the target of the call, and how the model is called where the operator does that."""
+    operator, given = options.operator, batch.targets
+    if operator is None:
+        return parse(given, batch.samples), None
+    if isinstance(operator, str):
+        return task(operator)(given, batch.samples), None
+    sliced = hasattr(given, "__getitem__") and not isinstance(given, (str, dict))
+    rows = given[batch.rows] if sliced else given
+    return OperatorScore(operator), lambda model, inputs: operator(model, inputs, rows)
+
+
+def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
+    """Raise InputError where options of clips are given for other inputs."""
+    given = {f"{name}=" for method in methods for name in CLIP_OPTIONS if getattr(method, name, None)}
+    if given:
+        expected = "expected (batch, channel, time, height, width) or (batch, time, channel, height, width)"
+        raise InputError(
+            f"{', '.join(sorted(given))} is for clips; inputs have shape {look.shape}: {expected}"
+        )
+
+
+def _default(look: Look) -> Chosen:
+    """Return the layer for methods that name none; found out once per model."""
+    return look.subject.once("default layer", lambda: default_layer(look))
+
+
+def _fused(maps: Sequence[Array]) -> Array:
+    return maps[0] if len(maps) == 1 else fuse(maps)
+
+
+def _signs_kept(raw: Array, maps: Sequence[Array], signs: Sequence[bool]) -> Array:
+    """Return the maps with both signs for the targets that keep them, and with their positive part for the others.
+
+    Maps of several layers lose their negative part before they are fused, as each would by itself.
+    """
+    if all(signs):
+        return raw
+    positive = _fused([relu(one) for one in maps])
+    return namespace(raw).stack([(raw if sign else positive)[:, k] for k, sign in enumerate(signs)], axis=1)
+
+
+def _plain(method: Recipe, view: LayerView) -> list[Capture]:
+    """Return the captures that hold the score's own gradients."""
+    pairs = zip(method.needs, view.captures, strict=True)
+    return [capture for need, capture in pairs if need.gradients and not need.guided]
+
+
+def _spans(
+    look: Look, maps: Array, centers: tuple[tuple[float, ...], ...] | None
+) -> tuple[tuple[int, int], ...] | None:
+    """Return the first and last frame that each time slice of maps covers; None for other inputs than clips."""
+    if look.clips is None or maps.ndim != 5:
+        return None
+    return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])
+
+
+def _remarks(
+    layers: Sequence[str], notes: Sequence[str], views: Sequence[LayerView]
+) -> Iterator[Finding]:
+    """Yield what concerns all maps: the choice of the layer, and notes of the engine and of the views."""
+    for layer in layers:
+        if isinstance(layer, Chosen) and layer.why:
+            yield Finding("default layer", None, None, layer.why)
+    yield from map(note, [*notes, *(text for view in views for text in view.notes)])
