@@ -50,9 +50,7 @@ def explain(
         bound += [make(model, **options) for make in makers if _at_input(make)]
     explanations = explain_all(bound, inputs, targets)
     several = len(places) > 1
-    named = {
-        f"{e.method}@{e.layer}" if several and e.layer != INPUT else e.method: e for e in explanations
-    }
+    named = {f"{e.method}@{e.layer}" if several and e.layer != INPUT else e.method: e for e in explanations}
     if len(named) < len(explanations):
         raise InputError("two of the explanations have the same name; ask for each method and layer once")
     return named

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import chronocam as cc
 from chronocam.cli import main
 from chronocam.media import read_clip
 from chronocam.runs.job import slug
@@ -194,6 +195,55 @@ def test_layers_lists_grids_and_marks_the_default(folder):
     ]
     assert len(marked) == 1
     assert "ReLU" in marked[0]
+
+
+STEPS = """
+import torch
+from torch import nn
+
+from chronocam.media import ClipPreprocess, Preprocess
+
+class Net(nn.Module):
+    def __init__(self, stepped):
+        super().__init__()
+        self.stepped = stepped
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+        self.fc = nn.Linear(8, 5)
+
+    def one(self, x):
+        return self.fc(self.conv2(self.conv1(x).relu()).relu().mean((2, 3)))
+
+    def forward(self, x):
+        if self.stepped:
+            return torch.stack([self.one(x[:, t]) for t in range(x.shape[1])], 1).mean(1)
+        return self.one(x.flatten(0, 1)).reshape(*x.shape[:2], -1).mean(1)
+
+def made(stepped, frames):
+    picture = Preprocess((32, 32), None, (0.5,) * 3, (0.5,) * 3, channels="first")
+    return Net(stepped).eval(), ClipPreprocess(picture, frames, "time channel"), None
+
+def stepped8():
+    return made(True, 8)
+
+def folded4():
+    return made(False, 4)
+"""
+
+
+@pytest.mark.parametrize(("name", "frames"), [("stepped8", 8), ("folded4", 4)])
+def test_layers_lists_the_grids_that_explain_has_and_each_layer_once(folder, name, frames):
+    (folder / f"steps_{name}.py").write_text(STEPS)
+    done = run("layers", f"python:steps_{name}:{name}", "--json")
+    assert done.exit_code == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [(row["path"], row["grid"], row["default"]) for row in rows] == [
+        ("conv1", [frames, 16, 16], False),
+        ("conv2", [frames, 8, 8], True),
+        ("fc", [], False),
+    ]
+    net = cc.models.load(f"python:steps_{name}:{name}").model
+    maps = cc.GradCAM(net).explain(np.ones((1, frames, 3, 32, 32), np.float32)).maps
+    assert list(maps.shape[2:]) == rows[1]["grid"]
 
 
 @pytest.mark.parametrize("text", ["../../etc/passwd", "a/b\\c", "<script>", "", "..", "x" * 300])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +13,8 @@ from chronocam.engines import Engine, Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.features.climb import Climb
 from chronocam.features.drawn import Drawn, insist_on_layer
-from chronocam.layouts import Site, channel_axis, infer, input_grid
+from chronocam.joint.look import Look, look_at
+from chronocam.joint.subject import Subject
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media import Preprocess
 from chronocam.render import Tile, feature_sheet
@@ -120,16 +121,17 @@ def activation_maximisation(
     """
     engine = engine_for(model)
     path = None if layer is None else insist_on_layer(engine.resolve(layer))
-    engine = engine_for(model, path)
+    subject = Subject(model, path)
+    engine = subject.engine
     listed = [channel] if isinstance(channel, (int, str)) else list(channel)
     if not listed:
         raise TargetError("no channel is named; give one number, or several")
     numbers = [_number(engine, path, one) for one in listed]
     shape = _shape(engine, shape, preprocess)
-    axis = channel_axis((1, *shape), engine.channels_last, engine.stem)
+    axis = Look(subject, np.empty((1, *shape), np.float32)).channel_axis
     low, high = _limits(preprocess, len(shape) + 1, axis)
     climb = Climb(axis, steps, rate, jitter, spectrum, variation, norm, seed, low, high)
-    inputs, curves = climb.run((len(numbers), *shape), _look(engine, path, numbers))
+    inputs, curves = climb.run((len(numbers), *shape), _look(subject, path, numbers))
     names = tuple(_name(engine, path, number) for number in numbers)
     colours = _colours(inputs, preprocess, axis)
     return Maximised(inputs, colours, curves, tuple(numbers), names, path or "output")
@@ -186,43 +188,39 @@ def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple
 
 
 def _look(
-    engine: Engine, path: str | None, numbers: Sequence[int]
+    subject: Subject, path: str | None, numbers: Sequence[int]
 ) -> Callable[[np.ndarray], tuple[Any, Any]]:
     """Return what gives the activation of each input's channel and its gradient, from one pass."""
+    engine, layer = subject.engine, path or "output"
 
-    def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        grid = input_grid(z.shape, engine.channels_last, engine.stem)
+    def activations(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        look = look_at(subject, z)
 
         def score(result: Result) -> Array:
-            means = _means(
-                result.logits(), Site(path or "output", (), len(z), grid, channels_last=engine.channels_last)
-            )
+            means = _means(result.logits(), look, layer)
             known = means.shape[1]
             if max(numbers) >= known:
                 raise TargetError(
                     f"no channel {max(numbers)} in {path or 'the output'}; it has {known}, from 0"
                 )
-            return namespace(means).stack([means[place, number] for place, number in enumerate(numbers)])[
-                :, None
-            ]
+            own = [means[place, number] for place, number in enumerate(numbers)]
+            return namespace(means).stack(own)[:, None]
 
-        recording = engine.record(engine.adapt(z), score, Request([INPUT], gradients=[INPUT]))
+        recording = engine.record(look.inputs, score, Request([INPUT], gradients=[INPUT]))
         if INPUT not in recording.gradients:
-            raise LayerError(
-                f"`{path or 'output'}` does not depend on the input by a gradient; choose another layer"
-            )
+            raise LayerError(f"`{layer}` does not depend on the input by a gradient; choose another layer")
         values, gradient = recording.scores[:, 0], recording.gradients[INPUT][0][0]
         return to_numpy(widen(values)).astype(np.float64), to_numpy(widen(gradient)).astype(np.float32)
 
-    return look
+    return activations
 
 
-def _means(values: Array, site: Site) -> Array:
+def _means(values: Array, look: Look, layer: str) -> Array:
     """Return the mean of each channel over its grid, `(batch, channel)`."""
-    xp, shape = namespace(values), tuple(values.shape)
-    if len(shape) == 2 and shape[0] == site.batch:
+    if values.ndim == 2 and values.shape[0] == look.shape[0]:
         return values
-    on_grid = infer(replace(site, shape=shape))(values)
+    on_grid = look.on_grid(layer, [values], order="time")  # means do not depend on the order of tokens
+    xp = namespace(on_grid)
     return xp.mean(xp.reshape(on_grid, (*on_grid.shape[:2], -1)), axis=2)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.engines import Request, Result
+from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError
 from chronocam.features.drawn import Drawn, insist_on_layer
-from chronocam.joint.inputs import main_array
+from chronocam.joint.look import look_at
 from chronocam.joint.subject import Subject
-from chronocam.layouts import Layout, Site, VideoTokens, channel_axis, infer, input_grid, joined, named
+from chronocam.layouts import Layout
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.render import Tile, feature_sheet
 from chronocam.render.sheets.features import flat
@@ -96,11 +96,11 @@ def feature_maps(
     all.
     Raises LayerError for an unknown layer or channel, LayoutError for a layer without a grid.
     """
-    path = insist_on_layer(Subject(model, None).engine.resolve(layer))
-    subject = Subject(model, path)  # nothing is asked of the model's own output, whatever it looks like
-    inputs = subject.engine.adapt(inputs)
-    calls = subject.engine.record(inputs, _first, Request([path])).activations[path]
-    maps = to_numpy(widen(_on_grid(subject, inputs, path, calls, layout))).astype(np.float32)
+    path = insist_on_layer(engine_for(model).resolve(layer))
+    # The layer stands in for the model's output, so that nothing is asked of that, whatever it looks like.
+    look = look_at(Subject(model, path), inputs)
+    calls = look.engine.record(look.inputs, _first, Request([path])).activations[path]
+    maps = to_numpy(widen(look.on_grid(path, calls, layout))).astype(np.float32)
     kept = tuple(range(maps.shape[1])) if channels is None else tuple(channels)
     for number in kept:
         if not 0 <= number < maps.shape[1]:
@@ -117,18 +117,6 @@ def feature_maps(
 def _first(result: Result) -> Array:
     values = result.logits()
     return namespace(values).reshape(values, (values.shape[0], -1))[:, :1]
-
-
-def _on_grid(subject: Subject, inputs: Inputs, path: str, calls: Sequence[Array], layout: Any) -> Array:
-    """Return a layer's output as `(batch, channel, *grid)`."""
-    engine, shape = subject.engine, tuple(main_array(inputs).shape)
-    grid = input_grid(shape, engine.channels_last, engine.stem)
-    site = Site(path, tuple(calls[-1].shape), shape[0], grid, len(calls), engine.channels_last)
-    found = infer(site) if layout is None else named(layout, site)
-    if isinstance(found, VideoTokens) and found is not layout:
-        frame_axis = 2 if channel_axis(shape, engine.channels_last, engine.stem) == 1 else 1
-        found = found.ordered(subject.order(inputs, path, found, frame_axis))
-    return found(joined(calls, found))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from chronocam.engines import Engine, Request, Result
-from chronocam.errors import LayerError, LayoutError
-from chronocam.joint.inputs import first_samples, main_array
-from chronocam.layouts import Site, infer, input_grid, joined
+from chronocam.engines import LayerCall, Request, Result
+from chronocam.errors import LayerError
+from chronocam.joint.look import Look
 from chronocam.maps.arrays import namespace
-from chronocam.types import Array, Inputs
+from chronocam.types import Array
 
 CANDIDATES = 24  # how many layers are tried at once
 ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input

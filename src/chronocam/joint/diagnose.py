@@ -29,7 +29,9 @@ def diagnose(
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
     for i, k in np.ndindex(*kept.shape[:2]):
-        problem = _problem(raw[i, k], kept[i, k], scores[i, k], layer, None if moved is None else moved[i, k])
+        problem = _problem(
+            raw[i, k], kept[i, k], float(scores[i, k]), layer, None if moved is None else float(moved[i, k])
+        )
         if problem is not None:
             kind, text = problem
             name = str(infos[i][k])

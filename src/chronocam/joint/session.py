@@ -5,7 +5,7 @@ The plan says what to record, the engine records it, layouts put it on grids, me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from chronocam.maps.fuse import fuse
 from chronocam.targets import parse
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Target, TargetInfo, note
+from chronocam.types import Array, Capture, Finding, Inputs, Target, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -209,9 +209,7 @@ def _spans(
     return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])
 
 
-def _remarks(
-    layers: Sequence[str], notes: Sequence[str], views: Sequence[LayerView]
-) -> Iterator[Finding]:
+def _remarks(layers: Sequence[str], notes: Sequence[str], views: Sequence[LayerView]) -> Iterator[Finding]:
     """Yield what concerns all maps: the choice of the layer, and notes of the engine and of the views."""
     for layer in layers:
         if isinstance(layer, Chosen) and layer.why:

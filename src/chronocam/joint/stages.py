@@ -50,9 +50,7 @@ def _stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
     return look.engine.windows(look.inputs, _chosen(last, grids.pop(path), grids), rank)
 
 
-def _chosen(
-    last: str, narrow: tuple[int, ...], before: dict[str, tuple[int, ...]]
-) -> list[list[str]]:
+def _chosen(last: str, narrow: tuple[int, ...], before: dict[str, tuple[int, ...]]) -> list[list[str]]:
     """Return the candidates of each stage, first to last.
 
     Walked backwards from `last`, a layer on a wider grid begins a new stage. Those before it on the same grid

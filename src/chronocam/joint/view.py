@@ -143,9 +143,7 @@ class LayerView:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._look.inputs)
         needs = [
-            (need, layer)
-            for need in self._recipe.needs
-            for layer in places(self._look, need, self._layer)
+            (need, layer) for need in self._recipe.needs for layer in places(self._look, need, self._layer)
         ]
         recorded = record(self._look, self._scoring, needs, changed)
         return self._captures(recorded.recording, recorded.columns.slices[0])

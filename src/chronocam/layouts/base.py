@@ -43,6 +43,8 @@ class Layout:
     name: ClassVar[str]
     per_frame: ClassVar[bool] = False
     """Whether the layer saw each frame of a clip by itself."""
+    takes_all_calls: ClassVar[bool] = False
+    """Whether it is of all calls of the layer in a pass together, and not of one."""
 
     def __call__(self, array: Array) -> Array:
         """Return `array` as `(batch, channel, *grid)`."""

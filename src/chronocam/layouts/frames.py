@@ -56,6 +56,7 @@ class Stepped(Layout):
     frame: Layout
     name: ClassVar[str] = "stepped"
     per_frame: ClassVar[bool] = True
+    takes_all_calls: ClassVar[bool] = True
 
     def gather(self, calls: Sequence[Array]) -> Array:
         """Stack the last call of each frame on a new first axis. Raises LayoutError for no whole number of calls."""

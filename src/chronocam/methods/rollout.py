@@ -103,10 +103,9 @@ class AttentionRollout(Method):
 def _layout(capture: Capture, rows: int, tokens: int, order: str | None) -> Any:
     """Return the layout of the tokens, where known in this order."""
     try:
-        layout = capture.layout_of((rows, tokens, 1), order)
+        return capture.layout_of((rows, tokens, 1), order)
     except LayoutError as error:
         raise _not_composed(capture) from error
-    return layout if order is None or not hasattr(layout, "ordered") else layout.ordered(order)
 
 
 def _not_composed(capture: Capture) -> ModelError:

@@ -52,24 +52,15 @@ def layer_rows(loaded: Loaded) -> list[LayerRow]:
 
 
 def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[LayerRow]:
-    from chronocam.engines import engine_for
-    from chronocam.joint.default_layer import default_layer, grid_of
-    from chronocam.joint.inputs import main_array
-    from chronocam.layouts import Site, input_grid
+    from chronocam.joint.default_layer import default_layer, traced_layers
+    from chronocam.joint.look import look_at
+    from chronocam.joint.subject import Subject
 
-    engine = engine_for(model)
-    inputs = engine.adapt(noise)
-    shape = tuple(main_array(inputs).shape)
-    default, grid = default or default_layer(engine, inputs), input_grid(shape, engine.channels_last)
+    look = look_at(Subject(model), noise)
+    default = default or default_layer(look)
     return [
-        LayerRow(
-            call.path,
-            call.type,
-            tuple(call.shape),
-            grid_of(Site(call.path, call.shape, shape[0], grid, channels_last=engine.channels_last)) or (),
-            call.path == default,
-        )
-        for call in engine.trace(inputs)
+        LayerRow(path, layer.type, tuple(layer.shape), layer.grid or (), path == default)
+        for path, layer in traced_layers(look).items()
     ]
 
 

@@ -14,7 +14,8 @@ from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, LayoutError, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.default_layer import default_layer
-from chronocam.layouts import Site, infer, joined
+from chronocam.joint.look import Look, look_at
+from chronocam.joint.subject import Subject
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.types import INPUT, Array, note
@@ -130,14 +131,18 @@ class _Eye:
         self.path = framework.path_of(cnn)
         if layer is not None:
             layer = self.path + engine_for(cnn).resolve(layer)
-        self.engine = engine_for(framework.frame_features(cnn))
+        self.subject = Subject(framework.frame_features(cnn))
+        self.engine = self.subject.engine
         self.grid: tuple[int, int] = tuple(
             frames.shape[1:3] if self.engine.channels_last else frames.shape[2:]
         )
         self.how, self.frames, self.notes = how, frames, list[str]()
         self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
-        self.few = self.engine.adapt(frames[:2])
-        self.layer: str = INPUT if how == "guided" else layer or default_layer(self.engine, self.few)
+        self.few = self._look(frames[:2])
+        self.layer: str = INPUT if how == "guided" else layer or default_layer(self.few)
+
+    def _look(self, frames: Any) -> Look:
+        return look_at(self.subject, frames, channels=3 if self.engine.channels_last else 1)
 
     @property
     def name(self) -> str:
@@ -147,14 +152,12 @@ class _Eye:
     def maps(self, weights: Weights) -> FrameMaps:
         """Return the maps of all frames, some frames at a time."""
         parts = [slice(low, low + FRAMES_PER_PASS) for low in range(0, len(weights), FRAMES_PER_PASS)]
-        return np.concatenate(
-            [self._part(self.engine.adapt(self.frames[part]), weights[part]) for part in parts]
-        )
+        return np.concatenate([self._part(self._look(self.frames[part]), weights[part]) for part in parts])
 
-    def _part(self, frames: Array, weights: Weights) -> FrameMaps:
+    def _part(self, frames: Look, weights: Weights) -> FrameMaps:
         score, layers = _Score(weights), [self.layer]
         found = self.engine.record(
-            frames,
+            frames.inputs,
             score,
             Request(
                 layers,
@@ -214,19 +217,17 @@ class _Eye:
         ]
 
     def _on_grid(
-        self, calls: Sequence[Array], frames: Array
+        self, calls: Sequence[Array], frames: Look
     ) -> Float[np.ndarray, "frame channel height width"]:
         """Return what a layer returned, channels first."""
-        last = self.engine.channels_last
-        layout = infer(Site(self.name, tuple(calls[-1].shape), len(frames), self.grid, len(calls), last))
-        return to_numpy(widen(layout(joined(calls, layout)))).astype(float)
+        return to_numpy(widen(frames.on_grid(self.name, calls))).astype(float)
 
     def centers(self, time: int, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
         """Return where the cells lie in the clip, per axis; None where they tile it evenly."""
         if self.layer == INPUT:
             return None
         try:
-            return tuple(map(float, range(time))), *self.engine.centers(self.few, self.layer, grid)
+            return tuple(map(float, range(time))), *self.few.centers(self.layer, grid)
         except LayoutError:
             return None  # cells without a local receptive field
 
