@@ -8,6 +8,7 @@ from chronocam.engines.base import (
     Recording,
     Request,
     Result,
+    Resumed,
     Score,
 )
 from chronocam.engines.choose import engine_for
@@ -20,6 +21,7 @@ __all__ = [
     "Recording",
     "Request",
     "Result",
+    "Resumed",
     "Score",
     "engine_for",
 ]

@@ -33,6 +33,11 @@ Score: TypeAlias = Callable[[Result], Array]
 Call: TypeAlias = Callable[[Any, Inputs], Any]
 """`call(model, inputs)`, in the place of a plain call of the model."""
 
+# What a recording notes about its scores.
+LOGITS = "scores are logits, read before the model's final softmax"
+NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
+NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain gradient"
+
 Calls: TypeAlias = Mapping[str, Sequence[Array]]
 """Layer name to one array per call of the layer."""
 
@@ -114,6 +119,22 @@ class Request:
         return bool(self.gradients or self.guided or self.curvature)
 
 
+class Resumed(Protocol):
+    """The rest of a model after one of its layers; `resumed(activations, score)` runs it.
+
+    activations: what the layer returned for the inputs, one per call, in its native layout.
+    """
+
+    activations: Sequence[Array]
+
+    def __call__(self, activations: Array | Sequence[Array], score: Score) -> Array:
+        """Return the scores `(change · batch, target)` for changed activations.
+
+        activations: one array per call of the layer, or the only one; `(change · row, …)` where the layer
+            returned `(row, …)`, all rows of the first change first.
+        """
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Runs a model and records what methods need; leaves the model as it was found."""
@@ -166,7 +187,18 @@ class Engine(Protocol):
     def scores(
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Array:
-        """Return the scores `(batch, target)` from a forward pass without a graph; see `Request`."""
+        """Return the scores `(batch, target)` from a forward pass without a graph.
+
+        call, reads: see `Request`.
+        """
+
+    def resume(
+        self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Resumed:
+        """Run the model once, and keep what came before `layer`, so that only the rest need run again.
+
+        Raises LayerError for a layer from which the model cannot be resumed.
+        """
 
 
 def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:

@@ -11,7 +11,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from chronocam.engines.base import Call, LayerCall, Recording, Request, Score, child_at
+from chronocam.engines.base import (
+    LOGITS,
+    NO_RELU,
+    NO_SOFTMAX,
+    Call,
+    LayerCall,
+    Recording,
+    Request,
+    Score,
+    child_at,
+)
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import nodes_of, path_of
@@ -34,10 +44,6 @@ _PASS_ON = (
     "SpatialDropout3D",
 )
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-
-_BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
-_NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
-_NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain gradient"
 
 
 class KerasEngine:
@@ -205,11 +211,11 @@ class KerasEngine:
         return self.backend.record(program, inputs, score, (), ()).scores
 
     def _notes(self, found: Found, call: Any, guided: bool) -> list[str]:
-        notes = [_NO_RELU] if guided and not self._has_relu else []
+        notes = [NO_RELU] if guided and not self._has_relu else []
         if found.softmax:
-            notes.append(_BEFORE_SOFTMAX)
+            notes.append(LOGITS)
         elif self.output_layer is None and call is None and _looks_like_probabilities(found.main):
-            notes.append(_NO_SOFTMAX)
+            notes.append(NO_SOFTMAX)
         return notes
 
     @cached_property

@@ -8,12 +8,15 @@ own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from chronocam.engines.torch.layers import Layers, split_call
+from chronocam.engines.torch.scope import Forward, forward_replaced
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import vjp
 from chronocam.errors import LayerError, ModelError
@@ -35,15 +38,22 @@ class Chunks:
         self._frames: Tensor
         self._running = False
 
-    def attach(self, path: str, module: nn.Module) -> Callable[[], None]:
-        """Let `module`, at `path`, run in chunks where it gets all frames; return what undoes it."""
-        own = module.__dict__.get("forward")
-        module.forward = partial(self._forward, path, module, module.forward)
-        return partial(_restore, module, own)
+    @contextmanager
+    def cutting(self, layers: Layers) -> Iterator[None]:
+        """Run the outermost module that holds a tap and gets all frames in chunks.
 
-    def _forward(
-        self, path: str, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Any:
+        Its `forward` is replaced: a hook sees a call, and cannot make several of one.
+        """
+        parts = [split_call(layer)[0].split(".") for layer in self.taps]
+        paths = dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1))
+        modules = {path: layers[layers.resolve(path)] for path in paths}
+        with forward_replaced({m: partial(self._wrap, path, m) for path, m in modules.items()}):
+            yield
+
+    def _wrap(self, path: str, module: nn.Module, forward: Forward) -> Forward:
+        return partial(self._forward, path, module, forward)
+
+    def _forward(self, path: str, module: nn.Module, forward: Forward, *args: Any, **kwargs: Any) -> Any:
         frames = args[0] if args else None
         if self._running or not isinstance(frames, Tensor) or len(frames) != self.rows:
             return forward(*args, **kwargs)
@@ -125,10 +135,3 @@ class Chunks:
             seen = [t for tap in self.inner.values() for t in tap.seen]
             flat = iter(vjp(features, seen, above))
             yield {layer: [next(flat) for _ in tap.seen] for layer, tap in self.inner.items()}
-
-
-def _restore(module: nn.Module, own: Any) -> None:
-    if own is None:
-        del module.forward
-    else:
-        module.forward = own

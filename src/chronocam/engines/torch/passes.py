@@ -2,75 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Recording, Request, Result, Score
+from chronocam.engines.base import NO_RELU, Recording, Request, Score
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
-from chronocam.engines.torch.modes import (
-    FrameAttention,
-    GuidedReLUs,
-    SoftmaxSeen,
-    ThroughNoGrad,
-    looks_like_probabilities,
-)
+from chronocam.engines.torch.forward import ForwardPass
+from chronocam.engines.torch.layers import split_call
+from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
 from chronocam.engines.torch.scope import couples_samples, differentiable_rnns
 from chronocam.engines.torch.taps import Cut, Tap
-from chronocam.engines.torch.tensors import (
-    call_model,
-    first_tensor,
-    keep_all,
-    keep_output,
-    main_output,
-    own_copy,
-    replace_tensor,
-    split_call,
-    vjp,
-)
+from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, vjp
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.types import INPUT, Inputs
 
-if TYPE_CHECKING:
-    from chronocam.engines.torch.engine import TorchEngine
-
-_BEFORE_SOFTMAX = "scores are logits, read before the model's final softmax"
-_NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
-
 
 class TorchPass:
-    """One forward pass with taps, and the backward passes from its scores."""
+    """One forward pass with taps, and the backward passes from its scores.
 
-    def __init__(self, engine: TorchEngine, inputs: Inputs, request: Request) -> None:
-        self.engine = engine
+    modules: those of the model, walked once for all that looks through them.
+    """
+
+    def __init__(
+        self, forward: ForwardPass, modules: Sequence[nn.Module], inputs: Inputs, request: Request
+    ) -> None:
+        self.forward = forward
+        self.layers = forward.layers
+        self.modules = modules
         self.inputs = inputs
         self.request = request
         self.differentiate = request.differentiates
         self.through_no_grad = False
         self.relus = GuidedReLUs() if request.guided else None
-        # Scores are read from the model's output, so a final softmax is looked behind.
-        self.plain = engine.output_layer is None and request.call is None
-        self.couples = couples_samples(engine.model)
+        self.couples = couples_samples(self.layers.model, modules)
         self.notes: list[str] = []
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
         self.attentions: AttentionSeen | None = None
+        self.scores: Tensor
 
     def run(self, score: Score) -> Recording:
-        """Run the model, score its outputs, and return what is recorded.
-
-        No graph is built before the first layer. Where that leaves a layer without a gradient, it may lie
-        before or within the model's own no_grad(), or within a fused inference path: then all is run once
-        more with a graph from the start.
-        """
+        """Run the model, score its outputs, and return what is recorded."""
         asked = self.request
         recording = self._attempt(score)
+        # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
+        # layer without a gradient may only seem unconnected, because it lies before that layer, within the
+        # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
+        # is called unconnected, all runs once more with a graph from the start.
         connected = {*recording.gradients, *recording.guided} == {*asked.gradients, *asked.guided}
         if self.chunks is None and not (connected and all(tap.seen for tap in self.taps.values())):
             self.through_no_grad = True
@@ -89,13 +73,17 @@ class TorchPass:
         return recording
 
     def _attempt(self, score: Score) -> Recording:
+        """Run forward and backward once.
+
+        All gradients are taken here, while the graph lives: a recording holds tensors without any.
+        """
         asked = self.request
         self.notes.clear()
         self._forward(score)
         gradients = self._backward(asked.gradients)
         curvature = self._curvature(asked.curvature)
         guided = self._guided(asked.guided)
-        weights, along = self._attention_over_frames() or (None, None)
+        weights, along = self._attention_over_frames()
         return Recording(
             self.scores.detach(),
             {layer: [t.detach() for t in tap.seen] for layer, tap in self.taps.items()},
@@ -105,75 +93,49 @@ class TorchPass:
             attention=weights,
             attention_gradients=along,
             attentions=tuple(self.attentions.seen) if self.attentions is not None else (),
-            notes=tuple(self.notes),
+            notes=(*self.forward.notes, *self.notes),
         )
 
     def _forward(self, score: Score) -> None:
-        engine, model, asked = self.engine, self.engine.model, self.request
-        cut = Cut() if self.differentiate else None
-        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in asked.layers}
-        self.chunks = self._cut_into_chunks()
-        output: list[Tensor] = []
-        reads: dict[str, list[Any]] = {path: [] for path in asked.reads}
-        softmax = SoftmaxSeen() if engine._ends_in_softmax else None
-        if asked.clips is not None:
-            self.attention = FrameAttention(asked.clips.frames, asked.clips.detach_attention)
-        self.attentions = AttentionSeen() if asked.attentions else None
+        """Run the model, twice where it turns out to end in a softmax, and score its outputs."""
+        asked = self.request
         grad = self.through_no_grad or (INPUT in asked.layers and self.differentiate)
-        modes = self.attention, softmax, self.attentions
-        with torch.set_grad_enabled(grad), self._watching(output, reads, *modes):
-            inputs = pytree.tree_map(own_copy, self.inputs)
-            if INPUT in asked.layers:
-                inputs = self._tapped(inputs)
-            raw = (asked.call or call_model)(model, inputs)
-            if self.attention is not None:
-                self.attention.end(main_output(raw, strict=False))
-            if engine.output_layer is not None:
-                raw = self._read(output)
-            if self._must_look_behind_softmax(raw):
-                engine._ends_in_softmax = True
-            else:
-                self.scores = score(Result(raw, lambda: self._logits(raw, softmax), reads))
-                return
-        self._forward(score)
+        while True:
+            cut = Cut() if self.differentiate else None
+            self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in asked.layers}
+            self.chunks = self._cut_into_chunks()
+            if asked.clips is not None:
+                self.attention = FrameAttention(asked.clips.frames, asked.clips.detach_attention)
+            self.attentions = AttentionSeen() if asked.attentions else None
+            with torch.set_grad_enabled(grad), self._watching(), self.forward.watching():
+                inputs = pytree.tree_map(own_copy, self.inputs)
+                if INPUT in asked.layers:
+                    inputs = self._tapped(inputs)
+                raw = self.forward.run(inputs)
+                if self.attention is not None:
+                    self.attention.end(main_output(raw, strict=False))
+                result = self.forward.result(raw)
+                if result is not None:
+                    self.scores = score(result)
+                    return
 
     @contextmanager
-    def _watching(
-        self,
-        output: list[Tensor],
-        reads: dict[str, list[Any]],
-        *modes: AbstractContextManager[Any] | None,
-    ) -> Iterator[None]:
-        """Look at the model while it runs, with these modes and those of the pass."""
+    def _watching(self, again: bool = False) -> Iterator[None]:
+        """Look at the layers while the model runs; `again` for a second look at what saw some frames."""
+        modes = [self.relus] if again else [self.relus, self.attention, self.attentions]
         through = ThroughNoGrad() if self.through_no_grad else None
         with ExitStack() as scope:
             if self.differentiate:
-                scope.enter_context(differentiable_rnns(self.engine.model))
-            for mode in (self.relus, *modes, through):
+                scope.enter_context(differentiable_rnns(self.layers.model, self.modules))
+            for mode in (*modes, through):
                 if mode is not None:
                     scope.enter_context(mode)
-            for undo in self._hooks(output, reads):
-                scope.callback(undo)
+            for layer, tap in self.taps.items():
+                if layer != INPUT:
+                    scope.callback(self.layers[layer].register_forward_hook(tap).remove)
+            if self.chunks is not None:
+                scope.enter_context(self.chunks.cutting(self.layers))
             yield
-
-    def _hooks(self, output: list[Tensor], reads: dict[str, list[Any]]) -> Iterator[Callable[[], None]]:
-        """Attach what looks at the layers, and yield what undoes each."""
-        engine = self.engine
-        for layer in self.request.layers:
-            if layer != INPUT:
-                module = engine._modules[split_call(layer)[0]]
-                yield module.register_forward_hook(self.taps[layer]).remove
-        if engine.output_layer is not None:
-            module = engine._modules[split_call(engine.output_layer)[0]]
-            yield module.register_forward_hook(keep_output(output)).remove
-        for path, outputs in reads.items():
-            yield engine._modules[path].register_forward_hook(keep_all(outputs)).remove
-        if self.chunks is not None:
-            parts = [split_call(layer)[0].split(".") for layer in self.request.layers]
-            for path in dict.fromkeys(
-                ".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)
-            ):
-                yield self.chunks.attach(path, engine._modules[engine.resolve(path)])
 
     def _cut_into_chunks(self) -> Chunks | None:
         """Return how the frames are run in chunks, where that was asked for."""
@@ -190,41 +152,18 @@ class TorchPass:
         rows = 0 if first is None else len(first) * clips.frames
         return Chunks(rows, clips.chunk, self.taps, self.differentiate)
 
-    def _read(self, output: list[Tensor]) -> Tensor:
-        layer = str(self.engine.output_layer)
-        call = split_call(layer)[1]
-        if len(output) <= (call or 0):
-            raise LayerError(f"output layer `{layer}` returned no scores; choose another")
-        return output[-1 if call is None else call]
-
     def _tapped(self, inputs: Inputs) -> Inputs:
         first = first_tensor(inputs)
         if first is None:
             raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
         return replace_tensor(inputs, first, self.taps[INPUT].capture(first))
 
-    def _must_look_behind_softmax(self, raw: Any) -> bool:
-        if self.engine._ends_in_softmax or not self.plain:
-            return False
-        main = main_output(raw, strict=False)
-        return main is not None and looks_like_probabilities(main)
-
-    def _logits(self, raw: Any, softmax: SoftmaxSeen | None) -> Tensor:
-        main = main_output(raw)
-        assert main is not None
-        if softmax is not None and softmax.result is main and softmax.logits is not None:
-            self.notes.append(_BEFORE_SOFTMAX)
-            main = softmax.logits
-        elif self.plain and looks_like_probabilities(main):
-            self.notes.append(_NO_SOFTMAX)
-        return main.float() if main.dtype in (torch.float16, torch.bfloat16) else main
-
     def _guided(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return gradients whose backward pass goes through guided ReLUs."""
         if self.relus is None:
             return {}
         if not self.relus.seen:
-            self.notes.append("the model calls no ReLU: guided backpropagation equals the plain gradient")
+            self.notes.append(NO_RELU)
         self.relus.on = True
         try:
             return self._backward(layers)
@@ -235,34 +174,42 @@ class TorchPass:
         """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer that has one."""
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
-        joined = iter(self._gradients([t for layer in outer for t in self.taps[layer].seen]))
-        found = {layer: [next(joined) for _ in self.taps[layer].seen] for layer in outer}
-        if self.chunks is not None and self.chunks.features is not None and len(outer) < len(layers):
-            (upstream,) = self._gradients([self.chunks.features])
-            if upstream is not None:
-                with self._watching([], {}):
-                    found |= self.chunks.gradients(upstream)
-        return {
-            layer: [
-                _or_zeros(g, t, self.scores) for g, t in zip(found[layer], self.taps[layer].seen, strict=True)
-            ]
-            for layer in layers
-            if any(g is not None for g in found.get(layer, ()))
-        }
+        flat = iter(self._gradients([t for layer in outer for t in self.taps[layer].seen]))
+        found = {layer: [next(flat) for _ in self.taps[layer].seen] for layer in outer}
+        if len(outer) < len(layers):
+            found |= self._backward_in_chunks()
+        connected = [layer for layer in layers if any(g is not None for g in found.get(layer, ()))]
+        return {layer: self._filled(found[layer], self.taps[layer].seen) for layer in connected}
+
+    def _backward_in_chunks(self) -> dict[str, list[Tensor | None]]:
+        """Return the gradients at the layers within the module that sees the frames in chunks."""
+        if self.chunks is None or self.chunks.features is None:
+            return {}
+        (upstream,) = self._gradients([self.chunks.features])
+        if upstream is None:
+            return {}
+        with self._watching(again=True):
+            return self.chunks.gradients(upstream)
+
+    def _filled(self, gradients: Sequence[Tensor | None], calls: Sequence[Tensor]) -> list[Tensor]:
+        """Return zeros for the calls of a layer that the scores do not depend on, where they do on another."""
+        targets = self.scores.shape[1]
+        pairs = zip(gradients, calls, strict=True)
+        return [t.new_zeros(targets, *t.shape) if g is None else g for g, t in pairs]
 
     def _gradients(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
         found = vjp(self.scores, tensors, self._columns()) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
 
-    def _attention_over_frames(self) -> tuple[Tensor, Tensor | None] | None:
+    def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, where there are any."""
         seen = [] if self.attention is None else self.attention.seen
         for weights in reversed([w for w in seen if len(w) == len(self.scores)]):
             (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
             if gradient is not None or not self.differentiate:
                 return weights.detach().flatten(1), None if gradient is None else gradient.flatten(2)
-        return None
+        return None, None
 
     def _columns(self) -> Tensor:
         """Return one cotangent per backward pass: one-hot over targets, and over samples where they couple."""
@@ -309,7 +256,3 @@ class TorchPass:
                 )
             products.append(torch.zeros_like(tensor) if second is None else second)
         return torch.stack(products).detach()
-
-
-def _or_zeros(gradient: Tensor | None, tensor: Tensor, scores: Tensor) -> Tensor:
-    return tensor.new_zeros(scores.shape[1], *tensor.shape) if gradient is None else gradient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,13 +15,6 @@ from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.types import Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
-_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
-
-
-def split_call(layer: str) -> tuple[str, int | None]:
-    """Split `relu#1` into the path and the number of the call."""
-    match = _CALL.match(layer)
-    return (match["path"], int(match["call"])) if match else (layer, None)
 
 
 def call_model(model: nn.Module, inputs: Inputs) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.torch.engine import unwrap
+from chronocam.engines.torch.layers import unwrap
 from chronocam.engines.torch.scope import as_found, couples_samples
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 

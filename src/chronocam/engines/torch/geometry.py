@@ -1,0 +1,127 @@
+"""What the cells of a PyTorch layer see of its input: read from the graph, and probed where the graph is mute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from chronocam.engines.base import LayerCall
+from chronocam.engines.torch.field import field_of, windows_between
+from chronocam.engines.torch.layers import Layers, split_call
+from chronocam.engines.torch.modes import ThroughNoGrad
+from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
+from chronocam.engines.torch.scope import as_found
+from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor
+from chronocam.errors import LayoutError
+from chronocam.types import Inputs, Window
+
+
+class TorchGeometry:
+    """The verbs of `Geometry`, for an engine that holds the modules and traces their calls."""
+
+    layers: Layers
+
+    def trace(self, inputs: Inputs) -> list[LayerCall]:
+        """Return the layers in the order in which they finish."""
+        raise NotImplementedError
+
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
+
+        Raises LayoutError where the layer's cells have no local receptive field.
+        """
+        given = first_tensor(inputs)
+        if given is None:
+            raise LayoutError('no floating-point input to place cells in; use align="half_pixel"')
+        with as_found(self.layers.model), torch.enable_grad():
+            source = own_copy(given).requires_grad_()
+            field = field_of(self._look(inputs, given, source, layer), source, len(grid), layer)
+            if field is not None:
+                return field.centers(grid)
+            return probed_centers(
+                partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer
+            )
+
+    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
+        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
+        given = first_tensor(inputs)
+        if given is None:
+            raise LayoutError('no floating-point input to place frames in; use align="half_pixel"')
+        with as_found(self.layers.model), torch.enable_grad():
+            source = torch.randn_like(given).requires_grad_()
+            return rows_in_time(self._look(inputs, given, source, layer)[:rows], source, frame_axis)
+
+    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
+        """Say whether tokens follow each other in time, as the first layer with as many of them shows.
+
+        There, before any attention, a token sees its own patch alone.
+        """
+        given = first_tensor(inputs)
+        calls = self.trace(inputs)
+        tokens = next(call.shape[:2] for call in calls if call.path == split_call(like)[0])
+        first = next(call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == tokens)
+        if given is None:
+            return False
+        with as_found(self.layers.model), torch.enable_grad():
+            source = own_copy(given).requires_grad_()
+            return follows_in_time(
+                self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis
+            )
+
+    def windows(
+        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
+    ) -> dict[str, tuple[Window, ...] | None]:
+        """Return one layer per stage with its windows on the one before; see `Engine.windows`."""
+        given = first_tensor(inputs)
+        if given is None:
+            return {layers[-1]: None for layers in stages}
+        nodes: dict[str, Node | None] = {}
+        counts: Counter[str] = Counter()
+
+        def note(layer: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: object, output: object) -> None:
+                tensor, call = first_tensor(output), split_call(layer)[1]
+                if tensor is not None and call in (None, counts[layer]):
+                    nodes[layer] = tensor.grad_fn
+                counts[layer] += 1
+
+            return hook
+
+        with as_found(self.layers.model), torch.enable_grad(), ThroughNoGrad(), ExitStack() as hooks:
+            source = own_copy(given).requires_grad_()
+            for layer in chain.from_iterable(stages):
+                module = self.layers[layer]
+                hooks.callback(module.register_forward_hook(note(layer)).remove)
+            call_model(self.layers.model, replace_tensor(inputs, given, source.clone()))
+        return windows_between(
+            [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
+        )
+
+    def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
+        """Return the output of `layer` with `source` in the place of the input `given`.
+
+        No graph is built after the call of the layer that is asked for.
+        """
+        outputs: list[Tensor] = []
+        path, call = split_call(layer)
+        keep = keep_output(outputs)
+
+        def hook(module: nn.Module, args: object, output: object) -> None:
+            keep(module, args, output)
+            if call is not None and len(outputs) > call:
+                torch.set_grad_enabled(False)
+
+        handle = self.layers[path].register_forward_hook(hook)
+        try:
+            with torch.enable_grad():
+                call_model(self.layers.model, replace_tensor(inputs, given, source.clone()))
+        finally:
+            handle.remove()
+        return outputs[-1 if call is None else call]

@@ -1,0 +1,128 @@
+"""The modules of a PyTorch model by path, and the calls of them that are named `path#call`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
+from typing import SupportsIndex, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from chronocam.engines.base import child_at, unknown_layer
+from chronocam.engines.torch.scope import walk
+from chronocam.errors import LayerError, ModelError
+from chronocam.layouts import Stem
+from chronocam.types import INPUT
+
+_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
+
+LayerLike: TypeAlias = "str | SupportsIndex | nn.Module"
+"""A layer as users name it: its path (`layer4`, `relu#1` for its second call), its number, or itself."""
+
+
+class Layers(Mapping[str, nn.Module]):
+    """The modules of a model by path, the model itself under the empty path.
+
+    Wrappers (DataParallel, torch.compile) are looked through.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = unwrap(model)
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise ModelError(
+                "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
+            )
+        self._walked: list[nn.Module] = []
+        self._names: dict[str, nn.Module] = {}
+        self._paths: dict[nn.Module, str] = {}
+        self._modules: dict[str, nn.Module] = {}
+        self.walk()
+
+    def walk(self) -> list[nn.Module]:
+        """Return the modules that the model has now; those replaced since the last walk take their paths."""
+        modules = walk(self.model)
+        # Naming takes several times as long as walking, and models rarely change between two calls.
+        if modules != self._walked:
+            named = self.model.named_modules(remove_duplicate=False)
+            self._names = {_plain(path): module for path, module in named}
+            self._paths = {}
+            for path, module in self._names.items():
+                self._paths.setdefault(module, path)  # a module with several names goes by the first
+            self._modules = {path: module for module, path in self._paths.items()}
+            self._walked = modules
+        return modules
+
+    def __getitem__(self, layer: str) -> nn.Module:
+        return self._modules[split_call(layer)[0]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def resolve(self, layer: LayerLike) -> str:
+        """Return the path of a layer. Raises LayerError for an unknown one."""
+        self.walk()
+        call = None
+        if isinstance(layer, nn.Module):
+            path = self._paths.get(unwrap(layer), "")
+            if not path:
+                kind = type(layer).__name__
+                raise LayerError(f"the given {kind} is not a layer of this {type(self.model).__name__}")
+        elif isinstance(layer, Integral):
+            path = child_at(int(layer), [name for name, _ in self.model.named_children()])
+        elif layer == INPUT:
+            return INPUT
+        else:
+            path, call = split_call(_plain(str(layer)))
+            if not path or path not in self._names:
+                raise unknown_layer(layer, [path for path in self._names if path])
+            path = self._paths[self._names[path]]
+        if isinstance(self._modules[path], torch.jit.ScriptModule):
+            raise LayerError(f"layer `{path}` is TorchScript, which cannot be looked into; choose another")
+        return path if call is None else f"{path}#{call}"
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """The class names that the model carries: `model.labels`, or `model.config.id2label` (Hugging Face)."""
+        labels: Sequence[str] | None = getattr(self.model, "labels", None)
+        names = getattr(getattr(self.model, "config", None), "id2label", None)
+        if labels is None and isinstance(names, Mapping) and names:
+            return [names.get(i, f"class {i}") for i in range(max(names) + 1)]
+        return labels
+
+    @property
+    def stem(self) -> Stem | None:
+        """The first convolution; None for a model without any."""
+        first = next((m for m in self.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        return None if first is None else Stem(first.weight.ndim - 2, first.in_channels)
+
+    def kernels(self) -> dict[str, Tensor]:
+        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        return {path: module.weight for path, module in self.items() if isinstance(module, plain)}
+
+
+def split_call(layer: str) -> tuple[str, int | None]:
+    """Split `relu#1` into the path and the number of the call."""
+    match = _CALL.match(layer)
+    return (match["path"], int(match["call"])) if match else (layer, None)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _plain(path: str) -> str:
+    """Return the path that a layer has without the compilation of the modules that hold it."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
