@@ -123,7 +123,7 @@ def test_resuming_ends_where_an_uninterrupted_run_would(shapes: Path, tmp_path: 
     assert (one["held-out"], one["best epoch"]) == (other["held-out"], other["best epoch"])
     with pytest.raises(InputError, match="holds a run already"):
         train_images(settings(shapes, tmp_path / "part"))
-    with pytest.raises(InputError, match=r"there is no `.*last\.npz` to resume"):
+    with pytest.raises(InputError, match=r"nothing to resume: `.*last\.npz` not found"):
         train_images(settings(shapes, tmp_path / "none", resume=True))
     (tmp_path / "part" / "checkpoints" / "last.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="is damaged"):

@@ -1,17 +1,19 @@
-"""Networks for clips by architecture and backbone, as `chronocam train video` builds and `load` rebuilds them."""
+"""Networks for clips by architecture and backbone, as `chronocam train video` builds and `load` rebuilds them.
+
+Importing this imports no framework: the command line offers the architectures by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Final
 
 from chronocam.errors import ModelError, suggest
-from chronocam.lab.models.gestures import Small3D, SmallCNN
-from chronocam.models.cnn_lstm import CNNLSTM
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SMALL: Final = "small"
 """The backbone of the bundled gesture networks."""
@@ -36,9 +38,8 @@ class Architecture:
 
 def video_net(arch: str, backbone: str, classes: int, hidden: int) -> nn.Module:
     """Build a network with random weights; raises ModelError for an unknown architecture or backbone."""
-    made = architecture(arch)
     check_backbone(arch, backbone)
-    return made.build(backbone, classes, hidden)
+    return architecture(arch).build(backbone, classes, hidden)
 
 
 def architecture(name: str) -> Architecture:
@@ -68,16 +69,20 @@ def recipe(backbone: str) -> _Recipe:
 
 
 def _convolutions(backbone: str, classes: int, hidden: int) -> nn.Module:
-    return (
-        Small3D(classes)
-        if backbone == SMALL
-        else _zoo().get_model(backbone, weights=None, num_classes=classes)
-    )
+    from chronocam.lab.models.gestures import Small3D
+
+    if backbone == SMALL:
+        return Small3D(classes)
+    net: nn.Module = _zoo().get_model(backbone, weights=None, num_classes=classes)
+    return net
 
 
 def _recurrent(
     backbone: str, classes: int, hidden: int, *, attention: bool = False, per_step: bool = False
 ) -> nn.Module:
+    from chronocam.lab.models.gestures import SmallCNN
+    from chronocam.models.cnn_lstm import CNNLSTM
+
     return CNNLSTM(SmallCNN() if backbone == SMALL else backbone, hidden, classes, attention, per_step)
 
 

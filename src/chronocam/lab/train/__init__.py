@@ -1,11 +1,9 @@
-"""Training, by Lightning; importing this imports neither it nor a framework."""
+"""Training, with Lightning or Keras; importing this imports no framework."""
 
 from typing import TYPE_CHECKING
 
 from chronocam._lazy import lazily as _lazily
-from chronocam.lab.train.settings.images import ImageSettings
-from chronocam.lab.train.settings.odometry import OdometrySettings
-from chronocam.lab.train.settings.video import VideoSettings
+from chronocam.lab.train.settings import ImageSettings, OdometrySettings, VideoSettings
 
 if TYPE_CHECKING:
     from chronocam.lab.train.images.run import train_images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, runtime_checkable
@@ -15,15 +14,14 @@ from jaxtyping import UInt8
 from chronocam.errors import ChronocamError, MediaError
 from chronocam.lab.data import gestures
 from chronocam.lab.data.gestures.world import Conditions, labels_of, render
-from chronocam.lab.train.folders import SPLITS, list_clips
+from chronocam.lab.train.folders import list_clips
+from chronocam.lab.train.run import Track
 from chronocam.lab.train.settings.video import GESTURES, VideoSettings
-from chronocam.lab.train.splits import Item, thin
+from chronocam.lab.train.splits import Item, limits, thin
 from chronocam.media import read_clip
 from chronocam.media.files import replace_file
 
 Pixels: TypeAlias = UInt8[np.ndarray, "time height width 3"]
-Track: TypeAlias = Callable[[Iterable[int], str], Iterable[int]]
-"""Passes numbers on and shows how far it is, with a word on what is being done."""
 
 _RENDERED: Final = {"train": 8000, "validation": 500, "test": 1000}
 
@@ -54,11 +52,12 @@ class Clips(Protocol):
 
 
 @dataclass(frozen=True)
-class Splits:
+class ClipSplits:
     """Clips to train, validate and test on, by the name of the split.
 
-    labels: the names of the classes. layout: where the clips come from, in words. missing: clips listed, not
-        there.
+    labels: the names of the classes.
+    layout: where the clips come from, in words.
+    missing: clips that are listed but not there.
     """
 
     parts: dict[str, Clips]
@@ -67,24 +66,23 @@ class Splits:
     missing: list[str]
 
 
-def find_clips(settings: VideoSettings, size: int) -> Splits:
+def find_clips(settings: VideoSettings, size: int) -> ClipSplits:
     """Return the clips that the settings name, as frames of `size` x `size`; raises InputError where there are none."""
-    half = None if settings.held_out is None else settings.held_out // 2
-    limits = dict(zip(SPLITS, (settings.clips, half, settings.held_out), strict=True))
+    most = limits(settings.clips, settings.held_out)
     parts: dict[str, Clips]
     if settings.data == GESTURES:
-        counts = {name: limit or _RENDERED[name] for name, limit in limits.items()}
+        counts = {name: limit or _RENDERED[name] for name, limit in most.items()}
         parts = {name: _Rendered(name, count, settings.frames, size) for name, count in counts.items()}
         if settings.calm_epochs:
             count = max(1, round(_CALM_SHARE * counts["train"]))
             parts[CALM] = _Rendered("train", count, settings.frames, size, calm=True)
-        return Splits(parts, tuple(gestures.LABELS), "gesture world", [])
+        return ClipSplits(parts, tuple(gestures.LABELS), "gesture world", [])
     listing = list_clips(Path(settings.data), settings.split, settings.seed)
     parts = {}
     for name, items in listing.parts.items():
-        chosen = [items[place] for place in thin(len(items), limits[name], settings.seed)]
+        chosen = [items[place] for place in thin(len(items), most[name], settings.seed)]
         parts[name] = _Files(chosen, listing.labels, settings.frames, settings.sampling, size)
-    return Splits(parts, listing.labels, listing.layout, listing.missing)
+    return ClipSplits(parts, listing.labels, listing.layout, listing.missing)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from chronocam.errors import InputError
-from chronocam.lab.train.splits import HELD_OUT, Item, divide
+from chronocam.lab.train.splits import HELD_OUT, SPLITS, Item, divide
 
 SUFFIXES: Final = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".gif", ".webp")
-SPLITS: Final = ("train", "validation", "test")
+PARTS: Final = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
+"""The split that a folder's or a table's name stands for."""
 
-_PARTS: Final = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
 _KINETICS: Final = {"label", "youtube_id", "time_start", "time_end"}
 
 
@@ -143,7 +143,7 @@ def _kinetics(root: Path, _split: int) -> Listing | None:
             if not _KINETICS.issubset(rows.fieldnames or ()):
                 continue
             for row in rows:
-                name = _PARTS.get((row.get("split") or table.stem).lower(), "train")
+                name = PARTS.get((row.get("split") or table.stem).lower(), "train")
                 parts.setdefault(name, []).extend(
                     _there([(_kinetics_name(row), row["label"])], here, missing)
                 )
@@ -161,7 +161,7 @@ def _kinetics_name(row: Mapping[str, str]) -> str:
 
 
 def _part_folders(root: Path, _split: int) -> Listing | None:
-    folders = {_PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in _PARTS}
+    folders = {PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in PARTS}
     if "train" not in folders:
         return None
     parts = {name: _class_folders(path) for name, path in folders.items()}

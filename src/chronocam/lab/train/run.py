@@ -1,4 +1,4 @@
-"""What every training run does, whatever it trains and with what: where it goes on, what it says, what it writes."""
+"""What every training run does, whatever it trains and with what: it continues, reports and writes."""
 
 from __future__ import annotations
 
@@ -7,93 +7,97 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, TypeAlias
 
 from rich.console import Console
 from rich.progress import track as track_on
 
 from chronocam.errors import InputError
+from chronocam.lab.train.settings.base import Settings
 from chronocam.media.files import replace_file
 
 STDERR: Final = Console(stderr=True, highlight=False, markup=False)
 
+Figures: TypeAlias = Mapping[str, float]
+"""Figures of an epoch by name."""
+
+Track: TypeAlias = Callable[[Iterable[int], str], Iterable[int]]
+"""Passes numbers on and shows progress, see `track`."""
+
 _WARM_UP: Final = 0.1  # of all steps
 
 
-@runtime_checkable
-class Loop(Protocol):
-    """The settings that a loop depends on, see `VideoSettings`."""
+class TrainingRun:
+    """One training run in three parts, whatever it trains and with what; frameworks and kinds are subclasses.
 
-    @property
-    def out(self) -> Path:
-        """Folder of the result."""
+    checkpoint_name: the file in the folder of checkpoints that a later run continues from.
+    last: its path; None for a run that begins.
+    network: what `chronocam.models.load` needs to rebuild the network, with the format that says how.
+    """
 
-    @property
-    def epochs(self) -> int:
-        """Times that everything is seen."""
+    checkpoint_name = "last.ckpt"
+    network: Mapping[str, Any]
 
-    @property
-    def patience(self) -> int | None:
-        """Epochs without a better validation loss after which to stop."""
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.last = checkpoint(settings, self.checkpoint_name)
 
-    @property
-    def precision(self) -> str:
-        """Of the arithmetic."""
-
-    @property
-    def accelerator(self) -> str:
-        """What computes."""
-
-    @property
-    def resume(self) -> bool:
-        """Whether to go on from a checkpoint."""
-
-
-@runtime_checkable
-class Run(Protocol):
-    """A run in three parts."""
-
-    @property
-    def settings(self) -> Loop:
-        """What it was told."""
-
-    def fit(self) -> tuple[int, Sequence[Mapping[str, float | int]]]:
+    def fit(self) -> tuple[int, list[Figures]]:
         """Train, from the beginning or from a checkpoint; return the best epoch, and the figures of all."""
+        raise NotImplementedError(f"{type(self).__name__} must define fit()")
 
     def measure(self) -> Mapping[str, Any]:
-        """Return the figures on what was held out."""
+        """Return the figures on held-out data."""
+        raise NotImplementedError(f"{type(self).__name__} must define measure()")
 
-    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+    def data(self) -> Mapping[str, Any]:
+        """Return what the record says of the data, and report what could not be read."""
+        raise NotImplementedError(f"{type(self).__name__} must define data()")
+
+    def write(self, record: Mapping[str, Any]) -> Path:
         """Write weights and record, and return the record's path."""
+        raise NotImplementedError(f"{type(self).__name__} must define write()")
+
+    def completed(self) -> Path:
+        """Train, measure and write; return the path of the record."""
+        begin = time.perf_counter()
+        try:
+            best, history = self.fit()
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+            if any(folder(self.settings).glob("last.*")):
+                say("stopped; the same command with --resume continues after the last whole epoch")
+            raise
+        minutes = round((time.perf_counter() - begin) / 60, 1)
+        figures = self.measure()
+        return self.write(
+            {
+                **self.network,
+                "seed": self.settings.seed,
+                "command": self.settings.command(),
+                **self.data(),
+                "held-out": dict(figures),
+                "training minutes": minutes,
+                "epochs": history,
+                "best epoch": best,
+            }
+        )
 
 
-def completed(run: Run) -> Path:
-    """Train, measure and write; return the path of the record."""
-    begin = time.perf_counter()
-    try:
-        best, history = run.fit()
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
-        if any(folder(run.settings).glob("last.*")):
-            say("stopped; the same command with --resume goes on after the last whole epoch")
-        raise
-    minutes = round((time.perf_counter() - begin) / 60, 1)
-    return run.write(
-        run.measure(), {"training minutes": minutes, "epochs": list(history), "best epoch": best}
-    )
+def checkpoint(settings: Settings, name: str) -> Path | None:
+    """Return what to continue from, or None.
 
-
-def checkpoint(settings: Loop, name: str = "last.ckpt") -> Path | None:
-    """Return where to go on from; raises InputError where a result would be lost or there is nothing to resume."""
+    Raises InputError where a result would be overwritten, or there is nothing to resume.
+    """
     last = folder(settings) / name
     if settings.resume and not last.is_file():
-        raise InputError(f"there is no `{last}` to resume; expected the out of a run that was stopped")
+        raise InputError(f"nothing to resume: `{last}` not found; pass the --out of an interrupted run")
     begun = any(folder(settings).glob("last.*")) or (settings.out / "model.json").exists()
     if not settings.resume and begun:
         raise InputError(f"`{settings.out}` holds a run already; expected a new folder, or resume (--resume)")
     return last if settings.resume else None
 
 
-def folder(settings: Loop) -> Path:
+def folder(settings: Settings) -> Path:
     """Return where the checkpoints of a run are."""
     return settings.out / "checkpoints"
 
@@ -114,15 +118,18 @@ def share_of_rate(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-def write(out: Path, record: Mapping[str, Any], weights: str, save: Callable[[Path], Any]) -> Path:
-    """Write weights, under that name, and record; return the record's path. It comes last: where it is, all is."""
+def write_files(out: Path, record: Mapping[str, Any], weights: str, save: Callable[[Path], Any]) -> Path:
+    """Write weights under that name, then the record, and return the record's path.
+
+    The record comes last: where there is one, the run is whole.
+    """
     replace_file(out / weights, save)
     text = json.dumps(record, indent=2) + "\n"
     return replace_file(out / "model.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def track(numbers: Iterable[int], what: str) -> Iterable[int]:
-    """Pass numbers on and show on stderr how far it is."""
+    """Pass numbers on and show progress on stderr; what: a word on what is being done."""
     return track_on(numbers, what, console=STDERR, transient=True)
 
 
@@ -131,11 +138,11 @@ def say(line: str) -> None:
     STDERR.print(line, soft_wrap=True)
 
 
-def say_epoch(figures: Mapping[str, float | int]) -> None:
+def say_epoch(figures: Mapping[str, float]) -> None:
     """Print the figures of an epoch to stderr."""
     say(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
 
 
-def few(names: list[str], limit: int = 10) -> str:
+def few(names: Sequence[str], limit: int = 10) -> str:
     """Return the first of many names."""
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -18,7 +18,10 @@ class Item(NamedTuple):
     label: str
 
 
+SPLITS: Final = ("train", "validation", "test")
+
 HELD_OUT: Final = 0.15
+"""Share of each class that is tested on, and then of the rest that is validated on."""
 
 _UCF: Final = re.compile(r"v_\w+_g\d+(?=_c\d+$)")
 _HMDB: Final = re.compile(r".+(?=_[a-z]_[cn]m_np\d+_\w\w_\w+_\d+$)")
@@ -44,6 +47,12 @@ def source(stem: str) -> str:
     """Return the name of the video that a clip was cut from, where UCF101's or HMDB51's naming tells it."""
     found = _UCF.match(stem) or _HMDB.match(stem)
     return found.group() if found else stem
+
+
+def limits(train: int | None, held_out: int | None) -> dict[str, int | None]:
+    """Return the most samples of every split; half as many validate as are held out to test. None is all."""
+    half = None if held_out is None else held_out // 2
+    return dict(zip(SPLITS, (train, half, held_out), strict=True))
 
 
 def thin(count: int, limit: int | None, seed: int) -> list[int]:

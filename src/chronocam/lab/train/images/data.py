@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from chronocam.errors import InputError
-from chronocam.lab.train.clips import Clips, Track, cached, insist_on_one
-from chronocam.lab.train.folders import SPLITS, Listing, complete
-from chronocam.lab.train.settings.images import ImageSettings
-from chronocam.lab.train.splits import Item, thin
+from chronocam.lab.train.clips import Clips, cached, insist_on_one
+from chronocam.lab.train.folders import PARTS, Listing, complete
+from chronocam.lab.train.run import Track
+from chronocam.lab.train.settings import ImageSettings
+from chronocam.lab.train.splits import SPLITS, Item, limits, thin
 from chronocam.media import Preprocess, read_image
 from chronocam.media.images import IMAGE_SUFFIXES
 
-_PARTS: Final = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
 _NUMBERED: Final = re.compile(r"(?P<label>.+)\.\d+$")  # cat.0, as Kaggle names cats and dogs
 
 
@@ -38,7 +38,7 @@ def list_pictures(root: Path, seed: int = 0) -> Listing:
     """
     if not root.is_dir():
         raise InputError(f"`{root}` is no folder; expected one that holds pictures")
-    named = {_PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in _PARTS}
+    named = {PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in PARTS}
     layout = "folders of splits" if "train" in named else "folder per class"
     found = {
         part: sorted(_labelled(path))
@@ -65,7 +65,7 @@ def _check(root: Path, layout: str, parts: dict[str, list[Item]], labels: tuple[
 
 def _labelled(folder: Path) -> Iterator[Item]:
     """Yield the pictures of folders per class, or else those that are named by their class."""
-    places = [place for place in _subfolders(folder) if place.name.lower() not in _PARTS]
+    places = [place for place in _subfolders(folder) if place.name.lower() not in PARTS]
     inside = [Item(path, place.name) for place in places for path in _pictures(place)]
     if inside:
         yield from inside
@@ -95,16 +95,14 @@ def find_pictures(
 
     Raises MediaError where none of a split can be read.
     """
-    half = None if settings.held_out is None else settings.held_out // 2
-    limits = dict(zip(SPLITS, (settings.images, half, settings.held_out), strict=True))
-    found: dict[str, Clips] = {}
-    for name in SPLITS:
+    parts: dict[str, Clips] = {}
+    for name, most in limits(settings.images, settings.held_out).items():
         items = listing.parts[name]
-        kept = [items[place] for place in thin(len(items), limits[name], settings.seed)]
-        pictures = Pictures(kept, listing.labels, preprocess)
-        found[name] = pictures if settings.cache is None else cached(pictures, settings.cache, track)
-        insist_on_one(found[name])
-    return found
+        chosen = [items[place] for place in thin(len(items), most, settings.seed)]
+        pictures = Pictures(chosen, listing.labels, preprocess)
+        parts[name] = pictures if settings.cache is None else cached(pictures, settings.cache, track)
+        insist_on_one(parts[name])
+    return parts
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from chronocam.lab.models.images import last_layer
-from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.settings import ImageSettings
 from chronocam.lab.train.torch.classifier import Classifier
 from chronocam.media import Preprocess
 
 
 class ImagesModule(Classifier):
     """A network for pictures, clips of one frame, with its settings; see `Classifier`."""
+
+    settings: ImageSettings
 
     def __init__(
         self, network: nn.Module, settings: ImageSettings, preprocess: Preprocess, identity: Mapping[str, Any]

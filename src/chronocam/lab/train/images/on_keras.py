@@ -19,17 +19,17 @@ from chronocam.lab.train.images.run import ImagesRun
 from chronocam.lab.train.keras.batches import Batches
 from chronocam.lab.train.keras.loop import AdamW, Bar, Keeper, Rate
 from chronocam.lab.train.keras.weights import start_from
-from chronocam.lab.train.run import STDERR, write
-from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.run import STDERR, Figures, write_files
+from chronocam.lab.train.settings import ImageSettings
 from chronocam.models.sources.keras_applications import recipe
 
 _POLICIES: Final = {"32-true": "float32", "16-mixed": "mixed_float16", "bf16-mixed": "mixed_bfloat16"}
 
 
-class Run(ImagesRun):
+class KerasImagesRun(ImagesRun):
     """A network of keras.applications, trained on pictures by Keras' `fit`."""
 
-    kept = "last.npz"
+    checkpoint_name = "last.npz"
 
     def __init__(self, settings: ImageSettings) -> None:
         builder(settings.model)
@@ -42,23 +42,22 @@ class Run(ImagesRun):
             if settings.weights is not None:
                 net = start_from(net, settings.weights, settings.model)
             preprocess = recipe(builder(settings.model), net)
-            self.net = (
-                net if settings.precision == "32-true" else in_precision(net, _POLICIES[settings.precision])
-            )
+            policy = _POLICIES[settings.precision]
+            self.net = net if policy == "float32" else in_precision(net, policy)
         self.find(preprocess)
         self.batches = {
             name: Batches(part, settings, preprocess, self.unread, name == "train")
             for name, part in self.parts.items()
         }
-        recipe_of = {name: value for name, value in asdict(preprocess).items() if name != "crop"}
+        fields = {name: value for name, value in asdict(preprocess).items() if name != "crop"}
         self.network = {
             "format": KERAS_IMAGES,
             "arch": settings.arch,
             "labels": list(self.labels),
-            "preprocess": {name: list(v) if isinstance(v, tuple) else v for name, v in recipe_of.items()},
+            "preprocess": {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()},
         }
 
-    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
+    def fit(self) -> tuple[int, list[Figures]]:
         """Train, from the beginning or from a checkpoint; return the best epoch and the figures of all."""
         settings, lessons = self.settings, self.batches["train"]
         identity = {**self.network, "freeze": settings.freeze, "precision": settings.precision}
@@ -101,21 +100,21 @@ class Run(ImagesRun):
         )
 
     def answers(self) -> tuple[Int[np.ndarray, " picture"], Int[np.ndarray, " picture"]]:
-        """Return the true class of each held-out picture that can be read, and the one found."""
+        """Return the true class of each held-out picture that can be read, and the class the network names."""
         truth: list[int] = []
-        found: list[int] = []
+        answers: list[int] = []
         with _device(self.settings.accelerator):
             for pictures, labels, weights in self.batches["test"]:
                 logits = self.net.predict_on_batch(pictures)
                 truth += labels[weights > 0].tolist()
-                found += logits.argmax(1)[weights > 0].tolist()
-        return np.array(truth, int), np.array(found, int)
+                answers += logits.argmax(1)[weights > 0].tolist()
+        return np.array(truth, int), np.array(answers, int)
 
-    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-        """Write the network, as Keras saves it, and the record."""
+    def write(self, record: Mapping[str, Any]) -> Path:
+        """Write the network, as Keras saves it, and the record; return the record's path."""
         versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
-        record = {**self.record(self.network, figures, training), "versions": versions}
-        return write(self.settings.out, record, "model.keras", finished(self.net).save)
+        record = {**record, "versions": versions}
+        return write_files(self.settings.out, record, "model.keras", finished(self.net).save)
 
 
 def _device(accelerator: str) -> AbstractContextManager[Any]:
@@ -124,19 +123,18 @@ def _device(accelerator: str) -> AbstractContextManager[Any]:
         return nullcontext()
     try:
         with keras.device(accelerator):
-            got = str(keras.ops.zeros(1).device).lower().replace("cuda", "gpu")
+            device = str(keras.ops.zeros(1).device).lower().replace("cuda", "gpu")
     except (RuntimeError, ValueError):
-        got = "none"
-    if accelerator not in got:  # TensorFlow takes another one without a word
-        raise InputError(
-            f"accelerator `{accelerator}` is not there on {keras.backend.backend()}; pass cpu, or auto"
-        )
+        device = "none"
+    if accelerator not in device:  # TensorFlow takes another one without a word
+        problem = f"accelerator `{accelerator}` is not available on the {keras.backend.backend()} backend"
+        raise InputError(f"{problem}; pass cpu, or auto")
     scope: AbstractContextManager[Any] = keras.device(accelerator)
     return scope
 
 
 def _set_threads(count: int) -> None:
-    """Limit the threads of the CPU. Raises InputError where that cannot be done, or not any more."""
+    """Limit the threads of the CPU. Raises InputError where the backend cannot, or has started already."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -149,7 +147,9 @@ def _set_threads(count: int) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(count)
         except RuntimeError as error:
             raise InputError(
-                f"threads is {count}, and TensorFlow is at work already; leave it out"
+                f"threads is {count}, but TensorFlow has started already; drop --threads"
             ) from error
     else:
-        raise InputError(f"threads is {count}, which {backend} cannot be told; leave it out")
+        raise InputError(
+            f"threads is {count}, but the {backend} backend cannot limit threads; drop --threads"
+        )

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int
 from chronocam.errors import ChronocamError
 from chronocam.lab.train.augment import Change, changed, drawn
 from chronocam.lab.train.clips import Clips
-from chronocam.lab.train.settings.images import ImageSettings
+from chronocam.lab.train.settings import ImageSettings
 from chronocam.media import Preprocess
 
 Batch: TypeAlias = tuple[

@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from chronocam.errors import InputError, first_line
 from chronocam.lab.train.keras.batches import Batches
-from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
+from chronocam.lab.train.run import STDERR, Figures, folder, insist_on_same, say_epoch, share_of_rate
+from chronocam.lab.train.settings.base import Settings
 from chronocam.media.files import replace_file
 
 
@@ -24,7 +25,7 @@ class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
     Keras' own decays all variables at the same rate. faster: by what the rate of each variable is multiplied.
     """
 
-    def __init__(self, rate: Any, decay: float | int, faster: Sequence[float | int]) -> None:
+    def __init__(self, rate: Any, decay: float, faster: Sequence[float]) -> None:
         super().__init__(rate)
         self.decay, self.faster = decay, tuple(faster)
 
@@ -38,7 +39,7 @@ class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
 class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """A learning rate that follows `share_of_rate`."""
 
-    def __init__(self, highest: float | int, steps: int) -> None:
+    def __init__(self, highest: float, steps: int) -> None:
         self.values = np.array([highest * share_of_rate(step, steps) for step in range(steps)], np.float32)
 
     def __call__(self, step: Any) -> Any:
@@ -53,10 +54,10 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     writes several in place, and its EarlyStopping begins to count anew in a run that goes on.
     """
 
-    def __init__(self, settings: Loop, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
         super().__init__()
         self.settings, self.seed, self.lessons, self.identity = settings, seed, lessons, identity
-        self.history: list[dict[str, float | int]] = []
+        self.history: list[Figures] = []
 
     @property
     def best(self) -> int:
@@ -81,7 +82,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         for state in _seeds(self.model):
             state.assign(rng.integers(2**31, size=2))
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float | int] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note and print the figures of the epoch, and write what is kept."""
         read = {
             "train_loss": "cross_entropy",

@@ -9,7 +9,7 @@ import h5py
 
 from chronocam.errors import ModelError, first_line
 from chronocam.lab.models.keras_images import builder, with_weights
-from chronocam.lab.train.settings.video import PUBLISHED
+from chronocam.lab.train.settings.base import PUBLISHED
 from chronocam.models import load
 
 _SUFFIXES = (".keras", ".h5")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -14,16 +14,14 @@ from jaxtyping import Float64, UInt8
 
 from chronocam.errors import ChronocamError, MediaError
 from chronocam.lab.data.drives import Drive, count_frames, drive, find_drives, read_drive
+from chronocam.lab.train.run import Track
 from chronocam.lab.train.settings.odometry import DRIVES, OdometrySettings
+from chronocam.lab.train.splits import SPLITS, limits
 from chronocam.media.files import replace_file
 
 Snippet: TypeAlias = tuple[UInt8[np.ndarray, "3 height width 3"], Float64[np.ndarray, "3 3"]]
 """A frame between the one before and the one after, and the intrinsics."""
 
-Track: TypeAlias = Callable[[Iterable[int], str], Iterable[int]]
-"""Passes numbers on and shows how far it is, with a word on what is being done."""
-
-PARTS: Final = ("train", "validation", "test")
 _RENDERED: Final = {"train": 1500, "validation": 75, "test": 150}
 _RENDERED_FRAMES: Final = 5
 _SHARES: Final = (0.8, 0.1, 0.1)  # of the frames, where a single drive must serve for everything
@@ -156,7 +154,7 @@ def pieces(count: int, length: int = 64) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Splits:
+class ReelSplits:
     """Reels to train, validate and test on, and in words where they come from; `unread` could not be read."""
 
     parts: dict[str, Sequence[Reel]]
@@ -164,20 +162,19 @@ class Splits:
     unread: list[str]
 
 
-def find_footage(settings: OdometrySettings) -> Splits:
+def find_footage(settings: OdometrySettings) -> ReelSplits:
     """Return the drives that the settings name; raises InputError where there are too few frames."""
     size = (settings.height, settings.width)
-    half = None if settings.held_out is None else settings.held_out // 2
-    limits = dict(zip(PARTS, (settings.drives, half, settings.held_out), strict=True))
+    most = limits(settings.drives, settings.held_out)
     if settings.data == DRIVES:
-        counts = {name: limit or _RENDERED[name] for name, limit in limits.items()}
+        counts = {name: limit or _RENDERED[name] for name, limit in most.items()}
         parts = {name: [Rendered(i, name, size) for i in range(count)] for name, count in counts.items()}
-        return Splits(dict(parts), "odometry world", [])
+        return ReelSplits(dict(parts), "odometry world", [])
     paths = find_drives(settings.data)
     reels, unread = _readable(paths, settings, size)
-    if len(reels) < len(PARTS):
-        return Splits(_along(reels), f"{len(reels)} of {len(paths)} drives, divided in time", unread)
-    return Splits(_apart(reels, limits, settings.seed), f"{len(reels)} of {len(paths)} drives", unread)
+    if len(reels) < len(SPLITS):
+        return ReelSplits(_along(reels), f"{len(reels)} of {len(paths)} drives, divided in time", unread)
+    return ReelSplits(_apart(reels, most, settings.seed), f"{len(reels)} of {len(paths)} drives", unread)
 
 
 def _readable(
@@ -206,7 +203,7 @@ def _along(reels: Sequence[Filed]) -> dict[str, Sequence[Reel]]:
     """Divide each of a few drives in time: its end is measured on."""
     ends = np.cumsum([0, *_SHARES])
     parts: dict[str, Sequence[Reel]] = {}
-    for name, low, high in zip(PARTS, ends, ends[1:], strict=False):
+    for name, low, high in zip(SPLITS, ends, ends[1:], strict=False):
         spans = [(round(low * len(reel)), round(high * len(reel))) for reel in reels]
         parts[name] = [
             replace(reel, first=first, last=last) for reel, (first, last) in zip(reels, spans, strict=True)
@@ -214,9 +211,9 @@ def _along(reels: Sequence[Filed]) -> dict[str, Sequence[Reel]]:
     return parts
 
 
-def _apart(reels: Sequence[Filed], limits: dict[str, int | None], seed: int) -> dict[str, Sequence[Reel]]:
+def _apart(reels: Sequence[Filed], most: dict[str, int | None], seed: int) -> dict[str, Sequence[Reel]]:
     """Divide drives, chosen by the seed; every part has at least one."""
     order = np.random.default_rng(seed).permutation(len(reels))
     held = max(1, round(_SHARES[1] * len(reels)))
     places = {"validation": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
-    return {name: [reels[k] for k in sorted(places[name])[: limits[name]]] for name in PARTS}
+    return {name: [reels[k] for k in sorted(places[name])[: most[name]]] for name in SPLITS}

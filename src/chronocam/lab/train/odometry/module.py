@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
-from chronocam.lab.train.settings.odometry import OdometrySettings
+from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import mixed
 from chronocam.lab.train.torch.loop import Learner
 from chronocam.odometry import MONODEPTH2, SFMLEARNER, Terms, ViewSynthesis
@@ -26,10 +26,14 @@ Batch: TypeAlias = list[Tensor]
 class OdometryModule(Learner):
     """The networks with their settings; identity: what a checkpoint must share with a run that resumes it."""
 
+    network: Odometry
+
     def __init__(self, network: Odometry, settings: OdometrySettings, identity: Mapping[str, Any]) -> None:
         super().__init__(identity)
         network.to(memory_format=torch.channels_last)  # convolutions take half the time so on a CPU
-        self.network, self.settings, self.loss = network, settings, loss_of(settings)
+        self.network = network
+        self.settings = settings
+        self.loss = loss_of(settings)
 
     def forward(
         self, views: Float[Tensor, "batch 3 3 height width"], intrinsics: Float[Tensor, "batch 3 3"]

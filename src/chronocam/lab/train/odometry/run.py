@@ -8,120 +8,94 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import __version__
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.lab.models.trained import ODOMETRY
-from chronocam.lab.train.odometry.footage import Footage, Splits, find_footage
+from chronocam.lab.train.odometry.footage import Footage, find_footage
 from chronocam.lab.train.odometry.measure import measure
 from chronocam.lab.train.odometry.module import OdometryModule, loss_of
-from chronocam.lab.train.run import checkpoint, completed, few, say, track, write
-from chronocam.lab.train.settings.odometry import OdometrySettings
+from chronocam.lab.train.run import Figures, few, say, track
+from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import Shuffled
-from chronocam.lab.train.torch.loop import fit, save_weights
+from chronocam.lab.train.torch.run import TorchRun
 
 
 def train_odometry(settings: OdometrySettings) -> Path:
     """Train networks for depth and motion and return the path of their record, `OUT/model.json`.
 
-    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints`
-    what a
-    later run with `resume` goes on from: it ends where an uninterrupted one would have. The record holds what
-    `chronocam.models.load` needs, the command, and the figures on held-out drives that know depth or poses.
-    Raises ChronocamError for settings that do not fit the data or the machine.
+    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss. `OUT/checkpoints`
+    holds what a later run with `resume` continues from; it ends where an uninterrupted one would have. The
+    record holds what `chronocam.models.load` needs, the command, and the figures on held-out drives with known
+    depth or poses. Raises ChronocamError for settings that do not fit the data or the machine.
     """
-    return completed(_Run(settings))
+    return OdometryRun(settings).completed()
 
 
-class _Run:
-    """The parts of one training run."""
+class OdometryRun(TorchRun):
+    """A run on drives."""
+
+    settings: OdometrySettings
+    module: OdometryModule
 
     def __init__(self, settings: OdometrySettings) -> None:
-        self.settings, self.last = settings, checkpoint(settings)
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
-        self.drives, self.description = _found(settings), _description(settings)
-        torch.manual_seed(settings.seed)
-        network = Odometry(settings.depth_width, settings.pose_width, settings.masks)
-        self.module = OdometryModule(network, settings, self.description)
-
-    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
-        """Train, from the beginning or from a checkpoint, and round the weights where half of the bits are kept."""
-        lessons, validation = (_batches(self.settings, self.drives, part) for part in ("train", "validation"))
-        best = fit(self.settings, self.module, (lessons, validation), self.last)
-        self.weights = {
-            name: w.half() if self.settings.half else w for name, w in self.network.state_dict().items()
+        super().__init__(settings)
+        self.drives = find_footage(settings)
+        counts = ", ".join(f"{len(part)} for {name}" for name, part in self.drives.parts.items())
+        say(f"{self.drives.source}: drives: {counts}")
+        if unread := self.drives.unread:
+            say(f"{len(unread)} drives could not be read and were skipped: {few(unread)}")
+        network = {
+            "depth_width": settings.depth_width,
+            "pose_width": settings.pose_width,
+            "masks": settings.masks,
+            "size": [settings.height, settings.width],
+            "mean": list(MEAN),
+            "std": list(STD),
+            "view synthesis": asdict(loss_of(settings)),
         }
-        self.network.load_state_dict(self.weights)
-        return best, self.module.history
+        self.network = {"format": ODOMETRY, **network}
+        torch.manual_seed(settings.seed)
+        net = Odometry(settings.depth_width, settings.pose_width, settings.masks)
+        self.module = OdometryModule(net, settings, network)
 
-    @property
-    def network(self) -> Odometry:
-        """The networks that are trained."""
-        return self.module.network
+    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        """Return the batches to train on and those to validate on."""
+        return self._batches("train", shuffled=True), self._batches("validation", shuffled=False)
+
+    def _batches(self, part: str, *, shuffled: bool) -> DataLoader[Any]:
+        settings = self.settings
+        footage = Footage(self.drives.parts[part])
+        if settings.cache is not None:
+            footage = footage.cached(settings.cache, (settings.height, settings.width), track)
+        order = Shuffled(len(footage), settings.seed) if shuffled else None
+        return DataLoader(
+            _Snippets(footage), settings.batch_size, sampler=order, num_workers=settings.workers
+        )
+
+    def fit(self) -> tuple[int, list[Figures]]:
+        """Train, and round the weights where they are written in half precision: figures are of what is written."""
+        best, history = super().fit()
+        self.module.network.load_state_dict(self.weights())
+        return best, history
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights in the precision in which they are written."""
+        weights = self.module.network.state_dict()
+        return {name: w.half() for name, w in weights.items()} if self.settings.half else weights
 
     def measure(self) -> dict[str, Any]:
         """Return the figures on held-out drives."""
-        return measure(self.network, self.drives.parts["test"], self.module.device)
+        return measure(self.module.network, self.drives.parts["test"], self.module.device)
 
-    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-        """Write weights and record."""
-        record = _record(self.settings, self.drives, self.description, figures, training)
-        return write(
-            self.settings.out, record, "model.safetensors", lambda path: save_weights(path, self.weights)
-        )
-
-
-def _found(settings: OdometrySettings) -> Splits:
-    drives = find_footage(settings)
-    told = ", ".join(f"{len(part)} for {name}" for name, part in drives.parts.items())
-    say(f"{drives.source}: drives: {told}")
-    if drives.unread:
-        say(f"{len(drives.unread)} drives could not be read and were skipped: {few(drives.unread)}")
-    return drives
-
-
-def _description(settings: OdometrySettings) -> dict[str, Any]:
-    return {
-        "depth_width": settings.depth_width,
-        "pose_width": settings.pose_width,
-        "masks": settings.masks,
-        "size": [settings.height, settings.width],
-        "mean": list(MEAN),
-        "std": list(STD),
-        "view synthesis": asdict(loss_of(settings)),
-    }
-
-
-def _record(
-    settings: OdometrySettings,
-    drives: Splits,
-    description: Mapping[str, Any],
-    figures: Mapping[str, Any],
-    training: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "format": ODOMETRY,
-        **description,
-        "seed": settings.seed,
-        "command": settings.command(),
-        "data": drives.source,
-        "drives": {name: len(part) for name, part in drives.parts.items()},
-        "drives unreadable": drives.unread,
-        "held-out": figures,
-        **training,
-        "versions": {"torch": torch.__version__, "lightning": __version__},
-    }
-
-
-def _batches(settings: OdometrySettings, drives: Splits, part: str) -> Any:
-    footage = Footage(drives.parts[part])
-    if settings.cache is not None:
-        footage = footage.cached(settings.cache, (settings.height, settings.width), track)
-    order = Shuffled(len(footage), settings.seed) if part == "train" else None
-    return DataLoader(_Snippets(footage), settings.batch_size, sampler=order, num_workers=settings.workers)
+    def data(self) -> Mapping[str, Any]:
+        """Return what the record says of the drives."""
+        return {
+            "data": self.drives.source,
+            "drives": {name: len(part) for name, part in self.drives.parts.items()},
+            "drives unreadable": self.drives.unread,
+        }
 
 
 class _Snippets(Dataset[tuple[Tensor, Tensor]]):

@@ -1,69 +1,80 @@
-"""What a training run for pictures is told."""
+"""Settings of `chronocam train images`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from chronocam.errors import InputError
-from chronocam.lab.train.settings.video import PRECISIONS, command_of, insist
+from chronocam.lab.train.settings.base import (
+    Accelerator,
+    Cache,
+    LearningRate,
+    Option,
+    Out,
+    Patience,
+    Precision,
+    Resume,
+    Seed,
+    Settings,
+    Threads,
+    WeightDecay,
+    Weights,
+    Workers,
+    documented,
+)
+
+_KERAS: Final = "keras:"
 
 
+@documented
 @dataclass(frozen=True)
-class ImageSettings:
-    """How a network for pictures is trained; the result depends on nothing else but the data and the machine.
+class ImageSettings(Settings):
+    """How a classifier of pictures is fine-tuned; its last layer is a new one.
 
-    data: a folder of pictures, see `chronocam.train.images_data`.
-    model: a classifier of torchvision, `vgg16` or `torchvision:vgg16`, or of keras.applications,
-        `keras:VGG16`; its last layer is a new one.
-    weights: to start from: a file, or `published` for those that torchvision or Keras offers; None for random
-        ones.
-    freeze: train the new layer alone; what is before it stays as it is, BatchNorm's statistics too.
-    epochs, batch_size, lr, weight_decay: of AdamW; the rate rises over a tenth of the steps and falls to 0
-        (cosine).
-    head_lr: how many times faster the new layer learns.
-    size: height and width in pixels; None for the architecture's.
-    crop: smallest share of the sides that a training picture shows, cut at random; 1 shows it all.
-    flip: show half of the training pictures mirrored; leave out where left and right are what classes differ
-        in.
-    images, held_out: at most so many pictures to train and to measure on (half as many to validate on); None
-        for all.
-    seed: of weights, order, augmentation and held-out pictures.
-    patience: epochs without a better validation loss after which to stop; None to never stop early.
-    cache: a folder where pictures are kept decoded; None decodes them in every epoch.
+    Example:
+        >>> settings = cc.train.ImageSettings("pets", "keras:VGG16", Path("net"))
+        >>> settings.on_keras, settings.arch
+        (True, 'VGG16')
+
+    On half as many pictures as are held out the run is validated. What is frozen keeps BatchNorm's statistics too.
     """
 
-    data: str
-    model: str
-    out: Path
-    weights: str | None = None
-    freeze: bool = False
-    epochs: int = 10
-    batch_size: int = 16
-    lr: float | int = 1e-4
-    head_lr: float | int = 10
-    weight_decay: float | int = 0.02
-    size: int | None = None
-    crop: float | int = 0.8
-    flip: bool = True
-    images: int | None = None
-    held_out: int | None = None
-    seed: int = 0
-    patience: int | None = None
-    precision: str = "32-true"
-    threads: int | None = None
-    accelerator: str = "auto"
-    workers: int = 0
-    cache: Path | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        insist(self, _LEAST, ("lr", "head_lr"), {"precision": PRECISIONS})
-        if not 0 < self.crop <= 1:
-            raise InputError(
-                f"crop is {self.crop}, expected a share above 0 and at most 1; 1 shows whole pictures"
-            )
+    data: Annotated[str, Option("Folder of pictures")]
+    model: Annotated[str, Option("Classifier of torchvision, such as vgg16, or of Keras: keras:VGG16")]
+    out: Out
+    weights: Weights = None
+    freeze: Annotated[bool, Option("Train the new last layer alone")] = False
+    epochs: Annotated[int, Option("How often every picture is seen", least=1)] = 10
+    batch_size: Annotated[int, Option("Pictures in a step", least=2)] = 16
+    lr: LearningRate = 1e-4
+    head_lr: Annotated[float, Option("How many times faster the new last layer learns", above=0)] = 10.0
+    weight_decay: WeightDecay = 0.02
+    size: Annotated[
+        int | None, Option("Height and width of the pictures in pixels", "the model's", least=8)
+    ] = None
+    crop: Annotated[
+        float,
+        Option(
+            "Smallest share of the sides that a training picture shows, cut at random",
+            above=0,
+            most=1,
+            hint="1 shows whole pictures",
+        ),
+    ] = 0.8
+    flip: Annotated[
+        bool,
+        Option("Mirror half of the training pictures; not where left and right are what classes differ in"),
+    ] = True
+    images: Annotated[int | None, Option("Most pictures to train on", "all", least=1)] = None
+    held_out: Annotated[int | None, Option("Most pictures to measure on", "all", least=2)] = None
+    seed: Seed = 0
+    patience: Patience = None
+    precision: Precision = "32-true"
+    threads: Threads = None
+    accelerator: Accelerator = "auto"
+    workers: Workers = 0
+    cache: Cache = None
+    resume: Resume = False
 
     @property
     def on_keras(self) -> bool:
@@ -75,22 +86,6 @@ class ImageSettings:
         """The name that torchvision, or keras.applications, has for the model."""
         return self.model.removeprefix("torchvision:").removeprefix(_KERAS)
 
-    def command(self) -> str:
-        """Return the command line that does this again, whatever the defaults will be."""
-        return command_of("images", self)
-
-
-_KERAS: Final = "keras:"
-
-_LEAST: Final = {
-    "epochs": 1,
-    "batch_size": 2,
-    "weight_decay": 0,
-    "size": 8,
-    "images": 1,
-    "held_out": 2,
-    "seed": 0,
-    "patience": 1,
-    "threads": 1,
-    "workers": 0,
-}
+    def what(self) -> str:
+        """Return the command's name after `chronocam train`."""
+        return "images"

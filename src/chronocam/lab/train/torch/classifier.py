@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from chronocam.lab.train.settings import ImageSettings, VideoSettings
 from chronocam.lab.train.torch.batches import Batch, augment, mixed, unit
 from chronocam.lab.train.torch.loop import Learner
 
@@ -23,13 +24,14 @@ class Classifier(Learner):
     def __init__(
         self,
         network: nn.Module,
-        settings: Any,
+        settings: VideoSettings | ImageSettings,
         mean: Sequence[float],
         std: Sequence[float],
         identity: Mapping[str, Any],
     ) -> None:
         super().__init__(identity)
-        self.network, self.settings = network, settings
+        self.network = network
+        self.settings = settings
         self.mean, self.std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
 
     def forward(

@@ -15,24 +15,29 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from chronocam.errors import InputError, first_line
-from chronocam.lab.train.run import STDERR, Loop, folder, insist_on_same, say_epoch, share_of_rate
+from chronocam.lab.train.run import STDERR, Figures, folder, insist_on_same, say_epoch, share_of_rate
+from chronocam.lab.train.settings.base import Settings
 
 
 class Learner(LightningModule):
     """What is trained, with the figures of each epoch.
 
-    identity: what a checkpoint must share with a run that resumes it. history: the figures of each epoch.
+    network: what is trained.
+    identity: what a checkpoint must share with a run that resumes it.
+    history: the figures of each epoch.
     unread: names of what could not be read.
     """
+
+    network: nn.Module
 
     def __init__(self, identity: Mapping[str, Any]) -> None:
         super().__init__()
         self.identity = identity
         self.unread: set[str] = set()
-        self.history: list[dict[str, float | int]] = []
+        self.history: list[Figures] = []
         self._losses: list[Tensor] = []
 
     def noted(self, loss: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class Learner(LightningModule):
         """Go on with the history of the run that stopped."""
         self.history = checkpoint["history"]
 
-    def scheduled(self, groups: list[dict[str, Any]], weight_decay: float | int) -> dict[str, Any]:
+    def scheduled(self, groups: list[dict[str, Any]], weight_decay: float) -> dict[str, Any]:
         """Return AdamW over groups of parameters, its rate following `share_of_rate`, as Lightning wants it."""
         optimiser = torch.optim.AdamW(
             [group for group in groups if group["params"]], weight_decay=weight_decay
@@ -75,7 +80,7 @@ def check_same(last: Path, network: Mapping[str, Any]) -> None:
     insist_on_same(last, identity, network)
 
 
-def fit(settings: Loop, module: Learner, batches: tuple[Any, Any], last: Path | None) -> int:
+def fit(settings: Settings, module: Learner, batches: tuple[Any, Any], last: Path | None) -> int:
     """Train on batches, validate on others, and leave the module with the weights of the best epoch, returned.
 
     last: the checkpoint to go on from; None begins anew. The best epoch has the lowest `val_loss`.
@@ -97,7 +102,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     path.write_bytes(save({name: weight.cpu().contiguous() for name, weight in weights.items()}))
 
 
-def _trainer(settings: Loop) -> Trainer:
+def _trainer(settings: Settings) -> Trainer:
     """Return Lightning's loop: best and last checkpoint, early stopping; progress on stderr."""
     kept: Any = {
         "dirpath": folder(settings),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from chronocam.errors import ModelError, first_line
-from chronocam.lab.train.settings.video import PUBLISHED
+from chronocam.lab.train.settings.base import PUBLISHED
 from chronocam.models import load
 
 _HEADS: Final = ("fc.", "classifier.", "heads.", "head.", "lstm.", "attention.")

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from chronocam.lab.models.video import architecture
-from chronocam.lab.train.settings.video import VideoSettings
+from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.classifier import Classifier
 from chronocam.lab.train.torch.weights import answers
 from chronocam.models.cnn_lstm import CNNLSTM
@@ -17,6 +17,8 @@ from chronocam.models.cnn_lstm import CNNLSTM
 
 class VideoModule(Classifier):
     """A network for clips with its settings, see `Classifier`."""
+
+    settings: VideoSettings
 
     def __init__(
         self,

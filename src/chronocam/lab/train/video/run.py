@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import __version__
+from torch.utils.data import DataLoader
 
 from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
-from chronocam.lab.train.clips import CALM, Clips, Splits, cached, find_clips, insist_on_one, joined
-from chronocam.lab.train.run import checkpoint, completed, few, say, track, write
-from chronocam.lab.train.settings.video import VideoSettings
+from chronocam.lab.train.clips import CALM, ClipSplits, cached, find_clips, insist_on_one, joined
+from chronocam.lab.train.run import few, say, track
+from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.batches import Shuffled, loader
-from chronocam.lab.train.torch.loop import fit, save_weights
+from chronocam.lab.train.torch.run import TorchRun
 from chronocam.lab.train.torch.weights import start_from
 from chronocam.lab.train.video.measure import measure
 from chronocam.lab.train.video.module import VideoModule
@@ -25,31 +25,31 @@ from chronocam.lab.train.video.module import VideoModule
 def train_video(settings: VideoSettings) -> Path:
     """Train a network for clips and return the path of its record, `OUT/model.json`.
 
-    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss, `OUT/checkpoints`
-    what a
-    later run with `resume` goes on from: it ends where an uninterrupted one would have. The record holds what
-    `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that cannot be read
-    is skipped and named. Raises ChronocamError for settings that do not fit the data, the network or the
-    machine.
+    `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss. `OUT/checkpoints`
+    holds what a later run with `resume` continues from; it ends where an uninterrupted one would have. The
+    record holds what `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that
+    cannot be read is skipped and named. Raises ChronocamError for settings that do not fit the data, the
+    network or the machine.
     """
     settings = replace(settings, backbone=settings.backbone or architecture(settings.arch).backbone)
-    return completed(_Run(settings))
+    return VideoRun(settings).completed()
 
 
-class _Run:
-    """The parts of one training run."""
+class VideoRun(TorchRun):
+    """A run on clips; the settings name a backbone."""
+
+    settings: VideoSettings
+    module: VideoModule
 
     def __init__(self, settings: VideoSettings) -> None:
-        arch, backbone = settings.arch, str(settings.backbone)
-        check_backbone(arch, backbone)
+        backbone = str(settings.backbone)
+        check_backbone(settings.arch, backbone)
         mean, std, side = recipe(backbone)
-        self.settings, self.last = settings, checkpoint(settings)
+        super().__init__(settings)
         size = settings.size or side
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
         self.clips = _clips(settings, size)
-        self.network = {
-            "arch": arch,
+        network = {
+            "arch": settings.arch,
             "backbone": backbone,
             "hidden": settings.hidden,
             "labels": list(self.clips.labels),
@@ -57,70 +57,55 @@ class _Run:
             "size": [size, size],
             "mean": list(mean),
             "std": list(std),
-            "axes": architecture(arch).axes,
+            "axes": architecture(settings.arch).axes,
             "sampling": settings.sampling,
         }
+        self.network = {"format": VIDEO, **network}
         torch.manual_seed(settings.seed)
-        net = video_net(arch, backbone, len(self.clips.labels), settings.hidden)
+        net = video_net(settings.arch, backbone, len(self.clips.labels), settings.hidden)
         if settings.weights is not None:
             start_from(net, settings.weights, backbone)
-        self.module = VideoModule(net, settings, mean, std, self.network)
+        self.module = VideoModule(net, settings, mean, std, network)
 
-    def fit(self) -> tuple[int, list[dict[str, float | int]]]:
-        """Train, from the beginning or from a checkpoint; return the best epoch and the figures of all."""
+    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        """Return the batches to train on, calm clips first where they are asked for, and those to validate on."""
         settings, parts = self.settings, self.clips.parts
-        validation = loader(parts["validation"], settings.batch_size, settings.workers)
-        return fit(
-            settings, self.module, (_lessons(parts, settings), validation), self.last
-        ), self.module.history
+        clips, calm = parts["train"], parts.get(CALM)
+        order = Shuffled(len(clips), settings.seed, len(calm) if calm else 0, settings.calm_epochs)
+        lessons = joined(clips, calm) if calm else clips
+        return (
+            loader(lessons, settings.batch_size, settings.workers, order),
+            loader(parts["validation"], settings.batch_size, settings.workers),
+        )
 
     def measure(self) -> dict[str, Any]:
         """Return the figures on held-out clips."""
         return measure(self.module, self.clips.parts["test"], self.clips.labels)
 
-    def write(self, figures: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-        """Write weights and record."""
-        settings, clips = self.settings, self.clips
+    def data(self) -> Mapping[str, Any]:
+        """Return what the record says of the clips, and report those that could not be read."""
         unread = sorted(self.module.unread)
-        record = {
-            "format": VIDEO,
-            **self.network,
-            "seed": settings.seed,
-            "command": settings.command(),
-            "data": clips.layout,
-            "clips": {name: len(part) for name, part in clips.parts.items()},
-            "clips missing": len(clips.missing),
-            "clips unreadable": unread,
-            "held-out": figures,
-            **training,
-            "versions": {"torch": torch.__version__, "lightning": __version__},
-        }
         if unread:
             say(f"{len(unread)} clips could not be read and were skipped: {few(unread)}")
-        weights = self.module.network.state_dict()
-        return write(settings.out, record, "model.safetensors", lambda path: save_weights(path, weights))
+        return {
+            "data": self.clips.layout,
+            "clips": {name: len(part) for name, part in self.clips.parts.items()},
+            "clips missing": len(self.clips.missing),
+            "clips unreadable": unread,
+        }
 
 
-def _lessons(parts: Mapping[str, Clips], settings: VideoSettings) -> Any:
-    """Return the batches to train on: calm clips first where they are wanted."""
-    clips, calm = parts["train"], parts.get(CALM)
-    order = Shuffled(len(clips), settings.seed, len(calm) if calm else 0, settings.calm_epochs)
-    shown = joined(clips, calm) if calm else clips
-    return loader(shown, settings.batch_size, settings.workers, order)
-
-
-def _clips(settings: VideoSettings, size: int) -> Splits:
-    """Find the clips, decode them once where a cache is wanted, and tell what there is."""
+def _clips(settings: VideoSettings, size: int) -> ClipSplits:
+    """Find the clips, decode them once where there is a cache, and report how many there are."""
     clips = find_clips(settings, size)
     if settings.cache is not None:
         folder = settings.cache
-        clips = replace(
-            clips, parts={name: cached(part, folder, track) for name, part in clips.parts.items()}
-        )
+        parts = {name: cached(part, folder, track) for name, part in clips.parts.items()}
+        clips = replace(clips, parts=parts)
     for part in clips.parts.values():
         insist_on_one(part)
-    told = ", ".join(f"{len(part)} for {name}" for name, part in clips.parts.items())
-    say(f"{clips.layout}: {len(clips.labels)} classes, clips: {told}")
+    counts = ", ".join(f"{len(part)} for {name}" for name, part in clips.parts.items())
+    say(f"{clips.layout}: {len(clips.labels)} classes, clips: {counts}")
     if clips.missing:
         say(f"{len(clips.missing)} clips are listed and missing: {few(clips.missing)}")
     return clips
