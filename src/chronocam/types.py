@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
@@ -24,11 +25,16 @@ __all__ = [
     "Window",
 ]
 
+import numpy as np
+
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""
 
 Pool: TypeAlias = Literal["clip", "frame"]
 """Over what weights are averaged: a whole clip, or each of its time slices by itself."""
+
+Change: TypeAlias = Callable[[Array], Array]
+"""Returns an array of the same shape, changed."""
 
 Inputs: TypeAlias = Any
 """What a model is called with: one array, or a tuple or dict of them (several inputs)."""
@@ -77,38 +83,66 @@ def note(text: str) -> Finding:
     return Finding("note", None, None, text)
 
 
+Rows: TypeAlias = slice | np.ndarray
+"""Which samples of a call a batch holds: a slice, or their numbers, where some come several times."""
+
+
 class Outputs:
     """What a target sees of one batch.
 
     raw: the output as the model returned it.
-    read: returns the model's main output `(batch, …)`, before a final softmax.
+    logits: returns the model's main output `(batch, …)`, before a final softmax.
     rows: which samples of the whole call the batch holds.
     labels: the class names that the model carries.
     clean: the logits of the unperturbed inputs, where this pass is over perturbed ones: classes are chosen by
         these, so that a noisy look explains the same class.
     channels_last: whether dense outputs have their channels last, as those of Keras do.
+    read: what the modules that the target `reads` returned, by the name it gave them.
     """
 
     def __init__(
         self,
         raw: Any,
-        read: Callable[[], Array],
-        rows: slice,
+        logits: Callable[[], Array],
+        rows: Rows,
         labels: Sequence[str] | None = None,
         clean: Array | None = None,
         channels_last: bool = False,
+        read: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self.raw: Any = raw
-        self.rows: slice = rows
-        self.labels: Sequence[str] | None = labels
-        self.channels_last: bool = channels_last
-        self._read = read
+        self.raw = raw
+        self.rows = rows
+        self.labels = labels
+        self.channels_last = channels_last
+        self.read = read
+        self._logits = logits
         self._clean = clean
+
+    @property
+    def batch(self) -> int:
+        """How many samples the batch holds."""
+        return self.rows.stop - self.rows.start if isinstance(self.rows, slice) else len(self.rows)
+
+    @property
+    def least(self) -> int:
+        """How many rows an array for all samples of the call has at least."""
+        return int(self.rows.stop if isinstance(self.rows, slice) else self.rows.max() + 1)
+
+    def own(self, values: Any) -> Any:
+        """Return the batch's rows of what holds one for every sample of the call; fewer where it has too few."""
+        if isinstance(self.rows, slice):
+            return values[self.rows]
+        rows = self.rows[self.rows < len(values)]
+        return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
+
+    def of(self, logits: Array, clean: Array | None) -> Outputs:
+        """Return the same outputs with other logits, such as those of one step."""
+        return Outputs(logits, lambda: logits, self.rows, self.labels, clean, self.channels_last, self.read)
 
     @cached_property
     def logits(self) -> Array:
         """The model's main output, `(batch, …)`."""
-        return self._read()
+        return self._logits()
 
     @property
     def seen(self) -> Array | None:
@@ -140,6 +174,8 @@ class Target:
 
     signed: bool = False
     """Whether maps of this target keep both signs unless told otherwise (regression does)."""
+    reads: Sequence[str] = ()
+    """Modules whose outputs the target reads, by path (`head#0` for a first call): `Outputs.read` holds them."""
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores of one batch, `(batch, target)`."""
@@ -228,5 +264,18 @@ class View(Protocol):
     def upsample(self, maps: Array) -> Array:
         """Return maps of the method's layer on the input's grid, aligned as the method was told."""
 
-    def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
+    def again(self, change: Change) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
+
+    def scores(self, changes: Iterable[Change]) -> Array:
+        """Return the targets' scores `(change, batch, target)` after each change of every floating-point input.
+
+        No gradient is taken. As many samples go through the model at once as the method's `batch_size` says.
+        """
+
+    def resume(self, changes: Iterable[Change]) -> Array:
+        """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
+
+        A change is of `(batch, channel, *grid)`, the time slices of clips together; what the layout drops (a
+        class token) stays as it is. What precedes the layer runs once.
+        """

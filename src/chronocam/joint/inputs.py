@@ -130,8 +130,13 @@ def first_samples(inputs: Inputs, count: int = 2) -> Inputs:
     return map_arrays(partial(_rows, part=slice(0, count), samples=_samples(inputs)), inputs)
 
 
+def has_samples(array: Array, samples: int) -> bool:
+    """Say whether an input holds one row per sample."""
+    return tuple(array.shape[:1]) == (samples,)
+
+
 def _rows(array: Array, part: slice, samples: int) -> Array:
-    return array[part] if tuple(array.shape[:1]) == (samples,) else array
+    return array[part] if has_samples(array, samples) else array
 
 
 def _samples(inputs: Inputs) -> int:

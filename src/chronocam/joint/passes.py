@@ -45,6 +45,7 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         gradients=layers(lambda need: need.gradients and not need.guided),
         guided=layers(lambda need: need.guided),
         curvature=layers(lambda need: need.curvature),
+        reads=scoring.reads,
         attentions=any(need.attentions for need, _ in places),
         call=look.call,
         clips=look.clips,

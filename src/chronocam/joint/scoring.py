@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.engines import Recording, Result
-from chronocam.errors import TargetError
+from chronocam.errors import LayerError, TargetError
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.targets.classes import side_by_side
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Rows, Scored, Target, TargetInfo
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Columns:
     """What the columns of a pass's scores are.
 
     slices: of each method's target. infos: what each column explains, per sample.
-    logits: what classes are chosen by, free of any graph; None where no target has read them, or for outputs
-        of more than two axes.
+    logits: what classes are chosen by, free of any graph; None where no target has read them, or for dense
+        outputs.
     """
 
     slices: tuple[slice, ...]
@@ -40,18 +40,37 @@ class Scoring:
     """
 
     targets: tuple[Target, ...]
-    rows: slice
+    rows: Rows
     labels: Sequence[str] | None
     channels_last: bool = False
     clean: Array | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The modules whose outputs the targets read, by path."""
+        return tuple(dict.fromkeys(split_call(name)[0] for target in self.targets for name in target.reads))
 
     def alone(self, which: int, columns: Columns) -> Scoring:
         """Return the scoring of one of the targets, for further passes: classes are chosen as in this one."""
         return replace(self, targets=(self.targets[which],), clean=columns.logits)
 
+    def repeated(self, times: int) -> Scoring:
+        """Return the scoring of the batch so many times over, one copy of it after the other."""
+        rows = np.arange(self.rows.start, self.rows.stop) if isinstance(self.rows, slice) else self.rows
+        clean = None if self.clean is None else np.concatenate([to_numpy(self.clean)] * times)
+        return replace(self, rows=np.tile(rows, times), clean=clean)
+
     def __call__(self, result: Result) -> tuple[Array, Columns]:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""
-        outputs = Outputs(result.raw, result.logits, self.rows, self.labels, self.clean, self.channels_last)
+        outputs = Outputs(
+            result.raw,
+            result.logits,
+            self.rows,
+            self.labels,
+            self.clean,
+            self.channels_last,
+            self._read(result),
+        )
         distinct = {id(target): target for target in self.targets}
         parts = {key: target.scored(outputs) for key, target in distinct.items()}
         ends = np.cumsum([part.values.shape[1] for part in parts.values()])
@@ -60,10 +79,27 @@ class Scoring:
             for (key, part), end in zip(parts.items(), ends, strict=True)
         }
         scored = side_by_side(list(parts.values()))
-        logits = None if outputs.seen is None or outputs.seen.ndim > 2 else to_numpy(outputs.seen)
+        logits = None if outputs.seen is None or outputs.seen.ndim > 3 else to_numpy(outputs.seen)
         return widen(scored.values), Columns(
             tuple(slices[id(target)] for target in self.targets), scored.infos, logits
         )
+
+    def _read(self, result: Result) -> dict[str, Any]:
+        """Return what the modules that the targets read returned, by the name that the targets gave them."""
+        outputs = {}
+        for name in dict.fromkeys(name for target in self.targets for name in target.reads):
+            path, call = split_call(name)
+            calls = result.outputs[path]
+            if len(calls) <= (call or 0):
+                raise LayerError(f"`{name}`, which a target reads, is called {len(calls)} times")
+            outputs[name] = calls[-1 if call is None else call]
+        return outputs
+
+
+def split_call(layer: str) -> tuple[str, int | None]:
+    """Split `relu#1` into the path and the number of the call."""
+    path, _, number = layer.rpartition("#")
+    return (path, int(number)) if path and number.isdigit() else (layer, None)
 
 
 def confidences(
@@ -101,7 +137,7 @@ class OperatorScore(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the score as it is. Raises TargetError where it is not one per sample."""
         values = outputs.raw
-        batch = outputs.rows.stop - outputs.rows.start
+        batch = outputs.batch
         if tuple(getattr(values, "shape", ())) != (batch,):
             raise TargetError(
                 f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
-from chronocam.engines import Recording
-from chronocam.errors import LayoutError
-from chronocam.joint.inputs import is_floating, map_arrays
+from chronocam.engines import Recording, Score
+from chronocam.errors import InputError, LayoutError
+from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.look import Look
 from chronocam.joint.passes import record
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
 from chronocam.joint.stages import places, stages
-from chronocam.layouts import joined
+from chronocam.layouts.base import inverse, joined
 from chronocam.maps.arrays import namespace, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
-from chronocam.types import INPUT, Array, Capture, Need, Stage
+from chronocam.types import INPUT, Array, Capture, Change, Need, Stage
 
 
 class LayerView:
@@ -139,14 +142,75 @@ class LayerView:
         """Return maps of the layer on the input's grid."""
         return resample(maps, self._look.grid, "linear", self.centers)
 
-    def again(self, change: Callable[[Array], Array]) -> tuple[Capture, ...]:
+    def again(self, change: Change) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._look.inputs)
         needs = [
             (need, layer) for need in self._recipe.needs for layer in places(self._look, need, self._layer)
         ]
-        recorded = record(self._look, self._scoring, needs, changed)
+        # Where a model gives scores at every step, a noisy look chooses its classes by what it sees itself.
+        clean = self._scoring.clean
+        scoring = replace(self._scoring, clean=None if clean is None or clean.ndim > 2 else clean)
+        recorded = record(self._look, scoring, needs, changed)
         return self._captures(recorded.recording, recorded.columns.slices[0])
+
+    def scores(self, changes: Iterable[Change]) -> Array:
+        """Return the targets' scores `(change, batch, target)` after each change of every floating-point input."""
+        look = self._look
+        floating = [x for x in arrays_of(look.inputs) if is_floating(x)]
+        at_once = self._at_once(all(has_samples(x, look.shape[0]) for x in floating))
+
+        def scored(part: Sequence[Change], score: Score) -> Array:
+            inputs = map_arrays(lambda x: _changed_input(x, part, look.shape[0]), look.inputs)
+            return look.engine.scores(inputs, score, look.call, self._scoring.reads)
+
+        return self._scored(changes, at_once, scored)
+
+    def resume(self, changes: Iterable[Change]) -> Array:
+        """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
+
+        A change is of `(batch, channel, *grid)`. Raises LayerError for a layer that the model cannot be resumed
+        from, LayoutError for a layout that cannot be undone.
+        """
+        look = self._look
+        resumed = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
+        calls = list(resumed.activations)
+        layout = self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls))
+        put_back = inverse(layout, calls)
+        activations = widen(layout(joined(calls, layout)))
+
+        def scored(part: Sequence[Change], score: Score) -> Array:
+            changed = zip(*(put_back(change(activations)) for change in part), strict=True)
+            return resumed([namespace(call[0]).concat(call, axis=0) for call in map(list, changed)], score)
+
+        return self._scored(changes, self._at_once(getattr(layout, "batch_axis", 0) == 0), scored)
+
+    def _at_once(self, repeatable: bool) -> int:
+        """Return how many changes go through the model at once; one where the batch cannot stand there twice."""
+        if not repeatable or self._look.call is not None:  # an operator was given the targets of one batch
+            return 1
+        size = self._recipe.batch_size
+        return sys.maxsize if size is None else max(1, size // self._look.shape[0])
+
+    def _scored(
+        self, changes: Iterable[Change], at_once: int, scored: Callable[[Sequence[Change], Score], Array]
+    ) -> Array:
+        parts, rest = [], iter(changes)
+        while part := list(islice(rest, at_once)):
+            scoring = self._scoring.repeated(len(part))
+            scores = widen(scored(part, lambda result, scoring=scoring: scoring(result)[0]))
+            parts.append(namespace(scores).reshape(scores, (len(part), self._look.shape[0], scores.shape[1])))
+        if not parts:
+            raise InputError("no change to score; give at least one")
+        return namespace(parts[0]).concat(parts, axis=0)
+
+
+def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
+    """Return an input after each of the changes, one copy of the batch after the other."""
+    change_all = [change(x) for change in changes] if is_floating(x) else [x] * len(changes)
+    if len(change_all) == 1 or not has_samples(x, samples):
+        return change_all[0]
+    return namespace(x).concat(change_all, axis=0)
 
 
 def _as_it_is(array: Array) -> Array:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+import numpy as np
+
 from chronocam.errors import LayoutError, suggest
+from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.types import Array
 
 IMAGE_CHANNELS = (1, 2, 3, 4)
@@ -43,6 +46,8 @@ class Layout:
     name: ClassVar[str]
     per_frame: ClassVar[bool] = False
     """Whether the layer saw each frame of a clip by itself."""
+    batch_axis: int = 0
+    """Which axis of the layer's output the samples are on."""
     takes_all_calls: ClassVar[bool] = False
     """Whether it is of all calls of the layer in a pass together, and not of one."""
 
@@ -113,6 +118,40 @@ def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callab
 def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
     """Return what `layout` is to be applied to, given one array per call of a layer."""
     return layout.gather(calls) if isinstance(layout, Layout) else calls[-1]
+
+
+def inverse(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Array], list[Array]]:
+    """Return what puts changed values back where `layout` takes them from.
+
+    calls: what the layer returned, one array per call. From `(batch, channel, *grid)` the returned function
+    makes arrays like them; what the layout drops stays as it is. Raises LayoutError for a layout that does
+    more than to choose and to order values.
+    """
+    taken = joined(calls, layout)
+    if layout(taken) is taken:
+        return lambda values: [*calls[:-1], namespace(values).astype(values, taken.dtype)]
+    # A layout applied to the numbers of all values says which one each cell of the grid comes from.
+    sizes = [prod(call.shape) for call in calls]
+    starts = np.cumsum([0, *sizes])
+    numbered = [
+        placed(np.arange(start, start + size).reshape(call.shape), call)
+        for call, start, size in zip(calls, starts, sizes, strict=True)
+    ]
+    numbers = to_numpy(layout(joined(numbered, layout)))
+    if numbers.dtype.kind != "i":
+        raise LayoutError("layout= makes new values of a layer's output, which cannot be put back into it")
+    source = np.arange(sum(sizes))
+    source[numbers.ravel()] = sum(sizes) + np.arange(numbers.size)
+
+    def put_back(values: Array) -> list[Array]:
+        xp = namespace(taken)
+        flat = [xp.reshape(call, (-1,)) for call in calls]
+        every = xp.concat([*flat, xp.reshape(xp.astype(values, taken.dtype), (-1,))])
+        changed = xp.take(every, placed(source, taken), axis=0)
+        parts = zip(calls, starts, sizes, strict=True)
+        return [xp.reshape(changed[start : start + size], call.shape) for call, start, size in parts]
+
+    return put_back
 
 
 def input_grid(

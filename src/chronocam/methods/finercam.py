@@ -42,7 +42,10 @@ class FinerCAM(GradCAM):
 
 class _Finer(Target):
     def __init__(self, target: Target, alpha: float, comparisons: int) -> None:
-        self.target, self.alpha, self.comparisons = target, alpha, comparisons
+        self.target = target
+        self.alpha = alpha
+        self.comparisons = comparisons
+        self.reads = target.reads
 
     def __call__(self, outputs: Outputs) -> Scored:
         infos = self.target.scored(outputs).infos

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from chronocam.errors import InputError, TargetError, suggest
 from chronocam.odometry.geometry import pose_to_matrix, rotation_angle, safe_norm
 from chronocam.odometry.losses import ViewSynthesis
-from chronocam.types import Outputs, Scored, Target, TargetInfo
+from chronocam.types import Outputs, Rows, Scored, Target, TargetInfo
 
 _MOTION = 6  # numbers of a pose
 
@@ -134,7 +134,7 @@ class PoseLoss(_Loss):
         """Return the score as a target for the loss of `frames`, one row per sample of the call."""
         return LossOfFrames(self, frames)
 
-    def of_outputs(self, poses: Tensor, frames: Tensor, rows: slice | None = None) -> Float[Tensor, " batch"]:
+    def of_outputs(self, poses: Tensor, frames: Tensor, rows: Rows | None = None) -> Float[Tensor, " batch"]:
         """Return −loss of poses `(batch, 6·sources)` for frames; `rows` are theirs among what is held, None for all."""
         pictures = self.pictures(frames)
         found = _poses_of(poses)
@@ -186,9 +186,7 @@ class DepthLoss(_Loss):
         """Return the score as a target for the loss of `frames` `(samples, 3·(1 + sources), …)`, the target first."""
         return LossOfFrames(self, frames)
 
-    def of_outputs(
-        self, predicted: Any, frames: Tensor, rows: slice | None = None
-    ) -> Float[Tensor, " batch"]:
+    def of_outputs(self, predicted: Any, frames: Tensor, rows: Rows | None = None) -> Float[Tensor, " batch"]:
         """Return −loss of depth `(batch, 1, height, width)`, or of a tuple of disparities, for frames."""
         pictures = self.pictures(frames)
         if isinstance(predicted, Tensor) and predicted.shape != (len(frames), 1, *frames.shape[2:]):
@@ -212,10 +210,10 @@ class LossOfFrames(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where there are too few frames."""
         predicted = outputs.logits
-        frames = _like(self.frames[outputs.rows], predicted)
+        frames = _like(outputs.own(self.frames), predicted)
         if len(frames) != len(predicted):
             raise TargetError(
-                f"frames have {len(self.frames)} rows; expected one per sample, at least {outputs.rows.stop}"
+                f"frames have {len(self.frames)} rows; expected one per sample, at least {outputs.least}"
             )
         return _column(self.score.of_outputs(predicted, frames, outputs.rows), self.score.name)
 
@@ -226,7 +224,7 @@ def _check_frames(frames: Tensor) -> None:
         raise InputError(f"frames have shape {tuple(frames.shape)}; expected {expected}")
 
 
-def _held(given: Any, what: str, method: str, frames: Tensor, rows: slice | None) -> Any:
+def _held(given: Any, what: str, method: str, frames: Tensor, rows: Rows | None) -> Any:
     """Return what a network says of frames, free of the graph, or the rows of what was given instead of one."""
     if given is None:
         raise InputError(f"{what} is missing; give a network or an array")
@@ -238,7 +236,7 @@ def _held(given: Any, what: str, method: str, frames: Tensor, rows: slice | None
     return found.detach() if isinstance(found, Tensor) else tuple(scale.detach() for scale in found)
 
 
-def _rows_of(given: Any, rows: slice | None, what: str, frames: Tensor, rank: int) -> Any:
+def _rows_of(given: Any, rows: Rows | None, what: str, frames: Tensor, rank: int) -> Any:
     """Return what an array holds for these frames; `rows` are theirs among all samples, None where it is of them.
 
     Arrays below `rank`, and those with a single row, are for all samples.

@@ -108,6 +108,7 @@ class Several(Target):
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = tuple(targets)
         self.signed = any(target.signed for target in targets)
+        self.reads = tuple(dict.fromkeys(name for target in targets for name in target.reads))
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the columns of all targets."""
@@ -129,6 +130,7 @@ class OfTarget(Target):
         parsed = Predicted() if self.target is None else parse_one(self.target)
         object.__setattr__(self, "parsed", parsed)
         object.__setattr__(self, "signed", parsed.signed)
+        object.__setattr__(self, "reads", parsed.reads)
 
 
 class Callback(Target):
@@ -140,7 +142,7 @@ class Callback(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores. Raises TargetError where they are not one per sample."""
         values = self.function(outputs.raw)
-        batch = outputs.rows.stop - outputs.rows.start
+        batch = outputs.batch
         if tuple(getattr(values, "shape", ())) != (batch,):
             shape = tuple(getattr(values, "shape", ()))
             raise TargetError(

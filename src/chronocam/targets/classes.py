@@ -122,11 +122,11 @@ class PerSample(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return `y[i, indices[i]]`. Raises TargetError for a class out of range."""
-        indices = self.indices[outputs.rows]
+        indices = outputs.own(self.indices)
         batch, classes = rows_of(outputs).shape
         if len(indices) != batch:
             raise TargetError(
-                f"targets has {len(self.indices)} rows; expected one per sample, at least {outputs.rows.stop}"
+                f"targets has {len(self.indices)} rows; expected one per sample, at least {outputs.least}"
             )
         wrong = indices[(indices < 0) | (indices >= classes)]
         if wrong.size:
@@ -142,10 +142,10 @@ class Weighted(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
-        logits, weights = rows_of(outputs), self.weights[outputs.rows]
+        logits, weights = rows_of(outputs), outputs.own(self.weights)
         if len(weights) != logits.shape[0]:
             raise TargetError(
-                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.rows.stop}"
+                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.least}"
             )
         if logits.shape[1] != weights.shape[1]:
             raise TargetError(

@@ -59,7 +59,7 @@ class OverSteps(OfTarget):
             return MajorityVote()(outputs)
         xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), votes_of(outputs)
         mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
-        scored = self.target(Outputs(mean, lambda: mean, outputs.rows, outputs.labels, choosing))
+        scored = self.target(outputs.of(mean, choosing))
         infos = tuple(
             tuple(
                 VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote)))

@@ -113,12 +113,10 @@ class NegativeLoss(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where `y` has too few rows."""
-        y = self.y[outputs.rows]
+        y = outputs.own(self.y)
         predicted = outputs.raw if hasattr(outputs.raw, "shape") else outputs.logits
         if len(y) != predicted.shape[0]:
-            raise TargetError(
-                f"y has {len(self.y)} rows; expected one per sample, at least {outputs.rows.stop}"
-            )
+            raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.least}")
         xp = namespace(predicted)
         losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
@@ -144,9 +142,9 @@ def _distance(
         raise TargetError(
             f"the value to compare with has shape {values.shape}; expected finite numbers, one per sample"
         )
-    rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else values[outputs.rows]
+    rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else outputs.own(values)
     if len(rows) != y.shape[0]:
         raise TargetError(
-            f"got {len(values)} values to compare with; expected at least {outputs.rows.stop}, one each"
+            f"got {len(values)} values to compare with; expected at least {outputs.least}, one each"
         )
     return namespace(y).abs(y - like(rows, y)), [(name, float(value)) for value in rows]

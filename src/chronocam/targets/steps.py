@@ -118,8 +118,7 @@ def _step(time: Any, logits: Array) -> int:
 
 def _at_step(outputs: Outputs, step: int, target: Target, votes: np.ndarray) -> Scored:
     logits = outputs.logits[:, step]
-    found = Outputs(logits, lambda: logits, outputs.rows, outputs.labels, outputs.choosing[:, step])
-    scored = target(found)
+    scored = target(outputs.of(logits, outputs.choosing[:, step]))
     infos = tuple(
         tuple(StepInfo(f"{info} at step {step}", info.index, step, int(vote[step])) for info in row)
         for row, vote in zip(scored.infos, votes, strict=True)

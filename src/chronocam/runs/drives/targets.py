@@ -193,6 +193,7 @@ class Named(Target):
 
     def __init__(self, target: Target, name: str, sign: int) -> None:
         self.target, self.name, self.sign = target, name, sign
+        self.reads = target.reads
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return ±the scores of the target."""
