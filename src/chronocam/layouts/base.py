@@ -132,7 +132,7 @@ def inverse(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callabl
         return lambda values: [*calls[:-1], namespace(values).astype(values, taken.dtype)]
     # A layout applied to the numbers of all values says which one each cell of the grid comes from.
     sizes = [prod(call.shape) for call in calls]
-    starts = np.cumsum([0, *sizes])
+    starts = np.cumsum([0, *sizes[:-1]])
     numbered = [
         placed(np.arange(start, start + size).reshape(call.shape), call)
         for call, start, size in zip(calls, starts, sizes, strict=True)
