@@ -36,9 +36,9 @@ COMPLETE = {
     #
     # "chronocam.media",
     #
-    # "chronocam.methods",
+    "chronocam.methods",
     #
-    # "chronocam.metrics",
+    "chronocam.metrics",
     #
     # "chronocam.models",
     #

@@ -328,7 +328,7 @@ def test_the_verdict_follows_the_intervals(weights: list[float], verdict: str) -
     assert found.verdict(confidence=0.5).endswith("50% intervals)")
     assert motion_test(frame_weights(weights), clips[:5], time_axis=1).verdict().startswith(verdict)
     few = motion_test(frame_weights(weights), clips[:4], time_axis=1).verdict()
-    assert few.startswith("fewer than 5 clips tell nothing for sure: the score falls by shuffled ")
+    assert few.startswith("fewer than 5 clips prove nothing: the score falls by shuffled ")
 
 
 def test_a_still_is_no_clip() -> None:

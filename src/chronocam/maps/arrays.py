@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from importlib import import_module
 from typing import Any, ParamSpec
@@ -15,20 +16,86 @@ from chronocam.types import Array
 P = ParamSpec("P")
 
 
+class Library:
+    """How arrays of one library are worked with; as here where it has the array API, as NumPy does."""
+
+    def owns(self, array: Array) -> bool:
+        """Say whether `array` is one of this library's."""
+        return True
+
+    def namespace(self, array: Array) -> Any:
+        """Return the array API namespace."""
+        return array_api_compat.array_namespace(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """Return a copy on the host."""
+        return np.asarray(array_api_compat.to_device(array, "cpu"))
+
+    def device(self, array: Array) -> Any:
+        """Return where `array` is, or None where values go there by themselves."""
+        return array_api_compat.device(array)
+
+    def full_precision(self, array: Array) -> AbstractContextManager[Any]:
+        """Return a scope in which matrix products keep the precision of their arrays."""
+        return nullcontext()
+
+
+class _Torch(Library):
+    def owns(self, array: Array) -> bool:
+        return array_api_compat.is_torch_array(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return super().to_numpy(array.detach())
+
+    def full_precision(self, array: Array) -> AbstractContextManager[Any]:
+        import torch
+
+        return torch.autocast(array.device.type, enabled=False)  # the caller's may be on
+
+
+class _Jax(Library):
+    def owns(self, array: Array) -> bool:
+        return array_api_compat.is_jax_array(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        import jax
+
+        return np.asarray(jax.lax.stop_gradient(array))  # also while it is differentiated
+
+    def device(self, array: Array) -> Any:
+        return None  # an array that is traced does not know it
+
+
+class _TensorFlow(Library):
+    def owns(self, array: Array) -> bool:
+        return type(array).__module__.startswith("tensorflow.")
+
+    def namespace(self, array: Array) -> Any:
+        return import_module("chronocam.maps.tensorflow")  # tensors have no array API of their own
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
+    def device(self, array: Array) -> Any:
+        return None
+
+
+LIBRARIES: tuple[Library, ...] = (_Torch(), _Jax(), _TensorFlow(), Library())
+"""The first that owns an array works with it."""
+
+
+def library(array: Array) -> Library:
+    """Return the library of `array`. None of them is imported to find out."""
+    return next(library for library in LIBRARIES if library.owns(array))
+
+
 def namespace(array: Array) -> Any:
     """Return the array API namespace of `array` (NumPy for lists and scalars)."""
-    if is_tensorflow(array):
-        return import_module("chronocam.maps.tensorflow")
-    return array_api_compat.array_namespace(array) if not isinstance(array, (list, float, int)) else np
-
-
-def is_tensorflow(array: Array) -> bool:
-    """Say whether `array` is a tensor of TensorFlow, which has no array API of its own."""
-    return type(array).__module__.startswith("tensorflow.")
+    return np if isinstance(array, (list, float, int)) else library(array).namespace(array)
 
 
 def widen(array: Array) -> Array:
-    """Return `array` in float32, or as it is where it is float64: half precision is for models, not for maps."""
+    """Return `array` in float32, or as it is where it is float64: maps need more than half precision."""
     xp = namespace(array)
     return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float32)
 
@@ -54,17 +121,7 @@ def to_numpy(array: Array) -> np.ndarray:
     """Return `array` as NumPy, detached and on the host; bfloat16, which NumPy lacks, as float32."""
     if isinstance(array, np.ndarray):
         return array
-    if hasattr(array, "detach"):
-        array = array.detach()
-    if "bfloat16" in str(array.dtype):
-        array = widen(array)
-    if is_tensorflow(array):
-        return np.asarray(array)
-    if array_api_compat.is_jax_array(array):
-        import jax
-
-        return np.asarray(jax.lax.stop_gradient(array))  # also while it is differentiated
-    return np.asarray(array_api_compat.to_device(array, "cpu"))
+    return library(array).to_numpy(widen(array) if "bfloat16" in str(array.dtype) else array)
 
 
 def like(values: np.ndarray, array: Array) -> Array:
@@ -74,13 +131,7 @@ def like(values: np.ndarray, array: Array) -> Array:
 
 def placed(values: np.ndarray, array: Array, dtype: Any = None) -> Array:
     """Return NumPy `values` in the namespace and on the device of `array`, in `dtype` or their own."""
-    device = None if _follows(array) else array_api_compat.device(array)
-    return namespace(array).asarray(values, dtype=dtype, device=device)
-
-
-def _follows(array: Array) -> bool:
-    """Say whether values go where `array` is by themselves; one that is traced does not say where that is."""
-    return is_tensorflow(array) or array_api_compat.is_jax_array(array)
+    return namespace(array).asarray(values, dtype=dtype, device=library(array).device(array))
 
 
 def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:
@@ -89,11 +140,7 @@ def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> Array:
         first: Any = args[0]
-        if not array_api_compat.is_torch_array(first):
-            return function(*args, **kwargs)
-        import torch
-
-        with torch.autocast(first.device.type, enabled=False):
+        with library(first).full_precision(first):
             return function(*args, **kwargs)
 
     return run

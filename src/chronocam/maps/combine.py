@@ -1,15 +1,15 @@
-"""From channels to a map. `A` are activations `(batch, channel, *grid)`, `G` gradients with a target axis."""
+"""How channels become a map: `A` are activations `(batch, channel, *grid)`, `G` their gradients by target."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from jaxtyping import Float
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace
 
-Reduce = Literal["max", "sum", "norm"]
+Reduce: TypeAlias = Literal["max", "sum", "norm"]
 
 
 @in_full_precision
@@ -54,6 +54,7 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
     flat = xp.where(finite, flat, xp.zeros_like(flat))
     x = flat - xp.mean(flat, axis=-1, keepdims=True)
     xt = xp.matrix_transpose(x)
+    # XᵀX v = λ v and XXᵀ u = λ u share their λ, and X v = √λ u: whichever matrix is smaller is decomposed.
     if x.shape[-1] < channel:
         values, vectors = xp.linalg.eigh(xp.matmul(xt, x))
         scale = xp.sqrt(xp.where(values[..., -1:] > 0, values[..., -1:], xp.zeros_like(values[..., -1:])))
@@ -69,7 +70,7 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
 def constant_over_grid(gradients: Float[Any, "batch target channel *grid"], tolerance: float) -> bool:
     """Say whether every channel's gradient is the same at all positions, up to `tolerance` of the largest.
 
-    Gradients that are not finite vary in no way that can be told.
+    So they are where some are not finite, since nothing can be compared.
     """
     xp = namespace(gradients)
     mean = expand(mean_over_grid(gradients), gradients.ndim)

@@ -1,4 +1,4 @@
-"""Time as one of the grid's axes: frames as samples of their own, and which input frames a time slice covers."""
+"""Time as one of the grid's axes: frames as samples, and which input frames a time slice covers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def frame_spans(
 
 
 def frame_importance(maps: Float[Any, "*lead time height width"]) -> Float[Any, "*lead time"]:
-    """Return the share of the positive evidence that lies in each time slice: Σ⁺ of the slice / Σ⁺ of the map.
+    """Return the share of the positive evidence in each time slice: Σ⁺ of the slice / Σ⁺ of the map.
 
     Sums to 1 over time; a map without a positive value has zeros.
     """

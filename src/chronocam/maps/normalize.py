@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from jaxtyping import Float
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import namespace, widen
 
-Scope = Literal["frame", "sample", "batch"]
+Scope: TypeAlias = Literal["frame", "sample", "batch"]
 
 
 def normalize(
@@ -35,7 +35,10 @@ def normalize(
 
 
 def scope_axes(maps: Any, scope: str) -> tuple[int, ...]:
-    """Return the axes of `(batch, target, *grid)` that share one scale. Raises InputError for an unknown scope."""
+    """Return the axes of `(batch, target, *grid)` that share one scale.
+
+    Raises InputError for an unknown scope.
+    """
     if scope == "frame":
         if maps.ndim != 5:
             raise InputError(

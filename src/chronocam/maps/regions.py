@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from chronocam.errors import InputError
 
-Box = tuple[int, ...]
+Box: TypeAlias = tuple[int, ...]
 """Lower corner, then upper corner (exclusive), last axis first: `(x0, y0, x1, y1)` for an image."""
 
 
@@ -19,17 +21,27 @@ def boxes(grid_map: Float[np.ndarray, "*grid"], threshold: float = 0.15, largest
     """
     from scipy import ndimage
 
+    labels = labelled(grid_map, threshold)
+    by_size = np.argsort(-np.bincount(labels.ravel())[1:], kind="stable")
+    slices = ndimage.find_objects(labels)
+    corners = [_corners(slices[i]) for i in by_size]
+    return corners[:1] if largest else corners
+
+
+def labelled(grid_map: Float[np.ndarray, "*grid"], threshold: float) -> Int[np.ndarray, "*grid"]:
+    """Return the number of the connected region that each cell belongs to, from 1; 0 for cells in none.
+
+    Raises InputError for a threshold outside (0, 1].
+    """
+    from scipy import ndimage
+
     if not 0 < threshold <= 1:
         raise InputError(
             f"threshold {threshold} is not in (0, 1]; give a share of the map's maximum, such as 0.15"
         )
-    if not grid_map.max() > 0:
-        return []
-    labels, _ = ndimage.label(grid_map >= threshold * grid_map.max())
-    order = np.argsort(-np.bincount(labels.ravel())[1:], kind="stable")
-    slices = ndimage.find_objects(labels)
-    found = [_corners(slices[i]) for i in order]
-    return found[:1] if largest else found
+    peak = grid_map.max()
+    inside = grid_map >= threshold * peak if peak > 0 else np.zeros(grid_map.shape, dtype=bool)
+    return np.asarray(ndimage.label(inside)[0])
 
 
 def _corners(region: tuple[slice, ...]) -> Box:

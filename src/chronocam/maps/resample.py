@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from chronocam.errors import InputError
 from chronocam.maps.arrays import grid_axes, in_full_precision, like, namespace, widen
 
-Mode = Literal["nearest", "linear", "cubic"]
+Mode: TypeAlias = Literal["nearest", "linear", "cubic"]
 CUBIC_SHARPNESS = -0.75  # as in PyTorch's and OpenCV's bicubic
 
 
@@ -25,6 +25,8 @@ def _index_of_pixels(centers: np.ndarray, size: int) -> np.ndarray:
     """Return the fractional cell index of every pixel; beyond the outer centres the end spacing goes on."""
     if len(centers) == 1:
         return np.zeros(size)
+    # Centres need not be evenly spaced (padding moves the outer ones): each pixel is measured in the spacing
+    # of the two centres around it, or of the outermost two.
     pixels = np.arange(size, dtype=np.float64)
     i = np.clip(np.searchsorted(centers, pixels, side="right") - 1, 0, len(centers) - 2)
     return i + (pixels - centers[i]) / (centers[i + 1] - centers[i])
@@ -77,7 +79,8 @@ def resample(
 ) -> Float[Any, "batch target *size"]:
     """Resample maps from their grid to `size`, one axis at a time, clipped to each map's own range.
 
-    `centers` gives, for each grid axis, the pixel coordinate of every cell; None means half-pixel centres.
+    centers: for each grid axis, the pixel coordinate of every cell; None means half-pixel centres.
+
     Float16 and bfloat16 come back as float32. Raises InputError where `size` has another rank than the grid.
     """
     grid = tuple(maps.shape[2:])

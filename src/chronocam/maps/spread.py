@@ -1,4 +1,4 @@
-"""A transposed convolution of ones: every cell spread over the cells that it sees, one matrix per grid axis."""
+"""A transposed convolution of ones: cells spread over the cells that they see, one matrix per axis."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def window_matrix(window: Window, cells: int, size: int, mean: bool = False) -> 
 def spread(
     maps: Float[Any, "batch target *grid"], size: Sequence[int], windows: Sequence[Window], mean: bool = False
 ) -> Float[Any, "batch target *size"]:
-    """Spread every cell over its window, and add where windows overlap (or average); `size` is of the grid spread to.
+    """Spread every cell over its window on the grid `size`, and add where windows overlap.
 
-    windows: of the last axes of the grid. The axes before them are resampled linearly where their lengths
+    windows: for the last axes of the grid. The axes before them are resampled linearly where their lengths
         differ.
+    mean: average where windows overlap.
     """
     out, xp = widen(maps), namespace(maps)
-    each = [None] * (len(size) - len(windows)) + list(windows)
-    for axis, (window, length) in enumerate(zip(each, size, strict=True), start=2):
+    by_axis = [None] * (len(size) - len(windows)) + list(windows)
+    for axis, (window, length) in enumerate(zip(by_axis, size, strict=True), start=2):
         cells = int(out.shape[axis])
         if window is not None:
             table = window_matrix(window, cells, length, mean)

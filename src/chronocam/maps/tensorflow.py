@@ -1,4 +1,4 @@
-"""The part of the array API that targets need, over TensorFlow's tensors, so that scores can be differentiated."""
+"""What targets need of the array API, over TensorFlow's tensors, so that scores can be differentiated."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ from typing import Any
 
 import tensorflow as tf
 
-float32, float64 = tf.float32, tf.float64
-reshape, stack, where, sqrt, abs, tanh = tf.reshape, tf.stack, tf.where, tf.sqrt, tf.abs, tf.tanh
-maximum, minimum, zeros_like, ones_like, astype = tf.maximum, tf.minimum, tf.zeros_like, tf.ones_like, tf.cast
-permute_dims, tensordot, exp, log = tf.transpose, tf.tensordot, tf.exp, tf.math.log
+float32: Any = tf.float32
+float64: Any = tf.float64
+reshape: Any = tf.reshape
+stack: Any = tf.stack
+where: Any = tf.where
+sqrt: Any = tf.sqrt
+abs: Any = tf.abs
+tanh: Any = tf.tanh
+maximum: Any = tf.maximum
+minimum: Any = tf.minimum
+zeros_like: Any = tf.zeros_like
+ones_like: Any = tf.ones_like
+exp: Any = tf.exp
+astype: Any = tf.cast
+permute_dims: Any = tf.transpose
+tensordot: Any = tf.tensordot
+log: Any = tf.math.log
 
 
 def asarray(values: Any, dtype: Any = None, device: Any = None) -> Any:

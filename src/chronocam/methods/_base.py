@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from jaxtyping import Float
 
@@ -21,7 +21,7 @@ _METHODS: dict[str, type[Method]] = {}
 METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
 """Every method by its command-line name; a class with a `name` is added by being defined."""
 
-Maps = Float[Any, "batch target *grid"]
+Maps: TypeAlias = Float[Any, "batch target *grid"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,6 +44,11 @@ class Method:
         through what they weigh and not through the weights.
 
     Raises LayerError for an unknown layer.
+
+    Example:
+    >>> method = cc.methods.METHODS["gradcam"](model, "conv2")
+    >>> isinstance(method, cc.methods.Method), method.explain(images).maps.shape
+    (True, (2, 1, 8, 8))
     """
 
     model: Any = field(kw_only=False)
@@ -110,6 +115,12 @@ class CAMMethod(Method):
     pool: for clips, whether weights are of the whole `"clip"` or of each `"frame"` (time slice) by itself;
         None is frame where a 2D network saw the frames one by one, else clip. Elementwise methods have no
         weights to pool.
+
+    Example:
+    >>> both = cc.HiResCAM(model, "conv2", signed=True).explain(images, "dog").maps
+    >>> positive = cc.HiResCAM(model, "conv2").explain(images, "dog").maps
+    >>> bool((positive == both.clip(0)).all()), isinstance(cc.HiResCAM(model), cc.methods.CAMMethod)
+    (True, True)
     """
 
     signed: bool | None = None
@@ -142,6 +153,11 @@ class GradientMethod(Method):
     """A map made of gradients, at the input's own resolution (or at `conv_layer` where one is given).
 
     reduce: how channels become one value: `"max"` of magnitudes, signed `"sum"`, Euclidean `"norm"`.
+
+    Example:
+    >>> maps = cc.Saliency(model, reduce="norm").explain(images).maps
+    >>> isinstance(cc.Saliency(model), cc.methods.GradientMethod), maps.shape
+    (True, (2, 1, 32, 32))
     """
 
     reduce: Reduce = "max"
@@ -157,7 +173,10 @@ class GradientMethod(Method):
 
 
 def method_named(name: str) -> type[Method]:
-    """Return the method with this command-line name. Raises InputError, with close names, for an unknown one."""
+    """Return the method with this command-line name.
+
+    Raises InputError, with close names, for an unknown one.
+    """
     if name not in METHODS:
         hint = suggest(name, list(METHODS)) or f"; choose one of {', '.join(sorted(METHODS))}"
         raise InputError(f"no method `{name}`{hint}")

@@ -20,6 +20,11 @@ class CAM(CAMMethod):
     LayerError where G varies over the grid, that is, where global average pooling does not follow the layer;
     a non-linear head behind the pooling is linearised at the sample.
     Source: Zhou et al. 2016 (arXiv:1512.04150), eq. 2; here with a final ReLU unless `signed`.
+
+    Example:
+    >>> maps = cc.CAM(model, "relu2", signed=True).explain(images, "dog").maps
+    >>> maps.shape
+    (2, 1, 8, 8)
     """
 
     name: ClassVar[str] = "cam"
@@ -28,7 +33,7 @@ class CAM(CAMMethod):
         """Return the linear layer's weights."""
         if not constant_over_grid(capture.gradients, TOLERANCE):
             raise LayerError(
-                "CAM needs global average pooling and a linear layer right after the layer; here the gradient "
-                "varies over the grid: choose the last layer before the pooling, or use `gradcam`"
+                "CAM needs global average pooling and a linear layer right after the layer; here the "
+                "gradient varies over the grid: choose the last layer before the pooling, or use `gradcam`"
             )
         return sum_over_grid(capture.gradients)

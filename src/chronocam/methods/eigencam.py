@@ -14,6 +14,11 @@ class EigenCAM(CAMMethod):
     Needs no gradient. Activations are centred over positions, and the component is oriented to agree with
     their sum over channels, since an eigenvector's sign is arbitrary.
     Source: Muhammad and Yeasin 2020 (arXiv:2008.00299), eq. 4; the paper does not centre.
+
+    Example:
+    >>> maps = cc.EigenCAM(model, "conv2").explain(images, ["cat", "dog"]).maps
+    >>> maps.shape, bool((maps[:, 0] == maps[:, 1]).all())
+    ((2, 2, 8, 8), True)
     """
 
     name: ClassVar[str] = "eigencam"

@@ -11,6 +11,10 @@ class EigenGradCAM(CAMMethod):
     """The first principal component over positions of G ⊙ A; unlike Eigen-CAM it depends on the target.
 
     Source: the variant of that name in the `grad-cam` library, after Eigen-CAM (arXiv:2008.00299).
+
+    Example:
+    >>> cc.EigenGradCAM(model, "conv2").explain(images, "dog").maps.shape
+    (2, 1, 8, 8)
     """
 
     name: ClassVar[str] = "eigengradcam"

@@ -19,9 +19,17 @@ class FinerCAM(GradCAM):
 
     The score is Σ_d p_d (y_c − α y_d) / Σ_d p_d over the `comparisons` classes d whose logits are closest to
     that of the class c explained, with p their softmax probabilities. As p is divided by its sum, the softmax
-    is
-    taken over these classes alone: the same value, and no 0/0 where all of them are improbable.
+    is taken over these classes alone: the same value, and no 0/0 where all of them are improbable.
+
+    alpha: how much of the other classes' logits is subtracted.
+    comparisons: how many of the most similar classes to compare with.
+
     Source: Zhang et al. 2025 (arXiv:2501.11309), eq. 4 and 5.
+
+    Example:
+    >>> explanation = cc.FinerCAM(model, "conv2", comparisons=2).explain(images, "dog")
+    >>> str(explanation.targets[0][0]), explanation.maps.shape
+    ('dog', (2, 1, 8, 8))
     """
 
     alpha: float = 1.0
@@ -41,6 +49,8 @@ class FinerCAM(GradCAM):
 
 
 class _Finer(Target):
+    """The lead of a target's class over the classes most like it."""
+
     def __init__(self, target: Target, alpha: float, comparisons: int) -> None:
         self.target = target
         self.alpha = alpha
@@ -55,7 +65,7 @@ class _Finer(Target):
         for info in infos[0]:
             if info.index is None or info.signed:
                 raise TargetError(
-                    f"Finer-CAM compares classes; `{info}` is none: give a class, or use `gradcam`"
+                    f"Finer-CAM compares classes, and `{info}` is not one: give a class, or use `gradcam`"
                 )
         chosen = np.asarray([[info.index for info in row] for row in infos])
         similar = self._similar(to_numpy(outputs.choosing).astype(np.float64), chosen)
@@ -69,14 +79,14 @@ class _Finer(Target):
             flat = placed(index.reshape(batch, -1), values)
             return xp.reshape(xp.take_along_axis(values, flat, axis=1), index.shape)
 
-        own, others = pick(logits, chosen)[:, :, None], pick(logits, similar)
+        score, others = pick(logits, chosen)[:, :, None], pick(logits, similar)
         odds = xp.exp(others - xp.max(others, axis=2, keepdims=True))
-        return xp.sum(odds * (own - self.alpha * others), axis=2) / xp.sum(odds, axis=2)
+        return xp.sum(odds * (score - self.alpha * others), axis=2) / xp.sum(odds, axis=2)
 
     def _similar(self, logits: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return the classes closest in logit to each chosen class, `(batch, target, comparison)`."""
-        own = np.take_along_axis(logits, chosen, axis=1)
-        distance = np.abs(logits[:, None, :] - own[:, :, None])
+        score = np.take_along_axis(logits, chosen, axis=1)
+        distance = np.abs(logits[:, None, :] - score[:, :, None])
         np.put_along_axis(distance, chosen[:, :, None], np.inf, axis=2)
         count = min(self.comparisons, logits.shape[1] - 1)
         return np.argsort(distance, axis=2, kind="stable")[:, :, :count]

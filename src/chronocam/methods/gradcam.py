@@ -13,6 +13,13 @@ class GradCAM(CAMMethod):
     """Gradient-weighted class activation mapping: M = ReLU(Σ_k w_k A_k), w_k = (1/Z) Σ_grid G_k.
 
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1 and 2.
+
+    Example:
+    >>> explanation = cc.GradCAM(model, "conv2").explain(images, "dog")
+    >>> explanation.maps.shape, explanation.dims
+    ((2, 1, 8, 8), ('batch', 'target', 'height', 'width'))
+    >>> explanation.save("dog.png", images)
+    PosixPath('dog.png')
     """
 
     name: ClassVar[str] = "gradcam"

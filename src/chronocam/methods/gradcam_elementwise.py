@@ -13,6 +13,11 @@ class GradCAMElementWise(CAMMethod):
 
     Never negative, so that `signed`, which all class activation maps share, has nothing to keep.
     Source: the variant of that name in the `grad-cam` library; it has no paper.
+
+    Example:
+    >>> maps = cc.GradCAMElementWise(model, "relu2", signed=True).explain(images, "dog").maps
+    >>> bool((maps >= 0).all())
+    True
     """
 
     name: ClassVar[str] = "gradcamelementwise"

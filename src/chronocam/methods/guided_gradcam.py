@@ -14,6 +14,10 @@ class GuidedGradCAM(GradientMethod):
     """Guided backpropagation times the upsampled Grad-CAM of `conv_layer`: fine detail, for one class.
 
     Source: Selvaraju et al. 2017 (arXiv:1610.02391), section 3.2.
+
+    Example:
+    >>> cc.GuidedGradCAM(model, "conv2").explain(images, "dog").maps.shape
+    (2, 1, 32, 32)
     """
 
     name: ClassVar[str] = "guidedgradcam"

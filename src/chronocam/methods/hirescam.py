@@ -12,6 +12,12 @@ class HiResCAM(CAMMethod):
     """High-resolution class activation mapping: M = ReLU(Σ_k G_k ⊙ A_k).
 
     Source: Draelos and Carin 2020 (arXiv:2011.08891), eq. 4.
+
+    Example:
+    >>> hires = cc.HiResCAM(model, "relu2").explain(images, 0).maps
+    >>> cam = cc.CAM(model, "relu2").explain(images, 0).maps
+    >>> np.allclose(hires, cam / 64)  # a linear layer on the mean of 8 × 8 cells
+    True
     """
 
     name: ClassVar[str] = "hirescam"

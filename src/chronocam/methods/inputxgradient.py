@@ -15,6 +15,11 @@ class InputXGradient(GradientMethod):
     """M = Σ_channel x ⊙ ∂S/∂x, signed.
 
     Source: Shrikumar et al. 2016 (arXiv:1605.01713).
+
+    Example:
+    >>> maps = cc.InputXGradient(model).explain(images, "dog").maps
+    >>> maps.shape, bool((maps < 0).any())
+    ((2, 1, 32, 32), True)
     """
 
     reduce: Reduce = "sum"

@@ -14,6 +14,10 @@ class LayerCAM(CAMMethod):
     Only positive gradients count, so the map of −y is not minus the map of y.
 
     Source: Jiang et al., IEEE TIP 2021, eq. 6 and 7. Several layers are fused as in the paper (`maps.fuse`).
+
+    Example:
+    >>> cc.LayerCAM(model, ["conv1", "conv2"]).explain(images, "dog").maps.shape  # fused
+    (2, 1, 16, 16)
     """
 
     name: ClassVar[str] = "layercam"

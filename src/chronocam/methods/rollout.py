@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from chronocam.maps.arrays import in_full_precision, like, namespace
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Capture, Need, View
 
-Row = Float[Any, "rows token"]
+Row: TypeAlias = Float[Any, "rows token"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +38,12 @@ class AttentionRollout(Method):
     Raises ModelError for models without self-attention over all patches, or over all of each frame and each
     patch.
     Source: Abnar and Zuidema 2020 (arXiv:2005.00928), section 3.
+
+    Example:
+    >>> from torchvision.models import VisionTransformer
+    >>> vit = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16).eval()
+    >>> cc.AttentionRollout(vit).explain(images).maps.shape
+    (2, 1, 4, 4)
     """
 
     readout: str | None = None
@@ -64,17 +70,17 @@ class AttentionRollout(Method):
         capture = view.captures[0]
         if not capture.attentions:
             raise ModelError(
-                "the model shows no attention for rollout to compose; load transformers of Hugging Face with "
+                "no attention was recorded for rollout to compose; load transformers of Hugging Face with "
                 'attn_implementation="sdpa" or "eager", and for other networks choose gradcam'
             )
-        one = self._rolled(capture)
-        grids = tuple(one.shape[2:]), tuple(capture.activations.shape[2:])
-        if grids[0] != grids[1]:
+        rolled = self._rolled(capture)
+        grid, expected = tuple(rolled.shape[2:]), tuple(capture.activations.shape[2:])
+        if grid != expected:
             raise LayerError(
-                f"the attention is over a grid of {grids[0]} and the layer's is {grids[1]}; give conv_layer= a layer "
-                "of the tokens that attend"
+                f"the attention is over a grid of {grid} and the layer's is {expected}; give conv_layer= a "
+                "layer of the tokens that attend"
             )
-        return namespace(one).broadcast_to(one, (one.shape[0], view.targets, *grids[0]))
+        return namespace(rolled).broadcast_to(rolled, (rolled.shape[0], view.targets, *grid))
 
     def _rolled(self, capture: Capture) -> Float[Any, "batch 1 *grid"]:
         batch, weights = int(capture.activations.shape[0]), capture.attentions
@@ -113,12 +119,13 @@ def _not_composed(capture: Capture) -> ModelError:
     more = ", …" if len(shapes) > 3 else ""
     return ModelError(
         f"rollout cannot compose attention of (rows, query, key) {', '.join(shapes[:3])}{more} for "
-        f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as gradcam"
+        f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as "
+        "gradcam"
     )
 
 
 def _divided(shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[int, int, int] | None:
-    """Return time, patches and prefix of attention that is divided over time and space, or None for other attention."""
+    """Return time, patches and prefix of attention divided over time and space; None for other attention."""
     kinds = list(dict.fromkeys(shapes))
     if len(kinds) != 2 or any(query != key for _, query, key in kinds):
         return None
@@ -149,6 +156,7 @@ def _through_divided(row: Row, weights: Sequence[Array], time: int, prefix: int)
     xp, batch = namespace(row), row.shape[0]
     first, rest = row[:, :prefix], xp.reshape(row[:, prefix:], (batch, time, -1))
     patches = rest.shape[2]
+    # A row vector times Ã_L, then Ã_L−1, …: no product of two matrices is needed.
     for a in reversed(weights):
         if tuple(a.shape) == (batch * patches, time, time):
             a = xp.reshape(a, (batch, patches, time, time))
@@ -159,9 +167,8 @@ def _through_divided(row: Row, weights: Sequence[Array], time: int, prefix: int)
         sums = 1 + xp.sum(a, axis=3)
         first = first / xp.mean(sums[:, :, :prefix], axis=1)
         rest = rest / sums[:, :, prefix:]
-        each = xp.broadcast_to(
-            first[:, None] / time, (batch, time, prefix)
-        )  # the frames' class tokens are averaged
-        mixed = xp.matmul(xp.concat([each, rest], axis=2)[:, :, None], a)[:, :, 0]
+        # Every frame holds a copy of the class token, and their mean goes on: so does a share of its row.
+        copies = xp.broadcast_to(first[:, None] / time, (batch, time, prefix))
+        mixed = xp.matmul(xp.concat([copies, rest], axis=2)[:, :, None], a)[:, :, 0]
         first, rest = first + xp.sum(mixed[:, :, :prefix], axis=1), rest + mixed[:, :, prefix:]
     return xp.concat([first, xp.reshape(rest, (batch, -1))], axis=1)

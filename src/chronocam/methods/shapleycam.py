@@ -14,6 +14,11 @@ class ShapleyCAM(CAMMethod):
 
     Equals Grad-CAM where the score is piecewise linear in the activations.
     Source: Cai 2025 (arXiv:2501.06261), eq. 13.
+
+    Example:
+    >>> shapley = cc.ShapleyCAM(model, "relu2").explain(images, "dog").maps
+    >>> np.allclose(shapley, cc.GradCAM(model, "relu2").explain(images, "dog").maps)  # a linear head
+    True
     """
 
     name: ClassVar[str] = "shapleycam"

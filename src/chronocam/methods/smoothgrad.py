@@ -12,9 +12,17 @@ from chronocam.types import View
 
 @dataclass(kw_only=True, eq=False)
 class SmoothGrad(GradientMethod):
-    """The gradient averaged over `samples` inputs with Gaussian noise of a share `noise` of each sample's range.
+    """The gradient averaged over noisy copies of the input.
+
+    samples: how many copies.
+    noise: standard deviation of the Gaussian noise, as a share of each sample's range.
+    seed: of the noise, which is the same for every sample.
 
     Source: Smilkov et al. 2017 (arXiv:1706.03825), section 2; magnitudes are taken after averaging.
+
+    Example:
+    >>> cc.SmoothGrad(model, samples=4, noise=0.1).explain(images, "dog").maps.shape
+    (2, 1, 32, 32)
     """
 
     samples: int = 25

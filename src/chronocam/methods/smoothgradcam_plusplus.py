@@ -17,9 +17,13 @@ class SmoothGradCAMPlusPlus(CAMMethod):
     """Grad-CAM++ with derivatives averaged over noisy inputs.
 
     w_k = Σ_grid α_k ReLU(D¹_k), α_k = D²_k / (2 D²_k + (Σ_grid A_k) D³_k), Dᵖ the mean of Gᵖ over `samples`
-    inputs with Gaussian noise of a share `noise` of each sample's range; A belongs to the input itself.
+    noisy copies, as in `SmoothGrad`; A belongs to the input itself.
     Source: Omeiza et al. 2019 (arXiv:1908.01224), eq. 6 and 7; the numerator is D², as in Grad-CAM++, where
     the paper prints D¹.
+
+    Example:
+    >>> cc.SmoothGradCAMPlusPlus(model, "conv2", samples=4).explain(images, "dog").maps.shape
+    (2, 1, 8, 8)
     """
 
     samples: int = 8

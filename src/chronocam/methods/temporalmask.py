@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -20,8 +20,8 @@ RUN = 0.1
 POINTS = 8
 """On the line to the fully perturbed clip, to measure what the perturbation takes away."""
 
-Mask = Float[np.ndarray, "batch time"]
-Mixing = Float[np.ndarray, "batch time time"]
+Mask: TypeAlias = Float[np.ndarray, "batch time"]
+Mixing: TypeAlias = Float[np.ndarray, "batch time time"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,7 +38,10 @@ class TemporalMask(Method):
         the straight line to that clip. The weights λ are for a score that falls by about 1, and logits have
         no scale of their own; the paper used the softmax probability. False takes the score as it is, which
         suits a target that is a probability.
-    steps, lr: of Adam. lambda1, lambda2: the weights of the mask's size and of its total variation.
+    steps: how often Adam updates the mask.
+    lr: Adam's step size.
+    lambda1: weight of the mask's size.
+    lambda2: weight of its total variation.
 
     The map is m, `(batch, target, time, 1, 1)`: its grid has one cell per frame. Each target costs `steps`
     passes through the model. A mask shows where the score's use of motion lies, not how much there is: see
@@ -46,6 +49,10 @@ class TemporalMask(Method):
 
     Raises InputError for inputs that are not clips, LayerError for a layer.
     Source: Mänttäri et al. 2020 (arXiv:2002.00367), section 3.
+
+    Example:
+    >>> cc.TemporalMask(clip_model, steps=2).explain(clips, 1).maps.shape  # a value per frame
+    (1, 1, 8, 1, 1)
     """
 
     perturbation: str = "freeze"
@@ -79,44 +86,46 @@ class TemporalMask(Method):
         clip = view.captures[0].activations
         if clip.ndim != 5 or clip.shape[2] < 2:
             raise InputError(
-                f"inputs have a grid of {tuple(clip.shape[2:])}; temporalmask needs clips (time, height, width) of at "
-                "least 2 frames"
+                f"inputs have a grid of {tuple(clip.shape[2:])}; temporalmask needs clips "
+                "(time, height, width) of at least 2 frames"
             )
         xp = namespace(clip)
-        masks = [like(self._learn(_Look(view, k)), clip) for k in range(view.targets)]
+        masks = [like(self._learn(_Mixer(view, k)), clip) for k in range(view.targets)]
         return xp.stack(masks, axis=1)[..., None, None]
 
-    def _learn(self, look: _Look) -> Mask:
+    def _learn(self, mixer: _Mixer) -> Mask:
         """Return the mask after `steps` of Adam."""
         mixing, pull = PERTURBATIONS[self.perturbation]
-        scale = self._scale(look, mixing)
+        scale = self._scale(mixer, mixing)
         adam = _Adam(self.lr)
-        theta = np.zeros(look.shape)
+        theta = np.zeros(mixer.shape)
         for _ in range(self.steps):
             m = _sigmoid(theta)
-            slope = pull(look.products(mixing(m)), m) * scale + _penalty_slope(m, self.lambda1, self.lambda2)
+            # The mask is a sigmoid of θ, whose slope is m (1 − m): the chain rule's last factor.
+            slope = pull(mixer.products(mixing(m)), m) * scale + _penalty_slope(m, self.lambda1, self.lambda2)
             theta = theta - adam.step(slope * m * (1 - m))
         return _sigmoid(theta)
 
-    def _scale(self, look: _Look, mixing: Callable[[Mask], Mixing]) -> np.ndarray | float:
+    def _scale(self, mixer: _Mixer, mixing: Callable[[Mask], Mixing]) -> np.ndarray | float:
         """Return 1 over the fall of the score from the clip to the wholly perturbed one, per sample.
 
         S(x) − S(x') = ∫₀¹ ⟨∂S/∂x̃, x − x'⟩ ds along x̃ = x + s (x' − x), by the midpoint rule.
         """
         if not self.relative:
             return 1.0
-        away = mixing(np.ones(look.shape)) - np.eye(look.shape[1])
+        away = mixing(np.ones(mixer.shape)) - np.eye(mixer.shape[1])
         shares = (np.arange(POINTS) + 0.5) / POINTS
-        falls = [-(look.products(np.eye(look.shape[1]) + s * away) * away).sum(axis=(1, 2)) for s in shares]
+        falls = [-(mixer.products(np.eye(mixer.shape[1]) + s * away) * away).sum(axis=(1, 2)) for s in shares]
         fall = np.abs(np.mean(falls, axis=0))[:, None]
         return np.where(fall > 0, 1 / np.where(fall > 0, fall, 1), 0.0)
 
 
-class _Look:
+class _Mixer:
     """The score of one target, as seen by the frames: clips of mixed frames x̃_u = Σ_v W_uv x_v, and ∂S/∂W."""
 
     def __init__(self, view: View, target: int) -> None:
-        self.view, self.target = view, target
+        self.view = view
+        self.target = target
         self.clip = view.captures[0].activations
         self.shape = (int(self.clip.shape[0]), int(self.clip.shape[2]))
 
@@ -140,9 +149,9 @@ class _Look:
 
 
 def time_axis(raw: Array, clip: Array) -> int | None:
-    """Return the axis of time in a raw input, of which `clip` `(batch, channel, time, height, width)` is the layout.
+    """Return the axis of time in a raw input; `clip` is the same, `(batch, channel, time, height, width)`.
 
-    None for another input. Where several axes fit by their sizes, the values tell them apart.
+    None for any other input. Where several axes fit by their sizes, the values decide.
     """
     xp = namespace(clip)
     orders = ((2, (0, 1, 2, 3, 4)), (1, (0, 2, 1, 3, 4)), (1, (0, 2, 3, 4, 1)))
@@ -217,7 +226,7 @@ PERTURBATIONS: dict[str, tuple[Callable[[Mask], Mixing], Callable[[Mixing, Mask]
     "freeze": (freeze, freeze_slope),
     "reverse": (reverse, reverse_slope),
 }
-"""From a mask to the mixing of frames, and from ∂S/∂W back to ∂S/∂m."""
+"""By name: from a mask to how frames are mixed, and from ∂S/∂W back to ∂S/∂m."""
 
 
 def _penalty_slope(m: Mask, lambda1: float, lambda2: float) -> Mask:
@@ -234,7 +243,8 @@ class _Adam:
     """Adam with its usual decay rates (arXiv:1412.6980, algorithm 1)."""
 
     def __init__(self, lr: float) -> None:
-        self.lr, self.steps = lr, 0
+        self.lr = lr
+        self.steps = 0
         self.first: Any = 0.0
         self.second: Any = 0.0
 

@@ -26,14 +26,18 @@ class VisualBackProp(Method):
         grid of its own where a stride does not divide its kernel; `"mean"` averages, and leaves none.
 
     Stages are the last layers on each grid, from the input to `conv_layer` (None: the last layer with a
-    grid). Layers that keep the grid are no stages of their own and spread nothing; in the paper every
-    convolution is a stage. So it also is where each shrinks the grid, as in the paper's network. What else
-    lies between two stages is composed to one window (the widest, where branches meet). Where a network does
-    not tell its windows, maps are resampled linearly, and the explanation says so. Negative activations count
+    grid). In the paper every convolution is a stage; layers that keep the grid are not counted here, which
+    makes no difference where each one shrinks it, as in the paper's network. What lies between two stages is
+    composed into one window (the widest, where branches meet). Where a network's windows are unknown, maps
+    are resampled linearly, and the explanation says so. Negative activations count
     as zero, as after the paper's ReLUs; the paper's scaling to [0, 1] is `Explanation.normalize`.
 
     Frames that a 2D network sees one by one have a map each; a 3D network's has all its windows in time too.
     Source: Bojarski et al. 2016 (arXiv:1611.05418), section III.
+
+    Example:
+    >>> cc.VisualBackProp(model).explain(images).maps.shape
+    (2, 1, 32, 32)
     """
 
     overlap: str = "sum"
@@ -58,12 +62,14 @@ class VisualBackProp(Method):
         """Return the map of all stages once per target."""
         *earlier, last = view.captures[0].stages
         xp = namespace(last.activations)
-        found = xp.mean(relu(last.activations), axis=1, keepdims=True)
+        maps = xp.mean(relu(last.activations), axis=1, keepdims=True)
+        # From the deepest stage to the input: spread the map over the stage below, and keep what is active
+        # there too. Below the first stage lies the input itself, which has no activations.
         for stage, below in zip([last, *reversed(earlier)], [*reversed(earlier), None], strict=True):
             if stage.windows is None:
-                found = resample(found, stage.before)
+                maps = resample(maps, stage.before)
             else:
-                found = spread(found, stage.before, stage.windows, self.overlap == "mean")
+                maps = spread(maps, stage.before, stage.windows, self.overlap == "mean")
             if below is not None:
-                found = xp.mean(relu(below.activations), axis=1, keepdims=True) * found
-        return xp.broadcast_to(found, (found.shape[0], view.targets, *found.shape[2:]))
+                maps = xp.mean(relu(below.activations), axis=1, keepdims=True) * maps
+        return xp.broadcast_to(maps, (maps.shape[0], view.targets, *maps.shape[2:]))

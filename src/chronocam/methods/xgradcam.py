@@ -17,6 +17,10 @@ class XGradCAM(CAMMethod):
 
     A denominator smaller than 1e-7 becomes ±1e-7, with its sign.
     Source: Fu et al. 2020 (arXiv:2008.02312), eq. 8.
+
+    Example:
+    >>> cc.XGradCAM(model, "conv2").explain(images, "dog").maps.shape
+    (2, 1, 8, 8)
     """
 
     name: ClassVar[str] = "xgradcam"

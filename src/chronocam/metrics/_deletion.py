@@ -1,4 +1,4 @@
-"""Insertion and deletion: how fast the score falls, or rises, when cells go, or come, in the order of the map."""
+"""Insertion and deletion: how fast the score changes when cells come or go in the order of the map."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ class Curve:
 
     shares: `(point,)`, how much was changed, from 0 to 1.
     scores: `(batch, point)`.
+
+    Example:
+    >>> curve = cc.metrics.Curve(np.array([0.0, 0.5, 1.0]), np.array([[1.0, 0.2, 0.0]]))
+    >>> curve.area.round(2)
+    array([0.35])
     """
 
     shares: Float[np.ndarray, " point"]
@@ -43,9 +48,9 @@ def deletion(
     steps: int = 20,
     seed: int = 0,
 ) -> Curve:
-    """Return the score as the most relevant cells are replaced by a baseline, share by share. A low area is good.
+    """Return the score while the most relevant cells give way to a baseline. A low area is good.
 
-    score: from inputs `(batch, …)` to `(batch,)`; always called with the whole batch in its order.
+    score: takes inputs `(batch, …)` and returns `(batch,)`; always called with the whole batch in its order.
     inputs: `(batch, …)`, images or clips, with `channels` the axis of their channels: 1 for `(batch, channel,
         time, height, width)`, 2 for `(batch, time, channel, height, width)`.
     maps: what the cells are is what the maps have axes for. `(batch, height, width)`: pixels, those of a clip
@@ -60,10 +65,16 @@ def deletion(
 
     Raises InputError for maps that fit no axes, an unknown baseline, and scores of another shape.
     Source: Petsiuk et al. 2018 (arXiv:1806.07421), section 3.2.
+
+    Example:
+    >>> inputs = np.array([[[[0.0, 4.0], [2.0, 1.0]]]])
+    >>> def score(x):
+    ...     return x.sum(axis=(1, 2, 3))
+    >>> cc.metrics.deletion(score, inputs, inputs[:, 0], baseline=0, steps=4).scores
+    array([[7., 3., 1., 0., 0.]])
     """
     cells = _Cells(inputs, maps, channels, seed)
-    removed = cells.without(baseline)
-    return _curve(score, removed, lambda count: cells.rank >= count, cells.total, steps)
+    return _curve(score, cells.without(baseline), lambda count: cells.rank >= count, cells.total, steps)
 
 
 def insertion(
@@ -76,26 +87,32 @@ def insertion(
     steps: int = 20,
     seed: int = 0,
 ) -> Curve:
-    """Return the score as the most relevant cells come to a baseline, share by share. A high area is good.
+    """Return the score while the most relevant cells come to a baseline. A high area is good.
 
     Arguments and errors as in `deletion`.
+
+    Example:
+    >>> inputs = np.array([[[[0.0, 4.0], [2.0, 1.0]]]])
+    >>> def score(x):
+    ...     return x.sum(axis=(1, 2, 3))
+    >>> cc.metrics.insertion(score, inputs, inputs[:, 0], baseline=0, steps=4).scores
+    array([[0., 4., 6., 7., 7.]])
     """
     cells = _Cells(inputs, maps, channels, seed)
-    removed = cells.without(baseline)
-    return _curve(score, removed, lambda count: cells.rank < count, cells.total, steps)
+    return _curve(score, cells.without(baseline), lambda count: cells.rank < count, cells.total, steps)
 
 
 Removal = Callable[[np.ndarray], np.ndarray]
-"""From which cells are kept, `(batch, cell)`, to inputs in which the others are not seen."""
+"""Takes which cells stay, `(batch, cell)`, and returns inputs without the others."""
 
 
 def _curve(
-    score: Score, removed: Removal, kept: Callable[[int], np.ndarray], total: int, steps: int
+    score: Score, removal: Removal, staying: Callable[[int], np.ndarray], total: int, steps: int
 ) -> Curve:
     if steps < 1:
         raise InputError(f"steps is {steps}; expected at least one")
     counts = np.unique(np.round(np.linspace(0, total, steps + 1)).astype(int))
-    return Curve(counts / total, np.stack([scored(score, removed(kept(int(n)))) for n in counts], axis=1))
+    return Curve(counts / total, np.stack([scored(score, removal(staying(int(n)))) for n in counts], axis=1))
 
 
 class _Cells:
@@ -106,11 +123,14 @@ class _Cells:
             raise InputError(
                 f"inputs have shape {inputs.shape} and channels={channels}; expected (batch, …, channel, …)"
             )
-        self.inputs, self.channels = inputs, channels % inputs.ndim
+        self.inputs = inputs
+        self.channels = channels % inputs.ndim
         self.grid = tuple(axis for axis in range(1, inputs.ndim) if axis != self.channels)
         self.axes = self._axes(maps.shape)
         self.shape = tuple(n if axis in (0, *self.axes) else 1 for axis, n in enumerate(inputs.shape))
         values = flat(finite(maps, maps.ndim - 1), maps.ndim - 1)
+        # Sorted by value from the largest, and by a draw where values are equal: flat regions (a ReLU's
+        # zeros) would else go row by row. `rank` is the place of each cell in that order.
         ties = np.broadcast_to(np.random.default_rng(seed).random(values.shape[1:]), values.shape)
         order = np.lexsort((ties, -values), axis=-1)
         self.rank = np.argsort(order, axis=-1)
@@ -119,19 +139,19 @@ class _Cells:
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the axes of the inputs that the maps are for."""
         choices = [self.grid] if len(self.grid) < 3 else [self.grid, self.grid[-2:], self.grid[:1]]
-        wanted = [tuple(self.inputs.shape[axis] for axis in (0, *axes)) for axes in choices]
-        if shape not in wanted:
+        shapes = [tuple(self.inputs.shape[axis] for axis in (0, *axes)) for axes in choices]
+        if shape not in shapes:
             raise InputError(
-                f"maps have shape {shape}; expected {' or '.join(map(str, wanted))} for these inputs"
+                f"maps have shape {shape}; expected {' or '.join(map(str, shapes))} for these inputs"
             )
-        return choices[wanted.index(shape)]
+        return choices[shapes.index(shape)]
 
     def without(self, baseline: str | float | np.ndarray) -> Removal:
         """Return how cells are taken away."""
         if isinstance(baseline, str) and baseline == "freeze":
             return self._frozen()
         other = self._baseline(baseline)
-        return lambda kept: np.where(kept.reshape(self.shape), self.inputs, other)
+        return lambda stays: np.where(stays.reshape(self.shape), self.inputs, other)
 
     def _frozen(self) -> Removal:
         if len(self.grid) != 3 or self.axes != self.grid[:1]:
@@ -139,11 +159,12 @@ class _Cells:
                 "baseline `freeze` is for frames of a clip; give maps (batch, time), or another baseline"
             )
 
-        def removed(kept: np.ndarray) -> np.ndarray:
-            shown = np.maximum.accumulate(np.where(kept, np.arange(self.total), 0), axis=1)
-            return np.take_along_axis(self.inputs, shown.reshape(self.shape), axis=self.grid[0])
+        def freeze(stays: np.ndarray) -> np.ndarray:
+            # The running maximum of the numbers of the frames that stay is the last one of them so far.
+            frames = np.maximum.accumulate(np.where(stays, np.arange(self.total), 0), axis=1)
+            return np.take_along_axis(self.inputs, frames.reshape(self.shape), axis=self.grid[0])
 
-        return removed
+        return freeze
 
     def _baseline(self, baseline: str | float | np.ndarray) -> np.ndarray:
         if not isinstance(baseline, str):
@@ -151,7 +172,8 @@ class _Cells:
                 return np.broadcast_to(np.asarray(baseline, dtype=self.inputs.dtype), self.inputs.shape)
             except ValueError as error:
                 raise InputError(
-                    f"baseline has shape {np.shape(baseline)}; expected one that broadcasts to {self.inputs.shape}"
+                    f"baseline has shape {np.shape(baseline)}; expected one that broadcasts to "
+                    f"{self.inputs.shape}"
                 ) from error
         if baseline == "mean":
             return self.inputs.mean(axis=self.grid, keepdims=True, dtype=np.float64).astype(self.inputs.dtype)

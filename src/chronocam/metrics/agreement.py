@@ -1,4 +1,4 @@
-"""Whether a map is more than the noise of its gradient: it must stay as it is under noise that nobody sees."""
+"""Whether a map is more than the noise of its gradient: it must not change under noise too weak to see."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ from chronocam.metrics.sanity import rank_correlation
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How alike the maps of noisy copies of an input are: means over all pairs of copies, `(batch, …)`.
+    """How similar the maps of noisy copies of an input are: means over all pairs of copies, `(batch, …)`.
 
-    spearman: rank correlation. cosine: of the angle between the maps as vectors.
-    1 where noise changes nothing, about 0 where the maps are noise; a constant map has rank correlation 0, a
-    map of zeros both.
+    spearman: rank correlation; 0 for a constant map.
+    cosine: of the angle between the maps as vectors; 0 for a map of zeros.
+
+    Both are 1 where noise changes nothing, and about 0 where the maps are noise.
+
+    Example:
+    >>> agreement = cc.metrics.Agreement(np.array([0.8, 0.6]), np.array([0.9, 0.7]))
+    >>> str(agreement.intervals()["spearman"])
+    '0.700 [0.600, 0.800]'
     """
 
     spearman: Float[np.ndarray, "batch ..."]
     cosine: Float[np.ndarray, "batch ..."]
 
     def intervals(self, confidence: float = 0.95) -> dict[str, Interval]:
-        """Return the mean of each over the samples, with its bootstrap interval; a sample's targets are averaged."""
+        """Return the mean of each over the samples, with its bootstrap interval.
+
+        A sample's targets are averaged first.
+        """
         means = {name: values.reshape(len(values), -1).mean(axis=1) for name, values in vars(self).items()}
         return {name: bootstrap(values, confidence) for name, values in means.items()}
 
@@ -51,9 +60,16 @@ def noise_agreement(
     noise: standard deviation of the Gaussian noise, as a share of each sample's range (max − min). All
         samples get the same draws, so that a value depends on nothing but its own sample.
 
-    A low value says that a map is not to be read, as near the minimum of a loss; a high one does not say that
-    it is right. Raises InputError for noise that is not positive, fewer than two draws, and maps that are not
-    finite or not one per sample.
+    A low value means that the map cannot be trusted, as near the minimum of a loss; a high value does not
+    mean that it is right. Raises InputError for noise that is not positive, fewer than two draws, and maps
+    that are not finite or not one per sample.
+
+    Example:
+    >>> method = cc.GradCAM(model, "conv2")
+    >>> def explain(x):
+    ...     return method.explain(x, "dog").maps
+    >>> cc.metrics.noise_agreement(explain, images.numpy(), draws=3).cosine.round(1).shape
+    (2, 1)
     """
     if not noise > 0:
         raise InputError(f"noise is {noise}; expected a positive share of the inputs' range, such as 0.02")
@@ -66,7 +82,7 @@ def noise_agreement(
         inputs + (spread * rng.standard_normal((1, *inputs.shape[1:]))).astype(inputs.dtype)
         for _ in range(draws)
     ]
-    maps = [_mapped(explain(copy), len(inputs), rank) for copy in copies]
+    maps = [_checked(explain(copy), len(inputs), rank) for copy in copies]
     pairs = list(combinations(maps, 2))
     return Agreement(
         np.mean([rank_correlation(a, b, rank) for a, b in pairs], axis=0),
@@ -74,8 +90,8 @@ def noise_agreement(
     )
 
 
-def _mapped(given: Any, samples: int, rank: int) -> Floats:
-    maps = finite(to_numpy(given), rank)
+def _checked(result: Any, samples: int, rank: int) -> Floats:
+    maps = finite(to_numpy(result), rank)
     if maps.ndim == rank or len(maps) != samples:
         raise InputError(
             f"explain returned shape {maps.shape} for {samples} inputs; expected one map or more for each"

@@ -1,18 +1,18 @@
-"""What every measure asks of its arrays, said in one line where it does not hold."""
+"""Checks of arrays that all measures share; each fails with one line."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from chronocam.errors import InputError
 
-Floats = Float[np.ndarray, "..."]
+Floats: TypeAlias = Float[np.ndarray, "..."]
 """Floating-point numbers of any shape."""
 
-Bools = Bool[np.ndarray, "..."]
+Bools: TypeAlias = Bool[np.ndarray, "..."]
 """Truth values of any shape."""
 
 
@@ -33,7 +33,7 @@ def same_shape(maps: np.ndarray, other: np.ndarray, what: str) -> None:
     """Raise InputError where `other` is not shaped like the maps; nothing is broadcast."""
     if maps.shape != other.shape:
         raise InputError(
-            f"maps have shape {maps.shape} but {what} {other.shape}; give one for each map, of its size"
+            f"maps have shape {maps.shape} but {what} {other.shape}; give one of the same size for each map"
         )
 
 

@@ -12,7 +12,12 @@ from chronocam.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval, over `count` samples."""
+    """A mean with its confidence interval, over `count` samples.
+
+    Example:
+    >>> str(cc.metrics.Interval(0.5, 0.4, 0.6, count=20))
+    '0.500 [0.400, 0.600]'
+    """
 
     mean: float
     low: float
@@ -27,6 +32,11 @@ def bootstrap(values: Sequence[float] | np.ndarray, confidence: float = 0.95, se
     """Return the mean of per-sample values with its percentile bootstrap interval (2,000 resamples).
 
     Raises InputError for no values and for NaN or infinity, which a measure gives where it is undefined.
+
+    Example:
+    >>> interval = cc.metrics.bootstrap([0.2, 0.4, 0.6, 0.8])
+    >>> interval.mean, interval.low < 0.5 < interval.high
+    (0.5, True)
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:

@@ -18,9 +18,18 @@ STABILISERS = (0.01**2, 0.03**2)  # of SSIM, for values in [0, 1]
 
 @dataclass(frozen=True, eq=False)
 class Randomisation:
-    """How alike the maps of a trained model and of the same model with ever more random layers are.
+    """How similar the maps of a trained model stay as more and more of its layers are made random.
 
-    spearman, ssim: `(stage, …)`, one value per stage and map; near 0 where a map depends on the weights.
+    spearman: rank correlation, `(stage, …)`, one value per stage and map.
+    ssim: structural similarity, `(stage, …)`.
+
+    Both are near 0 where a map depends on the weights.
+
+    Example:
+    >>> a = np.random.default_rng(0).random((1, 8, 8))
+    >>> curve = cc.metrics.randomisation_curve(a, [a, 1 - a])
+    >>> isinstance(curve, cc.metrics.Randomisation), curve.ssim[0].round(2)
+    (True, array([1.]))
     """
 
     spearman: Float[np.ndarray, "stage ..."]
@@ -34,6 +43,12 @@ def randomisation_curve(reference: Floats, stages: Sequence[Floats], rank: int =
     of the grid. Signs count: give magnitudes where only they matter. Raises InputError for no stages, unequal
     shapes and maps that are not finite.
     Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292), section 3.
+
+    Example:
+    >>> a = np.random.default_rng(0).random((1, 8, 8))
+    >>> cc.metrics.randomisation_curve(a, [a, 1 - a]).spearman.round(2)
+    array([[ 1.],
+           [-1.]])
     """
     if not stages:
         raise InputError("no stages to compare with; give the maps of at least one randomised model")
@@ -44,10 +59,15 @@ def randomisation_curve(reference: Floats, stages: Sequence[Floats], rank: int =
 
 
 def rank_correlation(a: Floats, b: Floats, rank: int = 2) -> Floats:
-    """Return Spearman's rank correlation of maps `(…, *grid)` over their last `rank` axes; ties share their rank.
+    """Return Spearman's rank correlation of maps `(…, *grid)` over their last `rank` axes.
 
-    0 where either map is constant: it ranks nothing. Raises InputError for unequal shapes and for maps that
-    are not finite.
+    Ties share their mean rank. 0 where either map is constant: it ranks nothing.
+    Raises InputError for unequal shapes and for maps that are not finite.
+
+    Example:
+    >>> a = np.arange(6.0).reshape(1, 2, 3)
+    >>> cc.metrics.rank_correlation(a, a**3).round(2)
+    array([1.])
     """
     same_shape(a, b, "the others")
     return np.asarray(np.nan_to_num(spearman(flat(finite(a, rank), rank), flat(finite(b, rank), rank))))
@@ -60,6 +80,11 @@ def ssim(a: Floats, b: Floats, rank: int = 2) -> Floats:
     all cells. Constant maps are taken as zeros. Raises InputError for unequal shapes and for maps that are
     not finite.
     Source: Wang et al. 2004, IEEE TIP 13(4), eq. 13, with K1 = 0.01 and K2 = 0.03.
+
+    Example:
+    >>> a = np.random.default_rng(0).random((1, 8, 8))
+    >>> cc.metrics.ssim(a, 3 * a + 1).round(2)
+    array([1.])
     """
     same_shape(a, b, "the others")
     x, y = _unit(finite(a, rank), rank), _unit(finite(b, rank), rank)

@@ -11,7 +11,7 @@ from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 
 Score = Callable[[np.ndarray], Any]
-"""From inputs `(batch, …)` to scores `(batch,)`.
+"""Takes inputs `(batch, …)` and returns scores `(batch,)`.
 
 Measures always call it with the whole batch in its order, so that it may score another class for every
 sample.
@@ -19,9 +19,12 @@ sample.
 
 
 def scored(score: Score, inputs: np.ndarray) -> np.ndarray:
-    """Return the scores of `inputs` in float64. Raises InputError where they are not one finite number per sample."""
-    given = score(inputs)
-    values = np.asarray(to_numpy(given) if hasattr(given, "dtype") else given, dtype=np.float64)
+    """Return the scores of `inputs` in float64.
+
+    Raises InputError unless they are one finite number per sample.
+    """
+    result = score(inputs)
+    values = np.asarray(to_numpy(result) if hasattr(result, "dtype") else result, dtype=np.float64)
     if values.shape != inputs.shape[:1]:
         raise InputError(
             f"score returned shape {values.shape}; expected one score per sample, {inputs.shape[:1]}"
