@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from chronocam.errors import MediaError
 
@@ -15,6 +15,7 @@ Json: TypeAlias = dict[str, Any]
 
 _OMITTED, _ELSE, _KEY = "omitted where None", "value where missing", "key"
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound="JsonRecord")  # not Self, which a check of single methods cannot resolve
 
 OMITTED: Final[Mapping[str, object]] = {_OMITTED: True}
 """Metadata of a field that is left out of the JSON while it is None."""
@@ -44,7 +45,7 @@ class JsonRecord:
         }
 
     @classmethod
-    def from_json(cls, data: object, where: str = "the file") -> Self:
+    def from_json(cls: type[_R], data: object, where: str = "the file") -> _R:
         """Return the record that an object describes; entries that it does not know are left out.
 
         where: what messages call the object.

@@ -21,7 +21,7 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
     Example:
         >>> engine = cc.engines.engine_for(model)
         >>> engine.framework, engine.resolve(0)
-        ('torch', '0')
+        ('torch', 'conv1')
 
     """
     # A model of a framework exists only where that framework was imported: nothing is imported to find out.

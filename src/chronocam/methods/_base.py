@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from jaxtyping import Float
 
 from chronocam.errors import InputError, suggest
+from chronocam.explanation import Explanation
 from chronocam.joint.session import Session
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
-
-if TYPE_CHECKING:
-    from chronocam.explanation import Explanation
 
 _METHODS: dict[str, type[Method]] = {}
 METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
