@@ -5,7 +5,8 @@ game), what share of the map's energy lies inside, and does the box around the l
 the maximum overlap an annotated box by more than half (IoU > 0.5)? Means with 95 % bootstrap intervals over
 objects.
 
-Needs the data that the tests use: CHRONOCAM_DATA, or ../shared/data beside the project.
+Needs the data that the tests use: CHRONOCAM_DATA, or ../shared/data beside the project. Run it with
+`python -m benchmarks.localisation`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -28,6 +29,9 @@ from chronocam.maps.regions import boxes
 from chronocam.methods import METHODS
 from chronocam.metrics import bootstrap, box_iou, centre_prior, energy_inside, pointing_game, random_maps
 
+if TYPE_CHECKING:
+    from chronocam.models import Loaded
+
 NETWORKS = ("mobilenet_v2", "squeezenet1_0")
 
 
@@ -39,11 +43,11 @@ class Truth:
     boxes: list[tuple[float, float, float, float]]
     top1: bool
 
-    def judge(self, found: np.ndarray) -> dict[str, float]:
-        region = boxes(found) or [(0, 0, 0, 0)]
+    def judge(self, values: np.ndarray) -> dict[str, float]:
+        region = boxes(values) or [(0, 0, 0, 0)]
         return {
-            "pointing": float(pointing_game(found, self.mask)),
-            "energy": float(energy_inside(found, self.mask)),
+            "pointing": float(pointing_game(values, self.mask)),
+            "energy": float(energy_inside(values, self.mask)),
             "box IoU > 0.5": float(max(box_iou(region[0], box) for box in self.boxes) > 0.5),
         }
 
@@ -60,13 +64,13 @@ def truth(pair: dict[str, Any], data: Path, region: tuple[int, ...], top1: bool)
         (max(x, x0) - x0, max(y, y0) - y0, min(x + w, x1) - x0, min(y + h, y1) - y0)
         for x, y, w, h in pair["boxes_xywh"]
     ]
-    kept = [box for box in clipped if box[2] > box[0] and box[3] > box[1]]
-    return Truth(mask, kept, top1) if mask.any() and kept else None
+    visible = [box for box in clipped if box[2] > box[0] and box[3] > box[1]]
+    return Truth(mask, visible, top1) if mask.any() and visible else None
 
 
 def explain_photo(
-    loaded: Any, data: Path, file: str, pairs: list[dict[str, Any]], methods: list[str], align: str
-) -> list[Any]:
+    loaded: Loaded, data: Path, file: str, pairs: list[dict[str, Any]], methods: list[str], align: str
+) -> list[tuple[str, Truth, np.ndarray]]:
     """Return (method, truth, map at the region's size) for all objects of a photo, from one call."""
     image = cc.media.read_image(data / "coco/images" / file)
     classes = sorted({pair["imagenet_index"] for pair in pairs})
@@ -76,15 +80,15 @@ def explain_photo(
     )
     region = tuple(round(v) for v in loaded.preprocess.region(*image.size))
     size = (region[3] - region[1], region[2] - region[0])
-    found = []
+    judgeable = []
     for name, explanation in explained.items():
         maps, best = explanation.upsample(size)[0], explanation.targets[0][-1].index
         for pair in pairs:
             index = pair["imagenet_index"]
             true = truth(pair, data, region, index == best)
             if true is not None:
-                found.append((name, true, maps[classes.index(index)]))
-    return found
+                judgeable.append((name, true, maps[classes.index(index)]))
+    return judgeable
 
 
 def network(
@@ -94,10 +98,10 @@ def network(
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     console = Console(stderr=True)
     for number, (file, pairs) in enumerate(track(photos.items(), name, console=console, transient=True)):
-        for method, true, found in explain_photo(loaded, data, file, pairs, methods, align):
+        for method, true, values in explain_photo(loaded, data, file, pairs, methods, align):
             if top1_only and not true.top1:
                 continue
-            judged[method].append(true.judge(found))
+            judged[method].append(true.judge(values))
             if method == methods[0]:
                 size = true.mask.shape
                 judged["(random map)"].append(true.judge(random_maps(1, (7, 7), size, number)[0]))
@@ -106,15 +110,13 @@ def network(
     what = "objects of the class that the network predicts" if top1_only else "objects"
     print(f"\n{name}, {align} alignment: {len(judged[methods[0]])} {what}")
     for method in [*methods, "(random map)", "(centre prior)", "(mask area)"]:
-        values = judged[method]
-        cells = [f"{key} {bootstrap([v[key] for v in values])}" for key in values[0]] if values else []
+        rows = judged[method]
+        cells = [f"{key} {bootstrap([row[key] for row in rows])}" for key in rows[0]] if rows else []
         print(f"  {method:20} {'   '.join(cells)}")
 
 
 @click.command()
-@click.option(
-    "--method", "methods", multiple=True, type=click.Choice(sorted(METHODS)), help="All if none is given."
-)
+@click.option("--method", "methods", multiple=True, type=click.Choice(sorted(METHODS)), help="Default: all.")
 @click.option(
     "--all-objects", is_flag=True, help="Also objects of classes that the network does not predict."
 )

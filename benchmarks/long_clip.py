@@ -1,18 +1,15 @@
 """Peak memory and time of a long clip through CNN+LSTM, whole and in chunks, each in a process of its own.
 
-The peak is the kernel's high-water mark of resident memory above the loaded model, the clip included (Linux).
+The peak is above the loaded model, the clip included (Linux). Run it with `python -m benchmarks.long_clip`.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import click
 
-from benchmarks.memory import status
+from benchmarks.harness import PeakMemory, in_its_own_process
 
 ENTRIES = ("forward", "chunks", "whole")
 
@@ -30,15 +27,14 @@ def measure(entry: str, frames: int, size: int, chunk: int) -> None:
     cc.GradCAM(model, "backbone.layer4", chunk_frames=2).explain(
         torch.randn(1, 4, 3, 64, 64), 0
     )  # lazy set-up
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    peak = PeakMemory()
     clip, start = torch.randn(1, frames, 3, size, size), time.perf_counter()
     if entry == "forward":
         with torch.inference_mode():
             model(clip)
     else:
         method.explain(clip, 0)
-    print(f"{status('VmHWM') - before:.0f} {time.perf_counter() - start:.1f}")
+    print(f"{peak.megabytes():.0f} {time.perf_counter() - start:.1f}")
 
 
 @click.command()
@@ -54,18 +50,10 @@ def main(frames: int, size: int, chunk: int, entry: str | None) -> None:
     print(
         f"CNN+LSTM (ResNet-18), one clip of {frames} × {size}² ({clip:.0f} MB), chunks of {chunk}, 2 threads"
     )
-    settings = ["--frames", str(frames), "--size", str(size), "--chunk", str(chunk)]
     for name in ENTRIES:
-        child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.long_clip", "--entry", name, *settings],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        words = child.stderr.strip().splitlines()
-        peak, seconds = child.stdout.split() or ("–", "–")
-        reason = f"  ended with {child.returncode} {words[-1] if words else ''}" if child.returncode else ""
-        print(f"{name:8} {peak:>7} MB  {seconds:>6} s{reason}", flush=True)
+        output, failure = in_its_own_process("long_clip", name, frames=frames, size=size, chunk=chunk)
+        peak, seconds = output.split() or ("–", "–")
+        print(f"{name:8} {peak:>7} MB  {seconds:>6} s  {failure}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,60 @@
 """Peak memory above the loaded model, each entry in a process of its own, beside peers.
 
-The peak is the kernel's high-water mark of resident memory, reset after the model and the input are made
-(Linux).
+The peak counts from when the model and the input are made (Linux). Run it with `python -m benchmarks.memory`.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks.harness import PeakMemory, in_its_own_process
 
-def status(field: str) -> float:
-    """Return a field of /proc/self/status in MB."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
-    return int(line.split()[1]) / 1024
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-def forward(model: Any, x: Any) -> Any:
+def forward(model: nn.Module, x: Tensor) -> Any:
     import torch
 
     with torch.inference_mode():
         return model(x)
 
 
-def handwritten(model: Any, x: Any) -> Any:
+def handwritten(model: nn.Module, x: Tensor) -> Any:
     """Grad-CAM with a graph from the layer on: the least that can be written by hand."""
     import torch
 
-    kept: list[Any] = []
+    activations: list[Tensor] = []
 
-    def hook(module: Any, args: Any, output: Any) -> Any:
-        kept.append(output.detach().requires_grad_())
-        torch.set_grad_enabled(True)
-        return kept[0]
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        activations.append(output.detach().requires_grad_())
+        torch.set_grad_enabled(True)  # from here on, and only from here
+        return activations[0]
 
     handle = model.layer4.register_forward_hook(hook)
     with torch.no_grad():
         score = model(x)[:, 0].sum()
     handle.remove()
-    (gradient,) = torch.autograd.grad(score, kept[0])
-    return torch.relu((gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1))
+    (gradient,) = torch.autograd.grad(score, activations[0])
+    return torch.relu((gradient.mean((2, 3), keepdim=True) * activations[0]).sum(1))
 
 
-def chronocam(model: Any, x: Any) -> Any:
+def chronocam(model: nn.Module, x: Tensor) -> Any:
     import chronocam as cc
 
     return cc.GradCAM(model, "layer4").explain(x, 0)
 
 
-def captum(model: Any, x: Any) -> Any:
+def captum(model: nn.Module, x: Tensor) -> Any:
     from captum.attr import LayerGradCam
 
     return LayerGradCam(model, model.layer4).attribute(x, 0)
 
 
-def grad_cam(model: Any, x: Any) -> Any:
+def grad_cam(model: nn.Module, x: Tensor) -> Any:
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -67,14 +62,14 @@ def grad_cam(model: Any, x: Any) -> Any:
         return cam(x, [ClassifierOutputTarget(0)] * len(x))
 
 
-def torchcam(model: Any, x: Any) -> Any:
+def torchcam(model: nn.Module, x: Tensor) -> Any:
     from torchcam.methods import GradCAM
 
     with GradCAM(model, "layer4") as cam:
         return cam(0, model(x))
 
 
-ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
+ENTRIES: dict[str, Callable[[nn.Module, Tensor], Any]] = {
     f.__name__: f for f in (forward, handwritten, chronocam, torchcam, grad_cam, captum)
 }
 
@@ -88,14 +83,12 @@ def measure(name: str, batch: int, size: int, calls: int) -> None:
     torch.manual_seed(0)
     model, x = get_model("resnet50", weights=None).eval(), torch.randn(batch, 3, size, size)
     run = ENTRIES[name]
-    run(model, x[:1, :, :64, :64].contiguous())  # imports and lazy set-up are no part of the peak
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    peaks = []
+    run(model, x[:1, :, :64, :64].contiguous())  # imports and lazy set-up do not count
+    peak, megabytes = PeakMemory(), []
     for _ in range(calls):
         run(model, x)
-        peaks.append(status("VmHWM") - before)
-    print(f"{peaks[0]:.0f} {peaks[-1]:.0f}")
+        megabytes.append(peak.megabytes())
+    print(f"{megabytes[0]:.0f} {megabytes[-1]:.0f}")
 
 
 @click.command()
@@ -110,25 +103,18 @@ def main(batch: int, size: int, calls: int, entry: str | None) -> None:
         measure(entry, batch, size, calls)
         return
     print(
-        f"ResNet-50, batch {batch}, {size}², 2 threads: MB above the loaded model, peak of the first of {calls} calls"
+        f"ResNet-50, batch {batch}, {size}², 2 threads: peak above the loaded model, first of {calls} calls"
     )
-    settings = ["--batch", str(batch), "--size", str(size), "--calls", str(calls)]
-    floor = None
+    floor = 0.0
     for name in ENTRIES:
-        child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.memory", "--entry", name, *settings],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if child.returncode:
-            print(f"{name:12} failed: {child.stderr.strip().splitlines()[-1]}")
+        output, failure = in_its_own_process("memory", name, batch=batch, size=size, calls=calls)
+        if failure:
+            print(f"{name:12} {failure}")
             continue
-        first, last = map(float, child.stdout.split())
+        first, last = map(float, output.split())
         floor = floor or first
-        print(
-            f"{name:12} {first:7.0f} MB  {first / floor:5.2f} × forward   (after {calls} calls {last:.0f} MB)"
-        )
+        ratio = f"{first / floor:5.2f} × forward"
+        print(f"{name:12} {first:7.0f} MB  {ratio}   (after {calls} calls {last:.0f} MB)")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,24 @@
 """Time of reading a few frames of a video, as ratios to decoding it whole, interleaved in one process.
 
-Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting what is
-wanted; seeking for every frame; and `read_clip`, which also has to find out which frames these are (the other
-two are told). Every round times each once, in turn; a ratio is the median over rounds. Prints every setting.
+Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting the frames
+needed; seeking for every frame; and `read_clip`, which also has to find out which frames these are. Prints every
+setting. Run it with `python -m benchmarks.reading`.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
 import click
 import numpy as np
 
+from benchmarks.harness import Entries, interleaved, print_ratios
 from chronocam.media.clips.read import read_clip
 
 WIDTH, HEIGHT, RATE = 640, 360, 30
-Read = Callable[[], np.ndarray]
 
 
 def synthesise(path: Path, count: int, gop: int) -> Path:
@@ -42,21 +39,21 @@ def synthesise(path: Path, count: int, gop: int) -> Path:
     return path
 
 
-def scan(path: Path, wanted: list[int]) -> np.ndarray:
+def scan(path: Path, numbers: list[int]) -> np.ndarray:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        chosen = set(wanted)
+        chosen = set(numbers)
         frames = (frame for number, frame in enumerate(container.decode(stream)) if number in chosen)
         return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
 
 
-def seek_each(path: Path, wanted: list[int]) -> np.ndarray:
+def seek_each(path: Path, numbers: list[int]) -> np.ndarray:
     pictures = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for number in wanted:
+        for number in numbers:
             pts = round(number / RATE / stream.time_base)
             container.seek(pts, stream=stream)
             frame = next(frame for frame in container.decode(stream) if frame.pts == pts)
@@ -64,21 +61,11 @@ def seek_each(path: Path, wanted: list[int]) -> np.ndarray:
     return np.stack(pictures)
 
 
-def compare(entries: dict[str, Read], rounds: int) -> None:
+def compare(entries: Entries, rounds: int) -> None:
     """Check that all read the same, then print the ratios to the first."""
     pictures = [read() for read in entries.values()]
     assert all(np.array_equal(pictures[0], other) for other in pictures[1:]), "not the same frames"
-    times: dict[str, list[float]] = {name: [] for name in entries}
-    for _ in range(rounds):
-        for name, read in entries.items():
-            start = time.perf_counter()
-            read()
-            times[name].append(time.perf_counter() - start)
-    floor = next(iter(times.values()))
-    for name, spent in times.items():
-        ratios = sorted(t / f for t, f in zip(spent, floor, strict=True))
-        median, middle = statistics.median(spent), statistics.median(ratios)
-        print(f"    {name:28} {median:8.3f} s {middle:7.3f}  {ratios[0]:.3f} to {ratios[-1]:.3f}")
+    print_ratios(interleaved(entries, rounds), next(iter(entries)))
 
 
 @click.command()
@@ -98,11 +85,11 @@ def main(count: int, frames: int, gops: tuple[int, ...], rounds: int) -> None:
         for gop in gops:
             path = synthesise(Path(folder) / f"{gop}.mp4", count, gop)
             for name, (sampling, start) in spans.items():
-                wanted = read_clip(path, frames, sampling, start=start, size=16).indices.tolist()
+                numbers = read_clip(path, frames, sampling, start=start, size=16).indices.tolist()
                 print(f"  keyframe every {gop}, {name}")
-                entries: dict[str, Read] = {
-                    "decode everything": lambda p=path, w=wanted: scan(p, w),
-                    "seek for every frame": lambda p=path, w=wanted: seek_each(p, w),
+                entries: Entries = {
+                    "decode everything": lambda p=path, w=numbers: scan(p, w),
+                    "seek for every frame": lambda p=path, w=numbers: seek_each(p, w),
                     "read_clip": lambda p=path, s=sampling, b=start: read_clip(p, frames, s, start=b).pixels,
                 }
                 compare(entries, rounds)

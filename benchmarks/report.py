@@ -1,17 +1,17 @@
 """Pages in a browser: how long a frame takes to draw, how long an index takes to open. Needs Chromium.
 
-python benchmarks/report.py [--rounds 5]
+python -m benchmarks.report [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import tempfile
 from base64 import b64encode
 from pathlib import Path
 
+import click
 import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -26,12 +26,11 @@ FRAMES, ROWS = 64, 1000
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="times that every frame is drawn, and the index opened"
-    )
-    rounds = parser.parse_args().rounds
+@click.command()
+@click.option(
+    "--rounds", default=5, show_default=True, help="How often frames are drawn, and the index opened."
+)
+def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
         view = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -43,13 +42,12 @@ def main() -> None:
 
 def clip(view: Page, folder: Path, rounds: int) -> None:
     """Print how long it takes to draw each frame of a clip, one map and two side by side."""
-    path = _explained().save(folder / "clip.html", [_frames()])
+    path = _explanation().save(folder / "clip.html", [_frames()])
     view.goto(f"file://{path}")
     view.wait_for_timeout(1500)
     height, width = view.evaluate("page.item.stills.size")
-    print(
-        f"{FRAMES} frames of {width} × {height}, 3 classes, grid 14 × 14: page of {path.stat().st_size / 1e6:.2f} MB"
-    )
+    megabytes = path.stat().st_size / 1e6
+    print(f"{FRAMES} frames of {width} × {height}, 3 classes, grid 14 × 14: page of {megabytes:.2f} MB")
     for panes in (1, 2):
         if panes == 2:
             view.keyboard.press("s")
@@ -84,7 +82,7 @@ def index(view: Page, folder: Path, rounds: int) -> None:
     )
 
 
-def _explained() -> Explanation:
+def _explanation() -> Explanation:
     rng = np.random.default_rng(0)
     maps = rng.random((1, 3, 16, 14, 14), np.float32)
     infos = (tuple(TargetInfo(name, k) for k, name in enumerate(("wave", "clap", "nod"))),)

@@ -11,18 +11,15 @@ method hits where the two steps of most relevance are the cues.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.memory import status
+from benchmarks.harness import PeakMemory, in_its_own_process
 from chronocam import sequence
 from chronocam.metrics import bootstrap
 from chronocam.targets import EveryStep
@@ -43,7 +40,8 @@ class Tagger(nn.Module):
 
     def __init__(self, features: int, hidden: int, classes: int, per_step: bool) -> None:
         super().__init__()
-        self.lstm, self.head = nn.LSTM(features, hidden, batch_first=True), nn.Linear(hidden, classes)
+        self.lstm = nn.LSTM(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
         self.per_step = per_step
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,16 +68,13 @@ def measure(name: str, threads: int) -> None:
     floor = min(backward_passes(model, x) for _ in range(2))
     method = METHODS[name](model)
     method.explain(x[:, :4], EveryStep())  # lazy set-up
-    before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
-    spent = []
+    peak, seconds = PeakMemory(), []
     for _ in range(3):
         start = time.perf_counter()
         method.explain(x, EveryStep())
-        spent.append(time.perf_counter() - start)
-    print(
-        f"{np.median(spent):.2f} s  {np.median(spent) / floor:5.2f} × {floor:.2f} s  {status('VmHWM') - before:.0f} MB"
-    )
+        seconds.append(time.perf_counter() - start)
+    median = np.median(seconds)
+    print(f"{median:.2f} s  {median / floor:5.2f} × {floor:.2f} s  {peak.megabytes():.0f} MB")
 
 
 def cues(count: int, size: float, seed: int, steps: int = 24, features: int = 6) -> tuple[np.ndarray, ...]:
@@ -129,14 +124,11 @@ def main(threads: int, clips: int, seeds: int, entry: str | None) -> None:
     if entry is not None:
         measure(entry, threads)
         return
-    print(
-        f"{STEPS} × {FEATURES}, hidden {HIDDEN}, {CLASSES} classes, all outputs, {threads} threads, {torch.__version__}"
-    )
+    shape = f"{STEPS} × {FEATURES}, hidden {HIDDEN}, {CLASSES} classes"
+    print(f"{shape}, all outputs, {threads} threads, torch {torch.__version__}")
     for name in TIMED:
-        child = [sys.executable, "-m", "benchmarks.sequence", "--entry", name, "--threads", str(threads)]
-        done = subprocess.run(child, capture_output=True, text=True, check=False)
-        words = done.stdout.strip() or f"failed: {done.stderr.strip().splitlines()[-1]}"
-        print(f"{name:20} {words}", flush=True)
+        output, failure = in_its_own_process("sequence", name, threads=threads)
+        print(f"{name:20} {output or failure}", flush=True)
     torch.set_num_threads(threads)
     for size in (2.0, 40.0):
         models = [trained(size, seed) for seed in range(seeds)]

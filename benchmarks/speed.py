@@ -1,26 +1,25 @@
 """Time of maps as ratios to one plain forward pass, beside peers, interleaved in one process.
 
-Every round times each entry once, in turn, so that drifts of the machine meet all of them; the ratio of an
-entry is the median over rounds of its time over that round's forward pass. Prints every setting.
+The ratio of an entry is the median over rounds of its time over that round's forward pass. Prints every
+setting. Run it with `python -m benchmarks.speed`.
 """
 
 from __future__ import annotations
 
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 import torch
-from rich.console import Console
-from rich.progress import track
+from torch import nn
 from torchvision.models import get_model
 
 import chronocam as cc
+from benchmarks.harness import Entries, interleaved, print_ratios, working
 
+FLOOR = "forward (inference_mode)"
 STAGES = ["layer1", "layer2", "layer3", "layer4"]
 FIVE = ("gradcam", "hirescam", "layercam", "gradcam++", "xgradcam")
 
@@ -30,7 +29,7 @@ class Case:
     """A network, the layer that is explained, and the shape of one input."""
 
     title: str
-    build: Callable[[], torch.nn.Module]
+    build: Callable[[], nn.Module]
     layer: str
     shape: tuple[int, ...]
     batch: int
@@ -49,7 +48,7 @@ CASES = {
 }
 
 
-def entries(case: Case, model: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def entries(case: Case, model: nn.Module, x: torch.Tensor) -> Entries:
     gradcam = cc.GradCAM(model, case.layer)
     classes = torch.arange(5).repeat(len(x), 1)
 
@@ -57,24 +56,24 @@ def entries(case: Case, model: Any, x: torch.Tensor) -> dict[str, Callable[[], A
         with torch.inference_mode():
             return model(x)
 
-    found = {
-        "forward (inference_mode)": forward,
+    ours: Entries = {
+        FLOOR: forward,
         "chronocam Grad-CAM, last stage": lambda: gradcam.explain(x, 0),
         "chronocam 5 methods": lambda: cc.explain(model, x, 0, methods=FIVE, layers=[case.layer]),
         "chronocam top-5 classes": lambda: gradcam.explain(x, cc.targets.Predicted(5)),
         "chronocam 5 given classes": lambda: gradcam.explain(x, classes),
     }
     if x.ndim == 4:
-        found["chronocam 4 stages"] = lambda: cc.explain(model, x, 0, methods=("gradcam",), layers=STAGES)
+        ours["chronocam 4 stages"] = lambda: cc.explain(model, x, 0, methods=("gradcam",), layers=STAGES)
     else:
         chunked = cc.GradCAM(model, case.layer, chunk_frames=8)
         if case.shape[1] == 3:
-            found["chronocam Grad-CAM, chunks of 8"] = lambda: chunked.explain(x, 0)
+            ours["chronocam Grad-CAM, chunks of 8"] = lambda: chunked.explain(x, 0)
     layer = model.get_submodule(case.layer)
-    return found | captum(model, layer, x) | grad_cam(model, layer, x) | torchcam(model, case.layer, x)
+    return ours | captum(model, layer, x) | grad_cam(model, layer, x) | torchcam(model, case.layer, x)
 
 
-def captum(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def captum(model: nn.Module, layer: nn.Module, x: torch.Tensor) -> Entries:
     try:
         from captum.attr import LayerGradCam
     except ImportError:
@@ -87,7 +86,7 @@ def captum(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], An
     }
 
 
-def grad_cam(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def grad_cam(model: nn.Module, layer: nn.Module, x: torch.Tensor) -> Entries:
     try:
         import pytorch_grad_cam as pgc
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -100,17 +99,17 @@ def grad_cam(model: Any, layer: Any, x: torch.Tensor) -> dict[str, Callable[[], 
             return [cam(x, [ClassifierOutputTarget(c)] * len(x)) for c in classes]
 
     kinds = (pgc.GradCAM, pgc.HiResCAM, pgc.LayerCAM, pgc.GradCAMPlusPlus, pgc.XGradCAM)
-    found = {
+    peer: Entries = {
         "grad-cam GradCAM": lambda: run(pgc.GradCAM, layer, range(1)),
         "grad-cam 5 methods": lambda: [run(k, layer, range(1)) for k in kinds],
         "grad-cam 5 classes": lambda: run(pgc.GradCAM, layer, range(5)),
     }
     if x.ndim == 4:
-        found["grad-cam 4 stages"] = lambda: [run(pgc.GradCAM, getattr(model, s), range(1)) for s in STAGES]
-    return found
+        peer["grad-cam 4 stages"] = lambda: [run(pgc.GradCAM, getattr(model, s), range(1)) for s in STAGES]
+    return peer
 
 
-def torchcam(model: Any, layer: str, x: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def torchcam(model: nn.Module, layer: str, x: torch.Tensor) -> Entries:
     try:
         from torchcam.methods import GradCAM
     except ImportError:
@@ -128,18 +127,6 @@ def torchcam(model: Any, layer: str, x: torch.Tensor) -> dict[str, Callable[[], 
     return {"torchcam GradCAM": lambda: run(range(1)), "torchcam 5 classes": lambda: run(range(5))}
 
 
-def able(chosen: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-    """Run everything once, and leave out with its reason what cannot do it."""
-    found = {}
-    for name, run in chosen.items():
-        try:
-            run()
-            found[name] = run
-        except Exception as error:  # peers fail in their own ways
-            print(f"{name:34} cannot: {str(error).partition(chr(10))[0][:90]}")
-    return found
-
-
 @click.command()
 @click.option("--rounds", default=15, show_default=True)
 @click.option("--network", type=click.Choice(list(CASES)), default="resnet50", show_default=True)
@@ -152,25 +139,14 @@ def main(rounds: int, network: str, batch: int | None, threads: int, only: str) 
     case = CASES[network]
     model = case.build().eval()
     x = torch.randn(batch or case.batch, *case.shape)
+    machine = platform.processor() or platform.machine()
     print(
-        f"{case.title}, batch {len(x)} of {case.shape}, {threads} threads, {rounds} rounds; torch {torch.__version__}, "
-        f"{platform.processor() or platform.machine()}"
+        f"{case.title}, batch {len(x)} of {case.shape}, {threads} threads, {rounds} rounds; "
+        f"torch {torch.__version__}, {machine}"
     )
-    chosen = able({k: f for k, f in entries(case, model, x).items() if only in k or k.startswith("forward")})
-    times: dict[str, list[float]] = {name: [] for name in chosen}
-    for _ in track(range(rounds), "Rounds", console=Console(stderr=True), transient=True):
-        for name, run in chosen.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    floor = times["forward (inference_mode)"]
-    print(f"{'':34} {'median s':>9} {'ratio':>6}  range of ratios")
-    for name, spent in times.items():
-        ratios = sorted(t / f for t, f in zip(spent, floor, strict=True))
-        print(
-            f"{name:34} {statistics.median(spent):9.3f} {statistics.median(ratios):6.3f}  "
-            f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
-        )
+    every = entries(case, model, x)
+    able = working({name: run for name, run in every.items() if only in name or name == FLOOR})
+    print_ratios(interleaved(able, rounds), FLOOR)
 
 
 if __name__ == "__main__":

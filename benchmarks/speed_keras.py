@@ -1,32 +1,26 @@
 """Time of maps of Keras models as ratios to one forward pass, beside peers, interleaved in one process.
 
-One backend per process: `KERAS_BACKEND=jax python benchmarks/speed_keras.py`. Every round times each entry
-once, in turn; the ratio of an entry is the median over rounds of its time over that round's forward pass,
-compiled (on PyTorch in inference mode). First calls, with what they compile, are timed by themselves. Prints
-every setting.
+One backend per process: `KERAS_BACKEND=jax python -m benchmarks.speed_keras`. The ratio
+of an entry is the median over rounds of its time over that round's forward pass, compiled (on PyTorch in
+inference mode). First calls, with what they compile, are timed by themselves. Prints every setting.
 """
 
 from __future__ import annotations
 
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import click
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 import chronocam as cc
+from benchmarks.harness import Entries, interleaved, print_ratios, working
 
 NETWORKS = {"MobileNetV2": "out_relu", "ResNet50V2": "post_relu"}
 """Each with the last layer that has a grid."""
 
 FLOOR = "forward (the floor)"
-Entries = dict[str, Callable[[], Any]]
 
 
 def limit(threads: int) -> None:
@@ -105,29 +99,14 @@ def tf_keras_vis(model: Any, layer: str, x: np.ndarray) -> Entries:
 
 
 def entries(model: Any, layer: str, x: np.ndarray) -> Entries:
-    found = forward(model, x) | ours(model, layer, x)
+    every = forward(model, x) | ours(model, layer, x)
     if keras.backend.backend() == "tensorflow":
         for peer in (tf_keras_vis, xplique):  # the latter last: it leaves calls of layers replaced
             try:
-                found |= peer(model, layer, x)
+                every |= peer(model, layer, x)
             except ImportError as error:
                 click.echo(f"{peer.__name__} cannot be imported ({error}): left out", err=True)
-    return found
-
-
-def first_calls(chosen: Entries) -> Entries:
-    """Run everything once, print how long that took, and leave out with its reason what cannot do it."""
-    found = {}
-    for name, run in chosen.items():
-        start = time.perf_counter()
-        try:
-            run()
-        except Exception as error:  # peers fail in their own ways
-            print(f"{name:36} cannot: {str(error).partition(chr(10))[0][:90]}")
-            continue
-        print(f"{name:36} first call {time.perf_counter() - start:7.2f} s")
-        found[name] = run
-    return found
+    return every
 
 
 @click.command()
@@ -142,25 +121,14 @@ def main(rounds: int, network: str, batch: int, size: int, threads: int, only: s
     keras.utils.set_random_seed(0)
     model = getattr(keras.applications, network)(weights=None, input_shape=(size, size, 3))
     x = np.random.default_rng(0).standard_normal((batch, size, size, 3), dtype=np.float32)
+    machine = platform.processor() or platform.machine()
     print(
-        f"{network}, batch {batch} of {x.shape[1:]}, {threads} threads, {rounds} rounds; Keras {keras.__version__} on "
-        f"{keras.backend.backend()}, {platform.processor() or platform.machine()}"
+        f"{network}, batch {batch} of {x.shape[1:]}, {threads} threads, {rounds} rounds; "
+        f"Keras {keras.__version__} on {keras.backend.backend()}, {machine}"
     )
     every = entries(model, NETWORKS[network], x)
-    chosen = first_calls({name: run for name, run in every.items() if only in name or name == FLOOR})
-    times: dict[str, list[float]] = {name: [] for name in chosen}
-    for _ in track(range(rounds), "Rounds", console=Console(stderr=True), transient=True):
-        for name, run in chosen.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    print(f"{'':36} {'median s':>9} {'ratio':>6}  range of ratios")
-    for name, spent in times.items():
-        ratios = sorted(t / f for t, f in zip(spent, times[FLOOR], strict=True))
-        print(
-            f"{name:36} {statistics.median(spent):9.4f} {statistics.median(ratios):6.2f}  "
-            f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        )
+    able = working({name: run for name, run in every.items() if only in name or name == FLOOR})
+    print_ratios(interleaved(able, rounds), FLOOR)
 
 
 if __name__ == "__main__":

@@ -58,12 +58,6 @@ class Results:
         """Return one arm and measure − another for the same networks."""
         return difference(self.of(arch, kind, *one), self.of(arch, kind, *other))
 
-    def per_clip(self, arch: str, stage: int, measure: str) -> Interval:
-        """Return Grad-CAM with weights per clip − per frame; one of them is the design's usual way."""
-        usual, changed = f"gradcam@{stage}", f"gradcam@{stage} pool"
-        arms = (usual, changed) if arch == "r3d" else (changed, usual)
-        return self.change(arch, "maps", *arms, measure)
-
     def between(
         self, arch: str, other: str, kind: str, arm: str, measure: str, right: bool = False
     ) -> Interval:
