@@ -35,7 +35,7 @@ def working(entries: Entries) -> Entries:
 
 
 def interleaved(entries: Entries, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every round; a round runs each entry once, so that drifts of the machine meet all."""
+    """Return the seconds of every round; a round runs each entry once, so drifts meet all."""
     times: dict[str, list[float]] = {name: [] for name in entries}
     for _ in track(range(rounds), "Rounds", console=Console(stderr=True), transient=True):
         for name, run in entries.items():
@@ -46,7 +46,7 @@ def interleaved(entries: Entries, rounds: int) -> dict[str, list[float]]:
 
 
 def print_ratios(times: Mapping[str, list[float]], floor: str) -> None:
-    """Print medians, and medians and ranges over rounds of the ratio to the entry `floor` of the same round."""
+    """Print median seconds, and medians and ranges of the ratio to the entry `floor` of the same round."""
     print(f"{'':{WIDTH}} {'median s':>9} {'ratio':>6}  range of ratios")
     for name, seconds in times.items():
         ratios = sorted(t / f for t, f in zip(seconds, times[floor], strict=True))

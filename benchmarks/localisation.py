@@ -1,4 +1,4 @@
-"""Do maps of real networks lie on the objects? Annotated photographs, every method, beside noise and the centre.
+"""Do maps of real networks lie on the objects? Annotated photographs, beside noise and the centre prior.
 
 For each annotated object whose class is explained: is the map's maximum inside the object's mask (pointing
 game), what share of the map's energy lies inside, and does the box around the largest region above 15 % of

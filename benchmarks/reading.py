@@ -1,8 +1,8 @@
 """Time of reading a few frames of a video, as ratios to decoding it whole, interleaved in one process.
 
-Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting the frames
-needed; seeking for every frame; and `read_clip`, which also has to find out which frames these are. Prints every
-setting. Run it with `python -m benchmarks.reading`.
+Three ways to the same frames, which are compared pixel by pixel: decoding everything and converting the
+frames needed; seeking for every frame; and `read_clip`, which also has to find out which frames these are.
+Prints every setting. Run it with `python -m benchmarks.reading`.
 """
 
 from __future__ import annotations

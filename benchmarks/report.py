@@ -62,7 +62,7 @@ def clip(view: Page, folder: Path, rounds: int) -> None:
 
 
 def index(view: Page, folder: Path, rounds: int) -> None:
-    """Print how long an index takes from the request to the first picture of all its rows, and to be sorted."""
+    """Print how long an index takes to open, until all its rows are drawn, and to be sorted."""
     path = folder / "index.html"
     path.write_text(list_page("many", [_row(i) for i in range(ROWS)]))
     opened, sorted_ = [], []

@@ -1,4 +1,4 @@
-"""Relevance through an LSTM: time and memory at full size, and how often it finds steps that are known to count.
+"""Relevance through an LSTM: time and memory at full size, and how often it finds the steps that count.
 
 The full size is 53 steps of 1,024 features, a hidden state of 1,000 and 15 classes at every step; all 53
 outputs are explained. Each entry runs in a process of its own, and its time is set beside 53 backward passes

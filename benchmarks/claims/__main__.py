@@ -1,4 +1,4 @@
-"""Write the pages anew from the JSON beside them, as after a change of their words: `python -m benchmarks.claims`."""
+"""Write the pages from the JSON beside them, once their words have changed: `python -m benchmarks.claims`."""
 
 from __future__ import annotations
 

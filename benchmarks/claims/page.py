@@ -49,6 +49,7 @@ class Claim:
         if isinstance(self.says, str):
             said = [self._sentence(self.says, {name: cell for name, (cell, _) in cells.items()}, len(cells))]
         else:
+            # every outcome needs words, so that a new measurement cannot fall silently out of the page
             sides = {name: side(cell, *limits) for name, (cell, limits) in cells.items()}
             unsaid = sorted(set(sides.values()) - set(self.says))
             if unsaid:
@@ -62,15 +63,15 @@ class Claim:
 
     def _cells(self, table: Table) -> dict[str, tuple[Cell, tuple[float, float]]]:
         """Return the cells by name, each with the limits that it is compared with."""
-        found = {}
+        cells = {}
         for row in self.rows or [row for row in table if row != self.than]:
             for column in self.columns or [name for name in table[row] if name != self.than]:
                 if column in table[row]:
                     name = self.name.format(row=row, column=column)
-                    if name in found:
+                    if name in cells:
                         raise ValueError(f"{self.title} has two cells `{name}`; name rows and columns")
-                    found[name] = (table[row][column], self._limits(table, row, column))
-        return found
+                    cells[name] = (table[row][column], self._limits(table, row, column))
+        return cells
 
     def _limits(self, table: Table, row: str, column: str) -> tuple[float, float]:
         if not self.than:
@@ -96,7 +97,7 @@ def _listed(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the documentation: its name, the folder of its template, and the claims by their place in it."""
+    """A page of the documentation: its name, the folder of its template, and claims by their place in it."""
 
     name: str
     folder: str
@@ -114,6 +115,7 @@ class Page:
 
     def publish(self, record: Record, out: Path = DOCS) -> Path:
         """Write a record as JSON, and the page from that JSON, so that both show the same numbers."""
+        # the page is made from what was written, whose digits are rounded, so that it can be made again
         numbers = record.to_json()
         replace_file(out / f"{self.name}.json", lambda path: path.write_text(numbers, encoding="utf-8"))
         text = self.text(Record.from_json(numbers))

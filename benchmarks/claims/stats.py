@@ -17,7 +17,7 @@ Values = np.ndarray
 
 
 def pooled(values: Values) -> Interval:
-    """Return the mean over networks and clips; the interval resamples both, clips being the same for all networks."""
+    """Return the mean over networks and clips; the interval resamples both, the same clips for all."""
     return _interval(values, _means(values, 1))
 
 
@@ -30,7 +30,7 @@ def difference(a: Values, b: Values) -> Interval:
 
 
 def apart(a: Values, b: Values) -> Interval:
-    """Return mean(a) − mean(b) of different networks on the same clips: networks are resampled each for itself.
+    """Return mean(a) − mean(b) of different networks on the same clips: each side resamples its own networks.
 
     Clips on which a measure is undefined for any of the networks are left out.
     """
@@ -44,7 +44,7 @@ def apart(a: Values, b: Values) -> Interval:
 
 
 def each(values: Values) -> list[Interval | None]:
-    """Return the interval over clips of every network by itself; None where the measure is undefined throughout."""
+    """Return the interval over clips of each network; None where the measure is undefined throughout."""
     return [bootstrap(row[np.isfinite(row)]) if np.isfinite(row).any() else None for row in values]
 
 
@@ -84,6 +84,8 @@ def _means(values: Values, stream: int) -> np.ndarray:
     networks, clips = values.shape
     if not clips:
         return np.full(RESAMPLES, np.nan)
+    # A resample is a weighted mean: every clip and network counts as often as it was drawn. Clips use one
+    # stream of draws, so that arms stay paired; networks of other designs use a stream of their own.
     times_clip, times_network = _counts(clips, 0), _counts(networks, stream)
     defined = np.isfinite(values)
     above = ((times_clip @ np.where(defined, values, 0.0).T) * times_network).sum(axis=1)

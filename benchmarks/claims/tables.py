@@ -75,7 +75,7 @@ def _cell(numbers: Sequence[float] | float | str) -> Cell:
 
 
 def rows_of(values: Mapping[str, np.ndarray], columns: Sequence[str]) -> Table:
-    """Return intervals over samples of values `(sample, column)` by row; columns that are not finite are left out."""
+    """Return intervals over samples of values `(sample, column)` by row, without columns not finite."""
     return {
         row: {name: bootstrap(v) for name, v in zip(columns, of.T, strict=True) if np.isfinite(v).all()}
         for row, of in values.items()

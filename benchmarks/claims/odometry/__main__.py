@@ -1,4 +1,4 @@
-"""Claims about maps of odometry, as numbers with intervals: writes docs/odometry.json, its page and its pictures.
+"""Claims about maps of odometry, as numbers with intervals: writes docs/odometry.json, page and pictures.
 
 Do maps for motion leave out a wall without texture; do outputs change faster as the marked cells go; does an
 object that moves by itself attract the maps of the loss; do signs flip? On rendered drives that training

@@ -28,11 +28,12 @@ def signs(network: Odometry, pairs: Pairs) -> dict[str, Table]:
     largest value; that of the sum of a map and the bias from the output, over the output's largest magnitude.
     """
     mirror = pairs.mirrored()
-    maps, found = (explained(network, p, ("ry", "−ry", "tz")) for p in (pairs, mirror))
-    back = {arm: m[..., ::-1] for arm, m in found.items()}
+    maps, mirrored = (explained(network, p, ("ry", "−ry", "tz")) for p in (pairs, mirror))
+    back = {arm: m[..., ::-1] for arm, m in mirrored.items()}
     with torch.inference_mode():
         poses, turned = (network.pose(p.frames).numpy() for p in (pairs, mirror))
     last = cc.HiResCAM(network.pose, LAST).explain(pairs.frames, Regression("ry")).maps[:, 0].sum(axis=(1, 2))
+    # PoseNet scales its outputs, and so the bias, by 0.01
     bias = 0.01 * float(network.pose.state_dict()["pose_pred.bias"][4])
     sums = {f"hirescam, {LAST}": last} | {
         arm: m[:, 0].sum(axis=(1, 2)) for arm, m in maps.items() if not arm.startswith("layercam")
@@ -95,8 +96,9 @@ def light(network: Odometry, still: Pairs, changed: Pairs) -> dict[str, Table]:
 def noise(networks: Mapping[str, Odometry], pairs: Pairs) -> dict[str, Table]:
     """Measure how alike HiResCAM's maps of noisy copies are at the shallower layer, and first-order changes.
 
-    The first-order change is Σ|gradient · activation| over |score|. Cancelling is the length of the mean over
-    drives of the loss's gradient for the six outputs, over its mean length: 1 where every drive pulls the same way.
+    The first-order change is Σ|gradient · activation| over |score|. The mean gradient is that of the loss for
+    the six outputs, averaged over drives; its length is given over the mean length for single drives: 1 where
+    every drive pulls the same way.
     """
     alike = {name: _agreement(network, pairs) for name, network in networks.items()}
     moved = {name: _moved(network, pairs) for name, network in networks.items()}
@@ -119,27 +121,31 @@ def noise(networks: Mapping[str, Odometry], pairs: Pairs) -> dict[str, Table]:
 
 def _agreement(network: Odometry, pairs: Pairs) -> np.ndarray:
     method = cc.HiResCAM(network.pose, SHALLOW, batch_size=None)
-    asked = targets(network, pairs, SHOWN)
-    found = noise_agreement(
-        lambda inputs: method.explain(torch.from_numpy(inputs), asked).maps,
+    scores = targets(network, pairs, SHOWN)
+    agreement = noise_agreement(
+        lambda inputs: method.explain(torch.from_numpy(inputs), scores).maps,
         pairs.frames.numpy(),
         NOISE,
         DRAWS,
     )
-    return found.spearman
+    return agreement.spearman
 
 
 def _moved(network: Odometry, pairs: Pairs) -> np.ndarray:
     """Return Σ|G·A| of the shallower layer over |score|, `(drive, target)`."""
-    kept: list[Tensor] = []
-    handle = network.pose.get_submodule(SHALLOW).register_forward_hook(lambda _m, _i, out: kept.append(out))
+    outputs_of_layer: list[Tensor] = []
+    handle = network.pose.get_submodule(SHALLOW).register_forward_hook(
+        lambda _m, _i, out: outputs_of_layer.append(out)
+    )
     poses = network.pose(pairs.frames)
     handle.remove()
     scores = {**outputs(poses), "loss": pose_loss(network, pairs).of_outputs(poses, pairs.frames)}
     rows = []
     for name in SHOWN:
-        (gradient,) = torch.autograd.grad(scores[name].sum(), kept[0], retain_graph=True)
-        rows.append((gradient * kept[0]).abs().sum((1, 2, 3)) / scores[name].abs().clamp_min(1e-12))
+        (gradient,) = torch.autograd.grad(scores[name].sum(), outputs_of_layer[0], retain_graph=True)
+        rows.append(
+            (gradient * outputs_of_layer[0]).abs().sum((1, 2, 3)) / scores[name].abs().clamp_min(1e-12)
+        )
     return torch.stack(rows, dim=1).detach().numpy()
 
 

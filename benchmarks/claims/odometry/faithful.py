@@ -28,9 +28,9 @@ PIECES = ("centre prior", "side prior")
 def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, Table]:
     """Return how much faster outputs change than with another order of the cells, as cells go or come.
 
-    Values are gains of the area under the curve of the output's |change|, in standard deviations of the output
-    over the drives, and of the loss's rise, in mean losses. Above 0 the map is the better one. Two bumps that
-    know nothing, in the middle and at the sides, are held against a random map that is not in one piece.
+    Values are gains of the area under the curve of the output's |change|, in standard deviations over the
+    drives, and of the loss's rise, in mean losses. Above 0 the map is the better one. Two bumps that know
+    nothing, in the middle and at the sides, are compared with a random map, which is not in one piece.
     """
     maps = explained(network, pairs)
     nothing = {
@@ -43,6 +43,8 @@ def faithfulness(network: Odometry, pairs: Pairs) -> dict[str, Table]:
     changes = {name: _change(network, pairs, name) for name in TARGETS}
     for baseline, replaced in BASELINES.items():
         instead = replaced(inputs)
+        # a good order makes deletion change the outputs early and insertion bring them back early: more area
+        # under the first curve and less under the second, hence the sign
         for curve, sign in ((deletion, 1), (insertion, -1)):
             areas: dict[str, list[np.ndarray]] = {}  # of every order of the cells, by target
             for k, (name, change) in enumerate(changes.items()):
@@ -70,7 +72,7 @@ def _order(maps: np.ndarray, name: str) -> np.ndarray:
 
 
 def _change(network: Odometry, pairs: Pairs, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what inputs change: |output − output before| in its standard deviations, the loss's rise in mean losses.
+    """Return what inputs change: |output − output before| in deviations, the loss's rise in mean losses.
 
     The loss is that of the frames as they are, under the motion that the network sees in the changed ones.
     """
@@ -94,7 +96,7 @@ def _change(network: Odometry, pairs: Pairs, name: str) -> Callable[[np.ndarray]
 
 
 def _losses(network: Odometry, pairs: Pairs) -> Callable[[Tensor], Tensor]:
-    """Return the photometric loss of the pairs by the frames that the pose network sees; the depth is found once."""
+    """Return the photometric loss by the frames that the pose network sees; the depth stays."""
     pictures = pairs.frames.unflatten(1, (2, 3)) * 0.5 + 0.5
     disparities = network.depth.disparities(pairs.frames[:, :3])
     return lambda frames: (

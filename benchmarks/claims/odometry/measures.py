@@ -41,9 +41,9 @@ DEPTH_LAYERS = ("conv4", "iconv3", "predict_disp1")
 
 
 def walls(network: Odometry, plain: Pairs, textured: Pairs) -> dict[str, Table]:
-    """Measure how much of the maps for motion lies on walls without texture, over the walls' share of the area.
+    """Measure the energy of maps for motion on walls without texture, over the walls' share of the area.
 
-    Differences are paired: minus a random map, the centre prior, and the map of the same wall with its texture.
+    Differences are paired: minus a random map, the centre prior, and the map of the wall with its texture.
     The interior is what lies `INSIDE` pixels or more from the wall's outline.
     """
     share = plain.plain.mean(axis=(1, 2))
@@ -82,7 +82,7 @@ def walls(network: Odometry, plain: Pairs, textured: Pairs) -> dict[str, Table]:
 
 
 def _interior(maps: Mapping[str, np.ndarray], masks: np.ndarray) -> dict[str, Table]:
-    """Return the magnitude's concentration in the interior of the masks, and that minus the one in all of them."""
+    """Return the magnitude's concentration inside the masks, alone and minus that in all of them."""
     inside = binary_erosion(masks, np.ones((1, 3, 3)), iterations=INSIDE)
     fits = inside.mean(axis=(1, 2)) >= OBJECT
     values = {arm: concentration(np.abs(m[fits]), inside[fits]) for arm, m in maps.items()}
@@ -95,19 +95,19 @@ def _interior(maps: Mapping[str, np.ndarray], masks: np.ndarray) -> dict[str, Ta
 
 def _activity(network: Odometry, pairs: Pairs, layer: str) -> np.ndarray:
     """Return how active a layer is, its channels' sum, at the size of the input."""
-    kept: list[Tensor] = []
-    handle = network.pose.get_submodule(layer).register_forward_hook(lambda _m, _i, out: kept.append(out))
+    outputs: list[Tensor] = []
+    handle = network.pose.get_submodule(layer).register_forward_hook(lambda _m, _i, out: outputs.append(out))
     with torch.inference_mode():
         for part in pairs.frames.split(PART):
             network.pose(part)
     handle.remove()
-    return np.asarray(resample(torch.cat(kept).sum(1, keepdim=True).numpy(), pairs.size, "cubic"))[:, 0]
+    return np.asarray(resample(torch.cat(outputs).sum(1, keepdim=True).numpy(), pairs.size, "cubic"))[:, 0]
 
 
 def movers(network: Odometry, moving: Pairs, empty: Pairs) -> dict[str, Table]:
-    """Measure how much of the negative-loss maps lies on an object that moves by itself, over its share of the area.
+    """Measure the energy of maps of the negative loss on an object that moves, over its share of the area.
 
-    Differences are paired: minus the same place of the same drive without the object, a random map, the centre prior.
+    Differences are paired: minus the same place without the object, a random map, the centre prior.
     """
     fits = moving.moving.mean(axis=(1, 2)) >= OBJECT
     moving, empty = moving.some(fits), empty.some(fits)
@@ -152,15 +152,15 @@ def _mixture(network: Odometry, pairs: Pairs) -> float:
     """
     poses = network.pose(pairs.frames).detach().requires_grad_()
     (slopes,) = torch.autograd.grad(pose_loss(network, pairs).of_outputs(poses, pairs.frames).sum(), poses)
-    asked = [Regression(name) for name in network.pose.labels]
+    outputs = [Regression(name) for name in network.pose.labels]
     method = cc.HiResCAM(network.pose, SHALLOW, batch_size=None)
     whole = method.explain(pairs.frames, targets(network, pairs, ("loss",))).maps[:, 0]
-    mixed = np.einsum("dj,djhw->dhw", slopes.numpy(), method.explain(pairs.frames, asked).maps)
+    mixed = np.einsum("dj,djhw->dhw", slopes.numpy(), method.explain(pairs.frames, outputs).maps)
     return float(np.abs(whole - mixed).max() / np.abs(whole).max())
 
 
 def _by_power(network: Odometry, pairs: Pairs) -> Table:
-    """Return the concentration of DepthNet's maps of the mean absolute and the mean squared photometric error.
+    """Return the concentration of DepthNet's maps of the absolute and of the squared photometric error.
 
     The gradient of the first does not know how large an error is, that of the second does.
     """
@@ -192,7 +192,7 @@ def _by_power(network: Odometry, pairs: Pairs) -> Table:
 
 
 def loss_maps(network: Odometry, pairs: Pairs) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
-    """Return maps of the negative photometric loss `(drive, height, width)` by network and arm, and layers' grids."""
+    """Return maps of the negative photometric loss `(drive, height, width)` by arm, and grids by layer."""
     of_pose = explained(network, pairs, ("loss",))
     score = DepthLoss(loss=LOSS, pose=network.pose, intrinsics=pairs.intrinsics[:1], term="photometric")
     of_depth = cc.explain(
@@ -208,7 +208,7 @@ def photometric_errors(network: Odometry, pairs: Pairs) -> dict[str, np.ndarray]
     """Return what is left of the target at every pixel: as the networks explain it, and as the truth does."""
     pictures = pairs.frames.unflatten(1, (2, 3)) * 0.5 + 0.5
     with torch.inference_mode():
-        known = {
+        sources = {
             "error with the networks' depth and motion": (
                 torch.cat([network.depth(part[:, :3]) for part in pairs.frames.split(PART)]),
                 pose_to_matrix(network.pose(pairs.frames)),
@@ -217,9 +217,9 @@ def photometric_errors(network: Odometry, pairs: Pairs) -> dict[str, np.ndarray]
                 torch.from_numpy(pairs.depth[:, None]), torch.from_numpy(pairs.transforms).float()
             ),
         }  # fmt: skip
-        found = {}
-        for name, (depth, transforms) in known.items():
-            seen, valid = warp(pictures[:, 1], depth, transforms, pairs.intrinsics)
-            found[name] = ((pictures[:, 0] - seen).abs().mean(1) * valid[:, 0]).numpy()
-        found["difference of the frames"] = (pictures[:, 0] - pictures[:, 1]).abs().mean(1).numpy()
-    return found
+        errors = {}
+        for name, (depth, transforms) in sources.items():
+            warped, valid = warp(pictures[:, 1], depth, transforms, pairs.intrinsics)
+            errors[name] = ((pictures[:, 0] - warped).abs().mean(1) * valid[:, 0]).numpy()
+        errors["difference of the frames"] = (pictures[:, 0] - pictures[:, 1]).abs().mean(1).numpy()
+    return errors

@@ -65,11 +65,11 @@ def draw_drive(network: Odometry, pairs: Pairs, index: int, path: Path) -> Path:
         depth = network.depth(one.frames[:, :3])[0, 0].numpy()
     known = one.depth[0] > 0
     depth = depth * np.median(one.depth[0][known]) / np.median(depth[known])
-    shown = [np.where(d > 0, 1 / np.maximum(d, 1 / DEEPEST), 0) for d in (one.depth[0], depth)]
+    inverse = [np.where(d > 0, 1 / np.maximum(d, 1 / DEEPEST), 0) for d in (one.depth[0], depth)]
     first = [
         ("frame", one.pixels[0, 0]),
-        ("true inverse depth", shown[0]),
-        ("inverse depth, scaled", shown[1]),
+        ("true inverse depth", inverse[0]),
+        ("inverse depth, scaled", inverse[1]),
     ]
     rows = [
         [(f"{name}: {arm}", laid(one.pixels[0, 0], maps[arm][0, k])) for arm in ARMS]
@@ -107,18 +107,18 @@ def draw_mover(network: Odometry, moving: Pairs, index: int, path: Path) -> Path
 
 
 def draw_trajectories(network: Odometry, path: Path) -> Path:
-    """Draw longer drives from above: the true way, and the one told, scaled to the length of the true one."""
+    """Draw longer drives from above: the true way, and the predicted one scaled to its length."""
     figure = Figure(figsize=(3 * TRAJECTORIES, 3.2), layout="constrained")
     for index, axis in enumerate(figure.subplots(1, TRAJECTORIES)):
-        found = drive(index, frames=FRAMES, plain=False, moving=False, exposure=False)
-        frames = prepared(found.pixels[:, None])
+        ride = drive(index, frames=FRAMES, plain=False, moving=False, exposure=False)
+        frames = prepared(ride.pixels[:, None])
         with torch.inference_mode():
             poses = network.pose(torch.cat([frames[:-1], frames[1:]], dim=1))
-        told = accumulate(np.linalg.inv(pose_to_matrix(poses).double().numpy()))[:, :3, 3]
-        assert found.poses is not None
-        true = found.poses[:, :3, 3]
-        told *= max((true * told).sum(), 0) / max((told * told).sum(), 1e-12)
-        for name, way, colour in (("true", true, "0.3"), ("network, scaled", told, "#D55E00")):
+        predicted = accumulate(np.linalg.inv(pose_to_matrix(poses).double().numpy()))[:, :3, 3]
+        assert ride.poses is not None
+        true = ride.poses[:, :3, 3]
+        predicted *= max((true * predicted).sum(), 0) / max((predicted * predicted).sum(), 1e-12)
+        for name, way, colour in (("true", true, "0.3"), ("network, scaled", predicted, "#D55E00")):
             axis.plot(way[:, 0], way[:, 2], ".-", color=colour, label=name, markersize=3)
         axis.set(aspect="equal", xlabel="x (m)", ylabel="z (m)", adjustable="datalim")
         axis.set_title(f"test drive {index}, {FRAMES} frames", fontsize=9)
@@ -126,11 +126,11 @@ def draw_trajectories(network: Odometry, path: Path) -> Path:
     return small(figure, path, 100)
 
 
-def draw_real(found: Sequence[Real], path: Path) -> Path:
+def draw_real(folders: Sequence[Real], path: Path) -> Path:
     """Draw the first real pair of every folder with its maps."""
-    arms = [arm for arm in found[0].maps if SHALLOW in arm and "grad" not in arm] + ["inputxgradient"]
+    arms = [arm for arm in folders[0].maps if SHALLOW in arm and "grad" not in arm] + ["inputxgradient"]
     rows = []
-    for real in found:
+    for real in folders:
         for name in ("tz", "ry"):
             maps = [
                 (f"{name}: {arm}", laid(real.pixels[0], real.maps[arm][0, NAMES.index(name)])) for arm in arms
@@ -139,16 +139,16 @@ def draw_real(found: Sequence[Real], path: Path) -> Path:
     return sheet(rows, path)
 
 
-def chosen(values: np.ndarray, wanted: float) -> int:
-    """Return which drive has a value nearest to the one that shows well."""
-    return int(np.abs(values - wanted).argmin())
+def chosen(values: np.ndarray, value: float) -> int:
+    """Return the drive whose value is nearest to the one that shows well."""
+    return int(np.abs(values - value).argmin())
 
 
 def draw_all(network: Odometry, scenes: Mapping[str, Pairs], real: Sequence[Real], folder: Path) -> list[Any]:
     """Draw everything."""
     textured, plain, moving = (scenes[name] for name in ("textured", "plain", "moving"))
     turn = np.linalg.norm(textured.transforms[:, :3, :3] - np.eye(3), axis=(1, 2))
-    drawn = [
+    pictures = [
         draw_drive(network, textured, chosen(turn, np.quantile(turn, 0.8)), folder / "odometry-drive.png"),
         draw_wall(
             network, plain, textured, chosen(plain.plain.mean((1, 2)), 0.2), folder / "odometry-wall.png"
@@ -156,4 +156,4 @@ def draw_all(network: Odometry, scenes: Mapping[str, Pairs], real: Sequence[Real
         draw_mover(network, moving, chosen(moving.moving.mean((1, 2)), 0.08), folder / "odometry-mover.png"),
         draw_trajectories(network, folder / "odometry-trajectory.png"),
     ]
-    return [*drawn, draw_real(real, folder / "odometry-real.png")] if real else drawn
+    return [*pictures, draw_real(real, folder / "odometry-real.png")] if real else pictures

@@ -1,10 +1,9 @@
-"""What the claims about odometry are measured on: pairs of rendered frames with the truth, and maps of them."""
+"""The data of the claims about odometry: pairs of rendered frames with the truth, and maps of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from chronocam.maps.resample import resample
 from chronocam.metrics import centre_prior, energy_inside, random_maps
 from chronocam.odometry import SFMLEARNER, PoseLoss, RotationAngle, TranslationNorm
 from chronocam.targets import Regression
+from chronocam.types import Target
 
 FRAME = 2  # of the five of a drive: the target; its source is the next one
 METHODS = ("gradcam", "hirescam", "layercam", "inputxgradient")
@@ -36,9 +36,9 @@ PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """One pair of frames of every drive, as a network takes them (`frames`, target first), and the truth of the target.
+    """One pair of frames of every drive, target first, as a network takes them, and the truth of the target.
 
-    transforms: from the target's camera to the source's.
+    transforms: from the target's camera to the source's
     """
 
     pixels: np.ndarray  # (drive, 2, height, width, 3)
@@ -52,16 +52,16 @@ class Pairs:
     @classmethod
     def of(cls, drives: Iterable[Drive]) -> Pairs:
         """Take the pair at `FRAME` of every drive."""
-        found = list(drives)
-        pixels = np.stack([d.pixels[FRAME : FRAME + 2] for d in found])
+        whole = list(drives)
+        pixels = np.stack([d.pixels[FRAME : FRAME + 2] for d in whole])
         return cls(
             pixels,
             prepared(pixels),
-            torch.tensor(np.stack([d.intrinsics for d in found]), dtype=torch.float32),
+            torch.tensor(np.stack([d.intrinsics for d in whole]), dtype=torch.float32),
             np.stack(
-                [np.linalg.inv(d.poses[FRAME + 1]) @ d.poses[FRAME] for d in found if d.poses is not None]
+                [np.linalg.inv(d.poses[FRAME + 1]) @ d.poses[FRAME] for d in whole if d.poses is not None]
             ),
-            *(np.stack([getattr(d, name)[FRAME] for d in found]) for name in ("depth", "moving", "plain")),
+            *(np.stack([getattr(d, name)[FRAME] for d in whole]) for name in ("depth", "moving", "plain")),
         )
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Pairs:
         """Height and width."""
         return self.pixels.shape[2], self.pixels.shape[3]
 
-    def some(self, which: Any) -> Pairs:
+    def some(self, which: slice | np.ndarray) -> Pairs:
         """Return the pairs of some drives."""
         return Pairs(*(value[which] for value in vars(self).values()))
 
@@ -90,7 +90,7 @@ def prepared(pixels: np.ndarray) -> Tensor:
     return ((frames - mean) / std).flatten(-4, -3)
 
 
-def rendered(count: int, track: Callable[[Iterable[int]], Iterable[int]] = iter, **switches: Any) -> Pairs:
+def rendered(count: int, track: Callable[[Iterable[int]], Iterable[int]] = iter, **switches: bool) -> Pairs:
     """Render the first drives of the test split, the same ones but for the switches."""
     return Pairs.of(drive(index, **switches) for index in track(range(count)))
 
@@ -100,15 +100,15 @@ def pose_loss(network: Odometry, pairs: Pairs) -> PoseLoss:
     return PoseLoss(loss=LOSS, depth=network.depth, intrinsics=pairs.intrinsics, term="photometric")
 
 
-def targets(network: Odometry, pairs: Pairs, names: Sequence[str] = TARGETS) -> list[Any]:
+def targets(network: Odometry, pairs: Pairs, names: Sequence[str] = TARGETS) -> list[Target]:
     """Return targets by name; `loss` is the negative loss of these frames, whatever is done to the inputs."""
-    known: dict[str, Callable[[], Any]] = {
+    makers: dict[str, Callable[[], Target]] = {
         "−ry": lambda: Regression("ry", -1),
         "rotation angle": RotationAngle,
         "‖t‖": TranslationNorm,
         "loss": lambda: pose_loss(network, pairs).target(pairs.frames),
     }
-    return [known[name]() if name in known else Regression(name) for name in names]
+    return [makers[name]() if name in makers else Regression(name) for name in names]
 
 
 def explained(
@@ -117,8 +117,8 @@ def explained(
     names: Sequence[str] = TARGETS,
     layers: Sequence[str | None] = (None, SHALLOW),
 ) -> dict[str, np.ndarray]:
-    """Return maps of the pose network `(drive, target, height, width)` by method and layer, and of the input."""
-    found = cc.explain(
+    """Return maps of the pose network and its input, `(drive, target, height, width)`, by arm."""
+    explanations = cc.explain(
         network.pose,
         pairs.frames,
         targets(network, pairs, names),
@@ -126,23 +126,23 @@ def explained(
         layers=layers,
         batch_size=PART,
     )
-    return {arm_name(e): e.upsample() for e in found.values()}
+    return {arm_name(e): e.upsample() for e in explanations.values()}
 
 
-def arm_name(explanation: Any) -> str:
+def arm_name(explanation: cc.Explanation) -> str:
     """Name a method and its layer."""
     return f"{explanation.method}, {explanation.layer.strip('<>')}"
 
 
 def grids(network: Odometry, pairs: Pairs) -> dict[str, tuple[int, ...]]:
-    """Return the grids of the default layer, the shallower layer and the input, the name of the layer first."""
-    found = cc.explain(network.pose, pairs.frames[:2], targets(network, pairs.some(slice(2)), ("tz",)),
+    """Return the grids of the default layer, the shallower layer and the input, by the name of the layer."""
+    explanations = cc.explain(network.pose, pairs.frames[:2], targets(network, pairs.some(slice(2)), ("tz",)),
                        methods=("hirescam", "inputxgradient"), layers=(None, SHALLOW))  # fmt: skip
-    return {e.layer.strip("<>"): e.maps.shape[2:] for e in found.values()}
+    return {e.layer.strip("<>"): e.maps.shape[2:] for e in explanations.values()}
 
 
 def without_network(masks: np.ndarray, layers: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
-    """Return maps that no network has a part in, `(drive, height, width)`: noise on every grid, the centre prior."""
+    """Return maps without a network, `(drive, height, width)`: noise on every grid, and the centre prior."""
     size = masks.shape[1:]
     noise = {
         f"random, {layer}": random_maps(len(masks), grid, size, seed=1) for layer, grid in layers.items()
@@ -161,6 +161,7 @@ def concentration(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
     1 is an even map's; a map that is zero everywhere counts as even.
     """
+    # masks `(drive, height, width)` gain axes for targets in between
     wide = np.broadcast_to(masks.reshape(len(masks), *(1,) * (maps.ndim - 3), *masks.shape[1:]), maps.shape)
     area = wide.mean(axis=(-2, -1))
     share = np.where((maps > 0).any(axis=(-2, -1)), energy_inside(maps, wide), area)

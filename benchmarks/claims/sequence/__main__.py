@@ -1,9 +1,10 @@
 """Claims about relevance over the steps of a sequence: writes docs/sequence.json, its page and its pictures.
 
 The bundled `chronocam:gestures-steps` gives logits after every frame. On rendered clips of people and
-photographs that training never showed it is measured: does the relevance of the steps' features come to look
-like that of other, whole clips of the same class; does a clip that changes class in the middle show the change;
-and do the maps that carry the relevance to the frames lie on the one who acts? In about three minutes on one core:
+photographs that training never showed it is measured: does the relevance of the steps' features come to
+look like that of other, whole clips of the same class; does a clip that changes class in the middle show the
+change; and do the maps that carry the relevance to the frames lie on the one who acts? In about three minutes
+on one core:
 
     python -m benchmarks.claims.sequence
 """

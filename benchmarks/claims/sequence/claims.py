@@ -13,28 +13,31 @@ MAPS = ("LRP, then Grad-CAM", "LRP, then guided backpropagation", "VisualBackPro
 
 PAGE = Page("sequence", "sequence", {
     "settling": [
-        Claim("Is the similarity to the class's other clips higher in the last quarter than in the first?", "settling",
-              HIGHER, columns=("last quarter",), than="first quarter"),
+        Claim("Is the similarity to the class's other clips higher in the last quarter than in the first?",
+              "settling", HIGHER, columns=("last quarter",), than="first quarter"),
         Claim("In the last quarter, is it higher than the similarity to other classes?", "settling", HIGHER,
               columns=("last quarter",), than="last quarter, other classes"),
         Claim("First quarter", "settling", "{values}", columns=("first quarter",)),
         Claim("Last quarter", "settling", "{values}", columns=("last quarter",)),
-        Claim("Last quarter, other classes", "settling", "{values}", columns=("last quarter, other classes",)),
-        Claim("Share of clips whose own steady state is most like that of their class", "settling", "{values}",
-              columns=("class of the nearest",)),
+        Claim("Last quarter, other classes", "settling", "{values}",
+              columns=("last quarter, other classes",)),
+        Claim("Share of clips whose own steady state is most like that of their class", "settling",
+              "{values}", columns=("class of the nearest",)),
     ],
     "change": [
         Claim("Does relevance change with the class?", "change",
-              {"above": "yes, {cells}", "below": "the wrong way, {cells}", "undecided": "not clearly, {cells}"},
+              {"above": "yes, {cells}", "below": "the wrong way, {cells}", "undecided": "not clear, {cells}"},
               rows=("relevance for the first class: before − at the end",
                     "relevance for the second class: at the end − before")),
         Claim("Steps named right", "change", "{values}",
               rows=("steps before the change named right", "steps at the end named right")),
-        Claim("How soon", "change", "{values}", rows=("frames after the change until the second class leads",)),
+        Claim("How soon", "change", "{values}",
+              rows=("frames after the change until the second class leads",)),
     ],
     "pixels": [
         *(
-            Claim(f"More {column} than the {other}?", "pixels", HIGHER, rows=MAPS, columns=(column,), than=other)
+            Claim(f"More {column} than the {other}?", "pixels", HIGHER, rows=MAPS, columns=(column,),
+                  than=other)
             for other in ("share of the area", "centre prior")
             for column in ("on the person", "on the action")
         ),

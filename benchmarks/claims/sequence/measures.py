@@ -25,13 +25,17 @@ PART = 20  # clips that the network is shown at once
 
 @dataclass(frozen=True)
 class NetworkClips:
-    """Clips, what they are, and what the network found in them: frames as it takes them, features and logits."""
+    """Clips and what the network makes of them.
+
+    frames: as the network takes them
+    labels: `(clip, part)`, one class, or the one before and the one after the change
+    """
 
     pixels: np.ndarray
     frames: torch.Tensor
     features: torch.Tensor
     logits: np.ndarray
-    labels: np.ndarray  # (clip, part): one class, or the one before and the one after the change
+    labels: np.ndarray
 
     @classmethod
     def of(cls, loaded: Loaded, pixels: np.ndarray, labels: np.ndarray) -> NetworkClips:
@@ -45,10 +49,11 @@ class NetworkClips:
 
     def explained(self, model: Any, method: str, part: int = 0) -> list[Any]:
         """Explain every step's logit of each clip's class, one explanation per clip."""
-        made = METHODS[method](model)
+        explainer = METHODS[method](model)
         targets = [EveryStep(Class(int(label))) for label in self.labels[:, part]]
         return [
-            made.explain(f[None], target) for f, target in zip(self.features.clone(), targets, strict=True)
+            explainer.explain(f[None], target)
+            for f, target in zip(self.features.clone(), targets, strict=True)
         ]
 
 
@@ -63,9 +68,9 @@ def references(explanations: Sequence[Any], labels: np.ndarray, classes: int) ->
     return _unit(np.stack([steady[labels == k].mean(axis=0) for k in range(classes)]))
 
 
-def alike(found: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the cosine of profiles `(…, feature)` and of every reference `(class, feature)`: `(…, class)`."""
-    return _unit(found) @ reference.T
+def alike(profile: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return cosines `(…, class)` of profiles `(…, feature)` with every reference `(class, feature)`."""
+    return _unit(profile) @ reference.T
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
@@ -82,9 +87,9 @@ def settling(
     for name in RELEVANCE:
         reference = references(others.explained(loaded.model, name), others.labels[:, 0], classes)
         explanations = clips.explained(loaded.model, name)
-        found = alike(profiles(explanations), reference)
-        own = np.take_along_axis(found, labels[:, None, None], axis=2)[..., 0]
-        rest = (found.sum(axis=2) - own) / (classes - 1)
+        cosines = alike(profiles(explanations), reference)
+        own = np.take_along_axis(cosines, labels[:, None, None], axis=2)[..., 0]
+        rest = (cosines.sum(axis=2) - own) / (classes - 1)
         steady = alike(np.stack([e.steady_state()[0] for e in explanations]), reference)
         quarter = own.shape[1] // 4
         table[name] = {
@@ -131,7 +136,7 @@ def change(loaded: Loaded, pairs: NetworkClips, others: NetworkClips) -> tuple[T
 
 
 def pixels_of(loaded: Loaded, clips: NetworkClips, truth: gestures.Clips) -> Table:
-    """Carry the relevance for the last step to the frames, and measure how much of it lies on the one who acts."""
+    """Carry the relevance for the last step to the frames, and measure its share on the one who acts."""
     actor, acting = truth.actor_masks[:, 0], truth.masks[:, 0]
     shape = actor.shape
     back_prop = cc.VisualBackProp(loaded.model, overlap="mean").explain(clips.frames)

@@ -18,7 +18,7 @@ SHOWN = 8  # frames in a row
 
 
 def draw_settling(curves: Mapping[str, np.ndarray], accuracy: np.ndarray, path: Path) -> Path:
-    """Draw how alike each step's relevance and other clips' steady states are, with the accuracy at each step.
+    """Draw how alike the relevance of each step and other clips' steady states are, and the step's accuracy.
 
     curves: by method, of the same class and of the other classes, `(2, step)`.
     """
@@ -88,8 +88,8 @@ def _overlays(loaded: Any, pairs: Any) -> list[list[np.ndarray]]:
     """Return the frames of the first clip with each step's own relevance, for either class, on one scale."""
     maps = []
     for label in pairs.labels[0]:
-        found = LRP(loaded.model).explain(pairs.features[:1].clone(), EveryStep(Class(int(label))))
-        carried = found.to_frames(loaded.model, pairs.frames[:1], how="gradcam").upsample()[0]
+        explanation = LRP(loaded.model).explain(pairs.features[:1].clone(), EveryStep(Class(int(label))))
+        carried = explanation.to_frames(loaded.model, pairs.frames[:1], how="gradcam").upsample()[0]
         maps.append(np.stack([of_step[step] for step, of_step in enumerate(carried)]))
     scale = np.percentile(np.abs(maps), 98)
     return [

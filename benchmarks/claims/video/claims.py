@@ -15,8 +15,8 @@ ALL_THREE = [
 
 def _last_stage(table: str, title: str, measures: tuple[str, ...]) -> list[Claim]:
     return [
-        Claim(f"{title}, {arch}", table, DIFFER, rows=(f"{arch}, stage 4",), columns=measures, name="{column}",
-              signed=True)
+        Claim(f"{title}, {arch}", table, DIFFER, rows=(f"{arch}, stage 4",), columns=measures,
+              name="{column}", signed=True)
         for arch in ARCHS
     ]  # fmt: skip
 
@@ -34,22 +34,24 @@ PAGE = Page("claims", "video", {
     ],
     "attention": [
         Claim("Attention minus the LSTM's last state", "attention over the frames", DIFFER,
-              rows=("accuracy", "energy", "pointing", "energy on clips named right", "pointing on clips named right"),
+              rows=("accuracy", "energy", "pointing", "energy on clips named right",
+                    "pointing on clips named right"),
               columns=("difference",), signed=True),
     ],
     "weights": [
         Claim("Are they higher on the active frames? The AUC on clips of one actor", "active frames",
               {"above": "yes for {cells}", "below": "lower there for {cells}",
-               "undecided": "they do not tell active frames from idle ones: {cells}"},
+               "undecided": "not shown for {cells}"},
               rows=("weights", "contributions"), columns=("one actor",), level=0.5),
         Claim("Do contributions find them better than weights?", "active frames",
               {"above": "yes {cells}", "below": "worse {cells}", "undecided": "no clear {cells}"},
               rows=("contributions − weights",), columns=("one actor",), name="difference", signed=True),
-        Claim("Rank correlation of contributions with weights", "active frames", EACH, rows=("contributions",),
-              columns=("rank correlation with weights",), name="over the frames"),
+        Claim("Rank correlation of contributions with weights", "active frames", EACH,
+              rows=("contributions",), columns=("rank correlation with weights",), name="over the frames"),
         Claim("Frame importance of the same networks' maps", "active frames", EACH,
               rows=(f"frame importance, {LAST}",), columns=("one actor",), name="AUC of Grad-CAM"),
-        Claim("The weights' share of the frames, minus that of an even curve", "phases, weights − share of the frames",
+        Claim("The weights' share of the frames, minus that of an even curve",
+              "phases, weights − share of the frames",
               {"above": "more {cells}", "below": "less {cells}", "undecided": "no clear difference {cells}"},
               name="{column}", signed=True),
         Claim("Do contributions tell apart two actors? The AUC on frames on which one of them acts alone",
@@ -76,7 +78,8 @@ PAGE = Page("claims", "video", {
         Claim("Share of the map inside the action's mask", "where Grad-CAM lies", EACH, columns=("energy",)),
         Claim("Share of the map on the whole actor", "where Grad-CAM lies", EACH, columns=("figure",)),
         *(
-            Claim(label[:1].upper() + label[1:], "contrasts", DIFFER, rows=(label,), name="{column}", signed=True)
+            Claim(label[0].upper() + label[1:], "contrasts", DIFFER, rows=(label,), name="{column}",
+                  signed=True)
             for label in ALL_THREE
         ),
         Claim("Energy of r3d minus that of another design", "r3d − other designs", DIFFER, rows=("energy",),
@@ -98,9 +101,11 @@ PAGE = Page("claims", "video", {
     ],
     "alignment": _last_stage("receptive-field − half-pixel alignment", "Last stage",
                              tuple(name for name in SPACE_TIME if name not in ("pointing", "time IoU"))),
-    "pooling": _last_stage("weights per clip − per frame", "Last stage", ("energy", "pointing", "time AUC", "flicker")),
+    "pooling": _last_stage("weights per clip − per frame", "Last stage",
+                           ("energy", "pointing", "time AUC", "flicker")),
     "trust": [
-        Claim("Flicker minus that of a random map on the same grid", "flicker, map − random map", DIFFER, signed=True),
+        Claim("Flicker minus that of a random map on the same grid", "flicker, map − random map", DIFFER,
+              signed=True),
         *(
             Claim(f"Insertion − deletion of {what}, Grad-CAM minus the {other}", "contrasts", DIFFER,
                   rows=(f"insertion − deletion, {what}: map − {other}",), name="{column}", signed=True)

@@ -48,17 +48,17 @@ def joined(parts: Sequence[Measured]) -> Measured:
 def judge(
     maps: np.ndarray, masks: np.ndarray, figures: np.ndarray, active: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Hold maps `(clip, time, height, width)` at the size of the clips against the truth.
+    """Compare maps `(clip, time, height, width)` at the size of the clips with the truth.
 
     masks: of the action, shaped like the maps. figures: of the whole actor. active: `(clip, time)`.
     """
-    seen = masks.any(axis=(-2, -1))
-    pointed = (pointing_game(maps, masks) * seen).sum(axis=-1) / np.maximum(seen.sum(axis=-1), 1)
+    visible = masks.any(axis=(-2, -1))
+    pointed = (pointing_game(maps, masks) * visible).sum(axis=-1) / np.maximum(visible.sum(axis=-1), 1)
     curves = frame_importance(maps)
     return {
         "energy": energy_inside(maps, masks, 3),
         "pointing": pointing_game(maps, masks, 3),
-        "frame pointing": np.where(seen.any(axis=-1), pointed, np.nan),
+        "frame pointing": np.where(visible.any(axis=-1), pointed, np.nan),
         "figure": energy_inside(maps, figures, 3),
         "pointing figure": pointing_game(maps, figures, 3),
         "IoU": localisation(maps, masks, 3).mask_iou,
@@ -80,13 +80,13 @@ def phases(curves: np.ndarray, active: np.ndarray) -> dict[str, np.ndarray]:
 def judge_pairs(
     maps: np.ndarray, actors: np.ndarray, masks: np.ndarray, active: np.ndarray, order: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Hold maps for the classes of both actors, `(clip, actor, time, height, width)`, against either actor.
+    """Compare maps for the classes of both actors, `(clip, actor, time, height, width)`, with either actor.
 
     order: the actors of each clip, the one whose class has the higher score first, `(clip, 2)`.
     """
     own, cross = energy_inside(maps, actors, 3), energy_inside(maps, actors[:, ::-1], 3)
     curves, both = frame_importance(maps), own + cross
-    found = {
+    measures = {
         "own actor": own,
         "wrong actor": cross,
         "own share": np.where(both > 0, own / np.where(both > 0, both, 1), np.nan),
@@ -97,12 +97,12 @@ def judge_pairs(
         "time AUC": temporal_auc(curves, active),
         "time AUC apart": auc_apart(curves, active),
     }
-    return in_order(found, order)
+    return in_order(measures, order)
 
 
-def in_order(found: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
-    """Name measures `(clip, actor)` by whether the actor's class has the higher score, `likelier`, or the `other`."""
-    ordered = {name: np.take_along_axis(values, order, axis=1) for name, values in found.items()}
+def in_order(measures: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.ndarray]:
+    """Name measures `(clip, actor)` by the actor's class: `likelier` if its score is higher, else `other`."""
+    ordered = {name: np.take_along_axis(values, order, axis=1) for name, values in measures.items()}
     return {
         f"{name}, {which}": values[:, place]
         for name, values in ordered.items()
@@ -111,20 +111,20 @@ def in_order(found: dict[str, np.ndarray], order: np.ndarray) -> dict[str, np.nd
 
 
 def auc_apart(curves: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """Return the AUC of frames on which only the curve's own actor acts against those with only the other's action.
+    """Return the AUC of frames on which only the own actor acts, against those on which only the other does.
 
     curves, active: `(clip, actor, time)`. NaN where one of them never acts alone.
     """
     alone = active[:, 0] ^ active[:, 1]
-    found = np.full(curves.shape[:2], np.nan)
+    areas = np.full(curves.shape[:2], np.nan)
     for clip, frames in enumerate(alone):
         if frames.any():
-            found[clip] = temporal_auc(curves[clip][:, frames], active[clip][:, frames])
-    return found
+            areas[clip] = temporal_auc(curves[clip][:, frames], active[clip][:, frames])
+    return areas
 
 
 def answers(network: Network, world: World) -> Measured:
-    """Whether the network names the class; of the two classes that differ in order only, also with frames changed."""
+    """Whether the network names the class; with frames changed too, for the two that differ in order only."""
     count, labels = world.settings.answers, world.labels[: world.settings.answers]
     right = [network.logits(network.inputs(world.single.pixels[rows])).argmax(1) for rows in batches(count)]
     ordered = np.flatnonzero(np.isin(labels, list(MIRRORED)))
@@ -135,25 +135,25 @@ def answers(network: Network, world: World) -> Measured:
 def _motion(network: Network, world: World, clips: np.ndarray) -> Measured:
     inputs, labels = network.inputs(world.single.pixels[clips]), world.labels[clips]
 
-    def of(classes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def right(classes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         return lambda changed: (network.logits(changed).argmax(1) == classes).astype(float)
 
     axis = 3 - network.channels
-    found = motion_test(of(labels), inputs, axis, shuffles=2)
-    mirrored = of(np.array([MIRRORED[label] for label in labels]))(np.flip(inputs, axis))
+    test = motion_test(right(labels), inputs, axis, shuffles=2)
+    mirrored = right(np.array([MIRRORED[label] for label in labels]))(np.flip(inputs, axis))
     return {
         "order": {
-            "as filmed": found.as_is,
-            "shuffled": found.shuffled,
-            "frozen": found.frozen,
-            "reversed": found.backwards,
+            "as filmed": test.as_is,
+            "shuffled": test.shuffled,
+            "frozen": test.frozen,
+            "reversed": test.backwards,
             "reversed, named as its mirror": mirrored,
         }
     }
 
 
 def maps(network: Network, world: World) -> Measured:
-    """Maps of the true class, by method and stage, and with one option changed; attention where there is any."""
+    """Maps of the true class by method and stage, also with one option changed; attention where it exists."""
     stages = [1 + i for i in range(len(network.stages))]
     variants: list[tuple[str, dict[str, Any]]] = [
         ("", {"layers": stages, "methods": METHODS}),
@@ -171,20 +171,20 @@ def _maps(
     clips = world.single
     inputs, active = network.inputs(clips.pixels[rows]), clips.active[rows, 0]
     truth = (clips.masks[rows, 0], clips.actor_masks[rows, 0], active)
-    found: Measured = {}
+    measured: Measured = {}
     for suffix, options in variants:
         for name, explanation in network.explain(inputs, world.labels[rows], **options).items():
-            found[name + suffix] = judge(explanation.upsample()[:, 0], *truth)
+            measured[name + suffix] = judge(explanation.upsample()[:, 0], *truth)
             if (attention := explanation.attention) is not None and not suffix:
-                found["weights"] = {
+                measured["weights"] = {
                     "AUC": temporal_auc(attention.weights, active),
                     **phases(attention.weights, active),
                 }
-                found["contributions"] = {
+                measured["contributions"] = {
                     "AUC": temporal_auc(attention.contributions[:, 0], active),
                     "rank correlation with weights": attention.agreement[:, 0],
                 }
-    return found
+    return measured
 
 
 def pairs(network: Network, world: World) -> Measured:
@@ -193,31 +193,31 @@ def pairs(network: Network, world: World) -> Measured:
 
 
 def _pairs(network: Network, world: World, rows: slice) -> Measured:
-    clips, found = world.pairs, {}
+    clips, measured = world.pairs, {}
     inputs, labels, active = network.inputs(clips.pixels[rows]), clips.labels[rows], clips.active[rows]
     top_two = np.sort(np.argsort(network.logits(inputs), axis=1)[:, -2:], axis=1)
-    found["classes"] = {"are the top two": (top_two == np.sort(labels, axis=1)).all(axis=1).astype(float)}
+    measured["classes"] = {"are the top two": (top_two == np.sort(labels, axis=1)).all(axis=1).astype(float)}
     for name, explanation in network.explain(inputs, labels, methods=METHODS[:2]).items():
         order = np.argsort(-explanation.scores, axis=1)
         truth = (clips.actor_masks[rows], clips.masks[rows], active)
-        found[name] = judge_pairs(explanation.upsample(), *truth, order)
+        measured[name] = judge_pairs(explanation.upsample(), *truth, order)
         if (attention := explanation.attention) is not None:
             for arm, curves in (
                 ("weights", attention.weights[:, None]),
                 ("contributions", attention.contributions),
             ):
-                found[arm] = _in_time(np.broadcast_to(curves, active.shape), active, order)
-    return found
+                measured[arm] = _in_time(np.broadcast_to(curves, active.shape), active, order)
+    return measured
 
 
 def _in_time(curves: np.ndarray, active: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
     apart = auc_apart(curves, active)
-    found = {"AUC": temporal_auc(curves, active), "AUC apart": apart}
-    return {**in_order(found, order), "AUC apart, both": apart.mean(axis=1)}
+    areas = {"AUC": temporal_auc(curves, active), "AUC apart": apart}
+    return {**in_order(areas, order), "AUC apart, both": apart.mean(axis=1)}
 
 
 def faithful(network: Network, world: World) -> Measured:
-    """Insertion and deletion of cells of space and time, and of frames, beside random maps and the centre prior."""
+    """Insertion and deletion of cells of space and time, and of frames, beside maps that know nothing."""
     count, steps = world.settings.faithful, world.settings.steps
     inputs, labels = network.inputs(world.single.pixels[:count]), world.labels[:count]
     explanation = network.explain(inputs, labels)[f"gradcam@{len(network.stages)}"]
@@ -233,7 +233,7 @@ def faithful(network: Network, world: World) -> Measured:
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (shares / shares.sum(axis=1, keepdims=True))[np.arange(count), labels]
 
-    found: Measured = {arm: {} for arm in arms}
+    measured: Measured = {arm: {} for arm in arms}
     for arm, values in arms.items():
         for what, order, baseline in (
             ("cells", values, "blur"),
@@ -241,15 +241,15 @@ def faithful(network: Network, world: World) -> Measured:
         ):
             for name, run in (("insertion", insertion), ("deletion", deletion)):
                 options: dict[str, Any] = {"channels": network.channels, "baseline": baseline, "steps": steps}
-                found[arm][f"{name}, {what}"] = run(probability, inputs, order, **options).area
-            found[arm][f"insertion − deletion, {what}"] = (
-                found[arm][f"insertion, {what}"] - found[arm][f"deletion, {what}"]
+                measured[arm][f"{name}, {what}"] = run(probability, inputs, order, **options).area
+            measured[arm][f"insertion − deletion, {what}"] = (
+                measured[arm][f"insertion, {what}"] - measured[arm][f"deletion, {what}"]
             )
-    return found
+    return measured
 
 
 def made_random(network: Network, world: World) -> Measured:
-    """How alike maps stay as the network's parts are made random from the top down."""
+    """How alike maps stay as the parts of the network are made random, from the output down."""
     count = world.settings.faithful
     inputs, labels = network.inputs(world.single.pixels[:count]), world.labels[:count]
     name = f"gradcam@{len(network.stages)}"
@@ -263,6 +263,7 @@ def made_random(network: Network, world: World) -> Measured:
         "random map": random_maps(count, grid, grid),
         "centre prior": np.broadcast_to(centre_prior(grid), reference.shape),
     }
+    # parts come from the output down, and every step includes those before it
     done, groups = 0, groupby(parameterised(model), lambda path: _part(network, path))
     for part, paths in groups:
         done += len(list(paths))
@@ -302,8 +303,11 @@ def beside(world: World, grids: Sequence[Sequence[int]]) -> dict[str, Measured]:
     for rows in batches(world.settings.maps):
         masks = clips.masks[rows]
         truth = (masks[:, 0], clips.actor_masks[rows, 0], clips.active[rows, 0])
-        found = {**_references(masks, world, grids, rows.start), MOVED: moved(clips.pixels[rows])[:, None]}
-        parts.append({name: judge(maps[:, 0], *truth) for name, maps in found.items()})
+        references = {
+            **_references(masks, world, grids, rows.start),
+            MOVED: moved(clips.pixels[rows])[:, None],
+        }
+        parts.append({name: judge(maps[:, 0], *truth) for name, maps in references.items()})
     return {"maps": joined(parts), "pairs": _beside_pairs(world, grids)}
 
 
@@ -312,9 +316,9 @@ def _beside_pairs(world: World, grids: Sequence[Sequence[int]]) -> Measured:
     for rows in batches(world.settings.pairs):
         truth = (clips.actor_masks[rows], clips.masks[rows], clips.active[rows])
         order = np.tile((0, 1), (len(truth[0]), 1))
-        found = _references(clips.masks[rows], world, grids, rows.start)
-        found[MOVED] = np.broadcast_to(moved(clips.pixels[rows])[:, None], clips.masks[rows].shape)
-        parts.append({name: judge_pairs(maps, *truth, order) for name, maps in found.items()})
+        references = _references(clips.masks[rows], world, grids, rows.start)
+        references[MOVED] = np.broadcast_to(moved(clips.pixels[rows])[:, None], clips.masks[rows].shape)
+        parts.append({name: judge_pairs(maps, *truth, order) for name, maps in references.items()})
     return joined(parts)
 
 
@@ -322,12 +326,12 @@ def _references(
     masks: np.ndarray, world: World, grids: Sequence[Sequence[int]], seed: int
 ) -> dict[str, np.ndarray]:
     """Return maps shaped like `masks`, `(clip, actor, time, height, width)`."""
-    found = {"centre prior": np.broadcast_to(centre_prior(world.size), masks.shape)}
+    references = {"centre prior": np.broadcast_to(centre_prior(world.size), masks.shape)}
     for grid in grids:
         noise = random_maps(masks.shape[0] * masks.shape[1], grid, world.size, seed)
-        found[f"random map {named(grid)}"] = noise.reshape(masks.shape)
-        found[f"truth {named(grid)}"] = np.asarray(resample(_coarse(masks, grid), world.size, "linear"))
-    return found
+        references[f"random map {named(grid)}"] = noise.reshape(masks.shape)
+        references[f"truth {named(grid)}"] = np.asarray(resample(_coarse(masks, grid), world.size, "linear"))
+    return references
 
 
 def moved(pixels: np.ndarray) -> np.ndarray:
@@ -346,8 +350,8 @@ def _coarse(masks: np.ndarray, grid: Sequence[int]) -> np.ndarray:
 
 def stacked(parts: Sequence[Measured]) -> Measured:
     """Put the measures of networks that differ in their seed together: `(network, clip)`."""
-    found: Measured = defaultdict(dict)
+    networks: Measured = defaultdict(dict)
     for arm, names in parts[0].items():
         for name in names:
-            found[arm][name] = np.stack([part[arm][name] for part in parts])
-    return dict(found)
+            networks[arm][name] = np.stack([part[arm][name] for part in parts])
+    return dict(networks)

@@ -26,7 +26,8 @@ REFERENCES = (*ON_GRIDS, "centre prior", MOVED)
 class Results:
     """Values by architecture, kind of measure, arm and measure; grids and training seeds by architecture.
 
-    labels: the class of every clip with one actor. commands: those that trained the networks.
+    labels: the class of every clip with one actor
+    commands: those that trained the networks
     """
 
     settings: Settings
@@ -38,7 +39,7 @@ class Results:
     beside: dict[str, Measured]
 
     def of(self, arch: str, kind: str, arm: str, measure: str) -> Values:
-        """Return values `(network, clip)`; the arms `random map` and `truth` are those of the last stage's grid."""
+        """Return values `(network, clip)`; `random map` and `truth` are those on the last stage's grid."""
         if kind in self.beside and arm.startswith(REFERENCES):
             arm = self.on_grid(arm, arch) if arm in ON_GRIDS else arm
             return self.beside[kind][arm][measure][None]
@@ -61,9 +62,11 @@ class Results:
     def between(
         self, arch: str, other: str, kind: str, arm: str, measure: str, right: bool = False
     ) -> Interval:
-        """Return arch − other for the same arm; with `right` on clips that all networks of both name right."""
-        kept = self.right(arch, other) if right else slice(None)
-        return apart(self.of(arch, kind, arm, measure)[:, kept], self.of(other, kind, arm, measure)[:, kept])
+        """Return arch − other for one arm; with `right`, on clips that all networks of both name right."""
+        clips = self.right(arch, other) if right else slice(None)
+        return apart(
+            self.of(arch, kind, arm, measure)[:, clips], self.of(other, kind, arm, measure)[:, clips]
+        )
 
     def right(self, *archs: str) -> np.ndarray:
         """Return which of the clips for maps all networks of these architectures name right."""
@@ -104,9 +107,9 @@ def _rounded(interval: Interval | None) -> list[float] | None:
 def measure(networks: Sequence[Network], world: World) -> Results:
     """Take every measure of every network."""
     jobs = [(network, kind) for network in networks for kind in MEASURES]
-    found: dict[str, dict[str, list[Measured]]] = {arch: {kind: [] for kind in MEASURES} for arch in ARCHS}
+    measured: dict[str, dict[str, list[Measured]]] = {arch: {kind: [] for kind in MEASURES} for arch in ARCHS}
     for network, kind in track(jobs, "Measuring", console=Console(stderr=True), transient=True):
-        found[network.arch][kind].append(MEASURES[kind](network, world))
+        measured[network.arch][kind].append(MEASURES[kind](network, world))
     grids = {network.arch: _grids(network, world) for network in networks}
     return Results(
         world.settings,
@@ -114,7 +117,7 @@ def measure(networks: Sequence[Network], world: World) -> Results:
         [network.command for network in networks],
         {arch: [network.seed for network in networks if network.arch == arch] for arch in ARCHS},
         grids,
-        {arch: {kind: stacked(parts) for kind, parts in kinds.items()} for arch, kinds in found.items()},
+        {arch: {kind: stacked(parts) for kind, parts in kinds.items()} for arch, kinds in measured.items()},
         beside(world, sorted({grid for each in grids.values() for grid in each})),
     )
 

@@ -110,7 +110,7 @@ def _attention(results: Results) -> dict[str, Table]:
 
 
 def _active(results: Results, arch: str) -> Table:
-    """Return how well curves over the frames tell active frames: on clips of one actor, and of two."""
+    """Return how well curves over the frames find active frames: on clips of one actor, and of two."""
     agreement = "rank correlation with weights"
     columns = {"one actor": ("maps", "AUC")}
     columns |= {f"two, {which} class": ("pairs", f"AUC, {which}") for which in CLASSES}
@@ -185,11 +185,11 @@ def _designs(results: Results) -> dict[str, Table]:
 
 
 def _depth(results: Results) -> dict[str, Table]:
-    """Return maps of every stage beside a random map, and those of the first stage beside those of the last."""
+    """Return maps of every stage beside a random map, and the first stage's beside the last one's."""
     measures = ("energy", "time AUC")
     above_random: dict[str, tuple[str, ...]] = {}
     first_last: dict[str, tuple[str, ...]] = {}
-    beside: Table = {}
+    beside: Table = {}  # only the side is noted: it is all that is claimed
     for arch, method in product(ARCHS, METHODS):
         stages = range(1, 1 + len(results.grids[arch]))
         for stage in stages:

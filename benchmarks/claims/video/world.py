@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ import torch
 import chronocam as cc
 from chronocam.errors import ModelError
 from chronocam.lab.data import gestures
+
+if TYPE_CHECKING:
+    from chronocam.models import Loaded
 
 ARCHS = ("r3d", "cnn-lstm", "cnn-lstm-attention")
 SEED = 1  # of the held-out clips; training used others of another split
@@ -25,9 +28,11 @@ BATCH = 50
 class Settings:
     """How many clips each measure gets.
 
-    answers: one actor, for accuracy. maps: of these, for maps. pairs: two actors. faithful: of the clips for
-        maps, for
-    insertion and deletion, in so many `steps`, and for made-random networks.
+    answers: clips of one actor, for accuracy
+    maps: how many of these are for maps
+    pairs: clips of two actors
+    faithful: how many of those for maps are for insertion, deletion and networks made random
+    steps: of insertion and deletion
     """
 
     answers: int = 1000
@@ -72,7 +77,7 @@ class Network:
     arch: str
     seed: int
     command: str
-    loaded: Any
+    loaded: Loaded
 
     @classmethod
     def read(cls, path: Path) -> Network:
@@ -98,21 +103,21 @@ class Network:
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Return `(count, classes)`."""
-        found = []
+        logits = []
         with torch.no_grad():
             for rows in batches(len(inputs)):
                 out = self.loaded.model(torch.from_numpy(np.ascontiguousarray(inputs[rows])))
-                found.append((out["logits"] if isinstance(out, dict) else out).numpy())
-        return np.concatenate(found)
+                logits.append((out["logits"] if isinstance(out, dict) else out).numpy())
+        return np.concatenate(logits)
 
     def explain(self, inputs: np.ndarray, targets: Any, **options: Any) -> dict[str, cc.Explanation]:
-        """Return explanations by `method@stage`, stages counted from 1, whose `layers` are numbers of stages too."""
+        """Return explanations by `method@stage`; stages count from 1, in `layers` too."""
         numbers = options.pop("layers", [len(self.stages)])
-        found: dict[str, cc.Explanation] = {}
+        explanations: dict[str, cc.Explanation] = {}
         paths = [self.stages[number - 1] for number in numbers]
         for explanation in cc.explain(self.loaded.model, inputs, targets, layers=paths, **options).values():
-            found[f"{explanation.method}@{1 + self.stages.index(explanation.layer)}"] = explanation
-        return found
+            explanations[f"{explanation.method}@{1 + self.stages.index(explanation.layer)}"] = explanation
+        return explanations
 
 
 def batches(count: int) -> Iterator[slice]:
@@ -120,11 +125,11 @@ def batches(count: int) -> Iterator[slice]:
 
 
 def find_networks(folder: Path) -> list[Network]:
-    """Return the networks of a folder, records with their weights beside them, by architecture and training seed."""
-    found = [Network.read(path) for path in folder.glob("*.json")]
+    """Return the networks of a folder (records and weights) by architecture and training seed."""
+    networks = [Network.read(path) for path in folder.glob("*.json")]
     for arch in ARCHS:
-        if arch not in {network.arch for network in found}:
+        if arch not in {network.arch for network in networks}:
             raise ModelError(
                 f"no record of a trained {arch} in `{folder}`; expected networks of {', '.join(ARCHS)}"
             )
-    return sorted(found, key=lambda network: (ARCHS.index(network.arch), network.seed))
+    return sorted(networks, key=lambda network: (ARCHS.index(network.arch), network.seed))

@@ -101,9 +101,8 @@ def test_a_side_without_words_is_noticed():
 
 
 def test_a_record_is_read_as_it_was_written():
-    tables = {"t": {"row": {"interval": of(0.1, 0.4), "uncounted": Interval(1.0, 0.5, 1.5, 0), "side": "above",
-                            "number": 0.25, "count": 1234}}}  # fmt: skip
-    record = Record({"clips": 3}, tables, {"more": [1, 2]})
+    row = {"interval": of(0.1, 0.4), "uncounted": Interval(1.0, 0.5, 1.5, 0), "side": "above", "number": 0.25}
+    record = Record({"clips": 3}, {"t": {"row": {**row, "count": 1234}}}, {"more": [1, 2]})
     assert Record.from_json(record.to_json()) == record
 
 
