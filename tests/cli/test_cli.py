@@ -11,7 +11,7 @@ from PIL import Image
 import chronocam as cc
 from chronocam.cli import main
 from chronocam.media import read_clip
-from chronocam.runs.job import slug
+from chronocam.runs.files import slug
 
 FACTORY = """
 import torch

@@ -20,13 +20,13 @@ from chronocam.lab.data.drives import export, read_drive
 from chronocam.media import Preprocess, read_clip, write_clip
 from chronocam.media.drives.intrinsics import resize_intrinsics
 from chronocam.odometry import SFMLEARNER, pose_to_matrix, rotation_angle
+from chronocam.records import NoiseAgreement
 from chronocam.runs.drives import read
-from chronocam.runs.drives.job import gathered, unsteady
+from chronocam.runs.drives.job import common_findings, unsteady
 from chronocam.runs.drives.networks import Networks, Windows, networks_of
-from chronocam.runs.drives.read import read_footage
-from chronocam.runs.drives.study import Mapped
-from chronocam.runs.drives.targets import Scene, drive_targets
-from chronocam.types import TargetInfo, note
+from chronocam.runs.drives.read import read_frames
+from chronocam.runs.drives.targets import DriveScene, drive_targets
+from chronocam.types import Finding, TargetInfo, note
 
 FACTORY = """
 import torch
@@ -275,16 +275,16 @@ def test_reading_in_pieces_changes_nothing(
     folder: Path, drives: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Preprocess((64, 96), None, (0.5,) * 3, (0.5,) * 3)
-    whole = read_footage(sequence(drives), recipe, 7, None, None, True)
+    whole = read_frames(sequence(drives), recipe, 7, None, None, True)
     monkeypatch.setattr(read, "_CHUNK", 3)  # 3 and 4: a single frame is no piece
-    pieces = read_footage(sequence(drives), recipe, 7, None, None, True)
-    for name in ("frames", "small", "numbers", "poses", "depth", "intrinsics"):
+    pieces = read_frames(sequence(drives), recipe, 7, None, None, True)
+    for name in ("inputs", "small", "numbers", "poses", "depth", "intrinsics"):
         np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
-    assert len(whole.frames) == 7
+    assert len(whole.inputs) == 7
 
 
 def test_the_camera_of_the_view_follows_resize_and_crop(drives: Path) -> None:
-    plain = read_footage(
+    plain = read_frames(
         sequence(drives), Preprocess((64, 90), None, (0.5,) * 3, (0.5,) * 3), 2, None, None, True
     )
     known = read_drive(sequence(drives)).intrinsics
@@ -295,7 +295,7 @@ def test_the_camera_of_the_view_follows_resize_and_crop(drives: Path) -> None:
     recipe = Preprocess(
         96, (64, 90), (0.5,) * 3, (0.5,) * 3
     )  # 96 × 144, then 16 and 27 off at the top and left
-    cut = read_footage(sequence(drives), recipe, 2, None, None, True)
+    cut = read_frames(sequence(drives), recipe, 2, None, None, True)
     expected = resize_intrinsics(known, SIZE, (96, 144)) - [[0, 0, 27], [0, 0, 16], [0, 0, 0]]
     np.testing.assert_allclose(cut.view_intrinsics(recipe), expected, rtol=1e-12)
 
@@ -312,7 +312,7 @@ def test_a_box_in_the_frames_is_one_in_the_depth(folder: Path) -> None:
     networks = networks_of(cc.models.load("python:drive_cli_factory:both").model)
     assert networks is not None
     recipe = Preprocess((64, 96), None, (0.5,) * 3, (0.5,) * 3)
-    scene = Scene(networks, recipe, (192, 128), None)  # twice the network's size
+    scene = DriveScene(networks, recipe, (192, 128), None)  # twice the network's size
     inside, pixel = drive_targets(["depth@20,10,40,32", "depth@191,127"], networks, "mine")
     expected = np.zeros((64, 96), bool)
     expected[5:16, 10:20] = True
@@ -324,17 +324,15 @@ def test_findings_that_moments_share_are_told_once() -> None:
     info = (TargetInfo("tz"),)
     weak = "the gradient is next to nothing: `conv4` moves the score"
     findings = (
-        "a note",
-        f"sample 3, tz: {weak} of 1",
-        f"sample 4, tz: {weak} of 2",
-        "sample 4, ry: the map is zero",
+        note("a note"),
+        Finding("small gradient", 3, "tz", f"sample 3, tz: {weak} of 1"),
+        Finding("small gradient", 4, "tz", f"sample 4, tz: {weak} of 2: look: again"),
+        Finding("zero map", 4, "ry", "sample 4, ry: the map is zero"),
     )
     maps = np.zeros((1, 1, 2, 2), np.float32)
     explanation = cc.Explanation(maps, np.zeros((1, 1), np.float32), (info,), "gradcam", "conv4", (4, 4))
-    one = Mapped(
-        "pose", "gradcam", replace(explanation, findings=tuple(map(note, findings))), [], at_default=False
-    )
-    told = gathered([one, one], Networks(None, None, joint=True))
+    one = NetworkMaps("pose", "gradcam", replace(explanation, findings=findings), [], at_default=False)
+    told = common_findings([one, one], Networks(None, None, joint=True))
     assert told[1:] == [
         "pose, gradcam: a note",
         f"pose, gradcam: moment 3, tz: {weak} of 1 (and 1 more moments like it)",
@@ -342,8 +340,12 @@ def test_findings_that_moments_share_are_told_once() -> None:
     ]
 
 
+def agreement(spearman: float) -> NoiseAgreement:
+    return NoiseAgreement(spearman=spearman, cosine=0.5, moments=8, draws=4)
+
+
 def test_maps_that_noise_changes_are_told() -> None:
-    (told,) = unsteady({"loss": {"spearman": 0.31}, "photometric": {"spearman": 0.9}})
+    (told,) = unsteady({"loss": agreement(0.31), "photometric": agreement(0.9)})
     assert told.startswith("loss: ")
     assert "0.31" in told
 

@@ -12,7 +12,7 @@ from chronocam.errors import ChronocamError, InputError, MediaError
 from chronocam.explanation import Explanation, load
 from chronocam.media.files import replace_file
 from chronocam.records import DriveResult, Entry, Written, read_result
-from chronocam.render.page import Item, items_of, write_page
+from chronocam.render.page import PageItem, items_of, write_page
 from chronocam.report.drives import drive_item
 from chronocam.report.index import Row, list_page, row_of
 from chronocam.sequence import SequenceExplanation
@@ -106,7 +106,7 @@ def _items(
     shown: Mapping[str, Explanation | SequenceExplanation],
     maps: Mapping[str, Explanation],
     folder: Path,
-) -> Sequence[Item]:
+) -> Sequence[PageItem]:
     if written is not None and isinstance(written.result, DriveResult):
         return [drive_item(written, written.result, maps, folder)]
     return items_of(shown, "" if written is None else written.model)

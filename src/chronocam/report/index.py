@@ -15,7 +15,7 @@ from chronocam.explanation import Explanation
 from chronocam.jsonable import JsonRecord, keyed
 from chronocam.render.page.html import asset, filled
 from chronocam.render.page.packed import encoded, number
-from chronocam.render.page.records import DriveItem, DriveOutput, Item, MapTarget, Number, SequenceTarget
+from chronocam.render.page.records import DriveItem, DriveOutput, MapTarget, Number, PageItem, SequenceTarget
 
 _THUMBNAIL: Final = (160, 90)
 
@@ -49,7 +49,7 @@ def list_page(title: str, rows: Sequence[Row]) -> str:
     return filled(asset("list.html", __package__), script, title, data)
 
 
-def row_of(href: str, name: str, item: Item, maps: Explanation | None, sample: int) -> Row:
+def row_of(href: str, name: str, item: PageItem, maps: Explanation | None, sample: int) -> Row:
     """Return the row of one item: its first map, or else its first relevance, speaks for it.
 
     maps: of which `sample` is drawn small; None where there are none.
@@ -80,7 +80,7 @@ def _score(target: MapTarget | DriveOutput | SequenceTarget) -> Number:
     return number(float(np.mean(finite))) if finite else None
 
 
-def _kind(item: Item) -> str:
+def _kind(item: PageItem) -> str:
     if isinstance(item, DriveItem):
         return "drive"
     if item.stills is None:

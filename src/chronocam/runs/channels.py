@@ -14,7 +14,7 @@ import numpy as np
 
 from chronocam.errors import InputError
 from chronocam.runs.drives.networks import networks_of
-from chronocam.runs.job import slug, write_json
+from chronocam.runs.files import slug, write_json
 
 if TYPE_CHECKING:
     from chronocam.features import FeatureMaps
@@ -168,5 +168,5 @@ def _written(
     """Write a record's sheet and numbers as NAME.png and NAME.json, and return the numbers."""
     picture = drawn.save(out / f"{name}.png", **options)
     numbers = {**numbers, "picture": str(picture)}
-    write_json(out, name, spec, numbers)
+    write_json(out, name, {"model": spec, **numbers})
     return numbers

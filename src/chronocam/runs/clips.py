@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,49 +14,86 @@ from PIL import Image, UnidentifiedImageError
 from chronocam.errors import InputError
 from chronocam.maps.frames import merge_copies
 from chronocam.maps.regions import boxes
-from chronocam.runs.inputs import found
-from chronocam.runs.job import LONGEST_SIDE, Job, numbers, rounded, slug
+from chronocam.records import Box, ClipResult, Failure, MapEntry
+from chronocam.runs.entries import attention_entry, map_entry
+from chronocam.runs.files import LONGEST_SIDE, decimals, original, rounded, slug
+from chronocam.runs.inputs import find_clips, search
+from chronocam.runs.job import MapJob, diagnostics_of
 
-_THRESHOLD = 0.15  # of the clip's maximum, as in Explanation.boxes
-_ANIMATIONS = ("GIF", "WEBP")
+if TYPE_CHECKING:
+    from chronocam.explanation import Explanation
+    from chronocam.media import Clip, ClipPreprocess
+
+_THRESHOLD: Final = 0.15  # of the clip's maximum, as in Explanation.boxes
+_ANIMATIONS: Final = ("GIF", "WEBP")
 
 
-@dataclass(frozen=True)
-class ClipJob(Job):
-    """What is done to each clip."""
+@dataclass(frozen=True, kw_only=True)
+class ClipJob(MapJob):
+    """How clips are explained.
 
+    start, end: seconds between which frames are taken.
+    frames: how many the network wants, whatever the call asks for.
+    """
+
+    preprocess: ClipPreprocess
     start: float | None
     end: float | None
-    wanted: int
+    frames: int
 
-    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+    def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:
         """Yield every clip once."""
-        return found(inputs, clips=True)
+        return search(arguments, find_clips)
 
-    def read(self, path: Path) -> Any:
+    def read(self, path: Path) -> Clip:
         """Return the frames of the clip at `path` that the network takes."""
         if path.is_file() and _is_picture(path):
-            todo = f"give a video or a folder of frames, of which {self.loaded.preprocess.frames} are taken"
+            todo = f"give a video or a folder of frames, of which {self.preprocess.frames} are taken"
             raise InputError(f"`{path}` is a picture, but `{self.loaded.spec}` takes clips; {todo}")
-        return self.loaded.preprocess.read(path, self.start, self.end)
+        return self.preprocess.read(path, self.start, self.end)
 
-    def explain(self, medium: Any) -> dict[str, Any]:
+    def explain(self, medium: Clip) -> dict[str, Explanation]:
         """Return the explanations by name; says how many frames a network wants that fails on others."""
         try:
             return super().explain(medium)
         except InputError as error:
-            frames = self.loaded.preprocess.frames
-            if frames == self.wanted:
+            if self.preprocess.frames == self.frames:
                 raise
-            raise InputError(f"{error}; it wants {self.wanted}, drop --frames {frames}") from error
+            todo = f"it wants {self.frames}, drop --frames {self.preprocess.frames}"
+            raise InputError(f"{error}; {todo}") from error
 
-    def draw(self, medium: Any, explanations: dict[str, Any], name: str) -> dict[str, Any]:
-        """Write videos and sheet, and return the results of the clip."""
-        return _Drawing(self, medium, explanations, name).result()
+    def draw(self, medium: Clip, explanations: dict[str, Explanation], path: Path, name: str) -> ClipResult:
+        """Write videos and sheet, and return the result of the clip."""
+        from chronocam.render import Evidence, clip_sheet, save_figure
+
+        drawing = _ClipDrawing(self, medium, name)
+        rows: list[Evidence] = []
+        maps: list[MapEntry] = []
+        for key, explanation in explanations.items():
+            overlays = drawing.overlays(explanation)
+            entries = drawing.written(key, explanation, overlays)
+            for entry, overlay in zip(entries, overlays, strict=True):
+                title = f"{entry.target}\n{entry.score:.3g}" + f"\n{key}" * (len(explanations) > 1)
+                importance = np.asarray(entry.frame_importance)
+                rows.append(Evidence(title, overlay, importance, list(entry.frame_spans or ())))
+            maps.extend(entries)
+        only = next(iter(explanations.values()))
+        heading = medium.path.name + (f": {only.method} at {only.layer}" if len(explanations) == 1 else "")
+        sheet = save_figure(clip_sheet([(drawing.small, rows)], heading), self.out / f"{name}.sheet.png")
+        return ClipResult(
+            input=str(path),
+            size=drawing.size,
+            seen=rounded(self.preprocess.region(*drawing.size)),
+            frames=tuple(medium.indices.tolist()),
+            seconds=None if medium.rate is None else decimals(medium.seconds, 4),
+            sheet=str(sheet),
+            maps=tuple(maps),
+            diagnostics=diagnostics_of(explanations),
+        )
 
 
 def _is_picture(path: Path) -> bool:
-    """Return whether a file, whatever its name, is a still picture."""
+    """Say whether a file, whatever its name, is a still picture."""
     try:
         with Image.open(path) as image:
             return image.format not in _ANIMATIONS
@@ -64,112 +101,76 @@ def _is_picture(path: Path) -> bool:
         return False
 
 
-class _Drawing:
+class _ClipDrawing:
     """The pictures of one clip: maps over the part of the frames that the network saw, the rest dimmed."""
 
-    def __init__(self, job: Job, clip: Any, explanations: dict[str, Any], name: str) -> None:
-        from dataclasses import replace
-
-        self.out, self.name, self.clip = job.out, name, clip
-        self.preprocess, self.explanations = job.loaded.preprocess, explanations
+    def __init__(self, job: ClipJob, clip: Clip, name: str) -> None:
+        self.job = job
+        self.name = name
+        self.clip = clip
         self.size = clip.pixels.shape[2], clip.pixels.shape[1]
         self.small = replace(clip, pixels=_thumbnails(clip.pixels))
-        self.region = [round(v) for v in self.preprocess.region(*self.small.pixels.shape[2:0:-1])]
+        height, width = self.small.pixels.shape[1:3]
+        self.region = [round(v) for v in job.preprocess.region(width, height)]
 
-    def result(self) -> dict[str, Any]:
-        """Write all pictures and return the results of the input."""
-        from chronocam.render import Evidence, clip_sheet, save_figure
-
-        shown: list[Any] = []
-        maps: list[dict[str, Any]] = []
-        for key, explanation in self.explanations.items():
-            entries, overlays = self._entries(key, explanation), self._overlays(explanation)
-            saved = {"explanation": str(self._saved(key, explanation))}
-            for entry, drawn in zip(entries, overlays, strict=True):
-                title = f"{entry['target']}\n{entry['score']:.3g}" + f"\n{key}" * (len(self.explanations) > 1)
-                spans = [(first, last) for first, last in entry["frame_spans"]]
-                shown.append(Evidence(title, drawn, np.asarray(entry["frame_importance"]), spans))
-                self._write(Path(entry["video"]), drawn)
-            maps.extend({**entry, **saved} for entry in entries)
-        sheet = save_figure(
-            clip_sheet([(self.small, shown)], self._heading()), self.out / f"{self.name}.sheet.png"
-        )
-        return {
-            "size": list(self.size),
-            "seen": rounded(self.preprocess.region(*self.size)),
-            "frames": self.clip.indices.tolist(),
-            "seconds": None if self.clip.rate is None else [round(float(at), 4) for at in self.clip.seconds],
-            "sheet": str(sheet),
-            "maps": maps,
-        }
-
-    def _saved(self, key: str, explanation: Any) -> Path:
-        from chronocam.media import stills
-
-        kept: Path = explanation.with_pictures([stills(self.small, self.name, self.region)]).save(
-            self.out / f"{self.name}.{slug(key)}.npz"
-        )
-        return kept
-
-    def _heading(self) -> str:
-        only = next(iter(self.explanations.values()))
-        how = f": {only.method} at {only.layer}" if len(self.explanations) == 1 else ""
-        return f"{self.clip.path.name}{how}"
-
-    def _write(self, path: Path, drawn: UInt8[np.ndarray, "unique height width 3"]) -> None:
-        from chronocam.media import write_clip
-        from chronocam.render import pace
-
-        write_clip(path, drawn, pace(self.clip))
-
-    def _overlays(self, explanation: Any) -> list[UInt8[np.ndarray, "unique height width 3"]]:
-        from dataclasses import replace
+    def overlays(self, explanation: Explanation) -> list[UInt8[np.ndarray, "unique height width 3"]]:
+        """Return the frames, each once, with the map of each target."""
+        from chronocam.media.preprocess import placed
 
         left, top, right, bottom = self.region
         frames = self.small.pixels[self.small.unique]
         height, width = frames.shape[1:3]
-        # Where black was added around the frames, the network saw more than there is to draw on.
-        padded = np.pad(
-            self.small.pixels,
-            ((0, 0), (max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0)),
-        )
+        # Where black was added around the frames, the network saw more than there is to draw on: maps are
+        # drawn over the whole view first, and what lies outside of the frames is cut off afterwards.
+        around = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)))
+        padded = np.pad(self.small.pixels, ((0, 0), *around, (0, 0)))
         y, x = max(top, 0), max(left, 0)
-        seen = replace(self.small, pixels=padded[:, y : y + bottom - top, x : x + right - left])
+        view = replace(self.small, pixels=padded[:, y : y + bottom - top, x : x + right - left])
         dimmed = np.rint(frames * np.float32(0.45)).astype(np.uint8)
-        return [self._laid_over(dimmed, drawn) for drawn in explanation.overlay([seen])[0]]
+        return [placed(dimmed, overlay, self.region) for overlay in explanation.overlay([view])[0]]
 
-    def _laid_over(self, dimmed: np.ndarray, drawn: np.ndarray) -> UInt8[np.ndarray, "unique height width 3"]:
-        left, top, right, bottom = self.region
-        height, width = dimmed.shape[1:3]
-        y0, x0, y1, x1 = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
-        whole = dimmed.copy()
-        whole[:, y0:y1, x0:x1] = drawn[:, y0 - top : y1 - top, x0 - left : x1 - left]
-        return whole
+    def written(
+        self,
+        key: str,
+        explanation: Explanation,
+        overlays: list[UInt8[np.ndarray, "unique height width 3"]],
+    ) -> list[MapEntry]:
+        """Write the maps and the videos of one explanation, and return its entries."""
+        from chronocam.media import stills, write_clip
+        from chronocam.render import pace
 
-    def _entries(self, key: str, explanation: Any) -> list[dict[str, Any]]:
+        stem = f"{self.name}.{slug(key)}"
+        copies = stills(self.small, self.name, self.region)
+        file = explanation.with_pictures([copies]).save(self.job.out / f"{stem}.npz")
         importance, fine = explanation.frame_importance()[0], explanation.upsample()[0]
-        return [
-            {
-                **numbers(explanation, k),
-                "frame_spans": [list(span) for span in explanation.frame_spans],
-                "frame_importance": [round(float(share), 4) for share in importance[k]],
-                **_attention(explanation.attention, k),
-                "boxes": self._boxes(fine[k]),
-                "video": str(self.out / f"{self.name}.{slug(key)}.{k}-{slug(info.name)}.mp4"),
-            }
-            for k, info in enumerate(explanation.targets[0])
-        ]
+        entries = []
+        for k, overlay in enumerate(overlays):
+            video = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.mp4"
+            write_clip(video, overlay, pace(self.clip))
+            entries.append(
+                map_entry(
+                    explanation,
+                    k,
+                    file,
+                    frame_spans=explanation.frame_spans or (),
+                    frame_importance=decimals(importance[k], 4),
+                    attention=attention_entry(explanation.attention, k),
+                    boxes=self._boxes(fine[k]),
+                    video=str(video),
+                )
+            )
+        return entries
 
-    def _boxes(self, values: np.ndarray) -> list[list[float] | None]:
+    def _boxes(self, values: np.ndarray) -> tuple[Box | None, ...]:
         """Return a box in pixels of the source per frame, where it has a share of the clip's maximum."""
         merged = merge_copies(values, self.clip.first)
         least = _THRESHOLD * float(merged.max())
-        one_each: list[list[float] | None] = []
+        one_each: list[Box | None] = []
         for value in merged:
             peak = float(value.max())
             box = boxes(value, least / peak)[0] if peak >= least > 0 else None
-            one_each.append(None if box is None else rounded(self.preprocess.to_original(box, self.size)))
-        return [one_each[place] for place in np.searchsorted(self.clip.unique, self.clip.first)]
+            one_each.append(None if box is None else original(self.job.preprocess, box, self.size))
+        return tuple(one_each[place] for place in np.searchsorted(self.clip.unique, self.clip.first))
 
 
 def _thumbnails(pixels: UInt8[np.ndarray, "time height width 3"]) -> UInt8[np.ndarray, "time _ _ 3"]:
@@ -179,17 +180,3 @@ def _thumbnails(pixels: UInt8[np.ndarray, "time height width 3"]) -> UInt8[np.nd
         return pixels
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     return np.stack([np.asarray(Image.fromarray(frame).resize(size)) for frame in pixels])
-
-
-def _attention(attention: Any, k: int) -> dict[str, Any]:
-    """Return what the JSON says of attention over frames, for target `k` of the first sample."""
-    if attention is None:
-        return {}
-    agreement = float(attention.agreement[0, k])
-    return {
-        "attention": {
-            "weights": [round(float(weight), 6) for weight in attention.weights[0]],
-            "contributions": [round(float(share), 6) for share in attention.contributions[0, k]],
-            "rank_correlation": None if np.isnan(agreement) else round(agreement, 4),
-        }
-    }

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from chronocam.errors import ChronocamError
-from chronocam.runs.drives.job import DriveJob
-from chronocam.runs.features import FeatureJob, summary
-from chronocam.runs.job import Job, slug
+from chronocam.records import (
+    ClipFeatureResult,
+    Failure,
+    FeatureResult,
+    Result,
+    SequenceEntry,
+)
+from chronocam.runs.files import slug
+from chronocam.runs.job import Job
 from chronocam.runs.options import Options
 from chronocam.runs.pages import write_pages
 from chronocam.runs.plan import plan
@@ -30,42 +35,58 @@ def explain_all(
     """
     job = plan(spec, trust, inputs, options)
     results = list(_results(job, inputs))
-    failed = sum("error" in result for result in results)
+    failed = sum(isinstance(result, Failure) for result in results)
     if pages and failed < len(results):
         click.echo(f"pages: {write_pages(options.out)}", err=True)
     if as_json:
-        click.echo(json.dumps({"model": spec, "inputs": results}, indent=2))
+        data = {"model": spec, "inputs": [result.to_json() for result in results]}
+        click.echo(json.dumps(data, indent=2))
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 
 
-def _results(job: Job | FeatureJob | DriveJob, inputs: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _results(job: Job, arguments: Sequence[str]) -> Iterator[Result | Failure]:
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True, highlight=False, markup=False)
     names: set[str] = set()
-    for path, fault in track(list(job.found(inputs)), "Explaining", console=console, transient=True):
-        result = {"input": str(path), "error": fault} if fault else _explained(job, path, names)
+    for one in track(list(job.inputs(arguments)), "Explaining", console=console, transient=True):
+        result = one if isinstance(one, Failure) else _explained(job, one, names)
         console.print(_line(result), soft_wrap=True)
         yield result
 
 
-def _explained(job: Job | FeatureJob | DriveJob, path: Path, names: set[str]) -> dict[str, Any]:
+def _explained(job: Job, path: Path, names: set[str]) -> Result | Failure:
     try:
         return job.run(path, _unique(path.resolve().stem, names))
     except ChronocamError as error:
-        return {"input": str(path), "error": str(error)}
+        return Failure(input=str(path), error=str(error))
 
 
-def _line(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return f"error: {result['error']}"
-    findings = "".join(f"\n  {finding}" for finding in result["diagnostics"])
-    if "sequences" in result:
-        return f"{summary(result)}{findings}"
-    scores = ", ".join(dict.fromkeys(f"{m['target']} {m['score']:.3g}" for m in result["maps"]))
-    return f"{result['input']}: {scores} → {result['sheet']}{findings}"
+def _line(result: Result | Failure) -> str:
+    """Return what stderr says of one input."""
+    if isinstance(result, Failure):
+        return f"error: {result.error}"
+    if isinstance(result, (FeatureResult, ClipFeatureResult)):
+        parts = [_relevance(entry) for entry in result.sequences]
+        if isinstance(result, ClipFeatureResult):
+            parts.append(f"on the frames → {result.sheet}")
+        line = "; ".join(parts)
+    else:
+        scores = ", ".join(dict.fromkeys(f"{entry.target} {entry.score:.3g}" for entry in result.maps))
+        line = f"{scores} → {result.sheet}"
+    return "\n  ".join([f"{result.input}: {line}", *result.diagnostics])
+
+
+def _relevance(entry: SequenceEntry) -> str:
+    count = len(entry.targets)
+    what = f"{entry.targets[0]} {entry.scores[0]:.3g}" if count == 1 else f"{count} targets"
+    when = ""
+    if entry.settling is not None:
+        step = entry.settling.step
+        when = ", never settled" if step is None else f", settled at step {step}"
+    return f"{entry.method}: {what}{when} → {entry.sheet}"
 
 
 def _unique(stem: str, taken: set[str]) -> str:

@@ -1,16 +1,17 @@
-"""The pictures or clips that the arguments of a command name."""
+"""What the arguments of a command name: pictures, clips, arrays of features, drives."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from chronocam.errors import ChronocamError, MediaError
+from chronocam.errors import ChronocamError, InputError, MediaError
+from chronocam.records import Failure
 
 VIDEO_SUFFIXES: Final = frozenset(
-    (
+    [
         ".3gp",
         ".avi",
         ".flv",
@@ -25,49 +26,96 @@ VIDEO_SUFFIXES: Final = frozenset(
         ".ogv",
         ".ts",
         ".webm",
-    )
+    ]
 )
 """What counts as a video when a folder or a pattern is searched."""
 
+ARRAY_SUFFIX: Final = ".npy"
 
-def found(inputs: Iterable[str], *, clips: bool) -> Iterator[tuple[Path, str | None]]:
-    """Yield every picture or clip once; for an argument that names none, what is wrong with it."""
-    from chronocam.media import find_images
+Finder: TypeAlias = Callable[[Path], Iterable[Path]]
+"""Returns the inputs that one argument names. Raises a ChronocamError where it names none."""
 
+
+def search(arguments: Sequence[str], find: Finder) -> Iterator[Path | Failure]:
+    """Yield every input once that the arguments name, and a Failure for an argument that names none."""
     seen: set[Path] = set()
-    for given in inputs:
+    for argument in arguments:
+        path = Path(argument).expanduser()
         try:
-            paths = _clips(Path(given).expanduser()) if clips else find_images([given])
+            paths = [one for one in find(path) if one not in seen]
         except ChronocamError as error:
-            yield Path(given), str(error)
+            yield Failure(input=str(Path(argument)), error=str(error))
             continue
-        yield from ((path, None) for path in paths if path not in seen)
+        yield from paths
         seen.update(paths)
 
 
-def holds_videos(inputs: Iterable[str]) -> bool:
+def find_pictures(argument: Path) -> list[Path]:
+    """Return a picture, those of a folder, or those that match a pattern."""
+    from chronocam.media import find_images
+
+    return find_images([argument])
+
+
+def find_clips(argument: Path) -> list[Path]:
+    """Return the clips of a file, a pattern, or a folder: of videos, of frames (one clip), or of folders of frames."""
+    if argument.is_file():
+        return [argument]
+    if argument.is_dir():
+        return _clips_in(argument)
+    paths = [path for path in _matches(argument) if _is_video(path) or _holds_frames(path)]
+    return paths or _nothing(argument, "a video, a folder of videos or frames, or a pattern such as `*.mp4`")
+
+
+def find_arrays(argument: Path) -> list[Path]:
+    """Return a file, the arrays of a folder by name, or the files that match a pattern."""
+    if argument.is_file():
+        return [argument]
+    paths = _arrays_in(argument) if argument.is_dir() else _matches(argument)
+    return paths or _nothing(argument, "arrays `(time, feature)` that numpy.save wrote")
+
+
+def find_drives(argument: Path) -> list[Path]:
+    """Return the drives of a file, a folder or a pattern: videos, folders of frames, sequences as KITTI has them."""
+    from chronocam.media import drives
+
+    if argument.is_dir():
+        return _drives_in(argument)
+    if argument.is_file():
+        return [argument]
+    matches = _matches(argument)
+    paths = [one for match in matches if match.is_dir() for one in drives.find_drives(match)]
+    paths += [match for match in matches if match.suffix.lower() in VIDEO_SUFFIXES and match.is_file()]
+    return paths or _nothing(argument, "a video, a folder of frames, or a sequence as KITTI has them")
+
+
+def holds_arrays(arguments: Sequence[str]) -> bool:
+    """Say whether the arguments name arrays, or folders of them. Raises InputError where only some do."""
+    others = [argument for argument in arguments if not _names_arrays(Path(argument).expanduser())]
+    if 0 < len(others) < len(arguments):
+        raise InputError(
+            f"`{others[0]}` is not a {ARRAY_SUFFIX} file, but others are; explain features in a call of their own"
+        )
+    return not others
+
+
+def holds_videos(arguments: Iterable[str]) -> bool:
     """Say whether an argument names a video file (a GIF may be a picture), or a folder with one in it."""
-    paths = [Path(given).expanduser() for given in inputs]
+    paths = [Path(argument).expanduser() for argument in arguments]
     inside = [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]
     return any(_is_video(file) and file.suffix.lower() != ".gif" for file in inside)
 
 
-def _clips(given: Path) -> list[Path]:
-    """Return the clips of a file, a pattern, or a folder: of videos, of frames (one clip), or of folders of frames."""
-    if given.is_file():
-        return [given]
-    if given.is_dir():
-        return _of_folder(given)
-    matches = [Path(path) for path in sorted(glob.iglob(str(given), recursive=True))]  # noqa: PTH207 (absolute ones)
-    if paths := [path for path in matches if _is_video(path) or _holds_frames(path)]:
-        return paths
-    what = "nothing matches" if glob.has_magic(str(given)) else "there is no"
-    raise MediaError(
-        f"{what} `{given}`; expected a video, a folder of videos or frames, or a pattern such as `*.mp4`"
-    )
+def _matches(pattern: Path) -> list[Path]:
+    return [Path(path) for path in sorted(glob.iglob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute ones)
 
 
-def _of_folder(folder: Path) -> list[Path]:
+def _nothing(argument: Path, expected: str) -> list[Path]:
+    what = "nothing matches" if glob.has_magic(str(argument)) else "there is no"
+    raise MediaError(f"{what} `{argument}`; expected {expected}")
+
+
+def _clips_in(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir())
     if videos := [path for path in inside if _is_video(path)]:
         return videos
@@ -83,11 +131,32 @@ def _is_video(path: Path) -> bool:
 
 
 def _holds_frames(path: Path) -> bool:
-    from chronocam.media import find_images
-
-    if not path.is_dir():
-        return False
     try:
-        return bool(find_images([path]))
+        return path.is_dir() and bool(find_pictures(path))
     except MediaError:
         return False
+
+
+def _names_arrays(path: Path) -> bool:
+    return bool(_arrays_in(path)) if path.is_dir() else path.suffix.lower() == ARRAY_SUFFIX
+
+
+def _arrays_in(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if path.suffix.lower() == ARRAY_SUFFIX and path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
+
+
+def _drives_in(folder: Path) -> list[Path]:
+    """Return the drives in a folder, or the folder where it has a single picture: reading it then says so."""
+    from chronocam.media import drives
+
+    try:
+        return drives.find_drives(folder)
+    except MediaError:
+        try:
+            drives.count_frames(folder)
+        except MediaError:
+            pass
+        else:
+            return [folder]
+        raise

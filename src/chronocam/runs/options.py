@@ -1,25 +1,22 @@
-"""What the options of `chronocam explain` say, and which of them fit which kind of input."""
+"""The options of `chronocam explain`, and which kinds of inputs each one fits."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Final, Literal, TypeAlias
 
 from chronocam.errors import InputError
 from chronocam.methods import METHODS
-from chronocam.sequence import METHODS as SEQUENCE_METHODS
 
-_OF_RELEVANCE = {
-    "epsilon": "epsilon",
-    "baseline": "baselines",
-}  # option, and argument of the methods that have it
+Kind: TypeAlias = Literal["pictures", "clips", "features", "clip features", "drives"]
+"""What a call explains: a model of pictures sees videos as clips, and drives are frames for networks of motion."""
+
+KINDS: Final[tuple[Kind, ...]] = ("pictures", "clips", "features", "clip features", "drives")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """The options as given; None, an empty sequence or a default where they were not."""
 
@@ -37,98 +34,64 @@ class Options:
     baseline: str | None = None
     intrinsics: tuple[float, float, float, float] | None = None
 
-    @property
-    def of_clips(self) -> bool:
-        """Whether an option is given that only clips have."""
-        return any(option is not None for option in (self.frames, self.start, self.end, self.pool)) or bool(
-            self.steps
-        )
+    def given(self) -> list[str]:
+        """Return the names of the options that differ from their defaults."""
+        return [
+            field.name
+            for field in fields(self)
+            if field.name in OPTIONS and getattr(self, field.name) != field.default
+        ]
 
     @property
     def relevance(self) -> bool:
-        """Whether a method is asked for that only sequences of features have."""
+        """Whether methods are asked for that only sequences of features have."""
         return any(name not in METHODS for name in self.methods)
 
 
-def refuse_of_maps(options: Options) -> None:
-    """Raise InputError where arrays of features are given, and options or methods of maps."""
-    for name in options.methods:
-        if name not in SEQUENCE_METHODS:
-            known = ", ".join(sorted(SEQUENCE_METHODS))
-            raise InputError(f"{name} makes maps of pictures and clips; of features choose {known}")
-    if options.layers or options.align != "half_pixel":
-        raise InputError("features have no layer and no grid; drop --layer and --align")
-    if any(option is not None for option in (options.frames, options.start, options.end, options.pool)):
-        raise InputError("features are taken whole; --frames, --start, --end and --pool are for clips")
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    flag: as it is typed.
+    kinds: the kinds of inputs that it fits.
+    purpose: what it is for, where an error names it.
+    """
+
+    flag: str
+    kinds: frozenset[Kind]
+    purpose: str
 
 
-def refuse_of_drives(options: Options) -> None:
-    """Raise InputError where networks for depth and motion are explained, and options of clips are given."""
-    if any(option is not None for option in (options.end, options.pool)) or options.steps:
-        raise InputError(
-            "of drives, --frames frames from --start on are taken; drop --end, --pool and --step"
-        )
+def _option(flag: str, purpose: str, *kinds: Kind) -> Option:
+    return Option(flag, frozenset(kinds), purpose)
 
 
-def refuse_of_relevance(options: Options) -> None:
-    """Raise InputError where maps are asked for, with options of relevance."""
-    for option in _OF_RELEVANCE:
-        if getattr(options, option) is not None:
-            raise InputError(
-                f"--{option} is for {_takers(option)}, which explain features; drop it, or give --method"
-            )
+# An option that is missing here is ignored: a test compares the table with the fields of `Options`.
+OPTIONS: Final[Mapping[str, Option]] = {
+    "targets": _option("--target", "every input", *KINDS),
+    "methods": _option("--method", "every input", *KINDS),
+    "layers": _option("--layer", "maps", "pictures", "clips", "clip features", "drives"),
+    "align": _option("--align", "maps of a layer's grid", "pictures", "clips", "drives"),
+    "frames": _option("--frames", "clips and drives", "clips", "clip features", "drives"),
+    "start": _option("--start", "clips and drives", "clips", "clip features", "drives"),
+    "end": _option("--end", "clips", "clips", "clip features"),
+    "pool": _option("--pool", "maps of clips", "clips"),
+    "steps": _option("--step", "sequences and clips", "clips", "features", "clip features"),
+    "epsilon": _option("--epsilon", "lrp, which explains features", "features", "clip features"),
+    "baseline": _option(
+        "--baseline", "integratedgradients, which explains features", "features", "clip features"
+    ),
+    "intrinsics": _option("--intrinsics", "networks for depth and motion", "drives"),
+}
 
 
-def refuse_mixed(options: Options) -> None:
-    """Raise InputError where relevance of a clip's features is asked for, with methods or options of other maps."""
-    for name in options.methods:
-        if name not in SEQUENCE_METHODS:
-            only = next(one for one in options.methods if one not in METHODS)
-            raise InputError(
-                f"{name} explains the whole network and {only} what follows its features; ask one by one"
-            )
-    if options.align != "half_pixel" or options.pool is not None:
-        raise InputError("relevance of features is carried to each frame as it is; drop --align and --pool")
-    if len(options.layers) > 1:
-        raise InputError("relevance is carried to one layer; give --layer once, or leave it out")
+def refuse_misfits(options: Options, kinds: Collection[Kind], subject: str) -> None:
+    """Raise InputError for the first option given that fits none of the kinds.
 
-
-def map_makers(options: Options) -> list[Any]:
-    """Return what makes the methods of maps, each once; those that average over a clip are told how."""
-    chosen = list(dict.fromkeys(options.methods or ["gradcam"]))
-    pooling = [name for name in chosen if "pool" in inspect.signature(METHODS[name]).parameters]
-    if options.pool is None:
-        return chosen
-    if not pooling:
-        names = ", ".join(chosen)
-        raise InputError(
-            f"--pool {options.pool}: {names} averages over no frames; choose gradcam, or drop --pool"
-        )
-    pooled: dict[str, Any] = {"pool": options.pool}
-    return [partial(METHODS[name], **pooled) if name in pooling else name for name in chosen]
-
-
-def relevance_makers(options: Options) -> Mapping[str, Callable[[Any], Any]]:
-    """Return what makes each relevance method of a model, by name. InputError for an option that none of them has."""
-    chosen: dict[str, Callable[[Any], Any]] = {
-        name: SEQUENCE_METHODS[name] for name in options.methods or ["lrp"]
-    }
-    for option, argument in _OF_RELEVANCE.items():
-        value = getattr(options, option)
-        having = [name for name in chosen if argument in _arguments(name)]
-        if value is not None and not having:
-            raise InputError(
-                f"--{option} is for {_takers(option)}, and {', '.join(chosen)} has none; drop it"
-            )
-        if value is not None:
-            keyword: dict[str, Any] = {argument: value}
-            chosen |= {name: partial(chosen[name], **keyword) for name in having}
-    return chosen
-
-
-def _takers(option: str) -> str:
-    return ", ".join(sorted(name for name in SEQUENCE_METHODS if _OF_RELEVANCE[option] in _arguments(name)))
-
-
-def _arguments(name: str) -> Mapping[str, Any]:
-    return inspect.signature(SEQUENCE_METHODS[name]).parameters
+    kinds: those that the inputs may still be.
+    subject: what is explained, as a clause.
+    """
+    for name in options.given():
+        option = OPTIONS[name]
+        if option.kinds.isdisjoint(kinds):
+            raise InputError(f"{option.flag} is for {option.purpose}, but {subject}; drop {option.flag}")

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chronocam.errors import InputError
-from chronocam.runs.inputs import VIDEO_SUFFIXES, found
-from chronocam.runs.job import LONGEST_SIDE, Job, numbers, rounded, slug
+from chronocam.records import Failure, MapEntry, PictureResult
+from chronocam.runs.entries import map_entry
+from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
+from chronocam.runs.inputs import VIDEO_SUFFIXES, find_pictures, search
+from chronocam.runs.job import MapJob, diagnostics_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from chronocam.explanation import Explanation
+    from chronocam.media import Preprocess
 
 
-class PictureJob(Job):
-    """What is done to each picture."""
+@dataclass(frozen=True, kw_only=True)
+class PictureJob(MapJob):
+    """How pictures are explained."""
 
-    def found(self, inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
+    preprocess: Preprocess
+
+    def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:
         """Yield every picture once."""
-        return found(inputs, clips=False)
+        return search(arguments, find_pictures)
 
-    def read(self, path: Path) -> Any:
+    def read(self, path: Path) -> Image:
         """Return the picture at `path`."""
         from chronocam.media import read_image
 
@@ -29,62 +42,70 @@ class PictureJob(Job):
             raise InputError(f"`{path}` is a video, but `{self.loaded.spec}` takes pictures; {todo}")
         return read_image(path)
 
-    def draw(self, medium: Any, explanations: dict[str, Any], name: str) -> dict[str, Any]:
-        """Write overlays and sheet, and return the results of the picture."""
-        return _Drawing(self, medium, explanations, name).result()
-
-
-class _Drawing:
-    """The pictures of one input: maps over the part that the network saw, the rest dimmed."""
-
-    def __init__(self, job: Job, image: Any, explanations: dict[str, Any], name: str) -> None:
-        self.out, self.name, self.size = job.out, name, image.size
-        self.preprocess, self.explanations = job.loaded.preprocess, explanations
-        self.picture = image.copy()
-        self.picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        self.region = [round(v) for v in self.preprocess.region(*self.picture.size)]
-
-    def result(self) -> dict[str, Any]:
-        """Write all pictures and return the results of the input."""
+    def draw(
+        self, medium: Image, explanations: dict[str, Explanation], path: Path, name: str
+    ) -> PictureResult:
+        """Write overlays and sheet, and return the result of the picture."""
         from chronocam.render import contact_sheet, save_figure
 
-        rows, titles, maps = [], [], []
-        for key, explanation in self.explanations.items():
-            drawn = self._overlays(explanation)
-            saved = {"explanation": str(self._saved(key, explanation))}
-            entries = [
-                {**self._entry(key, explanation, k, picture), **saved} for k, picture in enumerate(drawn)
-            ]
-            rows.append([np.asarray(self.picture), *drawn])
-            titles.append([key, *(f"{entry['target']}\n{entry['score']:.3g}" for entry in entries)])
+        drawing = _PictureDrawing(self, medium, name)
+        rows: list[list[np.ndarray]] = []
+        titles: list[list[str]] = []
+        maps: list[MapEntry] = []
+        for key, explanation in explanations.items():
+            overlays = drawing.overlays(explanation)
+            entries = drawing.written(key, explanation, overlays)
+            rows.append([np.asarray(drawing.picture), *overlays])
+            titles.append([key, *(f"{entry.target}\n{entry.score:.3g}" for entry in entries)])
             maps.extend(entries)
-        sheet = save_figure(contact_sheet(rows, titles), self.out / f"{self.name}.sheet.png")
-        seen = rounded(self.preprocess.region(*self.size))
-        return {"size": list(self.size), "seen": seen, "sheet": str(sheet), "maps": maps}
+        sheet = save_figure(contact_sheet(rows, titles), self.out / f"{name}.sheet.png")
+        return PictureResult(
+            input=str(path),
+            size=medium.size,
+            seen=rounded(self.preprocess.region(*medium.size)),
+            sheet=str(sheet),
+            maps=tuple(maps),
+            diagnostics=diagnostics_of(explanations),
+        )
 
-    def _saved(self, key: str, explanation: Any) -> Path:
-        from chronocam.media import still
 
-        shown = still(np.asarray(self.picture), self.name, self.region)
-        kept: Path = explanation.with_pictures([shown]).save(self.out / f"{self.name}.{slug(key)}.npz")
-        return kept
+class _PictureDrawing:
+    """The pictures of one input: maps over the part that the network saw, the rest dimmed."""
 
-    def _overlays(self, explanation: Any) -> list[np.ndarray]:
+    def __init__(self, job: PictureJob, image: Image, name: str) -> None:
+        self.job = job
+        self.name = name
+        self.size = image.size
+        self.picture = image.copy()
+        self.picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        left, top, right, bottom = map(round, job.preprocess.region(*self.picture.size))
+        self.region = left, top, right, bottom
+
+    def overlays(self, explanation: Explanation) -> list[np.ndarray]:
+        """Return the picture with the map of each target."""
         from PIL import Image
 
-        seen = self.picture.crop(self.region)
+        view = self.picture.crop(self.region)
         dimmed = self.picture.point(lambda value: value * 0.45)
         overlays = []
-        for drawn in explanation.overlay([seen])[0]:
+        for overlay in explanation.overlay([view])[0]:
             whole = dimmed.copy()
-            whole.paste(Image.fromarray(drawn), (self.region[0], self.region[1]))
+            whole.paste(Image.fromarray(overlay), self.region[:2])
             overlays.append(np.asarray(whole))
         return overlays
 
-    def _entry(self, key: str, explanation: Any, k: int, picture: np.ndarray) -> dict[str, Any]:
-        from chronocam.media import write_image
+    def written(self, key: str, explanation: Explanation, overlays: list[np.ndarray]) -> list[MapEntry]:
+        """Write the maps and the overlays of one explanation, and return its entries."""
+        from chronocam.media import still, write_image
 
-        path = self.out / f"{self.name}.{slug(key)}.{k}-{slug(explanation.targets[0][k].name)}.png"
-        write_image(path, picture)
-        boxes = [self.preprocess.to_original(box, self.size) for box in explanation.boxes()[0][k]]
-        return {**numbers(explanation, k), "boxes": [rounded(box) for box in boxes], "picture": str(path)}
+        copy = still(np.asarray(self.picture), self.name, self.region)
+        stem = f"{self.name}.{slug(key)}"
+        file = explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")
+        entries = []
+        for k, overlay in enumerate(overlays):
+            path = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
+            write_image(path, overlay)
+            recipe = self.job.preprocess
+            boxes = tuple(original(recipe, box, self.size) for box in explanation.boxes()[0][k])
+            entries.append(map_entry(explanation, k, file, boxes=boxes, picture=str(path)))
+        return entries

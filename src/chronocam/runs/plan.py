@@ -1,121 +1,157 @@
-"""What is done to the inputs of one call: by what they are, what the model takes, and what is options for."""
+"""The job of one call: by what the inputs are, what the model takes, and what is asked for."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chronocam.errors import InputError
 from chronocam.runs.clip_features import ClipFeatureJob
 from chronocam.runs.clips import ClipJob
 from chronocam.runs.drives.job import DriveJob
 from chronocam.runs.drives.networks import Networks, networks_of
-from chronocam.runs.drives.read import FRAMES as OF_DRIVES
+from chronocam.runs.drives.read import FRAMES as DRIVE_FRAMES
 from chronocam.runs.drives.targets import drive_targets
-from chronocam.runs.features import FeatureJob, holds_features
-from chronocam.runs.inputs import holds_videos
+from chronocam.runs.features import FeatureJob
+from chronocam.runs.inputs import holds_arrays, holds_videos
 from chronocam.runs.job import Job
-from chronocam.runs.options import (
-    Options,
-    map_makers,
-    refuse_mixed,
-    refuse_of_drives,
-    refuse_of_maps,
-    refuse_of_relevance,
-    relevance_makers,
-)
+from chronocam.runs.methods import RelevanceMakers, map_makers, relevance_makers
+from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
 from chronocam.runs.targets import at_steps, classes
 
-FRAMES = 16  # that a model of pictures is shown of a video
+if TYPE_CHECKING:
+    from chronocam.media import ClipPreprocess, Preprocess
+    from chronocam.models import Loaded
+
+FRAMES: Final = 16  # of a video that a model of pictures sees
 
 
-def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job | FeatureJob | DriveJob:
-    """Load the model and return how the inputs are explained. What does not fit is told before anything is loaded."""
+def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job:
+    """Load the model and return the job that explains the inputs.
+
+    Options that do not fit are refused as early as they are known to: before the model is loaded, where the
+    inputs or the methods alone say so.
+    """
     from chronocam.models import load
 
-    of_features = holds_features(inputs)
-    if of_features:
-        refuse_of_maps(options)
+    arrays = holds_arrays(inputs)
+    if arrays:
+        refuse_misfits(options, ["features"], "the inputs are arrays of features")
     elif options.relevance:
-        refuse_mixed(options)
+        refuse_misfits(options, ["clip features"], "relevance of a clip's features is asked for")
     else:
-        refuse_of_relevance(options)
-    methods = relevance_makers(options) if of_features or options.relevance else {}
+        refuse_misfits(options, ["pictures", "clips", "drives"], "maps are asked for, not relevance")
+    relevance = relevance_makers(options) if arrays or options.relevance else {}
     loaded = load(spec, trust=trust)
     networks = networks_of(loaded.model)
-    if networks is None and options.intrinsics is not None:
-        raise InputError(f"--intrinsics is for networks for depth and motion, and `{spec}` is none; drop it")
     if networks is not None:
-        if of_features or options.relevance:
-            raise InputError(
-                f"`{spec}` explains drives by maps; give videos or folders of frames, and methods of maps"
-            )
-        return _of_drives(loaded, networks, options)
-    if of_features:
-        return FeatureJob(
-            loaded, classes(loaded, options.targets, options.steps), methods, options.steps, options.out
-        )
-    return _of_media(loaded, inputs, options, methods)
+        if relevance:
+            todo = "give videos or folders of frames, and methods of maps"
+            raise InputError(f"`{spec}` explains drives by maps; {todo}")
+        _refuse(options, "drives", loaded)
+        return _drive_job(loaded, networks, options)
+    if arrays:
+        return _feature_job(loaded, relevance, options)
+    return _media_job(loaded, inputs, relevance, options)
 
 
-def _of_media(loaded: Any, inputs: Sequence[str], options: Options, methods: Any) -> Job:
-    from chronocam.media import ClipPreprocess
+def _refuse(options: Options, kind: Kind, loaded: Loaded) -> None:
+    refuse_misfits(options, [kind], f"`{loaded.spec}` takes {kind}")
 
-    if methods and not (isinstance(loaded.preprocess, ClipPreprocess) and _has_features(loaded.model)):
+
+def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> FeatureJob:
+    return FeatureJob(
+        loaded=loaded,
+        out=options.out,
+        targets=classes(loaded, options.targets, options.steps),
+        methods=methods,
+        steps=options.steps,
+    )
+
+
+def _media_job(
+    loaded: Loaded, inputs: Sequence[str], relevance: RelevanceMakers, options: Options
+) -> PictureJob | ClipJob:
+    from chronocam.media import Preprocess
+
+    recipe = loaded.preprocess
+    if relevance and (isinstance(recipe, Preprocess) or not _has_features(loaded.model)):
         raise InputError(
-            f"{', '.join(methods)} explains features, arrays (time, feature) in .npy files, or clips through a model "
-            f"with `features` and `from_features`, such as CNNLSTM; `{loaded.spec}` is none: choose gradcam for maps"
+            f"{', '.join(relevance)} explains features, arrays (time, feature) in .npy files, or clips through a "
+            f"model with `features` and `from_features`, such as CNNLSTM; `{loaded.spec}` has neither: choose "
+            "gradcam for maps"
         )
-    if loaded.preprocess is None:
+    if recipe is None:
         raise InputError(
             f"`{loaded.spec}` takes features; give arrays (time, feature) in .npy files, or a folder of them"
         )
-    if not isinstance(loaded.preprocess, ClipPreprocess) and holds_videos(inputs):
-        loaded = _frame_by_frame(loaded)
+    if not isinstance(recipe, Preprocess):
+        return _clip_job(loaded, recipe, relevance, options)
+    if holds_videos(inputs):
+        return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)
+    _refuse(options, "pictures", loaded)
+    return PictureJob(
+        loaded=loaded,
+        out=options.out,
+        preprocess=recipe,
+        targets=classes(loaded, options.targets, options.steps) or None,
+        methods=map_makers(options),
+        layers=_layers(loaded, options.layers),
+        align=options.align,
+    )
+
+
+def _clip_job(
+    loaded: Loaded, recipe: ClipPreprocess, relevance: RelevanceMakers, options: Options
+) -> ClipJob:
+    _refuse(options, "clip features" if relevance else "clips", loaded)
     targets = classes(loaded, options.targets, options.steps)
-    if not isinstance(loaded.preprocess, ClipPreprocess):
-        if options.of_clips:
-            clips = "--frames, --start, --end, --pool and --step are for clips"
-            raise InputError(f"`{loaded.spec}` takes pictures; {clips}")
-        return PictureJob(
-            loaded, targets or None, map_makers(options), _layers(loaded, options), options.align, options.out
-        )
-    wanted = loaded.preprocess.frames
-    loaded = replace(loaded, preprocess=replace(loaded.preprocess, frames=options.frames or wanted))
-    how = _layers(loaded, options), options.align, options.out, options.start, options.end, wanted
-    if methods:
-        part = FeatureJob(loaded, targets, methods, options.steps, options.out)
-        return ClipFeatureJob(loaded, targets, list(methods), *how, part)
-    return ClipJob(loaded, at_steps(targets, options.steps), map_makers(options), *how)
+    common: dict[str, Any] = {
+        "loaded": loaded,
+        "out": options.out,
+        "preprocess": replace(recipe, frames=options.frames or recipe.frames),
+        "layers": _layers(loaded, options.layers),
+        "align": options.align,
+        "start": options.start,
+        "end": options.end,
+        "frames": recipe.frames,
+    }
+    if relevance:
+        if len(options.layers) > 1:
+            raise InputError("relevance is carried to one layer; give --layer once, or leave it out")
+        sequences = _feature_job(loaded, relevance, options)
+        return ClipFeatureJob(**common, targets=targets, methods=list(relevance), sequences=sequences)
+    return ClipJob(**common, targets=at_steps(targets, options.steps), methods=map_makers(options))
 
 
-def _of_drives(loaded: Any, networks: Networks, options: Options) -> DriveJob:
+def _drive_job(loaded: Loaded, networks: Networks, options: Options) -> DriveJob:
     from chronocam.media import Preprocess
 
-    refuse_of_drives(options)
     recipe = loaded.preprocess
     if not isinstance(recipe, Preprocess) or recipe.channels != "first" or len(recipe.mean) != 3:
-        given = type(recipe).__name__
         raise InputError(
-            f"`{loaded.spec}` comes with a {given}; expected a Preprocess of a frame, RGB channels first"
+            f"`{loaded.spec}` comes with a {type(recipe).__name__}; expected a Preprocess of a frame, RGB "
+            "channels first"
         )
-    targets, layers = drive_targets(options.targets, networks, loaded.spec), networks.layers(options.layers)
+    targets = drive_targets(options.targets, networks, loaded.spec)
+    layers = networks.layers(options.layers)
     for part in layers.keys() - {target.network for target in targets}:
         raise InputError(f"--layer names one of the network for {part}, but no target is of it; drop it")
     return DriveJob(
-        loaded,
-        networks,
-        targets,
-        list(dict.fromkeys(options.methods)),
-        layers,
-        options.align,
-        options.frames or OF_DRIVES,
-        options.start,
-        options.intrinsics,
-        options.out,
+        loaded=loaded,
+        out=options.out,
+        preprocess=recipe,
+        networks=networks,
+        targets=targets,
+        methods=list(dict.fromkeys(options.methods)),
+        layers=layers,
+        align=options.align,
+        frames=options.frames or DRIVE_FRAMES,
+        start=options.start,
+        intrinsics=options.intrinsics,
     )
 
 
@@ -123,26 +159,21 @@ def _has_features(model: Any) -> bool:
     return callable(getattr(model, "features", None)) and callable(getattr(model, "from_features", None))
 
 
-def _frame_by_frame(loaded: Any) -> Any:
+def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPreprocess]:
     """Return a model of pictures as one of clips of 16 frames."""
     from chronocam.media import ClipPreprocess
     from chronocam.models import PerFrame
 
-    return replace(
-        loaded,
-        model=PerFrame(loaded.model).eval(),
-        preprocess=ClipPreprocess(loaded.preprocess, FRAMES, "time channel"),
-    )
+    clips = ClipPreprocess(recipe, FRAMES, "time channel")
+    return replace(loaded, model=PerFrame(loaded.model).eval(), preprocess=clips), clips
 
 
-def _layers(loaded: Any, options: Options) -> list[str] | None:
+def _layers(loaded: Loaded, names: Sequence[str]) -> list[str] | None:
+    """Return the paths of layers as they are named in the model that was loaded."""
     from chronocam.engines import engine_for
 
-    home: Any = sys.modules.get("chronocam.models.per_frame")  # where it is not loaded, no model is of it
-    if home is not None and isinstance(
-        loaded.model, home.PerFrame
-    ):  # layers are named as in the model of pictures
-        return [
-            f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, options.layers)
-        ] or None
-    return [engine_for(loaded.model).resolve(layer) for layer in options.layers] or None
+    # PerFrame needs torch, so it is imported only where a model is wrapped; layers keep the inner names.
+    home: Any = sys.modules.get("chronocam.models.per_frame")
+    if home is not None and isinstance(loaded.model, home.PerFrame):
+        return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, names)] or None
+    return [engine_for(loaded.model).resolve(layer) for layer in names] or None

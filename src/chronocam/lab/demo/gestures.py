@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.runs.job import numbers, write_json
+from chronocam.runs.entries import map_entry
+from chronocam.runs.files import write_json
 
 NETWORKS: Final = {"gestures-3d": "3D", "gestures-lstm": "no attention", "gestures-attention": "attention"}
 """The bundled networks, and what the page calls their maps."""
@@ -68,9 +69,8 @@ def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
         explanation = _explained(loaded, world.pixels[number : number + 1], classes)
         for suffix in (".mp4", ".png", ".npz"):
             kept = explanation.save(out / f"{name}-{network}{suffix}", [clip])
-        entry = {"called": f"{NETWORKS[network]} ({network})", "explanation": str(kept)}
-        maps.append({**numbers(explanation, 0), **entry})
-    write_json(out, name, "", {"input": clip.path.name, "maps": maps})
+        maps.append(map_entry(explanation, 0, kept, called=f"{NETWORKS[network]} ({network})"))
+    write_json(out, name, {"model": "", "input": clip.path.name, "maps": [one.to_json() for one in maps]})
 
 
 def clip_of(pixels: np.ndarray, name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chronocam.lab.demo.gestures import RATE, clip_of
+from chronocam.records import ClipFeatureResult
 from chronocam.runs.options import Options
 from chronocam.runs.plan import plan
 
@@ -23,12 +24,14 @@ def steps(out: Path, seed: int) -> Iterator[str]:
     path = out / "steps.mp4"
     write_clip(path, clip_of(pixels, "").pixels, RATE)
     job = plan(_SPEC, False, [str(path)], Options(methods=("lrp",), frames=len(pixels), out=out))
-    told = job.run(path, "steps")["sequences"][0]
-    names = job.loaded.labels
+    result = job.run(path, "steps")
+    assert isinstance(result, ClipFeatureResult)
+    (entry,) = result.sequences
+    names = job.loaded.labels or ()
     half = len(pixels) // 2
     yield f"One person, {names[labels[0]]} for {half} frames, then {names[labels[1]]}; named at every step by {_SPEC}:"
     for name, part in (("first half", slice(None, half)), ("second half", slice(half, None))):
-        votes = np.bincount(told["votes"][part], minlength=len(names))
+        votes = np.bincount((entry.votes or ())[part], minlength=len(names))
         yield f"  {name:20} {names[int(votes.argmax())]} ({votes.max()} of {votes.sum()} steps)"
 
 

@@ -18,7 +18,7 @@ from chronocam.jsonable import Json
 from chronocam.media.files import replace_file
 from chronocam.render._overlay import colour_map
 from chronocam.render.page.packed import encoded
-from chronocam.render.page.records import Item
+from chronocam.render.page.records import PageItem
 
 COLOURS: Final = ("inferno", "RdBu_r", "viridis", "cividis", "jet", "gray")
 """The colour maps of a page; signed values have the second one unless the reader chooses another."""
@@ -35,13 +35,13 @@ _SCRIPTS: Final = (
 )
 
 
-def write_page(path: Path, title: str, items: Sequence[Item]) -> Path:
+def write_page(path: Path, title: str, items: Sequence[PageItem]) -> Path:
     """Write the page of some items. Raises MediaError for a place that cannot be written."""
     text = page(title, items)
     return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def page(title: str, items: Sequence[Item]) -> str:
+def page(title: str, items: Sequence[PageItem]) -> str:
     """Return the HTML of a page that shows items."""
     colours = {name: encoded(_table(name)) for name in COLOURS}
     data: Json = {"title": title, "colours": colours, "items": [item.to_json() for item in items]}

@@ -9,7 +9,7 @@ from chronocam.errors import InputError
 from chronocam.media._stills import Stills, blank
 from chronocam.render.page.maps import SampleMaps, shown_maps
 from chronocam.render.page.packed import encoded, numbers
-from chronocam.render.page.records import Item, ShownStills
+from chronocam.render.page.records import PageItem, ShownStills
 from chronocam.render.page.sequences import SampleRelevance, shown_sequence
 
 
@@ -23,7 +23,7 @@ class Shown(Protocol):
         """Return what is drawn of one sample."""
 
 
-def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[Item]:
+def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageItem]:
     """Return an item for each sample.
 
     explanations: of the same samples, by what the page calls them.
@@ -41,11 +41,11 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[Item]:
     return [_item({name: one.on_page(k) for name, one in explanations.items()}, k, model) for k in samples]
 
 
-def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> Item:
+def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> PageItem:
     maps = {name: one for name, one in parts.items() if isinstance(one, SampleMaps)}
     sequences = {name: one for name, one in parts.items() if isinstance(one, SampleRelevance)}
     stills = _stills(maps) if maps else None
-    return Item(
+    return PageItem(
         name=(stills.name if stills else "") or f"sample {sample + 1}",
         model=model,
         stills=shown_stills(stills) if stills else None,

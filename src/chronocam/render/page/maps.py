@@ -15,7 +15,7 @@ from chronocam.maps.resample import resample
 from chronocam.media._stills import Stills
 from chronocam.render._overlay import relative
 from chronocam.render.page.packed import number, numbers, packed
-from chronocam.render.page.records import DriveOutput, FrameAttention, MapTarget, Number, ShownMap
+from chronocam.render.page.records import AttentionCurves, DriveOutput, MapTarget, Number, ShownMap
 
 _FINEST: Final = (224, 64)
 """The finest grid of a picture's map and of each frame's of a clip, in cells along a side; finer ones are thinned."""
@@ -176,11 +176,11 @@ def _target(one: SampleMaps, k: int, stills: Stills) -> MapTarget:
     )
 
 
-def _attention(attention: Attention, k: int, stills: Stills) -> FrameAttention | None:
+def _attention(attention: Attention, k: int, stills: Stills) -> AttentionCurves | None:
     """Return the attention over the frames shown; None where the model attends over others, such as steps."""
     if attention.weights.shape[1] != len(stills.places):
         return None
-    return FrameAttention(
+    return AttentionCurves(
         weights=numbers(_by_frame(attention.weights[0], stills), 4),
         contributions=numbers(_by_frame(attention.contributions[0, k], stills), 4),
         agreement=number(attention.agreement[0, k], 3),

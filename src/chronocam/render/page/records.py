@@ -37,7 +37,7 @@ class ShownStills(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameAttention(JsonRecord):
+class AttentionCurves(JsonRecord):
     """Attention of a model over the frames, for one target; agreement: rank correlation of both curves."""
 
     weights: list[Number]
@@ -58,7 +58,7 @@ class MapTarget(JsonRecord):
     confidence: Number
     range: list[Number]
     importance: list[Number] | None = field(default=None, metadata=OMITTED)
-    attention: FrameAttention | None = field(default=None, metadata=OMITTED)
+    attention: AttentionCurves | None = field(default=None, metadata=OMITTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ class ShownSequence(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item(JsonRecord):
+class PageItem(JsonRecord):
     """One sample: its pictures, the maps over them, and the relevance of its features."""
 
     name: str
@@ -193,7 +193,7 @@ class ShownPath(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DriveItem(Item):
+class DriveItem(PageItem):
     """A drive: its depth as pictures like the frames, its path, and what was found out about it."""
 
     depth: list[str]

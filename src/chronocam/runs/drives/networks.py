@@ -1,19 +1,22 @@
-"""Networks for depth and motion, each alone or both in one model, and what they say of a drive."""
+"""Networks for depth and motion, each alone or both in one model, and what they predict for a drive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from chronocam.errors import InputError, LayerError, TargetError, suggest
 
-BATCH: Final = 32  # moments that are looked at at once
+if TYPE_CHECKING:
+    from chronocam.media import Preprocess
+
+BATCH: Final = 32  # moments in one forward pass
 DEPTH_LAYER: Final = "iconv4"
-"""Of a DepthNet, explained where none is named: a cell is 8 pixels, between what a scene is and where its edges are."""
+"""The default layer of a DepthNet: a cell is 8 pixels, between what a scene is and where its edges are."""
 
 _MOTION: Final = 6
 
@@ -29,19 +32,19 @@ class Networks:
 
     @property
     def loss(self) -> Any:
-        """The loss that the networks were trained with; SfMLearner's, as published, where nobody knows."""
+        """The loss that the networks were trained with; SfMLearner's, as published, where that is unknown."""
         from chronocam.odometry import SFMLEARNER, ViewSynthesis
 
         return SFMLEARNER if self.view_synthesis is None else ViewSynthesis(**self.view_synthesis)
 
     @property
     def parts(self) -> dict[str, Any]:
-        """Those that are there, by name."""
+        """The networks that the model has, by name."""
         return {name: one for name, one in (("pose", self.pose), ("depth", self.depth)) if one is not None}
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Which frames the sources are, counted from the target: the next one, or those on both sides of it."""
+        """The places of the sources, counted from the target: the next frame, or those on both sides of it."""
         if self.pose is None:
             return ()
         count = int(getattr(self.pose, "sources", 1))
@@ -49,34 +52,34 @@ class Networks:
 
     @property
     def following(self) -> int:
-        """Which of the sources is the frame that follows the target."""
+        """The place among the sources of the frame that follows the target."""
         return self.offsets.index(1)
 
     def called(self, part: str, layer: str) -> str:
         """Return the path of a layer in the model that was loaded."""
         return f"{part}.{layer}" if self.joint else layer
 
-    def layers(self, given: Sequence[str]) -> dict[str, list[str]]:
-        """Return the layers that are named, by network. Raises LayerError for one that is in none."""
+    def layers(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Return the paths of named layers, by network. Raises LayerError for a layer in neither."""
         from chronocam.engines import engine_for
 
-        found: dict[str, list[str]] = {}
-        for layer in given:
+        paths: dict[str, list[str]] = {}
+        for layer in names:
             part, _, path = layer.partition(".") if self.joint else (*self.parts, "", layer)
             if part not in self.parts or not path:
                 expected = "expected one of the networks and its layer, such as pose.conv4 or depth.iconv4"
                 raise LayerError(f"no layer `{layer}`{suggest(part, list(self.parts))}; {expected}")
-            found.setdefault(part, []).append(engine_for(self.parts[part]).resolve(path))
-        return found
+            paths.setdefault(part, []).append(engine_for(self.parts[part]).resolve(path))
+        return paths
 
     def default_layers(self, part: str) -> list[str] | None:
-        """Return what is explained of a network where no layer is named; None leaves it to the library."""
+        """Return the layers explained where none is named; None leaves the choice to the library."""
         has = part == "depth" and isinstance(getattr(self.depth, "_modules", None), dict)
         return [DEPTH_LAYER] if has and DEPTH_LAYER in self.depth._modules else None
 
 
 def networks_of(model: Any) -> Networks | None:
-    """Return the networks for depth and motion that a model is or holds, None where it is another."""
+    """Return the networks for depth and motion that a model is or holds; None for other models."""
     depth, pose = getattr(model, "depth", None), getattr(model, "pose", None)
     if _has(depth, "disparities") and _has(pose, "poses"):
         return Networks(depth, pose, True, getattr(model, "view_synthesis", None))
@@ -91,17 +94,15 @@ def _has(network: Any, method: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Target frames with their sources beside them on channels, the target first, made when they are asked for."""
+    """Target frames with their sources beside them on channels, the target first; each is made when asked for."""
 
     frames: Float32[np.ndarray, "frame 3 height width"]
     offsets: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if len(self.frames) <= self._reach:
-            wanted = (
-                f"the network sees {self._reach + 1} at a time, --frames takes more where the drive has them"
-            )
-            raise InputError(f"{len(self.frames)} frames are too few; {wanted}")
+            todo = f"the network sees {self._reach + 1} at a time: give a longer drive, or more with --frames"
+            raise InputError(f"{len(self.frames)} frames are too few; {todo}")
 
     @property
     def first(self) -> int:
@@ -122,9 +123,9 @@ class Windows:
     def batches(self, part: str) -> Iterator[Float32[np.ndarray, "moment channel height width"]]:
         """Yield what the network of that name takes, moment after moment."""
         for start in range(0, len(self), BATCH):
-            yield self.seen(part, slice(start, start + BATCH))
+            yield self.seen_by(part, slice(start, start + BATCH))
 
-    def seen(
+    def seen_by(
         self, part: str, rows: slice | Sequence[int]
     ) -> Float32[np.ndarray, "moment channel height width"]:
         """Return what the network of that name takes at some moments."""
@@ -132,8 +133,8 @@ class Windows:
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
-    """What the networks say at each moment: motion, depth, and the terms of the loss, where they are there."""
+class Prediction:
+    """What the networks predict at each moment; losses: their terms, where there are both networks and a camera."""
 
     poses: Float[np.ndarray, "moment source 6"] | None
     depth: Float[np.ndarray, "moment height width"] | None
@@ -141,30 +142,32 @@ class Predicted:
 
 
 def predict(
-    networks: Networks, windows: Windows, intrinsics: np.ndarray | None, preprocess: Any
-) -> Predicted:
-    """Return what the networks say of a drive; losses where there are both networks, and intrinsics of their pictures.
+    networks: Networks, windows: Windows, intrinsics: np.ndarray | None, preprocess: Preprocess
+) -> Prediction:
+    """Return what the networks predict for a drive.
 
-    Raises InputError for values that are not finite and depth that is not positive, TargetError for other
-    shapes.
+    intrinsics: of the pictures that the networks see; None leaves the losses out.
+
+    Raises InputError for values that are not finite and depth that is not positive, TargetError for outputs
+    of other shapes.
     """
     import torch
 
     poses, depths, losses = [], [], []
     with torch.no_grad():
         for batch in windows.batches("both"):
-            found = None if networks.pose is None else _poses(networks, batch)
+            motion = None if networks.pose is None else _poses(networks, batch)
             levels = None if networks.depth is None else _disparities(networks, batch)
-            if found is not None:
-                poses.append(found.cpu().numpy())
+            if motion is not None:
+                poses.append(motion.cpu().numpy())
             if levels is not None:
                 depths.append((1 / levels[0][:, 0]).cpu().numpy())
-            if found is not None and levels is not None and intrinsics is not None:
-                pictures = _pictures(batch, preprocess, found)
-                terms = networks.loss(pictures[:, 0], pictures[:, 1:], levels, found, intrinsics)
+            if motion is not None and levels is not None and intrinsics is not None:
+                pictures = _pictures(batch, preprocess, motion)
+                terms = networks.loss(pictures[:, 0], pictures[:, 1:], levels, motion, intrinsics)
                 losses.append({name: getattr(terms, name).cpu().numpy() for name in _TERMS})
     joined = {name: np.concatenate([one[name] for one in losses]) for name in _TERMS} if losses else {}
-    return Predicted(
+    return Prediction(
         np.concatenate(poses) if poses else None, np.concatenate(depths) if depths else None, joined
     )
 
@@ -173,15 +176,15 @@ _TERMS: Final = ("total", "photometric", "smoothness")
 
 
 def _poses(networks: Networks, batch: np.ndarray) -> Any:
-    found = networks.pose.poses(_tensor(networks.pose, batch))
+    poses = networks.pose.poses(_tensor(networks.pose, batch))
     expected = (len(batch), len(networks.offsets), _MOTION)
-    if tuple(found.shape) != expected:
+    if tuple(poses.shape) != expected:
         raise TargetError(
-            f"the network for motion gives shape {tuple(found.shape)}; expected poses {expected}"
+            f"the network for motion gives shape {tuple(poses.shape)}; expected poses {expected}"
         )
-    if not bool(found.isfinite().all()):
+    if not bool(poses.isfinite().all()):
         raise InputError("the motion is not finite; look for NaN in the weights of the network")
-    return found
+    return poses
 
 
 def _disparities(networks: Networks, batch: np.ndarray) -> tuple[Any, ...]:
@@ -203,7 +206,7 @@ def _tensor(network: Any, batch: np.ndarray) -> Any:
     return torch.from_numpy(np.ascontiguousarray(batch)).to(next(network.parameters()))
 
 
-def _pictures(batch: np.ndarray, preprocess: Any, like: Any) -> Any:
+def _pictures(batch: np.ndarray, preprocess: Preprocess, like: Any) -> Any:
     """Return frames as pictures in [0, 1], `(moment, frame, 3, height, width)`."""
     import torch
 

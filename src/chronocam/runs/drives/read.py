@@ -1,87 +1,46 @@
-"""The drives that the arguments of a command name, and some of their frames as networks and pictures want them."""
+"""Consecutive frames of a drive, as networks take them and as pictures are drawn."""
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
-from chronocam.errors import CameraError, ChronocamError, InputError, MediaError
-from chronocam.runs.inputs import VIDEO_SUFFIXES
-from chronocam.runs.job import LONGEST_SIDE
+from chronocam.errors import CameraError, InputError, MediaError
+from chronocam.runs.files import LONGEST_SIDE
+
+if TYPE_CHECKING:
+    from chronocam.media import Preprocess
+
+Camera: TypeAlias = tuple[float, float, float, float]
+"""fx, fy, cx and cy in pixels."""
 
 FRAMES: Final = 16  # that are taken where their number is not given
-_CHUNK: Final = 32  # frames held at their full size
-_ANY_CAMERA: Final = (1.0, 1.0, 0.0, 0.0)  # stands in where no camera is needed
-
-
-def found_drives(inputs: Sequence[str]) -> Iterator[tuple[Path, str | None]]:
-    """Yield every drive once; for an argument that names none, what is wrong with it."""
-    seen: set[Path] = set()
-    for given in inputs:
-        try:
-            paths = _named(given)
-        except ChronocamError as error:
-            yield Path(given), str(error)
-            continue
-        yield from ((path, None) for path in paths if path not in seen)
-        seen.update(paths)
-
-
-def _named(given: str) -> list[Path]:
-    from chronocam.media.drives import find_drives
-
-    path = Path(given).expanduser()
-    if path.is_dir():
-        return _one_or_more(path)
-    if path.is_file():
-        return [path]
-    matches = [Path(one) for one in sorted(glob.iglob(str(path), recursive=True))]  # noqa: PTH207 (absolute ones)
-    drives = [one for match in matches if match.is_dir() for one in find_drives(match)]
-    drives += [match for match in matches if match.suffix.lower() in VIDEO_SUFFIXES and match.is_file()]
-    if not drives:
-        what = "nothing matches" if glob.has_magic(str(path)) else "there is no"
-        raise MediaError(
-            f"{what} `{given}`; expected a video, a folder of frames, or a sequence as KITTI has them"
-        )
-    return drives
-
-
-def _one_or_more(folder: Path) -> list[Path]:
-    """Return the drives in a folder; the folder where it has a single picture, which reading it then tells."""
-    from chronocam.media.drives import count_frames, find_drives
-
-    try:
-        return find_drives(folder)
-    except MediaError:
-        try:
-            count_frames(folder)
-        except MediaError:
-            pass
-        else:
-            return [folder]
-        raise
+_CHUNK: Final = 32  # frames that are in memory at their full size
+_ANY_CAMERA: Final[Camera] = (1.0, 1.0, 0.0, 0.0)  # stands in where no camera is needed
 
 
 @dataclass(frozen=True, eq=False)
-class Footage:
+class DriveFrames:
     """Consecutive frames of a drive.
 
-    frames: as networks take them. small: as pictures are drawn, at most 1024 pixels wide or high. numbers: of
-        the
-    frames in the source. seconds, rate: of a video. size: (width, height) as stored. intrinsics: of frames as
-    stored, None where nothing needed them. poses: camera to world, where known. depth: the true one on the
-    network's view, 0 where unknown; None where nothing is known.
+    inputs: as networks take them.
+    small: as pictures are drawn, at most 1024 pixels wide or high.
+    numbers: of the frames in the source.
+    seconds, rate: of a video.
+    size: (width, height) as stored.
+    intrinsics: of frames as stored; None where nothing needs them.
+    poses: camera to world, where known.
+    depth: the true one on the network's view, 0 where unknown; None where nothing is known.
     """
 
-    frames: Float32[np.ndarray, "frame 3 height width"]
+    inputs: Float32[np.ndarray, "frame 3 height width"]
     small: UInt8[np.ndarray, "frame _ _ 3"]
     numbers: Int[np.ndarray, " frame"]
     seconds: Float[np.ndarray, " frame"] | None
@@ -91,53 +50,70 @@ class Footage:
     poses: Float[np.ndarray, "frame 4 4"] | None
     depth: Float32[np.ndarray, "frame height width"] | None
 
-    def view_intrinsics(self, preprocess: Any) -> Float[np.ndarray, "3 3"] | None:
+    def view_intrinsics(self, preprocess: Preprocess) -> Float[np.ndarray, "3 3"] | None:
         """Return the intrinsics of what the network sees: x' + 1/2 = (x + 1/2 − x0) s, of the region from x0 on."""
         if self.intrinsics is None:
             return None
         x0, y0, x1, y1 = preprocess.region(*self.size)
-        rows, columns = self.frames.shape[2:]
+        rows, columns = self.inputs.shape[2:]
         x, y = columns / (x1 - x0), rows / (y1 - y0)
         change = np.array([[x, 0, (0.5 - x0) * x - 0.5], [0, y, (0.5 - y0) * y - 0.5], [0, 0, 1]])
         return np.asarray(change @ self.intrinsics)
 
 
-def read_footage(
+def read_frames(
     path: Path,
-    preprocess: Any,
+    preprocess: Preprocess,
     frames: int,
     start: float | None,
-    intrinsics: Sequence[float] | None,
+    intrinsics: Camera | None,
     needs_camera: bool,
-) -> Footage:
-    """Read `frames` consecutive frames from `start` on, fewer where the drive ends: seconds of a video, else a number.
+) -> DriveFrames:
+    """Read `frames` consecutive frames from `start` on, fewer where the drive ends.
 
-    Frames are held at their full size only 32 at a time. Raises MediaError for what cannot be read, and where
-    a camera is needed and unknown.
+    start: seconds into a video, or a frame's number in a folder.
+
+    Frames are in memory at their full size only 32 at a time. Raises MediaError for a drive that cannot be
+    read, and where a camera is needed and unknown.
     """
-    first, stop, seconds, rate = _span(path, frames, start)
-    given = intrinsics or (None if needs_camera else _ANY_CAMERA)
-    parts: list[dict[str, Any]] = []
-    for low, high in _pieces(first, stop):
-        parts.append(_read(path, low, high, given, preprocess))
-        if parts[-1]["size"] != parts[0]["size"]:
-            sizes = " and ".join(
-                f"{width} x {height}" for width, height in (parts[0]["size"], parts[-1]["size"])
-            )
+    span = _span(path, frames, start)
+    camera = intrinsics or (None if needs_camera else _ANY_CAMERA)
+    parts: list[_Piece] = []
+    for low, high in _pieces(span.first, span.stop):
+        parts.append(_read(path, low, high, camera, preprocess))
+        if parts[-1].size != parts[0].size:
+            sizes = " and ".join(f"{width} x {height}" for width, height in (parts[0].size, parts[-1].size))
             raise MediaError(f"`{path}` has frames of {sizes} pixels; expected frames of one size")
-    whole: dict[str, Any] = {
-        name: None if parts[0][name] is None else np.concatenate([part[name] for part in parts])
-        for name in ("frames", "small", "poses", "depth")
-    }
-    known = intrinsics is not None or needs_camera
-    size, camera = parts[0]["size"], parts[0]["intrinsics"] if known else None
-    return Footage(
-        **whole, numbers=np.arange(first, stop), seconds=seconds, rate=rate, size=size, intrinsics=camera
+    return DriveFrames(
+        inputs=np.concatenate([part.inputs for part in parts]),
+        small=np.concatenate([part.small for part in parts]),
+        numbers=np.arange(span.first, span.stop),
+        seconds=span.seconds,
+        rate=span.rate,
+        size=parts[0].size,
+        intrinsics=parts[0].intrinsics if intrinsics is not None or needs_camera else None,
+        poses=_joined([part.poses for part in parts]),
+        depth=_joined([part.depth for part in parts]),
     )
 
 
-def _span(path: Path, frames: int, start: float | None) -> tuple[int, int, np.ndarray | None, float | None]:
-    """Return the first frame's number and that past the last one; of a video when they are shown, and its rate."""
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Return arrays one after the other; None where the source has none."""
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays) if arrays else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Span:
+    """The numbers of the first frame and of the one past the last; when the frames of a video are shown, its rate."""
+
+    first: int
+    stop: int
+    seconds: np.ndarray | None = None
+    rate: float | None = None
+
+
+def _span(path: Path, frames: int, start: float | None) -> _Span:
     from chronocam.media import read_clip
     from chronocam.media.drives import count_frames
 
@@ -145,23 +121,36 @@ def _span(path: Path, frames: int, start: float | None) -> tuple[int, int, np.nd
         raise InputError(f"{frames} frame has no motion; expected --frames 2 or more")
     if not path.is_dir():
         clip = read_clip(path, frames, "contiguous", start=start, size=8)
-        kept = clip.unique
-        return int(clip.indices[kept[0]]), int(clip.indices[kept[-1]]) + 1, clip.seconds[kept], clip.rate
+        unique = clip.unique
+        first, last = int(clip.indices[unique[0]]), int(clip.indices[unique[-1]])
+        return _Span(first, last + 1, clip.seconds[unique], clip.rate)
     if start is not None and start != int(start):
         raise InputError(f"--start {start:g}: `{path}` has no clock; give the number of a frame, from 0")
     count, first = count_frames(path), int(start or 0)
     if first >= count:
         raise InputError(f"--start {first} lies beyond the end of `{path}`; it has {count} frames, from 0")
-    return first, min(first + frames, count), None, None
+    return _Span(first, min(first + frames, count))
 
 
 def _pieces(first: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield where pieces begin and end, none of them a single frame unless all is."""
+    """Yield where pieces begin and end; none is a single frame, which is no drive, unless all is."""
     edges = [*range(first, max(stop - 1, first + 1), _CHUNK), stop]
     yield from pairwise(edges)
 
 
-def _read(path: Path, first: int, stop: int, intrinsics: Any, preprocess: Any) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A few frames in a row; the fields are those of `DriveFrames`."""
+
+    inputs: np.ndarray
+    small: np.ndarray
+    size: tuple[int, int]
+    intrinsics: np.ndarray
+    poses: np.ndarray | None
+    depth: np.ndarray | None
+
+
+def _read(path: Path, first: int, stop: int, intrinsics: Camera | None, preprocess: Preprocess) -> _Piece:
     from chronocam.media.drives import read_drive
 
     try:
@@ -170,19 +159,20 @@ def _read(path: Path, first: int, stop: int, intrinsics: Any, preprocess: Any) -
         todo = "give --intrinsics fx,fy,cx,cy in pixels of the frames as stored, or targets without a loss, such as tz"
         raise CameraError(f"`{path}` comes without intrinsics, which the loss needs; {todo}") from error
     pictures = [Image.fromarray(frame) for frame in drive.pixels]
-    frames = np.stack([preprocess(picture) for picture in pictures])
+    inputs = np.stack([preprocess(picture) for picture in pictures])
     size = pictures[0].size
     shrunk = min(1.0, LONGEST_SIDE / max(size))
-    small = [picture.resize([max(1, round(side * shrunk)) for side in size]) for picture in pictures]
-    depth = None if drive.depth is None else _on_view(drive.depth, preprocess.region(*size), frames.shape[2:])
-    return {
-        "frames": frames,
-        "small": np.stack([np.asarray(picture) for picture in small]),
-        "size": size,
-        "intrinsics": drive.intrinsics,
-        "poses": drive.poses,
-        "depth": depth,
-    }
+    small = max(1, round(size[0] * shrunk)), max(1, round(size[1] * shrunk))
+    return _Piece(
+        inputs=inputs,
+        small=np.stack([np.asarray(picture.resize(small)) for picture in pictures]),
+        size=size,
+        intrinsics=drive.intrinsics,
+        poses=drive.poses,
+        depth=None
+        if drive.depth is None
+        else _on_view(drive.depth, preprocess.region(*size), inputs.shape[2:]),
+    )
 
 
 def _on_view(

@@ -1,4 +1,4 @@
-"""What is found out about one drive: maps, motion, the path, depth, and the truth where it is known."""
+"""All that is found out about one drive: maps, motion, the path, depth, and the truth where it is known."""
 
 from __future__ import annotations
 
@@ -6,60 +6,72 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from chronocam.runs.drives.networks import Predicted, Windows
-from chronocam.runs.drives.read import Footage
-from chronocam.runs.drives.targets import DEPTH, MOTION, DriveTarget, Scene, true_values
+from chronocam.records import NoiseAgreement
+from chronocam.runs.drives.networks import Prediction, Windows
+from chronocam.runs.drives.read import DriveFrames
+from chronocam.runs.drives.targets import DEPTH, MOTION, DriveScene, DriveTarget, true_values
+
+if TYPE_CHECKING:
+    from chronocam.explanation import Explanation
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
-    """The maps of a network's targets by one method at one layer; `at_default` where no layer was named."""
+class NetworkMaps:
+    """The maps of a network's targets by one method at one layer, a sample for each moment.
+
+    part: pose or depth.
+    key: of the explanation, its method and where several layers are explained the layer.
+    at_default: whether no layer was named.
+    """
 
     part: str
     key: str
-    explanation: Any
+    explanation: Explanation
     targets: Sequence[DriveTarget]
     at_default: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """One drive with all that the networks say of it. agreement: of the maps of losses under noise, by target."""
+class DriveStudy:
+    """One drive with all that the networks say about it.
+
+    agreement: of the maps of losses under noise, by target.
+    """
 
     path: Path
-    footage: Footage
+    frames: DriveFrames
     windows: Windows
-    scene: Scene
-    predicted: Predicted
-    maps: Sequence[Mapped]
-    agreement: Mapping[str, Mapping[str, Any]]
+    scene: DriveScene
+    predicted: Prediction
+    maps: Sequence[NetworkMaps]
+    agreement: Mapping[str, NoiseAgreement]
 
     @cached_property
     def moments(self) -> np.ndarray:
-        """Where in the footage the target frames are."""
+        """The places of the target frames among all frames."""
         return self.windows.first + np.arange(len(self.windows))
 
     @cached_property
     def true_motion(self) -> Float[np.ndarray, "moment source 6"] | None:
         """The true poses from each target to its sources."""
-        if self.footage.poses is None or not self.windows.offsets:
+        if self.frames.poses is None or not self.windows.offsets:
             return None
         import torch
 
         from chronocam.odometry import matrix_to_pose, relative_pose
 
-        world = torch.from_numpy(np.ascontiguousarray(self.footage.poses, dtype=np.float64))
+        world = torch.from_numpy(np.ascontiguousarray(self.frames.poses, dtype=np.float64))
         steps = [relative_pose(world[self.moments], world[self.moments + k]) for k in self.windows.offsets]
         return matrix_to_pose(torch.stack(steps, dim=1)).numpy()
 
     @cached_property
     def positions(self) -> Float[np.ndarray, "camera 3"] | None:
-        """Where the camera was, from its first place, steps to the following frame put together."""
+        """The places of the camera, from its first one: the steps to each following frame, one after the other."""
         if self.predicted.poses is None:
             return None
         import torch
@@ -71,15 +83,15 @@ class Study:
 
     @cached_property
     def true_positions(self) -> Float[np.ndarray, "camera 3"] | None:
-        """Where the camera truly was, likewise."""
-        if self.footage.poses is None or self.positions is None:
+        """The true places of the camera, likewise."""
+        if self.frames.poses is None or self.positions is None:
             return None
-        world = self.footage.poses[[*self.moments, self.moments[-1] + 1]]
+        world = self.frames.poses[[*self.moments, self.moments[-1] + 1]]
         return np.asarray((np.linalg.inv(world[0]) @ world)[:, :3, 3])
 
     @cached_property
     def scale(self) -> float | None:
-        """What the path is to be multiplied by to lie nearest to the true one (least squares)."""
+        """The factor that brings the path nearest to the true one (least squares)."""
         if self.positions is None or self.true_positions is None:
             return None
         squares = float((self.positions**2).sum())
@@ -88,28 +100,28 @@ class Study:
     @cached_property
     def true_depth(self) -> Float32[np.ndarray, "moment height width"] | None:
         """The true depth of the target frames, 0 where unknown; None where all of it is."""
-        if self.footage.depth is None or self.predicted.depth is None:
+        if self.frames.depth is None or self.predicted.depth is None:
             return None
-        depth = self.footage.depth[self.moments]
+        depth = self.frames.depth[self.moments]
         return depth if depth.any() else None
 
     @cached_property
     def depth_scale(self) -> float | None:
-        """What depth is to be multiplied by to have the true median over all frames."""
+        """The factor that gives depth the true median over all frames."""
         if self.true_depth is None or self.predicted.depth is None:
             return None
         known = self.true_depth > 0
         return float(np.median(self.true_depth[known]) / np.median(self.predicted.depth[known]))
 
     def truth(self, target: DriveTarget) -> Float[np.ndarray, " moment"] | None:
-        """Return what a target would be in truth, NaN where unknown; None where nothing is known."""
+        """Return the true values of a target, NaN where unknown; None where nothing is known."""
         mask = None
         if target.name == DEPTH and self.true_depth is not None:
             mask = self.scene.mask(target, self.true_depth.shape[1:])
         return true_values(target, self.true_motion, self.true_depth, mask)
 
     def unit(self, target: DriveTarget) -> float | None:
-        """Return what a target is to be multiplied by to be compared with the truth; None where nothing is needed."""
+        """Return the factor that makes a target comparable with the truth; None where none is needed."""
         if target.name == DEPTH:
             return self.depth_scale
         if target.name == "translation" and self.scale is not None:

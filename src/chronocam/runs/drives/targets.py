@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from chronocam.errors import TargetError, suggest
 from chronocam.runs.drives.networks import Networks
 from chronocam.types import Outputs, Scored, Target, TargetInfo
+
+if TYPE_CHECKING:
+    from chronocam.media import Preprocess
 
 MOTION: Final = ("tx", "ty", "tz", "rx", "ry", "rz")
 SIZES: Final = ("translation", "rotation")
@@ -33,10 +36,12 @@ _FORM: Final = re.compile(
 class DriveTarget:
     """One target of a call.
 
-    text: as it was given. network: that it is a score of, `pose` or `depth`. name: one of those known. sign:
-        −1 for
-    what lowers it. source: of a motion, from 0; None for the loss of all. where: a pixel or box of the frames
-    as stored; empty for all of them.
+    text: as it was given.
+    network: the one whose output it is, `pose` or `depth`.
+    name: one of the known ones.
+    sign: −1 for what lowers it.
+    source: of a motion, from 0; None for the loss of all.
+    where: a pixel or box of the frames as stored; empty for all of them.
     """
 
     text: str
@@ -53,70 +58,68 @@ class DriveTarget:
 
     @property
     def shown(self) -> str:
-        """What pictures call it: a loss is explained as what its negative is, which is high where it is right."""
+        """Its name in pictures: a loss is explained by its negative, which is high where the network is right."""
         if not self.is_loss:
             return self.text
         return self.text.removeprefix("-") if self.sign < 0 else f"−{self.text}"
 
 
-def drive_targets(given: Sequence[str], networks: Networks, spec: str) -> list[DriveTarget]:
-    """Return the targets, each once; those that suit the networks where none is given.
+def drive_targets(texts: Sequence[str], networks: Networks, spec: str) -> list[DriveTarget]:
+    """Return the targets, each once; those that suit the networks where none is named.
 
-    Raises TargetError for one that is unknown, or that the networks cannot have.
+    Raises TargetError for an unknown target, and for one that the networks cannot have.
     """
     kind = "joint" if networks.joint else next(iter(networks.parts))
-    return [_parsed(text, networks, spec) for text in dict.fromkeys(given or _DEFAULT[kind])]
+    return [_parsed(text, networks, spec) for text in dict.fromkeys(texts or _DEFAULT[kind])]
 
 
 def _parsed(text: str, networks: Networks, spec: str) -> DriveTarget:
-    found = _FORM.fullmatch(text)
-    if found is None or found["name"] not in _KNOWN:
-        name = found["name"] if found else text
+    match = _FORM.fullmatch(text)
+    if match is None or match["name"] not in _KNOWN:
+        name = match["name"] if match else text
         expected = f"choose one of {', '.join(_KNOWN)}, with - before it for what lowers it"
         raise TargetError(f"no target `{text}`{suggest(name, list(_KNOWN))}; {expected}")
-    name = found["name"]
+    name = match["name"]
     target = DriveTarget(
         text,
         DEPTH if name == DEPTH or name in DEPTH_LOSSES else "pose",
         name,
-        -1 if found["minus"] else 1,
-        _source(text, name, found["source"], networks),
-        _where(text, name, found["where"]),
+        -1 if match["minus"] else 1,
+        _source(text, name, match["source"], networks),
+        _where(text, name, match["where"]),
     )
     missing = [part for part in ("pose", "depth") if part not in networks.parts]
     if missing and (target.is_loss or target.network in missing):
-        what = (
-            "a loss needs depth and motion"
-            if target.is_loss
-            else f"`{text}` is of a network for {target.network}"
-        )
+        what = f"`{text}` needs a network for {target.network}"
+        if target.is_loss:
+            what = "a loss needs depth and motion"
         raise TargetError(
             f"{what}, but `{spec}` has no network for {missing[0]}; load both, as chronocam:odometry has"
         )
     return target
 
 
-def _source(text: str, name: str, given: str | None, networks: Networks) -> int | None:
-    """Return which source a target is of, from 0: the frame that follows where none is named."""
-    if name not in (*MOTION, *SIZES) and (given is None or name != "photometric"):
-        if given is not None:
+def _source(text: str, name: str, number: str | None, networks: Networks) -> int | None:
+    """Return the source of a target, from 0: the following frame where none is named."""
+    if name not in (*MOTION, *SIZES) and (number is None or name != "photometric"):
+        if number is not None:
             raise TargetError(
-                f"`{text}` is of no source; leave it out, or choose photometric, which has sources"
+                f"`{text}`: {name} has no sources; leave the source out, or choose photometric, which has some"
             )
         return None
     if networks.pose is None:
         return None
     count = len(networks.offsets)
-    if given is not None and not 1 <= int(given) <= count:
-        raise TargetError(f"no source {given} in `{text}`; the network sees {count}, from 1")
-    return networks.following if given is None else int(given) - 1
+    if number is not None and not 1 <= int(number) <= count:
+        raise TargetError(f"no source {number} in `{text}`; the network sees {count}, from 1")
+    return networks.following if number is None else int(number) - 1
 
 
-def _where(text: str, name: str, given: str | None) -> tuple[int, ...]:
-    if given is None:
+def _where(text: str, name: str, place: str | None) -> tuple[int, ...]:
+    if place is None:
         return ()
-    numbers = [number for number in given.split(",") if number]
-    if name != DEPTH or len(numbers) not in (2, 4) or given.count(",") != len(numbers) - 1:
+    numbers = [number for number in place.split(",") if number]
+    if name != DEPTH or len(numbers) not in (2, 4) or place.count(",") != len(numbers) - 1:
         raise TargetError(
             f"no target `{text}`; expected depth@x,y or depth@x0,y0,x1,y1 in pixels of the frames"
         )
@@ -124,19 +127,20 @@ def _where(text: str, name: str, given: str | None) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """What targets are made of for one drive: networks, and how frames became what these see.
+class DriveScene:
+    """What the targets of one drive depend on: the networks, and how its frames became their inputs.
 
-    size: (width, height) of the frames as stored. intrinsics: of what the networks see.
+    size: (width, height) of the frames as stored.
+    intrinsics: of what the networks see.
     """
 
     networks: Networks
-    preprocess: Any
+    preprocess: Preprocess
     size: tuple[int, int]
     intrinsics: np.ndarray | None
 
     def mask(self, target: DriveTarget, shape: tuple[int, ...]) -> np.ndarray:
-        """Return which pixels of the network's depth `(height, width)` a target is of; every one for no place.
+        """Return the pixels of the network's depth `(height, width)` that a target covers; all of them without a place.
 
         Raises TargetError for a place that the network does not see.
         """
@@ -149,10 +153,8 @@ class Scene:
         across, down = shape[1] / (right - left), shape[0] / (bottom - top)
         ends = min(right, self.size[0]), min(bottom, self.size[1])
         if not (max(left, 0) <= x0 < x1 <= ends[0] and max(top, 0) <= y0 < y1 <= ends[1]):
-            seen = f"{max(left, 0):g} to {ends[0]:g} and {max(top, 0):g} to {ends[1]:g}"
-            raise TargetError(
-                f"`{target.text}` is empty or not within what the network sees: x, y from {seen} pixels"
-            )
+            view = f"x, y from {max(left, 0):g} to {ends[0]:g} and {max(top, 0):g} to {ends[1]:g} pixels"
+            raise TargetError(f"`{target.text}` is empty or not within what the network sees: {view}")
         if len(target.where) == 2:
             mask[int((y0 + 0.5 - top) * down), int((x0 + 0.5 - left) * across)] = True
             return mask
@@ -161,11 +163,15 @@ class Scene:
         mask[rows, columns] = True
         return mask
 
-    def made(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
-        """Return what the library explains; `frames` are those that a loss is of, `(moment, channel, …)`."""
-        return Named(self._plain(target, frames, shape), target.text, target.sign)
+    def target(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
+        """Return what the library explains.
 
-    def _plain(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
+        frames: the windows `(moment, channel, …)` whose loss is explained.
+        shape: (height, width) of the depth.
+        """
+        return NamedTarget(self._unnamed(target, frames, shape), target.text, target.sign)
+
+    def _unnamed(self, target: DriveTarget, frames: Any, shape: tuple[int, ...]) -> Target:
         from chronocam.odometry import DepthLoss, PoseLoss, RotationAngle, TranslationNorm
         from chronocam.targets import Region, Regression
 
@@ -186,13 +192,15 @@ class Scene:
         return Regression(len(MOTION) * source + MOTION.index(target.name))
 
 
-class Named(Target):
-    """A target by the name that it was asked for, or its opposite."""
+class NamedTarget(Target):
+    """A target under the name that it was asked for, or its opposite."""
 
     signed = True
 
     def __init__(self, target: Target, name: str, sign: int) -> None:
-        self.target, self.name, self.sign = target, name, sign
+        self.target = target
+        self.name = name
+        self.sign = sign
         self.reads = target.reads
 
     def __call__(self, outputs: Outputs) -> Scored:
@@ -205,9 +213,10 @@ class Named(Target):
 def true_values(
     target: DriveTarget, truth: np.ndarray | None, depth: np.ndarray | None, mask: np.ndarray | None
 ) -> np.ndarray | None:
-    """Return what a target would be in truth at each moment, NaN where unknown; None where nothing is known.
+    """Return the true values of a target at each moment, NaN where unknown; None where nothing is known.
 
-    truth: poses `(moment, source, 6)`. depth: `(moment, height, width)`, 0 where unknown.
+    truth: poses `(moment, source, 6)`.
+    depth: `(moment, height, width)`, 0 where unknown.
     """
     if target.name == DEPTH and depth is not None and mask is not None:
         known = (depth > 0) & mask

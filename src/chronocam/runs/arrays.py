@@ -1,0 +1,49 @@
+"""Arrays of features from files."""
+
+from __future__ import annotations
+
+import tokenize
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.errors import InputError, MediaError
+from chronocam.runs.inputs import ARRAY_SUFFIX
+
+# NumPy parses a file's header as Python literals, and reports damage in whatever way the parser happens to.
+_DAMAGE: Final = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    TypeError,
+    OverflowError,
+)
+
+
+def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
+    """Read an array of one sequence; no code in the file is run.
+
+    Raises MediaError for a file that is not an array, InputError for other shapes and types, and NaN.
+    """
+    try:
+        # Memory-mapped, a file that is shorter than it says is refused before memory is taken for it.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _DAMAGE as error:
+        todo = f"expected {ARRAY_SUFFIX} with numbers (time, feature), as numpy.save writes it"
+        raise MediaError(f"`{path}` cannot be read; {todo}; pickled objects are refused") from error
+    if not isinstance(mapped, np.ndarray):
+        raise MediaError(f"`{path}` is an archive of arrays; give each as {ARRAY_SUFFIX}")
+    if mapped.ndim != 2 or 0 in mapped.shape:
+        raise InputError(
+            f"`{path}` has shape {mapped.shape}; expected (time, feature), one sequence per file"
+        )
+    if not np.issubdtype(mapped.dtype, np.floating):
+        raise InputError(f"`{path}` holds {mapped.dtype}; expected floating-point features, such as float32")
+    features = np.array(mapped, dtype=mapped.dtype.newbyteorder("="))
+    if bad := int((~np.isfinite(features)).sum()):
+        raise InputError(f"`{path}` holds {bad} NaN or infinite values of {features.size}; replace those")
+    return features

@@ -1,0 +1,79 @@
+"""What makes the methods of a call, by the names and options that are given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from chronocam.errors import InputError
+from chronocam.methods import METHODS
+from chronocam.runs.options import OPTIONS, Options
+from chronocam.sequence import METHODS as SEQUENCE_METHODS
+
+if TYPE_CHECKING:
+    from chronocam.methods import Method
+    from chronocam.sequence import SequenceMethod
+
+MapMaker: TypeAlias = "str | Callable[..., Method]"
+RelevanceMakers: TypeAlias = "Mapping[str, Callable[[Any], SequenceMethod]]"
+
+_ARGUMENTS: Final = {"pool": "pool", "epsilon": "epsilon", "baseline": "baselines"}
+"""Options that are arguments of some methods, by option."""
+
+
+def map_makers(options: Options) -> list[MapMaker]:
+    """Return what makes the methods of maps, each once; those that average gradients over a clip are told how.
+
+    Raises InputError for --pool where none of them averages.
+    """
+    names = list(dict.fromkeys(options.methods or ["gradcam"]))
+    arguments = _arguments(options, ["pool"], names, METHODS)
+    return [partial(METHODS[name], **arguments[name]) if arguments[name] else name for name in names]
+
+
+def relevance_makers(options: Options) -> RelevanceMakers:
+    """Return what makes each relevance method of a model, by name.
+
+    Raises InputError for a method of maps, and for an option that none of the methods has.
+    """
+    names = list(dict.fromkeys(options.methods or ["lrp"]))
+    for name in names:
+        if name not in SEQUENCE_METHODS:
+            _refuse_map_method(name, names)
+    arguments = _arguments(options, ["epsilon", "baseline"], names, SEQUENCE_METHODS)
+    return {name: partial(SEQUENCE_METHODS[name], **arguments[name]) for name in names}
+
+
+def _refuse_map_method(name: str, names: list[str]) -> None:
+    for other in names:
+        if other not in METHODS:
+            raise InputError(
+                f"{name} explains the whole network and {other} what follows its features; ask for one at a time"
+            )
+    known = ", ".join(sorted(SEQUENCE_METHODS))
+    raise InputError(f"{name} makes maps of pictures and clips; for features choose {known}")
+
+
+def _arguments(
+    options: Options, candidates: list[str], names: list[str], methods: Mapping[str, type]
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each method; raises InputError for an option that none of them takes."""
+    arguments: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for option in candidates:
+        value = getattr(options, option)
+        if value is None:
+            continue
+        takers = [name for name in names if _takes(methods[name], option)]
+        if not takers:
+            known = ", ".join(sorted(name for name in methods if _takes(methods[name], option)))
+            flag = OPTIONS[option].flag
+            raise InputError(f"{flag} is for {known}, and {', '.join(names)} has none; drop {flag}")
+        for name in takers:
+            arguments[name][_ARGUMENTS[option]] = value
+    return arguments
+
+
+def _takes(method: type, option: str) -> bool:
+    return _ARGUMENTS[option] in inspect.signature(method).parameters
