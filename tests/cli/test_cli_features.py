@@ -212,17 +212,20 @@ def test_bad_arrays_are_one_line_each_and_the_others_go_on(folder: Path) -> None
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["a.npy", "--method", "gradcam"], "gradcam makes maps of pictures and clips; of features choose"),
+        (["a.npy", "--method", "gradcam"], "gradcam makes maps of pictures and clips; for features choose"),
         (["p.png", "--method", "lrp"], "lrp explains features"),
-        (["p.png", "--step", "1"], "--pool and --step are for clips"),
+        (["p.png", "--step", "1"], "--step is for sequences and clips, but"),
         (["p.png", "--epsilon", "1"], "--epsilon is for lrp"),
         (["a.npy", "--method", "gradient", "--epsilon", "1"], "--epsilon is for lrp, and gradient has none"),
         (["a.npy", "--baseline", "mean"], "--baseline is for integratedgradients, and lrp has none"),
         (["a.npy", "--target", "vote", "--step", "1"], "the vote is of all steps"),
-        (["a.npy", "p.png"], "`p.png` is no .npy file"),
-        (["a.npy", "--layer", "lstm"], "no layer and no grid"),
-        (["a.npy", "--align", "receptive_field"], "no layer and no grid"),
-        (["a.npy", "--frames", "4"], "are for clips"),
+        (["a.npy", "p.png"], "`p.png` is not a .npy file"),
+        (["a.npy", "--layer", "lstm"], "--layer is for maps, but the inputs are arrays of features"),
+        (["a.npy", "--align", "receptive_field"], "--align is for maps"),
+        (
+            ["a.npy", "--frames", "4"],
+            "--frames is for clips and drives, but the inputs are arrays of features; drop",
+        ),
         (["a.npy", "--target", "sideways"], "no label `sideways`"),
     ],
 )

@@ -25,6 +25,7 @@ from chronocam.runs.drives import read
 from chronocam.runs.drives.job import common_findings, unsteady
 from chronocam.runs.drives.networks import Networks, Windows, networks_of
 from chronocam.runs.drives.read import read_frames
+from chronocam.runs.drives.study import NetworkMaps
 from chronocam.runs.drives.targets import DriveScene, drive_targets
 from chronocam.types import Finding, TargetInfo, note
 
@@ -445,12 +446,16 @@ def test_what_is_wrong_with_a_drive_is_one_line(
         (["--target", "loss"], "depth", "has no network for pose"),
         (["--target", "loss"], "pose", "a loss needs depth and motion"),
         (["--target", "tz of source 3"], "pose", "no source 3"),
-        (["--target", "loss of source 1"], "both", "is of no source"),
+        (["--target", "loss of source 1"], "both", "loss has no sources"),
         (["--layer", "conv4"], "both", "such as pose.conv4"),
         (["--layer", "pose.conv9"], "both", "no layer `conv9`"),
         (["--layer", "depth.iconv4", "--target", "tz"], "both", "no target is of it"),
         (["--target", "tz"], "clips", "expected a Preprocess of a frame"),
-        (["--pool", "clip"], "both", "drop --end, --pool and --step"),
+        (
+            ["--pool", "clip"],
+            "both",
+            "--pool is for maps of clips, but `python:drive_cli_factory:both` takes drives; drop --pool",
+        ),
         (["--method", "lrp"], "both", "methods of maps"),
     ],
 )

@@ -465,7 +465,10 @@ def test_relevance_of_a_clip_needs_features_and_methods_of_them(stepwise):
             ["--method", "lrp", "--method", "gradcam"],
             "gradcam explains the whole network and lrp what follows",
         ),
-        (["--method", "lrp", "--pool", "clip"], "drop --align and --pool"),
+        (
+            ["--method", "lrp", "--pool", "clip"],
+            "--pool is for maps of clips, but relevance of a clip's features",
+        ),
         (["--method", "lrp", "--layer", "backbone.0", "--layer", "backbone.1"], "give --layer once"),
         (["--method", "lrp", "--layer", "nose"], "no layer `nose`"),
         (["--epsilon", "1"], "--epsilon is for lrp"),
@@ -477,7 +480,7 @@ def test_relevance_of_a_clip_needs_features_and_methods_of_them(stepwise):
         assert len(done.stderr.strip().splitlines()) == 1
     done = explain("long.mp4", "--method", "lrp")
     assert done.exit_code == 1
-    assert "`python:clip_cli_factory:net` is none: choose gradcam" in done.stderr
+    assert "`python:clip_cli_factory:net` has neither: choose gradcam" in done.stderr
 
 
 def test_visualbackprop_of_a_clip_says_that_it_knows_no_class(stepwise):

@@ -52,7 +52,7 @@ class ClipFeatureJob(ClipJob):
     def _on_frames(self, method: str, features: Any, frames: Any) -> Explanation:
         """Return maps of the targets of whole clips: exact where features are averages of a layer, or by Grad-CAM."""
         from chronocam.targets._parse import parse
-        from chronocam.targets.steps import over_steps
+        from chronocam.targets.composed import over_steps
 
         targets = over_steps(parse(at_steps(self.targets, self.sequences.steps), 1))
         relevance = self.sequences.relevance(method, features, targets)

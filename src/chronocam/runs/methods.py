@@ -20,7 +20,10 @@ MapMaker: TypeAlias = "str | Callable[..., Method]"
 RelevanceMakers: TypeAlias = "Mapping[str, Callable[[Any], SequenceMethod]]"
 
 _ARGUMENTS: Final = {"pool": "pool", "epsilon": "epsilon", "baseline": "baselines"}
-"""Options that are arguments of some methods, by option."""
+"""The arguments of methods that options stand for."""
+
+_LACKS: Final = {"pool": "averages over no frames", "epsilon": "has none", "baseline": "has none"}
+"""Why a method does not take an option."""
 
 
 def map_makers(options: Options) -> list[MapMaker]:
@@ -67,9 +70,10 @@ def _arguments(
             continue
         takers = [name for name in names if _takes(methods[name], option)]
         if not takers:
-            known = ", ".join(sorted(name for name in methods if _takes(methods[name], option)))
-            flag = OPTIONS[option].flag
-            raise InputError(f"{flag} is for {known}, and {', '.join(names)} has none; drop {flag}")
+            known = [name for name in methods if _takes(methods[name], option)]
+            for_whom = ", ".join(known) if len(known) <= 3 else "methods such as gradcam"
+            flag, others = OPTIONS[option].flag, ", ".join(names)
+            raise InputError(f"{flag} is for {for_whom}, and {others} {_LACKS[option]}; drop {flag}")
         for name in takers:
             arguments[name][_ARGUMENTS[option]] = value
     return arguments
