@@ -1,7 +1,7 @@
 """Every public class and function shows how it is called, and what it shows is what comes out.
 
 An example stands in the docstring under `Example:`, in doctest form and at most five lines long. It finds
-`cc`, `np`, `torch`, `nn` and the objects of `namespace` ready, and an empty folder as the current one.
+`cc`, `np`, `torch`, `nn`, `Path` and the objects of `namespace` ready, and an empty folder as the current one.
 """
 
 import doctest
@@ -122,6 +122,7 @@ def namespace() -> dict[str, Any]:
         "__name__": "__main__",
         "cc": cc,
         "np": np,
+        "Path": Path,
         "torch": torch,
         "nn": nn,
         "model": model,

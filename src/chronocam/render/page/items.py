@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from chronocam.errors import InputError
 from chronocam.media._stills import Stills, blank
@@ -13,6 +13,7 @@ from chronocam.render.page.records import PageItem, ShownStills
 from chronocam.render.page.sequences import SampleRelevance, shown_sequence
 
 
+@runtime_checkable
 class Shown(Protocol):
     """An explanation of a batch, as a page sees it."""
 
