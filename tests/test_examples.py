@@ -44,7 +44,7 @@ COMPLETE = {
     #
     # "chronocam.odometry",
     #
-    # "chronocam.render",
+    "chronocam.render",
     #
     # "chronocam.report",
     #

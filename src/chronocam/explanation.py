@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from chronocam import render
 from chronocam.errors import InputError, MediaError
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance, frame_spans
@@ -22,7 +21,12 @@ from chronocam.maps.resample import Mode, resample
 from chronocam.media._stills import Stills, still, stills
 from chronocam.media.clips.read import Clip, write_clip
 from chronocam.media.files import replace_file
+from chronocam.render import contact_sheet, overlay, overlay_clip, save_figure, strength
+from chronocam.render._overlay import to_pictures
+from chronocam.render.clips import pace, to_clips
 from chronocam.render.page import SampleMaps, items_of, write_page
+from chronocam.render.sheets.clip import Evidence, clip_sheet
+from chronocam.render.video import side_by_side
 from chronocam.types import Finding, TargetInfo, note
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
@@ -143,12 +147,12 @@ class Explanation:
 
         Raises InputError where `inputs` are not one image or clip per sample.
         """
-        shown, strengths = self._shown(inputs), render.strength(self.maps, scope)
-        draw: Any = render.overlay_clip if self._of_clips else render.overlay
+        shown, strengths = self._shown(inputs), strength(self.maps, scope)
+        draw: Any = overlay_clip if self._of_clips else overlay
         drawn = []
-        for one, strength in zip(shown, strengths, strict=True):
+        for one, values in zip(shown, strengths, strict=True):
             size = one.pixels.shape[:3] if self._of_clips else one.shape[:2]
-            fine = self._resampled(strength[None], size)[0]
+            fine = self._resampled(values[None], size)[0]
             drawn.append([draw(one, value, cmap, alpha) for value in fine])
         return drawn
 
@@ -165,9 +169,7 @@ class Explanation:
     def _shown(self, inputs: Any) -> list[Any]:
         """Return one picture or clip per sample, to draw on."""
         self._check_drawable()
-        shown: list[Any] = (
-            render.to_clips(inputs, self.input_size[0]) if self._of_clips else render.to_pictures(inputs)
-        )
+        shown: list[Any] = to_clips(inputs, self.input_size[0]) if self._of_clips else to_pictures(inputs)
         self._check_count(shown)
         return shown
 
@@ -194,10 +196,10 @@ class Explanation:
         """
         heading = f"{self.method} at {self.layer}"
         if self._of_clips:
-            return render.clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
+            return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
         self._check_drawable()
         rows = self.upsample() if inputs is None else self.overlay(inputs)
-        return render.contact_sheet([list(row) for row in rows], self._names(), heading)
+        return contact_sheet([list(row) for row in rows], self._names(), heading)
 
     def _names(self) -> list[list[str]]:
         return [
@@ -205,14 +207,14 @@ class Explanation:
             for infos, scores in zip(self.targets, self.scores, strict=True)
         ]
 
-    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[render.Evidence]]]:
+    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
         bare = inputs is None
         clips = self._shown(np.zeros((len(self), *self.input_size, 3), np.uint8) if bare else inputs)
         spans = self.frame_spans or frame_spans(self.maps.shape[2], self.input_size[0])
         parts = zip(clips, self._names(), self.overlay(clips, alpha=1.0 if bare else 0.7), strict=True)
         return [
-            (clip, [render.Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
+            (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
             for (clip, names, drawn), importance in zip(parts, self.frame_importance(), strict=True)
         ]
 
@@ -253,7 +255,7 @@ class Explanation:
         if suffix not in PICTURES:
             known = ", ".join([PAGE, *(VIDEOS[:2] if self._of_clips else ()), *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
-        return render.save_figure(self.plot(inputs), path)
+        return save_figure(self.plot(inputs), path)
 
     def on_page(self, sample: int) -> SampleMaps:
         """Return what a page draws of one sample."""
@@ -280,9 +282,7 @@ class Explanation:
             todo = "write each sample's overlay with cc.media.write_clip"
             raise InputError(f"a video shows one clip; this explanation holds {len(self)}: {todo}")
         ((clip, maps),) = self._evidence(inputs)
-        write_clip(
-            path, maps[0].drawn if len(maps) == 1 else render.side_by_side(clip, maps), render.pace(clip)
-        )
+        write_clip(path, maps[0].drawn if len(maps) == 1 else side_by_side(clip, maps), pace(clip))
         return path
 
     def _write(self, path: Path) -> None:

@@ -6,7 +6,8 @@ from PIL import Image
 
 from chronocam.errors import InputError, MediaError
 from chronocam.media.files import replace_file
-from chronocam.render import contact_sheet, draw_boxes, overlay, save_figure, strength, to_pictures
+from chronocam.render import contact_sheet, draw_boxes, overlay, save_figure, strength
+from chronocam.render._overlay import to_pictures
 
 GREY = np.full((4, 6, 3), 100, dtype=np.uint8)
 

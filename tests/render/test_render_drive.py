@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from chronocam.errors import InputError
-from chronocam.render import Curve, DriveSheet, Strip, Track, depth_pictures, drive_sheet
+from chronocam.render import depth_pictures
+from chronocam.render.sheets.drive import DriveSheet, OutputCurve, PathTrack, Strip, drive_sheet
 
 
 def sheet(**more: Any) -> DriveSheet:
@@ -33,8 +34,10 @@ def test_rows_stand_under_their_columns() -> None:
 
 
 def test_the_path_has_one_scale_and_shows_the_truth() -> None:
-    track = Track(np.array([[0, 0, 0], [0.1, 5, 2.0]]), np.array([[0, 0, 0], [0.3, 5, 2.5]]), "scaled by 3")
-    figure = drive_sheet(sheet(track=track), "a drive")
+    track = PathTrack(
+        np.array([[0, 0, 0], [0.1, 5, 2.0]]), np.array([[0, 0, 0], [0.3, 5, 2.5]]), "scaled by 3"
+    )
+    figure = drive_sheet(sheet(path=track), "a drive")
     axis = figure.axes[-1]
     network, truth, start = axis.lines
     np.testing.assert_array_equal(network.get_xydata(), [[0, 0], [0.1, 2]])  # x and z; y is down
@@ -45,12 +48,12 @@ def test_the_path_has_one_scale_and_shows_the_truth() -> None:
     assert left < 0 < 0.3 < right
     assert low < 0 < 2.5 < high
     assert "scaled by 3" in axis.get_xlabel()
-    assert len(drive_sheet(sheet(track=Track(track.positions)), "").axes[-1].lines) == 2
+    assert len(drive_sheet(sheet(path=PathTrack(track.positions)), "").axes[-1].lines) == 2
 
 
 def test_curves_are_drawn_with_their_truth_and_do_not_lie_on_each_other() -> None:
     values = np.array([1.0, -1, 2])
-    curves = [Curve(f"output {k}", k * values, values if k == 1 else None) for k in range(1, 6)]
+    curves = [OutputCurve(f"output {k}", k * values, values if k == 1 else None) for k in range(1, 6)]
     figure = drive_sheet(sheet(curves=curves, clock="seconds"), "a drive")
     axes = figure.axes[-5:]
     np.testing.assert_array_equal(axes[1].lines[0].get_ydata(), 2 * values)

@@ -10,8 +10,10 @@ from chronocam.errors import InputError, MediaError
 from chronocam.explanation import Explanation
 from chronocam.maps.frames import frame_importance, frame_spans, merge_copies
 from chronocam.media import Clip, read_clip
-from chronocam.render import Evidence, clip_sheet, overlay, overlay_clip, pace, side_by_side, to_clips
-from chronocam.render.sheets.clip import Times
+from chronocam.render import overlay, overlay_clip
+from chronocam.render.clips import pace, to_clips
+from chronocam.render.sheets.clip import Evidence, Times, clip_sheet
+from chronocam.render.video import side_by_side
 from chronocam.types import TargetInfo
 
 

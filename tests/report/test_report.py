@@ -17,7 +17,8 @@ import chronocam as cc
 from chronocam.cli import main
 from chronocam.errors import InputError, MediaError
 from chronocam.media import Clip, still, stills
-from chronocam.render import relative, strength
+from chronocam.render import strength
+from chronocam.render._overlay import relative
 from chronocam.types import note
 
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"

@@ -17,8 +17,7 @@ from chronocam.joint.look import Look, look_at
 from chronocam.joint.subject import Subject
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media import Preprocess
-from chronocam.render import Tile, feature_sheet
-from chronocam.render.sheets.features import flat
+from chronocam.render.sheets.features import Tile, feature_sheet, flat
 from chronocam.targets.labels import find_label
 from chronocam.types import INPUT, Array
 

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 
 from chronocam.errors import LayerError, MediaError
 from chronocam.media.files import replace_file
-from chronocam.render import rasterised, save_figure
+from chronocam.render import save_figure
+from chronocam.render.sheets.features import rasterised
 from chronocam.types import INPUT
 
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".pdf", ".svg")

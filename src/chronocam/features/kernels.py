@@ -14,8 +14,7 @@ from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.features.drawn import Drawn, insist_on_layer
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.media import Preprocess
-from chronocam.render import Tile, feature_sheet
-from chronocam.render.sheets.features import flat
+from chronocam.render.sheets.features import Tile, feature_sheet, flat
 
 _PICTURES_SEEN: Final = 4  # colour pictures that one kernel may see at once: a pair or a few frames
 

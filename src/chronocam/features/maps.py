@@ -16,8 +16,7 @@ from chronocam.joint.look import look_at
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout
 from chronocam.maps.arrays import namespace, to_numpy, widen
-from chronocam.render import Tile, feature_sheet
-from chronocam.render.sheets.features import flat
+from chronocam.render.sheets.features import Tile, feature_sheet, flat
 from chronocam.types import Array, Inputs
 
 _SLICES = 8  # of a clip that are drawn

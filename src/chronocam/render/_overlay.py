@@ -11,8 +11,7 @@ from jaxtyping import Float, UInt8
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.normalize import Scope, scope_axes
-
-SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"
+from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL
 
 
 def strength(
@@ -22,6 +21,12 @@ def strength(
 
     One is the 99.5th percentile of the scope's magnitudes, so that a few extreme pixels of a gradient do not
     hide the rest (on a coarse grid that is about the maximum), or the larger of the given limits.
+
+    Example:
+    >>> maps = np.array([[[[0.0, 2.0], [-4.0, 1.0]]]])
+    >>> cc.render.strength(maps, scope=(-4, 4))
+    array([[[[ 0.  ,  0.5 ],
+             [-1.  ,  0.25]]]], dtype=float32)
     """
     return np.clip(relative(maps, scope), -1, 1).astype(np.float32)
 
@@ -51,6 +56,11 @@ def overlay(
     `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno,
     or a blue-red diverging map where a value is negative, or `signed` says that one may be. Raises InputError
     for an unknown one.
+
+    Example:
+    >>> picture = np.full((2, 2, 3), 100, np.uint8)
+    >>> cc.render.overlay(picture, np.array([[0.0, 1.0], [0.0, 0.0]]))[0].tolist()
+    [[100, 100, 100], [206, 208, 145]]
     """
     signed = bool((value < 0).any()) if signed is None else signed
     colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
@@ -64,16 +74,24 @@ def colour_map(name: str) -> Any:
     from matplotlib import colormaps
 
     if name not in colormaps:
-        raise InputError(f"no colour map `{name}`; choose inferno, RdBu_r, jet or another of matplotlib's")
+        raise InputError(
+            f"no colour map `{name}`; choose {SEQUENTIAL}, {DIVERGING}, jet or another of matplotlib's"
+        )
     return colormaps[name]
 
 
 def draw_boxes(
     picture: UInt8[np.ndarray, "height width 3"],
     boxes: Sequence[Sequence[float]],
-    colour: str = "#00e5ff",
+    colour: str = BOX,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return a copy of `picture` with the outlines of boxes `(x0, y0, x1, y1)`."""
+    """Return a copy of `picture` with the outlines of boxes `(x0, y0, x1, y1)`.
+
+    Example:
+    >>> picture = np.zeros((8, 8, 3), np.uint8)
+    >>> cc.render.draw_boxes(picture, [(1, 1, 7, 7)])[1, 1].tolist()
+    [0, 229, 255]
+    """
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture)
@@ -89,14 +107,13 @@ def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
     """Return pictures of a batch of images: PIL images, or arrays with channels last or first.
 
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to their own
-    range.
-    Raises InputError for anything that is not a batch of images with 1 or 3 channels.
+    range. Raises InputError for anything that is not a batch of images with 1 or 3 channels.
     """
     if hasattr(inputs, "convert") or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
         raise InputError(
             f"cannot draw on a {type(inputs).__name__}; give a batch: a list of images or an array"
         )
-    return [_picture(one) for one in inputs]
+    return [_picture(image) for image in inputs]
 
 
 def _picture(image: Any) -> np.ndarray:

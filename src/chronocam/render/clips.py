@@ -21,14 +21,13 @@ def to_clips(inputs: Any, frames: int) -> list[Clip]:
     """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
 
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own
-    range.
-    Raises InputError for anything that is not a batch of clips of so many frames, with 1 or 3 channels.
+    range. Raises InputError for anything that is not a batch of clips of so many frames, with 1 or 3 channels.
     """
     if isinstance(inputs, Clip) or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
         raise InputError(
             f"cannot draw on a {type(inputs).__name__}; give a batch: a list of clips or an array"
         )
-    clips = [one if isinstance(one, Clip) else _clip(one, frames) for one in inputs]
+    clips = [clip if isinstance(clip, Clip) else _clip(clip, frames) for clip in inputs]
     for clip in clips:
         if len(clip) != frames:
             raise InputError(
@@ -53,10 +52,16 @@ def _clip(array: Any, frames: int) -> Clip:
 def overlay_clip(
     clip: Clip, values: Float[np.ndarray, "time height width"], cmap: str | None = None, alpha: float = 0.7
 ) -> UInt8[np.ndarray, "unique height width 3"]:
-    """Blend the colours of `values` over a clip's frames; a frame that the clip repeats is drawn once, see `overlay`.
+    """Blend the colours of `values` over a clip's frames, as `overlay` does.
 
-    The map of such a frame is the mean over its copies. One negative value gives all frames the diverging
-    colours.
+    A frame that the clip repeats is drawn once, with the mean of its copies' maps. One negative
+    value gives all frames the diverging colours.
+
+    Example:
+    >>> pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    >>> clip = cc.media.Clip(pixels, np.arange(3) / 8, 8.0, np.arange(3), Path("a.mp4"))
+    >>> cc.render.overlay_clip(clip, np.ones((3, 8, 8))).shape
+    (3, 8, 8, 3)
     """
     merged, signed = merge_copies(values, clip.first), bool((values < 0).any())
     pairs = zip(clip.pixels[clip.unique], merged, strict=True)

@@ -19,7 +19,10 @@ PAPER, INK, FAINT, BAR, HEAD = "#101014", "#f4f4f4", "#3a3a44", "#f5a623", "#fff
 
 
 def side_by_side(clip: Clip, maps: Sequence[Evidence]) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """Yield the clip's frames, each once, with every map: its name above, below it frame importance and the moment."""
+    """Yield the clip's frames, each once, with every map side by side.
+
+    The name of a map stands above it, frame importance and the moment below.
+    """
     tiles = [_Tile(clip, evidence, WIDEST // len(maps) - GAP) for evidence in maps]
     width = sum(tile.width for tile in tiles) + GAP * (len(tiles) - 1)
     for place in range(len(clip.unique)):
@@ -35,7 +38,8 @@ class _Tile:
     """One map through time."""
 
     def __init__(self, clip: Clip, evidence: Evidence, widest: int) -> None:
-        self.evidence, self.times = evidence, Times(clip)
+        self.evidence = evidence
+        self.times = Times(clip)
         rows, columns = evidence.drawn.shape[1:3]
         self.width = min(max(columns, 160), widest)
         self.picture = self.width, round(rows * self.width / columns)

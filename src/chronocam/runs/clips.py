@@ -64,7 +64,8 @@ class ClipJob(MapJob):
 
     def draw(self, medium: Clip, explanations: dict[str, Explanation], path: Path, name: str) -> ClipResult:
         """Write videos and sheet, and return the result of the clip."""
-        from chronocam.render import Evidence, clip_sheet, save_figure
+        from chronocam.render import save_figure
+        from chronocam.render.sheets.clip import Evidence, clip_sheet
 
         drawing = _ClipDrawing(self, medium, name)
         rows: list[Evidence] = []
@@ -137,7 +138,7 @@ class _ClipDrawing:
     ) -> list[MapEntry]:
         """Write the maps and the videos of one explanation, and return its entries."""
         from chronocam.media import stills, write_clip
-        from chronocam.render import pace
+        from chronocam.render.clips import pace
 
         stem = f"{self.name}.{slug(key)}"
         copies = stills(self.small, self.name, self.region)

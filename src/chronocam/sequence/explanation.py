@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from chronocam import render
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation import PAGE, Explanation
 from chronocam.media.files import replace_file
+from chronocam.render import save_figure
 from chronocam.render.page import SampleRelevance, items_of, write_page
+from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.sequence.settling import (
     Horizon,
     Settling,
@@ -212,16 +213,16 @@ class SequenceExplanation:
         count, time, feature = self._of(sample).shape
         targets = "1 target" if count == 1 else f"{count} targets"
         heading = f"{self.method}{of}: {targets}, {time} steps × {feature} features"
-        return render.sequence_sheet(self.drawn(sample), heading)
+        return sequence_sheet(self.drawn(sample), heading)
 
     def _of(self, sample: int) -> Float[np.ndarray, "target time feature"]:
         """Return the relevance of one sample, without what pads it."""
         return self.relevance[sample, :, : None if self.lengths is None else self.lengths[sample]]
 
-    def drawn(self, sample: int) -> render.Sequenced:
+    def drawn(self, sample: int) -> Sequenced:
         """Return what plots and pages show of one sample."""
         own = _where_it_makes_sense(self.own)
-        return render.Sequenced(
+        return Sequenced(
             self._of(sample),
             [str(info) for info in self.targets[sample]],
             self.scores[sample],
@@ -236,11 +237,11 @@ class SequenceExplanation:
         """Return what a page draws of one sample."""
         return SampleRelevance(self.drawn(sample), self.method, self.diagnostics)
 
-    def _settling_curve(self, sample: int) -> render.SettlingCurve:
+    def _settling_curve(self, sample: int) -> SettlingCurve:
         tolerance = 0.1
         found = self.settling(tolerance)
         alike = found.similarity
-        return render.SettlingCurve(
+        return SettlingCurve(
             found.steps,
             alike.cosine[sample],
             alike.spearman[sample],
@@ -249,9 +250,9 @@ class SequenceExplanation:
             tolerance,
         )
 
-    def _lag_curve(self, sample: int) -> render.LagCurve:
+    def _lag_curve(self, sample: int) -> LagCurve:
         found = self.memory_horizon()
-        return render.LagCurve(found.lags, found.share[sample], int(found.reach()[sample]))
+        return LagCurve(found.lags, found.share[sample], int(found.reach()[sample]))
 
     def save(self, path: str | Path, sample: int = 0) -> Path:
         """Write the explanation.
@@ -269,7 +270,7 @@ class SequenceExplanation:
         if path.suffix.lower() not in PICTURES:
             known = ", ".join([PAGE, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
-        return render.save_figure(self.plot(sample), path)
+        return save_figure(self.plot(sample), path)
 
     def _write(self, path: Path) -> None:
         words = {

@@ -19,9 +19,13 @@ from chronocam.media.files import replace_file
 from chronocam.render._overlay import colour_map
 from chronocam.render.page.packed import encoded
 from chronocam.render.page.records import PageItem
+from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL
 
-COLOURS: Final = ("inferno", "RdBu_r", "viridis", "cividis", "jet", "gray")
-"""The colour maps of a page; signed values have the second one unless the reader chooses another."""
+COLOURS: Final = (SEQUENTIAL, DIVERGING, "viridis", "cividis", "jet", "gray")
+"""The colour maps that the reader of a page can choose from."""
+
+THEME: Final = {"sequential": SEQUENTIAL, "diverging": DIVERGING, "box": BOX}
+"""What the scripts draw with unless the reader chooses another."""
 
 _SCRIPTS: Final = (
     "base.js",
@@ -44,7 +48,12 @@ def write_page(path: Path, title: str, items: Sequence[PageItem]) -> Path:
 def page(title: str, items: Sequence[PageItem]) -> str:
     """Return the HTML of a page that shows items."""
     colours = {name: encoded(_table(name)) for name in COLOURS}
-    data: Json = {"title": title, "colours": colours, "items": [item.to_json() for item in items]}
+    data: Json = {
+        "title": title,
+        "colours": colours,
+        "theme": THEME,
+        "items": [item.to_json() for item in items],
+    }
     return filled(asset("page.html"), "".join(map(asset, _SCRIPTS)), title, data)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, UInt8
 
 from chronocam.media.clips.read import Clip
+from chronocam.render.sheets._page import Cells, Page
 
 COLUMNS: Final = 8
 CELL: Final = (1.5, 1.9)  # the most width and height, in inches
@@ -21,9 +21,10 @@ GAP, LABEL, HEADER, CURVE, AXIS, HEADING = 0.04, 1.55, 0.24, 0.95, 0.5, 0.35  # 
 class Evidence:
     """One map of a clip, as it is drawn.
 
-    name: what it explains. drawn: the clip's frames, each once, with the map. importance: the share of the
-        evidence
-    in each time slice. spans: the first and last frame of the clip that each slice covers.
+    name: what it explains.
+    drawn: the clip's frames, each once, with the map.
+    importance: the share of the evidence in each time slice.
+    spans: the first and last frame of the clip that each slice covers.
     """
 
     name: str
@@ -42,106 +43,69 @@ def clip_sheet(blocks: Sequence[Block], heading: str | None = None, *, plain: bo
     map; and the curves of frame importance, a step per time slice over the frames that it covers.
     `plain=False` leaves the frames without a map out.
     """
-    from matplotlib.figure import Figure
-
-    layouts = [_Layout(clip, maps, plain) for clip, maps in blocks]
-    width = max(layout.width for layout in layouts)
-    height = sum(layout.height for layout in layouts) + HEADING * bool(heading)
-    figure = Figure(figsize=(width, height))
-    page, top = _Page(figure, width, height), 0.0
+    layouts = [_Block(clip, maps, plain) for clip, maps in blocks]
+    top = HEADING * bool(heading)
+    page = Page(max(layout.width for layout in layouts), sum(layout.height for layout in layouts) + top)
     if heading:
         page.text(GAP * 3, HEADING / 2, heading, size=10, weight="bold", ha="left")
-        top = HEADING
     for layout in layouts:
         layout.draw(page, top)
         top += layout.height
-    return figure
+    return page.figure
 
 
-class _Page:
-    """A figure whose places are given in inches from the upper left corner."""
-
-    def __init__(self, figure: Any, width: float, height: float) -> None:
-        self.figure, self.width, self.height = figure, width, height
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        bottom = self.height - top - height
-        return self.figure.add_axes(
-            (left / self.width, bottom / self.height, width / self.width, height / self.height)
-        )
-
-    def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        # Labels come from files and models: dollar signs must not be read as formulas.
-        self.figure.text(
-            x / self.width, 1 - y / self.height, text, va="center", parse_math=False, **{"size": 8, **style}
-        )
-
-
-class _Layout:
-    """Where the parts of one block go."""
+class _Block:
+    """Where the parts of one clip go."""
 
     def __init__(self, clip: Clip, maps: Sequence[Evidence], plain: bool) -> None:
-        self.clip, self.maps, self.plain = clip, maps, plain
+        self.clip = clip
+        self.maps = maps
+        self.plain = plain
         unique = len(clip.unique)
-        self.shown: Int64[np.ndarray, " column"] = np.rint(
+        self.places: Int64[np.ndarray, " column"] = np.rint(
             np.linspace(0, unique - 1, min(COLUMNS, unique))
         ).astype(int)
-        rows, columns = clip.pixels.shape[1:3]
-        scale = min(CELL[0] / columns, CELL[1] / rows)
-        self.cell = columns * scale, rows * scale
-        self.across = max(len(self.shown) * (self.cell[0] + GAP) - GAP, 2 * CELL[0])
-        self.step = self.cell[1] + GAP
+        self.cells = Cells(clip.pixels.shape[1:3], CELL, LABEL, GAP, wrap=(20, 4))
+        self.across = max(self.cells.across(len(self.places)), 2 * CELL[0])
+        self.step = self.cells.height + GAP
         self.width = LABEL + self.across + 4 * GAP
         self.height = HEADER + self.step * (len(maps) + plain) + 2 * GAP + CURVE + AXIS
 
-    def draw(self, page: _Page, top: float) -> None:
+    def draw(self, page: Page, top: float) -> None:
         from matplotlib import colormaps
 
         colours = [colormaps["tab10"](k % 10) for k in range(len(self.maps))]
         times = Times(self.clip)
-        for column, label in enumerate(times.labels(self.shown)):
-            page.text(self._left(column) + self.cell[0] / 2, top + HEADER / 2, label, ha="center")
+        self.cells.header(page, top + HEADER / 2, times.labels(self.places))
         top += HEADER
         if self.plain:
-            self._row(page, top, self.clip.pixels[self.clip.unique], "frames", "0.3")
+            self._row(page, top, "frames", self.clip.pixels[self.clip.unique], "0.3")
             top += self.step
         for evidence, colour in zip(self.maps, colours, strict=True):
-            self._row(page, top, evidence.drawn, evidence.name, colour)
+            self._row(page, top, evidence.name, evidence.drawn, colour)
             top += self.step
         axis = page.axes(LABEL, top + 2 * GAP, self.across, CURVE)
-        _curves(axis, times, self.maps, colours, self.shown)
+        _curves(axis, times, self.maps, colours, self.places)
         page.text(LABEL - 0.4, top + 2 * GAP + CURVE / 2, "share of the\nevidence", ha="right", color="0.3")
 
-    def _row(self, page: _Page, top: float, frames: np.ndarray, name: str, colour: Any) -> None:
-        text = "\n".join(line for part in name.split("\n") for line in textwrap.wrap(part, 20)[:4])
-        page.text(LABEL - 0.12, top + self.cell[1] / 2, text, ha="right", color=colour)
-        for column, place in enumerate(self.shown):
-            axis = page.axes(self._left(column), top, *self.cell)
-            axis.imshow(frames[place], interpolation="antialiased", aspect="auto")
-            axis.set_axis_off()
-
-    def _left(self, column: int) -> float:
-        return LABEL + column * (self.cell[0] + GAP)
+    def _row(self, page: Page, top: float, name: str, frames: np.ndarray, colour: Any) -> None:
+        self.cells.row(page, top, name, frames[self.places], color=colour)
 
 
 class Times:
-    """The time axis of a clip: seconds, or frame numbers where it has no clock or goes through its source again."""
+    """The time axis of a clip: seconds, or frame numbers where it has no clock or repeats its source."""
 
     def __init__(self, clip: Clip) -> None:
-        self.in_order = bool((np.diff(clip.indices) >= 0).all())
-        self.timed = clip.rate is not None and self.in_order
+        in_order = bool((np.diff(clip.indices) >= 0).all())
+        self.timed: bool = clip.rate is not None and in_order
         begins = clip.seconds[clip.unique] if self.timed else np.arange(len(clip.unique), dtype=float)
-        step = (
-            float(np.median(np.diff(begins)))
-            if len(begins) > 1
-            else 1 / (clip.rate or 1)
-            if self.timed
-            else 1.0
-        )
+        step = 1 / (clip.rate or 1) if self.timed else 1.0
+        if len(begins) > 1:
+            step = float(np.median(np.diff(begins)))
         self.begins: Float64[np.ndarray, " unique"] = begins
         self.ends: Float64[np.ndarray, " unique"] = np.append(begins[1:], begins[-1] + step)
-        self.number = np.searchsorted(clip.unique, clip.first)
-        self.word = "seconds" if self.timed else "frame"
+        self.number: Int64[np.ndarray, " frame"] = np.searchsorted(clip.unique, clip.first)
+        self.word: str = "seconds" if self.timed else "frame"
 
     def labels(self, places: Int64[np.ndarray, " place"]) -> list[str]:
         """Return when each of these frames, counted without copies, is shown."""
@@ -154,7 +118,7 @@ class Times:
 
 
 def _curves(
-    axis: Any, times: Times, maps: Sequence[Evidence], colours: Sequence[Any], shown: np.ndarray
+    axis: Any, times: Times, maps: Sequence[Evidence], colours: Sequence[Any], places: np.ndarray
 ) -> None:
     for evidence, colour in zip(maps, colours, strict=True):
         for share, span in zip(evidence.importance, evidence.spans, strict=True):
@@ -167,7 +131,7 @@ def _curves(
     axis.set_xlim(times.begins[0], times.ends[-1])
     axis.set_ylim(0, 1.08 * peak if peak > 0 else 1)
     axis.set_xticks(
-        times.begins[shown], [f"{at:.2f}" if times.timed else f"{at:.0f}" for at in times.begins[shown]]
+        times.begins[places], [f"{at:.2f}" if times.timed else f"{at:.0f}" for at in times.begins[places]]
     )
     axis.set_xlabel(times.word, fontsize=8)
     axis.tick_params(labelsize=7)

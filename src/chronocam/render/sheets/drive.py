@@ -1,4 +1,4 @@
-"""Sheets of drives: frames, maps over them, depth, the path seen from above, and what the outputs do over time."""
+"""Sheets of drives: frames, maps over them, depth, the path from above, and the outputs over time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from jaxtyping import Float, UInt8
 
 from chronocam.errors import InputError
 from chronocam.render._overlay import colour_map
+from chronocam.render.sheets._page import Cells, Page
+from chronocam.render.theme import BLUE, DEPTH, VERMILION
 
 CELL: Final = (2.1, 1.6)  # the most width and height of a picture, in inches
 GAP, LABEL, HEADER, HEADING, FOOT = 0.05, 1.6, 0.26, 0.6, 0.1  # inches
 PATH, CURVE, BETWEEN, ACROSS = 2.5, 1.05, 0.9, 3  # inches, and curves in a row
 LETTERS: Final = 16  # of a title to an inch
 FEWEST: Final = 4  # columns that the plots below have room in
-OWN, TRUE = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion, told apart by the colour-blind
-NEAR_BRIGHT: Final = "magma"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Strip:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class OutputCurve:
     """An output over time, and the truth on the same scale, NaN or None where it is unknown."""
 
     name: str
@@ -40,7 +40,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
+class PathTrack:
     """Where a camera was, `(x, y, z)` from its first place: by the network and, where it is known, in truth."""
 
     positions: Float[np.ndarray, "camera 3"]
@@ -52,17 +52,21 @@ class Track:
 class DriveSheet:
     """What is drawn of a drive.
 
-    columns: what is above each column. rows: of one picture per column each. moments: the time axis of the
-        curves,
-    called `clock`.
+    columns: the label above each column.
+    rows: rows of pictures, one per column.
+    moments: the time axis of the curves.
+    clock: the name of that axis.
+    curves: outputs over time.
+    path: the camera's path, where there is one.
+    notes: a line under the heading.
     """
 
     columns: Sequence[str]
     rows: Sequence[Strip]
     moments: Float[np.ndarray, " moment"]
     clock: str
-    curves: Sequence[Curve] = ()
-    track: Track | None = None
+    curves: Sequence[OutputCurve] = ()
+    path: PathTrack | None = None
     notes: str = ""
 
 
@@ -71,8 +75,6 @@ def drive_sheet(sheet: DriveSheet, heading: str) -> Any:
 
     Raises InputError where a row has not one picture per column, or there is none.
     """
-    from matplotlib.figure import Figure
-
     for row in sheet.rows:
         if len(row.pictures) != len(sheet.columns):
             raise InputError(
@@ -81,9 +83,9 @@ def drive_sheet(sheet: DriveSheet, heading: str) -> Any:
     if not sheet.rows or not sheet.columns:
         raise InputError("there is nothing to draw; give a row and a column at least")
     layout = _Layout(sheet)
-    figure = Figure(figsize=(layout.width, layout.height))
-    layout.draw(_Page(figure, layout.width, layout.height), heading)
-    return figure
+    page = Page(layout.width, layout.height)
+    layout.draw(page, heading)
+    return page.figure
 
 
 def depth_pictures(
@@ -92,8 +94,12 @@ def depth_pictures(
     """Return depth as colours, near ones bright, by its logarithm; unknown depth (0 or not finite) is grey.
 
     limits: the nearest and the farthest depth that have a colour of their own; None is the middle 96% of all
-        frames,
-    which share one scale.
+        frames, which share one scale.
+
+    Example:
+    >>> depth = np.array([[[1.0, 10.0, 0.0]]])
+    >>> cc.render.depth_pictures(depth, limits=(1, 10))[0, 0].tolist()
+    [[252, 253, 191], [0, 0, 4], [128, 128, 128]]
     """
     known = np.isfinite(depth) & (depth > 0)
     logs = np.log(np.where(known, depth, 1.0))
@@ -102,26 +108,8 @@ def depth_pictures(
     else:
         near, far = np.quantile(logs[known], (0.02, 0.98)) if known.any() else (0.0, 1.0)
     share = np.clip((far - logs) / max(far - near, 1e-9), 0, 1)
-    colours = np.rint(255 * colour_map(NEAR_BRIGHT)(share)[..., :3])
+    colours = np.rint(255 * colour_map(DEPTH)(share)[..., :3])
     return np.where(known[..., None], colours, 128).astype(np.uint8)
-
-
-class _Page:
-    """A figure whose places are given in inches from the upper left corner."""
-
-    def __init__(self, figure: Any, width: float, height: float) -> None:
-        self.figure, self.width, self.height = figure, width, height
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        bottom = self.height - top - height
-        return self.figure.add_axes(
-            (left / self.width, bottom / self.height, width / self.width, height / self.height)
-        )
-
-    def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        # Labels come from files and models: dollar signs must not be read as formulas.
-        place = x / self.width, 1 - y / self.height
-        self.figure.text(*place, text, va="center", parse_math=False, **{"size": 8, **style})
 
 
 class _Layout:
@@ -129,23 +117,24 @@ class _Layout:
 
     def __init__(self, sheet: DriveSheet) -> None:
         self.sheet = sheet
-        rows, columns = sheet.rows[0].pictures[0].shape[:2]
-        scale = min(CELL[0] / columns, CELL[1] / rows)
-        self.cell = columns * scale, rows * scale
-        self.across = max(len(sheet.columns) * (self.cell[0] + GAP) - GAP, FEWEST * CELL[0])
+        self.cells = Cells(sheet.rows[0].pictures[0].shape[:2], CELL, LABEL, GAP, wrap=(22, 3))
+        self.across = max(self.cells.across(len(sheet.columns)), FEWEST * CELL[0])
         self.width = LABEL + self.across + 4 * GAP
-        self.pictures = HEADER + len(sheet.rows) * (self.cell[1] + GAP)
+        self.pictures = HEADER + len(sheet.rows) * (self.cells.height + GAP)
         lines = -(-len(sheet.curves) // ACROSS)
-        self.plots = max(PATH * (sheet.track is not None), lines * (CURVE + BETWEEN) - 0.3 * bool(lines))
+        self.plots = max(PATH * (sheet.path is not None), lines * (CURVE + BETWEEN) - 0.3 * bool(lines))
         self.height = HEADING + self.pictures + (self.plots + BETWEEN) * bool(self.plots) + FOOT
 
-    def draw(self, page: _Page, heading: str) -> None:
+    def draw(self, page: Page, heading: str) -> None:
         page.text(GAP * 3, HEADING * 0.3, heading, size=10, weight="bold", ha="left")
         page.text(GAP * 3, HEADING * 0.72, self.sheet.notes, size=7.5, color="0.3", ha="left")
-        self._rows(page, HEADING)
+        self.cells.header(page, HEADING + HEADER / 2, self.sheet.columns)
+        for number, row in enumerate(self.sheet.rows):
+            top = HEADING + HEADER + number * (self.cells.height + GAP)
+            self.cells.row(page, top, row.name, row.pictures)
         top, left = HEADING + self.pictures + 0.55, 0.75
-        if self.sheet.track is not None:
-            _path(page.axes(left, top, PATH, PATH - 0.35), self.sheet.track)
+        if self.sheet.path is not None:
+            _path(page.axes(left, top, PATH, PATH - 0.35), self.sheet.path)
             left += PATH + 0.85
         room = (self.width - left - 0.15) / ACROSS
         for number, curve in enumerate(self.sheet.curves):
@@ -153,28 +142,12 @@ class _Layout:
             axis = page.axes(left + column * room, top + line * (CURVE + BETWEEN), room - 0.65, CURVE)
             _curve(axis, self.sheet.moments, curve, self.sheet.clock)
 
-    def _rows(self, page: _Page, top: float) -> None:
-        for column, label in enumerate(self.sheet.columns):
-            page.text(self._left(column) + self.cell[0] / 2, top + HEADER / 2, label, ha="center")
-        top += HEADER
-        for row in self.sheet.rows:
-            text = "\n".join(line for part in row.name.split("\n") for line in textwrap.wrap(part, 22)[:3])
-            page.text(LABEL - 0.12, top + self.cell[1] / 2, text, ha="right")
-            for column, picture in enumerate(row.pictures):
-                axis = page.axes(self._left(column), top, *self.cell)
-                axis.imshow(picture, interpolation="antialiased", aspect="auto")
-                axis.set_axis_off()
-            top += self.cell[1] + GAP
 
-    def _left(self, column: int) -> float:
-        return LABEL + column * (self.cell[0] + GAP)
-
-
-def _path(axis: Any, track: Track) -> None:
+def _path(axis: Any, track: PathTrack) -> None:
     """Draw x to the right and z, ahead, upwards, both on one scale."""
-    lines = [(track.positions, OWN, "-", "network")]
+    lines = [(track.positions, BLUE, "-", "network")]
     if track.truth is not None:
-        lines.append((track.truth, TRUE, "--", "truth"))
+        lines.append((track.truth, VERMILION, "--", "truth"))
     for positions, colour, dashes, name in lines:
         axis.plot(
             positions[:, 0], positions[:, 2], dashes, marker=".", ms=4, lw=1.3, color=colour, label=name
@@ -189,7 +162,7 @@ def _path(axis: Any, track: Track) -> None:
 
 
 def _square(axis: Any, points: np.ndarray) -> None:
-    """Show all points, an inch in either direction being as long."""
+    """Show all points, both axes to the same scale."""
     low, high = points.min(axis=0), points.max(axis=0)
     half = 0.55 * max(float((high - low).max()), 1e-9)
     middle = (low + high) / 2
@@ -198,10 +171,10 @@ def _square(axis: Any, points: np.ndarray) -> None:
     axis.set_aspect("equal", adjustable="box")
 
 
-def _curve(axis: Any, moments: np.ndarray, curve: Curve, clock: str) -> None:
-    axis.plot(moments, curve.values, color=OWN, marker=".", ms=3, lw=1.3, label="network")
+def _curve(axis: Any, moments: np.ndarray, curve: OutputCurve, clock: str) -> None:
+    axis.plot(moments, curve.values, color=BLUE, marker=".", ms=3, lw=1.3, label="network")
     if curve.truth is not None:
-        axis.plot(moments, curve.truth, "--", color=TRUE, marker=".", ms=3, lw=1.1, label="truth")
+        axis.plot(moments, curve.truth, "--", color=VERMILION, marker=".", ms=3, lw=1.1, label="truth")
     low, high = axis.get_ylim()
     if low < 0 < high:
         axis.axhline(0, color="0.8", lw=0.8, zorder=0)

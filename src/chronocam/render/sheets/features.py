@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from chronocam.render._overlay import DIVERGING, SEQUENTIAL
+from chronocam.render.theme import DIVERGING, SEQUENTIAL
 
 SMALL, LARGE, DENSE = 1.5, 2.4, 100  # inches of a tile, and pixels in each where that leaves it between them
 LINE, HEADING, CURVES, BAR = 0.15, 0.4, 2.0, 0.6  # inches
@@ -32,25 +32,22 @@ class Tile:
 
 
 def flat(values: Float[np.ndarray, "*grid"], slices: int | None = None) -> Float[np.ndarray, "height width"]:
-    """Lay a grid of any rank out flat: a signal as a band, a picture as it is, clips and volumes as slices in a row.
+    """Lay a grid of any rank out flat: a signal as a band, clips and volumes as slices in a row.
 
     slices: at most so many, evenly chosen from the first to the last; the middle one of 1. Between them is
-        NaN, which
-    is drawn as nothing.
+        NaN, which is drawn as nothing.
     """
     if values.ndim == 1:
         return np.repeat(values[None], max(1, len(values) // _BAND), axis=0)
     if values.ndim == 2:
         return values
     stack = values.reshape(-1, *values.shape[-2:])
-    shown = [
-        np.pad(one, ((0, 0), (0, 1)), constant_values=np.nan) for one in stack[chosen(len(stack), slices)]
-    ]
-    return np.concatenate(shown, axis=1)[:, :-1]
+    bordered = np.pad(stack[chosen(len(stack), slices)], ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+    return np.concatenate(list(bordered), axis=1)[:, :-1]
 
 
 def chosen(count: int, most: int | None) -> list[int]:
-    """Return the places of at most `most` of `count` slices, evenly from the first to the last; the middle one of 1."""
+    """Return the places of at most `most` of `count` slices, evenly chosen; the middle one of 1."""
     if most is None or count <= most:
         return list(range(count))
     return [count // 2] if most == 1 else [round(place) for place in np.linspace(0, count - 1, most)]
@@ -59,10 +56,12 @@ def chosen(count: int, most: int | None) -> list[int]:
 def feature_sheet(tiles: Sequence[Tile], heading: str, curves: Mapping[str, np.ndarray] | None = None) -> Any:
     """Return a matplotlib Figure with the tiles in a grid, row by row, and curves over steps below them.
 
-    A colour bar tells the scale where all tiles share one.
+    A colour bar shows the scale where all tiles share one.
     """
     from matplotlib.figure import Figure
 
+    # Tiles stand in about as many columns as make the sheet square, but few of them stand in one row; a tile
+    # grows with its picture, between two sizes that can be looked at.
     height, width = tiles[0].values.shape[:2]
     row = _ROW if width <= 2 * height else 1
     columns = min(len(tiles), max(row, ceil(sqrt(len(tiles) * height / width))))

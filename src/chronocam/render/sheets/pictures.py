@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chronocam.media.files import replace_file
+from chronocam.render.theme import SEQUENTIAL
 
 CELL, TITLE = 2.6, 0.45  # inches
 
@@ -18,7 +19,13 @@ def contact_sheet(
     titles: Sequence[Sequence[str]],
     heading: str | None = None,
 ) -> Any:
-    """Return a matplotlib Figure with the pictures of `rows` (uint8 RGB, or 2D maps) under their titles."""
+    """Return a matplotlib Figure with the pictures of `rows` (uint8 RGB, or 2D maps) under their titles.
+
+    Example:
+    >>> figure = cc.render.contact_sheet([[np.zeros((4, 4)), np.ones((4, 4))]], [["before", "after"]])
+    >>> len(figure.axes)
+    2
+    """
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
@@ -29,7 +36,7 @@ def contact_sheet(
         for axis in line:
             axis.set_axis_off()
         for axis, picture, name in zip(line, row, names, strict=False):
-            axis.imshow(picture, cmap="inferno", interpolation="nearest")
+            axis.imshow(picture, cmap=SEQUENTIAL, interpolation="nearest")
             # Labels come from files and models: dollar signs must not be read as formulas.
             axis.set_title(name, fontsize=8, parse_math=False, wrap=True)
     if heading:
@@ -38,5 +45,11 @@ def contact_sheet(
 
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:
-    """Write a figure; the suffix decides the format. The file appears only once it is whole."""
+    """Write a figure; the suffix decides the format. The file appears only once it is whole.
+
+    Example:
+    >>> figure = cc.render.contact_sheet([[np.zeros((4, 4))]], [["nothing"]])
+    >>> cc.render.save_figure(figure, "sheet.png").name
+    'sheet.png'
+    """
     return replace_file(Path(path), lambda temporary: figure.savefig(temporary, dpi=dpi))

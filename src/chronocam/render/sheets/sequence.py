@@ -1,4 +1,4 @@
-"""Sheets of sequences: relevance over time and feature, how it settles, how far back it reaches, where scores go."""
+"""Sheets of sequences: relevance over time and feature, how it settles and how far back it reaches."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
+from chronocam.render.theme import CATEGORIES, DIVERGING, MAGNITUDE
+
 WIDTH, MAP, CURVE, HEADING = 10.5, 2.6, 2.7, 0.4  # inches
 FEW: Final = 3  # targets with a map each; more are drawn as one row each
 ROWS: Final = 200  # features that a map has room for
 NAMED: Final = 24  # targets that an axis has room to name
-# Okabe and Ito's colours, told apart by the colour-blind: blue, orange, green, purple, sky, vermilion.
-COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 TAIL: Final = 0.001  # of the relevance at each end of the lags that is left out
 SHARE: Final = 0.9  # of the relevance that lies within the reach
 
 
 @dataclass(frozen=True, eq=False)
 class SettlingCurve:
-    """How alike the relevance at each output step and the steady state are.
+    """How similar the relevance at each output step is to the steady state.
 
     settled: the step from which the cosine stays within `tolerance` of 1; negative for never.
     """
@@ -48,9 +48,10 @@ class LagCurve:
 class Sequenced:
     """What is drawn of one sample.
 
-    names: of the targets. scores: explained, `(target,)`. steps: the output step of each target, where each
-        has one.
-    own: relevance of each output step's own features, where targets are of consecutive steps that have some.
+    names: of the targets.
+    scores: the scores explained, `(target,)`.
+    steps: the output step of each target, where each has one.
+    own: relevance of each output step's own features, where targets are consecutive steps that have some.
     ledger: terms that sum to the scores, empty where there are none.
     """
 
@@ -110,7 +111,7 @@ def _many(axes: Sequence[Any], drawn: Sequenced) -> None:
     image = axes[1].imshow(
         magnitude,
         aspect="auto",
-        cmap="viridis",
+        cmap=MAGNITUDE,
         interpolation="nearest",
         extent=(-0.5, columns - 0.5, first + rows - 0.5, first - 0.5),
     )
@@ -135,7 +136,7 @@ def _signed(
     image = axis.imshow(
         rows.T,
         aspect="auto",
-        cmap="RdBu_r",
+        cmap=DIVERGING,
         vmin=-limit,
         vmax=limit,
         origin="lower",
@@ -156,7 +157,7 @@ def _strongest(values: np.ndarray, group: int) -> np.ndarray:
 
 
 def _limit(values: np.ndarray) -> tuple[float, bool]:
-    """Return the end of the scale, and whether values lie beyond: a few outliers must not turn the rest white."""
+    """Return the end of the scale, which a few outliers may not stretch, and whether values lie beyond it."""
     size = np.abs(values[values != 0])
     if not size.size:
         return 1.0, False
@@ -186,13 +187,13 @@ def _settling(axis: Any, drawn: Sequenced) -> None:
         (curve.spearman, "Spearman", "--"),
         (curve.jaccard, "Jaccard", ":"),
     )
-    for (values, name, dashes), colour in zip(lines, COLOURS, strict=False):
+    for (values, name, dashes), colour in zip(lines, CATEGORIES, strict=False):
         axis.plot(curve.steps, values, dashes, color=colour, lw=1.6, label=name)
     axis.axhline(1 - curve.tolerance, color="0.75", lw=0.8, zorder=0)
-    settled = curve.settled >= 0
-    if settled:
+    title = "Never settled"
+    if curve.settled >= 0:
         axis.axvline(curve.settled, color="0.2", lw=1, ls="-.")
-    title = f"Settled from step {curve.settled} on" if settled else "Never settled"
+        title = f"Settled from step {curve.settled} on"
     _named(axis, title, "output step", "similarity to the steady state")
     low = axis.get_ylim()[0]
     axis.set_ylim(low, 1.02 + 0.15 * (1 - low))  # room for the legend above the curves
@@ -204,9 +205,9 @@ def _horizon(axis: Any, drawn: Sequenced) -> None:
     assert curve is not None
     # Nothing lies ahead of a network that looks back only, and a long tail would leave no room for the rest.
     after = np.cumsum(curve.share[::-1])[::-1]
-    shown = ((curve.lags >= 0) | (np.cumsum(curve.share) > TAIL)) & ((curve.lags <= 5) | (after > TAIL))
-    axis.bar(curve.lags[shown], curve.share[shown], width=0.9, color=COLOURS[0])
-    for end in {curve.reach, -curve.reach} if curve.lags[shown][0] < 0 else {curve.reach}:
+    inside = ((curve.lags >= 0) | (np.cumsum(curve.share) > TAIL)) & ((curve.lags <= 5) | (after > TAIL))
+    axis.bar(curve.lags[inside], curve.share[inside], width=0.9, color=CATEGORIES[0])
+    for end in {curve.reach, -curve.reach} if curve.lags[inside][0] < 0 else {curve.reach}:
         axis.axvline(end + np.copysign(0.5, end), color="0.2", lw=1, ls="-.")
     steps = "step" if curve.reach == 1 else "steps"
     title = f"{SHARE:.0%} of the relevance within {curve.reach} {steps}"
@@ -217,15 +218,7 @@ def _ledger(axis: Any, drawn: Sequenced) -> None:
     columns = len(drawn.names)
     stepwise = columns > FEW and drawn.own is not None and drawn.steps is not None
     at = drawn.steps if stepwise and drawn.steps is not None else np.arange(columns)
-    ends = {1: np.zeros(columns), -1: np.zeros(columns)}
-    for k, (name, values) in enumerate(drawn.ledger.items()):
-        # Terms of either sign are stacked apart, so that none hides another.
-        base = np.where(values >= 0, ends[1], ends[-1])
-        axis.bar(
-            at, values, bottom=base, width=0.9, color=COLOURS[k % len(COLOURS)], label=name.replace("_", " ")
-        )
-        for sign in ends:
-            ends[sign] = ends[sign] + np.where(np.sign(values) == sign, values, 0)
+    _stacked(axis, at, drawn.ledger)
     few = columns <= FEW
     axis.plot(at, drawn.scores, "k_" if few else "k.", ms=14 if few else 3, label="score")
     axis.axhline(0, color="0.3", lw=0.8)
@@ -233,9 +226,26 @@ def _ledger(axis: Any, drawn: Sequenced) -> None:
     word = "output step" if by_step else "target"
     _named(axis, "Where each score comes from", word, "contribution to the score")
     if not stepwise and columns <= NAMED:
-        labels = [str(step) for step in drawn.steps] if by_step and drawn.steps is not None else drawn.names
-        short = [textwrap.shorten(label, 60, placeholder="…") for label in labels]
-        axis.set_xticks(at, [textwrap.fill(label, 14) for label in short] if few else short, parse_math=False)
-        axis.tick_params("x", rotation=0 if few or by_step else 90)
-        axis.set_xlim(-1, columns)
+        _labelled(axis, at, drawn, by_step)
     axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _stacked(axis: Any, at: np.ndarray, ledger: Mapping[str, np.ndarray]) -> None:
+    """Draw the terms as bars on top of each other; those of either sign apart, so that none hides another."""
+    ends = {1: np.zeros(len(at)), -1: np.zeros(len(at))}
+    for k, (name, values) in enumerate(ledger.items()):
+        base = np.where(values >= 0, ends[1], ends[-1])
+        colour = CATEGORIES[k % len(CATEGORIES)]
+        axis.bar(at, values, bottom=base, width=0.9, color=colour, label=name.replace("_", " "))
+        for sign in ends:
+            ends[sign] = ends[sign] + np.where(np.sign(values) == sign, values, 0)
+
+
+def _labelled(axis: Any, at: np.ndarray, drawn: Sequenced, by_step: bool) -> None:
+    """Name each column by its step, where each has one of its own, or by its target."""
+    few = len(drawn.names) <= FEW
+    labels = [str(step) for step in drawn.steps] if by_step and drawn.steps is not None else drawn.names
+    short = [textwrap.shorten(label, 60, placeholder="…") for label in labels]
+    axis.set_xticks(at, [textwrap.fill(label, 14) for label in short] if few else short, parse_math=False)
+    axis.tick_params("x", rotation=0 if few or by_step else 90)
+    axis.set_xlim(-1, len(labels))

@@ -20,7 +20,7 @@ from chronocam.runs.files import decimals, known, original, rounded, slug
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
     from chronocam.media import Stills
-    from chronocam.render import Curve, Strip, Track
+    from chronocam.render.sheets.drive import OutputCurve, PathTrack, Strip
 
 _COLUMNS: Final = 6
 _FASTEST, _UNTIMED = (
@@ -49,7 +49,7 @@ class DriveDrawing:
 
     def result(self, diagnostics: Sequence[str]) -> DriveResult:
         """Write all files but the JSON, and return the result."""
-        from chronocam.render import Strip
+        from chronocam.render.sheets.drive import Strip
 
         rows = [Strip("target frame", [self.small[k] for k in self._columns])]
         entries: list[DriveEntry] = []
@@ -112,7 +112,8 @@ class DriveDrawing:
     def _map_row(self, maps: NetworkMaps, k: int, video: Path, name: str) -> Strip:
         """Write the overlay video of one target and return its row of the sheet."""
         from chronocam.media import write_clip
-        from chronocam.render import Strip, strength
+        from chronocam.render import strength
+        from chronocam.render.sheets.drive import Strip
 
         one = _part(maps.explanation, slice(None), k)
         one = replace(one, maps=strength(one.maps, "batch"))
@@ -134,7 +135,7 @@ class DriveDrawing:
     def _depth_row(self, depth: Float[np.ndarray, "moment height width"]) -> Strip:
         """Write the video of the depth and return its row of the sheet."""
         from chronocam.media import write_clip
-        from chronocam.render import Strip
+        from chronocam.render.sheets.drive import Strip
 
         write_clip(self._depth_path, map(self._placed_depth, self._depth_pictures), self.rate)
         pictures = [self._placed_depth(self._depth_pictures[moment]) for moment in self._columns]
@@ -209,7 +210,8 @@ class DriveDrawing:
         return LossEntry(of=asdict(self.study.scene.networks.loss), **terms)
 
     def _sheet(self, rows: list[Strip]) -> Path:
-        from chronocam.render import DriveSheet, drive_sheet, save_figure
+        from chronocam.render import save_figure
+        from chronocam.render.sheets.drive import DriveSheet, drive_sheet
 
         numbers, seconds = self.frames.numbers[self.study.moments], self.frames.seconds
         timed = seconds is not None and self.frames.rate is not None
@@ -222,11 +224,11 @@ class DriveDrawing:
         heading = f"{self.study.path.name}: {', '.join(layers)}"
         return save_figure(drive_sheet(sheet, heading), self.out / f"{self.name}.sheet.png")
 
-    def _curves(self) -> list[Curve]:
+    def _curves(self) -> list[OutputCurve]:
         """Return the curve of every target over the moments, once, on the scale of the truth where that is known."""
-        from chronocam.render import Curve
+        from chronocam.render.sheets.drive import OutputCurve
 
-        curves: dict[str, Curve] = {}
+        curves: dict[str, OutputCurve] = {}
         for maps in self.study.maps:
             for k, target in enumerate(maps.targets):
                 if target.text in curves:
@@ -236,19 +238,19 @@ class DriveDrawing:
                 name = target.shown
                 if truth is not None and unit is not None:
                     name, values = f"{name}, scaled to the truth (× {unit:.3g})", values * unit
-                curves[target.text] = Curve(name, values, truth)
+                curves[target.text] = OutputCurve(name, values, truth)
         return list(curves.values())
 
-    def _track(self) -> Track | None:
-        from chronocam.render import Track
+    def _track(self) -> PathTrack | None:
+        from chronocam.render.sheets.drive import PathTrack
 
         study = self.study
         if study.positions is None:
             return None
         if study.true_positions is None or study.scale is None:
-            return Track(study.positions, note="unit unknown")
+            return PathTrack(study.positions, note="unit unknown")
         note = f"network's path × {study.scale:.3g}, which lies nearest to the true one"
-        return Track(study.scale * study.positions, study.true_positions, note)
+        return PathTrack(study.scale * study.positions, study.true_positions, note)
 
 
 def _part(explanation: Explanation, moments: slice, k: int) -> Explanation:

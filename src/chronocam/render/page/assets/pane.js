@@ -51,7 +51,7 @@ class Pane {
     const { context, canvas, cover, field } = this;
     const [left, top] = this.item.stills.seen;
     const values = field.upsampled(look.own ? field.values : field.shared, frame, cover.height, cover.width);
-    const colours = look.colours === "auto" ? (field.signed ? "RdBu_r" : "inferno") : look.colours;
+    const colours = look.colours === "auto" ? data.theme[field.signed ? "diverging" : "sequential"] : look.colours;
     this.over.putImageData(painted(values, field.signed, colours, this.image), 0, 0);
     this.behind(pictures, frame);
     context.globalAlpha = look.opacity;
@@ -91,7 +91,7 @@ class Pane {
     this.canvas.dataset.box = found ? found.join(" ") : "";
     if (!found) return;
     context.lineWidth = Math.max(2, this.canvas.width / 200);
-    context.strokeStyle = "#00e5ff";
+    context.strokeStyle = data.theme.box;
     context.strokeRect(left + found[0], top + found[1], found[2] - found[0], found[3] - found[1]);
   }
 

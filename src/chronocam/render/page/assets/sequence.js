@@ -34,7 +34,7 @@ class Relevance {
   }
 
   draw() {
-    const [steps, cells] = this.entry.cells, table = colourTables.RdBu_r;
+    const [steps, cells] = this.entry.cells, table = colourTables[data.theme.diverging];
     const context = this.canvas.getContext("2d"), image = context.createImageData(steps, cells);
     for (let t = 0; t < steps; t += 1) {
       for (let f = 0; f < cells; f += 1) {
