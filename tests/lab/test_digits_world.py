@@ -1,6 +1,5 @@
 """The world of the demo network: honest splits, true masks, and weights as good as their record says."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -17,11 +16,8 @@ from scipy import ndimage
 from chronocam.errors import ChronocamError, InputError
 from chronocam.lab.data import digits as world
 from chronocam.lab.data.digits import Scenes, scenes
-from chronocam.lab.models.digits import digits_net, load_digits_net
-from chronocam.models import digits as model
-
-WEIGHTS = Path(model.__file__).parents[1] / "weights" / "digits.safetensors"
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_digits.py"
+from chronocam.lab.models.digits import INPUT_SIZE, MEAN, STD, digits_net, load_digits_net
+from chronocam.lab.train.digits import WEIGHTS, main
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +44,7 @@ def logits_of(images: np.ndarray) -> np.ndarray:
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
-    batch = (torch.from_numpy(images) / 255 - torch.tensor(model.MEAN)) / torch.tensor(model.STD)
+    batch = (torch.from_numpy(images) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     return batch.permute(0, 3, 1, 2)
 
 
@@ -192,7 +188,7 @@ def test_bundled_weights_are_small_and_carry_their_record() -> None:
 def test_the_network_averages_rectified_features_into_one_linear_layer() -> None:
     network = load_digits_net()
     assert not any(module.training for module in network.modules())
-    images = torch.randn(2, 3, *model.INPUT_SIZE, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, *INPUT_SIZE, generator=torch.Generator().manual_seed(0))
     features = network.features(images)
     assert features.shape == (2, 96, 12, 12)
     assert features.min() == 0
@@ -201,14 +197,11 @@ def test_the_network_averages_rectified_features_into_one_linear_layer() -> None
 
 
 def test_training_is_reproducible_and_seeded(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("train_digits", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     threads, made = torch.get_num_threads(), []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         path = tmp_path / f"{name}.safetensors"
         arguments = f"--seed {seed} --close-ups 2 --steps 2 --batch 4 --held-out 60 --out {path}".split()
-        result = CliRunner().invoke(script.main, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
         assert json.loads(result.stdout) == json.loads(path.with_suffix(".json").read_text())
         made.append(load_file(path)["classifier.weight"])
     torch.set_num_threads(threads)

@@ -245,7 +245,7 @@ def test_the_command_prints_the_figures_and_refuses_what_does_not_fit(tmp_path: 
     assert "motion, standing still: ate" in found.stdout
     assert "depth, network: abs rel" in found.stdout
     for wrong, words in (
-        (["--intrinsics", "1,2,3"], "is not fx,fy,cx,cy"),
+        (["--intrinsics", "1,2,3"], "expected fx,fy,cx,cy"),
         (["--masks"], ""),
         (["--lr", "0"], "lr is 0.0, expected more than 0"),
     ):

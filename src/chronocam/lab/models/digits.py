@@ -54,7 +54,7 @@ def digits_net() -> DigitsNet:
 
 
 def load_digits_net() -> DigitsNet:
-    """Build the network with the bundled weights, in eval mode (`scripts/train_digits.py` made them)."""
+    """Build the network with the bundled weights, in eval mode (`python -m chronocam.lab.train.digits` made them)."""
     weights = files("chronocam.lab") / "weights" / "digits.safetensors"
     network = digits_net()
     network.load_state_dict(load(weights.read_bytes()))

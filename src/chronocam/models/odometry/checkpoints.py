@@ -28,22 +28,12 @@ _DEPTH, _POSE = "predict_disp1.0.weight", "pose_pred.weight"
 _EXPECTED: Final = "expected dispnet_model_best.pth.tar or exp_pose_model_best.pth.tar of SfMLearner-PyTorch"
 
 
-def load_depth_net(path: str | Path) -> DepthNet:
-    """Load a published depth network, in eval mode. No code in the file is run.
-
-    The file holds the parameters, or a dict with them as `state_dict`. Raises ModelError for a missing file
-    and for one that holds anything else.
-    """
-    return _depth_net(read_parameters(path), path)
-
-
-def load_pose_net(path: str | Path) -> PoseNet:
-    """Load a published pose network, in eval mode: sources and masks as the file has them. Else as `load_depth_net`."""
-    return _pose_net(read_parameters(path), path)
-
-
 def load_published(path: str | Path) -> DepthNet | PoseNet:
-    """Load whichever of the two published networks the file holds; as `load_depth_net`."""
+    """Load whichever of the two published networks the file holds, in eval mode. No code in the file is run.
+
+    The file holds the parameters, or a dict with them as `state_dict`; a pose network gets sources and masks as
+    the file has them. Raises ModelError for a missing file and for one that holds anything else.
+    """
     parameters = read_parameters(path)
     return _pose_net(parameters, path) if _POSE in parameters else _depth_net(parameters, path)
 
@@ -61,23 +51,21 @@ def read_parameters(path: str | Path) -> Mapping[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelError(f"`{path}` holds a {type(content).__name__} that is no dict of tensors; {_EXPECTED}")
+        raise ModelError(f"`{path}` holds a {type(content).__name__}, not a dict of tensors; {_EXPECTED}")
     prefix = "module." if content and all(name.startswith("module.") for name in content) else ""
     return {name.removeprefix(prefix): value for name, value in content.items()}
 
 
 def _depth_net(parameters: Mapping[str, Tensor], path: str | Path) -> DepthNet:
     if _DEPTH not in parameters:
-        raise ModelError(f"`{path}` has no parameter `{_DEPTH}`: no depth network; {_EXPECTED}")
+        raise ModelError(f"`{path}` has no parameter `{_DEPTH}` and no `{_POSE}`; {_EXPECTED}")
     net = DepthNet()
     _fill(net, parameters, path)
     return net
 
 
 def _pose_net(parameters: Mapping[str, Tensor], path: str | Path) -> PoseNet:
-    head = parameters.get(_POSE)
-    if head is None:
-        raise ModelError(f"`{path}` has no parameter `{_POSE}`: no pose network; {_EXPECTED}")
+    head = parameters[_POSE]
     sources, rest = divmod(len(head), len(MOTION)) if head.ndim else (0, 0)
     if rest or not sources:
         raise ModelError(
@@ -91,10 +79,10 @@ def _pose_net(parameters: Mapping[str, Tensor], path: str | Path) -> PoseNet:
 def _fill(net: nn.Module, parameters: Mapping[str, Tensor], path: str | Path) -> None:
     own = net.state_dict()
     for name in (*own, *parameters):
-        shape, expected = (tuple(given[name].shape) if name in given else None for given in (parameters, own))
+        shape, expected = (tuple(one[name].shape) if name in one else None for one in (parameters, own))
         if shape != expected:
-            found = "is missing" if shape is None else f"has shape {shape}"
-            wanted = "no such parameter" if expected is None else f"shape {expected}"
-            raise ModelError(f"`{path}` does not fit: `{name}` {found}, expected {wanted}; {_EXPECTED}")
+            problem = "is missing" if shape is None else f"has shape {shape}"
+            todo = "no such parameter" if expected is None else f"shape {expected}"
+            raise ModelError(f"`{path}` does not fit: `{name}` {problem}, expected {todo}; {_EXPECTED}")
     net.load_state_dict(dict(parameters))
     net.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -27,6 +27,20 @@ SMALLEST = 32
 _CHANCES = {"moving": 0.3, "plain": 0.7, "exposure": 0.2}
 
 
+@dataclass(frozen=True)
+class DriveOptions:
+    """The options of a drive, as `drive` explains them; what they are checked for is in `_check`."""
+
+    seed: int
+    split: str
+    frames: int
+    size: tuple[int, int]
+    scene: str | None
+    moving: bool | None
+    plain: bool | None
+    exposure: bool | None
+
+
 def drives(
     count: int,
     *,
@@ -39,20 +53,20 @@ def drives(
     plain: bool | None = None,
     exposure: bool | None = None,
 ) -> Iterator[Drive]:
-    """Yield the first `count` drives, rendered one at a time; see `drive`. Raises InputError like it."""
+    """Yield the first `count` drives, rendered one at a time; see `drive`. Raises InputError like it.
+
+    Example:
+        >>> [drive.name for drive in cc.data.drives.drives(2, frames=2, size=(32, 48))]
+        ['test-0-00000', 'test-0-00001']
+    """
+    return rendered(count, DriveOptions(seed, split, frames, size, scene, moving, plain, exposure))
+
+
+def rendered(count: int, options: DriveOptions) -> Iterator[Drive]:
+    """Yield the first `count` drives with these options."""
     _least("count", count, 1)
     for index in range(count):
-        yield drive(
-            index,
-            seed=seed,
-            split=split,
-            frames=frames,
-            size=size,
-            scene=scene,
-            moving=moving,
-            plain=plain,
-            exposure=exposure,
-        )
+        yield _drive(index, options)
 
 
 def drive(
@@ -83,30 +97,40 @@ def drive(
 
     A drive depends on its arguments alone, and the switches change nothing else in it. Raises `InputError`
     for an argument out of range, and `ChronocamError` where scikit-image is not installed.
+
+    Example:
+        >>> drive = cc.data.drives.drive(3, frames=2, size=(32, 48), scene="street")
+        >>> drive.pixels.shape, drive.depth.shape, drive.poses.shape
+        ((2, 32, 48, 3), (2, 32, 48), (2, 4, 4))
     """
-    _check(index, seed, split, frames, size, scene)
-    rng = np.random.default_rng([seed, tuple(PHOTOS).index(split), index])
+    return _drive(index, DriveOptions(seed, split, frames, size, scene, moving, plain, exposure))
+
+
+def _drive(index: int, options: DriveOptions) -> Drive:
+    _check(index, options)
+    rng = np.random.default_rng([options.seed, tuple(PHOTOS).index(options.split), index])
+    # Everything is drawn whether it is asked for or not: so a switch changes nothing else in the drive.
     kind = SCENES[int(rng.integers(len(SCENES)))]
-    draws = rng.random(len(_CHANCES)) < list(_CHANCES.values())
-    given = (moving, plain, exposure)
-    switches = [bool(drawn) if asked is None else asked for drawn, asked in zip(draws, given, strict=True)]
-    return _render(rng, scene or kind, split, frames, size, switches, f"{split}-{seed}-{index:05d}")
+    draws = (rng.random(len(_CHANCES)) < list(_CHANCES.values())).tolist()
+    asked = (options.moving, options.plain, options.exposure)
+    switches = [draw if switch is None else switch for draw, switch in zip(draws, asked, strict=True)]
+    name = f"{options.split}-{options.seed}-{index:05d}"
+    return _render(rng, options.scene or kind, options, switches, name)
 
 
-def _check(index: int, seed: int, split: str, frames: int, size: tuple[int, int], scene: str | None) -> None:
+def _check(index: int, options: DriveOptions) -> None:
+    split, scene = options.split, options.scene
     if split not in PHOTOS:
         known = ", ".join(f"`{name}`" for name in PHOTOS)
         raise InputError(f"no split `{split}`, expected one of {known}{suggest(split, list(PHOTOS))}")
     if scene is not None and scene not in SCENES:
-        raise InputError(
-            f"no scene `{scene}`, expected `room`, `street` or None{suggest(scene, list(SCENES))}"
-        )
-    for name, value, least in (("index", index, 0), ("seed", seed, 0), ("frames", frames, 2)):
+        hint = suggest(scene, list(SCENES))
+        raise InputError(f"no scene `{scene}`, expected `room`, `street` or None{hint}")
+    for name, value, least in (("index", index, 0), ("seed", options.seed, 0), ("frames", options.frames, 2)):
         _least(name, value, least)
-    if min(size) < SMALLEST:
-        raise InputError(
-            f"size is {size}, expected height and width of at least {SMALLEST}; pass size=(64, 208)"
-        )
+    if min(options.size) < SMALLEST:
+        problem = f"size is {options.size}, expected height and width of at least {SMALLEST}"
+        raise InputError(f"{problem}; pass size=(64, 208)")
 
 
 def _least(name: str, value: int, least: int) -> None:
@@ -115,20 +139,16 @@ def _least(name: str, value: int, least: int) -> None:
 
 
 def _render(
-    rng: np.random.Generator,
-    kind: str,
-    split: str,
-    frames: int,
-    size: tuple[int, int],
-    switches: list[bool],
-    name: str,
+    rng: np.random.Generator, kind: str, options: DriveOptions, switches: list[bool], name: str
 ) -> Drive:
     moving, plain, exposure = switches
+    size = options.size
+    # One generator for each part: what one of them draws leaves the others as they are.
     ways, things, paints, walls, light = rng.spawn(5)
-    path = draw_path(ways, frames, kind)
+    path = draw_path(ways, options.frames, kind)
     mover = draw_mover(ways, path, kind)
     scene = draw_scene(things, path, mover, kind, moving)
-    atlas = draw_atlas(paints, _photos(split), TEXTURES)
+    atlas = draw_atlas(paints, _photos(options.split), TEXTURES)
     intrinsics = camera_matrix(*size)
     views = _views(scene, path, mover, intrinsics)
     centres = [cast(view, np.arange(size[1]), np.arange(size[0])) for view in views]

@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from chronocam.lab.data.drives.world import drives
+from chronocam.lab.data.drives.world import DriveOptions, rendered
 from chronocam.media.drives.kitti import DEPTH_UNIT
 from chronocam.media.drives.record import Drive
 from chronocam.media.files import replace_file
 from chronocam.media.images import write_image
 
 _SECONDS = 0.1
-"""From frame to frame, as of KITTI."""
+"""Between frames, as in KITTI."""
 
 
 def export(
@@ -34,24 +34,20 @@ def export(
     """Write the first `count` drives as `sequences/NN` and `poses/NN.txt`, and return `folder`.
 
     A sequence has its frames in `image_2`, `calib.txt`, `times.txt`, and the depth in `depth`: 16-bit PNG,
-    metres times 256, 0 where unknown or from 256 m on. `read_drive` reads it. The arguments are those of
+    metres times 256, 0 where it is unknown or 256 m and more. `read_drive` reads it. The arguments are those of
     `drive`.
+
+    Example:
+        >>> cc.data.drives.export("drives", 1, frames=3, size=(32, 48)).name
+        'drives'
+        >>> len(cc.data.drives.read_drive("drives/sequences/00"))
+        3
 
     Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
     `ChronocamError` where scikit-image is not installed.
     """
-    made = drives(
-        count,
-        seed=seed,
-        split=split,
-        frames=frames,
-        size=size,
-        scene=scene,
-        moving=moving,
-        plain=plain,
-        exposure=exposure,
-    )
-    for index, drive in enumerate(made):
+    options = DriveOptions(seed, split, frames, size, scene, moving, plain, exposure)
+    for index, drive in enumerate(rendered(count, options)):
         _write(Path(folder), f"{index:02d}", drive)
     return Path(folder)
 

@@ -1,33 +1,50 @@
 """Train the bundled network `chronocam:digits` on generated scenes, and measure it on held-out ones.
 
 The first steps show close-ups of one digit at a time: averaged over a whole scene, a digit is too faint a
-signal to start from (the loss stays at chance for hundreds of steps). The others show whole scenes, and
-tell only which digits are there, not where.
+signal to start from (the loss stays at chance for hundreds of steps). The others show whole scenes, with labels
+that say which digits are there, not where.
 
-Run from anywhere: python scripts/train_digits.py
+Run from anywhere: python -m chronocam.lab.train.digits
 """
+
+from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save
 from sklearn.metrics import average_precision_score
 
 from chronocam.lab.data.digits import Scenes, scenes
-from chronocam.lab.models.digits import DigitsNet, digits_net
-from chronocam.models import digits
+from chronocam.lab.models.digits import MEAN, STD, DigitsNet, digits_net
+from chronocam.lab.train.run import STDERR
+from chronocam.media.files import replace_file
 
-WEIGHTS = Path(digits.__file__).parent / "weights" / "digits.safetensors"
-STDERR = Console(stderr=True)
+WEIGHTS = Path(str(files("chronocam.lab"))) / "weights" / "digits.safetensors"
 SIDE = 48
 """Height and width of a close-up, in pixels: half a scene."""
+
+
+@dataclass(frozen=True)
+class DigitsSettings:
+    """What the command's options say."""
+
+    seed: int
+    close_ups: int
+    steps: int
+    batch: int
+    rate: float
+    held_out: int
+    threads: int
 
 
 @click.command(context_settings={"show_default": True})
@@ -39,48 +56,49 @@ SIDE = 48
 @click.option("--held-out", default=2000, help="Scenes to measure on.")
 @click.option("--threads", default=1, help="CPU threads.")
 @click.option("--out", default=WEIGHTS, type=click.Path(path_type=Path), help="Weights; figures go beside.")
-def main(out: Path, **settings: int | float) -> None:
+def main(out: Path, **options: Any) -> None:
     """Train, measure on held-out scenes, and write the weights and the figures."""
-    torch.set_num_threads(settings["threads"])
-    torch.manual_seed(settings["seed"])
+    settings = DigitsSettings(**options)
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
     begin = time.perf_counter()
     network = train(digits_net(), settings)
     minutes = round((time.perf_counter() - begin) / 60, 1)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-    record = {"command": f"python scripts/train_digits.py {options}", "seed": settings["seed"]}
+    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+    record = {"command": f"python -m chronocam.lab.train.digits {words}", "seed": settings.seed}
     record |= {"torch": torch.__version__, "training minutes": minutes}
-    write(network, record | measure(network, scenes(settings["held_out"], split="test")), out)
+    write(network, record | measure(network, scenes(settings.held_out, split="test")), out)
 
 
-def lessons(settings: dict[str, int | float]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def lessons(settings: DigitsSettings) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches of training scenes, never shown before, and which digits they hold."""
-    rng = np.random.default_rng(settings["seed"])
-    for step in range(settings["close_ups"] + settings["steps"]):
-        world = scenes(settings["batch"], seed=int(rng.integers(2**32)), split="train")
-        if step < settings["close_ups"]:
-            shown, truth = look_closer(world, rng)
+    rng = np.random.default_rng(settings.seed)
+    for step in range(settings.close_ups + settings.steps):
+        world = scenes(settings.batch, seed=int(rng.integers(2**32)), split="train")
+        if step < settings.close_ups:
+            images, truth = look_closer(world, rng)
         else:
-            shown, truth = world.images, present(world.labels)
-        yield prepare(shown), torch.from_numpy(truth).float()
+            images, truth = world.images, present(world.labels)
+        yield prepare(images), torch.from_numpy(truth).float()
 
 
 def look_closer(world: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a window around each digit, a little off centre; a digit counts where half of its ink is seen."""
+    """Cut a window around each digit, a little off centre; a digit counts where half of its ink is visible."""
     windows, truth = [], []
     for image, labels, masks in zip(world.images, world.labels, world.masks, strict=True):
         for mask in masks:
             corner = np.argwhere(mask).mean(axis=0) + rng.uniform(-6, 6, 2) - SIDE / 2
             top, left = np.clip(corner, 0, len(image) - SIDE).astype(int)
             rows, columns = slice(top, top + SIDE), slice(left, left + SIDE)
-            seen = 2 * masks[:, rows, columns].sum(axis=(1, 2)) > masks.sum(axis=(1, 2))
+            visible = 2 * masks[:, rows, columns].sum(axis=(1, 2)) > masks.sum(axis=(1, 2))
             windows.append(image[rows, columns])
-            truth.append(np.isin(range(10), labels[seen]))
+            truth.append(np.isin(range(10), labels[visible]))
     return np.stack(windows), np.stack(truth)
 
 
 def prepare(images: np.ndarray) -> torch.Tensor:
     """Turn pictures `(batch, height, width, 3)`, 0 to 255, into the network's input."""
-    mean, std = torch.tensor(digits.MEAN), torch.tensor(digits.STD)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
     return ((torch.from_numpy(images) / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -89,20 +107,20 @@ def present(labels: np.ndarray) -> np.ndarray:
     return np.eye(10, dtype=bool)[labels].any(axis=1)
 
 
-def train(network: DigitsNet, settings: dict[str, int | float]) -> DigitsNet:
+def train(network: DigitsNet, settings: DigitsSettings) -> DigitsNet:
     """Minimise the binary cross-entropy of the ten logits (AdamW, one cycle); return the net in eval mode."""
     network.train().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     parts = [{"params": part.parameters()} for part in (network.features, network.classifier)]
     optimiser = torch.optim.AdamW(parts, weight_decay=0.02)
-    rates = [settings["rate"], 5 * settings["rate"]]  # weights that follow an average must grow larger
-    steps = settings["close_ups"] + settings["steps"]
+    rates = [settings.rate, 5 * settings.rate]  # weights that follow an average must grow larger
+    steps = settings.close_ups + settings.steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, steps, pct_start=0.2)
     progress = track(lessons(settings), "training", steps, console=STDERR)
     for step, (images, truth) in enumerate(progress, 1):
         with torch.autocast("cpu", torch.bfloat16):  # two to three times faster where the CPU has it
             loss = torch.nn.functional.binary_cross_entropy_with_logits(network(images), truth)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
@@ -113,14 +131,14 @@ def train(network: DigitsNet, settings: dict[str, int | float]) -> DigitsNet:
 @torch.inference_mode()
 def measure(network: DigitsNet, held_out: Scenes) -> dict[str, object]:
     """Compare the two highest logits of every scene with its two digits."""
-    logits = np.concatenate([network(part) for part in prepare(held_out.images).split(100)])
+    logits = np.concatenate([network(part) for part in torch.split(prepare(held_out.images), 100)])
     truth = present(held_out.labels)
-    found = present(np.argsort(logits, axis=1)[:, -2:])
-    recall = (found & truth).sum(axis=0) / truth.sum(axis=0)
+    answers = present(np.argsort(logits, axis=1)[:, -2:])
+    recall = (answers & truth).sum(axis=0) / truth.sum(axis=0)
     precision = average_precision_score(truth, logits, average="macro")
     return {
         "held-out scenes": len(truth),
-        "both digits right": round(float((found == truth).all(axis=1).mean()), 4),
+        "both digits right": round(float((answers == truth).all(axis=1).mean()), 4),
         "recall": round(float(recall.mean()), 4),
         "recall by digit": [round(float(value), 3) for value in recall],
         "mean average precision": round(float(precision), 4),
@@ -131,17 +149,10 @@ def write(network: DigitsNet, record: dict[str, object], path: Path) -> None:
     """Write the weights, with the record in their metadata, and the record beside them."""
     text = json.dumps(record, indent=2) + "\n"
     metadata = {name: str(value) for name, value in record.items()}
-    replace(path, save(network.state_dict(), metadata))
-    replace(path.with_suffix(".json"), text.encode())
+    weights = save(network.state_dict(), metadata)
+    replace_file(path, lambda temporary: temporary.write_bytes(weights))
+    replace_file(path.with_suffix(".json"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
     click.echo(text, nl=False)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 if __name__ == "__main__":
