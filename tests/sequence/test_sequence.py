@@ -528,8 +528,11 @@ def test_readings_that_make_no_sense_are_refused(read: Any, words: str) -> None:
 def test_what_is_of_no_step_does_not_settle() -> None:
     for target in (MajorityVote(), [Step(0), MajorityVote()]):
         found = LRP(Net()).explain(features(), target)
+        assert found.steps is None
+        assert found.votes is None
+        assert not found.consecutive
         for read in (found.settling, found.memory_horizon, found.voted, found.own):
-            with pytest.raises(InputError, match=r"votes\)` is of no single step.*EveryStep"):
+            with pytest.raises(InputError, match=r"votes\)` explains no single step.*EveryStep"):
                 read()
 
 

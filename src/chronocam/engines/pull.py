@@ -1,4 +1,4 @@
-"""A function of arrays, differentiated by Keras' backend."""
+"""A function of arrays and its pull-back, in whichever framework the arrays are from."""
 
 from __future__ import annotations
 
@@ -6,56 +6,64 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TypeAlias
 
-import keras
 import numpy as np
 
+from chronocam.maps.arrays import library, to_numpy
 from chronocam.types import Array
 
 Function: TypeAlias = Callable[..., Array]
-Pull: TypeAlias = Callable[[np.ndarray], list[np.ndarray]]
-"""From what the value's entries weigh to the gradients of their weighted sum; zero where there is none."""
+Pull: TypeAlias = Callable[[np.ndarray], list[np.ndarray | None]]
+"""From weights `(column, *value)` to the gradients of each column's weighted sum, `(column, *leaf)` per leaf.
+
+A gradient is None where nothing connects the value with the leaf, as far as the framework knows it: JAX and
+TensorFlow give zeros.
+"""
 
 
-def differentiable(function: Function, leaves: Sequence[np.ndarray]) -> tuple[Array, Pull]:
-    """Return what a function makes of arrays, and its pull-back. No parameter is differentiated."""
-    return _BACKENDS[keras.backend.backend()](function, leaves)
+def differentiable(function: Function, leaves: Sequence[Array], columns: int = 1) -> tuple[Array, Pull]:
+    """Return what a function makes of arrays, and its pull-back. No parameter is differentiated.
+
+    columns: how many columns of weights will be pulled back, once.
+    """
+    return _PULLS[library(leaves[0]).name](function, leaves, columns)
 
 
-def _tensorflow(function: Function, leaves: Sequence[np.ndarray]) -> tuple[Array, Pull]:
+def _tensorflow(function: Function, leaves: Sequence[Array], columns: int) -> tuple[Array, Pull]:
     tf = import_module("tensorflow")
-    tensors = [tf.convert_to_tensor(leaf) for leaf in leaves]
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(tensors)
-        value = function(*tensors)
+    # Around a compiled function, a persistent tape prepares gradients of gradients: that costs seconds.
+    with tf.GradientTape(persistent=columns > 1, watch_accessed_variables=False) as tape:
+        tape.watch(leaves)
+        value = function(*leaves)
 
-    def pull(weights: np.ndarray) -> list[np.ndarray]:
-        found = tape.gradient(value, tensors, tf.convert_to_tensor(weights, value.dtype), "zero")
-        return [np.asarray(g) for g in found]
+    def pull(weights: np.ndarray) -> list[np.ndarray | None]:
+        each = [tape.gradient(value, leaves, tf.convert_to_tensor(w, value.dtype), "zero") for w in weights]
+        return [np.stack([to_numpy(g) for g in of_leaf]) for of_leaf in zip(*each, strict=True)]
 
     return value, pull
 
 
-def _jax(function: Function, leaves: Sequence[np.ndarray]) -> tuple[Array, Pull]:
+def _jax(function: Function, leaves: Sequence[Array], columns: int) -> tuple[Array, Pull]:
     jax = import_module("jax")
-    value, back = jax.vjp(function, *map(jax.numpy.asarray, leaves))
-    return value, lambda weights: [np.asarray(g) for g in back(jax.numpy.asarray(weights, value.dtype))]
+    value, back = jax.vjp(function, *leaves)
 
-
-def _torch(function: Function, leaves: Sequence[np.ndarray]) -> tuple[Array, Pull]:
-    torch = import_module("torch")
-    with torch.inference_mode(False), torch.enable_grad():
-        tensors = [keras.ops.convert_to_tensor(leaf).detach().clone().requires_grad_() for leaf in leaves]
-        value = function(*tensors)
-
-    def pull(weights: np.ndarray) -> list[np.ndarray]:
-        if not value.requires_grad:
-            return [np.zeros_like(leaf) for leaf in leaves]
-        along = torch.as_tensor(weights, dtype=value.dtype, device=value.device)
-        found = torch.autograd.grad(value, tensors, along, retain_graph=True, allow_unused=True)
-        pairs = zip(found, leaves, strict=True)
-        return [np.zeros_like(leaf) if g is None else np.asarray(g.cpu()) for g, leaf in pairs]
+    def pull(weights: np.ndarray) -> list[np.ndarray | None]:
+        each = [back(jax.numpy.asarray(w, value.dtype)) for w in weights]
+        return [np.stack([to_numpy(g) for g in of_leaf]) for of_leaf in zip(*each, strict=True)]
 
     return value, pull
 
 
-_BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+def _torch(function: Function, leaves: Sequence[Array], columns: int) -> tuple[Array, Pull]:
+    torch, vjp = import_module("torch"), import_module("chronocam.engines.torch.tensors").vjp
+    with torch.inference_mode(False), torch.enable_grad():
+        tensors = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+        value = function(*tensors)
+
+    def pull(weights: np.ndarray) -> list[np.ndarray | None]:
+        along = torch.as_tensor(weights, dtype=value.dtype, device=value.device)
+        return [None if g is None else to_numpy(g) for g in vjp(value, tensors, along)]
+
+    return value, pull
+
+
+_PULLS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -19,6 +19,8 @@ P = ParamSpec("P")
 class Library:
     """How arrays of one library are worked with; as here where it has the array API, as NumPy does."""
 
+    name = "numpy"
+
     def owns(self, array: Array) -> bool:
         """Say whether `array` is one of this library's."""
         return True
@@ -31,6 +33,10 @@ class Library:
         """Return a copy on the host."""
         return np.asarray(array_api_compat.to_device(array, "cpu"))
 
+    def held(self, array: Array) -> Array:
+        """Return `array` as a constant: no gradient goes through it."""
+        return array
+
     def device(self, array: Array) -> Any:
         """Return where `array` is, or None where values go there by themselves."""
         return array_api_compat.device(array)
@@ -41,11 +47,16 @@ class Library:
 
 
 class _Torch(Library):
+    name = "torch"
+
     def owns(self, array: Array) -> bool:
         return array_api_compat.is_torch_array(array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return super().to_numpy(array.detach())
+
+    def held(self, array: Array) -> Array:
+        return array.detach()
 
     def full_precision(self, array: Array) -> AbstractContextManager[Any]:
         import torch
@@ -54,19 +65,26 @@ class _Torch(Library):
 
 
 class _Jax(Library):
+    name = "jax"
+
     def owns(self, array: Array) -> bool:
         return array_api_compat.is_jax_array(array)
 
     def to_numpy(self, array: Array) -> np.ndarray:
+        return np.asarray(self.held(array))  # also while it is differentiated
+
+    def held(self, array: Array) -> Array:
         import jax
 
-        return np.asarray(jax.lax.stop_gradient(array))  # also while it is differentiated
+        return jax.lax.stop_gradient(array)
 
     def device(self, array: Array) -> Any:
         return None  # an array that is traced does not know it
 
 
 class _TensorFlow(Library):
+    name = "tensorflow"
+
     def owns(self, array: Array) -> bool:
         return type(array).__module__.startswith("tensorflow.")
 
@@ -75,6 +93,11 @@ class _TensorFlow(Library):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
+
+    def held(self, array: Array) -> Array:
+        import tensorflow as tf
+
+        return tf.stop_gradient(array)
 
     def device(self, array: Array) -> Any:
         return None
@@ -92,6 +115,11 @@ def library(array: Array) -> Library:
 def namespace(array: Array) -> Any:
     """Return the array API namespace of `array` (NumPy for lists and scalars)."""
     return np if isinstance(array, (list, float, int)) else library(array).namespace(array)
+
+
+def held(array: Array) -> Array:
+    """Return `array` as a constant: no gradient goes through it."""
+    return library(array).held(array)
 
 
 def widen(array: Array) -> Array:

@@ -23,6 +23,7 @@ astype: Any = tf.cast
 permute_dims: Any = tf.transpose
 tensordot: Any = tf.tensordot
 log: Any = tf.math.log
+repeat: Any = tf.repeat
 
 
 def asarray(values: Any, dtype: Any = None, device: Any = None) -> Any:

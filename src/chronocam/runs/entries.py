@@ -82,14 +82,14 @@ def attention_entry(attention: Attention | None, k: int) -> AttentionEntry | Non
 def sequence_entry(explanation: SequenceExplanation, file: Path, sheet: Path) -> SequenceEntry:
     """Return the entry of the relevance of one sequence; file: where it is saved."""
     sequence = explanation.on_page(0).sequence
-    steps = sequence.steps
+    steps, votes = sequence.steps, explanation.votes
     return SequenceEntry(
         method=explanation.method,
         targets=tuple(info.name for info in explanation.targets[0]),
         indices=tuple(info.index for info in explanation.targets[0]),
         scores=tuple(explanation.scores[0].tolist()),
         steps=None if steps is None else tuple(steps.tolist()),
-        votes=None if steps is None else tuple(explanation.votes[0].tolist()),
+        votes=None if votes is None else tuple(votes[0].tolist()),
         ledger={name: tuple(values[0].tolist()) for name, values in explanation.ledger.items()} or None,
         settling=_settling(sequence),
         horizon=_horizon(sequence),

@@ -2,38 +2,37 @@
 
 explanation = cc.sequence.LRP(model).explain(features, cc.targets.EveryStep())
 
-Methods are one file each, and a method of your own is registered by being defined. Importing this imports no
-framework.
+Methods are one file each. Importing this imports no framework.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-from chronocam.sequence import run as _run  # noqa: F401  # what `SequenceMethod.explain` calls
-from chronocam.sequence.base import METHODS as _METHODS
-from chronocam.sequence.base import SequenceMethod
+from chronocam.sequence.base import METHODS, SequenceMethod
 from chronocam.sequence.explanation import SequenceExplanation, load
 from chronocam.sequence.gradient import Gradient
 from chronocam.sequence.gradientxinput import GradientXInput
 from chronocam.sequence.integratedgradients import IntegratedGradients
+from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.lrp import LRP
+from chronocam.sequence.rules import RegisteredRule, register_rule
+from chronocam.sequence.sample import Attribution, Sample
 from chronocam.sequence.settling import Horizon, Settling, Similarity
 from chronocam.sequence.smoothgrad import SmoothGrad
-
-METHODS: Mapping[str, type[SequenceMethod]] = MappingProxyType(_METHODS)
-"""Every relevance method by its name."""
 
 __all__ = [
     "LRP",
     "METHODS",
+    "Attribution",
     "Gradient",
     "GradientXInput",
     "Horizon",
     "IntegratedGradients",
+    "Ledger",
+    "RegisteredRule",
+    "Sample",
     "SequenceExplanation",
     "SequenceMethod",
     "Settling",
     "Similarity",
     "SmoothGrad",
     "load",
+    "register_rule",
 ]

@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
-from jaxtyping import Float
-
-from chronocam.maps.arrays import to_numpy
+from chronocam.engines import engine_for
 from chronocam.sequence.explanation import SequenceExplanation
-from chronocam.types import Scored, TargetInfo
+from chronocam.sequence.run import explain
+from chronocam.sequence.sample import Attribution, Sample
 
-METHODS: dict[str, type[SequenceMethod]] = {}
+if TYPE_CHECKING:
+    from chronocam.engines.base import Engine
+
+_METHODS: dict[str, type[SequenceMethod]] = {}
+METHODS: Final[Mapping[str, type[SequenceMethod]]] = MappingProxyType(_METHODS)
 """Every relevance method by its name."""
-
-Relevance = Float[np.ndarray, "target time feature"]
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """What a method found for one sample: relevance, the terms of its ledger `(target,)`, and remarks."""
-
-    relevance: Relevance
-    ledger: dict[str, Float[np.ndarray, " target"]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-class Sample(ABC):
-    """One sequence bound to a model and its targets, as a method sees it."""
-
-    @property
-    @abstractmethod
-    def features(self) -> Float[np.ndarray, "time feature"]:
-        """The features, in the model's precision."""
-
-    @property
-    @abstractmethod
-    def _clean(self) -> tuple[Any, Scored, bool]:
-        """The logits at the features, their scores, and whether several points can be scored at once."""
-
-    @property
-    def scores(self) -> Float[np.ndarray, " target"]:
-        """The scores explained."""
-        return to_numpy(self._clean[1].values)[0].astype(float)
-
-    @property
-    def infos(self) -> tuple[TargetInfo, ...]:
-        """What each score explains."""
-        return self._clean[1].infos[0]
-
-    @abstractmethod
-    def gradients(
-        self, points: Sequence[np.ndarray], weights: Sequence[float]
-    ) -> tuple[Float[np.ndarray, "point target"], Relevance]:
-        """Return the scores at `points` `(time, feature)`, and Σ_n weights_n ∂score/∂features at point n.
-
-        Classes are chosen at the sample itself.
-        """
-
-    @abstractmethod
-    def propagated(self, epsilon: float) -> Attribution:
-        """Return layer-wise relevance and its ledger."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,22 +28,26 @@ class SequenceMethod:
         has a method `from_features`, that one is called.
     batch_first: False for a PyTorch model that takes, and returns at every step, `(time, batch, …)`.
 
-    Raises ModelError for what is no model.
+    Raises ModelError if `model` is neither a PyTorch nor a Keras model.
+
+    Example:
+        >>> class Twice(cc.sequence.SequenceMethod):  # a method of your own
+        ...     def attribute(self, sample):
+        ...         return cc.sequence.Attribution(2 * sample.gradients([sample.features], [1.0])[1])
+        >>> Twice(rnn).explain(features, 0).relevance.shape
+        (1, 1, 6, 4)
     """
 
     model: Any = field(kw_only=False)
     batch_first: bool = True
-    name: ClassVar[str]
-    run: ClassVar[Callable[[SequenceMethod, Any, Any], SequenceExplanation]]
+    name: ClassVar[str] = "own"
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            METHODS[cls.name] = cls
+            _METHODS[cls.name] = cls
 
     def __post_init__(self) -> None:
-        from chronocam.engines import engine_for
-
-        self.engine = engine_for(self.model)
+        self.engine: Engine = engine_for(self.model)
 
     def explain(self, features: Any, targets: Any = None) -> SequenceExplanation:
         """Explain `features` for `targets`.
@@ -105,7 +63,7 @@ class SequenceMethod:
         Raises InputError for other shapes, NaN and axes in another order than the model's; TargetError;
         ModelError.
         """
-        return type(self).run(self, features, targets)
+        return explain(self.engine, self.batch_first, self.name, self.attribute, features, targets)
 
     def attribute(self, sample: Sample) -> Attribution:
         """Return the relevance of one sample."""

@@ -12,13 +12,14 @@ CLOSED = 1e3
 """Of the precision's rounding, relative to all that was added: a ledger further open has no rule."""
 
 
-def refuse_nan(features: np.ndarray) -> None:
-    """Raise InputError for features that are not finite."""
+def checked(features: np.ndarray) -> np.ndarray:
+    """Return features. Raises InputError where they are not finite."""
     bad = int((~np.isfinite(features)).sum())
     if bad:
         raise InputError(
             f"features of shape {features.shape} hold {bad} NaN or infinite values; replace those"
         )
+    return features
 
 
 def refuse_other(expected: np.ndarray, got: np.ndarray, rounding: float) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation import PAGE, Explanation
+from chronocam.maps.frames import frame_spans
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.page import SampleRelevance, items_of, write_page
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
+from chronocam.sequence.frames import WAYS, to_frames
 from chronocam.sequence.settling import (
     Horizon,
     Settling,
@@ -28,7 +29,7 @@ from chronocam.sequence.settling import (
     similarity,
 )
 from chronocam.targets.steps import StepInfo, VotesInfo
-from chronocam.types import TargetInfo
+from chronocam.types import TargetInfo, note
 
 PICTURES = (".png", ".pdf", ".svg")
 _FORMAT = "chronocam sequence 1"
@@ -68,21 +69,24 @@ class SequenceExplanation:
         return f"SequenceExplanation({self.method}: {what})"
 
     @property
-    def steps(self) -> np.ndarray:
-        """The output step that each target explains, `(target,)`. Raises InputError where one is of no step."""
-        first = self.targets[0]
-        if not all(isinstance(info, StepInfo) for row in self.targets for info in row):
-            named = next(info for row in self.targets for info in row if not isinstance(info, StepInfo))
-            raise InputError(
-                f"target `{named}` is of no single step; explain with cc.targets.EveryStep() or Step(…)"
-            )
-        return np.array([info.step for info in first if isinstance(info, StepInfo)])
+    def steps(self) -> Int[np.ndarray, " target"] | None:
+        """The output step that each target explains, `(target,)`; None where one explains no single step."""
+        first = [info.step for info in self.targets[0] if isinstance(info, StepInfo)]
+        return np.array(first) if self._without_step() is None else None
 
     @property
-    def votes(self) -> np.ndarray:
-        """The class with the largest logit at the output step of each target, `(batch, target)`."""
-        self.steps  # noqa: B018  # refuses targets of no step
-        return np.array([[info.vote for info in row if isinstance(info, StepInfo)] for row in self.targets])
+    def votes(self) -> Int[np.ndarray, "batch target"] | None:
+        """The class with the largest logit at each target's output step; None where one explains no single step."""
+        votes = [[info.vote for info in row if isinstance(info, StepInfo)] for row in self.targets]
+        return np.array(votes) if self._without_step() is None else None
+
+    @property
+    def consecutive(self) -> bool:
+        """Whether there is one target per output step, in order, and features came in at each of these steps.
+
+        If so, `own`, `settling`, `memory_horizon` and what else compares steps can be read.
+        """
+        return self._not_consecutive() is None
 
     def own(self) -> Float[np.ndarray, "batch step feature"]:
         """Return the relevance of every output step's own features, those that came in at that step."""
@@ -94,7 +98,7 @@ class SequenceExplanation:
         self._consecutive()
         return self.relevance.sum(axis=2)
 
-    def steady_state(self, last: float | int = 0.25, of: str = "own") -> Float[np.ndarray, "batch feature"]:
+    def steady_state(self, last: float = 0.25, of: str = "own") -> Float[np.ndarray, "batch feature"]:
         """Return the mean profile of the last share `last` of the output steps (at least one), `(batch, feature)`.
 
         of: `"own"` or `"summed"`: the profile of a step.
@@ -111,17 +115,17 @@ class SequenceExplanation:
 
         Of classes with as many votes, the one with the lower index.
         """
-        profiles, votes = self._profiles(of), self.votes
+        profiles, votes = self._profiles(of), np.asarray(self.votes)
         winners = np.array([np.argmax(np.bincount(row)) for row in votes])
         weights = (votes == winners[:, None]).astype(profiles.dtype)
         return (profiles * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
     def settling(
         self,
-        tolerance: float | int = 0.1,
+        tolerance: float = 0.1,
         *,
         k: int | None = None,
-        last: float | int = 0.25,
+        last: float = 0.25,
         of: str = "own",
         steady: Any = None,
     ) -> Settling:
@@ -140,11 +144,11 @@ class SequenceExplanation:
             raise InputError(f"steady has shape {reference.shape}; expected {shapes[0]} or {shapes[1]}")
         reference = np.broadcast_to(reference, shapes[1])
         alike = similarity(profiles, reference[:, None], self._k(k))
-        at, steps = settled_at(alike.cosine, tolerance), self.steps
+        at, steps = settled_at(alike.cosine, tolerance), self._consecutive()
         return Settling(alike, np.where(at < 0, -1, steps[at]), reference, steps)
 
     def compare(
-        self, other: SequenceExplanation, *, k: int | None = None, last: float | int = 0.25, of: str = "own"
+        self, other: SequenceExplanation, *, k: int | None = None, last: float = 0.25, of: str = "own"
     ) -> Similarity:
         """Return how alike the steady states of these samples and of the other's are, `(batch, other batch)`."""
         mine, others = self.steady_state(last, of), other.steady_state(last, of)
@@ -155,7 +159,7 @@ class SequenceExplanation:
         return horizon(self.relevance, self._consecutive(), self.lengths)
 
     def top_features(
-        self, share: float | int = 0.1, by: str = "count"
+        self, share: float = 0.1, by: str = "count"
     ) -> Bool[np.ndarray, "batch target time feature"]:
         """Return a mask of the most relevant features of every step, those with positive relevance only.
 
@@ -171,7 +175,7 @@ class SequenceExplanation:
         frames: Any,
         *,
         how: str = "conserve",
-        share: float | int | None = None,
+        share: float | None = None,
         by: str = "mass",
         layer: Any = None,
     ) -> Explanation:
@@ -195,9 +199,24 @@ class SequenceExplanation:
         suit.
         Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1; Springenberg et al. 2015 (arXiv:1412.6806).
         """
-        from chronocam.sequence.frames import to_frames
-
-        return to_frames(self, cnn, frames, how, share, by, layer)
+        relevance = self.relevance if share is None else self.relevance * self.top_features(share, by)
+        found = to_frames(relevance, cnn, frames, how, layer)
+        chosen = "" if share is None else f", of the most relevant features of each step ({share:g} by {by})"
+        time = relevance.shape[2]
+        return Explanation(
+            found.maps,
+            self.scores,
+            self.targets,
+            f"{self.method}+{how}",
+            found.layer,
+            (time, *found.grid),
+            centers=found.centers,
+            frame_spans=frame_spans(time, time),
+            findings=tuple(
+                note(text)
+                for text in dict.fromkeys([*self.diagnostics, f"{how}: {WAYS[how]}{chosen}", *found.notes])
+            ),
+        )
 
     def plot(self, sample: int = 0) -> Any:
         """Return a matplotlib Figure of one sample: its relevance, settling, memory horizon and ledger.
@@ -221,15 +240,15 @@ class SequenceExplanation:
 
     def drawn(self, sample: int) -> Sequenced:
         """Return what plots and pages show of one sample."""
-        own = _where_it_makes_sense(self.own)
+        own = self.own()[sample] if self.consecutive else None
         return Sequenced(
             self._of(sample),
             [str(info) for info in self.targets[sample]],
             self.scores[sample],
             {name: values[sample] for name, values in self.ledger.items()},
-            _where_it_makes_sense(lambda: self.steps),
-            None if own is None else own[sample],
-            None if own is None or len(own[sample]) < 2 else self._settling_curve(sample),
+            self.steps,
+            own,
+            None if own is None or len(own) < 2 else self._settling_curve(sample),
             None if own is None else self._lag_curve(sample),
         )
 
@@ -284,18 +303,34 @@ class SequenceExplanation:
         header: Any = np.asarray(json.dumps(words))
         np.savez_compressed(path, relevance=self.relevance, scores=self.scores, header=header, **terms)
 
-    def _consecutive(self) -> np.ndarray:
+    def _without_step(self) -> TargetInfo | None:
+        """Return the first target that explains no single step."""
+        infos = (info for row in self.targets for info in row)
+        return next((info for info in infos if not isinstance(info, StepInfo)), None)
+
+    def _not_consecutive(self) -> str | None:
+        """Return why the targets do not stand for one step each, in order; None where they do."""
         steps = self.steps
-        if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
-            raise InputError(
-                f"targets are of the steps {steps.tolist()[:8]}; expected one of each: EveryStep()"
+        if steps is None:
+            return (
+                f"target `{self._without_step()}` explains no single step; explain with cc.targets.EveryStep() or "
+                "Step(…)"
             )
+        if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
+            return f"targets explain the steps {steps.tolist()[:8]}; expected one of each: EveryStep()"
         shortest = min(self.lengths or self.relevance.shape[2:3])
         if steps[-1] >= shortest:
-            raise InputError(
+            return (
                 f"outputs reach step {steps[-1]} but features only {shortest - 1}: outputs have no "
                 "features of their own; expected a model with one output per step"
             )
+        return None
+
+    def _consecutive(self) -> Int[np.ndarray, " step"]:
+        """Return the output steps. Raises InputError where they are not consecutive."""
+        problem, steps = self._not_consecutive(), self.steps
+        if problem is not None or steps is None:
+            raise InputError(problem or "targets explain no steps")
         return steps
 
     def _profiles(self, of: str) -> np.ndarray:
@@ -307,14 +342,6 @@ class SequenceExplanation:
 
     def _k(self, k: int | None) -> int:
         return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
-
-
-def _where_it_makes_sense(read: Callable[[], np.ndarray]) -> np.ndarray | None:
-    """Return what is read, None where the targets are of no single steps or in no order."""
-    try:
-        return read()
-    except InputError:
-        return None
 
 
 def _words(info: TargetInfo) -> list[Any]:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, LayoutError, suggest
-from chronocam.explanation import Explanation
 from chronocam.joint.default_layer import default_layer
 from chronocam.joint.look import Look, look_at
 from chronocam.joint.subject import Subject
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
-from chronocam.maps.frames import frame_spans
-from chronocam.types import INPUT, Array, note
-
-if TYPE_CHECKING:
-    from chronocam.sequence.explanation import SequenceExplanation
+from chronocam.types import INPUT, Array
 
 FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
 _NO_SUM = (
@@ -40,40 +35,35 @@ Weights = Float[np.ndarray, "frame target feature"]
 FrameMaps = Float[np.ndarray, "frame target height width"]
 
 
+@dataclass(frozen=True)
+class FrameRelevance:
+    """Where in each frame relevance lies.
+
+    maps: `(batch, target, time, height, width)`, signed. layer: of which layer they are. grid: the size of a
+    frame. centers: where the cells lie in the clip, per axis; None where they tile it evenly. notes: findings.
+    """
+
+    maps: Float[np.ndarray, "batch target time height width"]
+    layer: str
+    grid: tuple[int, int]
+    centers: tuple[tuple[float, ...], ...] | None
+    notes: tuple[str, ...]
+
+
 def to_frames(
-    sequence: SequenceExplanation,
-    cnn: Any,
-    frames: Any,
-    how: str,
-    share: float | int | None,
-    by: str,
-    layer: Any,
-) -> Explanation:
-    """Return maps `(batch, target, time, height, width)`; see `SequenceExplanation.to_frames`."""
+    relevance: Float[np.ndarray, "batch target time feature"], cnn: Any, frames: Any, how: str, layer: Any
+) -> FrameRelevance:
+    """Return where in each frame the relevance of its step's features lies; see `SequenceExplanation.to_frames`."""
     if how not in WAYS:
         raise InputError(f"no way `{how}`{suggest(how, list(WAYS)) or ';'} choose one of {', '.join(WAYS)}")
     if how == "guided" and layer is not None:
         raise InputError(f"guided goes to the pixels and takes no layer={layer!r}; leave it out")
-    relevance = sequence.relevance if share is None else sequence.relevance * sequence.top_features(share, by)
     batch, targets, time, features = relevance.shape
     framework = import_module(f"chronocam.sequence.{engine_for(cnn).framework}.frames")
     eye = _Eye(framework, cnn, _folded(frames, batch, time, framework.SHAPE), how, layer)
     maps = eye.maps(np.moveaxis(relevance, 1, 2).reshape(batch * time, targets, features))
     maps = np.moveaxis(maps.reshape(batch, time, *maps.shape[1:]), 1, 2).astype(relevance.dtype)
-    chosen = "" if share is None else f", of the most relevant features of each step ({share:g} by {by})"
-    return Explanation(
-        maps,
-        sequence.scores,
-        sequence.targets,
-        f"{sequence.method}+{how}",
-        eye.name,
-        (time, *eye.grid),
-        centers=eye.centers(time, maps.shape[3:]),
-        frame_spans=frame_spans(time, time),
-        findings=tuple(
-            map(note, dict.fromkeys([*sequence.diagnostics, f"{how}: {WAYS[how]}{chosen}", *eye.findings()]))
-        ),
-    )
+    return FrameRelevance(maps, eye.name, eye.grid, eye.centers(time, maps.shape[3:]), tuple(eye.findings()))
 
 
 def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time feature"]:

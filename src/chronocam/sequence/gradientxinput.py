@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chronocam.sequence.base import Attribution, Sample, SequenceMethod
+from chronocam.sequence.base import SequenceMethod
+from chronocam.sequence.sample import Attribution, Sample
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,7 +9,8 @@ import numpy as np
 
 from chronocam.errors import InputError, suggest
 from chronocam.maps.arrays import to_numpy
-from chronocam.sequence.base import Attribution, Sample, SequenceMethod
+from chronocam.sequence.base import SequenceMethod
+from chronocam.sequence.sample import Attribution, Sample
 
 _NAMED = ("zero", "mean")
 

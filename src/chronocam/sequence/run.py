@@ -1,51 +1,60 @@
-"""From what a user gives as features to one explanation: sample by sample."""
+"""Explain the samples of a call one by one, and join what came out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chronocam.errors import InputError, TargetError
-from chronocam.sequence.base import Attribution, SequenceMethod
 from chronocam.sequence.explanation import SequenceExplanation
+from chronocam.sequence.sample import Attribution, Relevance, Sample
 from chronocam.targets._parse import parse
 from chronocam.targets.composed import per_step
 
+if TYPE_CHECKING:
+    from chronocam.engines.base import Engine
 
-def explain(method: SequenceMethod, features: Any, targets: Any) -> SequenceExplanation:
-    """Explain all samples of `features` and join them."""
-    # The engine was made: the framework is there.
-    framework = import_module(f"chronocam.sequence.{method.engine.framework}.sample")
-    given = framework.split(method.engine, features)
-    target = per_step(parse(targets, len(given)))
-    found: list[Attribution] = []
-    looks: list[Any] = []
-    for row, inputs in enumerate(given):
-        look = framework.SAMPLE(method.engine, inputs, target, row, method.batch_first)
-        with look.scope():
-            found.append(method.attribute(look))
-        looks.append(look)
-    _refuse_unequal([one.relevance.shape[0] for one in found])
-    lengths = tuple(one.relevance.shape[1] for one in found)
+
+def explain(
+    engine: Engine,
+    batch_first: bool,
+    name: str,
+    attribute: Callable[[Sample], Attribution],
+    features: Any,
+    targets: Any,
+) -> SequenceExplanation:
+    """Explain all samples of `features` by the method of this name, and join them."""
+    # Safe to import: the engine has imported this framework.
+    framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
+    inputs = framework.split(engine, features)
+    target = per_step(parse(targets, len(inputs)))
+    attributions: list[Attribution] = []
+    samples: list[Sample] = []
+    for row, of_sample in enumerate(inputs):
+        model = framework.MODEL(engine, of_sample, batch_first)
+        sample = Sample(model, target, row)
+        with model.scope():
+            attributions.append(attribute(sample))
+        samples.append(sample)
+    _refuse_unequal([one.relevance.shape[0] for one in attributions])
+    lengths = tuple(one.relevance.shape[1] for one in attributions)
+    notes = (
+        note
+        for one, sample in zip(attributions, samples, strict=True)
+        for note in (*sample.notes, *one.notes)
+    )
     return SequenceExplanation(
-        _padded([one.relevance for one in found]),
-        np.stack([look.scores for look in looks]),
-        tuple(look.infos for look in looks),
-        method.name,
-        {name: np.stack([one.ledger[name] for one in found]) for name in found[0].ledger},
-        tuple(
-            dict.fromkeys(
-                note for one, look in zip(found, looks, strict=True) for note in (*look.notes, *one.notes)
-            )
-        ),
+        _padded([one.relevance for one in attributions]),
+        np.stack([sample.scores for sample in samples]),
+        tuple(sample.infos for sample in samples),
+        name,
+        {term: np.stack([one.ledger[term] for one in attributions]) for term in attributions[0].ledger},
+        tuple(dict.fromkeys(notes)),
         lengths if len(set(lengths)) > 1 else None,
     )
-
-
-SequenceMethod.run = explain
 
 
 def _refuse_unequal(columns: Sequence[int]) -> None:
@@ -56,7 +65,7 @@ def _refuse_unequal(columns: Sequence[int]) -> None:
         )
 
 
-def _padded(relevance: Sequence[np.ndarray]) -> np.ndarray:
+def _padded(relevance: Sequence[Relevance]) -> np.ndarray:
     """Stack `(target, time, feature)`, with zeros past the end of the shorter ones."""
     steps = max(one.shape[1] for one in relevance)
     if any(one.shape[2] != relevance[0].shape[2] for one in relevance):

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from chronocam.errors import InputError
-from chronocam.sequence.base import Attribution, Sample, SequenceMethod
+from chronocam.sequence.base import SequenceMethod
+from chronocam.sequence.sample import Attribution, Sample
 
 
 @dataclass(kw_only=True, eq=False)

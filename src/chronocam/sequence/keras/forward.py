@@ -1,45 +1,148 @@
-"""One pass of a Keras model over features, its layers going through what a method wants of them."""
+"""A Keras model as the methods see it: run over points, as it is or by the rules of LRP, compiled where it can be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import keras
+import numpy as np
 
-from chronocam.engines.keras.layers import Wrap, frames_at_once, intercepted, own_errors
-from chronocam.engines.keras.program import call_model, gate_of, main_output, noting_logits
+from chronocam.engines.keras.compiled import compiled, signature
+from chronocam.engines.keras.layers import Wrap, frames_at_once, intercepted, is_float, nodes_of, own_errors
+from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
 from chronocam.errors import ChronocamError, InputError, first_line
+from chronocam.maps.arrays import held, to_numpy
+from chronocam.sequence.checks import checked
+from chronocam.sequence.keras.rules import rule_of, ruled, suspecting
+from chronocam.sequence.ledger import Ledger
+from chronocam.sequence.rules import RULES
+from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
 from chronocam.types import Array
 
+if TYPE_CHECKING:
+    from chronocam.engines.keras.engine import KerasEngine
 
-@dataclass(frozen=True)
-class Passed:
-    """What a model returned, its logits, and the gate after them, where there is one."""
-
-    raw: Any
-    logits: Array
-    gate: str | None
+_ROUNDING: Final = {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
 
 
-def forward(
-    model: Any,
-    nodes: Mapping[str, Any],
+def split(engine: KerasEngine, features: Any) -> list[SampleInputs]:
+    """Return the samples of an array, or of a tuple of one and what else the model takes.
+
+    Raises InputError for other shapes, and for NaN.
+    """
+    given, *others = features if isinstance(features, (tuple, list)) else (features,)
+    if not hasattr(given, "shape"):
+        raise InputError(f"cannot explain a {type(given).__name__}; give features (batch, time, feature)")
+    if len(given.shape) != 3 or 0 in given.shape:
+        hint = ": give features[None]" if len(given.shape) == 2 else ""
+        raise InputError(f"features have shape {tuple(given.shape)}; expected (batch, time, feature){hint}")
+    adapted = engine.adapt((given, *others) if others else given)
+    batch, *rest = [to_numpy(x) for x in (adapted if others else (adapted,))]
+    batch = batch.astype(keras.config.floatx()) if batch.dtype.kind in "iub" else batch
+    checked(batch)
+    return [SampleInputs(one, tuple(x[row : row + 1] for x in rest)) for row, one in enumerate(batch)]
+
+
+class KerasSequenceModel(SequenceModel):
+    """A Keras model bound to what one sample gives it; see `SequenceModel`."""
+
+    copies = True
+
+    def __init__(self, engine: KerasEngine, inputs: SampleInputs, batch_first: bool) -> None:
+        if not batch_first:
+            raise InputError("batch_first=False is for PyTorch; Keras models take (batch, time, feature)")
+        self.labels = engine.labels
+        self.inputs = inputs
+        self._model = engine.model
+        self._nodes = nodes_of(engine.model)
+        self._program = Program(engine.model, self._nodes, ())
+        used = {getattr(node, "compute_dtype", "float64") for node in (*self._nodes.values(), self._model)}
+        # On JAX and PyTorch, Keras computes some of its operations in float32 when the rest is float64.
+        least = _ROUNDING["float64" if keras.backend.backend() == "tensorflow" else "float32"]
+        self.rounding = max(least, *(_ROUNDING.get(dtype, 0.0) for dtype in used))
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Nothing of the model is changed but within each call of it."""
+        yield
+
+    def array(self, values: np.ndarray) -> Array:
+        """Return values as a tensor of Keras' backend."""
+        return keras.ops.convert_to_tensor(values)
+
+    def look(self) -> PassResult:
+        """Return what the model returns for the features, without gradients."""
+        return self.forward(self.array(self.inputs.features[None]))
+
+    def stackable(self, raw: Any) -> bool:
+        """Say whether several points can be run at once: in one tensor, and with no states of so many rows."""
+        return is_float(raw) and not any(getattr(node, "stateful", False) for node in self._nodes.values())
+
+    def forward(self, points: Array, ledger: Ledger | None = None) -> PassResult:
+        """Return what the model returns for points `(point, time, feature)`, its logits, and the gate after them."""
+        others = [repeated_to(points.shape[0], x) for x in self.inputs.others]
+        entries = () if ledger is None else ledger.entries
+        epsilon = None if ledger is None else ledger.epsilon
+        if keras.backend.backend() == "torch":
+            return run(self._program, points, entries, others, epsilon)
+        key = ("sequence", epsilon, signature((points, *others)), *RULES.items())
+        return compiled(self._program, key, lambda: _PASSES[keras.backend.backend()](self._program, epsilon))(
+            points, entries, others
+        )
+
+    def suspects(self) -> list[str]:
+        """Return the layers and operations without a rule through which relevance does not add up."""
+        suspects: list[str] = []
+        inner = {path.rpartition("/")[0] for path in self._nodes}
+
+        def watched(path: str, node: Any) -> Wrap | None:
+            return None if path in inner or rule_of(node) is not None else suspecting(suspects, path)
+
+        intercepted_call(self._program, self.array(self.inputs.features[None]), self.inputs.others, watched)
+        return suspects or ["an operation within the model's own call"]
+
+
+def run(
+    program: Program,
+    points: Array,
+    entries: Sequence[Array],
+    others: Sequence[Array],
+    epsilon: float | None,
+    variables: Sequence[Array] | None = None,
+) -> PassResult:
+    """Run a model over points `(point, time, feature)`; see `SequenceModel.forward`.
+
+    entries: those of the ledger, of which epsilon is the stabiliser; none for the model as it is. variables:
+    the values of the model's variables; None for those that they have.
+    """
+    if epsilon is None:
+        return intercepted_call(program, points, others, lambda path, node: None, variables=variables)
+    ledger = Ledger(epsilon, entries)
+    # What the model takes besides is constant: its relevance is that of a bias.
+    others = [ledger.bias(x, x) if is_float(x) else x for x in others]
+    return intercepted_call(program, points, others, partial(ruled, ledger), held, variables)
+
+
+def intercepted_call(
+    program: Program,
     points: Array,
     others: Sequence[Any],
     wrap: Callable[[str, Any], Wrap | None],
     gated: Callable[[Array], Array] = lambda output: output,
-) -> Passed:
+    variables: Sequence[Array] | None = None,
+) -> PassResult:
     """Run a model over points `(point, time, feature)`.
 
     others: what it takes besides, for one point or for all. wrap: what each node's call goes through. gated:
-        what is
-    done to the outputs of gates.
+    what is done to the outputs of gates. variables: as for `run`.
     """
     gates: dict[str, list[tuple[Any, Any]]] = {}
     wraps: dict[str, list[Wrap]] = {}
-    for path, node in nodes.items():
+    for path, node in program.nodes.items():
         name = gate_of(node)
         around = [
             frames_at_once if type(node) is keras.layers.TimeDistributed else None,
@@ -47,8 +150,8 @@ def forward(
             None if name is None else noting_logits(gates.setdefault(name, []), gated),
         ]
         wraps[path] = [one for one in around if one is not None]
-    with own_errors(), intercepted({path: around for path, around in wraps.items() if around}, nodes):
-        raw = _called(model, points, others)
+    with own_errors(), intercepted({path: around for path, around in wraps.items() if around}, program.nodes):
+        raw = _called(program.model, points, others, variables)
     main = main_output(raw)
     seen = [(before, name) for name, pairs in gates.items() for after, before in pairs if after is main]
     logits, gate = seen[-1] if seen else (main, None)
@@ -57,7 +160,8 @@ def forward(
             f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each of the "
             f"{points.shape[0]} samples"
         )
-    return Passed(raw, keras.ops.cast(logits, "float32") if "float16" in str(logits.dtype) else logits, gate)
+    logits = keras.ops.cast(logits, "float32") if "float16" in str(logits.dtype) else logits
+    return PassResult(raw, logits, gate)
 
 
 def repeated_to(rows: int, x: Any) -> Array:
@@ -66,10 +170,11 @@ def repeated_to(rows: int, x: Any) -> Array:
     return x if x.shape[0] == rows else keras.ops.repeat(x, rows, axis=0)
 
 
-def _called(model: Any, points: Array, others: Sequence[Any]) -> Any:
+def _called(model: Any, points: Array, others: Sequence[Any], variables: Sequence[Array] | None) -> Any:
     repeated = [repeated_to(points.shape[0], x) for x in others]
+    mapping = None if variables is None else list(zip(model.variables, variables, strict=True))
     try:
-        with keras.StatelessScope():  # what the model remembers stays as it is
+        with keras.StatelessScope(mapping):  # what the model remembers stays as it is
             return call_model(model, (points, *repeated) if repeated else points)
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         if isinstance(error, ChronocamError):
@@ -78,3 +183,77 @@ def _called(model: Any, points: Array, others: Sequence[Any]) -> Any:
             f"the model fails on features of shape {tuple(points.shape)} ({first_line(error)}); expected (batch, time, "
             "feature): check their number and order"
         ) from error
+
+
+class CompiledPass:
+    """One pass of a model, compiled when it is first called; what cannot be compiled is run as it is.
+
+    The way back is compiled with it: a framework differentiates a compiled function as a whole.
+    """
+
+    def __init__(self, program: Program, epsilon: float | None) -> None:
+        self.program = program
+        self.epsilon = epsilon
+        self.rules = tuple(RULES.values())
+        self.gate: str | None = None
+        self.traceable = True
+
+    def __call__(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> PassResult:
+        """Run the pass; see `run`."""
+        if self.traceable:
+            try:
+                raw, logits = self.compiled(points, entries, others)
+            except ChronocamError as error:
+                if not isinstance(error, InputError):
+                    raise
+            except Exception:
+                pass
+            else:
+                return PassResult(raw, logits, self.gate)
+            # A model that decides by values cannot be traced; what is wrong with others is said below.
+            self.traceable = False
+        return run(self.program, points, entries, others, self.epsilon)
+
+    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+        """Return the raw output and the logits from the compiled pass."""
+        raise NotImplementedError
+
+    def _traced(
+        self, variables: Sequence[Array], points: Array, entries: Sequence[Array], others: Sequence[Array]
+    ) -> tuple[Any, Array]:
+        result = run(self.program, points, entries, others, self.epsilon, variables)
+        self.gate = result.gate  # known from the trace, and not returned by it
+        return result.raw, result.logits
+
+
+class JAXPass(CompiledPass):
+    """A pass compiled by XLA; the variables' values are among its arguments, as constants they take long to compile."""
+
+    def __init__(self, program: Program, epsilon: float | None) -> None:
+        super().__init__(program, epsilon)
+        self.function = import_module("jax").jit(self._traced)
+
+    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+        """Return the raw output and the logits from the compiled pass."""
+        return self.function([v.value for v in self.program.model.variables], points, entries, others)
+
+
+class TensorFlowPass(CompiledPass):
+    """A pass as a graph of TensorFlow; the variables are held, so that no gradient leads to them."""
+
+    def __init__(self, program: Program, epsilon: float | None) -> None:
+        super().__init__(program, epsilon)
+        self.function = import_module("tensorflow").function(self._held, autograph=False)
+
+    def _held(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+        return self._traced([held(v.value) for v in self.program.model.variables], points, entries, others)
+
+    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+        """Return the raw output and the logits from the compiled pass."""
+        return self.function(points, entries, others)
+
+
+_PASSES: Mapping[str, type[CompiledPass]] = {"tensorflow": TensorFlowPass, "jax": JAXPass}
+
+MODEL = KerasSequenceModel
+"""What `chronocam.sequence.run` binds each sample to."""

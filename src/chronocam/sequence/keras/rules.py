@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import keras
 from keras import ops
 
 from chronocam.engines.keras.layers import Wrap, attribute, is_float
-from chronocam.sequence.keras.cells import recurrent, unrolled
-from chronocam.sequence.keras.ledger import FROM_ZERO, Ledger, held, ratio
+from chronocam.errors import ModelError
+from chronocam.maps.arrays import held
+from chronocam.sequence.cells import Cell, State, Weights, gru, gru_reset_before, inputs, lstm, simple
+from chronocam.sequence.ledger import Ledger, ratio
+from chronocam.sequence.rules import Rule, own_rule
 from chronocam.types import Array
 
-Rule = Callable[..., Any]
-"""From the ledger, a node, its own call and what it is called with, to what it returns."""
+_BENT = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hard_silu")
+FROM_ZERO = (*_BENT, "linear", "tanh", "hard_tanh", "tanh_shrink", "softsign")
+"""Activations with f(0) = 0."""
 
 _GATES = ("sigmoid", "hard_sigmoid", "softmax", "log_softmax", "sparsemax")
 
@@ -38,7 +43,7 @@ def linear(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> 
 
 
 def shifted(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Array:
-    """Enter among the biases what an affine node makes of zero."""
+    """Book under `bias` what an affine node makes of zero."""
     zeros = keras.tree.map_structure(lambda x: ops.zeros_like(x) if is_float(x) else x, (args, kwargs))
     shift = held(call(*zeros[0], **zeros[1]))
     return call(*args, **kwargs) - shift + ledger.bias(shift, shift)
@@ -55,7 +60,7 @@ def from_zero(ledger: Ledger, node: Any, call: Rule, x: Array, *args: Any, **kwa
 
 
 def gate(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Array:
-    """Give nothing to a gate: what it weighs takes all."""
+    """Hold a gate constant: it gets no relevance, what it is multiplied with gets all of it."""
     return held(call(*keras.tree.map_structure(held, args), **kwargs))
 
 
@@ -83,6 +88,135 @@ def attention(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) 
         del node.__dict__["_calculate_scores"]
 
 
+def recurrent(
+    ledger: Ledger,
+    layer: Any,
+    call: Rule,
+    sequences: Array,
+    initial_state: Any = None,
+    mask: Array = None,
+    training: bool = False,
+) -> Any:
+    """Run an RNN layer over `sequences` `(batch, time, feature)` by the rule of its cell."""
+    states = _initial(ledger, layer, sequences, initial_state)
+    x = ops.transpose(sequences, (1, 0, 2))
+    seen = None if mask is None else ops.expand_dims(ops.transpose(mask), -1)
+    if layer.go_backwards:
+        x, seen = ops.flip(x, axis=0), None if seen is None else ops.flip(seen, axis=0)
+    ends: list[Array] = []
+    # Stacked cells are run one after the other, each over all steps: none looks back at one above it.
+    cells: list[Any] = getattr(layer.cell, "cells", [layer.cell])
+    for cell in cells:
+        own = states[len(ends) : len(ends) + len(keras.tree.flatten(cell.state_size))]
+        x, end = _stepped(ledger, cell_of(cell), x, tuple(own), seen)
+        ends += end
+    if seen is not None and layer.zero_output_for_mask:
+        x = ops.where(seen, x, ops.zeros_like(x))
+    outputs = ops.transpose(x, (1, 0, 2)) if layer.return_sequences else x[-1]
+    return (outputs, *ends) if layer.return_state else outputs
+
+
+def _stepped(ledger: Ledger, cell: Cell, x: Array, states: State, seen: Array) -> tuple[Array, State]:
+    """Run a cell over `x` `(time, batch, feature)`; a step that is masked keeps its states and repeats its output."""
+
+    def step(carry: State, at: State) -> State:
+        following = cell.step(ledger, cell, at[0], at[1], carry[1:])
+        following = (following[0], *following)
+        if seen is None:
+            return following
+        return tuple(ops.where(at[2], new, old) for new, old in zip(following, carry, strict=True))
+
+    # Rows are the first axis where constants are booked: the steps go there only afterwards.
+    parts = [ops.swapaxes(part, 0, 1) for part in inputs(ledger, cell, ops.swapaxes(x, 0, 1))]
+    start = (ops.zeros_like(states[0]), *states)
+    outputs, end = _looped(step, start, tuple(parts) if seen is None else (*parts, seen))
+    return outputs, end[1:]
+
+
+def _looped(step: Callable[[State, State], State], start: State, inputs: State) -> tuple[Array, State]:
+    """Return what `step` first carries after every step, and all of it after the last.
+
+    As a loop of the backend: unrolled, 53 steps take XLA minutes to compile.
+    """
+    if keras.backend.backend() == "tensorflow":  # its `ops.scan` takes no tuples
+        carried = import_module("tensorflow").scan(step, inputs, start)
+        return carried[0], tuple(each[-1] for each in carried)
+
+    def body(carry: State, at: State) -> tuple[State, Array]:
+        following = step(carry, at)
+        return following, following[0]
+
+    end, outputs = ops.scan(body, start, inputs)
+    return outputs, end
+
+
+def _initial(ledger: Ledger, layer: Any, sequences: Array, given: Any) -> list[Array]:
+    """Return the states before the first step: given by other layers, remembered, or zero."""
+    if given is not None:
+        return list(keras.tree.flatten(given))
+    if layer.stateful and layer.states is not None:
+        return [ledger.state(ops.convert_to_tensor(state)) for state in keras.tree.flatten(layer.states)]
+    zeros = layer.get_initial_state(batch_size=sequences.shape[0])
+    return [ops.cast(x, sequences.dtype) for x in keras.tree.flatten(zeros)]
+
+
+def cell_of(cell: Any) -> Cell:
+    """Return the weights of a cell, apart for gates and signal. Raises ModelError for a cell without a rule."""
+    make = next((make for kind, make in _CELLS.items() if isinstance(cell, kind)), None)
+    if make is None:
+        known = ", ".join(kind.__name__ for kind in _CELLS)
+        raise ModelError(
+            f"LRP has no rule for a {type(cell).__name__} (known are {known}): use IntegratedGradients, or "
+            "cc.sequence.register_rule for its layer"
+        )
+    name = getattr(cell.activation, "__name__", "tanh")
+    if name not in FROM_ZERO:
+        raise ModelError(
+            f"LRP has no rule for a {type(cell).__name__} with the activation {name}: use IntegratedGradients"
+        )
+    return make(cell)
+
+
+def _lstm(cell: Any) -> Cell:
+    each = (cell.kernel, cell.recurrent_kernel, cell.bias)
+    gates, signals = (Weights(*(_columns(x, 4, which) for x in each)) for which in ([0, 1, 3], [2]))
+    return Cell(lstm, gates, signals, cell.recurrent_activation, cell.activation)
+
+
+def _gru(cell: Any) -> Cell:
+    bias, state = cell.bias, None
+    if bias is not None and cell.reset_after:
+        bias, state = ops.convert_to_tensor(bias)[0], ops.convert_to_tensor(bias)[1]
+    kernels = (cell.kernel, cell.recurrent_kernel)
+    # Keras has z before r.
+    gates = Weights(*(_columns(x, 3, [1, 0]) for x in (*kernels, bias if state is None else bias + state)))
+    signals = Weights(*(_columns(x, 3, [2]) for x in (*kernels, bias)))
+    step = gru if cell.reset_after else gru_reset_before
+    return Cell(step, gates, signals, cell.recurrent_activation, cell.activation, _columns(state, 3, [2]))
+
+
+def _simple(cell: Any) -> Cell:
+    weights = Weights(*(_columns(x, 1, [0]) for x in (cell.kernel, cell.recurrent_kernel, cell.bias)))
+    return Cell(simple, None, weights, cell.activation, cell.activation)
+
+
+_CELLS: Mapping[type, Callable[[Any], Cell]] = {
+    keras.layers.LSTMCell: _lstm,
+    keras.layers.GRUCell: _gru,
+    keras.layers.SimpleRNNCell: _simple,
+}
+
+
+def _columns(weight: Any, parts: int, which: Sequence[int]) -> Array | None:
+    """Return some of the parts that lie side by side in the columns of a weight, as a constant."""
+    if weight is None:
+        return None
+    weight = held(ops.convert_to_tensor(weight))
+    units = weight.shape[-1] // parts
+    columns = [weight[..., k * units : (k + 1) * units] for k in which]
+    return columns[0] if len(columns) == 1 else ops.concatenate(columns, axis=-1)
+
+
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D"), linear),
     **dict.fromkeys(("DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose"), linear),
@@ -106,6 +240,9 @@ RULES: Mapping[str, Rule] = {
 
 def rule_of(node: Any) -> Rule | None:
     """Return the rule for a layer or an operation of a functional model; None for one that has none."""
+    own = own_rule(node)
+    if own is not None:
+        return own
     return recurrent if isinstance(node, keras.layers.RNN) else RULES.get(type(node).__name__)
 
 
@@ -113,13 +250,6 @@ def ruled(ledger: Ledger, path: str, node: Any) -> Wrap | None:
     """Return what runs a node by its rule."""
     rule = rule_of(node)
     return None if rule is None else lambda node, call: partial(rule, ledger, node, call)
-
-
-def as_it_is(path: str, node: Any) -> Wrap | None:
-    """Return what runs a node as it is; on JAX, where each scan is compiled anew, recurrent layers step by step."""
-    if keras.backend.backend() != "jax" or not isinstance(node, keras.layers.RNN):
-        return None
-    return lambda node, call: partial(unrolled, node)
 
 
 def suspecting(suspects: list[str], path: str) -> Wrap:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from chronocam.sequence.torch.cells import GRUCell, LSTMCell, fused, single
-from chronocam.sequence.torch.ledger import Ledger, ratio
+from chronocam.errors import ModelError
+from chronocam.sequence.cells import Cell, State, Weights, gru, inputs, lstm
+from chronocam.sequence.ledger import Ledger, ratio
+from chronocam.sequence.rules import RULES as OWN_RULES
+from chronocam.sequence.rules import Rule, own_rule
 
-Rule = Callable[..., Any]
+CellOf = Callable[[Sequence[Tensor]], Cell]
 
 
 def on_path(x: Any) -> bool:
@@ -22,9 +26,14 @@ def on_path(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
+def signal(ledger: Ledger, x: Any) -> Any:
+    """Return a layer's input: on the path from the features as it is, else as an entry of the biases."""
+    return x if on_path(x) else ledger.bias(x)
+
+
 def linear(ledger: Ledger, func: Rule, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Share by the linear rule."""
-    z = func(ledger.signal(input), weight)
+    z = func(signal(ledger, input), weight)
     return ledger.share(z if bias is None else z + ledger.bias(bias))
 
 
@@ -38,7 +47,7 @@ def convolution(
     **kwargs: Any,
 ) -> Tensor:
     """Share by the linear rule, at every position."""
-    z = func(ledger.signal(input), weight, None, *args, **kwargs)
+    z = func(signal(ledger, input), weight, None, *args, **kwargs)
     if bias is not None:
         z = z + ledger.bias(bias).reshape(-1, *[1] * (weight.ndim - 2))
     return ledger.share(z)
@@ -52,24 +61,20 @@ def activation(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: 
 
 
 def gate(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Give nothing to a gate: what it weighs takes all."""
+    """Hold a gate constant: it gets no relevance, what it is multiplied with gets all of it."""
     return func(input.detach().clone(), *args, **kwargs)
 
 
 def addition(
     sign: float, reverse: bool, ledger: Ledger, func: Rule, input: Any, other: Any, **kwargs: Any
 ) -> Any:
-    """Enter a constant that is added to a signal, or subtracted from one, among the biases."""
+    """Book a constant that is added to a signal, or subtracted from one, under `bias`."""
     if on_path(input) and on_path(other):
         return func(input, other, **kwargs)
     first, second = (other, input) if reverse else (input, other)
     alpha = kwargs.get("alpha", 1) * sign
-    result = _signal(ledger, first) + alpha * _signal(ledger, second)
+    result = signal(ledger, first) + alpha * signal(ledger, second)
     return input.copy_(result) if _in_place(func) else result
-
-
-def _signal(ledger: Ledger, x: Any) -> Tensor:
-    return x if on_path(x) else ledger.bias(x)
 
 
 def _in_place(func: Rule) -> bool:
@@ -77,8 +82,8 @@ def _in_place(func: Rule) -> bool:
 
 
 def joined(ledger: Ledger, func: Rule, tensors: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Enter constants that are put beside a signal among the biases."""
-    return func([ledger.signal(x) for x in tensors], *args, **kwargs)
+    """Book constants that are put beside a signal under `bias`."""
+    return func([signal(ledger, x) for x in tensors], *args, **kwargs)
 
 
 def batch_norm(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -104,15 +109,104 @@ def layer_norm(
     return y if bias is None else y + ledger.bias(bias)
 
 
-def _cell(run: Callable[..., Any], cell: Any) -> Rule:
-    return lambda ledger, func, *args: run(ledger, cell, args)
+def lstm_cell(weights: Sequence[Tensor]) -> Cell:
+    """Return an LSTM's cell from W, U and, where there are biases, both: rows in the order i, f, g, o."""
+    w, u, *biases = weights
+    each = (w, u, biases[0] + biases[1] if biases else None)
+    gates, signals = (Weights(*(_rows(x, 4, which) for x in each)) for which in ([0, 1, 3], [2]))
+    return Cell(lstm, gates, signals, torch.sigmoid, torch.tanh)
+
+
+def gru_cell(weights: Sequence[Tensor]) -> Cell:
+    """Return a GRU's cell from W, U and, where there are biases, both: rows in the order r, z, n."""
+    w, u, *biases = weights
+    own, state = biases or (None, None)
+    gates = Weights(*(_rows(x, 3, [0, 1]) for x in (w, u, biases[0] + biases[1] if biases else None)))
+    signals = Weights(*(_rows(x, 3, [2]) for x in (w, u, own)))
+    return Cell(gru, gates, signals, torch.sigmoid, torch.tanh, _rows(state, 3, [2]))
+
+
+def _rows(weight: Tensor | None, parts: int, which: Sequence[int]) -> Tensor | None:
+    """Return some of the parts that lie one below the other, as the matrix that rows are multiplied by."""
+    if weight is None:
+        return None
+    chunks = weight.detach().chunk(parts)
+    rows = torch.cat([chunks[k] for k in which]) if len(which) > 1 else chunks[which[0]]
+    return rows.T if rows.ndim > 1 else rows
+
+
+def fused(cell_of: CellOf, ledger: Ledger, func: Rule, *args: Any) -> tuple[Tensor, ...]:
+    """Return what `torch.lstm` or `torch.gru` does for these arguments, padded or packed."""
+    packed = isinstance(args[1], Tensor) and not args[1].is_floating_point()
+    if packed:
+        x, sizes, hx, weights, _, layers, dropout, training, bidirectional = args
+        if int(sizes.max()) > 1:
+            raise ModelError("the model packs several sequences out of one sample; LRP follows one at a time")
+        x, batch_first = x[:, None], False
+    else:
+        x, hx, weights, _, layers, dropout, training, bidirectional, batch_first = args
+    states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+    if len({state.shape[-1] for state in states}) > 1:
+        raise ModelError("LRP has no rule for an LSTM with projections (proj_size); give one without")
+    if training and dropout and layers > 1:
+        raise ModelError("the LSTM or GRU drops units at random in training mode; call model.eval() first")
+    each = len(weights) // (layers * (2 if bidirectional else 1))
+    cells = [cell_of(weights[low : low + each]) for low in range(0, len(weights), each)]
+    x = x.transpose(0, 1) if batch_first else x
+    outputs, ends = _stacked(ledger, cells, x, states, layers)
+    outputs = outputs[:, 0] if packed else outputs.transpose(0, 1) if batch_first else outputs
+    return (outputs, *ends)
+
+
+def _stacked(
+    ledger: Ledger, cells: Sequence[Cell], x: Tensor, states: State, layers: int
+) -> tuple[Tensor, State]:
+    """Run layers over `x` `(time, batch, feature)` from states `(layer·direction, batch, hidden)`.
+
+    Returns the outputs `(time, batch, direction·hidden)` and the last states.
+    """
+    directions = len(cells) // layers
+    ends: list[State] = []
+    for layer in range(layers):
+        outputs = []
+        for backwards in range(directions):
+            k = layer * directions + backwards
+            start = tuple(_state(ledger, s[k]) for s in states)
+            found, end = _stepped(ledger, cells[k], x.flip(0) if backwards else x, start)
+            outputs.append(found.flip(0) if backwards else found)
+            ends.append(end)
+        x = torch.cat(outputs, dim=-1) if directions > 1 else outputs[0]
+    return x, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+
+
+def _stepped(ledger: Ledger, cell: Cell, x: Tensor, state: State) -> tuple[Tensor, State]:
+    gates, signals = inputs(ledger, cell, signal(ledger, x))
+    outputs = []
+    for at in zip(gates.unbind(0), signals.unbind(0), strict=True):
+        state = cell.step(ledger, cell, *at, state)
+        outputs.append(state[0])
+    return torch.stack(outputs), state
+
+
+def single(cell_of: CellOf, ledger: Ledger, func: Rule, x: Tensor, hx: Any, *weights: Any) -> Any:
+    """Return what `torch.lstm_cell` or `torch.gru_cell` does: one step of `x` `(batch, feature)`."""
+    states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+    cell = cell_of([w for w in weights if w is not None])
+    start = tuple(_state(ledger, s) for s in states)
+    end = cell.step(ledger, cell, *inputs(ledger, cell, signal(ledger, x)), start)
+    return end if len(end) > 1 else end[0]
+
+
+def _state(ledger: Ledger, h: Tensor) -> Tensor:
+    """Return an initial state: on the path from the features as it is, else as its own entry."""
+    return h if h.requires_grad else ledger.state(h)
 
 
 RULES: dict[str, Rule] = {
-    "lstm": _cell(fused, LSTMCell),
-    "gru": _cell(fused, GRUCell),
-    "lstm_cell": _cell(single, LSTMCell),
-    "gru_cell": _cell(single, GRUCell),
+    "lstm": partial(fused, lstm_cell),
+    "gru": partial(fused, gru_cell),
+    "lstm_cell": partial(single, lstm_cell),
+    "gru_cell": partial(single, gru_cell),
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
     "linear": linear,
@@ -139,15 +233,22 @@ class Relevance(TorchFunctionMode):
 
     def __init__(self, ledger: Ledger, suspects: list[str] | None = None) -> None:
         super().__init__()
-        self.ledger, self.suspects = ledger, suspects
+        self.ledger = ledger
+        self.suspects = suspects
+        self.paused = False
 
     def __torch_function__(
         self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        args, kwargs = pytree.tree_map(_constant, (args, kwargs or {}))
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        args, kwargs = pytree.tree_map(_constant, (args, kwargs))
         name = getattr(func, "__name__", "")
         if not torch.is_grad_enabled() or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
             return func(*args, **kwargs)
+        if name in OWN_RULES:
+            return OWN_RULES[name](self.ledger, func, func, *args, **kwargs)
         if name in RULES:
             return RULES[name](self.ledger, func, *args, **kwargs)
         if self.suspects is None:
@@ -158,6 +259,54 @@ class Relevance(TorchFunctionMode):
         if not _is_double(expected, result) and name not in self.suspects:
             self.suspects.append(name)
         return result
+
+    @contextmanager
+    def pausing(self, paused: bool) -> Iterator[None]:
+        """Leave operations as they are for a while, or look at them again."""
+        before = self.paused
+        self.paused = paused
+        try:
+            yield
+        finally:
+            self.paused = before
+
+
+@contextmanager
+def own_rules(model: nn.Module, relevance: Relevance) -> Iterator[None]:
+    """Run the modules of the model for which the user registered a rule by that rule.
+
+    What a rule computes is differentiated as it stands; within the module's own call the rules of operations
+    hold.
+    """
+
+    def ruled(module: nn.Module, rule: Rule) -> Rule:
+        forward = module.forward
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with relevance.pausing(False):
+                return forward(*args, **kwargs)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if relevance.paused or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
+                return forward(*args, **kwargs)
+            with relevance.pausing(True):
+                return rule(relevance.ledger, module, call, *args, **kwargs)
+
+        return run
+
+    undo: list[tuple[dict[str, Any], Any]] = []
+    try:
+        for module in model.modules():
+            rule = own_rule(module)
+            if rule is not None:
+                undo.append((module.__dict__, module.__dict__.get("forward")))
+                module.__dict__["forward"] = ruled(module, rule)
+        yield
+    finally:
+        for attributes, before in reversed(undo):
+            del attributes["forward"]
+            if before is not None:
+                attributes["forward"] = before
 
 
 def _doubled(x: Any) -> Any:

@@ -1,0 +1,247 @@
+"""One sequence through a model: its scores, their gradients at points, and layer-wise relevance."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Final, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.engines.pull import Pull, differentiable
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.sequence.checks import closes, constant, no_rule, refuse_other
+from chronocam.sequence.ledger import ENTRIES, Ledger
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+ROWS_PER_PASS: Final = 16  # how many points and targets are differentiated at once: bounds the memory
+
+T = TypeVar("T")
+
+Relevance: TypeAlias = Float[np.ndarray, "target time feature"]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method found for one sample: relevance, the terms of its ledger `(target,)`, and remarks."""
+
+    relevance: Relevance
+    ledger: dict[str, Float[np.ndarray, " target"]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SampleInputs:
+    """What one sample gives the model.
+
+    features: `(time, feature)`, in the model's precision, or float32 where NumPy has none like it.
+    others: what else the model takes, of this sample.
+    packed: whether the model takes the features as a PackedSequence.
+    """
+
+    features: np.ndarray
+    others: tuple[Array, ...] = ()
+    packed: bool = False
+
+
+class PassResult(NamedTuple):
+    """What a model returned for points, first to last.
+
+    raw: as the model returned it. logits: its main output `(point, …)`, before a final gate. gate: the name
+    of that gate, None where there is none. point_axis: the axis of the points in `raw`, where that is an array.
+    """
+
+    raw: Array
+    logits: Array
+    gate: str | None
+    point_axis: int = 0
+
+    def of(self, point: int) -> tuple[Array, Array]:
+        """Return the raw output and the logits of one point, in axes as before."""
+        at = slice(point, point + 1)
+        return self.raw[at] if self.point_axis == 0 else self.raw[:, at], self.logits[at]
+
+
+class SequenceModel(ABC):
+    """A model of one framework, bound to what one sample gives it.
+
+    inputs: what the sample gives.
+    labels: the names of the classes that the model carries.
+    rounding: the rounding of the coarsest arithmetic that its scores go through.
+    stackable: whether it can be run on several points at once, each with scores of its own.
+    """
+
+    copies: ClassVar[bool]
+    """Whether rows are the first axis of every array within the model, so that a row can have its own ledger."""
+
+    inputs: SampleInputs
+    labels: Sequence[str] | None
+    rounding: float
+
+    @abstractmethod
+    def scope(self) -> AbstractContextManager[None]:
+        """Return a scope in which the model can be differentiated, and after which it is as it was found."""
+
+    @abstractmethod
+    def array(self, values: np.ndarray) -> Array:
+        """Return values as an array of the framework, where and in the precision that the model takes."""
+
+    @abstractmethod
+    def look(self) -> PassResult:
+        """Return what the model returns for the features, without gradients."""
+
+    @abstractmethod
+    def forward(self, points: Array, ledger: Ledger | None = None) -> PassResult:
+        """Return what the model returns for points `(point, time, feature)`, differentiably.
+
+        ledger: where constants are entered, so that gradients are relevance; None for the model as it is.
+        """
+
+    @abstractmethod
+    def stackable(self, raw: Array) -> bool:
+        """Say whether several points can be run at once, by what the model returned for one."""
+
+    @abstractmethod
+    def suspects(self) -> list[str]:
+        """Return the layers or operations without a rule through which relevance does not add up."""
+
+
+class Sample:
+    """One sequence bound to a model and its targets, as a method sees it.
+
+    target: what is explained. row: which sample of the call it is.
+    """
+
+    def __init__(self, model: SequenceModel, target: Target, row: int) -> None:
+        self.model = model
+        self.target = target
+        self.rows = slice(row, row + 1)
+        self.notes: list[str] = []
+
+    @property
+    def features(self) -> Float[np.ndarray, "time feature"]:
+        """The features, in the model's precision."""
+        return self.model.inputs.features
+
+    @property
+    def scores(self) -> Float[np.ndarray, " target"]:
+        """The scores explained."""
+        return to_numpy(self._clean[1].values)[0].astype(float)
+
+    @property
+    def infos(self) -> tuple[TargetInfo, ...]:
+        """What each score explains."""
+        return self._clean[1].infos[0]
+
+    @cached_property
+    def _clean(self) -> tuple[np.ndarray, Scored, bool]:
+        """The logits at the features, their scores, and whether several points can be scored at once."""
+        seen = self.model.look()
+        if seen.gate is not None:
+            self.notes.append(f"scores are logits, read before the model's final {seen.gate}")
+        logits = to_numpy(seen.logits)
+        return logits, self._score(seen.raw, seen.logits, logits), self.model.stackable(seen.raw)
+
+    def gradients(
+        self, points: Sequence[np.ndarray], weights: Sequence[float]
+    ) -> tuple[Float[np.ndarray, "point target"], Relevance]:
+        """Return the scores at `points` `(time, feature)`, and Σ_n weights_n ∂score/∂features at point n.
+
+        Classes are chosen at the sample itself.
+        """
+        columns = len(self.scores)
+        scores = np.zeros((len(points), columns))
+        total = np.zeros((columns, *self.features.shape))
+        connected = False
+        # One row per point and target: a batch costs less than as many backward passes.
+        rows = [(n, k) for n, weight in enumerate(weights) for k in range(columns if weight else 1)]
+        for part in self._parts(rows):
+            values, pull = self._differentiated([np.stack([points[n] for n, _ in part])])
+            values = to_numpy(values)
+            (gradients,) = pull(np.eye(columns)[[k for _, k in part]][None])
+            for place, (n, k) in enumerate(part):
+                scores[n] = values[place]
+                if gradients is not None:
+                    total[k] += weights[n] * gradients[0, place]
+            connected = connected or gradients is not None
+        self._refuse_constant(total, connected)
+        return scores, total.astype(self.features.dtype)
+
+    def propagated(self, epsilon: float) -> Attribution:
+        """Return layer-wise relevance and its ledger.
+
+        Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add
+        up.
+        """
+        columns, copies = len(self.scores), self.model.copies
+        relevance = np.zeros((columns, *self.features.shape), self.features.dtype)
+        terms = np.zeros((len(ENTRIES), columns))
+        connected = False
+        # Every target has a copy of the sample as its row, or one row is pulled back for all of them.
+        for part in self._parts(range(columns)) if copies else [range(columns)]:
+            rows = len(part) if copies else 1
+            entries = [np.ones(rows, self.features.dtype)] * len(ENTRIES)
+            leaves = [np.repeat(self.features[None], rows, axis=0), *entries]
+            values, pull = self._differentiated(leaves, epsilon, len(part) // rows)
+            refuse_other(self.scores, to_numpy(values)[0], self.model.rounding)
+            chosen = np.eye(columns)[list(part)]
+            gradients, *found = pull(chosen[None] if copies else chosen[:, None])
+            if gradients is not None:
+                connected = True
+                relevance[list(part)] = gradients.reshape(len(part), *self.features.shape) * self.features
+            for term, gradient in zip(terms, found, strict=True):
+                term[list(part)] = 0 if gradient is None else gradient.reshape(-1)
+        if not connected:
+            raise constant((1, columns), (1, *self.features.shape))
+        book = {"input": relevance.sum(axis=(1, 2), dtype=float), **dict(zip(ENTRIES, terms, strict=True))}
+        if not closes(
+            self.scores, book, np.abs(relevance).sum(axis=(1, 2), dtype=float), self.model.rounding
+        ):
+            raise no_rule(self.scores, book, self.model.suspects())
+        self._refuse_constant(relevance, connected)
+        return Attribution(relevance, book)
+
+    def _differentiated(
+        self, leaves: Sequence[np.ndarray], epsilon: float | None = None, columns: int = 1
+    ) -> tuple[Array, Pull]:
+        """Return the scores `(point, target)` and their pull-back.
+
+        leaves: points, and the entries of the ledger. epsilon: of the surrogate; None for the model as it is.
+        """
+
+        def scored(points: Array, *entries: Array) -> Array:
+            return self._scored(
+                self.model.forward(points, None if epsilon is None else Ledger(epsilon, entries))
+            )
+
+        return differentiable(scored, [self.model.array(leaf) for leaf in leaves], columns)
+
+    def _scored(self, result: PassResult) -> Array:
+        clean, _, stackable = self._clean
+        if not stackable:
+            return self._score(result.raw, result.logits, clean).values
+        # Each point is scored by itself: targets choose their classes by the sample, and there is one.
+        each = [self._score(*result.of(n), clean).values for n in range(result.logits.shape[0])]
+        return each[0] if len(each) == 1 else namespace(each[0]).concat(each, axis=0)
+
+    def _score(self, raw: Array, logits: Array, clean: np.ndarray) -> Scored:
+        return self.target(Outputs(raw, lambda: logits, self.rows, self.model.labels, clean))
+
+    def _parts(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Yield rows, one per point and target, as many as are run at once: a batch costs less than several passes."""
+        each = ROWS_PER_PASS if self._clean[2] else 1
+        yield from (rows[low : low + each] for low in range(0, len(rows), each))
+
+    def _refuse_constant(self, gradients: np.ndarray, connected: bool) -> None:
+        """Raise ModelError where no score changes with the features."""
+        if gradients.any():
+            return
+        # Zeros may also come from units that are off, or features that are zero: large noise moves those.
+        noise = 1e3 * np.random.default_rng(0).standard_normal((1, *self.features.shape))
+        moved = self._differentiated([noise.astype(self.features.dtype)])[0] if connected else None
+        if moved is None or np.array_equal(to_numpy(moved)[0], self.scores):
+            raise constant((1, len(self.scores)), (1, *self.features.shape))

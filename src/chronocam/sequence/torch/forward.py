@@ -1,0 +1,183 @@
+"""A PyTorch model as the methods see it: run over points, as it is or by the rules of LRP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence, unpack_sequence
+from torch.utils import _pytree as pytree
+
+from chronocam.engines.torch.modes import ThroughNoGrad
+from chronocam.engines.torch.scope import as_found, couples_samples, differentiable_rnns, dtype_of
+from chronocam.engines.torch.tensors import main_output
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
+from chronocam.maps.arrays import to_numpy
+from chronocam.sequence.checks import checked
+from chronocam.sequence.ledger import Ledger
+from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
+from chronocam.sequence.torch.rules import FinalGate, Relevance, own_rules
+
+if TYPE_CHECKING:
+    from chronocam.engines.torch.engine import TorchEngine
+
+
+def split(engine: TorchEngine, features: Any) -> list[SampleInputs]:
+    """Return the samples of an array, of a tuple of one and what else the model takes, or of a PackedSequence.
+
+    Raises InputError for other shapes, and for NaN.
+    """
+    if isinstance(features, PackedSequence):
+        samples = unpack_sequence(features)
+        return [SampleInputs(checked(to_numpy(engine.adapt(x))), packed=True) for x in samples]
+    given, *others = features if isinstance(features, (tuple, list)) else (features,)
+    if not isinstance(given, (Tensor, np.ndarray)):
+        raise InputError(f"cannot explain a {type(given).__name__}; give features (batch, time, feature)")
+    batch = engine.adapt(given)
+    if batch.ndim != 3 or 0 in batch.shape:
+        hint = ": give features[None]" if batch.ndim == 2 else ""
+        raise InputError(f"features have shape {tuple(batch.shape)}; expected (batch, time, feature){hint}")
+    batch = batch if batch.is_floating_point() else batch.to(dtype_of(engine.model))
+    others = [_other(engine, x) for x in others]
+    return [
+        SampleInputs(checked(x), tuple(_row(other, row, len(batch)) for other in others))
+        for row, x in enumerate(to_numpy(batch))
+    ]
+
+
+def _other(engine: TorchEngine, x: Any) -> Any:
+    """Return what else the model takes as tensors; integers stay where they are: lengths belong on the host."""
+    x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
+    return engine.adapt(x) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _row(x: Any, row: int, samples: int) -> Any:
+    return x[row : row + 1] if isinstance(x, Tensor) and x.shape[:1] == (samples,) else x
+
+
+class TorchSequenceModel(SequenceModel):
+    """A module bound to what one sample gives it; see `SequenceModel`."""
+
+    # A module may move its rows to any axis, so that a row cannot have numbers of its own in the ledger.
+    copies = False
+
+    def __init__(self, engine: TorchEngine, inputs: SampleInputs, batch_first: bool) -> None:
+        self.module: nn.Module = engine.model
+        self.labels = engine.labels
+        self.inputs = inputs
+        self.batch_first = batch_first
+        if couples_samples(self.module):
+            raise ModelError("BatchNorm in training mode mixes the samples; call model.eval() first")
+        self._like = engine.adapt(torch.from_numpy(inputs.features))
+        self.rounding = float(torch.finfo(self._like.dtype).eps)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Leave the model as it was found, also after an exception."""
+        with as_found(self.module), torch.enable_grad(), differentiable_rnns(self.module):
+            yield
+
+    def array(self, values: np.ndarray) -> Tensor:
+        """Return values as a tensor where and in the precision that the module takes."""
+        return torch.from_numpy(values).to(self._like)
+
+    def look(self) -> PassResult:
+        """Return what the module returns for the features, without gradients."""
+        with torch.no_grad(), self._order_watched():
+            return self.forward(self.array(self.inputs.features)[None])
+
+    def stackable(self, raw: Any) -> bool:
+        """Say whether several points can be run at once: their rows can be taken out of one tensor."""
+        return isinstance(raw, Tensor)
+
+    def suspects(self) -> list[str]:
+        """Return the operations without a rule through which relevance does not add up."""
+        suspects: list[str] = []
+        ones = [self.array(np.ones(1)).requires_grad_() for _ in range(3)]
+        points = self.array(self.inputs.features)[None].requires_grad_()
+        self.forward(points, Ledger(0.0, ones), suspects)
+        return suspects
+
+    def forward(
+        self, points: Tensor, ledger: Ledger | None = None, suspects: list[str] | None = None
+    ) -> PassResult:
+        """Return what the module returns for points `(point, time, feature)`, its logits, and the gate after them."""
+        final = FinalGate()
+        # The rules hold leaves constant, as parameters are: the points must not be one.
+        points = points.clone()
+        with ExitStack() as stack:
+            if ledger is not None:
+                relevance = stack.enter_context(Relevance(ledger, suspects))
+                stack.enter_context(own_rules(self.module, relevance))
+            stack.enter_context(final)
+            if torch.is_grad_enabled():
+                stack.enter_context(ThroughNoGrad())
+            raw = self._call(points)
+        raw = pytree.tree_map(self._padded, raw, is_leaf=lambda x: isinstance(x, PackedSequence))
+        main = main_output(raw)
+        assert main is not None
+        logits, gate = final.before(main)
+        turned = not self.batch_first and logits.ndim >= 3
+        logits = logits.transpose(0, 1) if turned else logits
+        if logits.shape[0] != len(points):
+            raise InputError(
+                f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each "
+                f"of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see batch_first="
+            )
+        halves = logits.dtype in (torch.float16, torch.bfloat16)
+        return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
+
+    def _padded(self, output: Any) -> Any:
+        if isinstance(output, PackedSequence):
+            return pad_packed_sequence(output, self.batch_first)[0]
+        return output
+
+    def _call(self, points: Tensor) -> Any:
+        call: Callable[..., Any] = getattr(self.module, "from_features", self.module)
+        others = [_repeated(x, len(points)) for x in self.inputs.others]
+        turned = points if self.batch_first else points.transpose(0, 1)
+        try:
+            return call(pack_sequence(list(points)) if self.inputs.packed else turned, *others)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
+                raise
+            order = "(batch, time, feature)" if self.batch_first else "(time, batch, feature)"
+            raise InputError(
+                f"the model fails on features of shape {tuple(points.shape)}, given as {order} "
+                f"({first_line(error)}); check their number and order, and batch_first="
+            ) from error
+
+    @contextmanager
+    def _order_watched(self) -> Iterator[None]:
+        """Raise InputError where a recurrent layer takes the steps for a batch."""
+        steps = len(self.inputs.features)
+
+        def look(module: nn.RNNBase, args: tuple[Any, ...]) -> None:
+            x = args[0] if args else None
+            if not isinstance(x, Tensor) or x.ndim != 3 or steps < 2:
+                return
+            time, batch = (x.shape[1], x.shape[0]) if module.batch_first else (x.shape[0], x.shape[1])
+            if (time, batch) == (1, steps):
+                raise InputError(
+                    f"{type(module).__name__}(batch_first={module.batch_first}) gets {tuple(x.shape)} and takes "
+                    f"the {steps} steps for a batch; give the method batch_first={not self.batch_first}, or mend "
+                    "the model"
+                )
+
+        with ExitStack() as stack:
+            for module in self.module.modules():
+                if isinstance(module, nn.RNNBase):
+                    stack.callback(module.register_forward_pre_hook(look).remove)
+            yield
+
+
+def _repeated(x: Any, count: int) -> Any:
+    return x.expand(count, *x.shape[1:]) if isinstance(x, Tensor) and x.shape[:1] == (1,) else x
+
+
+MODEL = TorchSequenceModel
+"""What `chronocam.sequence.run` binds each sample to."""
