@@ -71,7 +71,7 @@ def index(view: Page, folder: Path, rounds: int) -> None:
         opened.append(view.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart"))
         sorted_.append(
             view.evaluate(
-                "(() => { const t = performance.now(); sortBy('score');"
+                "(() => { const t = performance.now(); sortBy(COLUMNS.find((one) => one.head === 'Score'));"
                 " document.body.offsetHeight; return performance.now() - t; })()"
             )
         )

@@ -329,7 +329,7 @@ def load(path: str | Path) -> Explanation:
             header["attention"] = Attention(**attention) if attention else None
             header["confidences"] = file["confidences"] if "confidences" in file.files else None
             header["pictures"] = _pictures(file, header.get("pictures"))
-            return _from_header(file["maps"], file["scores"], header)
+            return _checked(_from_header(file["maps"], file["scores"], header))
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -362,6 +362,30 @@ def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -
     texts = header.pop("diagnostics", ())  # files of version 0.1 hold the texts alone
     findings = tuple(Finding(*parts) for parts in header.pop("findings", ())) or tuple(map(note, texts))
     return Explanation(maps, scores, targets, findings=findings, **_as_tuples(header))
+
+
+def _checked(one: Explanation) -> Explanation:
+    """Return an explanation from a file; raises ValueError where its parts do not fit each other.
+
+    Whatever is drawn from it later may then rely on the shapes.
+    """
+    batch, targets, *grid = one.maps.shape
+    attention, pictures = one.attention, one.pictures or ()
+    fits = (
+        one.maps.dtype.kind == "f" and len(grid) in GRID_DIMS,
+        one.scores.shape == (batch, targets),
+        [len(row) for row in one.targets] == [targets] * batch,
+        len(one.input_size) == len(grid),
+        one.confidences is None or one.confidences.shape == (batch, targets),
+        one.centers is None or [len(at) for at in one.centers] == grid,
+        one.frame_spans is None or len(one.frame_spans) == grid[0],
+        attention is None or attention.contributions.shape == (batch, targets, attention.weights.shape[1]),
+        one.pictures is None or len(pictures) == batch,
+        len(grid) < 3 or all(len(picture.places) == one.input_size[0] for picture in pictures),
+    )
+    if not all(fits):
+        raise ValueError("parts of different shapes")
+    return one
 
 
 def _target(name: str, index: int | None, signed: bool = False) -> TargetInfo:

@@ -397,6 +397,73 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_go_on(folder):
     assert len(rows_of(folder / "index.html")) == 3
 
 
+def damaged(folder, **changes):
+    """Write c.json and c.npz, with other arrays or words in the explanation than it had."""
+    path = folder / "c.npz"
+    with np.load(path) as file:
+        arrays = {**{name: file[name] for name in file.files}, **changes}
+    np.savez(path, **arrays)
+
+
+def said_of(folder):
+    lines = []
+    cc.report.write_folder(folder, folder / "out", say=lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"maps": [{"method": "gradcam", "expl',
+        '{"maps": [{"method": "gradcam", "explanation": 5}]}',
+        '{"input": "b", "maps": [{"method": "gradcam", "explanation": "b.npz"}], "diagnostics": "one"}',
+    ],
+)
+def test_a_damaged_json_file_is_one_line_and_its_maps_are_shown_by_themselves(folder, text):
+    (folder / "b.json").write_text(text)
+    (line,) = said_of(folder)
+    assert "b.json" in line
+    assert line.endswith("explain the input again")
+    assert [row["href"] for row in rows_of(folder / "out" / "index.html")] == ["a.html", "b.html", "c.html"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": np.zeros((1, 3))},
+        {"relevance": np.zeros((1, 12, 12))},
+        {"ledger.bias": np.zeros((2, 12))},
+    ],
+)
+def test_a_damaged_explanation_is_one_line(folder, change):
+    damaged(folder, **change)
+    (line,) = said_of(folder)
+    assert "c.npz" in line
+
+
+@pytest.mark.parametrize("change", [{"scores": np.zeros((1, 3), np.float32)}, {"maps": np.zeros((1, 2, 5))}])
+def test_maps_that_do_not_fit_their_scores_are_one_line(folder, change):
+    (folder / "c.npz").write_bytes((folder / "a.npz").read_bytes())
+    damaged(folder, **change)
+    (line,) = said_of(folder)
+    assert "c.npz" in line
+
+
+@pytest.mark.parametrize(
+    "place", ["report.folder.row_of", "render.page.items.shown_maps", "render.page.items.shown_sequence"]
+)
+@pytest.mark.parametrize("error", [KeyError("y"), TypeError("x"), ValueError("x"), IndexError("x")])
+def test_a_fault_of_the_page_code_is_not_told_as_a_damaged_file(folder, monkeypatch, place, error):
+    def faulty(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(f"chronocam.{place}", faulty)
+    lines = []
+    with pytest.raises(type(error)):
+        cc.report.write_folder(folder, say=lines.append)
+    assert lines == []
+
+
 def test_a_folder_with_nothing_to_show_is_an_error(tmp_path):
     done = CliRunner().invoke(main, ["report", str(tmp_path)])
     assert done.exit_code == 1

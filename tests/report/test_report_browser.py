@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from contextlib import contextmanager
 
@@ -300,6 +301,28 @@ def test_curves_move_with_the_frame_and_can_be_clicked(browser, tmp_path):
         assert view.evaluate("page.frame") == 1
         pressed = view.locator("#slices button[aria-pressed=true]").all_inner_texts()
         assert pressed == ["0–3"]
+
+
+def test_the_evidence_of_a_slice_is_drawn_over_the_frames_that_it_spans(browser, tmp_path):
+    explanation = kept_clip(of_clip(frames=4, slices=2), frames=4)
+    assert explanation.frame_spans == ((0, 1), (2, 3))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        chart = "page.player.charts[0]"
+        outline = view.evaluate(f"{chart}.svg.querySelector('path.area').getAttribute('d')")
+        points = [tuple(map(float, pair.split(","))) for pair in re.findall(r"[\d.]+,[\d.]+", outline)]
+        frames = view.evaluate(f"Array.from({{ length: 5 }}, (_, i) => {chart}.x(i))")
+        shares = explanation.frame_importance()[0, 0].tolist()
+        levels = view.evaluate(f"[0, ...{shares}].map((share) => {chart}.y(share))")
+        zero, first, second = levels
+        wanted = [
+            (frames[0], zero),
+            (frames[0], first),
+            (frames[2], first),
+            (frames[2], second),
+            (frames[4], second),
+            (frames[4], zero),
+        ]
+        np.testing.assert_allclose(points, wanted, atol=0.05)
 
 
 # Sequences and drives

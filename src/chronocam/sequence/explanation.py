@@ -355,6 +355,22 @@ def _info(name: str, index: int | None, *more: Any) -> TargetInfo:
     return VotesInfo(name, index, tuple(more[0])) if more else TargetInfo(name, index)
 
 
+def _fits(
+    relevance: np.ndarray,
+    scores: np.ndarray,
+    targets: tuple[tuple[TargetInfo, ...], ...],
+    ledger: dict[str, np.ndarray],
+    lengths: tuple[int, ...] | None,
+) -> bool:
+    """Say whether the parts of a file fit each other, so that what is drawn from them may rely on the shapes."""
+    batch, count, *rest = relevance.shape
+    shapes = {values.shape for values in (scores, *ledger.values())}
+    rows = [len(row) for row in targets] == [count] * batch
+    return (
+        len(rest) == 2 and shapes == {(batch, count)} and rows and (lengths is None or len(lengths) == batch)
+    )
+
+
 def load(path: str | Path) -> SequenceExplanation:
     """Read an explanation that `SequenceExplanation.save` wrote. No code in the file is run.
 
@@ -372,6 +388,8 @@ def load(path: str | Path) -> SequenceExplanation:
             notes, lengths = tuple(words["diagnostics"]), words.get("lengths")
             lengths = None if lengths is None else tuple(lengths)
             relevance, scores = file["relevance"], file["scores"]
+            if not _fits(relevance, scores, targets, ledger, lengths):
+                raise ValueError("parts of different shapes")
             return SequenceExplanation(relevance, scores, targets, words["method"], ledger, notes, lengths)
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error

@@ -1,28 +1,37 @@
 // The index: a row for each page, sorted and filtered by what is known of it.
 
-const COLUMNS = [
-  ["", null], ["Name", "name"], ["Class", "class"], ["Score", "score"], ["Confidence", "confidence"], ["Findings", "findings"],
-];
-const order = { by: null, down: false };
+const link = (row, ...inside) => element("a", { href: row.href }, ...inside);
+const text = (label, words, className = "") => {
+  const cell = element("td", { className, textContent: words });
+  cell.dataset.label = label;
+  return cell;
+};
 
-function made(row) {
-  const link = (...inside) => element("a", { href: row.href }, ...inside);
-  const picture = row.picture === null ? "" : element("img", { alt: "", decoding: "async", loading: "lazy", src: `data:image/jpeg;base64,${row.picture}` });
-  const cell = (label, text, kind = "") => {
-    const made = element("td", { className: kind, textContent: text });
-    made.dataset.label = label;
-    return made;
-  };
-  const about = [row.kind, row.method, row.model].filter(Boolean).join(" · ");
-  const found = element("td", {}, element("span", { className: "found quiet", textContent: row.findings.join(" · ") }));
-  return element("tr", {},
-    element("td", {}, link(picture)),
-    element("td", {}, link(row.name), element("div", { className: "quiet", textContent: about })),
-    cell("class", row.class), cell("score", told(row.score), "number"), cell("confidence", told(row.confidence), "number"), found);
+// The columns: what their head says, by which value of a row they sort (falling first where that is of use), and
+// the cell that they make of a row.
+const COLUMNS = [
+  { head: "", cell: (row) => element("td", {}, link(row, thumbnail(row))) },
+  { head: "Name", by: (row) => row.name, cell: (row) => element("td", {}, link(row, row.name), about(row)) },
+  { head: "Class", by: (row) => row.class, cell: (row) => text("class", row.class) },
+  { head: "Score", by: (row) => row.score, falling: true, cell: (row) => text("score", told(row.score), "number") },
+  { head: "Confidence", by: (row) => row.confidence, falling: true,
+    cell: (row) => text("confidence", told(row.confidence), "number") },
+  { head: "Findings", by: (row) => row.findings.length, falling: true,
+    cell: (row) => element("td", {}, element("span", { className: "found quiet", textContent: row.findings.join(" · ") })) },
+];
+const order = { column: null, down: false };
+
+function thumbnail(row) {
+  if (row.picture === null) return "";
+  return element("img", { alt: "", decoding: "async", loading: "lazy", src: `data:image/jpeg;base64,${row.picture}` });
+}
+
+function about(row) {
+  return element("div", { className: "quiet", textContent: [row.kind, row.method, row.model].filter(Boolean).join(" · ") });
 }
 
 const rows = data.rows.map((row) => ({
-  ...row, element: made(row),
+  ...row, element: element("tr", {}, ...COLUMNS.map((column) => column.cell(row))),
   text: [row.name, row.class, row.model, row.kind, row.method, ...row.findings].join("\n").toLowerCase(),
 }));
 
@@ -38,7 +47,7 @@ function chosen() {
 }
 
 function key(row) {
-  const value = order.by === "findings" ? row.findings.length : row[order.by];
+  const value = order.column.by(row);
   return typeof value === "string" ? value.toLowerCase() : value;
 }
 
@@ -51,20 +60,20 @@ function compared(a, b) {
 
 function list() {
   const shown = chosen();
-  if (order.by) shown.sort(compared);
+  if (order.column) shown.sort(compared);
   byId("rows").replaceChildren(...shown.map((row) => row.element));
   byId("count").textContent = `${shown.length} of ${rows.length}`;
-  byId("heads").querySelectorAll("th").forEach((head) => {
-    const own = order.by !== null && head.dataset.by === order.by;
+  byId("heads").querySelectorAll("th").forEach((head, i) => {
+    const own = order.column === COLUMNS[i];
     head.setAttribute("aria-sort", own ? (order.down ? "descending" : "ascending") : "none");
     const button = head.querySelector("button");
-    if (button) button.textContent = head.dataset.name + (own ? (order.down ? " ▼" : " ▲") : "");
+    if (button) button.textContent = COLUMNS[i].head + (own ? (order.down ? " ▼" : " ▲") : "");
   });
 }
 
-function sortBy(by) {
-  order.down = order.by === by ? !order.down : by === "score" || by === "confidence" || by === "findings";
-  order.by = by;
+function sortBy(column) {
+  order.down = order.column === column ? !order.down : Boolean(column.falling);
+  order.column = column;
   list();
 }
 
@@ -74,10 +83,9 @@ function options(id, of) {
     ...known.map((text) => element("option", { value: text, textContent: text })));
 }
 
-byId("heads").append(...COLUMNS.map(([name, by]) => {
-  const head = element("th", { scope: "col" }, by ? element("button", { type: "button", textContent: name, onclick: () => sortBy(by) }) : "");
-  Object.assign(head.dataset, { by: by || "", name });
-  return head;
+byId("heads").append(...COLUMNS.map((column) => {
+  const sort = { type: "button", textContent: column.head, onclick: () => sortBy(column) };
+  return element("th", { scope: "col" }, column.by ? element("button", sort) : "");
 }));
 options("class", (row) => row.class);
 options("kind", (row) => row.kind);
