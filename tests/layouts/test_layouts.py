@@ -11,7 +11,21 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import LayoutError
-from chronocam.layouts import ChannelsFirst, ChannelsLast, Site, Tokens, infer, input_grid, named
+from chronocam.layouts import (
+    ChannelsFirst,
+    ChannelsLast,
+    Folded,
+    FramesFirst,
+    Site,
+    Stepped,
+    Tokens,
+    VideoTokens,
+    infer,
+    input_grid,
+    joined,
+    named,
+)
+from chronocam.layouts.base import inverse
 
 
 def cells(batch: int, channel: int, grid: tuple[int, ...]) -> np.ndarray:
@@ -394,3 +408,40 @@ def test_layers_of_swin_with_channels_last_equal_channels_first() -> None:
     hand = (kept[0] * g.mean((1, 2), keepdim=True)).sum(3).detach().numpy()
     assert hand.shape == (1, 16, 24)
     np.testing.assert_allclose(found[:, 0], hand, rtol=0, atol=1e-5 * np.abs(hand).max())
+
+
+@pytest.mark.parametrize(
+    ("layout", "shapes"),
+    [
+        (ChannelsFirst(), [(2, 3, 4, 5)]),
+        (ChannelsLast(), [(2, 4, 5, 3)]),
+        (FramesFirst(), [(2, 6, 3, 4, 5)]),
+        (Tokens((4, 5), prefix=2), [(2, 22, 3)]),
+        (Tokens((4, 5), batch_axis=1, token_axis=0), [(20, 2, 3)]),
+        (Tokens((4, 5), token_axis=2), [(2, 3, 20)]),
+        (VideoTokens((6, 4, 5), 1), [(2, 121, 3)]),
+        (VideoTokens((6, 4, 5), 1, "patch"), [(2, 121, 3)]),
+        (Folded(6, ChannelsLast()), [(12, 4, 5, 3)]),
+        (Stepped(3, ChannelsFirst()), [(2, 3, 4, 5)] * 6),
+        (lambda x: x[:, 1:, ::2].moveaxis(-1, 1) if hasattr(x, "moveaxis") else np.moveaxis(x[:, 1:, ::2], -1, 1),
+         [(2, 4, 5, 3)] * 2),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_what_a_layout_takes_is_put_back_where_it_was(layout, shapes, framework) -> None:
+    rng = np.random.default_rng(0)
+    calls = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    if framework == "torch":
+        calls = [torch.from_numpy(call) for call in calls]
+    grid = layout(joined(calls, layout))
+    put_back = inverse(layout, calls)
+    for call, same in zip(calls, put_back(grid), strict=True):
+        np.testing.assert_array_equal(same, call)
+    changed = put_back(grid * 0 + 7)
+    np.testing.assert_array_equal(layout(joined(changed, layout)), np.full(tuple(grid.shape), 7, np.float32))
+    assert sum(int((np.asarray(call) == 7).sum()) for call in changed) == np.prod(tuple(grid.shape))
+
+
+def test_a_layout_that_makes_new_values_cannot_be_undone() -> None:
+    with pytest.raises(LayoutError, match="put back"):
+        inverse(lambda x: x / 2, [np.ones((1, 2, 3, 3))])

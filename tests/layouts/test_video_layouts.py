@@ -442,3 +442,13 @@ def test_spans_of_an_explanation_follow_its_alignment() -> None:
         lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     )
     assert cc.GradCAM(picture, "0").explain(noise(1, 1, 8, 8), 0).frame_spans is None
+
+
+@pytest.mark.parametrize("tokens", [16, 17])
+def test_a_vector_per_frame_and_a_class_token_are_not_patches_where_frames_are_not_square(
+    tokens: int,
+) -> None:
+    """17 tokens are also 8 × 1 × 2 patches of two frames, and a class token."""
+    with pytest.raises(LayoutError, match="no grid"):
+        infer(Site("encoder", (1, tokens, 8), 1, (16, 32, 64)))
+    assert infer(Site("encoder", (1, 18, 8), 1, (16, 32, 64))).prefix == 2

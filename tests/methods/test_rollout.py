@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
-from chronocam.methods.rollout import AttentionRollout
+from chronocam.methods.rollout import AttentionRollout, _through_divided
 from chronocam.types import Capture
 
 transformers = pytest.importorskip("transformers")
@@ -321,6 +321,37 @@ def test_rows_are_normalised() -> None:
     found = object.__new__(AttentionRollout)
     found.readout = "class"
     np.testing.assert_allclose(found._rolled(capture)[0, 0], [[2 / 5, 3 / 5]])
+
+
+def test_divided_attention_is_composed_as_matrices_over_all_tokens_whatever_its_rows_sum_to() -> None:
+    """Ã = ½(A + I) with rows normalised; a class token's spatial row is the mean over the frames."""
+    rng = np.random.default_rng(0)
+    batch, time, patches = 2, 3, 4
+    tokens = 1 + time * patches
+    spatial = rng.uniform(0, 2, (2, batch * time, 1 + patches, 1 + patches))
+    temporal = rng.uniform(0, 2, (2, batch * patches, time, time))
+    row = rng.uniform(size=(batch, tokens))
+    found = _through_divided(row, [temporal[0], spatial[0], temporal[1], spatial[1]], time, 1)
+    for sample in range(batch):
+        expected = row[sample]
+        for layer in (1, 0):
+            matrices = []
+            for kind in ("spatial", "temporal"):
+                a = np.zeros((tokens, tokens))
+                for f in range(time):
+                    own = [0, *(1 + f * patches + p for p in range(patches))]
+                    for p in range(patches):
+                        if kind == "spatial":
+                            a[own[1 + p], own] += spatial[layer, sample * time + f, 1 + p]
+                        else:
+                            across = [1 + g * patches + p for g in range(time)]
+                            a[own[1 + p], across] += temporal[layer, sample * patches + p, f]
+                    if kind == "spatial":
+                        a[0, own] += spatial[layer, sample * time + f, 0] / time
+                both = a + np.eye(tokens)
+                matrices.append(both / both.sum(axis=1, keepdims=True))
+            expected = expected @ matrices[0] @ matrices[1]
+        np.testing.assert_allclose(found[sample], expected, rtol=1e-12)
 
 
 def tokens_of(array: np.ndarray) -> np.ndarray:

@@ -84,6 +84,10 @@ class Scoring:
             tuple(slices[id(target)] for target in self.targets), scored.infos, logits
         )
 
+    def values(self, result: Result) -> Array:
+        """Return the scores alone."""
+        return self(result)[0]
+
     def _read(self, result: Result) -> dict[str, Any]:
         """Return what the modules that the targets read returned, by the name that the targets gave them."""
         outputs = {}

@@ -197,9 +197,9 @@ class LayerView:
     ) -> Array:
         parts, rest = [], iter(changes)
         while part := list(islice(rest, at_once)):
-            scoring = self._scoring.repeated(len(part))
-            scores = widen(scored(part, lambda result, scoring=scoring: scoring(result)[0]))
-            parts.append(namespace(scores).reshape(scores, (len(part), self._look.shape[0], scores.shape[1])))
+            scores = widen(scored(part, self._scoring.repeated(len(part)).values))
+            shape = (len(part), self._look.shape[0], scores.shape[1])
+            parts.append(namespace(scores).reshape(scores, shape))
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)

@@ -8,12 +8,9 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, infer, register
+from chronocam.layouts.misfit import FEWER_FRAMES
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
-
-FEWER_FRAMES = (
-    1.0  # as unlikely as one prefix token: the frames of a clip are thinned out before the 2D network
-)
 
 
 @register

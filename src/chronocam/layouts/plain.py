@@ -7,12 +7,9 @@ from math import inf, log, prod
 from typing import ClassVar
 
 from chronocam.layouts.base import Layout, Site, is_grid, register
+from chronocam.layouts.misfit import OTHER_ORDER
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
-
-OTHER_ORDER = (
-    1.0  # as unlikely as one axis shrunk e times more than the other: channels first in a channels-last model
-)
 
 
 def _misfit(grid: tuple[int, ...], within: tuple[int, ...]) -> float:

@@ -8,13 +8,9 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, is_grid, register
+from chronocam.layouts.misfit import MOST_PREFIX_TOKENS, RAGGED, TOKENS_LAST
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
-
-MOST_PREFIX_TOKENS = 16
-# As unlikely as this many prefix tokens are:
-RAGGED = 5.5  # patches that do not tile the input
-TOKENS_LAST = 5.0
 
 
 @register

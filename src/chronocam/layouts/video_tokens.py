@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, register
+from chronocam.layouts.misfit import LONGER_TUBE
 from chronocam.layouts.tokens import patches
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
 FRAMES_PER_TOKEN = (1, 2)
-LONGER_TUBE = 0.5  # as unlikely as half a prefix token: tokens of two frames instead of one
 
 
 @register

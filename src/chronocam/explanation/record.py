@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, asdict, astuple, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import InputError, MediaError
+from chronocam.explanation.drawing import Drawing
+from chronocam.explanation.file import read, write
 from chronocam.maps.attention import Attention
-from chronocam.maps.frames import frame_importance, frame_spans
+from chronocam.maps.frames import frame_importance
 from chronocam.maps.normalize import Scope, normalize
 from chronocam.maps.regions import Box, boxes
 from chronocam.maps.resample import Mode, resample
-from chronocam.media._stills import Stills, still, stills
-from chronocam.media.clips.read import Clip, write_clip
+from chronocam.media._stills import Stills
 from chronocam.media.files import replace_file
-from chronocam.render import contact_sheet, overlay, overlay_clip, save_figure, strength
-from chronocam.render._overlay import to_pictures
-from chronocam.render.clips import pace, to_clips
+from chronocam.render import save_figure
 from chronocam.render.page import SampleMaps, items_of, write_page
-from chronocam.render.sheets.clip import Evidence, clip_sheet
-from chronocam.render.video import side_by_side
-from chronocam.types import Finding, TargetInfo, note
+from chronocam.types import Finding, TargetInfo
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width")}
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 VIDEOS = (".mp4", ".gif", ".webp")
 PAGE = ".html"
-_FORMAT = "chronocam explanation 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +51,13 @@ class Explanation:
         a score of no single class, None where there is none.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
         given.
+
+    Example:
+    >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
+    >>> explanation.maps.shape, explanation.upsample().shape
+    ((2, 2, 8, 8), (2, 2, 32, 32))
+    >>> explanation.save("maps.png", images).name
+    'maps.png'
     """
 
     maps: Float[np.ndarray, "batch target *grid"]
@@ -100,9 +104,10 @@ class Explanation:
         `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within
         each raw map's own range. Raises InputError for a size of another rank than the grid.
         """
-        return self._resampled(self.maps, tuple(size or self.input_size), mode)
+        return self.resampled(self.maps, tuple(size or self.input_size), mode)
 
-    def _resampled(self, maps: np.ndarray, size: tuple[int, ...], mode: Mode | None = None) -> np.ndarray:
+    def resampled(self, maps: np.ndarray, size: tuple[int, ...], mode: Mode | None = None) -> np.ndarray:
+        """Return other maps on this grid at `size`; see `upsample`."""
         mode = mode or ("cubic" if maps.ndim < 5 else "linear")
         return np.asarray(resample(maps, size, mode, self._centers_at(size)))
 
@@ -147,76 +152,25 @@ class Explanation:
 
         Raises InputError where `inputs` are not one image or clip per sample.
         """
-        shown, strengths = self._shown(inputs), strength(self.maps, scope)
-        draw: Any = overlay_clip if self._of_clips else overlay
-        drawn = []
-        for one, values in zip(shown, strengths, strict=True):
-            size = one.pixels.shape[:3] if self._of_clips else one.shape[:2]
-            fine = self._resampled(values[None], size)[0]
-            drawn.append([draw(one, value, cmap, alpha) for value in fine])
-        return drawn
-
-    @property
-    def _of_clips(self) -> bool:
-        return self.maps.ndim == 5
-
-    def _check_drawable(self) -> None:
-        if self.maps.ndim not in (4, 5):
-            raise InputError(
-                f"cannot draw maps of dims {self.dims}; expected images or clips: take .upsample() instead"
-            )
-
-    def _shown(self, inputs: Any) -> list[Any]:
-        """Return one picture or clip per sample, to draw on."""
-        self._check_drawable()
-        shown: list[Any] = to_clips(inputs, self.input_size[0]) if self._of_clips else to_pictures(inputs)
-        self._check_count(shown)
-        return shown
-
-    def _check_count(self, shown: Sequence[Any]) -> None:
-        if len(shown) != len(self):
-            what = "clip" if self._of_clips else "image"
-            raise InputError(f"got {len(shown)} {what}s for {len(self)} samples; give one {what} per sample")
+        return Drawing(self).overlay(inputs, cmap, alpha, scope)
 
     def frame_importance(self) -> np.ndarray:
         """Return, of maps of clips, the share of the positive evidence in each time slice: `(batch, target, time)`.
 
-        Sums to 1 over the slices, which cover the frames that `frame_spans` tells; zero for a map without a
+        Sums to 1 over the slices, which cover the frames in `frame_spans`; zero for a map without a
         positive value. Raises InputError where the maps have no time.
         """
-        if not self._of_clips:
+        if self.maps.ndim != 5:
             raise InputError(f"maps of dims {self.dims} have no time; expected maps of clips")
         return np.asarray(frame_importance(self.maps))
 
-    def plot(self, inputs: Any = None) -> Any:
+    def plot(self, inputs: Any = None) -> Figure:
         """Return a matplotlib Figure of overlays, or of bare maps.
 
         Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row
         with the map of each target, and the curves of frame importance.
         """
-        heading = f"{self.method} at {self.layer}"
-        if self._of_clips:
-            return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
-        self._check_drawable()
-        rows = self.upsample() if inputs is None else self.overlay(inputs)
-        return contact_sheet([list(row) for row in rows], self._names(), heading)
-
-    def _names(self) -> list[list[str]]:
-        return [
-            [f"{info}\n{score:.3g}" for info, score in zip(infos, scores, strict=True)]
-            for infos, scores in zip(self.targets, self.scores, strict=True)
-        ]
-
-    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[Evidence]]]:
-        """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
-        bare = inputs is None
-        clips = self._shown(np.zeros((len(self), *self.input_size, 3), np.uint8) if bare else inputs)
-        spans = self.frame_spans or frame_spans(self.maps.shape[2], self.input_size[0])
-        parts = zip(clips, self._names(), self.overlay(clips, alpha=1.0 if bare else 0.7), strict=True)
-        return [
-            (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
-            for (clip, names, drawn), importance in zip(parts, self.frame_importance(), strict=True)
-        ]
+        return Drawing(self).sheet(inputs)
 
     def with_pictures(self, inputs: Any) -> Explanation:
         """Return the explanation with small copies of its inputs, which `.npz` keeps and pages are drawn on.
@@ -224,13 +178,7 @@ class Explanation:
         `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per
         sample.
         """
-        given = list(inputs) if isinstance(inputs, (list, tuple)) else []
-        if given and all(isinstance(one, Stills) for one in given):
-            self._check_drawable()
-            self._check_count(given)
-            return replace(self, pictures=tuple(given))
-        keep: Callable[[Any], Stills] = stills if self._of_clips else still
-        return replace(self, pictures=tuple(map(keep, self._shown(inputs))))
+        return replace(self, pictures=Drawing(self).copies(inputs))
 
     def save(self, path: str | Path, inputs: Any = None) -> Path:
         """Write the explanation.
@@ -241,19 +189,19 @@ class Explanation:
         their names and frame importance. Without `inputs`, a page has those kept, if any; other pictures are
         of the bare maps.
 
-        Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
+        Raises MediaError for another suffix or a place that cannot be written; files are written atomically.
         """
-        path = Path(path)
+        path, of_clips = Path(path), self.maps.ndim == 5
         suffix = path.suffix.lower()
         if suffix in (".npz", PAGE):
             whole = self if inputs is None else self.with_pictures(inputs)
             if suffix == ".npz":
-                return replace_file(path, whole._write)
+                return replace_file(path, lambda temporary: write(temporary, whole))
             return write_page(path, path.stem, items_of({self.method: whole}))
-        if self._of_clips and suffix in VIDEOS:
-            return self._save_video(path, inputs)
+        if of_clips and suffix in VIDEOS:
+            return Drawing(self).video(path, inputs)
         if suffix not in PICTURES:
-            known = ", ".join([PAGE, *(VIDEOS[:2] if self._of_clips else ()), *PICTURES])
+            known = ", ".join([PAGE, *(VIDEOS[:2] if of_clips else ()), *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return save_figure(self.plot(inputs), path)
 
@@ -277,30 +225,6 @@ class Explanation:
             pictures=None if self.pictures is None else self.pictures[sample],
         )
 
-    def _save_video(self, path: Path, inputs: Any) -> Path:
-        if len(self) > 1:
-            todo = "write each sample's overlay with cc.media.write_clip"
-            raise InputError(f"a video shows one clip; this explanation holds {len(self)}: {todo}")
-        ((clip, maps),) = self._evidence(inputs)
-        write_clip(path, maps[0].drawn if len(maps) == 1 else side_by_side(clip, maps), pace(clip))
-        return path
-
-    def _write(self, path: Path) -> None:
-        arrays = ("maps", "scores", "confidences", "targets", "attention", "pictures", "findings")
-        words = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in arrays}
-        words["findings"] = list(map(astuple, self.findings))
-        words["targets"] = [[(info.name, info.index, info.signed) for info in row] for row in self.targets]
-        kept = self.pictures or ()
-        words["pictures"] = [{k: v for k, v in asdict(one).items() if k != "frames"} for one in kept] or None
-        found: dict[str, Any] = {"header": np.asarray(json.dumps({"format": _FORMAT, **words}))}
-        found |= {} if self.confidences is None else {"confidences": self.confidences}
-        found |= (
-            {} if self.attention is None else {f"attention.{k}": v for k, v in vars(self.attention).items()}
-        )
-        for i, one in enumerate(kept):
-            found |= {f"picture.{i}.{j}": np.frombuffer(file, np.uint8) for j, file in enumerate(one.frames)}
-        np.savez_compressed(path, maps=self.maps, scores=self.scores, **found)
-
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
         import xarray
@@ -315,81 +239,14 @@ class Explanation:
 def load(path: str | Path) -> Explanation:
     """Read an explanation that `Explanation.save` wrote as `.npz`. No code in the file is run.
 
-    Raises MediaError for a missing file or one that is no explanation.
+    Raises MediaError for a missing file, and for one that is not a saved explanation.
+
+    Example:
+    >>> path = cc.GradCAM(model).explain(images).save("maps.npz")
+    >>> cc.load(path)
+    Explanation(gradcam at relu2: 2 samples, 1 targets, grid 8 × 8)
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            if header.pop("format") != _FORMAT:
-                raise ValueError("another format")
-            prefix = "attention."
-            attention = {
-                name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)
-            }
-            header["attention"] = Attention(**attention) if attention else None
-            header["confidences"] = file["confidences"] if "confidences" in file.files else None
-            header["pictures"] = _pictures(file, header.get("pictures"))
-            return _checked(_from_header(file["maps"], file["scores"], header))
-    except FileNotFoundError as error:
-        raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(
-            f"`{path}` is no saved explanation; expected an .npz written by Explanation.save"
-        ) from error
-
-
-def _pictures(file: Any, headers: list[dict[str, Any]] | None) -> tuple[Stills, ...] | None:
-    if not headers:
-        return None
-    found = []
-    for i, about in enumerate(headers):
-        count = sum(name.startswith(f"picture.{i}.") for name in file.files)
-        found.append(
-            Stills(tuple(file[f"picture.{i}.{j}"].tobytes() for j in range(count)), **_as_tuples(about))
-        )
-    return tuple(found)
-
-
-def _as_tuples(words: dict[str, Any]) -> dict[str, Any]:
-    def tuples(value: Any) -> Any:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    return {name: tuples(value) for name, value in words.items()}
-
-
-def _from_header(maps: np.ndarray, scores: np.ndarray, header: dict[str, Any]) -> Explanation:
-    targets = tuple(tuple(_target(*info) for info in row) for row in header.pop("targets"))
-    texts = header.pop("diagnostics", ())  # files of version 0.1 hold the texts alone
-    findings = tuple(Finding(*parts) for parts in header.pop("findings", ())) or tuple(map(note, texts))
-    return Explanation(maps, scores, targets, findings=findings, **_as_tuples(header))
-
-
-def _checked(one: Explanation) -> Explanation:
-    """Return an explanation from a file; raises ValueError where its parts do not fit each other.
-
-    Whatever is drawn from it later may then rely on the shapes.
-    """
-    batch, targets, *grid = one.maps.shape
-    attention, pictures = one.attention, one.pictures or ()
-    fits = (
-        one.maps.dtype.kind == "f" and len(grid) in GRID_DIMS,
-        one.scores.shape == (batch, targets),
-        [len(row) for row in one.targets] == [targets] * batch,
-        len(one.input_size) == len(grid),
-        one.confidences is None or one.confidences.shape == (batch, targets),
-        one.centers is None or [len(at) for at in one.centers] == grid,
-        one.frame_spans is None or len(one.frame_spans) == grid[0],
-        attention is None or attention.contributions.shape == (batch, targets, attention.weights.shape[1]),
-        one.pictures is None or len(pictures) == batch,
-        len(grid) < 3 or all(len(picture.places) == one.input_size[0] for picture in pictures),
-    )
-    if not all(fits):
-        raise ValueError("parts of different shapes")
-    return one
-
-
-def _target(name: str, index: int | None, signed: bool = False) -> TargetInfo:
-    return TargetInfo(name, index, signed=signed)
+    return read(path, Explanation)
 
 
 def concatenate(parts: Sequence[Explanation]) -> Explanation:
@@ -403,24 +260,26 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
                 f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and {part.maps.shape[1:]} "
                 f"of {part.input_size}; use explain_batches, which yields one explanation per batch"
             )
-    attention = [part.attention for part in parts if part.attention is not None]
     return replace(
         first,
         maps=np.concatenate([part.maps for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),
         targets=tuple(row for part in parts for row in part.targets),
-        attention=Attention(
-            np.concatenate([a.weights for a in attention]),
-            np.concatenate([a.contributions for a in attention]),
-        )
-        if attention
-        else None,
-        confidences=_beside_each_other([part.confidences for part in parts]),
+        attention=_joined_attention([part.attention for part in parts]),
+        confidences=_joined_confidences([part.confidences for part in parts]),
         pictures=None,
         findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
     )
 
 
-def _beside_each_other(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+def _joined_attention(parts: Sequence[Attention | None]) -> Attention | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    weights = np.concatenate([part.weights for part in known])
+    return Attention(weights, np.concatenate([part.contributions for part in known]))
+
+
+def _joined_confidences(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None

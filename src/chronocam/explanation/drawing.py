@@ -1,0 +1,123 @@
+"""Explanations as pictures: maps over images and clips, sheets of them, and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chronocam.errors import InputError
+from chronocam.maps.frames import frame_spans
+from chronocam.maps.normalize import Scope
+from chronocam.media._stills import Stills, still, stills
+from chronocam.media.clips.read import Clip, write_clip
+from chronocam.render import contact_sheet, overlay, overlay_clip, strength
+from chronocam.render._overlay import to_pictures
+from chronocam.render.clips import pace, to_clips
+from chronocam.render.sheets.clip import Evidence, clip_sheet
+from chronocam.render.video import side_by_side
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from chronocam.explanation.record import Explanation
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What draws an explanation."""
+
+    explanation: Explanation
+
+    @property
+    def of_clips(self) -> bool:
+        """Whether the maps are those of clips."""
+        return self.explanation.maps.ndim == 5
+
+    def overlay(
+        self, inputs: Any, cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
+    ) -> list[list[np.ndarray]]:
+        """Return the maps over `inputs`, per sample and target; see `Explanation.overlay`."""
+        media, strengths = self._media(inputs), strength(self.explanation.maps, scope)
+        draw: Callable[..., np.ndarray] = overlay_clip if self.of_clips else overlay
+        overlays = []
+        for medium, values in zip(media, strengths, strict=True):
+            size = medium.pixels.shape[:3] if self.of_clips else medium.shape[:2]
+            fine = self.explanation.resampled(values[None], size)[0]
+            overlays.append([draw(medium, value, cmap, alpha) for value in fine])
+        return overlays
+
+    def sheet(self, inputs: Any) -> Figure:
+        """Return a figure of overlays, or of bare maps; see `Explanation.plot`."""
+        explanation = self.explanation
+        heading = f"{explanation.method} at {explanation.layer}"
+        if self.of_clips:
+            return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
+        self._check_drawable()
+        rows = explanation.upsample() if inputs is None else explanation.overlay(inputs)
+        return contact_sheet([list(row) for row in rows], self._names(), heading)
+
+    def video(self, path: Path, inputs: Any) -> Path:
+        """Write the overlay of the one clip, of several targets side by side."""
+        if len(self.explanation) > 1:
+            todo = "write each sample's overlay with cc.media.write_clip"
+            raise InputError(
+                f"a video shows one clip; this explanation holds {len(self.explanation)}: {todo}"
+            )
+        ((clip, maps),) = self._evidence(inputs)
+        frames = maps[0].drawn if len(maps) == 1 else side_by_side(clip, maps)
+        write_clip(path, frames, pace(clip))
+        return path
+
+    def copies(self, inputs: Any) -> tuple[Stills, ...]:
+        """Return small copies of `inputs`, one per sample; see `Explanation.with_pictures`."""
+        given = list(inputs) if isinstance(inputs, (list, tuple)) else []
+        if given and all(isinstance(one, Stills) for one in given):
+            self._check_drawable()
+            self._check_count(given)
+            return tuple(given)
+        keep: Callable[[Any], Stills] = stills if self.of_clips else still
+        return tuple(map(keep, self._media(inputs)))
+
+    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[Evidence]]]:
+        """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
+        explanation, bare = self.explanation, inputs is None
+        black = (len(explanation), *explanation.input_size, 3)
+        clips = self._media(np.zeros(black, np.uint8) if bare else inputs)
+        spans = explanation.frame_spans or frame_spans(explanation.maps.shape[2], explanation.input_size[0])
+        overlays = explanation.overlay(clips, alpha=1.0 if bare else 0.7)
+        rows = zip(clips, self._names(), overlays, explanation.frame_importance(), strict=True)
+        return [
+            (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
+            for clip, names, drawn, importance in rows
+        ]
+
+    def _names(self) -> list[list[str]]:
+        return [
+            [f"{info}\n{score:.3g}" for info, score in zip(infos, scores, strict=True)]
+            for infos, scores in zip(self.explanation.targets, self.explanation.scores, strict=True)
+        ]
+
+    def _media(self, inputs: Any) -> list[Any]:
+        """Return one picture or clip per sample, to draw on."""
+        self._check_drawable()
+        frames = self.explanation.input_size[0]
+        media: list[Any] = to_clips(inputs, frames) if self.of_clips else to_pictures(inputs)
+        self._check_count(media)
+        return media
+
+    def _check_drawable(self) -> None:
+        if self.explanation.maps.ndim not in (4, 5):
+            raise InputError(
+                f"cannot draw maps of dims {self.explanation.dims}; expected images or clips: "
+                "take .upsample() instead"
+            )
+
+    def _check_count(self, media: Sequence[Any]) -> None:
+        samples = len(self.explanation)
+        if len(media) != samples:
+            what = "clip" if self.of_clips else "image"
+            raise InputError(f"got {len(media)} {what}s for {samples} samples; give one {what} per sample")

@@ -1,0 +1,26 @@
+"""How badly a layout fits a layer's output: one scale for all families, since `infer` takes the least.
+
+A perfect fit is 0, and every token before the patches adds 1. What follows is what other oddities add:
+
+| misfit | what is odd | as unlikely as |
+|---|---|---|
+| log of the ratio | one axis shrunk more than the other, both to a plain grid | 1: one 2.7 times more than the other |
+| 0.5 | tokens of two frames each | half a prefix token: both are common, one frame is tried first |
+| 1.0 | channels first in a model that has them last | a class token: reshapes at the end of a network do it |
+| 1.0 | fewer frames than the input has | a class token: clips are thinned out before the 2D network |
+| 5.0 | tokens on the last axis, channels before them | more tokens than a class token and four registers |
+| 5.5 | square patches that do not tile the input | more than that: the grid before the patches is a guess |
+
+Layouts with more than 16 prefix tokens do not fit at all.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LONGER_TUBE: Final = 0.5
+OTHER_ORDER: Final = 1.0
+FEWER_FRAMES: Final = 1.0
+TOKENS_LAST: Final = 5.0
+RAGGED: Final = 5.5
+MOST_PREFIX_TOKENS: Final = 16
