@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test contracts lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/chronocam demo --out demo
 
 test: .venv/.test
 	$(BIN)/pytest
+
+# The tests of what computes on arrays once more, every annotated shape and type enforced (jaxtyping, beartype).
+contracts: .venv/.test
+	$(BIN)/pytest --jaxtyping-packages=chronocam,contracts.checked \
+	    tests/maps tests/layouts tests/methods tests/metrics tests/targets
 
 lint: .venv/.test
 	$(BIN)/ruff check .

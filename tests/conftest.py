@@ -1,11 +1,11 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # a process for each core: threads of their own would get in each other's way
+# There is a process for each core: threads of their own would get in each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
 
@@ -18,3 +18,14 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data is absent: neither CHRONOCAM_DATA nor ../shared/data is a folder")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks are no faster on more threads, and much slower where other processes use them too."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -5,13 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
-import torch
 from pages import Block, blocks, commands, parse, run_page
 
 import chronocam as cc
@@ -28,15 +26,6 @@ def of_kind(kind: str) -> list[Path]:
 
 def names(page: Path) -> str:
     return page.stem
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Small networks are no faster on more, and much slower where others use them too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,25 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from helpers import run
 from PIL import Image
 from torch import nn
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.errors import InputError, LayerError, LayoutError, MediaError, ModelError, TargetError
 from chronocam.features import activation_maximisation, feature_maps, filters
 from chronocam.features.climb import coarser, laplacian, unit
 from chronocam.media import Preprocess
 from chronocam.render.sheets.features import chosen, flat
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small() -> nn.Sequential:
@@ -418,10 +411,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     )
     yield tmp_path
     sys.modules.pop("features_factory", None)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_features_on_the_command_line(folder: Path) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from click.testing import CliRunner, Result
+from helpers import run
 from safetensors.torch import load_file, save_file
 
-from chronocam.cli import main
 from chronocam.cli.train.video import command
 from chronocam.errors import ChronocamError, InputError, ModelError
 from chronocam.lab.data import gestures
@@ -33,6 +32,8 @@ from chronocam.lab.train.video.measure import measure
 from chronocam.lab.train.video.module import VideoModule, end_to_end
 from chronocam.media import read_clip, write_clip
 from chronocam.models import CNNLSTM, load
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 
@@ -60,14 +61,6 @@ def coloured(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def settings(data: Path | str, out: Path, **more: Any) -> VideoSettings:
     usual: dict[str, Any] = {
         "arch": "r3d",
@@ -78,10 +71,6 @@ def settings(data: Path | str, out: Path, **more: Any) -> VideoSettings:
         "size": 16,
     }
     return VideoSettings(**usual | {"data": str(data), "out": out, "accelerator": "cpu"} | more)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["train", "video", *map(str, arguments)])
 
 
 def names(items: Sequence[Any]) -> set[str]:
@@ -521,7 +510,19 @@ def test_the_command_in_the_record_does_the_same_again(coloured: Path, tmp_path:
         16,
     )
     done = run(
-        *given, "--frames", 4, "--hidden", 8, "--crop", 0.9, "--out", tmp_path / "a", "--accelerator", "cpu"
+        "train",
+        "video",
+        *given,
+        "--frames",
+        4,
+        "--hidden",
+        8,
+        "--crop",
+        0.9,
+        "--out",
+        tmp_path / "a",
+        "--accelerator",
+        "cpu",
     )
     assert done.exit_code == 0, done.stderr
     record = json.loads((tmp_path / "a" / "model.json").read_text())
@@ -530,7 +531,7 @@ def test_the_command_in_the_record_does_the_same_again(coloured: Path, tmp_path:
     assert "could not be read and were skipped: 3.mp4" in done.stderr
     words = record["command"].replace(f"{tmp_path}/a", f"{tmp_path}/b").split()
     assert words[:3] == ["chronocam", "train", "video"]
-    again = run(*words[3:], "--accelerator", "cpu")
+    again = run("train", "video", *words[3:], "--accelerator", "cpu")
     assert again.exit_code == 0, again.stderr
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -672,7 +673,7 @@ def test_bad_options_are_one_line(
         for name, value in (usual | options).items()
         for word in ([f"--{name}"] if value is True else [f"--{name}", value])
     ]
-    done = run(*given)
+    done = run("train", "video", *given)
     assert done.exit_code == 1, done.output
     (line,) = done.stderr.strip().splitlines()[-1:]
     assert line.startswith("chronocam: ")

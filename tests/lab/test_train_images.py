@@ -1,7 +1,6 @@
 """Training on pictures: the layouts of data sets, runs that end where they should, files that load again."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,9 @@ from chronocam.lab.train.images.data import Pictures, find_pictures, list_pictur
 from chronocam.lab.train.images.module import ImagesModule
 from chronocam.lab.train.splits import Item
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 64
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def picture(rng: np.random.Generator, label: str) -> Image.Image:

@@ -1,7 +1,6 @@
 """Training of depth and motion: snippets, runs that end where they should, figures against known answers."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,9 @@ from chronocam.media import write_clip
 from chronocam.models import load
 from chronocam.odometry import MONODEPTH2, SFMLEARNER, matrix_to_pose, relative_pose
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (32, 48)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def settings(data: Path | str, out: Path, **more: Any) -> OdometrySettings:

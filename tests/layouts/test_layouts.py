@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import seeded
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -213,11 +214,6 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.back(self.layer(self.arrange(self.conv(x))))
         return self.fc(x.tanh().mean((2, 3)))
-
-
-def seeded(make: Callable[[], nn.Module]) -> Any:
-    torch.manual_seed(0)
-    return make().eval()
 
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from helpers import one_line, seeded
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import ChronocamError, LayoutError
+from chronocam.errors import LayoutError
 from chronocam.layouts import ChannelsFirst, FramesFirst, Site, VideoTokens, infer
 from chronocam.maps.frames import frame_spans
 from chronocam.methods import Method
@@ -17,18 +18,6 @@ from chronocam.types import Need, View
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def seeded(make: Any) -> Any:
-    torch.manual_seed(0)
-    return make().double().eval()
-
-
-def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 class Summed(Method):
@@ -93,7 +82,7 @@ ORDERS = [
 def test_pixel_maps_of_every_order_are_autograd(
     rank: int, channels: int, frames: int, frames_first: bool
 ) -> None:
-    net = seeded(lambda: Ordered(rank, channels, frames_first))
+    net = seeded(lambda: Ordered(rank, channels, frames_first), double=True)
     shape = (frames, channels) if frames_first else (channels, frames)
     x = noise(2, *shape, 6, 4)
     leaf = x.clone().requires_grad_()
@@ -109,7 +98,7 @@ def test_pixel_maps_of_every_order_are_autograd(
 def test_maps_of_every_order_are_as_long_as_the_clip(
     rank: int, channels: int, frames: int, frames_first: bool
 ) -> None:
-    net = seeded(lambda: Ordered(rank, channels, frames_first))
+    net = seeded(lambda: Ordered(rank, channels, frames_first), double=True)
     shape = (frames, channels) if frames_first else (channels, frames)
     x = noise(2, *shape, 6, 4)
     in_order = x.transpose(1, 2) if frames_first else x
@@ -122,7 +111,7 @@ def test_maps_of_every_order_are_as_long_as_the_clip(
 
 @pytest.mark.parametrize("frames_first", [True, False])
 def test_a_convolution_that_is_registered_before_the_first_one(frames_first: bool) -> None:
-    net = seeded(lambda: Ordered(2, 3, frames_first, decoy=True))
+    net = seeded(lambda: Ordered(2, 3, frames_first, decoy=True), double=True)
     x = noise(2, 5, 3, 6, 8)
     x = x if frames_first else x.transpose(1, 2)
     assert cc.Saliency(net).explain(x, 1).input_size == (5, 6, 8)
@@ -142,7 +131,10 @@ class FramesBefore(nn.Module):
 
 
 def test_frames_first_by_name_and_object() -> None:
-    net, x = seeded(FramesBefore), noise(2, 3, 6, 8, 8)  # 6 frames and 6 channels: shapes do not tell
+    net, x = (
+        seeded(FramesBefore, double=True),
+        noise(2, 3, 6, 8, 8),
+    )  # 6 frames and 6 channels: shapes do not tell
     expected = net.conv(x).sum(1)
     for layout in ("frames_first", FramesFirst(), lambda a: a.movedim(2, 1)):
         close(summed(net, "swap", x, layout), expected)
@@ -153,7 +145,7 @@ def test_frames_first_by_name_and_object() -> None:
 @pytest.mark.parametrize("layout", ["tokens", "video_tokens", "folded", "stepped", "video-tokens"])
 def test_a_layout_of_something_else_is_refused_in_one_line(layout: str) -> None:
     with pytest.raises(LayoutError) as error:
-        summed(seeded(FramesBefore), "conv", noise(2, 3, 6, 8, 8), layout)
+        summed(seeded(FramesBefore, double=True), "conv", noise(2, 3, 6, 8, 8), layout)
     one_line(error, f"`{layout}`")
 
 
@@ -225,7 +217,7 @@ def patches_of(net: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", NETS)
 def test_patch_embeddings_lie_where_the_convolution_puts_them(name: str) -> None:
-    net, x = without_positions(seeded(NETS[name])), noise(2, FRAMES_IN[name], 3, 16, 16)
+    net, x = without_positions(seeded(NETS[name], double=True)), noise(2, FRAMES_IN[name], 3, 16, 16)
     layer = EMBEDDINGS.get(name, "timesformer.embeddings")
     expected = patches_of(net, x).sum(1)
     close(summed(net, layer, x), expected)
@@ -235,7 +227,7 @@ def test_patch_embeddings_lie_where_the_convolution_puts_them(name: str) -> None
 
 @pytest.mark.parametrize("name", NETS)
 def test_tokens_after_attention_lie_in_the_same_order(name: str) -> None:
-    net, x = seeded(NETS[name]), noise(2, FRAMES_IN[name], 3, 16, 16)
+    net, x = seeded(NETS[name], double=True), noise(2, FRAMES_IN[name], 3, 16, 16)
     lists = [path for path, m in net.named_modules() if isinstance(m, nn.ModuleList) and len(m) == 2]
     layer = f"{lists[0]}.1"
     kept: list[Any] = []
@@ -259,7 +251,7 @@ def test_tokens_after_attention_lie_in_the_same_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETS)
 def test_video_transformers_are_explained_by_default(name: str) -> None:
-    net, x = seeded(NETS[name]), noise(2, FRAMES_IN[name], 3, 16, 16)
+    net, x = seeded(NETS[name], double=True), noise(2, FRAMES_IN[name], 3, 16, 16)
     found = cc.GradCAM(net, signed=True).explain(x, 1)
     time = FRAMES_IN[name] if name.startswith("timesformer") else FRAMES_IN[name] // 2
     assert found.maps.shape == (2, 1, time, 4, 4)
@@ -289,7 +281,7 @@ def swin() -> Any:
 
 
 def test_tokens_of_mvit_lie_where_the_convolution_puts_them() -> None:
-    net, x = seeded(mvit), noise(2, 3, 4, 32, 32)
+    net, x = seeded(mvit, double=True), noise(2, 3, 4, 32, 32)
     with torch.no_grad():
         for parameter in net.pos_encoding.parameters():
             parameter.zero_()
@@ -312,7 +304,7 @@ def test_tokens_of_mvit_lie_where_the_convolution_puts_them() -> None:
 
 
 def test_cells_of_swin3d_lie_where_the_convolution_puts_them() -> None:
-    net, x = seeded(swin), noise(2, 3, 4, 16, 24)
+    net, x = seeded(swin, double=True), noise(2, 3, 4, 16, 24)
     tall = net.patch_embed.proj(x)
     by_hand = torch.zeros(2, *tall.shape[2:], dtype=torch.float64)
     weights = noise(8, seed=5)
@@ -377,7 +369,7 @@ def test_wrong_video_tokens_are_refused_in_one_line() -> None:
     with pytest.raises(LayoutError, match="no token order `space`") as error:
         VideoTokens((2, 4, 4), order="space")
     one_line(error)
-    net, x = seeded(video_mae), noise(1, 4, 3, 16, 16)
+    net, x = seeded(video_mae, double=True), noise(1, 4, 3, 16, 16)
     for layout in (VideoTokens((4, 4, 4)), VideoTokens((2, 4, 4), prefix=1)):
         with pytest.raises(LayoutError, match=r"expected . prefix tokens") as error:
             summed(net, EMBEDDINGS["videomae"], x, layout)
@@ -431,7 +423,9 @@ def test_spans_around_centres_hold_the_nearest_frames(centers: tuple[float, ...]
 
 def test_spans_of_an_explanation_follow_its_alignment() -> None:
     layers = [nn.Conv3d(1, 3, 3, stride=(2, 2, 2), padding=1) for _ in range(1)]
-    net = seeded(lambda: nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 2)))
+    net = seeded(
+        lambda: nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 2)), double=True
+    )
     x = noise(1, 1, 8, 8, 8)
     assert cc.GradCAM(net, "0").explain(x, 0).frame_spans == ((0, 1), (2, 3), (4, 5), (6, 7))
     aligned = cc.GradCAM(net, "0", align="receptive_field").explain(x, 0)
@@ -439,7 +433,8 @@ def test_spans_of_an_explanation_follow_its_alignment() -> None:
     assert aligned.frame_spans == ((0, 1), (1, 3), (3, 5), (5, 7))
     assert cc.Saliency(net).explain(x, 0).frame_spans == tuple((t, t) for t in range(8))
     picture = seeded(
-        lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)),
+        double=True,
     )
     assert cc.GradCAM(picture, "0").explain(noise(1, 1, 8, 8), 0).frame_spans is None
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import one_line
 from torch import Tensor, nn
 from torchvision import models
 
-from chronocam.errors import ChronocamError, InputError, ModelError
+from chronocam.errors import InputError, ModelError
 from chronocam.models import CNNLSTM
 
 
@@ -50,13 +51,6 @@ def states_by_hand(net: Any, clips: Tensor = CLIPS) -> Tensor:
             h = o.sigmoid() * c.tanh()
             states.append(h)
     return torch.stack(states).unflatten(0, clips.shape[:2])
-
-
-def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 # What it computes

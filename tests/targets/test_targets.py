@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import seeded
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -515,11 +516,6 @@ class Dense(nn.Module):
 class Classes(Dense):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).mean((2, 3)) * 40
-
-
-def seeded(make: Callable[[], nn.Module]) -> Any:
-    torch.manual_seed(0)
-    return make().eval()
 
 
 X = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(2))
