@@ -40,9 +40,9 @@ COMPLETE = {
     #
     "chronocam.metrics",
     #
-    # "chronocam.models",
+    "chronocam.models",
     #
-    # "chronocam.odometry",
+    "chronocam.odometry",
     #
     "chronocam.render",
     #
@@ -54,13 +54,13 @@ COMPLETE = {
     #
     # "chronocam.targets",
     # the lab
-    # "chronocam.lab.data.digits",
+    "chronocam.lab.data.digits",
     #
-    # "chronocam.lab.data.gestures",
+    "chronocam.lab.data.gestures",
     #
-    # "chronocam.lab.data.drives",
+    "chronocam.lab.data.drives",
     #
-    # "chronocam.train",
+    "chronocam.train",
 }
 
 

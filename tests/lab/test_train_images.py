@@ -19,10 +19,10 @@ from chronocam.cli.train.images import command
 from chronocam.errors import InputError, MediaError, ModelError
 from chronocam.lab.models.images import image_net, last_layer, recipe
 from chronocam.lab.train import ImageSettings, train_images
-from chronocam.lab.train.clips import Clips
+from chronocam.lab.train.clips import ClipSource
 from chronocam.lab.train.images.data import Pictures, find_pictures, list_pictures
 from chronocam.lab.train.images.module import ImagesModule
-from chronocam.lab.train.splits import Item
+from chronocam.lab.train.splits import LabelledFile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,7 +73,7 @@ def settings(data: Path, out: Path, **more: Any) -> ImageSettings:
     return ImageSettings(**usual | {"data": str(data), "out": out} | more)
 
 
-def named(items: list[Item]) -> set[str]:
+def named(items: list[LabelledFile]) -> set[str]:
     return {f"{item.label}/{item.path.name}" for item in items}
 
 
@@ -155,7 +155,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 def test_pictures_are_what_the_network_sees(shapes: Path) -> None:
     preprocess = recipe("squeezenet1_1", 48)
     assert (preprocess.resize, preprocess.crop) == (55, (48, 48))  # 256 / 224 of 48
-    item = Item(shapes / "test" / "dogs" / "0.png", "dogs")
+    item = LabelledFile(shapes / "test" / "dogs" / "0.png", "dogs")
     pictures = Pictures([item], ("cats", "dogs"), preprocess)
     x = (pictures.pixels(0)[0] / 255 - preprocess.mean) / preprocess.std
     np.testing.assert_allclose(x.transpose(2, 0, 1), preprocess(cc.media.read_image(item.path)), atol=1e-5)
@@ -165,7 +165,7 @@ def test_pictures_are_what_the_network_sees(shapes: Path) -> None:
 def test_kept_pictures_are_the_pictures(shapes: Path, tmp_path: Path) -> None:
     preprocess = recipe("squeezenet1_1", 48)
 
-    def found(**more: Any) -> dict[str, Clips]:
+    def found(**more: Any) -> dict[str, ClipSource]:
         return find_pictures(
             settings(shapes, tmp_path, **more), list_pictures(shapes), preprocess, lambda numbers, _: numbers
         )

@@ -16,7 +16,7 @@ CODE = """
 import torch
 from torch import nn
 from chronocam.media import Preprocess
-from chronocam.models.specs import Source
+from chronocam.models.specs import ModelSource
 
 def tiny(*, weights=True):
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -30,7 +30,7 @@ def whole():
 def fails():
     raise RuntimeError("no luck\\nat all")
 
-SOURCE = Source("their:NAME", r"their:(\\w+)", lambda request: (tiny()[0], None, (request.names[0], "b")))
+SOURCE = ModelSource("their:NAME", r"their:(\\w+)", lambda request: (tiny()[0], None, (request.names[0], "b")))
 """
 
 
@@ -110,7 +110,7 @@ def test_a_broken_source_spoils_no_other_spec(packages: Path) -> None:
     assert load("chronocam:digits").labels == tuple("0123456789")
     message = message_of("nowhere:x")
     assert "`gone` of their-nets cannot be imported" in message
-    assert "`their_nets:tiny` of their-nets is a function, not a Source" in message
+    assert "`their_nets:tiny` of their-nets is a function, not a ModelSource" in message
 
 
 def test_another_package_cannot_take_over_a_name_of_ours(packages: Path) -> None:

@@ -32,6 +32,12 @@ class CNNLSTM(nn.Module):
     Takes clips `(batch, time, channel, height, width)` and gives logits `(batch, classes)`. The CNN sees all
     frames at once, folded into the batch. Raises ModelError for an unknown backbone, InputError for other
     shapes.
+
+    Example:
+        >>> net = cc.models.CNNLSTM("squeezenet1_1", hidden=8, classes=5, attention=True)
+        >>> outputs = net(torch.rand(1, 4, 3, 64, 64))
+        >>> outputs["logits"].shape, outputs["attention"].shape
+        (torch.Size([1, 5]), torch.Size([1, 4]))
     """
 
     def __init__(

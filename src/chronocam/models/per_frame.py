@@ -14,6 +14,10 @@ class PerFrame(nn.Module):
     model: from pictures `(n, channel, height, width)` to logits `(n, classes)`, as a tensor or as `.logits`.
     Raises InputError for inputs that are not clips, ModelError for a model that gives no logits.
     Source: temporal segment networks with an average consensus (arXiv:1608.00859), without their training.
+
+    Example:
+        >>> cc.models.PerFrame(model)(torch.rand(1, 4, 3, 32, 32)).shape
+        torch.Size([1, 3])
     """
 
     def __init__(self, model: nn.Module) -> None:

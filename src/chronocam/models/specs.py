@@ -1,7 +1,7 @@
 """`load("torchvision:resnet50")`: a model, how it wants its pictures, and what its outputs are called.
 
 Where models come from is one file each in `sources/`, found by being there; an installed package adds another
-by registering a `Source` as an entry point of the group `chronocam.sources`.
+by registering a `ModelSource` as an entry point of the group `chronocam.sources`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""
 
 SOURCES: Final = "chronocam.sources"
-"""The entry points under which packages register a `Source`."""
+"""The entry points under which packages register a `ModelSource`."""
 
 Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess | None, tuple[str, ...] | None]
 """What a source gives: model, preprocessing, labels."""
@@ -35,6 +35,11 @@ class Loaded:
     """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it.
 
     preprocess: `ClipPreprocess` where the model takes clips, None where it takes features `(time, feature)`.
+
+    Example:
+        >>> loaded = cc.models.Loaded(model, None, ("cat", "dog", "bird"), "python:nets:small")
+        >>> loaded.labels[1]
+        'dog'
     """
 
     model: Any
@@ -78,7 +83,7 @@ class ModelRequest:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """One place where models come from.
 
     form: how messages show it.
@@ -107,6 +112,11 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
         all forms.
     trust: let files run code while they load; without it, a file that could is refused.
     Raises ModelError, in one line, where the spec is unknown or what it names cannot be loaded.
+
+    Example:
+        >>> loaded = cc.models.load("chronocam:digits")
+        >>> loaded.preprocess.resize, loaded.labels[:3], loaded.model.training
+        ((96, 96), ('0', '1', '2'), False)
     """
     source, request = resolve(spec)
     model, preprocess, labels = source.load(replace(request, trust=trust))
@@ -120,7 +130,7 @@ def load(spec: str, *, trust: bool = False) -> Loaded:
     return Loaded(model, preprocess, labels, spec)
 
 
-def resolve(spec: str) -> tuple[Source, ModelRequest]:
+def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
     """Return the source that `spec` belongs to, and the request to put to it."""
     for source in _own_sources():
         if match := re.fullmatch(source.pattern, spec):
@@ -135,22 +145,22 @@ def resolve(spec: str) -> tuple[Source, ModelRequest]:
     raise ModelError(f"unknown model spec `{spec}`; expected one of: {forms}{hints}")
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[ModelSource, ...]:
     """Return every source: the `SOURCE` of the modules in `sources/`, then those that packages register."""
     return _own_sources() + _other_sources()[0]
 
 
 @cache
-def _own_sources() -> tuple[Source, ...]:
+def _own_sources() -> tuple[ModelSource, ...]:
     from chronocam.models import sources as package
 
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
     return tuple(import_module(f"{package.__name__}.{name}").SOURCE for name in names)
 
 
-def _other_sources() -> tuple[tuple[Source, ...], list[str]]:
+def _other_sources() -> tuple[tuple[ModelSource, ...], list[str]]:
     """Return the sources among the entry points of `SOURCES`, and one line for each that fails to load."""
-    found: list[Source] = []
+    found: list[ModelSource] = []
     problems: list[str] = []
     for point in entry_points(group=SOURCES):
         try:
@@ -158,11 +168,11 @@ def _other_sources() -> tuple[tuple[Source, ...], list[str]]:
         except Exception as error:  # another package's code: whatever it raises while it is imported
             problems.append(broken(point, error))
             continue
-        if isinstance(source, Source):
+        if isinstance(source, ModelSource):
             found.append(source)
         else:
             problems.append(
-                f"`{point.value}` of {package_of(point)} is a {type(source).__name__}, not a Source"
+                f"`{point.value}` of {package_of(point)} is a {type(source).__name__}, not a ModelSource"
             )
     return tuple(found), problems
 

@@ -21,6 +21,12 @@ class DepthErrors:
         d*)².
     within: share of pixels with max(d/d*, d*/d) below 1.25, 1.25² and 1.25³, `(picture, 3)`.
     scale: what each prediction was multiplied by.
+
+    Example:
+        >>> truth = np.full((1, 2, 2), 2.0)
+        >>> errors = cc.odometry.depth_errors(1.5 * truth, truth, median_scaling=False)
+        >>> errors.abs_rel.tolist(), errors.within[0].tolist()
+        ([0.5], [0.0, 1.0, 1.0])
     """
 
     abs_rel: Float[np.ndarray, " picture"]
@@ -50,6 +56,12 @@ def depth_errors(
     without any known depth.
     Source: Eigen et al. 2014 (arXiv:1406.2283), section 4.1; the scaling of Zhou et al. 2017
     (arXiv:1704.07813).
+
+    Example:
+        >>> truth = np.array([[[1.0, 2.0], [4.0, 0.0]]])  # 0: unknown
+        >>> errors = cc.odometry.depth_errors(10 * truth + 1e-9, truth)
+        >>> errors.scale.round(3).tolist(), errors.rmse.round(3).tolist()
+        ([0.1], [0.0])
     """
     if not 0 < nearest < farthest:
         raise InputError(f"depths from {nearest} to {farthest} are no range; expected 0 < nearest < farthest")
@@ -107,6 +119,10 @@ def mean_depth(depths: np.ndarray) -> Float[np.ndarray, "height width"]:
 
     Unknown depths (0 or not finite) are left out; a pixel never known has the mean of all others. Raises
     InputError where none is known.
+
+    Example:
+        >>> cc.odometry.mean_depth(np.array([[[1.0, 2.0]], [[3.0, 0.0]]]))
+        array([[2., 2.]])
     """
     values = np.asarray(depths, dtype=np.float64)
     known = np.isfinite(values) & (values > 0)
@@ -124,6 +140,12 @@ def accumulate(steps: np.ndarray) -> Float[np.ndarray, "time 4 4"]:
 
     Step i maps points of camera i + 1 to camera i. A network that looks from target i to source i + 1 gives
     the inverse of that. Raises InputError for another shape.
+
+    Example:
+        >>> steps = np.tile(np.eye(4), (3, 1, 1))
+        >>> steps[:, 2, 3] = 0.5  # forward
+        >>> cc.odometry.accumulate(steps)[:, 2, 3].tolist()
+        [0.0, 0.5, 1.0, 1.5]
     """
     poses = [np.eye(4)]
     for step in _rigid(steps, "steps"):
@@ -132,13 +154,25 @@ def accumulate(steps: np.ndarray) -> Float[np.ndarray, "time 4 4"]:
 
 
 def steps_of(poses: np.ndarray) -> Float[np.ndarray, "steps 4 4"]:
-    """Return the steps between camera-to-world poses `(time, 4, 4)`; what `accumulate` puts together again."""
+    """Return the steps between camera-to-world poses `(time, 4, 4)`; what `accumulate` puts together again.
+
+    Example:
+        >>> poses = np.tile(np.eye(4), (3, 1, 1))
+        >>> poses[:, 2, 3] = [0, 1, 3]
+        >>> cc.odometry.steps_of(poses)[:, 2, 3].tolist()
+        [1.0, 2.0]
+    """
     world = _rigid(poses, "poses")
     return np.linalg.inv(world[:-1]) @ world[1:]
 
 
 def zero_motion(time: int) -> Float[np.ndarray, "{time} 4 4"]:
-    """Return the trajectory of a camera that stands still: what a prediction of motion must beat."""
+    """Return the trajectory of a camera that stands still: what a prediction of motion must beat.
+
+    Example:
+        >>> cc.odometry.zero_motion(5).shape
+        (5, 4, 4)
+    """
     return np.tile(np.eye(4), (time, 1, 1))
 
 
@@ -153,6 +187,12 @@ def snippet_errors(
     Raises InputError for shapes that do not match and fewer frames than a snippet has.
     Source: the evaluation of Zhou et al. 2017 (arXiv:1704.07813), which divides the root by the number of
     frames, not the sum under it.
+
+    Example:
+        >>> truth = np.tile(np.eye(4), (6, 1, 1))
+        >>> truth[:, 2, 3] = range(6)
+        >>> cc.odometry.snippet_errors(cc.odometry.zero_motion(6), truth, length=5).round(3).tolist()
+        [1.095, 1.095]
     """
     given, true = _rigid(predicted, "predicted poses"), _rigid(truth, "true poses")
     if len(given) != len(true):
@@ -177,6 +217,11 @@ def rotation_errors(predicted: np.ndarray, truth: np.ndarray) -> Float[np.ndarra
     """Return the angle between predicted and true rotations, in degrees; of transforms or rotations, one per pair.
 
     Raises InputError for shapes that do not match.
+
+    Example:
+        >>> turn = cc.odometry.euler_to_matrix(torch.tensor([[0.0, np.pi / 6, 0.0]])).numpy()
+        >>> cc.odometry.rotation_errors(turn, np.eye(3)[None]).round(3).tolist()
+        [30.0]
     """
     a, b = (np.asarray(x, dtype=np.float64) for x in (predicted, truth))
     if a.shape != b.shape or a.shape[1:] not in ((3, 3), (4, 4)):

@@ -27,7 +27,13 @@ _EDGE = (
 
 
 def euler_to_matrix(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Return R = Rx·Ry·Rz for angles (rx, ry, rz) in radians."""
+    """Return R = Rx·Ry·Rz for angles (rx, ry, rz) in radians.
+
+    Example:
+        >>> quarter = cc.odometry.euler_to_matrix(torch.tensor([0.0, 0.0, np.pi / 2]))
+        >>> (quarter @ torch.tensor([2.0, 1.0, 0.0])).round()  # about z, from x to y
+        tensor([-1.,  2.,  0.])
+    """
     (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(-1), angles.cos().unbind(-1)
     rows = (
         (cy * cz, -cy * sz, sy),
@@ -42,6 +48,11 @@ def matrix_to_euler(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
 
     At ry = ±π/2 only a sum of rx and rz is determined; rx is 0 there where both its sine and cosine vanish.
     rz is read from what Rx leaves of R, so that near that point the three still make R.
+
+    Example:
+        >>> angles = torch.tensor([0.1, 0.2, 0.3])
+        >>> cc.odometry.matrix_to_euler(cc.odometry.euler_to_matrix(angles))
+        tensor([0.1000, 0.2000, 0.3000])
     """
     r = rotation
     rx = _angle(-r[..., 1, 2], r[..., 2, 2])
@@ -52,7 +63,13 @@ def matrix_to_euler(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*ba
 
 
 def axis_angle_to_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Return R = I + (sin θ/θ)·[v]× + ((1 − cos θ)/θ²)·[v]×² for v of length θ radians (Rodrigues)."""
+    """Return R = I + (sin θ/θ)·[v]× + ((1 − cos θ)/θ²)·[v]×² for v of length θ radians (Rodrigues).
+
+    Example:
+        >>> matrix = cc.odometry.axis_angle_to_matrix(torch.tensor([0.0, 0.0, np.pi / 2]))
+        >>> (matrix @ torch.tensor([1.0, 0.0, 0.0])).round().tolist()
+        [-0.0, 1.0, 0.0]
+    """
     squared = (vector * vector).sum(-1)[..., None, None]
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
@@ -62,7 +79,13 @@ def axis_angle_to_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*b
 
 
 def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Return the vector v along the axis whose length is the angle in [0, π] radians; at π either sign is right."""
+    """Return the vector v along the axis whose length is the angle in [0, π] radians; at π either sign is right.
+
+    Example:
+        >>> vector = torch.tensor([0.1, 0.2, 0.3])
+        >>> cc.odometry.matrix_to_axis_angle(cc.odometry.axis_angle_to_matrix(vector))
+        tensor([0.1000, 0.2000, 0.3000])
+    """
     unit = _quaternion(rotation)
     w, vector = unit[..., :1], unit[..., 1:]
     squared = (vector * vector).sum(-1, keepdim=True)
@@ -81,6 +104,10 @@ def pose_to_matrix(pose: Float[Tensor, "*batch 6"], rotation: str = "euler") -> 
 
     rotation: what the last three numbers are, `"euler"` (R = Rx·Ry·Rz) or `"axis-angle"`, in radians.
     Raises InputError for another one.
+
+    Example:
+        >>> cc.odometry.pose_to_matrix(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3]
+        tensor([1., 2., 3.])
     """
     to_matrix = euler_to_matrix if _known(rotation) == "euler" else axis_angle_to_matrix
     return _joined(to_matrix(pose[..., 3:]), pose[..., :3])
@@ -89,13 +116,25 @@ def pose_to_matrix(pose: Float[Tensor, "*batch 6"], rotation: str = "euler") -> 
 def matrix_to_pose(
     transform: Float[Tensor, "*batch 4 4"], rotation: str = "euler"
 ) -> Float[Tensor, "*batch 6"]:
-    """Return the pose vector of a transform; the inverse of `pose_to_matrix`, with the same errors."""
+    """Return the pose vector of a transform; the inverse of `pose_to_matrix`, with the same errors.
+
+    Example:
+        >>> pose = torch.tensor([1.0, 2.0, 3.0, 0.1, 0.2, 0.3])
+        >>> cc.odometry.matrix_to_pose(cc.odometry.pose_to_matrix(pose))
+        tensor([1.0000, 2.0000, 3.0000, 0.1000, 0.2000, 0.3000])
+    """
     from_matrix = matrix_to_euler if _known(rotation) == "euler" else matrix_to_axis_angle
     return torch.cat([transform[..., :3, 3], from_matrix(transform[..., :3, :3])], dim=-1)
 
 
 def invert(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Return the inverse of a rigid transform: rotation Rᵀ, translation −Rᵀ·t."""
+    """Return the inverse of a rigid transform: rotation Rᵀ, translation −Rᵀ·t.
+
+    Example:
+        >>> step = cc.odometry.pose_to_matrix(torch.tensor([1.0, 0.0, 0.0, 0.1, 0.2, 0.3]))
+        >>> torch.allclose(cc.odometry.invert(step) @ step, torch.eye(4), atol=1e-6)
+        True
+    """
     back = transform[..., :3, :3].mT
     return _joined(back, -(back @ transform[..., :3, 3:])[..., 0])
 
@@ -103,7 +142,13 @@ def invert(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"
 def relative_pose(
     target: Float[Tensor, "*batch 4 4"], source: Float[Tensor, "*batch 4 4"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Return the transform from the target's camera to the source's, both poses given camera-to-world."""
+    """Return the transform from the target's camera to the source's, both poses given camera-to-world.
+
+    Example:
+        >>> target, source = torch.eye(4), cc.odometry.pose_to_matrix(torch.tensor([1.0, 0, 0, 0, 0, 0]))
+        >>> cc.odometry.relative_pose(target, source)[:3, 3]
+        tensor([-1.,  0.,  0.])
+    """
     return invert(source) @ target
 
 
@@ -112,6 +157,11 @@ def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
 
     By sine and cosine both, which is exact at either end; the gradient is 0 at the identity, where the angle
     has none.
+
+    Example:
+        >>> matrix = cc.odometry.axis_angle_to_matrix(torch.tensor([0.0, 0.5, 0.0]))
+        >>> cc.odometry.rotation_angle(matrix)
+        tensor(0.5000)
     """
     r = rotation
     double_sine = torch.stack(
@@ -161,6 +211,11 @@ def resized_intrinsics(
 
     The edges of the image stay where they are, and so x' = (x + 0.5)·s − 0.5: focal lengths (and a skew) are
     scaled, principal points by the same rule as x.
+
+    Example:
+        >>> camera = torch.tensor([[100.0, 0, 49.5], [0, 100, 49.5], [0, 0, 1]])
+        >>> cc.odometry.resized_intrinsics(camera, (100, 100), (50, 50))[0]
+        tensor([50.0000,  0.0000, 24.5000])
     """
     sx, sy = new_size[1] / size[1], new_size[0] / size[0]
     resize = intrinsics.new_tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
@@ -170,7 +225,13 @@ def resized_intrinsics(
 def backproject(
     depth: Float[Tensor, "batch 1 height width"], intrinsics: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "batch 3 height width"]:
-    """Return the points D(p)·K⁻¹·p of all pixels p, in the units of depth; depths below 1e-3 count as 1e-3."""
+    """Return the points D(p)·K⁻¹·p of all pixels p, in the units of depth; depths below 1e-3 count as 1e-3.
+
+    Example:
+        >>> camera = torch.tensor([[2.0, 0, 1], [0, 2, 1], [0, 0, 1]])
+        >>> cc.odometry.backproject(torch.full((1, 1, 3, 3), 4.0), camera)[0, :, 1, 2]
+        tensor([2., 0., 4.])
+    """
     height, width = depth.shape[-2:]
     rows, columns = torch.arange(height).to(depth), torch.arange(width).to(depth)
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -182,7 +243,14 @@ def backproject(
 def project(
     points: Float[Tensor, "batch 3 height width"], intrinsics: Float[Tensor, "*batch 3 3"]
 ) -> tuple[Float[Tensor, "batch 2 height width"], Bool[Tensor, "batch 1 height width"]]:
-    """Return the pixels (x, y) where points are seen, and whether they are in front of the camera (z > 1e-3)."""
+    """Return the pixels (x, y) where points are seen, and whether they are in front of the camera (z > 1e-3).
+
+    Example:
+        >>> camera = torch.tensor([[2.0, 0, 1], [0, 2, 1], [0, 0, 1]])
+        >>> pixels, in_front = cc.odometry.project(torch.tensor([2.0, 0, 4]).reshape(1, 3, 1, 1), camera)
+        >>> pixels.flatten(), in_front.item()
+        (tensor([2., 1.]), True)
+    """
     seen = (intrinsics @ points.flatten(2)).reshape(points.shape)
     z = points[:, 2:]
     return seen[:, :2] / z.clamp_min(NEAREST), z > NEAREST
@@ -206,6 +274,12 @@ def warp(
     Raises InputError for shapes that do not match, a depth that is not finite, images below 2 × 2, wrong
     intrinsics.
     Source: Zhou et al. 2017 (arXiv:1704.07813), equation 2.
+
+    Example:
+        >>> depth, camera = torch.ones(2, 1, 32, 32), torch.tensor([[30.0, 0, 16], [0, 30, 16], [0, 0, 1]])
+        >>> image, valid = cc.odometry.warp(images, depth, torch.eye(4).expand(2, 4, 4), camera)
+        >>> torch.allclose(image, images, atol=1e-5), valid.all().item()
+        (True, True)
     """
     _same_size(source, depth, transform)
     k = checked_intrinsics(intrinsics, depth)
@@ -262,10 +336,10 @@ def _sinc(squared: Tensor) -> Tensor:
 
 
 def _quaternion(rotation: Tensor) -> Tensor:
-    """Return the unit quaternion (w, x, y, z) of a rotation, w ≥ 0.
-
-    The matrix 4·q·qᵀ is linear in R; its row with the largest diagonal is q up to a factor, far from 0.
-    """
+    """Return the unit quaternion (w, x, y, z) of a rotation, w ≥ 0."""
+    # Every entry of 4·q·qᵀ is a sum of entries of R, and each of its rows is q times 4·q_i. The usual formula
+    # takes the first row and divides by w, which vanishes at half a turn, in value and in gradient. The row with
+    # the largest diagonal 4·q_i² is always safe: the four q_i² add up to 1, so the largest is at least 1/4.
     r = rotation
     m = {(i, j): r[..., i, j] for i in range(3) for j in range(3)}
     wx, wy, wz = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]

@@ -28,6 +28,12 @@ class Terms:
     """The parts of a loss as they enter its total, weights included.
 
     photometric_parts, mask_parts: `(batch, scale, source)`; smoothness_parts: `(batch, scale)`.
+
+    Example:
+        >>> parts = torch.tensor([[[0.2, 0.1]]])  # (sample, scale, source)
+        >>> terms = cc.odometry.Terms(parts, torch.tensor([[0.05]]), torch.zeros(1, 1, 2))
+        >>> terms.total, terms.term("photometric", source=0)
+        (tensor([0.3500]), tensor([0.2000]))
     """
 
     photometric_parts: Float[Tensor, "batch scale source"]
@@ -109,6 +115,13 @@ class ViewSynthesis:
     Source: Zhou et al. 2017 (arXiv:1704.07813), section 3; Godard et al. 2019 (arXiv:1806.01260), section 3.
     Deviations: an auto-mask leaves pixels out (equation 5 there) instead of adding their unwarped error;
     smoothness is of what the network calls disparity, offset and range included.
+
+    Example:
+        >>> loss = cc.odometry.ViewSynthesis(photometric="l1", scales=1)
+        >>> camera = torch.tensor([[30.0, 0, 16], [0, 30, 16], [0, 0, 1]])
+        >>> same, depth, still = images[:, None], torch.ones(2, 1, 32, 32), torch.zeros(2, 1, 6)
+        >>> loss(images, same, depth, still, camera).total.round(decimals=4)
+        tensor([0., 0.])
     """
 
     photometric: str = "l1"

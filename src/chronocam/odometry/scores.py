@@ -31,6 +31,11 @@ class TranslationNorm(Target):
 
     The gradient is 0 where nothing moves. Raises TargetError for other outputs, or a source that is not
     there.
+
+    Example:
+        >>> net = cc.models.PoseNet(width=0.25).eval()
+        >>> cc.GradCAM(net).explain(torch.rand(1, 6, 64, 64), cc.odometry.TranslationNorm()).maps.shape
+        (1, 1, 2, 2)
     """
 
     source: int = 0
@@ -48,6 +53,12 @@ class RotationAngle(Target):
 
     rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
     The gradient is 0 where nothing turns. Raises as `TranslationNorm`, and InputError for another `rotation`.
+
+    Example:
+        >>> net = cc.models.PoseNet(width=0.25).eval()
+        >>> explanation = cc.GradCAM(net, "conv5").explain(torch.rand(1, 6, 64, 64), cc.odometry.RotationAngle())
+        >>> explanation.maps.shape
+        (1, 1, 2, 2)
     """
 
     source: int = 0
@@ -113,6 +124,13 @@ class PoseLoss(_Loss):
     inputs are perturbed.
     Raises TargetError for a term that does not depend on poses and for outputs that are no poses, InputError
     for wrong inputs, depths and intrinsics.
+
+    Example:
+        >>> net, camera = cc.models.PoseNet(width=0.25).eval(), np.array([[30.0, 0, 32], [0, 30, 32], [0, 0, 1]])
+        >>> loss = cc.odometry.PoseLoss(cc.odometry.MONODEPTH2, torch.ones(1, 1, 64, 64), camera)
+        >>> frames = torch.rand(1, 6, 64, 64)
+        >>> cc.GradCAM(net, "conv4", operator=loss).explain(frames).maps.shape
+        (1, 1, 4, 4)
     """
 
     loss: ViewSynthesis
@@ -162,6 +180,13 @@ class DepthLoss(_Loss):
     scored at all scales; as one of `targets=` only the depth it returns is seen, which is one scale.
     Raises TargetError for an unknown term, missing sources and outputs that are no depth, InputError for
     wrong inputs, poses and intrinsics.
+
+    Example:
+        >>> net, camera = cc.models.DepthNet(width=0.125).eval(), np.array([[30.0, 0, 32], [0, 30, 32], [0, 0, 1]])
+        >>> loss = cc.odometry.DepthLoss(cc.odometry.MONODEPTH2, torch.zeros(1, 1, 6), camera)
+        >>> target, source = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+        >>> cc.GradCAM(net, "conv4", operator=loss).explain(target, source).maps.shape
+        (1, 1, 4, 4)
     """
 
     loss: ViewSynthesis

@@ -11,6 +11,8 @@ from scipy import ndimage
 from chronocam.errors import InputError, suggest
 from chronocam.lab.data.photos import crop_photo, load_module, load_photos
 
+__all__ = ["PHOTOS", "Scenes", "scenes"]
+
 PHOTOS = {
     "train": (
         "astronaut",
@@ -39,7 +41,13 @@ _Alpha = Float[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class Scenes:
-    """Pictures, the two digits in each, and where the ink of each digit is."""
+    """Pictures, the two digits in each, and where the ink of each digit is.
+
+    Example:
+        >>> scenes = cc.data.digits.scenes(2, size=48)
+        >>> scenes.images.shape, scenes.labels.shape, scenes.masks.shape
+        ((2, 48, 48, 3), (2, 2), (2, 2, 48, 48))
+    """
 
     images: UInt8[np.ndarray, "count height width 3"]
     """RGB, 0 to 255."""
@@ -68,6 +76,11 @@ def scenes(count: int, *, seed: int = 0, split: str = "test", size: int = 96) ->
 
     Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-learn or
     scikit-image is not installed.
+
+    Example:
+        >>> scenes = cc.data.digits.scenes(3, seed=1, size=48)
+        >>> bool((scenes.labels[:, 0] != scenes.labels[:, 1]).all())  # two different digits
+        True
     """
     _check(count, seed, split, size)
     world = _world(split)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from chronocam.errors import MediaError, first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, ModelRequest, Parts, Source, load, need
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, load, need
 
 IMAGES: Final = "chronocam images 1"
 KERAS_IMAGES: Final = "chronocam keras images 1"
@@ -111,4 +111,4 @@ def _fill(net: Any, path: Path, request: ModelRequest) -> None:
         raise request.error(problem, "keep the two files that were written together") from error
 
 
-SOURCE = Source("PATH/model.json", rf"({PATH}\.json)", _load)
+SOURCE = ModelSource("PATH/model.json", rf"({PATH}\.json)", _load)

@@ -17,7 +17,7 @@ from chronocam.lab.data.gestures.world import Conditions, labels_of, render
 from chronocam.lab.train.folders import list_clips
 from chronocam.lab.train.run import Track
 from chronocam.lab.train.settings.video import GESTURES, VideoSettings
-from chronocam.lab.train.splits import Item, limits, thin
+from chronocam.lab.train.splits import LabelledFile, limits, thin
 from chronocam.media import read_clip
 from chronocam.media.files import replace_file
 
@@ -32,7 +32,7 @@ _CALM_SHARE: Final = 3 / 8  # of the training clips that have a calm version
 
 
 @runtime_checkable
-class Clips(Protocol):
+class ClipSource(Protocol):
     """Clips that are had one by one."""
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class ClipSplits:
     missing: clips that are listed but not there.
     """
 
-    parts: dict[str, Clips]
+    parts: dict[str, ClipSource]
     labels: tuple[str, ...]
     layout: str
     missing: list[str]
@@ -69,7 +69,7 @@ class ClipSplits:
 def find_clips(settings: VideoSettings, size: int) -> ClipSplits:
     """Return the clips that the settings name, as frames of `size` x `size`; raises InputError where there are none."""
     most = limits(settings.clips, settings.held_out)
-    parts: dict[str, Clips]
+    parts: dict[str, ClipSource]
     if settings.data == GESTURES:
         counts = {name: limit or _RENDERED[name] for name, limit in most.items()}
         parts = {name: _Rendered(name, count, settings.frames, size) for name, count in counts.items()}
@@ -89,7 +89,7 @@ def find_clips(settings: VideoSettings, size: int) -> ClipSplits:
 class _Files:
     """Clips in files, whole frames resized to a square."""
 
-    items: list[Item]
+    items: list[LabelledFile]
     labels: tuple[str, ...]
     frames: int
     sampling: str
@@ -148,7 +148,7 @@ class _Rendered:
 class _Cached:
     """Clips decoded into one array on disk."""
 
-    clips: Clips
+    clips: ClipSource
     path: Path
     array: UInt8[np.ndarray, "clip time height width 3"]
     failed: dict[str, str]
@@ -175,13 +175,13 @@ class _Cached:
 class _Joined:
     """Clips after other clips."""
 
-    first: Clips
-    then: Clips
+    first: ClipSource
+    then: ClipSource
 
     def __len__(self) -> int:
         return len(self.first) + len(self.then)
 
-    def _find(self, index: int) -> tuple[Clips, int]:
+    def _find(self, index: int) -> tuple[ClipSource, int]:
         beyond = index - len(self.first)
         return (self.then, beyond) if beyond >= 0 else (self.first, index)
 
@@ -201,12 +201,12 @@ class _Joined:
         return self.first.digest() + self.then.digest()
 
 
-def joined(first: Clips, then: Clips) -> Clips:
+def joined(first: ClipSource, then: ClipSource) -> ClipSource:
     """Return clips after other clips."""
     return _Joined(first, then)
 
 
-def insist_on_one(clips: Clips) -> None:
+def insist_on_one(clips: ClipSource) -> None:
     """Raise MediaError where not a single clip can be read."""
     problem = "there is none"
     for index in range(len(clips)):
@@ -218,7 +218,7 @@ def insist_on_one(clips: Clips) -> None:
     raise MediaError(f"none of {len(clips)} clips can be read; the last: {problem}")
 
 
-def cached(clips: Clips, folder: Path, track: Track) -> Clips:
+def cached(clips: ClipSource, folder: Path, track: Track) -> ClipSource:
     """Decode clips into a file in `folder`, where they are not there yet, and return them from there."""
     path = folder / f"clips-{clips.digest()}.npy"
     errors = path.with_suffix(".json")
@@ -229,7 +229,7 @@ def cached(clips: Clips, folder: Path, track: Track) -> Clips:
     return _Cached(clips, path, np.load(path, mmap_mode="r"), json.loads(errors.read_text()))
 
 
-def _decode(clips: Clips, path: Path, failed: dict[str, str], track: Track) -> None:
+def _decode(clips: ClipSource, path: Path, failed: dict[str, str], track: Track) -> None:
     array: np.memmap | None = None
     for index in track(range(len(clips)), "Decoding"):
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from chronocam.errors import InputError
-from chronocam.lab.train.splits import HELD_OUT, SPLITS, Item, divide
+from chronocam.lab.train.splits import HELD_OUT, SPLITS, LabelledFile, divide
 
 SUFFIXES: Final = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".gif", ".webp")
 PARTS: Final = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
@@ -33,7 +33,7 @@ class Listing:
     """
 
     layout: str
-    parts: Mapping[str, list[Item]]
+    parts: Mapping[str, list[LabelledFile]]
     labels: tuple[str, ...]
     missing: list[str] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
     return Listing(found.layout, parts, found.labels, found.missing)
 
 
-def complete(parts: dict[str, list[Item]], seed: int) -> dict[str, list[Item]]:
+def complete(parts: dict[str, list[LabelledFile]], seed: int) -> dict[str, list[LabelledFile]]:
     """Hold out what the data set does not."""
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
@@ -78,7 +78,7 @@ def complete(parts: dict[str, list[Item]], seed: int) -> dict[str, list[Item]]:
     return parts
 
 
-def _check(root: Path, parts: Mapping[str, list[Item]], found: Listing) -> None:
+def _check(root: Path, parts: Mapping[str, list[LabelledFile]], found: Listing) -> None:
     if len(found.labels) < 2:
         raise InputError(f"`{root}` holds the class {found.labels[0]} alone; expected at least two")
     for name in SPLITS:
@@ -97,7 +97,7 @@ def _ucf(root: Path, split: int) -> Listing | None:
         return None
     here = _by_name(root)
     missing: list[str] = []
-    parts: dict[str, list[Item]] = {}
+    parts: dict[str, list[LabelledFile]] = {}
     for name, path in lists.items():
         rows = [line.rsplit(maxsplit=1)[0] if line[-1].isdigit() else line for line in _lines(path)]
         parts[name] = list(_there(((Path(row).name, Path(row).parent.name) for row in rows), here, missing))
@@ -113,7 +113,7 @@ def _hmdb(root: Path, split: int) -> Listing | None:
     _split_file(root, "*_test_split*.txt", f"*{ending}")
     here = _by_name(root)
     missing: list[str] = []
-    parts: dict[str, list[Item]] = {"train": [], "test": []}
+    parts: dict[str, list[LabelledFile]] = {"train": [], "test": []}
     for path in sorted(root.rglob(f"*{ending}")):
         label = path.name.removesuffix(ending)
         rows = [line.rsplit(maxsplit=1) for line in _lines(path)]
@@ -136,7 +136,7 @@ def _split_file(root: Path, any_split: str, wanted: str) -> Path | None:
 def _kinetics(root: Path, _split: int) -> Listing | None:
     here = _by_name(root)
     missing: list[str] = []
-    parts: dict[str, list[Item]] = {}
+    parts: dict[str, list[LabelledFile]] = {}
     for table in sorted(root.rglob("*.csv")):
         with table.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
@@ -182,8 +182,8 @@ LAYOUTS: Final[tuple[Callable[[Path, int], Listing | None], ...]] = (
 )
 
 
-def _class_folders(root: Path) -> list[Item]:
-    return [Item(path, folder.name) for folder in _subfolders(root) for path in _videos(folder)]
+def _class_folders(root: Path) -> list[LabelledFile]:
+    return [LabelledFile(path, folder.name) for folder in _subfolders(root) for path in _videos(folder)]
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -200,11 +200,13 @@ def _by_name(root: Path) -> dict[str, Path]:
     return {path.stem: path for path in videos} | {path.name: path for path in videos}
 
 
-def _there(rows: Iterable[tuple[str, str]], here: Mapping[str, Path], missing: list[str]) -> Iterator[Item]:
+def _there(
+    rows: Iterable[tuple[str, str]], here: Mapping[str, Path], missing: list[str]
+) -> Iterator[LabelledFile]:
     """Yield the rows (file name, class) whose file is there; note the others."""
     for name, label in rows:
         if name in here:
-            yield Item(here[name], label)
+            yield LabelledFile(here[name], label)
         else:
             missing.append(name)
 
@@ -214,5 +216,5 @@ def _lines(path: Path | None) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _labels(parts: Mapping[str, list[Item]]) -> tuple[str, ...]:
+def _labels(parts: Mapping[str, list[LabelledFile]]) -> tuple[str, ...]:
     return tuple(sorted(Counter(item.label for items in parts.values() for item in items)))

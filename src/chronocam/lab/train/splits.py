@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 
-class Item(NamedTuple):
+class LabelledFile(NamedTuple):
     """A clip's file and the name of its class."""
 
     path: Path
@@ -27,11 +27,13 @@ _UCF: Final = re.compile(r"v_\w+_g\d+(?=_c\d+$)")
 _HMDB: Final = re.compile(r".+(?=_[a-z]_[cn]m_np\d+_\w\w_\w+_\d+$)")
 
 
-def divide(clips: Sequence[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
+def divide(
+    clips: Sequence[LabelledFile], share: float, seed: int
+) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """Return the clips kept and the `share` of each class held out, at least one where a class has two sources."""
     rng = np.random.default_rng(seed)
-    kept: list[Item] = []
-    held: list[Item] = []
+    kept: list[LabelledFile] = []
+    held: list[LabelledFile] = []
     for members in _grouped(clips, lambda clip: clip.label):
         sources = _grouped(members, lambda clip: source(clip.path.stem))
         quota = max(1, round(share * len(members))) if len(sources) > 1 else 0
@@ -62,8 +64,8 @@ def thin(count: int, limit: int | None, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).permutation(count)[:limit].tolist())
 
 
-def _grouped(clips: Iterable[Item], key: Callable[[Item], str]) -> list[list[Item]]:
-    groups: defaultdict[str, list[Item]] = defaultdict(list)
+def _grouped(clips: Iterable[LabelledFile], key: Callable[[LabelledFile], str]) -> list[list[LabelledFile]]:
+    groups: defaultdict[str, list[LabelledFile]] = defaultdict(list)
     for clip in clips:
         groups[key(clip)].append(clip)
     return [groups[name] for name in sorted(groups)]

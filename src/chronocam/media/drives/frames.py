@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from chronocam.errors import MediaError
 from chronocam.media.drives.intrinsics import check_intrinsics
-from chronocam.media.drives.listing import Listing, check_count, depth_files, pictures
+from chronocam.media.drives.listing import DriveListing, check_count, depth_files, pictures
 from chronocam.media.drives.text import parse, read_lines, read_poses
 
 MILLIMETRE = 0.001
@@ -25,7 +25,7 @@ def colour_folder(path: Path) -> Path | None:
     return next(found, None)
 
 
-def list_frames(path: Path) -> Listing:
+def list_frames(path: Path) -> DriveListing:
     """List a folder of frames, or one of `color` (or `rgb`) and `depth`.
 
     Beside them may lie the camera, as cam.txt (3 x 3) or camera.json (Open3D), and camera-to-world poses, as
@@ -42,7 +42,7 @@ def list_frames(path: Path) -> Listing:
     if file and poses is not None:
         check_count(poses, len(frames), file, "poses")
     depth = depth_files(path / "depth", len(frames)) if colours else None
-    return Listing(path.name, frames, _camera(path), poses, depth, MILLIMETRE)
+    return DriveListing(path.name, frames, _camera(path), poses, depth, MILLIMETRE)
 
 
 def _camera(path: Path) -> Float64[np.ndarray, "3 3"] | None:

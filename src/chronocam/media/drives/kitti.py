@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from chronocam.errors import MediaError
 from chronocam.media.drives.intrinsics import check_intrinsics
-from chronocam.media.drives.listing import Listing, check_count, depth_files, pictures
+from chronocam.media.drives.listing import DriveListing, check_count, depth_files, pictures
 from chronocam.media.drives.text import check_pose, parse, read_lines, read_poses, read_table
 
 DEPTH_UNIT = 1 / 256
@@ -43,7 +43,7 @@ def _camera(path: Path, pattern: str, fits: Callable[[Path], bool]) -> tuple[Pat
     return None
 
 
-def list_odometry(path: Path, camera: str) -> Listing:
+def list_odometry(path: Path, camera: str) -> DriveListing:
     """List `sequences/NN`: image_N, calib.txt, ../../poses/NN.txt (not of test sequences), depth where exported.
 
     The poses in the file are those of camera 0; another one stands beside it. Raises MediaError for broken
@@ -58,10 +58,10 @@ def list_odometry(path: Path, camera: str) -> Listing:
         check_count(poses, len(frames), file, "poses")
         poses = poses @ np.linalg.inv(shift)
     depth = depth_files(path / "depth", len(frames))
-    return Listing(path.name, frames, intrinsics, poses, depth, DEPTH_UNIT)
+    return DriveListing(path.name, frames, intrinsics, poses, depth, DEPTH_UNIT)
 
 
-def list_raw(path: Path, camera: str) -> Listing:
+def list_raw(path: Path, camera: str) -> DriveListing:
     """List `DATE/DATE_drive_NNNN_sync`: image_0N/data, oxts/data, and the calibration in the folder of the date.
 
     The world is the first camera. Poses come from the GPS and inertial unit; without calib_imu_to_velo.txt
@@ -79,7 +79,7 @@ def list_raw(path: Path, camera: str) -> Listing:
         level = _rigid(table["R_rect_00"], np.zeros(3), f"`{file}`: R_rect_00")
         poses = _drive(files) @ np.linalg.inv(shift @ level @ _mounting(path.parent))
         poses = np.linalg.inv(poses[0]) @ poses
-    return Listing(path.name, frames, intrinsics, poses)
+    return DriveListing(path.name, frames, intrinsics, poses)
 
 
 def _split(projection: Float64[np.ndarray, " 12"], where: str) -> tuple[np.ndarray, np.ndarray]:

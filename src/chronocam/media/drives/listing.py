@@ -13,7 +13,7 @@ from chronocam.media.clips.pictures import open_folder
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class DriveListing:
     """The files of a drive, frame by frame, and what its text files tell."""
 
     name: str

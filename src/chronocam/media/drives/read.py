@@ -15,7 +15,7 @@ from chronocam.media.clips.video import open_video
 from chronocam.media.drives.frames import colour_folder, list_frames
 from chronocam.media.drives.intrinsics import Intrinsics, check_intrinsics, resize_intrinsics
 from chronocam.media.drives.kitti import list_odometry, list_raw, odometry_camera, raw_camera
-from chronocam.media.drives.listing import Listing
+from chronocam.media.drives.listing import DriveListing
 from chronocam.media.drives.record import Drive
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 
@@ -45,6 +45,12 @@ def read_drive(
     Poses are camera to world; the depth is in metres, 0 where unknown. Raises MediaError for missing or
     singular intrinsics, frames of different size, fewer than two frames, negative or non-finite depth, broken
     lines of text (with file and line), and where poses or depth maps are more or fewer than frames.
+
+    Example:
+        >>> folder = cc.data.drives.export("drives", 1, frames=4, size=(32, 48))
+        >>> drive = cc.data.drives.read_drive(folder / "sequences" / "00", start=1, stop=3)
+        >>> drive.pixels.shape, drive.depth.shape
+        ((2, 32, 48, 3), (2, 32, 48))
     """
     path = Path(path).expanduser()
     _check_size(size)
@@ -55,7 +61,13 @@ def read_drive(
 
 
 def count_frames(path: str | Path) -> int:
-    """Return how many frames the drive at `path` has; no pixel is read. Raises MediaError where there is no drive."""
+    """Return how many frames the drive at `path` has; no pixel is read. Raises MediaError where there is no drive.
+
+    Example:
+        >>> folder = cc.data.drives.export("drives", 1, frames=4, size=(32, 48))
+        >>> cc.data.drives.count_frames(folder / "sequences" / "00")
+        4
+    """
     path = Path(path).expanduser()
     return len(_list(path).frames) if path.is_dir() else _open(path).timeline.readable
 
@@ -65,6 +77,11 @@ def find_drives(folder: str | Path) -> list[Path]:
 
     Folders of frames and videos that come without intrinsics are among them. Raises MediaError where there is
     none.
+
+    Example:
+        >>> folder = cc.data.drives.export("drives", 2, frames=2, size=(32, 48))
+        >>> [path.name for path in cc.data.drives.find_drives(folder)]
+        ['00', '01']
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -76,7 +93,7 @@ def find_drives(folder: str | Path) -> list[Path]:
     return found
 
 
-def _list(path: Path) -> Listing:
+def _list(path: Path) -> DriveListing:
     """List the drive in a folder by the layout that it has."""
     if place := odometry_camera(path):
         return list_odometry(*place)
@@ -101,7 +118,7 @@ def _find(folder: Path, visited: set[Path]) -> list[Path]:
 
 def _read_listing(
     path: Path,
-    listing: Listing,
+    listing: DriveListing,
     given: Float64[np.ndarray, "3 3"] | None,
     start: int | None,
     stop: int | None,

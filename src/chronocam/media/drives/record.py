@@ -14,6 +14,11 @@ class Drive:
 
     The centre of the pixel in row 0 and column 0 is at (x, y) = (0, 0). Camera axes: x right, y down, z
     forward.
+
+    Example:
+        >>> drive = cc.data.drives.drive(3, frames=2, size=(32, 48))
+        >>> len(drive), drive.pixels.dtype, drive.intrinsics.shape
+        (2, dtype('uint8'), (3, 3))
     """
 
     pixels: UInt8[np.ndarray, "time height width 3"]

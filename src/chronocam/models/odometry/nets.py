@@ -39,6 +39,11 @@ class DepthNet(nn.Module):
     to its skip.
     Raises ModelError for a width that is not positive, InputError for inputs other than `(batch, 3, height,
     width)`.
+
+    Example:
+        >>> net = cc.models.DepthNet(width=0.125)
+        >>> net(torch.rand(1, 3, 64, 96)).shape, [d.shape[-1] for d in net.disparities(torch.rand(1, 3, 64, 96))]
+        (torch.Size([1, 1, 64, 96]), [96, 48, 24, 12])
     """
 
     def __init__(self, width: float | int = 1.0) -> None:
@@ -97,6 +102,11 @@ class PoseNet(nn.Module):
     Takes pictures side by side on channels, target first, `(batch, 3 + 3 · sources, height, width)` of any
     height and width; `labels` names the outputs. Raises ModelError for a width or number of sources that is
     not positive, InputError for other inputs.
+
+    Example:
+        >>> net = cc.models.PoseNet(sources=2, width=0.25)
+        >>> net.labels[:2], net.poses(torch.rand(1, 9, 64, 96)).shape
+        (('tx of source 1', 'ty of source 1'), torch.Size([1, 2, 6]))
     """
 
     def __init__(self, sources: int = 1, width: float | int = 1.0, masks: bool = False) -> None:

@@ -9,7 +9,7 @@ from chronocam.errors import first_line
 from chronocam.layouts import channel_axis
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -44,4 +44,4 @@ def _preprocess(program: Any) -> Preprocess | ClipPreprocess:
     return imagenet(shape[-2], shape[-1], shape[1])
 
 
-SOURCE = Source("PATH.pt2", rf"({PATH}\.pt2)", _load)
+SOURCE = ModelSource("PATH.pt2", rf"({PATH}\.pt2)", _load)

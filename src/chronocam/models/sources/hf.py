@@ -13,7 +13,7 @@ from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
-from chronocam.models.specs import ModelRequest, Parts, Source, need
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 _PROBE_FRAMES: Final = 2
 
@@ -174,4 +174,4 @@ def _probe() -> Image.Image:
     return Image.fromarray(np.stack([across, down, (across + 255 - down) / 2], axis=-1).astype(np.uint8))
 
 
-SOURCE = Source("hf:NAME-or-folder", r"hf:(.+)", _load)
+SOURCE = ModelSource("hf:NAME-or-folder", r"hf:(.+)", _load)

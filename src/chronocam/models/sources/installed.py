@@ -19,7 +19,7 @@ from typing import Final
 
 from chronocam.errors import ChronocamError, ModelError, first_line
 from chronocam.models.sources.python import parts_of
-from chronocam.models.specs import ModelRequest, Parts, Source, broken, package_of
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, broken, package_of
 
 MODELS: Final = "chronocam.models"
 """The entry points under which packages offer networks."""
@@ -68,4 +68,4 @@ def _called(factory: Callable[[], object], request: ModelRequest) -> Parts:
     return parts_of(value, request)
 
 
-SOURCE = Source("chronocam:NAME", r"chronocam:(.+)", _load, _build, offers)
+SOURCE = ModelSource("chronocam:NAME", r"chronocam:(.+)", _load, _build, offers)

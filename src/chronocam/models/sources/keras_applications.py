@@ -12,7 +12,7 @@ import numpy as np
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import ModelRequest, Parts, Source, need
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 _CLASSES: Final = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 
@@ -80,4 +80,4 @@ def _labels() -> tuple[str, ...] | None:
     return tuple(classes[str(i)][1].replace("_", " ") for i in range(len(classes)))
 
 
-SOURCE = Source("keras:NAME", r"keras:(.+)", _load)
+SOURCE = ModelSource("keras:NAME", r"keras:(.+)", _load)

@@ -9,7 +9,7 @@ from zipfile import BadZipFile, ZipFile
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -81,4 +81,4 @@ def _preprocess(model: Any, request: ModelRequest) -> Preprocess | None:
     )
 
 
-SOURCE = Source("PATH.keras|.h5", rf"({PATH}\.(?:keras|h5|hdf5))", _load)
+SOURCE = ModelSource("PATH.keras|.h5", rf"({PATH}\.(?:keras|h5|hdf5))", _load)

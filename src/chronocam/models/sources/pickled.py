@@ -6,7 +6,7 @@ from typing import Any
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import imagenet
-from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -26,4 +26,4 @@ def _load(request: ModelRequest) -> Parts:
     return model, imagenet(), None
 
 
-SOURCE = Source("PATH.pt|.pth", rf"({PATH}\.(?:pt|pth))", _load)
+SOURCE = ModelSource("PATH.pt|.pth", rf"({PATH}\.(?:pt|pth))", _load)

@@ -12,7 +12,7 @@ from typing import Any
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
-from chronocam.models.specs import Loaded, ModelRequest, Parts, Source
+from chronocam.models.specs import Loaded, ModelRequest, ModelSource, Parts
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -68,4 +68,4 @@ def _current_folder_importable() -> Iterator[None]:
         sys.path.remove(folder)
 
 
-SOURCE = Source("python:package.module:factory", r"python:([\w.]+):(\w+)", _load, _load)
+SOURCE = ModelSource("python:package.module:factory", r"python:([\w.]+):(\w+)", _load, _load)

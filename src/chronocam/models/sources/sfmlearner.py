@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import ModelRequest, Parts, Source, need
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -17,4 +17,4 @@ def _load(request: ModelRequest) -> Parts:
     )
 
 
-SOURCE = Source("sfmlearner:PATH", r"sfmlearner:(.+)", _load)
+SOURCE = ModelSource("sfmlearner:PATH", r"sfmlearner:(.+)", _load)

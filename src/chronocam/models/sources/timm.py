@@ -8,7 +8,7 @@ from typing import Any
 from chronocam.errors import ModelError, first_line
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
-from chronocam.models.specs import ModelRequest, Parts, Source, need
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -72,4 +72,4 @@ def _where(request: ModelRequest) -> str:
     return f"`{hub}` from the Hugging Face hub" if hub else getattr(config, "url", None) or f"`{name}`"
 
 
-SOURCE = Source("timm:NAME", r"timm:(.+)", _load, _build)
+SOURCE = ModelSource("timm:NAME", r"timm:(.+)", _load, _build)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import ModelRequest, Parts, Source, need
+from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")
 _FRAMES: Final = 16
@@ -99,4 +99,4 @@ def _square(size: list[int] | None) -> tuple[int, int] | None:
     return None if size is None else (size[0], size[-1])
 
 
-SOURCE = Source("torchvision:NAME", r"torchvision:(.+)", _load, _build)
+SOURCE = ModelSource("torchvision:NAME", r"torchvision:(.+)", _load, _build)

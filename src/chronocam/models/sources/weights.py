@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from chronocam.errors import ModelError, first_line
-from chronocam.models.specs import PATH, ModelRequest, Parts, Source, need, resolve, sources
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need, resolve, sources
 
 Weights: TypeAlias = Mapping[str, Any]
 
@@ -87,4 +87,6 @@ def _few(keys: list[str], limit: int = 3) -> str:
     return ", ".join(keys[:limit]) + (", …" if len(keys) > limit else "")
 
 
-SOURCE = Source("PATH.safetensors|.pth|.pt@ARCHITECTURE", rf"({PATH}\.(?:safetensors|pth|pt))@(.+)", _load)
+SOURCE = ModelSource(
+    "PATH.safetensors|.pth|.pt@ARCHITECTURE", rf"({PATH}\.(?:safetensors|pth|pt))@(.+)", _load
+)

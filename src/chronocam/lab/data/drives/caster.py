@@ -27,7 +27,7 @@ class Quads:
 
 
 @dataclass(frozen=True)
-class View:
+class CameraView:
     """Rectangles as a camera sees them.
 
     planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the
@@ -53,7 +53,9 @@ class Sight:
     nearness: Float32[np.ndarray, "height width"]
 
 
-def look(quads: Quads, pose: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.ndarray, "3 3"]) -> View:
+def look(
+    quads: Quads, pose: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.ndarray, "3 3"]
+) -> CameraView:
     """Bring rectangles into a camera's picture."""
     offset = quads.origin - pose[:3, 3]
     normal = np.cross(quads.right, quads.down)
@@ -64,10 +66,10 @@ def look(quads: Quads, pose: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.
     planes = np.stack([*sides, plane], 1) @ pose[:3, :3] @ np.linalg.inv(intrinsics)
     low, high = _bounds(quads, pose, intrinsics)
     low[distance <= 0] = np.inf  # seen from behind
-    return View(planes, low, high)
+    return CameraView(planes, low, high)
 
 
-def cast(view: View, xs: Real[np.ndarray, " width"], ys: Real[np.ndarray, " height"]) -> Sight:
+def cast(view: CameraView, xs: Real[np.ndarray, " width"], ys: Real[np.ndarray, " height"]) -> Sight:
     """Follow the rays through a grid of points of the picture."""
     index = np.full((len(ys), len(xs)), -1, np.int16 if len(view.low) < 2**15 else np.int32)
     nearness = np.zeros(index.shape, np.float32)

@@ -15,7 +15,7 @@ STEPS = {"room": (0.12, 0.28), "street": (0.3, 0.65)}
 
 
 @dataclass(frozen=True)
-class Path:
+class CameraPath:
     """Where the camera is and looks on every frame, in the scene's axes (x right, y down, z along the street)."""
 
     poses: Float64[np.ndarray, "time 4 4"]
@@ -44,7 +44,7 @@ def camera_matrix(height: int, width: int) -> Float64[np.ndarray, "3 3"]:
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
-def draw_path(rng: np.random.Generator, frames: int, scene: str) -> Path:
+def draw_path(rng: np.random.Generator, frames: int, scene: str) -> CameraPath:
     """Draw a path of so many frames; in rooms it may also lead backward or sideways, and start in any direction."""
     times = np.arange(frames, dtype=np.float64)
     step = float(rng.uniform(*STEPS[scene]))
@@ -59,7 +59,7 @@ def draw_path(rng: np.random.Generator, frames: int, scene: str) -> Path:
     poses[:, :3, :3] = _rotation(heading + yaw, pitch, roll)
     poses[:, [0, 2], 3] = track
     poses[:, 1, 3] = _shake(rng, times, 0.06 * step)
-    return Path(poses, track, heading, step)
+    return CameraPath(poses, track, heading, step)
 
 
 def _course(rng: np.random.Generator, scene: str) -> tuple[float, float]:

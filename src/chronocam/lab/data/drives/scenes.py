@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from chronocam.lab.data.drives.caster import Quads
-from chronocam.lab.data.drives.path import Path
+from chronocam.lab.data.drives.path import CameraPath
 from chronocam.lab.data.drives.textures import TILE
 
 TEXTURES = 9
@@ -72,7 +72,7 @@ class Mover:
     track: Float64[np.ndarray, "time 2"]
 
 
-def draw_mover(rng: np.random.Generator, path: Path, scene: str) -> Mover:
+def draw_mover(rng: np.random.Generator, path: CameraPath, scene: str) -> Mover:
     """Draw a box ahead of the camera that swings about its place there, about as fast as the camera goes."""
     room, times = scene == "room", np.arange(len(path.track))
     ahead = rng.uniform(2.0, 3.0) if room else rng.uniform(7, 11)
@@ -87,7 +87,7 @@ def draw_mover(rng: np.random.Generator, path: Path, scene: str) -> Mover:
     return Mover(Stand(track[0], size, float(rng.uniform(0, np.pi)) if room else 0.0), track)
 
 
-def draw_scene(rng: np.random.Generator, path: Path, mover: Mover, scene: str, moving: bool) -> Scene:
+def draw_scene(rng: np.random.Generator, path: CameraPath, mover: Mover, scene: str, moving: bool) -> Scene:
     """Draw a room or a street; the mover's way is kept free, also where it is left out."""
     builder = _Builder(rng)
     sky = np.array([0.8, 0.85, 0.9]) * np.array([[1.0], [0.75]]) * rng.uniform(0.85, 1.05, (2, 3))
@@ -162,7 +162,7 @@ def _light(inward: Float64[np.ndarray, "quad 3"]) -> Float64[np.ndarray, "quad 1
     return np.asarray(1.0 + 0.15 * normal[:, 1:2] - 0.12 * np.abs(normal[:, :1]))
 
 
-def _room(builder: _Builder, path: Path, mover: Mover) -> float:
+def _room(builder: _Builder, path: CameraPath, mover: Mover) -> float:
     """Add a room with furniture; returns the floor's y."""
     rng, ways = builder.rng, np.concatenate([path.track, mover.track])
     low, high = ways.min(0) - rng.uniform(2.0, 4.2, 2), ways.max(0) + rng.uniform(2.0, 4.2, 2)
@@ -183,7 +183,7 @@ def _room(builder: _Builder, path: Path, mover: Mover) -> float:
     return floor
 
 
-def _street(builder: _Builder, path: Path, mover: Mover) -> float:
+def _street(builder: _Builder, path: CameraPath, mover: Mover) -> float:
     """Add a street along z, closed by a house at its end; returns the ground's y."""
     rng, ways = builder.rng, np.concatenate([path.track, mover.track])
     floor = float(rng.uniform(1.3, 1.9))
@@ -246,7 +246,7 @@ class _KeepOut:
     radii: Float64[np.ndarray, " place"]
 
 
-def _keep_out(path: Path, mover: Mover, clear: float) -> _KeepOut:
+def _keep_out(path: CameraPath, mover: Mover, clear: float) -> _KeepOut:
     radii = np.repeat([clear, mover.stand.radius + 0.1], len(path.track))
     return _KeepOut(np.concatenate([path.track, mover.track]), radii)
 

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from PIL import Image
 
 from chronocam.errors import InputError, suggest
-from chronocam.lab.data.drives.caster import Sight, View, cast, look, whole
-from chronocam.lab.data.drives.path import Path, camera_matrix, draw_path
+from chronocam.lab.data.drives.caster import CameraView, Sight, cast, look, whole
+from chronocam.lab.data.drives.path import CameraPath, camera_matrix, draw_path
 from chronocam.lab.data.drives.scenes import TEXTURES, Mover, Scene, draw_mover, draw_scene
 from chronocam.lab.data.drives.textures import PLAIN, Atlas, draw_atlas, halve
 from chronocam.lab.data.gestures.world import PHOTOS
@@ -174,7 +174,9 @@ def _photos(split: str) -> tuple[Image.Image, ...]:
     return load_photos(PHOTOS[split])
 
 
-def _views(scene: Scene, path: Path, mover: Mover, intrinsics: Float64[np.ndarray, "3 3"]) -> list[View]:
+def _views(
+    scene: Scene, path: CameraPath, mover: Mover, intrinsics: Float64[np.ndarray, "3 3"]
+) -> list[CameraView]:
     shifts = np.zeros((len(path.poses), 3))
     shifts[:, [0, 2]] = mover.track - mover.track[0]
     quads = (
@@ -184,7 +186,7 @@ def _views(scene: Scene, path: Path, mover: Mover, intrinsics: Float64[np.ndarra
 
 
 def _bare(
-    rng: np.random.Generator, scene: Scene, views: list[View], size: tuple[int, int]
+    rng: np.random.Generator, scene: Scene, views: list[CameraView], size: tuple[int, int]
 ) -> Bool[np.ndarray, " quad"]:
     """Draw the wall without texture: one that is well in view, but does not fill it; the mover hides nothing.
 
@@ -212,7 +214,7 @@ def _ray(intrinsics: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4 3"]:
 
 
 def _paint(
-    scene: Scene, atlas: Atlas, view: View, ray: Float64[np.ndarray, "4 3"], size: tuple[int, int]
+    scene: Scene, atlas: Atlas, view: CameraView, ray: Float64[np.ndarray, "4 3"], size: tuple[int, int]
 ) -> Float32[np.ndarray, "height width 3"]:
     """Return a frame's colours, about 0 to 1."""
     ys, xs = ((np.arange(2 * length) / 2 - 0.25).astype(np.float32) for length in size)
@@ -228,7 +230,7 @@ def _paint(
 
 def _texels(
     scene: Scene,
-    view: View,
+    view: CameraView,
     sight: Sight,
     xs: Float32[np.ndarray, " width"],
     ys: Float32[np.ndarray, " height"],

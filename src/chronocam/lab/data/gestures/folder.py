@@ -23,6 +23,11 @@ def export(
 
     Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
     `ChronocamError` where scikit-image is not installed.
+
+    Example:
+        >>> folder = cc.data.gestures.export("gestures", 5, split="test", frames=8, size=48)
+        >>> sorted(path.name for path in (folder / "test").iterdir())
+        ['clap', 'lower', 'raise', 'smile', 'wave']
     """
     if count < 1:
         raise InputError(f"count is {count}, expected at least 1; pass count=1 or more")

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from chronocam.errors import InputError
-from chronocam.lab.train.clips import Clips, cached, insist_on_one
+from chronocam.lab.train.clips import ClipSource, cached, insist_on_one
 from chronocam.lab.train.folders import PARTS, Listing, complete
 from chronocam.lab.train.run import Track
 from chronocam.lab.train.settings import ImageSettings
-from chronocam.lab.train.splits import SPLITS, Item, limits, thin
+from chronocam.lab.train.splits import SPLITS, LabelledFile, limits, thin
 from chronocam.media import Preprocess, read_image
 from chronocam.media.images import IMAGE_SUFFIXES
 
@@ -50,7 +50,7 @@ def list_pictures(root: Path, seed: int = 0) -> Listing:
     return Listing(layout, parts, labels)
 
 
-def _check(root: Path, layout: str, parts: dict[str, list[Item]], labels: tuple[str, ...]) -> None:
+def _check(root: Path, layout: str, parts: dict[str, list[LabelledFile]], labels: tuple[str, ...]) -> None:
     if not labels:
         known = "one folder per class, or pictures named cat.0.jpg"
         raise InputError(f"`{root}` holds no pictures with labels; expected {known}")
@@ -63,17 +63,17 @@ def _check(root: Path, layout: str, parts: dict[str, list[Item]], labels: tuple[
             )
 
 
-def _labelled(folder: Path) -> Iterator[Item]:
+def _labelled(folder: Path) -> Iterator[LabelledFile]:
     """Yield the pictures of folders per class, or else those that are named by their class."""
     places = [place for place in _subfolders(folder) if place.name.lower() not in PARTS]
-    inside = [Item(path, place.name) for place in places for path in _pictures(place)]
+    inside = [LabelledFile(path, place.name) for place in places for path in _pictures(place)]
     if inside:
         yield from inside
         return
     for path in sorted(folder.iterdir()):
         match = _NUMBERED.match(path.stem)
         if match and _is_picture(path):
-            yield Item(path, match["label"])
+            yield LabelledFile(path, match["label"])
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -90,12 +90,12 @@ def _is_picture(path: Path) -> bool:
 
 def find_pictures(
     settings: ImageSettings, listing: Listing, preprocess: Preprocess, track: Track
-) -> dict[str, Clips]:
+) -> dict[str, ClipSource]:
     """Return the pictures that the settings name, by split, as the network sees them, clips of one frame each.
 
     Raises MediaError where none of a split can be read.
     """
-    parts: dict[str, Clips] = {}
+    parts: dict[str, ClipSource] = {}
     for name, most in limits(settings.images, settings.held_out).items():
         items = listing.parts[name]
         chosen = [items[place] for place in thin(len(items), most, settings.seed)]
@@ -109,7 +109,7 @@ def find_pictures(
 class Pictures:
     """Pictures in files as clips of one frame: resized and cut as the network wants them, not normalised."""
 
-    items: list[Item]
+    items: list[LabelledFile]
     labels: tuple[str, ...]
     preprocess: Preprocess
 

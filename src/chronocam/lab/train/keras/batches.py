@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int
 
 from chronocam.errors import ChronocamError
 from chronocam.lab.train.augment import Change, changed, drawn
-from chronocam.lab.train.clips import Clips
+from chronocam.lab.train.clips import ClipSource
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.media import Preprocess
 
@@ -31,7 +31,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        pictures: Clips,
+        pictures: ClipSource,
         settings: ImageSettings,
         preprocess: Preprocess,
         unread: set[str],

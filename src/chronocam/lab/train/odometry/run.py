@@ -29,6 +29,11 @@ def train_odometry(settings: OdometrySettings) -> Path:
     holds what a later run with `resume` continues from; it ends where an uninterrupted one would have. The
     record holds what `chronocam.models.load` needs, the command, and the figures on held-out drives with known
     depth or poses. Raises ChronocamError for settings that do not fit the data or the machine.
+
+    Example:
+        >>> small = {"epochs": 1, "drives": 2, "held_out": 2, "height": 32, "width": 48, "depth_width": 0.125}
+        >>> cc.train.train_odometry(cc.train.OdometrySettings("drives", Path("net"), **small)).name
+        'model.json'
     """
     return OdometryRun(settings).completed()
 

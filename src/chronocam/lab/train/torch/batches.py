@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chronocam.errors import ChronocamError
 from chronocam.lab.train.augment import Change
-from chronocam.lab.train.clips import Clips
+from chronocam.lab.train.clips import ClipSource
 
 Batch: TypeAlias = tuple[UInt8[Tensor, "batch time height width 3"], Int[Tensor, "batch"], list[str]]
 """Clips, the numbers of their classes, and the names of those that cannot be read."""
@@ -21,7 +21,9 @@ Batch: TypeAlias = tuple[UInt8[Tensor, "batch time height width 3"], Int[Tensor,
 _Sample: TypeAlias = tuple[Tensor, int] | str
 
 
-def loader(clips: Clips, batch_size: int, workers: int, order: Shuffled | None = None) -> DataLoader[Any]:
+def loader(
+    clips: ClipSource, batch_size: int, workers: int, order: Shuffled | None = None
+) -> DataLoader[Any]:
     """Return batches of clips, in their order or another one."""
     return DataLoader(
         _ClipDataset(clips), batch_size, sampler=order, num_workers=workers, collate_fn=_collate
@@ -58,7 +60,7 @@ def mixed(seed: int, number: int) -> int:
 
 
 class _ClipDataset(Dataset[_Sample]):
-    def __init__(self, clips: Clips) -> None:
+    def __init__(self, clips: ClipSource) -> None:
         self.clips = clips
 
     def __len__(self) -> int:

@@ -30,6 +30,12 @@ def train_video(settings: VideoSettings) -> Path:
     record holds what `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that
     cannot be read is skipped and named. Raises ChronocamError for settings that do not fit the data, the
     network or the machine.
+
+    Example:
+        >>> small = {"epochs": 1, "clips": 4, "held_out": 4, "frames": 8, "size": 48}
+        >>> settings = cc.train.VideoSettings("gestures", "r3d", Path("net"), backbone="small", **small)
+        >>> cc.train.train_video(settings).name
+        'model.json'
     """
     settings = replace(settings, backbone=settings.backbone or architecture(settings.arch).backbone)
     return VideoRun(settings).completed()
