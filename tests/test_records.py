@@ -1,4 +1,4 @@
-"""Results of jobs: what is written is read back the same; another JSON file is no result, a damaged one is named."""
+"""Results of jobs: what is written is read back; other JSON files are told apart, damaged ones named."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ OMITTED: Final[Mapping[str, object]] = {_OMITTED: True}
 
 
 def missing(value: object) -> Mapping[str, object]:
-    """Return the metadata of a field that a record must be made with, but that is `value` where a file lacks it."""
+    """Return the metadata of a required field that is `value` where a file lacks it."""
     return {_ELSE: value}
 
 
@@ -87,7 +87,7 @@ def _entry(field: dataclasses.Field[Any], kind: Any, data: Mapping[str, object],
 
 
 def _read(kind: Any, value: object, where: str) -> Any:
-    """Return a JSON value as the type that an annotation names: records, tuples, mappings, and what is plain."""
+    """Return a JSON value as the type that an annotation names: a record, a tuple, a mapping, or plain."""
     arguments, origin = typing.get_args(kind), typing.get_origin(kind)
     if origin is typing.Union or origin is types.UnionType:  # only `X | None` is used
         (inner,) = (one for one in arguments if one is not type(None))
@@ -121,7 +121,7 @@ def _read_tuple(kinds: tuple[Any, ...], value: object, where: str) -> tuple[Any,
 
 
 def _read_plain(kind: type[_T], value: object, where: str) -> _T | object:
-    # JSON writes 1.0 as 1 where other programs made the file, and True is an int to Python but no number here.
+    # Other programs write 1.0 as 1, so a float may be an int; True is an int to Python, but not in JSON.
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise _misfit(

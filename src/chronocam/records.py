@@ -382,7 +382,7 @@ def read_result(path: Path) -> Written | None:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: broken JSON, or bytes that are no UTF-8
+    except (OSError, ValueError) as error:  # ValueError: broken JSON, or bytes that are not UTF-8
         raise MediaError(f"`{path}` is not readable as JSON; explain the input again") from error
     if not isinstance(data, dict) or not _has_entries(data):
         return None
@@ -399,7 +399,7 @@ def _has_entries(data: Json) -> bool:
 
 
 def _kind(data: Json) -> type[Result]:
-    """Return the record for a result, which its keys tell: only drives name networks, only clips have frames."""
+    """Return the record for a result by its keys: only drives name networks, only clips have frames."""
     if "sequences" in data:
         return ClipFeatureResult if "maps" in data else FeatureResult
     if any(isinstance(one, dict) and "network" in one for one in data["maps"]):

@@ -20,9 +20,11 @@ from chronocam.media import Preprocess
 
 def net():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
-    return model, Preprocess(resize=40, crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3), ("cat", "../dog", "<b>emu</b>")
+    first, second = nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *head).eval()
+    preprocess = Preprocess(resize=40, crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return model, preprocess, ("cat", "../dog", "<b>emu</b>")
 
 def sick():
     model, preprocess, labels = net()

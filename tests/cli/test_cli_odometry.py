@@ -1,4 +1,4 @@
-"""The command line on drives: numbers against the networks themselves, files, and one line for whatever is wrong."""
+"""The command line on drives: numbers against the networks themselves, files, and one line for errors."""
 
 import json
 import sys

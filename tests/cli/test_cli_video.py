@@ -40,7 +40,8 @@ def swapped():
     return Loaded(net().model, ClipPreprocess(FRAME, 8, "time channel"), LABELS, "mine")
 
 def pictures():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *head).eval()
     return model, FRAME, None
 """
 
@@ -467,7 +468,7 @@ def test_relevance_of_a_clip_needs_features_and_methods_of_them(stepwise):
         ),
         (
             ["--method", "lrp", "--pool", "clip"],
-            "--pool is for maps of clips, but relevance of a clip's features",
+            "--pool is for maps of clips, but the methods explain a clip's features",
         ),
         (["--method", "lrp", "--layer", "backbone.0", "--layer", "backbone.1"], "give --layer once"),
         (["--method", "lrp", "--layer", "nose"], "no layer `nose`"),

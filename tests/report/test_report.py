@@ -1,4 +1,4 @@
-"""Pages as data: what they hold, that nothing in them can run, and that the same files give the same bytes."""
+"""Pages as data: what they hold, that nothing in them can run, that the same files give the same bytes."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def pixels(view, pane=0):
     script = """(i) => {
         const { canvas, context } = page.panes[i];
         const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-        return [canvas.height, canvas.width, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""))];
+        const text = Array.from(data, (byte) => String.fromCharCode(byte)).join("");
+        return [canvas.height, canvas.width, btoa(text)];
     }"""
     height, width, text = view.evaluate(script, pane)
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)[..., :3].astype(int)

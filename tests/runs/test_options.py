@@ -27,7 +27,8 @@ FRAME = Preprocess((32, 32), None, (0.5,) * 3, (0.5,) * 3)
 
 def pictures():
     body = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval(), FRAME, ("a", "b", "c")
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    return nn.Sequential(*body, *head).eval(), FRAME, ("a", "b", "c")
 
 def clips():
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())

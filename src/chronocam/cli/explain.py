@@ -20,9 +20,9 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     "--target",
     "targets",
     multiple=True,
-    help="Class index or label.  [default: the predicted class]  For clips, where the model has an output at "
-    "every step, a class is its mean over the steps, and the default `vote` is the class that most steps vote "
-    "for. For drives see above.",
+    help="Class index or label.  [default: the predicted class]  For clips, where the model has an output "
+    "at every step, a class is its mean over the steps, and the default `vote` is the class that most "
+    "steps vote for. For drives see above.",
 )
 @click.option(
     "--method",
@@ -37,7 +37,7 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     "--layer",
     "layers",
     multiple=True,
-    help="Dotted path.  [default: the last layer with a grid]  For drives pose.conv4, depth.iconv4 and so on.",
+    help="Dotted path.  [default: the last layer with a grid]  For drives such as pose.conv4, depth.iconv4.",
 )
 @click.option(
     "--align",
@@ -49,13 +49,14 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
-    help="Frames to sample per clip (default: what the model expects). For drives: consecutive frames (default 16).",
+    help="Frames to sample per clip (default: what the model expects). For drives: consecutive frames "
+    "(default 16).",
 )
 @click.option(
     "--start",
     type=click.FloatRange(min=0),
-    help="Seconds into the video from which frames are taken; for a folder of frames without a rate, the number "
-    "of the first frame, from 0.",
+    help="Seconds into the video from which frames are taken; for a folder of frames without a rate, the "
+    "number of the first frame, from 0.",
 )
 @click.option(
     "--end", type=click.FloatRange(min=0), help="Seconds into the video up to which frames are taken."
@@ -70,20 +71,21 @@ from chronocam.sequence import METHODS as SEQUENCE_METHODS
     "steps",
     multiple=True,
     type=int,
-    help="Output step to explain, for a model with an output at every step; negative ones count from the end. "
-    " [default: all of them, each by itself for features, in one map for clips]",
+    help="Output step to explain, for a model with an output at every step; negative ones count from the "
+    "end.  [default: all of them, each by itself for features, in one map for clips]",
 )
 @click.option("--epsilon", type=click.FloatRange(min=0), help="Stabiliser of lrp.  [default: 0.001]")
 @click.option(
     "--baseline",
     type=click.Choice(["zero", "mean"]),
-    help="Where integratedgradients of features begin: at zero (the default), or at each feature's mean over time.",
+    help="Where integratedgradients of features begin: at zero (the default), or at each feature's mean "
+    "over time.",
 )
 @click.option(
     "--intrinsics",
     type=INTRINSICS,
-    help="Camera of a drive: fx,fy,cx,cy in pixels of the frames as stored, where the centre of the first pixel is "
-    "0,0. Needed for losses only.  [default: what the files say]",
+    help="Camera of a drive: fx,fy,cx,cy in pixels of the frames as stored, where the centre of the first "
+    "pixel is 0,0. Needed for losses only.  [default: what the files say]",
 )
 @OUT
 @click.option(

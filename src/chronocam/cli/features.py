@@ -45,10 +45,11 @@ def command(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Draw the feature maps of PHOTO: a picture per channel of a layer, the strongest first, under its number.
+    """Draw the feature maps of PHOTO: a picture per channel of a layer, the strongest first.
 
-    OUT gets a sheet per layer, and the strength (mean |activation|) and maximum of each channel as JSON; for
-    a clip, frames are drawn in a row. `chronocam layers SPEC` lists the layers.
+    Each picture has the number of its channel. OUT gets a sheet per layer, and the strength (mean
+    |activation|) and maximum of each channel as JSON; for a clip, frames are drawn in a row. `chronocam
+    layers SPEC` lists the layers.
     """
     from chronocam.runs.channels import draw_features, report_sheets
 

@@ -43,7 +43,7 @@ def command(
     trust: bool,
     **settings: float,
 ) -> None:
-    """Draw inputs that maximise the mean activation of channels of the model SPEC, by gradient ascent from noise.
+    """Draw inputs that maximise the mean activation of channels of SPEC, by gradient ascent from noise.
 
     OUT gets a sheet with the inputs and the curves of the activation, and the same numbers as JSON.
     """

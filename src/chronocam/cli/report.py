@@ -17,8 +17,8 @@ import click
 def command(folder: Path, out: Path | None) -> None:
     """Write a page for each explanation saved in FOLDER, and an index of them, index.html.
 
-    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made from
-    these files alone, without the model, and open from disk without a network.
+    FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made
+    from these files alone, without the model, and open from disk without a network.
     """
     from chronocam.runs.pages import write_pages
 

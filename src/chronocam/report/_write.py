@@ -41,8 +41,8 @@ def write(
     if path.suffix.lower() != ".html":
         raise MediaError(f"cannot write a page as `{path.name}`; expected .html")
     named = explanations if isinstance(explanations, Mapping) else {explanations.method: explanations}
-    shown = {
+    drawable = {
         name: one.with_pictures(inputs) if inputs is not None and isinstance(one, Explanation) else one
         for name, one in named.items()
     }
-    return write_page(path, path.stem if title is None else title, items_of(shown, model))
+    return write_page(path, path.stem if title is None else title, items_of(drawable, model))

@@ -1,4 +1,4 @@
-"""The item of a drive: frames, depth, maps of each output and loss with their curves, and the path from above."""
+"""The item of a drive: frames, depth, maps and curves of each output and loss, the path from above."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, Show
 
 
 def drive_item(
-    written: Written, drive: DriveResult, shown: Mapping[str, Explanation], folder: Path
+    written: Written, drive: DriveResult, explanations: Mapping[str, Explanation], folder: Path
 ) -> DriveItem:
     """Return the item of a drive.
 
-    shown: its maps, a sample for each moment, in the order of the drive's files.
+    explanations: its maps, a sample for each moment, in the order of the drive's files.
     folder: where the depth lies.
 
     Raises MediaError where the files do not fit each other.
     """
-    frames = _frames(drive, shown)
+    frames = _frames(drive, explanations)
     entries: dict[str, list[DriveEntry]] = {}
     for entry in drive.maps:
         entries.setdefault(entry.file, []).append(entry)
-    if len(shown) != len(entries):
-        raise MediaError(f"{len(shown)} explanations of a drive, not {len(entries)}; explain it again")
-    maps = [_moments(one, name, of) for (name, one), of in zip(shown.items(), entries.values(), strict=True)]
+    if len(explanations) != len(entries):
+        raise MediaError(f"{len(explanations)} explanations of a drive, not {len(entries)}; explain it again")
+    maps = [
+        _moments(one, name, of)
+        for (name, one), of in zip(explanations.items(), entries.values(), strict=True)
+    ]
     depth = _depth(drive, folder)
     return DriveItem(
         name=Path(drive.input).name,
@@ -51,12 +54,12 @@ def drive_item(
     )
 
 
-def _frames(drive: DriveResult, shown: Mapping[str, Explanation]) -> Stills:
-    """Return the frames that the maps were saved with, and when or as which number each was shown."""
-    pictures = next((one.pictures for one in shown.values() if one.pictures), None)
+def _frames(drive: DriveResult, explanations: Mapping[str, Explanation]) -> Stills:
+    """Return the frames that the maps were saved with, and the time or the number of each."""
+    pictures = next((one.pictures for one in explanations.values() if one.pictures), None)
     if pictures is None:
         raise MediaError("the maps of a drive were saved without pictures; explain it again")
-    for name, one in shown.items():
+    for name, one in explanations.items():
         if one.maps.ndim != 4 or len(one) != len(drive.frames):
             raise MediaError(
                 f"{name}: maps {one.maps.shape} of {len(drive.frames)} frames; explain the drive again"
@@ -65,7 +68,7 @@ def _frames(drive: DriveResult, shown: Mapping[str, Explanation]) -> Stills:
 
 
 def _moments(one: Explanation, name: str, entries: list[DriveEntry]) -> ShownMap:
-    """Return maps with the names that were asked for, and the truth of each output where it is known."""
+    """Return maps with the names in the call, and the truth of each output where it is known."""
     if one.maps.shape[1] != len(entries):
         raise MediaError(
             f"{name}: maps of {one.maps.shape[1]} targets, not {len(entries)}; explain the drive again"

@@ -19,7 +19,7 @@ from chronocam.sequence import SequenceExplanation
 from chronocam.sequence import load as load_sequence
 
 Track: TypeAlias = Callable[[Sequence["_Source"]], Iterable["_Source"]]
-"""Yields what it is given, and may show progress."""
+"""Yields the sources, and may show progress."""
 
 Say: TypeAlias = Callable[[str], object]
 """Takes one line about a file that cannot be read."""
@@ -90,10 +90,10 @@ def write_folder(
 def _write(source: _Source, target: Path, folder: Path) -> list[Row]:
     """Write one page; return its rows of the index."""
     loaded = [(label, _load(path)) for label, path in source.files.items()]
-    shown = {label or one.method: one for label, one in loaded}
-    maps = {label: one for label, one in shown.items() if isinstance(one, Explanation)}
+    explanations = {label or one.method: one for label, one in loaded}
+    maps = {label: one for label, one in explanations.items() if isinstance(one, Explanation)}
     title = _title(source)
-    items = _items(source.written, shown, maps, folder)
+    items = _items(source.written, explanations, maps, folder)
     names = [title if len(items) == 1 else item.name for item in items]
     file, first = f"{source.page}.html", next(iter(maps.values()), None)
     rows = [row_of(quote(file), names[k], item, first, k) for k, item in enumerate(items)]
@@ -103,13 +103,13 @@ def _write(source: _Source, target: Path, folder: Path) -> list[Row]:
 
 def _items(
     written: Written | None,
-    shown: Mapping[str, Explanation | SequenceExplanation],
+    explanations: Mapping[str, Explanation | SequenceExplanation],
     maps: Mapping[str, Explanation],
     folder: Path,
 ) -> Sequence[PageItem]:
     if written is not None and isinstance(written.result, DriveResult):
         return [drive_item(written, written.result, maps, folder)]
-    return items_of(shown, "" if written is None else written.model)
+    return items_of(explanations, "" if written is None else written.model)
 
 
 def _title(source: _Source) -> str:
@@ -153,7 +153,7 @@ def _with_pages(sources: Iterable[_Source]) -> list[_Source]:
 
 
 def _label(entry: Entry, entries: Sequence[Entry]) -> str:
-    """Return what the page calls an explanation: its origin, with a detail where several have the same one."""
+    """Return the page's name for an explanation: its origin, with a detail where several share it."""
     others = {other.file for other in entries if other.origin == entry.origin} - {entry.file}
     return entry.called or (entry.origin + entry.detail if others else entry.origin)
 

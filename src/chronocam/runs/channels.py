@@ -57,7 +57,7 @@ def draw_filters(
     from chronocam.models import load
 
     loaded = load(spec, trust=trust)
-    # The frames of clips are RGB, and so are kernels without a recipe: only pictures may have their own order.
+    # Only pictures may have another order of colours than RGB; frames of clips never have.
     recipe = loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None
     bank = filters(loaded.model, layer, preprocess=recipe)
     norms = np.sqrt((bank.kernels**2).reshape(len(bank.kernels), -1).sum(axis=1))
@@ -163,10 +163,10 @@ def _sized(recipe: Preprocess, size: int | None) -> Preprocess:
 
 
 def _written(
-    drawn: Drawn, out: Path, name: str, spec: str, numbers: dict[str, Any], **options: Any
+    record: Drawn, out: Path, name: str, spec: str, numbers: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
     """Write a record's sheet and numbers as NAME.png and NAME.json, and return the numbers."""
-    picture = drawn.save(out / f"{name}.png", **options)
+    picture = record.save(out / f"{name}.png", **options)
     numbers = {**numbers, "picture": str(picture)}
     write_json(out, name, {"model": spec, **numbers})
     return numbers

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatureJob(ClipJob):
-    """How clips are explained by relevance: features are computed once, explained as a sequence, and drawn on frames.
+    """How clips are explained by the relevance of their features, which is carried back to the frames.
 
     sequences: how the features are explained.
     """
@@ -34,23 +34,23 @@ class ClipFeatureJob(ClipJob):
         features = clip_features(self.loaded.model, frames)
         sequence = self.sequences.result(path, features[0], name)
         maps = [self._on_frames(method, features, frames) for method in self.sequences.methods]
-        drawn = self.draw(clip, {one.method: one for one in maps}, path, name)
+        on_frames = self.draw(clip, {one.method: one for one in maps}, path, name)
         return ClipFeatureResult(
-            input=drawn.input,
-            size=drawn.size,
-            seen=drawn.seen,
-            frames=drawn.frames,
-            seconds=drawn.seconds,
-            sheet=drawn.sheet,
-            maps=drawn.maps,
+            input=on_frames.input,
+            size=on_frames.size,
+            seen=on_frames.seen,
+            frames=on_frames.frames,
+            seconds=on_frames.seconds,
+            sheet=on_frames.sheet,
+            maps=on_frames.maps,
             steps=sequence.steps,
             features=sequence.features,
             sequences=sequence.sequences,
-            diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, *drawn.diagnostics])),
+            diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, *on_frames.diagnostics])),
         )
 
     def _on_frames(self, method: str, features: Any, frames: Any) -> Explanation:
-        """Return maps of the targets of whole clips: exact where features are averages of a layer, or by Grad-CAM."""
+        """Return maps of relevance: exact where features are averages of a layer, or by Grad-CAM."""
         from chronocam.targets._parse import parse
         from chronocam.targets.composed import over_steps
 

@@ -128,7 +128,7 @@ def _horizon(sequence: Sequenced) -> HorizonEntry | None:
 
 
 def _top_features(explanation: SequenceExplanation, sequence: Sequenced) -> tuple[TopFeatures, ...]:
-    """Return the features of largest positive relevance: of each output step's own, or of every step per target."""
+    """Return the features of largest positive relevance: each output step's own, or per target and step."""
     relevance = sequence.relevance
     count, time, features = relevance.shape
     if sequence.own is not None and sequence.steps is not None and count > 1:

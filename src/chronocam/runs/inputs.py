@@ -58,7 +58,7 @@ def find_pictures(argument: Path) -> list[Path]:
 
 
 def find_clips(argument: Path) -> list[Path]:
-    """Return the clips of a file, a pattern, or a folder: of videos, of frames (one clip), or of folders of frames."""
+    """Return the clips of a file, a pattern, or a folder of videos, of frames, or of folders of frames."""
     if argument.is_file():
         return [argument]
     if argument.is_dir():
@@ -76,7 +76,7 @@ def find_arrays(argument: Path) -> list[Path]:
 
 
 def find_drives(argument: Path) -> list[Path]:
-    """Return the drives of a file, a folder or a pattern: videos, folders of frames, sequences as KITTI has them."""
+    """Return the drives of a file, folder or pattern: videos, folders of frames, sequences as in KITTI."""
     from chronocam.media import drives
 
     if argument.is_dir():
@@ -94,7 +94,7 @@ def holds_arrays(arguments: Sequence[str]) -> bool:
     others = [argument for argument in arguments if not _names_arrays(Path(argument).expanduser())]
     if 0 < len(others) < len(arguments):
         raise InputError(
-            f"`{others[0]}` is not a {ARRAY_SUFFIX} file, but others are; explain features in a call of their own"
+            f"`{others[0]}` is not a {ARRAY_SUFFIX} file, but others are; explain features in a separate call"
         )
     return not others
 
@@ -107,7 +107,8 @@ def holds_videos(arguments: Iterable[str]) -> bool:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    return [Path(path) for path in sorted(glob.iglob(str(pattern), recursive=True))]  # noqa: PTH207 (absolute ones)
+    matches = glob.iglob(str(pattern), recursive=True)  # noqa: PTH207 (absolute patterns, which Path refuses)
+    return [Path(path) for path in sorted(matches)]
 
 
 def _nothing(argument: Path, expected: str) -> list[Path]:

@@ -46,8 +46,8 @@ def layer_rows(loaded: Loaded) -> list[LayerRow]:
     for part, network in networks.parts.items():
         frames = 1 + len(networks.offsets) if part == "pose" else 1
         named = networks.default_layers(part)
-        found = _rows(network, np.concatenate([noise] * frames, axis=1), named[0] if named else None)
-        rows.extend(replace(row, path=networks.called(part, row.path)) for row in found)
+        own = _rows(network, np.concatenate([noise] * frames, axis=1), named[0] if named else None)
+        rows.extend(replace(row, path=networks.called(part, row.path)) for row in own)
     return rows
 
 

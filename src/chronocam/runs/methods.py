@@ -1,4 +1,4 @@
-"""What makes the methods of a call, by the names and options that are given."""
+"""What makes the methods of a call, by their names and the options of the call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LACKS: Final = {"pool": "averages over no frames", "epsilon": "has none", "base
 
 
 def map_makers(options: Options) -> list[MapMaker]:
-    """Return what makes the methods of maps, each once; those that average gradients over a clip are told how.
+    """Return what makes the methods of maps, each once, with --pool for those that average gradients.
 
     Raises InputError for --pool where none of them averages.
     """
@@ -53,7 +53,7 @@ def _refuse_map_method(name: str, names: list[str]) -> None:
     for other in names:
         if other not in METHODS:
             raise InputError(
-                f"{name} explains the whole network and {other} what follows its features; ask for one at a time"
+                f"{name} explains the whole network and {other} what follows its features; choose one of them"
             )
     known = ", ".join(sorted(SEQUENCE_METHODS))
     raise InputError(f"{name} makes maps of pictures and clips; for features choose {known}")

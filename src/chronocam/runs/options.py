@@ -11,14 +11,14 @@ from chronocam.errors import InputError
 from chronocam.methods import METHODS
 
 Kind: TypeAlias = Literal["pictures", "clips", "features", "clip features", "drives"]
-"""What a call explains: a model of pictures sees videos as clips, and drives are frames for networks of motion."""
+"""What a call explains. A model of pictures sees videos as clips; drives are for networks for motion."""
 
 KINDS: Final[tuple[Kind, ...]] = ("pictures", "clips", "features", "clip features", "drives")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options as given; None, an empty sequence or a default where they were not."""
+    """The options of one call; None, an empty sequence or a default where one was left out."""
 
     out: Path
     targets: Sequence[str] = ()
@@ -44,7 +44,7 @@ class Options:
 
     @property
     def relevance(self) -> bool:
-        """Whether methods are asked for that only sequences of features have."""
+        """Whether one of the methods explains sequences of features only."""
         return any(name not in METHODS for name in self.methods)
 
 
@@ -86,7 +86,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
 
 
 def refuse_misfits(options: Options, kinds: Collection[Kind], subject: str) -> None:
-    """Raise InputError for the first option given that fits none of the kinds.
+    """Raise InputError for the first option that fits none of the kinds.
 
     kinds: those that the inputs may still be.
     subject: what is explained, as a clause.

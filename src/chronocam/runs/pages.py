@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_pages(folder: Path, out: Path | None = None) -> Path:
-    """Write the pages of a folder and their index, which this returns; files that cannot be read are reported."""
+    """Write the pages of a folder and their index, which this returns; unreadable files are reported."""
     from rich.console import Console
     from rich.progress import track
 

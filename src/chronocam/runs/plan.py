@@ -1,4 +1,4 @@
-"""The job of one call: by what the inputs are, what the model takes, and what is asked for."""
+"""The job of one call, by its inputs, its options and what the model takes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job
     if arrays:
         refuse_misfits(options, ["features"], "the inputs are arrays of features")
     elif options.relevance:
-        refuse_misfits(options, ["clip features"], "relevance of a clip's features is asked for")
+        refuse_misfits(options, ["clip features"], "the methods explain a clip's features")
     else:
-        refuse_misfits(options, ["pictures", "clips", "drives"], "maps are asked for, not relevance")
+        refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
     relevance = relevance_makers(options) if arrays or options.relevance else {}
     loaded = load(spec, trust=trust)
     networks = networks_of(loaded.model)
@@ -80,9 +80,9 @@ def _media_job(
     recipe = loaded.preprocess
     if relevance and (isinstance(recipe, Preprocess) or not _has_features(loaded.model)):
         raise InputError(
-            f"{', '.join(relevance)} explains features, arrays (time, feature) in .npy files, or clips through a "
-            f"model with `features` and `from_features`, such as CNNLSTM; `{loaded.spec}` has neither: choose "
-            "gradcam for maps"
+            f"{', '.join(relevance)} explains features, arrays (time, feature) in .npy files, or clips "
+            "through a model with `features` and `from_features`, such as CNNLSTM; "
+            f"`{loaded.spec}` has neither: choose gradcam for maps"
         )
     if recipe is None:
         raise InputError(

@@ -4,48 +4,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chronocam.errors import TargetError
 
+if TYPE_CHECKING:
+    from chronocam.models import Loaded
+    from chronocam.targets import Class, MajorityVote, Step
+
+ClassTarget: TypeAlias = "Class | MajorityVote"
+
 VOTE: Final = "vote"
-"""Stands for the class by majority vote, unless the model has a label of this name."""
+"""Names the class by majority vote, unless the model has a label of this name."""
 
 
-def classes(loaded: Any, given: Sequence[str], steps: Sequence[int]) -> list[Any]:
+def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[ClassTarget]:
     """Return the classes, looked up once: an unknown label is an error of the call, not of every input.
 
-    Raises TargetError for one that does not exist, and for the vote at a step.
+    Raises TargetError for a label that does not exist, and for the vote at a step.
     """
+    return list(dict.fromkeys(_class(text, loaded.labels, steps) for text in texts))
+
+
+def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> ClassTarget:
     from chronocam.targets import Class, MajorityVote
     from chronocam.targets.labels import find_label
 
-    def target(text: str) -> Any:
-        if re.fullmatch(r"-?\d+", text):
-            return Class(int(text))
-        if text == VOTE and VOTE not in (loaded.labels or ()):
-            if steps:
-                raise TargetError(f"the {VOTE} is of all steps; drop --step, or give a class")
-            return MajorityVote()
-        if loaded.labels is None:
-            raise TargetError(f"the model has no labels to find `{text}` in; give the class index")
-        return Class(find_label(loaded.labels, text))
-
-    return list(dict.fromkeys(map(target, given)))
+    if re.fullmatch(r"-?\d+", text):
+        return Class(int(text))
+    if text == VOTE and VOTE not in (labels or ()):
+        if steps:
+            raise TargetError(f"the {VOTE} is of all steps; drop --step, or give a class")
+        return MajorityVote()
+    if labels is None:
+        raise TargetError(f"the model has no labels to find `{text}` in; give the class index")
+    return Class(find_label(labels, text))
 
 
-def at_steps(targets: Sequence[Any], steps: Sequence[int]) -> Any:
-    """Return each target at each of the steps; without any, the targets as they are, None for the prediction."""
+def at_steps(targets: Sequence[ClassTarget], steps: Sequence[int]) -> list[ClassTarget] | list[Step] | None:
+    """Return each target at each of the steps; without steps the targets as they are, None for no target."""
     from chronocam.targets import Step
 
     if not steps:
         return list(targets) or None
-    return [Step(step, target) for target in targets or [None] for step in dict.fromkeys(steps)]
+    each: Sequence[ClassTarget | None] = targets or [None]  # None is the class predicted at a step
+    return [Step(step, target) for target in each for step in dict.fromkeys(steps)]
 
 
-def label(loaded: Any, target: Any) -> str:
-    """Return what a file calls a target of a class or of the vote."""
-    which = getattr(target, "which", None)
-    if which is None:
+def label(loaded: Loaded, target: ClassTarget) -> str:
+    """Return what the name of a file calls a class or the vote."""
+    from chronocam.targets import Class
+
+    if not isinstance(target, Class):
         return VOTE
-    return loaded.labels[which] if loaded.labels and 0 <= which < len(loaded.labels) else f"class {which}"
+    which = target.which
+    if isinstance(which, int) and loaded.labels and 0 <= which < len(loaded.labels):
+        return loaded.labels[which]
+    return f"class {which}"

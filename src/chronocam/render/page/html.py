@@ -1,4 +1,4 @@
-"""One HTML file that needs no other: scripts and style put in, data escaped, loading from outside forbidden."""
+"""One HTML file that needs no other: scripts and style inlined, data escaped, outside loads forbidden."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def filled(body: str, script: str, title: str, data: Json) -> str:
     whatever stands in the data.
     """
     style = asset("page.css")
+    allowed = f"img-src data: blob:; script-src {_hash(script)}; style-src {_hash(style)}"
     return Template(asset("head.html") + body).substitute(
         title=html.escape(title),
-        policy=f"default-src 'none'; img-src data: blob:; script-src {_hash(script)}; style-src {_hash(style)}",
+        policy=f"default-src 'none'; {allowed}",
         style=style,
         script=script,
         data=_escaped(data),

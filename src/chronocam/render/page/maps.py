@@ -18,7 +18,7 @@ from chronocam.render.page.packed import number, numbers, packed
 from chronocam.render.page.records import AttentionCurves, DriveOutput, MapTarget, Number, ShownMap
 
 _FINEST: Final = (224, 64)
-"""The finest grid of a picture's map and of each frame's of a clip, in cells along a side; finer ones are thinned."""
+"""Cells along a side of the finest grid of a picture, and of a frame of a clip; finer grids are thinned."""
 
 _MOST: Final = 2.0
 """Values beyond twice the scale are clipped: a byte has 255 steps, which a few extreme cells would use up."""
@@ -131,7 +131,7 @@ def _at_frames(one: SampleMaps, stills: Stills) -> Float[np.ndarray, "1 target f
 
 
 def _bytes(strengths: Float[np.ndarray, "1 target *grid"], one: SampleMaps) -> _Bytes:
-    """Return the bytes of the maps, each of its own maximum, the gains to their common scale, and where cells lie."""
+    """Return the bytes of the maps, each scaled to its maximum, their gains, and the places of the cells."""
     limit = _FINEST[1] if strengths.ndim == 5 else _FINEST[0]
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)

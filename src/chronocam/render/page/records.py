@@ -65,7 +65,7 @@ class MapTarget(JsonRecord):
 class DriveOutput(JsonRecord):
     """One target of a drive's maps, with a score at each moment.
 
-    score, confidence: always None: each moment has its own score, and outputs are no classes.
+    score, confidence: always None: each moment has its own score, and outputs are not classes.
     truth: of each moment, where it is known.
     unit: what scores are multiplied by to be compared with the truth; None where nothing is.
     """
@@ -194,7 +194,7 @@ class ShownPath(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class DriveItem(PageItem):
-    """A drive: its depth as pictures like the frames, its path, and what was found out about it."""
+    """A drive: its depth as pictures like the frames, its path, and its findings."""
 
     depth: list[str]
     path: ShownPath | None

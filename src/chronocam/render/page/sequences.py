@@ -1,4 +1,4 @@
-"""Relevance of one sequence as a page holds it: time × feature, how it settles, how far back it reaches, its ledger."""
+"""Relevance of one sequence as a page holds it: time × feature, settling, memory and ledger."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _binned(
 
 
 def _top(relevance: Float[np.ndarray, "time feature"]) -> list[list[tuple[int, Number]]]:
-    """Return, for each step, the features of largest magnitude with their relevance, those without any left out."""
+    """Return, for each step, the features of largest magnitude with their relevance, if they have any."""
     order = np.argsort(-np.abs(relevance), axis=1, kind="stable")[:, :_TOP]
     pairs = zip(relevance, order, strict=True)
     return [[(int(f), number(row[f], 4)) for f in best if row[f] != 0] for row, best in pairs]

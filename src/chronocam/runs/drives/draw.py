@@ -28,8 +28,8 @@ _FASTEST, _UNTIMED = (
     8.0,
 )  # frames per second of the videos: a few frames in a row are over too soon else
 _LEGEND: Final = (
-    "red: raises what the row names, blue: lowers it; one scale per row. Translations and depth are known up to one "
-    "common factor."
+    "red: raises what the row names, blue: lowers it; one scale per row. Translations and depth are known up "
+    "to one common factor."
 )
 
 
@@ -60,7 +60,7 @@ class DriveDrawing:
             for k, target in enumerate(maps.targets):
                 called = f"{len(entries)}-{_file_name(target.text)}"
                 video = self.out / f"{self.name}.{slug(maps.key)}.{called}.mp4"
-                rows.append(self._map_row(maps, k, video, f"{target.shown}\n{maps.key}"))
+                rows.append(self._map_row(maps, k, video, f"{target.title}\n{maps.key}"))
                 entries.append(self._entry(maps, k, target, video, file))
         depth = self.study.predicted.depth
         if depth is not None:
@@ -177,7 +177,7 @@ class DriveDrawing:
         )
 
     def _boxes(self, explanation: Explanation, k: int) -> tuple[Box | None, ...]:
-        """Return, for each moment, the box of the largest region that raises the score, in pixels of the frames."""
+        """Return, for each moment, the box of the largest region that raises the score, in pixels."""
         boxes: list[Box | None] = []
         for moment in range(len(self.small)):
             largest = _part(explanation, slice(moment, moment + 1), k).boxes()[0][0][:1]
@@ -225,7 +225,7 @@ class DriveDrawing:
         return save_figure(drive_sheet(sheet, heading), self.out / f"{self.name}.sheet.png")
 
     def _curves(self) -> list[OutputCurve]:
-        """Return the curve of every target over the moments, once, on the scale of the truth where that is known."""
+        """Return the curve of every target over the moments, on the scale of the truth where it is known."""
         from chronocam.render.sheets.drive import OutputCurve
 
         curves: dict[str, OutputCurve] = {}
@@ -235,7 +235,7 @@ class DriveDrawing:
                     continue
                 truth, unit = self.study.truth(target), self.study.unit(target)
                 values = maps.explanation.scores[:, k].astype(float)
-                name = target.shown
+                name = target.title
                 if truth is not None and unit is not None:
                     name, values = f"{name}, scaled to the truth (× {unit:.3g})", values * unit
                 curves[target.text] = OutputCurve(name, values, truth)
@@ -264,7 +264,7 @@ def _part(explanation: Explanation, moments: slice, k: int) -> Explanation:
 
 
 def _depth_entry(study: DriveStudy, depth: np.ndarray) -> DepthEntry:
-    """Return the median depth, and how far depth is from the true one, each frame scaled to the true median."""
+    """Return the median depth, and the error of depth once each frame is scaled to the true median."""
     from chronocam.odometry import depth_errors
 
     median = tuple(float(np.median(one)) for one in depth)

@@ -1,4 +1,4 @@
-"""Drives explained: what drives each output and each loss of networks for depth and motion, moment by moment."""
+"""Drives explained: each output and each loss of networks for depth and motion, moment by moment."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from chronocam.types import Finding
 
 _METHODS: Final = {"pose": ["gradcam"], "depth": ["hirescam"]}
-"""Averaging gradients over the grid loses where a depth comes from, so that depth is explained cell by cell."""
+"""Depth is explained cell by cell: averaging gradients over the grid loses where a depth comes from."""
 
 _DRAWS, _MOMENTS = 4, 8  # noisy copies, of so many moments, for the agreement of maps under noise
 _STEADY: Final = 0.5
 """Rank correlation under noise below which maps should not be read."""
 _SCALE: Final = (
-    "translation and depth are known up to one common factor: a single camera that learns from its own pictures alone "
-    "knows no scale"
+    "translation and depth are known up to one common factor: a single camera that learns from its own "
+    "pictures alone knows no scale"
 )
 _SKIPS: Final = (
-    "depth is explained at `{layer}`, a layer of the decoder: what the skips of finer layers add later is not in its "
-    "maps; --layer names another"
+    "depth is explained at `{layer}`, a layer of the decoder: what the skips of finer layers add later is "
+    "not in its maps; --layer names another"
 )
 _ONE_SCALE: Final = (
-    "for depth, a loss is that of its finest scale, which the network returns; for motion it is that of all four "
-    "scales"
+    "for depth, a loss is that of its finest scale, which the network returns; for motion it is that of all "
+    "four scales"
 )
 
 
@@ -75,7 +75,7 @@ class DriveJob(Job):
         return DriveDrawing(study, self.out, name).result(diagnostics)
 
     def study(self, path: Path) -> DriveStudy:
-        """Return everything that is found out about a drive. Raises InputError where something is not finite."""
+        """Return all that is found out about a drive. Raises InputError for values that are not finite."""
         losses = any(target.is_loss for target in self.targets)
         frames = read_frames(path, self.preprocess, self.frames, self.start, self.intrinsics, losses)
         windows = Windows(frames.inputs, self.networks.offsets)
@@ -92,7 +92,7 @@ class DriveJob(Job):
         return [target for target in self.targets if target.network == part]
 
     def _how(self, part: str) -> dict[str, Any]:
-        """Return what `cc.explain` is told about one network."""
+        """Return the options of `cc.explain` for one network."""
         return {
             "methods": self.methods or _METHODS[part],
             "layers": self.layers.get(part) or self.networks.default_layers(part),
@@ -115,7 +115,7 @@ class DriveJob(Job):
             yield NetworkMaps(part, key, explanation, targets, at_default)
 
     def _agreement(self, part: str, scene: DriveScene, windows: Windows) -> dict[str, NoiseAgreement]:
-        """Return, by loss, how alike the first method's maps are under imperceptible noise, at a few moments."""
+        """Return, by loss, how stable the first method's maps are under noise, at a few moments."""
         from chronocam._explain import explain
         from chronocam.metrics import noise_agreement
 
@@ -145,14 +145,14 @@ class DriveJob(Job):
 
 
 def common_findings(maps: Iterable[NetworkMaps], networks: Networks) -> list[str]:
-    """Return what holds of every drive, then the findings of all maps; those that many moments share come once."""
+    """Return what holds for every drive, then the findings of all maps, once where many moments share one."""
     texts: dict[str, None] = {_SCALE: None}
     for one in maps:
         if one.at_default and one.part == "depth":
             texts[_SKIPS.format(layer=networks.called("depth", one.explanation.layer))] = None
         if any(target.is_loss and target.network == "depth" for target in one.targets):
             texts[_ONE_SCALE] = None
-        # What differs from moment to moment, such as the size of a score, is no reason to repeat a finding.
+        # What differs from moment to moment, such as the size of a score, does not make it another finding.
         alike: dict[tuple[str | None, ...], list[Finding]] = {}
         for finding in one.explanation.findings:
             key = (finding.kind, finding.target, None if finding.sample is not None else finding.text)
@@ -171,7 +171,7 @@ def _of_moment(finding: Finding) -> str:
 
 
 def unsteady(agreement: Mapping[str, NoiseAgreement]) -> Iterator[str]:
-    """Yield which losses have maps that noise changes: near its minimum, the gradient of a loss is noise itself."""
+    """Yield the losses whose maps noise changes: near its minimum, the gradient of a loss is itself noise."""
     for name, one in agreement.items():
         if one.spearman < _STEADY:
             rank = f"rank correlation {one.spearman:.2f}, below {_STEADY:g}"

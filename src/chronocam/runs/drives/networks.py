@@ -23,7 +23,11 @@ _MOTION: Final = 6
 
 @dataclass(frozen=True)
 class Networks:
-    """A network for depth (`disparities`), one for motion (`poses`), or both: then `joint`, `depth.` and `pose.`."""
+    """A network for depth (with `disparities`), one for motion (with `poses`), or both.
+
+    joint: whether one model holds both, so that layers begin with `depth.` or `pose.`.
+    view_synthesis: the settings of the loss that they were trained with, where the model knows them.
+    """
 
     depth: Any
     pose: Any
@@ -44,7 +48,7 @@ class Networks:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """The places of the sources, counted from the target: the next frame, or those on both sides of it."""
+        """The sources by their distance from the target: the next frame, or those on both sides of it."""
         if self.pose is None:
             return ()
         count = int(getattr(self.pose, "sources", 1))
@@ -94,7 +98,7 @@ def _has(network: Any, method: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Target frames with their sources beside them on channels, the target first; each is made when asked for."""
+    """Target frames with their sources beside them on channels, the target first; made when asked for."""
 
     frames: Float32[np.ndarray, "frame 3 height width"]
     offsets: tuple[int, ...]
@@ -134,7 +138,10 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the networks predict at each moment; losses: their terms, where there are both networks and a camera."""
+    """What the networks predict at each moment.
+
+    losses: the terms of the loss, where there are both networks and a camera.
+    """
 
     poses: Float[np.ndarray, "moment source 6"] | None
     depth: Float[np.ndarray, "moment height width"] | None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Camera: TypeAlias = tuple[float, float, float, float]
 """fx, fy, cx and cy in pixels."""
 
-FRAMES: Final = 16  # that are taken where their number is not given
+FRAMES: Final = 16  # taken by default
 _CHUNK: Final = 32  # frames that are in memory at their full size
 _ANY_CAMERA: Final[Camera] = (1.0, 1.0, 0.0, 0.0)  # stands in where no camera is needed
 
@@ -51,7 +51,10 @@ class DriveFrames:
     depth: Float32[np.ndarray, "frame height width"] | None
 
     def view_intrinsics(self, preprocess: Preprocess) -> Float[np.ndarray, "3 3"] | None:
-        """Return the intrinsics of what the network sees: x' + 1/2 = (x + 1/2 − x0) s, of the region from x0 on."""
+        """Return the intrinsics of what the network sees, None where those of the frames are unknown.
+
+        A region from x0 on, scaled by s, moves pixels to x' + 1/2 = (x + 1/2 − x0) s.
+        """
         if self.intrinsics is None:
             return None
         x0, y0, x1, y1 = preprocess.region(*self.size)
@@ -105,7 +108,7 @@ def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 @dataclass(frozen=True, eq=False)
 class _Span:
-    """The numbers of the first frame and of the one past the last; when the frames of a video are shown, its rate."""
+    """The numbers of the first frame and of the one past the last; the times and the rate of a video."""
 
     first: int
     stop: int
@@ -133,7 +136,7 @@ def _span(path: Path, frames: int, start: float | None) -> _Span:
 
 
 def _pieces(first: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield where pieces begin and end; none is a single frame, which is no drive, unless all is."""
+    """Yield where pieces begin and end; none is a single frame, which is not a drive, unless that is all."""
     edges = [*range(first, max(stop - 1, first + 1), _CHUNK), stop]
     yield from pairwise(edges)
 
@@ -156,7 +159,7 @@ def _read(path: Path, first: int, stop: int, intrinsics: Camera | None, preproce
     try:
         drive = read_drive(path, intrinsics, start=first, stop=stop)
     except CameraError as error:
-        todo = "give --intrinsics fx,fy,cx,cy in pixels of the frames as stored, or targets without a loss, such as tz"
+        todo = "give --intrinsics fx,fy,cx,cy in pixels of the frames as stored, or targets such as tz"
         raise CameraError(f"`{path}` comes without intrinsics, which the loss needs; {todo}") from error
     pictures = [Image.fromarray(frame) for frame in drive.pixels]
     inputs = np.stack([preprocess(picture) for picture in pictures])

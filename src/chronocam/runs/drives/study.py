@@ -71,7 +71,7 @@ class DriveStudy:
 
     @cached_property
     def positions(self) -> Float[np.ndarray, "camera 3"] | None:
-        """The places of the camera, from its first one: the steps to each following frame, one after the other."""
+        """The places of the camera, from its first one: the steps to each following frame, accumulated."""
         if self.predicted.poses is None:
             return None
         import torch

@@ -1,4 +1,4 @@
-"""Targets of networks for depth and motion as the command line names them: `tz`, `-ry`, `loss`, `depth@120,80`."""
+"""Targets of networks for depth and motion by their names: `tz`, `-ry`, `loss`, `depth@120,80`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FORM: Final = re.compile(
 class DriveTarget:
     """One target of a call.
 
-    text: as it was given.
+    text: as it was typed.
     network: the one whose output it is, `pose` or `depth`.
     name: one of the known ones.
     sign: −1 for what lowers it.
@@ -57,8 +57,8 @@ class DriveTarget:
         return self.name in POSE_LOSSES or self.name in DEPTH_LOSSES
 
     @property
-    def shown(self) -> str:
-        """Its name in pictures: a loss is explained by its negative, which is high where the network is right."""
+    def title(self) -> str:
+        """Its name in pictures; a loss is explained by its negative, high where the network is right."""
         if not self.is_loss:
             return self.text
         return self.text.removeprefix("-") if self.sign < 0 else f"−{self.text}"
@@ -103,9 +103,7 @@ def _source(text: str, name: str, number: str | None, networks: Networks) -> int
     """Return the source of a target, from 0: the following frame where none is named."""
     if name not in (*MOTION, *SIZES) and (number is None or name != "photometric"):
         if number is not None:
-            raise TargetError(
-                f"`{text}`: {name} has no sources; leave the source out, or choose photometric, which has some"
-            )
+            raise TargetError(f"`{text}`: {name} has no sources; leave the source out, or choose photometric")
         return None
     if networks.pose is None:
         return None
@@ -140,7 +138,7 @@ class DriveScene:
     intrinsics: np.ndarray | None
 
     def mask(self, target: DriveTarget, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the pixels of the network's depth `(height, width)` that a target covers; all of them without a place.
+        """Return the pixels of the network's depth `(height, width)` that a target covers.
 
         Raises TargetError for a place that the network does not see.
         """
@@ -193,7 +191,7 @@ class DriveScene:
 
 
 class NamedTarget(Target):
-    """A target under the name that it was asked for, or its opposite."""
+    """A target under the name that was typed, or its opposite."""
 
     signed = True
 
