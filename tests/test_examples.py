@@ -34,7 +34,7 @@ COMPLETE = {
     #
     # "chronocam.layouts",
     #
-    # "chronocam.media",
+    "chronocam.media",
     #
     "chronocam.methods",
     #

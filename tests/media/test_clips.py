@@ -16,7 +16,8 @@ from PIL import Image
 av = pytest.importorskip("av")
 
 from chronocam.errors import MediaError  # noqa: E402
-from chronocam.media import clips_video, clips_write  # noqa: E402
+from chronocam.media.clips import video as clips_video  # noqa: E402
+from chronocam.media.clips import write as clips_write  # noqa: E402
 from chronocam.media.clips.read import Clip, read_clip, write_clip  # noqa: E402
 from chronocam.media.clips.sample import SAMPLINGS, Sampler, Timeline  # noqa: E402
 

@@ -287,9 +287,9 @@ def test_small_pictures_are_enlarged_and_large_ones_made_smaller():
     whole = still(photo(1000, 2000), seen=(100, 0, 1100, 1000))
     assert whole.seen == (51, 0, 563, 512)
     np.testing.assert_allclose(whole.decoded(), photo(512, 1024), atol=40)
-    with pytest.raises(MediaError, match="no JPEG file"):
+    with pytest.raises(MediaError, match="not a JPEG file"):
         cc.media.Stills((b"GIF89a",), (1, 1), (0, 0, 1, 1)).decoded()
-    with pytest.raises(MediaError, match=re.escape("a kept picture is (4, 5); expected (5, 5)")):
+    with pytest.raises(MediaError, match=re.escape("a picture of the input is (4, 5); expected (5, 5)")):
         cc.media.Stills((jpeg(photo(4, 5)),), (5, 5), (0, 0, 5, 5)).decoded()
 
 

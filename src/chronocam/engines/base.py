@@ -119,6 +119,7 @@ class Request:
         return bool(self.gradients or self.guided or self.curvature)
 
 
+@runtime_checkable
 class Resumed(Protocol):
     """The rest of a model after one of its layers; `resumed(activations, score)` runs it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from chronocam.types import Array, Need, Target, TargetInfo, View
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from chronocam.joint.session import Session
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """A method with its options, as the joint sees it; `chronocam.methods.Method` says what each means."""
 

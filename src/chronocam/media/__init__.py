@@ -1,6 +1,6 @@
 """Pictures and clips in and out, and how a model wants them."""
 
-from chronocam.media._stills import Stills, blank, joined, still, stills
+from chronocam.media._stills import Stills, still, stills
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.clips.read import Clip, read_clip, write_clip
 from chronocam.media.images import find_images, read_image, write_image
@@ -11,9 +11,7 @@ __all__ = [
     "ClipPreprocess",
     "Preprocess",
     "Stills",
-    "blank",
     "find_images",
-    "joined",
     "read_clip",
     "read_image",
     "still",

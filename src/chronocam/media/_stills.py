@@ -34,9 +34,14 @@ class Stills:
     size: (height, width) of all frames.
     seen: (left, top, right, bottom) in their pixels, of the part that the model saw.
     places: for each frame that the model was given, which of `frames` it is.
-    seconds, numbers: of each of `frames`, when it is shown, and its number in the source; None for a picture,
-        and seconds also where there is no time.
+    seconds: when each of `frames` is shown; None for a picture, and for frames without times.
+    numbers: the number of each of `frames` in the source; None for a picture.
     name: of the source.
+
+    Example:
+    >>> small = cc.media.still(np.zeros((480, 640, 3), np.uint8), "cat.jpg")
+    >>> small.size, small.seen, small.name
+    ((480, 640), (0, 0, 640, 480), 'cat.jpg')
     """
 
     frames: tuple[bytes, ...]
@@ -57,8 +62,8 @@ class Stills:
             raise MediaError(
                 f"kept pictures are {self.size}, and {self.seen} of them was seen; save them again"
             )
-        told = [given for given in (self.frames, self.seconds, self.numbers) if given]
-        if min(self.places) < 0 or count > _MOST or any(len(given) != count for given in told):
+        by_frame = [values for values in (self.frames, self.seconds, self.numbers) if values]
+        if min(self.places) < 0 or count > _MOST or any(len(values) != count for values in by_frame):
             raise MediaError(f"{len(self.frames)} pictures are kept of {count} frames; save them again")
 
     def __len__(self) -> int:
@@ -70,26 +75,28 @@ class Stills:
         return tuple(Stills((frame,), self.size, self.seen, name=self.name) for frame in self.frames)
 
     def decoded(self, place: int = 0) -> UInt8[np.ndarray, "height width 3"]:
-        """Return one of the frames. Raises MediaError where it is no JPEG file of the size told."""
+        """Return one of the frames. Raises MediaError unless it is a JPEG file of the right size."""
         try:
             with Image.open(io.BytesIO(self.frames[place]), formats=["JPEG"]) as image:
                 if image.size[::-1] != tuple(self.size):
                     raise MediaError(
-                        f"a kept picture is {image.size[::-1]}; expected {self.size}, save it again"
+                        f"a picture of the input is {image.size[::-1]}; expected {self.size}, save it again"
                     )
                 return np.asarray(image.convert("RGB"))
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise MediaError("a kept picture is no JPEG file; save the explanation again") from error
+            raise MediaError(
+                "a picture of the input is not a JPEG file; save the explanation again"
+            ) from error
 
 
 def joined(pictures: Sequence[Stills]) -> Stills:
-    """Return pictures of one size as the frames of a clip, the other way round of `split`."""
-    first, frames = pictures[0], tuple(frame for one in pictures for frame in one.frames)
+    """Return pictures of one size as the frames of a clip: the reverse of `split`."""
+    first, frames = pictures[0], tuple(frame for picture in pictures for frame in picture.frames)
     return replace(first, frames=frames, places=tuple(range(len(pictures))))
 
 
 def blank(grid: Sequence[int]) -> Stills:
-    """Return what stands for an unknown input of a grid (height, width) or (time, height, width): no frames."""
+    """Return stills without frames, for an unknown input of a grid `(height, width)` or with time before."""
     *time, height, width = grid
     whole = max(1, math.ceil(_ENLARGED / max(height, width)))
     frames = tuple(range(time[0] if time else 1))
@@ -99,7 +106,14 @@ def blank(grid: Sequence[int]) -> Stills:
 def still(
     picture: UInt8[np.ndarray, "height width 3"], name: str = "", seen: Sequence[float] | None = None
 ) -> Stills:
-    """Return a picture made small enough to keep. seen: in its pixels, of the part that the model saw; None for all."""
+    """Return a picture made small enough to keep.
+
+    seen: (left, top, right, bottom), in its pixels, of the part that the model saw; None for all.
+
+    Example:
+    >>> cc.media.still(np.zeros((480, 640, 3), np.uint8), seen=(80, 0, 560, 480)).seen
+    (80, 0, 560, 480)
+    """
     return Stills(*_encoded(picture[None], seen), name=name)
 
 
@@ -107,6 +121,12 @@ def stills(clip: Any, name: str | None = None, seen: Sequence[float] | None = No
     """Return the frames of a `Clip`, each once, made small enough to keep; name and seen are as for `still`.
 
     The name is that of the clip's file where it is None.
+
+    Example:
+    >>> pixels = np.zeros((3, 480, 640, 3), np.uint8)
+    >>> clip = cc.media.Clip(pixels, np.arange(3) / 8, 8.0, np.arange(3), Path("a.mp4"))
+    >>> cc.media.stills(clip).seconds
+    (0.0, 0.125, 0.25)
     """
     unique = clip.unique
     return Stills(
@@ -136,10 +156,10 @@ def _encoded(
 
 def _small(pixels: UInt8[np.ndarray, "time height width 3"]) -> tuple[tuple[bytes, ...], tuple[int, int]]:
     """Return the largest frames that are small enough, or else the smallest, and their size."""
-    for tried in _tries(pixels):
-        if sum(map(len, tried[0])) <= _BYTES:
+    for attempt in _tries(pixels):
+        if sum(map(len, attempt[0])) <= _BYTES:
             break
-    return tried
+    return attempt
 
 
 def _tries(

@@ -27,7 +27,13 @@ def read_image(path: str | Path) -> Image.Image:
     """Read a picture as it is meant to be seen: upright, RGB, 8 bits per channel.
 
     The EXIF orientation is applied, transparency is laid on white, deeper pictures are scaled to 8 bits, and
-    of an animation the first frame is taken. Raises MediaError for what is not a readable picture.
+    of an animation the first frame is taken. Raises MediaError for a file that cannot be read as a picture.
+
+    Example:
+    >>> cc.media.write_image("grey.png", np.full((4, 6), 100, np.uint8))
+    >>> image = cc.media.read_image("grey.png")
+    >>> image.size, image.mode
+    ((6, 4), 'RGB')
     """
     path = Path(path)
     if not path.is_file():
@@ -46,9 +52,17 @@ def read_image(path: str | Path) -> Image.Image:
 def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
     """Write a picture, complete or not at all: a file that was there stays until the new one is whole.
 
-    picture: a PIL image, or uint8 `(height, width)`, `(height, width, 3)` or `(height, width, 4)`. The suffix
-    decides the format; transparency is laid on white where the format has none. Raises MediaError for another
+    path: its suffix decides the format.
+    picture: a PIL image, or uint8 `(height, width)`, `(height, width, 3)` or `(height, width, 4)`;
+        transparency is laid on white where the format has none.
+
+    Raises MediaError for another
     suffix or shape, or where the file cannot be written.
+
+    Example:
+    >>> cc.media.write_image("red.png", np.array([[[255, 0, 0]]], np.uint8))
+    >>> cc.media.read_image("red.png").getpixel((0, 0))
+    (255, 0, 0)
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -65,6 +79,12 @@ def find_images(args: Sequence[str | Path]) -> list[Path]:
 
     An argument is a file, a folder (its pictures, sorted, not those of its folders) or a glob pattern (quoted
     ones too; pictures only). Raises MediaError for an argument that names nothing.
+
+    Example:
+    >>> for name in ("b.png", "a.png"):
+    ...     cc.media.write_image(f"pets/{name}", np.zeros((4, 4), np.uint8))
+    >>> [path.name for path in cc.media.find_images(["pets"])]
+    ['a.png', 'b.png']
     """
     return list(dict.fromkeys(path for arg in args for path in _expand(Path(arg).expanduser())))
 
@@ -72,8 +92,8 @@ def find_images(args: Sequence[str | Path]) -> list[Path]:
 def _expand(arg: Path) -> list[Path]:
     if arg.is_file():
         return [arg]
-    found = arg.iterdir() if arg.is_dir() else _matches(str(arg))
-    if paths := sorted(path for path in found if _is_picture(path)):
+    candidates = arg.iterdir() if arg.is_dir() else _matches(str(arg))
+    if paths := sorted(path for path in candidates if _is_picture(path)):
         return paths
     if arg.is_dir():
         raise MediaError(f"no pictures in `{arg}`; expected files such as {', '.join(WRITABLE)}")

@@ -1,4 +1,4 @@
-"""From a picture to a network's input, and from the network's view back to the picture."""
+"""How a picture becomes a network's input, and where the network's view lies in the picture."""
 
 from __future__ import annotations
 
@@ -26,13 +26,22 @@ class Preprocess:
 
     resize: an int for the shorter side (the longer one keeps the aspect, rounded down), or (height, width).
     crop: (height, width) cut from the centre; where the picture is smaller, black is added around it.
-    mean, std: per channel, of values that `scale` has been multiplied to; one channel means grey.
+    mean: per channel, of values already multiplied by `scale`; one channel means grey.
+    std: per channel, likewise.
     interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`.
     channels: `first` gives (channel, height, width), `last` (height, width, channel).
+    scale: what 8-bit values are multiplied by.
     order: of the colour channels, which `mean` and `std` follow.
     antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
 
     Equal to torchvision's `ImageClassification` preset and to timm's evaluation transform on PIL images.
+
+    Example:
+    >>> from PIL import Image
+    >>> preprocess = cc.media.Preprocess(256, (224, 224), mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> picture = Image.new("RGB", (640, 480))
+    >>> preprocess(picture).shape, [round(at) for at in preprocess.region(640, 480)]
+    ((3, 224, 224), [109, 30, 529, 450])
     """
 
     resize: int | tuple[int, int] | None
@@ -154,6 +163,7 @@ def _between_neighbours(
     """Resize bilinearly from the two nearest rows and columns alone, as most video networks were trained."""
     values = pixels
     for axis, size in enumerate((height, width)):
+        # In single precision throughout, as OpenCV and PyTorch compute it: the same pixels come out.
         share = np.float32(values.shape[axis]) / np.float32(size)
         at = np.maximum((np.arange(size, dtype=np.float32) + np.float32(0.5)) * share - np.float32(0.5), 0)
         low = np.minimum(at.astype(np.int64), values.shape[axis] - 1)

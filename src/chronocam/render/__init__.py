@@ -1,6 +1,6 @@
 """Pictures from arrays: colours, overlays, contact sheets.
 
-What explanations are drawn with; sheets and videos of whole explanations come from their own `plot` and `save`.
+What explanations are drawn with; sheets and videos of whole explanations come from their `plot` and `save`.
 """
 
 from chronocam.render._overlay import draw_boxes, overlay, strength

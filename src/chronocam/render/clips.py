@@ -21,7 +21,7 @@ def to_clips(inputs: Any, frames: int) -> list[Clip]:
     """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
 
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own
-    range. Raises InputError for anything that is not a batch of clips of so many frames, with 1 or 3 channels.
+    range. Raises InputError for anything but a batch of clips of so many frames, with 1 or 3 channels.
     """
     if isinstance(inputs, Clip) or not (hasattr(inputs, "shape") or isinstance(inputs, (list, tuple))):
         raise InputError(

@@ -10,7 +10,8 @@ import numpy as np
 
 from chronocam.errors import MediaError
 from chronocam.explanation import Explanation
-from chronocam.media import Stills, joined, stills
+from chronocam.media import Stills, stills
+from chronocam.media._stills import joined
 from chronocam.media.clips.read import Clip
 from chronocam.media.preprocess import placed
 from chronocam.records import DriveEntry, DriveResult, PathEntry, Written

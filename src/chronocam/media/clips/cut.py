@@ -29,7 +29,7 @@ def _segment_end(head: bytes) -> int:
     """Return where Matroska's only segment ends; 0 where it does not say."""
     begin = head.find(_SEGMENT) + len(_SEGMENT)
     first = head[begin] if begin < len(head) else 0
-    length = 9 - first.bit_length()  # leading zeros of the first byte tell how many bytes the number has
+    length = 9 - first.bit_length()  # as many bytes as the first has leading zeros, and one
     mask = (1 << 7 * length) - 1
     value = int.from_bytes(head[begin : begin + length], "big") & mask
     return 0 if first == 0 or value == mask else begin + length + value

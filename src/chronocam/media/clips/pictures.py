@@ -18,7 +18,7 @@ from chronocam.media.clips.sample import Size, Timeline, fit
 from chronocam.media.images import find_images, read_image
 
 _UNTIMED: Final = 100
-"""Milliseconds for which browsers show a frame of no duration."""
+"""Milliseconds for which browsers show a frame without a duration."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Animation:
     timeline: Timeline
 
     def frames(
-        self, wanted: Int64[np.ndarray, " wanted"], size: Size
+        self, indices: Int64[np.ndarray, " index"], size: Size
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        """Yield (number, pixels) of the wanted frames, on white where transparent; damaged ones are left out."""
+        """Yield (index, pixels) of these frames, on white where transparent; damaged ones are left out."""
         with Image.open(self.path) as image:
-            for number in wanted.tolist():
+            for number in indices.tolist():
                 with suppress(Exception):  # decoders raise anything
                     image.seek(number)
                     yield number, _pixels(image, size)
@@ -47,10 +47,10 @@ class Folder:
     timeline: Timeline
 
     def frames(
-        self, wanted: Int64[np.ndarray, " wanted"], size: Size
+        self, indices: Int64[np.ndarray, " index"], size: Size
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        """Yield (number, pixels) of the wanted frames; raises MediaError for one that is no picture."""
-        for number in wanted.tolist():
+        """Yield (index, pixels) of these frames. Raises MediaError for one that cannot be read."""
+        for number in indices.tolist():
             yield number, _pixels(read_image(self.paths[number]), size)
 
 
@@ -94,7 +94,7 @@ def _durations(image: Image.Image) -> Iterator[float]:
 
 def _duration(image: Image.Image) -> float:
     if image.format == "WEBP":
-        image.load()  # WebP tells the duration with the pixels
+        image.load()  # a WebP file has the duration beside the pixels
     return float(image.info.get("duration", 0) or _UNTIMED)
 
 

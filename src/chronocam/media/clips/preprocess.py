@@ -1,4 +1,4 @@
-"""From a clip to a video network's input, and back to the frames."""
+"""How a clip becomes a video network's input, and where the network's view lies in the frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ class ClipPreprocess:
     axes: `channel time` gives (channel, time, height, width), `time channel` (time, channel, height, width).
     sampling: how the frames are chosen, see `read_clip`.
 
-    Raises MediaError for other axes, another sampling and less than one frame.
+    Raises MediaError for unknown axes, an unknown sampling and less than one frame.
+
+    Example:
+    >>> frame = cc.media.Preprocess((16, 16), None, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> preprocess = cc.media.ClipPreprocess(frame, frames=4, axes="channel time")
+    >>> preprocess(np.zeros((4, 8, 8, 3), np.uint8)).shape
+    (3, 4, 16, 16)
     """
 
     frame: Preprocess
@@ -45,11 +51,16 @@ class ClipPreprocess:
             )
 
     def read(self, path: str | Path, start: float | None = None, end: float | None = None) -> Clip:
-        """Read as many frames as the network takes, between `start` and `end` in seconds; raises MediaError."""
+        """Read as many frames as the network takes, between `start` and `end` in seconds.
+
+        Raises MediaError, as `read_clip` does.
+        """
         return read_clip(path, self.frames, self.sampling, start=start, end=end)
 
     def __call__(self, clip: Clip | np.ndarray) -> Float32[np.ndarray, "_ _ height width"]:
-        """Return the network's input of one clip, or of frames uint8 `(time, height, width, 3)`, without a batch axis.
+        """Return the network's input for one clip, without a batch axis.
+
+        clip: a `Clip`, or frames uint8 `(time, height, width, 3)`.
 
         Raises MediaError where the clip has another number of frames than the network takes.
         """
@@ -76,6 +87,8 @@ class ClipPreprocess:
                 f"a clip is {pixels.dtype} {pixels.shape}; expected uint8 (time, height, width, 3)"
             )
         if len(pixels) != self.frames:
-            todo = f"expected {self.frames}, which is what the network takes: read_clip(path, frames={self.frames})"
-            raise MediaError(f"a clip has {len(pixels)} frames; {todo}")
+            raise MediaError(
+                f"a clip has {len(pixels)} frames; expected {self.frames}, which is what the network takes: "
+                f"read_clip(path, frames={self.frames})"
+            )
         return np.asarray(pixels)

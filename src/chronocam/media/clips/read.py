@@ -28,6 +28,12 @@ class Clip:
     rate: frames per second of the source, on average; None for a folder without one.
     indices: which frames of the source these are, counted in order of presentation.
     path: the source.
+
+    Example:
+    >>> cc.media.write_clip("a.gif", np.zeros((4, 8, 8, 3), np.uint8), fps=10)
+    >>> clip = cc.media.read_clip("a.gif", frames=4)
+    >>> clip.pixels.shape, clip.seconds.round(1).tolist(), clip.rate
+    ((4, 8, 8, 3), [0.0, 0.1, 0.2, 0.3], 10.0)
     """
 
     pixels: UInt8[np.ndarray, "time height width 3"]
@@ -52,7 +58,7 @@ class Clip:
 
     @property
     def unique(self) -> Int64[np.ndarray, " unique"]:
-        """The places of the frames that are no duplicates."""
+        """The places of the frames that do not repeat an earlier one."""
         return np.flatnonzero(~self.duplicates)
 
 
@@ -72,12 +78,20 @@ def read_clip(
         in the middles of equally long parts; `contiguous`, the first consecutive ones, over again when too
         short. At each such time the frame that is on the screen is taken.
     fps: frames per second to which the source is resampled first; in a folder, the rate of its frames.
-    start, end: seconds from the first frame between which to sample; `end` itself is left out.
+    start: where to begin sampling, in seconds from the first frame.
+    end: where to stop, in seconds from the first frame; `end` itself is left out.
     size: the shorter side in pixels, the longer one keeping the aspect, or (height, width).
 
-    Frames are told by their time stamps, turned upright as the file says, and only those wanted are converted
-    and kept. Raises MediaError for bad arguments and for what cannot be read; of a file that is cut off or
-    damaged, the frames that are whole can still be had.
+    Frames are chosen by their time stamps and turned upright as the file says; only those are converted.
+    Raises MediaError for bad arguments and for files that cannot be read; from a file that is cut off or
+    damaged, the whole frames can still be read.
+
+    Example:
+    >>> cc.media.write_clip("a.gif", np.zeros((10, 8, 8, 3), np.uint8), fps=10)
+    >>> cc.media.read_clip("a.gif", frames=4).indices
+    array([0, 3, 6, 9])
+    >>> cc.media.read_clip("a.gif", frames=4, start=0.5).indices
+    array([5, 6, 7, 9])
     """
     path = Path(path)
     sampler = Sampler(frames, sampling, fps, start, end)
@@ -111,20 +125,22 @@ def _open(path: Path, sampler: Sampler) -> Source:
 
 
 def _check_readable(path: Path, line: Timeline, indices: Int64[np.ndarray, " time"]) -> None:
-    wanted = np.unique(indices)
-    there = int((wanted < line.readable).sum())
-    if there < len(wanted):
-        begun = f"`{path}` is cut off: {there} of the {len(wanted)} frames wanted can be decoded"
-        held = f"{line.readable} of about {len(line.times)} are in the file"
-        raise MediaError(f"{begun}, {held}; fetch it again or pass end={line.times[line.readable - 1]:.2f}")
+    unique = np.unique(indices)
+    whole = int((unique < line.readable).sum())
+    if whole < len(unique):
+        raise MediaError(
+            f"`{path}` is cut off: {whole} of the {len(unique)} frames wanted can be decoded, "
+            f"{line.readable} of about {len(line.times)} are in the file; fetch it again or pass "
+            f"end={line.times[line.readable - 1]:.2f}"
+        )
 
 
 def _gather(
     path: Path, source: Source, indices: Int64[np.ndarray, " time"], size: Size
 ) -> UInt8[np.ndarray, "time height width 3"]:
-    """Put each wanted frame where it belongs, several times where it is."""
-    wanted, pixels, done = np.unique(indices), None, 0
-    for number, picture in source.frames(wanted, size):
+    """Put each frame at all of its places in the clip."""
+    unique, pixels, done = np.unique(indices), None, 0
+    for number, picture in source.frames(unique, size):
         if pixels is None:
             pixels = np.empty((len(indices), *picture.shape), np.uint8)
         if picture.shape != pixels.shape[1:]:
@@ -132,8 +148,8 @@ def _gather(
             raise MediaError(f"`{path}`: {unlike}; expected frames of one size, pass size=(height, width)")
         pixels[indices == number] = picture
         done += 1
-    if pixels is None or done < len(wanted):
-        count = f"{done} of the {len(wanted)} frames wanted can be decoded"
+    if pixels is None or done < len(unique):
+        count = f"{done} of the {len(unique)} frames wanted can be decoded"
         raise MediaError(
             f"`{path}` is damaged: {count}; fetch it again, or pass start and end around the damage"
         )

@@ -46,7 +46,7 @@ class Timeline:
 
     @cached_property
     def slack(self) -> float:
-        """How much earlier than its time a frame counts as begun, in seconds: times are rounded to the tick."""
+        """How much earlier than its time a frame counts as begun, in seconds: ticks round times."""
         gap = float(np.median(np.diff(self.times))) if len(self.times) > 1 else self.stop
         return min(self.tick, gap / 10) + 1e-6
 
@@ -60,9 +60,9 @@ class Source(Protocol):
         """When its frames are shown."""
 
     def frames(
-        self, wanted: Int64[np.ndarray, " wanted"], size: Size
+        self, indices: Int64[np.ndarray, " index"], size: Size
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        """Yield (number, pixels) of the wanted frames (sorted, each once), in any order; damaged ones are left out."""
+        """Yield (index, pixels) of these frames (sorted, unique), in any order; damaged ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Sampler:
         if self.sampling == "contiguous":
             return numbers[np.arange(self.frames) % len(numbers)]
         if self.sampling == "uniform":
-            wanted = np.linspace(moments[0], moments[-1], self.frames)
+            at = np.linspace(moments[0], moments[-1], self.frames)
         else:
-            wanted = begin + (np.arange(self.frames) + 0.5) * ((stop - begin) / self.frames)
-        return numbers[_last_begun(moments, wanted, line.slack)]
+            at = begin + (np.arange(self.frames) + 0.5) * ((stop - begin) / self.frames)
+        return numbers[_last_begun(moments, at, line.slack)]
 
     def _span(self, line: Timeline) -> tuple[float, float]:
         """Return where the span begins and stops, in seconds."""
@@ -116,7 +116,10 @@ class Sampler:
     def _moments(
         self, line: Timeline, begin: float, stop: float
     ) -> tuple[Float64[np.ndarray, " moment"], Int64[np.ndarray, " moment"]]:
-        """Return what to choose among: when the span's frames begin or the ticks of `fps` are; and their frames."""
+        """Return the moments to choose among, and the frame on the screen at each.
+
+        The moments are when the span's frames begin, or the ticks of `fps`.
+        """
         if self.fps is not None:
             count = max(math.ceil((stop - begin - line.slack) * self.fps), 1)
             ticks = begin + np.arange(count) / float(self.fps)
@@ -134,13 +137,13 @@ def _last_begun(
 
 
 def check_fps(fps: float) -> None:
-    """Raise MediaError for what is no frame rate."""
+    """Raise MediaError unless `fps` is a valid frame rate."""
     if not _SLOWEST <= fps <= _FASTEST:
         raise MediaError(f"fps = {fps}; expected frames per second, from {_SLOWEST} to {_FASTEST}")
 
 
 def check_size(size: Size) -> None:
-    """Raise MediaError for what is no size."""
+    """Raise MediaError unless `size` is a valid size."""
     sides = size if isinstance(size, tuple) else (size or 0,) * 2
     if size is not None and not (len(sides) == 2 and all(1 <= side <= _LARGEST for side in sides)):
         raise MediaError(
@@ -149,7 +152,7 @@ def check_size(size: Size) -> None:
 
 
 def fit(size: Size, height: int, width: int) -> tuple[int, int]:
-    """Return the (height, width) at which a picture of `height` by `width` is taken, the longer side rounded down."""
+    """Return the (height, width) to which a picture is resized, the longer side rounded down."""
     if size is None:
         return height, width
     if isinstance(size, tuple):

@@ -1,4 +1,4 @@
-"""Video files through PyAV: first the times of all packets, then no more decoding than the wanted frames need."""
+"""Video files through PyAV: first the times of all packets, then no more decoding than is needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Video:
     order: the packet, by order of decoding, of each frame, by order of presentation.
     keys: which frames are keyframes, by order of presentation.
     pts: the frames' times in ticks of the container.
-    timed: whether decoded frames are told by their time; otherwise by how many came before.
+    timed: whether decoded frames are identified by their time; otherwise by how many came before.
     """
 
     path: Path
@@ -46,13 +46,13 @@ class Video:
     timed: bool = True
 
     def frames(
-        self, wanted: Int64[np.ndarray, " wanted"], size: Size
+        self, indices: Int64[np.ndarray, " index"], size: Size
     ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-        """Yield (number, pixels), upright, of the wanted frames; damaged ones are left out.
+        """Yield (index, pixels), upright, of these frames; damaged ones are left out.
 
-        What jumping from keyframe to keyframe did not give is looked for from the start.
+        Frames that jumping from keyframe to keyframe did not yield are looked for from the start.
         """
-        missing, develop = set(wanted.tolist()), _Developer(size)
+        missing, develop = set(indices.tolist()), _Developer(size)
         for route in (jump, scan) if self.timed else (scan,):
             if not missing:
                 return
@@ -66,7 +66,7 @@ class Video:
 def open_video(path: Path, end: float | None) -> Video:
     """Read when the frames of a video are shown, up to `end` seconds where given; nothing is decoded.
 
-    Raises MediaError for what is no video, or where PyAV is not installed.
+    Raises MediaError where the file is not a video, or PyAV is not installed.
     """
     with opened(path) as (container, stream):
         packets = np.fromiter(_index(container, stream, end), _PACKET)
@@ -87,7 +87,7 @@ def open_video(path: Path, end: float | None) -> Video:
 
 
 def _index(container: Any, stream: Any, end: float | None) -> Iterator[tuple[int, int, int, bool, bool]]:
-    """Yield a row of `_PACKET` of each packet, up to where every further frame begins after `end` seconds."""
+    """Yield a row of `_PACKET` for each packet, until all further frames begin after `end` seconds."""
     enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
     first = math.inf
     for packet in _demux(container, stream):
@@ -99,7 +99,7 @@ def _index(container: Any, stream: Any, end: float | None) -> Iterator[tuple[int
 
 
 def _elapsed(packets: np.ndarray, tick: Fraction) -> float:
-    """Return from when on packets that were not read could be shown, in seconds from the first frame."""
+    """Return when the first packet that was not read could be shown, in seconds from the first frame."""
     first = packets["pts"][~packets["hidden"]].min()
     return float((int(packets["dts"].max()) - int(first)) * tick)
 
@@ -126,7 +126,7 @@ def _by_order(path: Path, stream: Any, packets: np.ndarray) -> Video:
 
 
 def _unordered(container: Any, stream: Any, pts: np.ndarray) -> bool:
-    """Return whether the packets do not tell the order of presentation: raw streams, and B-frames in AVI."""
+    """Return whether packets lack the order of presentation: raw streams, and B-frames in AVI."""
     shuffled = container.format.name == "avi" and stream.codec_context.has_b_frames
     return bool(shuffled or (pts == _NONE).any())
 
@@ -154,55 +154,59 @@ def _extended(video: Video, count: int) -> Video:
     return replace(video, timeline=replace(line, times=times, stop=stop))
 
 
-# Routes to the wanted frames
+# Routes to the frames
 
 
-def scan(video: Video, container: Any, stream: Any, wanted: set[int]) -> Iterator[tuple[int, Any]]:
-    """Decode from the start up to the last wanted frame; yields (number, frame)."""
-    numbers, last = _numbers(video), max(wanted)
+def scan(video: Video, container: Any, stream: Any, indices: set[int]) -> Iterator[tuple[int, Any]]:
+    """Decode from the start up to the last of the frames; yields (index, frame)."""
+    numbers, last = _numbers(video), max(indices)
     packets = chain(_demux(container, stream), [None])
     for position, frame in enumerate(frame for packet in packets for frame in _decode(stream, packet)):
         number = numbers.get(frame.pts, -1) if video.timed else position
-        if number in wanted and not frame.is_corrupt:
+        if number in indices and not frame.is_corrupt:
             yield number, frame
         if number >= last:
             return
 
 
-def jump(video: Video, container: Any, stream: Any, wanted: set[int]) -> Iterator[tuple[int, Any]]:
-    """Decode only from keyframes to wanted frames; yields (number, frame)."""
+def jump(video: Video, container: Any, stream: Any, indices: set[int]) -> Iterator[tuple[int, Any]]:
+    """Decode only from keyframes to the frames; yields (index, frame)."""
     numbers, cursor = _numbers(video), _Cursor(container, stream, video)
-    for first, last in runs(video, sorted(wanted), gap=min(os.cpu_count() or 1, 16)):
+    for first, last in runs(video, sorted(indices), gap=min(os.cpu_count() or 1, 16)):
         for packet in chain(cursor.between(first, last), [None]):
             for frame in _decode(stream, packet):
                 number = numbers.get(frame.pts, -1)
-                if number in wanted and not frame.is_corrupt:
+                if number in indices and not frame.is_corrupt:
                     yield number, frame
         stream.codec_context.flush_buffers()
 
 
-def runs(video: Video, wanted: list[int], gap: int) -> list[tuple[int, int]]:
+def runs(video: Video, indices: list[int], gap: int) -> list[tuple[int, int]]:
     """Return the (first, last) packets to decode, from a keyframe each.
 
     gap: decoding so many packets for nothing is cheaper than emptying the decoder, which works on several at
         once.
     """
     starts = np.concatenate([[0], video.order[video.keys]])
-    firsts = starts[np.searchsorted(video.keys, wanted, side="right")]
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(zip(firsts.tolist(), video.order[wanted].tolist(), strict=True)):
-        if found and first <= found[-1][1] + 1 + gap:
-            first, last = found[-1][0], max(found.pop()[1], last)
-        found.append((first, last))
-    return found
+    firsts = starts[np.searchsorted(video.keys, indices, side="right")]
+    stretches: list[tuple[int, int]] = []
+    for first, last in sorted(zip(firsts.tolist(), video.order[indices].tolist(), strict=True)):
+        # Two stretches become one where they overlap, or little lies between them.
+        if stretches and first <= stretches[-1][1] + 1 + gap:
+            first, last = stretches[-1][0], max(stretches.pop()[1], last)
+        stretches.append((first, last))
+    return stretches
 
 
 class _Cursor:
     """Reads packets in order of decoding, from any keyframe on."""
 
     def __init__(self, container: Any, stream: Any, video: Video) -> None:
-        self.container, self.stream, self.video = container, stream, video
-        self.packets, self.position = _demux(container, stream), 0
+        self.container = container
+        self.stream = stream
+        self.video = video
+        self.packets = _demux(container, stream)
+        self.position = 0
         self.seeks = not _INDEXED.isdisjoint(container.format.name.split(","))
 
     def between(self, first: int, last: int) -> Iterator[Any]:
@@ -222,12 +226,13 @@ class _Cursor:
         pts = int(video.pts[video.keys[np.searchsorted(video.order[video.keys], first)]])
         self.container.seek(pts, stream=self.stream)
         packets = _demux(self.container, self.stream)
-        found = (
+        ahead = (
             packet
             for packet in packets
             if packet.is_keyframe and packet.pts is not None and packet.pts >= pts
         )
-        self.packets, self.position = chain(islice(found, 1), packets), first
+        # `ahead` reads from `packets`: after the first of it, the rest of `packets` goes on right behind.
+        self.packets, self.position = chain(islice(ahead, 1), packets), first
 
 
 def _numbers(video: Video) -> dict[int | None, int]:
@@ -265,7 +270,7 @@ class _Developer:
         return (pixels.swapaxes(0, 1) if turned else pixels)[::down, ::right]
 
     def _read_how(self, frame: Any) -> tuple[bool, int, int, dict[str, int]]:
-        """Return the orientation and the size as stored; once, since a frame asked for its side data stays alive."""
+        """Return orientation and size as stored; once, since reading its side data keeps a frame alive."""
         turned, down, right = _orientation(frame)
         sides = fit(self.size, *((frame.width, frame.height) if turned else (frame.height, frame.width)))
         height, width = reversed(sides) if turned else sides
@@ -273,7 +278,8 @@ class _Developer:
 
 
 def _orientation(frame: Any) -> tuple[bool, int, int]:
-    """Return whether rows are shown as columns, and after that the steps (1 or -1) through rows and columns."""
+    """Return whether rows become columns, and then the steps (1 or -1) through rows and columns."""
+    # The matrix is [[a, b, ·], [c, d, ·], ·] in fixed point; turns by 90° have their weight in b and c.
     side = frame.side_data.get("DISPLAYMATRIX")
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side)) if side else (_ONE, 0, 0, 0, _ONE)
     turned = abs(b) + abs(c) > abs(a) + abs(d)
@@ -286,7 +292,7 @@ def _orientation(frame: Any) -> tuple[bool, int, int]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a file; yields (container, its largest video stream). Raises MediaError for what is no video."""
+    """Open a file; yields (container, its largest video stream). Raises MediaError unless it is a video."""
     container = _open(path)
     try:
         stream = _stream(path, container)
@@ -310,14 +316,12 @@ def _open(path: Path) -> Any:
         raise MediaError(_fault(path, f"cannot be read as a video ({error.strerror})", todo)) from error
 
 
-def _fault(path: Path, found: str, todo: str) -> str:
+def _fault(path: Path, problem: str, todo: str) -> str:
     """Return what is wrong with a file and what to do."""
     if is_cut_off(path):
-        found, todo = (
-            "is cut off before its index or its first frame",
-            "expected a whole video, fetch it again",
-        )
-    return f"`{path}` {found}; {todo}"
+        problem = "is cut off before its index or its first frame"
+        todo = "expected a whole video, fetch it again"
+    return f"`{path}` {problem}; {todo}"
 
 
 def _is_text(path: Path) -> bool:
@@ -328,11 +332,11 @@ def _is_text(path: Path) -> bool:
 
 def _stream(path: Path, container: Any) -> Any:
     streams = container.streams
-    found = [s for s in streams.video if not s.disposition & _av().stream.Disposition.attached_pic]
-    if not found:
+    videos = [s for s in streams.video if not s.disposition & _av().stream.Disposition.attached_pic]
+    if not videos:
         what = "holds sound but no video" if streams.audio else "holds no video"
         raise MediaError(_fault(path, what, "expected a video, check the path"))
-    stream = max(found, key=lambda s: s.width * s.height if s.codec_context else -1)
+    stream = max(videos, key=lambda s: s.width * s.height if s.codec_context else -1)
     if not stream.codec_context:
         raise MediaError(f"`{path}` holds a video that PyAV cannot decode; expected e.g. H.264, convert it")
     return stream

@@ -27,11 +27,11 @@ _BT709: Final = 1
 
 
 class _Interrupted(Exception):
-    """Carries an error of the caller's frames past those who would take it for one of the file."""
+    """Carries an error of the caller's frames past the handlers of errors of the file."""
 
 
 class _Refused(Exception):
-    """What an encoder has against writing, and the next step."""
+    """Why an encoder cannot write, and the next step."""
 
 
 def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
@@ -46,6 +46,12 @@ def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> No
     Raises MediaError for another suffix, for frames of another kind or of unequal size, for none at all, and
     where the file cannot be written; an error of `frames` itself passes through. A file that was there stays
     until the new one is whole.
+
+    Example:
+    >>> frames = (np.full((8, 8, 3), 20 * k, np.uint8) for k in range(10))
+    >>> cc.media.write_clip("brighter.gif", frames, fps=10)
+    >>> len(cc.media.read_clip("brighter.gif", frames=10))
+    10
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -66,16 +72,16 @@ def write_clip(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> No
 
 
 def _checked(path: Path, frames: Iterable[np.ndarray]) -> Iterator[Frame]:
-    """Yield the frames, each known to be like the first."""
+    """Yield the frames, each of the size of the first. Raises MediaError for others."""
     first: tuple[int, ...] | None = None
     for number, frame in enumerate(_carried(frames)):
         array = np.asarray(frame)
         first = first or array.shape
         if array.dtype != np.uint8 or array.shape != first or not _is_picture(array):
             like = f"uint8 {first}, like the first" if number else "uint8 (height, width, 3)"
-            limits = f"sides from 1 to {_LARGEST}"
             raise MediaError(
-                f"`{path}`: frame {number} is {array.dtype} {array.shape}; expected {like}, {limits}"
+                f"`{path}`: frame {number} is {array.dtype} {array.shape}; expected {like}, sides from 1 to "
+                f"{_LARGEST}"
             )
         yield array
 

@@ -1,4 +1,4 @@
-"""What sheets with pictures under columns share: places in inches, and cells that keep the pictures' shape."""
+"""What sheets with rows of pictures share: places in inches, and cells that keep the pictures' shape."""
 
 from __future__ import annotations
 

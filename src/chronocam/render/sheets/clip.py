@@ -112,7 +112,7 @@ class Times:
         return [f"{self.begins[place]:.2f} s" if self.timed else f"frame {place}" for place in places]
 
     def interval(self, first: int, last: int) -> tuple[float, float]:
-        """Return when the clip's frames from `first` to `last` begin and end, copies at their source's time."""
+        """Return when the frames from `first` to `last` begin and end, copies at their source's time."""
         numbers = self.number[first : last + 1]
         return float(self.begins[numbers].min()), float(self.ends[numbers].max())
 

@@ -41,7 +41,7 @@ class OutputCurve:
 
 @dataclass(frozen=True, eq=False)
 class PathTrack:
-    """Where a camera was, `(x, y, z)` from its first place: by the network and, where it is known, in truth."""
+    """Where a camera was, `(x, y, z)` from its first place: by the network and, where known, in truth."""
 
     positions: Float[np.ndarray, "camera 3"]
     truth: Float[np.ndarray, "camera 3"] | None = None
