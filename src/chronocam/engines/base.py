@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
-from chronocam.errors import LayerError, suggest
+from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts import Stem
 from chronocam.types import Array, Inputs, Window
 
 T = TypeVar("T")
+
+_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,34 @@ def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) 
     """Return the error for a layer that does not exist. hint: replaces the names closest among `known`."""
     close = (hint if hint is not None else suggest(str(layer), list(known))) or ";"
     return LayerError(f"no layer `{layer}`{close} `chronocam layers SPEC` lists them")
+
+
+def scores_in(
+    raw: Any, flat: Sequence[Any], is_float: Callable[[Any], TypeGuard[T]], strict: bool
+) -> T | None:
+    """Return the tensor in an output that holds the scores: `logits`, or the only one; the first of a plain tuple.
+
+    flat: all that is in the output. Where there is no such tensor, raises ModelError if `strict`.
+    """
+    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
+    if is_float(logits):
+        return logits
+    tensors = [x for x in flat if is_float(x)]
+    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
+        return tensors[0]
+    if not strict:
+        return None
+    keys = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""
+    raise ModelError(
+        f"the model returns a {type(raw).__name__}{keys}, not one tensor of scores; name output_layer= or give a "
+        "callable target"
+    )
+
+
+def split_call(layer: str) -> tuple[str, int | None]:
+    """Split `relu#1` into the path and the number of the call."""
+    match = _CALL.match(layer)
+    return (match["path"], int(match["call"])) if match else (layer, None)
 
 
 def child_at(index: int, children: Sequence[T]) -> T:

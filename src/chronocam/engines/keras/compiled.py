@@ -1,19 +1,27 @@
-"""Compiled passes of Keras models, kept as long as the model, and what they share on TensorFlow and JAX."""
+"""Compiled passes of Keras models, kept as long as the model: what TensorFlow and JAX have in common."""
 
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
-from chronocam.engines.keras.program import Program
-from chronocam.types import Inputs
+from chronocam.engines.base import Score
+from chronocam.engines.keras.backend import Backend
+from chronocam.engines.keras.program import Found, Passed, Program
+from chronocam.types import Array, Inputs
 
 T = TypeVar("T")
+
+Offsets = Mapping[str, Sequence[Array]]
+"""What is added to the outputs of layers, one per call."""
 
 _COMPILED: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
@@ -22,7 +30,7 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     """Return what was compiled of a model under this key; what calls something else than the model is not kept."""
     if program.call is not None:
         return make()
-    known = _COMPILED.setdefault(program.model, {})
+    known: dict[Any, T] = _COMPILED.setdefault(program.model, {})
     # A layer that was added, or given another activation, makes it another model.
     parts = tuple(
         (path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items()
@@ -33,42 +41,160 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     return known[full]
 
 
-def signature(inputs: Inputs) -> tuple[Any, ...]:
-    """Return the shapes and types of inputs."""
-    return tuple((tuple(x.shape), str(x.dtype)) for x in keras.tree.flatten(inputs))
+class OrEagerly:
+    """Runs compiled, or eagerly where the model decides by values, which compiling refuses."""
+
+    def __init__(
+        self,
+        program: Program,
+        compiled: Callable[..., Any],
+        plain: Callable[..., Any],
+        refusal: type[Exception],
+        compiles: bool = True,
+    ) -> None:
+        self._compiles = compiles and program.call is None
+        self._compiled = compiled
+        self._plain = plain
+        self._refusal = refusal
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the function returns."""
+        if self._compiles:
+            try:
+                return self._compiled(*args)
+            except self._refusal:
+                self._compiles = False
+        return self._plain(*args)
+
+
+@dataclass
+class Differentiated:
+    """One pass and its way back.
+
+    outputs: the floating-point outputs that scores are made of.
+    upstream: ∂score/∂output `(target, *shape)` of each.
+    gradients: `(target, *shape)` per call of each layer.
+    """
+
+    passed: Passed
+    scores: Array
+    outputs: Sequence[Array]
+    upstream: Sequence[Array] = ()
+    gradients: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
+
+
+class CompiledPass(ABC):
+    """A forward pass of the inputs and of what is added to the outputs of the layers to differentiate at.
+
+    A gradient at an offset of zero is the gradient at the layer, and needs no variable within the model.
+    """
+
+    def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:
+        self.backend = backend
+        self.program = program
+        self.wanted = wanted
+        self.traces = 0
+        self._shapes: dict[Any, Shapes] = {}
+
+    @abstractmethod
+    def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
+        """Run the pass and differentiate its scores."""
+
+    @abstractmethod
+    def outputs(self, inputs: Inputs, offsets: Offsets) -> Sequence[Array]:
+        """Return the floating-point outputs."""
+
+    @abstractmethod
+    def curvature(
+        self, inputs: Inputs, offsets: Offsets, score: Score, layer: str, at: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
+
+    @abstractmethod
+    def array(self, values: np.ndarray, dtype: Any) -> Array:
+        """Return numbers as an array of the backend."""
+
+    def offsets(self, inputs: Inputs) -> Offsets:
+        """Return zeros for the calls of each layer to differentiate at."""
+        signature = tuple((tuple(x.shape), str(x.dtype)) for x in keras.tree.flatten(inputs))
+        if signature not in self._shapes:
+            shapes = Shapes(self.wanted)
+            if self.wanted and self.program.call is None:
+                self.backend.once(partial(shapes.note, self.program), self.program, inputs)
+            elif self.wanted:
+                shapes.note(self.program, inputs)
+            self._shapes[signature] = shapes
+        return self._shapes[signature].zeros()
+
+    def record(
+        self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
+    ) -> Found:
+        """Run once and differentiate the scores."""
+        offsets = self.offsets(inputs)
+        done = self.differentiated(inputs, offsets, score)
+        found = self.backend.found(done.passed, done.scores)
+        for layer in gradients:
+            calls = done.gradients[layer]
+            # Zeros are a gradient, or say that nothing leads from the layer to the scores.
+            if any(g.any() for g in calls) or self._moves(inputs, offsets, layer, done):
+                found.gradients[layer] = calls
+        for layer in curvature:
+            at = found.activations[layer]
+            found.curvature[layer] = self.curvature(inputs, offsets, score, layer, at)
+        return found
+
+    def _moves(self, inputs: Inputs, offsets: Offsets, layer: str, done: Differentiated) -> bool:
+        """Say whether other outputs of the layer change what the scores were made of.
+
+        The noise is a thousand times as strong as activations usually are, so that it gets through what lets
+        nothing through at the activations themselves: a dead ReLU, a saturated gate.
+        """
+        rng = np.random.default_rng(0)
+        noise = [
+            self.array(1e3 * rng.standard_normal(tuple(x.shape), dtype=np.float32), x.dtype)
+            for x in offsets[layer]
+        ]
+        after = self.outputs(inputs, {**offsets, layer: noise})
+        used = [bool(np.any(np.asarray(gradient))) for gradient in done.upstream]
+        counts = used if any(used) else [True] * len(used)
+        return any(
+            used and not np.array_equal(a, b) for used, a, b in zip(counts, done.outputs, after, strict=True)
+        )
 
 
 class Shapes:
     """Notes the shape and type of every tapped output, and leaves it as it is."""
 
     def __init__(self, layers: Sequence[str]) -> None:
-        self.found: dict[str, list[tuple[tuple[int, ...], Any]]] = {layer: [] for layer in layers}
+        self.found: dict[str, list[tuple[tuple[int, ...], str]]] = {layer: [] for layer in layers}
 
-    def anew(self) -> Shapes:
-        """Forget what was noted."""
+    def note(self, program: Program, inputs: Inputs) -> None:
+        """Run a program and note what its layers return, instead of what was noted before."""
         for calls in self.found.values():
             calls.clear()
-        return self
+        program.forward(inputs, self)
 
-    def __call__(self, layer: str, x: Any) -> Any:
+    def zeros(self) -> Offsets:
+        """Return zeros in the place of every output."""
+        return {layer: [keras.ops.zeros(*each) for each in calls] for layer, calls in self.found.items()}
+
+    def __call__(self, layer: str, x: Array) -> Array:
         """Note the output of a layer."""
         if layer in self.found:
-            self.found[layer].append((tuple(x.shape), x.dtype))
+            self.found[layer].append((tuple(x.shape), keras.backend.standardize_dtype(x.dtype)))
         return x
-
-    def map(self, make: Callable[[tuple[int, ...], Any], Any]) -> dict[str, list[Any]]:
-        """Return one array per output."""
-        return {layer: [make(*each) for each in calls] for layer, calls in self.found.items()}
 
 
 class Start:
     """Adds what is given to the outputs of layers; the first of them is cut off from what comes before it."""
 
-    def __init__(self, offsets: Mapping[str, Sequence[Any]], cut: Callable[[Any], Any]) -> None:
-        self.offsets, self.cut, self.started = offsets, cut, False
+    def __init__(self, offsets: Offsets, cut: Callable[[Array], Array]) -> None:
+        self.offsets = offsets
+        self.cut = cut
+        self.started = False
         self.calls: defaultdict[str, int] = defaultdict(int)
 
-    def __call__(self, layer: str, x: Any) -> Any:
+    def __call__(self, layer: str, x: Array) -> Array:
         """Return the output that the model goes on with."""
         if layer not in self.offsets:
             return x
@@ -77,21 +203,3 @@ class Start:
         if not self.started:
             self.started, x = True, self.cut(x)
         return x + offset
-
-
-def disconnected(gradients: Mapping[str, Sequence[np.ndarray]], moves: Callable[[str], bool]) -> list[str]:
-    """Return the layers whose gradient is zero because nothing connects them to the scores."""
-    return [
-        layer for layer, calls in gradients.items() if not any(g.any() for g in calls) and not moves(layer)
-    ]
-
-
-def scored(upstream: Sequence[Any]) -> list[bool]:
-    """Say which outputs scores are made of, by ∂score/∂output: those with any; all, where it is zero everywhere."""
-    used = [bool(np.any(np.asarray(gradient))) for gradient in upstream]
-    return used if any(used) else [True] * len(used)
-
-
-def random_offset(shape: Sequence[int]) -> np.ndarray:
-    """Return what to add to a layer's output to see whether anything depends on it."""
-    return 1e3 * np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from numbers import Integral
 from typing import Any
 
@@ -21,17 +20,19 @@ from chronocam.engines.base import (
     Request,
     Score,
     child_at,
+    split_call,
 )
+from chronocam.engines.keras.backend import backend
+from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import nodes_of, path_of
-from chronocam.engines.keras.program import Found, Program, split_call, trace
+from chronocam.engines.keras.program import Found, Passed, Program, guided_relu, trace
+from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts import Stem
-from chronocam.maps.arrays import to_numpy
 from chronocam.types import INPUT, Array, Inputs, Window
 
-_BACKENDS = {"tensorflow": "on_tensorflow", "jax": "on_jax", "torch": "on_torch"}
 _PASS_ON = (
     "ActivityRegularization",
     "AlphaDropout",
@@ -60,13 +61,7 @@ class KerasEngine:
                 f"the {type(model).__name__} `{model.name}` is not built, so it has no layers to look into yet; "
                 "call it on a batch first, or give it an input shape"
             )
-        backend = keras.backend.backend()
-        if backend not in _BACKENDS:
-            known = ", ".join(_BACKENDS)
-            raise ModelError(
-                f"the Keras backend is {backend}, which has no gradients here; choose one of {known}"
-            )
-        self.backend = import_module(f"chronocam.engines.keras.{_BACKENDS[backend]}")
+        self.backend = backend()
         self.model = model
         self._nodes = nodes_of(model)
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
@@ -137,9 +132,7 @@ class KerasEngine:
         return self._adapted(taken, specs.get(0))
 
     def _adapted(self, x: Any, spec: Any) -> Any:
-        values = (
-            to_numpy(x) if self.backend.__name__.endswith(("tf", "jax")) or not hasattr(x, "detach") else x
-        )
+        values = self.backend.given(x)
         kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
         if kind not in "fiub":
             raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
@@ -207,8 +200,22 @@ class KerasEngine:
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Array:
         """Return the scores `(batch, target)` from a forward pass without a graph; see `Engine.scores`."""
-        program = Program(self.model, self._nodes, (), self.output_layer, call=call, reads=reads)
-        return self.backend.record(program, inputs, score, (), ()).scores
+        program = self._program(call, reads)
+        run = compiled(
+            program,
+            "forward",
+            lambda: self.backend.function(program, lambda inputs: program.forward(inputs).seen),
+        )
+        return self.backend.out(score(Passed.of(run(inputs)).result))
+
+    def resume(
+        self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> KerasRest:
+        """Return the rest of the model after `layer`; see `Engine.resume`."""
+        return KerasRest(self.backend, self._program(call, reads), inputs, layer)
+
+    def _program(self, call: Call | None, reads: Sequence[str]) -> Program:
+        return Program(self.model, self._nodes, (), self.output_layer, call=call, reads=reads)
 
     def _notes(self, found: Found, call: Any, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
@@ -220,8 +227,6 @@ class KerasEngine:
 
     @cached_property
     def _has_relu(self) -> bool:
-        from chronocam.engines.keras.program import guided_relu
-
         return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import keras
 
+from chronocam.engines.base import split_call
 from chronocam.engines.keras.layers import Wrap, first_tensor, intercepted, is_float, own_errors
-from chronocam.engines.keras.program import call_model, split_call
+from chronocam.engines.keras.program import call_model
 from chronocam.types import Inputs
 
 _POINTWISE = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import keras
 
 from chronocam.engines.base import unknown_layer
 from chronocam.errors import LayerError, suggest
+from chronocam.types import Array
 
 Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
 """From a node and its call to the call that takes its place."""
@@ -146,7 +147,7 @@ def frames_at_once(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def is_float(x: Any) -> bool:
+def is_float(x: Any) -> TypeGuard[Array]:
     """Say whether `x` is a floating-point tensor."""
     return hasattr(x, "dtype") and hasattr(x, "shape") and "float" in str(x.dtype)
 

@@ -6,11 +6,12 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import keras
 
-from chronocam.engines.base import Call, Result
+from chronocam.engines.base import Call, Result, scores_in, split_call
 from chronocam.engines.keras.layers import (
     Wrap,
     attribute,
@@ -19,9 +20,10 @@ from chronocam.engines.keras.layers import (
     intercepted,
     is_float,
     own_errors,
+    path_of,
     replace_tensor,
 )
-from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.errors import InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
 Change = Callable[[str, Any], Any]
@@ -53,6 +55,12 @@ class Passed:
     logits: Any
     outputs: dict[str, list[Any]]
     activations: dict[str, list[Any]]
+
+    @classmethod
+    def of(cls, seen: tuple[Any, Any, dict[str, list[Any]]]) -> Passed:
+        """Return what was `seen` in another pass, without activations."""
+        raw, logits, outputs = seen
+        return cls(raw, logits, outputs, {})
 
     @property
     def result(self) -> Result:
@@ -112,13 +120,22 @@ class Program:
         """The model."""
         return self._model()
 
-    def forward(self, inputs: Inputs, change: Change = lambda layer, tensor: tensor) -> Passed:
-        """Run the model once, in inference mode, each tapped output going through `change`."""
+    def forward(
+        self,
+        inputs: Inputs,
+        change: Change = lambda layer, tensor: tensor,
+        around: Mapping[str, Sequence[Wrap]] = MappingProxyType({}),
+    ) -> Passed:
+        """Run the model once, in inference mode, each tapped output going through `change`.
+
+        around: what else the calls of nodes go through, by path.
+        """
         seen: dict[str, list[Any]] = {layer: [] for layer in self.layers}
         outputs: list[Any] = []
         reads: dict[str, list[Any]] = {path: [] for path in self.reads}
         softmaxes: list[tuple[Any, Any]] = []
-        with own_errors(), intercepted(self._wraps(seen, outputs, reads, softmaxes, change), self.nodes):
+        wraps = self._wraps(seen, outputs, reads, softmaxes, change, around)
+        with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
                 inputs = _tapped_input(inputs, seen, change)
             raw = call_model(self.model, inputs) if self.call is None else self.call(self.model, inputs)
@@ -148,6 +165,7 @@ class Program:
         reads: dict[str, list[Any]],
         softmaxes: list[tuple[Any, Any]],
         change: Change,
+        around: Mapping[str, Sequence[Wrap]],
     ) -> dict[str, list[Wrap]]:
         wraps: dict[str, list[Wrap]] = {path: [] for path in self.nodes}
         for path, node in self.nodes.items():
@@ -160,11 +178,13 @@ class Program:
         for path in dict.fromkeys(split_call(layer)[0] for layer in self.layers if layer != INPUT):
             taps = [layer for layer in self.layers if split_call(layer)[0] == path]
             wraps[path].append(_tap(taps, seen, change))
+        for path, further in around.items():
+            wraps[path] += further
         if self.output_layer is not None:
             wraps[split_call(self.output_layer)[0]].append(_keeping(outputs))
-        for path, calls in reads.items():
-            wraps[path].append(_keeping_all(calls))
-        return {path: around for path, around in wraps.items() if around}
+        for name, calls in reads.items():
+            wraps[path_of(name, self.nodes)].append(_keeping_all(calls))
+        return {path: wraps_of for path, wraps_of in wraps.items() if wraps_of}
 
 
 def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Any]], Any]:
@@ -194,12 +214,6 @@ def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Any]], Any]
     return calls, final
 
 
-def split_call(layer: str) -> tuple[str, int | None]:
-    """Split `relu#1` into the path and the number of the call."""
-    path, _, number = layer.rpartition("#")
-    return (path, int(number)) if path and number.isdigit() else (layer, None)
-
-
 def call_model(model: Any, inputs: Inputs) -> Any:
     """Call the model in inference mode with one input, several, or several by name."""
     return model(list(inputs) if isinstance(inputs, (tuple, list)) else inputs, training=False)
@@ -209,21 +223,7 @@ def main_output(raw: Any, strict: bool = True) -> Any:
     """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain list."""
     if is_float(raw):
         return raw
-    if isinstance(raw, Mapping) and is_float(raw.get("logits")):
-        return raw["logits"]
-    tensors = [x for x in keras.tree.flatten(raw) if is_float(x)]
-    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
-        return tensors[0]
-    if not strict:
-        return None
-    what = (
-        f"a {type(raw).__name__} with {sorted(raw)}"
-        if isinstance(raw, Mapping)
-        else f"a {type(raw).__name__}"
-    )
-    raise ModelError(
-        f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
-    )
+    return scores_in(raw, keras.tree.flatten(raw), is_float, strict)
 
 
 def gate_of(node: Any) -> str | None:

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.torch.layers import Layers, split_call
+from chronocam.engines.base import split_call
+from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.scope import Forward, forward_replaced
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import vjp

@@ -16,7 +16,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.passes import TorchPass
-from chronocam.engines.torch.resume import Resumed
+from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
 from chronocam.engines.torch.tensors import call_model, first_tensor, own_copy
 from chronocam.errors import InputError
@@ -130,10 +130,10 @@ class TorchEngine(TorchGeometry):
 
     def resume(
         self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
-    ) -> Resumed:
+    ) -> TorchRest:
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         forward = self._forward(call, reads)
-        resumed = Resumed(forward, inputs, layer)
+        resumed = TorchRest(forward, inputs, layer)
         self._ends_in_softmax = forward.ends_in_softmax
         return resumed
 

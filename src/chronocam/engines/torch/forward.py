@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import LOGITS, NO_SOFTMAX, Call, Result
-from chronocam.engines.torch.layers import Layers, split_call
+from chronocam.engines.base import LOGITS, NO_SOFTMAX, Call, Result, split_call
+from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import SoftmaxSeen, looks_like_probabilities
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
 from chronocam.errors import LayerError

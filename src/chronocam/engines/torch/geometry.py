@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import LayerCall
+from chronocam.engines.base import LayerCall, split_call
 from chronocam.engines.torch.field import field_of, windows_between
-from chronocam.engines.torch.layers import Layers, split_call
+from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import as_found

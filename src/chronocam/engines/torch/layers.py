@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import SupportsIndex, TypeAlias
@@ -10,13 +9,11 @@ from typing import SupportsIndex, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import child_at, unknown_layer
+from chronocam.engines.base import child_at, split_call, unknown_layer
 from chronocam.engines.torch.scope import walk
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts import Stem
 from chronocam.types import INPUT
-
-_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
 
 LayerLike: TypeAlias = "str | SupportsIndex | nn.Module"
 """A layer as users name it: its path (`layer4`, `relu#1` for its second call), its number, or itself."""
@@ -104,12 +101,6 @@ class Layers(Mapping[str, nn.Module]):
         """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
         plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
         return {path: module.weight for path, module in self.items() if isinstance(module, plain)}
-
-
-def split_call(layer: str) -> tuple[str, int | None]:
-    """Split `relu#1` into the path and the number of the call."""
-    match = _CALL.match(layer)
-    return (match["path"], int(match["call"])) if match else (layer, None)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

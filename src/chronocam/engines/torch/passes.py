@@ -9,15 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import NO_RELU, Recording, Request, Score
+from chronocam.engines.base import NO_RELU, Recording, Request, Score, split_call
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
-from chronocam.engines.torch.layers import split_call
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
 from chronocam.engines.torch.scope import couples_samples, differentiable_rnns
 from chronocam.engines.torch.taps import Cut, Tap
-from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, vjp
+from chronocam.engines.torch.tensors import (
+    first_tensor,
+    hessian_product,
+    main_output,
+    own_copy,
+    replace_tensor,
+    vjp,
+)
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.types import INPUT, Inputs
 
@@ -240,19 +246,10 @@ class TorchPass:
                 "chunk_frames= takes first derivatives only; choose another method than shapleycam"
             )
         return {
-            layer: [self._own_sample(self._hessian_product(t)) for t in self.taps[layer].seen]
+            layer: [
+                self._own_sample(hessian_product(self.scores, t, self._columns()))
+                for t in self.taps[layer].seen
+            ]
             for layer in layers
             if self.scores.requires_grad
         }
-
-    def _hessian_product(self, tensor: Tensor) -> Tensor:
-        products = []
-        for column in self._columns():
-            (first,) = torch.autograd.grad(self.scores, tensor, column, create_graph=True, allow_unused=True)
-            second = None
-            if first is not None and first.requires_grad:
-                (second,) = torch.autograd.grad(
-                    first, tensor, tensor.detach(), retain_graph=True, allow_unused=True
-                )
-            products.append(torch.zeros_like(tensor) if second is None else second)
-        return torch.stack(products).detach()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.errors import ChronocamError, InputError, ModelError, first_line
+from chronocam.engines.base import scores_in
+from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.types import Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
@@ -63,13 +64,15 @@ def keep_all(calls: list[Any]) -> Callable[..., None]:
     return hook
 
 
+def _is_float(x: object) -> TypeGuard[Tensor]:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
 def first_tensor(output: Any) -> Tensor | None:
     """Return the first floating-point tensor in `output`, or None."""
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
-    return next(
-        (x for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()), None
-    )
+    return next((x for x in pytree.tree_leaves(output) if _is_float(x)), None)
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
@@ -81,22 +84,7 @@ def main_output(raw: Any, strict: bool = True) -> Tensor | None:
     """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain tuple."""
     if isinstance(raw, Tensor):
         return raw
-    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    tensors = [x for x in pytree.tree_leaves(raw) if isinstance(x, Tensor) and x.is_floating_point()]
-    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
-        return tensors[0]
-    if not strict:
-        return None
-    what = (
-        f"a {type(raw).__name__} with {sorted(raw)}"
-        if isinstance(raw, Mapping)
-        else f"a {type(raw).__name__}"
-    )
-    raise ModelError(
-        f"the model returns {what}, not one tensor of scores; name output_layer= or give a callable target"
-    )
+    return scores_in(raw, pytree.tree_leaves(raw), _is_float, strict)
 
 
 def vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
@@ -118,3 +106,17 @@ def _vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Ten
     except RuntimeError:  # an operator that cannot be batched
         each = [grad(column) for column in columns]
         return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]
+
+
+def hessian_product(scores: Tensor, tensor: Tensor, columns: Tensor) -> Tensor:
+    """Return the Hessian of the scores in `tensor`, times `tensor`, `(column, *shape)`."""
+    products = []
+    for column in columns:
+        (first,) = torch.autograd.grad(scores, tensor, column, create_graph=True, allow_unused=True)
+        second = None
+        if first is not None and first.requires_grad:
+            (second,) = torch.autograd.grad(
+                first, tensor, tensor.detach(), retain_graph=True, allow_unused=True
+            )
+        products.append(torch.zeros_like(tensor) if second is None else second)
+    return torch.stack(products).detach()

@@ -1,0 +1,207 @@
+"""A model from one of its layers on, for every framework: what came before the layer is kept, and not run again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from chronocam.engines.base import Result, Score, split_call
+from chronocam.errors import InputError, LayerError, first_line
+from chronocam.maps.arrays import namespace, to_numpy, widen
+from chronocam.types import INPUT, Array, Inputs
+
+# How far an output may move when a batch is run twice over: kernels differ a little from one batch size to
+# the next (TF32, bfloat16), and a tensor that is repeated along a wrong axis moves it by its own size.
+_TOLERANCE = 0.02
+
+Node = TypeVar("Node")
+"""What a framework's models are made of: modules, or layers and operations."""
+
+Run = Callable[..., Any]
+"""What a node does when it is called; what it takes and returns is the model's own affair."""
+
+
+class Recorder(Generic[Node]):
+    """Notes what every node returned before a layer did, and the layer itself.
+
+    calls: of the outermost nodes alone, since what these call will not be called either. Nodes that hold the
+        layer must run again, so they are not to go through a recorder.
+    reached: whether the layer returned, in the call that is asked for.
+    """
+
+    def __init__(self, layer: Node, call: int | None, copied: Callable[[Any], Any]) -> None:
+        self.calls: defaultdict[Node, list[Any]] = defaultdict(list)
+        self.reached = False
+        self._layer = layer
+        self._call = call
+        self._copied = copied
+        self._numbers = count()
+        self._within = False  # a node whose output is noted
+
+    def around(self, node: Node, run: Run) -> Run:
+        """Return what a node shall do instead."""
+        return partial(self._noted, node, run)
+
+    def _noted(self, node: Node, run: Run, *args: Any, **kwargs: Any) -> Any:
+        if self._within or (self.reached and node is not self._layer):
+            return run(*args, **kwargs)
+        self._within = True
+        try:
+            output = run(*args, **kwargs)
+        finally:
+            self._within = False
+        counts = node is self._layer and self._call in (None, next(self._numbers))
+        if counts or not self.reached:
+            # A copy, since the model may go on to write into what the node returned.
+            self.calls[node].append(self._copied(output))
+        self.reached |= counts
+        return output
+
+
+class Stored:
+    """What a node returned in one call, and which axis of each tensor in it holds the samples."""
+
+    def __init__(self, output: Any, axes: Sequence[int | None]) -> None:
+        self.output = output
+        self.axes = axes
+
+
+class Rest(ABC, Generic[Node]):
+    """The rest of a model after one of its layers; see `chronocam.engines.Resumed`."""
+
+    def __init__(self, inputs: Inputs, samples: int | None, layer: str) -> None:
+        if samples is None:
+            raise InputError("no floating-point input, so the number of samples is unknown; give one")
+        if layer == INPUT:
+            raise LayerError("nothing comes before the input: score changed inputs, or name a layer")
+        self.activations: list[Array] = []
+        self._inputs = inputs
+        self._samples = samples
+        self._layer = layer
+        self._call = split_call(layer)[1]
+        self._stored: dict[Node, list[Stored]] = {}
+
+    def __call__(self, activations: Array | Sequence[Array], score: Score) -> Array:
+        """Return the scores `(change · batch, target)` for changed activations; see `Resumed`."""
+        changed = list(activations) if isinstance(activations, (list, tuple)) else [activations]
+        calls, rows = len(self.activations), len(self.activations[0])
+        if len(changed) != calls or len(changed[0]) % rows or not len(changed[0]):
+            raise InputError(
+                f"got activations for {len(changed)} calls of layer `{self._layer}`, the first with "
+                f"{len(changed[0])} rows; expected {calls}, and a multiple of {rows} rows"
+            )
+        return self._scored(changed, len(changed[0]) // rows, score)
+
+    @abstractmethod
+    def _recorded(self, times: int) -> tuple[Recorder[Node], list[Array], Result]:
+        """Run the whole model on the inputs, `times` over; return what each call of the layer gave, too."""
+
+    @abstractmethod
+    def _run(self, changed: Sequence[Array], times: int) -> Result:
+        """Run what follows the layer, for the samples `times` over."""
+
+    @abstractmethod
+    def _scored(self, changed: Sequence[Array], times: int, score: Score) -> Array:
+        """Return the scores of what follows the layer, as the engine gives scores."""
+
+    @abstractmethod
+    def _tensors(self, output: Any) -> list[Array]:
+        """Return the tensors in what a node returned, in the order in which they are repeated."""
+
+    def _record(self) -> None:
+        """Store what came before the layer, in such a way that the rest of the model follows from it."""
+        recorder, self.activations, result = self._recorded(1)
+        if not recorder.reached:
+            raise LayerError(
+                f"layer `{self._layer}` was not called where the model can be resumed; choose a layer that the "
+                "forward pass uses (`chronocam layers SPEC`)"
+            )
+        self._store(recorder.calls, self._first_axis)
+        if self._difference(result) is None:
+            return
+        # Which axis holds the samples was guessed wrong somewhere: 8 rows of one sample may be its frames, or
+        # the same for every batch, as embedded positions are. Twice the samples show it.
+        doubled = self._recorded(2)[0].calls
+        twice = (tensor for node in recorder.calls for x in doubled[node] for tensor in self._tensors(x))
+        self._store(recorder.calls, lambda tensor: _doubled_axis(tensor, next(twice)))
+        difference = self._difference(result)
+        if difference is not None:
+            raise LayerError(
+                f"from layer `{self._layer}` on the model does not run as it does as a whole ({difference}); "
+                "score whole inputs, or choose another layer"
+            )
+
+    def _store(self, calls: Mapping[Node, Sequence[Any]], axis: Callable[[Array], int | None]) -> None:
+        self._stored = {
+            node: [Stored(output, [axis(x) for x in self._tensors(output)]) for output in outputs]
+            for node, outputs in calls.items()
+        }
+
+    def _first_axis(self, tensor: Array) -> int | None:
+        return 0 if len(tensor.shape) and tensor.shape[0] % self._samples == 0 else None
+
+    def _difference(self, result: Result) -> str | None:
+        """Run two copies of the layer's own activations; say why the model's output is not there twice."""
+        xp = namespace(self.activations[0])
+        try:
+            twice = self._run([xp.concat([x, x]) for x in self.activations], 2)
+        except Exception as error:  # whatever the model raises where shapes do not fit
+            if "OutOfMemory" in type(error).__name__ or "ResourceExhausted" in type(error).__name__:
+                raise
+            return first_line(error)
+        same = _same(self._values(result), self._values(twice), self._samples)
+        return None if same else "its output differs"
+
+    def _values(self, result: Result) -> list[np.ndarray]:
+        floats = [x for x in self._tensors(result.raw) if "float" in str(x.dtype)]
+        return [to_numpy(widen(x)) for x in floats]
+
+
+def replaying(stored: Sequence[Stored], repeated: Callable[[Stored], Any], run: Run) -> Run:
+    """Return what a node does instead: it gives what is stored, call by call, and then runs."""
+    queue = deque(stored)
+
+    def replayed(*args: Any, **kwargs: Any) -> Any:
+        return repeated(queue.popleft()) if queue else run(*args, **kwargs)
+
+    return replayed
+
+
+def counting(call: int | None, change: Callable[[int, Array], Array]) -> Callable[[Array], Array]:
+    """Return what a layer's outputs go through: `change(n, output)` in the n-th call that counts."""
+    numbers = count()
+
+    def changed(output: Array) -> Array:
+        number = next(numbers)
+        return change(number, output) if call is None else change(0, output) if number == call else output
+
+    return changed
+
+
+def _doubled_axis(once: Array, twice: Array) -> int | None:
+    axes = enumerate(zip(once.shape, twice.shape, strict=True))
+    return next((axis for axis, (n, m) in axes if n and m == 2 * n), None)
+
+
+def _same(once: Sequence[np.ndarray], twice: Sequence[np.ndarray], samples: int) -> bool:
+    """Say whether `twice` holds `once` two times over: in the rows of each array, or in a list per sample."""
+    if len(twice) == 2 * len(once):
+        expected = [*once, *once]
+    elif len(twice) == len(once):
+        pairs = zip(once, twice, strict=True)
+        expected = [
+            np.concatenate([x, x]) if x.ndim and samples in (len(x), len(y) // 2) else x for x, y in pairs
+        ]
+    else:
+        return False
+    return all(
+        x.shape == y.shape
+        and np.allclose(x, y, rtol=0, atol=_TOLERANCE * np.abs(x).max(initial=0), equal_nan=True)
+        for x, y in zip(expected, twice, strict=True)
+    )
