@@ -50,7 +50,7 @@ COMPLETE = {
     #
     # "chronocam.runs",
     #
-    # "chronocam.sequence",
+    "chronocam.sequence",
     #
     # "chronocam.targets",
     # the lab

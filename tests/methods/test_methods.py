@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.maps.fuse import fuse
+from chronocam.maps.noise import Noise
 from chronocam.methods import METHODS, Method
-from chronocam.methods._noise import Noise
 from chronocam.types import Capture
 
 PIXEL = ["saliency", "inputxgradient", "smoothgrad", "guidedbackprop", "guidedgradcam"]

@@ -459,6 +459,98 @@ def test_what_has_no_rule_is_named() -> None:
         cc.sequence.LRP(own).explain(features(), 0)
 
 
+# Rules that users add, and passes that are compiled
+
+
+class Shifted(L.Layer):
+    """x² + 0.3: a layer through which relevance does not add up without a rule."""
+
+    def call(self, x: Any) -> Any:
+        return x * x + 0.3
+
+
+def squared(ledger: Any, layer: Any, call: Any, x: Any) -> Any:
+    product = x * ledger.held(x)
+    return ledger.share(product + ledger.bias(0.3 + 0 * product, product))
+
+
+@pytest.mark.parametrize("name", [Shifted, "Shifted"], ids=["by class", "by name"])
+def test_a_layer_with_a_registered_rule_is_explained(name: Any) -> None:
+    model, x = stepwise(L.LSTM(H), Shifted(name="shifted")), features()
+    with pytest.raises(ModelError, match=r"no rule for `shifted`"):
+        cc.sequence.LRP(model).explain(x, 0)
+    with cc.sequence.register_rule(name, squared):
+        found = cc.sequence.LRP(model).explain(x, 0)
+    mass = np.abs(found.relevance).sum(axis=(2, 3)) + sum(np.abs(v) for v in found.ledger.values())
+    assert (np.abs(sum(found.ledger.values()) - found.scores) <= CLOSE * mass).all()
+    np.testing.assert_allclose(found.scores, outputs(model, x)[:, :1], rtol=1e-6)
+    assert found.relevance.any()
+    with pytest.raises(
+        ModelError, match=r"no rule for `shifted`"
+    ):  # the compiled pass is not that with the rule
+        cc.sequence.LRP(model).explain(x, 0)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs as it is")
+def test_a_pass_is_compiled_once_and_kept_as_long_as_the_model() -> None:
+    import gc
+
+    from chronocam.engines.keras.compiled import _COMPILED
+    from chronocam.sequence.keras.forward import CompiledPass
+
+    class Counting(L.Dense):  # type: ignore[misc]
+        calls = 0
+
+        def call(self, x: Any) -> Any:
+            Counting.calls += 1
+            return super().call(x)
+
+    gc.collect()
+    before = len(_COMPILED)
+    model, x = drawn(keras.Sequential([keras.Input((T, IN)), L.LSTM(H), Counting(CLASSES)])), features(1)
+    first = cc.sequence.LRP(model).explain(x, 0)
+    traced = Counting.calls
+    again = cc.sequence.LRP(model).explain(2 * x, 1)
+    assert Counting.calls == traced
+    np.testing.assert_allclose(again.scores, outputs(model, 2 * x)[:, 1:2], rtol=1e-6)
+    passes = [one for one in _COMPILED[model].values() if isinstance(one, CompiledPass)]
+    assert len(passes) == 2  # as it is, and by the rules
+    assert all(one.traceable for one in passes)
+    # Weights are read at every call, another ε is another pass.
+    drawn(model, seed=3)
+    assert not np.allclose(cc.sequence.LRP(model).explain(x, 0).scores, first.scores)
+    assert not np.allclose(
+        cc.sequence.LRP(model, epsilon=0.5).explain(x, 0).relevance,
+        cc.sequence.LRP(model).explain(x, 0).relevance,
+    )
+    del model, passes
+    gc.collect()
+    assert len(_COMPILED) == before
+
+
+class Deciding(keras.Model):
+    """A model whose call decides by values: it cannot be compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = L.LSTM(H), L.Dense(CLASSES)
+
+    def call(self, x: Any) -> Any:
+        h = self.rnn(x)
+        return self.head(h if float(ops.convert_to_numpy(ops.stop_gradient(ops.sum(x * x)))) > 0 else -h)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX gives no values while it differentiates")
+def test_a_model_that_decides_by_values_is_run_as_it_is() -> None:
+    model, x = Deciding(), features()
+    model(ops.convert_to_tensor(x))
+    drawn(model)
+    found = cc.sequence.LRP(model).explain(x, 1)
+    np.testing.assert_allclose(found.scores, outputs(model, x)[:, 1:2], rtol=1e-6)
+    mass = np.abs(found.relevance).sum(axis=(2, 3)) + sum(np.abs(v) for v in found.ledger.values())
+    assert (np.abs(sum(found.ledger.values()) - found.scores) <= CLOSE * mass).all()
+
+
 def test_a_model_is_left_as_found_after_an_exception() -> None:
     model = at_end()
     before = state(model)

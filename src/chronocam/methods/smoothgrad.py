@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 
+from chronocam.maps.noise import Noise
 from chronocam.methods._base import GradientMethod
-from chronocam.methods._noise import Noise
 from chronocam.types import View
 
 

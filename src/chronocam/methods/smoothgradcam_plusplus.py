@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from chronocam.maps.arrays import expand, grid_axes, namespace, relu
 from chronocam.maps.combine import per_target, sum_over_grid, weighted_sum
+from chronocam.maps.noise import Noise
 from chronocam.methods._base import CAMMethod, Maps
-from chronocam.methods._noise import Noise
 from chronocam.types import View
 
 

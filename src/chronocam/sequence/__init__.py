@@ -12,7 +12,7 @@ from chronocam.sequence.gradientxinput import GradientXInput
 from chronocam.sequence.integratedgradients import IntegratedGradients
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.lrp import LRP
-from chronocam.sequence.rules import RegisteredRule, register_rule
+from chronocam.sequence.rules import register_rule
 from chronocam.sequence.sample import Attribution, Sample
 from chronocam.sequence.settling import Horizon, Settling, Similarity
 from chronocam.sequence.smoothgrad import SmoothGrad
@@ -26,7 +26,6 @@ __all__ = [
     "Horizon",
     "IntegratedGradients",
     "Ledger",
-    "RegisteredRule",
     "Sample",
     "SequenceExplanation",
     "SequenceMethod",

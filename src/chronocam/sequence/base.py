@@ -31,10 +31,10 @@ class SequenceMethod:
     Raises ModelError if `model` is neither a PyTorch nor a Keras model.
 
     Example:
-        >>> class Twice(cc.sequence.SequenceMethod):  # a method of your own
+        >>> class Zeros(cc.sequence.SequenceMethod):  # a method of your own
         ...     def attribute(self, sample):
-        ...         return cc.sequence.Attribution(2 * sample.gradients([sample.features], [1.0])[1])
-        >>> Twice(rnn).explain(features, 0).relevance.shape
+        ...         return cc.sequence.Attribution(np.zeros((len(sample.scores), *sample.features.shape)))
+        >>> Zeros(rnn).explain(features, 0).relevance.shape
         (1, 1, 6, 4)
     """
 

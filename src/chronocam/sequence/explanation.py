@@ -50,6 +50,13 @@ class SequenceExplanation:
     diagnostics: findings, in words.
     lengths: how many steps each sample has, where they differ (a PackedSequence): relevance is zero past
         them. None where every sample has all steps.
+
+    Example:
+        >>> explanation = cc.sequence.LRP(rnn).explain(features, [cc.targets.Class(k) for k in (0, 2)])
+        >>> explanation
+        SequenceExplanation(lrp: 1 samples, 2 targets, 6 steps × 4 features)
+        >>> explanation.top_features(0.25).shape
+        (1, 2, 6, 4)
     """
 
     relevance: Float[np.ndarray, "batch target time feature"]
@@ -131,11 +138,12 @@ class SequenceExplanation:
     ) -> Settling:
         """Return how alike the relevance at each output step and the steady state are.
 
-        tolerance: how far below 1 the cosine may stay. k: how many features the Jaccard index compares; None
-            is a
-        tenth of them. last, of: see `steady_state`. steady: another steady state, `(feature,)` or `(batch,
-        feature)`, such as that of a training clip. Targets must be one of each output step, in order:
-        `EveryStep`.
+        tolerance: how far below 1 the cosine may stay.
+        k: how many features the Jaccard index compares; None is a tenth of them.
+        last, of: see `steady_state`.
+        steady: another steady state, `(feature,)` or `(batch, feature)`, such as that of a training clip.
+
+        Needs one target per output step, in order: `EveryStep`.
         """
         profiles = self._profiles(of)
         reference = self.steady_state(last, of) if steady is None else np.asarray(steady)
@@ -155,7 +163,7 @@ class SequenceExplanation:
         return similarity(mine[:, None], others[None], self._k(k))
 
     def memory_horizon(self) -> Horizon:
-        """Return relevance against lag: how far back the features lie that drive an output. Needs `EveryStep`."""
+        """Return relevance against lag: how far back the features are that drive an output. Needs `EveryStep`."""
         return horizon(self.relevance, self._consecutive(), self.lengths)
 
     def top_features(
@@ -164,8 +172,7 @@ class SequenceExplanation:
         """Return a mask of the most relevant features of every step, those with positive relevance only.
 
         by: `"count"`, a share of the features, rounded up; or `"mass"`, as few features as hold a share of
-            the step's
-        positive relevance.
+            the step's positive relevance.
         """
         return most_relevant(self.relevance, share, by)
 
@@ -179,17 +186,15 @@ class SequenceExplanation:
         by: str = "mass",
         layer: Any = None,
     ) -> Explanation:
-        """Return where in each frame the relevance of its step's features lies: signed maps, one per target and frame.
+        """Return where in each frame the relevance of its step's features lies, as signed maps.
 
         cnn: a 2D CNN in eval mode, from frames `(n, channel, height, width)` to the features explained `(n,
             feature)`, or `(n, feature, height, width)`, averaged over the grid; or a model such as `CNNLSTM`,
             whose `features` are used. It runs once for all targets, a few frames at a time.
         frames: `(batch, time, channel, height, width)`, floats as the CNN takes them.
         how: `"conserve"`, Σ_k R_k A_k / Σ A_k with activations A at a layer whose average over the grid the
-            features
-            are: each map sums to its step's relevance, spread evenly where the activations of a channel
-                cancel
-            (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held
+            features are: each map sums to its step's relevance, spread evenly where the activations of a
+            channel cancel (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held
             constant, at any layer. `"guided"`, guided backpropagation of Σ_k R_k f_k to the pixels, summed
             over the channels.
         share, by: keep the most relevant features of each step only, as in `top_features`; None keeps all.
@@ -279,7 +284,7 @@ class SequenceExplanation:
         `.npz` keeps all of it, for `cc.sequence.load`; `.html` is a page to look into it with; png, pdf and
         svg are pictures of one sample.
 
-        Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
+        Raises MediaError for another suffix or a place that cannot be written; files are written atomically.
         """
         path = Path(path)
         if path.suffix == ".npz":
@@ -374,7 +379,12 @@ def _fits(
 def load(path: str | Path) -> SequenceExplanation:
     """Read an explanation that `SequenceExplanation.save` wrote. No code in the file is run.
 
-    Raises MediaError for a missing file or one that is no explanation of a sequence.
+    Raises MediaError if the file is missing or does not hold an explanation of a sequence.
+
+    Example:
+        >>> path = cc.sequence.LRP(rnn).explain(features, 0).save("relevance.npz")
+        >>> cc.sequence.load(path).method
+        'lrp'
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -394,4 +404,4 @@ def load(path: str | Path) -> SequenceExplanation:
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(f"`{path}` is no saved explanation of a sequence; expected an .npz") from error
+        raise MediaError(f"`{path}` is not a saved explanation of a sequence; expected an .npz") from error

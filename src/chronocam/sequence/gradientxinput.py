@@ -11,8 +11,12 @@ from chronocam.sequence.sample import Attribution, Sample
 class GradientXInput(SequenceMethod):
     """∂score/∂features times the features.
 
-    It does not sum to the score; the ledger says by how much: score = input + unexplained.
+    It does not sum to the score; the ledger says what is missing: score = input + unexplained.
     Source: Shrikumar et al. 2016 (arXiv:1605.01713).
+
+    Example:
+        >>> sorted(cc.sequence.GradientXInput(rnn).explain(features, 0).ledger)
+        ['input', 'unexplained']
     """
 
     name: ClassVar[str] = "gradientxinput"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -11,8 +12,12 @@ from chronocam.errors import InputError, suggest
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.base import SequenceMethod
 from chronocam.sequence.sample import Attribution, Sample
+from chronocam.types import Array
 
 _NAMED = ("zero", "mean")
+
+Baseline: TypeAlias = str | Array
+"""A named baseline, or an array `(feature,)` or `(time, feature)`."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -26,9 +31,15 @@ class IntegratedGradients(SequenceMethod):
     The ledger: score = input + baseline + gap, where baseline is the mean score of the baselines; gap is what
     the quadrature misses, and vanishes as steps grow (completeness).
     Source: Sundararajan et al. 2017 (arXiv:1703.01365), equation 1.
+
+    Example:
+        >>> method = cc.sequence.IntegratedGradients(rnn, baselines=["zero", "mean"], steps=20)
+        >>> explanation = method.explain(features, 0)
+        >>> bool(abs(explanation.ledger["gap"]).max() < 1e-4)
+        True
     """
 
-    baselines: Any = "zero"
+    baselines: Baseline | Sequence[Baseline] = "zero"
     steps: int = 50
     name: ClassVar[str] = "integratedgradients"
 
@@ -44,14 +55,15 @@ class IntegratedGradients(SequenceMethod):
         x = sample.features
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         alphas, weights = (nodes + 1) / 2, weights / 2
-        given = self.baselines if isinstance(self.baselines, (list, tuple)) else [self.baselines]
+        several = isinstance(self.baselines, (list, tuple))
+        baselines: Sequence[Baseline] = self.baselines if several else [self.baselines]
         relevance, start = np.zeros((len(sample.scores), *x.shape)), np.zeros(len(sample.scores))
-        for baseline in given:
+        for baseline in baselines:
             origin = _baseline(baseline, x)
             points = [origin, *(origin + alpha * (x - origin) for alpha in alphas)]
             scores, mean = sample.gradients(points, [0.0, *weights])
-            relevance += (x - origin) * mean / len(given)
-            start += scores[0] / len(given)
+            relevance += (x - origin) * mean / len(baselines)
+            start += scores[0] / len(baselines)
         relevance = relevance.astype(x.dtype)
         total = relevance.sum(axis=(1, 2), dtype=float)
         return self._checked(
@@ -66,7 +78,7 @@ class IntegratedGradients(SequenceMethod):
         return Attribution(relevance, ledger, (note,) if missed.any() else ())
 
 
-def _baseline(given: Any, features: np.ndarray) -> np.ndarray:
+def _baseline(given: Baseline, features: np.ndarray) -> np.ndarray:
     if isinstance(given, str):
         if given not in _NAMED:
             raise InputError(

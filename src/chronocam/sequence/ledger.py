@@ -22,6 +22,12 @@ class Ledger:
 
     entries: these numbers, in the order of `ENTRIES`: `(1,)` each, or `(row,)` where the rows are the first
         axis of every array of the model.
+
+    Example:
+        >>> ledger = cc.sequence.Ledger(0.1, torch.ones(3, 1))
+        >>> z = ledger.share(torch.tensor([2.0, -4.0]))  # the values stay, the gradients are relevance
+        >>> [round(float(value), 4) for value in z]
+        [2.0, -4.0]
     """
 
     def __init__(self, epsilon: float, entries: Sequence[Array]) -> None:

@@ -27,7 +27,16 @@ Relevance: TypeAlias = Float[np.ndarray, "target time feature"]
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method found for one sample: relevance, the terms of its ledger `(target,)`, and remarks."""
+    """What a method makes of one sample.
+
+    relevance: `(target, time, feature)`.
+    ledger: terms `(target,)` that sum to the scores, by name; empty where the method has none.
+    notes: remarks, in words.
+
+    Example:
+        >>> cc.sequence.Attribution(np.zeros((1, 6, 4)), {"input": np.zeros(1)}).relevance.shape
+        (1, 6, 4)
+    """
 
     relevance: Relevance
     ledger: dict[str, Float[np.ndarray, " target"]] = field(default_factory=dict)
@@ -113,7 +122,15 @@ class SequenceModel(ABC):
 class Sample:
     """One sequence bound to a model and its targets, as a method sees it.
 
-    target: what is explained. row: which sample of the call it is.
+    target: what is explained.
+    row: which sample of the call it is.
+
+    Example:
+        >>> class Signs(cc.sequence.SequenceMethod):
+        ...     def attribute(self, sample):
+        ...         scores, gradient = sample.gradients([sample.features], [1.0])
+        ...         return cc.sequence.Attribution(np.sign(gradient))
+        >>> explanation = Signs(rnn).explain(features, 0)
     """
 
     def __init__(self, model: SequenceModel, target: Target, row: int) -> None:

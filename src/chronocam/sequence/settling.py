@@ -19,9 +19,15 @@ Profiles = Float[np.ndarray, "*batch feature"]
 class Similarity:
     """How alike profiles of relevance over the features are, by three measures, each of any shape.
 
-    cosine: of the signed relevances. spearman: rank correlation. jaccard: how much of the k most relevant
-        features
-    (largest signed relevance) both share, |A ∩ B| / |A ∪ B|. NaN where a profile is constant (cosine: zero).
+    cosine: of the signed relevances; NaN where a profile is zero.
+    spearman: rank correlation; NaN where a profile is constant.
+    jaccard: how much of the k most relevant features (largest signed relevance) both share, |A ∩ B| / |A ∪ B|.
+
+    Example:
+        >>> layer = nn.LSTM(4, 3, batch_first=True)
+        >>> clip, other = (cc.sequence.LRP(layer).explain(x, cc.targets.EveryStep(0)) for x in (features, -features))
+        >>> clip.compare(other, k=2).cosine.shape  # of every sample with every other
+        (1, 1)
     """
 
     cosine: Float[np.ndarray, "*shape"]
@@ -38,6 +44,11 @@ class Settling:
         never.
     steady: the steady state, `(batch, feature)`.
     steps: the output steps, in order.
+
+    Example:
+        >>> steps = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True)).explain(features, cc.targets.EveryStep(0))
+        >>> steps.settling(tolerance=0.2).similarity.cosine.shape
+        (1, 6)
     """
 
     similarity: Similarity
@@ -53,13 +64,19 @@ class Horizon:
     lags: output step minus input step; negative ones lie ahead, where only a bidirectional network looks.
     mass: Σ_feature |relevance| averaged over the output steps that have this lag, `(batch, lag)`.
     share: mass as a share of all lags, `(batch, lag)`; sums to 1, zero where there is no relevance.
+
+    Example:
+        >>> steps = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True)).explain(features, cc.targets.EveryStep(0))
+        >>> horizon = steps.memory_horizon()
+        >>> bool(horizon.share[:, horizon.lags < 0].any())  # nothing comes from the future
+        False
     """
 
     lags: Int[np.ndarray, " lag"]
     mass: Float[np.ndarray, "batch lag"]
     share: Float[np.ndarray, "batch lag"]
 
-    def reach(self, share: float | int = 0.9) -> np.ndarray:
+    def reach(self, share: float = 0.9) -> np.ndarray:
         """Return the smallest number of steps, back or ahead, within which at least `share` of the mass lies."""
         if not 0 < share <= 1:
             raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.9")
@@ -83,12 +100,13 @@ def similarity(a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... ot
     return Similarity(cosine, spearman(a, b), both / (2 * k - both))
 
 
-def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float | int) -> np.ndarray:
+def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float) -> np.ndarray:
     """Return the first index from which the cosine stays at least 1 − tolerance; −1 where the last one does not."""
     if not 0 <= tolerance <= 2:
         raise InputError(
             f"tolerance is {tolerance}; expected 0 to 2, such as 0.1: the cosine stays above 1 − tolerance"
         )
+    # Seen from the end, a cosine stays high as long as none after it is low.
     stays = np.flip(np.logical_and.accumulate(np.flip(cosine >= 1 - tolerance, axis=1), axis=1), axis=1)
     return np.where(stays.any(axis=1), np.argmax(stays, axis=1), -1)
 
@@ -98,10 +116,14 @@ def horizon(
     steps: Int[np.ndarray, " step"],
     lengths: Sequence[int] | None = None,
 ) -> Horizon:
-    """Return relevance against lag, of relevance for the output `steps`; steps past a sample's length do not count."""
+    """Return relevance against lag, of relevance for the output `steps`.
+
+    Steps past a sample's length do not count.
+    """
     mass = np.abs(relevance).sum(axis=3, dtype=float)
     batch, _, time = mass.shape
     there = np.arange(time) < np.asarray([time] * batch if lengths is None else lengths)[:, None]
+    # Short lags occur at more steps than long ones: each lag's mass is a mean over the steps that have it.
     lag = steps[:, None] - np.arange(time)
     lags = np.arange(lag.min(), lag.max() + 1)
     sums = np.stack([mass[:, lag == one].sum(axis=1) for one in lags], axis=1)
@@ -111,7 +133,7 @@ def horizon(
     return Horizon(lags, means, np.divide(means, total, out=np.zeros_like(means), where=total > 0))
 
 
-def most_relevant(relevance: Profiles, share: float | int, by: str) -> Bool[np.ndarray, "*batch feature"]:
+def most_relevant(relevance: Profiles, share: float, by: str) -> Bool[np.ndarray, "*batch feature"]:
     """Return a mask of the features of largest relevance, by count or by mass; see `SequenceExplanation`."""
     if not 0 < share <= 1:
         raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.1")
@@ -122,6 +144,8 @@ def most_relevant(relevance: Profiles, share: float | int, by: str) -> Bool[np.n
     positive = np.maximum(np.asarray(relevance, dtype=float), 0)
     if by == "count":
         return _top(relevance, int(np.ceil(share * relevance.shape[-1] - 1e-9))) & (positive > 0)
+    # A feature is needed as long as those before it, most relevant first, do not reach the share by
+    # themselves; the last factor keeps rounding from adding one more.
     order = np.argsort(-positive, axis=-1, kind="stable")
     ranked = np.take_along_axis(positive, order, axis=-1)
     before = np.cumsum(ranked, axis=-1) - ranked

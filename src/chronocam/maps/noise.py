@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import expand, grid_axes, like, namespace
@@ -26,11 +27,18 @@ class Noise:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise InputError(f"samples is {self.samples}; expected at least one noisy input")
-        if not self.level >= 0:
+        if not 0 <= self.level < float("inf"):
             raise InputError(f"noise is {self.level}; expected a share of the input's range, such as 0.15")
 
+    def copies(self, x: Float[np.ndarray, "*shape"]) -> Iterator[Float[np.ndarray, "*shape"]]:
+        """Yield noisy copies of one sample, in its precision; the same for the same seed."""
+        rng = np.random.default_rng(self.seed)
+        spread = self.level * (x.max() - x.min())
+        for _ in range(self.samples):
+            yield (x + spread * rng.standard_normal(x.shape)).astype(x.dtype)
+
     def look(self, view: View) -> Iterator[tuple[Capture, ...]]:
-        """Yield the captures of one noisy look after the other; the same for the same seed."""
+        """Yield the captures of one noisy look at a batch after the other; the same for the same seed."""
         rng = np.random.default_rng(self.seed)
         for _ in range(self.samples):
             yield view.again(self._add(rng))
