@@ -41,6 +41,11 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     return known[full]
 
 
+def signature(inputs: Inputs) -> tuple[Any, ...]:
+    """Return the shapes and types of inputs."""
+    return tuple((tuple(x.shape), str(x.dtype)) for x in keras.tree.flatten(inputs))
+
+
 class OrEagerly:
     """Runs compiled, or eagerly where the model decides by values, which compiling refuses."""
 
@@ -116,15 +121,15 @@ class CompiledPass(ABC):
 
     def offsets(self, inputs: Inputs) -> Offsets:
         """Return zeros for the calls of each layer to differentiate at."""
-        signature = tuple((tuple(x.shape), str(x.dtype)) for x in keras.tree.flatten(inputs))
-        if signature not in self._shapes:
+        known = signature(inputs)
+        if known not in self._shapes:
             shapes = Shapes(self.wanted)
             if self.wanted and self.program.call is None:
                 self.backend.once(partial(shapes.note, self.program), self.program, inputs)
             elif self.wanted:
                 shapes.note(self.program, inputs)
-            self._shapes[signature] = shapes
-        return self._shapes[signature].zeros()
+            self._shapes[known] = shapes
+        return self._shapes[known].zeros()
 
     def record(
         self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
