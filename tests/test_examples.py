@@ -26,11 +26,11 @@ COMPLETE = {
     # the ground
     "chronocam.errors",
     #
-    # "chronocam.types",
+    "chronocam.types",
     # the core
     # "chronocam.engines",
     #
-    # "chronocam.features",
+    "chronocam.features",
     #
     # "chronocam.layouts",
     #
@@ -52,7 +52,7 @@ COMPLETE = {
     #
     "chronocam.sequence",
     #
-    # "chronocam.targets",
+    "chronocam.targets",
     # the lab
     "chronocam.lab.data.digits",
     #
@@ -77,7 +77,9 @@ def public(module: ModuleType) -> dict[str, Any]:
     """Return the public classes and functions of a module by name."""
     named = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
     return {
-        name: thing for name, thing in named.items() if inspect.isclass(thing) or inspect.isroutine(thing)
+        name: thing
+        for name, thing in named.items()
+        if thing is not Any and (inspect.isclass(thing) or inspect.isroutine(thing))
     }
 
 

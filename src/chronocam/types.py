@@ -47,8 +47,13 @@ INPUT = "input"
 class TargetInfo:
     """What one column of the scores explains, for one sample.
 
-    name: in words. index: of the output, where it is a single one.
+    name: in words.
+    index: of the output, where it is a single one.
     signed: whether maps of this column keep both signs; it is written by `Target.scored`.
+
+    Example:
+    >>> str(cc.types.TargetInfo("dog", 1))
+    'dog'
     """
 
     name: str
@@ -67,6 +72,12 @@ class Finding:
         `"default layer"` for the choice of a layer, `"note"` for all others.
     sample, target: which of the call's samples and the name of its target; None where it concerns all.
     text: the remark in words, complete by itself.
+
+    Example:
+    >>> from torch.nn.init import zeros_
+    >>> _ = zeros_(model.conv2.weight), zeros_(model.conv2.bias)
+    >>> cc.GradCAM(model, "conv2").explain(images[:1], 0).findings[0].kind
+    'zero map'
     """
 
     kind: str
@@ -98,6 +109,11 @@ class Outputs:
         these, so that a noisy look explains the same class.
     channels_last: whether dense outputs have their channels last, as those of Keras do.
     read: what the modules that the target `reads` returned, by the name it gave them.
+
+    Example:
+    >>> outputs = cc.types.Outputs(None, lambda: torch.tensor([[1.0, 2.0]]), slice(0, 1), ["cat", "dog"])
+    >>> cc.targets.Predicted()(outputs).infos[0][0].name
+    'dog'
     """
 
     def __init__(
@@ -137,7 +153,8 @@ class Outputs:
 
     def of(self, logits: Array, clean: Array | None) -> Outputs:
         """Return the same outputs with other logits, such as those of one step."""
-        return Outputs(logits, lambda: logits, self.rows, self.labels, clean, self.channels_last, self.read)
+        more = (self.labels, clean, self.channels_last, self.read)
+        return Outputs(logits, lambda: logits, self.rows, *more)
 
     @cached_property
     def logits(self) -> Array:
@@ -163,19 +180,32 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores `(batch, target)` and, for every sample, what each column explains."""
+    """Scores `(batch, target)` and, for every sample, what each column explains.
+
+    Example:
+    >>> cc.types.Scored(np.array([[0.5]]), ((cc.types.TargetInfo("brightness"),),)).values.shape
+    (1, 1)
+    """
 
     values: Array
     infos: tuple[tuple[TargetInfo, ...], ...]
 
 
 class Target:
-    """What makes a score of a model's outputs; the base of everything in `cc.targets`."""
+    """What makes a score of a model's outputs; the base of everything in `cc.targets`.
+
+    Example:
+    >>> class Spread(cc.types.Target):
+    ...     def __call__(self, outputs):
+    ...         spread = outputs.logits.std(dim=1)[:, None]
+    ...         return cc.types.Scored(spread, ((cc.types.TargetInfo("spread"),),) * outputs.batch)
+    >>> explanation = cc.GradCAM(model).explain(images, Spread())
+    """
 
     signed: bool = False
-    """Whether maps of this target keep both signs unless told otherwise (regression does)."""
+    """Whether maps of this target keep both signs unless a method's `signed=` says otherwise (regression does)."""
     reads: Sequence[str] = ()
-    """Modules whose outputs the target reads, by path (`head#0` for a first call): `Outputs.read` holds them."""
+    """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores of one batch, `(batch, target)`."""
@@ -191,7 +221,12 @@ class Target:
 
 
 class Window(NamedTuple):
-    """What a layer's cell i sees of an earlier grid along one axis: its cells stride·i + low to stride·i + high."""
+    """What a layer's cell i sees of an earlier grid along one axis: stride·i + low to stride·i + high.
+
+    Example:
+    >>> cc.types.Window(stride=2, low=-1, high=1)  # of a 3 × 3 convolution of stride 2 and padding 1
+    Window(stride=2, low=-1, high=1)
+    """
 
     stride: int
     low: int
@@ -202,8 +237,13 @@ class Window(NamedTuple):
 class Stage:
     """One of the layers after which the grid shrinks.
 
-    activations: `(batch, channel, *grid)`. before: the grid of the stage before it, or of the input.
-    windows: what its cells see of that grid, over its last axes; None where the model does not tell.
+    activations: `(batch, channel, *grid)`.
+    before: the grid of the stage before it, or of the input.
+    windows: what its cells see of that grid, over its last axes; None where the model does not say.
+
+    Example:
+    >>> cc.types.Stage(np.ones((1, 2, 4, 4)), (8, 8), (cc.types.Window(2, -1, 1),) * 2).before
+    (8, 8)
     """
 
     activations: Array
@@ -215,7 +255,15 @@ class Stage:
 class Need:
     """One thing a method needs recorded: gradients or only activations, at its layer or at the input.
 
+    gradients: ∂score/∂activations, and not the activations alone.
+    guided: gradients through guided ReLUs.
+    curvature: the Hessian of the score times the activations.
+    attentions: the weights of every attention of the model.
     stages: activations of the layers before it too, the last on each grid.
+
+    Example:
+    >>> cc.GuidedGradCAM.needs == (cc.types.Need(), cc.types.Need(at_input=True, guided=True))
+    True
     """
 
     at_input: bool = False
@@ -236,9 +284,14 @@ class Capture:
     curvature: the Hessian of the score times the activations, shaped like the gradients; None unless needed.
     attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over
         heads.
-    layout_of: from the shape `(rows, token, channel)` of an array of tokens and their order, None to find it
-        out, to its layout; None unless attentions are needed.
+    layout_of: returns the layout of an array of tokens, given its shape `(rows, token, channel)` and their
+        order (None to find it out); None unless attentions are needed.
     stages: the last layer on each grid, from the input to this layer; empty unless needed.
+
+    Example:
+    >>> capture = cc.types.Capture(np.ones((1, 2, 4, 4)), gradients=np.ones((1, 3, 2, 4, 4)))
+    >>> cc.GradCAM(model).weights(capture).shape
+    (1, 3, 2)
     """
 
     activations: Array
@@ -251,7 +304,14 @@ class Capture:
 
 @runtime_checkable
 class View(Protocol):
-    """What a method is given: the captures it needs, and a way to look again at changed inputs."""
+    """What a method gets: the captures it needs, and ways to look again at changed inputs and activations.
+
+    Example:
+    >>> class Occluded(cc.methods.CAMMethod):
+    ...     def maps(self, view):
+    ...         (score,) = view.scores([lambda x: x * 0])  # of black pictures
+    ...         return score[:, :, None, None] * view.captures[0].activations.mean(1, keepdim=True)
+    """
 
     @property
     def captures(self) -> tuple[Capture, ...]:
@@ -262,7 +322,7 @@ class View(Protocol):
         """How many targets are explained per sample."""
 
     def upsample(self, maps: Array) -> Array:
-        """Return maps of the method's layer on the input's grid, aligned as the method was told."""
+        """Return maps of the method's layer on the input's grid, aligned as `align=` says."""
 
     def again(self, change: Change) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""

@@ -177,7 +177,7 @@ def test_filters_are_the_kernels_of_the_first_convolution() -> None:
     np.testing.assert_array_equal(found.kernels, net[0].weight.detach().numpy())
     assert found.layer == "0"
     np.testing.assert_array_equal(filters(net, net[3]).kernels, net[3].weight.detach().numpy())
-    with pytest.raises(LayerError, match="layer `2` is no convolution; choose one of 0, 3"):
+    with pytest.raises(LayerError, match="layer `2` is not a convolution; choose one of 0, 3"):
         filters(net, "2")
     with pytest.raises(ModelError, match="has no convolution"):
         filters(nn.Linear(2, 2))

@@ -154,8 +154,8 @@ def test_signs_are_those_of_what_is_explained() -> None:
     [
         (Step(4, 0), ["no step 4", "4 steps, 0 to 3"]),
         (Step(-5, 0), ["no step -5"]),
-        (Step(True, 0), ["True is no step"]),
-        (Step(1.5, 0), ["1.5 is no step"]),
+        (Step(True, 0), ["True is not a step"]),
+        (Step(1.5, 0), ["1.5 is not a step"]),
         (Step(0, 3), ["no class 3", "0 to 2"]),
         (Step(0, "bow"), ["bow"]),
     ],

@@ -199,7 +199,7 @@ def test_a_callable_gets_what_the_model_returned() -> None:
         (4, ["no class 4", "4 outputs, 0 to 3"]),
         (-1, ["no class -1", "0 to 3"]),
         (Class(99), ["no class 99", "0 to 3"]),
-        (Class(True), ["True is no class", "integer index or a label"]),
+        (Class(True), ["True is not a class", "integer index or a label"]),
         ([0, 4, 1], ["no class 4", "0 to 3"]),
         ([0, -1, 1], ["no class -1"]),
         (np.array([[0, 1], [2, 9], [0, 0]]), ["no class 9"]),

@@ -1,6 +1,6 @@
-"""What a network's channels are: their maps of a picture, their kernels, the inputs that excite them most.
+"""The channels of a network: their maps of a picture, their kernels, the inputs that excite them most.
 
-Neighbours of class activation maps, which say where; these say what for.
+Class activation maps show where; these show what a channel responds to.
 """
 
 from chronocam.features.ascent import Maximised, activation_maximisation

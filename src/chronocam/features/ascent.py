@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +21,9 @@ from chronocam.render.sheets.features import Tile, feature_sheet, flat
 from chronocam.targets.labels import find_label
 from chronocam.types import INPUT, Array
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _SIZE: Final = 224
 _SLICES: Final = 8  # of a clip that are drawn
 
@@ -29,10 +32,19 @@ _SLICES: Final = 8  # of a clip that are drawn
 class Maximised(Drawn):
     """Inputs that excite channels, and how the activation rose.
 
-    inputs: `(channel, *input)`, as the model takes them. colours: the same from 0 to 1, channels last, as
-        pictures.
+    inputs: `(channel, *input)`, as the model takes them.
+    colours: the same from 0 to 1, channels last, as pictures.
     curves: `(channel, step + 1)`, the activation before each step, and at last that of `inputs`.
-    channels: their numbers. names: of the channels; labels where they are classes. layer: its path.
+    channels: their numbers.
+    names: of the channels; labels where they are classes.
+    layer: its path.
+
+    Example:
+    >>> excited = cc.features.activation_maximisation(model, "conv2", [0, 3], shape=(3, 32, 32), steps=4)
+    >>> excited.inputs.shape, excited.curves.shape
+    ((2, 3, 32, 32), (2, 5))
+    >>> excited.save("excited.png").name
+    'excited.png'
     """
 
     inputs: Float[np.ndarray, " channel *input"]
@@ -56,8 +68,8 @@ class Maximised(Drawn):
         """Return each input as a picture; of clips eight frames in a row."""
         return [_picture(one) for one in self.colours]
 
-    def plot(self) -> Any:
-        """Return a matplotlib Figure: each input under its channel and the activation it began and ended with; curves.
+    def plot(self) -> Figure:
+        """Return a matplotlib Figure: each input under its channel and its first and last activation; curves.
 
         Pictures are drawn as the model sees them; without `preprocess` zero is grey, and each is scaled by
         itself.
@@ -86,34 +98,41 @@ def activation_maximisation(
     shape: Sequence[int] | None = None,
     preprocess: Preprocess | None = None,
     steps: int = 128,
-    rate: float | int = 0.05,
+    rate: float = 0.05,
     jitter: int = 8,
-    spectrum: float | int = 0.7,
-    variation: float | int = 0.3,
-    norm: float | int = 0.01,
+    spectrum: float = 0.7,
+    variation: float = 0.3,
+    norm: float = 0.01,
     seed: int = 0,
 ) -> Maximised:
-    """Return inputs that maximise the mean activation of channels over the grid, by gradient ascent from noise.
+    """Return inputs that maximise the mean activation of channels, by gradient ascent from noise.
 
-    z ← z + rate · (ĝ − variation · ∇V(z) − norm · z) with ĝ the gradient of the activation of z, divided by
-    its root mean square over the input, so that the weights mean the same at every layer, and V = ½ Σ (z_i −
-    z_j)² over neighbours. The regularisers:
-    jitter: z is moved by up to so many cells along each axis (the last two of its grid) before each look at
-        it.
+    The activation is averaged over the grid, and z ← z + rate · (ĝ − variation · ∇V(z) − norm · z) with ĝ its
+    gradient, divided by its root mean square over the input, so that the weights mean the same at every layer,
+    and V = ½ Σ (z_i − z_j)² over neighbours.
+
+    layer: path, layer object or index; None for the model's output before a softmax, where channels are
+        classes.
+    channel: a number, for classes also a label; or several, each of which gets an input of its own.
+    shape: of the input without the batch; None takes that of `preprocess`, else `(3, 224, 224)` (or channels
+        last).
+    preprocess: of the model's pictures: the input stays among the colours that there are, and is drawn so.
+    steps: how many there are.
+    rate: their length, in units of the input.
+    jitter: before each look at it, z is moved by up to so many cells along the last two axes of its grid.
     spectrum: the gradient's Fourier coefficients are divided by this power of their frequency (but the lowest
         ones alike): at 0 fine texture wins, at 1 a step moves all frequencies as natural pictures hold them.
-    variation: weight of the total variation V; norm: of the squared length; 0 leaves a term out.
-
-    layer: path, layer object or index; None for the model's output before a softmax, of which a channel is a
-        class.
-    channel: a number, for classes also a label; or several, each of which gets an input of its own.
-    shape: of the input without the batch; `(3, 224, 224)` (or channels last) where neither it nor
-        `preprocess` tells.
-    preprocess: of the model's pictures: the input stays among the colours that there are, and is drawn so.
-    steps, rate: how many steps of which length, in units of the input. seed: of the noise and of the jitter.
+    variation: weight of the total variation V; 0 leaves it out.
+    norm: weight of the squared length; 0 leaves it out.
+    seed: of the noise and of the jitter.
 
     Deterministic; the model is left as found. Raises LayerError for an unknown layer, TargetError for an
     unknown channel, InputError for settings or a shape that do not fit.
+
+    Example:
+    >>> excited = cc.features.activation_maximisation(model, None, "dog", shape=(3, 32, 32), steps=8)
+    >>> excited.names, bool(excited.curves[0, -1] > excited.curves[0, 0])
+    (('dog',), True)
 
     Source: Erhan et al. 2009 (the objective); Simonyan et al. 2014 (norm); Mahendran and Vedaldi 2015 (total
     variation with β = 2, jitter); Olah et al. 2017 (the spectrum, as preconditioning of the gradient).
@@ -175,7 +194,7 @@ def _size(preprocess: Preprocess | None) -> tuple[int, int]:
 
 
 def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple[Any, Any]:
-    """Return the least and the largest value of each colour as the model gets it, to be spread over the input."""
+    """Return the least and the largest value of each colour as the model gets it, shaped for the input."""
     if preprocess is None:
         return None, None
     mean, std = (np.asarray(values, np.float32) for values in (preprocess.mean, preprocess.std))
@@ -224,7 +243,10 @@ def _means(values: Array, look: Look, layer: str) -> Array:
 
 
 def _colours(inputs: np.ndarray, preprocess: Preprocess | None, axis: int | None) -> np.ndarray:
-    """Return inputs as colours from 0 to 1, channels last: as the preprocessing has them, or with 0 in the middle."""
+    """Return inputs as colours from 0 to 1, channels last.
+
+    They are those before the preprocessing; without one 0 is in the middle.
+    """
     last = inputs[..., None] if axis is None else np.moveaxis(inputs, axis, -1)
     if preprocess is None:
         largest = np.abs(last).reshape(len(last), -1).max(axis=1).reshape(-1, *[1] * (last.ndim - 1))
@@ -235,5 +257,5 @@ def _colours(inputs: np.ndarray, preprocess: Preprocess | None, axis: int | None
 
 
 def _picture(colours: Float[np.ndarray, "*grid colours"]) -> UInt8[np.ndarray, "height width colours"]:
-    drawn = np.stack([flat(colours[..., place], _SLICES) for place in range(colours.shape[-1])], axis=-1)
-    return np.rint(255 * np.nan_to_num(drawn, nan=1)).astype(np.uint8)
+    flattened = [flat(colours[..., place], _SLICES) for place in range(colours.shape[-1])]
+    return np.rint(255 * np.nan_to_num(np.stack(flattened, axis=-1), nan=1)).astype(np.uint8)

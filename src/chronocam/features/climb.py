@@ -12,7 +12,7 @@ from jaxtyping import Float
 from chronocam.errors import InputError
 
 Look = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""From inputs `(channel, *input)` to their activations `(channel,)` and the gradients of these."""
+"""Returns, for inputs `(channel, *input)`, their activations `(channel,)` and the gradients of these."""
 
 _NOISE = 0.1  # of the start, in units of the input
 _LOWEST = 4.0  # frequency, in cycles over the input, below which all are treated alike
@@ -22,17 +22,17 @@ _LOWEST = 4.0  # frequency, in cycles over the input, below which all are treate
 class Climb:
     """How inputs are changed; see `activation_maximisation`.
 
-    axis: of the channels; None where inputs have none. low, high: what the inputs stay between; None for
-        anything.
+    axis: of the channels; None where inputs have none.
+    low, high: what the inputs stay between; None for anything.
     """
 
     axis: int | None
     steps: int
-    rate: float | int
+    rate: float
     jitter: int
-    spectrum: float | int
-    variation: float | int
-    norm: float | int
+    spectrum: float
+    variation: float
+    norm: float
     seed: int
     low: Any
     high: Any
@@ -46,9 +46,9 @@ class Climb:
         if not self.rate > 0:
             raise InputError(f"rate is {self.rate}, expected more than 0; the usual is the default")
         if self.rate * (8 * self.variation + self.norm) >= 2:
-            told = f"rate {self.rate} with variation {self.variation} and norm {self.norm}"
+            weights = f"rate {self.rate} with variation {self.variation} and norm {self.norm}"
             raise InputError(
-                f"{told} overshoots; expected rate · (8 · variation + norm) below 2, choose a lower rate"
+                f"{weights} overshoots; expected rate · (8 · variation + norm) below 2, choose a lower rate"
             )
 
     def run(self, shape: tuple[int, ...], look: Look) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def unit(gradient: Float[np.ndarray, " channel *input"]) -> Float[np.ndarray, " 
 
 
 def coarser(
-    values: Float[np.ndarray, "*shape"], power: float | int, axes: tuple[int, ...]
+    values: Float[np.ndarray, "*shape"], power: float, axes: tuple[int, ...]
 ) -> Float[np.ndarray, "*shape"]:
     """Return values whose Fourier coefficients along `axes` are divided by their frequency to a power.
 

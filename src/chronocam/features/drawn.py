@@ -1,4 +1,4 @@
-"""What all records of features can: be drawn, and be written."""
+"""What all records of features can do: be drawn, and be written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Drawn:
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the record: `.npz` keeps the numbers, a picture's suffix draws `plot(**options)`.
 
-        Raises MediaError for another suffix or a place that cannot be written; nothing is ever half-written.
+        Raises MediaError for another suffix or a place that cannot be written; files are written atomically.
         """
         path = Path(path)
         if path.suffix.lower() == ".npz":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from chronocam.maps.arrays import to_numpy, widen
 from chronocam.media import Preprocess
 from chronocam.render.sheets.features import Tile, feature_sheet, flat
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _PICTURES_SEEN: Final = 4  # colour pictures that one kernel may see at once: a pair or a few frames
 
 
@@ -23,15 +26,20 @@ _PICTURES_SEEN: Final = 4  # colour pictures that one kernel may see at once: a 
 class Filters(Drawn):
     """The kernels of a convolution, raw.
 
-    kernels: `(filter, channel, *grid)`, float32, as the model has them. layer: its path.
+    kernels: `(filter, channel, *grid)`, float32, as the model has them.
+    layer: its path.
     order: of the colours, where channels are those of a picture.
+
+    Example:
+    >>> cc.features.filters(model, "conv2").save("filters.png").name
+    'filters.png'
     """
 
     kernels: Float[np.ndarray, "filter channel *grid"]
     layer: str
     order: Literal["rgb", "bgr"] = "rgb"
 
-    def plot(self, *, count: int | None = 64, frames: str = "all") -> Any:
+    def plot(self, *, count: int | None = 64, frames: str = "all") -> Figure:
         """Return a matplotlib Figure: a picture per filter under its number.
 
         Every filter w is scaled by itself: 0.5 + w / (2 max|w|), so that grey is a weight of 0 and the
@@ -49,8 +57,8 @@ class Filters(Drawn):
         slices = 1 if frames == "middle" else None
         tiles = [_tile(self.kernels[number], number, slices, self.order) for number in numbers]
         size = " × ".join(map(str, self.kernels.shape[1:]))
-        told = f"{self.layer}: {len(tiles)} of {len(self.kernels)} filters of {size}, each scaled by its largest weight"
-        return feature_sheet(tiles, told)
+        counts = f"{len(tiles)} of {len(self.kernels)} filters of {size}"
+        return feature_sheet(tiles, f"{self.layer}: {counts}, each scaled by its largest weight")
 
     def arrays(self) -> Mapping[str, Any]:
         """Return kernels and layer."""
@@ -60,11 +68,15 @@ class Filters(Drawn):
 def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = None) -> Filters:
     """Return the kernels of a convolution; of the first one where `layer` is None.
 
-    layer: path, layer object or index. preprocess: of the model's pictures, whose colours may come in another
-        order.
-    Of a depthwise convolution each filter sees one channel; of a separable one the filters are the two steps
-    in one.
-    Raises LayerError where it is no convolution, ModelError where the model has none.
+    layer: path, layer object or index.
+    preprocess: of the model's pictures, whose colours may come in another order.
+
+    Each filter of a depthwise convolution sees one channel; those of a separable one are its two steps in one.
+    Raises LayerError for a layer that is not a convolution, ModelError for a model without any.
+
+    Example:
+    >>> cc.features.filters(model).kernels.shape
+    (8, 3, 3, 3)
     """
     engine = engine_for(model)
     weights = engine.kernels()
@@ -73,7 +85,7 @@ def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = No
     path = next(iter(weights)) if layer is None else insist_on_layer(engine.resolve(layer)).partition("#")[0]
     if path not in weights:
         known = ", ".join(list(weights)[:4]) + (", …" if len(weights) > 4 else "")
-        raise LayerError(f"layer `{path}` is no convolution; choose one of {known}")
+        raise LayerError(f"layer `{path}` is not a convolution; choose one of {known}")
     order = "rgb" if preprocess is None else preprocess.order
     return Filters(to_numpy(widen(weights[path])).astype(np.float32), path, order)
 
@@ -86,11 +98,11 @@ def _tile(kernel: Float[np.ndarray, " channel *grid"], number: int, slices: int 
         name = f"{number}" if channels == 1 else f"{number} ← {place}"
         return Tile(flat(scaled[place], slices), name, (-1.0, 1.0))
     step = -1 if order == "bgr" else 1
-    seen = [_rgb(scaled[start : start + 3][::step], slices) for start in range(0, channels, 3)]
-    return Tile(np.concatenate(seen, axis=1), f"{number}")
+    pictures = [_rgb(scaled[start : start + 3][::step], slices) for start in range(0, channels, 3)]
+    return Tile(np.concatenate(pictures, axis=1), f"{number}")
 
 
 def _rgb(colours: Float[np.ndarray, " 3 *grid"], slices: int | None) -> np.ndarray:
     """Return three channels as RGB, white where there is nothing."""
-    drawn = np.stack([flat(one, slices) for one in colours], axis=-1)
-    return np.rint(np.nan_to_num(127.5 * (1 + drawn), nan=255)).astype(np.uint8)
+    values = np.stack([flat(one, slices) for one in colours], axis=-1)
+    return np.rint(np.nan_to_num(127.5 * (1 + values), nan=255)).astype(np.uint8)

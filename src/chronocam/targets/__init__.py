@@ -1,4 +1,4 @@
-"""Targets: what makes a score, one per sample and target, of a model's outputs."""
+"""Targets make scores of a model's outputs: one per sample and target."""
 
 from chronocam.targets._parse import parse
 from chronocam.targets.classes import Class, Contrast, Predicted

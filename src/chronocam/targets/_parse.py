@@ -21,6 +21,10 @@ def parse(targets: Any, samples: int | None) -> Target:
     all of them for every sample; a list or array of `samples` integers is one class per sample, an integer
     array `(samples, k)` k of them, a float array `(samples, classes)` weights of the outputs (one-hot).
     Raises TargetError for anything else, and for lengths that fit neither.
+
+    Example:
+    >>> cc.targets.parse("dog", samples=2)
+    Class(which='dog')
     """
     if targets is None:
         return Predicted()
@@ -38,7 +42,7 @@ def parse(targets: Any, samples: int | None) -> Target:
 
 
 def holds_rows(targets: Any) -> bool:
-    """Say whether `targets` is an array of one or more axes, or a list of arrays or lists: one row per sample."""
+    """Say whether `targets` holds one row per sample: an array with axes, or a list of arrays or lists."""
     if isinstance(targets, (list, tuple)):
         return all(isinstance(row, (list, tuple)) or hasattr(row, "shape") for row in targets)
     return hasattr(targets, "shape") and tuple(targets.shape) != ()
@@ -120,13 +124,17 @@ class Several(Target):
 
 
 class OfTarget(Target):
-    """A target made of another, `target`: whatever `targets=` takes for all samples; None is the predicted class."""
+    """A target made of another.
+
+    target: whatever `targets=` takes for all samples; None is the predicted class.
+    """
 
     target: Any
     parsed: Target
 
     def __post_init__(self) -> None:
-        # Frozen dataclasses keep what they were given, and beside it what that stands for, found once.
+        # Subclasses are frozen dataclasses, equal where they were made of the same: what that stands for is
+        # parsed once and set beside their fields.
         parsed = Predicted() if self.target is None else parse_one(self.target)
         object.__setattr__(self, "parsed", parsed)
         object.__setattr__(self, "signed", parsed.signed)

@@ -16,20 +16,26 @@ from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 
 def rows_of(outputs: Outputs) -> Array:
-    """Return the logits as `(batch, classes)`; outputs `(batch,)` are one class. Raises TargetError otherwise."""
+    """Return the logits as `(batch, classes)`; outputs `(batch,)` are one class.
+
+    Raises TargetError for outputs of other shapes.
+    """
     logits = outputs.logits
     if logits.ndim == 1:
         return logits[:, None]
     if logits.ndim != 2:
         raise TargetError(
-            f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for one output per step use "
-            "cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
+            f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for one output per step "
+            "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
         )
     return logits
 
 
 def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
-    """Return the index of a class given by index or label. Raises TargetError for one the outputs do not have."""
+    """Return the index of a class given by index or label.
+
+    Raises TargetError for a class that the outputs do not have.
+    """
     if isinstance(which, str):
         if outputs.labels is None:
             raise TargetError(
@@ -37,7 +43,7 @@ def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
             )
         which = find_label(outputs.labels, which)
     if isinstance(which, bool) or not isinstance(which, Integral):
-        raise TargetError(f"{which!r} is no class; give an integer index or a label")
+        raise TargetError(f"{which!r} is not a class; give an integer index or a label")
     classes = rows_of(outputs).shape[1]
     if not 0 <= int(which) < classes:
         raise TargetError(f"no class {which}; the model has {classes} outputs, 0 to {classes - 1}")
@@ -69,7 +75,12 @@ def chosen_classes(outputs: Outputs, indices: np.ndarray) -> Scored:
 
 @dataclass(frozen=True)
 class Class(Target):
-    """The logit of one class, by index or by label ("tabby cat")."""
+    """The logit of one class, by index or by label ("tabby cat").
+
+    Example:
+    >>> cc.GradCAM(model).explain(images, cc.targets.Class("dog")).targets[0][0].index
+    1
+    """
 
     which: SupportsIndex | str
 
@@ -81,7 +92,12 @@ class Class(Target):
 
 @dataclass(frozen=True)
 class Predicted(Target):
-    """The logits of each sample's `k` top classes, best first: k targets."""
+    """The logits of each sample's `k` top classes, best first: k targets.
+
+    Example:
+    >>> cc.GradCAM(model).explain(images, cc.targets.Predicted(k=3)).scores.shape
+    (2, 3)
+    """
 
     k: int = 1
 
@@ -96,7 +112,12 @@ class Predicted(Target):
 
 @dataclass(frozen=True)
 class Contrast(Target):
-    """Why `a` rather than `b`: y_a − y_b, each by index or label."""
+    """Why `a` rather than `b`: y_a − y_b, each by index or label.
+
+    Example:
+    >>> str(cc.GradCAM(model).explain(images, cc.targets.Contrast("cat", "dog")).targets[0][0])
+    'cat rather than dog'
+    """
 
     a: SupportsIndex | str
     b: SupportsIndex | str

@@ -18,7 +18,11 @@ _OF_CLASSES = (Predicted, Class, Contrast, PerSample)
 class Counter(OfTarget):
     """What speaks against a target: its score, negated.
 
-    target: whatever `targets=` takes for all samples.
+    target: whatever `targets=` takes for all samples; None is the predicted class.
+
+    Example:
+    >>> str(cc.GradCAM(model).explain(images, cc.targets.Counter("cat")).targets[0][0])
+    'against cat'
     """
 
     target: Any
@@ -32,7 +36,7 @@ class Counter(OfTarget):
 
 @dataclass(frozen=True)
 class PerStep(OfTarget):
-    """A target of classes, at every step where the outputs have a time axis, and as it is where they have none."""
+    """A target of classes, at every step where the outputs have a time axis, else as it is."""
 
     target: Target
 
@@ -80,7 +84,7 @@ def over_steps(target: Target) -> Target:
 
 
 def per_step(target: Target) -> Target:
-    """Return the target with every class that it names, or the prediction, meant at every step of the outputs."""
+    """Return the target with every class that it names, or the prediction, meant at every step."""
     if isinstance(target, Several):
         return Several([per_step(one) for one in target.targets])
     return PerStep(target) if isinstance(target, _OF_CLASSES) else target

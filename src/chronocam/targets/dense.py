@@ -15,13 +15,19 @@ from chronocam.types import Outputs, Scored, Target, TargetInfo
 
 @dataclass(frozen=True)
 class Region(Target):
-    """The mean of a dense output `(batch, channel, height, width)` over a mask or a box, or its value at a pixel.
+    """The mean of a dense output over a mask or a box, or its value at a pixel.
 
-    The channels are last where they are so in the model, as with Keras.
+    The output is `(batch, channel, height, width)`, with the channels last where the model has them so (Keras).
 
     where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels,
         the upper corner exclusive; or a pixel `(x, y)`.
     channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
+
+    Example:
+    >>> depth = nn.Conv2d(3, 1, 3)
+    >>> maps = cc.HiResCAM(depth, "input").explain(images, cc.targets.Region((4, 4, 12, 12))).maps
+    >>> maps.shape, bool((maps[..., :4, :] == 0).all())
+    ((2, 1, 32, 32), True)
     """
 
     where: Any
@@ -29,7 +35,10 @@ class Region(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return the mean over the region. Raises TargetError for a mask, box, pixel or channel that does not fit."""
+        """Return the mean over the region.
+
+        Raises TargetError for a mask, box, pixel or channel that does not fit.
+        """
         dense = self._channel(outputs.logits, outputs.channels_last)
         name, mask = self._marked(tuple(dense.shape[1:]))
         weights = like(mask / mask.sum(), dense)

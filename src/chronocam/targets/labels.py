@@ -1,4 +1,4 @@
-"""Find a class by what a person calls it."""
+"""Find a class by the name that a person gives it."""
 
 from __future__ import annotations
 

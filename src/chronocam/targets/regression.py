@@ -19,6 +19,10 @@ class Regression(Target):
     """One output, by index or name, with its sign: `direction=-1` explains what lowers it.
 
     `index=None` is for networks with a single output.
+
+    Example:
+    >>> cc.GradCAM(model).explain(images, cc.targets.Regression(2, direction=-1)).scores.shape
+    (2, 1)
     """
 
     index: SupportsIndex | str | None = None
@@ -36,11 +40,16 @@ class Regression(Target):
 
 @dataclass(frozen=True)
 class Towards(Target):
-    """How near one output is to a value: what raises this score brings the output closer, from whichever side.
+    """How near one output is to a value: what raises this score brings the output closer, from either side.
 
-    value: a number, or one per sample of the call. index: which output, by index or name; None is for
-        networks with
-    a single one. The gradient is that of ±y, and 0 where the output has the value.
+    value: a number, or one per sample of the call.
+    index: which output, by index or name; None is for networks with a single one.
+
+    The gradient is that of ±y, and 0 where the output has the value.
+
+    Example:
+    >>> str(cc.GradCAM(model).explain(images, cc.targets.Towards(1.5, index=0)).targets[0][0])
+    'cat towards 1.5'
     """
 
     value: Any
@@ -48,7 +57,10 @@ class Towards(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return −|y − value|. Raises TargetError for an output that does not exist and values that do not fit."""
+        """Return −|y − value|.
+
+        Raises TargetError for an output that does not exist, and for values that do not fit.
+        """
         distance, to = _distance(self.value, self.index, outputs, "Towards(…, index=0)")
         infos = tuple((TargetInfo(f"{name} towards {value:g}"),) for name, value in to)
         return Scored(-distance[:, None], infos)
@@ -56,10 +68,15 @@ class Towards(Target):
 
 @dataclass(frozen=True)
 class Deviation(Target):
-    """How far one output is from a reference: what raises this score drives the output away, to whichever side.
+    """How far one output is from a reference: what raises this score drives the output away, to either side.
 
     reference: a number, or one per sample of the call, such as the truth or the output for the frame before.
     index: as for `Towards`, of which this is the opposite.
+
+    Example:
+    >>> before = model(images)[:, 0].detach() - 1
+    >>> cc.GradCAM(model).explain(images, cc.targets.Deviation(before, 0)).scores.round(3).tolist()
+    [[1.0], [1.0]]
     """
 
     reference: Any
@@ -75,7 +92,12 @@ class Deviation(Target):
 
 @dataclass(frozen=True)
 class Norm(Target):
-    """The Euclidean norm of a sample's outputs: of all, or of some of `(batch, output)`, by index or name."""
+    """The Euclidean norm of a sample's outputs: of all, or of some of `(batch, output)`, by index or name.
+
+    Example:
+    >>> str(cc.GradCAM(model).explain(images, cc.targets.Norm([0, "dog"])).targets[0][0])
+    'norm of cat, dog'
+    """
 
     indices: Sequence[SupportsIndex | str] | None = None
     signed = True
@@ -83,10 +105,9 @@ class Norm(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return ‖y‖ per sample. Raises TargetError for an output that does not exist, and where none is chosen."""
         chosen, name = self._chosen(outputs)
-        # As a function of its own it has a gradient where all outputs are 0, which the root of a sum has not.
-        return same_for_all(
-            namespace(chosen).linalg.vector_norm(chosen, axis=1), TargetInfo(f"norm of {name}")
-        )
+        # Where all outputs are 0, the root of a sum of squares has no gradient; that of vector_norm is 0.
+        norm = namespace(chosen).linalg.vector_norm(chosen, axis=1)
+        return same_for_all(norm, TargetInfo(f"norm of {name}"))
 
     def _chosen(self, outputs: Outputs) -> tuple[Array, str]:
         y = outputs.logits
@@ -95,8 +116,8 @@ class Norm(Target):
             return xp.reshape(y, (y.shape[0], -1)), "the outputs"
         if isinstance(self.indices, str) or not len(self.indices):
             raise TargetError(f"indices is {self.indices!r}; expected some outputs, such as Norm([0, 1, 2])")
-        found = [_output(index, outputs, "Norm([0])") for index in self.indices]
-        return xp.stack([values for values, _, _ in found], axis=1), ", ".join(name for _, _, name in found)
+        parts = [_output(index, outputs, "Norm([0])") for index in self.indices]
+        return xp.stack([values for values, _, _ in parts], axis=1), ", ".join(name for _, _, name in parts)
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,12 @@ class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
     `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned (on
-    its logits where that is no single array); what it returns is averaged.
+    its logits where that is not a single array); what it returns is averaged.
+
+    Example:
+    >>> loss = cc.targets.NegativeLoss(nn.functional.cross_entropy, torch.tensor([2, 0]))
+    >>> bool((cc.GradCAM(model).explain(images, loss).scores < 0).all())
+    True
     """
 
     loss: Callable[[Any, Any], Array]
@@ -133,11 +159,13 @@ def _output(which: SupportsIndex | str | None, outputs: Outputs, example: str) -
 
 
 def _distance(
-    given: Any, which: SupportsIndex | str | None, outputs: Outputs, example: str
+    reference: Any, which: SupportsIndex | str | None, outputs: Outputs, example: str
 ) -> tuple[Array, list[tuple[str, float]]]:
     """Return |y − value| `(batch,)`, and for every sample the output's name and its value."""
     y, _, name = _output(which, outputs, example)
-    values = (to_numpy(given) if hasattr(given, "shape") else np.asarray(given)).astype(np.float64)
+    values = (to_numpy(reference) if hasattr(reference, "shape") else np.asarray(reference)).astype(
+        np.float64
+    )
     if values.ndim > 1 or not np.isfinite(values).all():
         raise TargetError(
             f"the value to compare with has shape {values.shape}; expected finite numbers, one per sample"

@@ -19,7 +19,8 @@ from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 class StepInfo(TargetInfo):
     """What a column of the scores explains at one output step.
 
-    step: the output step, from 0. vote: the class with the largest logit there.
+    step: the output step, from 0.
+    vote: the class with the largest logit there.
     """
 
     step: int = 0
@@ -28,7 +29,10 @@ class StepInfo(TargetInfo):
 
 @dataclass(frozen=True)
 class VotesInfo(TargetInfo):
-    """What a column of the scores explains of a whole clip, and the class with the largest logit at each step."""
+    """What a column of the scores explains about a whole clip.
+
+    votes: the class with the largest logit at each step.
+    """
 
     votes: tuple[int, ...] = ()
 
@@ -40,13 +44,22 @@ class Step(OfTarget):
     time: the step; negative ones count from the end.
     target: what is explained there, whatever `targets=` takes for all samples (a class, a label, `Contrast`,
         a callable on the logits `(batch, classes)` of the step); None is the class predicted at that step.
+
+    Example:
+    >>> video = cc.models.CNNLSTM(model[:4], hidden=4, classes=3, per_step=True).eval()
+    >>> frames = torch.rand(1, 4, 3, 32, 32)
+    >>> str(cc.GradCAM(video).explain(frames, cc.targets.Step(-1, 2)).targets[0][0])
+    'class 2 at step 3'
     """
 
     time: Any
     target: Any = None
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return the target's scores at the step. Raises TargetError for a step or class that does not exist."""
+        """Return the target's scores at the step.
+
+        Raises TargetError for a step or class that does not exist.
+        """
         return _at_step(outputs, _step(self.time, stepwise(outputs)), self.parsed, votes_of(outputs))
 
 
@@ -55,6 +68,12 @@ class EveryStep(OfTarget):
     """A target at every output step: one column of scores per step, first to last.
 
     target: as for `Step`; None is the class predicted at each step. A target of k columns gives k per step.
+
+    Example:
+    >>> video = cc.models.CNNLSTM(model[:4], hidden=4, classes=3, per_step=True).eval()
+    >>> frames = torch.rand(1, 4, 3, 32, 32)
+    >>> cc.GradCAM(video).explain(frames, cc.targets.EveryStep(2)).scores.shape
+    (1, 4)
     """
 
     target: Any = None
@@ -72,6 +91,12 @@ class MajorityVote(Target):
     Every step votes for its class of largest logit, the lower index of two equal ones; most votes win. The
     score is the winner's logit averaged over the steps that voted for it. A tie goes to the class whose score
     is larger, then to the lower index.
+
+    Example:
+    >>> video = cc.models.CNNLSTM(model[:4], hidden=4, classes=3, per_step=True).eval()
+    >>> frames = torch.rand(1, 4, 3, 32, 32)
+    >>> len(cc.GradCAM(video).explain(frames, cc.targets.MajorityVote()).targets[0][0].votes)
+    4
     """
 
     def __call__(self, outputs: Outputs) -> Scored:
@@ -95,8 +120,8 @@ def stepwise(outputs: Outputs) -> Array:
     logits = outputs.logits
     if logits.ndim != 3:
         raise TargetError(
-            f"outputs have shape {tuple(logits.shape)} and no time axis; expected (batch, time, classes): explain the "
-            "class itself, or a model that gives logits at every step"
+            f"outputs have shape {tuple(logits.shape)} and no time axis; expected (batch, time, classes): "
+            "explain the class itself, or a model that gives logits at every step"
         )
     return logits
 
@@ -110,7 +135,7 @@ def votes_of(outputs: Outputs) -> np.ndarray:
 def _step(time: Any, logits: Array) -> int:
     steps = int(logits.shape[1])
     if isinstance(time, bool) or not isinstance(time, Integral):
-        raise TargetError(f"{time!r} is no step; give an integer from 0 to {steps - 1}")
+        raise TargetError(f"{time!r} is not a step; give an integer from 0 to {steps - 1}")
     if not -steps <= int(time) < steps:
         raise TargetError(f"no step {time}; the outputs have {steps} steps, 0 to {steps - 1}")
     return int(time) % steps

@@ -1,4 +1,4 @@
-"""Tasks by name, as `operator=`: what the score of a model's outputs and given targets is.
+"""Tasks by name, as `operator=`: the score that each makes of a model's outputs and `targets=`.
 
 The formulas and the targets' shapes are those of the Xplique library.
 """
@@ -28,7 +28,9 @@ class Task(Target):
         samples: int | None,
         signed: bool = False,
     ) -> None:
-        self.name, self.formula, self.y = name, formula, rows(y)
+        self.name = name
+        self.formula = formula
+        self.y = rows(y)
         self.signed = signed
         if samples is not None and len(self.y) != samples:
             raise TargetError(f"targets have {len(self.y)} rows; expected {samples}, one per sample")
