@@ -18,12 +18,9 @@ X = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 CLIPS = torch.rand(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forget_methods():
-    """Leave the registry as it was found: the methods below are for these tests alone."""
-    yield
-    for name in ("ablation", "occluding", "looking"):
-        _METHODS.pop(name, None)
+def unregistered(method: type[Method]) -> type[Method]:
+    """Take a method out of the registry again: those below are for these tests alone."""
+    return _METHODS.pop(method.name)
 
 
 def without(channel: int) -> Any:
@@ -35,6 +32,7 @@ def without(channel: int) -> Any:
     return change
 
 
+@unregistered
 @dataclass(kw_only=True, eq=False)
 class Ablation(CAMMethod):
     """Ablation-CAM: w_k = (y − y without channel k) / y. Source: Desai and Ramaswamy 2020, eq. 3."""
@@ -184,6 +182,7 @@ def test_ablation_cam_is_its_definition(make, x, layer, axis):
     np.testing.assert_allclose(found.maps[:, 0], expected.numpy(), rtol=2e-5, atol=1e-6)
 
 
+@unregistered
 @dataclass(kw_only=True, eq=False)
 class Looking(CAMMethod):
     """Hands the view to a function."""

@@ -127,7 +127,7 @@ def test_filters_of_a_layer_inside_a_backbone_and_of_the_first() -> None:
         assert found.layer == f"backbone/{layer}"
     assert filters(frames_lstm()).layer == "frames/cnn/conv1"
     with pytest.raises(
-        LayerError, match="layer `backbone/bn` is no convolution; choose one of backbone/stem"
+        LayerError, match="layer `backbone/bn` is not a convolution; choose one of backbone/stem"
     ):
         filters(model, "bn")
     with pytest.raises(ModelError, match="has no convolution"):
