@@ -14,6 +14,7 @@ from chronocam.sequence.sample import Attribution, Sample
 
 if TYPE_CHECKING:
     from chronocam.engines.base import Engine
+    from chronocam.types import Inputs
 
 _METHODS: dict[str, type[SequenceMethod]] = {}
 METHODS: Final[Mapping[str, type[SequenceMethod]]] = MappingProxyType(_METHODS)
@@ -49,7 +50,7 @@ class SequenceMethod:
     def __post_init__(self) -> None:
         self.engine: Engine = engine_for(self.model)
 
-    def explain(self, features: Any, targets: Any = None) -> SequenceExplanation:
+    def explain(self, features: Inputs, targets: object = None) -> SequenceExplanation:
         """Explain `features` for `targets`.
 
         features: `(batch, time, feature)`, NumPy or the model's framework; a tuple of them and what else the

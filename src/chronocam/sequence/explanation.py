@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -29,7 +29,10 @@ from chronocam.sequence.settling import (
     similarity,
 )
 from chronocam.targets.steps import StepInfo, VotesInfo
-from chronocam.types import TargetInfo, note
+from chronocam.types import Array, TargetInfo, note
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PICTURES = (".png", ".pdf", ".svg")
 _FORMAT = "chronocam sequence 1"
@@ -134,7 +137,7 @@ class SequenceExplanation:
         k: int | None = None,
         last: float = 0.25,
         of: str = "own",
-        steady: Any = None,
+        steady: Array | None = None,
     ) -> Settling:
         """Return how alike the relevance at each output step and the steady state are.
 
@@ -178,13 +181,13 @@ class SequenceExplanation:
 
     def to_frames(
         self,
-        cnn: Any,
-        frames: Any,
+        cnn: object,
+        frames: Array,
         *,
         how: str = "conserve",
         share: float | None = None,
         by: str = "mass",
-        layer: Any = None,
+        layer: object = None,
     ) -> Explanation:
         """Return where in each frame the relevance of its step's features lies, as signed maps.
 
@@ -223,7 +226,7 @@ class SequenceExplanation:
             ),
         )
 
-    def plot(self, sample: int = 0) -> Any:
+    def plot(self, sample: int = 0) -> Figure:
         """Return a matplotlib Figure of one sample: its relevance, settling, memory horizon and ledger.
 
         Up to three targets are drawn over input step and feature each; of more, each output step's own
@@ -349,7 +352,7 @@ class SequenceExplanation:
         return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
 
 
-def _words(info: TargetInfo) -> list[Any]:
+def _words(info: TargetInfo) -> list[object]:
     return [getattr(info, field.name) for field in fields(info) if field.name != "signed"]
 
 

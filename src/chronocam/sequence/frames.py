@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float
@@ -51,7 +51,11 @@ class FrameRelevance:
 
 
 def to_frames(
-    relevance: Float[np.ndarray, "batch target time feature"], cnn: Any, frames: Any, how: str, layer: Any
+    relevance: Float[np.ndarray, "batch target time feature"],
+    cnn: object,
+    frames: Array,
+    how: str,
+    layer: object,
 ) -> FrameRelevance:
     """Return where in each frame the relevance of its step's features lies; see `SequenceExplanation.to_frames`."""
     if how not in WAYS:
@@ -66,7 +70,7 @@ def to_frames(
     return FrameRelevance(maps, eye.name, eye.grid, eye.centers(time, maps.shape[3:]), tuple(eye.findings()))
 
 
-def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time feature"]:
+def clip_features(model: object, clips: Array) -> Float[np.ndarray, "batch time feature"]:
     """Return what `model.features` finds in each frame of clips, as the model takes them.
 
     Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
@@ -76,7 +80,7 @@ def clip_features(model: Any, clips: Any) -> Float[np.ndarray, "batch time featu
     return to_numpy(widen(framework.clip_features(model, engine.adapt(clips))))
 
 
-def _folded(frames: Any, batch: int, time: int, expected: str) -> Any:
+def _folded(frames: Array, batch: int, time: int, expected: str) -> Array:
     """Return the frames of all clips as one batch of pictures."""
     shape = tuple(getattr(frames, "shape", ()))
     if len(shape) != 5 or shape[:2] != (batch, time) or 0 in shape:
@@ -117,10 +121,9 @@ class _Score:
 class _Eye:
     """The CNN at its layer, with the frames of all clips, folded into the batch."""
 
-    def __init__(self, framework: Any, cnn: Any, frames: Any, how: str, layer: Any) -> None:
+    def __init__(self, framework: ModuleType, cnn: object, frames: Array, how: str, layer: object) -> None:
         self.path = framework.path_of(cnn)
-        if layer is not None:
-            layer = self.path + engine_for(cnn).resolve(layer)
+        path = None if layer is None else self.path + engine_for(cnn).resolve(layer)
         self.subject = Subject(framework.frame_features(cnn))
         self.engine = self.subject.engine
         self.grid: tuple[int, int] = tuple(
@@ -129,9 +132,9 @@ class _Eye:
         self.how, self.frames, self.notes = how, frames, list[str]()
         self.mass = np.zeros(2)  # Σ|R_k|, and Σ|R_k A_k / Σ A_k| as shared
         self.few = self._look(frames[:2])
-        self.layer: str = INPUT if how == "guided" else layer or default_layer(self.few)
+        self.layer: str = INPUT if how == "guided" else path or default_layer(self.few)
 
-    def _look(self, frames: Any) -> Look:
+    def _look(self, frames: Array) -> Look:
         return look_at(self.subject, frames, channels=3 if self.engine.channels_last else 1)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from chronocam.targets.composed import per_step
 
 if TYPE_CHECKING:
     from chronocam.engines.base import Engine
+    from chronocam.types import Inputs
 
 
 def explain(
@@ -23,8 +24,8 @@ def explain(
     batch_first: bool,
     name: str,
     attribute: Callable[[Sample], Attribution],
-    features: Any,
-    targets: Any,
+    features: Inputs,
+    targets: object,
 ) -> SequenceExplanation:
     """Explain all samples of `features` by the method of this name, and join them."""
     # Safe to import: the engine has imported this framework.

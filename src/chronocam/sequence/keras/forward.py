@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import keras
 import numpy as np
 
-from chronocam.engines.keras.compiled import compiled, signature
+from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.layers import Wrap, frames_at_once, intercepted, is_float, nodes_of, own_errors
 from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
 from chronocam.errors import ChronocamError, InputError, first_line
@@ -21,7 +21,7 @@ from chronocam.sequence.keras.rules import rule_of, ruled, suspecting
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.rules import RULES
 from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
-from chronocam.types import Array
+from chronocam.types import Array, Inputs
 
 if TYPE_CHECKING:
     from chronocam.engines.keras.engine import KerasEngine
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ROUNDING: Final = {"float64": 2.2e-16, "float32": 1.2e-7, "float16": 9.8e-4, "bfloat16": 7.8e-3}
 
 
-def split(engine: KerasEngine, features: Any) -> list[SampleInputs]:
+def split(engine: KerasEngine, features: Inputs) -> list[SampleInputs]:
     """Return the samples of an array, or of a tuple of one and what else the model takes.
 
     Raises InputError for other shapes, and for NaN.
@@ -78,7 +78,7 @@ class KerasSequenceModel(SequenceModel):
         """Return what the model returns for the features, without gradients."""
         return self.forward(self.array(self.inputs.features[None]))
 
-    def stackable(self, raw: Any) -> bool:
+    def stackable(self, raw: object) -> bool:
         """Say whether several points can be run at once: in one tensor, and with no states of so many rows."""
         return is_float(raw) and not any(getattr(node, "stateful", False) for node in self._nodes.values())
 
@@ -89,7 +89,8 @@ class KerasSequenceModel(SequenceModel):
         epsilon = None if ledger is None else ledger.epsilon
         if keras.backend.backend() == "torch":
             return run(self._program, points, entries, others, epsilon)
-        key = ("sequence", epsilon, signature((points, *others)), *RULES.items())
+        shapes = tuple((tuple(x.shape), str(x.dtype)) for x in (points, *others))
+        key = ("sequence", epsilon, shapes, *RULES.items())
         return compiled(self._program, key, lambda: _PASSES[keras.backend.backend()](self._program, epsilon))(
             points, entries, others
         )
@@ -99,7 +100,7 @@ class KerasSequenceModel(SequenceModel):
         suspects: list[str] = []
         inner = {path.rpartition("/")[0] for path in self._nodes}
 
-        def watched(path: str, node: Any) -> Wrap | None:
+        def watched(path: str, node: keras.Operation) -> Wrap | None:
             return None if path in inner or rule_of(node) is not None else suspecting(suspects, path)
 
         intercepted_call(self._program, self.array(self.inputs.features[None]), self.inputs.others, watched)
@@ -130,8 +131,8 @@ def run(
 def intercepted_call(
     program: Program,
     points: Array,
-    others: Sequence[Any],
-    wrap: Callable[[str, Any], Wrap | None],
+    others: Sequence[Array],
+    wrap: Callable[[str, keras.Operation], Wrap | None],
     gated: Callable[[Array], Array] = lambda output: output,
     variables: Sequence[Array] | None = None,
 ) -> PassResult:
@@ -140,7 +141,7 @@ def intercepted_call(
     others: what it takes besides, for one point or for all. wrap: what each node's call goes through. gated:
     what is done to the outputs of gates. variables: as for `run`.
     """
-    gates: dict[str, list[tuple[Any, Any]]] = {}
+    gates: dict[str, list[tuple[Array, Array]]] = {}
     wraps: dict[str, list[Wrap]] = {}
     for path, node in program.nodes.items():
         name = gate_of(node)
@@ -164,13 +165,15 @@ def intercepted_call(
     return PassResult(raw, logits, gate)
 
 
-def repeated_to(rows: int, x: Any) -> Array:
+def repeated_to(rows: int, x: Array) -> Array:
     """Return what is given for one row as a tensor of so many rows."""
     x = keras.ops.convert_to_tensor(x)
     return x if x.shape[0] == rows else keras.ops.repeat(x, rows, axis=0)
 
 
-def _called(model: Any, points: Array, others: Sequence[Any], variables: Sequence[Array] | None) -> Any:
+def _called(
+    model: keras.Model, points: Array, others: Sequence[Array], variables: Sequence[Array] | None
+) -> Any:
     repeated = [repeated_to(points.shape[0], x) for x in others]
     mapping = None if variables is None else list(zip(model.variables, variables, strict=True))
     try:
@@ -214,13 +217,15 @@ class CompiledPass:
             self.traceable = False
         return run(self.program, points, entries, others, self.epsilon)
 
-    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+    def compiled(
+        self, points: Array, entries: Sequence[Array], others: Sequence[Array]
+    ) -> tuple[Array, Array]:
         """Return the raw output and the logits from the compiled pass."""
         raise NotImplementedError
 
     def _traced(
         self, variables: Sequence[Array], points: Array, entries: Sequence[Array], others: Sequence[Array]
-    ) -> tuple[Any, Array]:
+    ) -> tuple[Array, Array]:
         result = run(self.program, points, entries, others, self.epsilon, variables)
         self.gate = result.gate  # known from the trace, and not returned by it
         return result.raw, result.logits
@@ -233,7 +238,9 @@ class JAXPass(CompiledPass):
         super().__init__(program, epsilon)
         self.function = import_module("jax").jit(self._traced)
 
-    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+    def compiled(
+        self, points: Array, entries: Sequence[Array], others: Sequence[Array]
+    ) -> tuple[Array, Array]:
         """Return the raw output and the logits from the compiled pass."""
         return self.function([v.value for v in self.program.model.variables], points, entries, others)
 
@@ -245,10 +252,12 @@ class TensorFlowPass(CompiledPass):
         super().__init__(program, epsilon)
         self.function = import_module("tensorflow").function(self._held, autograph=False)
 
-    def _held(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+    def _held(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Array, Array]:
         return self._traced([held(v.value) for v in self.program.model.variables], points, entries, others)
 
-    def compiled(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Any, Array]:
+    def compiled(
+        self, points: Array, entries: Sequence[Array], others: Sequence[Array]
+    ) -> tuple[Array, Array]:
         """Return the raw output and the logits from the compiled pass."""
         return self.function(points, entries, others)
 

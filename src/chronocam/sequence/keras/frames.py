@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
+from chronocam.types import Array
 
 SHAPE = "(batch, time, height, width, channel)"
 
@@ -19,12 +18,12 @@ class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
         grid.
     """
 
-    def __init__(self, cnn: Any) -> None:
+    def __init__(self, cnn: keras.Model) -> None:
         super().__init__()
         self.cnn = cnn
         self.built = True  # as far as the CNN is
 
-    def call(self, frames: Any) -> Any:
+    def call(self, frames: Array) -> Array:
         """Return the features. Raises InputError where the CNN fails, ModelError for what are no features."""
         try:
             found = self.cnn(frames, training=False)
@@ -42,16 +41,16 @@ class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
         return ops.mean(found, axis=(1, 2)) if len(shape) == 4 else found
 
 
-def frame_features(cnn: Any) -> FrameFeatures:
+def frame_features(cnn: keras.Model) -> FrameFeatures:
     """Return `cnn` as features of frames."""
     return FrameFeatures(cnn)
 
 
-def path_of(cnn: Any) -> str:
+def path_of(cnn: keras.Model) -> str:
     """Return how the path of a layer of the CNN begins among those of its frame features."""
     return f"{cnn.name}/"
 
 
-def clip_features(model: Any, clips: Any) -> Any:
+def clip_features(model: keras.Model, clips: Array) -> Array:
     """Raise ModelError: a model's own `features` are for PyTorch."""
     raise ModelError("`features` of a model are found of PyTorch models; give the Keras model features")

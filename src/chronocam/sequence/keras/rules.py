@@ -13,7 +13,17 @@ from keras import ops
 from chronocam.engines.keras.layers import Wrap, attribute, is_float
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import held
-from chronocam.sequence.cells import Cell, State, Weights, gru, gru_reset_before, inputs, lstm, simple
+from chronocam.sequence.cells import (
+    Cell,
+    Function,
+    State,
+    Weights,
+    gru,
+    gru_reset_before,
+    inputs,
+    lstm,
+    simple,
+)
 from chronocam.sequence.ledger import Ledger, ratio
 from chronocam.sequence.rules import Rule, own_rule
 from chronocam.types import Array
@@ -25,7 +35,7 @@ FROM_ZERO = (*_BENT, "linear", "tanh", "hard_tanh", "tanh_shrink", "softsign")
 _GATES = ("sigmoid", "hard_sigmoid", "softmax", "log_softmax", "sparsemax")
 
 
-def activated(function: Any, x: Array) -> Array:
+def activated(function: Function, x: Array) -> Array:
     """Pass relevance unchanged through an activation with f(0) = 0, and give none to a gate."""
     name = getattr(function, "__name__", "")
     if name in _GATES:
@@ -35,36 +45,38 @@ def activated(function: Any, x: Array) -> Array:
     return function(x)
 
 
-def linear(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Array:
+def linear(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Array:
     """Share by the linear rule, at every position; then the layer's own activation."""
     with attribute(node, "activation", keras.activations.linear):
         z = ledger.share(shifted(ledger, node, call, *args, **kwargs))
     return activated(node.activation, z)
 
 
-def shifted(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Array:
+def shifted(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Array:
     """Book under `bias` what an affine node makes of zero."""
     zeros = keras.tree.map_structure(lambda x: ops.zeros_like(x) if is_float(x) else x, (args, kwargs))
     shift = held(call(*zeros[0], **zeros[1]))
     return call(*args, **kwargs) - shift + ledger.bias(shift, shift)
 
 
-def activation(ledger: Ledger, node: Any, call: Rule, x: Array, **kwargs: Any) -> Array:
+def activation(ledger: Ledger, node: keras.Operation, call: Rule, x: Array, **kwargs: object) -> Array:
     """Apply the layer's activation by its own name."""
     return activated(node.activation, x)
 
 
-def from_zero(ledger: Ledger, node: Any, call: Rule, x: Array, *args: Any, **kwargs: Any) -> Array:
+def from_zero(
+    ledger: Ledger, node: keras.Operation, call: Rule, x: Array, *args: object, **kwargs: object
+) -> Array:
     """Pass relevance unchanged."""
     return x * ratio(call(held(x), *args, **kwargs), x, 1.0 if type(node).__name__ == "Tanh" else 0.0)
 
 
-def gate(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Array:
+def gate(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Array:
     """Hold a gate constant: it gets no relevance, what it is multiplied with gets all of it."""
     return held(call(*keras.tree.map_structure(held, args), **kwargs))
 
 
-def layer_norm(ledger: Ledger, node: Any, call: Rule, x: Array, **kwargs: Any) -> Array:
+def layer_norm(ledger: Ledger, node: keras.Operation, call: Rule, x: Array, **kwargs: object) -> Array:
     """Hold the standard deviation constant; the mean is subtracted exactly."""
     axes = [node.axis] if isinstance(node.axis, int) else list(node.axis)
     centred = x - ops.mean(x, axis=axes, keepdims=True)
@@ -73,12 +85,12 @@ def layer_norm(ledger: Ledger, node: Any, call: Rule, x: Array, **kwargs: Any) -
     return scaled if node.beta is None else scaled + ledger.bias(_along(node.beta, x, axes), x)
 
 
-def _along(parameter: Any, x: Array, axes: list[int]) -> Array:
+def _along(parameter: Array, x: Array, axes: list[int]) -> Array:
     places = {axis % len(x.shape) for axis in axes}
     return ops.reshape(parameter, [n if axis in places else 1 for axis, n in enumerate(x.shape)])
 
 
-def attention(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) -> Any:
+def attention(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Any:
     """Hold the weights of dot-product and additive attention constant."""
     scores = node._calculate_scores
     node.__dict__["_calculate_scores"] = lambda *given, **options: held(scores(*given, **options))
@@ -90,10 +102,10 @@ def attention(ledger: Ledger, node: Any, call: Rule, *args: Any, **kwargs: Any) 
 
 def recurrent(
     ledger: Ledger,
-    layer: Any,
+    layer: keras.layers.RNN,
     call: Rule,
     sequences: Array,
-    initial_state: Any = None,
+    initial_state: Array | Sequence[Array] = None,
     mask: Array = None,
     training: bool = False,
 ) -> Any:
@@ -105,7 +117,7 @@ def recurrent(
         x, seen = ops.flip(x, axis=0), None if seen is None else ops.flip(seen, axis=0)
     ends: list[Array] = []
     # Stacked cells are run one after the other, each over all steps: none looks back at one above it.
-    cells: list[Any] = getattr(layer.cell, "cells", [layer.cell])
+    cells: list[keras.layers.Layer] = getattr(layer.cell, "cells", [layer.cell])
     for cell in cells:
         own = states[len(ends) : len(ends) + len(keras.tree.flatten(cell.state_size))]
         x, end = _stepped(ledger, cell_of(cell), x, tuple(own), seen)
@@ -150,7 +162,9 @@ def _looped(step: Callable[[State, State], State], start: State, inputs: State) 
     return outputs, end
 
 
-def _initial(ledger: Ledger, layer: Any, sequences: Array, given: Any) -> list[Array]:
+def _initial(
+    ledger: Ledger, layer: keras.layers.RNN, sequences: Array, given: Array | Sequence[Array]
+) -> list[Array]:
     """Return the states before the first step: given by other layers, remembered, or zero."""
     if given is not None:
         return list(keras.tree.flatten(given))
@@ -160,7 +174,7 @@ def _initial(ledger: Ledger, layer: Any, sequences: Array, given: Any) -> list[A
     return [ops.cast(x, sequences.dtype) for x in keras.tree.flatten(zeros)]
 
 
-def cell_of(cell: Any) -> Cell:
+def cell_of(cell: keras.layers.Layer) -> Cell:
     """Return the weights of a cell, apart for gates and signal. Raises ModelError for a cell without a rule."""
     make = next((make for kind, make in _CELLS.items() if isinstance(cell, kind)), None)
     if make is None:
@@ -177,13 +191,13 @@ def cell_of(cell: Any) -> Cell:
     return make(cell)
 
 
-def _lstm(cell: Any) -> Cell:
+def _lstm(cell: keras.layers.Layer) -> Cell:
     each = (cell.kernel, cell.recurrent_kernel, cell.bias)
     gates, signals = (Weights(*(_columns(x, 4, which) for x in each)) for which in ([0, 1, 3], [2]))
     return Cell(lstm, gates, signals, cell.recurrent_activation, cell.activation)
 
 
-def _gru(cell: Any) -> Cell:
+def _gru(cell: keras.layers.Layer) -> Cell:
     bias, state = cell.bias, None
     if bias is not None and cell.reset_after:
         bias, state = ops.convert_to_tensor(bias)[0], ops.convert_to_tensor(bias)[1]
@@ -195,19 +209,19 @@ def _gru(cell: Any) -> Cell:
     return Cell(step, gates, signals, cell.recurrent_activation, cell.activation, _columns(state, 3, [2]))
 
 
-def _simple(cell: Any) -> Cell:
+def _simple(cell: keras.layers.Layer) -> Cell:
     weights = Weights(*(_columns(x, 1, [0]) for x in (cell.kernel, cell.recurrent_kernel, cell.bias)))
     return Cell(simple, None, weights, cell.activation, cell.activation)
 
 
-_CELLS: Mapping[type, Callable[[Any], Cell]] = {
+_CELLS: Mapping[type, Callable[[keras.layers.Layer], Cell]] = {
     keras.layers.LSTMCell: _lstm,
     keras.layers.GRUCell: _gru,
     keras.layers.SimpleRNNCell: _simple,
 }
 
 
-def _columns(weight: Any, parts: int, which: Sequence[int]) -> Array | None:
+def _columns(weight: Array, parts: int, which: Sequence[int]) -> Array | None:
     """Return some of the parts that lie side by side in the columns of a weight, as a constant."""
     if weight is None:
         return None
@@ -238,7 +252,7 @@ RULES: Mapping[str, Rule] = {
 """How relevance goes through a node; every other one is left to differentiation, exact where it is linear."""
 
 
-def rule_of(node: Any) -> Rule | None:
+def rule_of(node: keras.Operation) -> Rule | None:
     """Return the rule for a layer or an operation of a functional model; None for one that has none."""
     own = own_rule(node)
     if own is not None:
@@ -246,7 +260,7 @@ def rule_of(node: Any) -> Rule | None:
     return recurrent if isinstance(node, keras.layers.RNN) else RULES.get(type(node).__name__)
 
 
-def ruled(ledger: Ledger, path: str, node: Any) -> Wrap | None:
+def ruled(ledger: Ledger, path: str, node: keras.Operation) -> Wrap | None:
     """Return what runs a node by its rule."""
     rule = rule_of(node)
     return None if rule is None else lambda node, call: partial(rule, ledger, node, call)
@@ -255,8 +269,8 @@ def ruled(ledger: Ledger, path: str, node: Any) -> Wrap | None:
 def suspecting(suspects: list[str], path: str) -> Wrap:
     """Return what names a node without a rule that does not make twice as much of twice its signals."""
 
-    def wrap(node: Any, call: Rule) -> Rule:
-        def run(*args: Any, **kwargs: Any) -> Any:
+    def wrap(node: keras.Operation, call: Rule) -> Rule:
+        def run(*args: object, **kwargs: object) -> Any:
             doubled = keras.tree.map_structure(lambda x: 2 * x if is_float(x) else x, (args, kwargs))
             result, expected = call(*args, **kwargs), call(*doubled[0], **doubled[1])
             pairs = zip(keras.tree.flatten(result), keras.tree.flatten(expected), strict=True)

@@ -24,9 +24,10 @@ from chronocam.sequence.torch.rules import FinalGate, Relevance, own_rules
 
 if TYPE_CHECKING:
     from chronocam.engines.torch.engine import TorchEngine
+    from chronocam.types import Inputs
 
 
-def split(engine: TorchEngine, features: Any) -> list[SampleInputs]:
+def split(engine: TorchEngine, features: Inputs) -> list[SampleInputs]:
     """Return the samples of an array, of a tuple of one and what else the model takes, or of a PackedSequence.
 
     Raises InputError for other shapes, and for NaN.
@@ -49,13 +50,13 @@ def split(engine: TorchEngine, features: Any) -> list[SampleInputs]:
     ]
 
 
-def _other(engine: TorchEngine, x: Any) -> Any:
+def _other(engine: TorchEngine, x: object) -> Any:
     """Return what else the model takes as tensors; integers stay where they are: lengths belong on the host."""
     x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     return engine.adapt(x) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
-def _row(x: Any, row: int, samples: int) -> Any:
+def _row(x: object, row: int, samples: int) -> Any:
     return x[row : row + 1] if isinstance(x, Tensor) and x.shape[:1] == (samples,) else x
 
 
@@ -90,7 +91,7 @@ class TorchSequenceModel(SequenceModel):
         with torch.no_grad(), self._order_watched():
             return self.forward(self.array(self.inputs.features)[None])
 
-    def stackable(self, raw: Any) -> bool:
+    def stackable(self, raw: object) -> bool:
         """Say whether several points can be run at once: their rows can be taken out of one tensor."""
         return isinstance(raw, Tensor)
 
@@ -131,7 +132,7 @@ class TorchSequenceModel(SequenceModel):
         halves = logits.dtype in (torch.float16, torch.bfloat16)
         return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
 
-    def _padded(self, output: Any) -> Any:
+    def _padded(self, output: object) -> object:
         if isinstance(output, PackedSequence):
             return pad_packed_sequence(output, self.batch_first)[0]
         return output
@@ -156,7 +157,7 @@ class TorchSequenceModel(SequenceModel):
         """Raise InputError where a recurrent layer takes the steps for a batch."""
         steps = len(self.inputs.features)
 
-        def look(module: nn.RNNBase, args: tuple[Any, ...]) -> None:
+        def look(module: nn.RNNBase, args: tuple[object, ...]) -> None:
             x = args[0] if args else None
             if not isinstance(x, Tensor) or x.ndim != 3 or steps < 2:
                 return
@@ -175,7 +176,7 @@ class TorchSequenceModel(SequenceModel):
             yield
 
 
-def _repeated(x: Any, count: int) -> Any:
+def _repeated(x: object, count: int) -> Any:
     return x.expand(count, *x.shape[1:]) if isinstance(x, Tensor) and x.shape[:1] == (1,) else x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,17 @@ from chronocam.sequence.ledger import Ledger, ratio
 from chronocam.sequence.rules import RULES as OWN_RULES
 from chronocam.sequence.rules import Rule, own_rule
 
-CellOf = Callable[[Sequence[Tensor]], Cell]
+CellOf: TypeAlias = Callable[[Sequence[Tensor]], Cell]
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
 
 
-def on_path(x: Any) -> bool:
+def on_path(x: object) -> TypeGuard[Tensor]:
     """Say whether `x` depends on the features."""
     return isinstance(x, Tensor) and x.requires_grad
 
 
-def signal(ledger: Ledger, x: Any) -> Any:
+def signal(ledger: Ledger, x: Tensor | float) -> Tensor:
     """Return a layer's input: on the path from the features as it is, else as an entry of the biases."""
     return x if on_path(x) else ledger.bias(x)
 
@@ -43,8 +45,8 @@ def convolution(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *args: Any,
-    **kwargs: Any,
+    *args: object,
+    **kwargs: object,
 ) -> Tensor:
     """Share by the linear rule, at every position."""
     z = func(signal(ledger, input), weight, None, *args, **kwargs)
@@ -53,14 +55,14 @@ def convolution(
     return ledger.share(z)
 
 
-def activation(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def activation(ledger: Ledger, func: Rule, input: Tensor, *args: object, **kwargs: object) -> Tensor:
     """Pass relevance unchanged through a function with f(0) = 0."""
     value = func(input.detach().clone(), *args, **kwargs)
     y = input * ratio(value, input, 1.0 if func.__name__.startswith("tanh") else 0.0)
     return input.copy_(y) if _in_place(func) or kwargs.get("inplace") else y
 
 
-def gate(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def gate(ledger: Ledger, func: Rule, input: Tensor, *args: object, **kwargs: object) -> Tensor:
     """Hold a gate constant: it gets no relevance, what it is multiplied with gets all of it."""
     return func(input.detach().clone(), *args, **kwargs)
 
@@ -81,12 +83,12 @@ def _in_place(func: Rule) -> bool:
     return func.__name__.endswith("_") and not func.__name__.endswith("__")
 
 
-def joined(ledger: Ledger, func: Rule, tensors: Any, *args: Any, **kwargs: Any) -> Tensor:
+def joined(ledger: Ledger, func: Rule, tensors: Sequence[Tensor], *args: object, **kwargs: object) -> Tensor:
     """Book constants that are put beside a signal under `bias`."""
     return func([signal(ledger, x) for x in tensors], *args, **kwargs)
 
 
-def batch_norm(ledger: Ledger, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def batch_norm(ledger: Ledger, func: Rule, input: Tensor, *args: object, **kwargs: object) -> Tensor:
     """Scale, exactly; what BatchNorm adds is a bias."""
     shift = func(torch.zeros_like(input), *args, **kwargs).detach()
     return func(input, *args, **kwargs) - shift + ledger.bias(shift)
@@ -96,7 +98,7 @@ def layer_norm(
     ledger: Ledger,
     func: Rule,
     input: Tensor,
-    normalized_shape: Any,
+    normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -188,7 +190,9 @@ def _stepped(ledger: Ledger, cell: Cell, x: Tensor, state: State) -> tuple[Tenso
     return torch.stack(outputs), state
 
 
-def single(cell_of: CellOf, ledger: Ledger, func: Rule, x: Tensor, hx: Any, *weights: Any) -> Any:
+def single(
+    cell_of: CellOf, ledger: Ledger, func: Rule, x: Tensor, hx: Tensor | State, *weights: Tensor | None
+) -> Tensor | State:
     """Return what `torch.lstm_cell` or `torch.gru_cell` does: one step of `x` `(batch, feature)`."""
     states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
     cell = cell_of([w for w in weights if w is not None])
@@ -238,7 +242,7 @@ class Relevance(TorchFunctionMode):
         self.paused = False
 
     def __torch_function__(
-        self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Rule, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if self.paused:
@@ -282,11 +286,11 @@ def own_rules(model: nn.Module, relevance: Relevance) -> Iterator[None]:
     def ruled(module: nn.Module, rule: Rule) -> Rule:
         forward = module.forward
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             with relevance.pausing(False):
                 return forward(*args, **kwargs)
 
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: object, **kwargs: object) -> Any:
             if relevance.paused or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
                 return forward(*args, **kwargs)
             with relevance.pausing(True):
@@ -309,17 +313,17 @@ def own_rules(model: nn.Module, relevance: Relevance) -> Iterator[None]:
                 attributes["forward"] = before
 
 
-def _doubled(x: Any) -> Any:
+def _doubled(x: object) -> object:
     return 2 * x.detach() if on_path(x) else x
 
 
-def _is_double(expected: Any, result: Any) -> bool:
+def _is_double(expected: object, result: object) -> bool:
     """Say whether what an operation makes of twice its signals is twice what it makes of them."""
     pairs = zip(pytree.tree_leaves(expected), pytree.tree_leaves(result), strict=True)
     return all(torch.allclose(x, 2 * y.detach(), rtol=1e-3) for x, y in pairs if on_path(y))
 
 
-def _constant(x: Any) -> Any:
+def _constant(x: object) -> object:
     return x.detach() if isinstance(x, Tensor) and x.requires_grad and x.is_leaf else x
 
 
@@ -331,7 +335,7 @@ class FinalGate(TorchFunctionMode):
         self._seen: tuple[Tensor, Tensor, str] | None = None
 
     def __torch_function__(
-        self, func: Rule, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Rule, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
