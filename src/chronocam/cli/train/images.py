@@ -23,7 +23,7 @@ def command(**options: Any) -> None:
     """
     settings = ImageSettings(**options)
     with missing_extra("keras,tensorflow" if settings.on_keras else "torch,video,train"):
-        from chronocam.lab.train.images.run import train_images
+        from chronocam.lab.train.images.start import train_images
 
         path = train_images(settings)
     held_out = json.loads(path.read_text(encoding="utf-8"))["held-out"]
