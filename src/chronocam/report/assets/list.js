@@ -13,9 +13,9 @@ const COLUMNS = [
   { head: "", cell: (row) => element("td", {}, link(row, thumbnail(row))) },
   { head: "Name", by: (row) => row.name, cell: (row) => element("td", {}, link(row, row.name), about(row)) },
   { head: "Class", by: (row) => row.class, cell: (row) => text("class", row.class) },
-  { head: "Score", by: (row) => row.score, falling: true, cell: (row) => text("score", told(row.score), "number") },
+  { head: "Score", by: (row) => row.score, falling: true, cell: (row) => text("score", numeral(row.score), "number") },
   { head: "Confidence", by: (row) => row.confidence, falling: true,
-    cell: (row) => text("confidence", told(row.confidence), "number") },
+    cell: (row) => text("confidence", numeral(row.confidence), "number") },
   { head: "Findings", by: (row) => row.findings.length, falling: true,
     cell: (row) => element("td", {}, element("span", { className: "found quiet", textContent: row.findings.join(" · ") })) },
 ];
@@ -35,7 +35,7 @@ const rows = data.rows.map((row) => ({
   text: [row.name, row.class, row.model, row.kind, row.method, ...row.findings].join("\n").toLowerCase(),
 }));
 
-function chosen() {
+function matching() {
   const value = (id) => byId(id).value;
   const least = (id, of) => value(id) === "" || (of !== null && of >= Number(value(id)));
   const words = value("words").toLowerCase().split(/\s+/).filter(Boolean);
@@ -51,7 +51,7 @@ function key(row) {
   return typeof value === "string" ? value.toLowerCase() : value;
 }
 
-function compared(a, b) {
+function compare(a, b) {
   const [x, y] = [key(a), key(b)];
   if (x === y) return 0;
   if (x === null || y === null) return x === null ? 1 : -1; // the unknown last, whichever way
@@ -59,10 +59,10 @@ function compared(a, b) {
 }
 
 function list() {
-  const shown = chosen();
-  if (order.column) shown.sort(compared);
-  byId("rows").replaceChildren(...shown.map((row) => row.element));
-  byId("count").textContent = `${shown.length} of ${rows.length}`;
+  const visible = matching();
+  if (order.column) visible.sort(compare);
+  byId("rows").replaceChildren(...visible.map((row) => row.element));
+  byId("count").textContent = `${visible.length} of ${rows.length}`;
   byId("heads").querySelectorAll("th").forEach((head, i) => {
     const own = order.column === COLUMNS[i];
     head.setAttribute("aria-sort", own ? (order.down ? "descending" : "ascending") : "none");

@@ -6,23 +6,23 @@ const CHART = { height: 92, left: 56, right: 8, top: 8, bottom: 18 };
 class Chart {
   constructor(title, series, count, seek, labels = null) {
     Object.assign(this, { title, series, count, seek, labels, at: 0 });
-    this.svg = drawn("svg", { role: "img", height: CHART.height });
+    this.svg = svgElement("svg", { role: "img", height: CHART.height });
     this.element = element("div", { className: "chart" }, element("h3", { textContent: title }), this.legend(), this.svg);
-    this.svg.onpointerdown = (event) => this.sought(event);
-    this.svg.onpointermove = (event) => event.buttons === 1 && this.sought(event);
+    this.svg.onpointerdown = (event) => this.seekAt(event);
+    this.svg.onpointermove = (event) => event.buttons === 1 && this.seekAt(event);
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
   legend() {
     if (this.series.length < 2) return "";
     const entries = this.series.map((one, i) => {
-      const mark = drawn("svg", { viewBox: "0 0 26 10" }, drawn("line", { class: `${COLOUR[i]} line`, x1: 0, x2: 26, y1: 5, y2: 5 }));
+      const mark = svgElement("svg", { viewBox: "0 0 26 10" }, svgElement("line", { class: `${COLOUR[i]} line`, x1: 0, x2: 26, y1: 5, y2: 5 }));
       return element("span", {}, mark, one.name);
     });
     return element("div", { className: "legend" }, ...entries);
   }
 
-  sought(event) {
+  seekAt(event) {
     const box = this.svg.getBoundingClientRect(), inner = box.width - CHART.left - CHART.right;
     const share = (event.clientX - box.left - CHART.left) / inner;
     this.seek(clamped(Math.floor(share * this.count), 0, this.count - 1));
@@ -37,22 +37,22 @@ class Chart {
     this.x = (frame) => left + ((width - left - right) * frame) / this.count;
     this.y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.setAttribute("aria-label", `${this.title}: from ${told(low)} to ${told(high)}`);
+    this.svg.setAttribute("aria-label", `${this.title}: from ${numeral(low)} to ${numeral(high)}`);
     const text = (x, y, words, anchor) => {
-      const made = drawn("text", { x, y, "text-anchor": anchor });
-      made.textContent = words;
-      return made;
+      const label = svgElement("text", { x, y, "text-anchor": anchor });
+      label.textContent = words;
+      return label;
     };
     const name = (place) => (this.labels ? this.labels[place] : String(place));
     this.svg.replaceChildren(
-      drawn("line", { class: "axis", x1: left, x2: width - right, y1: this.y(0), y2: this.y(0) }),
-      text(left - 5, this.y(high) + 8, told(high, 2), "end"),
-      text(left - 5, this.y(low), told(low, 2), "end"),
+      svgElement("line", { class: "axis", x1: left, x2: width - right, y1: this.y(0), y2: this.y(0) }),
+      text(left - 5, this.y(high) + 8, numeral(high, 2), "end"),
+      text(left - 5, this.y(low), numeral(low, 2), "end"),
       text(left, height - 4, name(0), "start"),
       text(width - right, height - 4, name(this.count - 1), "end"),
       ...this.series.map((one, i) => this.curve(one, COLOUR[i])),
     );
-    this.head = drawn("line", { class: "head", y1: top - 4, y2: height - bottom + 2 });
+    this.head = svgElement("line", { class: "head", y1: top - 4, y2: height - bottom + 2 });
     this.svg.append(this.head);
     this.mark(this.at);
   }
@@ -64,7 +64,7 @@ class Chart {
         return `L${this.x(a)},${this.y(value)} L${this.x(b + 1)},${this.y(value)}`;
       });
       const path = `M${this.x(0)},${this.y(0)} ${steps.join(" ")} L${this.x(this.count)},${this.y(0)} Z`;
-      return drawn("path", { class: `${colour} area`, d: path });
+      return svgElement("path", { class: `${colour} area`, d: path });
     }
     let pen = "M";
     const points = one.values.map((value, i) => {
@@ -73,7 +73,7 @@ class Chart {
       pen = "L";
       return point;
     });
-    return drawn("path", { class: `${colour} line`, d: points.join(" ") || "M0,0" });
+    return svgElement("path", { class: `${colour} line`, d: points.join(" ") || "M0,0" });
   }
 
   mark(at) {
@@ -92,11 +92,11 @@ function ledgerOf(terms, sum) {
   const most = Math.max(...entries.map(([, value]) => Math.abs(value ?? 0)), 1e-12);
   const rows = entries.map(([name, value]) => {
     const share = Math.abs(value ?? 0) / most * 50;
-    const bar = drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", height: 12, "aria-hidden": "true" },
-      drawn("rect", { class: value < 0 ? "bar-down" : "bar-up", x: value < 0 ? 50 - share : 50, width: share, y: 0, height: 10 }),
-      drawn("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }));
+    const bar = svgElement("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", height: 12, "aria-hidden": "true" },
+      svgElement("rect", { class: value < 0 ? "bar-down" : "bar-up", x: value < 0 ? 50 - share : 50, width: share, y: 0, height: 10 }),
+      svgElement("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }));
     return element("tr", {}, element("th", { textContent: name.replaceAll("_", " "), scope: "row" }),
-      element("td", { className: "number", textContent: told(value, 4) }), element("td", { className: "chart" }, bar));
+      element("td", { className: "number", textContent: numeral(value, 4) }), element("td", { className: "chart" }, bar));
   });
   return element("table", { "aria-label": "Ledger: terms that sum to the score" }, element("tbody", {}, ...rows));
 }

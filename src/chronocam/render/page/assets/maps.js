@@ -1,4 +1,4 @@
-// Coarse maps at full size: one matrix per axis, at half-pixel positions or at the centres told, as in Python.
+// Coarse maps at full size: one matrix per axis, at half-pixel positions or at given centres, as in Python.
 
 const SHARPNESS = -0.75; // of the cubic, as usual in bicubic resizing
 
@@ -24,8 +24,8 @@ function tapsOf(centers, size, cubic) {
   const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
   positions(centers, size).forEach((at, pixel) => {
     const place = cubic ? at : clamped(at, 0, last), base = Math.floor(place), t = place - base;
-    const found = cubic ? [far(t + 1), near(t), near(1 - t), far(2 - t)] : [1 - t, t];
-    found.forEach((weight, k) => {
+    const shares = cubic ? [far(t + 1), near(t), near(1 - t), far(2 - t)] : [1 - t, t];
+    shares.forEach((weight, k) => {
       cells[pixel * width + k] = clamped(base + k - (cubic ? 1 : 0), 0, last);
       weights[pixel * width + k] = weight;
     });

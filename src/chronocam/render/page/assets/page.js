@@ -61,11 +61,11 @@ async function arrange() {
 function changed(pane) {
   if (page.panes.some((one) => !one.field)) return;
   page.player.of(page.panes);
-  if (pane === page.panes[0]) explained();
+  if (pane === page.panes[0]) showTargets();
   redraw();
 }
 
-function explained() {
+function showTargets() {
   const { of, target } = page.panes[0];
   const most = Math.max(...of.targets.map((one) => Math.abs(one.score ?? 0)), 1e-9);
   byId("targets").replaceChildren(...of.targets.map((one, i) => element("li", {}, targetButton(one, i, i === target, most))));
@@ -74,16 +74,16 @@ function explained() {
 }
 
 function targetButton(one, i, pressed, most) {
-  const sure = one.confidence === null ? "" : `, confidence ${told(one.confidence)}`;
-  const numbers = one.scores ? "" : `${told(one.score)}${sure}`;
+  const sure = one.confidence === null ? "" : `, confidence ${numeral(one.confidence)}`;
+  const numbers = one.scores ? "" : `${numeral(one.score)}${sure}`;
   const bar = element("i");
   bar.className = one.score < 0 ? "below" : "";
   bar.style.width = `${(100 * Math.abs(one.score ?? 0)) / most}%`;
-  const made = element("button", { type: "button", "aria-pressed": String(pressed) },
+  const button = element("button", { type: "button", "aria-pressed": String(pressed) },
     element("span", { textContent: one.name }), element("small", { textContent: numbers }),
     element("span", { className: "meter", hidden: Boolean(one.scores) }, bar));
-  made.onclick = () => page.panes[0].choose(page.panes[0].map, i);
-  return made;
+  button.onclick = () => page.panes[0].choose(page.panes[0].map, i);
+  return button;
 }
 
 function steps() {
@@ -110,8 +110,8 @@ function status() {
   const { about, of } = page.panes[0], spans = of.spans;
   if (!spans || !about.importance) return "";
   const slices = spans.flatMap(([a, b], i) => (a <= page.frame && page.frame <= b ? [i] : []));
-  const said = slices.map((i) => `slice ${i + 1} (frames ${spans[i][0]}–${spans[i][1]}) holds ${told(100 * about.importance[i], 2)} % of the evidence for ${about.name}`);
-  return `Frame ${page.frame}: ${said.join("; ")}.`;
+  const sentences = slices.map((i) => `slice ${i + 1} (frames ${spans[i][0]}–${spans[i][1]}) holds ${numeral(100 * about.importance[i], 2)} % of the evidence for ${about.name}`);
+  return `Frame ${page.frame}: ${sentences.join("; ")}.`;
 }
 
 function slice(by) {
@@ -132,7 +132,7 @@ function chosenTarget() {
   return page.panes[0] ? page.panes[0].target : page.sequences[0].target;
 }
 
-function pressed(id) {
+function click(id) {
   byId(id).click();
 }
 
@@ -149,8 +149,8 @@ const KEYS = {
     byId("colours").selectedIndex = (byId("colours").selectedIndex + 1) % byId("colours").options.length;
     byId("colours").onchange();
   },
-  b: () => pressed("boxes"),
-  s: () => !byId("compare-label").hidden && pressed("compare"),
+  b: () => click("boxes"),
+  s: () => !byId("compare-label").hidden && click("compare"),
   n: () => page.index + 1 < data.items.length && open(page.index + 1),
   p: () => page.index > 0 && open(page.index - 1),
 };
@@ -167,21 +167,21 @@ addEventListener("keydown", (event) => {
 });
 
 function wire() {
-  const redrawn = (id, name, read) => {
+  const control = (id, name, read) => {
     byId(id).oninput = byId(id).onchange = () => {
       look[name] = read(byId(id));
-      byId("threshold-told").textContent = `${Math.round(100 * look.threshold)} % of the maximum`;
+      byId("threshold-text").textContent = `${Math.round(100 * look.threshold)} % of the maximum`;
       if (page.panes.length) redraw();
     };
   };
   const named = ["auto", ...Object.keys(data.colours)];
   byId("colours").replaceChildren(...named.map((name) => element("option", { value: name, textContent: name })));
-  redrawn("opacity", "opacity", (input) => Number(input.value));
-  redrawn("colours", "colours", (input) => input.value);
-  redrawn("own", "own", (input) => input.checked);
-  redrawn("boxes", "boxes", (input) => input.checked);
-  redrawn("threshold", "threshold", (input) => Number(input.value));
-  redrawn("background", "background", (input) => input.value);
+  control("opacity", "opacity", (input) => Number(input.value));
+  control("colours", "colours", (input) => input.value);
+  control("own", "own", (input) => input.checked);
+  control("boxes", "boxes", (input) => input.checked);
+  control("threshold", "threshold", (input) => Number(input.value));
+  control("background", "background", (input) => input.value);
   byId("threshold").onchange();
   byId("compare").onchange = arrange;
   byId("help").onclick = () => {

@@ -19,10 +19,10 @@ class Pane {
   }
 
   choice(name, options, chosen) {
-    const made = element("select", { "aria-label": name });
-    made.onchange = () => chosen(made.selectedIndex);
-    this.fill(made, options);
-    return made;
+    const select = element("select", { "aria-label": name });
+    select.onchange = () => chosen(select.selectedIndex);
+    this.fill(select, options);
+    return select;
   }
 
   fill(select, options) {
@@ -87,19 +87,19 @@ class Pane {
     // Of a clip, a share of the whole clip's maximum: a frame without evidence has no box.
     const values = field.upsampled(field.values, frame, cover.height, cover.width);
     const most = highest(field.frames === 1 ? values : field.values);
-    const found = most > 0 ? largestBox(values, cover.height, cover.width, threshold * most) : null;
-    this.canvas.dataset.box = found ? found.join(" ") : "";
-    if (!found) return;
+    const box = most > 0 ? largestBox(values, cover.height, cover.width, threshold * most) : null;
+    this.canvas.dataset.box = box ? box.join(" ") : "";
+    if (!box) return;
     context.lineWidth = Math.max(2, this.canvas.width / 200);
     context.strokeStyle = data.theme.box;
-    context.strokeRect(left + found[0], top + found[1], found[2] - found[0], found[3] - found[1]);
+    context.strokeRect(left + box[0], top + box[1], box[2] - box[0], box[3] - box[1]);
   }
 
   words() {
     const { about, of } = this;
     const score = about.scores ? about.scores[clamped(this.frame ?? 0, 0, about.scores.length - 1)] : about.score;
-    const parts = [`${about.name}: score ${told(score)}`];
-    if (about.confidence !== null) parts.push(`confidence ${told(about.confidence)}`);
+    const parts = [`${about.name}: score ${numeral(score)}`];
+    if (about.confidence !== null) parts.push(`confidence ${numeral(about.confidence)}`);
     parts.push(`${of.method} at ${of.layer}, grid ${of.grid.join(" × ")}${of.thinned ? ", thinned for this page" : ""}`);
     return parts.join(" · ");
   }

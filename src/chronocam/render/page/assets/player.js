@@ -19,56 +19,56 @@ class Player {
     const step = this.seconds && this.count > 1
       ? clamped((this.seconds[this.count - 1] - this.seconds[0]) / (this.count - 1), 0.06, 0.5) : 0.125;
     this.playing = setInterval(() => this.go((this.frame + 1) % this.count), 1000 * step);
-    this.told();
+    this.labelPlay();
   }
 
   pause() {
     clearInterval(this.playing);
     this.playing = null;
-    this.told();
+    this.labelPlay();
   }
 
-  told() {
+  labelPlay() {
     byId("play").textContent = this.playing ? "❚❚" : "▶";
     byId("play").setAttribute("aria-label", this.playing ? "Pause" : "Play");
   }
 
-  // What is drawn of the panes' maps: slices of the first, curves of all.
+  // Draw the slices of the first pane's map, and the curves of all panes.
   of(panes) {
     const spans = panes[0].of.spans;
     this.spans = spans;
     byId("slices").hidden = !spans;
     byId("slices").replaceChildren(...(spans || []).map(([a, b], i) => this.slice(a, b, i)));
-    this.charts = this.made(panes);
+    this.charts = this.chartsOf(panes);
     byId("curves").replaceChildren(...this.charts.map((chart) => chart.element));
   }
 
   slice(a, b, i) {
     const words = a === b ? `${a}` : `${a}–${b}`;
-    const made = element("button", { type: "button", textContent: words, title: `slice ${i + 1}: frames ${words}` });
-    made.setAttribute("aria-label", made.title);
-    made.style.left = `${(100 * a) / this.count}%`;
-    made.style.width = `calc(${(100 * (b - a + 1)) / this.count}% - 2px)`;
-    made.onclick = () => this.go(Math.floor((a + b) / 2));
-    return made;
+    const button = element("button", { type: "button", textContent: words, title: `slice ${i + 1}: frames ${words}` });
+    button.setAttribute("aria-label", button.title);
+    button.style.left = `${(100 * a) / this.count}%`;
+    button.style.width = `calc(${(100 * (b - a + 1)) / this.count}% - 2px)`;
+    button.onclick = () => this.go(Math.floor((a + b) / 2));
+    return button;
   }
 
-  made(panes) {
-    const called = (pane) => (panes.length > 1 ? `${pane.about.name}, ${pane.of.label}` : pane.about.name);
+  chartsOf(panes) {
+    const nameOf = (pane) => (panes.length > 1 ? `${pane.about.name}, ${pane.of.label}` : pane.about.name);
     const chart = (title, series) => new Chart(title, series, this.count, (frame) => this.go(frame), this.labels);
     const charts = [];
     const timed = panes.filter((pane) => pane.about.importance);
     if (timed.length) {
       charts.push(chart("Share of the evidence in each slice", timed.map((pane) =>
-        ({ name: called(pane), kind: "area", values: pane.about.importance, spans: pane.of.spans }))));
+        ({ name: nameOf(pane), kind: "area", values: pane.about.importance, spans: pane.of.spans }))));
     }
     const attending = panes.filter((pane) => pane.about.attention);
     if (attending.length) {
-      const agree = attending.map((pane) => told(pane.about.attention.agreement, 2)).join(" and ");
+      const agree = attending.map((pane) => numeral(pane.about.attention.agreement, 2)).join(" and ");
       charts.push(chart("Attention: weight of each frame, the same for every class", attending.map((pane) =>
-        ({ name: called(pane), kind: "line", values: pane.about.attention.weights }))));
+        ({ name: nameOf(pane), kind: "line", values: pane.about.attention.weights }))));
       charts.push(chart(`Attention: what each frame adds to the score (rank correlation with the weights ${agree})`,
-        attending.map((pane) => ({ name: called(pane), kind: "line", values: pane.about.attention.contributions }))));
+        attending.map((pane) => ({ name: nameOf(pane), kind: "line", values: pane.about.attention.contributions }))));
     }
     const outputs = panes.filter((pane) => pane.about.scores);
     return [...charts, ...outputs.map(({ about }) => chart(`Output: ${about.name}`, this.output(about)))];
@@ -76,7 +76,7 @@ class Player {
 
   output({ name, scores, truth, unit }) {
     if (!truth || unit === null) return [{ name, kind: "line", values: scores }];
-    const scaled = { name: `${name}, scaled to the truth (× ${told(unit)})`, kind: "line", values: scores.map((score) => score * unit) };
+    const scaled = { name: `${name}, scaled to the truth (× ${numeral(unit)})`, kind: "line", values: scores.map((score) => score * unit) };
     return [scaled, { name: "truth", kind: "line", values: truth }];
   }
 

@@ -4,19 +4,19 @@ class Relevance {
   constructor(entry, seek) {
     Object.assign(this, { entry, seek, step: 0, target: 0 });
     this.choice = element("select", { "aria-label": "Explained" },
-      ...entry.targets.map((one) => element("option", { textContent: one.score === null ? one.name : `${one.name} (${told(one.score)})` })));
+      ...entry.targets.map((one) => element("option", { textContent: one.score === null ? one.name : `${one.name} (${numeral(one.score)})` })));
     this.choice.onchange = () => this.choose(this.choice.selectedIndex);
     this.canvas = element("canvas", { role: "img", width: entry.cells[0], height: entry.cells[1] });
-    this.canvas.onpointerdown = this.canvas.onpointermove = (event) => this.pointed(event);
+    this.canvas.onpointerdown = this.canvas.onpointermove = (event) => this.pointAt(event);
     this.head = element("i");
-    this.told = element("p", { className: "quiet", role: "status" });
+    this.line = element("p", { className: "quiet", role: "status" });
     this.rest = element("div", { className: "columns" });
     const several = entry.bin > 1 ? `; of ${entry.bin} neighbouring features the strongest` : "";
     this.element = element("div", { className: "card" },
       element("h2", { textContent: `${entry.label}: ${entry.steps} steps × ${entry.features} features` }),
       element("div", { className: "row" }, this.choice),
       element("p", { className: "quiet", textContent: `across: steps; down: features${several}. Red raises the score, blue lowers it.` }),
-      element("div", { className: "heat" }, this.canvas, this.head), this.told, this.rest,
+      element("div", { className: "heat" }, this.canvas, this.head), this.line, this.rest,
       element("ul", { className: "quiet" }, ...entry.findings.map((text) => element("li", { textContent: text }))));
     this.choice.hidden = entry.targets.length < 2;
   }
@@ -28,7 +28,7 @@ class Relevance {
     this.choice.selectedIndex = this.target;
     this.values = await inflated(this.about.bytes);
     this.draw();
-    this.charts = this.made();
+    this.charts = this.chartsOf();
     this.rest.replaceChildren(...this.charts.map((chart) => chart.element ?? chart));
     this.show(this.step);
   }
@@ -46,7 +46,7 @@ class Relevance {
     this.canvas.setAttribute("aria-label", `Relevance of ${this.about.name} over time and feature`);
   }
 
-  pointed(event) {
+  pointAt(event) {
     const box = this.canvas.getBoundingClientRect(), [steps, cells] = this.entry.cells;
     const t = clamped(Math.floor(((event.clientX - box.left) / box.width) * steps), 0, steps - 1);
     this.feature = clamped(Math.floor(((event.clientY - box.top) / box.height) * cells), 0, cells - 1);
@@ -59,27 +59,27 @@ class Relevance {
   }
 
   say(t) {
-    const top = this.about.top[t].map(([feature, value]) => `${feature} (${told(value, 2)})`).join(", ") || "none";
-    const under = this.feature === undefined ? "" : ` · here, feature ${this.feature * this.entry.bin}: ${told(this.value(t, this.feature), 2)}`;
-    this.told.textContent = `step ${t}: strongest features ${top}${under}`;
+    const top = this.about.top[t].map(([feature, value]) => `${feature} (${numeral(value, 2)})`).join(", ") || "none";
+    const under = this.feature === undefined ? "" : ` · here, feature ${this.feature * this.entry.bin}: ${numeral(this.value(t, this.feature), 2)}`;
+    this.line.textContent = `step ${t}: strongest features ${top}${under}`;
   }
 
-  made() {
+  chartsOf() {
     const { entry, about } = this;
     const chart = (title, series, labels = null) => new Chart(title, series, series[0].values.length, (t) => this.seek(t), labels);
     const charts = [chart("Relevance of each step, summed over its features", [{ name: "sum", kind: "area", values: about.by_step }])];
     const settling = entry.settling, memory = entry.memory;
     if (settling) {
-      const told = settling.settled < 0 ? "never within" : `from step ${settling.settled} within`;
-      const made = chart(`Settling: likeness to the steady state (${told} ${settling.tolerance})`, ["cosine", "spearman", "jaccard"].map((name) =>
+      const when = settling.settled < 0 ? "never within" : `from step ${settling.settled} within`;
+      const curves = chart(`Settling: likeness to the steady state (${when} ${settling.tolerance})`, ["cosine", "spearman", "jaccard"].map((name) =>
         ({ name, kind: "line", values: settling[name] })), settling.steps.map(String));
-      charts.push(made);
+      charts.push(curves);
     }
     if (memory) {
-      const made = chart(`Memory: share of the relevance by lag (90 % within ${memory.reach} steps)`, [{ name: "share", kind: "area", values: memory.share }], memory.lags.map(String));
-      made.seek = () => {};
-      made.mark = () => {};
-      charts.push(made);
+      const curve = chart(`Memory: share of the relevance by lag (90 % within ${memory.reach} steps)`, [{ name: "share", kind: "area", values: memory.share }], memory.lags.map(String));
+      curve.seek = () => {}; // lags are not steps: nothing moves with them
+      curve.mark = () => {};
+      charts.push(curve);
     }
     if (Object.keys(about.ledger).length) {
       charts.push(element("div", {}, element("h3", { textContent: "Ledger: the score is the sum of" }), ledgerOf(about.ledger, about.score)));
