@@ -55,7 +55,7 @@ class JsonRecord:
         """
         if not isinstance(data, dict):
             raise _misfit(data, where, "an object")
-        own: Any = cls
+        own: Any = cls  # `fields` takes dataclasses only, which the subclasses are
         hints = typing.get_type_hints(cls)
         values = {
             field.name: _entry(field, hints[field.name], data, where) for field in dataclasses.fields(own)

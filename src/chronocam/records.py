@@ -392,6 +392,8 @@ def read_result(path: Path) -> Written | None:
         raise MediaError(f"`{path}` is damaged: {error}; explain the input again") from error
 
 
+# A folder may hold JSON files of other programs, or of other commands: only what looks like a result is
+# checked in full, and only then is a fault in it worth a line.
 def _has_entries(data: Json) -> bool:
     lists = [data.get("maps"), data.get("sequences")]
     entries = [one for each in lists if isinstance(each, list) for one in each]

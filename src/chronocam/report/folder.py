@@ -122,6 +122,7 @@ def _sources(folder: Path, say: Say) -> Iterator[_Source]:
     """Yield what `chronocam explain` wrote about, then what else is saved."""
     if not folder.is_dir():
         raise InputError(f"`{folder}` is not a folder; expected one with saved explanations")
+    # Results first: they know the name of the input and of the model, which the arrays alone do not.
     taken: set[Path] = set()
     for path in sorted(folder.glob("*.json")):
         try:
@@ -132,6 +133,7 @@ def _sources(folder: Path, say: Say) -> Iterator[_Source]:
         if written is None:
             continue
         entries = written.result.entries
+        # Only names count, not folders: results may have been moved, and must not lead out of the folder.
         files = {_label(entry, entries): folder / Path(entry.file).name for entry in entries}
         taken.update(files.values())
         yield _Source(path.stem, "", files, written)

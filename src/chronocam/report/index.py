@@ -95,9 +95,11 @@ def _thumbnail(one: Explanation, sample: int) -> str | None:
     stills, at = one.pictures[sample], 0
     maps = one.maps[sample : sample + 1, :1]
     if maps.ndim == 5:
+        # Of copies of a frame in a looped clip, `places` names the picture that all of them show.
         slice_ = int(np.clip(maps[0, 0], 0, None).sum(axis=(1, 2)).argmax())
         at = stills.places[int((slice_ + 0.5) * len(stills.places) / maps.shape[2])]
         maps = maps[:, :, slice_]
+    # The part that the model saw fills the thumbnail: what lies around it has no map.
     left, top, right, bottom = stills.seen
     picture = Image.fromarray(stills.decoded(at)).crop((left, top, right, bottom))
     picture.thumbnail(_THUMBNAIL)

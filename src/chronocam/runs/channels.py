@@ -40,7 +40,7 @@ def draw_features(
 
     loaded = _loaded(spec, trust)
     inputs = _read(photo, loaded)
-    count = max(count, len(set(channels)))
+    count = max(count, len(set(channels)))  # channels that are named are drawn, whatever --count says
     for layer in dict.fromkeys(layers):
         maps = feature_maps(loaded.model, layer, inputs, list(dict.fromkeys(channels)) or None)
         numbers = {"input": str(photo), "layer": maps.layer, **_numbers(maps, count)}

@@ -57,6 +57,7 @@ class ClipFeatureJob(ClipJob):
         targets = over_steps(parse(at_steps(self.targets, self.sequences.steps), 1))
         relevance = self.sequences.relevance(method, features, targets)
         layer = self.layers[0] if self.layers else None
+        # Only where a feature is the average of a channel does each map sum to the relevance of its step.
         try:
             return relevance.to_frames(self.loaded.model, frames, layer=layer)
         except LayerError:

@@ -164,6 +164,7 @@ class _ClipDrawing:
 
     def _boxes(self, values: np.ndarray) -> tuple[Box | None, ...]:
         """Return a box in pixels of the source per frame, where it has a share of the clip's maximum."""
+        # A looped clip shows a frame several times: its copies share one box, from the mean of their maps.
         merged = merge_copies(values, self.clip.first)
         least = _THRESHOLD * float(merged.max())
         one_each: list[Box | None] = []

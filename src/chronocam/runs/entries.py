@@ -135,6 +135,7 @@ def _top_features(explanation: SequenceExplanation, sequence: Sequenced) -> tupl
         places = [(k, int(step)) for k, step in enumerate(sequence.steps)]
     else:
         places = [(k, t) for k in range(count) for t in range(time)]
+    # With an output at every step, T² places would mostly say that a feature of long ago hardly matters.
     chosen = explanation.top_features(min(1.0, _TOP / features))[0]
     entries = []
     for k, t in places:

@@ -50,6 +50,7 @@ def _results(job: Job, arguments: Sequence[str]) -> Iterator[Result | Failure]:
     from rich.progress import track
 
     console = Console(stderr=True, highlight=False, markup=False)
+    # Inputs of different folders may have the same name, and their files go into one folder.
     names: set[str] = set()
     for one in track(list(job.inputs(arguments)), "Explaining", console=console, transient=True):
         result = one if isinstance(one, Failure) else _explained(job, one, names)

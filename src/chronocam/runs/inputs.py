@@ -38,6 +38,7 @@ Finder: TypeAlias = Callable[[Path], Iterable[Path]]
 
 def search(arguments: Sequence[str], find: Finder) -> Iterator[Path | Failure]:
     """Yield every input once that the arguments name, and a Failure for an argument that names none."""
+    # A generator, so that an argument that names nothing is reported in its place among the others.
     seen: set[Path] = set()
     for argument in arguments:
         path = Path(argument).expanduser()
@@ -118,6 +119,7 @@ def _nothing(argument: Path, expected: str) -> list[Path]:
 
 def _clips_in(folder: Path) -> list[Path]:
     inside = sorted(folder.iterdir())
+    # Videos win over frames: thumbnails often lie beside the videos that they belong to.
     if videos := [path for path in inside if _is_video(path)]:
         return videos
     if _holds_frames(folder):

@@ -98,6 +98,7 @@ class _PictureDrawing:
         """Write the maps and the overlays of one explanation, and return its entries."""
         from chronocam.media import still, write_image
 
+        # The copy has the size of the overlays, so that pages show the same part dimmed.
         copy = still(np.asarray(self.picture), self.name, self.region)
         stem = f"{self.name}.{slug(key)}"
         file = explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")

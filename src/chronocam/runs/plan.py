@@ -37,6 +37,7 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job
     """
     from chronocam.models import load
 
+    # Loading a model may take minutes and a download, so that whatever is wrong already is said first.
     arrays = holds_arrays(inputs)
     if arrays:
         refuse_misfits(options, ["features"], "the inputs are arrays of features")
@@ -90,6 +91,7 @@ def _media_job(
         )
     if not isinstance(recipe, Preprocess):
         return _clip_job(loaded, recipe, relevance, options)
+    # Pictures among videos are then refused one by one, as a model of clips does.
     if holds_videos(inputs):
         return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)
     _refuse(options, "pictures", loaded)

@@ -97,6 +97,7 @@ def shown_moments(
     Targets, which are outputs in units of their own, have a scale each. Findings are left to the drive, since
     those of many moments are gathered there.
     """
+    # Moments take the place of time slices, so that the page plays a drive like a clip.
     in_time = np.moveaxis(moments, 0, 1)[None]
     each = [relative(in_time[:, k : k + 1]) for k in range(in_time.shape[1])]
     return ShownMap(
@@ -136,6 +137,8 @@ def _bytes(strengths: Float[np.ndarray, "1 target *grid"], one: SampleMaps) -> _
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)
     centers = None if one.centers is None or max(steps) > 1 else one.centers[-2:]
+    # A byte for each cell resolves 1/255 of the map's own maximum, so that weak maps stay smooth when the
+    # reader enlarges their scale; the gain brings them back to the scale that all targets share.
     signed = [bool((values < 0).any()) for values in thin]
     clipped = np.clip(thin, -_MOST, _MOST)
     gains = [float(np.abs(values).max()) or 1.0 for values in clipped]

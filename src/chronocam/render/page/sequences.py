@@ -45,6 +45,7 @@ def shown_sequence(one: SampleRelevance, label: str) -> ShownSequence:
     if own is not None and len(own) == relevance.shape[1] > 1:
         relevance = np.concatenate([np.asarray(own)[None], relevance])
         names = [_OWN, *names]
+    # Thousands of CNN features times hundreds of outputs would make a page of many megabytes.
     width = _bin(relevance.shape)
     pictures = _binned(relevance, width)
     peak = float(np.abs(pictures).max()) or 1.0

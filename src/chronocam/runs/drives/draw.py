@@ -93,6 +93,7 @@ class DriveDrawing:
         """Return small copies of the target frames."""
         from chronocam.media import Clip, stills
 
+        # As one clip they share a size that keeps all of them small enough; each moment then gets its own.
         count = np.arange(len(self.small))
         frames = Clip(self.small, count.astype(float), None, count, self.study.path)
         return stills(frames, self.name, self.region).split()
@@ -115,6 +116,7 @@ class DriveDrawing:
         from chronocam.render import strength
         from chronocam.render.sheets.drive import Strip
 
+        # One scale for all moments of a target: frames can be compared with each other.
         one = _part(maps.explanation, slice(None), k)
         one = replace(one, maps=strength(one.maps, "batch"))
         write_clip(video, (self._overlay(one, moment) for moment in range(len(self.small))), self.rate)
@@ -123,6 +125,7 @@ class DriveDrawing:
     def _overlay(self, one: Explanation, moment: int) -> UInt8[np.ndarray, "height width 3"]:
         from chronocam.render import overlay
 
+        # Moment by moment: all maps at the size of the frames would take gigabytes for a long drive.
         fine = _part(one, slice(moment, moment + 1), 0).upsample(self._view_size)[0, 0]
         whole = np.zeros((*self.small.shape[1:3], 1), fine.dtype)
         return overlay(self.small[moment], placed(whole, fine[..., None], self.region)[..., 0], signed=True)

@@ -132,6 +132,7 @@ class DriveJob(Job):
             (one,) = explain(self.networks.parts[part], inputs, scores, **how).values()
             return np.asarray(one.maps)
 
+        # Only the first method and layer, at a few moments: every draw is a pass of its own.
         agreement = noise_agreement(maps, windows.seen_by(part, rows), draws=_DRAWS)
         return {
             target.text: NoiseAgreement(

@@ -51,6 +51,7 @@ class Networks:
         """The sources by their distance from the target: the next frame, or those on both sides of it."""
         if self.pose is None:
             return ()
+        # SfMLearner's target lies in the middle of its sources: two of them are at −1 and 1, one is at 1.
         count = int(getattr(self.pose, "sources", 1))
         return tuple(k - count // 2 for k in range(count + 1) if k != count // 2)
 
@@ -84,6 +85,8 @@ class Networks:
 
 def networks_of(model: Any) -> Networks | None:
     """Return the networks for depth and motion that a model is or holds; None for other models."""
+    # What a network can do tells what it is, so that users' own classes are recognised too. A model with both
+    # comes first: its parts have these methods as well.
     depth, pose = getattr(model, "depth", None), getattr(model, "pose", None)
     if _has(depth, "disparities") and _has(pose, "poses"):
         return Networks(depth, pose, True, getattr(model, "view_synthesis", None))
@@ -120,6 +123,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.frames) - self._reach
 
+    # Stacking all windows at once would hold every frame two or three times.
     def __getitem__(self, rows: slice | Sequence[int]) -> Float32[np.ndarray, "moment channel height width"]:
         moments = self.first + np.arange(len(self))[rows]
         return np.concatenate([self.frames[moments + offset] for offset in (0, *self.offsets)], axis=1)
@@ -170,6 +174,7 @@ def predict(
             if levels is not None:
                 depths.append((1 / levels[0][:, 0]).cpu().numpy())
             if motion is not None and levels is not None and intrinsics is not None:
+                # The loss compares colours, so the normalisation of the networks' inputs is undone.
                 pictures = _pictures(batch, preprocess, motion)
                 terms = networks.loss(pictures[:, 0], pictures[:, 1:], levels, motion, intrinsics)
                 losses.append({name: getattr(terms, name).cpu().numpy() for name in _TERMS})

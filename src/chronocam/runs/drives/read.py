@@ -57,6 +57,7 @@ class DriveFrames:
         """
         if self.intrinsics is None:
             return None
+        # Intrinsics count from the centre of the first pixel, regions from its corner: hence the halves.
         x0, y0, x1, y1 = preprocess.region(*self.size)
         rows, columns = self.inputs.shape[2:]
         x, y = columns / (x1 - x0), rows / (y1 - y0)
@@ -79,6 +80,7 @@ def read_frames(
     Frames are in memory at their full size only 32 at a time. Raises MediaError for a drive that cannot be
     read, and where a camera is needed and unknown.
     """
+    # Reading a drive asks for intrinsics; where no loss needs them, one without a camera file is fine too.
     span = _span(path, frames, start)
     camera = intrinsics or (None if needs_camera else _ANY_CAMERA)
     parts: list[_Piece] = []
@@ -123,6 +125,7 @@ def _span(path: Path, frames: int, start: float | None) -> _Span:
     if frames < 2:
         raise InputError(f"{frames} frame has no motion; expected --frames 2 or more")
     if not path.is_dir():
+        # Tiny frames: only their numbers and times are needed here.
         clip = read_clip(path, frames, "contiguous", start=start, size=8)
         unique = clip.unique
         first, last = int(clip.indices[unique[0]]), int(clip.indices[unique[-1]])

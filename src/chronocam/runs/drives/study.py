@@ -78,6 +78,7 @@ class DriveStudy:
 
         from chronocam.odometry import accumulate, invert, pose_to_matrix
 
+        # A pose maps points from the target to the next frame; the camera itself moves the other way.
         steps = self.predicted.poses[:, self.scene.networks.following].astype(np.float64)
         return accumulate(invert(pose_to_matrix(torch.from_numpy(steps))).numpy())[:, :3, 3]
 
@@ -94,6 +95,7 @@ class DriveStudy:
         """The factor that brings the path nearest to the true one (least squares)."""
         if self.positions is None or self.true_positions is None:
             return None
+        # min over s of Σ|s p − q|² is at s = Σ p·q / Σ p·p; a network that predicts no motion has no scale.
         squares = float((self.positions**2).sum())
         return float((self.positions * self.true_positions).sum()) / squares if squares > 0 else 0.0
 
@@ -124,6 +126,7 @@ class DriveStudy:
         """Return the factor that makes a target comparable with the truth; None where none is needed."""
         if target.name == DEPTH:
             return self.depth_scale
+        # A path that is mirrored by a negative scale still has lengths, which are positive.
         if target.name == "translation" and self.scale is not None:
             return abs(self.scale)
         return self.scale if target.name in MOTION[:3] else None

@@ -101,6 +101,7 @@ def _parsed(text: str, networks: Networks, spec: str) -> DriveTarget:
 
 def _source(text: str, name: str, number: str | None, networks: Networks) -> int | None:
     """Return the source of a target, from 0: the following frame where none is named."""
+    # Only motion has a source by itself; the photometric loss is a mean over all sources without one.
     if name not in (*MOTION, *SIZES) and (number is None or name != "photometric"):
         if number is not None:
             raise TargetError(f"`{text}`: {name} has no sources; leave the source out, or choose photometric")
@@ -156,6 +157,8 @@ class DriveScene:
         if len(target.where) == 2:
             mask[int((y0 + 0.5 - top) * down), int((x0 + 0.5 - left) * across)] = True
             return mask
+        # A box covers every pixel of the view that it touches. The small number keeps an edge that lies exactly
+        # between two pixels, up to rounding, from reaching into the next one.
         rows = slice(int((y0 - top) * down), int(np.ceil((y1 - top) * down - 1e-9)))
         columns = slice(int((x0 - left) * across), int(np.ceil((x1 - left) * across - 1e-9)))
         mask[rows, columns] = True
@@ -173,6 +176,7 @@ class DriveScene:
         from chronocam.odometry import DepthLoss, PoseLoss, RotationAngle, TranslationNorm
         from chronocam.targets import Region, Regression
 
+        # Losses compare colours: they undo the normalisation of the networks' inputs.
         scaling: dict[str, Any] = {"mean": self.preprocess.mean, "std": self.preprocess.std}
         if target.name in POSE_LOSSES:
             which: dict[str, Any] = {"term": POSE_LOSSES[target.name], "source": target.source}
