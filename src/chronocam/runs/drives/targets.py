@@ -157,8 +157,8 @@ class DriveScene:
         if len(target.where) == 2:
             mask[int((y0 + 0.5 - top) * down), int((x0 + 0.5 - left) * across)] = True
             return mask
-        # A box covers every pixel of the view that it touches. The small number keeps an edge that lies exactly
-        # between two pixels, up to rounding, from reaching into the next one.
+        # A box covers every pixel of the view that it touches. The small number keeps an edge that lies
+        # between two pixels, but for rounding, from reaching into the next one.
         rows = slice(int((y0 - top) * down), int(np.ceil((y1 - top) * down - 1e-9)))
         columns = slice(int((x0 - left) * across), int(np.ceil((x1 - left) * across - 1e-9)))
         mask[rows, columns] = True
