@@ -11,7 +11,7 @@ from torchvision.transforms._presets import ImageClassification, VideoClassifica
 
 from chronocam.errors import MediaError
 from chronocam.media.clips.preprocess import ClipPreprocess
-from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, imagenet
+from chronocam.media.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, imagenet, placed
 from chronocam.models.sources.timm import translate
 from chronocam.models.specs import ModelRequest
 
@@ -287,3 +287,25 @@ def test_clips_of_another_kind_are_refused() -> None:
         ClipPreprocess(replace(imagenet(), channels="last"), 4)
     with pytest.raises(MediaError, match="antialias=False with `bicubic`"):
         Preprocess(None, None, IMAGENET_MEAN, IMAGENET_STD, "bicubic", antialias=False)
+
+
+# A view laid over the picture
+
+
+@pytest.mark.parametrize(
+    ("region", "rows", "columns"),
+    [((1, 2, 4, 5), (2, 5), (1, 4)), ((-2, -1, 3, 3), (0, 3), (0, 3)), ((4, 3, 9, 8), (3, 6), (4, 7))],
+)
+def test_a_view_lies_where_it_was_taken_and_what_is_outside_is_left_out(region, rows, columns):
+    left, top, right, bottom = region
+    whole = np.zeros((2, 6, 7, 1), int)
+    view = 1 + np.arange(2 * (bottom - top) * (right - left)).reshape(2, bottom - top, right - left, 1)
+    laid = placed(whole, view, region)
+    inside = (slice(*rows), slice(*columns))
+    np.testing.assert_array_equal(
+        laid[:, inside[0], inside[1]],
+        view[:, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left],
+    )
+    laid[:, inside[0], inside[1]] = 0
+    assert not laid.any()
+    assert not whole.any()

@@ -4,25 +4,85 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import click
 import numpy as np
 
 from chronocam.errors import InputError
+from chronocam.jsonable import JsonRecord
 from chronocam.runs.drives.networks import networks_of
 from chronocam.runs.files import slug, write_json
 
 if TYPE_CHECKING:
     from chronocam.features import FeatureMaps
-    from chronocam.features.drawn import Drawn
     from chronocam.media import Preprocess
     from chronocam.models import Loaded
 
+_S = TypeVar("_S", bound=JsonRecord)
+
 _SIDES: Final = (224, 224)  # of pictures whose size neither the model nor the call says
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelEntry(JsonRecord):
+    """A channel of a feature map; strength: its mean |activation|."""
+
+    channel: int
+    strength: float
+    max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSheet(JsonRecord):
+    """The feature maps of a layer; of: how many channels it has."""
+
+    input: str
+    layer: str
+    grid: tuple[int, ...]
+    of: int
+    channels: list[ChannelEntry]
+    picture: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterSheet(JsonRecord):
+    """The filters of a convolution."""
+
+    layer: str
+    shape: tuple[int, ...]
+    norms: list[float]
+    picture: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiseEntry(JsonRecord):
+    """How the activation of one channel rose."""
+
+    channel: int
+    name: str
+    start: float
+    end: float
+    curve: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaximisedSheet(JsonRecord):
+    """Inputs that maximise channels."""
+
+    layer: str
+    shape: tuple[int, ...]
+    settings: Mapping[str, float]
+    channels: list[RiseEntry]
+    diagnostics: tuple[str, ...]
+    picture: str
+
+
+Sheet: TypeAlias = FeatureSheet | FilterSheet | MaximisedSheet
+"""What is written about one sheet."""
 
 
 def draw_features(
@@ -34,23 +94,32 @@ def draw_features(
     scale: str,
     out: Path,
     trust: bool,
-) -> Iterator[dict[str, Any]]:
-    """Write a sheet of the feature maps of each layer, and yield its numbers."""
+) -> list[FeatureSheet]:
+    """Write a sheet of the feature maps of each layer, and return its numbers."""
     from chronocam.features import feature_maps
 
     loaded = _loaded(spec, trust)
     inputs = _read(photo, loaded)
     count = max(count, len(set(channels)))  # channels that are named are drawn, whatever --count says
+    sheets = []
     for layer in dict.fromkeys(layers):
         maps = feature_maps(loaded.model, layer, inputs, list(dict.fromkeys(channels)) or None)
-        numbers = {"input": str(photo), "layer": maps.layer, **_numbers(maps, count)}
         name = f"{slug(photo.stem)}.features.{slug(maps.layer)}"
-        yield _written(maps, out, name, spec, numbers, count=count, scale=scale)
+        sheet = FeatureSheet(
+            input=str(photo),
+            layer=maps.layer,
+            grid=maps.maps.shape[2:],
+            of=maps.of,
+            channels=_strongest(maps, count),
+            picture=str(maps.save(out / f"{name}.png", count=count, scale=scale)),
+        )
+        sheets.append(_written(sheet, out, name, spec))
+    return sheets
 
 
 def draw_filters(
     spec: str, layer: str | None, count: int, frames: str, out: Path, trust: bool
-) -> dict[str, Any]:
+) -> FilterSheet:
     """Write a sheet of the filters of a convolution, and return their norms."""
     from chronocam.features import filters
     from chronocam.media import Preprocess
@@ -61,8 +130,14 @@ def draw_filters(
     recipe = loaded.preprocess if isinstance(loaded.preprocess, Preprocess) else None
     bank = filters(loaded.model, layer, preprocess=recipe)
     norms = np.sqrt((bank.kernels**2).reshape(len(bank.kernels), -1).sum(axis=1))
-    numbers = {"layer": bank.layer, "shape": list(bank.kernels.shape), "norms": norms.tolist()}
-    return _written(bank, out, f"filters.{slug(bank.layer)}", spec, numbers, count=count, frames=frames)
+    name = f"filters.{slug(bank.layer)}"
+    sheet = FilterSheet(
+        layer=bank.layer,
+        shape=bank.kernels.shape,
+        norms=norms.tolist(),
+        picture=str(bank.save(out / f"{name}.png", count=count, frames=frames)),
+    )
+    return _written(sheet, out, name, spec)
 
 
 def draw_maximised(
@@ -73,37 +148,43 @@ def draw_maximised(
     settings: Mapping[str, float],
     out: Path,
     trust: bool,
-) -> dict[str, Any]:
-    """Write a sheet of inputs that maximise channels, and return how their activation rose."""
+) -> MaximisedSheet:
+    """Write a sheet of inputs that maximise channels, and return how their activation rose.
+
+    settings: the keyword arguments of `activation_maximisation`.
+    """
     from chronocam.features import activation_maximisation
 
     loaded = _loaded(spec, trust)
     names = [int(one) if re.fullmatch(r"-?\d+", one) else one for one in dict.fromkeys(channels)]
     shape, recipe = _input(loaded, size)
-    best = activation_maximisation(
-        loaded.model, layer, names, shape=shape, preprocess=recipe, **dict[str, Any](settings)
-    )
-    entries = [
-        {"channel": number, "name": name, "start": curve[0], "end": curve[-1], "curve": curve.tolist()}
-        for number, name, curve in zip(best.channels, best.names, best.curves, strict=True)
-    ]
-    numbers: dict[str, Any] = {"layer": best.layer, "shape": list(shape), "settings": dict(settings)}
-    numbers |= {"channels": entries, "diagnostics": list(best.diagnostics)}
+    options: dict[str, Any] = {"shape": shape, "preprocess": recipe, **settings}
+    best = activation_maximisation(loaded.model, layer, names, **options)
     name = f"maximise.{slug(best.layer)}.{slug('-'.join(map(str, best.channels)))}"
-    return _written(best, out, name, spec, numbers)
+    rises = zip(best.channels, best.names, best.curves.tolist(), strict=True)
+    sheet = MaximisedSheet(
+        layer=best.layer,
+        shape=shape,
+        settings=settings,
+        channels=[
+            RiseEntry(channel=number, name=label, start=curve[0], end=curve[-1], curve=curve)
+            for number, label, curve in rises
+        ],
+        diagnostics=best.diagnostics,
+        picture=str(best.save(out / f"{name}.png")),
+    )
+    return _written(sheet, out, name, spec)
 
 
-def report_sheets(
-    spec: str, sheets: Iterator[dict[str, Any]] | Sequence[dict[str, Any]], as_json: bool
-) -> None:
-    """Say on stderr which pictures were written, and print the numbers to stdout as JSON if asked to."""
-    results = list(sheets)
-    for result in results:
-        click.echo(f"{result['layer']} → {result['picture']}", err=True)
-        for finding in result.get("diagnostics", ()):
+def report_sheets(spec: str, sheets: Sequence[Sheet], as_json: bool) -> None:
+    """Say on stderr which pictures were written, and print the numbers to stdout as JSON where asked to."""
+    for sheet in sheets:
+        click.echo(f"{sheet.layer} → {sheet.picture}", err=True)
+        for finding in sheet.diagnostics if isinstance(sheet, MaximisedSheet) else ():
             click.echo(f"  {finding}", err=True)
     if as_json:
-        click.echo(json.dumps({"model": spec, "results": results}, indent=2))
+        data = {"model": spec, "results": [sheet.to_json() for sheet in sheets]}
+        click.echo(json.dumps(data, indent=2))
 
 
 def _loaded(spec: str, trust: bool) -> Loaded:
@@ -131,14 +212,12 @@ def _read(photo: Path, loaded: Loaded) -> np.ndarray:
     return recipe(read_image(photo))[None]
 
 
-def _numbers(maps: FeatureMaps, count: int) -> dict[str, Any]:
-    """Return what the JSON says of the strongest channels."""
+def _strongest(maps: FeatureMaps, count: int) -> list[ChannelEntry]:
     values = {number: maps.maps[0, maps.channels.index(number)] for number in maps.strongest(0, count)}
-    channels = [
-        {"channel": number, "strength": float(np.abs(one).mean()), "max": float(one.max())}
+    return [
+        ChannelEntry(channel=number, strength=float(np.abs(one).mean()), max=float(one.max()))
         for number, one in values.items()
     ]
-    return {"grid": list(maps.maps.shape[2:]), "of": maps.of, "channels": channels}
 
 
 def _input(loaded: Loaded, size: int | None) -> tuple[tuple[int, ...], Preprocess]:
@@ -162,11 +241,7 @@ def _sized(recipe: Preprocess, size: int | None) -> Preprocess:
     return recipe if size is None else replace(recipe, resize=(size, size), crop=None)
 
 
-def _written(
-    record: Drawn, out: Path, name: str, spec: str, numbers: dict[str, Any], **options: Any
-) -> dict[str, Any]:
-    """Write a record's sheet and numbers as NAME.png and NAME.json, and return the numbers."""
-    picture = record.save(out / f"{name}.png", **options)
-    numbers = {**numbers, "picture": str(picture)}
-    write_json(out, name, {"model": spec, **numbers})
-    return numbers
+def _written(sheet: _S, out: Path, name: str, spec: str) -> _S:
+    """Write the numbers of a sheet as NAME.json, and return the sheet."""
+    write_json(out, name, {"model": spec, **sheet.to_json()})
+    return sheet

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chronocam.jsonable import JsonRecord
 from chronocam.runs.drives.networks import networks_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _STEPS = 16  # stands in for the length of a sequence of any length
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class LayerRow(JsonRecord):
     """One layer of a listing.
 
     path: its dotted path in the model.
@@ -31,10 +32,6 @@ class LayerRow:
     shape: tuple[int, ...]
     grid: tuple[int, ...]
     default: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the row as JSON has it."""
-        return asdict(self)
 
 
 def layer_rows(loaded: Loaded) -> list[LayerRow]:
