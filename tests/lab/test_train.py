@@ -212,7 +212,7 @@ def test_folders_that_hold_no_data_set(tmp_path: Path, coloured: Path) -> None:
     write(tmp_path / "few" / "red" / "a.mp4")
     write(tmp_path / "few" / "green" / "a.mp4")
     for folder, words in (
-        ("absent", "is no folder; expected one that holds clips, or `gestures`"),
+        ("absent", "is not a folder; expected one with clips, or `gestures`"),
         ("empty", "holds no clips; expected one folder per class"),
         ("one", "leaves no clips for|holds the class red alone"),
         ("few", r"\(folder per class\) leaves no clips for"),
@@ -646,7 +646,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"data": "nowhere"}, "`nowhere` is no folder"),
+        ({"data": "nowhere"}, "`nowhere` is not a folder"),
         ({"backbone": "r3d_81"}, "no backbone `r3d_81` for r3d; did you mean `r3d_18`"),
         ({"epochs": 0}, "epochs is 0, expected at least 1"),
         ({"lr": 0}, "lr is 0.0, expected more than 0"),
@@ -729,7 +729,7 @@ def test_trained_models_that_are_not_whole_are_refused_in_one_line(tmp_path: Pat
     save_file(video_net("r3d", "small", 2, 8).state_dict(), tmp_path / "model.safetensors")
     assert load(str(path)).preprocess.frames == 4
     broken = {
-        "no record": ("model.json", json.dumps({"labels": []}), "is no record of a trained network"),
+        "no record": ("model.json", json.dumps({"labels": []}), "does not describe a trained network"),
         "no json": ("model.json", "{", "cannot be read as JSON"),
         "no weights": ("model.safetensors", None, "the weights belong beside the record"),
         "damaged weights": ("model.safetensors", "zeros", "does not hold the weights of this network"),

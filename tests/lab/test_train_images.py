@@ -138,7 +138,7 @@ def test_pictures_named_by_their_class(tmp_path: Path, below: str) -> None:
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         list_pictures(tmp_path / "none")
     with pytest.raises(InputError, match="holds no pictures with labels"):
         list_pictures(tmp_path)

@@ -293,7 +293,7 @@ def test_find_drives_finds_none(tmp_path: Path) -> None:
         ((60, -1, 3, 4), "singular"),
         ((60, np.nan, 3, 4), "not finite"),
         ((60, 50, 3), r"shape \(3,\)"),
-        (np.ones((3, 3)), "no camera matrix"),
+        (np.ones((3, 3)), "not a camera matrix"),
         (None, "without intrinsics"),
     ],
 )
@@ -327,7 +327,7 @@ GOOD = "1 0 0 0 0 1 0 0 0 0 1 0\n"
         (write("poses/07.txt", "2" + GOOD[1:] * 4), "07.txt` line 1: .* rotation|07.txt` line 1"),
         (write("poses/07.txt", GOOD * 3), "07.txt`: 3 poses for 4 frames"),
         (write("poses/07.txt", "\x00\xff"), "07.txt` line 1"),
-        (lambda root: (root / "poses/07.txt").write_bytes(b"\xff\xfe\x00"), "07.txt` is no text"),
+        (lambda root: (root / "poses/07.txt").write_bytes(b"\xff\xfe\x00"), "07.txt` is not a text file"),
     ],
 )
 def test_broken_text(tmp_path: Path, spoil: object, message: str) -> None:
@@ -344,8 +344,8 @@ def test_broken_text(tmp_path: Path, spoil: object, message: str) -> None:
         ("0 0 0 0 0 0 2\n", "line 1: a quaternion of length 2"),
         ("0 0 1\n1 0 0 0\n0 1 0 0\n", "line 3: cut off"),
         ("0 0 1\n1 0 0 0\n0 1 0\n0 0 1 0\n0 0 0 1\n", "line 3: 3 numbers"),
-        ("-1 0 0 0 0 1 0 0 0 0 1 0\n", "line 1: no rotation"),
-        ("1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 2\n", "line 1: no rotation"),
+        ("-1 0 0 0 0 1 0 0 0 0 1 0\n", "line 1: not a rigid motion"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 2\n", "line 1: not a rigid motion"),
     ],
 )
 def test_broken_poses(tmp_path: Path, text: str, message: str) -> None:

@@ -440,7 +440,7 @@ def test_old_files_without_batch_counters(tmp_path: Path) -> None:
 
 def test_weights_need_an_architecture(tmp_path: Path) -> None:
     save_file(SmallNet().state_dict(), tmp_path / "a.safetensors")
-    refused(f"{tmp_path}/a.safetensors@hf:x", "`hf:x` is no architecture", "torchvision:NAME")
+    refused(f"{tmp_path}/a.safetensors@hf:x", "`hf:x` is not an architecture", "torchvision:NAME")
     refused(f"{tmp_path}/b.safetensors@torchvision:resnet18", "there is no file")
     (tmp_path / "a.safetensors").write_bytes(b"damaged")
     refused(f"{tmp_path}/a.safetensors@torchvision:resnet18", "cannot be read as weights")
@@ -520,7 +520,7 @@ def test_exported_network_runs_no_code_without_trust(
 
 def test_what_is_no_exported_network(tmp_path: Path) -> None:
     (tmp_path / "a.pt2").write_bytes(b"hello")
-    refused(f"{tmp_path}/a.pt2", "is no archive", "torch.export.save", trust=True)
+    refused(f"{tmp_path}/a.pt2", "is not an archive", "torch.export.save", trust=True)
     shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path, "a.pt2")
     (tmp_path / "b.zip").rename(tmp_path / "b.pt2")
     refused(f"{tmp_path}/b.pt2", "cannot be read", trust=True)

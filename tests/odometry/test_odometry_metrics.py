@@ -90,7 +90,12 @@ def test_mean_depth_is_of_what_is_known() -> None:
         (np.zeros((1, 2, 2)), np.ones((1, 2, 2)), {}, "not positive and finite"),
         (np.full((1, 2, 2), np.nan), np.ones((1, 2, 2)), {}, "not positive and finite"),
         (np.ones((2, 1, 2)), np.array([[[1.0, 2]], [[0, 90]]]), {}, "picture 1 has no true depth"),
-        (np.ones((1, 1, 2)), np.ones((1, 1, 2)), {"nearest": 5, "farthest": 2}, "from 5 to 2 are no range"),
+        (
+            np.ones((1, 1, 2)),
+            np.ones((1, 1, 2)),
+            {"nearest": 5, "farthest": 2},
+            "nearest is 5 and farthest 2",
+        ),
     ],
 )
 def test_wrong_depths(predicted: np.ndarray, truth: np.ndarray, options: dict[str, Any], words: str) -> None:

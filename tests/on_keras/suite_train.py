@@ -202,7 +202,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
         ("damaged.h5", "Tiny", "cannot be read"),
         ("five.weights.h5", "Tiny", "cannot be read as weights of keras:Tiny with its own classes"),
         ("none.keras", "Tiny", "there is no such file"),
-        ("weights.pth", "Tiny", "is no file of Keras weights"),
+        ("weights.pth", "Tiny", "is not a file of Keras weights"),
     ):
         with pytest.raises(ModelError, match=words) as raised:
             train_images(

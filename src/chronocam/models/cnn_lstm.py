@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,10 +21,10 @@ class CNNLSTM(nn.Module):
     backbone: the name of a torchvision classifier (random weights; its last layers are left out), one of
         torchvision's classifiers, or any module from pictures `(n, channel, height, width)` to features
         `(n, feature)` or `(n, feature, height, width)`, which are averaged over the grid.
-    hidden: size of the LSTM's state. classes: how many logits.
+    hidden: size of the LSTM's state.
+    classes: how many logits.
     attention: pool the LSTM's outputs h_t with weights a_t = softmax_t(v·tanh(W h_t)) instead of taking the
-        last: y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights,
-            `attention`
+        last: y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights `attention`,
         `(batch, time)`.
     per_step: give logits after every frame, `(batch, time, classes)`.
 
@@ -53,11 +52,10 @@ class CNNLSTM(nn.Module):
             raise ModelError("attention pools the steps that per_step would keep; choose one of them")
         self.backbone = _trunk(backbone)
         self.lstm = nn.LSTM(_features(self.backbone), hidden, batch_first=True)
-        self.attention = (
-            nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
-            if attention
-            else None
-        )
+        self.attention = None
+        if attention:
+            score = nn.Linear(hidden, 1, bias=False)
+            self.attention = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), score)
         self.head = nn.Linear(hidden, classes)
         self.per_step = per_step
 
@@ -84,12 +82,12 @@ class CNNLSTM(nn.Module):
         self, clips: Float[Tensor, "batch time channel height width"]
     ) -> Float[Tensor, "batch time feature"]:
         """Return what the CNN finds in each frame."""
-        found = _pooled(self.backbone(clips.flatten(0, 1)))
-        return found.reshape(*clips.shape[:2], -1)
+        features = _pooled(self.backbone(clips.flatten(0, 1)))
+        return features.reshape(*clips.shape[:2], -1)
 
 
-def _pooled(found: Tensor) -> Tensor:
-    return found.mean(dim=(2, 3)) if found.ndim == 4 else found
+def _pooled(features: Tensor) -> Tensor:
+    return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
 def _trunk(backbone: str | nn.Module) -> nn.Module:
@@ -112,9 +110,8 @@ def _named(name: str) -> nn.Module:
     if name not in known:
         hint = suggest(name, known) or "; torchvision.models.list_models() lists them"
         raise ModelError(f"no torchvision backbone `{name}`{hint}")
-    options: dict[str, Any] = (
-        {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    )
+    inception = name in ("googlenet", "inception_v3")  # slow to initialise, with extra heads for training
+    options = {"init_weights": False, "aux_logits": False} if inception else {}
     return models.get_model(name, weights=None, **options)
 
 
@@ -130,7 +127,7 @@ def _features(backbone: nn.Module) -> int:
             picture = torch.zeros(1, channels, side, side)
             try:
                 with torch.no_grad():
-                    found = backbone(picture if parameter is None else picture.to(parameter))
+                    features = backbone(picture if parameter is None else picture.to(parameter))
                 break
             except (RuntimeError, AssertionError, ValueError) as error:
                 problem = error
@@ -139,9 +136,9 @@ def _features(backbone: nn.Module) -> int:
     finally:
         for module, mode in training.items():
             module.training = mode
-    if not isinstance(found, Tensor) or found.ndim not in (2, 4):
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ModelError(
             f"the backbone returns {shape}; expected (n, feature) or (n, feature, height, width)"
         )
-    return int(found.shape[1])
+    return int(features.shape[1])

@@ -30,10 +30,10 @@ class PerFrame(nn.Module):
         if clips.ndim != 5:
             expected = "(batch, time, channel, height, width)"
             raise InputError(f"the clips have shape {tuple(clips.shape)}; expected {expected}")
-        found = self.model(clips.flatten(0, 1))
-        logits = getattr(found, "logits", found)
+        outputs = self.model(clips.flatten(0, 1))
+        logits = getattr(outputs, "logits", outputs)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ModelError(
-                f"the model returns a {type(found).__name__}; expected logits (n, classes) of pictures"
+                f"the model returns a {type(outputs).__name__}; expected logits (n, classes) of pictures"
             )
         return logits.reshape(*clips.shape[:2], -1).mean(dim=1)

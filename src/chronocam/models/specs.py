@@ -160,7 +160,7 @@ def _own_sources() -> tuple[ModelSource, ...]:
 
 def _other_sources() -> tuple[tuple[ModelSource, ...], list[str]]:
     """Return the sources among the entry points of `SOURCES`, and one line for each that fails to load."""
-    found: list[ModelSource] = []
+    others: list[ModelSource] = []
     problems: list[str] = []
     for point in entry_points(group=SOURCES):
         try:
@@ -169,12 +169,12 @@ def _other_sources() -> tuple[tuple[ModelSource, ...], list[str]]:
             problems.append(broken(point, error))
             continue
         if isinstance(source, ModelSource):
-            found.append(source)
+            others.append(source)
         else:
             problems.append(
                 f"`{point.value}` of {package_of(point)} is a {type(source).__name__}, not a ModelSource"
             )
-    return tuple(found), problems
+    return tuple(others), problems
 
 
 def package_of(point: EntryPoint) -> str:

@@ -17,8 +17,10 @@ from chronocam.errors import InputError
 class DepthErrors:
     """Errors of depth, one number per picture, over the pixels whose depth is known; d predicted, d* true.
 
-    abs_rel: mean |d − d*|/d*. sq_rel: mean (d − d*)²/d*. rmse: √mean (d − d*)². rmse_log: √mean (ln d − ln
-        d*)².
+    abs_rel: mean |d − d*|/d*.
+    sq_rel: mean (d − d*)²/d*.
+    rmse: √mean (d − d*)².
+    rmse_log: √mean (ln d − ln d*)².
     within: share of pixels with max(d/d*, d*/d) below 1.25, 1.25² and 1.25³, `(picture, 3)`.
     scale: what each prediction was multiplied by.
 
@@ -41,18 +43,16 @@ def depth_errors(
     predicted: np.ndarray,
     truth: np.ndarray,
     median_scaling: bool = True,
-    nearest: float | int = 1e-3,
-    farthest: float | int = 80.0,
+    nearest: float = 1e-3,
+    farthest: float = 80.0,
 ) -> DepthErrors:
     """Measure depth against the truth.
 
-    predicted: `(picture, height, width)`, or anything that broadcasts to the truth. truth: `(picture, height,
-        width)`,
-    0 where it is unknown; depths outside `nearest` to `farthest` are left out.
-    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. Then
-        predictions
-    are clipped to `nearest` … `farthest`.
-    Raises InputError for shapes that do not match, predictions that are not positive and finite, a picture
+    predicted: `(picture, height, width)`, or anything that broadcasts to the truth.
+    truth: `(picture, height, width)`, 0 where it is unknown; depths outside `nearest` to `farthest` are left out.
+    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. After that,
+        predictions are clipped to `nearest` … `farthest`.
+    Raises InputError for shapes that do not match, predictions that are not positive and finite, and a picture
     without any known depth.
     Source: Eigen et al. 2014 (arXiv:1406.2283), section 4.1; the scaling of Zhou et al. 2017
     (arXiv:1704.07813).
@@ -64,7 +64,7 @@ def depth_errors(
         ([0.1], [0.0])
     """
     if not 0 < nearest < farthest:
-        raise InputError(f"depths from {nearest} to {farthest} are no range; expected 0 < nearest < farthest")
+        raise InputError(f"nearest is {nearest} and farthest {farthest}; expected 0 < nearest < farthest")
     pairs = _known_pairs(predicted, truth, nearest, farthest)
     scale = np.array([np.median(t) / np.median(p) if median_scaling else 1.0 for p, t in pairs])
     rows = [_errors(np.clip(p * s, nearest, farthest), t) for (p, t), s in zip(pairs, scale, strict=True)]
@@ -73,22 +73,22 @@ def depth_errors(
 
 
 def _known_pairs(
-    predicted: np.ndarray, truth: np.ndarray, nearest: float | int, farthest: float | int
+    predicted: np.ndarray, truth: np.ndarray, nearest: float, farthest: float
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return what was predicted and what is true at the known pixels of each picture."""
     true = np.asarray(truth, dtype=np.float64)
-    given = np.asarray(predicted, dtype=np.float64)
+    depth = np.asarray(predicted, dtype=np.float64)
     if true.ndim != 3 or len(true) == 0:
         raise InputError(
             f"true depth has shape {true.shape}; expected (picture, height, width) with a picture or more"
         )
     try:
-        given = np.broadcast_to(given, true.shape)
+        depth = np.broadcast_to(depth, true.shape)
     except ValueError:
         raise InputError(
-            f"predicted depth has shape {given.shape}; expected that of the truth, {true.shape}"
+            f"predicted depth has shape {depth.shape}; expected that of the truth, {true.shape}"
         ) from None
-    if not (np.isfinite(given) & (given > 0)).all():
+    if not (np.isfinite(depth) & (depth > 0)).all():
         raise InputError(
             "predicted depth is not positive and finite everywhere; give depth, not disparity or its log"
         )
@@ -98,7 +98,7 @@ def _known_pairs(
         raise InputError(
             f"picture {empty[0]} has no true depth between {nearest} and {farthest}; leave it out"
         )
-    return [(p[k], t[k]) for p, t, k in zip(given, true, known, strict=True)]
+    return [(p[k], t[k]) for p, t, k in zip(depth, true, known, strict=True)]
 
 
 def _errors(p: np.ndarray, t: np.ndarray) -> tuple[float, ...]:
@@ -117,8 +117,8 @@ def _errors(p: np.ndarray, t: np.ndarray) -> tuple[float, ...]:
 def mean_depth(depths: np.ndarray) -> Float[np.ndarray, "height width"]:
     """Return the mean depth of each pixel over pictures `(picture, height, width)`: the best fixed guess.
 
-    Unknown depths (0 or not finite) are left out; a pixel never known has the mean of all others. Raises
-    InputError where none is known.
+    Unknown depths (0 or not finite) are left out; a pixel whose depth is never known gets the mean of all others.
+    Raises InputError where no depth is known.
 
     Example:
         >>> cc.odometry.mean_depth(np.array([[[1.0, 2.0]], [[3.0, 0.0]]]))
@@ -194,15 +194,15 @@ def snippet_errors(
         >>> cc.odometry.snippet_errors(cc.odometry.zero_motion(6), truth, length=5).round(3).tolist()
         [1.095, 1.095]
     """
-    given, true = _rigid(predicted, "predicted poses"), _rigid(truth, "true poses")
-    if len(given) != len(true):
-        raise InputError(f"{len(given)} predicted poses for {len(true)} true ones; give one per frame")
+    estimate, true = _rigid(predicted, "predicted poses"), _rigid(truth, "true poses")
+    if len(estimate) != len(true):
+        raise InputError(f"{len(estimate)} predicted poses for {len(true)} true ones; give one per frame")
     if length < 2 or len(true) < length:
         raise InputError(
             f"{len(true)} frames for snippets of {length}; expected snippets of 2 or more, and as many frames"
         )
     return np.array(
-        [_snippet(given[i : i + length], true[i : i + length]) for i in range(len(true) - length + 1)]
+        [_snippet(estimate[i : i + length], true[i : i + length]) for i in range(len(true) - length + 1)]
     )
 
 
@@ -214,7 +214,7 @@ def _snippet(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def rotation_errors(predicted: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " pair"]:
-    """Return the angle between predicted and true rotations, in degrees; of transforms or rotations, one per pair.
+    """Return the angle between predicted and true rotations of each pair, in degrees; transforms are taken too.
 
     Raises InputError for shapes that do not match.
 

@@ -17,13 +17,11 @@ from torch.nn.functional import grid_sample
 from chronocam.errors import InputError, suggest
 
 NEAREST = 1e-3
-"""The smallest depth that is looked at: nearer depths count as this, and points that land nearer are not seen."""
+"""The smallest depth: nearer depths count as this, and points that land nearer are invisible."""
 
 _ROTATIONS = ("euler", "axis-angle")
 _SMALL = 1e-2  # squared angle below which series are used
-_EDGE = (
-    1e-3  # in pixels: how far beyond the outermost pixel centres rounding may put a point that is still seen
-)
+_EDGE = 1e-3  # pixels beyond the outermost pixel centres to which rounding may move a point that is visible
 
 
 def euler_to_matrix(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -198,7 +196,7 @@ def checked_intrinsics(intrinsics: Any, like: Tensor) -> Float[Tensor, "*batch 3
     if not (matrix.isfinite().all() and (focal > 0).all() and (below == 0).all()):
         wrong = [[round(float(v), 4) for v in row] for row in matrix.reshape(-1, 3, 3)[0]]
         raise InputError(
-            f"intrinsics {wrong} are singular or no pinhole camera's; expected rows fx s cx, 0 fy cy, 0 0 1 with "
+            f"intrinsics {wrong} are singular or not those of a pinhole camera; expected rows fx s cx, 0 fy cy, 0 0 1 with "
             "fx, fy > 0"
         )
     return matrix
@@ -251,9 +249,9 @@ def project(
         >>> pixels.flatten(), in_front.item()
         (tensor([2., 1.]), True)
     """
-    seen = (intrinsics @ points.flatten(2)).reshape(points.shape)
+    pixels = (intrinsics @ points.flatten(2)).reshape(points.shape)
     z = points[:, 2:]
-    return seen[:, :2] / z.clamp_min(NEAREST), z > NEAREST
+    return pixels[:, :2] / z.clamp_min(NEAREST), z > NEAREST
 
 
 def warp(
@@ -264,9 +262,10 @@ def warp(
 ) -> tuple[Float[Tensor, "batch channel height width"], Bool[Tensor, "batch 1 height width"]]:
     """Return the source as the target's camera would see it, and which of its pixels are valid.
 
-    depth: `(batch, 1, height, width)`, of the target. transform: `(batch, 4, 4)`, from the target's camera to
-        the
-    source's. intrinsics: `(3, 3)` or `(batch, 3, 3)`, of both cameras.
+    depth: `(batch, 1, height, width)`, of the target.
+    transform: `(batch, 4, 4)`, maps points of the target's camera to the source's.
+    intrinsics: `(3, 3)` or `(batch, 3, 3)`, of both cameras.
+
     A target pixel p takes the source's colour at K·T·D(p)·K⁻¹·p, bilinearly (`align_corners=True`,
     coordinates divided by width − 1 and height − 1, which is what intrinsics at pixel centres ask for). It is
     valid where that is between the centres of the source's outermost pixels and in front of the camera, and

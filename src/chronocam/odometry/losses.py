@@ -63,10 +63,10 @@ class Terms:
     def term(self, name: str, scale: int | None = None, source: int | None = None) -> Float[Tensor, " batch"]:
         """Return one term per sample: of all scales and sources, or of one.
 
-        name: `"total"`, `"photometric"`, `"smoothness"` or `"mask"`. scale: 0 is the finest.
-        Raises InputError for a name, scale or source that is not there, and for the smoothness or the total
-        of one
-        source: disparities belong to none.
+        name: `"total"`, `"photometric"`, `"smoothness"` or `"mask"`.
+        scale: 0 is the finest.
+        Raises InputError for a name, scale or source that does not exist, and for the smoothness or the total of
+        one source: disparities belong to all of them.
         """
         if name not in TERMS:
             raise InputError(
@@ -98,16 +98,14 @@ class ViewSynthesis:
         0.85·(1 − SSIM)/2 + 0.15·|I − Î| over windows of 3 × 3 pixels, which is for images in [0, 1].
     reduce: `"mean"`: the mean error of each source, summed over the sources; `"minimum"`: of each pixel only
         the source with the smallest error. Both are means over all pixels, also those that do not count.
-    auto_mask: leaves out pixels that the source as it is, unwarped, explains as well (with the minimum: some
-        source).
+    auto_mask: leave out pixels that the source explains as well without warping (with the minimum: any source).
     outside: whether pixels count that look beyond the edge of a source, with the colour of its edge.
-    smooth: `"second"`: mean |∂²d/∂x²| + 2·mean |∂²d/∂x∂y| + mean |∂²d/∂y²| of the disparities d; `"edge"`:
-        mean |∂d*/∂x|·e^(−|∂I/∂x|) and the same along y, of d* = d/mean d.
-    smooth_weight: of the smoothness at the finest scale, halved at each coarser one. mask_weight: of the
-        masks.
+    smooth: `"second"`: mean |∂²d/∂x²| + 2·mean |∂²d/∂x∂y| + mean |∂²d/∂y²| for disparities d; `"edge"`:
+        mean |∂d*/∂x|·e^(−|∂I/∂x|) and the same along y, for d* = d/mean d.
+    smooth_weight: weight of the smoothness at the finest scale, halved at each coarser one.
+    mask_weight: weight of the masks.
     scales: how many of the disparities are used, finest first.
-    full_resolution: whether coarse disparities are upsampled to the images; else images are averaged down to
-        them.
+    full_resolution: whether coarse disparities are upsampled to the images; otherwise images are averaged down.
     average_scales: whether scales are averaged rather than summed.
     rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
 
@@ -129,8 +127,8 @@ class ViewSynthesis:
     auto_mask: bool = False
     outside: bool = False
     smooth: str = "second"
-    smooth_weight: float | int = 0.5
-    mask_weight: float | int = 0.2
+    smooth_weight: float = 0.5
+    mask_weight: float = 0.2
     scales: int = 4
     full_resolution: bool = False
     average_scales: bool = False
@@ -138,15 +136,15 @@ class ViewSynthesis:
 
     def __post_init__(self) -> None:
         for name, known in _OPTIONS.items():
-            given = getattr(self, name)
-            if given not in known:
+            value = getattr(self, name)
+            if value not in known:
                 raise InputError(
-                    f"{name} is `{given}`{suggest(given, list(known))}; choose {' or '.join(known)}"
+                    f"{name} is `{value}`{suggest(value, list(known))}; choose {' or '.join(known)}"
                 )
         if self.scales < 1 or self.smooth_weight < 0 or self.mask_weight < 0:
-            given = f"{self.scales}, {self.smooth_weight} and {self.mask_weight}"
+            value = f"{self.scales}, {self.smooth_weight} and {self.mask_weight}"
             raise InputError(
-                f"scales, smooth_weight and mask_weight are {given}; expected at least 1, 0 and 0"
+                f"scales, smooth_weight and mask_weight are {value}; expected at least 1, 0 and 0"
             )
 
     def __call__(
@@ -160,7 +158,8 @@ class ViewSynthesis:
     ) -> Terms:
         """Return the terms of the loss, per sample.
 
-        target: `(batch, 3, height, width)`. sources: `(batch, source, 3, height, width)`.
+        target: `(batch, 3, height, width)`.
+        sources: `(batch, source, 3, height, width)`.
         disparities: `(batch, 1, height/2^s, width/2^s)` each, finest first; or one depth `(batch, 1, height,
             width)`, 0 where it is unknown, which is the only scale then.
         poses: `(batch, source, 6)`, or transforms `(batch, source, 4, 4)`, from the target's camera to each
@@ -196,8 +195,8 @@ class ViewSynthesis:
         k = k.repeat_interleave(views.count, dim=0) if k.ndim == 3 else k
         warped, valid = warp(views.sources.flatten(0, 1), repeated, views.transforms.flatten(0, 1), k)
         error = self._error(views.target, warped.reshape(views.sources.shape))
-        seen = (repeated > 0 if self.outside else valid).reshape(error.shape)
-        counted = self._counted(error, seen, views)
+        visible = (repeated > 0 if self.outside else valid).reshape(error.shape)
+        counted = self._counted(error, visible, views)
         if mask is not None:
             fits = mask.shape[-2:] == size
             error = error * (mask if fits else interpolate(mask, size, mode="bilinear", align_corners=False))
@@ -207,16 +206,16 @@ class ViewSynthesis:
     def _counted(
         self,
         error: Float[Tensor, "batch source height width"],
-        seen: Bool[Tensor, "batch source height width"],
+        visible: Bool[Tensor, "batch source height width"],
         views: Views,
     ) -> Bool[Tensor, "batch source height width"]:
         """Return which pixels of which source count."""
         unwarped = self._error(views.target, views.sources) if self.auto_mask else None
         if self.reduce == "mean":
-            return seen if unwarped is None else seen & (error < unwarped)
-        candidates = torch.where(seen, error, torch.inf)
+            return visible if unwarped is None else visible & (error < unwarped)
+        candidates = torch.where(visible, error, torch.inf)
         smallest, winner = candidates.min(dim=1, keepdim=True)
-        counted = seen & (torch.arange(views.count, device=winner.device).reshape(-1, 1, 1) == winner)
+        counted = visible & (torch.arange(views.count, device=winner.device).reshape(-1, 1, 1) == winner)
         return counted if unwarped is None else counted & (smallest < unwarped.amin(dim=1, keepdim=True))
 
     def _error(

@@ -1,8 +1,8 @@
 """Scores of odometry networks, for explanation: how far and how much it turns, and the negative view-synthesis loss.
 
-`PoseLoss` and `DepthLoss` are given as `operator=`, and then the frames of the loss are the inputs
-themselves; or, by `.target(frames)`, as one of several `targets=`, and then the loss is of these frames
-whatever is done to the inputs.
+`PoseLoss` and `DepthLoss` are passed as `operator=`; then the loss compares the inputs themselves. Or they are
+one of several `targets=`, by `.target(frames)`; then the loss compares these frames, however the inputs are
+changed.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ class _Loss:
     """What the two losses share: which part of the loss, and from inputs back to pictures.
 
     term, scale, source: which part, as in `Terms.term`. Masks are not used: every pixel counts fully.
-    mean, std: pictures in [0, 1] are inputs · std + mean, per channel or one number for all; as DepthNet and
-        PoseNet are trained unless given.
+    mean, std: pictures in [0, 1] are inputs · std + mean, per channel or one number for all; by default as
+        DepthNet and PoseNet are trained.
     """
 
     term: str = "total"
     scale: int | None = None
     source: int | None = None
-    mean: float | int | Sequence[float] = 0.5
-    std: float | int | Sequence[float] = 0.5
+    mean: float | Sequence[float] = 0.5
+    std: float | Sequence[float] = 0.5
     signed: ClassVar[bool] = True
     terms: ClassVar[tuple[str, ...]]
 
@@ -117,12 +117,13 @@ class PoseLoss(_Loss):
     """The negative view-synthesis loss as a score of a PoseNet: what makes the motion right. Depth is held constant.
 
     depth: a depth network (with `disparities`, used at all scales, or depth as its output), which sees the
-        target; or depths `(samples, 1, height, width)`, one of them being for all samples.
-    intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"` or `"photometric"`.
+        target; or depths `(samples, 1, height, width)`; a single one is for all samples.
+    intrinsics: `(3, 3)`, or `(samples, 3, 3)`.
+    term: `"total"` or `"photometric"`.
     As `operator=` it is called with (model, inputs, targets): inputs `(batch, 3·(1 + sources), height,
     width)`, the target first; targets None, or the frames that the loss is of, of the same shape, where
     inputs are perturbed.
-    Raises TargetError for a term that does not depend on poses and for outputs that are no poses, InputError
+    Raises TargetError for a term that does not depend on poses and for outputs that are not poses, InputError
     for wrong inputs, depths and intrinsics.
 
     Example:
@@ -155,16 +156,16 @@ class PoseLoss(_Loss):
     def of_outputs(self, poses: Tensor, frames: Tensor, rows: Rows | None = None) -> Float[Tensor, " batch"]:
         """Return −loss of poses `(batch, 6·sources)` for frames; `rows` are theirs among what is held, None for all."""
         pictures = self.pictures(frames)
-        found = _poses_of(poses)
+        motions = _poses_of(poses)
         sources = pictures.shape[1] - 1
-        if found.shape[:2] != (len(frames), sources):
+        if motions.shape[:2] != (len(frames), sources):
             shape = (len(frames), _MOTION * sources)
             raise TargetError(
                 f"outputs have shape {tuple(poses.shape)}; expected {shape} for {sources} sources"
             )
         depth = _held(self.depth, "depth", "disparities", frames[:, :3], rows)
         matrix = _rows_of(self.intrinsics, rows, "intrinsics", frames, rank=3)
-        terms = self.loss(pictures[:, 0], pictures[:, 1:], depth, found, matrix)
+        terms = self.loss(pictures[:, 0], pictures[:, 1:], depth, motions, matrix)
         return -terms.term(self.term, self.scale, self.source)
 
 
@@ -173,12 +174,13 @@ class DepthLoss(_Loss):
     """The negative view-synthesis loss as a score of a DepthNet: what makes the depth right. Poses are held constant.
 
     pose: a pose network, which sees target and sources; or poses `(samples, source, 6)` or `(samples, source,
-        4, 4)`, one of them being for all samples.
-    intrinsics: `(3, 3)`, or `(samples, 3, 3)`. term: `"total"`, `"photometric"` or `"smoothness"`.
+        4, 4)`; a single one is for all samples.
+    intrinsics: `(3, 3)`, or `(samples, 3, 3)`.
+    term: `"total"`, `"photometric"` or `"smoothness"`.
     As `operator=` it is called with (model, inputs, targets): inputs are the target frames `(batch, 3,
     height, width)`, targets their sources `(batch, 3·sources, height, width)`. A model with `disparities` is
     scored at all scales; as one of `targets=` only the depth it returns is seen, which is one scale.
-    Raises TargetError for an unknown term, missing sources and outputs that are no depth, InputError for
+    Raises TargetError for an unknown term, missing sources and outputs that are not depth, InputError for
     wrong inputs, poses and intrinsics.
 
     Example:
@@ -230,7 +232,8 @@ class LossOfFrames(Target):
     signed = True
 
     def __init__(self, score: PoseLoss | DepthLoss, frames: Any) -> None:
-        self.score, self.frames = score, frames
+        self.score = score
+        self.frames = frames
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where there are too few frames."""
@@ -249,33 +252,33 @@ def _check_frames(frames: Tensor) -> None:
         raise InputError(f"frames have shape {tuple(frames.shape)}; expected {expected}")
 
 
-def _held(given: Any, what: str, method: str, frames: Tensor, rows: Rows | None) -> Any:
+def _held(source: Any, what: str, method: str, frames: Tensor, rows: Rows | None) -> Any:
     """Return what a network says of frames, free of the graph, or the rows of what was given instead of one."""
-    if given is None:
+    if source is None:
         raise InputError(f"{what} is missing; give a network or an array")
-    if hasattr(given, "shape"):
-        return _rows_of(given, rows, what, frames, rank=1)
-    with torch.no_grad(), _evaluating(given):
-        found = getattr(given, method, given)(frames.detach())
+    if hasattr(source, "shape"):
+        return _rows_of(source, rows, what, frames, rank=1)
+    with torch.no_grad(), _evaluating(source):
+        answer = getattr(source, method, source)(frames.detach())
     # Detached as well: an engine that looks for a layer may record within no_grad().
-    return found.detach() if isinstance(found, Tensor) else tuple(scale.detach() for scale in found)
+    return answer.detach() if isinstance(answer, Tensor) else tuple(scale.detach() for scale in answer)
 
 
-def _rows_of(given: Any, rows: Rows | None, what: str, frames: Tensor, rank: int) -> Any:
+def _rows_of(values: Any, rows: Rows | None, what: str, frames: Tensor, rank: int) -> Any:
     """Return what an array holds for these frames; `rows` are theirs among all samples, None where it is of them.
 
     Arrays below `rank`, and those with a single row, are for all samples.
     """
-    if given is None or np.ndim(given) < rank:
-        return given
-    array = _like(given, frames)
+    if values is None or np.ndim(values) < rank:
+        return values
+    array = _like(values, frames)
     if len(array) == 1:
         return array.expand(len(frames), *array.shape[1:])
-    found = array if rows is None else array[rows]
-    if len(found) != len(frames):
+    chosen = array if rows is None else array[rows]
+    if len(chosen) != len(frames):
         advice = "give one for all, or one per sample (with operator=, and batch_size=None)"
         raise InputError(f"{what} has {len(array)} rows; expected {len(frames)}: {advice}")
-    return found
+    return chosen
 
 
 @contextmanager

@@ -85,8 +85,8 @@ def scenes(count: int, *, seed: int = 0, split: str = "test", size: int = 96) ->
     _check(count, seed, split, size)
     world = _world(split)
     stream = list(PHOTOS).index(split)
-    made = [_scene(np.random.default_rng((seed, stream, index)), world, size) for index in range(count)]
-    images, labels, masks = (np.stack(part) for part in zip(*made, strict=True))
+    parts = [_scene(np.random.default_rng((seed, stream, index)), world, size) for index in range(count)]
+    images, labels, masks = (np.stack(part) for part in zip(*parts, strict=True))
     return Scenes(images, labels, masks)
 
 

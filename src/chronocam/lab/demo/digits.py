@@ -10,7 +10,7 @@ import numpy as np
 
 
 def digits(out: Path, count: int, seed: int) -> Iterator[str]:
-    """Explain generated scenes, write a contact sheet, and yield what is to be told."""
+    """Explain generated scenes, write a contact sheet, and yield lines to print."""
     from chronocam.lab.data.digits import scenes
     from chronocam.models import load
 

@@ -14,7 +14,7 @@ _FRAMES = 16
 
 
 def drive(out: Path, seed: int) -> Iterator[str]:
-    """Explain a rendered drive, write its page, and yield what is to be told."""
+    """Explain a rendered drive, write its page, and yield lines to print."""
     from chronocam.lab.data.drives import export
 
     path = export(out / "drive", 1, seed=seed, split="test", frames=_FRAMES) / "sequences" / "00"

@@ -19,7 +19,7 @@ _SHOWN: Final = 3  # clips with a page
 
 
 def gestures(out: Path, count: int, seed: int) -> Iterator[str]:
-    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield what is to be told."""
+    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield lines to print."""
     from chronocam.lab.data.gestures import clips
     from chronocam.models import load
 

@@ -17,7 +17,7 @@ _SPEC = "chronocam:gestures-steps"
 
 
 def steps(out: Path, seed: int) -> Iterator[str]:
-    """Explain a rendered clip step by step through the LSTM, write its page, and yield what is to be told."""
+    """Explain a rendered clip step by step through the LSTM, write its page, and yield lines to print."""
     from chronocam.media import write_clip
 
     pixels, labels = _rendered(seed)

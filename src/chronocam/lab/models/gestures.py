@@ -99,7 +99,7 @@ _NETWORKS: Final[dict[str, Callable[[], nn.Module]]] = {
 }
 
 NAMES: Final = tuple(_NETWORKS)
-"""Of the networks: over space and time; an LSTM's last state; attention over an LSTM's states; logits at every step."""
+"""Convolutions over space and time; an LSTM's last state; attention over its states; logits at every step."""
 
 
 def gesture_net(name: str) -> nn.Module:
@@ -119,7 +119,7 @@ def load_gesture_net(name: str, path: str | Path | None = None) -> nn.Module:
 
 
 def gesture_record(name: str) -> Mapping[str, Any]:
-    """Return what is known of the bundled weights: labels, preprocessing, the command, the accuracy."""
+    """Return the record of the bundled weights: labels, preprocessing, the command, the accuracy."""
     record: Mapping[str, Any] = json.loads(
         (files("chronocam.lab") / "weights" / f"{_known(name)}.json").read_text()
     )

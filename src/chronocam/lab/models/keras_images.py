@@ -25,8 +25,8 @@ def image_net(spec: str, classes: int, size: int | None = None) -> Any:
     All but its last layer is as Keras has it: VGG keeps its other fully connected layers. Only BatchNorm's
     running statistics follow faster, as they do in PyTorch: at 0.99 random weights take a thousand steps
     until they are right.
-    size: height and width of its pictures; None for its own. Raises InputError for a size that it cannot
-        take.
+    size: height and width of its pictures; None for its own.
+    Raises InputError for a size that it cannot take.
     """
     make = builder(spec)
     shape: tuple[int, ...] | None = None
@@ -35,8 +35,8 @@ def image_net(spec: str, classes: int, size: int | None = None) -> Any:
     try:
         net = make(weights=None, classes=classes, input_shape=shape, classifier_activation=None)
     except ValueError as error:
-        told = f"{spec} takes no pictures of {size} × {size} ({first_line(error)})"
-        raise InputError(f"{told}; leave out size, or give a larger one") from error
+        problem = f"{spec} takes no pictures of {size} × {size} ({first_line(error)})"
+        raise InputError(f"{problem}; leave out size, or give a larger one") from error
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = min(layer.momentum, _MOMENTUM)
@@ -48,22 +48,22 @@ def head_at(net: Any) -> int:
     return max(place for place, layer in enumerate(net.layers) if layer.weights)
 
 
-def with_weights(net: Any, given: Any) -> Any:
-    """Return `given` with the head of `net`, for pictures of its size.
+def with_weights(net: Any, donor: Any) -> Any:
+    """Return `donor` with the head of `net`, for pictures of its size.
 
-    The layers are those of `given`, as Keras builds some networks differently around published weights.
+    The layers are those of `donor`, as Keras builds some networks differently around published weights.
     Raises ModelError where the weights before the head have other shapes.
     """
-    _insist_on_same_shapes(net, given)
-    start = head_at(given) - len(given.layers)
-    heads = dict(zip(map(id, given.layers[start:]), net.layers[start:], strict=True))
-    made = rebuilt(given, lambda layer: heads.get(id(layer), layer).get_config(), net.input_shape[1:])
-    for own, layer in zip(made.layers, given.layers, strict=True):
+    _insist_on_same_shapes(net, donor)
+    start = head_at(donor) - len(donor.layers)
+    heads = dict(zip(map(id, donor.layers[start:]), net.layers[start:], strict=True))
+    copy = rebuilt(donor, lambda layer: heads.get(id(layer), layer).get_config(), net.input_shape[1:])
+    for own, layer in zip(copy.layers, donor.layers, strict=True):
         own.set_weights(heads.get(id(layer), layer).get_weights())
-    return made
+    return copy
 
 
-def _insist_on_same_shapes(net: Any, given: Any) -> None:
+def _insist_on_same_shapes(net: Any, donor: Any) -> None:
     """Raise ModelError where the weights of a network before its head have other shapes than those of another."""
     theirs, ours = (
         [
@@ -71,7 +71,7 @@ def _insist_on_same_shapes(net: Any, given: Any) -> None:
             for layer in one.layers[: head_at(one)]
             if layer.weights
         ]
-        for one in (given, net)
+        for one in (donor, net)
     )
     for (name, there), (_, here) in zip(theirs, ours, strict=False):
         if there != here:
@@ -85,8 +85,8 @@ def _insist_on_same_shapes(net: Any, given: Any) -> None:
 def in_precision(net: Any, policy: str) -> Any:
     """Return a copy of a network that computes in `policy`, such as mixed_bfloat16, all but its head."""
     start = head_at(net)
-    kept = set(map(id, net.layers[start:]))
-    copy = rebuilt(net, lambda layer: layer.get_config() | ({} if id(layer) in kept else {"dtype": policy}))
+    head = set(map(id, net.layers[start:]))
+    copy = rebuilt(net, lambda layer: layer.get_config() | ({} if id(layer) in head else {"dtype": policy}))
     copy.set_weights(net.get_weights())
     return copy
 
@@ -109,9 +109,9 @@ def rebuilt(
 ) -> Any:
     """Return a copy of a network with random weights, each layer made from what `configured` says of it."""
 
-    def made(layer: Any) -> Any:
+    def clone(layer: Any) -> Any:
         return type(layer).from_config(configured(layer))
 
     inputs = keras.Input(shape or net.input_shape[1:], name=net.layers[0].name)
     plain = keras.Model(net.inputs[0], net.outputs[0], name=net.name)  # without what it was compiled with
-    return keras.models.clone_model(plain, input_tensors=inputs, clone_function=made)
+    return keras.models.clone_model(plain, input_tensors=inputs, clone_function=clone)

@@ -21,17 +21,19 @@ MEAN = STD = (0.5, 0.5, 0.5)
 class Odometry(nn.Module):
     """`depth`, a `DepthNet`, and `pose`, a `PoseNet` that sees the target and one source at a time.
 
-    With one source at a time every pair of pictures has a motion, and maps, of its own; the published PoseNet
-    sees all sources at once. depth_width, pose_width: scale the number of channels. masks: the PoseNet gives
-    explainability masks too. view_synthesis: options of the loss that they were trained with, as of
-    `chronocam.odometry.ViewSynthesis`; None where nobody knows.
+    With one source at a time every pair of pictures has its own motion, and its own maps; the published PoseNet
+    sees all sources at once.
+
+    depth_width, pose_width: scale the number of channels.
+    masks: the PoseNet gives explainability masks too.
+    view_synthesis: options of the loss that they were trained with, those of
+        `chronocam.odometry.ViewSynthesis`; None where they are unknown.
     """
 
-    def __init__(
-        self, depth_width: float | int = 1, pose_width: float | int = 1, masks: bool = False
-    ) -> None:
+    def __init__(self, depth_width: float = 1, pose_width: float = 1, masks: bool = False) -> None:
         super().__init__()
-        self.depth, self.pose = DepthNet(depth_width), PoseNet(1, pose_width, masks)
+        self.depth = DepthNet(depth_width)
+        self.pose = PoseNet(1, pose_width, masks)
         self.view_synthesis: Mapping[str, Any] | None = None
 
     def forward(
@@ -64,7 +66,7 @@ def described(record: Mapping[str, Any]) -> Odometry:
 
 
 def odometry_record() -> Mapping[str, Any]:
-    """Return what is known of the bundled networks: preprocessing, the command, the figures."""
+    """Return the record of the bundled networks: preprocessing, the command, the figures."""
     record: Mapping[str, Any] = json.loads((files("chronocam.lab") / "weights" / "odometry.json").read_text())
     return record
 

@@ -92,7 +92,7 @@ def _record(request: ModelRequest) -> Mapping[str, Any]:
         raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
     if not isinstance(record, Mapping) or record.get("format") not in (*BUILT, KERAS_IMAGES):
         raise request.error(
-            "is no record of a trained network", "expected the model.json of `chronocam train`"
+            "does not describe a trained network", "expected the model.json of `chronocam train`"
         )
     return record
 

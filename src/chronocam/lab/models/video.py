@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, suggest
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 SMALL: Final = "small"
 """The backbone of the bundled gesture networks."""
 
-_Recipe = tuple[tuple[float, ...], tuple[float, ...], int]
+_Recipe: TypeAlias = tuple[tuple[float, ...], tuple[float, ...], int]
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One way to put a network for clips together.
 
-    build: from a backbone's name, the number of classes and the size of an LSTM's state.
+    build: makes it of a backbone's name, the number of classes and the size of an LSTM's state.
     axes: the order in which the network takes its clips, see `ClipPreprocess`.
-    backbone: the one taken where none is named. known: the names of all.
+    backbone: the default.
+    known: lists the names of all.
     """
 
     build: Callable[[str, int, int], nn.Module]
@@ -43,7 +44,7 @@ def video_net(arch: str, backbone: str, classes: int, hidden: int) -> nn.Module:
 
 
 def architecture(name: str) -> Architecture:
-    """Return the architecture of this name; raises ModelError where there is none."""
+    """Return the architecture of this name; raises ModelError for an unknown one."""
     if name not in ARCHITECTURES:
         known = list(ARCHITECTURES)
         raise ModelError(

@@ -21,23 +21,23 @@ class Change:
     light, contrast: gains of the mean and of the differences from it.
     """
 
-    share: float | int
-    place: Sequence[float | int]
+    share: float
+    place: Sequence[float]
     mirrored: bool
-    light: float | int
-    contrast: float | int
+    light: float
+    contrast: float
 
     def window(self, clip: Any) -> Any:
         """Return what is kept of `(time, height, width, 3)`, of any framework, not yet enlarged or mirrored."""
         spans = []
         for side, where in zip(clip.shape[1:3], self.place, strict=True):
-            kept = max(1, round(side * self.share))
-            start = int(where * (side - kept + 1))
-            spans.append(slice(start, start + kept))
+            length = max(1, round(side * self.share))
+            start = int(where * (side - length + 1))
+            spans.append(slice(start, start + length))
         return clip[:, spans[0], spans[1]]
 
 
-def drawn(rng: np.random.Generator, count: int, crop: float | int, flip: bool) -> list[Change]:
+def drawn(rng: np.random.Generator, count: int, crop: float, flip: bool) -> list[Change]:
     """Draw changes; crop: smallest share of the sides that is kept; flip: mirror half of the clips."""
     columns = (rng.uniform(low, high, count).tolist() for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2)))
     places, mirrored = rng.random((count, 2)).tolist(), (flip & (rng.random(count) < 0.5)).tolist()
@@ -52,11 +52,11 @@ def changed(
 ) -> Float32[np.ndarray, "time height width 3"]:
     """Return a clip in [0, 1] with a change, enlarged bilinearly; `batches.made_of` does the same in PyTorch."""
     window = change.window(clip)
-    shown = (window[:, :, ::-1] if change.mirrored else window).astype(np.float32)
+    enlarged = (window[:, :, ::-1] if change.mirrored else window).astype(np.float32)
     for axis, size in ((1, clip.shape[1]), (2, clip.shape[2])):
-        matrix = axis_matrix(half_pixel_centers(shown.shape[axis], size), size).astype(np.float32)
-        shown = np.moveaxis(np.tensordot(matrix, shown, axes=((1,), (axis,))), 0, axis)
-    mean = shown.mean()
+        matrix = axis_matrix(half_pixel_centers(enlarged.shape[axis], size), size).astype(np.float32)
+        enlarged = np.moveaxis(np.tensordot(matrix, enlarged, axes=((1,), (axis,))), 0, axis)
+    mean = enlarged.mean()
     return np.clip(
-        (shown - mean) * (change.contrast / 255) + mean * (change.light / 255), 0, 1, dtype=np.float32
+        (enlarged - mean) * (change.contrast / 255) + mean * (change.light / 255), 0, 1, dtype=np.float32
     )

@@ -33,7 +33,7 @@ _CALM_SHARE: Final = 3 / 8  # of the training clips that have a calm version
 
 @runtime_checkable
 class ClipSource(Protocol):
-    """Clips that are had one by one."""
+    """Clips that are read or rendered one by one."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -67,7 +67,7 @@ class ClipSplits:
 
 
 def find_clips(settings: VideoSettings, size: int) -> ClipSplits:
-    """Return the clips that the settings name, as frames of `size` x `size`; raises InputError where there are none."""
+    """Return the clips that the settings name, with frames of `size` x `size`; raises InputError without any."""
     most = limits(settings.clips, settings.held_out)
     parts: dict[str, ClipSource]
     if settings.data == GESTURES:
@@ -140,7 +140,7 @@ class _Rendered:
         return f"{self.split} {index}"
 
     def digest(self) -> str:
-        """Tell one renderer from another by its first clip."""
+        """Name the renderer by its first clip, too: another renderer, another name."""
         return _digest(self.pixels(0).tobytes() + repr(self).encode())
 
 
@@ -208,7 +208,7 @@ def joined(first: ClipSource, then: ClipSource) -> ClipSource:
 
 def insist_on_one(clips: ClipSource) -> None:
     """Raise MediaError where not a single clip can be read."""
-    problem = "there is none"
+    problem = "no clips at all"
     for index in range(len(clips)):
         try:
             clips.pixels(index)
@@ -219,7 +219,7 @@ def insist_on_one(clips: ClipSource) -> None:
 
 
 def cached(clips: ClipSource, folder: Path, track: Track) -> ClipSource:
-    """Decode clips into a file in `folder`, where they are not there yet, and return them from there."""
+    """Decode clips into a file in `folder`, unless it is there already, and return them from it."""
     path = folder / f"clips-{clips.digest()}.npy"
     errors = path.with_suffix(".json")
     if not path.is_file():

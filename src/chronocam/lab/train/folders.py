@@ -42,29 +42,27 @@ def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
     """Find the clips of a folder and which of them to train, validate and test on.
 
     Understood are split files of UCF101 (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`) and HMDB51
-    (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` of one folder per class
-    each, and one folder per class alone. Where the data set tells no split apart, a seeded share of each
-    class is held
-    out: 15 % of the clips for test, 15 % of the rest for validation; clips cut from one video (as UCF101 and
-        HMDB51
-    name them) stay together. Where there is a validation but no test split, that one is the test, and the
-    other is held out.
+    (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` with one folder per class
+    each, and one folder per class alone. Without a split in the data set, a seeded share of each class is held
+    out: 15 % of the clips for test, 15 % of the rest for validation; clips cut from one video, by the names of
+    UCF101 and HMDB51, stay together. A validation split without a test split becomes the test, and a new
+    validation split is held out.
 
     Raises InputError where the folder holds no clips, fewer than two classes, or no such split file.
     """
     if not root.is_dir():
         raise InputError(
-            f"`{root}` is no folder; expected one that holds clips, or `gestures` for the rendered ones"
+            f"`{root}` is not a folder; expected one with clips, or `gestures` for the rendered ones"
         )
-    found = next(filter(None, (layout(root, split) for layout in LAYOUTS)), None)
-    if found is None or not any(found.parts.values()):
-        listed = f"; {len(found.missing)} are listed and missing" if found and found.missing else ""
+    listing = next(filter(None, (layout(root, split) for layout in LAYOUTS)), None)
+    if listing is None or not any(listing.parts.values()):
+        listed = f"; {len(listing.missing)} are listed and missing" if listing and listing.missing else ""
         raise InputError(
             f"`{root}` holds no clips{listed}; expected one folder per class with {', '.join(SUFFIXES)}"
         )
-    parts = complete({name: sorted(items) for name, items in found.parts.items() if items}, seed)
-    _check(root, parts, found)
-    return Listing(found.layout, parts, found.labels, found.missing)
+    parts = complete({name: sorted(items) for name, items in listing.parts.items() if items}, seed)
+    _check(root, parts, listing)
+    return Listing(listing.layout, parts, listing.labels, listing.missing)
 
 
 def complete(parts: dict[str, list[LabelledFile]], seed: int) -> dict[str, list[LabelledFile]]:
@@ -73,18 +71,18 @@ def complete(parts: dict[str, list[LabelledFile]], seed: int) -> dict[str, list[
         parts["test"] = parts.pop("validation")
     for name in ("test", "validation"):
         if name not in parts:
-            kept, held = divide(parts.get("train", []), HELD_OUT, seed)
-            parts |= {"train": kept, name: held}
+            train, held_out = divide(parts.get("train", []), HELD_OUT, seed)
+            parts |= {"train": train, name: held_out}
     return parts
 
 
-def _check(root: Path, parts: Mapping[str, list[LabelledFile]], found: Listing) -> None:
-    if len(found.labels) < 2:
-        raise InputError(f"`{root}` holds the class {found.labels[0]} alone; expected at least two")
+def _check(root: Path, parts: Mapping[str, list[LabelledFile]], listing: Listing) -> None:
+    if len(listing.labels) < 2:
+        raise InputError(f"`{root}` holds the class {listing.labels[0]} alone; expected at least two")
     for name in SPLITS:
         if not parts.get(name):
             raise InputError(
-                f"`{root}` ({found.layout}) leaves no clips for {name}; add clips, or folders train, test"
+                f"`{root}` ({listing.layout}) leaves no clips for {name}; add clips, or folders train, test"
             )
 
 
@@ -124,13 +122,13 @@ def _hmdb(root: Path, split: int) -> Listing | None:
 
 def _split_file(root: Path, any_split: str, wanted: str) -> Path | None:
     """Return the first file of the wanted split; raises InputError where there are others only."""
-    found = next(iter(sorted(root.rglob(wanted))), None)
+    path = next(iter(sorted(root.rglob(wanted))), None)
     others = sorted({path.name for path in root.rglob(any_split)})
-    if found is None and others:
+    if path is None and others:
         raise InputError(
             f"`{root}` has no split file {wanted}; there are {', '.join(others[:4])}: pass another split"
         )
-    return found
+    return path
 
 
 def _kinetics(root: Path, _split: int) -> Listing | None:

@@ -30,25 +30,28 @@ _HMDB: Final = re.compile(r".+(?=_[a-z]_[cn]m_np\d+_\w\w_\w+_\d+$)")
 def divide(
     clips: Sequence[LabelledFile], share: float, seed: int
 ) -> tuple[list[LabelledFile], list[LabelledFile]]:
-    """Return the clips kept and the `share` of each class held out, at least one where a class has two sources."""
+    """Return the clips to train on and the `share` of each class to hold out: clips of one video stay together.
+
+    At least one is held out where a class has two sources.
+    """
     rng = np.random.default_rng(seed)
-    kept: list[LabelledFile] = []
-    held: list[LabelledFile] = []
+    train: list[LabelledFile] = []
+    held_out: list[LabelledFile] = []
     for members in _grouped(clips, lambda clip: clip.label):
         sources = _grouped(members, lambda clip: source(clip.path.stem))
         quota = max(1, round(share * len(members))) if len(sources) > 1 else 0
         taken = 0
         for place in rng.permutation(len(sources)):
             fits = taken < quota and taken + len(sources[place]) < len(members)
-            (held if fits else kept).extend(sources[place])
+            (held_out if fits else train).extend(sources[place])
             taken += len(sources[place]) * fits
-    return sorted(kept), sorted(held)
+    return sorted(train), sorted(held_out)
 
 
 def source(stem: str) -> str:
-    """Return the name of the video that a clip was cut from, where UCF101's or HMDB51's naming tells it."""
-    found = _UCF.match(stem) or _HMDB.match(stem)
-    return found.group() if found else stem
+    """Return the name of the video that a clip was cut from, as UCF101 and HMDB51 name clips; else its own."""
+    match = _UCF.match(stem) or _HMDB.match(stem)
+    return match.group() if match else stem
 
 
 def limits(train: int | None, held_out: int | None) -> dict[str, int | None]:

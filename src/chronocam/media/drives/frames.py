@@ -20,9 +20,9 @@ _POSES = ("odometry.log", "trajectory.log", "poses.txt", "pose.txt")
 
 
 def colour_folder(path: Path) -> Path | None:
-    """Return the folder of colours in a folder of colours and depth, None where it is none."""
-    found = (path / name for name in _COLOURS if (path / name).is_dir())
-    return next(found, None)
+    """Return the folder of colours in a folder of colours and depth, or None for any other folder."""
+    folders = (path / name for name in _COLOURS if (path / name).is_dir())
+    return next(folders, None)
 
 
 def list_frames(path: Path) -> DriveListing:
@@ -30,9 +30,7 @@ def list_frames(path: Path) -> DriveListing:
 
     Beside them may lie the camera, as cam.txt (3 x 3) or camera.json (Open3D), and camera-to-world poses, as
     the first of odometry.log, trajectory.log, poses.txt, pose.txt; see `read_poses`. A camera.json beside
-    odometry.log
-    is left alone: there it is a viewer's. Depth is in millimetres where it is in whole numbers, else in
-    metres.
+    odometry.log is a viewer's and is left alone. Depth in whole numbers is in millimetres, any other in metres.
     Raises MediaError for broken files.
     """
     colours = colour_folder(path)

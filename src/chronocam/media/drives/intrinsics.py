@@ -10,16 +10,16 @@ from jaxtyping import Float64
 
 from chronocam.errors import MediaError
 
-Intrinsics: TypeAlias = np.ndarray | Sequence[float | int] | Sequence[Sequence[float | int]]
+Intrinsics: TypeAlias = np.ndarray | Sequence[float] | Sequence[Sequence[float]]
 """fx, fy, cx, cy or the matrix, in pixels of the frames as they are stored."""
 
 
-def check_intrinsics(given: Intrinsics, where: str = "intrinsics") -> Float64[np.ndarray, "3 3"]:
-    """Return the matrix of (fx, fy, cx, cy) or of a matrix. Raises MediaError for a singular or broken one."""
+def check_intrinsics(camera: Intrinsics, where: str = "intrinsics") -> Float64[np.ndarray, "3 3"]:
+    """Return (fx, fy, cx, cy), or a matrix, as a matrix. Raises MediaError for a singular or broken one."""
     try:
-        values = np.asarray(given, np.float64)
+        values = np.asarray(camera, np.float64)
     except (TypeError, ValueError) as error:
-        raise MediaError(f"{where} are no numbers; expected fx, fy, cx, cy or a 3 x 3 matrix") from error
+        raise MediaError(f"{where} are not numbers; expected fx, fy, cx, cy or a 3 x 3 matrix") from error
     if values.shape == (4,):
         fx, fy, cx, cy = values
         values = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
@@ -28,11 +28,11 @@ def check_intrinsics(given: Intrinsics, where: str = "intrinsics") -> Float64[np
     if not np.isfinite(values).all():
         raise MediaError(f"{where} are not finite; expected fx, fy, cx, cy in pixels")
     if min(values[0, 0], values[1, 1]) <= 0:
-        found = f"fx = {values[0, 0]:g}, fy = {values[1, 1]:g}"
-        raise MediaError(f"{where} are singular: {found}; expected focal lengths above 0, in pixels")
+        lengths = f"fx = {values[0, 0]:g}, fy = {values[1, 1]:g}"
+        raise MediaError(f"{where} are singular: {lengths}; expected focal lengths above 0, in pixels")
     if values[1, 0] or not np.array_equal(values[2], [0, 0, 1]):
         raise MediaError(
-            f"{where} are no camera matrix; expected rows (fx, skew, cx), (0, fy, cy) and (0, 0, 1)"
+            f"{where} are not a camera matrix; expected rows (fx, skew, cx), (0, fy, cy) and (0, 0, 1)"
         )
     return values
 

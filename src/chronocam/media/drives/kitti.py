@@ -17,7 +17,7 @@ DEPTH_UNIT = 1 / 256
 """Metres of a depth of 1 in KITTI's 16-bit pictures."""
 
 _CAMERAS = ("2", "0", "3", "1")  # colour left, grey left, colour right, grey right
-_EARTH = 6378137.0  # equatorial radius in metres, as of WGS 84
+_EARTH = 6378137.0  # equatorial radius in metres, of WGS 84
 _AHEAD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # from forward, left, up to right, down, forward
 
 

@@ -14,7 +14,7 @@ from chronocam.media.clips.pictures import open_folder
 
 @dataclass(frozen=True, eq=False)
 class DriveListing:
-    """The files of a drive, frame by frame, and what its text files tell."""
+    """The files of a drive, frame by frame, and what its text files say."""
 
     name: str
     frames: list[Path]
@@ -26,12 +26,12 @@ class DriveListing:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder in the order of their numbers. Raises MediaError where there are none."""
+    """Return the pictures of a folder in the order of their numbers. Raises MediaError for an empty folder."""
     return open_folder(folder, None).paths
 
 
 def depth_files(folder: Path, count: int) -> list[Path] | None:
-    """Return the files of depth of a drive of so many frames, None where there are none.
+    """Return the depth files of a drive with `count` frames, or None without any.
 
     Raises MediaError where there are more or fewer.
     """

@@ -54,14 +54,14 @@ def read_drive(
     """
     path = Path(path).expanduser()
     _check_size(size)
-    given = None if intrinsics is None else check_intrinsics(intrinsics)
+    camera = None if intrinsics is None else check_intrinsics(intrinsics)
     if path.is_dir():
-        return _read_listing(path, _list(path), given, start, stop, size)
-    return _read_video(path, given, start, stop, size)
+        return _read_listing(path, _list(path), camera, start, stop, size)
+    return _read_video(path, camera, start, stop, size)
 
 
 def count_frames(path: str | Path) -> int:
-    """Return how many frames the drive at `path` has; no pixel is read. Raises MediaError where there is no drive.
+    """Return how many frames the drive at `path` has; no pixel is read. Raises MediaError for anything else.
 
     Example:
         >>> folder = cc.data.drives.export("drives", 1, frames=4, size=(32, 48))
@@ -87,10 +87,10 @@ def find_drives(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise MediaError(f"`{folder}` {what}; expected a folder of drives, check the path")
-    found = _find(folder, set())
-    if not found:
+    drives = _find(folder, set())
+    if not drives:
         raise MediaError(f"no drives in `{folder}`; expected KITTI's layouts, folders of frames or videos")
-    return found
+    return drives
 
 
 def _list(path: Path) -> DriveListing:
@@ -119,12 +119,12 @@ def _find(folder: Path, visited: set[Path]) -> list[Path]:
 def _read_listing(
     path: Path,
     listing: DriveListing,
-    given: Float64[np.ndarray, "3 3"] | None,
+    camera: Float64[np.ndarray, "3 3"] | None,
     start: int | None,
     stop: int | None,
     size: tuple[int, int] | None,
 ) -> Drive:
-    stored = _known(path, listing.intrinsics if given is None else given)
+    stored = _known(path, listing.intrinsics if camera is None else camera)
     part = _range(path, len(listing.frames), start, stop)
     pixels, old = _read_frames(listing.frames[part], size)
     new = (int(pixels.shape[1]), int(pixels.shape[2]))
@@ -135,13 +135,13 @@ def _read_listing(
 
 def _read_video(
     path: Path,
-    given: Float64[np.ndarray, "3 3"] | None,
+    camera: Float64[np.ndarray, "3 3"] | None,
     start: int | None,
     stop: int | None,
     size: tuple[int, int] | None,
 ) -> Drive:
     source = _open(path)
-    stored = _known(path, given)
+    stored = _known(path, camera)
     part = _range(path, source.timeline.readable, start, stop)
     first = _decode(path, source, slice(part.start, part.start + 1), None)
     old = (int(first.shape[1]), int(first.shape[2]))
@@ -162,14 +162,14 @@ def _open(path: Path) -> Source:
 def _decode(
     path: Path, source: Source, part: slice, size: tuple[int, int] | None
 ) -> UInt8[np.ndarray, "time height width 3"]:
-    wanted, pixels, done = np.arange(part.start, part.stop), None, 0
-    for number, frame in source.frames(wanted, size):
+    numbers, pixels, done = np.arange(part.start, part.stop), None, 0
+    for number, frame in source.frames(numbers, size):
         if pixels is None:
-            pixels = np.empty((len(wanted), *frame.shape), np.uint8)
+            pixels = np.empty((len(numbers), *frame.shape), np.uint8)
         pixels[number - part.start] = frame
         done += 1
-    if pixels is None or done < len(wanted):
-        count = f"{done} of {len(wanted)} frames can be decoded"
+    if pixels is None or done < len(numbers):
+        count = f"{done} of {len(numbers)} frames can be decoded"
         raise MediaError(
             f"`{path}` is damaged: {count}; fetch it again, or pass start and stop around the damage"
         )

@@ -1,4 +1,4 @@
-"""Numbers in text files that nobody vouches for: every fault is told with its file and line."""
+"""Numbers in text files of unknown origin: every error names its file and line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
             f"`{path}` cannot be read ({error.strerror}); expected a text file of numbers"
         ) from error
     except UnicodeDecodeError as error:
-        raise MediaError(f"`{path}` is no text; expected lines of numbers, check the path") from error
+        raise MediaError(f"`{path}` is not a text file; expected lines of numbers, check the path") from error
     lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
@@ -51,20 +51,20 @@ def parse(path: Path, number: int, text: str, lengths: tuple[int, ...]) -> Float
     return values
 
 
-def read_table(path: Path, wanted: dict[str, int]) -> dict[str, Float64[np.ndarray, " value"]]:
+def read_table(path: Path, lengths: dict[str, int]) -> dict[str, Float64[np.ndarray, " value"]]:
     """Return the named rows of a file of lines `name: numbers`, so many numbers each; others are skipped.
 
     Raises MediaError for a broken row, or where one is missing.
     """
-    found = {}
+    rows = {}
     for number, line in read_lines(path):
         name, _, text = line.partition(":" if ":" in line else " ")
-        if name.strip() in wanted:
-            found[name.strip()] = parse(path, number, text, (wanted[name.strip()],))
-    for name in wanted:
-        if name not in found:
-            raise MediaError(f"`{path}` has no line `{name}:`; expected {wanted[name]} numbers after it")
-    return found
+        if name.strip() in lengths:
+            rows[name.strip()] = parse(path, number, text, (lengths[name.strip()],))
+    for name in lengths:
+        if name not in rows:
+            raise MediaError(f"`{path}` has no line `{name}:`; expected {lengths[name]} numbers after it")
+    return rows
 
 
 def read_poses(path: Path) -> Float64[np.ndarray, "time 4 4"]:
@@ -81,11 +81,11 @@ def read_poses(path: Path) -> Float64[np.ndarray, "time 4 4"]:
 
 
 def check_pose(pose: Float64[np.ndarray, "4 4"], where: str) -> Float64[np.ndarray, "4 4"]:
-    """Return a pose that is one. Raises MediaError where it turns and shifts by no rigid motion."""
+    """Return the pose. Raises MediaError unless it is a rotation and a translation."""
     turn = pose[:3, :3]
     rigid = np.abs(turn @ turn.T - np.eye(3)).max() < _SKEW and np.linalg.det(turn) > 0
     if not (rigid and np.allclose(pose[3], [0, 0, 0, 1])):
-        raise MediaError(f"{where}: no rotation and shift; expected a camera-to-world matrix")
+        raise MediaError(f"{where}: not a rigid motion; expected a camera-to-world matrix")
     return pose
 
 

@@ -1,8 +1,7 @@
 """Checkpoints of SfMLearner's PyTorch version: `dispnet_model_best.pth.tar` and `exp_pose_model_best.pth.tar`.
 
-Its layers have the names of ours, so nothing is renamed. What its networks expect: pictures of 128 × 416
-pixels as (value / 255 − 0.5) / 0.5; the pose network's target first, then the other frames in the order of
-time.
+Its layers have the same names as ours, so nothing is renamed. Its networks expect pictures of 128 × 416 pixels
+as (value / 255 − 0.5) / 0.5; the pose network wants the target first, then the other frames in the order of time.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SIZE: Final = (128, 416)
 
 MEAN: Final = (0.5, 0.5, 0.5)
 STD: Final = (0.5, 0.5, 0.5)
-"""With `MEAN`, of the values in [0, 1] that the published networks were trained on."""
+"""With `MEAN`, of values in [0, 1]: what the published networks were trained on."""
 
 _DEPTH, _POSE = "predict_disp1.0.weight", "pose_pred.weight"
 _EXPECTED: Final = "expected dispnet_model_best.pth.tar or exp_pose_model_best.pth.tar of SfMLearner-PyTorch"
@@ -39,7 +38,7 @@ def load_published(path: str | Path) -> DepthNet | PoseNet:
 
 
 def read_parameters(path: str | Path) -> Mapping[str, Tensor]:
-    """Return the parameters in a checkpoint by name. Raises ModelError where there are none, or no file."""
+    """Return the parameters in a checkpoint by name. Raises ModelError for anything else."""
     if not Path(path).is_file():
         raise ModelError(f"there is no file `{path}`; check the path")
     try:

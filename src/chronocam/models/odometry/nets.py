@@ -46,7 +46,7 @@ class DepthNet(nn.Module):
         (torch.Size([1, 1, 64, 96]), [96, 48, 24, 12])
     """
 
-    def __init__(self, width: float | int = 1.0) -> None:
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         down, up = _slim(_DEPTH, width), _slim(_DEPTH_UP, width)
         for n, ((before, after), kernel) in enumerate(zip(pairwise((3, *down)), _KERNELS, strict=True), 1):
@@ -73,28 +73,29 @@ class DepthNet(nn.Module):
         encoded = [x]
         for n in range(1, len(_DEPTH) + 1):
             encoded.append(self.get_submodule(f"conv{n}")(encoded[-1]))
-        found: list[Tensor] = []
+        disparities: list[Tensor] = []
         out = encoded.pop()
         for n, skip in zip(range(len(_DEPTH), 0, -1), reversed(encoded), strict=True):
             parts = [_crop(self.get_submodule(f"upconv{n}")(out), skip)]
             if n > 1:
                 parts.append(skip)
-            if found:
+            if disparities:
                 parts.append(
-                    _crop(nn.functional.interpolate(found[0], scale_factor=2, mode="bilinear"), skip)
+                    _crop(nn.functional.interpolate(disparities[0], scale_factor=2, mode="bilinear"), skip)
                 )
             out = self.get_submodule(f"iconv{n}")(torch.cat(parts, dim=1))
             if n <= _SCALES:
-                found.insert(0, _STEEPNESS * self.get_submodule(f"predict_disp{n}")(out) + _FARTHEST)
-        return found[0], found[1], found[2], found[3]
+                disparities.insert(0, _STEEPNESS * self.get_submodule(f"predict_disp{n}")(out) + _FARTHEST)
+        return disparities[0], disparities[1], disparities[2], disparities[3]
 
 
 class PoseNet(nn.Module):
     """Motion from a target picture to its sources: seven halvings, a linear head, the mean over the grid (PoseExpNet).
 
-    sources: how many pictures there are beside the target. width: scales the number of channels; with two
-        sources
-    there are 1.59 million parameters at 1. masks: add the decoder of explainability masks.
+    sources: how many pictures there are beside the target.
+    width: scales the number of channels; with two sources there are 1.59 million parameters at 1.
+    masks: add the decoder of explainability masks.
+
     Layers `conv1` to `conv7`, each ending in its activation, then `pose_pred`: output j is
     0.01·(mean over the grid of Σ_k W_jk A_k + b_j) with A what `conv7` gives. The masks are made of `conv5`
     by `upconv5` to `upconv1` and `predict_mask4` to `predict_mask1`.
@@ -109,11 +110,12 @@ class PoseNet(nn.Module):
         (('tx of source 1', 'ty of source 1'), torch.Size([1, 2, 6]))
     """
 
-    def __init__(self, sources: int = 1, width: float | int = 1.0, masks: bool = False) -> None:
+    def __init__(self, sources: int = 1, width: float = 1.0, masks: bool = False) -> None:
         super().__init__()
         if sources < 1:
             raise ModelError(f"there are {sources} sources; expected at least 1 beside the target")
-        self.sources, self.has_masks = sources, masks
+        self.sources = sources
+        self.has_masks = masks
         self.labels = (
             MOTION
             if sources == 1
@@ -144,7 +146,7 @@ class PoseNet(nn.Module):
         return self(x).unflatten(1, (self.sources, len(MOTION)))
 
     def masks(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return how far each source is to be trusted, 0 to 1, at four scales.
+        """Return how far to trust each source, 0 to 1, at four scales.
 
         `(batch, sources, height / 2^s, width / 2^s)` rounded up, finest first. Raises ModelError where the
         network was made without masks.
@@ -153,23 +155,23 @@ class PoseNet(nn.Module):
             raise ModelError("this PoseNet has no masks; make it with masks=True")
         skips = self._encode(x, len(_POSE_UP))
         out = skips.pop()
-        found: list[Tensor] = []
+        masks: list[Tensor] = []
         for n, skip in zip(range(len(_POSE_UP), 0, -1), reversed(skips), strict=True):
             out = _crop(self.get_submodule(f"upconv{n}")(out), skip)
             if n <= _SCALES:
-                found.insert(0, torch.sigmoid(self.get_submodule(f"predict_mask{n}")(out)))
-        return found[0], found[1], found[2], found[3]
+                masks.insert(0, torch.sigmoid(self.get_submodule(f"predict_mask{n}")(out)))
+        return masks[0], masks[1], masks[2], masks[3]
 
     def _encode(self, x: Tensor, stages: int) -> list[Tensor]:
         """Return the input and what the first stages make of it."""
         _check(x, 3 * (1 + self.sources), f"3 · (1 + {self.sources}), target first")
-        found = [x]
+        encoded = [x]
         for n in range(1, stages + 1):
-            found.append(self.get_submodule(f"conv{n}")(found[-1]))
-        return found
+            encoded.append(self.get_submodule(f"conv{n}")(encoded[-1]))
+        return encoded
 
 
-def _slim(channels: Sequence[int], width: float | int) -> tuple[int, ...]:
+def _slim(channels: Sequence[int], width: float) -> tuple[int, ...]:
     if not width > 0:
         raise ModelError(f"width is {width}; expected a number above 0, 1 for the published one")
     return tuple(max(4, round(width * channel)) for channel in channels)

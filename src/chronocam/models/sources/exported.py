@@ -23,7 +23,7 @@ def _load(request: ModelRequest) -> Parts:
     export = need("torch.export", "torch")
     todo = "expected a file that torch.export.save wrote"
     if not is_zipfile(path):
-        raise request.error("is no archive", todo)
+        raise request.error("is not an archive", todo)
     try:
         program = export.load(path)
         return export.unflatten(program), _preprocess(program), None

@@ -31,7 +31,7 @@ def _load(request: ModelRequest) -> Parts:
 
 
 def builder_of(request: ModelRequest) -> Any:
-    """Return the function that builds a network. Raises ModelError where there is none of that name."""
+    """Return the function that builds a network. Raises ModelError for an unknown name."""
     applications = need("keras.applications", "keras")
     known = [
         name for name, value in vars(applications).items() if inspect.isfunction(value) and name[:1].isupper()

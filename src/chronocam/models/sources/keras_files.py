@@ -38,7 +38,7 @@ def _config(path: Path, request: ModelRequest) -> Any:
             return json.loads(text.decode() if isinstance(text, bytes) else text)
     except (OSError, BadZipFile, KeyError, ValueError) as error:
         todo = "expected what model.save wrote; weights alone have no layers"
-        raise request.error(f"is no saved model ({first_line(error)})", todo) from error
+        raise request.error(f"is not a saved model ({first_line(error)})", todo) from error
 
 
 def _classes(config: Any) -> set[str]:

@@ -39,14 +39,14 @@ def parts_of(value: Any, request: ModelRequest) -> Parts:
 
 def _factory(module: str, name: str, request: ModelRequest) -> Any:
     try:
-        found = import_module(module)
+        code = import_module(module)
     except Exception as error:  # not there, or it fails while it is imported
         problem = f"cannot import `{module}` ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, f"expected a module that is installed or in {Path.cwd()}") from error
-    factory = getattr(found, name, None)
+    factory = getattr(code, name, None)
     if not callable(factory):
         what = f"function in `{module}` named"
-        raise request.unknown(what, name, dir(found), "expected one that returns a model")
+        raise request.unknown(what, name, dir(code), "expected one that returns a model")
     return factory
 
 

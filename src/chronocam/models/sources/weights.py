@@ -17,7 +17,7 @@ def _load(request: ModelRequest) -> Parts:
     source, inner = resolve(request.names[1])
     if source.build is None:
         forms = ", ".join(source.form for source in sources() if source.build is not None)
-        raise request.error(f"`{inner.text}` is no architecture", f"expected one of {forms}")
+        raise request.error(f"`{inner.text}` is not an architecture", f"expected one of {forms}")
     parts = source.build(inner)
     classes = _other_classes(parts[0].state_dict(), weights)
     if classes is not None:
@@ -73,9 +73,9 @@ def _fill(model: Any, weights: Weights, request: ModelRequest) -> None:
             for key in _reshaped(own, weights)
         ],
     }
-    told = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys)
-    if told:
-        raise request.error(f"the weights do not fit: {told}", "check the architecture")
+    problem = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys)
+    if problem:
+        raise request.error(f"the weights do not fit: {problem}", "check the architecture")
     model.load_state_dict(weights, strict=False)
 
 

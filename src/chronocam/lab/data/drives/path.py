@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 FOCAL = 0.58
-"""Focal length as a share of the picture's width, as of KITTI's cameras: 82 degrees across."""
+"""Focal length as a share of the picture's width, like KITTI's cameras: 82 degrees across."""
 
 STEPS = {"room": (0.12, 0.28), "street": (0.3, 0.65)}
 """How far the camera goes between two frames, in metres."""

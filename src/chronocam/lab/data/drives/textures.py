@@ -18,7 +18,7 @@ _LEVELS = 7
 _BASES = np.cumsum([0, *((_SIDE >> level) ** 2 for level in range(_LEVELS))])
 
 PLAIN = 0
-"""The texture that is none: one colour."""
+"""The plain texture: a single colour."""
 
 
 @dataclass(frozen=True)

@@ -112,8 +112,8 @@ def _drive(index: int, options: DriveOptions) -> Drive:
     # Everything is drawn whether it is asked for or not: so a switch changes nothing else in the drive.
     kind = SCENES[int(rng.integers(len(SCENES)))]
     draws = (rng.random(len(_CHANCES)) < list(_CHANCES.values())).tolist()
-    asked = (options.moving, options.plain, options.exposure)
-    switches = [draw if switch is None else switch for draw, switch in zip(draws, asked, strict=True)]
+    settings = (options.moving, options.plain, options.exposure)
+    switches = [draw if switch is None else switch for draw, switch in zip(draws, settings, strict=True)]
     name = f"{options.split}-{options.seed}-{index:05d}"
     return _render(rng, options.scene or kind, options, switches, name)
 
@@ -195,9 +195,9 @@ def _bare(
     ends = (views[0], views[-1])
     still = (replace(view, low=np.where(scene.mover[:, None], np.inf, view.low)) for view in ends)
     sights = [cast(view, np.arange(0, size[1], 2), np.arange(0, size[0], 2)) for view in still]
-    seen = np.append(scene.wall, -1)[np.stack([sight.index for sight in sights])]
+    walls_seen = np.append(scene.wall, -1)[np.stack([sight.index for sight in sights])]
     walls = np.unique(scene.wall[scene.wall >= 0])
-    shares = np.array([(seen == wall).mean() for wall in walls])
+    shares = np.array([(walls_seen == wall).mean() for wall in walls])
     fit = walls[(shares > 0.06) & (shares < 0.35)]
     chosen = rng.choice(fit) if len(fit) else walls[np.where(shares >= 0.02, shares, 2 - shares).argmin()]
     return np.asarray(scene.wall == chosen)

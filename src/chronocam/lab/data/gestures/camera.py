@@ -52,7 +52,7 @@ class Camera:
         return film.transpose(3, 0, 1, 2).astype(np.float32) / np.float32(255)
 
 
-def draw_camera(rng: np.random.Generator, frames: int, shake: float | int) -> Camera:
+def draw_camera(rng: np.random.Generator, frames: int, shake: float) -> Camera:
     """Draw a hand-held camera; `shake` scales its motion, and 0 puts it on a stand."""
     drift = np.outer(np.linspace(-0.5, 0.5, frames), rng.uniform(-0.04, 0.04, 2))
     tremor = rng.uniform(0.005, 0.018) * np.stack([smooth(rng, frames, 3.5) for _ in range(2)], 1)
@@ -82,7 +82,7 @@ class Light:
         return np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))
 
 
-def draw_light(rng: np.random.Generator, frames: int, change: float | int, noise: float | int) -> Light:
+def draw_light(rng: np.random.Generator, frames: int, change: float, noise: float) -> Light:
     """Draw light from one side; `change` scales how it varies over time, `noise` how grainy the sensor is."""
     cast = rng.uniform(0.85, 1.1) * rng.uniform(0.93, 1.07, 3)
     over_time = 1 + change * rng.uniform(0, 0.15) * smooth(rng, frames, 1.5)

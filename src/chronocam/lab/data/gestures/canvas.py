@@ -31,7 +31,7 @@ class Paint:
 
     colour: Colour
     texture: Texture | None = None
-    shade: float | int = 0
+    shade: float = 0
     """How much darker the rim is than the middle: flat paint looks round."""
     mattes: tuple[int, ...] = ()
     """Channels behind the colours that the shape turns on; it turns the others off."""
@@ -98,7 +98,7 @@ class Canvas:
         cover = np.clip(0.5 - self._distance(shape, spot), 0, 1)
         self.channels[3 + matte][spot.index] = np.maximum(self.channels[3 + matte][spot.index], cover)
 
-    def shade(self, shape: Cones, matte: int, depth: float | int) -> None:
+    def shade(self, shape: Cones, matte: int, depth: float) -> None:
         """Darken what belongs to `matte` around the shape: an arm before a trunk of its colour stays in sight."""
         reach = _SHADOW * self.size
         spot = self._spot(shape, reach)
@@ -108,7 +108,7 @@ class Canvas:
         own = self.channels[3 + matte][index]
         self.channels[:3, index] *= 1 - depth * own * np.minimum(1 - distance / reach, 1)
 
-    def _spot(self, shape: Cones, margin: float | int) -> _Spot:
+    def _spot(self, shape: Cones, margin: float) -> _Spot:
         """Find a window per frame, of one size for all of them, that holds the shape as far as it is in sight."""
         radii = shape.radii[..., None]
         low = self.size * (shape.ends - radii).min((0, 2)) - margin

@@ -25,7 +25,7 @@ _RIM = 0.3
 _LIMB_SHADOW = 0.45
 
 Place = Float[np.ndarray, "time 2"]
-_Strokes = Float[np.ndarray, "time cone 6"] | Sequence[tuple[float | int, ...]]
+_Strokes = Float[np.ndarray, "time cone 6"] | Sequence[tuple[float, ...]]
 """Cones as (x, y, radius) at one end and the same at the other, in heights of the head."""
 
 
@@ -100,7 +100,7 @@ class _Painter:
         for arm in (0, 1):
             self._arm(arm)
 
-    def _paint(self, cones: Cones, colour: np.ndarray, shade: float | int = 0, acting: bool = False) -> None:
+    def _paint(self, cones: Cones, colour: np.ndarray, shade: float = 0, acting: bool = False) -> None:
         mattes = (self.whole, self.acting) if acting else (self.whole,)
         self.canvas.paint(cones, Paint(colour, shade=shade, mattes=mattes))
 
@@ -116,7 +116,7 @@ class _Painter:
         ends = _ends(strokes)
         return self._place(ends[..., :2] + self.track.sway[:, None], ends[..., 2])
 
-    def _on_head(self, strokes: _Strokes, turned: float | int = 0) -> Cones:
+    def _on_head(self, strokes: _Strokes, turned: float = 0) -> Cones:
         """Place cones given from the middle of the face; `turned` is how much they follow a turn aside."""
         ends = _ends(strokes)
         points = ends[..., :2] + (_FACE - _NECK)

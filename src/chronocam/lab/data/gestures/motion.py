@@ -70,7 +70,7 @@ def draw_track(
     person: Identity,
     *,
     narrow: bool,
-    restless: float | int,
+    restless: float,
 ) -> Track:
     """Draw how `person` does the action `label`.
 
@@ -93,7 +93,7 @@ def draw_track(
     return replace(idle, smile=_envelope(progress, 0.3))
 
 
-def smooth(rng: np.random.Generator, frames: int, fastest: float | int = 2.5) -> _Curve:
+def smooth(rng: np.random.Generator, frames: int, fastest: float = 2.5) -> _Curve:
     """Draw a smooth curve over the clip, about -1 to 1, as likely as its reverse."""
     times = (np.arange(frames) + 0.5) / frames
     cycles, phases = rng.uniform(0.3, fastest, 3), rng.uniform(0, 2 * np.pi, 3)
@@ -101,9 +101,7 @@ def smooth(rng: np.random.Generator, frames: int, fastest: float | int = 2.5) ->
     return curve
 
 
-def _idle(
-    rng: np.random.Generator, progress: _Curve, label: str, narrow: bool, restless: float | int
-) -> Track:
+def _idle(rng: np.random.Generator, progress: _Curve, label: str, narrow: bool, restless: float) -> Track:
     """Draw a body at rest, where it holds its arms, and its small motions."""
     frames = len(progress)
     first = bool(rng.random() < 0.5)
@@ -154,7 +152,7 @@ def _blinks(rng: np.random.Generator, frames: int) -> _Curve:
     return np.max([np.zeros(frames), *shut], axis=0)
 
 
-def _envelope(progress: _Curve, ramp: float | int) -> _Curve:
+def _envelope(progress: _Curve, ramp: float) -> _Curve:
     """Return 0 at rest, 1 in the middle of the action, smoothly there and back over a share `ramp` of it."""
     rise = np.clip(np.minimum(progress, 1 - progress) / ramp, 0, 1)
     curve: np.ndarray = np.sin(0.5 * np.pi * rise)

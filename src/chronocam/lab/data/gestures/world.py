@@ -91,10 +91,10 @@ class Clips:
 class Conditions:
     """What makes a clip hard: scales of what moves and changes besides the action, 0 for none of it."""
 
-    shake: float | int = 1
-    light: float | int = 1
-    noise: float | int = 1
-    restless: float | int = 1
+    shake: float = 1
+    light: float = 1
+    noise: float = 1
+    restless: float = 1
     busy: bool = True
 
 
@@ -123,11 +123,11 @@ def clips(
         ((2, 8, 48, 48, 3), (2, 1))
     """
     _check_least("count", count, 1)
-    made = [
+    records = [
         clip(index, seed=seed, split=split, frames=frames, size=size, actors=actors) for index in range(count)
     ]
     names = ("pixels", "labels", "masks", "active", "actor_masks")
-    return Clips(**{name: np.stack([getattr(record, name) for record in made]) for name in names})
+    return Clips(**{name: np.stack([getattr(record, name) for record in records]) for name in names})
 
 
 def clip(
@@ -203,7 +203,7 @@ def _photos(split: str) -> tuple[Image.Image, ...]:
 
 
 def _cast(
-    rng: np.random.Generator, labels: tuple[int, ...], split: str, frames: int, restless: float | int
+    rng: np.random.Generator, labels: tuple[int, ...], split: str, frames: int, restless: float
 ) -> list[Figure]:
     """Draw who acts, when, how and where."""
     moments = _moments(rng, frames, len(labels))
@@ -221,10 +221,10 @@ def _cast(
 def _moments(rng: np.random.Generator, frames: int, actors: int) -> list[np.ndarray]:
     """Draw when each action happens; two of them share at least a quarter of the clip."""
     while True:
-        drawn = [draw_progress(rng, frames) for _ in range(actors)]
-        shared = np.all([(progress > 0) & (progress < 1) for progress in drawn], axis=0)
+        moments = [draw_progress(rng, frames) for _ in range(actors)]
+        shared = np.all([(progress > 0) & (progress < 1) for progress in moments], axis=0)
         if 4 * shared.sum() >= frames:
-            return drawn
+            return moments
 
 
 _Spot = tuple[np.ndarray, float]

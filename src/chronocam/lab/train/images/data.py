@@ -27,24 +27,23 @@ _NUMBERED: Final = re.compile(r"(?P<label>.+)\.\d+$")  # cat.0, as Kaggle names 
 def list_pictures(root: Path, seed: int = 0) -> Listing:
     """Find the pictures of a folder and which of them to train, validate and test on.
 
-    Understood are folders `train`, `validation` (or `val`) and `test` of one folder per class each, one
-    folder per class alone, and in place of the folders per class pictures named `cat.0.jpg`, `dog.1.jpg` (a
-    part without labels, as Kaggle's test, is left out). Where the data set tells no split apart, a seeded
-    share of each class is
-    held out: 15 % of the pictures for test, 15 % of the rest for validation. Where there is a validation but
-    no test split, that one is the test, and the other is held out.
+    Understood are folders `train`, `validation` (or `val`) and `test` with one folder per class each, one
+    folder per class alone, and instead of folders per class pictures named `cat.0.jpg`, `dog.1.jpg` (a part
+    without labels, such as Kaggle's test, is left out). Without a split in the data set, a seeded share of each
+    class is held out: 15 % of the pictures for test, 15 % of the rest for validation. A validation split without
+    a test split becomes the test, and a new validation split is held out.
 
     Raises InputError where the folder holds no pictures, fewer than two classes, or too few of them.
     """
     if not root.is_dir():
-        raise InputError(f"`{root}` is no folder; expected one that holds pictures")
+        raise InputError(f"`{root}` is not a folder; expected one with pictures")
     named = {PARTS[path.name.lower()]: path for path in _subfolders(root) if path.name.lower() in PARTS}
     layout = "folders of splits" if "train" in named else "folder per class"
-    found = {
+    items_by_part = {
         part: sorted(_labelled(path))
         for part, path in (named if "train" in named else {"train": root}).items()
     }
-    parts = complete({part: items for part, items in found.items() if items}, seed)
+    parts = complete({part: items for part, items in items_by_part.items() if items}, seed)
     labels = tuple(sorted({item.label for items in parts.values() for item in items}))
     _check(root, layout, parts, labels)
     return Listing(layout, parts, labels)
@@ -125,7 +124,7 @@ class Pictures:
         return self.labels.index(self.items[index].label)
 
     def name(self, index: int) -> str:
-        """Return what a message calls the picture: its folder may be all that tells it from another one."""
+        """Return what a message calls the picture, with its folder: names may repeat in other folders."""
         path = self.items[index].path
         return f"{path.parent.name}/{path.name}"
 

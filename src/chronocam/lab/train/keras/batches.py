@@ -37,9 +37,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         unread: set[str],
         learning: bool = False,
     ) -> None:
-        super().__init__()  # with Keras' own workers, batches that it has looked at come again in the first epoch
-        self.pictures, self.settings, self.preprocess, self.unread = pictures, settings, preprocess, unread
-        self.learning, self.epoch = learning, 0
+        # Keras' own workers are left alone: with them the first epoch repeats batches that Keras has looked at.
+        super().__init__()
+        self.pictures = pictures
+        self.settings = settings
+        self.preprocess = preprocess
+        self.unread = unread
+        self.learning = learning
+        self.epoch = 0
 
     @property
     def num_batches(self) -> int:

@@ -1,4 +1,4 @@
-"""What Keras' `fit` is told: optimiser, checkpoints that are whole, progress."""
+"""Optimiser, whole checkpoints and progress for Keras' `fit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
 
     def __init__(self, rate: Any, decay: float, faster: Sequence[float]) -> None:
         super().__init__(rate)
-        self.decay, self.faster = decay, tuple(faster)
+        self.decay = decay
+        self.faster = tuple(faster)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Change one variable."""
@@ -56,7 +57,10 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
         super().__init__()
-        self.settings, self.seed, self.lessons, self.identity = settings, seed, lessons, identity
+        self.settings = settings
+        self.seed = seed
+        self.lessons = lessons
+        self.identity = identity
         self.history: list[Figures] = []
 
     @property
@@ -76,9 +80,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         """Let order, changes and dropout depend on the epoch: a run that goes on draws what it would have drawn."""
         self.lessons.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch, 2))
-        keras.utils.set_random_seed(
-            int(rng.integers(2**31))
-        )  # dropout on PyTorch draws from its own generator
+        keras.utils.set_random_seed(int(rng.integers(2**31)))  # dropout on PyTorch has its own generator
         for state in _seeds(self.model):
             state.assign(rng.integers(2**31, size=2))
 
@@ -99,17 +101,17 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = self.done
 
     def restore(self, model: Any, last: Path) -> None:
-        """Put a model and its optimiser where a run stopped. Raises InputError for a run with another network."""
+        """Restore a model and its optimiser as an interrupted run left them; raises InputError for another network."""
         try:
             with np.load(last, allow_pickle=False) as file:
-                kept, arrays = json.loads(str(file["meta"])), {name: file[name] for name in file.files}
+                state, arrays = json.loads(str(file["meta"])), {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(
                 f"`{last}` is damaged ({first_line(error)}); train again in a new folder"
             ) from error
-        insist_on_same(last, kept["identity"], self.identity)
+        insist_on_same(last, state["identity"], self.identity)
         _assign(_state(model), arrays)
-        self.history = kept["history"]
+        self.history = state["history"]
 
     def restore_best(self, model: Any) -> None:
         """Give a model the weights of the best epoch."""

@@ -18,32 +18,32 @@ _SUFFIXES = (".keras", ".h5")
 def start_from(net: Any, weights: str, spec: str) -> Any:
     """Return a network with weights in all of its layers but the one that answers for other classes.
 
-    weights: a file, of a whole model or of the weights of `spec` with its own classes; or `published` for
-        those that
-    Keras offers. Raises ModelError where they cannot be had, or are of another network or size.
+    weights: a file with a whole model, or with the weights of `spec` with its own classes; or `published` for
+        those that Keras offers.
+    Raises ModelError where they cannot be loaded, or belong to another network or size.
     """
-    given = load(spec).model if weights == PUBLISHED else _read(Path(weights), spec)
+    published = load(spec).model if weights == PUBLISHED else _read(Path(weights), spec)
     try:
-        return with_weights(net, given)
+        return with_weights(net, published)
     except ModelError as error:
         raise ModelError(f"`{weights}`: the weights do not fit {spec}: {error}") from error
 
 
 def _read(path: Path, spec: str) -> Any:
     if path.suffix not in _SUFFIXES or not path.is_file():
-        problem = "there is no such file" if path.suffix in _SUFFIXES else "is no file of Keras weights"
+        problem = "there is no such file" if path.suffix in _SUFFIXES else "is not a file of Keras weights"
         raise ModelError(
             f"`{path}`: {problem}; expected one that ends in {' or '.join(_SUFFIXES)}, or {PUBLISHED}"
         )
     if path.suffix == ".keras" or _is_whole(path):
         return load(str(path)).model
-    given = builder(spec)(weights=None)
+    net = builder(spec)(weights=None)
     try:
-        given.load_weights(path)
+        net.load_weights(path)
     except Exception as error:  # a damaged file, or weights of another network
         problem = f"`{path}` cannot be read as weights of {spec} with its own classes ({first_line(error)})"
         raise ModelError(f"{problem}; give a whole model, PATH.keras") from error
-    return given
+    return net
 
 
 def _is_whole(path: Path) -> bool:

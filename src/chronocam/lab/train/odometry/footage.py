@@ -86,17 +86,17 @@ class Filed:
 
 
 def _part(whole: Drive, start: int, stop: int) -> Drive:
-    of_frames = {name: getattr(whole, name) for name in ("pixels", "poses", "depth", "moving", "plain")}
-    parts: dict[str, Any] = {
-        name: part if part is None else part[start:stop] for name, part in of_frames.items()
-    }
-    return replace(whole, **parts)
+    def cut(values: Any) -> Any:
+        return None if values is None else values[start:stop]
+
+    names = ("pixels", "poses", "depth", "moving", "plain")
+    return replace(whole, **{name: cut(getattr(whole, name)) for name in names})
 
 
 class Footage:
     """Snippets of several reels.
 
-    frames: all frames of all reels after each other, where they are kept decoded; None reads them when asked.
+    frames: all frames of all reels in a row, where they are kept decoded; None reads them as they are needed.
     """
 
     def __init__(
@@ -105,7 +105,9 @@ class Footage:
         frames: UInt8[np.ndarray, "frame height width 3"] | None = None,
         intrinsics: Sequence[np.ndarray] = (),
     ) -> None:
-        self.reels, self.frames, self.intrinsics = reels, frames, intrinsics
+        self.reels = reels
+        self.frames = frames
+        self.intrinsics = intrinsics
         self.starts = np.cumsum([0, *(len(reel) for reel in reels)])
         self.places = [(k, t) for k, reel in enumerate(reels) for t in range(1, len(reel) - 1)]
 
@@ -116,21 +118,22 @@ class Footage:
         """Return a snippet; raises ChronocamError where it cannot be read."""
         reel, time = self.places[index]
         if self.frames is None:
-            found = self.reels[reel].read(time - 1, time + 2)
-            return found.pixels, found.intrinsics
+            part = self.reels[reel].read(time - 1, time + 2)
+            return part.pixels, part.intrinsics
         middle = int(self.starts[reel]) + time
         return np.asarray(self.frames[middle - 1 : middle + 2]), self.intrinsics[reel]
 
     def cached(self, folder: Path, size: tuple[int, int], track: Track) -> Footage:
-        """Decode all frames into a file in `folder`, where they are not there yet, and return the snippets from it."""
-        first = self.reels[0].read(0, 2).pixels  # tells one renderer, or one version of a file, from another
+        """Decode all frames into a file in `folder`, unless it is there already, and return snippets from it."""
+        # The name depends on the first frames too: another renderer, or another version of a file, is another name.
+        first = self.reels[0].read(0, 2).pixels
         words = "|".join([first.tobytes().hex(), *(reel.name() for reel in self.reels)])
         path = folder / f"frames-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npy"
         matrices = path.with_suffix(".json")
         if not (path.is_file() and matrices.is_file()):
-            found: list[list[list[float]]] = []
-            replace_file(path, lambda temporary: self._decode(temporary, size, found, track))
-            replace_file(matrices, lambda temporary: temporary.write_text(json.dumps(found)))
+            rows: list[list[list[float]]] = []
+            replace_file(path, lambda temporary: self._decode(temporary, size, rows, track))
+            replace_file(matrices, lambda temporary: temporary.write_text(json.dumps(rows)))
         intrinsics = [np.array(matrix) for matrix in json.loads(matrices.read_text())]
         return Footage(self.reels, np.load(path, mmap_mode="r"), intrinsics)
 
@@ -141,9 +144,9 @@ class Footage:
         for number in track(range(len(self.reels)), "Decoding"):
             reel, begin = self.reels[number], int(self.starts[number])
             for start, stop in pieces(len(reel)):
-                found = reel.read(start, stop)
-                frames[begin + start : begin + stop] = found.pixels
-            intrinsics.append(found.intrinsics.tolist())
+                part = reel.read(start, stop)
+                frames[begin + start : begin + stop] = part.pixels
+            intrinsics.append(part.intrinsics.tolist())
         frames.flush()
 
 
@@ -180,7 +183,7 @@ def find_footage(settings: OdometrySettings) -> ReelSplits:
 def _readable(
     paths: Sequence[Path], settings: OdometrySettings, size: tuple[int, int]
 ) -> tuple[list[Filed], list[str]]:
-    """Return the drives of which a snippet can be read, and the names of the others; raises where there is none."""
+    """Return the drives with a readable snippet, and the names of the others; raises MediaError without any."""
     reels: list[Filed] = []
     unread: list[str] = []
     problems: list[str] = []
@@ -214,6 +217,6 @@ def _along(reels: Sequence[Filed]) -> dict[str, Sequence[Reel]]:
 def _apart(reels: Sequence[Filed], most: dict[str, int | None], seed: int) -> dict[str, Sequence[Reel]]:
     """Divide drives, chosen by the seed; every part has at least one."""
     order = np.random.default_rng(seed).permutation(len(reels))
-    held = max(1, round(_SHARES[1] * len(reels)))
-    places = {"validation": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
+    count = max(1, round(_SHARES[1] * len(reels)))
+    places = {"validation": order[:count], "test": order[count : 2 * count], "train": order[2 * count :]}
     return {name: [reels[k] for k in sorted(places[name])[: most[name]]] for name in SPLITS}

@@ -51,10 +51,10 @@ def measure(network: Odometry, reels: Sequence[Reel], device: Any = "cpu") -> di
     return {**_of_depth(depths), **_of_motion(moves)}
 
 
-def _of_depth(found: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    if not found:
+def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    if not pairs:
         return {}
-    predicted, true = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    predicted, true = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     known = (true > 0).any(axis=(1, 2))
     fixed = np.broadcast_to(mean_depth(true), true.shape)
     arms = {"network": predicted, "mean depth": fixed}
@@ -75,11 +75,11 @@ def _depth_figures(errors: DepthErrors) -> dict[str, Any]:
     }
 
 
-def _of_motion(found: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    if not found:
+def _of_motion(moves: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    if not moves:
         return {}
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
-    for steps, poses in found:
+    for steps, poses in moves:
         ahead = np.tile(np.eye(4), (len(steps), 1, 1))
         ahead[:, 2, 3] = 1
         arms = {
@@ -103,8 +103,8 @@ def _of_motion(found: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
 
 def _rounded(values: np.ndarray) -> list[float]:
     """Return mean, lower and upper end of the interval."""
-    found = bootstrap(values)
-    return [round(value, 4) for value in (found.mean, found.low, found.high)]
+    interval = bootstrap(values)
+    return [round(value, 4) for value in (interval.mean, interval.low, interval.high)]
 
 
 def _prepared(pixels: np.ndarray, device: Any) -> Tensor:

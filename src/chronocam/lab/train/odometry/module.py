@@ -45,9 +45,7 @@ class OdometryModule(Learner):
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Return the loss of a batch."""
-        torch.manual_seed(
-            mixed(self.settings.seed, self.global_step)
-        )  # a resumed run draws what it would have drawn
+        torch.manual_seed(mixed(self.settings.seed, self.global_step))  # resumed or not, the same draws
         pixels, intrinsics = batch
         return self.noted(self(*augment(pixels, intrinsics, self.settings.flip)).total.mean())
 

@@ -37,7 +37,11 @@ class Shuffled(Sampler[int]):
     """
 
     def __init__(self, count: int, seed: int, more: int = 0, early: int = 0) -> None:
-        self.count, self.seed, self.more, self.early, self.epoch = count, seed, more, early, 0
+        self.count = count
+        self.seed = seed
+        self.more = more
+        self.early = early
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch; Lightning calls it."""
@@ -92,7 +96,7 @@ def unit(pixels: UInt8[Tensor, "batch time height width 3"]) -> Float[Tensor, "b
 
 
 def augment(
-    pixels: UInt8[Tensor, "batch time height width 3"], crop: float | int, flip: bool
+    pixels: UInt8[Tensor, "batch time height width 3"], crop: float, flip: bool
 ) -> Float[Tensor, "batch time 3 height width"]:
     """Return clips as `unit` does, each cut, mirrored and lit at random, all of its frames in the same way.
 
@@ -107,21 +111,21 @@ def made_of(
     pixels: UInt8[Tensor, "batch time height width 3"], changes: list[Change]
 ) -> Float[Tensor, "batch time 3 height width"]:
     """Return clips as `unit` does, each with its change."""
-    made = torch.empty(pixels.shape, device=pixels.device).permute(0, 1, 4, 2, 3)
+    result = torch.empty(pixels.shape, device=pixels.device).permute(0, 1, 4, 2, 3)
     size = (pixels.shape[2], pixels.shape[3])
     for index, (clip, change) in enumerate(
         zip(pixels, changes, strict=True)
     ):  # one at a time stays in the cache
         window = change.window(clip)
         window = window.flip(2) if change.mirrored else window
-        shown = interpolate(window.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
-        mean = shown.mean()
-        shown.sub_(mean).mul_(change.contrast / 255).add_(mean * (change.light / 255))
-        made[index] = shown.clamp_(0, 1)
-    return made
+        enlarged = interpolate(window.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
+        mean = enlarged.mean()
+        enlarged.sub_(mean).mul_(change.contrast / 255).add_(mean * (change.light / 255))
+        result[index] = enlarged.clamp_(0, 1)
+    return result
 
 
-def _drawn(count: int, crop: float | int, flip: bool) -> list[Change]:
+def _drawn(count: int, crop: float, flip: bool) -> list[Change]:
     """Draw changes from PyTorch's generator, which the modules seed at every step."""
     shares, lights, contrasts = (
         _between(low, high, count) for low, high in ((crop, 1), (0.8, 1.2), (0.8, 1.2))
@@ -134,6 +138,6 @@ def _drawn(count: int, crop: float | int, flip: bool) -> list[Change]:
     ]
 
 
-def _between(low: float | int, high: float | int, count: int) -> list[float]:
+def _between(low: float, high: float, count: int) -> list[float]:
     values: list[float] = (low + (high - low) * torch.rand(count)).tolist()
     return values

@@ -1,4 +1,4 @@
-"""What Lightning trains to tell classes apart: of clips, or of pictures as clips of one frame."""
+"""A classifier as Lightning trains it: of clips, or of pictures as clips of one frame."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ class Classifier(Learner):
         self.unread.update(unread)
         if len(labels) < 2:
             return None
-        torch.manual_seed(
-            mixed(self.settings.seed, self.global_step)
-        )  # a resumed run draws what it would have drawn
+        torch.manual_seed(mixed(self.settings.seed, self.global_step))  # resumed or not, the same draws
         clips, labels = self.lesson(augment(pixels, self.settings.crop, self.settings.flip), labels)
         return self.noted(loss_of(self.logits(clips), labels))
 
@@ -81,8 +79,8 @@ class Classifier(Learner):
 
 def voted(logits: Float[Tensor, "batch *step classes"]) -> Int[Tensor, " batch"]:
     """Return the class of each clip: that of the largest logit, by a majority of the steps where there are several."""
-    found = logits.argmax(-1)
-    return found.mode(dim=1).values if found.ndim == 2 else found
+    classes = logits.argmax(-1)
+    return classes.mode(dim=1).values if classes.ndim == 2 else classes
 
 
 def loss_of(logits: Float[Tensor, "batch *step classes"], labels: Int[Tensor, "*clips"]) -> Float[Tensor, ""]:

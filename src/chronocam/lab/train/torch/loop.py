@@ -54,11 +54,11 @@ class Learner(LightningModule):
         self._losses.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what tells whether a run can go on from here."""
+        """Store what a run must share to continue from here, and the figures so far."""
         checkpoint |= {"identity": dict(self.identity), "history": self.history}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the history of the run that stopped."""
+        """Continue the history of the interrupted run."""
         self.history = checkpoint["history"]
 
     def scheduled(self, groups: list[dict[str, Any]], weight_decay: float) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 def _trainer(settings: Settings) -> Trainer:
     """Return Lightning's loop: best and last checkpoint, early stopping; progress on stderr."""
-    kept: Any = {
+    options: Any = {
         "dirpath": folder(settings),
         "enable_version_counter": False,
         "save_on_train_epoch_end": True,
     }
     precision: Any = settings.precision
     callbacks: list[Callback] = [
-        ModelCheckpoint(filename="best", monitor="val_loss", **kept),
-        ModelCheckpoint(filename="last", **kept),
+        ModelCheckpoint(filename="best", monitor="val_loss", **options),
+        ModelCheckpoint(filename="last", **options),
     ]
     if STDERR.is_terminal:
         callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))

@@ -18,31 +18,33 @@ _HEADS: Final = ("fc.", "classifier.", "heads.", "head.", "lstm.", "attention.")
 def start_from(network: nn.Module, weights: str, backbone: str) -> None:
     """Fill a network with weights, all but the layers that answer for other classes.
 
-    weights: a file (safetensors, or a dict of tensors by torch.save), of the backbone alone or of a whole
-        network that
-    was trained here; or `published` for what torchvision offers for `backbone`.
+    weights: a file (safetensors, or a dict of tensors by torch.save) of the backbone alone or of a whole
+        network that was trained here; or `published` for what torchvision offers for `backbone`.
     Raises ModelError where a layer of the backbone is not in the file or has another shape there.
     """
-    given = (
-        load(f"torchvision:{backbone}").model.state_dict() if weights == PUBLISHED else _read(Path(weights))
-    )
-    whole = network.state_dict()
+    start = _published(backbone) if weights == PUBLISHED else _read(Path(weights))
+    # Whether the file is of the whole network or of its backbone alone shows in which of the two it knows better.
     part = getattr(network, "backbone", network)
-    if len(whole.keys() & given.keys()) >= len(part.state_dict().keys() & given.keys()):
+    if len(network.state_dict().keys() & start.keys()) >= len(part.state_dict().keys() & start.keys()):
         part = network
     own = part.state_dict()
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    fitting = {key: value for key, value in start.items() if key in own and own[key].shape == value.shape}
     lost = [
         key
         for key in own
         if key not in fitting and not answers(key) and not key.endswith("num_batches_tracked")
     ]
     if lost:
-        what = "have another shape" if lost[0] in given else "are missing"
+        what = "have another shape" if lost[0] in start else "are missing"
         raise ModelError(
             f"`{weights}`: {len(lost)} weights of {backbone} {what} ({lost[0]}, …); check the backbone"
         )
     part.load_state_dict(fitting, strict=False)
+
+
+def _published(backbone: str) -> Mapping[str, Tensor]:
+    weights: Mapping[str, Tensor] = load(f"torchvision:{backbone}").model.state_dict()
+    return weights
 
 
 def answers(name: str) -> bool:

@@ -26,11 +26,11 @@ def measure(module: VideoModule, clips: ClipSource, labels: Sequence[str]) -> di
     Raises InputError where no clip can be read.
     """
     batch, workers = module.settings.batch_size, module.settings.workers
-    truth, found, shuffled = _answers(module, loader(clips, batch, workers))
+    truth, answers, shuffled = _answers(module, loader(clips, batch, workers))
     return {
         "clips": len(truth),
-        **accuracy(truth, found, labels),
-        "confusion": confusion(truth, found, labels),
+        **accuracy(truth, answers, labels),
+        "confusion": confusion(truth, answers, labels),
         "frames shuffled": accuracy(truth, shuffled, labels),
     }
 
@@ -48,8 +48,8 @@ def _answers(module: VideoModule, batches: Any) -> tuple[Int[np.ndarray, " clip"
                 rows.append(torch.stack([labels, *(voted(module(p.to(module.device))).cpu() for p in pair)]))
     if not rows:
         raise InputError("none of the held-out clips can be read; check the files")
-    truth, found, shuffled = torch.cat(rows, dim=1).numpy()
-    return truth, found, shuffled
+    truth, answers, shuffled = torch.cat(rows, dim=1).numpy()
+    return truth, answers, shuffled
 
 
 def _shuffled(clips: Tensor, generator: torch.Generator) -> Tensor:
