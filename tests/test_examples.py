@@ -32,7 +32,7 @@ COMPLETE = {
     #
     "chronocam.features",
     #
-    # "chronocam.layouts",
+    "chronocam.layouts",
     #
     "chronocam.media",
     #
@@ -46,7 +46,7 @@ COMPLETE = {
     #
     "chronocam.render",
     #
-    # "chronocam.report",
+    "chronocam.report",
     #
     # "chronocam.runs",
     #

@@ -12,21 +12,8 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import LayoutError
-from chronocam.layouts import (
-    ChannelsFirst,
-    ChannelsLast,
-    Folded,
-    FramesFirst,
-    Site,
-    Stepped,
-    Tokens,
-    VideoTokens,
-    infer,
-    input_grid,
-    joined,
-    named,
-)
-from chronocam.layouts.base import inverse
+from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, FramesFirst, Stepped, Tokens, VideoTokens
+from chronocam.layouts.base import Site, infer, input_grid, inverse, joined, named
 
 
 def cells(batch: int, channel: int, grid: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import LayoutError
-from chronocam.layouts import ChannelsFirst, FramesFirst, Site, VideoTokens, infer
+from chronocam.layouts import ChannelsFirst, FramesFirst, VideoTokens
+from chronocam.layouts.base import Site, infer
 from chronocam.maps.frames import frame_spans
 from chronocam.methods import Method
 from chronocam.types import Need, View

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
-from chronocam.layouts import Stem
+from chronocam.layouts.base import Stem
 from chronocam.types import Array, Inputs, Window
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from chronocam.engines import Call, ClipOptions, Engine
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import first_samples, main_array, map_arrays
 from chronocam.joint.subject import Subject
-from chronocam.layouts import Layout, Site, channel_axis, infer, joined, named
+from chronocam.layouts import Layout
+from chronocam.layouts.base import Site, channel_axis, infer, joined, named
 from chronocam.maps.arrays import namespace
 from chronocam.types import INPUT, Array, Inputs
 

@@ -41,7 +41,15 @@ class Site:
 
 
 class Layout:
-    """Turns a layer's output into `(batch, channel, *grid)`."""
+    """Turns a layer's output into `(batch, channel, *grid)`.
+
+    Example:
+    >>> class Halves(cc.layouts.Layout):
+    ...     def __call__(self, array):
+    ...         return array[:, ::2]
+    >>> cc.GradCAM(model, "conv2", layout=Halves()).explain(images).maps.shape
+    (2, 1, 8, 8)
+    """
 
     name: ClassVar[str]
     per_frame: ClassVar[bool] = False
@@ -87,32 +95,40 @@ def register(family: type[Layout]) -> type[Layout]:
 
 
 def infer(site: Site) -> Layout:
-    """Return the registered layout that fits best. Raises LayoutError, listing the shapes, where none does."""
+    """Return the registered layout that fits best.
+
+    Raises LayoutError, listing the shapes, where none does.
+    """
     fits = [fit for family in FAMILIES if (fit := family.match(site)) is not None]
     if fits:
         return min(fits, key=lambda fit: fit[0])[1]
     raise LayoutError(
-        f"layer `{site.layer}` returns {site.shape}, which has no grid that fits an input of grid {site.input_grid}; "
-        f"choose a layer before the pooling (`chronocam layers SPEC` lists them) or give layout="
+        f"layer `{site.layer}` returns {site.shape}, which has no grid that fits an input of grid "
+        f"{site.input_grid}; choose a layer before the pooling (`chronocam layers SPEC` lists them) or give "
+        "layout="
     )
 
 
 def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callable[[Array], Array]:
-    """Return the layout that `layout=` asks for. Raises LayoutError where it does not fit the layer's output."""
+    """Return the layout that `layout=` asks for.
+
+    Raises LayoutError where it does not fit the layer's output.
+    """
     if not isinstance(layout, str):
         return layout
     known = {family.name: family for family in FAMILIES}
     if layout not in known:
         raise LayoutError(
-            f"no layout `{layout}`{suggest(layout, list(known))}; choose one of {', '.join(known)} or give a callable"
+            f"no layout `{layout}`{suggest(layout, list(known))}; choose one of {', '.join(known)} or give a "
+            "callable"
         )
-    found = known[layout].match(site)
-    if found is None:
+    fit = known[layout].match(site)
+    if fit is None:
         raise LayoutError(
-            f"layout `{layout}` does not fit layer `{site.layer}`, which returns {site.shape} for an input of grid "
-            f"{site.input_grid}; give another layout or another layer"
+            f"layout `{layout}` does not fit layer `{site.layer}`, which returns {site.shape} for an input "
+            f"of grid {site.input_grid}; give another layout or another layer"
         )
-    return found[1]
+    return fit[1]
 
 
 def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
@@ -180,7 +196,7 @@ def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem
 
 
 def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
-    """Return 1 or 2 for `(batch, channel, time, …)` and `(batch, time, channel, …)`; None where neither fits."""
+    """Return 1 for `(batch, channel, time, …)`, 2 for `(batch, time, channel, …)`, None where none fits."""
     order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
     known = () if stem is None or stem.rank == 1 else (stem.channels,)
     return next(

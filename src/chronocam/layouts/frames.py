@@ -1,4 +1,4 @@
-"""Clips whose frames a 2D network saw one by one: folded into the batch, or one call of the layer per frame."""
+"""Clips whose frames a 2D network saw one by one: folded into the batch, or one call per frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from chronocam.types import Array
 @register
 @dataclass(frozen=True)
 class Folded(Layout):
-    """`(batch·time, …)`, the frames of a clip together; `frame` is the layout of each."""
+    """`(batch·time, …)`, the frames of a clip together; `frame` is the layout of each.
+
+    Example:
+    >>> folded = cc.layouts.Folded(time=4, frame=cc.layouts.ChannelsFirst())
+    >>> folded(torch.zeros(2 * 4, 16, 7, 7)).shape
+    torch.Size([2, 16, 4, 7, 7])
+    """
 
     time: int
     frame: Layout
@@ -24,10 +30,10 @@ class Folded(Layout):
     per_frame: ClassVar[bool] = True
 
     def __call__(self, array: Array) -> Array:
-        """Unfold the frames. Raises LayoutError where there is no whole number of clips."""
+        """Unfold the frames. Raises LayoutError unless they make a whole number of clips."""
         xp, rows = namespace(array), array.shape[0]
         if rows % self.time:
-            raise LayoutError(f"the layer returns {rows} rows, which are no clips of {self.time} frames")
+            raise LayoutError(f"the layer returns {rows} rows, which do not make clips of {self.time} frames")
         frames = self.frame(array)
         return xp.moveaxis(xp.reshape(frames, (rows // self.time, self.time, *frames.shape[1:])), 1, 2)
 
@@ -47,7 +53,14 @@ class Folded(Layout):
 @register
 @dataclass(frozen=True)
 class Stepped(Layout):
-    """One call per frame, each `(batch, …)`; where a frame takes several calls, its last one counts."""
+    """One call per frame, each `(batch, …)`; where a frame takes several calls, its last one counts.
+
+    Example:
+    >>> stepped = cc.layouts.Stepped(time=4, frame=cc.layouts.ChannelsFirst())
+    >>> calls = [torch.zeros(2, 16, 7, 7) for _ in range(4)]
+    >>> stepped(stepped.gather(calls)).shape
+    torch.Size([2, 16, 4, 7, 7])
+    """
 
     time: int
     frame: Layout
@@ -56,13 +69,16 @@ class Stepped(Layout):
     takes_all_calls: ClassVar[bool] = True
 
     def gather(self, calls: Sequence[Array]) -> Array:
-        """Stack the last call of each frame on a new first axis. Raises LayoutError for no whole number of calls."""
-        each, left = divmod(len(calls), self.time)
-        if left or not each:
+        """Stack the last call of each frame on a new first axis.
+
+        Raises LayoutError unless each frame has equally many calls.
+        """
+        per_frame, left = divmod(len(calls), self.time)
+        if left or not per_frame:
             raise LayoutError(
                 f"the layer is called {len(calls)} times, which does not fit {self.time} frames"
             )
-        return namespace(calls[0]).stack(list(calls[each - 1 :: each]), axis=0)
+        return namespace(calls[0]).stack(list(calls[per_frame - 1 :: per_frame]), axis=0)
 
     def __call__(self, array: Array) -> Array:
         """Put `(time, batch, …)` on the grid."""

@@ -21,8 +21,8 @@ def _misfit(grid: tuple[int, ...], within: tuple[int, ...]) -> float:
 
 
 def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layout] | None:
-    """Return `layout` with its misfit, or None where `grid` is none for the site."""
-    pooled = prod(site.shape[2:]) == 1  # (batch, channel, 1, 1) is no grid of channels
+    """Return `layout` with its misfit, or None where `grid` does not fit the site."""
+    pooled = prod(site.shape[2:]) == 1  # (batch, channel, 1, 1): not a grid of one channel
     if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch or pooled:
         return None
     misfit = _misfit(grid, site.input_grid)
@@ -34,7 +34,12 @@ def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layo
 @register
 @dataclass(frozen=True)
 class ChannelsFirst(Layout):
-    """`(batch, channel, *grid)`, as it is."""
+    """`(batch, channel, *grid)`, as it is.
+
+    Example:
+    >>> cc.GradCAM(model, "conv2", layout="channels_first").explain(images).maps.shape
+    (2, 1, 8, 8)
+    """
 
     name: ClassVar[str] = "channels_first"
 
@@ -51,7 +56,12 @@ class ChannelsFirst(Layout):
 @register
 @dataclass(frozen=True)
 class ChannelsLast(Layout):
-    """`(batch, *grid, channel)`."""
+    """`(batch, *grid, channel)`.
+
+    Example:
+    >>> cc.layouts.ChannelsLast()(torch.zeros(2, 7, 7, 16)).shape
+    torch.Size([2, 16, 7, 7])
+    """
 
     name: ClassVar[str] = "channels_last"
 
@@ -68,7 +78,12 @@ class ChannelsLast(Layout):
 @register
 @dataclass(frozen=True)
 class FramesFirst(Layout):
-    """`(batch, time, channel, height, width)`."""
+    """`(batch, time, channel, height, width)`.
+
+    Example:
+    >>> cc.layouts.FramesFirst()(torch.zeros(2, 4, 16, 7, 7)).shape
+    torch.Size([2, 16, 4, 7, 7])
+    """
 
     name: ClassVar[str] = "frames_first"
 

@@ -18,7 +18,14 @@ from chronocam.types import Array
 class Tokens(Layout):
     """`(batch, prefix + tokens, channel)`, the tokens row by row over `grid`.
 
-    `batch_axis=1` is for `(tokens, batch, channel)`, `token_axis=2` for `(batch, channel, tokens)`.
+    grid: the tokens' grid, row by row.
+    prefix: how many tokens come before.
+    batch_axis: 1 for `(tokens, batch, channel)`.
+    token_axis: 2 for `(batch, channel, tokens)`.
+
+    Example:
+    >>> cc.layouts.Tokens((14, 14), prefix=1)(torch.zeros(2, 1 + 14 * 14, 768)).shape
+    torch.Size([2, 768, 14, 14])
     """
 
     grid: tuple[int, ...]
@@ -28,12 +35,15 @@ class Tokens(Layout):
     name: ClassVar[str] = "tokens"
 
     def __call__(self, array: Array) -> Array:
-        """Drop the prefix tokens and put the rest on the grid. Raises LayoutError where their number does not fit."""
+        """Drop the prefix tokens and put the rest on the grid.
+
+        Raises LayoutError where their number does not fit.
+        """
         xp = namespace(array)
         if array.ndim != 3 or array.shape[self.token_axis] != self.prefix + prod(self.grid):
             raise LayoutError(
-                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and {prod(self.grid)} "
-                f"for the grid {self.grid} on axis {self.token_axis}: give another layout"
+                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
+                f"{prod(self.grid)} for the grid {self.grid} on axis {self.token_axis}: give another layout"
             )
         channel_axis = 3 - self.batch_axis - self.token_axis
         array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))[:, :, self.prefix :]
@@ -46,9 +56,9 @@ class Tokens(Layout):
             return None
         fits = []
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
-            found = patches(site.shape[token_axis], site.input_grid)
-            if found is not None and site.shape[batch_axis] == site.batch:
-                misfit, grid, prefix = found
+            fit = patches(site.shape[token_axis], site.input_grid)
+            if fit is not None and site.shape[batch_axis] == site.batch:
+                misfit, grid, prefix = fit
                 if token_axis == 2:  # a flattened grid of channels: no token was put before it
                     if prefix or site.shape[1] == 1:
                         continue
@@ -60,15 +70,15 @@ class Tokens(Layout):
 def patches(
     tokens: int, input_grid: tuple[int, ...], slices: int = 1
 ) -> tuple[float, tuple[int, ...], int] | None:
-    """Return the misfit, the grid of square patches in each of `slices`, and how many tokens are left for a prefix.
+    """Return the misfit, the grid of square patches in each of `slices`, and the length of the prefix.
 
     The fewer left over the better, and patches that tile the input are preferred.
     """
-    found = []
+    fits = []
     for patch in range(1, max(input_grid) + 1):
         ragged = RAGGED if any(n % patch for n in input_grid) else 0.0
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
             prefix = tokens - slices * prod(grid)
             if 0 <= prefix <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):
-                found.append((ragged + prefix, grid, prefix))
-    return min(found, default=None)
+                fits.append((ragged + prefix, grid, prefix))
+    return min(fits, default=None)

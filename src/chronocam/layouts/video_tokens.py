@@ -23,7 +23,13 @@ class VideoTokens(Layout):
     """`(batch, prefix + tokens, channel)`, the tokens over `grid`, `(time, height, width)`.
 
     order: `"time"`, all patches of the first slice before those of the second (VideoMAE, MViT, ViViT), or
-        `"patch"`, all slices of the first patch before those of the second (TimeSformer). Shapes do not tell.
+        `"patch"`, all slices of the first patch before those of the second (TimeSformer).
+        Shapes do not say which.
+
+    Example:
+    >>> layout = cc.layouts.VideoTokens((8, 14, 14), order="time")
+    >>> layout(torch.zeros(2, 8 * 14 * 14, 768)).shape
+    torch.Size([2, 768, 8, 14, 14])
     """
 
     grid: tuple[int, ...]
@@ -36,12 +42,15 @@ class VideoTokens(Layout):
             raise LayoutError(f"no token order `{self.order}`; choose time or patch")
 
     def __call__(self, array: Array) -> Array:
-        """Drop the prefix tokens and put the rest on the grid. Raises LayoutError where their number does not fit."""
+        """Drop the prefix tokens and put the rest on the grid.
+
+        Raises LayoutError where their number does not fit.
+        """
         xp = namespace(array)
         if array.ndim != 3 or array.shape[1] != self.prefix + prod(self.grid):
             raise LayoutError(
-                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and {prod(self.grid)} "
-                f"for the grid {self.grid}: give another layout"
+                f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
+                f"{prod(self.grid)} for the grid {self.grid}: give another layout"
             )
         tokens = xp.moveaxis(array[:, self.prefix :], 1, 2)
         time, *space = self.grid
@@ -68,8 +77,8 @@ class VideoTokens(Layout):
             return None
         for tube in FRAMES_PER_TOKEN:
             time, left = divmod(frames, tube)
-            found = None if left or not time else patches(tokens, tuple(space), slices=time)
-            if found is not None:
-                misfit, grid, prefix = found
+            fit = None if left or not time else patches(tokens, tuple(space), slices=time)
+            if fit is not None:
+                misfit, grid, prefix = fit
                 fits.append((misfit + LONGER_TUBE * log2(tube), cls((time, *grid), prefix)))
         return min(fits, key=lambda fit: fit[0], default=None)

@@ -30,7 +30,7 @@ from chronocam.engines.keras.layers import nodes_of, path_of
 from chronocam.engines.keras.program import Found, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
-from chronocam.layouts import Stem
+from chronocam.layouts.base import Stem
 from chronocam.types import INPUT, Array, Inputs, Window
 
 _PASS_ON = (

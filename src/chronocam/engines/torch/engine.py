@@ -20,7 +20,7 @@ from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
 from chronocam.engines.torch.tensors import call_model, first_tensor, own_copy
 from chronocam.errors import InputError
-from chronocam.layouts import Stem
+from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
 _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)

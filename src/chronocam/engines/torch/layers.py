@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from chronocam.engines.base import child_at, split_call, unknown_layer
 from chronocam.engines.torch.scope import walk
 from chronocam.errors import LayerError, ModelError
-from chronocam.layouts import Stem
+from chronocam.layouts.base import Stem
 from chronocam.types import INPUT
 
 LayerLike: TypeAlias = "str | SupportsIndex | nn.Module"

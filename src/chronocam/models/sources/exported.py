@@ -6,7 +6,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 from chronocam.errors import first_line
-from chronocam.layouts import channel_axis
+from chronocam.layouts.base import channel_axis
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
