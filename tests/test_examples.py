@@ -28,7 +28,7 @@ COMPLETE = {
     #
     "chronocam.types",
     # the core
-    # "chronocam.engines",
+    "chronocam.engines",
     #
     "chronocam.features",
     #

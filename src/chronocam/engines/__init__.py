@@ -12,11 +12,13 @@ from chronocam.engines.base import (
     Score,
 )
 from chronocam.engines.choose import engine_for
+from chronocam.engines.geometry import Geometry, geometry_of
 
 __all__ = [
     "Call",
     "ClipOptions",
     "Engine",
+    "Geometry",
     "LayerCall",
     "Recording",
     "Request",
@@ -24,4 +26,5 @@ __all__ = [
     "Resumed",
     "Score",
     "engine_for",
+    "geometry_of",
 ]

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkab
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts.base import Stem
-from chronocam.types import Array, Inputs, Window
+from chronocam.types import Array, Inputs
 
 T = TypeVar("T")
 
@@ -23,6 +23,11 @@ class Result:
     raw: the output as the model returned it.
     logits: returns the main output `(batch, …)`, before a final softmax.
     outputs: what the modules in `reads` returned, by path, one entry per call.
+
+    Example:
+        >>> scores = lambda result: result.logits()[:, :2]
+        >>> tuple(cc.engines.engine_for(model).scores(images, scores).shape)
+        (2, 2)
     """
 
     raw: Any
@@ -47,24 +52,43 @@ Calls: TypeAlias = Mapping[str, Sequence[Array]]
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One call of a layer in a forward pass: its path, its type, its output's shape."""
+    """One call of a layer in a forward pass.
+
+    path: the layer's path.
+    type: the name of its class.
+    shape: of what it returned.
+    changes: False for layers that only pass on, drop or resample their input, and for the model's own output.
+
+    Example:
+        >>> call = cc.engines.engine_for(model).trace(images)[0]
+        >>> call.path, call.type, call.shape
+        ('conv1', 'Conv2d', (2, 8, 16, 16))
+    """
 
     path: str
     type: str
     shape: tuple[int, ...]
     changes: bool
-    """False for layers that only pass on, drop or resample what they get, and for the model's own output."""
 
 
 @dataclass(frozen=True)
 class Recording:
     """What one pass recorded, in the layers' native layouts and free of any graph.
 
-    `scores` is `(batch, target)`. `activations` hold one array per call of a layer; `gradients`, `guided` and
-    `curvature` have a leading target axis: `(target, *activation shape)`. `attention` are the weights
-    `(batch, time)` of a model that attends over the frames of a clip, and `attention_gradients`
-    ∂score/∂weights `(target, batch, time)`. `attentions` are the weights of every attention within the model,
-    in the order of the calls, `(rows, query, key)`, means over heads.
+    scores: `(batch, target)`.
+    activations: one array per call of each layer.
+    gradients, guided, curvature: `(target, *activation shape)` per call of each layer; see `Request`.
+    attention: the weights `(batch, time)` of a model that attends over the frames of a clip.
+    attention_gradients: ∂score/∂weights, `(target, batch, time)`.
+    attentions: the weights of every attention within the model in the order of the calls,
+        `(rows, query, key)`, means over heads.
+    notes: what a user should know about the scores.
+
+    Example:
+        >>> request = cc.engines.Request(["conv2"], gradients=["conv2"])
+        >>> recording = cc.engines.engine_for(model).record(images, lambda result: result.logits(), request)
+        >>> tuple(recording.scores.shape), tuple(recording.gradients["conv2"][0].shape)
+        ((2, 3), (3, 2, 6, 8, 8))
     """
 
     scores: Array
@@ -86,6 +110,11 @@ class ClipOptions:
     chunk: run the part that sees frames one by one on so many at a time, with exact gradients; None for all
         at once.
     detach_attention: hold attention weights over the frames constant while gradients are taken.
+
+    Example:
+        >>> clip_options = cc.engines.ClipOptions(frames=8, chunk=2)
+        >>> cc.engines.Request(["conv1"], clips=clip_options).clips.frames
+        8
     """
 
     frames: int
@@ -105,6 +134,10 @@ class Request:
     attentions: whether the weights of every attention within the model are recorded.
     call: replaces the plain call of the model.
     clips: how clips are treated; None for other inputs.
+
+    Example:
+        >>> cc.engines.Request(["conv1", "conv2"], gradients=["conv2"]).differentiates
+        True
     """
 
     layers: Sequence[str] = ()
@@ -127,6 +160,12 @@ class Resumed(Protocol):
     """The rest of a model after one of its layers; `resumed(activations, score)` runs it.
 
     activations: what the layer returned for the inputs, one per call, in its native layout.
+
+    Example:
+        >>> resumed = cc.engines.engine_for(model).resume(images, "conv2")
+        >>> changed = torch.cat([resumed.activations[0] * 0, resumed.activations[0]])
+        >>> tuple(resumed(changed, lambda result: result.logits()).shape)
+        (4, 3)
     """
 
     activations: Sequence[Array]
@@ -141,14 +180,24 @@ class Resumed(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs a model and records what methods need; leaves the model as it was found."""
+    """Runs a model and records what methods need; leaves the model as it was found.
+
+    framework: its name, `torch` or `keras`.
+    labels: the class names that the model carries, or None.
+    channels_last: whether layers return their channels last.
+    stem: the first convolution; None for a model without any.
+
+    Example:
+        >>> isinstance(cc.engines.engine_for(model), cc.engines.Engine)
+        True
+    """
 
     framework: str
     labels: Sequence[str] | None
     channels_last: bool
     stem: Stem | None
 
-    def resolve(self, layer: Any) -> str:
+    def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
 
     def kernels(self) -> dict[str, Array]:
@@ -159,28 +208,6 @@ class Engine(Protocol):
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish, from a forward pass without gradients."""
-
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-        """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
-
-        `grid` may leave out the first axes of the input's grid.
-        """
-
-    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
-        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
-
-    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
-        """Say whether the tokens at `like` follow each other in time, patch by patch, and not slice by slice."""
-
-    def windows(
-        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
-    ) -> dict[str, tuple[Window, ...] | None]:
-        """Return one layer per stage, first to last, with what its cells see of the one before it.
-
-        Of a stage's layers the last that leads to the last stage's is taken; a stage without one is left out.
-        The windows are along the last `rank` axes, of the operations that change the grid alone, and for the
-        first layer of the input; None where the model does not tell.
-        """
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Run the model once and record what is requested.

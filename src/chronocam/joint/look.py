@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Call, ClipOptions, Engine
+from chronocam.engines import Call, ClipOptions, Engine, geometry_of
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import first_samples, main_array, map_arrays
 from chronocam.joint.subject import Subject
@@ -118,7 +118,7 @@ class Look:
         """Say whether the tokens of a layer lie patch by patch; found out once per layer."""
         return self.subject.once(
             ("tokens by patch", layer),
-            lambda: self.engine.tokens_by_patch(
+            lambda: geometry_of(self.engine).tokens_by_patch(
                 first_samples(self.inputs, 1), layer, prefix, self.frame_axis
             ),
         )
@@ -146,14 +146,16 @@ class Look:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size."""
         return self.subject.once(
             ("centers", layer, grid, self.shape[1:]),
-            lambda: self.engine.centers(first_samples(self.inputs), layer, grid),
+            lambda: geometry_of(self.engine).centers(first_samples(self.inputs), layer, grid),
         )
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
         """Return at which frame each row of a layer with folded frames looks; found out once per input size."""
         return self.subject.once(
             ("frame centers", layer, rows, self.shape[1:]),
-            lambda: self.engine.frame_centers(first_samples(self.inputs, 1), layer, rows, self.frame_axis),
+            lambda: geometry_of(self.engine).frame_centers(
+                first_samples(self.inputs, 1), layer, rows, self.frame_axis
+            ),
         )
 
 

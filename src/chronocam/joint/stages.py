@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from chronocam.engines import LayerCall
+from chronocam.engines import LayerCall, geometry_of
 from chronocam.errors import LayerError
 from chronocam.joint.look import Look
 from chronocam.types import INPUT, Need, Window
@@ -21,7 +21,7 @@ def places(look: Look, need: Need, layer: str) -> list[str]:
 def stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
     """Return the last layer on each grid that is wider than the next one's, from the input to the layer `last`.
 
-    Each comes with what its cells see of the one before it; see `Engine.windows`. Layers that do not lead to
+    Each comes with what its cells see of the one before it; see `Geometry.windows`. Layers that do not lead to
     `last` are left out. Found out once per input size. Raises LayerError for a layer that is not called, or
     without a grid.
     """
@@ -47,7 +47,7 @@ def _stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
             f"layer `{last}` has no grid to start from; choose one before the pooling, or leave it out"
         )
     rank = len(grids[path]) - int(look.per_frame(path, latest[path].shape, counts[path]))
-    return look.engine.windows(look.inputs, _chosen(last, grids.pop(path), grids), rank)
+    return geometry_of(look.engine).windows(look.inputs, _chosen(last, grids.pop(path), grids), rank)
 
 
 def _chosen(last: str, narrow: tuple[int, ...], before: dict[str, tuple[int, ...]]) -> list[list[str]]:

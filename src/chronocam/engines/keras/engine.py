@@ -22,6 +22,7 @@ from chronocam.engines.base import (
     child_at,
     split_call,
 )
+from chronocam.engines.geometry import UnknownGeometry
 from chronocam.engines.keras.backend import backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
@@ -31,7 +32,7 @@ from chronocam.engines.keras.program import Found, Passed, Program, guided_relu,
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
-from chronocam.types import INPUT, Array, Inputs, Window
+from chronocam.types import INPUT, Array, Inputs
 
 _PASS_ON = (
     "ActivityRegularization",
@@ -47,7 +48,7 @@ _PASS_ON = (
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
-class KerasEngine:
+class KerasEngine(UnknownGeometry):
     """Runs a `keras.Model` on the backend that Keras was started with.
 
     On TensorFlow and JAX arrays go in and come out as NumPy; on PyTorch they are its tensors.
@@ -230,7 +231,7 @@ class KerasEngine:
         return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-        """Return, per grid axis, where each cell's receptive field has its centre; see `Engine.centers`.
+        """Return, per grid axis, where each cell's receptive field has its centre; see `Geometry.centers`.
 
         Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
         """
@@ -243,26 +244,10 @@ class KerasEngine:
         fields = found[-1] if found else None
         if fields is None:
             raise LayoutError(
-                f"what the cells of layer `{layer}` see of the input is not told by the layers before it; "
-                'use align="half_pixel"'
+                f"what the cells of layer `{layer}` see of the input is unknown: a layer before it is of a kind "
+                'without a known extent; use align="half_pixel"'
             )
         return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
-
-    def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
-        """Raise LayoutError: which frames were kept of a clip is not found out for Keras models."""
-        raise LayoutError('which frames a layer sees is not known of Keras models; use align="half_pixel"')
-
-    def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
-        """Raise LayoutError: the order of video tokens is not found out for Keras models."""
-        raise LayoutError(
-            f"the order of the tokens at `{like}` is not known; give layout=VideoTokens(grid, order=…)"
-        )
-
-    def windows(
-        self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
-    ) -> dict[str, tuple[Window, ...] | None]:
-        """Return the last layer of each stage; what its cells see of the one before is not known."""
-        return {layers[-1]: None for layers in stages}
 
 
 def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:

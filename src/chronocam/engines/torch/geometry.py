@@ -78,7 +78,7 @@ class TorchGeometry:
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
     ) -> dict[str, tuple[Window, ...] | None]:
-        """Return one layer per stage with its windows on the one before; see `Engine.windows`."""
+        """Return one layer per stage with its windows on the one before; see `Geometry.windows`."""
         given = first_tensor(inputs)
         if given is None:
             return {layers[-1]: None for layers in stages}
