@@ -1,0 +1,156 @@
+"""Overlays, plots and files of pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explained import GREY, RNG, blob, explanation
+from helpers import one_line
+from PIL import Image
+
+from chronocam.errors import InputError
+from chronocam.types import TargetInfo
+
+
+def test_an_overlay_colours_only_where_the_map_is() -> None:
+    e = explanation(blob(at=(1, 2)), input_size=(16, 24))
+    ((picture,),) = e.overlay(GREY)
+    assert picture.shape == (16, 24, 3)
+    assert picture.dtype == np.uint8
+    changed = (picture != 128).any(2)
+    strength = e.upsample()[0, 0] / 2
+    assert changed[4:8, 8:12].all()
+    assert not changed[strength < 1e-6].any()
+    assert changed.sum() < changed.size / 2
+    moved = explanation(blob(at=(3, 5)), input_size=(16, 24)).overlay(GREY)[0][0]
+    assert (moved[12:, 20:] != 128).any(2).all()
+    assert (moved[4:8, 8:12] == 128).all()
+    from matplotlib import colormaps
+
+    row, column = np.unravel_index(strength.argmax(), strength.shape)
+    opacity = 0.7 * strength[row, column]
+    expected = (1 - opacity) * 128 + opacity * 255 * np.array(colormaps["inferno"](strength[row, column])[:3])
+    np.testing.assert_allclose(picture[row, column], expected, atol=1)
+
+
+def test_overlay_options_change_the_pixels() -> None:
+    maps = np.concatenate([blob(), blob() / 4])
+    e, pictures = explanation(maps, input_size=(16, 24)), GREY.repeat(2, axis=0)
+    base = np.stack([row[0] for row in e.overlay(pictures)])
+    np.testing.assert_array_equal(base[0], base[1])  # each sample has its own scale
+    np.testing.assert_array_equal(e.overlay(pictures, alpha=0.0)[0][0], GREY[0])
+    for options in ({"cmap": "jet"}, {"alpha": 0.2}, {"scope": "batch"}, {"scope": (0.0, 4.0)}):
+        other = np.stack([row[0] for row in e.overlay(pictures, **options)])
+        assert np.abs(other.astype(int) - base).max() > 20, options
+    batch = e.overlay(pictures, scope="batch")
+    assert np.abs(batch[1][0].astype(int) - 128).max() < np.abs(batch[0][0].astype(int) - 128).max()
+    with pytest.raises(InputError, match="no colour map `jett`"):
+        e.overlay(pictures, cmap="jett")
+
+
+def test_targets_of_a_sample_share_one_scale() -> None:
+    maps = blob(target=2)
+    maps[0, 1] /= 4
+    strong, weak = explanation(maps, input_size=(16, 24)).overlay(GREY)[0]
+    assert np.abs(strong.astype(int) - 128).max() > np.abs(weak.astype(int) - 128).max() > 5
+
+
+def test_signed_maps_are_drawn_in_two_colours() -> None:
+    maps = blob(at=(1, 1))
+    maps[0, 0, 3, 4] = -2
+    ((picture,),) = explanation(maps, input_size=(16, 24)).overlay(GREY)
+    up, down = picture[5:7, 5:7].mean((0, 1)), picture[13:15, 17:19].mean((0, 1))
+    assert up[0] > up[2] + 20  # red
+    assert down[2] > down[0] + 20  # blue
+
+
+def test_pictures_in_many_forms() -> None:
+    e = explanation(blob(batch=2), input_size=(16, 24))
+    pictures = RNG.integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
+    expected = np.stack([row[0] for row in e.overlay(pictures)])
+    floats = torch.from_numpy(pictures / 255).float()
+    for given in (
+        list(pictures),
+        [Image.fromarray(p) for p in pictures],
+        np.moveaxis(pictures, -1, 1),
+        torch.from_numpy(pictures),
+        floats,
+        floats.permute(0, 3, 1, 2),
+    ):
+        found = np.stack([row[0] for row in e.overlay(given)])
+        assert np.abs(found.astype(int) - expected).max() <= 1
+    large = e.overlay([Image.fromarray(p).resize((48, 40)) for p in pictures])
+    assert large[0][0].shape == (40, 48, 3)
+    assert (
+        (large[0][0] != np.asarray(Image.fromarray(pictures[0]).resize((48, 40)))).any(2)[12:18, 18:22].all()
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (GREY.repeat(3, axis=0), ["3 images for 2 samples"]),
+        (Image.fromarray(GREY[0]), ["batch"]),
+        (np.zeros((2, 16, 24, 5)), ["(16, 24, 5)", "(height, width, 3)"]),
+        ("cat.jpg", ["a str", "batch"]),
+    ],
+)
+def test_pictures_that_do_not_fit(inputs: Any, words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        explanation(blob(batch=2)).overlay(inputs)
+    one_line(error, *words)
+
+
+def test_maps_of_other_ranks_are_not_drawn_as_images() -> None:
+    for grid in ((5,),):
+        e = explanation(RNG.random((1, 1, *grid)))
+        for draw in (lambda e=e: e.overlay(GREY), lambda e=e: e.plot(), lambda e=e: e.plot(GREY)):
+            with pytest.raises(InputError) as error:
+                draw()
+            one_line(error, "dims", "upsample()")
+
+
+def test_plot_shows_every_sample_and_target() -> None:
+    maps = RNG.random((2, 3, 4, 6))
+    e = explanation(maps, input_size=(16, 24))
+    pictures = RNG.integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
+    figure = e.plot(pictures)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    expected = [picture for row in e.overlay(pictures) for picture in row]
+    assert len(shown) == 6
+    for one, other in zip(shown, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [f"class {k}\n{3 * i + k:.3g}" for i in range(2) for k in range(3)]
+    assert "gradcam at layer4" in figure.get_suptitle()
+    bare = [axis.images[0].get_array() for axis in e.plot().axes]
+    for one, other in zip(bare, e.upsample().reshape(6, 16, 24), strict=True):
+        np.testing.assert_allclose(one, other)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".PNG"])
+def test_saved_pictures_depend_on_the_map(suffix: str, tmp_path: Path) -> None:
+    pixels = []
+    for at in ((0, 0), (3, 5)):
+        e = explanation(blob(at=at), input_size=(16, 24))
+        path = e.save(tmp_path / f"{at[0]}{suffix}", GREY)
+        pixels.append(np.asarray(Image.open(path).convert("RGB")).astype(int))
+    difference = np.abs(pixels[0] - pixels[1]).sum(2)
+    height, width = difference.shape
+    assert difference[: height // 2, : width // 2].max() > 60
+    assert difference[height // 2 :, width // 2 :].max() > 60
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"0{suffix}", f"3{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".svg"])
+def test_saved_vector_graphics(suffix: str, tmp_path: Path) -> None:
+    path = explanation(blob()).save(tmp_path / f"map{suffix}", GREY)
+    assert path.read_bytes()[:5] in (b"%PDF-", b"<?xml")
+
+
+def test_names_with_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    e = explanation(blob(), targets=((TargetInfo("$\\frac{", 0),),))
+    assert e.save(tmp_path / "map.png").exists()
+    assert "$\\frac{" in e.plot().axes[0].get_title()

@@ -1,0 +1,89 @@
+"""Findings say what may be wrong with maps, once for all batches."""
+
+import numpy as np
+import pytest
+import torch
+from explained import Net, X, seeded
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.methods import METHODS
+
+# Findings
+
+
+def test_findings() -> None:
+    net = seeded()
+    assert cc.GradCAM(net, "conv2", signed=True).explain(X, 1).diagnostics == ()
+
+    net.fc.weight.data[1] = 0
+    found = cc.GradCAM(net, "conv2").explain(X[:2], 1)
+    assert not found.maps.any()
+    assert found.diagnostics == tuple(
+        f"sample {i}, class 1: the map is zero everywhere: activations or gradients vanish at `conv2`"
+        for i in range(2)
+    )
+    two = cc.GradCAM(net, "conv2", batch_size=2, signed=True).explain(
+        X[:5], [cc.targets.Class(0), cc.targets.Class(1)]
+    )
+    assert [finding.split(":")[0] for finding in two.diagnostics] == [
+        f"sample {i}, class 1" for i in range(5)
+    ]
+
+    positive = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    positive.append(nn.Linear(4, 2))
+    positive[4].weight.data = -torch.ones(2, 4)
+    found = cc.GradCAM(positive, "1").explain(X[:1], 1)
+    assert not found.maps.any()
+    (finding,) = found.diagnostics
+    assert finding.startswith(
+        "sample 0, class 1: all weighted sums are negative: evidence at `1` lowers this score"
+    )
+    assert "signed=True" in finding
+    assert cc.GradCAM(positive, "1", signed=True).explain(X[:1], 1).diagnostics == ()
+
+
+@pytest.mark.parametrize("what", ["weights", "inputs"])
+def test_findings_on_values_that_are_not_finite(what: str) -> None:
+    net, x = seeded(), X[:3].clone()
+    if what == "weights":
+        net.fc.weight.data[1, 0] = float("nan")
+        bad = [0, 1, 2]
+    else:
+        x[1, 0, 0, 0] = float("inf")
+        bad = [1]
+    for name in ("gradcam", "layercam", "saliency"):
+        found = METHODS[name](net).explain(x, 1)
+        flagged = [finding for finding in found.diagnostics if "not finite" in finding]
+        assert [f"sample {i}, class 1" for i in bad] == [finding.split(":")[0] for finding in flagged], name
+        clean = METHODS[name](net).explain(x, 1)
+        good = [i for i in range(3) if i not in bad]
+        np.testing.assert_array_equal(found.maps[good], clean.maps[good])
+        assert np.isfinite(found.maps[good]).all()
+
+
+def test_findings_of_all_batches_are_kept_once() -> None:
+    class Twice(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.relu(self.conv2(self.relu(self.conv1(x)))).mean((2, 3)))
+
+    assert cc.GradCAM(seeded(Twice)).explain(X).layer == "relu"  # its last call is the last to finish
+    found = cc.GradCAM(seeded(Twice), "relu", batch_size=2, signed=True).explain(X, 1)
+    assert found.diagnostics == (
+        "layer `relu` is called 2 times; its last call is explained (`relu#0` is the first)",
+    )
+
+
+def test_findings_say_what_they_are_about() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2)).eval()
+    x = torch.rand(3, 3, 6, 6)
+    net(x)
+    flat = nn.Sequential(net[0], nn.Threshold(1e9, 0.0), *net[1:])
+    found = cc.GradCAM(flat, "1").explain(x, [cc.targets.Class(0), cc.targets.Class(1)])
+    assert [(f.kind, f.sample, f.target) for f in found.findings] == [
+        ("zero map", sample, f"class {k}") for sample in range(3) for k in range(2)
+    ]
+    assert found.diagnostics == tuple(f.text for f in found.findings)
+    assert str(found.findings[0]) == found.diagnostics[0]

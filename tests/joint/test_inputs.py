@@ -1,0 +1,184 @@
+"""Data sets are taken batch by batch, and inputs that do not fit are refused."""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from explained import Net, X, Y, same, seeded
+from helpers import one_line
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import chronocam as cc
+from chronocam.errors import InputError, TargetError
+from chronocam.explanation import concatenate
+
+# Data sets
+NUMPY = X.numpy()
+DATASETS: dict[str, Callable[[], Any]] = {
+    "DataLoader": lambda: DataLoader(TensorDataset(X), batch_size=3),
+    "DataLoader of tensors": lambda: DataLoader(X, batch_size=3),  # type: ignore[arg-type]
+    "generator": lambda: (X[i : i + 3] for i in (0, 3, 6)),
+    "list of batches": lambda: [X[:3], X[3:6], X[6:]],
+    "list of arrays": lambda: [NUMPY[:3], NUMPY[3:6], NUMPY[6:]],
+    "one-tuples": lambda: ((X[i : i + 3],) for i in (0, 3, 6)),
+    "large batches": lambda: [X[:5], X[5:]],
+}
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+@pytest.mark.parametrize("targets", [None, 1, "per sample", "weights", "several"])
+def test_data_sets_equal_one_array(kind: str, targets: Any) -> None:
+    forms = {
+        "per sample": Y.numpy(),
+        "weights": np.eye(5)[Y],
+        "several": [cc.targets.Class(1), cc.targets.Predicted()],
+    }
+    given = forms.get(targets, targets) if isinstance(targets, str) else targets
+    net = seeded()
+    method = cc.GradCAM(net, batch_size=3)
+    expected = method.explain(X, given)
+    same(method.explain(DATASETS[kind](), given), expected)
+    parts = list(method.explain_batches(DATASETS[kind](), given))
+    assert [len(part) for part in parts] == ([3, 2, 2] if kind == "large batches" else [3, 3, 1])
+    same(concatenate(parts), expected)
+    same(cc.explain(net, DATASETS[kind](), given, batch_size=3)["gradcam"], expected)
+
+
+PAIRS: dict[str, Callable[[], Any]] = {
+    "DataLoader": lambda: DataLoader(TensorDataset(X, Y), batch_size=3),
+    "generator": lambda: ((X[i : i + 3], Y[i : i + 3].tolist()) for i in (0, 3, 6)),
+    "one-hot": lambda: [(X[:5], np.eye(5)[Y[:5]]), (X[5:], np.eye(5)[Y[5:]])],
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_data_sets_that_carry_their_targets(kind: str) -> None:
+    net = seeded()
+    expected = cc.GradCAM(net).explain(X, Y)
+    for batch_size in (2, 32):
+        same(cc.GradCAM(net, batch_size=batch_size).explain(PAIRS[kind](), None), expected)
+    other = cc.GradCAM(net).explain(X, (Y + 1) % 5)
+    same(cc.GradCAM(net).explain(PAIRS[kind](), (Y + 1) % 5), other)  # targets given go before those carried
+    same(cc.GradCAM(net).explain(PAIRS[kind](), 2), cc.GradCAM(net).explain(X, 2))
+
+
+def test_several_inputs_in_a_data_set() -> None:
+    class Two(Net):
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            return super().forward(x) * scale
+
+    net, scale = seeded(Two), torch.linspace(1, 2, 7)[:, None]
+    expected = cc.GradCAM(net).explain((X, scale), Y)
+    pairs = [((X[:4], scale[:4]), Y[:4]), ((X[4:], scale[4:]), Y[4:])]
+    same(cc.GradCAM(net, batch_size=2).explain(pairs), expected)
+    named = [{"x": X[:4], "scale": scale[:4]}, {"x": X[4:], "scale": scale[4:]}]
+    same(cc.GradCAM(net).explain(named, Y), expected)
+
+
+@pytest.mark.parametrize("wrong", [Y[:6], Y[:2].tolist(), np.eye(5)[Y[:6]], np.zeros((2, 3), int)])
+def test_too_few_targets_for_a_data_set(wrong: Any) -> None:
+    with pytest.raises(TargetError) as error:
+        cc.GradCAM(seeded()).explain(DATASETS["generator"](), wrong)
+    one_line(error, "rows")
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(8, dtype=torch.long), np.zeros((9, 5)), [0] * 8])
+def test_too_many_targets_for_a_data_set(wrong: Any) -> None:
+    with pytest.raises(TargetError) as error:
+        cc.GradCAM(seeded()).explain(DATASETS["generator"](), wrong)
+    one_line(error, "7 samples", f"{len(wrong)}")
+
+
+def test_wrong_targets_in_a_pair() -> None:
+    with pytest.raises(TargetError) as error:
+        cc.GradCAM(seeded()).explain([(X[:3], Y[:2])])
+    one_line(error, "length 2", "expected 3")
+
+
+def test_a_data_set_is_consumed_one_batch_at_a_time_and_let_go() -> None:
+    drawn: list[weakref.ref[Tensor]] = []
+
+    def source() -> Iterator[Tensor]:
+        for _ in range(6):
+            batch = torch.randn(2, 3, 16, 16)
+            drawn.append(weakref.ref(batch))
+            yield batch
+            del batch
+
+    results = cc.GradCAM(seeded(), "conv2").explain_batches(source())
+    assert not drawn
+    for count in range(1, 7):
+        explanation = next(results)
+        assert len(explanation) == 2
+        assert len(drawn) == count
+        gc.collect()
+        assert sum(ref() is not None for ref in drawn) <= 1
+    assert next(results, None) is None
+
+
+def test_batches_of_different_grids_are_explained_batch_by_batch() -> None:
+    dataset = [X[:2], X[2:4, :, :, :12], X[4:6, :, :8]]
+    method = cc.GradCAM(seeded(), "conv2")
+    parts = list(method.explain_batches(dataset))
+    assert [part.maps.shape for part in parts] == [(2, 1, 4, 4), (2, 1, 4, 3), (2, 1, 2, 4)]
+    assert [part.input_size for part in parts] == [(16, 16), (16, 12), (8, 16)]
+    for part, batch in zip(parts, dataset, strict=True):
+        same(part, method.explain(batch))
+    with pytest.raises(InputError) as error:
+        method.explain(dataset)
+    one_line(error, "(16, 16)", "(16, 12)", "explain_batches")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (X[0], ["(3, 16, 16)", "batch", "inputs[None]"]),
+        (X[0].numpy(), ["(3, 16, 16)", "inputs[None]"]),
+        (X[0, 0, 0], ["(16,)", "(batch, …)"]),
+        (torch.tensor(3.0), ["()", "(batch, …)"]),
+        (X[:0], ["(0, 3, 16, 16)", "at least one sample"]),
+        (X[:, :, :0], ["(7, 3, 0, 16)", "at least one sample"]),
+        ([], ["no batch"]),
+        ((), ["tuple holds no array"]),
+        ({}, ["dict holds no array"]),
+        ([()], ["holds no array"]),
+        ("cat.jpg", ["a str"]),
+        (3, ["a int"]),
+        (None, ["a NoneType"]),
+    ],
+)
+def test_inputs_that_are_refused(inputs: Any, words: list[str]) -> None:
+    for explain in (cc.GradCAM(seeded(), "conv2").explain, lambda given: cc.explain(seeded(), given)):
+        with pytest.raises(InputError) as error:
+            explain(inputs)
+        one_line(error, *words)
+
+
+def test_unbatched_signals_and_clips_are_refused() -> None:
+    for conv, shape in ((nn.Conv1d, (2, 30)), (nn.Conv3d, (2, 4, 8, 8))):
+        net = seeded(lambda conv=conv: nn.Sequential(conv(2, 3, 3), nn.Flatten(), nn.LazyLinear(4)))
+        net(torch.zeros(1, *shape))
+        with pytest.raises(InputError) as error:
+            cc.GradCAM(net, "0").explain(torch.zeros(shape), 1)
+        one_line(error, str(shape), "inputs[None]")
+        assert len(cc.GradCAM(net, "0").explain(torch.zeros(2, *shape), 1)) == 2
+
+
+def test_unequal_inputs_are_not_cut_but_given_whole() -> None:
+    class Shared(Net):
+        def forward(self, x: Tensor, table: Tensor) -> Tensor:
+            assert table.shape == (3, 5)
+            return super().forward(x) + table.sum(0)
+
+    net = seeded(Shared)
+    for batch_size in (2, None):
+        found = cc.GradCAM(net, "conv2", batch_size=batch_size).explain((X, torch.ones(3, 5)), 1)
+        np.testing.assert_allclose(found.scores[:, 0], (Net.forward(net, X)[:, 1] + 3).detach(), rtol=1e-5)
