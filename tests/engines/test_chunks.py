@@ -146,7 +146,7 @@ def test_every_method_is_exact_or_refused_in_one_line(name: str) -> None:
         equal(run([name], layers, 3, **few), run([name], layers, None, **few))
 
 
-def test_cam_is_exact() -> None:
+def test_cam_of_chunks_is_exact() -> None:
     class Average(nn.Module):
         def __init__(self) -> None:
             super().__init__()

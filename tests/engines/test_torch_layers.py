@@ -249,7 +249,7 @@ def test_a_layer_without_a_floating_point_output() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_torchscript() -> None:
+def test_torchscript_is_refused_as_a_model_and_as_a_layer() -> None:
     for script in (torch.jit.script, lambda module: torch.jit.trace(module, X)):
         with pytest.raises(ModelError) as error:
             cc.GradCAM(script(seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()))))
@@ -272,7 +272,7 @@ def test_torchscript() -> None:
 
 
 @pytest.mark.parametrize("model", [lambda x: x, None, "resnet50", np.zeros(3), nn.Module])
-def test_what_is_no_model(model: Any) -> None:
+def test_what_is_not_a_model_is_refused(model: Any) -> None:
     with pytest.raises(ModelError) as error:
         cc.GradCAM(model)
     one_line(error, "cannot explain", "torch.nn.Module")

@@ -124,7 +124,7 @@ STAGES = [
 
 @pytest.mark.parametrize("mode", ["enable_grad", "no_grad", "inference_mode", "autocast"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_left_as_found(stage: str, mode: str) -> None:
+def test_the_model_is_left_as_found_wherever_it_fails(stage: str, mode: str) -> None:
     net = seeded(Delicate).train()
     net.drop.eval()
     net.conv1.weight.requires_grad_(False)

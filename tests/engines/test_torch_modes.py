@@ -20,7 +20,7 @@ from chronocam.errors import LayerError, ModelError
 # The caller's modes
 
 
-def test_frozen_parameters() -> None:
+def test_frozen_parameters_change_no_map() -> None:
     net = seeded(Net).requires_grad_(False)
     for layer in ("conv1", "conv2"):
         close(cam(net, layer), cam_by_hand(copy.deepcopy(net).requires_grad_(), layer))
@@ -28,7 +28,7 @@ def test_frozen_parameters() -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("inside", [True, False], ids=["called inside", "inputs made inside"])
-def test_callers_grad_mode(mode: Any, inside: bool) -> None:
+def test_the_callers_grad_mode_changes_nothing_and_stays(mode: Any, inside: bool) -> None:
     net = seeded(Net)
     with mode():
         x = X + 0
@@ -72,7 +72,7 @@ def test_training_goes_on_under_autocast() -> None:
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
-def test_maps_under_autocast() -> None:
+def test_maps_under_autocast_are_close_and_training_goes_on() -> None:
     net = seeded(Net)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         first = cam(net)

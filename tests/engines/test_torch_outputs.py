@@ -85,7 +85,7 @@ class TwoInputs(Net):
 
 @pytest.mark.parametrize("batch_size", [None, 2])
 @pytest.mark.parametrize("named", [False, True], ids=["tuple", "dict"])
-def test_several_inputs(named: bool, batch_size: int | None) -> None:
+def test_models_of_several_inputs_take_tuples_and_dicts(named: bool, batch_size: int | None) -> None:
     net = seeded(TwoInputs)
     weight, index = torch.linspace(0.5, 2, 24).reshape(3, 8), torch.tensor([0, 1, 2])
     given = {"image": X, "index": index, "weight": weight} if named else (X, weight, index)

@@ -34,7 +34,7 @@ def test_an_explanation_is_frozen() -> None:
             setattr(e, field.name, None)
 
 
-def test_upsample() -> None:
+def test_upsampling_equals_interpolation_within_the_raw_range() -> None:
     e = explanation(RNG.normal(size=(2, 2, 3, 5)))
     assert e.upsample().shape == (2, 2, 12, 20)
     np.testing.assert_array_equal(e.upsample(mode="nearest"), e.maps.repeat(4, axis=2).repeat(4, axis=3))
@@ -66,7 +66,7 @@ def test_upsample_obeys_the_centres_of_the_cells() -> None:
     assert e.upsample(mode="linear").argmax() != replace(e, centers=None).upsample(mode="linear").argmax()
 
 
-def test_normalize() -> None:
+def test_each_scope_of_normalize_shares_its_limits() -> None:
     maps = RNG.normal(size=(2, 3, 4, 5)).astype(np.float32)
     e = explanation(maps)
     low, high = maps.min((1, 2, 3), keepdims=True), maps.max((1, 2, 3), keepdims=True)
@@ -87,7 +87,7 @@ def test_normalize() -> None:
     np.testing.assert_array_equal(e.maps, maps)
 
 
-def test_boxes() -> None:
+def test_boxes_hold_the_regions_above_the_threshold() -> None:
     maps = np.concatenate([blob(target=2, at=(1, 2)), np.zeros((1, 2, 4, 6), np.float32)])
     maps[0, 1, 3, 5] = 1.9
     e = explanation(maps, input_size=(16, 24))
@@ -110,7 +110,7 @@ def test_boxes() -> None:
             e.boxes(threshold=float(wrong))
 
 
-def test_as_an_array() -> None:
+def test_an_array_of_one_target_is_upsampled_without_its_axis() -> None:
     one, two = explanation(RNG.random((2, 1, 3, 4))), explanation(RNG.random((2, 2, 3, 4)))
     np.testing.assert_array_equal(np.asarray(one), one.upsample()[:, 0])
     np.testing.assert_array_equal(np.asarray(two), two.upsample())
@@ -121,7 +121,7 @@ def test_as_an_array() -> None:
     assert float(np.max(one)) == one.upsample().max()
 
 
-def test_to_xarray() -> None:
+def test_xarray_names_axes_and_places() -> None:
     pytest.importorskip("xarray")
     e = explanation(RNG.random((2, 1, 2, 3, 4)), centers=((0.0, 8.0), (0.0, 4.0, 8.0), (0.0, 4.0, 8.0, 12.0)))
     array = e.to_xarray()
@@ -137,7 +137,7 @@ def test_to_xarray() -> None:
     assert float(array.sel(time=8.0, height=4.0, width=0.0)[0, 0]) == e.maps[0, 0, 1, 1, 0]
 
 
-def test_what_few_need_is_named() -> None:
+def test_rare_fields_are_keyword_only() -> None:
     with pytest.raises(TypeError):
         cc.Explanation(blob(), np.ones((1, 1)), ((TargetInfo("a"),),), "gradcam", "conv", (8, 8), None)
 
@@ -145,7 +145,7 @@ def test_what_few_need_is_named() -> None:
 # Joining
 
 
-def test_concatenate() -> None:
+def test_explanations_of_one_shape_are_joined_and_findings_kept_once() -> None:
     a, b = (
         explanation(blob(), findings=(note("x"), note("y"))),
         explanation(blob(batch=2) * 3, findings=(note("y"), note("z"))),

@@ -73,7 +73,7 @@ def test_without_any_grid_a_layer_must_be_named() -> None:
     assert cc.Saliency(net).explain(X).maps.shape == (7, 1, 16, 16)
 
 
-def test_resnet() -> None:
+def test_the_default_layer_of_a_resnet_is_its_last_stage() -> None:
     resnet = seeded(pytest.importorskip("torchvision").models.resnet18)
     assert cc.GradCAM(resnet).explain(torch.randn(1, 3, 64, 64)).layer == "layer4"
 

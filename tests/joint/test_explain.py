@@ -118,7 +118,7 @@ def test_every_constructor_argument_changes_the_result() -> None:
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_fused_layers(signed: bool) -> None:
+def test_fused_layers_are_the_largest_of_their_scaled_maps(signed: bool) -> None:
     net = seeded()
     fused = cc.GradCAM(net, ["conv1", "conv2"], signed=signed).explain(X, 1)
     assert fused.layer == "conv1+conv2"

@@ -12,7 +12,7 @@ from chronocam.methods import METHODS
 # Findings
 
 
-def test_findings() -> None:
+def test_each_finding_says_what_is_wrong_with_which_map() -> None:
     net = seeded()
     assert cc.GradCAM(net, "conv2", signed=True).explain(X, 1).diagnostics == ()
 

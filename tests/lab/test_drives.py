@@ -308,7 +308,7 @@ def test_arguments_out_of_range(arguments: dict, message: str) -> None:
         drive(**{"index": 0, **arguments})
 
 
-def test_no_drives() -> None:
+def test_a_count_below_one_drive_is_refused() -> None:
     with pytest.raises(InputError, match="count is 0"):
         next(drives(0))
 

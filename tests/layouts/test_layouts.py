@@ -54,7 +54,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize(("channel", "grid", "within"), PLAIN)
-def test_channels_first(channel: int, grid: tuple[int, ...], within: tuple[int, ...]) -> None:
+def test_channels_first_are_inferred(channel: int, grid: tuple[int, ...], within: tuple[int, ...]) -> None:
     array = cells(2, channel, grid)
     put_back(array, array, within)
 
@@ -76,7 +76,9 @@ LAST = [
 
 
 @pytest.mark.parametrize(("channel", "grid", "within"), LAST)
-def test_channels_last(channel: int, grid: tuple[int, ...], within: tuple[int, ...]) -> None:
+def test_channels_last_are_inferred_and_moved(
+    channel: int, grid: tuple[int, ...], within: tuple[int, ...]
+) -> None:
     array = cells(1, channel, grid)
     put_back(array, np.ascontiguousarray(np.moveaxis(array, 1, -1)), within)
 
@@ -113,7 +115,9 @@ TOKENS = [
 
 @pytest.mark.parametrize("channel", [3, 64, 192, 256])
 @pytest.mark.parametrize(("grid", "prefix", "within"), TOKENS)
-def test_tokens(grid: tuple[int, ...], prefix: int, within: tuple[int, ...], channel: int) -> None:
+def test_tokens_go_to_their_grid_without_their_prefix(
+    grid: tuple[int, ...], prefix: int, within: tuple[int, ...], channel: int
+) -> None:
     array = cells(2, channel, grid)
     native = as_tokens(array, prefix)
     put_back(array, native, within)
@@ -124,7 +128,7 @@ def test_tokens(grid: tuple[int, ...], prefix: int, within: tuple[int, ...], cha
 @pytest.mark.parametrize(
     ("grid", "within"), [((14, 14), (224, 224)), ((7, 10), (224, 320)), ((16, 16), (224, 224))]
 )
-def test_tokens_last(grid: tuple[int, ...], within: tuple[int, ...], channel: int) -> None:
+def test_tokens_last_go_to_their_grid(grid: tuple[int, ...], within: tuple[int, ...], channel: int) -> None:
     array = cells(2, channel, grid)
     put_back(array, array.reshape(2, channel, -1), within)
 

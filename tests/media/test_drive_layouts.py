@@ -59,7 +59,7 @@ def kitti(root: Path, name: str = "07", count: int = 4, poses: np.ndarray | None
     return frames
 
 
-def test_kitti_odometry(tmp_path: Path) -> None:
+def test_a_drive_of_kitti_odometry_has_poses_and_intrinsics(tmp_path: Path) -> None:
     poses = motions(4)
     frames = kitti(tmp_path, poses=poses)
     found = read_drive(tmp_path / "sequences" / "07")
@@ -125,7 +125,7 @@ def raw(root: Path, mounted: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("mounted", [True, False])
-def test_kitti_raw(tmp_path: Path, mounted: bool) -> None:
+def test_a_raw_drive_of_kitti_has_poses_and_intrinsics(tmp_path: Path, mounted: bool) -> None:
     found = read_drive(raw(tmp_path, mounted))
     np.testing.assert_allclose(found.intrinsics, projection(0)[:, :3])
     level, shift = np.eye(4), np.eye(4)
@@ -224,7 +224,7 @@ def test_depth_in_millimetres_and_metres(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_drive(tmp_path, K).depth, values / 1000, rtol=1e-6)
 
 
-def test_video(tmp_path: Path) -> None:
+def test_a_video_is_a_drive(tmp_path: Path) -> None:
     pytest.importorskip("av")
     from chronocam.media import read_clip, write_clip
 
@@ -261,7 +261,7 @@ def test_pose_files_of_every_form(tmp_path: Path) -> None:
         np.testing.assert_allclose(read_poses(tmp_path / name), poses, atol=1e-7)
 
 
-def test_find_drives(tmp_path: Path) -> None:
+def test_drives_are_found_below_a_folder(tmp_path: Path) -> None:
     kitti(tmp_path / "odometry", "00", poses=motions(4))
     kitti(tmp_path / "odometry", "11")
     drive = raw(tmp_path / "raw")
@@ -297,7 +297,7 @@ def test_find_drives_finds_none(tmp_path: Path) -> None:
         (None, "without intrinsics"),
     ],
 )
-def test_broken_intrinsics(tmp_path: Path, intrinsics: object, message: str) -> None:
+def test_broken_intrinsics_are_refused(tmp_path: Path, intrinsics: object, message: str) -> None:
     save_frames(tmp_path / "walk", 2)
     with pytest.raises(MediaError, match=message) as caught:
         read_drive(tmp_path / "walk", intrinsics)
@@ -330,7 +330,7 @@ GOOD = "1 0 0 0 0 1 0 0 0 0 1 0\n"
         (lambda root: (root / "poses/07.txt").write_bytes(b"\xff\xfe\x00"), "07.txt` is not a text file"),
     ],
 )
-def test_broken_text(tmp_path: Path, spoil: object, message: str) -> None:
+def test_broken_text_is_refused(tmp_path: Path, spoil: object, message: str) -> None:
     kitti(tmp_path, poses=motions(4))
     spoil(tmp_path)
     with pytest.raises(MediaError, match=message) as caught:
@@ -348,7 +348,7 @@ def test_broken_text(tmp_path: Path, spoil: object, message: str) -> None:
         ("1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 2\n", "line 1: not a rigid motion"),
     ],
 )
-def test_broken_poses(tmp_path: Path, text: str, message: str) -> None:
+def test_broken_poses_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "poses.txt").write_text(text)
     with pytest.raises(MediaError, match=message):
         read_poses(tmp_path / "poses.txt")
@@ -362,7 +362,7 @@ def test_broken_poses(tmp_path: Path, text: str, message: str) -> None:
         ("90 8 100 0 0 0\n", "line 1: latitude 90"),
     ],
 )
-def test_broken_records(tmp_path: Path, record: str, message: str) -> None:
+def test_broken_records_are_refused(tmp_path: Path, record: str, message: str) -> None:
     drive = raw(tmp_path)
     (drive / "oxts" / "data" / "0000000001.txt").write_text(record)
     with pytest.raises(MediaError, match="0000000001.txt` " + message):
@@ -375,7 +375,7 @@ def test_broken_records(tmp_path: Path, record: str, message: str) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", '{"intrinsic_matrix": [1, 2]}', '{"intrinsic_matrix": "x"}']
 )
-def test_broken_camera(tmp_path: Path, text: str) -> None:
+def test_a_broken_camera_file_is_refused(tmp_path: Path, text: str) -> None:
     save_frames(tmp_path / "color", 2)
     (tmp_path / "camera.json").write_text(text)
     with pytest.raises(MediaError, match=r"camera.json` holds no `intrinsic_matrix`"):
@@ -412,13 +412,13 @@ def test_frames_of_different_size(tmp_path: Path) -> None:
         ({"size": (0, 4)}, r"size = \(0, 4\)"),
     ],
 )
-def test_ranges_and_sizes(tmp_path: Path, arguments: dict, message: str) -> None:
+def test_ranges_and_sizes_that_do_not_fit_are_refused(tmp_path: Path, arguments: dict, message: str) -> None:
     save_frames(tmp_path / "walk", 3)
     with pytest.raises(MediaError, match=message):
         read_drive(tmp_path / "walk", K, **arguments)
 
 
-def test_one_frame(tmp_path: Path) -> None:
+def test_one_frame_is_too_few_for_a_drive(tmp_path: Path) -> None:
     save_frames(tmp_path / "walk", 1)
     with pytest.raises(MediaError, match=r"has 1 frame\(s\); expected at least two"):
         read_drive(tmp_path / "walk", K)
@@ -450,7 +450,7 @@ def test_depth_of_another_shape_count_or_kind(tmp_path: Path) -> None:
         read_drive(tmp_path, K)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_paths_without_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="cannot be read"):
         read_drive(tmp_path / "nowhere.mp4", K)
     with pytest.raises(MediaError, match="no pictures in"):

@@ -43,7 +43,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert pixels.tolist() == [[list(RED)], [list(BLUE)]]
 
 
-def test_cmyk(tmp_path: Path) -> None:
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     path = saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path / "a.jpg")
     assert np.abs(read_array(path).astype(int) - RED).max() < 4
 
@@ -105,7 +105,7 @@ def test_palette_without_transparency(tmp_path: Path) -> None:
     assert read_array(saved(image, tmp_path / "a.gif")).tolist() == [[list(GREEN)]]
 
 
-def test_one_pixel(tmp_path: Path) -> None:
+def test_a_picture_of_one_pixel_is_read(tmp_path: Path) -> None:
     assert read_image(saved(Image.new("RGB", (1, 1), BLUE), tmp_path / "a.png")).size == (1, 1)
 
 
@@ -139,7 +139,7 @@ def test_what_is_no_picture(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".tif", ".webp", ".bmp"])
-def test_truncated_and_damaged(tmp_path: Path, suffix: str) -> None:
+def test_truncated_and_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = saved(Image.fromarray(noise), tmp_path / f"a{suffix}")
     whole = path.read_bytes()
@@ -147,7 +147,7 @@ def test_truncated_and_damaged(tmp_path: Path, suffix: str) -> None:
     one_line_error(path)
 
 
-def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_too_large_to_unpack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(Image.new("L", (100, 100)), tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     one_line_error(path, "smaller")
@@ -236,7 +236,7 @@ def test_files_are_taken_as_named(folder: Path) -> None:
     assert names(find_images(asked)) == ["notes.txt", "odd[1].png"]
 
 
-def test_patterns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_match_files_and_brackets_are_literal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(find_images([str(folder / "*")])) == ["a.JPG", "b.png", "odd[1].png"]
     monkeypatch.chdir(folder)
     assert names(find_images(["?.png"])) == ["b.png"]

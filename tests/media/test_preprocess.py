@@ -35,7 +35,9 @@ def ramp(width: int, height: int) -> Image.Image:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize(("resize", "crop"), [(37, 32), (36, 33), (32, 32), (24, 33), (24, 32)])
-def test_equals_torchvision(size: tuple[int, int], interpolation: str, resize: int, crop: int) -> None:
+def test_preprocessing_equals_torchvision(
+    size: tuple[int, int], interpolation: str, resize: int, crop: int
+) -> None:
     theirs = ImageClassification(
         crop_size=crop, resize_size=resize, interpolation=InterpolationMode(interpolation)
     )
@@ -51,7 +53,7 @@ def test_equals_torchvision(size: tuple[int, int], interpolation: str, resize: i
 @pytest.mark.parametrize(
     ("mode", "input_size"), [("center", (3, 33, 33)), ("squash", (3, 33, 33)), ("squash", (3, 40, 28))]
 )
-def test_equals_timm(
+def test_preprocessing_equals_timm(
     size: tuple[int, int], crop_pct: float, mode: str, input_size: tuple[int, int, int]
 ) -> None:
     config = {

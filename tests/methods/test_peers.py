@@ -68,7 +68,7 @@ def captum() -> Any:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_captum_gradcam(captum: Any, rank: int) -> None:
+def test_gradcam_equals_captum(captum: Any, rank: int) -> None:
     net, x = bent(rank), inputs(rank)
     theirs = captum.LayerGradCam(net, net.features[2]).attribute(x, target=CLASSES)[:, 0].detach()
     assert deviation(ours("gradcam", net, x, signed=True), theirs) < 1e-5
@@ -137,7 +137,7 @@ GRAD_CAM = {
 
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("name", GRAD_CAM)
-def test_grad_cam(grad_cam: Any, name: str, rank: int) -> None:
+def test_methods_equal_grad_cam(grad_cam: Any, name: str, rank: int) -> None:
     net, x = bent(rank), inputs(rank)
     theirs = raw_of_grad_cam(grad_cam, GRAD_CAM[name], net, x)
     loose = {"xgradcam": 1e-3}  # it adds 1e-7 to every sum of activations
@@ -152,7 +152,7 @@ def test_grad_cam_shapleycam_counts_the_curvature_too(grad_cam: Any) -> None:
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5])
-def test_grad_cam_finercam(grad_cam: Any, alpha: float) -> None:
+def test_finercam_equals_grad_cam(grad_cam: Any, alpha: float) -> None:
     net, x = bent(), inputs(2)
     cam = grad_cam.FinerCAM(net, [net.features[2]])
     seen: list[np.ndarray] = []
@@ -228,13 +228,13 @@ def raw_of_torchcam(torchcam: Any, kind: str, net: nn.Module, x: Tensor, **optio
 @pytest.mark.parametrize(
     ("name", "kind"), [("gradcam", "GradCAM"), ("layercam", "LayerCAM"), ("xgradcam", "XGradCAM")]
 )
-def test_torchcam(torchcam: Any, name: str, kind: str, rank: int) -> None:
+def test_methods_equal_torchcam(torchcam: Any, name: str, kind: str, rank: int) -> None:
     net, x = bent(rank), inputs(rank)
     loose = {"xgradcam": 1e-4}  # it adds 1e-8 to every sum of activations
     assert deviation(ours(name, net, x), raw_of_torchcam(torchcam, kind, net, x)) < loose.get(name, 1e-5)
 
 
-def test_torchcam_cam(torchcam: Any) -> None:
+def test_cam_equals_torchcam(torchcam: Any) -> None:
     net, x = seeded(lambda: Pooled(2)), inputs(2)
     with torchcam.CAM(net, LAYER, "fc") as extractor:
         net(x)

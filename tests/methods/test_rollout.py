@@ -397,7 +397,7 @@ def by_projection(module: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_timm_vit(fused: bool) -> None:
+def test_rollout_of_a_timm_vit_equals_a_replica(fused: bool) -> None:
     timm = pytest.importorskip("timm")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

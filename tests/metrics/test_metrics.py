@@ -137,7 +137,7 @@ def test_box_iou_of_clips():
         box_iou((0, 0, 1, 1), (0, 0, 0, 1, 1, 1))
 
 
-def test_sparseness():
+def test_sparseness_is_the_gini_index():
     maps = np.array([[[0, 0], [0, 7]], [[2, 2], [2, 2]], [[0, 0], [0, 0]], [[1, -3], [0, 0]]], dtype=float)
     # Gini of 0, 0, 1, 3: (1·1 + 3·3) / (4·4)
     np.testing.assert_allclose(sparseness(maps), [3 / 4, 0, 0, 10 / 16])
@@ -160,7 +160,7 @@ def test_drop_increase_and_gain():
             measure(np.full(5, np.nan), kept)
 
 
-def test_highlighted_inputs():
+def test_highlighted_inputs_are_scaled_by_the_map():
     inputs = np.arange(1, 13, dtype=np.float32).reshape(1, 3, 2, 2)
     maps = np.array([[[-1.0, 3.0], [1.0, -1.0]]])
     shares = np.array([[0, 1], [0.5, 0]])
@@ -173,7 +173,7 @@ def test_highlighted_inputs():
         highlighted(inputs, maps[..., :1])
 
 
-def test_box_iou():
+def test_iou_of_boxes():
     assert box_iou((0, 0, 4, 2), (2, 0, 6, 2)) == 4 / 12
     assert box_iou((0, 0, 1, 1), (2, 2, 3, 3)) == 0
     assert box_iou((0, 0, 0, 0), (0, 0, 0, 0)) == 0
@@ -194,7 +194,7 @@ def test_bootstrap_interval_covers_the_mean_and_shrinks_with_samples():
         bootstrap([np.nan, 1, np.inf])
 
 
-def test_baselines():
+def test_centre_and_random_maps_are_what_they_say():
     prior = centre_prior((5, 9))
     assert np.unravel_index(prior.argmax(), prior.shape) == (2, 4)
     assert prior[2, 4] == 1
@@ -206,7 +206,7 @@ def test_baselines():
     assert not np.array_equal(noise, random_maps(400, (3, 3), (30, 30), seed=1))
 
 
-def test_baselines_of_clips():
+def test_centre_and_random_maps_of_clips_are_what_they_say():
     prior = centre_prior((7, 5, 9))
     assert prior.shape == (7, 5, 9)
     assert np.unravel_index(prior.argmax(), prior.shape) == (3, 2, 4)

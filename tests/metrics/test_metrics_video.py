@@ -98,7 +98,7 @@ def test_temporal_auc_needs_both_kinds_of_frames() -> None:
 # How restless.
 
 
-def test_flicker() -> None:
+def test_flicker_is_the_change_from_frame_to_frame() -> None:
     still = np.ones((4, 2, 2))
     on_off = still * np.array([1, 0, 1, 0])[:, None, None]
     ramp = still * np.array([1, 2, 3, 4])[:, None, None]

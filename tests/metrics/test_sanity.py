@@ -10,7 +10,7 @@ from chronocam.errors import InputError
 from chronocam.metrics import parameterised, randomisation_curve, randomised, rank_correlation, ssim
 
 
-def test_rank_correlation() -> None:
+def test_rank_correlation_equals_scipy() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 6, (2, 5, 4, 3)).astype(float)  # with ties
     expected = [spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
@@ -103,7 +103,7 @@ def test_the_top_modules_are_made_random_and_put_back() -> None:
         assert not net.body[1].running_mean.any()
 
 
-def test_seeds_and_cascades() -> None:
+def test_seeds_and_cascades_change_what_is_randomised() -> None:
     torch.manual_seed(0)
     net = Odd()
 

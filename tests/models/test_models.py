@@ -275,7 +275,7 @@ def vit(tmp_path: Path) -> tuple[Path, Any]:
     return folder, model.eval()
 
 
-def test_hf_folder(vit: tuple[Path, Any], offline: Path) -> None:
+def test_a_folder_of_hf_is_loaded_with_labels_and_preprocessing(vit: tuple[Path, Any], offline: Path) -> None:
     folder, model = vit
     loaded = load(f"hf:{folder}")
     assert loaded.labels == ("cat", "dog")
@@ -317,13 +317,13 @@ def test_hf_custom_code_needs_trust(vit: tuple[Path, Any], tmp_path: Path) -> No
     assert not (tmp_path / "ran").exists()
 
 
-def test_hf_incomplete_folder(vit: tuple[Path, Any]) -> None:
+def test_an_incomplete_folder_of_hf_is_refused(vit: tuple[Path, Any]) -> None:
     folder, _ = vit
     (folder / "preprocessor_config.json").unlink()
     refused(f"hf:{folder}", "preprocessor_config.json")
 
 
-def test_hf_offline(offline: Path) -> None:
+def test_hf_says_what_it_could_not_fetch(offline: Path) -> None:
     refused("hf:nobody/nothing", "could not fetch `nobody/nothing`", "hf:FOLDER")
     assert constants.HF_HUB_OFFLINE is False
 
@@ -649,7 +649,7 @@ def test_real_weights_know_real_photographs(data: Path, name: str) -> None:
             assert loaded.labels[int(loaded.model(images).argmax())] == label
 
 
-def test_loaded_is_frozen() -> None:
+def test_a_loaded_model_is_frozen() -> None:
     loaded = Loaded(None, imagenet(), None, "x")
     with pytest.raises(AttributeError):
         loaded.spec = "y"

@@ -235,7 +235,9 @@ def test_every_parameter_learns() -> None:
         (lambda: PoseNet(1, 0.1).masks(torch.zeros(1, 6, 8, 8)), ModelError, "masks=True"),
     ],
 )
-def test_what_is_refused(use: Callable[[], object], error: type[ChronocamError], words: str) -> None:
+def test_sizes_and_options_that_do_not_fit_are_refused(
+    use: Callable[[], object], error: type[ChronocamError], words: str
+) -> None:
     with pytest.raises(error) as caught:
         use()
     assert words in str(caught.value)
@@ -251,7 +253,7 @@ def written(path: Path, content: Any, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("form", ["wrapped", "bare", "parallel", "old"])
-def test_a_depth_checkpoint(form: str, tmp_path: Path) -> None:
+def test_a_published_depth_checkpoint_is_loaded(form: str, tmp_path: Path) -> None:
     given = parameters(DEPTH)
     content: Any = {"epoch": 7, "state_dict": given}
     if form == "bare":
@@ -273,7 +275,9 @@ def test_a_depth_checkpoint(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "sources", "masks"), [(POSE, 2, False), ({**POSE, **MASKS}, 2, True), (FIVE_FRAMES, 4, False)]
 )
-def test_a_pose_checkpoint(table: Table, sources: int, masks: bool, tmp_path: Path) -> None:
+def test_a_published_pose_checkpoint_is_loaded(
+    table: Table, sources: int, masks: bool, tmp_path: Path
+) -> None:
     given = parameters(table)
     path = written(tmp_path / "exp_pose_model_best.pth.tar", {"epoch": 7, "state_dict": given})
     net = load_published(path)
@@ -285,7 +289,7 @@ def test_a_pose_checkpoint(table: Table, sources: int, masks: bool, tmp_path: Pa
     assert all(bool((found[name] == value).all()) for name, value in given.items())
 
 
-def test_checkpoints_as_specs(tmp_path: Path) -> None:
+def test_checkpoints_load_by_their_specs(tmp_path: Path) -> None:
     path = written(tmp_path / "exp_pose_model_best.pth.tar", parameters(POSE))
     loaded = load(f"sfmlearner:{path}")
     assert loaded.labels == loaded.model.labels
@@ -432,7 +436,9 @@ def test_the_default_layer_is_the_deepest_with_a_usable_grid(
         ((4,), (1000,), True),
     ],
 )
-def test_usable_grids(grid: tuple[int, ...], within: tuple[int, ...], usable: bool) -> None:
+def test_grids_of_few_cells_are_not_usable(
+    grid: tuple[int, ...], within: tuple[int, ...], usable: bool
+) -> None:
     assert is_usable(grid, within) == usable
 
 

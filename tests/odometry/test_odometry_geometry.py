@@ -151,7 +151,7 @@ def test_rotation_angle_is_the_length_of_the_vector() -> None:
 
 
 @pytest.mark.parametrize("rotation", ["euler", "axis-angle"])
-def test_pose_and_matrix(rotation: str) -> None:
+def test_poses_become_matrices_and_come_back(rotation: str) -> None:
     pose = random_pose()
     matrix = odo.pose_to_matrix(pose, rotation)
     for p, m in zip(pose.numpy(), matrix.numpy(), strict=True):
@@ -171,7 +171,7 @@ def test_poses_are_euler_unless_told_otherwise() -> None:
     np.testing.assert_array_equal(odo.matrix_to_pose(matrix), odo.matrix_to_pose(matrix, "euler"))
 
 
-def test_unknown_rotation() -> None:
+def test_an_unknown_rotation_is_refused() -> None:
     with pytest.raises(InputError, match="no rotation `eular`; did you mean `euler`"):
         odo.pose_to_matrix(random_pose(), "eular")
     with pytest.raises(InputError, match="no rotation `quaternion`"):
@@ -195,7 +195,7 @@ def test_a_camera_that_moves_forward_brings_points_nearer() -> None:
     np.testing.assert_allclose(odo.relative_pose(target, source) @ point, [0, 0, 8.5, 1])
 
 
-def test_kornia_agrees() -> None:
+def test_rotations_equal_those_of_kornia() -> None:
     kornia = pytest.importorskip("kornia")
     vectors = tensor(some_angles())
     matrix = odo.axis_angle_to_matrix(vectors)
@@ -225,7 +225,7 @@ def test_intrinsics_of_a_resized_image_by_hand() -> None:
         (np.array([[50.0, 0, 9], [0, 50, 9], [1, 0, 1]]), "singular or not"),
     ],
 )
-def test_wrong_intrinsics(wrong: np.ndarray | None, words: str) -> None:
+def test_wrong_intrinsics_are_refused(wrong: np.ndarray | None, words: str) -> None:
     with pytest.raises(InputError, match=words):
         checked_intrinsics(wrong, torch.zeros(2, 3, 4, 4))
 
@@ -392,7 +392,7 @@ def test_the_warp_by_finite_differences() -> None:
         (torch.full((1, 1, 4, 4), math.inf), torch.eye(4)[None], "depth is not finite"),
     ],
 )
-def test_wrong_warps(depth: Tensor, transform: Tensor, words: str) -> None:
+def test_warps_that_do_not_fit_are_refused(depth: Tensor, transform: Tensor, words: str) -> None:
     with pytest.raises(InputError, match=words):
         odo.warp(torch.rand(1, 3, 4, 4), depth, transform, torch.eye(3))
 

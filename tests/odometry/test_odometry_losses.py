@@ -470,13 +470,13 @@ def test_intrinsics_per_sample_and_transforms_for_poses() -> None:
     np.testing.assert_allclose(matrices.total, SFMLEARNER(**given).total)
 
 
-def test_odd_sizes() -> None:
+def test_odd_sizes_have_a_finite_loss() -> None:
     given = example(size=(13, 19))
     for loss in (SFMLEARNER, MONODEPTH2):
         assert loss(**given).total.isfinite().all()
 
 
-def test_float32_stays() -> None:
+def test_losses_of_float32_are_float32() -> None:
     given = {
         name: tuple(v.float() for v in value) if isinstance(value, tuple) else value.float()
         for name, value in example().items()
@@ -537,7 +537,7 @@ def test_gradients_by_finite_differences(options: dict[str, Any]) -> None:
         ({"masks": (torch.full((2, 2, 16, 24), 1.5),) * 4}, r"values outside \[0, 1\]"),
     ],
 )
-def test_wrong_calls(change: dict[str, Any], words: str) -> None:
+def test_losses_refuse_arguments_that_do_not_fit(change: dict[str, Any], words: str) -> None:
     given = {**example(), **change}
     with pytest.raises(InputError, match=words):
         SFMLEARNER(**{name: _double(value) for name, value in given.items()})
@@ -560,7 +560,7 @@ def _double(value: Any) -> Any:
         ({"mask_weight": -0.1}, "expected at least 1, 0 and 0"),
     ],
 )
-def test_wrong_options(options: dict[str, Any], words: str) -> None:
+def test_losses_refuse_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         ViewSynthesis(**options)
 

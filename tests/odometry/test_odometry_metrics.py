@@ -98,7 +98,9 @@ def test_mean_depth_is_of_what_is_known() -> None:
         ),
     ],
 )
-def test_wrong_depths(predicted: np.ndarray, truth: np.ndarray, options: dict[str, Any], words: str) -> None:
+def test_depths_that_do_not_fit_are_refused(
+    predicted: np.ndarray, truth: np.ndarray, options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(InputError, match=words):
         odo.depth_errors(predicted, truth, **options)
 
@@ -173,7 +175,7 @@ def test_rotation_errors_are_scipys() -> None:
     np.testing.assert_allclose(odo.rotation_errors(np.diag([1.0, -1, -1])[None], np.eye(3)[None]), [180])
 
 
-def test_wrong_motion() -> None:
+def test_motion_that_does_not_fit_is_refused() -> None:
     poses = odo.zero_motion(6)
     for wrong, words in (
         (lambda: odo.snippet_errors(poses[:5], poses), "5 predicted poses for 6 true ones"),

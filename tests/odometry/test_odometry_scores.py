@@ -221,7 +221,7 @@ def test_a_step_up_the_score_lowers_the_loss(nets: tuple[TinyDepth, TinyPose], f
 # Through a method
 
 
-def test_as_operator(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
+def test_losses_are_operators_of_methods(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
     depth, pose = nets
     found = cc.HiResCAM(pose, "act", operator=PoseLoss(LOSS, depth, K), signed=True).explain(frames)
     activations = pose.act(pose.conv(frames)).detach().requires_grad_()
@@ -275,7 +275,7 @@ def test_depth_loss_as_target(nets: tuple[TinyDepth, TinyPose], frames: Tensor) 
     assert str(found.targets[0][0]) == "negative loss"
 
 
-def test_names() -> None:
+def test_scores_are_named_by_their_term() -> None:
     assert PoseLoss(LOSS, 1, K).name == "negative loss"
     assert PoseLoss(LOSS, 1, K, term="photometric").name == "negative photometric loss"
     assert DepthLoss(LOSS, 1, K, term="smoothness", scale=2).name == "negative smoothness loss at scale 2"
@@ -316,7 +316,7 @@ def test_the_rotation_is_what_it_is_said_to_be() -> None:
 # Errors
 
 
-def test_wrong_motion_targets() -> None:
+def test_targets_of_motion_that_is_not_there_are_refused() -> None:
     for target, values, words in (
         (TranslationNorm(2), torch.ones(1, 12), "no source 2; the poses are of 2, 0 to 1"),
         (RotationAngle(-1), torch.ones(1, 6), "no source -1"),
@@ -331,7 +331,7 @@ def refuses(target: Target, values: Tensor, words: str) -> None:
         target(outputs(values))
 
 
-def test_unknown_rotation() -> None:
+def test_an_unknown_rotation_of_an_angle_is_refused() -> None:
     with pytest.raises(InputError, match="no rotation `quaternion`"):
         RotationAngle(rotation="quaternion")(outputs(torch.ones(1, 6)))
 
@@ -393,14 +393,14 @@ Call = Callable[[TinyDepth, TinyPose, Tensor], Any]
         ),
     ],
 )
-def test_wrong_calls(
+def test_scores_refuse_calls_that_do_not_fit(
     nets: tuple[TinyDepth, TinyPose], frames: Tensor, call: Call, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         call(*nets, frames)
 
 
-def test_too_few_frames(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
+def test_too_few_frames_for_the_sources_are_refused(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
     depth, pose = nets
     with pytest.raises(TargetError, match="frames have 2 rows; expected one per sample, at least 3"):
         cc.HiResCAM(pose, "act").explain(frames, [PoseLoss(LOSS, depth, K).target(frames[:2])])

@@ -207,7 +207,7 @@ def test_a_score_without_a_slope_gives_zero_maps_that_say_so() -> None:
     assert any("zero" in note for note in flat.diagnostics)
 
 
-def test_outputs_by_name() -> None:
+def test_outputs_are_chosen_by_name() -> None:
     inputs = keras.Input((8, 8, 1))
     pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(inputs))
     dense, other = L.Dense(3), L.Dense(3)
@@ -221,7 +221,7 @@ def test_outputs_by_name() -> None:
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy: str) -> None:
+def test_mixed_precision_changes_maps_little(policy: str) -> None:
     x = samples((16, 16, 3))
     expected = cc.GradCAM(cnn(), "relu").explain(x, 1)
     keras.mixed_precision.set_global_policy(policy)
@@ -240,7 +240,7 @@ def test_mixed_precision(policy: str) -> None:
 @pytest.mark.skipif(
     BACKEND == "tensorflow", reason="TensorFlow has no channels-first convolutions on the CPU"
 )
-def test_channels_first() -> None:
+def test_channels_first_give_the_same_maps() -> None:
     model, x = cnn(), samples((16, 16, 3))
     keras.config.set_image_data_format("channels_first")
     try:

@@ -202,7 +202,7 @@ def test_plot_has_a_block_per_sample_and_uses_given_spans() -> None:
     assert [line.get_xdata()[[0, -1]].tolist() for line in even.axes[-1].lines] == [[0, 2], [2, 4]]
 
 
-def test_saving_clips(tmp_path: Path) -> None:
+def test_clips_are_saved_in_every_form(tmp_path: Path) -> None:
     source = clip([0, 5, 10, 15], rate=10.0, size=(32, 48))
     maps = np.random.default_rng(0).random((1, 2, 2, 3, 3))
     one, two = explanation(maps[:, :1], (4, 32, 48)), explanation(maps, (4, 32, 48))

@@ -37,7 +37,7 @@ SHORT = ["tabby", "tiger cat", "Persian cat", "golden retriever", "T-shirt, jers
         (["Cardigan", "cardigan"], "cardigan", 1),
     ],
 )
-def test_finds(labels: list[str], text: str, index: int) -> None:
+def test_labels_are_found_by_name_or_part(labels: list[str], text: str, index: int) -> None:
     assert find_label(labels, text) == index
 
 
@@ -88,7 +88,7 @@ def test_no_words_name_nothing(text: str) -> None:
         find_label(SHORT, text)
 
 
-def test_no_labels() -> None:
+def test_without_labels_a_name_is_refused() -> None:
     with pytest.raises(TargetError, match="there are none"):
         find_label([], "cat")
 

@@ -152,7 +152,7 @@ def test_several_classes_per_sample(make: Any) -> None:
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, int, bool, np.uint8])
 @pytest.mark.parametrize("array", ARRAYS)
-def test_one_hot_rows(kind: Any, array: Any) -> None:
+def test_one_hot_rows_are_classes(kind: Any, array: Any) -> None:
     given = array(np.eye(4)[[3, 0, 2]].astype(kind))
     assert values(given) == [[-1.0], [3.0], [-3.0]]
     assert indices(given) == [[3], [0], [2]]
@@ -232,7 +232,7 @@ def test_a_callable_gets_what_the_model_returned() -> None:
         ([Class(0), None], ["a NoneType"]),
     ],
 )
-def test_what_is_refused(targets: Any, words: list[str]) -> None:
+def test_targets_that_do_not_fit_are_refused(targets: Any, words: list[str]) -> None:
     refused(targets, *words)
 
 
@@ -263,7 +263,7 @@ def test_dense_outputs_have_no_class() -> None:
         refused(targets, "(3, 4, 2, 2)", "cc.targets.Region", raw=np.zeros((3, 4, 2, 2)))
 
 
-def test_contrast() -> None:
+def test_contrast_is_a_difference_of_scores() -> None:
     assert values(Contrast(1, 2)) == [[3.0], [-6.5], [-3.0]]
     assert values(Contrast(2, 1)) == [[-3.0], [6.5], [3.0]]
     assert names(Contrast("tench", 3), labels=LABELS) == [["tench rather than plane"]] * 3
@@ -273,7 +273,7 @@ def test_contrast() -> None:
     refused(Contrast(1, 7), "no class 7")
 
 
-def test_counter() -> None:
+def test_counter_turns_the_sign() -> None:
     assert values(Counter(1)) == (-LOGITS[:, [1]]).tolist()
     assert values(Counter(Counter(1))) == column(1)
     assert values(Counter(Predicted(2))) == [[-5.0, -2.0], [-7.0, -4.0], [1.5, 2.0]]
@@ -289,7 +289,7 @@ def test_counter() -> None:
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-def test_regression(array: Any) -> None:
+def test_regression_is_an_output_or_its_negative(array: Any) -> None:
     assert values(Regression(2), raw=array(LOGITS)) == column(2)
     assert values(Regression(2, direction=-1), raw=array(LOGITS)) == (-LOGITS[:, [2]]).tolist()
     assert values(Regression("plane"), labels=LABELS) == column(3)
@@ -305,7 +305,7 @@ def test_regression(array: Any) -> None:
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-def test_norm(array: Any) -> None:
+def test_norm_is_the_length_of_the_output(array: Any) -> None:
     assert values(Norm(), raw=array(np.array([[3.0, 4.0], [0.0, -2.0]])), samples=2) == [[5.0], [2.0]]
     assert values(Norm(), raw=array(np.full((1, 2, 2, 1), 2.0)), samples=1) == [[4.0]]
     assert Norm().signed
@@ -358,7 +358,7 @@ MASK[1, 2] = MASK[3, 0] = True
 @pytest.mark.parametrize(
     "kind", [np.asarray, torch.from_numpy, np.ndarray.tolist, lambda m: m.astype(np.uint8) * 255]
 )
-def test_region_of_a_mask(kind: Any, array: Any) -> None:
+def test_a_region_is_the_mean_over_its_mask(kind: Any, array: Any) -> None:
     target = Region(kind(MASK), channel=1)
     expected = DENSE[:, 1][:, MASK].mean(1)
     np.testing.assert_allclose(values(target, raw=array(DENSE), samples=2), expected[:, None])
@@ -367,7 +367,7 @@ def test_region_of_a_mask(kind: Any, array: Any) -> None:
 
 
 @pytest.mark.parametrize("box", [(1, 2, 4, 3), [1, 2, 4, 3], np.array([1, 2, 4, 3]), (1.0, 2.0, 4.0, 3.0)])
-def test_region_of_a_box(box: Any) -> None:
+def test_a_region_is_the_mean_over_its_box(box: Any) -> None:
     expected = DENSE[:, 2, 2:3, 1:4].mean((1, 2))
     np.testing.assert_allclose(values(Region(box, 2), raw=DENSE, samples=2), expected[:, None])
 

@@ -52,7 +52,7 @@ def test_jumping_equals_scanning_frame_by_frame(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.usefixtures("alone")
-def test_open_groups(tmp_path: Path) -> None:
+def test_frames_of_open_groups_need_the_group_before(tmp_path: Path) -> None:
     """B-frames before a keyframe, which are decoded after it, need the group before."""
     options = {"x264-params": "open-gop=1:keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0"}
     path = encode(tmp_path / "a.mkv", 60, gop=10, bframes=3, **options)
