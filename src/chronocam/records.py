@@ -24,7 +24,10 @@ Numbers: TypeAlias = tuple[float | None, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionEntry(JsonRecord):
-    """Attention over the frames of a clip; rank_correlation: of weights and contributions."""
+    """Attention over the frames of a clip.
+
+    rank_correlation: of weights and contributions.
+    """
 
     weights: tuple[float, ...]
     contributions: tuple[float, ...]
@@ -80,7 +83,10 @@ class MapEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SettlingEntry(JsonRecord):
-    """How relevance settles; step: the first settled one, None for never."""
+    """How alike the relevance at each output step and the steady state are.
+
+    step: from which the cosine stays within `tolerance` of 1; None for never.
+    """
 
     step: int | None
     tolerance: float
@@ -153,7 +159,10 @@ class SequenceEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseAgreement(JsonRecord):
-    """How alike the maps of a loss are under imperceptible noise, the mean over moments and draws."""
+    """How alike the maps of a loss are under imperceptible noise.
+
+    spearman, cosine: means over the moments and the draws of noise.
+    """
 
     spearman: float
     cosine: float
@@ -215,7 +224,12 @@ Entry: TypeAlias = MapEntry | SequenceEntry | DriveEntry
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResult(JsonRecord):
-    """A picture: its size, the box of what the model saw, the contact sheet and the maps."""
+    """A picture.
+
+    size: (width, height).
+    seen: the box of what the model saw.
+    sheet: the file with the contact sheet.
+    """
 
     input: str = field(metadata=missing(""))
     size: tuple[int, int] = field(metadata=missing((0, 0)))
@@ -232,7 +246,12 @@ class PictureResult(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipResult(JsonRecord):
-    """A clip: likewise, with the numbers of its frames in the source; seconds: None without a clock."""
+    """A clip.
+
+    size, seen, sheet: as of a picture.
+    frames: their numbers in the source.
+    seconds: when they are shown; None without a clock.
+    """
 
     input: str = field(metadata=missing(""))
     size: tuple[int, int] = field(metadata=missing((0, 0)))
@@ -251,7 +270,10 @@ class ClipResult(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureResult(JsonRecord):
-    """An array of features: how many steps and features it has, and the relevance of these."""
+    """An array of features.
+
+    steps, features: how many it has.
+    """
 
     input: str = field(metadata=missing(""))
     steps: int = field(metadata=missing(0))
@@ -267,7 +289,10 @@ class FeatureResult(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatureResult(JsonRecord):
-    """A clip whose features are explained: relevance as a sequence, and on the frames."""
+    """A clip whose features are explained: relevance as a sequence, and as maps on the frames.
+
+    The fields are those of `ClipResult` and of `FeatureResult`.
+    """
 
     input: str = field(metadata=missing(""))
     size: tuple[int, int] = field(metadata=missing((0, 0)))
@@ -289,7 +314,12 @@ class ClipFeatureResult(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class MotionEntry(JsonRecord):
-    """The motion of the camera: poses `(moment, source, 6)`, and the true ones where they are known."""
+    """The motion of the camera.
+
+    names: of the six numbers of a pose.
+    poses: `(moment, source, 6)`.
+    truth: the true ones, where they are known.
+    """
 
     names: tuple[str, ...]
     poses: tuple[tuple[tuple[float, ...], ...], ...]
@@ -298,7 +328,11 @@ class MotionEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class PathEntry(JsonRecord):
-    """The path of the camera; scale: what brings it nearest to the true one, None where that is unknown."""
+    """The path of the camera.
+
+    positions, truth: `(camera, 3)`, from the first place; the true ones where they are known.
+    scale: the factor that brings the path nearest to the true one; None where that is unknown.
+    """
 
     positions: tuple[tuple[float, float, float], ...]
     truth: tuple[tuple[float, float, float], ...] | None
@@ -307,7 +341,10 @@ class PathEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class LossEntry(JsonRecord):
-    """The terms of the loss at each moment; of: its settings."""
+    """The loss and its terms at each moment.
+
+    of: the settings of the loss.
+    """
 
     of: Mapping[str, Any]
     total: tuple[float, ...]
@@ -317,7 +354,11 @@ class LossEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class DepthEntry(JsonRecord):
-    """The median depth of each moment, and how far depth is from the true one, where that is known."""
+    """The depth of each moment.
+
+    scale, abs_rel: the factor that gives depth the true median, and the mean error once each frame is scaled
+        so; None where the truth is unknown.
+    """
 
     median: tuple[float, ...]
     scale: float | None = field(default=None, metadata=OMITTED)
@@ -326,7 +367,14 @@ class DepthEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class DriveResult(JsonRecord):
-    """A drive: its frames and their sources by number, the camera, what the networks say, and the maps."""
+    """A drive.
+
+    size, seen, sheet: as of a picture.
+    frames, sources: the numbers of the target frames, and of each one's sources.
+    seconds: when the frames are shown; None without a clock.
+    intrinsics: of the frames as stored; None where nothing needs them.
+    depth_video, depth_maps: files; None for a network for motion alone.
+    """
 
     input: str = field(metadata=missing(""))
     size: tuple[int, int] = field(metadata=missing((0, 0)))

@@ -29,7 +29,10 @@ _SIDES: Final = (224, 224)  # of pictures whose size neither the model nor the c
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelEntry(JsonRecord):
-    """A channel of a feature map; strength: its mean |activation|."""
+    """A channel of a feature map.
+
+    strength: its mean |activation|.
+    """
 
     channel: int
     strength: float
@@ -38,7 +41,10 @@ class ChannelEntry(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSheet(JsonRecord):
-    """The feature maps of a layer; of: how many channels it has."""
+    """The feature maps of a layer.
+
+    of: how many channels it has.
+    """
 
     input: str
     layer: str

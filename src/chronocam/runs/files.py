@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from chronocam.jsonable import Json
 from chronocam.media.files import replace_file
@@ -46,11 +47,11 @@ def original(recipe: Preprocess | ClipPreprocess, box: Sequence[float], size: tu
     return rounded(recipe.to_original((x0, y0, x1, y1), size))
 
 
-def decimals(values: Iterable[float], digits: int) -> tuple[float, ...]:
+def decimals(values: Iterable[SupportsFloat], digits: int) -> tuple[float, ...]:
     """Return numbers with at most so many decimal places."""
     return tuple(round(float(value), digits) for value in values)
 
 
-def known(values: Iterable[float], digits: int = 6) -> tuple[float | None, ...]:
+def known(values: Iterable[SupportsFloat], digits: int = 6) -> tuple[float | None, ...]:
     """Return numbers with at most so many decimal places, None for NaN, which JSON lacks."""
-    return tuple(None if value != value else round(float(value), digits) for value in values)
+    return tuple(None if math.isnan(value) else round(float(value), digits) for value in values)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final, SupportsFloat
 
 import numpy as np
 from jaxtyping import Float
@@ -25,11 +27,12 @@ def encoded(file: bytes) -> str:
     return base64.b64encode(file).decode()
 
 
-def number(value: float, digits: int = 5) -> float | None:
+def number(value: SupportsFloat, digits: int = 5) -> float | None:
     """Return a number with so many significant digits; None for NaN and infinity, which JSON lacks."""
-    return float(f"{float(value):.{digits}g}") if np.isfinite(value) else None
+    plain = float(value)
+    return float(f"{plain:.{digits}g}") if math.isfinite(plain) else None
 
 
-def numbers(values: Any, digits: int = 5) -> list[float | None]:
+def numbers(values: Iterable[SupportsFloat], digits: int = 5) -> list[float | None]:
     """Return each of some numbers with so many significant digits."""
     return [number(value, digits) for value in values]

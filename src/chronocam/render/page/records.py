@@ -38,7 +38,10 @@ class ShownStills(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionCurves(JsonRecord):
-    """Attention of a model over the frames, for one target; agreement: rank correlation of both curves."""
+    """Attention of a model over the frames, for one target.
+
+    agreement: the rank correlation of weights and contributions.
+    """
 
     weights: list[Number]
     contributions: list[Number]
@@ -131,7 +134,10 @@ class SequenceTarget(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ShownSettling(JsonRecord):
-    """How alike each step's relevance and the steady state are; settled: negative for never."""
+    """How alike each step's relevance and the steady state are.
+
+    settled: the step from which the cosine stays within `tolerance` of 1; negative for never.
+    """
 
     steps: list[int]
     cosine: list[Number]
@@ -185,7 +191,10 @@ class PageItem(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class ShownPath(JsonRecord):
-    """The path of a camera from above, (x, z) of each place; truth: None where it is unknown."""
+    """The path of a camera from above.
+
+    positions, truth: (x, z) of each place; the true ones where they are known.
+    """
 
     positions: list[list[Number]]
     truth: list[list[Number]] | None
