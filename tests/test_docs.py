@@ -125,6 +125,14 @@ def test_docstrings_become_lists_and_marks_are_escaped() -> None:
     assert list(to_rst(text)) == expected
 
 
+def test_an_example_is_shown_as_it_stands() -> None:
+    from plain_docstrings import to_rst
+
+    text = "Return a_b.\n\na: first\n\nExample:\n>>> f(a_b, *c)\n'|x|'\n"
+    expected = ["Return a\\_b.", "", "", "- ``a``: first"]
+    assert list(to_rst(text)) == [*expected, "", ".. rubric:: Example", "", ">>> f(a_b, *c)", "'|x|'", ""]
+
+
 def test_requests_to_elsewhere_are_noticed() -> None:
     from self_contained import requests
 

@@ -15,7 +15,14 @@ BASES = (Method, CAMMethod, GradientMethod, SequenceMethod)
 
 
 def to_rst(text: str) -> Iterator[str]:
-    """Yield the lines of a docstring with its marks escaped and its arguments as a list."""
+    """Yield the lines of a docstring with its marks escaped and its arguments as a list, its example as code."""
+    prose, _, example = text.partition("\nExample:\n")
+    yield from _prose_to_rst(prose)
+    if example:
+        yield from ("", ".. rubric:: Example", "", *example.splitlines(), "")
+
+
+def _prose_to_rst(text: str) -> Iterator[str]:
     listed = False
     for line in escaped(text).splitlines():
         found = ARGUMENT.fullmatch(line.replace("\\_", "_"))
