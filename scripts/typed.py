@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LEAST = 0.90
+LEAST = 0.96
 
 
 def symbols() -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ class Recorder(Generic[Node]):
 
     def __init__(self, layer: Node, call: int | None, copied: Callable[[Any], Any]) -> None:
         self.calls: defaultdict[Node, list[Any]] = defaultdict(list)
-        self.reached = False
+        self.reached: bool = False
         self._layer = layer
         self._call = call
         self._copied = copied

@@ -135,7 +135,7 @@ class OperatorScore(Target):
     """What `operator=` returned is the score itself; an operator's own `name` and `signed` count, where it has them."""
 
     def __init__(self, operator: Any) -> None:
-        self.info = TargetInfo(getattr(operator, "name", "operator"))
+        self.info: TargetInfo = TargetInfo(getattr(operator, "name", "operator"))
         self.signed = bool(getattr(operator, "signed", False))
 
     def __call__(self, outputs: Outputs) -> Scored:

@@ -44,12 +44,12 @@ class LayerView:
         self._recipe = recipe
         self._layer = layer
         self._scoring = scoring
-        self.targets = columns.stop - columns.start
+        self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
         # The captures say what the layer's grid is, and whether it saw the frames of clips one by one.
         self._grid: tuple[int, ...] = ()
         self._per_frame = False
-        self.captures = self._captures(recording, columns)
+        self.captures: tuple[Capture, ...] = self._captures(recording, columns)
 
     @cached_property
     def centers(self) -> tuple[tuple[float, ...], ...] | None:

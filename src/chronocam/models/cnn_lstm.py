@@ -50,13 +50,13 @@ class CNNLSTM(nn.Module):
         super().__init__()
         if attention and per_step:
             raise ModelError("attention pools the steps that per_step would keep; choose one of them")
-        self.backbone = _trunk(backbone)
-        self.lstm = nn.LSTM(_features(self.backbone), hidden, batch_first=True)
-        self.attention = None
+        self.backbone: nn.Module = _trunk(backbone)
+        self.lstm: nn.LSTM = nn.LSTM(_features(self.backbone), hidden, batch_first=True)
+        self.attention: nn.Module | None = None
         if attention:
             score = nn.Linear(hidden, 1, bias=False)
             self.attention = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), score)
-        self.head = nn.Linear(hidden, classes)
+        self.head: nn.Linear = nn.Linear(hidden, classes)
         self.per_step = per_step
 
     def forward(self, clips: Tensor) -> Tensor | dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ class PerFrame(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.labels = getattr(model, "labels", None)
+        self.labels: Any = getattr(model, "labels", None)
 
     def forward(self, clips: Tensor) -> Float[Tensor, "batch classes"]:
         """Return the mean logits."""

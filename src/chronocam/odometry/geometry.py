@@ -196,8 +196,8 @@ def checked_intrinsics(intrinsics: Any, like: Tensor) -> Float[Tensor, "*batch 3
     if not (matrix.isfinite().all() and (focal > 0).all() and (below == 0).all()):
         wrong = [[round(float(v), 4) for v in row] for row in matrix.reshape(-1, 3, 3)[0]]
         raise InputError(
-            f"intrinsics {wrong} are singular or not those of a pinhole camera; expected rows fx s cx, 0 fy cy, 0 0 1 with "
-            "fx, fy > 0"
+            f"intrinsics {wrong} are singular or not those of a pinhole camera; expected rows "
+            "fx s cx, 0 fy cy, 0 0 1 with fx, fy > 0"
         )
     return matrix
 

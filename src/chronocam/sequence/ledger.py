@@ -32,7 +32,7 @@ class Ledger:
 
     def __init__(self, epsilon: float, entries: Sequence[Array]) -> None:
         self.epsilon = epsilon
-        self.entries = tuple(entries)
+        self.entries: tuple[str, ...] = tuple(entries)
         self._initial, self._bias, self._stabiliser = self.entries
 
     @staticmethod

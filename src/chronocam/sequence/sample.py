@@ -136,7 +136,7 @@ class Sample:
     def __init__(self, model: SequenceModel, target: Target, row: int) -> None:
         self.model = model
         self.target = target
-        self.rows = slice(row, row + 1)
+        self.rows: slice = slice(row, row + 1)
         self.notes: list[str] = []
 
     @property

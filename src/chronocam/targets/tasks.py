@@ -30,7 +30,7 @@ class Task(Target):
     ) -> None:
         self.name = name
         self.formula = formula
-        self.y = rows(y)
+        self.y: Any = rows(y)
         self.signed = signed
         if samples is not None and len(self.y) != samples:
             raise TargetError(f"targets have {len(self.y)} rows; expected {samples}, one per sample")

@@ -196,7 +196,7 @@ class Start:
     def __init__(self, offsets: Offsets, cut: Callable[[Array], Array]) -> None:
         self.offsets = offsets
         self.cut = cut
-        self.started = False
+        self.started: bool = False
         self.calls: defaultdict[str, int] = defaultdict(int)
 
     def __call__(self, layer: str, x: Array) -> Array:

@@ -23,7 +23,7 @@ from chronocam.engines.base import (
     split_call,
 )
 from chronocam.engines.geometry import UnknownGeometry
-from chronocam.engines.keras.backend import backend
+from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
@@ -62,10 +62,10 @@ class KerasEngine(UnknownGeometry):
                 f"the {type(model).__name__} `{model.name}` is not built, so it has no layers to look into yet; "
                 "call it on a batch first, or give it an input shape"
             )
-        self.backend = backend()
+        self.backend: Backend = backend()
         self.model = model
         self._nodes = nodes_of(model)
-        self.output_layer = None if output_layer is None else self.resolve(output_layer)
+        self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
     @property
     def labels(self) -> Sequence[str] | None:

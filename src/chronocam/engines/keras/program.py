@@ -109,11 +109,11 @@ class Program:
     ) -> None:
         self._model = weakref.ref(model)
         self.nodes = nodes
-        self.layers = tuple(layers)
+        self.layers: tuple[Any, ...] = tuple(layers)
         self.output_layer = output_layer
         self.guided = guided
         self.call = call
-        self.reads = tuple(reads)
+        self.reads: tuple[Any, ...] = tuple(reads)
 
     @property
     def model(self) -> Any:

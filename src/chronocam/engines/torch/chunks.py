@@ -31,10 +31,13 @@ class Chunks:
     """
 
     def __init__(self, rows: int, size: int, taps: Mapping[str, Tap], differentiate: bool) -> None:
-        self.rows, self.size, self.taps, self.differentiate = rows, size, taps, differentiate
+        self.rows: int = rows
+        self.size: int = size
+        self.taps: Mapping[str, Tap] = taps
+        self.differentiate: bool = differentiate
         self.inner: dict[str, Tap] = {}
         self.features: Tensor | None = None
-        self.path = ""
+        self.path: str = ""
         self._run: Callable[[Tensor], Any]
         self._frames: Tensor
         self._running = False

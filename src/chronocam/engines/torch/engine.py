@@ -35,8 +35,8 @@ class TorchEngine(TorchGeometry):
 
     def __init__(self, model: nn.Module, output_layer: LayerLike | None = None) -> None:
         self.layers = Layers(model)
-        self.model = self.layers.model
-        self.output_layer = None if output_layer is None else self.resolve(output_layer)
+        self.model: nn.Module = self.layers.model
+        self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self._ends_in_softmax = False  # as the last pass found
 
     @property

@@ -36,7 +36,7 @@ class ForwardPass:
         self.output_layer = output_layer
         self.call = call
         self.reads = reads
-        self.ends_in_softmax = ends_in_softmax
+        self.ends_in_softmax: bool = ends_in_softmax
         self.notes: list[str] = []
         self._softmax: SoftmaxSeen | None = None
         self._outputs: list[Tensor] = []

@@ -26,7 +26,7 @@ class Layers(Mapping[str, nn.Module]):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = unwrap(model)
+        self.model: nn.Module = unwrap(model)
         if isinstance(self.model, torch.jit.ScriptModule):
             raise ModelError(
                 "a TorchScript module hides its layers; give the Python module or a `.pt2` export"

@@ -42,7 +42,9 @@ class FrameAttention(TorchFunctionMode):
 
     def __init__(self, frames: int, detach: bool) -> None:
         super().__init__()
-        self.frames, self.detach, self.on = frames, detach, True
+        self.frames: int = frames
+        self.detach: bool = detach
+        self.on: bool = True
         self.seen: list[Tensor] = []
 
     def end(self, output: Tensor | None) -> None:
@@ -85,7 +87,7 @@ class GuidedReLUs(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.on = False
-        self.seen = 0
+        self.seen: int = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -13,6 +13,7 @@ from chronocam.engines.base import NO_RELU, Recording, Request, Score, split_cal
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
+from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
 from chronocam.engines.torch.scope import couples_samples, differentiable_rnns
 from chronocam.engines.torch.taps import Cut, Tap
@@ -38,14 +39,14 @@ class TorchPass:
         self, forward: ForwardPass, modules: Sequence[nn.Module], inputs: Inputs, request: Request
     ) -> None:
         self.forward = forward
-        self.layers = forward.layers
+        self.layers: Layers = forward.layers
         self.modules = modules
         self.inputs = inputs
         self.request = request
-        self.differentiate = request.differentiates
-        self.through_no_grad = False
-        self.relus = GuidedReLUs() if request.guided else None
-        self.couples = couples_samples(self.layers.model, modules)
+        self.differentiate: bool = request.differentiates
+        self.through_no_grad: bool = False
+        self.relus: GuidedReLUs | None = GuidedReLUs() if request.guided else None
+        self.couples: bool = couples_samples(self.layers.model, modules)
         self.notes: list[str] = []
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None

@@ -26,12 +26,14 @@ class Tap:
     """
 
     def __init__(self, call: int | None, cut: Cut | None) -> None:
-        self.call, self.cut = call, cut
+        self.call: int | None = call
+        self.cut = cut
         self.restart(cut)
 
     def restart(self, cut: Cut | None) -> None:
         """Forget what was seen."""
-        self.cut, self.calls = cut, 0
+        self.cut = cut
+        self.calls: int = 0
         self.seen: list[Tensor] = []
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:

@@ -30,8 +30,8 @@ class DigitsNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(_stage(3, 16, 32), _stage(32, 48, 64), _stage(64, 96, 96))
-        self.classifier = nn.Linear(96, len(LABELS))
+        self.features: nn.Module = nn.Sequential(_stage(3, 16, 32), _stage(32, 48, 64), _stage(64, 96, 96))
+        self.classifier: nn.Module = nn.Linear(96, len(LABELS))
 
     def forward(self, images: Float[torch.Tensor, "batch 3 height width"]) -> Float[torch.Tensor, "batch 10"]:
         """Return one logit per digit."""

@@ -33,10 +33,10 @@ class SmallCNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
+        self.features: nn.Module = nn.Sequential(
             _flat(3, 32, 7, 4), _flat(32, 32, 3, 1), _flat(32, 64, 3, 2), _flat(64, 64, 3, 1)
         )
-        self.norm = nn.BatchNorm1d(64)
+        self.norm: nn.Module = nn.BatchNorm1d(64)
 
     def forward(self, pictures: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n 64"]:
         """Return what is found in each picture."""
@@ -60,7 +60,7 @@ class Small3D(nn.Module):
             _deep(64, 64, (3, 3, 3), (1, 1, 1)),
         )
         self.norm = nn.BatchNorm1d(64)
-        self.classifier = nn.Linear(64, classes)
+        self.classifier: nn.Module = nn.Linear(64, classes)
         _see_change(next(self.features.parameters()))
 
     def forward(self, clips: Float[Tensor, "batch 3 time height width"]) -> Float[Tensor, "batch classes"]:

@@ -32,8 +32,8 @@ class Odometry(nn.Module):
 
     def __init__(self, depth_width: float = 1, pose_width: float = 1, masks: bool = False) -> None:
         super().__init__()
-        self.depth = DepthNet(depth_width)
-        self.pose = PoseNet(1, pose_width, masks)
+        self.depth: DepthNet = DepthNet(depth_width)
+        self.pose: PoseNet = PoseNet(1, pose_width, masks)
         self.view_synthesis: Mapping[str, Any] | None = None
 
     def forward(

@@ -114,9 +114,9 @@ class PoseNet(nn.Module):
         super().__init__()
         if sources < 1:
             raise ModelError(f"there are {sources} sources; expected at least 1 beside the target")
-        self.sources = sources
-        self.has_masks = masks
-        self.labels = (
+        self.sources: int = sources
+        self.has_masks: bool = masks
+        self.labels: tuple[str, ...] = (
             MOTION
             if sources == 1
             else tuple(f"{m} of source {s + 1}" for s in range(sources) for m in MOTION)
@@ -125,7 +125,7 @@ class PoseNet(nn.Module):
         planes = pairwise((3 * (1 + sources), *down))
         for n, ((before, after), kernel) in enumerate(zip(planes, _KERNELS, strict=True), 1):
             self.add_module(f"conv{n}", nn.Sequential(*_convolution(before, after, kernel, 2)))
-        self.pose_pred = nn.Conv2d(down[-1], len(MOTION) * sources, 1)
+        self.pose_pred: nn.Conv2d = nn.Conv2d(down[-1], len(MOTION) * sources, 1)
         if masks:
             self._add_masks((*_slim(_POSE_UP, width), down[4]))
         _initialise(self)

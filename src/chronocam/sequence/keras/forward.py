@@ -197,9 +197,9 @@ class CompiledPass:
     def __init__(self, program: Program, epsilon: float | None) -> None:
         self.program = program
         self.epsilon = epsilon
-        self.rules = tuple(RULES.values())
+        self.rules: tuple[Any, ...] = tuple(RULES.values())
         self.gate: str | None = None
-        self.traceable = True
+        self.traceable: bool = True
 
     def __call__(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> PassResult:
         """Run the pass; see `run`."""
@@ -236,7 +236,7 @@ class JAXPass(CompiledPass):
 
     def __init__(self, program: Program, epsilon: float | None) -> None:
         super().__init__(program, epsilon)
-        self.function = import_module("jax").jit(self._traced)
+        self.function: Any = import_module("jax").jit(self._traced)
 
     def compiled(
         self, points: Array, entries: Sequence[Array], others: Sequence[Array]
@@ -250,7 +250,7 @@ class TensorFlowPass(CompiledPass):
 
     def __init__(self, program: Program, epsilon: float | None) -> None:
         super().__init__(program, epsilon)
-        self.function = import_module("tensorflow").function(self._held, autograph=False)
+        self.function: Any = import_module("tensorflow").function(self._held, autograph=False)
 
     def _held(self, points: Array, entries: Sequence[Array], others: Sequence[Array]) -> tuple[Array, Array]:
         return self._traced([held(v.value) for v in self.program.model.variables], points, entries, others)

@@ -239,7 +239,7 @@ class Relevance(TorchFunctionMode):
         super().__init__()
         self.ledger = ledger
         self.suspects = suspects
-        self.paused = False
+        self.paused: bool = False
 
     def __torch_function__(
         self, func: Rule, types: object, args: Args = (), kwargs: Kwargs | None = None

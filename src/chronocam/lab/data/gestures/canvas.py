@@ -60,8 +60,9 @@ class Canvas:
     """Clips in the making: red, green and blue in 0 to 1, then mattes, each `(time, height, width)`."""
 
     def __init__(self, backdrop: Float[np.ndarray, "3 time side side"], mattes: int) -> None:
-        self.frames, self.size = backdrop.shape[1:3]
-        self.channels = np.zeros((3 + mattes, backdrop[0].size), np.float32)
+        self.frames: int = backdrop.shape[1]
+        self.size: int = backdrop.shape[2]
+        self.channels: np.ndarray = np.zeros((3 + mattes, backdrop[0].size), np.float32)
         self.channels[:3] = backdrop.reshape(3, -1)
 
     @property

@@ -23,7 +23,7 @@ class ImagesModule(Classifier):
         self, network: nn.Module, settings: ImageSettings, preprocess: Preprocess, identity: Mapping[str, Any]
     ) -> None:
         super().__init__(network, settings, preprocess.mean, preprocess.std, identity)
-        self.head = network.get_submodule(last_layer(network))
+        self.head: nn.Module = network.get_submodule(last_layer(network))
         if settings.freeze:
             network.requires_grad_(False)
             self.head.requires_grad_(True)

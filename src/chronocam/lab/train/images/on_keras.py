@@ -43,9 +43,9 @@ class KerasImagesRun(ImagesRun):
                 net = start_from(net, settings.weights, settings.model)
             preprocess = recipe(builder(settings.model), net)
             policy = _POLICIES[settings.precision]
-            self.net = net if policy == "float32" else in_precision(net, policy)
+            self.net: Any = net if policy == "float32" else in_precision(net, policy)
         self.find(preprocess)
-        self.batches = {
+        self.batches: dict[str, Batches] = {
             name: Batches(part, settings, preprocess, self.unread, name == "train")
             for name, part in self.parts.items()
         }

@@ -44,7 +44,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self.preprocess = preprocess
         self.unread = unread
         self.learning = learning
-        self.epoch = 0
+        self.epoch: int = 0
 
     @property
     def num_batches(self) -> int:

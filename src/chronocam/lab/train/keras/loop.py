@@ -27,8 +27,8 @@ class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
 
     def __init__(self, rate: Any, decay: float, faster: Sequence[float]) -> None:
         super().__init__(rate)
-        self.decay = decay
-        self.faster = tuple(faster)
+        self.decay: float = decay
+        self.faster: tuple[Any, ...] = tuple(faster)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Change one variable."""
@@ -41,7 +41,9 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mis
     """A learning rate that follows `share_of_rate`."""
 
     def __init__(self, highest: float, steps: int) -> None:
-        self.values = np.array([highest * share_of_rate(step, steps) for step in range(steps)], np.float32)
+        self.values: np.ndarray = np.array(
+            [highest * share_of_rate(step, steps) for step in range(steps)], np.float32
+        )
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at a step."""
@@ -150,7 +152,7 @@ class Bar(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to draw."""
-        self.progress = Progress(console=STDERR, transient=True)
+        self.progress: Progress = Progress(console=STDERR, transient=True)
         self.progress.start()
         self.task = self.progress.add_task("", total=self.steps)
 

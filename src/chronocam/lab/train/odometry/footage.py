@@ -108,8 +108,10 @@ class Footage:
         self.reels = reels
         self.frames = frames
         self.intrinsics = intrinsics
-        self.starts = np.cumsum([0, *(len(reel) for reel in reels)])
-        self.places = [(k, t) for k, reel in enumerate(reels) for t in range(1, len(reel) - 1)]
+        self.starts: np.ndarray = np.cumsum([0, *(len(reel) for reel in reels)])
+        self.places: list[tuple[int, int]] = [
+            (k, t) for k, reel in enumerate(reels) for t in range(1, len(reel) - 1)
+        ]
 
     def __len__(self) -> int:
         return len(self.places)

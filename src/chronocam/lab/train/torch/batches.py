@@ -41,7 +41,7 @@ class Shuffled(Sampler[int]):
         self.seed = seed
         self.more = more
         self.early = early
-        self.epoch = 0
+        self.epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch; Lightning calls it."""

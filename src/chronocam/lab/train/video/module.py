@@ -29,8 +29,8 @@ class VideoModule(Classifier):
         identity: Mapping[str, Any],
     ) -> None:
         super().__init__(network, settings, mean, std, identity)
-        self.axes = architecture(settings.arch).axes
-        self.per_step = isinstance(network, CNNLSTM) and network.per_step
+        self.axes: str = architecture(settings.arch).axes
+        self.per_step: bool = isinstance(network, CNNLSTM) and network.per_step
         if isinstance(network, CNNLSTM):
             network.lstm.register_forward_pre_hook(self._show_change)
 
