@@ -54,8 +54,9 @@ class CNNLSTM(nn.Module):
         self.lstm: nn.LSTM = nn.LSTM(_features(self.backbone), hidden, batch_first=True)
         self.attention: nn.Module | None = None
         if attention:
-            score = nn.Linear(hidden, 1, bias=False)
-            self.attention = nn.Sequential(nn.Linear(hidden, hidden), nn.Tanh(), score)
+            # In the order of the signal: weights that a seed draws depend on it.
+            between = nn.Linear(hidden, hidden)
+            self.attention = nn.Sequential(between, nn.Tanh(), nn.Linear(hidden, 1, bias=False))
         self.head: nn.Linear = nn.Linear(hidden, classes)
         self.per_step = per_step
 
