@@ -144,7 +144,7 @@ def sign(z: float) -> float:
 
 
 class Textbook:
-    """One layer, one direction, relevance unit by unit; `bias` and `stabiliser` collect what the features lose."""
+    """One layer, one direction, unit by unit; `bias` and `stabiliser` collect what the features lose."""
 
     def __init__(self, model: Any, epsilon: float) -> None:
         self.epsilon, self.bias, self.stabiliser, self.initial = epsilon, 0.0, 0.0, 0.0
@@ -366,7 +366,7 @@ def test_the_ledger_closes_through_heads(make: Callable[[], nn.Module], epsilon:
 
 
 def test_attention_gives_each_step_its_weighted_share() -> None:
-    """With ε = 0, Σ over targets and biases aside, step t's state gets a_t (w_c · h_t): pooled without the LSTM."""
+    """With ε = 0, biases aside, step t's state gets a_t (w_c · h_t): pooled without the LSTM."""
     torch.manual_seed(0)
 
     class Attending(nn.Module):

@@ -1,4 +1,4 @@
-"""Explanations of sequences: gradient methods by calculus, what is read from relevance by hand, inputs, files."""
+"""Explanations of sequences: gradients by calculus, what is read from relevance by hand, inputs, files."""
 
 from pathlib import Path
 from typing import Any
@@ -554,7 +554,7 @@ def test_what_is_of_no_step_does_not_settle() -> None:
 
 
 def test_a_network_that_settles_is_found_to() -> None:
-    """Features that are the same from step 4 on: the relevance of their own step stays the same after a while."""
+    """Features are the same from step 4 on: after a while so is the relevance of their own step."""
     x = features(1, steps=30)
     x[:, 4:] = x[:, 4:5]
     model = Net()

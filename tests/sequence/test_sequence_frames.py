@@ -75,7 +75,7 @@ def test_a_silent_channel_spreads_its_relevance_evenly() -> None:
 
 
 def test_activations_that_cancel_conserve_as_well() -> None:
-    """At the signed layer before the ReLU, one channel is −1, 0, …, 0, +1: its average is zero but it is not silent."""
+    """Before the ReLU, one channel is −1, 0, …, 0, +1: its average is zero but it is not silent."""
 
     class Signed(nn.Module):
         def __init__(self) -> None:

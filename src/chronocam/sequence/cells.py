@@ -18,7 +18,7 @@ Function: TypeAlias = Callable[[Array], Array]
 
 
 class Weights(NamedTuple):
-    """What makes one part of a cell's pre-activations: W `(feature, units)`, U `(units, units)`, and what is added."""
+    """The weights of one part of a cell: W `(feature, units)`, U `(units, units)` and what is added."""
 
     features: Array
     state: Array
@@ -60,6 +60,7 @@ def lstm(ledger: Ledger, cell: Cell, gates: Array, signal: Array, state: State) 
     `c = f⊙c + i⊙g`, `h = o⊙tanh(c)`, `g = tanh(W x + U h + b)`.
     """
     h, c = state
+    # The gates are constants, so the cell is a weighted sum of c and g, and h is c times a constant.
     i, f, o = _gates(cell, gates, h, 3)
     z = signal + h @ cell.signal.state
     g = ledger.passed(z, cell.bend(held(z)))

@@ -1,4 +1,4 @@
-"""What an explanation of a sequence is: relevance per feature and step, its ledger, and what is read from it."""
+"""The explanation of a sequence: relevance per feature and step, its ledger, and what is read from it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class SequenceExplanation:
 
     @property
     def votes(self) -> Int[np.ndarray, "batch target"] | None:
-        """The class with the largest logit at each target's output step; None where one explains no single step."""
+        """The class of largest logit at each target's output step; None where one explains no single step."""
         votes = [[info.vote for info in row if isinstance(info, StepInfo)] for row in self.targets]
         return np.array(votes) if self._without_step() is None else None
 
@@ -109,7 +109,7 @@ class SequenceExplanation:
         return self.relevance.sum(axis=2)
 
     def steady_state(self, last: float = 0.25, of: str = "own") -> Float[np.ndarray, "batch feature"]:
-        """Return the mean profile of the last share `last` of the output steps (at least one), `(batch, feature)`.
+        """Return the mean profile of the last share `last` of the output steps, of at least one.
 
         of: `"own"` or `"summed"`: the profile of a step.
         """
@@ -139,7 +139,7 @@ class SequenceExplanation:
         of: str = "own",
         steady: Array | None = None,
     ) -> Settling:
-        """Return how alike the relevance at each output step and the steady state are.
+        """Compare the relevance at each output step with the steady state.
 
         tolerance: how far below 1 the cosine may stay.
         k: how many features the Jaccard index compares; None is a tenth of them.
@@ -161,12 +161,12 @@ class SequenceExplanation:
     def compare(
         self, other: SequenceExplanation, *, k: int | None = None, last: float = 0.25, of: str = "own"
     ) -> Similarity:
-        """Return how alike the steady states of these samples and of the other's are, `(batch, other batch)`."""
+        """Compare the steady states of these samples with those of the other's, `(batch, other batch)`."""
         mine, others = self.steady_state(last, of), other.steady_state(last, of)
         return similarity(mine[:, None], others[None], self._k(k))
 
     def memory_horizon(self) -> Horizon:
-        """Return relevance against lag: how far back the features are that drive an output. Needs `EveryStep`."""
+        """Return relevance against lag: how far back the features of an output lie. Needs `EveryStep`."""
         return horizon(self.relevance, self._consecutive(), self.lengths)
 
     def top_features(
@@ -197,7 +197,7 @@ class SequenceExplanation:
         frames: `(batch, time, channel, height, width)`, floats as the CNN takes them.
         how: `"conserve"`, Σ_k R_k A_k / Σ A_k with activations A at a layer whose average over the grid the
             features are: each map sums to its step's relevance, spread evenly where the activations of a
-            channel cancel (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with the relevance R_k held
+            channel cancel (|Σ A_k| ≤ 1e-4 Σ|A_k|). `"gradcam"`, Grad-CAM of Σ_k R_k f_k with R_k held
             constant, at any layer. `"guided"`, guided backpropagation of Σ_k R_k f_k to the pixels, summed
             over the channels.
         share, by: keep the most relevant features of each step only, as in `top_features`; None keeps all.
@@ -208,21 +208,23 @@ class SequenceExplanation:
         Source: Selvaraju et al. 2017 (arXiv:1610.02391), eq. 1; Springenberg et al. 2015 (arXiv:1412.6806).
         """
         relevance = self.relevance if share is None else self.relevance * self.top_features(share, by)
-        found = to_frames(relevance, cnn, frames, how, layer)
+        in_frames = to_frames(relevance, cnn, frames, how, layer)
         chosen = "" if share is None else f", of the most relevant features of each step ({share:g} by {by})"
         time = relevance.shape[2]
         return Explanation(
-            found.maps,
+            in_frames.maps,
             self.scores,
             self.targets,
             f"{self.method}+{how}",
-            found.layer,
-            (time, *found.grid),
-            centers=found.centers,
+            in_frames.layer,
+            (time, *in_frames.grid),
+            centers=in_frames.centers,
             frame_spans=frame_spans(time, time),
             findings=tuple(
                 note(text)
-                for text in dict.fromkeys([*self.diagnostics, f"{how}: {WAYS[how]}{chosen}", *found.notes])
+                for text in dict.fromkeys(
+                    [*self.diagnostics, f"{how}: {WAYS[how]}{chosen}", *in_frames.notes]
+                )
             ),
         )
 
@@ -266,20 +268,20 @@ class SequenceExplanation:
 
     def _settling_curve(self, sample: int) -> SettlingCurve:
         tolerance = 0.1
-        found = self.settling(tolerance)
-        alike = found.similarity
+        settling = self.settling(tolerance)
+        alike = settling.similarity
         return SettlingCurve(
-            found.steps,
+            settling.steps,
             alike.cosine[sample],
             alike.spearman[sample],
             alike.jaccard[sample],
-            int(found.settled[sample]),
+            int(settling.settled[sample]),
             tolerance,
         )
 
     def _lag_curve(self, sample: int) -> LagCurve:
-        found = self.memory_horizon()
-        return LagCurve(found.lags, found.share[sample], int(found.reach()[sample]))
+        lags = self.memory_horizon()
+        return LagCurve(lags.lags, lags.share[sample], int(lags.reach()[sample]))
 
     def save(self, path: str | Path, sample: int = 0) -> Path:
         """Write the explanation.
@@ -321,8 +323,8 @@ class SequenceExplanation:
         steps = self.steps
         if steps is None:
             return (
-                f"target `{self._without_step()}` explains no single step; explain with cc.targets.EveryStep() or "
-                "Step(…)"
+                f"target `{self._without_step()}` explains no single step; explain with "
+                "cc.targets.EveryStep() or Step(…)"
             )
         if not np.array_equal(steps, np.arange(steps[0], steps[0] + len(steps))):
             return f"targets explain the steps {steps.tolist()[:8]}; expected one of each: EveryStep()"
@@ -370,7 +372,7 @@ def _fits(
     ledger: dict[str, np.ndarray],
     lengths: tuple[int, ...] | None,
 ) -> bool:
-    """Say whether the parts of a file fit each other, so that what is drawn from them may rely on the shapes."""
+    """Say whether the parts of a file fit each other: what is drawn from them relies on the shapes."""
     batch, count, *rest = relevance.shape
     shapes = {values.shape for values in (scores, *ledger.values())}
     rows = [len(row) for row in targets] == [count] * batch

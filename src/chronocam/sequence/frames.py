@@ -19,11 +19,11 @@ from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.types import INPUT, Array
 
 FRAMES_PER_PASS = 8  # how many frames the CNN sees at once: bounds the memory of long clips
-_NO_SUM = (
-    1e-4  # of Σ|A_k|: activations whose sum is smaller cancel, and sharing by them would amplify rounding
-)
+# Activations cancel where their sum is a smaller share of Σ|A_k|: sharing by it would amplify rounding.
+_NO_SUM = 1e-4
 _ROUNDING = float(np.finfo(np.float32).eps)  # at least: Keras computes some of float64 in float32
-_CANCELS = 1.5  # how many times the relevance may be spent, in shares of both signs, before it is said
+# A finding says so where shares of both signs add up, in absolute values, to more times the relevance.
+_CANCELS = 1.5
 WAYS = {
     "conserve": "each map sums to the relevance of its step's features",
     "gradcam": "Grad-CAM of the features weighted by their relevance, signed",
@@ -39,8 +39,11 @@ FrameMaps = Float[np.ndarray, "frame target height width"]
 class FrameRelevance:
     """Where in each frame relevance lies.
 
-    maps: `(batch, target, time, height, width)`, signed. layer: of which layer they are. grid: the size of a
-    frame. centers: where the cells lie in the clip, per axis; None where they tile it evenly. notes: findings.
+    maps: `(batch, target, time, height, width)`, signed.
+    layer: the layer that they are of.
+    grid: the size of a frame.
+    centers: where the cells lie in the clip, per axis; None where they tile it evenly.
+    notes: findings, in words.
     """
 
     maps: Float[np.ndarray, "batch target time height width"]
@@ -57,7 +60,7 @@ def to_frames(
     how: str,
     layer: object,
 ) -> FrameRelevance:
-    """Return where in each frame the relevance of its step's features lies; see `SequenceExplanation.to_frames`."""
+    """Return where relevance lies in the frame of its step; see `SequenceExplanation.to_frames`."""
     if how not in WAYS:
         raise InputError(f"no way `{how}`{suggest(how, list(WAYS)) or ';'} choose one of {', '.join(WAYS)}")
     if how == "guided" and layer is not None:
@@ -85,9 +88,9 @@ def _folded(frames: Array, batch: int, time: int, expected: str) -> Array:
     shape = tuple(getattr(frames, "shape", ()))
     if len(shape) != 5 or shape[:2] != (batch, time) or 0 in shape:
         hint = "; give frames[None]" if batch == 1 and len(shape) == 4 else ""
-        given = f"have shape {shape}" if shape else f"are a {type(frames).__name__}"
-        wanted = expected.replace("batch", str(batch)).replace("time", str(time))
-        raise InputError(f"frames {given}; expected {wanted}{hint}")
+        what = f"have shape {shape}" if shape else f"are a {type(frames).__name__}"
+        axes = expected.replace("batch", str(batch)).replace("time", str(time))
+        raise InputError(f"frames {what}; expected {axes}{hint}")
     if "float" not in str(frames.dtype):
         raise InputError(f"frames have dtype {frames.dtype}; give floats, prepared as the CNN takes them")
     folded = frames.reshape(batch * time, *shape[2:])
@@ -109,8 +112,8 @@ class _Score:
         raw = result.raw
         if raw.shape[1] != self.weights.shape[2]:
             raise InputError(
-                f"the CNN finds {raw.shape[1]} features in a frame and relevance is of {self.weights.shape[2]}; give "
-                "the CNN whose features were explained"
+                f"the CNN gives {raw.shape[1]} features for a frame and {self.weights.shape[2]} were "
+                "explained; give the CNN whose features were explained"
             )
         features = widen(raw)
         self.features = to_numpy(features)
@@ -149,7 +152,7 @@ class _Eye:
 
     def _part(self, frames: Look, weights: Weights) -> FrameMaps:
         score, layers = _Score(weights), [self.layer]
-        found = self.engine.record(
+        recording = self.engine.record(
             frames.inputs,
             score,
             Request(
@@ -159,16 +162,16 @@ class _Eye:
                 call=lambda model, x: model(x),  # features may look like probabilities; no softmax made them
             ),
         )
-        self.notes += found.notes
+        self.notes += recording.notes
         if self.how == "conserve":
-            return self._shared(self._on_grid(found.activations[self.layer], frames), score)
-        gradients = (found.guided if self.how == "guided" else found.gradients).get(self.layer)
+            return self._shared(self._on_grid(recording.activations[self.layer], frames), score)
+        gradients = (recording.guided if self.how == "guided" else recording.gradients).get(self.layer)
         if gradients is None:
             raise LayerError(f"the features do not depend on `{self.name}`; choose another layer")
         if self.how == "guided":
             channels = 4 if self.engine.channels_last else 2  # of (target, frame, …)
             return np.moveaxis(to_numpy(widen(gradients[-1])).astype(float).sum(axis=channels), 0, 1)
-        activations = self._on_grid(found.activations[self.layer], frames)
+        activations = self._on_grid(recording.activations[self.layer], frames)
         per_target = [
             self._on_grid([call[k] for call in gradients], frames).mean(axis=(2, 3))
             for k in range(weights.shape[1])
@@ -199,14 +202,14 @@ class _Eye:
         return _weighted(weights, shares)
 
     def findings(self) -> list[str]:
-        """Return what the passes remarked, and whether shares of both signs make maps larger than relevance."""
-        given, spent = self.mass
-        if spent <= _CANCELS * given:
+        """Return the passes' remarks, and whether shares of both signs make maps larger than relevance."""
+        relevance, spent = self.mass
+        if spent <= _CANCELS * relevance:
             return self.notes
         return [
             *self.notes,
-            f"conserve: layer `{self.name}` has both signs, and shares that cancel are {spent / given:.3g} times the "
-            "relevance they sum to; a layer after a ReLU has none",
+            f"conserve: layer `{self.name}` has both signs, and shares that cancel are "
+            f"{spent / relevance:.3g} times the relevance they sum to; a layer after a ReLU has none",
         ]
 
     def _on_grid(

@@ -22,7 +22,9 @@ Baseline: TypeAlias = str | Array
 
 @dataclass(kw_only=True, eq=False)
 class IntegratedGradients(SequenceMethod):
-    """(x − x′) ⊙ ∫₀¹ ∂score/∂x at x′ + α(x − x′) dα, by Gauss-Legendre quadrature, averaged over baselines x′.
+    """The gradient averaged on the way from baselines x′ to the features x, times x − x′.
+
+    `(x − x′) ⊙ ∫₀¹ ∂score/∂x at x′ + α(x − x′) dα`, by Gauss-Legendre quadrature, averaged over baselines.
 
     baselines: `"zero"`, `"mean"` (each feature's mean over the sample's own steps), an array `(feature,)` or
         `(time, feature)`, or a list of these.
@@ -53,6 +55,7 @@ class IntegratedGradients(SequenceMethod):
     def attribute(self, sample: Sample) -> Attribution:
         """Return integrated gradients."""
         x = sample.features
+        # Gauss-Legendre nodes lie in [−1, 1]; the interval of α is [0, 1], half as long.
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         alphas, weights = (nodes + 1) / 2, weights / 2
         several = isinstance(self.baselines, (list, tuple))
@@ -60,6 +63,7 @@ class IntegratedGradients(SequenceMethod):
         relevance, start = np.zeros((len(sample.scores), *x.shape)), np.zeros(len(sample.scores))
         for baseline in baselines:
             origin = _baseline(baseline, x)
+            # The baseline's own score is wanted, not its gradient: its weight is 0.
             points = [origin, *(origin + alpha * (x - origin) for alpha in alphas)]
             scores, mean = sample.gradients(points, [0.0, *weights])
             relevance += (x - origin) * mean / len(baselines)
@@ -74,22 +78,25 @@ class IntegratedGradients(SequenceMethod):
         change = np.abs(ledger["input"] + ledger["gap"])
         missed = np.abs(ledger["gap"]) > 0.01 * change
         share = np.max(np.abs(ledger["gap"])[missed] / np.maximum(change[missed], 1e-12), initial=0)
-        note = f"integrated gradients miss up to {share:.0%} of the change of a score in {self.steps} steps; give more"
+        note = (
+            f"integrated gradients miss up to {share:.0%} of the change of a score in {self.steps} steps; "
+            "give more"
+        )
         return Attribution(relevance, ledger, (note,) if missed.any() else ())
 
 
-def _baseline(given: Baseline, features: np.ndarray) -> np.ndarray:
-    if isinstance(given, str):
-        if given not in _NAMED:
+def _baseline(baseline: Baseline, features: np.ndarray) -> np.ndarray:
+    if isinstance(baseline, str):
+        if baseline not in _NAMED:
             raise InputError(
-                f"no baseline `{given}`{suggest(given, list(_NAMED))}; choose zero, mean or an array"
+                f"no baseline `{baseline}`{suggest(baseline, list(_NAMED))}; choose zero, mean or an array"
             )
         return (
             np.zeros_like(features)
-            if given == "zero"
+            if baseline == "zero"
             else np.broadcast_to(features.mean(axis=0), features.shape)
         )
-    array = to_numpy(given) if hasattr(given, "shape") else np.asarray(given)
+    array = to_numpy(baseline) if hasattr(baseline, "shape") else np.asarray(baseline)
     if array.shape not in (features.shape, features.shape[1:]):
         raise InputError(
             f"a baseline has shape {array.shape}; expected {features.shape[1:]} or {features.shape}"

@@ -67,6 +67,7 @@ class Ledger:
         """
         if not self.epsilon:
             return z * ratio(value, z, limit)
+        # ε has the sign of z, so that the denominator never crosses zero. Its share is the stabiliser's.
         fixed, ones = held(z), namespace(z).ones_like(z)
         epsilon = self.epsilon * namespace(z).where(fixed < 0, -ones, ones)
         return (z + _spread(self._stabiliser, z) * epsilon) * ratio(value, fixed + epsilon, limit)
@@ -80,8 +81,9 @@ def ratio(value: Array, z: Array, limit: Array = 1.0) -> Array:
 
 
 def _spread(entry: Array, like: Array) -> Array:
-    """Return the rows' numbers, shaped to multiply `like`: an array of the rows, or of their steps folded into them."""
+    """Return the rows' numbers, shaped to multiply an array of the rows, or of steps folded into them."""
     xp = namespace(entry)
+    # One number fits arrays of any axes; a number per row needs the rows to come first.
     if entry.shape[0] == 1:
         return _cast(xp.reshape(entry, ()), getattr(like, "dtype", entry.dtype))
     entry = xp.repeat(entry, like.shape[0] // entry.shape[0])

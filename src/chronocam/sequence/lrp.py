@@ -15,8 +15,8 @@ class LRP(SequenceMethod):
     epsilon: the stabiliser ε of the linear rule, with s(z) = sign(z) and s(0) = +1:
         R_i = Σ_j w_ij x_i / (z_j + ε s(z_j)) · R_j for z_j = Σ_i w_ij x_i + b_j.
 
-    A gate gets no relevance; what it is multiplied with gets all of it: sigmoid and softmax are held constant,
-    so that i, f, o of an LSTM, r, z of a GRU and the weights of attention get none. The cell
+    A gate gets no relevance, what it is multiplied with gets all: sigmoid and softmax are held constant, so
+    that i, f, o of an LSTM, r, z of a GRU and the weights of attention get none. The cell
     `c_t = f⊙c_{t−1} + i⊙g` of an LSTM and the state `h_t = (1−z)⊙n + z⊙h_{t−1}` of a GRU share theirs by the
     linear rule, and so do the pre-activations of g and n over x_t, h_{t−1} and their biases (U h_{t−1} + b
     weighted by r in a GRU). Activations with f(0) = 0 pass relevance unchanged. Means, weighted sums and the

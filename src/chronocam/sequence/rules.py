@@ -52,8 +52,8 @@ def register_rule(name: str | type, rule: Rule) -> RegisteredRule:
         to z; `ledger.bias(constant, like)` enters a constant added to `like` among the biases;
         `ledger.held(x)` is x as a constant, `ledger.ratio(a, b)` is the constant a / b.
 
-    The values must be the layer's own: an output that differs from the model's is refused, and so is relevance
-    that does not add up to the score. Raises InputError for a rule that cannot be called.
+    The values must be the layer's own: scores that differ from the model's are refused, and so is relevance
+    that does not add up to them. Raises InputError for a rule that cannot be called.
 
     Example:
         >>> def squared(ledger, layer, call, x):

@@ -61,8 +61,8 @@ def explain(
 def _refuse_unequal(columns: Sequence[int]) -> None:
     if len(set(columns)) > 1:
         raise TargetError(
-            f"samples have {', '.join(map(str, columns[:4]))}, … targets, one per step of sequences of different "
-            "lengths; explain them one by one"
+            f"samples have {', '.join(map(str, columns[:4]))}, … targets, one per step of sequences of "
+            "different lengths; explain them one by one"
         )
 
 

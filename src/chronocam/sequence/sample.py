@@ -60,8 +60,10 @@ class SampleInputs:
 class PassResult(NamedTuple):
     """What a model returned for points, first to last.
 
-    raw: as the model returned it. logits: its main output `(point, …)`, before a final gate. gate: the name
-    of that gate, None where there is none. point_axis: the axis of the points in `raw`, where that is an array.
+    raw: as the model returned it.
+    logits: its main output `(point, …)`, before a final gate.
+    gate: the name of that gate, None where there is none.
+    point_axis: the axis of the points in `raw`, where that is an array.
     """
 
     raw: Array
@@ -81,11 +83,10 @@ class SequenceModel(ABC):
     inputs: what the sample gives.
     labels: the names of the classes that the model carries.
     rounding: the rounding of the coarsest arithmetic that its scores go through.
-    stackable: whether it can be run on several points at once, each with scores of its own.
     """
 
     copies: ClassVar[bool]
-    """Whether rows are the first axis of every array within the model, so that a row can have its own ledger."""
+    """Whether rows come first in every array within the model, so that each can have a ledger of its own."""
 
     inputs: SampleInputs
     labels: Sequence[str] | None
@@ -157,11 +158,11 @@ class Sample:
     @cached_property
     def _clean(self) -> tuple[np.ndarray, Scored, bool]:
         """The logits at the features, their scores, and whether several points can be scored at once."""
-        seen = self.model.look()
-        if seen.gate is not None:
-            self.notes.append(f"scores are logits, read before the model's final {seen.gate}")
-        logits = to_numpy(seen.logits)
-        return logits, self._score(seen.raw, seen.logits, logits), self.model.stackable(seen.raw)
+        result = self.model.look()
+        if result.gate is not None:
+            self.notes.append(f"scores are logits, read before the model's final {result.gate}")
+        logits = to_numpy(result.logits)
+        return logits, self._score(result.raw, result.logits, logits), self.model.stackable(result.raw)
 
     def gradients(
         self, points: Sequence[np.ndarray], weights: Sequence[float]
@@ -206,11 +207,11 @@ class Sample:
             values, pull = self._differentiated(leaves, epsilon, len(part) // rows)
             refuse_other(self.scores, to_numpy(values)[0], self.model.rounding)
             chosen = np.eye(columns)[list(part)]
-            gradients, *found = pull(chosen[None] if copies else chosen[:, None])
+            gradients, *of_entries = pull(chosen[None] if copies else chosen[:, None])
             if gradients is not None:
                 connected = True
                 relevance[list(part)] = gradients.reshape(len(part), *self.features.shape) * self.features
-            for term, gradient in zip(terms, found, strict=True):
+            for term, gradient in zip(terms, of_entries, strict=True):
                 term[list(part)] = 0 if gradient is None else gradient.reshape(-1)
         if not connected:
             raise constant((1, columns), (1, *self.features.shape))
@@ -249,7 +250,7 @@ class Sample:
         return self.target(Outputs(raw, lambda: logits, self.rows, self.model.labels, clean))
 
     def _parts(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Yield rows, one per point and target, as many as are run at once: a batch costs less than several passes."""
+        """Yield rows, one per point and target, as many as are run at once."""
         each = ROWS_PER_PASS if self._clean[2] else 1
         yield from (rows[low : low + each] for low in range(0, len(rows), each))
 

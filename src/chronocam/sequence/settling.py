@@ -21,12 +21,13 @@ class Similarity:
 
     cosine: of the signed relevances; NaN where a profile is zero.
     spearman: rank correlation; NaN where a profile is constant.
-    jaccard: how much of the k most relevant features (largest signed relevance) both share, |A ∩ B| / |A ∪ B|.
+    jaccard: |A ∩ B| / |A ∪ B| of both's k most relevant features, those of largest signed relevance.
 
     Example:
         >>> layer = nn.LSTM(4, 3, batch_first=True)
-        >>> clip, other = (cc.sequence.LRP(layer).explain(x, cc.targets.EveryStep(0)) for x in (features, -features))
-        >>> clip.compare(other, k=2).cosine.shape  # of every sample with every other
+        >>> method, steps = cc.sequence.LRP(layer), cc.targets.EveryStep(0)
+        >>> one, other = (method.explain(x, steps) for x in (features, -features))
+        >>> one.compare(other, k=2).cosine.shape  # of every sample with every other
         (1, 1)
     """
 
@@ -46,7 +47,8 @@ class Settling:
     steps: the output steps, in order.
 
     Example:
-        >>> steps = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True)).explain(features, cc.targets.EveryStep(0))
+        >>> method = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True))
+        >>> steps = method.explain(features, cc.targets.EveryStep(0))
         >>> steps.settling(tolerance=0.2).similarity.cosine.shape
         (1, 6)
     """
@@ -66,7 +68,8 @@ class Horizon:
     share: mass as a share of all lags, `(batch, lag)`; sums to 1, zero where there is no relevance.
 
     Example:
-        >>> steps = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True)).explain(features, cc.targets.EveryStep(0))
+        >>> method = cc.sequence.LRP(nn.LSTM(4, 3, batch_first=True))
+        >>> steps = method.explain(features, cc.targets.EveryStep(0))
         >>> horizon = steps.memory_horizon()
         >>> bool(horizon.share[:, horizon.lags < 0].any())  # nothing comes from the future
         False
@@ -77,7 +80,7 @@ class Horizon:
     share: Float[np.ndarray, "batch lag"]
 
     def reach(self, share: float = 0.9) -> np.ndarray:
-        """Return the smallest number of steps, back or ahead, within which at least `share` of the mass lies."""
+        """Return the least number of steps, back or ahead, within which at least `share` of the mass lies."""
         if not 0 < share <= 1:
             raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.9")
         distance = np.abs(self.lags)
@@ -88,7 +91,10 @@ class Horizon:
 
 
 def similarity(a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... other"], k: int) -> Similarity:
-    """Compare profiles along the last axis; the axes before it broadcast. Raises InputError for k out of range."""
+    """Compare profiles along the last axis; the axes before it broadcast.
+
+    Raises InputError for k out of range.
+    """
     if a.shape[-1] != b.shape[-1]:
         raise InputError(f"profiles have {a.shape[-1]} and {b.shape[-1]} features; compare the same features")
     if not 1 <= k <= a.shape[-1]:
@@ -101,7 +107,7 @@ def similarity(a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... ot
 
 
 def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float) -> np.ndarray:
-    """Return the first index from which the cosine stays at least 1 − tolerance; −1 where the last one does not."""
+    """Return the first index from which the cosine stays at least 1 − tolerance to the end, else −1."""
     if not 0 <= tolerance <= 2:
         raise InputError(
             f"tolerance is {tolerance}; expected 0 to 2, such as 0.1: the cosine stays above 1 − tolerance"

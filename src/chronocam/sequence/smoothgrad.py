@@ -13,7 +13,7 @@ class SmoothGrad(SequenceMethod):
     """The gradient averaged over noisy copies of the features. No ledger.
 
     samples: how many copies.
-    noise: standard deviation of the Gaussian noise, as a share of the range (max − min) of a sample's features.
+    noise: standard deviation of the Gaussian noise, as a share of the range (max − min) of the features.
     seed: of the noise, which is the same for every sample.
 
     Classes are those of the features without noise.

@@ -1,4 +1,4 @@
-"""A Keras model as the methods see it: run over points, as it is or by the rules of LRP, compiled where it can be."""
+"""A Keras model as the methods see it: run over points, as it is or by the rules of LRP, and compiled."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def split(engine: KerasEngine, features: Inputs) -> list[SampleInputs]:
 
     Raises InputError for other shapes, and for NaN.
     """
-    given, *others = features if isinstance(features, (tuple, list)) else (features,)
-    if not hasattr(given, "shape"):
-        raise InputError(f"cannot explain a {type(given).__name__}; give features (batch, time, feature)")
-    if len(given.shape) != 3 or 0 in given.shape:
-        hint = ": give features[None]" if len(given.shape) == 2 else ""
-        raise InputError(f"features have shape {tuple(given.shape)}; expected (batch, time, feature){hint}")
-    adapted = engine.adapt((given, *others) if others else given)
+    first, *others = features if isinstance(features, (tuple, list)) else (features,)
+    if not hasattr(first, "shape"):
+        raise InputError(f"cannot explain a {type(first).__name__}; give features (batch, time, feature)")
+    if len(first.shape) != 3 or 0 in first.shape:
+        hint = ": give features[None]" if len(first.shape) == 2 else ""
+        raise InputError(f"features have shape {tuple(first.shape)}; expected (batch, time, feature){hint}")
+    adapted = engine.adapt((first, *others) if others else first)
     batch, *rest = [to_numpy(x) for x in (adapted if others else (adapted,))]
     batch = batch.astype(keras.config.floatx()) if batch.dtype.kind in "iub" else batch
     checked(batch)
@@ -79,11 +79,11 @@ class KerasSequenceModel(SequenceModel):
         return self.forward(self.array(self.inputs.features[None]))
 
     def stackable(self, raw: object) -> bool:
-        """Say whether several points can be run at once: in one tensor, and with no states of so many rows."""
+        """Say whether several points can be run at once: one tensor of scores, and no states to keep."""
         return is_float(raw) and not any(getattr(node, "stateful", False) for node in self._nodes.values())
 
     def forward(self, points: Array, ledger: Ledger | None = None) -> PassResult:
-        """Return what the model returns for points `(point, time, feature)`, its logits, and the gate after them."""
+        """Return what the model returns for points `(point, time, feature)`; see `SequenceModel`."""
         others = [repeated_to(points.shape[0], x) for x in self.inputs.others]
         entries = () if ledger is None else ledger.entries
         epsilon = None if ledger is None else ledger.epsilon
@@ -154,12 +154,12 @@ def intercepted_call(
     with own_errors(), intercepted({path: around for path, around in wraps.items() if around}, program.nodes):
         raw = _called(program.model, points, others, variables)
     main = main_output(raw)
-    seen = [(before, name) for name, pairs in gates.items() for after, before in pairs if after is main]
-    logits, gate = seen[-1] if seen else (main, None)
+    final = [(before, name) for name, pairs in gates.items() for after, before in pairs if after is main]
+    logits, gate = final[-1] if final else (main, None)
     if logits.shape[0] != points.shape[0]:
         raise InputError(
-            f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each of the "
-            f"{points.shape[0]} samples"
+            f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each "
+            f"of the {points.shape[0]} samples"
         )
     logits = keras.ops.cast(logits, "float32") if "float16" in str(logits.dtype) else logits
     return PassResult(raw, logits, gate)
@@ -183,8 +183,8 @@ def _called(
         if isinstance(error, ChronocamError):
             raise
         raise InputError(
-            f"the model fails on features of shape {tuple(points.shape)} ({first_line(error)}); expected (batch, time, "
-            "feature): check their number and order"
+            f"the model fails on features of shape {tuple(points.shape)} ({first_line(error)}); expected "
+            "(batch, time, feature): check their number and order"
         ) from error
 
 
@@ -232,7 +232,10 @@ class CompiledPass:
 
 
 class JAXPass(CompiledPass):
-    """A pass compiled by XLA; the variables' values are among its arguments, as constants they take long to compile."""
+    """A pass compiled by XLA.
+
+    The variables' values are among its arguments: as constants they would take long to compile.
+    """
 
     def __init__(self, program: Program, epsilon: float | None) -> None:
         super().__init__(program, epsilon)

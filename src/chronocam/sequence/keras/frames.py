@@ -1,4 +1,4 @@
-"""A 2D CNN of Keras as the engine sees it: from frames to one feature vector each."""
+"""A 2D CNN of Keras as the engine sees it: a model of frames that gives one feature vector each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPE = "(batch, time, height, width, channel)"
 
 
 class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
-    """From frames `(n, height, width, channel)` to the features `(n, feature)` that `cnn` finds in them.
+    """A model of frames `(n, height, width, channel)` that returns the features `(n, feature)` of `cnn`.
 
     cnn: any model from such frames to `(n, feature)` or `(n, height, width, feature)`, averaged over the
         grid.
@@ -24,21 +24,21 @@ class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
         self.built = True  # as far as the CNN is
 
     def call(self, frames: Array) -> Array:
-        """Return the features. Raises InputError where the CNN fails, ModelError for what are no features."""
+        """Return the features. Raises InputError if the CNN fails, ModelError for outputs of other shapes."""
         try:
-            found = self.cnn(frames, training=False)
+            features = self.cnn(frames, training=False)
         except Exception as error:
             if isinstance(error, ChronocamError):
                 raise
             raise InputError(
-                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} ({first_line(error)}); "
-                f"expected {SHAPE}, as the CNN takes them"
+                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} "
+                f"({first_line(error)}); expected {SHAPE}, as the CNN takes them"
             ) from error
-        shape = tuple(getattr(found, "shape", ()))
+        shape = tuple(getattr(features, "shape", ()))
         if len(shape) not in (2, 4):
-            given = shape or f"a {type(found).__name__}"
-            raise ModelError(f"the CNN returns {given}; expected (n, feature) or (n, height, width, feature)")
-        return ops.mean(found, axis=(1, 2)) if len(shape) == 4 else found
+            what = shape or f"a {type(features).__name__}"
+            raise ModelError(f"the CNN returns {what}; expected (n, feature) or (n, height, width, feature)")
+        return ops.mean(features, axis=(1, 2)) if len(shape) == 4 else features
 
 
 def frame_features(cnn: keras.Model) -> FrameFeatures:
@@ -53,4 +53,4 @@ def path_of(cnn: keras.Model) -> str:
 
 def clip_features(model: keras.Model, clips: Array) -> Array:
     """Raise ModelError: a model's own `features` are for PyTorch."""
-    raise ModelError("`features` of a model are found of PyTorch models; give the Keras model features")
+    raise ModelError("Keras models cannot be asked for their features; pass features (batch, time, feature)")

@@ -54,6 +54,7 @@ def linear(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **k
 
 def shifted(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Array:
     """Book under `bias` what an affine node makes of zero."""
+    # An affine node is its value at zero, which is constant, plus what is linear in its inputs.
     zeros = keras.tree.map_structure(lambda x: ops.zeros_like(x) if is_float(x) else x, (args, kwargs))
     shift = held(call(*zeros[0], **zeros[1]))
     return call(*args, **kwargs) - shift + ledger.bias(shift, shift)
@@ -92,8 +93,9 @@ def _along(parameter: Array, x: Array, axes: list[int]) -> Array:
 
 def attention(ledger: Ledger, node: keras.Operation, call: Rule, *args: object, **kwargs: object) -> Any:
     """Hold the weights of dot-product and additive attention constant."""
+    # The weights are made of the scores alone: held there, they are constants.
     scores = node._calculate_scores
-    node.__dict__["_calculate_scores"] = lambda *given, **options: held(scores(*given, **options))
+    node.__dict__["_calculate_scores"] = lambda *inputs, **options: held(scores(*inputs, **options))
     try:
         return call(*args, **kwargs)
     finally:
@@ -112,36 +114,39 @@ def recurrent(
     """Run an RNN layer over `sequences` `(batch, time, feature)` by the rule of its cell."""
     states = _initial(ledger, layer, sequences, initial_state)
     x = ops.transpose(sequences, (1, 0, 2))
-    seen = None if mask is None else ops.expand_dims(ops.transpose(mask), -1)
+    visible = None if mask is None else ops.expand_dims(ops.transpose(mask), -1)
     if layer.go_backwards:
-        x, seen = ops.flip(x, axis=0), None if seen is None else ops.flip(seen, axis=0)
+        x, visible = ops.flip(x, axis=0), None if visible is None else ops.flip(visible, axis=0)
     ends: list[Array] = []
     # Stacked cells are run one after the other, each over all steps: none looks back at one above it.
     cells: list[keras.layers.Layer] = getattr(layer.cell, "cells", [layer.cell])
     for cell in cells:
         own = states[len(ends) : len(ends) + len(keras.tree.flatten(cell.state_size))]
-        x, end = _stepped(ledger, cell_of(cell), x, tuple(own), seen)
+        x, end = _stepped(ledger, cell_of(cell), x, tuple(own), visible)
         ends += end
-    if seen is not None and layer.zero_output_for_mask:
-        x = ops.where(seen, x, ops.zeros_like(x))
+    if visible is not None and layer.zero_output_for_mask:
+        x = ops.where(visible, x, ops.zeros_like(x))
     outputs = ops.transpose(x, (1, 0, 2)) if layer.return_sequences else x[-1]
     return (outputs, *ends) if layer.return_state else outputs
 
 
-def _stepped(ledger: Ledger, cell: Cell, x: Array, states: State, seen: Array) -> tuple[Array, State]:
-    """Run a cell over `x` `(time, batch, feature)`; a step that is masked keeps its states and repeats its output."""
+def _stepped(ledger: Ledger, cell: Cell, x: Array, states: State, visible: Array) -> tuple[Array, State]:
+    """Run a cell over `x` `(time, batch, feature)`.
+
+    visible: `(time, batch, 1)`, false at steps that are masked: they keep the states and repeat the output.
+    """
 
     def step(carry: State, at: State) -> State:
         following = cell.step(ledger, cell, at[0], at[1], carry[1:])
         following = (following[0], *following)
-        if seen is None:
+        if visible is None:
             return following
         return tuple(ops.where(at[2], new, old) for new, old in zip(following, carry, strict=True))
 
     # Rows are the first axis where constants are booked: the steps go there only afterwards.
     parts = [ops.swapaxes(part, 0, 1) for part in inputs(ledger, cell, ops.swapaxes(x, 0, 1))]
     start = (ops.zeros_like(states[0]), *states)
-    outputs, end = _looped(step, start, tuple(parts) if seen is None else (*parts, seen))
+    outputs, end = _looped(step, start, tuple(parts) if visible is None else (*parts, visible))
     return outputs, end[1:]
 
 
@@ -163,11 +168,11 @@ def _looped(step: Callable[[State, State], State], start: State, inputs: State) 
 
 
 def _initial(
-    ledger: Ledger, layer: keras.layers.RNN, sequences: Array, given: Array | Sequence[Array]
+    ledger: Ledger, layer: keras.layers.RNN, sequences: Array, start: Array | Sequence[Array]
 ) -> list[Array]:
     """Return the states before the first step: given by other layers, remembered, or zero."""
-    if given is not None:
-        return list(keras.tree.flatten(given))
+    if start is not None:
+        return list(keras.tree.flatten(start))
     if layer.stateful and layer.states is not None:
         return [ledger.state(ops.convert_to_tensor(state)) for state in keras.tree.flatten(layer.states)]
     zeros = layer.get_initial_state(batch_size=sequences.shape[0])
@@ -175,7 +180,10 @@ def _initial(
 
 
 def cell_of(cell: keras.layers.Layer) -> Cell:
-    """Return the weights of a cell, apart for gates and signal. Raises ModelError for a cell without a rule."""
+    """Return the weights of a cell, apart for gates and signal.
+
+    Raises ModelError for a cell without a rule.
+    """
     make = next((make for kind, make in _CELLS.items() if isinstance(cell, kind)), None)
     if make is None:
         known = ", ".join(kind.__name__ for kind in _CELLS)
@@ -249,7 +257,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid"), gate),
     **dict.fromkeys(("Attention", "AdditiveAttention"), attention),
 }
-"""How relevance goes through a node; every other one is left to differentiation, exact where it is linear."""
+"""How relevance goes through a node; others are differentiated, which is exact where they are linear."""
 
 
 def rule_of(node: keras.Operation) -> Rule | None:

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 def split(engine: TorchEngine, features: Inputs) -> list[SampleInputs]:
-    """Return the samples of an array, of a tuple of one and what else the model takes, or of a PackedSequence.
+    """Return the samples of an array, of a tuple of it and other inputs, or of a PackedSequence.
 
     Raises InputError for other shapes, and for NaN.
     """
     if isinstance(features, PackedSequence):
         samples = unpack_sequence(features)
         return [SampleInputs(checked(to_numpy(engine.adapt(x))), packed=True) for x in samples]
-    given, *others = features if isinstance(features, (tuple, list)) else (features,)
-    if not isinstance(given, (Tensor, np.ndarray)):
-        raise InputError(f"cannot explain a {type(given).__name__}; give features (batch, time, feature)")
-    batch = engine.adapt(given)
+    first, *others = features if isinstance(features, (tuple, list)) else (features,)
+    if not isinstance(first, (Tensor, np.ndarray)):
+        raise InputError(f"cannot explain a {type(first).__name__}; give features (batch, time, feature)")
+    batch = engine.adapt(first)
     if batch.ndim != 3 or 0 in batch.shape:
         hint = ": give features[None]" if batch.ndim == 2 else ""
         raise InputError(f"features have shape {tuple(batch.shape)}; expected (batch, time, feature){hint}")
@@ -51,7 +51,7 @@ def split(engine: TorchEngine, features: Inputs) -> list[SampleInputs]:
 
 
 def _other(engine: TorchEngine, x: object) -> Any:
-    """Return what else the model takes as tensors; integers stay where they are: lengths belong on the host."""
+    """Return what else the model takes as tensors; integers, such as lengths, stay on the host."""
     x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     return engine.adapt(x) if isinstance(x, Tensor) and x.is_floating_point() else x
 
@@ -106,7 +106,10 @@ class TorchSequenceModel(SequenceModel):
     def forward(
         self, points: Tensor, ledger: Ledger | None = None, suspects: list[str] | None = None
     ) -> PassResult:
-        """Return what the module returns for points `(point, time, feature)`, its logits, and the gate after them."""
+        """Return what the module returns for points `(point, time, feature)`; see `SequenceModel`.
+
+        suspects: collects the names of the operations without a rule, if given.
+        """
         final = FinalGate()
         # The rules hold leaves constant, as parameters are: the points must not be one.
         points = points.clone()
@@ -126,8 +129,9 @@ class TorchSequenceModel(SequenceModel):
         logits = logits.transpose(0, 1) if turned else logits
         if logits.shape[0] != len(points):
             raise InputError(
-                f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each "
-                f"of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see batch_first="
+                f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row "
+                f"for each of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see "
+                "batch_first="
             )
         halves = logits.dtype in (torch.float16, torch.bfloat16)
         return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
@@ -161,12 +165,13 @@ class TorchSequenceModel(SequenceModel):
             x = args[0] if args else None
             if not isinstance(x, Tensor) or x.ndim != 3 or steps < 2:
                 return
+            # One sample is given: where the steps stand for the batch, the axes are swapped.
             time, batch = (x.shape[1], x.shape[0]) if module.batch_first else (x.shape[0], x.shape[1])
             if (time, batch) == (1, steps):
                 raise InputError(
-                    f"{type(module).__name__}(batch_first={module.batch_first}) gets {tuple(x.shape)} and takes "
-                    f"the {steps} steps for a batch; give the method batch_first={not self.batch_first}, or mend "
-                    "the model"
+                    f"{type(module).__name__}(batch_first={module.batch_first}) gets {tuple(x.shape)} and "
+                    f"takes the {steps} steps for a batch; give the method batch_first={not self.batch_first}, or "
+                    "mend the model"
                 )
 
         with ExitStack() as stack:

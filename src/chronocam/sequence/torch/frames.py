@@ -1,4 +1,4 @@
-"""A 2D CNN as the engine sees it: from frames to one feature vector each."""
+"""A 2D CNN as the engine sees it: a module of frames that gives one feature vector each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = "(batch, time, channel, height, width)"
 
 
 class FrameFeatures(nn.Module):
-    """From frames `(n, channel, height, width)` to the features `(n, feature)` that `cnn` finds in them.
+    """A module of frames `(n, channel, height, width)` that returns the features `(n, feature)` of `cnn`.
 
     cnn: any module from such frames to `(n, feature)` or `(n, feature, height, width)`, averaged over the
         grid; or a model of clips with the methods `features` and `from_features`, of which the first is used.
@@ -26,28 +26,31 @@ class FrameFeatures(nn.Module):
         self.cnn = cnn
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Return the features. Raises InputError where the CNN fails, ModelError for what are no features."""
+        """Return the features. Raises InputError if the CNN fails, ModelError for outputs of other shapes."""
         try:
-            found = self._found(frames)
+            features = self._features(frames)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
                 raise
             raise InputError(
-                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} ({first_line(error)}); "
-                f"expected {SHAPE}, as the CNN takes them"
+                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} "
+                f"({first_line(error)}); expected {SHAPE}, as the CNN takes them"
             ) from error
-        if not isinstance(found, Tensor) or found.ndim not in (2, 4):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+            shape = tuple(features.shape) if isinstance(features, Tensor) else f"a {type(features).__name__}"
             raise ModelError(f"the CNN returns {shape}; expected (n, feature) or (n, feature, height, width)")
-        return found.mean(dim=(2, 3)) if found.ndim == 4 else found
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
-    def _found(self, frames: Tensor) -> Any:
+    def _features(self, frames: Tensor) -> Any:
         cnn: Any = self.cnn
         return cnn.features(frames[:, None])[:, 0] if hasattr(cnn, "from_features") else cnn(frames)
 
 
 def frame_features(cnn: nn.Module) -> FrameFeatures:
-    """Return `cnn` as features of frames. Raises ModelError where frames in one batch change each other's features."""
+    """Return `cnn` as features of frames.
+
+    Raises ModelError where frames in one batch change each other's features.
+    """
     model = unwrap(cnn)
     if couples_samples(model):
         raise ModelError("BatchNorm in training mode mixes the frames; call eval() on the CNN first")

@@ -57,6 +57,7 @@ def convolution(
 
 def activation(ledger: Ledger, func: Rule, input: Tensor, *args: object, **kwargs: object) -> Tensor:
     """Pass relevance unchanged through a function with f(0) = 0."""
+    # A copy: the function may write into its input, which the ratio still needs.
     value = func(input.detach().clone(), *args, **kwargs)
     y = input * ratio(value, input, 1.0 if func.__name__.startswith("tanh") else 0.0)
     return input.copy_(y) if _in_place(func) or kwargs.get("inplace") else y
@@ -225,7 +226,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("rsub", "__rsub__"), partial(addition, -1.0, True)),
     **dict.fromkeys(("cat", "concat", "concatenate", "stack"), joined),
 }
-"""How relevance goes through an operation; every other one is left to differentiation, exact where it is linear."""
+"""How relevance goes through an operation; others are differentiated: exact where they are linear."""
 
 
 class Relevance(TorchFunctionMode):
@@ -257,6 +258,7 @@ class Relevance(TorchFunctionMode):
             return RULES[name](self.ledger, func, *args, **kwargs)
         if self.suspects is None:
             return func(*args, **kwargs)
+        # Only what is homogeneous of degree one adds up: twice the signals must give twice the result.
         doubled, kwargs_doubled = pytree.tree_map(_doubled, (args, kwargs))
         expected = func(*doubled, **kwargs_doubled)
         result = func(*args, **kwargs)
@@ -324,11 +326,12 @@ def _is_double(expected: object, result: object) -> bool:
 
 
 def _constant(x: object) -> object:
+    # Leaves that require gradients are parameters: their gradients are not wanted.
     return x.detach() if isinstance(x, Tensor) and x.requires_grad and x.is_leaf else x
 
 
 class FinalGate(TorchFunctionMode):
-    """Remembers what every softmax and sigmoid was given, so that the logits before the last one can be read."""
+    """Remembers what the last softmax or sigmoid was given: the logits before it."""
 
     def __init__(self) -> None:
         super().__init__()
