@@ -71,7 +71,7 @@ def test_records_hold_the_command_and_figures_that_agree_with_each_other(name: s
 
 @pytest.fixture(scope="module")
 def held_out() -> world.Clips:
-    """Clips of persons and before photographs that no network has seen, in scenes that no record was measured on."""
+    """Clips of persons and photographs new to the networks, in scenes that no record was measured on."""
     return world.clips(150, seed=1)
 
 

@@ -270,7 +270,10 @@ def test_nothing_but_the_action_changes_a_calm_picture(label: str, monkeypatch: 
 
 
 def test_masks_are_where_the_clip_moves_most(held_out: Clips) -> None:
-    """Also with shake, light, noise and distractors; a smile is too small a change to be told by motion alone."""
+    """Also with shake, light, noise and distractors.
+
+    A smile is too small a change to be told by motion alone.
+    """
     arms = held_out.labels[:, 0] != LABELS.index("smile")
     pixels, masks = held_out.pixels[arms].astype(float), held_out.masks[arms, 0]
     change = np.abs(np.diff(pixels, axis=1)).max(-1)
@@ -404,7 +407,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 
 
 def test_importing_the_world_loads_no_framework() -> None:
-    code = "import sys, chronocam.lab.data.gestures; print({'torch', 'skimage', 'sklearn', 'av'} & set(sys.modules))"
+    heavy = "{'torch', 'skimage', 'sklearn', 'av'}"
+    code = f"import sys, chronocam.lab.data.gestures; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

@@ -1,4 +1,4 @@
-"""The bundled networks for depth and motion: what their record claims, and maps that add up to what they say."""
+"""The bundled networks for depth and motion: their record holds, and maps add up to the outputs."""
 
 import json
 from dataclasses import replace

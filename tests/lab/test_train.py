@@ -277,7 +277,10 @@ def test_a_cache_is_made_once_and_remembers_what_could_not_be_read(coloured: Pat
 
 
 def test_augmentation_treats_all_frames_of_a_clip_alike() -> None:
-    """A still clip stays still; clips differ from each other; without crop and flip only the light changes."""
+    """A still clip stays still; clips differ from each other.
+
+    Without crop and flip only the light changes.
+    """
     rng = np.random.default_rng(0)
     still = torch.from_numpy(rng.integers(40, 160, (6, 1, 16, 20, 3), dtype=np.uint8)).expand(
         -1, 3, -1, -1, -1

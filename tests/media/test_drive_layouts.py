@@ -1,4 +1,4 @@
-"""Readers of real drives, on trees small enough to know every number, and on real frames where they are there."""
+"""Readers of real drives, on trees small enough to know every number, and on real frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and sources that other packages offer: an installed package is a dist-info folder with entry points."""
+"""Networks and sources that other packages offer: folders `dist-info` with entry points."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,10 @@ def whole():
 def fails():
     raise RuntimeError("no luck\\nat all")
 
-SOURCE = ModelSource("their:NAME", r"their:(\\w+)", lambda request: (tiny()[0], None, (request.names[0], "b")))
+def named(request):
+    return tiny()[0], None, (request.names[0], "b")
+
+SOURCE = ModelSource("their:NAME", r"their:(\\w+)", named)
 """
 
 

@@ -104,8 +104,11 @@ def export(
 
 def test_importing_imports_no_framework() -> None:
     code = (
-        "import sys, chronocam.models, chronocam.targets.labels; from chronocam.models.specs import sources; sources();"
-        "print([name for name in ('torch', 'torchvision', 'timm', 'transformers', 'keras') if name in sys.modules])"
+        "import sys, chronocam.models, chronocam.targets.labels\n"
+        "from chronocam.models.specs import sources\n"
+        "sources()\n"
+        "heavy = ('torch', 'torchvision', 'timm', 'transformers', 'keras')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -61,7 +61,10 @@ def test_torchvision_prepares_as_its_preset(name: str) -> None:
 
 
 def test_weights_into_a_torchvision_video_network(tmp_path: Path) -> None:
-    """With its own number of classes; the forward is that of the network itself, on its own preset's input."""
+    """With its own number of classes.
+
+    The forward is that of the network itself, on its own preset's input.
+    """
     torch.manual_seed(0)
     own = torchvision.models.get_model("mc3_18", weights=None, num_classes=4).eval()
     save_file(own.state_dict(), tmp_path / "w.safetensors")

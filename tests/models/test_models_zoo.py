@@ -27,7 +27,7 @@ def patches(tokens: Tensor) -> Tensor:
 
 @dataclass
 class Entry:
-    """A model, an input of `size` pixels, and the layer that is the last with a grid on which the score depends."""
+    """A model, an input of `size` pixels, and the last layer with a grid on which the score depends."""
 
     name: str
     size: int

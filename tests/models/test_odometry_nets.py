@@ -1,4 +1,4 @@
-"""SfMLearner's two networks: each layer against a replica, the published counts and files, and what is explained."""
+"""SfMLearner's two networks: each layer against a replica, published counts and files, explanations."""
 
 import os
 from collections.abc import Callable, Mapping

@@ -104,7 +104,10 @@ def test_the_best_source_is_one_that_sees_the_pixel() -> None:
 
 
 def test_auto_mask_leaves_out_what_standing_still_explains() -> None:
-    """The source moves by one pixel; left and right pixel of the upper row, warped: |0.2 − 0.6| and |0.9 − 0.6|."""
+    """The source moves by one pixel.
+
+    Left and right pixel of the upper row, warped: |0.2 − 0.6| and |0.9 − 0.6|.
+    """
     target, source = picture([0.2, 0.9, 0.6], [0.6, 0.5, 0.4]), picture([0.8, 0.6, 0.6], [0.6, 0.6, 0.4])
     call = (target[None], source[None, None], plane([1, 1, 1], [1, 1, 1]), shifts((1, 0)), EYE)
     # warped error: 0.4 0.3 – | 0.0 0.1 –;  as it is: 0.6 0.3 0 | 0.0 0.1 0: equal ones are left out
@@ -113,7 +116,10 @@ def test_auto_mask_leaves_out_what_standing_still_explains() -> None:
 
 
 def test_auto_mask_of_the_minimum_asks_any_source() -> None:
-    """Warped, source 2 is best (0.1); as it is, source 1 is better than that (0.05), source 2 is not (0.3)."""
+    """Warped, source 2 is best (0.1).
+
+    As it is, source 1 is better than that (0.05), source 2 is not (0.3).
+    """
     target = picture([0.5, 0.5], [0.5, 0.5])
     one, two = picture([0.55, 0.9], [0.9, 0.9]), picture([0.8, 0.4], [0.5, 0.6])
     call = (target[None], torch.stack([one, two])[None], plane([1, 1], [1, 1]), shifts((1, 0), (1, 0)), EYE)
@@ -338,7 +344,10 @@ def test_monodepth2_against_loops() -> None:
 
 
 def textured_plane(z: float, motion: Tensor, k: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """A plane z = const under a smooth texture, as seen by the target and by a source; both rendered exactly."""
+    """A plane z = const under a smooth texture, as seen by the target and by a source.
+
+    Both rendered exactly.
+    """
     y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in size), indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)]).reshape(3, -1)
 

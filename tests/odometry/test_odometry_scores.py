@@ -1,4 +1,4 @@
-"""Losses and motion as scores: equality with the loss by hand, finite differences, signs, and through a method."""
+"""Losses and motion as scores: the loss by hand, finite differences, signs, and through a method."""
 
 from collections.abc import Callable
 from dataclasses import replace

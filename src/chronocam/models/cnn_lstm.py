@@ -19,13 +19,13 @@ class CNNLSTM(nn.Module):
     """An LSTM over the features that a 2D CNN finds in each frame.
 
     backbone: the name of a torchvision classifier (random weights; its last layers are left out), one of
-        torchvision's classifiers, or any module from pictures `(n, channel, height, width)` to features
-        `(n, feature)` or `(n, feature, height, width)`, which are averaged over the grid.
+        torchvision's classifiers, or any module from pictures `(n, channel, height, width)` to features `(n,
+        feature)` or `(n, feature, height, width)`, which are averaged over the grid.
     hidden: size of the LSTM's state.
     classes: how many logits.
     attention: pool the LSTM's outputs h_t with weights a_t = softmax_t(v·tanh(W h_t)) instead of taking the
-        last: y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights `attention`,
-        `(batch, time)`.
+        last: y_c = b_c + Σ_t a_t (w_c·h_t). The result is then a dict of `logits` and the weights
+        `attention`, `(batch, time)`.
     per_step: give logits after every frame, `(batch, time, classes)`.
 
     Takes clips `(batch, time, channel, height, width)` and gives logits `(batch, classes)`. The CNN sees all

@@ -11,7 +11,9 @@ from chronocam.errors import InputError, ModelError
 
 
 class PerFrame(nn.Module):
-    """A classifier of pictures on clips `(batch, time, channel, height, width)`: the mean of its logits over frames.
+    """A classifier of pictures on clips: the mean of its logits over frames.
+
+    Takes clips `(batch, time, channel, height, width)`.
 
     model: from pictures `(n, channel, height, width)` to logits `(n, classes)`, as a tensor or as `.logits`.
     Raises InputError for inputs that are not clips, ModelError for a model that gives no logits.

@@ -41,7 +41,10 @@ class Views:
 
 
 def checked_views(target: Tensor, sources: Tensor, poses: Tensor, rotation: str) -> Views:
-    """Return the views of a call. Raises InputError for no source, shapes that do not match, values not finite."""
+    """Return the views of a call.
+
+    Raises InputError for no source, shapes that do not match, values not finite.
+    """
     if target.ndim != 4 or target.shape[1] != 3:
         raise InputError(f"target has shape {tuple(target.shape)}; expected (batch, 3, height, width)")
     batch, _, height, width = target.shape
@@ -68,7 +71,9 @@ def checked_views(target: Tensor, sources: Tensor, poses: Tensor, rotation: str)
 def depth_levels(
     disparities: Tensor | Sequence[Tensor], views: Views, scales: int, full_resolution: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return disparity and depth of each scale that is used, the finest first; the depth at the size to warp at.
+    """Return disparity and depth of each scale that is used, the finest first.
+
+    The depth at the size to warp at.
 
     Raises InputError for too few scales, shapes that do not match, and disparities that are not positive and
     finite.
@@ -108,7 +113,10 @@ def _given_depth(depth: Tensor, views: Views) -> tuple[Tensor, Tensor]:
 
 
 def checked_masks(masks: Sequence[Tensor] | None, views: Views, scales: int) -> list[Tensor | None]:
-    """Return the mask of each scale. Raises InputError for too few, another number of sources, values beyond [0, 1]."""
+    """Return the mask of each scale.
+
+    Raises InputError for too few, another number of sources, values beyond [0, 1].
+    """
     if masks is None:
         return [None] * scales
     if len(masks) < scales:

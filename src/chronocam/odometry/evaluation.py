@@ -49,11 +49,11 @@ def depth_errors(
     """Measure depth against the truth.
 
     predicted: `(picture, height, width)`, or anything that broadcasts to the truth.
-    truth: `(picture, height, width)`, 0 where it is unknown; depths outside `nearest` to `farthest` are left out.
-    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. After that,
-        predictions are clipped to `nearest` … `farthest`.
-    Raises InputError for shapes that do not match, predictions that are not positive and finite, and a picture
-    without any known depth.
+    truth: `(picture, height, width)`, 0 where it is unknown; depths outside `nearest` to `farthest` are left
+        out.
+    median_scaling: multiply each prediction by median d*/median d, for networks that know no scale. After
+        that, predictions are clipped to `nearest` … `farthest`. Raises InputError for shapes that do not
+        match, predictions that are not positive and finite, and a picture without any known depth.
     Source: Eigen et al. 2014 (arXiv:1406.2283), section 4.1; the scaling of Zhou et al. 2017
     (arXiv:1704.07813).
 
@@ -117,8 +117,8 @@ def _errors(p: np.ndarray, t: np.ndarray) -> tuple[float, ...]:
 def mean_depth(depths: np.ndarray) -> Float[np.ndarray, "height width"]:
     """Return the mean depth of each pixel over pictures `(picture, height, width)`: the best fixed guess.
 
-    Unknown depths (0 or not finite) are left out; a pixel whose depth is never known gets the mean of all others.
-    Raises InputError where no depth is known.
+    Unknown depths (0 or not finite) are left out; a pixel whose depth is never known gets the mean of all
+    others. Raises InputError where no depth is known.
 
     Example:
         >>> cc.odometry.mean_depth(np.array([[[1.0, 2.0]], [[3.0, 0.0]]]))
@@ -214,7 +214,9 @@ def _snippet(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def rotation_errors(predicted: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " pair"]:
-    """Return the angle between predicted and true rotations of each pair, in degrees; transforms are taken too.
+    """Return the angle between predicted and true rotations of each pair, in degrees.
+
+    Transforms are taken too.
 
     Raises InputError for shapes that do not match.
 

@@ -337,8 +337,8 @@ def _sinc(squared: Tensor) -> Tensor:
 def _quaternion(rotation: Tensor) -> Tensor:
     """Return the unit quaternion (w, x, y, z) of a rotation, w ≥ 0."""
     # Every entry of 4·q·qᵀ is a sum of entries of R, and each of its rows is q times 4·q_i. The usual formula
-    # takes the first row and divides by w, which vanishes at half a turn, in value and in gradient. The row with
-    # the largest diagonal 4·q_i² is always safe: the four q_i² add up to 1, so the largest is at least 1/4.
+    # takes the first row and divides by w, which is 0 at half a turn: value and gradient are lost there. The
+    # row with the largest 4·q_i² is always safe: the four q_i² add up to 1, so the largest is at least 1/4.
     r = rotation
     m = {(i, j): r[..., i, j] for i in range(3) for j in range(3)}
     wx, wy, wz = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]

@@ -64,8 +64,8 @@ class Terms:
         """Return one term per sample: of all scales and sources, or of one.
 
         name: `"total"`, `"photometric"`, `"smoothness"` or `"mask"`.
-        scale: 0 is the finest.
-        Raises InputError for a name, scale or source that does not exist, and for the smoothness or the total of
+        scale: 0 is the finest. Raises InputError for a name, scale or source that does not exist, and for the
+            smoothness or the total of
         one source: disparities belong to all of them.
         """
         if name not in TERMS:
@@ -94,18 +94,20 @@ class Terms:
 class ViewSynthesis:
     """The loss of self-supervised depth and motion, with the options under which it was published.
 
-    photometric: the error of a pixel, averaged over its channels: `"l1"` |I − Î|, or `"ssim"`
-        0.85·(1 − SSIM)/2 + 0.15·|I − Î| over windows of 3 × 3 pixels, which is for images in [0, 1].
+    photometric: the error of a pixel, averaged over its channels: `"l1"` |I − Î|, or `"ssim"` 0.85·(1 −
+        SSIM)/2 + 0.15·|I − Î| over windows of 3 × 3 pixels, which is for images in [0, 1].
     reduce: `"mean"`: the mean error of each source, summed over the sources; `"minimum"`: of each pixel only
         the source with the smallest error. Both are means over all pixels, also those that do not count.
-    auto_mask: leave out pixels that the source explains as well without warping (with the minimum: any source).
+    auto_mask: leave out pixels that the source explains as well without warping (with the minimum: any
+        source).
     outside: whether pixels count that look beyond the edge of a source, with the colour of its edge.
-    smooth: `"second"`: mean |∂²d/∂x²| + 2·mean |∂²d/∂x∂y| + mean |∂²d/∂y²| for disparities d; `"edge"`:
-        mean |∂d*/∂x|·e^(−|∂I/∂x|) and the same along y, for d* = d/mean d.
+    smooth: `"second"`: mean |∂²d/∂x²| + 2·mean |∂²d/∂x∂y| + mean |∂²d/∂y²| for disparities d; `"edge"`: mean
+        |∂d*/∂x|·e^(−|∂I/∂x|) and the same along y, for d* = d/mean d.
     smooth_weight: weight of the smoothness at the finest scale, halved at each coarser one.
     mask_weight: weight of the masks.
     scales: how many of the disparities are used, finest first.
-    full_resolution: whether coarse disparities are upsampled to the images; otherwise images are averaged down.
+    full_resolution: whether coarse disparities are upsampled to the images; otherwise images are averaged
+        down.
     average_scales: whether scales are averaged rather than summed.
     rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
 
@@ -274,7 +276,10 @@ def _mean_size(values: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "
 
 
 SFMLEARNER = ViewSynthesis()
-"""Zhou et al. 2017: L1 over all sources and four scales, second differences of disparity, masks where given."""
+"""Zhou et al.
+
+2017: L1 over all sources and four scales, second differences of disparity, masks where given.
+"""
 
 MONODEPTH2 = ViewSynthesis(
     photometric="ssim",
@@ -287,4 +292,7 @@ MONODEPTH2 = ViewSynthesis(
     full_resolution=True,
     average_scales=True,
 )
-"""Godard et al. 2019: SSIM + L1, the best source of each pixel, static pixels left out, edge-aware smoothness."""
+"""Godard et al.
+
+2019: SSIM + L1, the best source of each pixel, static pixels left out, edge-aware smoothness.
+"""

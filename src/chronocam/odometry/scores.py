@@ -1,8 +1,8 @@
-"""Scores of odometry networks, for explanation: how far and how much it turns, and the negative view-synthesis loss.
+"""Scores of odometry networks to explain: distance, angle, and the negative view-synthesis loss.
 
-`PoseLoss` and `DepthLoss` are passed as `operator=`; then the loss compares the inputs themselves. Or they are
-one of several `targets=`, by `.target(frames)`; then the loss compares these frames, however the inputs are
-changed.
+`PoseLoss` and `DepthLoss` are passed as `operator=`; then the loss compares the inputs themselves. Or they
+are one of several `targets=`, by `.target(frames)`; then the loss compares these frames, however the inputs
+are changed.
 """
 
 from __future__ import annotations
@@ -49,15 +49,17 @@ class TranslationNorm(Target):
 
 @dataclass(frozen=True)
 class RotationAngle(Target):
-    """How much a pose turns: the angle of the rotation to one source in radians, of outputs `(batch, 6·sources)`.
+    """How much a pose turns: the angle of the rotation to one source, in radians.
+
+    Outputs are `(batch, 6·sources)`.
 
     rotation: what the last three numbers of a pose are, `"euler"` or `"axis-angle"`.
     The gradient is 0 where nothing turns. Raises as `TranslationNorm`, and InputError for another `rotation`.
 
     Example:
         >>> net = cc.models.PoseNet(width=0.25).eval()
-        >>> explanation = cc.GradCAM(net, "conv5").explain(torch.rand(1, 6, 64, 64), cc.odometry.RotationAngle())
-        >>> explanation.maps.shape
+        >>> frames, target = torch.rand(1, 6, 64, 64), cc.odometry.RotationAngle()
+        >>> cc.GradCAM(net, "conv5").explain(frames, target).maps.shape
         (1, 1, 2, 2)
     """
 
@@ -114,7 +116,9 @@ class _Loss:
 
 @dataclass(frozen=True, eq=False)
 class PoseLoss(_Loss):
-    """The negative view-synthesis loss as a score of a PoseNet: what makes the motion right. Depth is held constant.
+    """The negative view-synthesis loss as a score of a PoseNet: what makes the motion right.
+
+    Depth is held constant.
 
     depth: a depth network (with `disparities`, used at all scales, or depth as its output), which sees the
         target; or depths `(samples, 1, height, width)`; a single one is for all samples.
@@ -127,7 +131,7 @@ class PoseLoss(_Loss):
     for wrong inputs, depths and intrinsics.
 
     Example:
-        >>> net, camera = cc.models.PoseNet(width=0.25).eval(), np.array([[30.0, 0, 32], [0, 30, 32], [0, 0, 1]])
+        >>> net, camera = cc.models.PoseNet(width=0.25).eval(), [[30.0, 0, 32], [0, 30, 32], [0, 0, 1]]
         >>> loss = cc.odometry.PoseLoss(cc.odometry.MONODEPTH2, torch.ones(1, 1, 64, 64), camera)
         >>> frames = torch.rand(1, 6, 64, 64)
         >>> cc.GradCAM(net, "conv4", operator=loss).explain(frames).maps.shape
@@ -154,7 +158,10 @@ class PoseLoss(_Loss):
         return LossOfFrames(self, frames)
 
     def of_outputs(self, poses: Tensor, frames: Tensor, rows: Rows | None = None) -> Float[Tensor, " batch"]:
-        """Return −loss of poses `(batch, 6·sources)` for frames; `rows` are theirs among what is held, None for all."""
+        """Return −loss of poses `(batch, 6·sources)` for frames.
+
+        `rows` are theirs among what is held, None for all.
+        """
         pictures = self.pictures(frames)
         motions = _poses_of(poses)
         sources = pictures.shape[1] - 1
@@ -171,7 +178,9 @@ class PoseLoss(_Loss):
 
 @dataclass(frozen=True, eq=False)
 class DepthLoss(_Loss):
-    """The negative view-synthesis loss as a score of a DepthNet: what makes the depth right. Poses are held constant.
+    """The negative view-synthesis loss as a score of a DepthNet: what makes the depth right.
+
+    Poses are held constant.
 
     pose: a pose network, which sees target and sources; or poses `(samples, source, 6)` or `(samples, source,
         4, 4)`; a single one is for all samples.
@@ -184,7 +193,7 @@ class DepthLoss(_Loss):
     wrong inputs, poses and intrinsics.
 
     Example:
-        >>> net, camera = cc.models.DepthNet(width=0.125).eval(), np.array([[30.0, 0, 32], [0, 30, 32], [0, 0, 1]])
+        >>> net, camera = cc.models.DepthNet(width=0.125).eval(), [[30.0, 0, 32], [0, 30, 32], [0, 0, 1]]
         >>> loss = cc.odometry.DepthLoss(cc.odometry.MONODEPTH2, torch.zeros(1, 1, 6), camera)
         >>> target, source = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
         >>> cc.GradCAM(net, "conv4", operator=loss).explain(target, source).maps.shape
@@ -210,7 +219,7 @@ class DepthLoss(_Loss):
         return self.of_outputs(predicted, torch.cat([inputs, sources], dim=1))
 
     def target(self, frames: Any) -> LossOfFrames:
-        """Return the score as a target for the loss of `frames` `(samples, 3·(1 + sources), …)`, the target first."""
+        """Return the score as a target, for frames `(samples, 3·(1 + sources), …)`, the target first."""
         return LossOfFrames(self, frames)
 
     def of_outputs(self, predicted: Any, frames: Tensor, rows: Rows | None = None) -> Float[Tensor, " batch"]:
@@ -253,7 +262,7 @@ def _check_frames(frames: Tensor) -> None:
 
 
 def _held(source: Any, what: str, method: str, frames: Tensor, rows: Rows | None) -> Any:
-    """Return what a network says of frames, free of the graph, or the rows of what was given instead of one."""
+    """Return a network's output for frames, detached, or the rows of an array that stands for it."""
     if source is None:
         raise InputError(f"{what} is missing; give a network or an array")
     if hasattr(source, "shape"):
@@ -265,7 +274,9 @@ def _held(source: Any, what: str, method: str, frames: Tensor, rows: Rows | None
 
 
 def _rows_of(values: Any, rows: Rows | None, what: str, frames: Tensor, rank: int) -> Any:
-    """Return what an array holds for these frames; `rows` are theirs among all samples, None where it is of them.
+    """Return what an array holds for these frames.
+
+    `rows` are theirs among all samples, None where it is of them.
 
     Arrays below `rank`, and those with a single row, are for all samples.
     """

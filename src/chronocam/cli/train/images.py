@@ -14,7 +14,7 @@ from chronocam.lab.train.settings import ImageSettings
 @click.command("images", context_settings={"show_default": True})
 @options_of(ImageSettings)
 def command(**options: Any) -> None:
-    """Fine-tune a classifier, measure it on held-out pictures, and write OUT/model.safetensors and OUT/model.json.
+    """Fine-tune a classifier, measure it, and write OUT/model.safetensors and OUT/model.json.
 
     DATA is a folder per class (cats, dogs), with or without folders train, validation and test above them; or
     it holds pictures named by their class (cat.0.jpg, dog.1.jpg). `chronocam explain PHOTO --model

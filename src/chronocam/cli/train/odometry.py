@@ -1,4 +1,4 @@
-"""`chronocam train odometry`: networks for depth and motion, their record and their figures on held-out drives."""
+"""`chronocam train odometry`: networks for depth and motion, their record and their figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chronocam.lab.train.settings import OdometrySettings
 @click.command("odometry", context_settings={"show_default": True})
 @options_of(OdometrySettings)
 def command(**options: Any) -> None:
-    """Train networks for depth and motion by view synthesis, and write OUT/model.safetensors and OUT/model.json.
+    """Train networks for depth and motion, and write OUT/model.safetensors and OUT/model.json.
 
     DATA is laid out as KITTI's odometry or raw data, or holds folders of frames or videos. No labels are
     needed; figures are measured on drives with known depth or poses.

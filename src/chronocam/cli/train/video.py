@@ -14,7 +14,7 @@ from chronocam.lab.train.settings import VideoSettings
 @click.command("video", context_settings={"show_default": True})
 @options_of(VideoSettings)
 def command(**options: Any) -> None:
-    """Train a network for clips, measure it on held-out ones, and write OUT/model.safetensors and OUT/model.json.
+    """Train a network for clips, measure it, and write OUT/model.safetensors and OUT/model.json.
 
     DATA is laid out as HMDB51, UCF101 or Kinetics are (split files, CSV), or is a folder per class, with or
     without folders train, val and test above them. `chronocam explain CLIP --model OUT/model.json` explains

@@ -30,7 +30,7 @@ def load_module(name: str) -> ModuleType:
 def crop_photo(
     rng: np.random.Generator, photos: tuple[Image.Image, ...], size: int
 ) -> Float[np.ndarray, "height width 3"]:
-    """Crop a photograph at random to `size` x `size`, about 0 to 1, with softer contrast and shifted colours."""
+    """Crop a photograph at random to `size` x `size`, about 0 to 1, softer and with shifted colours."""
     photo = photos[rng.integers(len(photos))]
     side = rng.uniform(0.2, 0.8) * min(photo.size)
     left, top = (rng.uniform(0, length - side) for length in photo.size)

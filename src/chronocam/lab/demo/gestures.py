@@ -58,7 +58,7 @@ def _baselines(world: Any) -> dict[str, np.ndarray]:
 
 
 def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
-    """Write one clip with the maps of all networks: of what is done, and of what nobody does (counterfactual)."""
+    """Write a clip with the maps of all networks, for what is done and for what nobody does."""
     labels = next(iter(networks.values())).labels
     done = world.labels[number]
     name = f"clip-{number + 1}"

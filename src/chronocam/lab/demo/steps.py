@@ -29,14 +29,15 @@ def steps(out: Path, seed: int) -> Iterator[str]:
     (entry,) = result.sequences
     names = job.loaded.labels or ()
     half = len(pixels) // 2
-    yield f"One person, {names[labels[0]]} for {half} frames, then {names[labels[1]]}; named at every step by {_SPEC}:"
+    first, then = (names[label] for label in labels[:2])
+    yield f"One person, {first} for {half} frames, then {then}; named at every step by {_SPEC}:"
     for name, part in (("first half", slice(None, half)), ("second half", slice(half, None))):
         votes = np.bincount((entry.votes or ())[part], minlength=len(names))
         yield f"  {name:20} {names[int(votes.argmax())]} ({votes.max()} of {votes.sum()} steps)"
 
 
 def _rendered(seed: int) -> tuple[np.ndarray, list[int]]:
-    """Return the frames of the first two clips of different gestures, one after the other, and what they are."""
+    """Return the frames of two clips with different gestures, end to end, and their labels."""
     from chronocam.lab.data.gestures import clips
 
     world: Any = clips(8, seed=seed)

@@ -1,4 +1,4 @@
-"""The networks that come with the package: `chronocam:NAME` finds them as entry points of `chronocam.models`."""
+"""The networks that come with the package, offered as entry points of `chronocam.models`."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def digits_net() -> DigitsNet:
 
 
 def load_digits_net() -> DigitsNet:
-    """Build the network with the bundled weights, in eval mode (`python -m chronocam.lab.train.digits` made them)."""
+    """Build the network, in eval mode, with the bundled weights, which `chronocam.lab.train.digits` made."""
     weights = files("chronocam.lab") / "weights" / "digits.safetensors"
     network = digits_net()
     network.load_state_dict(load(weights.read_bytes()))

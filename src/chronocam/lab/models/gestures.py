@@ -1,4 +1,4 @@
-"""Three small networks for clips of gestures: convolutions over space and time, and an LSTM with and without attention.
+"""Small networks for clips of gestures: convolutions over space and time, and LSTMs over a CNN.
 
 The weights that come with the package were made by `chronocam train video --data gestures`; the record beside
 each file holds the command and what was measured.
@@ -26,7 +26,7 @@ HIDDEN: Final = 64
 
 
 class SmallCNN(nn.Module):
-    """Four convolutions from pictures `(n, 3, height, width)` to features `(n, 64)`, averaged over a grid of an eighth.
+    """Four convolutions to features `(n, 64)`, averaged over a grid of an eighth of the picture.
 
     `features` ends in a ReLU; each of its positions sees 39 pixels across.
     """
@@ -111,7 +111,7 @@ def gesture_net(name: str) -> nn.Module:
 
 
 def load_gesture_net(name: str, path: str | Path | None = None) -> nn.Module:
-    """Build one of `NAMES` with the bundled weights, or those of a safetensors file at `path`, in eval mode."""
+    """Build one of `NAMES`, in eval mode, with the bundled weights or those of a safetensors file."""
     network = gesture_net(name)
     weights = files("chronocam.lab") / "weights" / f"{name}.safetensors" if path is None else Path(path)
     network.load_state_dict(load(weights.read_bytes()))

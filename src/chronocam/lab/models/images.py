@@ -42,8 +42,8 @@ def last_layer(net: nn.Module) -> str:
 def recipe(arch: str, size: int | None = None) -> Preprocess:
     """Return how an architecture wants its pictures.
 
-    size: the side of the pictures in pixels, None for the architecture's own; the share that is cut off at the
-        border stays the same.
+    size: the side of the pictures in pixels, None for the architecture's own; the share that is cut off at
+        the border stays the same.
     """
     preset: Any = next(iter(_zoo().get_model_weights(arch))).transforms()
     side, crop = preset.resize_size[0], preset.crop_size[0]

@@ -1,4 +1,7 @@
-"""Networks of keras.applications with other classes, sizes and precisions; what is built here loads anywhere."""
+"""Networks of keras.applications with other classes, sizes and precisions.
+
+What is built here loads anywhere.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _MOMENTUM: Final = 0.9
 
 
 def builder(spec: str) -> Any:
-    """Return the function of keras.applications that `keras:NAME` means. Raises ModelError for an unknown name."""
+    """Return the function of keras.applications that `keras:NAME` means.
+
+    Raises ModelError for an unknown name.
+    """
     return builder_of(resolve(spec)[1])
 
 
@@ -64,7 +70,7 @@ def with_weights(net: Any, donor: Any) -> Any:
 
 
 def _insist_on_same_shapes(net: Any, donor: Any) -> None:
-    """Raise ModelError where the weights of a network before its head have other shapes than those of another."""
+    """Raise ModelError unless the weights of two networks before their heads have the same shapes."""
     theirs, ours = (
         [
             (layer.name, [tuple(w.shape) for w in layer.weights])
@@ -92,7 +98,7 @@ def in_precision(net: Any, policy: str) -> Any:
 
 
 def finished(net: Any) -> Any:
-    """Return a copy in single precision that ends in a softmax, as Keras' classifiers do, all of it trainable."""
+    """Return a trainable copy in single precision that ends in a softmax, as Keras' classifiers do."""
     last = net.layers[-1]
 
     def configured(layer: Any) -> dict[str, Any]:

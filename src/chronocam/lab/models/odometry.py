@@ -21,8 +21,8 @@ MEAN = STD = (0.5, 0.5, 0.5)
 class Odometry(nn.Module):
     """`depth`, a `DepthNet`, and `pose`, a `PoseNet` that sees the target and one source at a time.
 
-    With one source at a time every pair of pictures has its own motion, and its own maps; the published PoseNet
-    sees all sources at once.
+    With one source at a time every pair of pictures has its own motion, and its own maps; the published
+    PoseNet sees all sources at once.
 
     depth_width, pose_width: scale the number of channels.
     masks: the PoseNet gives explainability masks too.
@@ -41,7 +41,7 @@ class Odometry(nn.Module):
         target: Float[Tensor, "batch 3 height width"],
         sources: Float[Tensor, "batch source 3 height width"],
     ) -> tuple[tuple[Tensor, ...], Float[Tensor, "batch source 6"], tuple[Tensor, ...] | None]:
-        """Return disparities of the target at four scales, the motion from it to each source, and masks if any."""
+        """Return disparities of the target at four scales, its motion to each source, and masks if any."""
         count = sources.shape[1]
         pairs = side_by_side(target, sources)
         poses = self.pose(pairs).reshape(-1, count, 6)
@@ -54,7 +54,7 @@ class Odometry(nn.Module):
 def side_by_side(
     target: Float[Tensor, "batch 3 height width"], sources: Float[Tensor, "batch source 3 height width"]
 ) -> Float[Tensor, "pairs 6 height width"]:
-    """Return every source beside its target on the channel axis, target first, sources folded into the batch."""
+    """Return every source beside its target on the channel axis, sources folded into the batch."""
     return torch.cat([target[:, None].expand_as(sources), sources], dim=2).flatten(0, 1)
 
 

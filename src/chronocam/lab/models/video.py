@@ -1,4 +1,4 @@
-"""Networks for clips by architecture and backbone, as `chronocam train video` builds and `load` rebuilds them.
+"""Networks for clips by architecture and backbone, for `chronocam train video` and `load`.
 
 Importing this imports no framework: the command line offers the architectures by name.
 """

@@ -28,7 +28,7 @@ class Change:
     contrast: float
 
     def window(self, clip: Any) -> Any:
-        """Return what is kept of `(time, height, width, 3)`, of any framework, not yet enlarged or mirrored."""
+        """Return the part of a clip `(time, height, width, 3)` to enlarge, in any framework."""
         spans = []
         for side, where in zip(clip.shape[1:3], self.place, strict=True):
             length = max(1, round(side * self.share))
@@ -50,7 +50,10 @@ def drawn(rng: np.random.Generator, count: int, crop: float, flip: bool) -> list
 def changed(
     clip: UInt8[np.ndarray, "time height width 3"], change: Change
 ) -> Float32[np.ndarray, "time height width 3"]:
-    """Return a clip in [0, 1] with a change, enlarged bilinearly; `batches.made_of` does the same in PyTorch."""
+    """Return a clip in [0, 1] with a change, enlarged bilinearly.
+
+    `batches.made_of` does the same in PyTorch.
+    """
     window = change.window(clip)
     enlarged = (window[:, :, ::-1] if change.mirrored else window).astype(np.float32)
     for axis, size in ((1, clip.shape[1]), (2, clip.shape[2])):

@@ -67,7 +67,10 @@ class ClipSplits:
 
 
 def find_clips(settings: VideoSettings, size: int) -> ClipSplits:
-    """Return the clips that the settings name, with frames of `size` x `size`; raises InputError without any."""
+    """Return the clips that the settings name, with frames of `size` x `size`.
+
+    Raises InputError without any.
+    """
     most = limits(settings.clips, settings.held_out)
     parts: dict[str, ClipSource]
     if settings.data == GESTURES:

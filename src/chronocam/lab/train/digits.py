@@ -1,8 +1,8 @@
 """Train the bundled network `chronocam:digits` on generated scenes, and measure it on held-out ones.
 
 The first steps show close-ups of one digit at a time: averaged over a whole scene, a digit is too faint a
-signal to start from (the loss stays at chance for hundreds of steps). The others show whole scenes, with labels
-that say which digits are there, not where.
+signal to start from (the loss stays at chance for hundreds of steps). The others show whole scenes, with
+labels that say which digits are there, not where.
 
 Run from anywhere: python -m chronocam.lab.train.digits
 """
@@ -83,7 +83,10 @@ def lessons(settings: DigitsSettings) -> Iterator[tuple[torch.Tensor, torch.Tens
 
 
 def look_closer(world: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a window around each digit, a little off centre; a digit counts where half of its ink is visible."""
+    """Cut a window around each digit, a little off centre.
+
+    A digit counts where half of its ink is visible.
+    """
     windows, truth = [], []
     for image, labels, masks in zip(world.images, world.labels, world.masks, strict=True):
         for mask in masks:

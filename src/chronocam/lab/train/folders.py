@@ -43,10 +43,10 @@ def list_clips(root: Path, split: int = 1, seed: int = 0) -> Listing:
 
     Understood are split files of UCF101 (`trainlist01.txt`, `testlist01.txt`, `classInd.txt`) and HMDB51
     (`wave_test_split1.txt`), Kinetics' CSV files, folders `train`, `val` and `test` with one folder per class
-    each, and one folder per class alone. Without a split in the data set, a seeded share of each class is held
-    out: 15 % of the clips for test, 15 % of the rest for validation; clips cut from one video, by the names of
-    UCF101 and HMDB51, stay together. A validation split without a test split becomes the test, and a new
-    validation split is held out.
+    each, and one folder per class alone. Without a split in the data set, a seeded share of each class is
+    held out, 15 % of the clips for test, 15 % of the rest for validation; clips cut from one video, by the
+    names of UCF101 and HMDB51, stay together. A validation split without a test split becomes the test, and a
+    new validation split is held out.
 
     Raises InputError where the folder holds no clips, fewer than two classes, or no such split file.
     """

@@ -111,7 +111,7 @@ def insist_on_same(last: Path, identity: Mapping[str, Any], network: Mapping[str
 
 
 def share_of_rate(step: int, total: int) -> float:
-    """Return by what the learning rate is multiplied at a step of `total`: a linear rise, then a cosine to 0."""
+    """Return the factor of the learning rate at a step of `total`: a linear rise, then a cosine to 0."""
     warm = max(1, round(_WARM_UP * total))
     if step < warm:
         return (step + 1) / warm

@@ -30,7 +30,7 @@ _HMDB: Final = re.compile(r".+(?=_[a-z]_[cn]m_np\d+_\w\w_\w+_\d+$)")
 def divide(
     clips: Sequence[LabelledFile], share: float, seed: int
 ) -> tuple[list[LabelledFile], list[LabelledFile]]:
-    """Return the clips to train on and the `share` of each class to hold out: clips of one video stay together.
+    """Return the clips to train on and those to hold out; clips of one video stay together.
 
     At least one is held out where a class has two sources.
     """
@@ -49,7 +49,7 @@ def divide(
 
 
 def source(stem: str) -> str:
-    """Return the name of the video that a clip was cut from, as UCF101 and HMDB51 name clips; else its own."""
+    """Return the video that a clip was cut from, by the names of UCF101 and HMDB51, or the clip's own name."""
     match = _UCF.match(stem) or _HMDB.match(stem)
     return match.group() if match else stem
 

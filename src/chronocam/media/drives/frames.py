@@ -30,8 +30,8 @@ def list_frames(path: Path) -> DriveListing:
 
     Beside them may lie the camera, as cam.txt (3 x 3) or camera.json (Open3D), and camera-to-world poses, as
     the first of odometry.log, trajectory.log, poses.txt, pose.txt; see `read_poses`. A camera.json beside
-    odometry.log is a viewer's and is left alone. Depth in whole numbers is in millimetres, any other in metres.
-    Raises MediaError for broken files.
+    odometry.log is a viewer's and is left alone. Depth in whole numbers is in millimetres, any other in
+    metres. Raises MediaError for broken files.
     """
     colours = colour_folder(path)
     frames = pictures(colours or path)

@@ -22,7 +22,7 @@ _AHEAD = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])  # from forward, left, 
 
 
 def odometry_camera(path: Path) -> tuple[Path, str] | None:
-    """Return (sequence, camera) where `path` is a sequence of the odometry benchmark or one camera's folder in it."""
+    """Return (sequence, camera) for a sequence of the odometry benchmark or a camera's folder in it."""
     return _camera(path, "image_{}", lambda folder: (folder / "calib.txt").is_file())
 
 
@@ -44,7 +44,7 @@ def _camera(path: Path, pattern: str, fits: Callable[[Path], bool]) -> tuple[Pat
 
 
 def list_odometry(path: Path, camera: str) -> DriveListing:
-    """List `sequences/NN`: image_N, calib.txt, ../../poses/NN.txt (not of test sequences), depth where exported.
+    """List `sequences/NN`: image_N, calib.txt, ../../poses/NN.txt (missing for tests), exported depth.
 
     The poses in the file are those of camera 0; another one stands beside it. Raises MediaError for broken
     files.
@@ -62,7 +62,7 @@ def list_odometry(path: Path, camera: str) -> DriveListing:
 
 
 def list_raw(path: Path, camera: str) -> DriveListing:
-    """List `DATE/DATE_drive_NNNN_sync`: image_0N/data, oxts/data, and the calibration in the folder of the date.
+    """List `DATE/DATE_drive_NNNN_sync`: image_0N/data, oxts/data, and the calibration in `DATE`.
 
     The world is the first camera. Poses come from the GPS and inertial unit; without calib_imu_to_velo.txt
     and calib_velo_to_cam.txt the camera is taken to sit in the unit and to look ahead. Raises MediaError for

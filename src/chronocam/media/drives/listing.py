@@ -26,7 +26,10 @@ class DriveListing:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder in the order of their numbers. Raises MediaError for an empty folder."""
+    """Return the pictures of a folder in the order of their numbers.
+
+    Raises MediaError for an empty folder.
+    """
     return open_folder(folder, None).paths
 
 

@@ -37,7 +37,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def parse(path: Path, number: int, text: str, lengths: tuple[int, ...]) -> Float64[np.ndarray, " value"]:
-    """Return the finite numbers of a line, as many as one of `lengths`. Raises MediaError with file and line."""
+    """Return the finite numbers of a line, as many as one of `lengths`.
+
+    Raises MediaError with file and line.
+    """
     try:
         values = np.array([float(word) for word in text.replace(",", " ").split()], np.float64)
     except ValueError as error:
@@ -68,7 +71,7 @@ def read_table(path: Path, lengths: dict[str, int]) -> dict[str, Float64[np.ndar
 
 
 def read_poses(path: Path) -> Float64[np.ndarray, "time 4 4"]:
-    """Read camera-to-world poses, one a line: 12 or 16 numbers of the matrix by rows, or x y z and a quaternion.
+    """Read camera-to-world poses, one a line: a matrix (12 or 16 numbers), or x y z and a quaternion.
 
     The quaternion is x, y, z, w; a time stamp may stand before the 7 numbers. A file of blocks, a line of
     three integers before each matrix of four lines, is read too (Open3D's log). Raises MediaError with file

@@ -1,7 +1,8 @@
-"""Checkpoints of SfMLearner's PyTorch version: `dispnet_model_best.pth.tar` and `exp_pose_model_best.pth.tar`.
+"""SfMLearner-PyTorch's checkpoints `dispnet_model_best.pth.tar` and `exp_pose_model_best.pth.tar`.
 
-Its layers have the same names as ours, so nothing is renamed. Its networks expect pictures of 128 × 416 pixels
-as (value / 255 − 0.5) / 0.5; the pose network wants the target first, then the other frames in the order of time.
+Its layers have the same names as ours, so nothing is renamed. Its networks expect pictures of 128 × 416
+pixels as (value / 255 − 0.5) / 0.5; the pose network wants the target first, then the other frames in the
+order of time.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _EXPECTED: Final = "expected dispnet_model_best.pth.tar or exp_pose_model_best.p
 def load_published(path: str | Path) -> DepthNet | PoseNet:
     """Load whichever of the two published networks the file holds, in eval mode. No code in the file is run.
 
-    The file holds the parameters, or a dict with them as `state_dict`; a pose network gets sources and masks as
-    the file has them. Raises ModelError for a missing file and for one that holds anything else.
+    The file holds the parameters, or a dict with them as `state_dict`; a pose network gets sources and masks
+    as the file has them. Raises ModelError for a missing file and for one that holds anything else.
     """
     parameters = read_parameters(path)
     return _pose_net(parameters, path) if _POSE in parameters else _depth_net(parameters, path)

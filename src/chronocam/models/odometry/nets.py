@@ -31,7 +31,7 @@ _STEP: Final = 0.01  # poses are small: the head's mean is scaled so that traini
 
 
 class DepthNet(nn.Module):
-    """Depth from one picture: an encoder of seven halvings, a decoder with skips, disparity at four scales (DispNetS).
+    """Depth from one picture (DispNetS): seven halvings, a decoder with skips, four disparity scales.
 
     width: scales the number of channels; 31.6 million parameters at 1.
     Layers `conv1` to `conv7`, `upconv7` to `upconv1`, `iconv7` to `iconv1`, `predict_disp4` to
@@ -42,7 +42,8 @@ class DepthNet(nn.Module):
 
     Example:
         >>> net = cc.models.DepthNet(width=0.125)
-        >>> net(torch.rand(1, 3, 64, 96)).shape, [d.shape[-1] for d in net.disparities(torch.rand(1, 3, 64, 96))]
+        >>> pictures = torch.rand(1, 3, 64, 96)
+        >>> net(pictures).shape, [scale.shape[-1] for scale in net.disparities(pictures)]
         (torch.Size([1, 1, 64, 96]), [96, 48, 24, 12])
     """
 
@@ -68,7 +69,7 @@ class DepthNet(nn.Module):
         return 1 / self.disparities(x)[0]
 
     def disparities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return 10·sigmoid + 0.01 at four scales, `(batch, 1, height / 2^s, width / 2^s)` rounded up, finest first."""
+        """Return disparities `(batch, 1, height / 2^s, width / 2^s)`, rounded up, for s from 0 to 3."""
         _check(x, 3, "3")
         encoded = [x]
         for n in range(1, len(_DEPTH) + 1):
@@ -90,7 +91,7 @@ class DepthNet(nn.Module):
 
 
 class PoseNet(nn.Module):
-    """Motion from a target picture to its sources: seven halvings, a linear head, the mean over the grid (PoseExpNet).
+    """Motion from a target picture to its sources (PoseExpNet): seven halvings and a pooled linear head.
 
     sources: how many pictures there are beside the target.
     width: scales the number of channels; with two sources there are 1.59 million parameters at 1.

@@ -42,7 +42,7 @@ def _load(request: ModelRequest) -> Parts:
 
 
 def _processor(transformers: Any, name: str, options: dict[str, Any], *, video: bool) -> Any:
-    """Return the image processor, which most video networks were published with too, or their video processor."""
+    """Return the image processor, which most video networks have too, or their video processor."""
     try:
         return transformers.AutoImageProcessor.from_pretrained(name, **options)
     except (OSError, ValueError):
@@ -152,7 +152,10 @@ def _enlarged(short: int, fields: dict[str, Any]) -> int:
 
 
 def _values(fields: dict[str, Any]) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-    """Return scale, mean and std; EfficientNet and ViViT may shift by one, the former may divide by std twice."""
+    """Return scale, mean and std.
+
+    EfficientNet and ViViT may shift by one, the former may divide by std twice.
+    """
     scale = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale") else 1.0
     normalise = fields.get("do_normalize")
     mean = np.asarray(fields["image_mean"] if normalise else [0.0, 0.0, 0.0])

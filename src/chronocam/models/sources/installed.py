@@ -5,8 +5,8 @@ A package offers one as an entry point, in its pyproject.toml:
     [project.entry-points."chronocam.models"]
     my-network = "my_package.networks:my_network"
 
-`my_network()` returns a model, `(model, preprocess, labels)` or a `Loaded`. Where it takes `weights=False`, and
-then returns the architecture alone, `PATH.safetensors@chronocam:my-network` can fill it.
+`my_network()` returns a model, `(model, preprocess, labels)` or a `Loaded`. Where it takes `weights=False`,
+and then returns the architecture alone, `PATH.safetensors@chronocam:my-network` can fill it.
 """
 
 from __future__ import annotations

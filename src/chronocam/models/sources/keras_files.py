@@ -50,7 +50,7 @@ def _classes(config: Any) -> set[str]:
 
 
 def _preprocess(model: Any, request: ModelRequest) -> Preprocess | None:
-    """Return the usual recipe for the input's size: values from 0 to 1, or to 255 where the model rescales them.
+    """Return the usual recipe for the input's size: values up to 1, or to 255 where the model rescales them.
 
     None for a model of sequences `(time, feature)`.
     """

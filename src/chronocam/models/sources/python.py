@@ -23,7 +23,10 @@ def _load(request: ModelRequest) -> Parts:
 
 
 def parts_of(value: Any, request: ModelRequest) -> Parts:
-    """Return what a factory made as model, preprocessing and labels; a bare model is given ImageNet's recipe."""
+    """Return what a factory made as model, preprocessing and labels.
+
+    A bare model is given ImageNet's recipe.
+    """
     if isinstance(value, Loaded):
         return value.model, value.preprocess, value.labels
     if not isinstance(value, tuple):

@@ -7,7 +7,7 @@ from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
-    """Return the network and the recipe of one picture: a pose network takes several, side by side on channels."""
+    """Return the network and the recipe of one picture; a pose network takes several on channels."""
     checkpoints = need("chronocam.models.odometry.checkpoints", "torch")
     net = checkpoints.load_published(request.names[0])
     return (

@@ -1,4 +1,4 @@
-"""Drives of a moving camera: rendered ones whose depth and motion are known exactly, and real ones from files."""
+"""Drives of a moving camera: rendered ones with exact depth and motion, and real ones from files."""
 
 from chronocam.lab.data.drives.world import SCENES, drive, drives
 from chronocam.lab.data.drives.write import export

@@ -16,7 +16,7 @@ STEPS = {"room": (0.12, 0.28), "street": (0.3, 0.65)}
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Where the camera is and looks on every frame, in the scene's axes (x right, y down, z along the street)."""
+    """Place and direction of the camera on every frame, in the scene's axes (x right, y down, z ahead)."""
 
     poses: Float64[np.ndarray, "time 4 4"]
     """Camera to scene."""
@@ -45,7 +45,10 @@ def camera_matrix(height: int, width: int) -> Float64[np.ndarray, "3 3"]:
 
 
 def draw_path(rng: np.random.Generator, frames: int, scene: str) -> CameraPath:
-    """Draw a path of so many frames; in rooms it may also lead backward or sideways, and start in any direction."""
+    """Draw a path of so many frames.
+
+    In rooms it may also lead backward or sideways, and start in any direction.
+    """
     times = np.arange(frames, dtype=np.float64)
     step = float(rng.uniform(*STEPS[scene]))
     course, base = _course(rng, scene)
@@ -71,7 +74,10 @@ def _course(rng: np.random.Generator, scene: str) -> tuple[float, float]:
 
 
 def _turns(rng: np.random.Generator, times: Float64[np.ndarray, " time"]) -> Float64[np.ndarray, " time"]:
-    """Draw a yaw that swings to and fro, by up to 2.2 degrees a frame; two drives of five go almost straight."""
+    """Draw a yaw that swings to and fro, by up to 2.2 degrees a frame.
+
+    Two drives of five go almost straight.
+    """
     fastest = rng.uniform(0, 0.4) if rng.random() < 0.4 else rng.uniform(0.6, 2.2)
     period = rng.uniform(16, 40)
     reach = np.radians(fastest) * period / (2 * np.pi)

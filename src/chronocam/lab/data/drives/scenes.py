@@ -136,7 +136,7 @@ class _Builder:
         self.quad((origin, end, np.array([left[0], bottom, left[1]])), look)
 
     def level(self, west: float, east: float, far: float, near: float, y: float, look: _Look) -> None:
-        """Add a floor, or a ceiling where `far` < `near`: seen from below, its far edge lies lower in the picture."""
+        """Add a floor, or a ceiling where `far` < `near`: its far edge is then lower in the picture."""
         self.quad((np.array([west, y, far]), np.array([east, y, far]), np.array([west, y, near])), look)
 
     def box(self, stand: Stand, floor: float, look: _Look) -> None:

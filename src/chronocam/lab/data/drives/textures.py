@@ -34,7 +34,7 @@ class Atlas:
         v: Float32[np.ndarray, " sample"],
         level: Float32[np.ndarray, " sample"],
     ) -> Float32[np.ndarray, "sample 3"]:
-        """Look up colours at places in texels of the finest level, linearly between texels and between levels."""
+        """Look up colours at places in texels of the finest level, linearly between texels and levels."""
         level = np.clip(level, 0, _LEVELS - 1.001)
         fine = level.astype(np.int32)
         start = texture.astype(np.int32) * np.int32(_BASES[-1])

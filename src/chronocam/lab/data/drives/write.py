@@ -34,8 +34,8 @@ def export(
     """Write the first `count` drives as `sequences/NN` and `poses/NN.txt`, and return `folder`.
 
     A sequence has its frames in `image_2`, `calib.txt`, `times.txt`, and the depth in `depth`: 16-bit PNG,
-    metres times 256, 0 where it is unknown or 256 m and more. `read_drive` reads it. The arguments are those of
-    `drive`.
+    metres times 256, 0 where it is unknown or 256 m and more. `read_drive` reads it. The arguments are those
+    of `drive`.
 
     Example:
         >>> cc.data.drives.export("drives", 1, frames=3, size=(32, 48)).name

@@ -1,4 +1,4 @@
-"""Rendered clips of people who wave, clap, smile, raise or lower an arm: a world that knows where and when."""
+"""Rendered clips of people who wave, clap, smile, raise or lower an arm, with the truth of where and when."""
 
 from chronocam.lab.data.gestures.folder import export
 from chronocam.lab.data.gestures.motion import LABELS

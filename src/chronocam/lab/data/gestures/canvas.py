@@ -100,7 +100,7 @@ class Canvas:
         self.channels[3 + matte][spot.index] = np.maximum(self.channels[3 + matte][spot.index], cover)
 
     def shade(self, shape: Cones, matte: int, depth: float) -> None:
-        """Darken what belongs to `matte` around the shape: an arm before a trunk of its colour stays in sight."""
+        """Darken what belongs to `matte` around the shape: an arm stays visible before the trunk."""
         reach = _SHADOW * self.size
         spot = self._spot(shape, reach)
         distance = self._distance(shape, spot)
@@ -110,7 +110,7 @@ class Canvas:
         self.channels[:3, index] *= 1 - depth * own * np.minimum(1 - distance / reach, 1)
 
     def _spot(self, shape: Cones, margin: float) -> _Spot:
-        """Find a window per frame, of one size for all of them, that holds the shape as far as it is in sight."""
+        """Find a window per frame, all of one size, that holds the visible part of the shape."""
         radii = shape.radii[..., None]
         low = self.size * (shape.ends - radii).min((0, 2)) - margin
         high = self.size * (shape.ends + radii).max((0, 2)) + margin

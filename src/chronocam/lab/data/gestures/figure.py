@@ -43,7 +43,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Joints:
-    """Places on every frame in heights of the head, `x` from the middle of the picture's body; left arm first."""
+    """Places on every frame in heights of the head, `x` from the middle of the picture's body.
+
+    Left arm first.
+    """
 
     shoulder: Float[np.ndarray, "time 2 2"]
     elbow: Float[np.ndarray, "time 2 2"]
@@ -205,7 +208,7 @@ class _Painter:
         self._paint(self._on_head([(0, 0.02, 0.02, 0, 0.10, 0.04)], 1.4), 0.82 * person.skin)
 
     def _mouth(self) -> None:
-        """Paint the mouth: a short line when neutral; wide, its corners up and its teeth shown, when smiling."""
+        """Paint the mouth: a short line, or a smile that is wide, with corners up and teeth shown."""
         smile, across = self.track.smile[:, None], np.linspace(-1, 1, 7)
         bow = 1 - across**2
         x = across * (self.person.between("mouth", 0.10, 0.13) + 0.15 * smile)

@@ -1,4 +1,4 @@
-"""What each action does over time: angles of the arms and the mouth, with a body that never stands quite still."""
+"""What each action does over time: angles of arms and mouth, on a body that never stands quite still."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _Curve = Float[np.ndarray, " time"]
 
 @dataclass(frozen=True)
 class Track:
-    """One actor's motion. Angles in radians from straight down, positive away from the body; arms left, right."""
+    """One actor's motion.
+
+    Angles in radians from straight down, positive away from the body; arms left, right.
+    """
 
     upper: Float[np.ndarray, "time 2"]
     fore: Float[np.ndarray, "time 2"]
@@ -206,7 +209,7 @@ def _raise(rng: np.random.Generator, progress: _Curve, idle: Track, narrow: bool
 
 
 def _reach(x: _Curve, y: _Curve, person: Identity) -> tuple[_Curve, _Curve]:
-    """Return the angles of upper arm and forearm that put the wrist at `x` from the middle, `y` below the neck."""
+    """Return the angles of upper arm and forearm for a wrist at `x` from the middle, `y` below the neck."""
     across, down = x - person.shoulder, y - JOINT
     far = np.clip(
         np.hypot(across, down), abs(person.upper - person.fore) + 0.02, person.upper + person.fore - 0.02

@@ -1,4 +1,4 @@
-"""What moves and stands behind the actors without being one: balls, sticks, a pictured face, an arm of wood."""
+"""Distractors behind the actors, moving and still: balls, sticks, a pictured face, an arm of wood."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _CHANCES = (0.45, 0.35, 0.3, 0.25, 0.25)
 
 
 def draw_scenery(rng: np.random.Generator, canvas: Canvas, camera: Camera, busy: bool) -> None:
-    """Paint about three distractors into the background; none if not `busy`, with the same draws from `rng`."""
+    """Paint about three distractors into the background.
+
+    None if not `busy`, with the same draws from `rng`.
+    """
     things = (_ball, _ball, _stick, _face, _branch)
     for thing, chance, seed in zip(things, _CHANCES, rng.integers(2**32, size=len(things)), strict=True):
         own = np.random.default_rng(seed)

@@ -58,7 +58,10 @@ class Record:
     labels: Int[np.ndarray, " actor"]
     """What each actor does: an index into `LABELS`. Two actors do different things, left actor first."""
     masks: Bool[np.ndarray, "actor time height width"]
-    """Where the action is seen: the acting arms with their hands, or the mouth's region; empty when not active."""
+    """Where the action is seen: the acting arms with their hands, or the mouth's region.
+
+    Empty when not active.
+    """
     active: Bool[np.ndarray, "actor time"]
     """Frames on which the action happens."""
     actor_masks: Bool[np.ndarray, "actor time height width"]
@@ -165,7 +168,7 @@ def _check_least(name: str, value: int, least: int) -> None:
 
 
 def labels_of(index: int, seed: int, split: str, actors: int) -> tuple[int, ...]:
-    """Return the classes of clip `index`: every class, or ordered pair of two, once in each block of clips."""
+    """Return the classes of clip `index`: each class, or ordered pair, once in every block of clips."""
     choices = list(permutations(range(len(LABELS)), actors))
     block, place = divmod(index, len(choices))
     order = np.random.default_rng((seed, SPLITS.index(split), actors, block, 1)).permutation(len(choices))

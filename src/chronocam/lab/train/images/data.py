@@ -1,4 +1,4 @@
-"""Folders of pictures: which picture belongs to which class and split, and the pictures as batches want them."""
+"""Folders of pictures: the class and split of each, and the pictures as batches want them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def list_pictures(root: Path, seed: int = 0) -> Listing:
 
     Understood are folders `train`, `validation` (or `val`) and `test` with one folder per class each, one
     folder per class alone, and instead of folders per class pictures named `cat.0.jpg`, `dog.1.jpg` (a part
-    without labels, such as Kaggle's test, is left out). Without a split in the data set, a seeded share of each
-    class is held out: 15 % of the pictures for test, 15 % of the rest for validation. A validation split without
-    a test split becomes the test, and a new validation split is held out.
+    without labels, such as Kaggle's test, is left out). Without a split in the data set, a seeded share of
+    each class is held out, 15 % of the pictures for test, 15 % of the rest for validation. A validation split
+    without a test split becomes the test, and a new validation split is held out.
 
     Raises InputError where the folder holds no pictures, fewer than two classes, or too few of them.
     """
@@ -90,7 +90,7 @@ def _is_picture(path: Path) -> bool:
 def find_pictures(
     settings: ImageSettings, listing: Listing, preprocess: Preprocess, track: Track
 ) -> dict[str, ClipSource]:
-    """Return the pictures that the settings name, by split, as the network sees them, clips of one frame each.
+    """Return the pictures that the settings name, by split, as the network sees them: clips of one frame.
 
     Raises MediaError where none of a split can be read.
     """

@@ -30,7 +30,10 @@ class ImagesModule(Classifier):
             network.eval()
 
     def train(self, mode: bool = True) -> ImagesModule:
-        """Set the mode of training; what is frozen stays in that of inference, and so do BatchNorm's statistics."""
+        """Set the mode of training.
+
+        What is frozen stays in that of inference, and so do BatchNorm's statistics.
+        """
         super().train(mode)
         if self.settings.freeze:
             self.network.eval()

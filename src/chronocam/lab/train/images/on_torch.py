@@ -61,7 +61,7 @@ class TorchImagesRun(TorchRun, ImagesRun):
         )
 
     def answers(self) -> tuple[Int[np.ndarray, " picture"], Int[np.ndarray, " picture"]]:
-        """Return the true class of each held-out picture that can be read, and the class the network names."""
+        """Return the true class of each readable held-out picture, and the class that the network names."""
         truth: list[int] = []
         answers: list[int] = []
         self.module.eval()

@@ -1,4 +1,4 @@
-"""A network for pictures from data to files: fine-tuned, measured on held-out pictures, written with its record."""
+"""A network for pictures from data to files: fine-tuned, measured, and written with its record."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ImagesRun(TrainingRun):
         say(f"{self.listing.layout}: {len(self.labels)} classes, pictures: {counts}")
 
     def answers(self) -> tuple[Int[ndarray, " picture"], Int[ndarray, " picture"]]:
-        """Return the true class of each held-out picture that can be read, and the class the network names."""
+        """Return the true class of each readable held-out picture, and the class that the network names."""
         raise NotImplementedError(f"{type(self).__name__} must define answers()")
 
     def measure(self) -> dict[str, Any]:
-        """Return accuracy with its 95 % interval, recall by class and the confusion matrix, rows being the truth.
+        """Return accuracy with its 95 % interval, recall by class and the confusion matrix (rows: the truth).
 
         Raises InputError where no picture can be read.
         """

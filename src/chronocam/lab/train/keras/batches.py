@@ -19,7 +19,7 @@ from chronocam.media import Preprocess
 Batch: TypeAlias = tuple[
     Float32[np.ndarray, "batch *picture"], Int[np.ndarray, " batch"], Float32[np.ndarray, " batch"]
 ]
-"""Pictures as the network takes them, the numbers of their classes, and 0 as the weight of those not to be counted."""
+"""Pictures as the network takes them, the numbers of their classes, and weights: 0 does not count."""
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -37,7 +37,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         unread: set[str],
         learning: bool = False,
     ) -> None:
-        # Keras' own workers are left alone: with them the first epoch repeats batches that Keras has looked at.
+        # Without Keras' own workers: with them the first epoch repeats batches that Keras looked at.
         super().__init__()
         self.pictures = pictures
         self.settings = settings

@@ -20,7 +20,7 @@ from chronocam.media.files import replace_file
 
 
 class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam with decoupled weight decay, θ ← θ − η λ θ before each step, and a rate of its own for some variables.
+    """Adam with decoupled weight decay, θ ← θ − η λ θ before each step, and a rate for each variable.
 
     Keras' own decays all variables at the same rate. faster: by what the rate of each variable is multiplied.
     """
@@ -79,7 +79,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         return epochs >= self.settings.epochs or (patience is not None and waited >= patience)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Let order, changes and dropout depend on the epoch: a run that goes on draws what it would have drawn."""
+        """Let order, changes and dropout depend on the epoch alone: resumed or not, the same draws."""
         self.lessons.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch, 2))
         keras.utils.set_random_seed(int(rng.integers(2**31)))  # dropout on PyTorch has its own generator
@@ -103,7 +103,10 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.model.stop_training = self.done
 
     def restore(self, model: Any, last: Path) -> None:
-        """Restore a model and its optimiser as an interrupted run left them; raises InputError for another network."""
+        """Restore a model and its optimiser as an interrupted run left them.
+
+        Raises InputError for another network.
+        """
         try:
             with np.load(last, allow_pickle=False) as file:
                 state, arrays = json.loads(str(file["meta"])), {name: file[name] for name in file.files}

@@ -126,8 +126,8 @@ class Footage:
         return np.asarray(self.frames[middle - 1 : middle + 2]), self.intrinsics[reel]
 
     def cached(self, folder: Path, size: tuple[int, int], track: Track) -> Footage:
-        """Decode all frames into a file in `folder`, unless it is there already, and return snippets from it."""
-        # The name depends on the first frames too: another renderer, or another version of a file, is another name.
+        """Decode all frames into a file in `folder`, unless it exists, and return snippets from it."""
+        # The name depends on the first frames too: another renderer, or another version, is another name.
         first = self.reels[0].read(0, 2).pixels
         words = "|".join([first.tobytes().hex(), *(reel.name() for reel in self.reels)])
         path = folder / f"frames-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npy"
@@ -185,7 +185,10 @@ def find_footage(settings: OdometrySettings) -> ReelSplits:
 def _readable(
     paths: Sequence[Path], settings: OdometrySettings, size: tuple[int, int]
 ) -> tuple[list[Filed], list[str]]:
-    """Return the drives with a readable snippet, and the names of the others; raises MediaError without any."""
+    """Return the drives with a readable snippet, and the names of the others.
+
+    Raises MediaError without any.
+    """
     reels: list[Filed] = []
     unread: list[str] = []
     problems: list[str] = []

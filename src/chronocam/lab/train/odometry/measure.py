@@ -30,7 +30,7 @@ _PART = 32  # frames that the networks are shown at once
 
 
 def measure(network: Odometry, reels: Sequence[Reel], device: Any = "cpu") -> dict[str, Any]:
-    """Return errors with 95 % intervals: of depth after median scaling, over pictures; of motion, over snippets.
+    """Return errors with 95 % intervals: of depth over pictures, after median scaling; of motion over snippets.
 
     `standing still`, `straight ahead` (both for motion) and `mean depth` are what takes no network. What the
     drives do not know is left out.

@@ -20,7 +20,7 @@ RECIPES = {"monodepth2": MONODEPTH2, "sfmlearner": SFMLEARNER}
 """The losses by name."""
 
 Batch: TypeAlias = list[Tensor]
-"""Frames before, at and after a moment, uint8 `(batch, 3, height, width, 3)`, and their intrinsics `(batch, 3, 3)`."""
+"""Frames before, at and after a moment, `(batch, 3, height, width, 3)`, and intrinsics `(batch, 3, 3)`."""
 
 
 class OdometryModule(Learner):

@@ -1,4 +1,4 @@
-"""Networks for depth and motion from drives to files: trained by view synthesis, measured, written with a record."""
+"""Networks for depth and motion from drives to files: trained, measured, written with a record."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def train_odometry(settings: OdometrySettings) -> Path:
 
     `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss. `OUT/checkpoints`
     holds what a later run with `resume` continues from; it ends where an uninterrupted one would have. The
-    record holds what `chronocam.models.load` needs, the command, and the figures on held-out drives with known
-    depth or poses. Raises ChronocamError for settings that do not fit the data or the machine.
+    record holds what `chronocam.models.load` needs, the command, and the figures on held-out drives with
+    known depth or poses. Raises ChronocamError for settings that do not fit the data or the machine.
 
     Example:
         >>> small = {"epochs": 1, "drives": 2, "held_out": 2, "height": 32, "width": 48, "depth_width": 0.125}
@@ -80,7 +80,7 @@ class OdometryRun(TorchRun):
         )
 
     def fit(self) -> tuple[int, list[Figures]]:
-        """Train, and round the weights where they are written in half precision: figures are of what is written."""
+        """Train, and round the weights as they are written: the figures are those of the written weights."""
         best, history = super().fit()
         self.module.network.load_state_dict(self.weights())
         return best, history

@@ -1,7 +1,7 @@
 """What is said of a setting, once: the command line, the checks and the documentation read it from here.
 
-A setting is a field `epochs: Annotated[int, Option("How often every clip is seen", least=1)] = 20` of a frozen
-dataclass that derives from `Settings`.
+A setting is a field `epochs: Annotated[int, Option("How often every clip is seen", least=1)] = 20` of a
+frozen dataclass that derives from `Settings`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ class Setting:
 
 
 class Settings:
-    """Base of the settings of a training run. The result depends on nothing else but the data and the machine."""
+    """Base of the settings of a training run.
+
+    The result depends on nothing else but the data and the machine.
+    """
 
     data: str
     out: Path

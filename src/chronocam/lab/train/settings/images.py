@@ -36,7 +36,8 @@ class ImageSettings(Settings):
         >>> settings.on_keras, settings.arch
         (True, 'VGG16')
 
-    On half as many pictures as are held out the run is validated. What is frozen keeps BatchNorm's statistics too.
+    On half as many pictures as are held out the run is validated. What is frozen keeps BatchNorm's statistics
+    too.
     """
 
     data: Annotated[str, Option("Folder of pictures")]

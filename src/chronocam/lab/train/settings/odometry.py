@@ -39,8 +39,8 @@ class OdometrySettings(Settings):
         >>> settings.height, settings.width
         (128, 416)
 
-    The options of the loss are those of `chronocam.odometry.ViewSynthesis`. Half as many drives as are held out
-    serve for validation. Figures are of the weights as they are written, in half precision too.
+    The options of the loss are those of `chronocam.odometry.ViewSynthesis`. Half as many drives as are held
+    out serve for validation. Figures are of the weights as they are written, in half precision too.
     """
 
     data: Annotated[str, Option("Folder of drives, or `drives` for the rendered ones")]

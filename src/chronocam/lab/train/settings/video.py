@@ -40,11 +40,12 @@ class VideoSettings(Settings):
         >>> settings.frames, settings.sampling
         (16, 'uniform')
 
-    `arch`: `cnn-lstm-steps` gives logits after every frame and learns from clips laid end to end, two and two.
-    `change_first`: an LSTM is shown less and less the change of the features alone, at first without their mean
-    over the clip, because a still background tells clips apart more easily than what moves. `calm_epochs` shows
-    gestures without shake, noise, changing light and passers-by. On half as many clips as are held out the run
-    is validated.
+    `arch`: `cnn-lstm-steps` gives logits after every frame and learns from clips laid end to end, two and
+    two.
+    `change_first`: an LSTM is shown less and less the change of the features alone, at first without their
+    mean over the clip, because a still background tells clips apart more easily than what moves.
+    `calm_epochs` shows gestures without shake, noise, changing light and passers-by. On half as many clips as
+    are held out the run is validated.
     """
 
     data: Annotated[str, Option("Folder of clips, or `gestures` for the rendered ones")]

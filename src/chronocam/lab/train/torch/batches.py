@@ -71,7 +71,7 @@ class _ClipDataset(Dataset[_Sample]):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> _Sample:
-        """Return a clip and its class, or its name where it cannot be read: one bad file must not end a run."""
+        """Return a clip and its class, or only its name if unreadable: one bad file must not end a run."""
         try:
             return torch.tensor(self.clips.pixels(index)), self.clips.label(index)
         except ChronocamError:

@@ -16,7 +16,9 @@ from chronocam.lab.train.torch.loop import Learner
 
 
 class Classifier(Learner):
-    """A network with its settings: loss, accuracy and preprocessing; what goes into the network is in the subclasses.
+    """A network with its settings: loss, accuracy and preprocessing.
+
+    What goes into the network is in the subclasses.
 
     mean, std: of the colours. identity: what a checkpoint must share with a run that resumes it.
     """
@@ -37,7 +39,7 @@ class Classifier(Learner):
     def forward(
         self, pixels: UInt8[Tensor, "batch time height width 3"]
     ) -> Float[Tensor, "batch *step classes"]:
-        """Return the logits of clips as they are in files, after every frame where the network gives those."""
+        """Return the logits of clips as they are in files; after every frame if the network gives those."""
         return self.logits(unit(pixels))
 
     def logits(
@@ -78,7 +80,7 @@ class Classifier(Learner):
 
 
 def voted(logits: Float[Tensor, "batch *step classes"]) -> Int[Tensor, " batch"]:
-    """Return the class of each clip: that of the largest logit, by a majority of the steps where there are several."""
+    """Return the class with the largest logit for each clip, by majority over several steps."""
     classes = logits.argmax(-1)
     return classes.mode(dim=1).values if classes.ndim == 2 else classes
 

@@ -62,7 +62,7 @@ class Learner(LightningModule):
         self.history = checkpoint["history"]
 
     def scheduled(self, groups: list[dict[str, Any]], weight_decay: float) -> dict[str, Any]:
-        """Return AdamW over groups of parameters, its rate following `share_of_rate`, as Lightning wants it."""
+        """Return AdamW over groups of parameters, with a rate that follows `share_of_rate`."""
         optimiser = torch.optim.AdamW(
             [group for group in groups if group["params"]], weight_decay=weight_decay
         )
@@ -81,7 +81,7 @@ def check_same(last: Path, network: Mapping[str, Any]) -> None:
 
 
 def fit(settings: Settings, module: Learner, batches: tuple[Any, Any], last: Path | None) -> int:
-    """Train on batches, validate on others, and leave the module with the weights of the best epoch, returned.
+    """Train and validate; give the module the weights of the best epoch, and return that epoch.
 
     last: the checkpoint to go on from; None begins anew. The best epoch has the lowest `val_loss`.
     """

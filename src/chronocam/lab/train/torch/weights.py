@@ -23,7 +23,7 @@ def start_from(network: nn.Module, weights: str, backbone: str) -> None:
     Raises ModelError where a layer of the backbone is not in the file or has another shape there.
     """
     start = _published(backbone) if weights == PUBLISHED else _read(Path(weights))
-    # Whether the file is of the whole network or of its backbone alone shows in which of the two it knows better.
+    # The file may hold the whole network or its backbone alone: it is whichever it shares more names with.
     part = getattr(network, "backbone", network)
     if len(network.state_dict().keys() & start.keys()) >= len(part.state_dict().keys() & start.keys()):
         part = network

@@ -19,7 +19,7 @@ from chronocam.lab.train.video.module import VideoModule
 
 
 def measure(module: VideoModule, clips: ClipSource, labels: Sequence[str]) -> dict[str, Any]:
-    """Return accuracy with its 95 % interval, recall by class and the confusion matrix, rows being the truth.
+    """Return accuracy with its 95 % interval, recall by class and the confusion matrix (rows: the truth).
 
     A network with logits after every frame names a clip by majority vote over the frames.
     Also the same with the frames of every clip in random order: what is lost there was seen in their order.

@@ -77,7 +77,7 @@ class VideoModule(Classifier):
 def end_to_end(
     clips: Float[Tensor, "batch time 3 height width"], labels: Int[Tensor, " batch"]
 ) -> tuple[Float[Tensor, "half twice 3 height width"], Int[Tensor, "half twice"]]:
-    """Lay clips end to end, two and two, so that a network with logits after every frame meets changes of class.
+    """Lay clips end to end in pairs: a network with logits at every frame meets changes of class.
 
     The labels become one per frame. A clip without a partner is left out.
     """

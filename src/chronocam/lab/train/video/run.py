@@ -27,8 +27,8 @@ def train_video(settings: VideoSettings) -> Path:
 
     `OUT/model.safetensors` holds the weights of the epoch with the lowest validation loss. `OUT/checkpoints`
     holds what a later run with `resume` continues from; it ends where an uninterrupted one would have. The
-    record holds what `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip that
-    cannot be read is skipped and named. Raises ChronocamError for settings that do not fit the data, the
+    record holds what `chronocam.models.load` needs, the command, and the figures on held-out clips. A clip
+    that cannot be read is skipped and named. Raises ChronocamError for settings that do not fit the data, the
     network or the machine.
 
     Example:
@@ -74,7 +74,7 @@ class VideoRun(TorchRun):
         self.module = VideoModule(net, settings, mean, std, network)
 
     def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
-        """Return the batches to train on, calm clips first where they are asked for, and those to validate on."""
+        """Return the batches to train on, calm clips first if so set, and those to validate on."""
         settings, parts = self.settings, self.clips.parts
         clips, calm = parts["train"], parts.get(CALM)
         order = Shuffled(len(clips), settings.seed, len(calm) if calm else 0, settings.calm_epochs)
