@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -17,7 +18,7 @@ def patient_only_online() -> Iterator[None]:
 
     It then serves what is cached and refuses the rest at once; left alone it retries for most of a minute.
     """
-    constants = need("huggingface_hub.constants", "hub")
+    constants: Any = need("huggingface_hub.constants", "hub")
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _findable(constants.ENDPOINT)
     try:

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, first_line, suggest
@@ -26,7 +27,10 @@ PATH: Final = r"(?!\w\w+:).+"
 SOURCES: Final = "chronocam.sources"
 """The entry points under which packages register a `ModelSource`."""
 
-Parts: TypeAlias = tuple[Any, Preprocess | ClipPreprocess | None, tuple[str, ...] | None]
+Model: TypeAlias = Any
+"""A network of PyTorch or Keras, neither of which is imported for its type."""
+
+Parts: TypeAlias = tuple[Model, Preprocess | ClipPreprocess | None, tuple[str, ...] | None]
 """What a source gives: model, preprocessing, labels."""
 
 
@@ -42,7 +46,7 @@ class Loaded:
         'dog'
     """
 
-    model: Any
+    model: Model
     preprocess: Preprocess | ClipPreprocess | None
     labels: tuple[str, ...] | None
     spec: str
@@ -190,7 +194,7 @@ def broken(point: EntryPoint, error: Exception) -> str:
     return f"{problem}; pip install '{install}' again, with what it needs"
 
 
-def need(module: str, extra: str) -> Any:
+def need(module: str, extra: str) -> ModuleType:
     """Import a library that an extra brings; raises ModelError with the line that installs it."""
     try:
         return import_module(module)

@@ -77,7 +77,7 @@ def axis_angle_to_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*b
 
 
 def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Return the vector v along the axis whose length is the angle in [0, π] radians; at π either sign is right.
+    """Return the vector along the axis, as long as the angle in [0, π] radians; at π either sign is right.
 
     Example:
         >>> vector = torch.tensor([0.1, 0.2, 0.3])

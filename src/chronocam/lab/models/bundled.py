@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from types import ModuleType
 
 from chronocam.lab.models.trained import odometry_parts, recipe
 from chronocam.media.preprocess import Preprocess
@@ -38,7 +38,7 @@ def odometry(*, weights: bool = True) -> Parts:
     return nets.load_odometry() if weights else net, preprocess, labels
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     need("safetensors", "torch")
     need("torch", "torch")
     return need(f"chronocam.lab.models.{name}", "torch")

@@ -7,10 +7,10 @@ each file holds the command and what was measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from chronocam.errors import ModelError, suggest
+from chronocam.jsonable import Json
 from chronocam.models.cnn_lstm import CNNLSTM
 
 CLASSES: Final = 5
@@ -118,11 +119,9 @@ def load_gesture_net(name: str, path: str | Path | None = None) -> nn.Module:
     return network.eval()
 
 
-def gesture_record(name: str) -> Mapping[str, Any]:
+def gesture_record(name: str) -> Json:
     """Return the record of the bundled weights: labels, preprocessing, the command, the accuracy."""
-    record: Mapping[str, Any] = json.loads(
-        (files("chronocam.lab") / "weights" / f"{_known(name)}.json").read_text()
-    )
+    record: Json = json.loads((files("chronocam.lab") / "weights" / f"{_known(name)}.json").read_text())
     return record
 
 

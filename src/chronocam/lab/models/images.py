@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Final
 
 from torch import nn
@@ -52,7 +53,7 @@ def recipe(arch: str, size: int | None = None) -> Preprocess:
     return Preprocess(resize, (size, size), tuple(preset.mean), tuple(preset.std), preset.interpolation.value)
 
 
-def _zoo() -> Any:
+def _zoo() -> ModuleType:
     from torchvision import models
 
     return models

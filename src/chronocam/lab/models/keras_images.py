@@ -6,18 +6,22 @@ What is built here loads anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import keras
 
 from chronocam.errors import InputError, ModelError, first_line
+from chronocam.jsonable import Json
 from chronocam.models.sources.keras_applications import builder_of
-from chronocam.models.specs import resolve
+from chronocam.models.specs import Model, resolve
+
+Layer: TypeAlias = Any
+"""A layer of Keras, which ships no types."""
 
 _MOMENTUM: Final = 0.9
 
 
-def builder(spec: str) -> Any:
+def builder(spec: str) -> Callable[..., Model]:
     """Return the function of keras.applications that `keras:NAME` means.
 
     Raises ModelError for an unknown name.
@@ -25,7 +29,7 @@ def builder(spec: str) -> Any:
     return builder_of(resolve(spec)[1])
 
 
-def image_net(spec: str, classes: int, size: int | None = None) -> Any:
+def image_net(spec: str, classes: int, size: int | None = None) -> Model:
     """Build one of Keras' classifiers with random weights and `classes` outputs, logits.
 
     All but its last layer is as Keras has it: VGG keeps its other fully connected layers. Only BatchNorm's
@@ -49,12 +53,12 @@ def image_net(spec: str, classes: int, size: int | None = None) -> Any:
     return net
 
 
-def head_at(net: Any) -> int:
+def head_at(net: Model) -> int:
     """Return the place of the layer that gives the logits: the last with weights."""
     return max(place for place, layer in enumerate(net.layers) if layer.weights)
 
 
-def with_weights(net: Any, donor: Any) -> Any:
+def with_weights(net: Model, donor: Model) -> Model:
     """Return `donor` with the head of `net`, for pictures of its size.
 
     The layers are those of `donor`, as Keras builds some networks differently around published weights.
@@ -62,14 +66,18 @@ def with_weights(net: Any, donor: Any) -> Any:
     """
     _insist_on_same_shapes(net, donor)
     start = head_at(donor) - len(donor.layers)
-    heads = dict(zip(map(id, donor.layers[start:]), net.layers[start:], strict=True))
-    copy = rebuilt(donor, lambda layer: heads.get(id(layer), layer).get_config(), net.input_shape[1:])
+    heads: dict[int, Layer] = dict(zip(map(id, donor.layers[start:]), net.layers[start:], strict=True))
+
+    def model_of(layer: Layer) -> Layer:
+        return heads.get(id(layer), layer)
+
+    copy = rebuilt(donor, lambda layer: model_of(layer).get_config(), net.input_shape[1:])
     for own, layer in zip(copy.layers, donor.layers, strict=True):
-        own.set_weights(heads.get(id(layer), layer).get_weights())
+        own.set_weights(model_of(layer).get_weights())
     return copy
 
 
-def _insist_on_same_shapes(net: Any, donor: Any) -> None:
+def _insist_on_same_shapes(net: Model, donor: Model) -> None:
     """Raise ModelError unless the weights of two networks before their heads have the same shapes."""
     theirs, ours = (
         [
@@ -88,7 +96,7 @@ def _insist_on_same_shapes(net: Any, donor: Any) -> None:
         raise ModelError(f"{len(theirs)} layers before the last have weights there, and {len(ours)} here")
 
 
-def in_precision(net: Any, policy: str) -> Any:
+def in_precision(net: Model, policy: str) -> Model:
     """Return a copy of a network that computes in `policy`, such as mixed_bfloat16, all but its head."""
     start = head_at(net)
     head = set(map(id, net.layers[start:]))
@@ -97,11 +105,11 @@ def in_precision(net: Any, policy: str) -> Any:
     return copy
 
 
-def finished(net: Any) -> Any:
+def finished(net: Model) -> Model:
     """Return a trainable copy in single precision that ends in a softmax, as Keras' classifiers do."""
     last = net.layers[-1]
 
-    def configured(layer: Any) -> dict[str, Any]:
+    def configured(layer: Layer) -> Json:
         softmax = {"activation": "softmax"} if layer is last else {}
         return {**layer.get_config(), "dtype": "float32", "trainable": True, **softmax}
 
@@ -110,12 +118,10 @@ def finished(net: Any) -> Any:
     return copy
 
 
-def rebuilt(
-    net: Any, configured: Callable[[Any], dict[str, Any]], shape: tuple[int, ...] | None = None
-) -> Any:
+def rebuilt(net: Model, configured: Callable[[Layer], Json], shape: tuple[int, ...] | None = None) -> Model:
     """Return a copy of a network with random weights, each layer made from what `configured` says of it."""
 
-    def clone(layer: Any) -> Any:
+    def clone(layer: Layer) -> Layer:
         return type(layer).from_config(configured(layer))
 
     inputs = keras.Input(shape or net.input_shape[1:], name=net.layers[0].name)

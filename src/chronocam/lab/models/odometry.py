@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from chronocam.jsonable import Json
 from chronocam.models.odometry.nets import DepthNet, PoseNet
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -34,7 +33,7 @@ class Odometry(nn.Module):
         super().__init__()
         self.depth: DepthNet = DepthNet(depth_width)
         self.pose: PoseNet = PoseNet(1, pose_width, masks)
-        self.view_synthesis: Mapping[str, Any] | None = None
+        self.view_synthesis: Json | None = None
 
     def forward(
         self,
@@ -58,16 +57,16 @@ def side_by_side(
     return torch.cat([target[:, None].expand_as(sources), sources], dim=2).flatten(0, 1)
 
 
-def described(record: Mapping[str, Any]) -> Odometry:
+def described(record: Json) -> Odometry:
     """Return the networks that the record of a training run describes, with random weights."""
     network = Odometry(record["depth_width"], record["pose_width"], record["masks"])
     network.view_synthesis = record["view synthesis"]
     return network
 
 
-def odometry_record() -> Mapping[str, Any]:
+def odometry_record() -> Json:
     """Return the record of the bundled networks: preprocessing, the command, the figures."""
-    record: Mapping[str, Any] = json.loads((files("chronocam.lab") / "weights" / "odometry.json").read_text())
+    record: Json = json.loads((files("chronocam.lab") / "weights" / "odometry.json").read_text())
     return record
 
 

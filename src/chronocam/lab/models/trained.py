@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from chronocam.errors import MediaError, first_line
+from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, load, need
+from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, load, need
 
 IMAGES: Final = "chronocam images 1"
 KERAS_IMAGES: Final = "chronocam keras images 1"
@@ -32,9 +33,9 @@ def _load(request: ModelRequest) -> Parts:
     return net, preprocess, labels
 
 
-def _keras_images(record: Mapping[str, Any], request: ModelRequest) -> Parts:
+def _keras_images(record: Json, request: ModelRequest) -> Parts:
     """Return the network that Keras saved beside the record, without running code in it, on any backend."""
-    options: dict[str, Any] = {
+    options: Json = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in record["preprocess"].items()
     }
@@ -45,14 +46,14 @@ def _keras_images(record: Mapping[str, Any], request: ModelRequest) -> Parts:
     return load(str(path)).model, preprocess, labels
 
 
-def _video(record: Mapping[str, Any]) -> Parts:
+def _video(record: Json) -> Parts:
     nets = need("chronocam.lab.models.video", "torch")
     labels = tuple(str(label) for label in record["labels"])
     net = nets.video_net(record["arch"], record["backbone"], len(labels), record["hidden"])
     return net, recipe(record), labels
 
 
-def _images(record: Mapping[str, Any]) -> Parts:
+def _images(record: Json) -> Parts:
     nets = need("chronocam.lab.models.images", "torch")
     labels = tuple(str(label) for label in record["labels"])
     height, width = record["size"]
@@ -61,36 +62,36 @@ def _images(record: Mapping[str, Any]) -> Parts:
     return nets.image_net(record["arch"], len(labels)), preprocess, labels
 
 
-def odometry_parts(record: Mapping[str, Any]) -> Parts:
+def odometry_parts(record: Json) -> Parts:
     """Return the networks for depth and motion that a record describes, with random weights."""
     nets = need("chronocam.lab.models.odometry", "torch")
     net = nets.described(record)
     return net, picture(record), net.pose.labels
 
 
-BUILT: Final[dict[str, Callable[[Mapping[str, Any]], Parts]]] = {
+BUILT: Final[dict[str, Callable[[Json], Parts]]] = {
     IMAGES: _images,
     VIDEO: _video,
     ODOMETRY: odometry_parts,
 }
 
 
-def picture(record: Mapping[str, Any]) -> Preprocess:
+def picture(record: Json) -> Preprocess:
     """Return the preprocessing of one frame that a record holds."""
     return Preprocess(tuple(record["size"]), None, tuple(record["mean"]), tuple(record["std"]))
 
 
-def recipe(record: Mapping[str, Any]) -> ClipPreprocess:
+def recipe(record: Json) -> ClipPreprocess:
     """Return the preprocessing of clips that a record holds."""
     return ClipPreprocess(picture(record), record["frames"], record["axes"], record["sampling"])
 
 
-def _record(request: ModelRequest) -> Mapping[str, Any]:
+def _record(request: ModelRequest) -> Json:
     try:
         record = json.loads(request.file().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
-    if not isinstance(record, Mapping) or record.get("format") not in (*BUILT, KERAS_IMAGES):
+    if not isinstance(record, dict) or record.get("format") not in (*BUILT, KERAS_IMAGES):
         raise request.error(
             "does not describe a trained network", "expected the model.json of `chronocam train`"
         )
@@ -102,7 +103,7 @@ def _insist_on_weights(path: Path, request: ModelRequest) -> None:
         raise request.error(f"there is no file `{path}`", "the weights belong beside the record")
 
 
-def _fill(net: Any, path: Path, request: ModelRequest) -> None:
+def _fill(net: Model, path: Path, request: ModelRequest) -> None:
     _insist_on_weights(path, request)
     try:
         net.load_state_dict(need("safetensors.torch", "torch").load_file(path))

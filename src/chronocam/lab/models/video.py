@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, suggest
@@ -95,7 +96,7 @@ def _over_pictures() -> list[str]:
     return [SMALL, *_zoo().list_models(_zoo())]
 
 
-def _zoo() -> Any:
+def _zoo() -> ModuleType:
     from torchvision import models
 
     return models

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from chronocam.jsonable import Json
 from chronocam.metrics import bootstrap
 
 
-def accuracy(
-    truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]
-) -> dict[str, Any]:
+def accuracy(truth: Int[np.ndarray, " clip"], found: Int[np.ndarray, " clip"], labels: Sequence[str]) -> Json:
     """Return the share named right with its 95 % interval, and that of each class."""
     right = (truth == found).astype(float)
     interval = bootstrap(right)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track as track_on
 
 from chronocam.errors import InputError
+from chronocam.jsonable import Json
 from chronocam.lab.train.settings.base import Settings
 from chronocam.media.files import replace_file
 
@@ -36,7 +37,7 @@ class TrainingRun:
     """
 
     checkpoint_name = "last.ckpt"
-    network: Mapping[str, Any]
+    network: Json
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -46,15 +47,15 @@ class TrainingRun:
         """Train, from the beginning or from a checkpoint; return the best epoch, and the figures of all."""
         raise NotImplementedError(f"{type(self).__name__} must define fit()")
 
-    def measure(self) -> Mapping[str, Any]:
+    def measure(self) -> Json:
         """Return the figures on held-out data."""
         raise NotImplementedError(f"{type(self).__name__} must define measure()")
 
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Json:
         """Return what the record says of the data, and report what could not be read."""
         raise NotImplementedError(f"{type(self).__name__} must define data()")
 
-    def write(self, record: Mapping[str, Any]) -> Path:
+    def write(self, record: Json) -> Path:
         """Write weights and record, and return the record's path."""
         raise NotImplementedError(f"{type(self).__name__} must define write()")
 
@@ -102,7 +103,7 @@ def folder(settings: Settings) -> Path:
     return settings.out / "checkpoints"
 
 
-def insist_on_same(last: Path, identity: Mapping[str, Any], network: Mapping[str, Any]) -> None:
+def insist_on_same(last: Path, identity: Json, network: Json) -> None:
     """Raise InputError where the identity in a checkpoint has other values than the network to train."""
     for name, value in network.items():
         if identity.get(name) != value:
@@ -118,7 +119,7 @@ def share_of_rate(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-def write_files(out: Path, record: Mapping[str, Any], weights: str, save: Callable[[Path], Any]) -> Path:
+def write_files(out: Path, record: Json, weights: str, save: Callable[[Path], Any]) -> Path:
     """Write weights under that name, then the record, and return the record's path.
 
     The record comes last: where there is one, the run is whole.

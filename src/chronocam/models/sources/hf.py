@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from types import ModuleType
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from chronocam.errors import ModelError, first_line
+from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
-from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
+from chronocam.models.specs import Model, ModelRequest, ModelSource, Parts, need
+
+Processor: TypeAlias = Any
+"""What prepares pictures or clips in the transformers library."""
+
+Config: TypeAlias = Any
+"""What the transformers library knows about a network."""
 
 _PROBE_FRAMES: Final = 2
 
@@ -41,7 +49,7 @@ def _load(request: ModelRequest) -> Parts:
     return model, preprocess, _labels(model.config)
 
 
-def _processor(transformers: Any, name: str, options: dict[str, Any], *, video: bool) -> Any:
+def _processor(transformers: ModuleType, name: str, options: dict[str, bool], *, video: bool) -> Processor:
     """Return the image processor, which most video networks have too, or their video processor."""
     try:
         return transformers.AutoImageProcessor.from_pretrained(name, **options)
@@ -51,7 +59,7 @@ def _processor(transformers: Any, name: str, options: dict[str, Any], *, video: 
         return transformers.AutoVideoProcessor.from_pretrained(name, **options)
 
 
-def _model(kind: Any, request: ModelRequest, options: dict[str, Any]) -> Any:
+def _model(kind: Any, request: ModelRequest, options: dict[str, bool]) -> Model:
     """Load in float32, and unless trusted from safetensors only: pickled weights can run code."""
     model, report = kind.from_pretrained(
         request.names[0], output_loading_info=True, use_safetensors=None if request.trust else True, **options
@@ -75,11 +83,11 @@ def _refusal(request: ModelRequest, error: Exception) -> ModelError:
     )
 
 
-def _labels(config: Any) -> tuple[str, ...]:
+def _labels(config: Config) -> tuple[str, ...]:
     return tuple(config.id2label[index] for index in sorted(config.id2label))
 
 
-def _preprocess(processor: Any, request: ModelRequest) -> Preprocess:
+def _preprocess(processor: Processor, request: ModelRequest) -> Preprocess:
     """Translate a processor, and check the translation on a picture: some do more than their fields say."""
     try:
         preprocess = translate(processor, request)
@@ -90,7 +98,7 @@ def _preprocess(processor: Any, request: ModelRequest) -> Preprocess:
     raise _unsupported(processor, request, "pictures", "Preprocess")
 
 
-def _clip_preprocess(processor: Any, config: Any, request: ModelRequest) -> ClipPreprocess:
+def _clip_preprocess(processor: Processor, config: Config, request: ModelRequest) -> ClipPreprocess:
     """Translate a processor of clips, and check the translation on two frames that differ."""
     frames = [_probe(), _probe().transpose(Image.Transpose.ROTATE_180)]
     try:
@@ -112,14 +120,14 @@ def _agree(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return bool(ours.shape == theirs.shape and np.abs(ours - theirs).max() < 0.02 * np.ptp(theirs))
 
 
-def _unsupported(processor: Any, request: ModelRequest, what: str, ours: str) -> ModelError:
+def _unsupported(processor: Processor, request: ModelRequest, what: str, ours: str) -> ModelError:
     return request.error(
         f"{type(processor).__name__} prepares {what} in a way that is not supported",
         f"give model and {ours} through python:package.module:factory",
     )
 
 
-def translate(processor: Any, request: ModelRequest) -> Preprocess:
+def translate(processor: Processor, request: ModelRequest) -> Preprocess:
     """Translate the fields that image processors share, and the extra ones of those that do more."""
     if hasattr(processor, "data_config"):
         return translate_timm(processor.data_config, request)
@@ -131,7 +139,7 @@ def translate(processor: Any, request: ModelRequest) -> Preprocess:
     return Preprocess(resize, crop, mean, std, resample, scale, order=order)
 
 
-def _geometry(fields: dict[str, Any]) -> tuple[int | tuple[int, int] | None, tuple[int, int] | None]:
+def _geometry(fields: Json) -> tuple[int | tuple[int, int] | None, tuple[int, int] | None]:
     """Return resize and crop."""
     crop = _pair(fields["crop_size"]) if fields.get("do_center_crop") else None
     if not fields.get("do_resize"):
@@ -146,12 +154,12 @@ def _geometry(fields: dict[str, Any]) -> tuple[int | tuple[int, int] | None, tup
     return int(short / share), crop or (short, short)
 
 
-def _enlarged(short: int, fields: dict[str, Any]) -> int:
+def _enlarged(short: int, fields: Json) -> int:
     """Return the shorter side to resize to, which LeViT gives for the crop instead."""
     return int(256 / 224 * short) if "Levit" in fields.get("image_processor_type", "") else short
 
 
-def _values(fields: dict[str, Any]) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+def _values(fields: Json) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """Return scale, mean and std.
 
     EfficientNet and ViViT may shift by one, the former may divide by std twice.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
+from chronocam.models.specs import Model, ModelRequest, ModelSource, Parts, need
 
 _CLASSES: Final = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 
@@ -30,7 +31,7 @@ def _load(request: ModelRequest) -> Parts:
     return model, recipe(builder, model), _labels()
 
 
-def builder_of(request: ModelRequest) -> Any:
+def builder_of(request: ModelRequest) -> Callable[..., Model]:
     """Return the function that builds a network. Raises ModelError for an unknown name."""
     applications = need("keras.applications", "keras")
     known = [
@@ -41,10 +42,11 @@ def builder_of(request: ModelRequest) -> Any:
         raise request.unknown(
             "network in keras.applications", name, known, f"choose one of {', '.join(known)}"
         )
-    return getattr(applications, name)
+    builder: Callable[..., Model] = getattr(applications, name)
+    return builder
 
 
-def recipe(builder: Any, model: Any) -> Preprocess:
+def recipe(builder: Callable[..., Model], model: Model) -> Preprocess:
     """Return the preprocessing of a network: resized as a whole, and what its own `preprocess_input` does.
 
     That is y_c = a_c x_p(c) + b_c, p(c) the same colour or the colours reversed, read from its values at four

@@ -9,7 +9,7 @@ from zipfile import BadZipFile, ZipFile
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
+from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -41,7 +41,7 @@ def _config(path: Path, request: ModelRequest) -> Any:
         raise request.error(f"is not a saved model ({first_line(error)})", todo) from error
 
 
-def _classes(config: Any) -> set[str]:
+def _classes(config: object) -> set[str]:
     """Return the names of all classes in a saved model."""
     if isinstance(config, dict):
         own = {config["class_name"]} if isinstance(config.get("class_name"), str) else set()
@@ -49,7 +49,7 @@ def _classes(config: Any) -> set[str]:
     return set().union(*map(_classes, config)) if isinstance(config, list) else set()
 
 
-def _preprocess(model: Any, request: ModelRequest) -> Preprocess | None:
+def _preprocess(model: Model, request: ModelRequest) -> Preprocess | None:
     """Return the usual recipe for the input's size: values up to 1, or to 255 where the model rescales them.
 
     None for a model of sequences `(time, feature)`.

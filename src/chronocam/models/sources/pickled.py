@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from chronocam.errors import first_line
 from chronocam.media.preprocess import imagenet
-from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
+from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -17,7 +15,7 @@ def _load(request: ModelRequest) -> Parts:
     )
     torch = need("torch", "torch")
     try:
-        model: Any = torch.load(path, map_location="cpu", weights_only=False)
+        model: Model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # a damaged file, or a class that is not importable here
         raise request.error(f"cannot be unpickled ({first_line(error)})", "expected a network") from error
     if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
@@ -22,7 +21,7 @@ def _load(request: ModelRequest) -> Parts:
         return parts_of(_call(_factory(module, name, request), request), request)
 
 
-def parts_of(value: Any, request: ModelRequest) -> Parts:
+def parts_of(value: object, request: ModelRequest) -> Parts:
     """Return what a factory made as model, preprocessing and labels.
 
     A bare model is given ImageNet's recipe.
@@ -40,7 +39,7 @@ def parts_of(value: Any, request: ModelRequest) -> Parts:
     return model, preprocess, None if labels is None else tuple(labels)
 
 
-def _factory(module: str, name: str, request: ModelRequest) -> Any:
+def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], object]:
     try:
         code = import_module(module)
     except Exception as error:  # not there, or it fails while it is imported
@@ -53,7 +52,7 @@ def _factory(module: str, name: str, request: ModelRequest) -> Any:
     return factory
 
 
-def _call(factory: Callable[[], Any], request: ModelRequest) -> Any:
+def _call(factory: Callable[[], object], request: ModelRequest) -> object:
     try:
         return factory()
     except Exception as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from chronocam.errors import ModelError, first_line
+from chronocam.jsonable import Json
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
-from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
+from chronocam.models.specs import Model, ModelRequest, ModelSource, Parts, need
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -29,7 +29,7 @@ def _build(request: ModelRequest) -> Parts:
     return _parts(_create(request, pretrained=False), request)
 
 
-def _create(request: ModelRequest, *, pretrained: bool) -> Any:
+def _create(request: ModelRequest, *, pretrained: bool) -> Model:
     timm = need("timm", "hub")
     (name,) = request.names
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
@@ -38,12 +38,12 @@ def _create(request: ModelRequest, *, pretrained: bool) -> Any:
     return timm.create_model(name, pretrained=pretrained, num_classes=request.classes)
 
 
-def _parts(model: Any, request: ModelRequest) -> Parts:
+def _parts(model: Model, request: ModelRequest) -> Parts:
     config = need("timm.data", "hub").resolve_model_data_config(model)
     return model, translate(config, request), _labels(model)
 
 
-def translate(config: dict[str, Any], request: ModelRequest) -> Preprocess:
+def translate(config: Json, request: ModelRequest) -> Preprocess:
     """Translate timm's data config, as `timm.data.create_transform` reads it for evaluation."""
     height, width = config["input_size"][1:]
     grown = math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"])
@@ -57,7 +57,7 @@ def translate(config: dict[str, Any], request: ModelRequest) -> Preprocess:
     return Preprocess(grown if squash else grown[0], (height, width), mean, std, config["interpolation"])
 
 
-def _labels(model: Any) -> tuple[str, ...] | None:
+def _labels(model: Model) -> tuple[str, ...] | None:
     """Return ImageNet's labels where the number of classes is that of a known subset of it."""
     data = need("timm.data", "hub")
     subset = data.infer_imagenet_subset(model)

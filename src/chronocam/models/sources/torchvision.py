@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, TypeAlias
 
 from chronocam.errors import first_line
+from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import ModelRequest, ModelSource, Parts, need
+
+Published: TypeAlias = Any
+"""Torchvision's enumeration of a network's published weights, or one of them."""
 
 _TRANSFORM_INPUT: Final = ("googlenet", "inception_v3")
 _FRAMES: Final = 16
@@ -40,9 +45,9 @@ def _build(request: ModelRequest) -> Parts:
     return _models().get_model(name, **_options(name, request)), _preprocess(weights, request), labels
 
 
-def _options(name: str, request: ModelRequest) -> dict[str, Any]:
+def _options(name: str, request: ModelRequest) -> Json:
     """Return the builder's arguments: no download and, where asked for, another number of classes."""
-    options: dict[str, Any] = {"weights": None}
+    options: Json = {"weights": None}
     if "weights_backbone" in inspect.signature(_models().get_model_builder(name)).parameters:
         options["weights_backbone"] = None
     if name in _TRANSFORM_INPUT:  # as the builder itself sets it for published weights
@@ -52,11 +57,11 @@ def _options(name: str, request: ModelRequest) -> dict[str, Any]:
     return options
 
 
-def _models() -> Any:
+def _models() -> ModuleType:
     return need("torchvision.models", "torch")
 
 
-def _weights(name: str, request: ModelRequest) -> Any:
+def _weights(name: str, request: ModelRequest) -> Published:
     """Return the enumeration of published weights."""
     known = _models().list_models()
     if name not in known:
@@ -64,12 +69,12 @@ def _weights(name: str, request: ModelRequest) -> Any:
     return _models().get_model_weights(name)
 
 
-def _labels(weights: Any) -> tuple[str, ...] | None:
+def _labels(weights: Published) -> tuple[str, ...] | None:
     categories = weights.meta.get("categories")
     return tuple(categories) if categories else None
 
 
-def _preprocess(weights: Any, request: ModelRequest) -> Preprocess | ClipPreprocess:
+def _preprocess(weights: Published, request: ModelRequest) -> Preprocess | ClipPreprocess:
     """Translate a preset for classification, segmentation, detection (no normalisation) or video."""
     preset = weights.transforms()
     kind = type(preset).__name__

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from chronocam.errors import ModelError, first_line
-from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need, resolve, sources
+from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need, resolve, sources
 
 Weights: TypeAlias = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ def _read(request: ModelRequest) -> Weights:
     return _unwrap(content, request)
 
 
-def _unwrap(content: Any, request: ModelRequest) -> Weights:
+def _unwrap(content: object, request: ModelRequest) -> Weights:
     """Return the weights of a checkpoint, without its wrapper and without DataParallel's prefix."""
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -62,7 +62,7 @@ def _other_classes(own: Weights, weights: Weights) -> int | None:
     return next(iter(numbers))[0] if alone else None
 
 
-def _fill(model: Any, weights: Weights, request: ModelRequest) -> None:
+def _fill(model: Model, weights: Weights, request: ModelRequest) -> None:
     """Load strictly, but for BatchNorm's batch counters: old files lack them and inference ignores them."""
     own = model.state_dict()
     faults = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.images import last_layer
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.lab.train.torch.classifier import Classifier
@@ -20,7 +20,7 @@ class ImagesModule(Classifier):
     settings: ImageSettings
 
     def __init__(
-        self, network: nn.Module, settings: ImageSettings, preprocess: Preprocess, identity: Mapping[str, Any]
+        self, network: nn.Module, settings: ImageSettings, preprocess: Preprocess, identity: Json
     ) -> None:
         super().__init__(network, settings, preprocess.mean, preprocess.std, identity)
         self.head: nn.Module = network.get_submodule(last_layer(network))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from chronocam.errors import InputError
+from chronocam.jsonable import Json
 from chronocam.lab.models.keras_images import builder, finished, head_at, image_net, in_precision
 from chronocam.lab.models.trained import KERAS_IMAGES
 from chronocam.lab.train.images.run import ImagesRun
@@ -110,7 +110,7 @@ class KerasImagesRun(ImagesRun):
                 answers += logits.argmax(1)[weights > 0].tolist()
         return np.array(truth, int), np.array(answers, int)
 
-    def write(self, record: Mapping[str, Any]) -> Path:
+    def write(self, record: Json) -> Path:
         """Write the network, as Keras saves it, and the record; return the record's path."""
         versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
         record = {**record, "versions": versions}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import nn
-from torch.utils.data import DataLoader
 
 from chronocam.errors import InputError, first_line
 from chronocam.lab.models.images import check_arch, image_net, recipe
@@ -17,6 +14,7 @@ from chronocam.lab.train.images.module import ImagesModule
 from chronocam.lab.train.images.run import ImagesRun
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.lab.train.torch.batches import Shuffled, loader
+from chronocam.lab.train.torch.loop import Batches
 from chronocam.lab.train.torch.run import TorchRun
 from chronocam.lab.train.torch.weights import start_from
 
@@ -51,7 +49,7 @@ class TorchImagesRun(TorchRun, ImagesRun):
         self.module = ImagesModule(net, settings, preprocess, {**self.network, "freeze": settings.freeze})
         self.module.unread = self.unread
 
-    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    def batches(self) -> Batches:
         """Return the batches to train on and those to validate on."""
         settings, parts = self.settings, self.parts
         order = Shuffled(len(parts["train"]), settings.seed)

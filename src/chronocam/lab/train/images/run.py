@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Int
 from numpy import ndarray
 
 from chronocam.errors import InputError
+from chronocam.jsonable import Json
 from chronocam.lab.train.figures import accuracy, confusion
 from chronocam.lab.train.images.data import find_pictures, list_pictures
 from chronocam.lab.train.run import TrainingRun, few, say, track
@@ -42,7 +41,7 @@ class ImagesRun(TrainingRun):
         """Return the true class of each readable held-out picture, and the class that the network names."""
         raise NotImplementedError(f"{type(self).__name__} must define answers()")
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Json:
         """Return accuracy with its 95 % interval, recall by class and the confusion matrix (rows: the truth).
 
         Raises InputError where no picture can be read.
@@ -53,7 +52,7 @@ class ImagesRun(TrainingRun):
         figures = accuracy(truth, answers, self.labels)
         return {"pictures": len(truth), **figures, "confusion": confusion(truth, answers, self.labels)}
 
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Json:
         """Return what the record says of the pictures, and report those that could not be read."""
         unread = sorted(self.unread)
         if unread:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import keras
@@ -13,10 +13,18 @@ import numpy as np
 from rich.progress import Progress
 
 from chronocam.errors import InputError, first_line
+from chronocam.jsonable import Json
 from chronocam.lab.train.keras.batches import Batches
 from chronocam.lab.train.run import STDERR, Figures, folder, insist_on_same, say_epoch, share_of_rate
 from chronocam.lab.train.settings.base import Settings
 from chronocam.media.files import replace_file
+from chronocam.models.specs import Model
+
+Tensor: TypeAlias = Any
+"""A tensor of whichever backend Keras runs on."""
+
+Variable: TypeAlias = Any
+"""A variable of Keras, which ships no types."""
 
 
 class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
@@ -25,12 +33,12 @@ class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
     Keras' own decays all variables at the same rate. faster: by what the rate of each variable is multiplied.
     """
 
-    def __init__(self, rate: Any, decay: float, faster: Sequence[float]) -> None:
+    def __init__(self, rate: Rate, decay: float, faster: Sequence[float]) -> None:
         super().__init__(rate)
         self.decay: float = decay
         self.faster: tuple[Any, ...] = tuple(faster)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Change one variable."""
         rate = learning_rate * self.faster[self._get_variable_index(variable)]
         self.assign_sub(variable, variable * keras.ops.cast(rate * self.decay, variable.dtype))
@@ -45,7 +53,7 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[mis
             [highest * share_of_rate(step, steps) for step in range(steps)], np.float32
         )
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Tensor:
         """Return the rate at a step."""
         return keras.ops.take(self.values, keras.ops.cast(step, "int32"))
 
@@ -57,7 +65,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     writes several in place, and its EarlyStopping begins to count anew in a run that goes on.
     """
 
-    def __init__(self, settings: Settings, seed: int, lessons: Batches, identity: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, seed: int, lessons: Batches, identity: Json) -> None:
         super().__init__()
         self.settings = settings
         self.seed = seed
@@ -78,7 +86,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         waited = epochs - 1 - self.best if epochs else 0
         return epochs >= self.settings.epochs or (patience is not None and waited >= patience)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Figures | None = None) -> None:
         """Let order, changes and dropout depend on the epoch alone: resumed or not, the same draws."""
         self.lessons.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch, 2))
@@ -102,7 +110,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         _write(folder(self.settings) / "last.npz", _state(self.model), meta=np.asarray(meta))
         self.model.stop_training = self.done
 
-    def restore(self, model: Any, last: Path) -> None:
+    def restore(self, model: Model, last: Path) -> None:
         """Restore a model and its optimiser as an interrupted run left them.
 
         Raises InputError for another network.
@@ -118,28 +126,28 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         _assign(_state(model), arrays)
         self.history = state["history"]
 
-    def restore_best(self, model: Any) -> None:
+    def restore_best(self, model: Model) -> None:
         """Give a model the weights of the best epoch."""
         with np.load(folder(self.settings) / "best.npz", allow_pickle=False) as file:
             _assign(model.weights, file)
 
 
-def _write(path: Path, variables: list[Any], **more: Any) -> None:
-    arrays: dict[str, Any] = {f"{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
-    replace_file(path, lambda temporary: np.savez(temporary, **arrays, **more))
+def _write(path: Path, variables: list[Variable], **more: np.ndarray) -> None:
+    arrays: Json = {f"{i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)}
+    replace_file(path, lambda temporary: np.savez(temporary, **arrays | more))
 
 
-def _assign(variables: list[Any], arrays: Mapping[str, np.ndarray]) -> None:
+def _assign(variables: list[Variable], arrays: Mapping[str, np.ndarray]) -> None:
     for place, variable in enumerate(variables):
         variable.assign(arrays[f"{place}"])
 
 
-def _state(model: Any) -> list[Any]:
+def _state(model: Model) -> list[Variable]:
     """Return all that a step of training changes, but for the seeds, which each epoch sets."""
     return [*model.weights, *model.optimizer.variables]
 
 
-def _seeds(model: Any) -> list[Any]:
+def _seeds(model: Model) -> list[Variable]:
     weights = set(map(id, model.weights))
     return [
         variable for variable in model.variables if id(variable) not in weights and "seed" in variable.name
@@ -153,20 +161,20 @@ class Bar(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self.steps = steps
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Figures | None = None) -> None:
         """Begin to draw."""
         self.progress: Progress = Progress(console=STDERR, transient=True)
         self.progress.start()
         self.task = self.progress.add_task("", total=self.steps)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Figures | None = None) -> None:
         """Begin an epoch."""
         self.progress.reset(self.task, description=f"Epoch {epoch}", total=self.steps)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Figures | None = None) -> None:
         """Go one step on."""
         self.progress.advance(self.task)
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Figures | None = None) -> None:
         """Leave nothing behind."""
         self.progress.stop()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import starmap
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.odometry import MEAN, STD, Odometry, side_by_side
 from chronocam.lab.train.odometry.footage import Reel, pieces
 from chronocam.metrics import bootstrap
@@ -29,7 +29,7 @@ _LENGTH = 5  # frames in a snippet whose trajectory is compared
 _PART = 32  # frames that the networks are shown at once
 
 
-def measure(network: Odometry, reels: Sequence[Reel], device: Any = "cpu") -> dict[str, Any]:
+def measure(network: Odometry, reels: Sequence[Reel], device: torch.device | str = "cpu") -> Json:
     """Return errors with 95 % intervals: of depth over pictures, after median scaling; of motion over snippets.
 
     `standing still`, `straight ahead` (both for motion) and `mean depth` are what takes no network. What the
@@ -51,7 +51,7 @@ def measure(network: Odometry, reels: Sequence[Reel], device: Any = "cpu") -> di
     return {**_of_depth(depths), **_of_motion(moves)}
 
 
-def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Json:
     if not pairs:
         return {}
     predicted, true = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
@@ -63,7 +63,7 @@ def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
     }
 
 
-def _depth_figures(errors: DepthErrors) -> dict[str, Any]:
+def _depth_figures(errors: DepthErrors) -> Json:
     values = {
         "abs rel": errors.abs_rel,
         "sq rel": errors.sq_rel,
@@ -75,7 +75,7 @@ def _depth_figures(errors: DepthErrors) -> dict[str, Any]:
     }
 
 
-def _of_motion(moves: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def _of_motion(moves: list[tuple[np.ndarray, np.ndarray]]) -> Json:
     if not moves:
         return {}
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -107,7 +107,7 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(value, 4) for value in (interval.mean, interval.low, interval.high)]
 
 
-def _prepared(pixels: np.ndarray, device: Any) -> Tensor:
+def _prepared(pixels: np.ndarray, device: torch.device | str) -> Tensor:
     frames = torch.tensor(pixels, device=device).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
     return (frames - mean) / std

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import mixed
@@ -28,7 +28,7 @@ class OdometryModule(Learner):
 
     network: Odometry
 
-    def __init__(self, network: Odometry, settings: OdometrySettings, identity: Mapping[str, Any]) -> None:
+    def __init__(self, network: Odometry, settings: OdometrySettings, identity: Json) -> None:
         super().__init__(identity)
         network.to(memory_format=torch.channels_last)  # convolutions take half the time so on a CPU
         self.network = network
@@ -64,7 +64,7 @@ class OdometryModule(Learner):
 
 def loss_of(settings: OdometrySettings) -> ViewSynthesis:
     """Return the loss that the settings name, with their changes."""
-    changes: dict[str, Any] = {
+    changes: Json = {
         name: getattr(settings, name)
         for name in ("photometric", "auto_mask", "outside", "full_resolution", "smooth", "smooth_weight")
         if getattr(settings, name) is not None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.odometry import MEAN, STD, Odometry
 from chronocam.lab.models.trained import ODOMETRY
 from chronocam.lab.train.odometry.footage import Footage, find_footage
@@ -19,6 +20,7 @@ from chronocam.lab.train.odometry.module import OdometryModule, loss_of
 from chronocam.lab.train.run import Figures, few, say, track
 from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import Shuffled
+from chronocam.lab.train.torch.loop import Batches
 from chronocam.lab.train.torch.run import TorchRun
 
 
@@ -65,7 +67,7 @@ class OdometryRun(TorchRun):
         net = Odometry(settings.depth_width, settings.pose_width, settings.masks)
         self.module = OdometryModule(net, settings, network)
 
-    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    def batches(self) -> Batches:
         """Return the batches to train on and those to validate on."""
         return self._batches("train", shuffled=True), self._batches("validation", shuffled=False)
 
@@ -90,11 +92,11 @@ class OdometryRun(TorchRun):
         weights = self.module.network.state_dict()
         return {name: w.half() for name, w in weights.items()} if self.settings.half else weights
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Json:
         """Return the figures on held-out drives."""
         return measure(self.module.network, self.drives.parts["test"], self.module.device)
 
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Json:
         """Return what the record says of the drives."""
         return {
             "data": self.drives.source,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from chronocam.jsonable import Json
 from chronocam.lab.train.settings import ImageSettings, VideoSettings
 from chronocam.lab.train.torch.batches import Batch, augment, mixed, unit
 from chronocam.lab.train.torch.loop import Learner
@@ -29,7 +29,7 @@ class Classifier(Learner):
         settings: VideoSettings | ImageSettings,
         mean: Sequence[float],
         std: Sequence[float],
-        identity: Mapping[str, Any],
+        identity: Json,
     ) -> None:
         super().__init__(identity)
         self.network = network

@@ -8,7 +8,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,10 +16,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from chronocam.errors import InputError, first_line
+from chronocam.jsonable import Json
 from chronocam.lab.train.run import STDERR, Figures, folder, insist_on_same, say_epoch, share_of_rate
 from chronocam.lab.train.settings.base import Settings
+
+Batches: TypeAlias = tuple[DataLoader[Any], DataLoader[Any]]
+"""Those to train on and those to validate on."""
 
 
 class Learner(LightningModule):
@@ -33,7 +38,7 @@ class Learner(LightningModule):
 
     network: nn.Module
 
-    def __init__(self, identity: Mapping[str, Any]) -> None:
+    def __init__(self, identity: Json) -> None:
         super().__init__()
         self.identity = identity
         self.unread: set[str] = set()
@@ -53,15 +58,15 @@ class Learner(LightningModule):
         say_epoch(self.history[-1])
         self._losses.clear()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Json) -> None:
         """Store what a run must share to continue from here, and the figures so far."""
         checkpoint |= {"identity": dict(self.identity), "history": self.history}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Json) -> None:
         """Continue the history of the interrupted run."""
         self.history = checkpoint["history"]
 
-    def scheduled(self, groups: list[dict[str, Any]], weight_decay: float) -> dict[str, Any]:
+    def scheduled(self, groups: list[Json], weight_decay: float) -> Json:
         """Return AdamW over groups of parameters, with a rate that follows `share_of_rate`."""
         optimiser = torch.optim.AdamW(
             [group for group in groups if group["params"]], weight_decay=weight_decay
@@ -71,7 +76,7 @@ class Learner(LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def check_same(last: Path, network: Mapping[str, Any]) -> None:
+def check_same(last: Path, network: Json) -> None:
     """Raise InputError where a checkpoint belongs to a network that is described by other values."""
     try:
         identity = torch.load(last, "cpu", weights_only=True)["identity"]
@@ -80,7 +85,7 @@ def check_same(last: Path, network: Mapping[str, Any]) -> None:
     insist_on_same(last, identity, network)
 
 
-def fit(settings: Settings, module: Learner, batches: tuple[Any, Any], last: Path | None) -> int:
+def fit(settings: Settings, module: Learner, batches: Batches, last: Path | None) -> int:
     """Train and validate; give the module the weights of the best epoch, and return that epoch.
 
     last: the checkpoint to go on from; None begins anew. The best epoch has the lowest `val_loss`.

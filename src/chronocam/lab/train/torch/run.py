@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import __version__
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from chronocam.jsonable import Json
 from chronocam.lab.train.run import Figures, TrainingRun, write_files
 from chronocam.lab.train.settings.base import Settings
-from chronocam.lab.train.torch.loop import Learner, fit, save_weights
+from chronocam.lab.train.torch.loop import Batches, Learner, fit, save_weights
 
 
 class TorchRun(TrainingRun):
@@ -26,7 +25,7 @@ class TorchRun(TrainingRun):
             torch.set_num_threads(settings.threads)
         super().__init__(settings)
 
-    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    def batches(self) -> Batches:
         """Return the batches to train on and those to validate on."""
         raise NotImplementedError(f"{type(self).__name__} must define batches()")
 
@@ -39,7 +38,7 @@ class TorchRun(TrainingRun):
         """Return what is written as the network's weights."""
         return self.module.network.state_dict()
 
-    def write(self, record: Mapping[str, Any]) -> Path:
+    def write(self, record: Json) -> Path:
         """Write weights and record, and return the record's path."""
         record = {**record, "versions": {"torch": torch.__version__, "lightning": __version__}}
         weights = self.weights()

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from chronocam.errors import InputError
+from chronocam.jsonable import Json
 from chronocam.lab.train.clips import ClipSource
 from chronocam.lab.train.figures import accuracy, confusion
 from chronocam.lab.train.torch.batches import loader
@@ -18,7 +19,7 @@ from chronocam.lab.train.torch.classifier import voted
 from chronocam.lab.train.video.module import VideoModule
 
 
-def measure(module: VideoModule, clips: ClipSource, labels: Sequence[str]) -> dict[str, Any]:
+def measure(module: VideoModule, clips: ClipSource, labels: Sequence[str]) -> Json:
     """Return accuracy with its 95 % interval, recall by class and the confusion matrix (rows: the truth).
 
     A network with logits after every frame names a clip by majority vote over the frames.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.video import architecture
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.classifier import Classifier
@@ -26,7 +26,7 @@ class VideoModule(Classifier):
         settings: VideoSettings,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        identity: Mapping[str, Any],
+        identity: Json,
     ) -> None:
         super().__init__(network, settings, mean, std, identity)
         self.axes: str = architecture(settings.arch).axes

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
+from chronocam.jsonable import Json
 from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
 from chronocam.lab.train.clips import CALM, ClipSplits, cached, find_clips, insist_on_one, joined
 from chronocam.lab.train.run import few, say, track
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.batches import Shuffled, loader
+from chronocam.lab.train.torch.loop import Batches
 from chronocam.lab.train.torch.run import TorchRun
 from chronocam.lab.train.torch.weights import start_from
 from chronocam.lab.train.video.measure import measure
@@ -73,7 +72,7 @@ class VideoRun(TorchRun):
             start_from(net, settings.weights, backbone)
         self.module = VideoModule(net, settings, mean, std, network)
 
-    def batches(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    def batches(self) -> Batches:
         """Return the batches to train on, calm clips first if so set, and those to validate on."""
         settings, parts = self.settings, self.clips.parts
         clips, calm = parts["train"], parts.get(CALM)
@@ -84,11 +83,11 @@ class VideoRun(TorchRun):
             loader(parts["validation"], settings.batch_size, settings.workers),
         )
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self) -> Json:
         """Return the figures on held-out clips."""
         return measure(self.module, self.clips.parts["test"], self.clips.labels)
 
-    def data(self) -> Mapping[str, Any]:
+    def data(self) -> Json:
         """Return what the record says of the clips, and report those that could not be read."""
         unread = sorted(self.module.unread)
         if unread:
