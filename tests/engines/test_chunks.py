@@ -30,7 +30,7 @@ CLIPS = noise(BATCH, FRAMES, 3, 10, 8)
 
 
 class Backbone(nn.Module):
-    """Three convolutions, two branches, one ReLU for all that overwrites, and one layer that is never called."""
+    """Three convolutions, two branches, one overwriting ReLU for all, and a layer that is never called."""
 
     def __init__(self, normed: bool = False) -> None:
         super().__init__()

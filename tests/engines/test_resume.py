@@ -1,4 +1,4 @@
-"""A model run from a layer on gives what the whole model gives, whatever comes before and beside the layer."""
+"""A model run from a layer on gives what the whole model gives, whatever comes before and beside it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

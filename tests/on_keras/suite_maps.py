@@ -86,7 +86,7 @@ def test_output_layer_reads_what_the_layer_gives() -> None:
 
 
 def test_guided_backpropagation_by_hand() -> None:
-    """1×1 convolution by (1, −1), ReLU, mean, weights (1, −2): the second channel's negative gradient is held back."""
+    """1×1 convolution by (1, −1), ReLU, mean, weights (1, −2): the negative gradient is held back."""
     x = np.array([[[[3.0], [-1.0]], [[-2.0], [5.0]]]], np.float32)
     for relu in (
         [L.Conv2D(2, 1, activation="relu")],
@@ -249,7 +249,7 @@ def test_a_region_of_a_dense_output_has_its_channels_last() -> None:
 
 
 def test_object_detection_scores_the_best_box() -> None:
-    """One prediction lies on the reference, with the same class: IoU 1, cosine 1, and its objectness is the score."""
+    """One prediction is the reference, with the same class: IoU 1, cosine 1; its objectness is the score."""
     inputs = keras.Input((8, 8, 1))
     pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))
     model = drawn(keras.Model(inputs, L.Reshape((2, 7))(L.Dense(14)(pooled))))
@@ -344,7 +344,7 @@ def test_receptive_fields_have_their_centres_where_keras_pads() -> None:
 
 
 def residual() -> Any:
-    """Squeeze and excitation, which sees everything but leads nowhere in particular, and branches that meet."""
+    """Squeeze and excitation, which sees everything but leads to no place, and branches that meet."""
     x = inputs = keras.Input((33, 40, 3))
     x = L.Conv2D(4, 3, strides=2, padding="same", activation="relu")(x)
     gate = L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))

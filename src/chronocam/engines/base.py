@@ -201,7 +201,7 @@ class Engine(Protocol):
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
 
     def kernels(self) -> dict[str, Array]:
-        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as the framework's arrays, where the model is and in its precision."""
@@ -241,9 +241,9 @@ def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) 
 def scores_in(
     raw: Any, flat: Sequence[Any], is_float: Callable[[Any], TypeGuard[T]], strict: bool
 ) -> T | None:
-    """Return the tensor in an output that holds the scores: `logits`, or the only one; the first of a plain tuple.
+    """Return the tensor that holds the scores: `logits`, or the only one, or the first of a plain tuple.
 
-    flat: all that is in the output. Where there is no such tensor, raises ModelError if `strict`.
+    flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
     """
     logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
     if is_float(logits):
@@ -255,8 +255,8 @@ def scores_in(
         return None
     keys = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""
     raise ModelError(
-        f"the model returns a {type(raw).__name__}{keys}, not one tensor of scores; name output_layer= or give a "
-        "callable target"
+        f"the model returns a {type(raw).__name__}{keys}, not one tensor of scores; name output_layer= or "
+        "give a callable target"
     )
 
 

@@ -27,10 +27,10 @@ class Geometry(Protocol):
         """
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
-        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
+        """Return the frame at which each of the first `rows` of a layer with folded frames looks."""
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
-        """Say whether the tokens at `like` follow each other in time, patch by patch, and not slice by slice."""
+        """Say whether the tokens at `like` follow each other patch by patch in time, not slice by slice."""
 
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
@@ -78,7 +78,8 @@ def geometry_of(engine: Engine) -> Geometry:
     """Return what an engine knows of geometry: itself, or an object that knows nothing.
 
     Example:
-        >>> cc.engines.geometry_of(cc.engines.engine_for(model)).windows(images, [["conv1"], ["conv2"]], 2)["conv1"][0]
+        >>> geometry = cc.engines.geometry_of(cc.engines.engine_for(model))
+        >>> geometry.windows(images, [["conv1"], ["conv2"]], 2)["conv1"][0]
         Window(stride=2, low=-1, high=1)
     """
     if isinstance(engine, Geometry):

@@ -1,4 +1,4 @@
-"""A model from one of its layers on, for every framework: what came before the layer is kept, and not run again."""
+"""A model from one of its layers on, in any framework: what came before the layer is kept, not run again."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class Rest(ABC, Generic[Node]):
         recorder, self.activations, result = self._recorded(1)
         if not recorder.reached:
             raise LayerError(
-                f"layer `{self._layer}` was not called where the model can be resumed; choose a layer that the "
-                "forward pass uses (`chronocam layers SPEC`)"
+                f"layer `{self._layer}` was not called where the model can be resumed; choose a layer that "
+                "the forward pass uses (`chronocam layers SPEC`)"
             )
         self._store(recorder.calls, self._first_axis)
         if self._difference(result) is None:

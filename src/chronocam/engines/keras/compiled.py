@@ -27,7 +27,7 @@ _COMPILED: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDicti
 
 
 def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
-    """Return what was compiled of a model under this key; what calls something else than the model is not kept."""
+    """Return what is compiled for a model under this key; it is kept unless `call` replaces the model's."""
     if program.call is not None:
         return make()
     known: dict[Any, T] = _COMPILED.setdefault(program.model, {})
@@ -88,7 +88,7 @@ class Differentiated:
     gradients: Mapping[str, list[np.ndarray]] = field(default_factory=dict)
 
 
-class CompiledPass(ABC):
+class OffsetPass(ABC):
     """A forward pass of the inputs and of what is added to the outputs of the layers to differentiate at.
 
     A gradient at an offset of zero is the gradient at the layer, and needs no variable within the model.

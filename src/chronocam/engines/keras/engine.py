@@ -56,10 +56,10 @@ class KerasEngine(UnknownGeometry):
 
     framework = "keras"
 
-    def __init__(self, model: Any, output_layer: Any = None) -> None:
+    def __init__(self, model: keras.Model, output_layer: Any = None) -> None:
         if not model.built:
             raise ModelError(
-                f"the {type(model).__name__} `{model.name}` is not built, so it has no layers to look into yet; "
+                f"the {type(model).__name__} `{model.name}` is not built, so it has no layers yet; "
                 "call it on a batch first, or give it an input shape"
             )
         self.backend: Backend = backend()
@@ -85,7 +85,7 @@ class KerasEngine(UnknownGeometry):
         return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
 
     def resolve(self, layer: Any) -> str:
-        """Return the path of a layer given by path (`backbone/conv1`, `relu#1` for its second call), object or index.
+        """Return the path of a layer given by path (`backbone/conv1`, `relu#1`: 2nd call), object or index.
 
         The name of a nested layer alone does where no other has it. An index counts `model.layers`. Raises
         LayerError for an unknown one.
@@ -109,7 +109,7 @@ class KerasEngine(UnknownGeometry):
         return INPUT if isinstance(self._nodes[path], keras.layers.InputLayer) and "/" not in path else path
 
     def kernels(self) -> dict[str, Array]:
-        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         found = {path: kernels_of(node) for path, node in self._nodes.items()}
         return {path: kernels for path, kernels in found.items() if kernels is not None}
 
@@ -132,7 +132,7 @@ class KerasEngine(UnknownGeometry):
             return tuple(self._adapted(x, specs.get(i)) for i, x in enumerate(taken))
         return self._adapted(taken, specs.get(0))
 
-    def _adapted(self, x: Any, spec: Any) -> Any:
+    def _adapted(self, x: Array, spec: Any) -> Any:
         values = self.backend.given(x)
         kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
         if kind not in "fiub":
@@ -162,7 +162,7 @@ class KerasEngine(UnknownGeometry):
         return found
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
-        """Record one pass, and a second one through guided ReLUs where both are asked for; see `Engine.record`.
+        """Record one pass, and another one through guided ReLUs where those are requested too.
 
         Raises LayerError for a layer that is not called, ModelError for what Keras models do not support.
         """
@@ -244,8 +244,8 @@ class KerasEngine(UnknownGeometry):
         fields = found[-1] if found else None
         if fields is None:
             raise LayoutError(
-                f"what the cells of layer `{layer}` see of the input is unknown: a layer before it is of a kind "
-                'without a known extent; use align="half_pixel"'
+                f"what the cells of layer `{layer}` see of the input is unknown: some layer before it has "
+                'no known extent; use align="half_pixel"'
             )
         return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
 

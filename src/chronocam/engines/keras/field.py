@@ -7,16 +7,24 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
 from chronocam.engines.base import split_call
-from chronocam.engines.keras.layers import Wrap, first_tensor, intercepted, is_float, own_errors
+from chronocam.engines.keras.layers import (
+    Node,
+    Nodes,
+    Run,
+    Wrap,
+    first_tensor,
+    intercepted,
+    is_float,
+    own_errors,
+)
 from chronocam.engines.keras.program import call_model
-from chronocam.types import Inputs
+from chronocam.types import Array, Inputs
 
 _POINTWISE = {
     "Activation",
@@ -63,17 +71,17 @@ _POINTWISE = {
 
 
 @dataclass(frozen=True)
-class Field:
+class AxisField:
     """Along one axis: cell i sees positions [stride·i + low, stride·i + high]."""
 
     stride: int = 1
     low: int = 0
     high: int = 0
 
-    def through(self, kernel: int, stride: int, before: int, dilation: int) -> Field:
+    def through(self, kernel: int, stride: int, before: int, dilation: int) -> AxisField:
         """Return the field after a window, with `before` cells of padding in front of the axis."""
         first = self.low - before * self.stride
-        return Field(
+        return AxisField(
             self.stride * stride, first, first + self.high - self.low + (kernel - 1) * dilation * self.stride
         )
 
@@ -82,23 +90,23 @@ class Field:
         return (self.low + self.high) / 2 + self.stride * cell
 
 
-Fields = tuple[Field, ...] | None
-"""Per axis; None where a layer does not tell its extent."""
+Fields = tuple[AxisField, ...] | None
+"""One per axis; None after a layer of unknown extent."""
 
 
 def fields_of(
-    model: Any, nodes: Mapping[str, Any], inputs: Inputs, layer: str, rank: int, channels_last: bool
+    model: keras.Model, nodes: Nodes, inputs: Inputs, layer: str, rank: int, channels_last: bool
 ) -> list[Fields]:
-    """Return the fields of the calls of `layer` over `rank` axes, None for one that sees the input in another way."""
+    """Return the fields of the calls of `layer` over `rank` axes, None for one that is unknown."""
     path, number = split_call(layer)
     start = first_tensor(inputs)
-    # By the tensors' ids, which stay theirs as long as they are kept.
-    known: dict[int, tuple[Any, Fields]] = {id(start): (start, (Field(),) * rank)}
+    # By the tensors' ids, which no other tensor gets while these are kept.
+    known: dict[int, tuple[Array, Fields]] = {id(start): (start, (AxisField(),) * rank)}
     found: list[Fields] = []
 
     def wrap(at: str) -> Wrap:
-        def around(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-            def run(*args: Any, **options: Any) -> Any:
+        def around(node: Node, call: Run) -> Run:
+            def run(*args: object, **options: object) -> object:
                 output = call(*args, **options)
                 given = [x for x in keras.tree.flatten((args, options)) if is_float(x) and id(x) in known]
                 tensor = first_tensor(output)
@@ -120,40 +128,49 @@ def fields_of(
     return found if number is None else found[number : number + 1]
 
 
-def _forgets(node: Any) -> bool:
+def _forgets(node: Node) -> bool:
     """Say whether a layer's output has no grid, so that it is no local path."""
     return type(node).__name__.startswith("Global")
 
 
-def _channel_axis(ndim: int, channels_last: bool) -> int:
-    return ndim - 1 if channels_last else 1
-
-
-def _after(node: Any, given: Sequence[Any], fields: Sequence[Fields], channels_last: bool) -> Fields:
-    """Return the fields after a layer that was given tensors with these."""
-    kind, first = type(node).__name__, fields[0]
-    if any(f is None for f in fields) or first is None:
+def _after(node: Node, given: Sequence[Array], fields: Sequence[Fields], channels_last: bool) -> Fields:
+    """Return the fields after a layer that was given tensors with these; None for one of unknown extent."""
+    known = [f for f in fields if f is not None]
+    if len(known) < len(fields):
         return None
-    if kind == "Concatenate" and node.axis % len(given[0].shape) != _channel_axis(
-        len(given[0].shape), channels_last
-    ):
-        return None
+    kind = type(node).__name__
     if kind in _POINTWISE:
-        return _joined([f for f in fields if f is not None])
+        return _joined(known) if _keeps_places(node, len(given[0].shape), channels_last) else None
     if kind.startswith(("ZeroPadding", "Cropping")):
-        sign, ends = (1, node.padding) if kind.startswith("Zero") else (-1, node.cropping)
-        before = [end[0] for end in (ends if isinstance(ends[0], (tuple, list)) else (ends,))]
-        return tuple(f.through(1, 1, sign * b, 1) for f, b in zip(first, before, strict=True))
-    window = _window(node, len(first))
+        return _padded(node, known[0])
+    return _windowed(node, given[0].shape, known[0])
+
+
+def _keeps_places(node: Node, ndim: int, channels_last: bool) -> bool:
+    """Say whether a layer keeps every cell where it is: all but a concatenation along an axis of the grid."""
+    channels = ndim - 1 if channels_last else 1
+    return type(node).__name__ != "Concatenate" or bool(node.axis % ndim == channels)
+
+
+def _padded(node: Node, fields: tuple[AxisField, ...]) -> Fields:
+    """Return the fields after cells were put in front of each axis, or taken away there."""
+    sign, ends = (1, node.padding) if type(node).__name__.startswith("Zero") else (-1, node.cropping)
+    before = [end[0] for end in (ends if isinstance(ends[0], (tuple, list)) else (ends,))]
+    return tuple(f.through(1, 1, sign * b, 1) for f, b in zip(fields, before, strict=True))
+
+
+def _windowed(node: Node, shape: Sequence[int], fields: tuple[AxisField, ...]) -> Fields:
+    """Return the fields after a convolution or pooling; None for any other layer."""
+    rank = len(fields)
+    window = _window(node, rank)
     if window is None:
         return None
-    shape = given[0].shape
-    sizes = shape[1 : 1 + len(first)] if node.data_format == "channels_last" else shape[2 : 2 + len(first)]
-    each = zip(first, sizes, *window, strict=True)
+    sizes = shape[1 : 1 + rank] if node.data_format == "channels_last" else shape[2 : 2 + rank]
+    each = zip(fields, sizes, *window, strict=True)
     return tuple(f.through(k, s, _before(node.padding, n, k, s, d), d) for f, n, k, s, d in each)
 
 
-def _window(node: Any, rank: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]] | None:
+def _window(node: Node, rank: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]] | None:
     """Return kernel, strides and dilation of a convolution or pooling, per axis; None for other layers."""
     kernel = getattr(node, "kernel_size", None) or getattr(node, "pool_size", None)
     if kernel is None or "Transpose" in type(node).__name__ or not hasattr(node, "data_format"):
@@ -171,9 +188,11 @@ def _before(padding: str, size: int, kernel: int, stride: int, dilation: int) ->
     return extent if padding == "causal" else 0
 
 
-def _joined(fields: Sequence[tuple[Field, ...]]) -> Fields:
+def _joined(fields: Sequence[tuple[AxisField, ...]]) -> Fields:
     """Return the fields that hold all of those that meet; None where their strides differ."""
     axes = list(zip(*fields, strict=True))
     if any(len({f.stride for f in axis}) > 1 for axis in axes):
         return None
-    return tuple(Field(axis[0].stride, min(f.low for f in axis), max(f.high for f in axis)) for axis in axes)
+    return tuple(
+        AxisField(axis[0].stride, min(f.low for f in axis), max(f.high for f in axis)) for axis in axes
+    )

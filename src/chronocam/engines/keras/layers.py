@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import keras
 
@@ -12,20 +12,29 @@ from chronocam.engines.base import unknown_layer
 from chronocam.errors import LayerError, suggest
 from chronocam.types import Array
 
-Wrap = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
-"""From a node and its call to the call that takes its place."""
+Node: TypeAlias = keras.Operation
+"""A layer, or an operation of a functional model."""
+
+Nodes: TypeAlias = Mapping[str, Node]
+"""The nodes of a model by path."""
+
+Run: TypeAlias = Callable[..., Any]
+"""A node's `call`: what it takes and returns is the model's own affair."""
+
+Wrap: TypeAlias = Callable[[Node, Run], Run]
+"""Makes of a node and its call the call that takes its place."""
 
 
-def nodes_of(model: Any) -> dict[str, Any]:
+def nodes_of(model: Node) -> dict[str, Node]:
     """Return the layers of a model, and the operations of functional ones, by path: `backbone/conv1`.
 
     What lies inside an RNN is left out: it runs within a loop. A layer that is used in several places goes by
     the first; of two layers with the same path, the second gets `_2`.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Node] = {}
     seen = {id(model)}
 
-    def walk(holder: Any, prefix: str) -> None:
+    def walk(holder: Node, prefix: str) -> None:
         for child in _children(holder):
             if id(child) in seen:
                 continue
@@ -41,7 +50,7 @@ def nodes_of(model: Any) -> dict[str, Any]:
     return found
 
 
-def _children(holder: Any) -> list[Any]:
+def _children(holder: Node) -> list[Node]:
     if isinstance(holder, keras.Sequential):
         return list(holder.layers)
     if isinstance(getattr(holder, "operations", None), list):  # a functional model: operations are layers too
@@ -52,8 +61,8 @@ def _children(holder: Any) -> list[Any]:
     return [] if flatten is None else list(flatten(include_self=False, recursive=False))
 
 
-def path_of(name: str, nodes: Mapping[str, Any]) -> str:
-    """Return the path that `name` stands for: itself, with dots for slashes, or the one nested layer of that name.
+def path_of(name: str, nodes: Nodes) -> str:
+    """Return the path that `name` stands for: itself, dots for slashes, or the one nested layer of that name.
 
     Raises LayerError, with close names also of nested layers, where there is none, and where there are
     several.
@@ -69,7 +78,7 @@ def path_of(name: str, nodes: Mapping[str, Any]) -> str:
     raise unknown_layer(name, list(nodes), hint=_close(name, nodes))
 
 
-def _close(name: str, nodes: Mapping[str, Any]) -> str:
+def _close(name: str, nodes: Nodes) -> str:
     """Return the hint with the paths closest to `name`, or else of the layers whose own names are closest."""
     if hint := suggest(name, list(nodes)):
         return hint
@@ -82,13 +91,13 @@ def _close(name: str, nodes: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def intercepted(wraps: Mapping[str, list[Wrap]], nodes: Mapping[str, Any]) -> Iterator[None]:
-    """Let calls of the nodes go through `wraps`, the first innermost; undone on exit, also after an exception."""
+def intercepted(wraps: Mapping[str, list[Wrap]], nodes: Nodes) -> Iterator[None]:
+    """Let calls of nodes go through `wraps`, the first innermost; undone on exit, also after an exception."""
     undo: list[tuple[dict[str, Any], Any]] = []
     try:
         for path, around in wraps.items():
             node = nodes[path]
-            call: Callable[..., Any] = node.call
+            call: Run = node.call
             undo.append((node.__dict__, node.__dict__.get("call")))
             for wrap in around:
                 call = wrap(node, call)
@@ -114,7 +123,7 @@ def own_errors() -> Iterator[None]:
 
 
 @contextmanager
-def attribute(node: Any, name: str, value: Any) -> Iterator[None]:
+def attribute(node: Node, name: str, value: object) -> Iterator[None]:
     """Give an object an attribute of its own for a while, past the tracking of Keras."""
     before = node.__dict__[name]
     node.__dict__[name] = value
@@ -124,17 +133,17 @@ def attribute(node: Any, name: str, value: Any) -> Iterator[None]:
         node.__dict__[name] = before
 
 
-def frames_at_once(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+def frames_at_once(node: Node, call: Run) -> Run:
     """Let a TimeDistributed layer run its layer on all steps at once, folded into the batch.
 
     Without training that is the same as one call per step, in a graph that does not grow with the clip.
     """
 
-    def folded(x: Any) -> Any:
+    def folded(x: Array) -> Array:
         return keras.ops.reshape(x, (-1, *x.shape[2:]))
 
-    def run(inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        options: dict[str, Any] = {}
+    def run(inputs: Array, training: bool | None = None, mask: Array = None) -> object:
+        options: dict[str, object] = {}
         if mask is not None and node.layer._call_has_mask_arg:
             options["mask"] = folded(mask)
         if node.layer._call_has_training_arg:
@@ -147,17 +156,17 @@ def frames_at_once(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def is_float(x: Any) -> TypeGuard[Array]:
+def is_float(x: Array) -> TypeGuard[Array]:
     """Say whether `x` is a floating-point tensor."""
     return hasattr(x, "dtype") and hasattr(x, "shape") and "float" in str(x.dtype)
 
 
-def first_tensor(output: Any) -> Any:
+def first_tensor(output: object) -> Array:
     """Return the first floating-point tensor in what a layer gives, or None."""
     return next((x for x in keras.tree.flatten(output) if is_float(x)), None)
 
 
-def replace_tensor(output: Any, old: Any, new: Any) -> Any:
+def replace_tensor(output: object, old: Array, new: Array) -> object:
     """Return `output` with the tensor `new` in the place of `old`, and its mask with it."""
     if new is old:
         return output

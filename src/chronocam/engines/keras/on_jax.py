@@ -14,8 +14,8 @@ import numpy as np
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.compiled import (
-    CompiledPass,
     Differentiated,
+    OffsetPass,
     Offsets,
     OrEagerly,
     Start,
@@ -46,7 +46,7 @@ class JaxBackend(Backend):
         return super().numpy(jax.lax.stop_gradient(x))
 
     def once(self, run: Callable[[Inputs], None], program: Program, inputs: Inputs) -> None:
-        """Run a function of the inputs once, on shapes alone, or eagerly where the model decides by values."""
+        """Run a function of the inputs once on shapes alone, or eagerly where the model decides by values."""
 
         def stateless(values: list[Array], inputs: Inputs) -> None:
             with _holding(program, values):
@@ -81,7 +81,7 @@ class JaxBackend(Backend):
     ) -> Found:
         """Run the program and differentiate its scores."""
         wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-        run = compiled(program, wanted, lambda: _Forward(self, program, wanted))
+        run = compiled(program, wanted, lambda: JaxPass(self, program, wanted))
         return run.record(keras.tree.map_structure(jnp.asarray, inputs), score, gradients, curvature)
 
 
@@ -99,7 +99,7 @@ def _holding(program: Program, values: Sequence[Array]) -> AbstractContextManage
 _pulled = jax.jit(lambda pull, cotangents: pull(cotangents)[0])
 
 
-class _Forward(CompiledPass):
+class JaxPass(OffsetPass):
     """Compiles the pass together with its pull-back; the score is differentiated outside of it."""
 
     def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:

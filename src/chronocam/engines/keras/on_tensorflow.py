@@ -1,4 +1,4 @@
-"""Keras on TensorFlow: compiled once per model, layers and input signature, differentiated from the layers on."""
+"""Keras on TensorFlow: compiled once per model, layers and shapes, differentiated from the layers on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import tensorflow as tf
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.compiled import (
-    CompiledPass,
     Differentiated,
+    OffsetPass,
     Offsets,
     OrEagerly,
     Start,
@@ -65,12 +65,12 @@ class TensorFlowBackend(Backend):
     ) -> Found:
         """Run the program and differentiate its scores."""
         wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-        run = compiled(program, wanted, lambda: _Forward(self, program, wanted))
+        run = compiled(program, wanted, lambda: TensorFlowPass(self, program, wanted))
         inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
         return run.record(inputs, score, gradients, curvature)
 
 
-class _Forward(CompiledPass):
+class TensorFlowPass(OffsetPass):
     """Compiles the pass and the way back to one function, whose middle calls the score."""
 
     def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class _Forward(CompiledPass):
 
     def _forward(self, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
         self.traces += 1
-        # Neither what comes before the first layer nor a parameter is differentiated: no gradient leads there.
+        # Neither a parameter nor what comes before the first layer is differentiated.
         constants = [(v, tf.stop_gradient(v.value)) for v in self.program.model.variables]
         if INPUT not in self.wanted:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
@@ -171,7 +171,7 @@ class _Scored:
         self.error: Exception | None = None
 
     def gradients(self, structure: Any, leaves: list[Array]) -> list[np.ndarray]:
-        """Return ∂score/∂output `(target, *shape)` of the floating-point outputs; of no target after an error."""
+        """Return ∂score/∂output `(target, *shape)` of floating-point outputs; no target after an error."""
         floats = _floats(leaves)
         try:
             self.upstream = self._gradients(structure, leaves, floats)

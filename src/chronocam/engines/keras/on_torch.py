@@ -18,15 +18,15 @@ from chronocam.engines.torch.tensors import hessian_product, vjp
 from chronocam.types import Array, Inputs
 
 
-class _GuidedReLU(torch.autograd.Function):
+class _KerasGuidedReLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Array, x: Tensor) -> Tensor:
         """Return max(x, 0)."""
         ctx.save_for_backward(x)
         return x.clamp(min=0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Array, gradient: Tensor) -> Tensor:
         """Pass back only positive gradients of positive inputs."""
         (x,) = ctx.saved_tensors
         return gradient.clamp(min=0) * (x > 0)
@@ -42,7 +42,7 @@ class TorchBackend(Backend):
 
     def guided_relu(self, x: Tensor) -> Tensor:
         """Return max(x, 0), with guided backpropagation's gradient."""
-        return _GuidedReLU.apply(x)
+        return _KerasGuidedReLU.apply(x)
 
     def out(self, x: Tensor) -> Tensor:
         """Return a tensor without its graph."""

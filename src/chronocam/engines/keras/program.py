@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 
 from chronocam.engines.base import Call, Result, scores_in, split_call
 from chronocam.engines.keras.layers import (
+    Node,
+    Nodes,
+    Run,
     Wrap,
     attribute,
     first_tensor,
@@ -26,7 +31,7 @@ from chronocam.engines.keras.layers import (
 from chronocam.errors import InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
-Change = Callable[[str, Any], Any]
+Change: TypeAlias = Callable[[str, Array], Array]
 """From a tapped layer and its output to what the model goes on with."""
 
 _SOFTMAXES = ("softmax", "log_softmax")
@@ -52,12 +57,12 @@ class Passed:
     """
 
     raw: Any
-    logits: Any
-    outputs: dict[str, list[Any]]
-    activations: dict[str, list[Any]]
+    logits: Array
+    outputs: dict[str, list[Array]]
+    activations: dict[str, list[Array]]
 
     @classmethod
-    def of(cls, seen: tuple[Any, Any, dict[str, list[Any]]]) -> Passed:
+    def of(cls, seen: tuple[Any, Array, dict[str, list[Array]]]) -> Passed:
         """Return what was `seen` in another pass, without activations."""
         raw, logits, outputs = seen
         return cls(raw, logits, outputs, {})
@@ -68,7 +73,7 @@ class Passed:
         return Result(self.raw, self.read, self.outputs)
 
     @property
-    def seen(self) -> tuple[Any, Any, dict[str, list[Any]]]:
+    def seen(self) -> tuple[Any, Array, dict[str, list[Array]]]:
         """All that scores are made of."""
         return self.raw, self.logits, self.outputs
 
@@ -80,13 +85,13 @@ class Passed:
 
 @dataclass
 class Found:
-    """What a backend recorded; gradients `(target, *shape)` per call of each layer that the scores depend on."""
+    """What a backend recorded; gradients `(target, *shape)` per call of each layer that scores depend on."""
 
     scores: Array
     activations: dict[str, list[Array]]
     gradients: dict[str, list[Array]] = field(default_factory=dict)
     curvature: dict[str, list[Array]] = field(default_factory=dict)
-    main: Any = None
+    main: np.ndarray | None = None
     softmax: bool = False
 
 
@@ -99,11 +104,11 @@ class Program:
 
     def __init__(
         self,
-        model: Any,
-        nodes: Mapping[str, Any],
+        model: keras.Model,
+        nodes: Nodes,
         layers: Sequence[str],
         output_layer: str | None = None,
-        guided: Callable[[Any], Any] | None = None,
+        guided: Callable[[Array], Array] | None = None,
         call: Call | None = None,
         reads: Sequence[str] = (),
     ) -> None:
@@ -116,7 +121,7 @@ class Program:
         self.reads: tuple[Any, ...] = tuple(reads)
 
     @property
-    def model(self) -> Any:
+    def model(self) -> keras.Model:
         """The model."""
         return self._model()
 
@@ -130,10 +135,10 @@ class Program:
 
         around: what else the calls of nodes go through, by path.
         """
-        seen: dict[str, list[Any]] = {layer: [] for layer in self.layers}
-        outputs: list[Any] = []
-        reads: dict[str, list[Any]] = {path: [] for path in self.reads}
-        softmaxes: list[tuple[Any, Any]] = []
+        seen: dict[str, list[Array]] = {layer: [] for layer in self.layers}
+        outputs: list[Array] = []
+        reads: dict[str, list[Array]] = {path: [] for path in self.reads}
+        softmaxes: list[tuple[Array, Array]] = []
         wraps = self._wraps(seen, outputs, reads, softmaxes, change, around)
         with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
@@ -144,15 +149,15 @@ class Program:
         for layer, calls in seen.items():
             if not calls:
                 raise LayerError(
-                    f"layer `{layer}` was not called, so nothing was recorded there; choose a layer that the forward "
-                    "pass uses (`chronocam layers SPEC`)"
+                    f"layer `{layer}` was not called, so nothing was recorded there; choose a layer that the "
+                    "forward pass uses (`chronocam layers SPEC`)"
                 )
         main = main_output(raw, strict=False)
         plain = self.output_layer is None and self.call is None
         logits = next((before for after, before in softmaxes if plain and after is main), None)
         return Passed(raw, logits, reads, seen)
 
-    def _read(self, outputs: list[Any]) -> Any:
+    def _read(self, outputs: list[Array]) -> Array:
         _, number = split_call(str(self.output_layer))
         if len(outputs) <= (number or 0):
             raise LayerError(f"output layer `{self.output_layer}` returned no scores; choose another")
@@ -160,17 +165,16 @@ class Program:
 
     def _wraps(
         self,
-        seen: dict[str, list[Any]],
-        outputs: list[Any],
-        reads: dict[str, list[Any]],
-        softmaxes: list[tuple[Any, Any]],
+        seen: dict[str, list[Array]],
+        outputs: list[Array],
+        reads: dict[str, list[Array]],
+        softmaxes: list[tuple[Array, Array]],
         change: Change,
         around: Mapping[str, Sequence[Wrap]],
     ) -> dict[str, list[Wrap]]:
         wraps: dict[str, list[Wrap]] = {path: [] for path in self.nodes}
         for path, node in self.nodes.items():
-            if type(node) is keras.layers.TimeDistributed:
-                wraps[path].append(frames_at_once)
+            wraps[path] += _all_frames(node)
             if self.guided is not None and (wrap := guided_relu(node, self.guided)) is not None:
                 wraps[path].append(wrap)
             if is_softmax(node):
@@ -187,59 +191,65 @@ class Program:
         return {path: wraps_of for path, wraps_of in wraps.items() if wraps_of}
 
 
-def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Any]], Any]:
-    """Return every call of every node with its output, in the order in which they finish, and the main output."""
-    calls: list[tuple[str, Any]] = []
+def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Array]:
+    """Return the calls of nodes with their outputs, in the order in which they end, and the main output."""
+    calls: list[tuple[str, Array]] = []
 
-    def note(path: str) -> Wrap:
-        def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-            def run(*args: Any, **kwargs: Any) -> Any:
-                output = call(*args, **kwargs)
-                tensor = first_tensor(output)
-                if tensor is not None:
-                    calls.append((path, tensor))
-                return output
-
-            return run
-
-        return wrap
+    def noted(path: str, output: object) -> object:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            calls.append((path, tensor))
+        return output
 
     nodes = program.nodes
-    wraps: dict[str, list[Wrap]] = {
-        path: [*([frames_at_once] if type(node) is keras.layers.TimeDistributed else []), note(path)]
-        for path, node in nodes.items()
-    }
+    wraps = {path: [*_all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
     with own_errors(), intercepted(wraps, nodes):
         final = first_tensor(call_model(program.model, inputs))
     return calls, final
 
 
-def call_model(model: Any, inputs: Inputs) -> Any:
+def _all_frames(node: Node) -> list[Wrap]:
+    return [frames_at_once] if type(node) is keras.layers.TimeDistributed else []
+
+
+def after(change: Callable[[Any], object]) -> Wrap:
+    """Return what lets the outputs of a node go through `change`."""
+
+    def wrap(node: Node, call: Run) -> Run:
+        def run(*args: object, **kwargs: object) -> object:
+            return change(call(*args, **kwargs))
+
+        return run
+
+    return wrap
+
+
+def call_model(model: keras.Model, inputs: Inputs) -> Any:
     """Call the model in inference mode with one input, several, or several by name."""
     return model(list(inputs) if isinstance(inputs, (tuple, list)) else inputs, training=False)
 
 
-def main_output(raw: Any, strict: bool = True) -> Any:
+def main_output(raw: Any, strict: bool = True) -> Array:
     """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain list."""
     if is_float(raw):
         return raw
     return scores_in(raw, keras.tree.flatten(raw), is_float, strict)
 
 
-def gate_of(node: Any) -> str | None:
-    """Return the last thing that a layer or operation does, where that is a softmax, a log-softmax or a sigmoid."""
+def gate_of(node: Node) -> str | None:
+    """Return `softmax`, `log_softmax` or `sigmoid` for a layer or operation that ends in one, else None."""
     if type(node).__name__ in _GATES:
         return _GATES[type(node).__name__]
     name = getattr(getattr(node, "activation", None), "__name__", "")
     return name if isinstance(node, _LAST_IS_ACTIVATION) and name in _GATES.values() else None
 
 
-def is_softmax(node: Any) -> bool:
+def is_softmax(node: Node) -> bool:
     """Say whether the last thing that a layer or operation does is a softmax."""
     return gate_of(node) in _SOFTMAXES
 
 
-def guided_relu(node: Any, relu: Callable[[Any], Any]) -> Wrap | None:
+def guided_relu(node: Node, relu: Callable[[Array], Array]) -> Wrap | None:
     """Return what gives a layer another ReLU, or None for one that has no ReLU.
 
     Known are ReLU and ReLU6, as layers, as operations of a functional model, and as `activation=` of other
@@ -254,8 +264,8 @@ def guided_relu(node: Any, relu: Callable[[Any], Any]) -> Wrap | None:
         return None
     six = activation is keras.activations.relu6
 
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
+    def wrap(node: Node, call: Run) -> Run:
+        def run(*args: object, **kwargs: object) -> object:
             with attribute(node, "activation", lambda x: keras.ops.minimum(relu(x), 6.0) if six else relu(x)):
                 return call(*args, **kwargs)
 
@@ -264,16 +274,21 @@ def guided_relu(node: Any, relu: Callable[[Any], Any]) -> Wrap | None:
     return wrap
 
 
-def _capped(node: Any, x: Any) -> Any:
+def _capped(node: Node, x: Array) -> Any:
     highest = 6.0 if type(node).__name__ == "Relu6" else getattr(node, "max_value", None)
     return x if highest is None else keras.ops.minimum(x, highest)
 
 
-def noting_logits(gates: list[tuple[Any, Any]], gated: Callable[[Any], Any] = lambda output: output) -> Wrap:
-    """Note what a node with a final gate returns, and what goes into the gate. gated: what is done to the former."""
+def noting_logits(
+    gates: list[tuple[Array, Array]], gated: Callable[[Array], Array] = lambda output: output
+) -> Wrap:
+    """Note what a node with a final gate returns, and what goes into the gate.
 
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
+    gated: what the output of the gate goes through.
+    """
+
+    def wrap(node: Node, call: Run) -> Run:
+        def run(*args: object, **kwargs: object) -> object:
             activation = node.__dict__.get("activation")
             if activation is None:
                 output, logits = call(*args, **kwargs), (*args, *kwargs.values())[0]
@@ -289,56 +304,42 @@ def noting_logits(gates: list[tuple[Any, Any]], gated: Callable[[Any], Any] = la
     return wrap
 
 
-def _tap(layers: Sequence[str], seen: dict[str, list[Any]], change: Change) -> Wrap:
-    counts: Counter[str] = Counter()
+def _tap(layers: Sequence[str], seen: dict[str, list[Array]], change: Change) -> Wrap:
+    calls = count()
 
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            output = call(*args, **kwargs)
-            old = tensor = first_tensor(output)
-            if tensor is None:
-                raise LayerError(
-                    f"layer `{layers[0]}` returns no floating-point tensor; choose another layer"
-                )
-            for layer in layers:
-                if split_call(layer)[1] in (None, counts["calls"]):
-                    tensor = change(layer, tensor)
-                    seen[layer].append(tensor)
-            counts["calls"] += 1
-            return replace_tensor(output, old, tensor)
+    def tapped(output: object) -> object:
+        tensor = old = first_tensor(output)
+        call = next(calls)
+        if tensor is None:
+            raise LayerError(f"layer `{layers[0]}` returns no floating-point tensor; choose another layer")
+        for layer in layers:
+            if split_call(layer)[1] in (None, call):
+                tensor = change(layer, tensor)
+                seen[layer].append(tensor)
+        return replace_tensor(output, old, tensor)
 
-        return run
-
-    return wrap
+    return after(tapped)
 
 
-def _keeping(outputs: list[Any]) -> Wrap:
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            output = call(*args, **kwargs)
-            tensor = first_tensor(output)
-            if tensor is not None:
-                outputs.append(tensor)
-            return output
+def _keeping(outputs: list[Array]) -> Wrap:
+    def kept(output: object) -> object:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            outputs.append(tensor)
+        return output
 
-        return run
-
-    return wrap
+    return after(kept)
 
 
-def _keeping_all(calls: list[Any]) -> Wrap:
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            output = call(*args, **kwargs)
-            calls.append(output)
-            return output
+def _keeping_all(calls: list[Array]) -> Wrap:
+    def kept(output: object) -> object:
+        calls.append(output)
+        return output
 
-        return run
-
-    return wrap
+    return after(kept)
 
 
-def _tapped_input(inputs: Inputs, seen: dict[str, list[Any]], change: Change) -> Inputs:
+def _tapped_input(inputs: Inputs, seen: dict[str, list[Array]], change: Change) -> Inputs:
     first = first_tensor(inputs)
     if first is None:
         raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")

@@ -10,8 +10,8 @@ import numpy as np
 
 from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
-from chronocam.engines.keras.layers import Wrap, first_tensor, nodes_of, replace_tensor
-from chronocam.engines.keras.program import Passed, Program
+from chronocam.engines.keras.layers import Node, Wrap, first_tensor, nodes_of, replace_tensor
+from chronocam.engines.keras.program import Passed, Program, after
 from chronocam.engines.resumption import Recorder, Rest, Run, Stored, counting, replaying
 from chronocam.errors import LayerError
 from chronocam.types import Array, Inputs
@@ -35,7 +35,7 @@ class KerasRest(Rest[Any]):
         self._compiled: Run = self._rest
         self._record()
 
-    def _holds(self, node: Any) -> bool:
+    def _holds(self, node: Node) -> bool:
         return node is not self._node and any(inner is self._node for inner in nodes_of(node).values())
 
     def _recorded(self, times: int) -> tuple[Recorder[Any], list[Array], Result]:
@@ -59,8 +59,8 @@ class KerasRest(Rest[Any]):
         super()._store(calls, axis)
         self._compiled = self._backend.function(self._program, self._rest)
 
-    def _rest(self, inputs: Inputs, outputs: Sequence[Sequence[Any]], changed: Sequence[Array]) -> Any:
-        """Return what scores are made of, from the inputs, from what is stored and from the layer's activations."""
+    def _rest(self, inputs: Inputs, outputs: Sequence[Sequence[Array]], changed: Sequence[Array]) -> Any:
+        """Return what scores are made of, given the inputs, what is stored and the layer's activations."""
         times = changed[0].shape[0] // len(self.activations[0])
         around: dict[str, list[Wrap]] = {}
         paths = {id(node): path for path, node in self._hidden.items()}
@@ -94,21 +94,17 @@ class KerasRest(Rest[Any]):
         return [self._backend.numpy(x) for x in floats]
 
     def _at_layer(self, change: Callable[[int, Array], Array]) -> Wrap:
-        changed = counting(self._call, change)
+        counted = counting(self._call, change)
 
-        def wrap(node: Any, call: Run) -> Run:
-            def run(*args: Any, **kwargs: Any) -> Any:
-                output = call(*args, **kwargs)
-                tensor = first_tensor(output)
-                if tensor is None:
-                    raise LayerError(
-                        f"layer `{self._layer}` returns no floating-point tensor; choose another layer"
-                    )
-                return replace_tensor(output, tensor, changed(tensor))
+        def changed(output: object) -> object:
+            tensor = first_tensor(output)
+            if tensor is None:
+                raise LayerError(
+                    f"layer `{self._layer}` returns no floating-point tensor; choose another layer"
+                )
+            return replace_tensor(output, tensor, counted(tensor))
 
-            return run
-
-        return wrap
+        return after(changed)
 
     def _repeated_inputs(self, inputs: Inputs, times: int) -> Inputs:
         def repeated(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A function mode that sees attention, however a model writes it: fused, as softmax and product, or as a module."""
+"""A function mode that sees attention: fused, as softmax and product, or as a module."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from chronocam.engines.torch.modes import Args, Function, Kwargs
 
 _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum}
@@ -31,7 +33,7 @@ class AttentionSeen(TorchFunctionMode):
         self._followed: Tensor | None = None  # what became of it
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -49,9 +51,7 @@ class AttentionSeen(TorchFunctionMode):
                 self._followed = result
         return result
 
-    def _keep(
-        self, weights: Callable[..., Tensor | None], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def _keep(self, weights: Callable[..., Tensor | None], args: Args, kwargs: Kwargs) -> None:
         """Keep what `weights` returns, hidden from the graph, from autocast and from other modes."""
         detached, named = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
         device = next(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)).device.type
@@ -61,7 +61,7 @@ class AttentionSeen(TorchFunctionMode):
             self.seen.append(found)
 
 
-def _over_keys(result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
     """Say whether a softmax is over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return dim in (-1, result.ndim - 1)
@@ -85,7 +85,7 @@ def _of_fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Return softmax(q kᵀ·scale + mask), one head after the other: all heads at once are what fusing saves."""
+    """Return softmax(q kᵀ·scale + mask), head by head: all at once take the memory that fusing saves."""
     precision = torch.promote_types(query.dtype, torch.float32)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if query.ndim == 3:
@@ -98,7 +98,7 @@ def _of_fused(
     if attn_mask is not None:
         lead = (query[..., 0, 0, 0] + key[..., 0, 0, 0]).shape
         attn_mask = attn_mask.expand(*lead, heads, *sizes)
-    total: Any = 0.0
+    total = query.new_zeros((), dtype=precision)
     for head in range(heads):
         scores = (
             query[..., head, :, :].to(precision) @ key[..., head // shared, :, :].to(precision).mT * scale
@@ -111,7 +111,7 @@ def _of_fused(
 
 
 def _of_module(*args: Any, **kwargs: Any) -> Tensor | None:
-    """Return the weights of `nn.MultiheadAttention`, which tells them when asked; None for an input without batch."""
+    """Return the weights of `nn.MultiheadAttention`; None for an input without a batch axis."""
     asked = {"need_weights": True, "average_attn_weights": True, "training": False}
     weights = F.multi_head_attention_forward(*args, **{**kwargs, **asked})[1]
     return None if weights is None or weights.ndim < 3 else _mean_over_heads(weights)

@@ -113,7 +113,7 @@ class Chunks:
             self._running = False
 
     def gradients(self, upstream: Tensor) -> dict[str, list[Tensor | None]]:
-        """Return `(target, *shape)` for every call of the layers inside, given `(target, *shape)` at the features."""
+        """Return `(target, *shape)` per call of the layers inside, given the gradients at the features."""
         kept = {layer: (tap.cut, tap.seen) for layer, tap in self.inner.items()}
         parts = list(self._second_look(upstream))
         for layer, tap in self.inner.items():

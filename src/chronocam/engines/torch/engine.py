@@ -50,7 +50,7 @@ class TorchEngine(TorchGeometry):
         return self.layers.stem
 
     def kernels(self) -> dict[str, Tensor]:
-        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         return self.layers.kernels()
 
     def resolve(self, layer: LayerLike) -> str:

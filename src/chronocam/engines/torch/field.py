@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from chronocam.errors import LayoutError
 from chronocam.types import Window
@@ -31,7 +32,7 @@ _GLOBAL = re.compile(r"(Mean|AdaptiveAvgPool|AdaptiveMaxPool)")
 
 
 @dataclass(frozen=True)
-class Field:
+class GridField:
     """Per axis: cell i sees positions [stride·i + low, stride·i + high]."""
 
     stride: tuple[int, ...]
@@ -40,20 +41,20 @@ class Field:
 
     def through(
         self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-    ) -> Field:
+    ) -> GridField:
         """Return the field one operation further down, towards the input."""
         each = zip(self.stride, self.low, self.high, kernel, stride, padding, dilation, strict=True)
         parts = [(j * s, lo * s - p, hi * s - p + d * (k - 1)) for j, lo, hi, k, s, p, d in each]
-        return Field(*(tuple(axis) for axis in zip(*parts, strict=True)))
+        return GridField(*(tuple(axis) for axis in zip(*parts, strict=True)))
 
-    def joined(self, other: Field | None) -> Field | None:
+    def joined(self, other: GridField | None) -> GridField | None:
         """Return the field that holds both, where two branches meet; None where their strides differ."""
         if other is None:
             return self
         if self.stride != other.stride:
             return None
         low, high = map(min, self.low, other.low), map(max, self.high, other.high)
-        return Field(self.stride, tuple(low), tuple(high))
+        return GridField(self.stride, tuple(low), tuple(high))
 
     def centers(self, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
         """Return the coordinate of every cell's centre, per axis."""
@@ -61,11 +62,11 @@ class Field:
         return tuple(tuple((lo + hi) / 2 + s * i for i in range(n)) for n, s, lo, hi in each)
 
 
-def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | None:
+def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> GridField | None:
     """Return the receptive field of `output`'s cells in `source`, over the last `rank` axes.
 
-    None where the graph holds an operation whose extent it does not tell. Raises LayoutError where no local
-    path leads to the input.
+    None where the graph holds an operation of unknown extent. Raises LayoutError where no local path leads to
+    the input.
     """
     try:
         return _between(output.grad_fn, torch.autograd.graph.get_gradient_edge(source).node, rank, _through)
@@ -76,17 +77,19 @@ def field_of(output: Tensor, source: Tensor, rank: int, layer: str) -> Field | N
 
 
 def windows_between(
-    stages: Sequence[dict[str, Any]], source: Tensor, rank: int
+    stages: Sequence[dict[str, Node | None]], source: Tensor, rank: int
 ) -> dict[str, tuple[Window, ...] | None]:
     """Return one layer per stage with the windows of its cells on the one before it, `source` for the first.
 
-    stages: the nodes of the layers' outputs in the graph, first to last. Of each stage the last layer that
-        leads to
-    the last stage's is taken. Only operations that change the grid count. None where the graph does not tell.
+    stages: the nodes of the layers' outputs in the graph, first to last.
+
+    Of each stage the last layer that leads to the last stage's is taken. Only operations that change the grid
+    count. None where the extent is unknown.
     """
     *_, last = stages[-1].values()
     leading = {*_downward(last), None}
-    before, found = torch.autograd.graph.get_gradient_edge(source).node, {}
+    before: Node | None = torch.autograd.graph.get_gradient_edge(source).node
+    found = {}
     for nodes in stages:
         for layer in reversed(nodes):
             if nodes[layer] in leading:
@@ -95,7 +98,7 @@ def windows_between(
     return found
 
 
-def _windows(start: Any, end: Any, rank: int) -> tuple[Window, ...] | None:
+def _windows(start: Node | None, end: Node | None, rank: int) -> tuple[Window, ...] | None:
     try:
         field = (
             None
@@ -107,9 +110,15 @@ def _windows(start: Any, end: Any, rank: int) -> tuple[Window, ...] | None:
     return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
 
 
-def _between(start: Any, end: Any, rank: int, through: Callable[[Any, Field], Field | None]) -> Field | None:
-    """Return the field of node `start` in node `end`, None for one that is not told. LookupError for no local path."""
-    fields = {start: Field((1,) * rank, (0,) * rank, (0,) * rank)}
+def _between(
+    start: Node | None, end: Node, rank: int, through: Callable[[Any, GridField], GridField | None]
+) -> GridField | None:
+    """Return the field of node `start` in node `end`, None for an unknown one.
+
+    Raises LookupError where no local path leads there.
+    """
+    # Every node comes after all that use it, so the branches that meet in it have all been walked by then.
+    fields = {start: GridField((1,) * rank, (0,) * rank, (0,) * rank)}
     for node in _downward(start):
         if node is end and node in fields:
             return fields[node]
@@ -127,8 +136,8 @@ def _between(start: Any, end: Any, rank: int, through: Callable[[Any, Field], Fi
     raise LookupError
 
 
-def _through(node: Any, field: Field, resizing: bool = False) -> Field | None:
-    """Return the field below a node; where `resizing`, axes along which the node keeps the grid are passed by."""
+def _through(node: Any, field: GridField, resizing: bool = False) -> GridField | None:
+    """Return the field below a node. resizing: whether axes along which it keeps the grid are passed by."""
     name = node.name()
     if name.startswith("ConvolutionBackward") and not node._saved_transposed:
         kernel = tuple(node._saved_weight.shape[2:])
@@ -151,11 +160,14 @@ def _through(node: Any, field: Field, resizing: bool = False) -> Field | None:
     return field if _POINTWISE.match(name) else None
 
 
-def _through_window(field: Field, *window: Sequence[int], resizing: bool) -> Field:
-    """Return the field through a window of kernel, stride, padding and dilation, over the last axes that both have.
+def _through_window(field: GridField, *window: Sequence[int], resizing: bool) -> GridField:
+    """Return the field through a window of kernel, stride, padding and dilation, over its axes.
 
     A window of fewer axes leaves the first ones alone, as a 2D convolution does with time.
     """
+    # An axis that the window does not have gets the window that does nothing: kernel 1, stride 1, no padding.
+    # Where only changes of the grid count, so does an axis along which a convolution pads what its kernel
+    # takes, however wide it is: its output lies on the same grid.
     rank, alone = len(field.stride), (1, 1, 0, 1)
     each = [
         (*(one,) * (rank - len(values)), *tuple(values)[-rank:])
@@ -168,8 +180,8 @@ def _through_window(field: Field, *window: Sequence[int], resizing: bool) -> Fie
     return field.through(*zip(*axes, strict=True))
 
 
-def _through_part(node: Any, field: Field) -> Field | None:
-    """Return the field through `x[..., start:end:step]` or `x[:, i]`; None where an axis of the grid is taken out."""
+def _through_part(node: Any, field: GridField) -> GridField | None:
+    """Return the field through `x[..., start:end:step]` or `x[:, i]`; None where the grid loses an axis."""
     sizes, rank = node._saved_self_sym_sizes, len(field.stride)
     axis = node._saved_dim % len(sizes) - (len(sizes) - rank)
     if axis < 0:
@@ -185,16 +197,18 @@ def _per_axis(value: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(value) * rank if len(value) == 1 else tuple(value)
 
 
-def _downward(start: Any) -> list[Any]:
+def _downward(start: Node | None) -> list[Node]:
     """Return the nodes of the graph from the output to the input, every node after all that use it."""
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack: list[tuple[Any, bool]] = [(start, False)]
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node | None, bool]] = [(start, False)]
     while stack:
         node, done = stack.pop()
+        if node is None:
+            continue
         if done:
             order.append(node)
-        elif node is not None and node not in seen:
+        elif node not in seen:
             seen.add(node)
             stack.append((node, True))
             stack.extend((child, False) for child, _ in node.next_functions)

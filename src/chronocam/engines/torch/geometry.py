@@ -1,4 +1,4 @@
-"""What the cells of a PyTorch layer see of its input: read from the graph, and probed where the graph is mute."""
+"""What the cells of a PyTorch layer see of its input: read from the graph, or probed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TorchGeometry:
             )
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
-        """Return at which frame each of the first `rows` of a layer looks, where frames are folded into its batch."""
+        """Return the frame at which each of the first `rows` of a layer with folded frames looks."""
         given = first_tensor(inputs)
         if given is None:
             raise LayoutError('no floating-point input to place frames in; use align="half_pixel"')

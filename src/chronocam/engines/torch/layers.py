@@ -84,7 +84,7 @@ class Layers(Mapping[str, nn.Module]):
 
     @property
     def labels(self) -> Sequence[str] | None:
-        """The class names that the model carries: `model.labels`, or `model.config.id2label` (Hugging Face)."""
+        """The class names that the model carries: `model.labels`, or Hugging Face's `config.id2label`."""
         labels: Sequence[str] | None = getattr(self.model, "labels", None)
         names = getattr(getattr(self.model, "config", None), "id2label", None)
         if labels is None and isinstance(names, Mapping) and names:
@@ -98,7 +98,7 @@ class Layers(Mapping[str, nn.Module]):
         return None if first is None else Stem(first.weight.ndim - 2, first.in_channels)
 
     def kernels(self) -> dict[str, Tensor]:
-        """Return the kernels `(filter, channel, *grid)` of every convolution by path, in the order of the model."""
+        """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
         return {path: module.weight for path, module in self.items() if isinstance(module, plain)}
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+Function: TypeAlias = Callable[..., Any]
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
 
 _SOFTMAX = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
 _ATTEND = {F.softmax, torch.softmax, Tensor.softmax}
@@ -25,7 +29,7 @@ class SoftmaxSeen(TorchFunctionMode):
         self.logits: Tensor | None = None
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in _SOFTMAX:
@@ -35,7 +39,7 @@ class SoftmaxSeen(TorchFunctionMode):
 
 
 class FrameAttention(TorchFunctionMode):
-    """Remembers softmax results that are one weight per frame: `(batch, time)`, also with an axis of length 1.
+    """Remembers softmax results that are one weight per frame: `(batch, time)`, or with an axis of length 1.
 
     With `detach` the model goes on with weights that carry no gradient to where they come from.
     """
@@ -48,12 +52,12 @@ class FrameAttention(TorchFunctionMode):
         self.seen: list[Tensor] = []
 
     def end(self, output: Tensor | None) -> None:
-        """Stop looking, since what a target makes of the scores is no attention; nor are the scores themselves."""
+        """Stop recording: softmaxes inside a target, and the model's own output, are not frame attention."""
         self.on = False
         self.seen = [weights for weights in self.seen if weights is not output]
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if self.on and func in _ATTEND and self._is_one_per_frame(result):
@@ -70,10 +74,10 @@ class FrameAttention(TorchFunctionMode):
 
 
 class ThroughNoGrad(TorchFunctionMode):
-    """Ignores whatever switches gradients off or on while it runs: the model's own `torch.no_grad()` blocks."""
+    """Ignores what switches gradients off or on while it runs: the model's own `torch.no_grad()` blocks."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
 
@@ -90,7 +94,7 @@ class GuidedReLUs(TorchFunctionMode):
         self.seen: int = 0
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
         ceiling = _ceiling(func, kwargs)
@@ -103,7 +107,7 @@ class GuidedReLUs(TorchFunctionMode):
         return x.copy_(y) if in_place else y
 
 
-def _ceiling(func: Callable[..., Any], kwargs: dict[str, Any]) -> float | None:
+def _ceiling(func: Function, kwargs: Kwargs) -> float | None:
     """Return where a ReLU is clipped above (ReLU6 at 6, others nowhere), or None for what is no ReLU."""
     if func is F.hardtanh and kwargs["min_val"] == 0:  # the module nn.ReLU6 is one
         return float(kwargs["max_val"])
@@ -118,7 +122,7 @@ class _GuidedReLU(torch.autograd.Function):
         return x.clamp(0, ceiling)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: Args, output: Tensor) -> None:
         ctx.save_for_backward(output)
         ctx.ceiling, ctx.mode = inputs[1], inputs[2]
 

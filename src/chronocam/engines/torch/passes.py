@@ -69,7 +69,7 @@ class TorchPass:
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
                 f"no module on the way to `{asked.layers[0]}` gets {self.chunks.rows} frames folded into the "
-                "batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D network"
+                "batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D CNN"
             )
         for layer, tap in self.taps.items():
             if not tap.seen:
@@ -178,7 +178,7 @@ class TorchPass:
             self.relus.on = False
 
     def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
-        """Return ∂score/∂activations for every target, `(target, *shape)` per call of each layer that has one."""
+        """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
         flat = iter(self._gradients([t for layer in outer for t in self.taps[layer].seen]))
@@ -199,7 +199,7 @@ class TorchPass:
             return self.chunks.gradients(upstream)
 
     def _filled(self, gradients: Sequence[Tensor | None], calls: Sequence[Tensor]) -> list[Tensor]:
-        """Return zeros for the calls of a layer that the scores do not depend on, where they do on another."""
+        """Return the gradients of a layer's calls, zeros for those that the scores do not depend on."""
         targets = self.scores.shape[1]
         pairs = zip(gradients, calls, strict=True)
         return [t.new_zeros(targets, *t.shape) if g is None else g for g, t in pairs]
@@ -210,7 +210,7 @@ class TorchPass:
         return [None if g is None else self._own_sample(g) for g in found]
 
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, where there are any."""
+        """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""
         seen = [] if self.attention is None else self.attention.seen
         for weights in reversed([w for w in seen if len(w) == len(self.scores)]):
             (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
@@ -219,7 +219,7 @@ class TorchPass:
         return None, None
 
     def _columns(self) -> Tensor:
-        """Return one cotangent per backward pass: one-hot over targets, and over samples where they couple."""
+        """Return a cotangent per backward pass: one-hot over targets, and over samples where they couple."""
         batch, targets = self.scores.shape
         eye = torch.eye(targets, dtype=self.scores.dtype, device=self.scores.device)
         if not self.couples:
@@ -234,14 +234,14 @@ class TorchPass:
         batch, targets = self.scores.shape
         if gradients.shape[1] != batch:
             raise ModelError(
-                f"BatchNorm in training mode mixes the samples, and a layer returns {tuple(gradients.shape[1:])}, "
+                f"BatchNorm in training mode mixes samples; a layer returns {tuple(gradients.shape[1:])}, "
                 f"which is not one row for each of {batch} samples; call model.eval() first"
             )
         split = gradients.reshape(targets, batch, *gradients.shape[1:])
         return torch.stack([split[:, i, i] for i in range(batch)], dim=1)
 
     def _curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
-        """Return the Hessian of every score times the activations, by differentiating the gradient once more."""
+        """Return the Hessian of every score times the activations, by differentiating the gradient."""
         if layers and self.chunks is not None:
             raise LayerError(
                 "chunk_frames= takes first derivatives only; choose another method than shapleycam"

@@ -104,7 +104,7 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> bool:
-    """Say whether a sample's score depends on the other samples: BatchNorm that uses the batch's statistics."""
+    """Say whether a sample's score depends on the others: BatchNorm that uses the batch's statistics."""
     return any(
         isinstance(m, _BatchNorm) and (m.training or not m.track_running_stats)
         for m in (walk(model) if modules is None else modules)
@@ -112,7 +112,7 @@ def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None
 
 
 def _some_compiled(modules: Sequence[nn.Module]) -> bool:
-    """Say whether a module is compiled, by `torch.compile(module)`, `module.compile()` or at its `forward`."""
+    """Say whether a module is compiled: by `torch.compile`, by `module.compile()` or at its `forward`."""
     if any("_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
         return True
     forwards = {getattr(type(m), "forward", None) for m in modules}

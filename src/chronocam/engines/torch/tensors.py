@@ -33,9 +33,9 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
         if isinstance(error, (ChronocamError, torch.OutOfMemoryError)) or clip is None or clip.ndim != 5:
             raise
         raise InputError(
-            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the frames "
-            "it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, "
-            "width) for others"
+            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the "
+            "frames it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, "
+            "height, width) for others"
         ) from error
 
 
@@ -56,7 +56,7 @@ def keep_output(seen: list[Tensor]) -> Callable[..., None]:
 
 
 def keep_all(calls: list[Any]) -> Callable[..., None]:
-    """Return a forward hook that adds what a layer returns to `calls`, safe from in-place operations after it."""
+    """Return a forward hook that adds a copy of what a layer returns to `calls`."""
 
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         calls.append(pytree.tree_map_only(Tensor, Tensor.clone, output))
