@@ -38,8 +38,13 @@ def explain(
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
         `chunk_frames`, `detach_attention`; and what all of the given methods take.
 
-    Returns explanations by method name; by `"gradcam@layer3"` where layers are given more than one.
+    Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.
+
+    Example:
+    >>> found = cc.explain(model, images, 1, methods=["gradcam", "layercam"], layers=["relu1", "relu2"])
+    >>> sorted(found)
+    ['gradcam@relu1', 'gradcam@relu2', 'layercam@relu1', 'layercam@relu2']
     """
     makers = [method_named(m) if isinstance(m, str) else m for m in _listed(methods)]
     places = [None] if layers is None else _listed(layers)
@@ -56,8 +61,8 @@ def explain(
     return named
 
 
-def _listed(given: Any) -> list[Any]:
-    return [given] if isinstance(given, str) else list(given)
+def _listed(names: Any) -> list[Any]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _at_input(make: Callable[..., Method]) -> bool:

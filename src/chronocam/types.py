@@ -145,7 +145,7 @@ class Outputs:
         return int(self.rows.stop if isinstance(self.rows, slice) else self.rows.max() + 1)
 
     def own(self, values: Any) -> Any:
-        """Return the batch's rows of what holds one for every sample of the call; fewer where it has too few."""
+        """Return the batch's rows of what has a row for every sample of the call; fewer where some lack."""
         if isinstance(self.rows, slice):
             return values[self.rows]
         rows = self.rows[self.rows < len(values)]
@@ -203,7 +203,7 @@ class Target:
     """
 
     signed: bool = False
-    """Whether maps of this target keep both signs unless a method's `signed=` says otherwise (regression does)."""
+    """Whether maps of this target keep both signs (regression does), where a method's `signed=` is None."""
     reads: Sequence[str] = ()
     """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
 
@@ -328,9 +328,10 @@ class View(Protocol):
         """Record the same needs and targets once more, after `change` of every floating-point input."""
 
     def scores(self, changes: Iterable[Change]) -> Array:
-        """Return the targets' scores `(change, batch, target)` after each change of every floating-point input.
+        """Return the targets' scores `(change, batch, target)` after each change of the inputs.
 
-        No gradient is taken. As many samples go through the model at once as the method's `batch_size` says.
+        A change is of every floating-point input, as for `again`. No gradient is taken. As many samples go
+        through the model at once as the method's `batch_size` says.
         """
 
     def resume(self, changes: Iterable[Change]) -> Array:

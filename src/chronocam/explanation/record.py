@@ -48,7 +48,7 @@ class Explanation:
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     findings: remarks, such as a map that is zero everywhere; their texts are the `diagnostics`.
     confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for
-        a score of no single class, None where there is none.
+        a score of several classes or of another kind, None where all are.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
         given.
 
@@ -155,7 +155,7 @@ class Explanation:
         return Drawing(self).overlay(inputs, cmap, alpha, scope)
 
     def frame_importance(self) -> np.ndarray:
-        """Return, of maps of clips, the share of the positive evidence in each time slice: `(batch, target, time)`.
+        """Return the share of the positive evidence in each time slice, `(batch, target, time)`; for clips.
 
         Sums to 1 over the slices, which cover the frames in `frame_spans`; zero for a map without a
         positive value. Raises InputError where the maps have no time.
@@ -257,8 +257,9 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
     for part in parts:
         if part.maps.shape[1:] != first.maps.shape[1:] or part.input_size != first.input_size:
             raise InputError(
-                f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and {part.maps.shape[1:]} "
-                f"of {part.input_size}; use explain_batches, which yields one explanation per batch"
+                f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and "
+                f"{part.maps.shape[1:]} of {part.input_size}; use explain_batches, which yields one "
+                "explanation per batch"
             )
     return replace(
         first,

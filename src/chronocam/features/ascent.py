@@ -57,7 +57,7 @@ class Maximised(Drawn):
     @property
     def diagnostics(self) -> tuple[str, ...]:
         """Which channels did not rise, and what to do."""
-        todo = "where a ReLU lets nothing through there is no gradient: take the layer before it, or another seed"
+        todo = "where a ReLU is closed there is no gradient: take the layer before it, or another seed"
         return tuple(
             f"{name} of {self.layer} did not rise; {todo}"
             for name, curve in zip(self.names, self.curves, strict=True)
@@ -108,8 +108,8 @@ def activation_maximisation(
     """Return inputs that maximise the mean activation of channels, by gradient ascent from noise.
 
     The activation is averaged over the grid, and z ← z + rate · (ĝ − variation · ∇V(z) − norm · z) with ĝ its
-    gradient, divided by its root mean square over the input, so that the weights mean the same at every layer,
-    and V = ½ Σ (z_i − z_j)² over neighbours.
+    gradient, divided by its root mean square over the input, so that the weights mean the same at every
+    layer, and V = ½ Σ (z_i − z_j)² over neighbours.
 
     layer: path, layer object or index; None for the model's output before a softmax, where channels are
         classes.

@@ -71,7 +71,7 @@ def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = No
     layer: path, layer object or index.
     preprocess: of the model's pictures, whose colours may come in another order.
 
-    Each filter of a depthwise convolution sees one channel; those of a separable one are its two steps in one.
+    A filter of a depthwise convolution sees one channel; those of a separable one are its two steps in one.
     Raises LayerError for a layer that is not a convolution, ModelError for a model without any.
 
     Example:

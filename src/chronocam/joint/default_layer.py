@@ -20,7 +20,10 @@ COMMON: Final = 32  # pixels: the cells of common classifiers, usable however fe
 
 
 class Chosen(str):
-    """The path of the layer chosen, and in words why it is not the last one, where it is not."""
+    """The path of the layer that is explained.
+
+    why: in words, where it is not the last one that the score depends on.
+    """
 
     why: str | None = None
 
@@ -76,8 +79,8 @@ def default_layer(look: Look) -> Chosen:
     if best != last:
         cells, others = (" × ".join(map(str, grids[path])) for path in (chosen, last))
         chosen.why = (
-            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` has "
-            f"{others}; conv_layer= names another"
+            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
+            f"has {others}; conv_layer= names another"
         )
     return chosen
 

@@ -11,7 +11,7 @@ from chronocam.maps.arrays import grid_axes, namespace, to_numpy
 from chronocam.types import Capture, Finding, TargetInfo
 
 NEGLIGIBLE: Final = 1e-4
-"""Of the score: what a layer moves it by, to first order, where the gradient is too small to mean anything."""
+"""A gradient means nothing where, to first order, the layer moves the score by less than this share of it."""
 
 
 def diagnose(
@@ -41,7 +41,9 @@ def diagnose(
 def _problem(
     raw: np.ndarray, kept: np.ndarray, score: float, layer: str, moved: float | None
 ) -> tuple[str, str] | None:
-    """Return the kind of the first thing that is wrong with one map, and what it is; None where nothing is."""
+    """Return the kind of the worst thing that is wrong with one map, and what it is; None for a good one."""
+    # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
+    # no weighted sums, and a gradient of rounding errors makes any map.
     if not (np.isfinite(score) and np.isfinite(raw).all()):
         return (
             "not finite",
@@ -55,8 +57,9 @@ def _problem(
     if moved is not None and moved < NEGLIGIBLE * abs(score):
         return (
             "small gradient",
-            f"the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most {moved:.1g} to "
-            "first order, as at the minimum of a loss; check the map under noise (metrics.noise_agreement)",
+            f"the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most "
+            f"{moved:.1g} to first order, as at the minimum of a loss; check the map under noise "
+            "(metrics.noise_agreement)",
         )
     if not kept.any():
         return (
@@ -67,7 +70,9 @@ def _problem(
 
 
 def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
-    """Return Σ|G·A| over channels and grid, `(sample, target)`; of several captures the largest, None without any.
+    """Return Σ|G·A| over channels and grid, `(sample, target)`, the largest of several captures.
+
+    None without any capture.
 
     To first order, no scaling of the activations by factors from 0 to 1 changes a score by more. The rows of
     a capture may be the time slices of each sample, which are added.

@@ -38,9 +38,9 @@ def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
 
 def arrays_of(inputs: Inputs) -> list[Array]:
     """Return the arrays of `inputs`, in order."""
-    found: list[Array] = []
-    map_arrays(found.append, inputs)
-    return found
+    arrays: list[Array] = []
+    map_arrays(arrays.append, inputs)
+    return arrays
 
 
 def is_floating(array: Array) -> bool:
@@ -91,20 +91,21 @@ def _is_dataset(inputs: Any) -> bool:
 
 
 def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) -> Iterator[Batch]:
-    seen = 0
+    start = 0
     for item in dataset:
         pair = isinstance(item, (tuple, list)) and len(item) == 2
         inputs = item[0] if pair else item
         inputs = tuple(inputs) if isinstance(inputs, list) else inputs
         samples = _samples(inputs)
+        # Targets that come with a batch are for its samples; those of the call are for all, counted through.
         if pair and targets is None:
             yield from _pieces(inputs, item[1], batch_size, 0, samples, samples)
         else:
-            yield from _pieces(inputs, targets, batch_size, seen, samples, None)
-        seen += samples
+            yield from _pieces(inputs, targets, batch_size, start, samples, None)
+        start += samples
     rows = _rows_of(targets)
-    if rows is not None and rows != seen:
-        raise TargetError(f"targets has {rows} rows; the data set held {seen} samples")
+    if rows is not None and rows != start:
+        raise TargetError(f"targets has {rows} rows; the data set held {start} samples")
 
 
 def _rows_of(targets: Any) -> int | None:

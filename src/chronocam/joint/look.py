@@ -74,12 +74,13 @@ class Look:
         return ClipOptions(self.grid[0], self.chunk_frames, self.detach_attention)
 
     def few(self, samples: int = 2) -> Look:
-        """Return a look at the first samples, cut to one chunk of frames where whole clips are too long for one.
+        """Return a look at the first samples, with one chunk of frames where whole clips are too long.
 
         What is found out once about a model is found with these.
         """
         inputs = first_samples(self.inputs, samples)
         if self.clips is not None and self.clips.chunk is not None:
+            # Two frames at least: a single one could not be told from a picture.
             cut = (slice(None),) * self.frame_axis + (slice(max(self.clips.chunk, 2)),)
             shape = (min(samples, self.shape[0]), *self.shape[1:])
             inputs = map_arrays(lambda x: x[cut] if tuple(x.shape) == shape else x, inputs)
@@ -109,6 +110,8 @@ class Look:
             return fits
         if order is not None:
             return fits.ordered(order)
+        # A layout that was built by hand says its order itself; a name or None leaves that open, and asking
+        # the model costs a pass and its gradients.
         return fits if fits is layout else fits.settled(lambda prefix: self._by_patch(layer, prefix))
 
     def _site(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> Site:
@@ -150,7 +153,7 @@ class Look:
         )
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
-        """Return at which frame each row of a layer with folded frames looks; found out once per input size."""
+        """Return at which frame each row of a layer with folded frames looks; once per input size."""
         return self.subject.once(
             ("frame centers", layer, rows, self.shape[1:]),
             lambda: geometry_of(self.engine).frame_centers(

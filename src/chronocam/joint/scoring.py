@@ -71,6 +71,7 @@ class Scoring:
             self.channels_last,
             self._read(result),
         )
+        # Methods share targets: each is scored, and later differentiated, once.
         distinct = {id(target): target for target in self.targets}
         parts = {key: target.scored(outputs) for key, target in distinct.items()}
         ends = np.cumsum([part.values.shape[1] for part in parts.values()])
@@ -109,7 +110,10 @@ def split_call(layer: str) -> tuple[str, int | None]:
 def confidences(
     logits: np.ndarray | None, infos: Sequence[Sequence[TargetInfo]]
 ) -> Float[np.ndarray, "batch target"] | None:
-    """Return the softmax of the logits at the classes explained, NaN for other targets; None where all are others."""
+    """Return the softmax of the logits at the classes explained, NaN for other targets.
+
+    None where all targets are others.
+    """
     if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
         return None
     shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
@@ -132,7 +136,10 @@ def frame_attention(recording: Recording, columns: slice) -> Attention | None:
 
 
 class OperatorScore(Target):
-    """What `operator=` returned is the score itself; an operator's own `name` and `signed` count, where it has them."""
+    """What `operator=` returned is the score itself.
+
+    An operator's own `name` and `signed` count, where it has them.
+    """
 
     def __init__(self, operator: Any) -> None:
         self.info: TargetInfo = TargetInfo(getattr(operator, "name", "operator"))
@@ -141,9 +148,7 @@ class OperatorScore(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the score as it is. Raises TargetError where it is not one per sample."""
         values = outputs.raw
-        batch = outputs.batch
-        if tuple(getattr(values, "shape", ())) != (batch,):
-            raise TargetError(
-                f"the operator returned shape {tuple(getattr(values, 'shape', ()))}; expected ({batch},)"
-            )
-        return Scored(values[:, None], ((self.info,),) * batch)
+        shape = tuple(getattr(values, "shape", ()))
+        if shape != (outputs.batch,):
+            raise TargetError(f"the operator returned shape {shape}; expected ({outputs.batch},)")
+        return Scored(values[:, None], ((self.info,),) * outputs.batch)

@@ -1,4 +1,4 @@
-"""From inputs to explanations: one pass per batch serves all methods, layers and targets.
+"""Make explanations of inputs: one pass per batch serves all methods, layers and targets.
 
 The plan says what to record, the engine records it, layouts put it on grids, methods turn it into maps.
 """
@@ -49,12 +49,14 @@ class Session:
             )
 
     def _resolve(self, method: Recipe) -> list[str | None]:
-        given = method.conv_layer if method.conv_layer is not None else method.default_layer
-        if isinstance(given, (list, tuple)):
-            if not given:
+        named, resolve = method.conv_layer, self.subject.engine.resolve
+        if named is None:
+            named = method.default_layer
+        if isinstance(named, (list, tuple)):
+            if not named:
                 raise LayerError("conv_layer is an empty list; name at least one layer")
-            return [self.subject.engine.resolve(layer) for layer in given]
-        return [None if given is None else self.subject.engine.resolve(given)]
+            return [resolve(layer) for layer in named]
+        return [None if named is None else resolve(named)]
 
     def explain(self, inputs: Inputs, targets: Any) -> Explanation:
         """Explain all of `inputs` and join the batches."""
@@ -154,23 +156,23 @@ class Explaining:
 
 def _target_and_call(options: Recipe, batch: Batch) -> tuple[Target, Call | None]:
     """Return the target of the call, and how the model is called where the operator does that."""
-    operator, given = options.operator, batch.targets
+    operator, targets = options.operator, batch.targets
     if operator is None:
-        return parse(given, batch.samples), None
+        return parse(targets, batch.samples), None
     if isinstance(operator, str):
-        return task(operator)(given, batch.samples), None
-    sliced = hasattr(given, "__getitem__") and not isinstance(given, (str, dict))
-    rows = given[batch.rows] if sliced else given
+        return task(operator)(targets, batch.samples), None
+    sliced = hasattr(targets, "__getitem__") and not isinstance(targets, (str, dict))
+    rows = targets[batch.rows] if sliced else targets
     return OperatorScore(operator), lambda model, inputs: operator(model, inputs, rows)
 
 
 def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
     """Raise InputError where options of clips are given for other inputs."""
-    given = {f"{name}=" for method in methods for name in CLIP_OPTIONS if getattr(method, name, None)}
-    if given:
+    names = {f"{name}=" for method in methods for name in CLIP_OPTIONS if getattr(method, name, None)}
+    if names:
         expected = "expected (batch, channel, time, height, width) or (batch, time, channel, height, width)"
         raise InputError(
-            f"{', '.join(sorted(given))} is for clips; inputs have shape {look.shape}: {expected}"
+            f"{', '.join(sorted(names))} is for clips; inputs have shape {look.shape}: {expected}"
         )
 
 
@@ -184,7 +186,7 @@ def _fused(maps: Sequence[Array]) -> Array:
 
 
 def _signs_kept(raw: Array, maps: Sequence[Array], signs: Sequence[bool]) -> Array:
-    """Return the maps with both signs for the targets that keep them, and with their positive part for the others.
+    """Return the maps with both signs for the targets that keep them, else with their positive part.
 
     Maps of several layers lose their negative part before they are fused, as each would by itself.
     """
@@ -203,7 +205,7 @@ def _plain(method: Recipe, view: LayerView) -> list[Capture]:
 def _spans(
     look: Look, maps: Array, centers: tuple[tuple[float, ...], ...] | None
 ) -> tuple[tuple[int, int], ...] | None:
-    """Return the first and last frame that each time slice of maps covers; None for other inputs than clips."""
+    """Return the first and last frame that each time slice of maps covers; None for inputs without time."""
     if look.clips is None or maps.ndim != 5:
         return None
     return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])

@@ -19,11 +19,12 @@ def places(look: Look, need: Need, layer: str) -> list[str]:
 
 
 def stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
-    """Return the last layer on each grid that is wider than the next one's, from the input to the layer `last`.
+    """Return the last layer on each grid that is wider than the next one's, up to the layer `last`.
 
-    Each comes with what its cells see of the one before it; see `Geometry.windows`. Layers that do not lead to
-    `last` are left out. Found out once per input size. Raises LayerError for a layer that is not called, or
-    without a grid.
+    Each comes with what its cells see of the one before it; see `Geometry.windows`. Layers that do not lead
+    to `last` are left out. Found out once per input size.
+
+    Raises LayerError for a layer that is not called, or without a grid.
     """
     return look.subject.once(("stages", last, look.few().shape[1:]), lambda: _stages(look.few(), last))
 
@@ -72,7 +73,7 @@ def _chosen(last: str, narrow: tuple[int, ...], before: dict[str, tuple[int, ...
 
 
 def _end(calls: Sequence[LayerCall], layer: str) -> int:
-    """Return which of the calls is that of `layer` (`relu#1`: its second call), the last one where none is named."""
+    """Return which of the calls is that of `layer`: `relu#1` names its second call, `relu` the last."""
     path, _, number = layer.partition("#")
     own = [at for at, call in enumerate(calls) if call.path == path]
     if len(own) <= int(number or 0):

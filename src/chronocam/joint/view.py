@@ -155,7 +155,7 @@ class LayerView:
         return self._captures(recorded.recording, recorded.columns.slices[0])
 
     def scores(self, changes: Iterable[Change]) -> Array:
-        """Return the targets' scores `(change, batch, target)` after each change of every floating-point input."""
+        """Return the targets' scores `(change, batch, target)` after each change of the inputs."""
         look = self._look
         floating = [x for x in arrays_of(look.inputs) if is_floating(x)]
         at_once = self._at_once(all(has_samples(x, look.shape[0]) for x in floating))
@@ -169,10 +169,11 @@ class LayerView:
     def resume(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
 
-        A change is of `(batch, channel, *grid)`. Raises LayerError for a layer that the model cannot be resumed
-        from, LayoutError for a layout that cannot be undone.
+        A change is of `(batch, channel, *grid)`. Raises LayerError for a layer from which the model cannot be
+        resumed, LayoutError for a layout that cannot be undone.
         """
         look = self._look
+        # The engine stores what came before the layer, so that each change costs the rest of the model alone.
         resumed = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
         calls = list(resumed.activations)
         layout = self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls))
@@ -186,7 +187,7 @@ class LayerView:
         return self._scored(changes, self._at_once(getattr(layout, "batch_axis", 0) == 0), scored)
 
     def _at_once(self, repeatable: bool) -> int:
-        """Return how many changes go through the model at once; one where the batch cannot stand there twice."""
+        """Return how many changes go through the model at once; one where the batch cannot be repeated."""
         if not repeatable or self._look.call is not None:  # an operator was given the targets of one batch
             return 1
         size = self._recipe.batch_size

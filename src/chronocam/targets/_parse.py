@@ -96,8 +96,8 @@ def _array(values: np.ndarray, samples: int | None) -> Target:
     if values.ndim in (1, 2) and values.dtype.kind in "iu":
         return PerSample(values.reshape(len(values), -1).astype(np.int64))
     raise TargetError(
-        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or (batch, k), or "
-        "floats (batch, classes)"
+        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or "
+        "(batch, k), or floats (batch, classes)"
     )
 
 

@@ -17,7 +17,7 @@ from chronocam.types import Outputs, Scored, Target, TargetInfo
 class Region(Target):
     """The mean of a dense output over a mask or a box, or its value at a pixel.
 
-    The output is `(batch, channel, height, width)`, with the channels last where the model has them so (Keras).
+    The output is `(batch, channel, height, width)`, or has its channels last where the model does (Keras).
 
     where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels,
         the upper corner exclusive; or a pixel `(x, y)`.

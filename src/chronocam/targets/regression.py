@@ -103,7 +103,7 @@ class Norm(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return ‖y‖ per sample. Raises TargetError for an output that does not exist, and where none is chosen."""
+        """Return ‖y‖ per sample. Raises TargetError for an output that does not exist, and for no output."""
         chosen, name = self._chosen(outputs)
         # Where all outputs are 0, the root of a sum of squares has no gradient; that of vector_norm is 0.
         norm = namespace(chosen).linalg.vector_norm(chosen, axis=1)

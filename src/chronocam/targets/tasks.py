@@ -70,7 +70,7 @@ def _same_shape(outputs: Array, y: Array) -> None:
 
 
 def _detection(outputs: Array, y: Array) -> Array:
-    """Return the mean over reference boxes of max over predictions of IoU × objectness × cosine of the classes.
+    """Return the mean over reference boxes of the best prediction's IoU × objectness × cosine of the classes.
 
     Predictions are `(batch, boxes, 4 + 1 + classes)` without suppression, references the same with any number
     of boxes, or `(batch, 4 + 1 + classes)` for one; boxes are (x0, y0, x1, y1).
