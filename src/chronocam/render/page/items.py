@@ -34,40 +34,40 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageIte
     """
     if not explanations:
         raise InputError("there is nothing to show: give at least one explanation")
-    counts = {name: len(one) for name, one in explanations.items()}
+    counts = {name: len(part) for name, part in explanations.items()}
     if len(set(counts.values())) > 1:
-        each = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise InputError(f"explanations are of different samples ({each}); give those of the same inputs")
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise InputError(f"explanations are of different samples ({listed}); give those of the same inputs")
     samples = range(next(iter(counts.values())))
-    return [_item({name: one.on_page(k) for name, one in explanations.items()}, k, model) for k in samples]
+    return [_item({name: part.on_page(k) for name, part in explanations.items()}, k, model) for k in samples]
 
 
 def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> PageItem:
-    maps = {name: one for name, one in parts.items() if isinstance(one, SampleMaps)}
-    sequences = {name: one for name, one in parts.items() if isinstance(one, SampleRelevance)}
+    maps = {name: part for name, part in parts.items() if isinstance(part, SampleMaps)}
+    sequences = {name: part for name, part in parts.items() if isinstance(part, SampleRelevance)}
     stills = _stills(maps) if maps else None
     return PageItem(
         name=(stills.name if stills else "") or f"sample {sample + 1}",
         model=model,
         stills=shown_stills(stills) if stills else None,
-        maps=[shown_maps(one, name, stills) for name, one in maps.items()] if stills else [],
-        sequences=[shown_sequence(one, name) for name, one in sequences.items()],
+        maps=[shown_maps(part, name, stills) for name, part in maps.items()] if stills else [],
+        sequences=[shown_sequence(part, name) for name, part in sequences.items()],
     )
 
 
 def _stills(maps: Mapping[str, SampleMaps]) -> Stills:
     """Return the pictures that maps were saved with. Raises InputError for maps that cannot share any."""
     first = next(iter(maps.values()))
-    for name, one in maps.items():
-        if one.maps.ndim not in (4, 5):
+    for name, part in maps.items():
+        if part.maps.ndim not in (4, 5):
             raise InputError(
-                f"{name}: a page cannot show maps of dims {one.dims}; expected images, clips or sequences"
+                f"{name}: a page cannot show maps of dims {part.dims}; expected images, clips or sequences"
             )
-        if one.input_size[:-2] != first.input_size[:-2]:
+        if part.input_size[:-2] != first.input_size[:-2]:
             raise InputError(
-                f"{name} is of inputs {one.input_size}, another of {first.input_size}; show them apart"
+                f"{name} is of inputs {part.input_size}, another of {first.input_size}; show them apart"
             )
-    saved = (one.pictures for one in maps.values() if one.pictures is not None)
+    saved = (part.pictures for part in maps.values() if part.pictures is not None)
     return next(saved, None) or blank(first.input_size)
 
 

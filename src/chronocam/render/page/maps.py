@@ -64,79 +64,79 @@ class _Bytes(TypedDict):
     bytes: list[str]
 
 
-def shown_maps(one: SampleMaps, label: str, stills: Stills) -> ShownMap:
+def shown_maps(sample: SampleMaps, label: str, stills: Stills) -> ShownMap:
     """Return what a page draws of one sample's maps: those of all targets, on one scale.
 
     A clip's map is resampled along time to the frames that are shown; the page enlarges it in space.
     """
-    of_clip = one.maps.ndim == 5
-    spans = one.spans or (frame_spans(one.maps.shape[2], one.input_size[0]) if of_clip else None)
+    of_clip = sample.maps.ndim == 5
+    spans = sample.spans or (frame_spans(sample.maps.shape[2], sample.input_size[0]) if of_clip else None)
     return ShownMap(
         label=label,
-        method=one.method,
-        layer=one.layer,
-        grid=list(one.maps.shape[2:]),
-        findings=list(one.findings),
+        method=sample.method,
+        layer=sample.layer,
+        grid=list(sample.maps.shape[2:]),
+        findings=list(sample.findings),
         spans=None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
         cubic=not of_clip,
-        **_bytes(_at_frames(one, stills) if of_clip else relative(one.maps), one),
-        targets=[_target(one, k, stills) for k in range(one.maps.shape[1])],
+        **_bytes(_at_frames(sample, stills) if of_clip else relative(sample.maps), sample),
+        targets=[_target(sample, k, stills) for k in range(sample.maps.shape[1])],
     )
 
 
 def shown_moments(
-    one: SampleMaps,
+    sample: SampleMaps,
     moments: Float[np.ndarray, "time target height width"],
     label: str,
     targets: list[DriveOutput],
 ) -> ShownMap:
     """Return what a page draws of maps of frames that follow each other.
 
-    one: what holds for all of them, such as the first.
+    sample: what holds for all of them, such as the first.
 
     Targets, which are outputs in units of their own, have a scale each. Findings are left to the drive, since
     those of many moments are gathered there.
     """
     # Moments take the place of time slices, so that the page plays a drive like a clip.
     in_time = np.moveaxis(moments, 0, 1)[None]
-    each = [relative(in_time[:, k : k + 1]) for k in range(in_time.shape[1])]
+    scaled = [relative(in_time[:, k : k + 1]) for k in range(in_time.shape[1])]
     return ShownMap(
         label=label,
-        method=one.method,
-        layer=one.layer,
-        grid=list(one.maps.shape[2:]),
+        method=sample.method,
+        layer=sample.layer,
+        grid=list(sample.maps.shape[2:]),
         findings=[],
         spans=None,
         cubic=True,
-        **_bytes(np.concatenate(each, axis=1), one),
+        **_bytes(np.concatenate(scaled, axis=1), sample),
         targets=targets,
     )
 
 
-def _at_frames(one: SampleMaps, stills: Stills) -> Float[np.ndarray, "1 target frame height width"]:
+def _at_frames(sample: SampleMaps, stills: Stills) -> Float[np.ndarray, "1 target frame height width"]:
     """Return a clip's maps on their common scale at each frame that is shown.
 
     They are linear in time; a frame that a looped clip repeats gets the mean of its maps.
     """
-    slices, frames = one.maps.shape[2], one.input_size[0]
-    times = None if one.centers is None else one.centers[0]
+    slices, frames = sample.maps.shape[2], sample.input_size[0]
+    times = None if sample.centers is None else sample.centers[0]
     if times is None:
         times = tuple((i + 0.5) * frames / slices - 0.5 for i in range(slices))
     # In space nothing changes: a grid is resampled to itself.
-    grid = one.maps.shape[3:]
-    own = [tuple(map(float, range(n))) for n in grid]
-    fine = resample(relative(one.maps), (frames, *grid), "linear", [times, *own])
+    grid = sample.maps.shape[3:]
+    unchanged = [tuple(map(float, range(n))) for n in grid]
+    fine = resample(relative(sample.maps), (frames, *grid), "linear", [times, *unchanged])
     places = np.asarray(stills.places)
     first = np.array([int(np.flatnonzero(places == place)[0]) for place in places])
     return merge_copies(fine, first)
 
 
-def _bytes(strengths: Float[np.ndarray, "1 target *grid"], one: SampleMaps) -> _Bytes:
+def _bytes(strengths: Float[np.ndarray, "1 target *grid"], sample: SampleMaps) -> _Bytes:
     """Return the bytes of the maps, each scaled to its maximum, their gains, and the places of the cells."""
     limit = _FINEST[1] if strengths.ndim == 5 else _FINEST[0]
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)
-    centers = None if one.centers is None or max(steps) > 1 else one.centers[-2:]
+    centers = None if sample.centers is None or max(steps) > 1 else sample.centers[-2:]
     # A byte for each cell resolves 1/255 of the map's own maximum, so that weak maps stay smooth when the
     # reader enlarges their scale; the gain brings them back to the scale that all targets share.
     signed = [bool((values < 0).any()) for values in thin]
@@ -146,7 +146,7 @@ def _bytes(strengths: Float[np.ndarray, "1 target *grid"], one: SampleMaps) -> _
         "cells": list(thin.shape[-2:]),
         "thinned": max(steps) > 1,
         "centers": None if centers is None else [numbers(at, 7) for at in centers],
-        "input": list(one.input_size[-2:]),
+        "input": list(sample.input_size[-2:]),
         "signed": signed,
         "gains": numbers(gains, 7),
         "bytes": [
@@ -168,14 +168,14 @@ def _thinned(maps: Float[np.ndarray, "*lead height width"], steps: Sequence[int]
     return np.asarray(np.take_along_axis(flat, best, axis=-1)[..., 0])
 
 
-def _target(one: SampleMaps, k: int, stills: Stills) -> MapTarget:
+def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
     return MapTarget(
-        name=one.names[k],
-        score=number(one.scores[0, k]),
-        confidence=None if one.confidences is None else number(one.confidences[0, k], 4),
-        range=numbers([one.maps[0, k].min(), one.maps[0, k].max()], 4),
-        importance=numbers(frame_importance(one.maps)[0, k], 4) if one.maps.ndim == 5 else None,
-        attention=None if one.attention is None else _attention(one.attention, k, stills),
+        name=sample.names[k],
+        score=number(sample.scores[0, k]),
+        confidence=None if sample.confidences is None else number(sample.confidences[0, k], 4),
+        range=numbers([sample.maps[0, k].min(), sample.maps[0, k].max()], 4),
+        importance=numbers(frame_importance(sample.maps)[0, k], 4) if sample.maps.ndim == 5 else None,
+        attention=None if sample.attention is None else _attention(sample.attention, k, stills),
     )
 
 

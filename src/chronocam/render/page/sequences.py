@@ -33,13 +33,13 @@ class SampleRelevance:
     findings: Sequence[str]
 
 
-def shown_sequence(one: SampleRelevance, label: str) -> ShownSequence:
+def shown_sequence(sample: SampleRelevance, label: str) -> ShownSequence:
     """Return what a page draws of one sample's relevance.
 
     Where every step has an output that is explained, each has features of its own: their relevance, one row
     per output, comes first.
     """
-    sequence = one.sequence
+    sequence = sample.sequence
     relevance, names = sequence.relevance, list(sequence.names)
     own = sequence.own
     if own is not None and len(own) == relevance.shape[1] > 1:
@@ -52,8 +52,8 @@ def shown_sequence(one: SampleRelevance, label: str) -> ShownSequence:
     before = len(names) - len(sequence.names)
     return ShownSequence(
         label=label,
-        method=one.method,
-        findings=list(one.findings),
+        method=sample.method,
+        findings=list(sample.findings),
         steps=relevance.shape[1],
         features=relevance.shape[2],
         bin=width,
