@@ -1,8 +1,10 @@
-"""What tests of several rooms need: command lines, seeded networks, errors of one line."""
+"""What tests of several rooms need: command lines, errors of one line, seeded networks, values that are close."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -33,3 +35,30 @@ def seeded(make: Callable[[], Any], seed: int = 0, scale: float = 1.0, double: b
         for parameter in network.parameters() if scale != 1 else ():
             parameter.mul_(scale)
     return network
+
+
+def noise(*shape: int, seed: int = 0) -> Any:
+    """Return a tensor of normal noise in double precision, the same at every call."""
+    import torch
+
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def close(found: Any, expected: Any, tolerance: float) -> None:
+    """Assert that arrays differ by no more than a share of the largest expected value, which is not zero."""
+    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert found.shape == expected.shape
+    assert np.isfinite(expected).all()
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def tensors_alive() -> int:
+    """Return how many tensors there are, those that wait for the collector among them."""
+    import torch
+
+    return sum(type(thing) in (torch.Tensor, torch.nn.Parameter) for thing in gc.get_objects())
+
+
+class Deliberate(Exception):
+    """Raised on purpose, to see what is left behind."""

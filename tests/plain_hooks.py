@@ -1,16 +1,20 @@
 """Grad-CAM with a plain hook on a copy of the network, and chronocam's beside it."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from helpers import close as close_to
 from torch import Tensor, nn
 
 import chronocam as cc
 
 COLUMN = 1
 X = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+
+close = partial(close_to, tolerance=1e-5)
 
 
 def with_weights_of(net: nn.Module, other: nn.Module) -> Any:
@@ -45,10 +49,3 @@ def cam(model: Any, layer: Any = "conv2", x: Any = X, targets: Any = COLUMN, **o
 def bold(model: Any, layer: Any = None, **options: Any) -> cc.methods.Method:
     """Grad-CAM that keeps its signs, for `cc.explain`."""
     return cc.GradCAM(model, layer, signed=True, **options)
-
-
-def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.shape == expected.shape
-    assert np.abs(expected).max() > 0
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import Deliberate, noise, one_line
 from replicas import seeded
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,10 +21,6 @@ from chronocam.models import CNNLSTM
 CLASSES = 20
 ALL = [cc.targets.Class(k) for k in range(CLASSES)]
 BATCH, FRAMES = 2, 7
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 CLIPS = noise(BATCH, FRAMES, 3, 10, 8)
@@ -47,10 +44,6 @@ class Backbone(nn.Module):
             raise Deliberate
         x = self.relu(self.conv1(x))
         return self.relu(self.norm(self.conv2(x)) + self.side(x).tanh())
-
-
-class Deliberate(Exception):
-    """Raised on purpose."""
 
 
 def network(**options: Any) -> Any:
@@ -90,13 +83,6 @@ def equal(found: dict[Any, np.ndarray], expected: dict[Any, np.ndarray]) -> None
         np.testing.assert_allclose(
             found[key], expected[key], rtol=0, atol=1e-10 * np.abs(expected[key]).max()
         )
-
-
-def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 LAYERS = [

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import seeded
+from helpers import Deliberate, seeded
 from nets import Net
 from plain_hooks import X, cam, cam_by_hand, close, with_weights_of
 from torch import Tensor, nn
@@ -53,10 +53,6 @@ def snapshot(net: nn.Module) -> dict[str, Any]:
             torch.are_deterministic_algorithms_enabled(),
         ),
     }
-
-
-class Deliberate(Exception):
-    """Raised on purpose in some stage of an explanation."""
 
 
 class FailsBackward(torch.autograd.Function):

@@ -81,9 +81,9 @@ def test_maps_under_autocast_are_close_and_training_goes_on() -> None:
         exact = cc.GradCAM(net, "conv2").explain(X).scores
         assert net(X).dtype == torch.bfloat16
     np.testing.assert_array_equal(first, second)
-    close(first, cam_by_hand(net, "conv2"), 0.03)
+    close(first, cam_by_hand(net, "conv2"), tolerance=0.03)
     assert np.abs(first - cam_by_hand(net, "conv2")).max() > 0  # it did run in half precision
-    close(exact[:, 0], net(X).max(1).values.detach(), 0.03)
+    close(exact[:, 0], net(X).max(1).values.detach(), tolerance=0.03)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -98,14 +98,14 @@ def test_weights_of_another_precision(dtype: torch.dtype) -> None:
         np.full(3, COLUMN),
         np.eye(5)[[1] * 3],
     ):
-        close(cam(other, targets=targets), cam_by_hand(net, "conv2"), tolerance)
+        close(cam(other, targets=targets), cam_by_hand(net, "conv2"), tolerance=tolerance)
     predicted = cc.GradCAM(other, "conv2").explain(X)
     assert predicted.maps.dtype == np.float32
     assert [row[0].index for row in predicted.targets] == net(X).argmax(1).tolist()
     close(
         cc.FinerCAM(other, signed=True).explain(X, 1).maps,
         cc.FinerCAM(net, signed=True).explain(X, 1).maps,
-        0.06,
+        tolerance=0.06,
     )
 
 
@@ -114,8 +114,8 @@ def test_scores_of_half_precision_outputs_are_summed_in_single_precision() -> No
     half = copy.deepcopy(net).half()
     assert (half(X.half()).square().sum(1)).isinf().any()
     found, expected = (cc.GradCAM(model, "conv2").explain(X, cc.targets.Norm()) for model in (half, net))
-    close(found.scores, expected.scores, 0.03)
-    close(found.maps, expected.maps, 0.03)
+    close(found.scores, expected.scores, tolerance=0.03)
+    close(found.maps, expected.maps, tolerance=0.03)
 
 
 # Training mode

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import seeded
+from helpers import seeded, tensors_alive
 from nets import Net, Normed
 from plain_hooks import COLUMN, X, by_hand, cam, cam_by_hand, close, with_weights_of
 from torch import Tensor, nn
@@ -277,10 +277,6 @@ def test_a_batch_equals_one_by_one(name: str) -> None:
         close(alone.maps[0], together.maps[i])
         close(alone.scores[0], together.scores[i])
         assert alone.targets == together.targets[i : i + 1]
-
-
-def tensors_alive() -> int:
-    return sum(type(thing) in (Tensor, nn.Parameter) for thing in gc.get_objects())
 
 
 @pytest.mark.slow

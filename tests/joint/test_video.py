@@ -3,11 +3,15 @@
 import copy
 import gc
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import Deliberate, noise, one_line, tensors_alive
+from helpers import close as close_to
+from nets import Ending
 from replicas import (
     CLOSED,
     Bent,
@@ -26,7 +30,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines import ClipOptions, Request, engine_for
 from chronocam.engines.torch import scope
-from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError
+from chronocam.errors import InputError, LayerError, LayoutError
 from chronocam.layouts import ChannelsFirst, Folded, Stepped
 from chronocam.maps.attention import Attention
 from chronocam.models import CNNLSTM
@@ -35,9 +39,7 @@ TARGETS = [3, 0]
 ASKED = [cc.targets.Class(k) for k in TARGETS]
 LAYER = "features.2"
 
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+close = partial(close_to, tolerance=1e-10)
 
 
 def exact(method: Any, x: Any, targets: Any = ASKED) -> np.ndarray:
@@ -59,22 +61,8 @@ def exact(method: Any, x: Any, targets: Any = ASKED) -> np.ndarray:
     return found
 
 
-def close(found: Any, expected: Any, tolerance: float = 1e-10) -> None:
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.shape == expected.shape
-    assert np.abs(expected).max() > 0
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
-
-
 def differ(found: Any, other: Any) -> None:
     assert np.abs(np.subtract(found, other)).max() > 1e-3 * np.abs(other).max()
-
-
-def one_line(error: pytest.ExceptionInfo[ChronocamError], *words: str) -> None:
-    message = str(error.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 # 3D networks
@@ -120,7 +108,7 @@ def test_every_method_with_both_pools_equals_a_loop(name: str, pool: str | None)
     score = lambda v: net.rest(v)[:, TARGETS]  # noqa: E731
     others = [gradients(score, a)] + ([hessian_products(score, a)] if name == "shapleycam" else [])
     expected = by_slices(pool, CLOSED[name], a.numpy(), *others)
-    close(exact(cc.methods.METHODS[name](net, LAYER, pool=pool), x), expected, 1e-8)
+    close(exact(cc.methods.METHODS[name](net, LAYER, pool=pool), x), expected, tolerance=1e-8)
 
 
 @pytest.mark.parametrize("pool", ["clip", "frame"])
@@ -133,7 +121,7 @@ def test_cam_and_finer_cam_with_both_pools_equal_a_loop(pool: str) -> None:
     a = net.features(x).detach()
     g = gradients(lambda v: finer_score(net.rest(v), [1] * len(v), 1.0, 3)[:, None], a)
     found = exact(cc.FinerCAM(net, LAYER, pool=pool), x, 1)
-    close(found, by_slices(pool, CLOSED["finercam"], a.numpy(), g), 1e-8)
+    close(found, by_slices(pool, CLOSED["finercam"], a.numpy(), g), tolerance=1e-8)
 
 
 @pytest.mark.parametrize("pool", ["clip", "frame"])
@@ -150,7 +138,7 @@ def test_smooth_gradcam_plus_plus_with_both_pools_equals_a_loop(pool: str) -> No
         moments = [m + g**p / samples for p, m in enumerate(moments, start=1)]
     expected = by_slices(pool, plusplus, net.features(x).detach().numpy(), *moments)
     found = exact(cc.methods.METHODS["smoothgradcam++"](net, LAYER, pool=pool, samples=samples), x)
-    close(found, expected, 1e-8)
+    close(found, expected, tolerance=1e-8)
 
 
 def test_pool_is_for_clips() -> None:
@@ -269,7 +257,7 @@ def test_the_default_layer_and_scores_are_the_same_folded_and_stepped() -> None:
         assert explanation.maps.shape == (2, 2, 6, 5, 4)
         assert explanation.frame_spans == tuple((t, t) for t in range(6))
         assert explanation.layer in ("backbone", "backbone.relu")
-    close(found["folded"].scores, found["stepped"].scores, 1e-6)
+    close(found["folded"].scores, found["stepped"].scores, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("method", [cc.GradCAM, cc.LayerCAM, cc.EigenCAM, cc.Saliency, cc.GuidedGradCAM])
@@ -419,28 +407,16 @@ def test_attention_of_any_model_is_found(softmax: str, method: Any) -> None:
     h = net.backbone(CLIPS.flatten(0, 1)).mean((2, 3)).unflatten(0, (2, 6))
     weights = net.score(h.tanh() * 3)[..., 0].exp()
     weights = weights / weights.sum(1, keepdim=True)
-    close(evidence.weights, weights.detach(), 1e-6)
+    close(evidence.weights, weights.detach(), tolerance=1e-6)
     by_hand = torch.einsum("bt,cf,btf->bct", weights, net.fc.weight[TARGETS], h)
-    close(evidence.contributions, by_hand.detach(), 1e-6)
+    close(evidence.contributions, by_hand.detach(), tolerance=1e-6)
 
 
 def test_attention_with_the_frames_last_is_found() -> None:
     plain = cc.GradCAM(seeded(Pooling), "backbone.conv2").explain(CLIPS, 0).attention
     last = cc.GradCAM(seeded(lambda: Pooling(frames_last=True)), "backbone.conv2").explain(CLIPS, 0).attention
-    close(last.weights, plain.weights, 1e-6)
-    close(last.contributions, plain.contributions, 1e-6)
-
-
-class Ending(nn.Module):
-    """A network and what comes after its logits."""
-
-    def __init__(self, net: nn.Module, end: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.net, self.end = net, end
-
-    def forward(self, x: Tensor) -> Any:
-        found = self.net(x)
-        return self.end(found["logits"] if isinstance(found, dict) else found)
+    close(last.weights, plain.weights, tolerance=1e-6)
+    close(last.contributions, plain.contributions, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gradcam", "saliency", "eigencam"])
@@ -458,8 +434,8 @@ def test_attention_is_found_before_a_softmax_over_as_many_classes() -> None:
     inner = attentive(classes=6)
     found = cc.GradCAM(Ending(inner, nn.Softmax(dim=1)), "net.backbone.conv2").explain(CLIPS, 2).attention
     expected = cc.GradCAM(inner, "backbone.conv2").explain(CLIPS, 2).attention
-    close(found.weights, expected.weights, 1e-6)
-    close(found.contributions, expected.contributions, 1e-6)
+    close(found.weights, expected.weights, tolerance=1e-6)
+    close(found.contributions, expected.contributions, tolerance=1e-6)
 
 
 def test_a_softmax_in_the_target_is_not_attention() -> None:
@@ -470,7 +446,7 @@ def test_a_softmax_in_the_target_is_not_attention() -> None:
     net = attentive(classes=6)
     found = cc.GradCAM(net, detach_attention=True).explain(CLIPS, probability)
     with torch.no_grad():
-        close(found.attention.weights, net(CLIPS)["attention"], 1e-6)
+        close(found.attention.weights, net(CLIPS)["attention"], tolerance=1e-6)
     assert found.maps.any()
 
 
@@ -502,7 +478,7 @@ def test_detached_attention_equals_a_replica_with_constant_weights(name: str) ->
 def test_evidence_of_detached_attention_is_the_same() -> None:
     net = attentive()
     plain, held = (cc.GradCAM(net, detach_attention=d).explain(CLIPS, ASKED) for d in (False, True))
-    close(held.attention.contributions, plain.attention.contributions, 1e-6)
+    close(held.attention.contributions, plain.attention.contributions, tolerance=1e-6)
     differ(held.maps, plain.maps)
 
 
@@ -519,9 +495,9 @@ def test_evidence_is_saved_loaded_and_joined(tmp_path: Any) -> None:
     parts = cc.GradCAM(net, batch_size=1).explain(clips, ASKED)
     again = cc.load(whole.save(tmp_path / "clip.npz"))
     for other in (parts, again):
-        close(other.attention.weights, whole.attention.weights, 1e-6)
-        close(other.attention.contributions, whole.attention.contributions, 1e-5)
-        close(other.attention.agreement, whole.attention.agreement, 1e-6)
+        close(other.attention.weights, whole.attention.weights, tolerance=1e-6)
+        close(other.attention.contributions, whole.attention.contributions, tolerance=1e-5)
+        close(other.attention.agreement, whole.attention.agreement, tolerance=1e-6)
         assert other.frame_spans == whole.frame_spans
     np.testing.assert_array_equal(again.attention.contributions, whole.attention.contributions)
     plain = cc.GradCAM(seeded(Recurrent)).explain(CLIPS, 0)
@@ -534,16 +510,12 @@ def test_several_methods_and_targets_share_the_evidence() -> None:
     found = cc.explain(net, CLIPS, ASKED, methods=["gradcam", "saliency", "eigencam", "finercam"])
     alone = cc.GradCAM(net).explain(CLIPS, ASKED).attention
     for name in ("gradcam", "saliency", "eigencam"):
-        close(found[name].attention.weights, alone.weights, 1e-6)
-        close(found[name].attention.contributions, alone.contributions, 1e-6)
+        close(found[name].attention.weights, alone.weights, tolerance=1e-6)
+        close(found[name].attention.contributions, alone.contributions, tolerance=1e-6)
     differ(found["finercam"].attention.contributions, alone.contributions)  # its score is another one
 
 
 # RNNs on cuDNN
-
-
-class Deliberate(Exception):
-    """Raised on purpose."""
 
 
 class WatchedLSTM(nn.LSTM):
@@ -663,10 +635,6 @@ def test_a_model_of_clips_is_left_as_found(options: dict[str, Any], fails: bool)
     assert given.grad is None
 
 
-def tensors_alive() -> int:
-    return sum(type(thing) in (Tensor, nn.Parameter) for thing in gc.get_objects())
-
-
 def test_memory_is_constant_over_two_hundred_calls_on_clips() -> None:
     net = seeded(lambda: CNNLSTM(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), 2, 3, attention=True))
     x = noise(1, 3, 1, 5, 5)
@@ -713,4 +681,4 @@ def test_targets_of_clips_are_per_clip() -> None:
     assert names(found.targets) == ["class 1", "class 2"]
     for b, c in ((0, 1), (1, 2)):
         alone = cc.GradCAM(net, "backbone.conv2").explain(CLIPS[b : b + 1], c)
-        close(found.maps[b], alone.maps[0], 1e-6)
+        close(found.maps[b], alone.maps[0], tolerance=1e-6)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from helpers import one_line, seeded
+from helpers import noise, one_line, seeded
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -15,10 +15,6 @@ from chronocam.layouts.base import Site, infer
 from chronocam.maps.frames import frame_spans
 from chronocam.methods import Method
 from chronocam.types import Need, View
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Summed(Method):

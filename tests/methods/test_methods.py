@@ -9,6 +9,8 @@ import pytest
 import replicas
 import torch
 import torch.nn.functional as F
+from helpers import close
+from nets import Transformer
 from replicas import CLOSED, Bent, Pooled, for_each, inputs, seeded
 from torch import Tensor, nn
 
@@ -48,14 +50,6 @@ NAMES = {
 }
 GRIDS = [(3, (5,)), (7, (4,)), (3, (3, 4)), (13, (3, 4)), (4, (2, 3, 2)), (14, (2, 3, 2))]
 ARRAYS: list[Callable[[np.ndarray], Any]] = [np.asarray, torch.from_numpy]
-
-
-def close(found: Any, expected: Any, tolerance: float) -> None:
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    assert found.shape == expected.shape
-    assert np.isfinite(expected).all()
-    assert np.abs(expected).max() > 0
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @dataclass
@@ -660,23 +654,11 @@ SAME = {
 OWN = [(name, f.name) for name, cls in METHODS.items() for f in fields(cls) if f not in fields(Method)]
 
 
-class Attending(nn.Module):
-    """A transformer of one layer whose patches all count."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches, self.fc = nn.Conv2d(2, 4, 2, stride=2), nn.Linear(4, 5)
-        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.block(self.patches(x).flatten(2).mT).mean(1))
-
-
 @pytest.mark.parametrize(("name", "option"), OWN)
 def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
-    net, x = seeded(Attending) if name in TRANSFORMERS else network(name, rank), inputs(rank)
+    net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
     layer = None if name in (*CLIPS, *TRANSFORMERS) else "features.2"
     quick = {"steps": 20} if name in CLIPS else {}
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import noise
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -16,10 +17,6 @@ from chronocam.models.per_frame import PerFrame
 from chronocam.types import Window
 
 AGNOSTIC = "class-agnostic: the same for every target"
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def seeded(*layers: nn.Module) -> nn.Sequential:

@@ -5,17 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import one_line
+from helpers import noise, one_line
 from torch import Tensor, nn
 from torchvision import models
 
 from chronocam.errors import InputError, ModelError
 from chronocam.models import CNNLSTM
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
 
 CLIPS = noise(2, 5, 3, 8, 8)
 
