@@ -5,11 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from helpers import run
 from PIL import Image
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.media import read_clip
 from chronocam.runs.files import slug
 
@@ -44,10 +43,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     yield tmp_path
     sys.modules.pop("cli_factory", None)
-
-
-def run(*args):
-    return CliRunner().invoke(main, [str(a) for a in args])
 
 
 def explain(*args):

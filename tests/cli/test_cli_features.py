@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from helpers import run
 from PIL import Image
 
-from chronocam.cli import main
 from chronocam.models import load as load_model
 from chronocam.sequence import LRP, IntegratedGradients, load
 from chronocam.targets import MajorityVote, Step
@@ -60,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def explain(*args: Any, model: str = "steps") -> Any:
     command = ["explain", *map(str, args), "--model", f"python:feature_factory:{model}", "--out", "out"]
-    return CliRunner().invoke(main, command)
+    return run(*command)
 
 
 def only(done: Any) -> dict[str, Any]:

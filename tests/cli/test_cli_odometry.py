@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
+from helpers import run
 from PIL import Image
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.lab.data.drives import export, read_drive
 from chronocam.media import Preprocess, read_clip, write_clip
 from chronocam.media.drives.intrinsics import resize_intrinsics
@@ -93,10 +93,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     sys.modules.pop("drive_cli_factory", None)
     torch.set_num_threads(threads)
-
-
-def run(*args: Any) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in args])
 
 
 def explain(*args: Any, net: str = "both") -> Result:

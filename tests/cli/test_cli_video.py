@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from helpers import run
 from PIL import Image
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.media import read_clip, write_clip
 
 FACTORY = """
@@ -60,10 +59,6 @@ def moving(frames: int) -> np.ndarray:
     for k in range(frames):
         pixels[k, 16:32, 2 * k % 48 : 2 * k % 48 + 16] = 220
     return pixels
-
-
-def run(*args):
-    return CliRunner().invoke(main, [str(a) for a in args])
 
 
 def explain(*args, net="net"):
@@ -275,19 +270,16 @@ def test_a_model_of_pictures_sees_a_video_frame_by_frame(
     )
     rng = np.random.default_rng(0)
     write_clip(tmp_path / "a.mp4", rng.integers(0, 256, (8, 32, 48, 3), dtype=np.uint8), 8)
-    done = CliRunner().invoke(
-        main,
-        [
-            "explain",
-            "a.mp4",
-            "--model",
-            "python:picture_factory:net",
-            "--layer",
-            "0.0",
-            "--target",
-            "emu",
-            "--json",
-        ],
+    done = run(
+        "explain",
+        "a.mp4",
+        "--model",
+        "python:picture_factory:net",
+        "--layer",
+        "0.0",
+        "--target",
+        "emu",
+        "--json",
     )
     assert done.exit_code == 0, done.output
     (result,) = json.loads(done.stdout)["inputs"]

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from helpers import run
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.cli.train.images import command
 from chronocam.errors import InputError, MediaError, ModelError
 from chronocam.lab.models.images import image_net, last_layer, recipe
@@ -330,7 +329,7 @@ def test_train_images_on_the_command_line(shapes: Path, tmp_path: Path) -> None:
         1,
     ]
     more = ["--size", 48, "--images", 8, "--held-out", 4, "--accelerator", "cpu"]
-    done = CliRunner().invoke(main, [str(word) for word in words + more])
+    done = run(*(words + more))
     assert done.exit_code == 0, done.output
     assert "on 4 held-out pictures" in done.stdout
     assert "recall: cats" in done.stdout

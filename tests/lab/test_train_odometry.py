@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from helpers import run
 from safetensors.torch import load_file
 from torch import nn
 
-from chronocam.cli import main
 from chronocam.cli.train.odometry import command
 from chronocam.errors import InputError, MediaError
 from chronocam.lab.data.drives import drive, export
@@ -233,7 +232,7 @@ def test_the_command_prints_the_figures_and_refuses_what_does_not_fit(tmp_path: 
         "48",
     ]
     slim = ["--depth-width", "0.125", "--pose-width", "0.25", "--loss", "sfmlearner"]
-    found = CliRunner().invoke(main, ["train", "odometry", *given, *slim, "--out", str(tmp_path / "out")])
+    found = run("train", "odometry", *given, *slim, "--out", str(tmp_path / "out"))
     assert found.exit_code == 0, found.output
     assert "motion, standing still: ate" in found.stdout
     assert "depth, network: abs rel" in found.stdout
@@ -242,9 +241,7 @@ def test_the_command_prints_the_figures_and_refuses_what_does_not_fit(tmp_path: 
         (["--masks"], ""),
         (["--lr", "0"], "lr is 0.0, expected more than 0"),
     ):
-        refused = CliRunner().invoke(
-            main, ["train", "odometry", *given, *wrong, "--out", str(tmp_path / "b")]
-        )
+        refused = run("train", "odometry", *given, *wrong, "--out", str(tmp_path / "b"))
         assert refused.exit_code in (1, 2)
         assert words in refused.output
 

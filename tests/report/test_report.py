@@ -10,11 +10,10 @@ import zlib
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from helpers import run
 from report_samples import clip_of, data_of, jpeg, kept, kept_clip, of_clip, of_image, of_sequence, photo
 
 import chronocam as cc
-from chronocam.cli import main
 from chronocam.errors import InputError, MediaError
 from chronocam.media import Clip, still, stills
 from chronocam.render import strength
@@ -309,7 +308,7 @@ def rows_of(index):
 
 
 def test_a_folder_becomes_pages_and_an_index(folder):
-    done = CliRunner().invoke(main, ["report", str(folder)])
+    done = run("report", str(folder))
     assert done.exit_code == 0, done.stderr
     rows = rows_of(folder / "index.html")
     assert [(row["href"], row["kind"], row["class"]) for row in rows] == [
@@ -368,7 +367,7 @@ def test_pictures_in_files_are_not_trusted(tmp_path, wrong):
 
 def test_where_nothing_could_be_explained_there_are_no_pages(tmp_path):
     options = ["--model", "chronocam:digits", "--out", str(tmp_path / "out"), "--html"]
-    done = CliRunner().invoke(main, ["explain", str(tmp_path / "none.png"), *options])
+    done = run("explain", str(tmp_path / "none.png"), *options)
     assert done.exit_code == 1
     assert "1 of 1 inputs could not be explained" in done.stderr
     assert not (tmp_path / "out").exists()
@@ -390,7 +389,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_go_on(folder):
     (folder / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
     (folder / "b.json").write_text(json.dumps({"maps": [{"method": "gradcam", "explanation": "gone.npz"}]}))
     (folder / "other.json").write_text("[1, 2]")
-    done = CliRunner().invoke(main, ["report", str(folder)])
+    done = run("report", str(folder))
     assert done.exit_code == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert [any(name in line for line in lines) for name in ("broken.npz", "gone.npz")] == [True, True]
@@ -465,12 +464,12 @@ def test_a_fault_of_the_page_code_is_not_told_as_a_damaged_file(folder, monkeypa
 
 
 def test_a_folder_with_nothing_to_show_is_an_error(tmp_path):
-    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    done = run("report", str(tmp_path))
     assert done.exit_code == 1
     assert "holds no explanations; expected what `chronocam explain --out` or save() wrote" in done.stderr
-    assert CliRunner().invoke(main, ["report", str(tmp_path / "none")]).exit_code == 1
+    assert run("report", str(tmp_path / "none")).exit_code == 1
     (tmp_path / "x.npz").write_bytes(b"")
-    assert "none of the 1 explanations" in CliRunner().invoke(main, ["report", str(tmp_path)]).stderr
+    assert "none of the 1 explanations" in run("report", str(tmp_path)).stderr
     assert not list(tmp_path.glob("*.html"))
 
 

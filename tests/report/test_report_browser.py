@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from helpers import run
 from report.test_report import hostile
 from report_samples import kept, kept_clip, of_clip, of_image, of_sequence, photo
 
@@ -353,9 +354,6 @@ def test_relevance_is_drawn_and_read(browser, tmp_path):
 
 
 def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
-    from click.testing import CliRunner
-
-    from chronocam.cli import main
 
     drive = cc.data.drives.export(tmp_path / "drive", 1, frames=6) / "sequences" / "00"
     options = [
@@ -369,10 +367,10 @@ def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
         str(tmp_path / "out"),
         "--html",
     ]
-    done = CliRunner().invoke(main, ["explain", str(drive), "--model", "chronocam:odometry", *options])
+    done = run("explain", str(drive), "--model", "chronocam:odometry", *options)
     assert done.exit_code == 0, done.stderr
     first = (tmp_path / "out" / "00.html").read_bytes()
-    again = CliRunner().invoke(main, ["report", str(tmp_path / "out"), "--out", str(tmp_path / "again")])
+    again = run("report", str(tmp_path / "out"), "--out", str(tmp_path / "again"))
     assert again.exit_code == 0, again.stderr
     assert (tmp_path / "again" / "00.html").read_bytes() == first
     with opened(browser, tmp_path / "out" / "00.html") as view:
