@@ -1,7 +1,7 @@
 """Every public class and function shows how it is called, and what it shows is what comes out.
 
 An example stands in the docstring under `Example:`, in doctest form and at most five lines long. It finds
-`cc`, `np`, `torch`, `nn`, `Path` and the objects of `namespace` ready, and an empty folder as the current one.
+`cc`, `np`, `torch`, `nn`, `Path` and the objects of `namespace` ready, in an empty folder.
 """
 
 import doctest
@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
 
 def small(conv: type[nn.Module], pool: nn.Module) -> nn.Module:
-    """Return a network of two convolutions and three classes: conv1, relu1, conv2, relu2, pool, flatten, fc."""
+    """Return a network for three classes: conv1, relu1, conv2, relu2, pool, flatten, fc."""
     layers = {
         "conv1": conv(3, 8, 3, padding=1, stride=2),
         "relu1": nn.ReLU(),

@@ -51,7 +51,8 @@ except SystemExit as done:
 
 def loaded_after(code: str) -> dict[str, Any]:
     """Run `code` in a fresh process; return the names of the modules loaded and the seconds of computing."""
-    program = f"import json, sys, time\nstart = time.process_time()\n{code}\nseconds = time.process_time() - start\n"
+    program = f"import json, sys, time\nstart = time.process_time()\n{code}\n"
+    program += "seconds = time.process_time() - start\n"
     program += "print(json.dumps({'modules': sorted(sys.modules), 'seconds': seconds}))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""Our docstrings as reStructuredText: they are plain text with `code`, and lines `name: what it is` for arguments."""
+"""Docstrings as reStructuredText: plain text with `code`, and a line `name: what it is` for an argument."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ BASES = (Method, CAMMethod, GradientMethod, SequenceMethod)
 
 
 def to_rst(text: str) -> Iterator[str]:
-    """Yield the lines of a docstring with its marks escaped and its arguments as a list, its example as code."""
+    """Yield a docstring's lines with its marks escaped, its arguments as a list, and its example as code."""
     prose, _, example = text.partition("\nExample:\n")
     yield from _prose_to_rst(prose)
     if example:

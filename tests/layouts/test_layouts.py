@@ -1,4 +1,4 @@
-"""Layouts: inferred where the shapes say it, overridden where they do not, and every value at its own cell."""
+"""Layouts: inferred from shapes, overridden where these do not decide, and every value at its own cell."""
 
 from collections.abc import Callable
 from math import prod
@@ -269,7 +269,7 @@ def test_a_named_layout_that_does_not_fit_the_batch_is_refused() -> None:
 
 
 class Patches(nn.Module):
-    """Tokens that each see one patch alone, in some order of the axes: bright patches must be where the map is."""
+    """Tokens that each see one patch, in some order of the axes: bright patches must be where the map is."""
 
     def __init__(self, patch: int, prefix: int, order: str) -> None:
         super().__init__()
@@ -410,7 +410,7 @@ def test_layers_of_swin_with_channels_last_equal_channels_first() -> None:
         (VideoTokens((6, 4, 5), 1, "patch"), [(2, 121, 3)]),
         (Folded(6, ChannelsLast()), [(12, 4, 5, 3)]),
         (Stepped(3, ChannelsFirst()), [(2, 3, 4, 5)] * 6),
-        (lambda x: x[:, 1:, ::2].moveaxis(-1, 1) if hasattr(x, "moveaxis") else np.moveaxis(x[:, 1:, ::2], -1, 1),
+        (lambda x: (torch if isinstance(x, torch.Tensor) else np).moveaxis(x[:, 1:, ::2], -1, 1),
          [(2, 4, 5, 3)] * 2),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Clips of every axis order, video tokens at their own place and time, and the frames that time slices cover."""
+"""Clips of every axis order, video tokens at their place and time, and the frames that time slices cover."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""The maths on maps: resampling, scaling, fusing and regions, against PyTorch and against numbers done by hand."""
+"""The maths on maps: resampling, scaling, fusing and regions, against PyTorch and by hand."""
 
 import json
 import subprocess
@@ -252,7 +252,8 @@ def test_wrong_words_are_refused_in_one_line(name: str, messages: dict[str, str]
 def test_a_torch_user_is_not_warned() -> None:
     """PyTorch warns, once per process, when it is given the memory of a read-only matrix."""
     program = (
-        "import warnings, torch\nfrom chronocam.maps.resample import resample\nwarnings.simplefilter('error')\n"
+        "import warnings, torch\nfrom chronocam.maps.resample import resample\n"
+        "warnings.simplefilter('error')\n"
         "resample(torch.ones(1, 1, 2, dtype=torch.float64), (4,))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

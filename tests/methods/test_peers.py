@@ -280,7 +280,7 @@ def test_torchcam_finercam_weighs_the_similar_classes_alike(torchcam: Any) -> No
 
 @pytest.mark.parametrize("peer", ["captum", "grad_cam", "torchcam"])
 def test_activations_overwritten_in_place(peer: str, request: pytest.FixtureRequest) -> None:
-    """The layer is followed by an in-place activation function: two peers explain what it leaves of the output."""
+    """An in-place activation function follows the layer: two peers explain what it leaves of the output."""
     library = request.getfixturevalue(peer)
     net, x = bent(in_place=True), inputs(2)
     expected = np.maximum(closed("gradcam", net, x), 0)

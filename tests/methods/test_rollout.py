@@ -1,4 +1,4 @@
-"""Attention rollout against full matrices in float64, typed out by hand, and on real architectures' attention."""
+"""Attention rollout against full matrices in float64, written by hand, and on real architectures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -157,7 +157,7 @@ def once(hook: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture
 def raw(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """What the method returned, before it became float32, of models whose softmax is not forced to float32."""
+    """What the method returned before it became float32, of models whose softmax need not be float32."""
     kept: list[np.ndarray] = []
     maps = AttentionRollout.maps
 

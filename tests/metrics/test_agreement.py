@@ -62,7 +62,7 @@ def test_all_pairs_are_averaged_for_every_sample_and_target() -> None:
 
 
 def test_what_the_noise_is() -> None:
-    """Its deviation is a share of each sample's own range, its draw the same for all samples, its type the inputs'."""
+    """Its deviation is a share of each sample's range, its draw the same for all, its type the inputs'."""
     seen: list[np.ndarray] = []
     wide = INPUTS * np.array([1, 10, 0], np.float32).reshape(3, 1, 1, 1)
 
