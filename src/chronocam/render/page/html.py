@@ -47,7 +47,8 @@ def write_page(path: Path, title: str, items: Sequence[PageItem]) -> Path:
 
 def page(title: str, items: Sequence[PageItem]) -> str:
     """Return the HTML of a page that shows items."""
-    colours = {name: encoded(_table(name)) for name in COLOURS}
+    shades = {name: 255 * colour_map(name)(np.arange(256))[:, :3] for name in COLOURS}
+    colours = {name: encoded(np.rint(rgb).astype(np.uint8).tobytes()) for name, rgb in shades.items()}
     data: Json = {
         "title": title,
         "colours": colours,
@@ -78,11 +79,6 @@ def filled(body: str, script: str, title: str, data: Json) -> str:
 def asset(name: str, package: str = __package__) -> str:
     """Return the text of a file in the folder `assets` of a package."""
     return files(package).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _table(name: str) -> bytes:
-    """Return the 256 colours of a colour map, RGB."""
-    return np.rint(255 * colour_map(name)(np.arange(256))[:, :3]).astype(np.uint8).tobytes()
 
 
 def _escaped(data: Json) -> str:

@@ -40,16 +40,19 @@ def shown_sequence(sample: SampleRelevance, label: str) -> ShownSequence:
     per output, comes first.
     """
     sequence = sample.sequence
-    relevance, names = sequence.relevance, list(sequence.names)
-    own = sequence.own
+    relevance, own = sequence.relevance, sequence.own
+    described: list[tuple[str, Number, dict[str, Number]]] = [
+        (name, number(score), {term: number(values[k]) for term, values in sequence.ledger.items()})
+        for k, (name, score) in enumerate(zip(sequence.names, sequence.scores, strict=True))
+    ]
     if own is not None and len(own) == relevance.shape[1] > 1:
         relevance = np.concatenate([np.asarray(own)[None], relevance])
-        names = [_OWN, *names]
+        described.insert(0, (_OWN, None, {}))
     # Thousands of CNN features times hundreds of outputs would make a page of many megabytes.
-    width = _bin(relevance.shape)
+    width = max(1, -(-relevance.size // _CELLS))
     pictures = _binned(relevance, width)
     peak = float(np.abs(pictures).max()) or 1.0
-    before = len(names) - len(sequence.names)
+    rows = zip(described, pictures, relevance, strict=True)
     return ShownSequence(
         label=label,
         method=sample.method,
@@ -62,22 +65,17 @@ def shown_sequence(sample: SampleRelevance, label: str) -> ShownSequence:
         targets=[
             SequenceTarget(
                 name=name,
-                score=None if k < before else number(sequence.scores[k - before]),
-                ledger=_ledger(sequence, k - before),
+                score=score,
+                ledger=ledger,
                 bytes=packed(picture / peak, signed=True),
                 by_step=numbers(values.sum(axis=1), 4),
                 top=_top(values),
             )
-            for k, (name, picture, values) in enumerate(zip(names, pictures, relevance, strict=True))
+            for (name, score, ledger), picture, values in rows
         ],
         settling=None if sequence.settling is None else _settling(sequence.settling),
         memory=None if sequence.horizon is None else _memory(sequence.horizon),
     )
-
-
-def _ledger(sequence: Sequenced, k: int) -> dict[str, Number]:
-    """Return the terms of a target's score; none for the row of own features, which has no score."""
-    return {} if k < 0 else {name: number(values[k]) for name, values in sequence.ledger.items()}
 
 
 def _settling(curve: SettlingCurve) -> ShownSettling:
@@ -98,12 +96,6 @@ def _memory(lags: LagCurve) -> ShownMemory:
     return ShownMemory(
         lags=lags.lags[within].tolist(), share=numbers(lags.share[within], 4), reach=lags.reach
     )
-
-
-def _bin(shape: tuple[int, ...]) -> int:
-    """Return how many neighbouring features share a cell, so that the pictures stay small."""
-    targets, steps, features = shape
-    return max(1, -(-targets * steps * features // _CELLS))
 
 
 def _binned(

@@ -59,7 +59,8 @@ class DriveDrawing:
             file = self.out / f"{self.name}.{maps.part}.{slug(maps.key)}.npz"
             maps.explanation.with_pictures(list(pictures)).save(file)
             for k, target in enumerate(maps.targets):
-                called = f"{len(entries)}-{_file_name(target.text)}"
+                word = f"minus-{target.text[1:]}" if target.text.startswith("-") else target.text
+                called = f"{len(entries)}-{slug(word)}"
                 video = self.out / f"{self.name}.{slug(maps.key)}.{called}.mp4"
                 rows.append(self._map_row(maps, k, video, f"{target.title}\n{maps.key}"))
                 entries.append(self._entry(maps, k, target, video, file))
@@ -279,7 +280,3 @@ def _depth_entry(study: DriveStudy, depth: np.ndarray) -> DepthEntry:
         return DepthEntry(median=median)
     errors = depth_errors(depth[usable], study.true_depth[usable])
     return DepthEntry(median=median, scale=study.depth_scale, abs_rel=float(errors.abs_rel.mean()))
-
-
-def _file_name(text: str) -> str:
-    return slug(f"minus-{text[1:]}" if text.startswith("-") else text)

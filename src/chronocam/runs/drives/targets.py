@@ -231,13 +231,10 @@ def true_values(
     if target.name == "translation":
         return np.asarray(target.sign * np.linalg.norm(pose[:, :3], axis=1))
     if target.name == "rotation":
-        return np.asarray(target.sign * _angles(pose))
+        import torch
+
+        from chronocam.odometry import pose_to_matrix, rotation_angle
+
+        turns = pose_to_matrix(torch.from_numpy(pose))[:, :3, :3]
+        return np.asarray(target.sign * np.asarray(rotation_angle(turns)))
     return np.asarray(target.sign * pose[:, MOTION.index(target.name)])
-
-
-def _angles(pose: np.ndarray) -> np.ndarray:
-    import torch
-
-    from chronocam.odometry import pose_to_matrix, rotation_angle
-
-    return np.asarray(rotation_angle(pose_to_matrix(torch.from_numpy(pose))[:, :3, :3]))
