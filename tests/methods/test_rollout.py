@@ -459,7 +459,7 @@ def test_frames_one_by_one_are_rolled_out_one_by_one() -> None:
 def seen_in(call: Callable[[], Any]) -> list[Tensor]:
     with AttentionSeen() as mode:
         call()
-    return mode.seen
+    return mode.weights
 
 
 def drawn(*shape: int) -> Tensor:
@@ -509,8 +509,8 @@ def test_dropout_takes_nothing_from_the_weights() -> None:
     assert result[1] is None
     assert torch.equal(result[0], expected)
     assert torch.equal(torch.get_rng_state(), after)
-    torch.testing.assert_close(mode.seen[0], module.eval()(x, x, x)[1], rtol=0, atol=1e-6)
-    assert not mode.seen[0].requires_grad
+    torch.testing.assert_close(mode.weights[0], module.eval()(x, x, x)[1], rtol=0, atol=1e-6)
+    assert not mode.weights[0].requires_grad
 
 
 @pytest.mark.parametrize(

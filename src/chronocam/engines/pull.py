@@ -13,7 +13,7 @@ from chronocam.types import Array
 
 Function: TypeAlias = Callable[..., Array]
 Pull: TypeAlias = Callable[[np.ndarray], list[np.ndarray | None]]
-"""From weights `(column, *value)` to the gradients of each column's weighted sum, `(column, *leaf)` per leaf.
+"""Pulls weights `(column, *value)` back to gradients `(column, *leaf)` per leaf, of the weighted sums.
 
 A gradient is None where nothing connects the value with the leaf, as far as the framework knows it: JAX and
 TensorFlow give zeros.

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.program import Found, Passed, Program, main_output
+from chronocam.engines.keras.program import BackendRecording, Passed, Program, main_output
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import Array, Inputs
@@ -54,10 +54,10 @@ class Backend(ABC):
         score: Score,
         gradients: Sequence[str],
         curvature: Sequence[str],
-    ) -> Found:
+    ) -> BackendRecording:
         """Run the program and differentiate its scores."""
 
-    def given(self, x: Array) -> Array:
+    def values(self, x: Array) -> Array:
         """Return what a user gives as an array with a type and a shape."""
         return to_numpy(x)
 
@@ -74,10 +74,10 @@ class Backend(ABC):
         values = np.asarray(x)
         return values.astype(np.float32) if "bfloat16" in str(values.dtype) else values
 
-    def found(self, passed: Passed, scores: Array) -> Found:
+    def recording(self, passed: Passed, scores: Array) -> BackendRecording:
         """Return what a pass gave, without gradients yet."""
         main = main_output(passed.raw, strict=False)
-        return Found(
+        return BackendRecording(
             self.out(scores),
             {layer: [self.out(x) for x in calls] for layer, calls in passed.activations.items()},
             main=None if main is None else self.numpy(main),
@@ -92,5 +92,5 @@ def backend() -> Backend:
         known = ", ".join(_BACKENDS)
         raise ModelError(f"the Keras backend is {name}, which has no gradients here; choose one of {known}")
     # Imported only now: each of these modules imports the framework that it runs on.
-    made: Backend = import_module(f"chronocam.engines.keras.{_BACKENDS[name]}").BACKEND
-    return made
+    chosen: Backend = import_module(f"chronocam.engines.keras.{_BACKENDS[name]}").BACKEND
+    return chosen

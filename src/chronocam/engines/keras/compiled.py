@@ -15,7 +15,7 @@ import numpy as np
 
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
-from chronocam.engines.keras.program import Found, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.types import Array, Inputs
 
 T = TypeVar("T")
@@ -94,10 +94,10 @@ class OffsetPass(ABC):
     A gradient at an offset of zero is the gradient at the layer, and needs no variable within the model.
     """
 
-    def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:
+    def __init__(self, backend: Backend, program: Program, layers: Sequence[str]) -> None:
         self.backend = backend
         self.program = program
-        self.wanted = wanted
+        self.layers = layers
         self.traces = 0
         self._shapes: dict[Any, Shapes] = {}
 
@@ -123,32 +123,32 @@ class OffsetPass(ABC):
         """Return zeros for the calls of each layer to differentiate at."""
         known = signature(inputs)
         if known not in self._shapes:
-            shapes = Shapes(self.wanted)
-            if self.wanted and self.program.call is None:
+            shapes = Shapes(self.layers)
+            if self.layers and self.program.call is None:
                 self.backend.once(partial(shapes.note, self.program), self.program, inputs)
-            elif self.wanted:
+            elif self.layers:
                 shapes.note(self.program, inputs)
             self._shapes[known] = shapes
         return self._shapes[known].zeros()
 
     def record(
         self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
-    ) -> Found:
+    ) -> BackendRecording:
         """Run once and differentiate the scores."""
         offsets = self.offsets(inputs)
-        done = self.differentiated(inputs, offsets, score)
-        found = self.backend.found(done.passed, done.scores)
+        result = self.differentiated(inputs, offsets, score)
+        recording = self.backend.recording(result.passed, result.scores)
         for layer in gradients:
-            calls = done.gradients[layer]
+            calls = result.gradients[layer]
             # Zeros are a gradient, or say that nothing leads from the layer to the scores.
-            if any(g.any() for g in calls) or self._moves(inputs, offsets, layer, done):
-                found.gradients[layer] = calls
+            if any(g.any() for g in calls) or self._moves(inputs, offsets, layer, result):
+                recording.gradients[layer] = calls
         for layer in curvature:
-            at = found.activations[layer]
-            found.curvature[layer] = self.curvature(inputs, offsets, score, layer, at)
-        return found
+            at = recording.activations[layer]
+            recording.curvature[layer] = self.curvature(inputs, offsets, score, layer, at)
+        return recording
 
-    def _moves(self, inputs: Inputs, offsets: Offsets, layer: str, done: Differentiated) -> bool:
+    def _moves(self, inputs: Inputs, offsets: Offsets, layer: str, result: Differentiated) -> bool:
         """Say whether other outputs of the layer change what the scores were made of.
 
         The noise is a thousand times as strong as activations usually are, so that it gets through what lets
@@ -160,10 +160,11 @@ class OffsetPass(ABC):
             for x in offsets[layer]
         ]
         after = self.outputs(inputs, {**offsets, layer: noise})
-        used = [bool(np.any(np.asarray(gradient))) for gradient in done.upstream]
+        used = [bool(np.any(np.asarray(gradient))) for gradient in result.upstream]
         counts = used if any(used) else [True] * len(used)
         return any(
-            used and not np.array_equal(a, b) for used, a, b in zip(counts, done.outputs, after, strict=True)
+            used and not np.array_equal(a, b)
+            for used, a, b in zip(counts, result.outputs, after, strict=True)
         )
 
 
@@ -171,22 +172,22 @@ class Shapes:
     """Notes the shape and type of every tapped output, and leaves it as it is."""
 
     def __init__(self, layers: Sequence[str]) -> None:
-        self.found: dict[str, list[tuple[tuple[int, ...], str]]] = {layer: [] for layer in layers}
+        self.calls: dict[str, list[tuple[tuple[int, ...], str]]] = {layer: [] for layer in layers}
 
     def note(self, program: Program, inputs: Inputs) -> None:
         """Run a program and note what its layers return, instead of what was noted before."""
-        for calls in self.found.values():
+        for calls in self.calls.values():
             calls.clear()
         program.forward(inputs, self)
 
     def zeros(self) -> Offsets:
         """Return zeros in the place of every output."""
-        return {layer: [keras.ops.zeros(*each) for each in calls] for layer, calls in self.found.items()}
+        return {layer: [keras.ops.zeros(*each) for each in calls] for layer, calls in self.calls.items()}
 
     def __call__(self, layer: str, x: Array) -> Array:
         """Note the output of a layer."""
-        if layer in self.found:
-            self.found[layer].append((tuple(x.shape), keras.backend.standardize_dtype(x.dtype)))
+        if layer in self.calls:
+            self.calls[layer].append((tuple(x.shape), keras.backend.standardize_dtype(x.dtype)))
         return x
 
 

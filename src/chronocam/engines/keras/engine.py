@@ -28,7 +28,7 @@ from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import nodes_of, path_of
-from chronocam.engines.keras.program import Found, Passed, Program, guided_relu, trace
+from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
@@ -110,8 +110,8 @@ class KerasEngine(UnknownGeometry):
 
     def kernels(self) -> dict[str, Array]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
-        found = {path: kernels_of(node) for path, node in self._nodes.items()}
-        return {path: kernels for path, kernels in found.items() if kernels is not None}
+        kernels = {path: kernels_of(node) for path, node in self._nodes.items()}
+        return {path: array for path, array in kernels.items() if array is not None}
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.
@@ -133,7 +133,7 @@ class KerasEngine(UnknownGeometry):
         return self._adapted(taken, specs.get(0))
 
     def _adapted(self, x: Array, spec: Any) -> Any:
-        values = self.backend.given(x)
+        values = self.backend.values(x)
         kind = "f" if "float" in str(values.dtype) else getattr(values.dtype, "kind", "i")
         if kind not in "fiub":
             raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
@@ -147,19 +147,19 @@ class KerasEngine(UnknownGeometry):
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish, from one forward pass without gradients."""
-        found: list[LayerCall] = []
+        layer_calls: list[LayerCall] = []
 
         def run(inputs: Inputs) -> None:
-            found.clear()
+            layer_calls.clear()
             calls, final = trace(program, inputs)
             for path, tensor in calls:
                 kind = type(self._nodes[path]).__name__
                 changes = kind not in _PASS_ON and tensor is not final
-                found.append(LayerCall(path, kind, tuple(tensor.shape), changes))
+                layer_calls.append(LayerCall(path, kind, tuple(tensor.shape), changes))
 
         program = Program(self.model, self._nodes, ())
         self.backend.once(run, program, inputs)
-        return found
+        return layer_calls
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass, and another one through guided ReLUs where those are requested too.
@@ -168,14 +168,14 @@ class KerasEngine(UnknownGeometry):
         """
         if request.attentions:
             raise ModelError(
-                "attention weights are not recorded of Keras models; choose a method of gradients"
+                "attention weights cannot be recorded for Keras models; use a gradient method such as gradcam"
             )
         if request.clips is not None and request.clips.chunk is not None:
             raise InputError(
                 "chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size="
             )
 
-        def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> Found:
+        def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> BackendRecording:
             program = Program(
                 self.model, self._nodes, request.layers, self.output_layer, relu, request.call, request.reads
             )
@@ -186,15 +186,15 @@ class KerasEngine(UnknownGeometry):
             plain = recorded(request.gradients, request.curvature, None)
         if request.guided:
             through = recorded(request.guided, (), self.backend.guided_relu)
-        found = plain or through
-        assert found is not None
+        either = plain or through
+        assert either is not None
         return Recording(
-            found.scores,
-            found.activations,
-            found.gradients if plain is not None else {},
+            either.scores,
+            either.activations,
+            either.gradients if plain is not None else {},
             {} if through is None else through.gradients,
-            found.curvature,
-            notes=tuple(self._notes(found, request.call, bool(request.guided))),
+            either.curvature,
+            notes=tuple(self._notes(either, request.call, bool(request.guided))),
         )
 
     def scores(
@@ -218,11 +218,11 @@ class KerasEngine(UnknownGeometry):
     def _program(self, call: Call | None, reads: Sequence[str]) -> Program:
         return Program(self.model, self._nodes, (), self.output_layer, call=call, reads=reads)
 
-    def _notes(self, found: Found, call: Any, guided: bool) -> list[str]:
+    def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
-        if found.softmax:
+        if recording.softmax:
             notes.append(LOGITS)
-        elif self.output_layer is None and call is None and _looks_like_probabilities(found.main):
+        elif self.output_layer is None and call is None and _looks_like_probabilities(recording.main):
             notes.append(NO_SOFTMAX)
         return notes
 
@@ -235,13 +235,13 @@ class KerasEngine(UnknownGeometry):
 
         Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
         """
-        found: list[Fields] = []
+        calls: list[Fields] = []
 
         def run(inputs: Inputs) -> None:
-            found[:] = fields_of(self.model, self._nodes, inputs, layer, len(grid), self.channels_last)
+            calls[:] = fields_of(self.model, self._nodes, inputs, layer, len(grid), self.channels_last)
 
         self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
-        fields = found[-1] if found else None
+        fields = calls[-1] if calls else None
         if fields is None:
             raise LayoutError(
                 f"what the cells of layer `{layer}` see of the input is unknown: some layer before it has "
@@ -256,7 +256,7 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
         return
     if len(shape) == len(expected) - 1 and expected[-1] == 1:  # Keras adds the axis itself
         return
-    wanted = ", ".join("batch" if i == 0 else "any" if n is None else str(n) for i, n in enumerate(expected))
+    sizes = ", ".join("batch" if i == 0 else "any" if n is None else str(n) for i, n in enumerate(expected))
     unbatched = len(shape) == len(expected) - 1 and all(
         e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
     )
@@ -265,7 +265,7 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
         if unbatched
         else "resize the inputs, or build the model for them"
     )
-    raise InputError(f"inputs have shape {shape}; expected ({wanted}): {todo}")
+    raise InputError(f"inputs have shape {shape}; expected ({sizes}): {todo}")
 
 
 def _looks_like_probabilities(outputs: np.ndarray | None) -> bool:

@@ -102,21 +102,21 @@ def fields_of(
     start = first_tensor(inputs)
     # By the tensors' ids, which no other tensor gets while these are kept.
     known: dict[int, tuple[Array, Fields]] = {id(start): (start, (AxisField(),) * rank)}
-    found: list[Fields] = []
+    calls: list[Fields] = []
 
     def wrap(at: str) -> Wrap:
         def around(node: Node, call: Run) -> Run:
             def run(*args: object, **options: object) -> object:
                 output = call(*args, **options)
-                given = [x for x in keras.tree.flatten((args, options)) if is_float(x) and id(x) in known]
+                inputs = [x for x in keras.tree.flatten((args, options)) if is_float(x) and id(x) in known]
                 tensor = first_tensor(output)
-                if given and tensor is not None and id(tensor) not in known and not _forgets(node):
+                if inputs and tensor is not None and id(tensor) not in known and not _forgets(node):
                     known[id(tensor)] = (
                         tensor,
-                        _after(node, given, [known[id(x)][1] for x in given], channels_last),
+                        _after(node, inputs, [known[id(x)][1] for x in inputs], channels_last),
                     )
                 if at == path:
-                    found.append(known.get(id(tensor), (None, None))[1])
+                    calls.append(known.get(id(tensor), (None, None))[1])
                 return output
 
             return run
@@ -125,25 +125,25 @@ def fields_of(
 
     with own_errors(), intercepted({at: [wrap(at)] for at in nodes}, nodes):
         call_model(model, inputs)
-    return found if number is None else found[number : number + 1]
+    return calls if number is None else calls[number : number + 1]
 
 
 def _forgets(node: Node) -> bool:
-    """Say whether a layer's output has no grid, so that it is no local path."""
+    """Say whether a layer's output has no grid: no local path leads through it."""
     return type(node).__name__.startswith("Global")
 
 
-def _after(node: Node, given: Sequence[Array], fields: Sequence[Fields], channels_last: bool) -> Fields:
-    """Return the fields after a layer that was given tensors with these; None for one of unknown extent."""
+def _after(node: Node, inputs: Sequence[Array], fields: Sequence[Fields], channels_last: bool) -> Fields:
+    """Return the fields after a layer whose inputs have these; None for one of unknown extent."""
     known = [f for f in fields if f is not None]
     if len(known) < len(fields):
         return None
     kind = type(node).__name__
     if kind in _POINTWISE:
-        return _joined(known) if _keeps_places(node, len(given[0].shape), channels_last) else None
+        return _joined(known) if _keeps_places(node, len(inputs[0].shape), channels_last) else None
     if kind.startswith(("ZeroPadding", "Cropping")):
         return _padded(node, known[0])
-    return _windowed(node, given[0].shape, known[0])
+    return _windowed(node, inputs[0].shape, known[0])
 
 
 def _keeps_places(node: Node, ndim: int, channels_last: bool) -> bool:

@@ -31,7 +31,7 @@ def nodes_of(model: Node) -> dict[str, Node]:
     What lies inside an RNN is left out: it runs within a loop. A layer that is used in several places goes by
     the first; of two layers with the same path, the second gets `_2`.
     """
-    found: dict[str, Node] = {}
+    nodes: dict[str, Node] = {}
     seen = {id(model)}
 
     def walk(holder: Node, prefix: str) -> None:
@@ -40,14 +40,14 @@ def nodes_of(model: Node) -> dict[str, Node]:
                 continue
             seen.add(id(child))
             path, number = prefix + child.name, 2
-            while path in found:
+            while path in nodes:
                 path, number = f"{prefix}{child.name}_{number}", number + 1
-            found[path] = child
+            nodes[path] = child
             if not isinstance(child, keras.layers.RNN):
                 walk(child, f"{path}/")
 
     walk(model, "")
-    return found
+    return nodes
 
 
 def _children(holder: Node) -> list[Node]:
@@ -85,8 +85,8 @@ def _close(name: str, nodes: Nodes) -> str:
     leaf = name.rpartition("/")[2]
     near = {path.rpartition("/")[2]: path for path in reversed(list(nodes))}
     hint = suggest(leaf, list(near))
-    for own, path in near.items():
-        hint = hint.replace(f"`{own}`", f"`{path}`")
+    for leaf, path in near.items():
+        hint = hint.replace(f"`{leaf}`", f"`{path}`")
     return hint
 
 

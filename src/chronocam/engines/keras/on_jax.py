@@ -21,7 +21,7 @@ from chronocam.engines.keras.compiled import (
     Start,
     compiled,
 )
-from chronocam.engines.keras.program import Found, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.types import Array, Inputs
 
 _guided_relu = jax.custom_vjp(lambda x: jnp.maximum(x, 0))
@@ -78,10 +78,10 @@ class JaxBackend(Backend):
         score: Score,
         gradients: Sequence[str],
         curvature: Sequence[str],
-    ) -> Found:
+    ) -> BackendRecording:
         """Run the program and differentiate its scores."""
-        wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-        run = compiled(program, wanted, lambda: JaxPass(self, program, wanted))
+        layers = tuple(dict.fromkeys([*gradients, *curvature]))
+        run = compiled(program, layers, lambda: JaxPass(self, program, layers))
         return run.record(keras.tree.map_structure(jnp.asarray, inputs), score, gradients, curvature)
 
 
@@ -102,8 +102,8 @@ _pulled = jax.jit(lambda pull, cotangents: pull(cotangents)[0])
 class JaxPass(OffsetPass):
     """Compiles the pass together with its pull-back; the score is differentiated outside of it."""
 
-    def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:
-        super().__init__(backend, program, wanted)
+    def __init__(self, backend: Backend, program: Program, layers: Sequence[str]) -> None:
+        super().__init__(backend, program, layers)
         refusal = jax.errors.ConcretizationTypeError
         self._run = OrEagerly(program, jax.jit(self._forward), self._forward, refusal)
         self._tree: Any = None
@@ -143,13 +143,13 @@ class JaxPass(OffsetPass):
         """Run the pass and differentiate its scores."""
         outputs, pull, rest = self._run(_values(self.program), inputs, offsets)
         passed = self._passed(outputs, rest)
-        if not self.wanted:
+        if not self.layers:
             return Differentiated(passed, score(passed.result), outputs)
         scores, pull_score = jax.vjp(lambda outputs: score(self._passed(outputs, rest).result), outputs)
         columns = np.eye(scores.shape[1], dtype=scores.dtype)
         each = [pull_score(jnp.broadcast_to(column, scores.shape))[0] for column in columns]
         pulled = [_pulled(pull, cotangents) for cotangents in each]
-        gradients = {layer: self._stacked([g[layer] for g in pulled]) for layer in self.wanted}
+        gradients = {layer: self._stacked([g[layer] for g in pulled]) for layer in self.layers}
         return Differentiated(passed, scores, outputs, self._stacked(each), gradients)
 
     def _stacked(self, per_target: Sequence[Sequence[Array]]) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from chronocam.engines.keras.compiled import (
     Start,
     compiled,
 )
-from chronocam.engines.keras.program import Found, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.types import INPUT, Array, Inputs
 
 _REFUSAL = tf.errors.OperatorNotAllowedInGraphError
@@ -62,10 +62,10 @@ class TensorFlowBackend(Backend):
         score: Score,
         gradients: Sequence[str],
         curvature: Sequence[str],
-    ) -> Found:
+    ) -> BackendRecording:
         """Run the program and differentiate its scores."""
-        wanted = tuple(dict.fromkeys([*gradients, *curvature]))
-        run = compiled(program, wanted, lambda: TensorFlowPass(self, program, wanted))
+        layers = tuple(dict.fromkeys([*gradients, *curvature]))
+        run = compiled(program, layers, lambda: TensorFlowPass(self, program, layers))
         inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
         return run.record(inputs, score, gradients, curvature)
 
@@ -73,8 +73,8 @@ class TensorFlowBackend(Backend):
 class TensorFlowPass(OffsetPass):
     """Compiles the pass and the way back to one function, whose middle calls the score."""
 
-    def __init__(self, backend: Backend, program: Program, wanted: Sequence[str]) -> None:
-        super().__init__(backend, program, wanted)
+    def __init__(self, backend: Backend, program: Program, layers: Sequence[str]) -> None:
+        super().__init__(backend, program, layers)
         self._run = OrEagerly(program, tf.function(self._forward, autograph=False), self._forward, _REFUSAL)
         both = self._there_and_back
         self._run_both = OrEagerly(program, tf.function(both, autograph=False), both, _REFUSAL)
@@ -88,7 +88,7 @@ class TensorFlowPass(OffsetPass):
         self.traces += 1
         # Neither a parameter nor what comes before the first layer is differentiated.
         constants = [(v, tf.stop_gradient(v.value)) for v in self.program.model.variables]
-        if INPUT not in self.wanted:
+        if INPUT not in self.layers:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
         with keras.StatelessScope(state_mapping=constants):
             passed = self.program.forward(inputs, Start(offsets, tf.stop_gradient))
@@ -132,14 +132,16 @@ class TensorFlowPass(OffsetPass):
 
     def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
         """Run the pass and differentiate its scores."""
-        done = self._scored = _Scored(score)
+        scored = self._scored = _Scored(score)
         *outputs, pulled = self._run_both(inputs, offsets)
         self._scored = None
-        if done.error is not None:
-            raise done.error
+        if scored.error is not None:
+            raise scored.error
         passed = Passed(*outputs)
         gradients = {layer: [self.backend.numpy(g) for g in calls] for layer, calls in pulled.items()}
-        return Differentiated(passed, done.scores, _floats(_leaves(passed.seen)), done.upstream, gradients)
+        return Differentiated(
+            passed, scored.scores, _floats(_leaves(passed.seen)), scored.upstream, gradients
+        )
 
     def curvature(
         self, inputs: Inputs, offsets: Offsets, score: Score, layer: str, at: Sequence[np.ndarray]

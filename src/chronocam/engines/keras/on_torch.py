@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
-from chronocam.engines.keras.program import Found, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.tensors import hessian_product, vjp
 from chronocam.types import Array, Inputs
@@ -56,9 +56,9 @@ class TorchBackend(Backend):
         """Run a function of the inputs once, without gradients."""
         self.function(program, run)(inputs)
 
-    def given(self, x: Array) -> Array:
+    def values(self, x: Array) -> Array:
         """Return a tensor as it is, anything else as NumPy."""
-        return x if isinstance(x, Tensor) else super().given(x)
+        return x if isinstance(x, Tensor) else super().values(x)
 
     def repeated(self, x: Tensor, times: int, axis: int | None) -> Tensor:
         """Return copies that are made where something computes with them: nothing else drops them here."""
@@ -72,10 +72,12 @@ class TorchBackend(Backend):
         def plain(*args: Any) -> Any:
             args = keras.tree.map_structure(lambda x: self.tensor(x) if hasattr(x, "shape") else x, args)
             with torch.inference_mode(False), torch.no_grad():
-                made = run(*args)
-                if isinstance(made, Passed):
-                    return made
-                return keras.tree.map_structure(lambda x: x.copies() if isinstance(x, Repeated) else x, made)
+                output = run(*args)
+                if isinstance(output, Passed):
+                    return output
+                return keras.tree.map_structure(
+                    lambda x: x.copies() if isinstance(x, Repeated) else x, output
+                )
 
         return plain
 
@@ -86,13 +88,13 @@ class TorchBackend(Backend):
         score: Score,
         gradients: Sequence[str],
         curvature: Sequence[str],
-    ) -> Found:
+    ) -> BackendRecording:
         """Run the program and differentiate its scores."""
         cut: list[Tensor] = []
-        wanted = {*gradients, *curvature}
+        layers = {*gradients, *curvature}
 
         def change(layer: str, x: Tensor) -> Tensor:
-            if layer in wanted:
+            if layer in layers:
                 torch.set_grad_enabled(True)
                 if not (cut and x.requires_grad):
                     x = x.detach().requires_grad_()
@@ -102,22 +104,22 @@ class TorchBackend(Backend):
         with torch.inference_mode(False), torch.set_grad_enabled(False):
             passed = program.forward(inputs, change)
             scores = score(passed.result)
-            found = self.found(passed, scores)
+            recording = self.recording(passed, scores)
             columns = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
             columns = columns[:, None, :].expand(-1, *scores.shape)
             for layer in gradients:
                 calls = passed.activations[layer]
                 each = vjp(scores, calls, columns)
                 if any(g is not None for g in each):
-                    found.gradients[layer] = [
+                    recording.gradients[layer] = [
                         x.new_zeros(len(columns), *x.shape) if g is None else g.detach()
                         for g, x in zip(each, calls, strict=True)
                     ]
             for layer in curvature:
                 if scores.requires_grad:
                     calls = passed.activations[layer]
-                    found.curvature[layer] = [hessian_product(scores, x, columns) for x in calls]
-        return found
+                    recording.curvature[layer] = [hessian_product(scores, x, columns) for x in calls]
+        return recording
 
 
 BACKEND = TorchBackend()

@@ -32,7 +32,7 @@ from chronocam.errors import InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
 Change: TypeAlias = Callable[[str, Array], Array]
-"""From a tapped layer and its output to what the model goes on with."""
+"""Makes of a tapped layer's path and output what the model goes on with."""
 
 _SOFTMAXES = ("softmax", "log_softmax")
 _GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
@@ -51,7 +51,7 @@ class Passed:
     """What one forward pass gave.
 
     raw: what the model returned.
-    logits: what went into its final softmax, None where there is none.
+    logits: what went into its final softmax, None without one.
     outputs: what the modules that the score reads returned, by path, one per call.
     activations: by layer, one per call.
     """
@@ -84,7 +84,7 @@ class Passed:
 
 
 @dataclass
-class Found:
+class BackendRecording:
     """What a backend recorded; gradients `(target, *shape)` per call of each layer that scores depend on."""
 
     scores: Array

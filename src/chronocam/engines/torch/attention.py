@@ -28,7 +28,7 @@ class AttentionSeen(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[Tensor] = []
+        self.weights: list[Tensor] = []
         self._softmax: Tensor | None = None  # the last one, before dropout and casts
         self._followed: Tensor | None = None  # what became of it
 
@@ -56,9 +56,9 @@ class AttentionSeen(TorchFunctionMode):
         detached, named = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
         device = next(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)).device.type
         with torch._C.DisableTorchFunction(), torch.autocast(device, enabled=False):
-            found = weights(*detached, **named)
-        if found is not None:
-            self.seen.append(found)
+            means = weights(*detached, **named)
+        if means is not None:
+            self.weights.append(means)
 
 
 def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
@@ -112,6 +112,6 @@ def _of_fused(
 
 def _of_module(*args: Any, **kwargs: Any) -> Tensor | None:
     """Return the weights of `nn.MultiheadAttention`; None for an input without a batch axis."""
-    asked = {"need_weights": True, "average_attn_weights": True, "training": False}
-    weights = F.multi_head_attention_forward(*args, **{**kwargs, **asked})[1]
+    options = {"need_weights": True, "average_attn_weights": True, "training": False}
+    weights = F.multi_head_attention_forward(*args, **{**kwargs, **options})[1]
     return None if weights is None or weights.ndim < 3 else _mean_over_heads(weights)

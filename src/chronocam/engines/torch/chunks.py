@@ -82,7 +82,7 @@ class Chunks:
         torch.set_grad_enabled(True)
         for tap in self.taps.values():
             if tap.cut is not None:
-                tap.cut.made = True
+                tap.cut.leaf_exists = True
         return self.features.requires_grad_().clone()
 
     def _first_look(self, path: str) -> Tensor:
@@ -90,16 +90,16 @@ class Chunks:
         calls: dict[str, list[list[Tensor]]] = {layer: [] for layer in self.inner}
         cuts = {layer: tap.cut for layer, tap in self.inner.items()}
         for chunk in torch.split(self._frames, self.size):
-            found = self._look(chunk, None)
-            if not isinstance(found, Tensor) or len(found) != len(chunk):
+            output = self._look(chunk, None)
+            if not isinstance(output, Tensor) or len(output) != len(chunk):
                 raise LayerError(
                     f"`{path}` does not return one row per frame; chunk_frames= cannot cut there"
                 )
-            features.append(found)
+            features.append(output)
             for layer, tap in self.inner.items():
-                calls[layer].append(tap.seen)
+                calls[layer].append(tap.outputs)
         for layer, tap in self.inner.items():
-            tap.cut, tap.seen = cuts[layer], [torch.cat(each) for each in zip(*calls[layer], strict=True)]
+            tap.cut, tap.outputs = cuts[layer], [torch.cat(each) for each in zip(*calls[layer], strict=True)]
         return torch.cat(features)
 
     def _look(self, chunk: Tensor, cut: Cut | None) -> Any:
@@ -114,12 +114,12 @@ class Chunks:
 
     def gradients(self, upstream: Tensor) -> dict[str, list[Tensor | None]]:
         """Return `(target, *shape)` per call of the layers inside, given the gradients at the features."""
-        kept = {layer: (tap.cut, tap.seen) for layer, tap in self.inner.items()}
+        before = {layer: (tap.cut, tap.outputs) for layer, tap in self.inner.items()}
         parts = list(self._second_look(upstream))
         for layer, tap in self.inner.items():
-            tap.cut, tap.seen = kept[layer]
+            tap.cut, tap.outputs = before[layer]
         for layer, tap in self.inner.items():
-            if len(tap.seen) > len(parts[0][layer]):
+            if len(tap.outputs) > len(parts[0][layer]):
                 raise LayerError(
                     f"`{layer}` is also called outside `{self.path}`; name the call: `{layer}#0`"
                 )
@@ -136,6 +136,6 @@ class Chunks:
             torch.split(self._frames, self.size), torch.split(upstream, self.size, dim=1), strict=True
         ):
             features = self._look(chunk, Cut())
-            seen = [t for tap in self.inner.values() for t in tap.seen]
-            flat = iter(vjp(features, seen, above))
-            yield {layer: [next(flat) for _ in tap.seen] for layer, tap in self.inner.items()}
+            outputs = [t for tap in self.inner.values() for t in tap.outputs]
+            flat = iter(vjp(features, outputs, above))
+            yield {layer: [next(flat) for _ in tap.outputs] for layer, tap in self.inner.items()}

@@ -89,13 +89,13 @@ def windows_between(
     *_, last = stages[-1].values()
     leading = {*_downward(last), None}
     before: Node | None = torch.autograd.graph.get_gradient_edge(source).node
-    found = {}
+    windows: dict[str, tuple[Window, ...] | None] = {}
     for nodes in stages:
         for layer in reversed(nodes):
             if nodes[layer] in leading:
-                found[layer], before = _windows(nodes[layer], before, rank), nodes[layer]
+                windows[layer], before = _windows(nodes[layer], before, rank), nodes[layer]
                 break
-    return found
+    return windows
 
 
 def _windows(start: Node | None, end: Node | None, rank: int) -> tuple[Window, ...] | None:

@@ -37,50 +37,46 @@ class TorchGeometry:
 
         Raises LayoutError where the layer's cells have no local receptive field.
         """
-        given = first_tensor(inputs)
-        if given is None:
+        main = first_tensor(inputs)
+        if main is None:
             raise LayoutError('no floating-point input to place cells in; use align="half_pixel"')
         with as_found(self.layers.model), torch.enable_grad():
-            source = own_copy(given).requires_grad_()
-            field = field_of(self._look(inputs, given, source, layer), source, len(grid), layer)
+            source = own_copy(main).requires_grad_()
+            field = field_of(self._look(inputs, main, source, layer), source, len(grid), layer)
             if field is not None:
                 return field.centers(grid)
-            return probed_centers(
-                partial(self._look, inputs, given, layer=layer), own_copy(given), grid, layer
-            )
+            return probed_centers(partial(self._look, inputs, main, layer=layer), own_copy(main), grid, layer)
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return the frame at which each of the first `rows` of a layer with folded frames looks."""
-        given = first_tensor(inputs)
-        if given is None:
+        main = first_tensor(inputs)
+        if main is None:
             raise LayoutError('no floating-point input to place frames in; use align="half_pixel"')
         with as_found(self.layers.model), torch.enable_grad():
-            source = torch.randn_like(given).requires_grad_()
-            return rows_in_time(self._look(inputs, given, source, layer)[:rows], source, frame_axis)
+            source = torch.randn_like(main).requires_grad_()
+            return rows_in_time(self._look(inputs, main, source, layer)[:rows], source, frame_axis)
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Say whether tokens follow each other in time, as the first layer with as many of them shows.
 
         There, before any attention, a token sees its own patch alone.
         """
-        given = first_tensor(inputs)
+        main = first_tensor(inputs)
         calls = self.trace(inputs)
         tokens = next(call.shape[:2] for call in calls if call.path == split_call(like)[0])
         first = next(call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == tokens)
-        if given is None:
+        if main is None:
             return False
         with as_found(self.layers.model), torch.enable_grad():
-            source = own_copy(given).requires_grad_()
-            return follows_in_time(
-                self._look(inputs, given, source, f"{first}#0"), source, prefix, frame_axis
-            )
+            source = own_copy(main).requires_grad_()
+            return follows_in_time(self._look(inputs, main, source, f"{first}#0"), source, prefix, frame_axis)
 
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
     ) -> dict[str, tuple[Window, ...] | None]:
         """Return one layer per stage with its windows on the one before; see `Geometry.windows`."""
-        given = first_tensor(inputs)
-        if given is None:
+        main = first_tensor(inputs)
+        if main is None:
             return {layers[-1]: None for layers in stages}
         nodes: dict[str, Node | None] = {}
         counts: Counter[str] = Counter()
@@ -95,17 +91,17 @@ class TorchGeometry:
             return hook
 
         with as_found(self.layers.model), torch.enable_grad(), ThroughNoGrad(), ExitStack() as hooks:
-            source = own_copy(given).requires_grad_()
+            source = own_copy(main).requires_grad_()
             for layer in chain.from_iterable(stages):
                 module = self.layers[layer]
                 hooks.callback(module.register_forward_hook(note(layer)).remove)
-            call_model(self.layers.model, replace_tensor(inputs, given, source.clone()))
+            call_model(self.layers.model, replace_tensor(inputs, main, source.clone()))
         return windows_between(
             [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
         )
 
-    def _look(self, inputs: Inputs, given: Tensor, source: Tensor, layer: str) -> Tensor:
-        """Return the output of `layer` with `source` in the place of the input `given`.
+    def _look(self, inputs: Inputs, main: Tensor, source: Tensor, layer: str) -> Tensor:
+        """Return the output of `layer` with `source` in the place of the input `main`.
 
         No graph is built after the call of the layer that is asked for.
         """
@@ -121,7 +117,7 @@ class TorchGeometry:
         handle = self.layers[path].register_forward_hook(hook)
         try:
             with torch.enable_grad():
-                call_model(self.layers.model, replace_tensor(inputs, given, source.clone()))
+                call_model(self.layers.model, replace_tensor(inputs, main, source.clone()))
         finally:
             handle.remove()
         return outputs[-1 if call is None else call]

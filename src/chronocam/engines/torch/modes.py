@@ -49,12 +49,12 @@ class FrameAttention(TorchFunctionMode):
         self.frames: int = frames
         self.detach: bool = detach
         self.on: bool = True
-        self.seen: list[Tensor] = []
+        self.weights: list[Tensor] = []
 
     def end(self, output: Tensor | None) -> None:
         """Stop recording: softmaxes inside a target, and the model's own output, are not frame attention."""
         self.on = False
-        self.seen = [weights for weights in self.seen if weights is not output]
+        self.weights = [weights for weights in self.weights if weights is not output]
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
@@ -63,7 +63,7 @@ class FrameAttention(TorchFunctionMode):
         if self.on and func in _ATTEND and self._is_one_per_frame(result):
             if self.detach:
                 result = result.detach().requires_grad_(torch.is_grad_enabled())
-            self.seen.append(result)
+            self.weights.append(result)
         return result
 
     def _is_one_per_frame(self, result: Tensor) -> bool:
@@ -85,13 +85,13 @@ class ThroughNoGrad(TorchFunctionMode):
 class GuidedReLUs(TorchFunctionMode):
     """Runs every ReLU so that, while `on`, only positive gradients of positive inputs pass backward.
 
-    The forward values are those of the model. `seen` counts the ReLUs met.
+    The forward values are those of the model. `count` counts the ReLUs met.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.on = False
-        self.seen: int = 0
+        self.count: int = 0
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
@@ -100,7 +100,7 @@ class GuidedReLUs(TorchFunctionMode):
         ceiling = _ceiling(func, kwargs)
         if ceiling is None:
             return func(*args, **kwargs)
-        self.seen += 1
+        self.count += 1
         x = args[0] if args else kwargs["input"]
         y = _GuidedReLU.apply(x, ceiling, self)
         in_place = func in _IN_PLACE or kwargs.get("inplace", args[1] if len(args) > 1 else False)
@@ -108,7 +108,7 @@ class GuidedReLUs(TorchFunctionMode):
 
 
 def _ceiling(func: Function, kwargs: Kwargs) -> float | None:
-    """Return where a ReLU is clipped above (ReLU6 at 6, others nowhere), or None for what is no ReLU."""
+    """Return where a ReLU is clipped above (ReLU6 at 6, others nowhere), or None for any other function."""
     if func is F.hardtanh and kwargs["min_val"] == 0:  # the module nn.ReLU6 is one
         return float(kwargs["max_val"])
     return 6.0 if func is F.relu6 else torch.inf if func in _RELU else None

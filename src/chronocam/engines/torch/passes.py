@@ -56,23 +56,23 @@ class TorchPass:
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
-        asked = self.request
+        request = self.request
         recording = self._attempt(score)
         # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
         # layer without a gradient may only seem unconnected, because it lies before that layer, within the
         # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
         # is called unconnected, all runs once more with a graph from the start.
-        connected = {*recording.gradients, *recording.guided} == {*asked.gradients, *asked.guided}
-        if self.chunks is None and not (connected and all(tap.seen for tap in self.taps.values())):
+        connected = {*recording.gradients, *recording.guided} == {*request.gradients, *request.guided}
+        if self.chunks is None and not (connected and all(tap.outputs for tap in self.taps.values())):
             self.through_no_grad = True
             recording = self._attempt(score)
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
-                f"no module on the way to `{asked.layers[0]}` gets {self.chunks.rows} frames folded into the "
+                f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into the "
                 "batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D CNN"
             )
         for layer, tap in self.taps.items():
-            if not tap.seen:
+            if not tap.outputs:
                 raise LayerError(
                     f"layer `{layer}` was called {tap.calls} times, so nothing was recorded there; "
                     "choose a layer that the forward pass uses (`chronocam layers SPEC`)"
@@ -84,39 +84,39 @@ class TorchPass:
 
         All gradients are taken here, while the graph lives: a recording holds tensors without any.
         """
-        asked = self.request
+        request = self.request
         self.notes.clear()
         self._forward(score)
-        gradients = self._backward(asked.gradients)
-        curvature = self._curvature(asked.curvature)
-        guided = self._guided(asked.guided)
+        gradients = self._backward(request.gradients)
+        curvature = self._curvature(request.curvature)
+        guided = self._guided(request.guided)
         weights, along = self._attention_over_frames()
         return Recording(
             self.scores.detach(),
-            {layer: [t.detach() for t in tap.seen] for layer, tap in self.taps.items()},
+            {layer: [t.detach() for t in tap.outputs] for layer, tap in self.taps.items()},
             gradients,
             guided,
             curvature,
             attention=weights,
             attention_gradients=along,
-            attentions=tuple(self.attentions.seen) if self.attentions is not None else (),
+            attentions=tuple(self.attentions.weights) if self.attentions is not None else (),
             notes=(*self.forward.notes, *self.notes),
         )
 
     def _forward(self, score: Score) -> None:
         """Run the model, twice where it turns out to end in a softmax, and score its outputs."""
-        asked = self.request
-        grad = self.through_no_grad or (INPUT in asked.layers and self.differentiate)
+        request = self.request
+        grad = self.through_no_grad or (INPUT in request.layers and self.differentiate)
         while True:
             cut = Cut() if self.differentiate else None
-            self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in asked.layers}
+            self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in request.layers}
             self.chunks = self._cut_into_chunks()
-            if asked.clips is not None:
-                self.attention = FrameAttention(asked.clips.frames, asked.clips.detach_attention)
-            self.attentions = AttentionSeen() if asked.attentions else None
+            if request.clips is not None:
+                self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
+            self.attentions = AttentionSeen() if request.attentions else None
             with torch.set_grad_enabled(grad), self._watching(), self.forward.watching():
                 inputs = pytree.tree_map(own_copy, self.inputs)
-                if INPUT in asked.layers:
+                if INPUT in request.layers:
                     inputs = self._tapped(inputs)
                 raw = self.forward.run(inputs)
                 if self.attention is not None:
@@ -169,7 +169,7 @@ class TorchPass:
         """Return gradients whose backward pass goes through guided ReLUs."""
         if self.relus is None:
             return {}
-        if not self.relus.seen:
+        if not self.relus.count:
             self.notes.append(NO_RELU)
         self.relus.on = True
         try:
@@ -181,12 +181,12 @@ class TorchPass:
         """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
-        flat = iter(self._gradients([t for layer in outer for t in self.taps[layer].seen]))
-        found = {layer: [next(flat) for _ in self.taps[layer].seen] for layer in outer}
+        flat = iter(self._gradients([t for layer in outer for t in self.taps[layer].outputs]))
+        found = {layer: [next(flat) for _ in self.taps[layer].outputs] for layer in outer}
         if len(outer) < len(layers):
             found |= self._backward_in_chunks()
         connected = [layer for layer in layers if any(g is not None for g in found.get(layer, ()))]
-        return {layer: self._filled(found[layer], self.taps[layer].seen) for layer in connected}
+        return {layer: self._filled(found[layer], self.taps[layer].outputs) for layer in connected}
 
     def _backward_in_chunks(self) -> dict[str, list[Tensor | None]]:
         """Return the gradients at the layers within the module that sees the frames in chunks."""
@@ -211,8 +211,8 @@ class TorchPass:
 
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""
-        seen = [] if self.attention is None else self.attention.seen
-        for weights in reversed([w for w in seen if len(w) == len(self.scores)]):
+        rows = [] if self.attention is None else self.attention.weights
+        for weights in reversed([w for w in rows if len(w) == len(self.scores)]):
             (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
             if gradient is not None or not self.differentiate:
                 return weights.detach().flatten(1), None if gradient is None else gradient.flatten(2)
@@ -249,7 +249,7 @@ class TorchPass:
         return {
             layer: [
                 self._own_sample(hessian_product(self.scores, t, self._columns()))
-                for t in self.taps[layer].seen
+                for t in self.taps[layer].outputs
             ]
             for layer in layers
             if self.scores.requires_grad

@@ -1,4 +1,4 @@
-"""What a layer's cells see of the input, found with gradients where the graph does not tell."""
+"""What a layer's cells see of the input, found with gradients where the graph does not say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE = 0.9  # the share of the widest extent from which a cell counts as seen w
 PAIRS = 4  # how many pairs of neighbouring cells along an axis are looked at
 
 Look = Callable[[Tensor], Tensor]
-"""From an input to the layer's output."""
+"""Runs a model on an input; returns the layer's output."""
 
 
 def probed_centers(

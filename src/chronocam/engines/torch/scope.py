@@ -122,7 +122,7 @@ def _some_compiled(modules: Sequence[nn.Module]) -> bool:
 
 @contextmanager
 def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    kept: list[tuple[nn.Module, str, Tensor, Tensor]] = [
+    buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = [
         (module, name, buffer, buffer.detach().clone())
         for module in modules
         if module.training
@@ -133,7 +133,7 @@ def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, value in kept:
+            for module, name, buffer, value in buffers:
                 module._buffers[name] = buffer
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)

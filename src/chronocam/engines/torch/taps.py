@@ -14,7 +14,7 @@ from chronocam.errors import LayerError
 class Cut:
     """Whether some tap of a pass has made its output the leaf at which the graph begins."""
 
-    made = False
+    leaf_exists = False
 
 
 class Tap:
@@ -34,7 +34,7 @@ class Tap:
         """Forget what was seen."""
         self.cut = cut
         self.calls: int = 0
-        self.seen: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Capture what `module` returned, if this call is the one that counts."""
@@ -53,8 +53,8 @@ class Tap:
         """Keep `tensor` and return what the model goes on with."""
         if self.cut is not None:
             torch.set_grad_enabled(True)
-            if not (self.cut.made and tensor.requires_grad):
+            if not (self.cut.leaf_exists and tensor.requires_grad):
                 tensor = tensor.detach().requires_grad_()
-                self.cut.made = True
-        self.seen.append(tensor)
+                self.cut.leaf_exists = True
+        self.outputs.append(tensor)
         return tensor.clone()
