@@ -16,7 +16,7 @@ from chronocam.explanation import Explanation, concatenate
 from chronocam.joint.default_layer import Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.inputs import Batch, batches, refuse_endless
-from chronocam.joint.look import Look, look_at
+from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
@@ -90,10 +90,13 @@ class Explaining:
         self.methods = methods
         self.batch = batch
         options = methods[0]
+        subject = options.session.subject
+        # Inputs come first: of one sample without a batch axis, the targets would seem too few.
+        inputs = subject.engine.adapt(batch.inputs)
         self.target, call = _target_and_call(options, batch)
-        self.look = look_at(
-            options.session.subject,
-            batch.inputs,
+        self.look = Look(
+            subject,
+            inputs,
             chunk_frames=options.chunk_frames,
             detach_attention=options.detach_attention,
             call=call,
