@@ -120,6 +120,8 @@ def _features(backbone: nn.Module) -> int:
     """Return how many features the backbone gives, from a black picture."""
     convolution = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 3 if convolution is None else convolution.in_channels
+    # In training mode a single picture would break BatchNorm and change its statistics. Networks with large
+    # kernels and strides need a larger picture; the second and third sizes are those of ImageNet's.
     training = {module: module.training for module in backbone.modules()}
     parameter = next(backbone.parameters(), None)
     backbone.eval()

@@ -56,7 +56,9 @@ class Loaded:
 class ModelRequest:
     """A spec as its source sees it.
 
-    text: the whole spec. names: the groups of the source's pattern. trust: whether files may run code.
+    text: the whole spec.
+    names: the groups of the source's pattern.
+    trust: whether files may run code.
     classes: how many outputs an architecture shall have; None for its own number.
     """
 

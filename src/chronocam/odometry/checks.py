@@ -108,7 +108,7 @@ def _given_depth(depth: Tensor, views: Views) -> tuple[Tensor, Tensor]:
         raise InputError(f"depth has shape {tuple(depth.shape)}; expected {expected}, as the target")
     if not depth.isfinite().all():
         raise InputError("depth is not finite; give depths in scene units, 0 where they are unknown")
-    known = depth > 0
+    known = depth > 0  # inner where: 1 / 0 would leave NaN in the gradient even where it is not used
     return torch.where(known, 1 / torch.where(known, depth, 1.0), 0.0), depth
 
 

@@ -207,6 +207,7 @@ def snippet_errors(
 
 
 def _snippet(predicted: np.ndarray, truth: np.ndarray) -> float:
+    # Relative to the first camera both begin at the origin: a scale about it is all that is left to fit.
     p, t = (np.linalg.inv(poses[0])[:3] @ poses[:, :, 3, None] for poses in (predicted, truth))
     squares = float((p * p).sum())
     scale = float((p * t).sum()) / squares if squares > 0 else 0.0

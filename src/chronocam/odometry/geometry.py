@@ -87,6 +87,7 @@ def matrix_to_axis_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
     unit = _quaternion(rotation)
     w, vector = unit[..., :1], unit[..., 1:]
     squared = (vector * vector).sum(-1, keepdim=True)
+    # Inner where: an unused branch still has a gradient, and NaN · 0 is NaN; so no branch may divide by 0.
     small = squared < _SMALL
     norm = torch.where(small, 1.0, squared).sqrt()
     ratio = squared / torch.where(small, w * w, 1.0)
@@ -170,6 +171,7 @@ def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
 
 def safe_norm(vector: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """Return the Euclidean norm, whose gradient is taken as 0 at the zero vector."""
+    # The root's slope is infinite at 0: it is taken of 1 there, and its result is thrown away.
     squared = (vector * vector).sum(-1)
     zero = squared == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
@@ -285,6 +287,7 @@ def warp(
     points = backproject(depth, k)
     moved = transform[:, :3, :3] @ points.flatten(2) + transform[:, :3, 3:]
     pixels, in_front = project(moved.reshape(points.shape), k)
+    # A point exactly on the outermost pixel centre must stay visible after rounding to single precision.
     last = pixels.new_tensor([source.shape[-1] - 1, source.shape[-2] - 1]).reshape(2, 1, 1)
     inside = ((pixels >= -_EDGE) & (pixels <= last + _EDGE)).all(1, keepdim=True)
     grid = (2 * pixels / last - 1).movedim(1, -1)

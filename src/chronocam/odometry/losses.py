@@ -27,7 +27,8 @@ _C1, _C2 = 0.01**2, 0.03**2  # of SSIM, for values in [0, 1]
 class Terms:
     """The parts of a loss as they enter its total, weights included.
 
-    photometric_parts, mask_parts: `(batch, scale, source)`; smoothness_parts: `(batch, scale)`.
+    photometric_parts, mask_parts: `(batch, scale, source)`.
+    smoothness_parts: `(batch, scale)`.
 
     Example:
         >>> parts = torch.tensor([[[0.2, 0.1]]])  # (sample, scale, source)
@@ -64,9 +65,9 @@ class Terms:
         """Return one term per sample: of all scales and sources, or of one.
 
         name: `"total"`, `"photometric"`, `"smoothness"` or `"mask"`.
-        scale: 0 is the finest. Raises InputError for a name, scale or source that does not exist, and for the
-            smoothness or the total of
-        one source: disparities belong to all of them.
+        scale: 0 is the finest.
+        Raises InputError for a name, scale or source that does not exist, and for the smoothness or the total
+        of one source: disparities belong to all of them.
         """
         if name not in TERMS:
             raise InputError(
@@ -192,6 +193,7 @@ class ViewSynthesis:
     def _photometric(self, views: Views, depth: Tensor, matrix: Tensor, mask: Tensor | None) -> Tensor:
         """Return the photometric part of each source at one scale, `(batch, source)`."""
         size = depth.shape[-2:]
+        # Sources are folded into the batch, each with its own copy of the target's depth.
         repeated = depth.repeat_interleave(views.count, dim=0)
         k = resized_intrinsics(matrix, views.full_size, (size[0], size[1]))
         k = k.repeat_interleave(views.count, dim=0) if k.ndim == 3 else k
@@ -215,6 +217,8 @@ class ViewSynthesis:
         unwarped = self._error(views.target, views.sources) if self.auto_mask else None
         if self.reduce == "mean":
             return visible if unwarped is None else visible & (error < unwarped)
+        # Which source is best is decided, not differentiated. Where no source is visible all errors are
+        # infinite and the winner is arbitrary; `visible` keeps such pixels out.
         candidates = torch.where(visible, error, torch.inf)
         smallest, winner = candidates.min(dim=1, keepdim=True)
         counted = visible & (torch.arange(views.count, device=winner.device).reshape(-1, 1, 1) == winner)

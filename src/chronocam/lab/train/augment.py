@@ -16,8 +16,9 @@ from chronocam.maps.resample import axis_matrix, half_pixel_centers
 class Change:
     """How one clip is cut, mirrored and lit, all of its frames in the same way.
 
-    share: of the sides that is kept and enlarged to the whole; place: where, from 0, at the top and left, to
-        1.
+    share: share of the sides that is kept and enlarged to the whole.
+    place: where that part is, down and across, from 0 to 1.
+    mirrored: whether left and right are exchanged.
     light, contrast: gains of the mean and of the differences from it.
     """
 

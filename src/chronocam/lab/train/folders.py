@@ -27,9 +27,10 @@ _KINETICS: Final = {"label", "youtube_id", "time_start", "time_end"}
 class Listing:
     """What a folder holds.
 
-    layout: what the folder looked like. parts: the clips of each split; a split may be missing. labels: all
-        classes,
-    in the order in which the network numbers them. missing: files that are listed and not there.
+    layout: the name of its layout.
+    parts: the clips of each split; a split may be missing.
+    labels: all classes, in the order in which the network numbers them.
+    missing: files that are listed but do not exist.
     """
 
     layout: str

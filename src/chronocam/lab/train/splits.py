@@ -41,6 +41,8 @@ def divide(
         sources = _grouped(members, lambda clip: source(clip.path.stem))
         quota = max(1, round(share * len(members))) if len(sources) > 1 else 0
         taken = 0
+        # Whole videos are held out until the quota is reached: clips of one video look so alike that a
+        # network that has seen one knows the others. The last video of a class is left for training.
         for place in rng.permutation(len(sources)):
             fits = taken < quota and taken + len(sources[place]) < len(members)
             (held_out if fits else train).extend(sources[place])
@@ -49,7 +51,7 @@ def divide(
 
 
 def source(stem: str) -> str:
-    """Return the video that a clip was cut from, by the names of UCF101 and HMDB51, or the clip's own name."""
+    """Return the video that a clip was cut from, as UCF101 and HMDB51 name it, or the clip's own name."""
     match = _UCF.match(stem) or _HMDB.match(stem)
     return match.group() if match else stem
 

@@ -76,6 +76,8 @@ class DepthNet(nn.Module):
             encoded.append(self.get_submodule(f"conv{n}")(encoded[-1]))
         disparities: list[Tensor] = []
         out = encoded.pop()
+        # From the coarsest stage up: what is upsampled, beside what the encoder had at that size and, once
+        # there is one, the coarser disparity. Sides that do not halve evenly are cropped to the encoder's.
         for n, skip in zip(range(len(_DEPTH), 0, -1), reversed(encoded), strict=True):
             parts = [_crop(self.get_submodule(f"upconv{n}")(out), skip)]
             if n > 1:

@@ -1,9 +1,8 @@
 """Rays against rectangles in space, exactly.
 
 The ray through pixel (x, y) meets a plane at depth z, and 1/z is affine in x and y. So are a/z and b/z, where
-(a, b)
-is the place on the plane: a rectangle is three affine functions of the pixel, and no division is needed to
-find out which rectangle is nearest.
+(a, b) is the place on the plane: a rectangle is three affine functions of the pixel, and the nearest rectangle
+is found without a division.
 """
 
 from __future__ import annotations
@@ -30,10 +29,8 @@ class Quads:
 class CameraView:
     """Rectangles as a camera sees them.
 
-    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the
-        rectangle.
-    low, high: corners of a box around each in the picture, in pixels; empty (low > high) where it is not
-        seen.
+    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the rectangle.
+    low, high: corners of a box around each in the picture, in pixels; empty (low > high) if it is invisible.
     """
 
     planes: Float64[np.ndarray, "quad 3 3"]
@@ -57,6 +54,8 @@ def look(
     quads: Quads, pose: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.ndarray, "3 3"]
 ) -> CameraView:
     """Bring rectangles into a camera's picture."""
+    # A ray d meets the plane n·(p − o) = 0 at z with 1/z = n·d / n·o, o as the camera sees it. The place on it
+    # along an edge e is e·(z d − o) / e·e; divided by z, that is linear in d too.
     offset = quads.origin - pose[:3, 3]
     normal = np.cross(quads.right, quads.down)
     distance = (normal * offset).sum(1)
@@ -85,6 +84,7 @@ def cast(view: CameraView, xs: Real[np.ndarray, " width"], ys: Real[np.ndarray, 
         x, y = across[columns], down[rows]
         first, second, near = (plane[0] * x + (plane[1] * y + plane[2]) for plane in planes[quad])
         nearest = nearness[rows, columns]
+        # 0 ≤ a ≤ 1 and 0 ≤ b ≤ 1, all multiplied by 1/z, which is positive before the camera.
         hit = (near > nearest) & (first >= 0) & (first <= near) & (second >= 0) & (second <= near)
         np.copyto(nearest, near, where=hit)
         np.copyto(index[rows, columns], quad, where=hit, casting="unsafe")
@@ -103,6 +103,8 @@ def _bounds(
     ]
     corners = (np.stack(ring, 1) - pose[:3, 3]) @ pose[:3, :3] @ intrinsics.T
     following = np.roll(corners, -1, 1)
+    # A rectangle that reaches behind the camera is cut at the closest depth: the projections of its corners
+    # alone would not bound what is visible.
     z, z_next = corners[..., 2], following[..., 2]
     crosses = (z > _CLOSEST) != (z_next > _CLOSEST)
     share = (_CLOSEST - z) / np.where(crosses, z_next - z, 1)

@@ -94,12 +94,12 @@ def draw_scene(rng: np.random.Generator, path: CameraPath, mover: Mover, scene: 
     floor = (_room if scene == "room" else _street)(builder, path, mover)
     if moving:
         density = rng.uniform(80, 130) if scene == "room" else rng.uniform(40, 70)
-        builder.box(mover.stand, floor, _Look(density, mover=True))
+        builder.box(mover.stand, floor, _Surface(density, mover=True))
     return builder.scene(sky)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Surface:
     """How a surface looks: texels a metre, the place in the atlas (None draws one), which wall it is of."""
 
     density: float
@@ -116,7 +116,7 @@ class _Builder:
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
     looks: list[tuple[int, np.ndarray, np.ndarray, int, bool]] = field(default_factory=list)
 
-    def quad(self, corners: tuple[np.ndarray, np.ndarray, np.ndarray], look: _Look) -> None:
+    def quad(self, corners: tuple[np.ndarray, np.ndarray, np.ndarray], look: _Surface) -> None:
         """Add a rectangle by its corners: top left, top right, bottom left, as it is seen."""
         origin, right, down = corners[0], corners[1] - corners[0], corners[2] - corners[0]
         size = look.density * np.array([np.linalg.norm(right), np.linalg.norm(down)])
@@ -130,16 +130,16 @@ class _Builder:
         """Draw a photograph's place in the atlas."""
         return 1 + int(self.rng.integers(TEXTURES))
 
-    def upright(self, left: np.ndarray, right: np.ndarray, top: float, bottom: float, look: _Look) -> None:
+    def upright(self, left: np.ndarray, right: np.ndarray, top: float, bottom: float, look: _Surface) -> None:
         """Add a wall between two places (x, z), left and right as it is seen."""
         origin, end = (np.array([place[0], top, place[1]]) for place in (left, right))
         self.quad((origin, end, np.array([left[0], bottom, left[1]])), look)
 
-    def level(self, west: float, east: float, far: float, near: float, y: float, look: _Look) -> None:
+    def level(self, west: float, east: float, far: float, near: float, y: float, look: _Surface) -> None:
         """Add a floor, or a ceiling where `far` < `near`: its far edge is then lower in the picture."""
         self.quad((np.array([west, y, far]), np.array([east, y, far]), np.array([west, y, near])), look)
 
-    def box(self, stand: Stand, floor: float, look: _Look) -> None:
+    def box(self, stand: Stand, floor: float, look: _Surface) -> None:
         """Add a box that stands on the floor: four sides and the top, of one texture."""
         look = replace(look, texture=self.texture())
         corners, top = stand.corners(), floor - stand.size[1]
@@ -171,15 +171,15 @@ def _room(builder: _Builder, path: CameraPath, mover: Mover) -> float:
     corners = Stand((low + high) / 2, np.array([high[0] - low[0], 0, high[1] - low[1]])).corners()
     for wall, (right, left) in enumerate(zip(corners, corners[1:] + corners[:1], strict=True)):
         along = _SEAM * (right - left) / np.linalg.norm(right - left)
-        look = _Look(rng.uniform(32, 55), wall=wall)
+        look = _Surface(rng.uniform(32, 55), wall=wall)
         builder.upright(left - along, right + along, top - _SEAM, floor + _SEAM, look)
     (west, south), (east, north) = low - _SEAM, high + _SEAM
-    builder.level(west, east, north, south, floor, _Look(rng.uniform(32, 60)))
-    builder.level(west, east, south, north, top, _Look(rng.uniform(32, 60)))
+    builder.level(west, east, north, south, floor, _Surface(rng.uniform(32, 60)))
+    builder.level(west, east, south, north, top, _Surface(rng.uniform(32, 60)))
     pieces = max(14, int(np.prod(high - low) / 6))
     sizes = (rng.uniform((0.35, 0.4, 0.35), (1.1, 1.9, 1.0)) for _ in range(pieces))
     for stand in _furnish(rng, sizes, low, high, _keep_out(path, mover, 1.1)):
-        builder.box(replace(stand, yaw=float(rng.uniform(0, np.pi))), floor, _Look(rng.uniform(60, 110)))
+        builder.box(replace(stand, yaw=float(rng.uniform(0, np.pi))), floor, _Surface(rng.uniform(60, 110)))
     return floor
 
 
@@ -189,17 +189,17 @@ def _street(builder: _Builder, path: CameraPath, mover: Mover) -> float:
     floor = float(rng.uniform(1.3, 1.9))
     low = ways.min(0) - np.array([rng.uniform(3.6, 5.5), 6.0])
     high = ways.max(0) + np.array([rng.uniform(3.6, 5.5), rng.uniform(26, 45)])
-    builder.level(low[0] - 15, high[0] + 15, high[1] + 15, low[1], floor, _Look(rng.uniform(16, 26)))
+    builder.level(low[0] - 15, high[0] + 15, high[1] + 15, low[1], floor, _Surface(rng.uniform(16, 26)))
     for first, edge, side in ((0, low[0], -1), (_SIDE, high[0], 1)):
         _houses(builder, edge, side, (low[1], high[1]), floor, first)
         paving, length = rng.uniform(1.0, 1.8), high[1] - low[1]
         place = np.array([edge + side * (_BEHIND - paving) / 2, low[1] + length / 2])
         builder.box(
-            Stand(place, np.array([paving + _BEHIND, 0.14, length])), floor, _Look(rng.uniform(25, 40))
+            Stand(place, np.array([paving + _BEHIND, 0.14, length])), floor, _Surface(rng.uniform(25, 40))
         )
     size = np.array([high[0] - low[0] + 24, rng.uniform(6, 12), 8.0])
     place = np.array([(low[0] + high[0]) / 2, high[1] + 4])
-    builder.box(Stand(place, size), floor, _Look(rng.uniform(10, 16), wall=2 * _SIDE))
+    builder.box(Stand(place, size), floor, _Surface(rng.uniform(10, 16), wall=2 * _SIDE))
     _kerb(builder, low, high, floor, _keep_out(path, mover, 1.6))
     return floor
 
@@ -214,7 +214,7 @@ def _houses(
             return
         width, height, back = rng.uniform(5, 11), rng.uniform(3.5, 9), rng.uniform(0, 1.3)
         stand = Stand(np.array([edge + side * (back + 4), z + width / 2]), np.array([8.0, height, width]))
-        builder.box(stand, floor, _Look(rng.uniform(16, 28), wall=wall))
+        builder.box(stand, floor, _Surface(rng.uniform(16, 28), wall=wall))
         z += width
 
 
@@ -224,7 +224,7 @@ def _kerb(builder: _Builder, low: np.ndarray, high: np.ndarray, floor: float, ke
     for west, east in ((low[0], low[0] + 3.2), (high[0] - 3.2, high[0])):
         sizes = (_thing(rng) for _ in range(int((high[1] - low[1]) / 2)))
         for stand in _furnish(rng, sizes, np.array([west, low[1]]), np.array([east, high[1]]), keep):
-            builder.box(stand, floor, _Look(rng.uniform(30, 60)))
+            builder.box(stand, floor, _Surface(rng.uniform(30, 60)))
 
 
 def _thing(rng: np.random.Generator) -> Float64[np.ndarray, " 3"]:

@@ -47,6 +47,7 @@ class Atlas:
         x, y = u * scale - np.float32(0.5), v * scale - np.float32(0.5)
         left, top = np.floor(x), np.floor(y)
         x, y = (x - left)[:, None], (y - top)[:, None]
+        # Sides are powers of two: a bitwise and with side - 1 wraps around, also for negative numbers.
         side = np.int32(_SIDE) >> level
         columns, rows = left.astype(np.int32), top.astype(np.int32)
         start = start + _BASES.astype(np.int32)[level]
@@ -74,6 +75,7 @@ def draw_atlas(rng: np.random.Generator, photos: tuple[Image.Image, ...], count:
 
 def _texture(rng: np.random.Generator, photos: tuple[Image.Image, ...]) -> Float[np.ndarray, "tile tile 3"]:
     """Draw a crop with something in it, neither dark nor pale, about 0 to 1."""
+    # Depth and motion show in texture alone: a crop of blank sky would be one more plain wall.
     crops = (crop_photo(rng, photos, TILE) for _ in range(12))
     crop = next((crop for crop in crops if _busy(crop)), None)
     if crop is None:
@@ -91,6 +93,7 @@ def _busy(crop: np.ndarray) -> bool:
 
 
 def _pyramid(texture: np.ndarray) -> np.ndarray:
+    # Mirrored in both directions, a texture continues without a seam where it wraps around.
     level = np.concatenate([texture, texture[:, ::-1]], 1)
     level = np.concatenate([level, level[::-1]])
     levels = [level]

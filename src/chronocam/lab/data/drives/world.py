@@ -192,6 +192,7 @@ def _bare(
 
     Where no wall is such, it is the smallest of those that take 2 % of the view, or the largest of all.
     """
+    # Photometry cannot tell the depth of a plain wall: it must be visible, but only in a part of the view.
     ends = (views[0], views[-1])
     still = (replace(view, low=np.where(scene.mover[:, None], np.inf, view.low)) for view in ends)
     sights = [cast(view, np.arange(0, size[1], 2), np.arange(0, size[0], 2)) for view in still]
@@ -240,6 +241,8 @@ def _texels(
     There a texel takes two pixels: what is finer would not survive bilinear sampling from one frame to
     another.
     """
+    # u/z, v/z and 1/z are affine in the pixel, so u and v need one division; their derivatives, by the
+    # quotient rule, say how many texels a pixel covers.
     size, offset = scene.texels[:, 0, :, None], scene.texels[:, 1, :, None]
     near = view.planes[:, 2:]
     table = np.concatenate([view.planes[:, :2] * size + near * offset, near], 1).reshape(-1, 9)

@@ -111,6 +111,8 @@ class Canvas:
 
     def _spot(self, shape: Cones, margin: float) -> _Spot:
         """Find a window per frame, all of one size, that holds the visible part of the shape."""
+        # Shapes are small: distances are computed in a window around them. It has one size on all frames, so
+        # that the windows stack into one array.
         radii = shape.radii[..., None]
         low = self.size * (shape.ends - radii).min((0, 2)) - margin
         high = self.size * (shape.ends + radii).max((0, 2)) + margin
@@ -123,6 +125,8 @@ class Canvas:
 
     def _distance(self, shape: Cones, spot: _Spot) -> Float[np.ndarray, "time height width"]:
         """Return the distance to the shape's edge in pixels, negative inside."""
+        # A cone is a stick whose radius grows evenly from end to end: the nearest place on the stick, clamped
+        # between its ends, decides. Single precision halves the time of a clip.
         ends = (self.size * shape.ends).astype(np.float32)[..., None, None]
         radii = (self.size * shape.radii).astype(np.float32)[..., None, None]
         ax, ay = ends[0, :, :, 0], ends[0, :, :, 1]

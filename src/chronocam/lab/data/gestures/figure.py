@@ -87,10 +87,14 @@ class _Painter:
     """What the parts of one figure share while it is painted."""
 
     def __init__(self, canvas: Canvas, camera: Camera, figure: Figure, whole: int, acting: int) -> None:
-        self.canvas, self.camera, self.figure = canvas, camera, figure
-        self.person, self.track = figure.person, figure.track
+        self.canvas = canvas
+        self.camera = camera
+        self.figure = figure
+        self.person = figure.person
+        self.track = figure.track
         self.body = joints(self.person, self.track)
-        self.whole, self.acting = whole, acting
+        self.whole = whole
+        self.acting = acting
         cos, sin = np.cos(self.track.tilt), np.sin(self.track.tilt)
         self.tilt = np.stack([cos, sin, -sin, cos], -1).reshape(-1, 2, 2)  # for points in rows
         self.aside = self.track.turn[:, None, None] * np.array([1.0, 0.0])

@@ -26,7 +26,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
     """Pictures in batches; to learn from, they are in another order in every epoch and changed at random.
 
     A picture that cannot be read has the weight 0, and another one stands in its place: batches keep their
-    shape, for which Keras compiles its step. epoch: which one is asked for; set before it begins.
+    shape, for which Keras compiles its step.
+
+    epoch: the current epoch; set before it begins.
     """
 
     def __init__(

@@ -30,7 +30,9 @@ Variable: TypeAlias = Any
 class AdamW(keras.optimizers.Adam):  # type: ignore[misc]
     """Adam with decoupled weight decay, θ ← θ − η λ θ before each step, and a rate for each variable.
 
-    Keras' own decays all variables at the same rate. faster: by what the rate of each variable is multiplied.
+    Keras' own decays all variables at the same rate.
+
+    faster: the factor of the rate of each variable.
     """
 
     def __init__(self, rate: Rate, decay: float, faster: Sequence[float]) -> None:
@@ -83,6 +85,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def done(self) -> bool:
         """Whether there is nothing left to train."""
         epochs, patience = len(self.history), self.settings.patience
+        # Counted from the history, not by a counter: a run that continues waits as one that never stopped.
         waited = epochs - 1 - self.best if epochs else 0
         return epochs >= self.settings.epochs or (patience is not None and waited >= patience)
 
@@ -91,6 +94,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self.lessons.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch, 2))
         keras.utils.set_random_seed(int(rng.integers(2**31)))  # dropout on PyTorch has its own generator
+        # Dropout layers keep seeds of their own, outside the weights: a resumed run would have others.
         for state in _seeds(self.model):
             state.assign(rng.integers(2**31, size=2))
 

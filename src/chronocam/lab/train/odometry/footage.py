@@ -154,6 +154,7 @@ class Footage:
 
 def pieces(count: int, length: int = 64) -> Iterator[tuple[int, int]]:
     """Yield ranges that cover `count` frames, of `length` or a few more; no range is of a single frame."""
+    # Drives need two frames: a last range of a single one would begin at count - 1, which is left out.
     starts = list(range(0, max(1, count - 1), length))
     yield from zip(starts, [*starts[1:], count], strict=True)
 

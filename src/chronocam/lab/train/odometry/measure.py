@@ -30,7 +30,7 @@ _PART = 32  # frames that the networks are shown at once
 
 
 def measure(network: Odometry, reels: Sequence[Reel], device: torch.device | str = "cpu") -> Json:
-    """Return errors with 95 % intervals: of depth over pictures, after median scaling; of motion over snippets.
+    """Return errors with 95 % intervals: of depth over pictures, median-scaled; of motion over snippets.
 
     `standing still`, `straight ahead` (both for motion) and `mean depth` are what takes no network. What the
     drives do not know is left out.
@@ -45,6 +45,7 @@ def measure(network: Odometry, reels: Sequence[Reel], device: torch.device | str
                 if drive.depth is not None:
                     depths.append((network.depth(frames)[:, 0].float().cpu().numpy(), drive.depth))
                 if drive.poses is not None and len(frames) > 1:
+                    # The network maps points of frame t to t + 1; steps of a trajectory go the other way.
                     pairs = side_by_side(frames[:-1], frames[1:, None])
                     steps = np.linalg.inv(pose_to_matrix(network.pose(pairs)).double().cpu().numpy())
                     moves.append((steps, drive.poses))
@@ -56,6 +57,7 @@ def _of_depth(pairs: list[tuple[np.ndarray, np.ndarray]]) -> Json:
         return {}
     predicted, true = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     known = (true > 0).any(axis=(1, 2))
+    # The mean of the truth knows more than a network may: one that does not beat it has learnt nothing.
     fixed = np.broadcast_to(mean_depth(true), true.shape)
     arms = {"network": predicted, "mean depth": fixed}
     return {
@@ -81,7 +83,7 @@ def _of_motion(moves: list[tuple[np.ndarray, np.ndarray]]) -> Json:
     rows: dict[str, dict[str, list[np.ndarray]]] = {}
     for steps, poses in moves:
         ahead = np.tile(np.eye(4), (len(steps), 1, 1))
-        ahead[:, 2, 3] = 1
+        ahead[:, 2, 3] = 1  # any length will do: the error is measured after scaling
         arms = {
             "network": accumulate(steps),
             "straight ahead": accumulate(ahead),

@@ -89,6 +89,7 @@ def augment(
     if flip:
         mirrored = torch.rand(len(views), device=views.device) < 0.5
         views = torch.where(mirrored[:, None, None, None, None], views.flip(4), views)
+        # Pixel centres are at whole numbers, so x becomes width − 1 − x, and so does the principal point.
         matrix[:, 0, 2] = torch.where(mirrored, views.shape[4] - 1 - matrix[:, 0, 2], matrix[:, 0, 2])
     return (gains * views).clamp(0, 1), matrix
 

@@ -31,9 +31,11 @@ def loader(
 
 
 class Shuffled(Sampler[int]):
-    """An order that depends on the seed and the epoch: a resumed run goes on as if it had not stopped.
+    """An order that depends on the seed and the epoch: a resumed run continues as if it had not stopped.
 
-    The first `early` epochs draw from the clips after the first `count` alone, as many times as it takes.
+    count: how many clips there are, and how many an epoch shows.
+    more: how many clips come after those.
+    early: how many of the first epochs show only clips after the first `count`, repeated as needed.
     """
 
     def __init__(self, count: int, seed: int, more: int = 0, early: int = 0) -> None:
@@ -54,6 +56,7 @@ class Shuffled(Sampler[int]):
         generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch))
         if self.epoch >= self.early:
             return iter(torch.randperm(self.count, generator=generator).tolist())
+        # There are fewer early clips than an epoch has: they come round again, each round in a new order.
         rounds = [torch.randperm(self.more, generator=generator) for _ in range(-(-self.count // self.more))]
         return iter((self.count + torch.cat(rounds)[: self.count]).tolist())
 
@@ -100,9 +103,10 @@ def augment(
 ) -> Float[Tensor, "batch time 3 height width"]:
     """Return clips as `unit` does, each cut, mirrored and lit at random, all of its frames in the same way.
 
-    crop: smallest share of the sides that is kept and enlarged to the whole. flip: mirror half of the clips.
-        Gains of
-    0.8 to 1.2 change brightness and contrast.
+    Gains of 0.8 to 1.2 change brightness and contrast.
+
+    crop: smallest share of the sides that is kept and enlarged to the whole.
+    flip: mirror half of the clips.
     """
     return made_of(pixels, _drawn(len(pixels), crop, flip))
 

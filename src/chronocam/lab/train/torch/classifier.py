@@ -20,7 +20,8 @@ class Classifier(Learner):
 
     What goes into the network is in the subclasses.
 
-    mean, std: of the colours. identity: what a checkpoint must share with a run that resumes it.
+    mean, std: mean and standard deviation of each colour.
+    identity: what a checkpoint must share with a run that resumes it.
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Classifier(Learner):
         super().__init__(identity)
         self.network = network
         self.settings = settings
-        self.mean, self.std = (torch.tensor(values).reshape(3, 1, 1) for values in (mean, std))
+        self.mean = torch.tensor(mean).reshape(3, 1, 1)
+        self.std = torch.tensor(std).reshape(3, 1, 1)
 
     def forward(
         self, pixels: UInt8[Tensor, "batch time height width 3"]

@@ -95,6 +95,7 @@ def fit(settings: Settings, module: Learner, batches: Batches, last: Path | None
     trainer = _trainer(settings)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging
+        # Checkpoints are files, and a pickle in one could run code: only tensors and plain values are read.
         trainer.fit(module, *batches, ckpt_path=last, weights_only=True)
     best = torch.load(folder(settings) / "best.ckpt", "cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
