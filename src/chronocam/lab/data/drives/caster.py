@@ -1,8 +1,8 @@
 """Rays against rectangles in space, exactly.
 
-The ray through pixel (x, y) meets a plane at depth z, and 1/z is affine in x and y. So are a/z and b/z, where
-(a, b) is the place on the plane: a rectangle is three affine functions of the pixel, and the nearest rectangle
-is found without a division.
+The ray through pixel (x, y) meets a plane at depth z, and 1/z is affine in x and y. So are a/z and b/z,
+where (a, b) is the place on the plane: a rectangle is three affine functions of the pixel, and the nearest
+rectangle is found without a division.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Quads:
 class CameraView:
     """Rectangles as a camera sees them.
 
-    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z, with a and b from 0 to 1 on the rectangle.
+    planes: coefficients (of x, of y, constant) of a/z, b/z and 1/z; a and b are 0 to 1 on the rectangle.
     low, high: corners of a box around each in the picture, in pixels; empty (low > high) if it is invisible.
     """
 
@@ -54,8 +54,8 @@ def look(
     quads: Quads, pose: Float64[np.ndarray, "4 4"], intrinsics: Float64[np.ndarray, "3 3"]
 ) -> CameraView:
     """Bring rectangles into a camera's picture."""
-    # A ray d meets the plane n·(p − o) = 0 at z with 1/z = n·d / n·o, o as the camera sees it. The place on it
-    # along an edge e is e·(z d − o) / e·e; divided by z, that is linear in d too.
+    # A ray d meets the plane n·(p − o) = 0 at z with 1/z = n·d / n·o, o as the camera sees it. The place on
+    # it along an edge e is e·(z d − o) / e·e; divided by z, that is linear in d too.
     offset = quads.origin - pose[:3, 3]
     normal = np.cross(quads.right, quads.down)
     distance = (normal * offset).sum(1)
