@@ -1,4 +1,4 @@
-"""Draws the pictures of gallery.md and the tutorials: `python docs/gallery.py SPEC`, with a trained ImageNet network.
+"""Draws the pictures of gallery.md and the tutorials: `python docs/gallery.py SPEC`, an ImageNet network.
 
 The rocket is scikit-image's (CC0); all else is rendered. docs/pictures.py draws the README's.
 """

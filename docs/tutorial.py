@@ -1,4 +1,4 @@
-"""Draws the pictures of howto-tutorial.md: `python docs/tutorial.py SPEC PHOTO`, with a trained ImageNet network.
+"""Draws the pictures of howto-tutorial.md: `python docs/tutorial.py SPEC PHOTO`, with an ImageNet network.
 
 The network is torchvision's SqueezeNet 1.0; the photograph the dog and cat of the Grad-CAM paper's
 repositories.
@@ -20,7 +20,7 @@ LAST, MIDDLE = "features.12", "features.9"  # SqueezeNet's last convolutions
 
 
 def steps(loaded: Any, photo: Image.Image) -> Path:
-    """Write a row per class: the map on the layer's grid, on the photograph, its boxes, and Guided Grad-CAM."""
+    """Write a row per class: the map on its grid and on the photograph, its boxes, and Guided Grad-CAM."""
     x, view = loaded.preprocess(photo)[None], loaded.preprocess.view(photo)
     found = cc.explain(loaded.model, x, list(CLASSES), methods=("gradcam", "guidedgradcam"), layers=[LAST])
     coarse, fine = found["gradcam"], found["guidedgradcam"]

@@ -92,7 +92,7 @@ def counted(path: Path) -> Count:
 
 
 def prefix_files(folder: Path) -> list[Path]:
-    """Return the files that wear a folder's name: `torch_pass.py` beside `torch/`, or one of three `torch_*.py`."""
+    """Return files that wear a folder's name: `torch_pass.py` beside `torch/`, one of three `torch_*.py`."""
     worn = []
     for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         names = [p for p in place.iterdir() if p.suffix == ".py" and not p.name.startswith("__")]
@@ -106,7 +106,7 @@ def prefix_files(folder: Path) -> list[Path]:
 
 
 def circles() -> list[set[str]]:
-    """Return the modules that import each other in a circle while a program runs, one from each circle after another.
+    """Return the modules of each circle of imports while a program runs.
 
     Imports for type checkers alone are left out, those within functions are not.
     """
@@ -127,7 +127,7 @@ def circles() -> list[set[str]]:
 
 
 def complexity(function: ast.AST) -> int:
-    """Return one more than the branches of a function; unlike ruff, radon counts conditions within expressions too."""
+    """Return one more than the branches of a function, those within expressions too, as radon counts them."""
     branches = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.Assert, ast.Lambda)
     number = 1
     for node in ast.walk(function):

@@ -1,4 +1,4 @@
-"""What tests of several rooms need: command lines, errors of one line, seeded networks, values that are close."""
+"""What tests of several rooms need: command lines, errors of one line, seeded networks, close values."""
 
 import gc
 from collections.abc import Callable

@@ -171,7 +171,8 @@ TUTORIAL = {
         from chronocam.cli import main
 
         options = "--model squeezenet1_0 --size 64 --epochs 1 --images 16 --held-out 8 --threads 2"
-        main(["train", "images", "--data", "pets", "--out", "pets-net", *options.split()], standalone_mode=False)
+        words = "train images --data pets --out pets-net " + options
+        main(words.split(), standalone_mode=False)
     """,
 }
 TUTORIAL_KERAS = {
@@ -179,7 +180,8 @@ TUTORIAL_KERAS = {
         from chronocam.cli import main
 
         options = "--model keras:VGG16 --size 32 --epochs 1 --images 8 --held-out 4"
-        main(["train", "images", "--data", "pets", "--out", "pets-keras", *options.split()], standalone_mode=False)
+        words = "train images --data pets --out pets-keras " + options
+        main(words.split(), standalone_mode=False)
     """,
 }
 SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL, "howto-tutorial-keras.md": TUTORIAL_KERAS}

@@ -112,7 +112,7 @@ CLOSED: dict[str, Callable[..., list[float]]] = {
 
 
 def for_each(form: Callable[..., list[float]], a: np.ndarray, *derivatives: np.ndarray) -> np.ndarray:
-    """Apply a closed form to every sample and target: `a` `(batch, channel, *grid)`, the others with a target axis."""
+    """Apply a closed form per sample and target: `a` `(batch, channel, *grid)`, others with a target axis."""
     batch, channel, *grid = a.shape
     targets = derivatives[0].shape[1]
     maps = np.zeros((batch, targets, *grid))

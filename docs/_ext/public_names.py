@@ -1,12 +1,12 @@
-"""Links by public names: `chronocam.methods.base.CAMMethod`, where it is defined, is `chronocam.methods.CAMMethod`."""
+"""Links by public names: `chronocam.methods._base.CAMMethod` is `chronocam.methods.CAMMethod`."""
 
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 PARTS = (
-    "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features render "
-    "report layouts"
+    "methods targets sequence metrics media models odometry data.digits data.gestures data.drives features "
+    "render report layouts"
 )
 MODULES = ("chronocam", *(f"chronocam.{part}" for part in PARTS.split()))
 

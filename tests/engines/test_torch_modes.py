@@ -189,7 +189,7 @@ def test_dropout_in_training_mode_stays_on() -> None:
 
 
 class FrozenBody(Net):
-    """A backbone under the model's own `no_grad`, part by part, and a trainable head with a layer of its own."""
+    """A backbone under the model's own `no_grad`, part by part, and a trainable head with its own layer."""
 
     def __init__(self, freeze: Any = torch.no_grad) -> None:
         super().__init__()

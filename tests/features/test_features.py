@@ -1,4 +1,4 @@
-"""Channels as pictures: feature maps, filters, activation maximisation; each against what is known in closed form."""
+"""Channels as pictures: feature maps, filters, activation maximisation; each against a closed form."""
 
 import json
 import sys
@@ -245,7 +245,7 @@ def test_grids_are_laid_out_flat() -> None:
 
 
 def test_the_input_that_excites_a_linear_filter_is_the_filter() -> None:
-    """Of a layer that sees the whole input at once, ascent ends at a multiple of the kernel (norm alone holds it)."""
+    """Where a layer sees the whole input, ascent ends at a multiple of the kernel (norm alone holds it)."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 6, 2, bias=False))
     found = activation_maximisation(
@@ -396,9 +396,11 @@ from chronocam.media import Preprocess
 
 def net():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(),
+                          nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
                           nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
-    return model, Preprocess(resize=40, crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3), ("cat", "../dog", "emu")
+    preprocess = Preprocess(resize=40, crop=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    return model, preprocess, ("cat", "../dog", "emu")
 """
 
 

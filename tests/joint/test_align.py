@@ -381,7 +381,7 @@ def test_cells_that_attend_to_all_others_are_refused_in_one_line(rank):
 
 
 class Beside(nn.Module):
-    """Two halves of the picture, seen apart and put beside each other again: cells of one see nothing of the other."""
+    """Two halves of the picture, seen apart and joined again: cells of one see nothing of the other."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Clips: 3D networks, frames folded or one by one, weights per clip and per frame, attention over the frames."""
+"""Clips: 3D networks, frames folded or one by one, weights per clip and per frame, attention over frames."""
 
 import copy
 import gc
@@ -334,7 +334,7 @@ def attentive(classes: int = 4) -> Any:
 
 
 class Pooling(nn.Module):
-    """Attention `(batch, time, 1)`, pooled by einsum; its softmax is a module, a function or a method of tensors."""
+    """Attention `(batch, time, 1)`, pooled by einsum; its softmax is a module, a function or a method."""
 
     def __init__(self, softmax: str = "module", frames_last: bool = False) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class Ablation(CAMMethod):
 
 
 def whole(net: nn.Module, x: Any, layer: str, channel: int | None, axis: int) -> Tensor:
-    """The logits of the whole network where one channel of what a layer returns is zero, but for a class token."""
+    """The logits of the whole network where one channel of a layer is zero, but for a class token."""
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         output = output.clone()
@@ -261,10 +261,8 @@ def test_data_sets_and_loss_targets_keep_to_their_own_rows(verb):
     method = Looking(net, "1", look=lambda view: in_parts.append(getattr(view, verb)(changes)))
     list(method.explain_batches([X[:2], X[2:]], loss))
     np.testing.assert_allclose(torch.cat(in_parts, 1), whole_call, rtol=1e-5)
-    np.testing.assert_allclose(
-        whole_call[0, :, 0], [-nn.functional.cross_entropy(net(X[i : i + 1]), y[i : i + 1]).item() for i in range(3)],
-        rtol=1e-5,
-    )  # fmt: skip
+    one_by_one = [-nn.functional.cross_entropy(net(X[i : i + 1]), y[i : i + 1]).item() for i in range(3)]
+    np.testing.assert_allclose(whole_call[0, :, 0], one_by_one, rtol=1e-5)
 
 
 def test_an_operator_is_given_the_targets_of_its_own_rows():

@@ -139,7 +139,7 @@ def efficientnet() -> Any:
 
 
 Network = tuple[Callable[[], Any], str | None, tuple[int, ...]]
-"""What makes a network, a layer of it (None for the one that is chosen by default), and the shape of one sample."""
+"""What makes a network, a layer of it (None for the default layer), and the shape of one sample."""
 
 SMALL: dict[str, Network] = {
     "cnn": (cnn, None, (16, 16, 3)),

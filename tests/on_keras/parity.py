@@ -1,4 +1,4 @@
-"""`parity.py save FOLDER NAME…` writes networks; `parity.py maps FOLDER OUT NAME…` loads them and writes their maps."""
+"""`parity.py save FOLDER NAME…` writes networks; `parity.py maps FOLDER OUT NAME…` writes their maps."""
 
 import sys
 from pathlib import Path

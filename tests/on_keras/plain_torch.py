@@ -91,7 +91,7 @@ class FramesLSTM(nn.Module):
 
 
 class PreactBlock(nn.Module):
-    """A block of ResNet V2: batch norm and ReLU before the convolutions; strides in the last block of a stack."""
+    """A block of ResNet V2: batch norm and ReLU before convolutions; strides in the last block of a stack."""
 
     def __init__(self, inner: int, width: int, stride: int, project: bool) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ NETWORKS: dict[str, Any] = {
 
 
 def built(name: str, folder: Path) -> nn.Module:
-    """Return the network with the saved weights, matched in the order of layers; Keras's block order for ResNet."""
+    """Return the network with the saved weights, in the order of layers; Keras's block order for ResNet."""
     net = NETWORKS[name]().eval()
     weights = dict(np.load(folder / f"{name}.npz"))
     by_layer: dict[str, dict[str, np.ndarray]] = {}

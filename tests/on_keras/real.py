@@ -1,4 +1,4 @@
-"""`real.py WEIGHTS.safetensors PICTURES.npy OUT.npz CLASS…`: MobileNetV2 with torchvision's weights, on a backend."""
+"""`real.py WEIGHTS.safetensors PICTURES.npy OUT.npz CLASS…`: MobileNetV2 with torchvision's weights."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Parity with xplique and tf-keras-vis on TensorFlow where they are right; a closed form where formulas differ.
+"""Parity with xplique and tf-keras-vis on TensorFlow where they are right, else with a closed form.
 
 Raw maps are compared, before the scaling and resizing that every library does differently.
 """
@@ -93,7 +93,7 @@ def at_the_layer(model: Any, layer: str, x: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def plus_plus(a: np.ndarray, g: np.ndarray, pooled: Any = np.sum, normalised: bool = False) -> np.ndarray:
-    """Grad-CAM++ with `pooled` activations in the denominator; `normalised` divides alpha by its sum over the grid."""
+    """Grad-CAM++ with `pooled` activations in the denominator; `normalised` divides alpha by its sum."""
     below = 2 * g**2 + pooled(a, axis=(1, 2), keepdims=True) * g**3
     alpha = np.divide(g**2, below, out=np.zeros_like(g), where=below != 0)
     if normalised:

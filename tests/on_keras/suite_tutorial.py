@@ -1,4 +1,4 @@
-"""The tutorial from a folder of pictures to what the network looks at, on VGG16. Run on one backend at a time."""
+"""The tutorial from a folder of pictures to what the network looks at, on VGG16. One backend each."""
 
 import json
 from pathlib import Path

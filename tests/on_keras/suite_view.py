@@ -1,4 +1,4 @@
-"""Scores of changed inputs and activations as a method sees them, and targets that read layers. One backend each."""
+"""Scores of changed inputs and activations as a method sees them; targets that read layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -31,7 +31,8 @@ sys.meta_path.insert(0, Blocked())
 import keras, numpy as np
 import chronocam as cc
 L = keras.layers
-model = keras.Sequential([keras.Input((9, 9, 3)), L.Conv2D(4, 3), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3)])
+pooled = L.GlobalAveragePooling2D()
+model = keras.Sequential([keras.Input((9, 9, 3)), L.Conv2D(4, 3), L.ReLU(), pooled, L.Dense(3)])
 x = np.ones((2, 9, 9, 3), np.float32)
 for method in (cc.GradCAM, cc.SmoothGrad, cc.GuidedGradCAM, cc.EigenCAM, cc.FinerCAM):
     assert np.asarray(method(model).explain(x, 1)).shape == (2, 9, 9)
@@ -101,7 +102,7 @@ Maps = dict[str, dict[str, Any]]
 
 
 def maps_of(names: tuple[str, ...], folder: Path) -> Maps:
-    """Save networks on one backend, load them on each, and return the maps by backend; `plain` is PyTorch alone."""
+    """Save networks on one backend, load them on each; return maps by backend, `plain` is PyTorch alone."""
     installed = [
         backend for backend in BACKENDS if find_spec(backend) is not None and find_spec("keras") is not None
     ]

@@ -1,4 +1,4 @@
-"""Targets of regression in closed form, which columns keep their signs, and when a gradient is next to nothing."""
+"""Targets of regression in closed form, which columns keep signs, and when a gradient is next to nothing."""
 
 from typing import Any
 

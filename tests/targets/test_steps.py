@@ -177,7 +177,7 @@ def test_outputs_without_a_time_axis_are_refused_with_their_shape(
 
 
 def test_maps_of_a_stepwise_network_are_of_the_step() -> None:
-    """Grad-CAM of CNN + LSTM at a step is that of the step's logit by plain autograd, and blind to later frames."""
+    """Grad-CAM of CNN + LSTM at a step is that of the step's logit by autograd, and blind to later frames."""
     torch.manual_seed(0)
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Tanh())
     model = CNNLSTM(cnn, hidden=5, classes=3, per_step=True).double().eval()
