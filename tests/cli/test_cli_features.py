@@ -217,7 +217,7 @@ def test_bad_arrays_are_one_line_each_and_the_others_go_on(folder: Path) -> None
         (["p.png", "--epsilon", "1"], "--epsilon is for lrp"),
         (["a.npy", "--method", "gradient", "--epsilon", "1"], "--epsilon is for lrp, and gradient has none"),
         (["a.npy", "--baseline", "mean"], "--baseline is for integratedgradients, and lrp has none"),
-        (["a.npy", "--target", "vote", "--step", "1"], "the vote is of all steps"),
+        (["a.npy", "--target", "vote", "--step", "1"], "the vote counts all steps"),
         (["a.npy", "p.png"], "`p.png` is not a .npy file"),
         (["a.npy", "--layer", "lstm"], "--layer is for maps, but the inputs are arrays of features"),
         (["a.npy", "--align", "receptive_field"], "--align is for maps"),

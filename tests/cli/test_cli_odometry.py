@@ -445,7 +445,7 @@ def test_what_is_wrong_with_a_drive_is_one_line(
         (["--target", "loss of source 1"], "both", "loss has no sources"),
         (["--layer", "conv4"], "both", "such as pose.conv4"),
         (["--layer", "pose.conv9"], "both", "no layer `conv9`"),
-        (["--layer", "depth.iconv4", "--target", "tz"], "both", "no target is of it"),
+        (["--layer", "depth.iconv4", "--target", "tz"], "both", "which no target uses"),
         (["--target", "tz"], "clips", "expected a Preprocess of a frame"),
         (
             ["--pool", "clip"],

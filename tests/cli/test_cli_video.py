@@ -409,7 +409,7 @@ def test_steps_that_are_not_there_are_told(stepwise):
         (["--step", "6"], "net", "no step 6; the outputs have 6 steps, 0 to 5"),
         (["--step", "1"], "last", "outputs have shape (1, 3) and no time axis"),
         (["--target", "vote"], "last", "outputs have shape (1, 3) and no time axis"),
-        (["--target", "vote", "--step", "1"], "net", "the vote is of all steps"),
+        (["--target", "vote", "--step", "1"], "net", "the vote counts all steps"),
     ]:
         done = of_steps(*args, net=net)
         assert done.exit_code == 1

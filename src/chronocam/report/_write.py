@@ -26,7 +26,7 @@ def write(
     inputs: what they are drawn on, as for `Explanation.overlay`; None for the pictures that they were saved
         with, or else the bare maps.
     title: of the page; None for the name of the file.
-    model: what the page says of the model.
+    model: how the page names the model.
 
     The same explanations give the same bytes. Raises InputError for explanations of different samples, and
     for maps that are neither of pictures nor of clips; MediaError for another suffix or a place that cannot

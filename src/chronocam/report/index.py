@@ -22,7 +22,7 @@ _THUMBNAIL: Final = (160, 90)
 
 @dataclass(frozen=True, kw_only=True)
 class Row(JsonRecord):
-    """What an index says of one item; `assets/list.js` draws it.
+    """What an index says about one item; `assets/list.js` draws it.
 
     href: of its page.
     kind: picture, clip, drive or sequence.

@@ -66,7 +66,7 @@ def _explained(job: Job, path: Path, names: set[str]) -> Result | Failure:
 
 
 def _line(result: Result | Failure) -> str:
-    """Return what stderr says of one input."""
+    """Return the line about one input."""
     if isinstance(result, Failure):
         return f"error: {result.error}"
     if isinstance(result, (FeatureResult, ClipFeatureResult)):

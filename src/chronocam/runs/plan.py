@@ -141,7 +141,7 @@ def _drive_job(loaded: Loaded, networks: Networks, options: Options) -> DriveJob
     targets = drive_targets(options.targets, networks, loaded.spec)
     layers = networks.layers(options.layers)
     for part in layers.keys() - {target.network for target in targets}:
-        raise InputError(f"--layer names one of the network for {part}, but no target is of it; drop it")
+        raise InputError(f"--layer names a layer of the network for {part}, which no target uses; drop it")
     return DriveJob(
         loaded=loaded,
         out=options.out,

@@ -34,7 +34,7 @@ def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> C
         return Class(int(text))
     if text == VOTE and VOTE not in (labels or ()):
         if steps:
-            raise TargetError(f"the {VOTE} is of all steps; drop --step, or give a class")
+            raise TargetError(f"the {VOTE} counts all steps; drop --step, or give a class")
         return MajorityVote()
     if labels is None:
         raise TargetError(f"the model has no labels to find `{text}` in; give the class index")

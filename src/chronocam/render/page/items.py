@@ -28,7 +28,7 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageIte
     """Return an item for each sample.
 
     explanations: of the same samples, by what the page calls them.
-    model: what the page says of the model.
+    model: how the page names the model.
 
     Raises InputError where the explanations are of different samples, and for maps that a page cannot draw.
     """
@@ -37,7 +37,7 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageIte
     counts = {name: len(part) for name, part in explanations.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise InputError(f"explanations are of different samples ({listed}); give those of the same inputs")
+        raise InputError(f"explanations have different samples ({listed}); give those of the same inputs")
     samples = range(next(iter(counts.values())))
     return [_item({name: part.on_page(k) for name, part in explanations.items()}, k, model) for k in samples]
 
@@ -65,7 +65,7 @@ def _stills(maps: Mapping[str, SampleMaps]) -> Stills:
             )
         if part.input_size[:-2] != first.input_size[:-2]:
             raise InputError(
-                f"{name} is of inputs {part.input_size}, another of {first.input_size}; show them apart"
+                f"{name} explains inputs {part.input_size}, another {first.input_size}; show them apart"
             )
     saved = (part.pictures for part in maps.values() if part.pictures is not None)
     return next(saved, None) or blank(first.input_size)

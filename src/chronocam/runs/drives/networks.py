@@ -85,7 +85,7 @@ class Networks:
 
 def networks_of(model: Any) -> Networks | None:
     """Return the networks for depth and motion that a model is or holds; None for other models."""
-    # What a network can do tells what it is, so that users' own classes are recognised too. A model with both
+    # Methods decide what a network is, so that users' own classes are recognised too. A model with both
     # comes first: its parts have these methods as well.
     depth, pose = getattr(model, "depth", None), getattr(model, "pose", None)
     if _has(depth, "disparities") and _has(pose, "poses"):
