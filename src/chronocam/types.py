@@ -12,15 +12,21 @@ __all__ = [
     "INPUT",
     "Array",
     "Capture",
+    "Change",
     "Finding",
     "Inputs",
+    "LayerLike",
+    "Media",
+    "Model",
     "Need",
     "Outputs",
     "Pool",
+    "Rows",
     "Scored",
     "Stage",
     "Target",
     "TargetInfo",
+    "Targets",
     "View",
     "Window",
 ]
@@ -35,6 +41,18 @@ Pool: TypeAlias = Literal["clip", "frame"]
 
 Change: TypeAlias = Callable[[Array], Array]
 """Returns an array of the same shape, changed."""
+
+Model: TypeAlias = Any
+"""A `torch.nn.Module` or a `keras.Model`."""
+
+LayerLike: TypeAlias = Any
+"""A layer by its dotted path, by its index among the top-level layers, or the layer itself."""
+
+Targets: TypeAlias = Any
+"""What `targets=` takes; see `chronocam.explain`."""
+
+Media: TypeAlias = Any
+"""What is drawn on: pictures or clips, one per sample, as files hold them or as a model takes them."""
 
 Inputs: TypeAlias = Any
 """What a model is called with: one array, or a tuple or dict of them (several inputs)."""

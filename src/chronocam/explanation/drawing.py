@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from chronocam.render._overlay import to_pictures
 from chronocam.render.clips import pace, to_clips
 from chronocam.render.sheets.clip import Evidence, clip_sheet
 from chronocam.render.video import side_by_side
+from chronocam.types import Media
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ class Drawing:
         return self.explanation.maps.ndim == 5
 
     def overlay(
-        self, inputs: Any, cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
+        self, inputs: Media, cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
     ) -> list[list[np.ndarray]]:
         """Return the maps over `inputs`, per sample and target; see `Explanation.overlay`."""
         media, strengths = self._media(inputs), strength(self.explanation.maps, scope)
@@ -50,7 +51,7 @@ class Drawing:
             overlays.append([draw(medium, value, cmap, alpha) for value in fine])
         return overlays
 
-    def sheet(self, inputs: Any) -> Figure:
+    def sheet(self, inputs: Media) -> Figure:
         """Return a figure of overlays, or of bare maps; see `Explanation.plot`."""
         explanation = self.explanation
         heading = f"{explanation.method} at {explanation.layer}"
@@ -60,7 +61,7 @@ class Drawing:
         rows = explanation.upsample() if inputs is None else explanation.overlay(inputs)
         return contact_sheet([list(row) for row in rows], self._names(), heading)
 
-    def video(self, path: Path, inputs: Any) -> Path:
+    def video(self, path: Path, inputs: Media) -> Path:
         """Write the overlay of the one clip, of several targets side by side."""
         if len(self.explanation) > 1:
             todo = "write each sample's overlay with cc.media.write_clip"
@@ -72,17 +73,17 @@ class Drawing:
         write_clip(path, frames, pace(clip))
         return path
 
-    def copies(self, inputs: Any) -> tuple[Stills, ...]:
+    def copies(self, inputs: Media) -> tuple[Stills, ...]:
         """Return small copies of `inputs`, one per sample; see `Explanation.with_pictures`."""
         given = list(inputs) if isinstance(inputs, (list, tuple)) else []
         if given and all(isinstance(one, Stills) for one in given):
             self._check_drawable()
             self._check_count(given)
             return tuple(given)
-        keep: Callable[[Any], Stills] = stills if self.of_clips else still
+        keep: Callable[[Media], Stills] = stills if self.of_clips else still
         return tuple(map(keep, self._media(inputs)))
 
-    def _evidence(self, inputs: Any) -> list[tuple[Clip, list[Evidence]]]:
+    def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
         explanation, bare = self.explanation, inputs is None
         black = (len(explanation), *explanation.input_size, 3)
@@ -101,11 +102,11 @@ class Drawing:
             for infos, scores in zip(self.explanation.targets, self.explanation.scores, strict=True)
         ]
 
-    def _media(self, inputs: Any) -> list[Any]:
+    def _media(self, inputs: Media) -> list[Media]:
         """Return one picture or clip per sample, to draw on."""
         self._check_drawable()
         frames = self.explanation.input_size[0]
-        media: list[Any] = to_clips(inputs, frames) if self.of_clips else to_pictures(inputs)
+        media: list[Media] = to_clips(inputs, frames) if self.of_clips else to_pictures(inputs)
         self._check_count(media)
         return media
 
@@ -116,7 +117,7 @@ class Drawing:
                 "take .upsample() instead"
             )
 
-    def _check_count(self, media: Sequence[Any]) -> None:
+    def _check_count(self, media: Sequence[Media]) -> None:
         samples = len(self.explanation)
         if len(media) != samples:
             what = "clip" if self.of_clips else "image"

@@ -22,7 +22,7 @@ from chronocam.media._stills import Stills
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.page import SampleMaps, items_of, write_page
-from chronocam.types import Finding, TargetInfo
+from chronocam.types import Finding, Media, TargetInfo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,7 +135,7 @@ class Explanation:
 
     def overlay(
         self,
-        inputs: Any,
+        inputs: Media,
         cmap: str | None = None,
         alpha: float = 0.7,
         scope: Scope | tuple[float, float] = "sample",
@@ -164,7 +164,7 @@ class Explanation:
             raise InputError(f"maps of dims {self.dims} have no time; expected maps of clips")
         return np.asarray(frame_importance(self.maps))
 
-    def plot(self, inputs: Any = None) -> Figure:
+    def plot(self, inputs: Media = None) -> Figure:
         """Return a matplotlib Figure of overlays, or of bare maps.
 
         Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row
@@ -172,7 +172,7 @@ class Explanation:
         """
         return Drawing(self).sheet(inputs)
 
-    def with_pictures(self, inputs: Any) -> Explanation:
+    def with_pictures(self, inputs: Media) -> Explanation:
         """Return the explanation with small copies of its inputs, which `.npz` keeps and pages are drawn on.
 
         `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per
@@ -180,7 +180,7 @@ class Explanation:
         """
         return replace(self, pictures=Drawing(self).copies(inputs))
 
-    def save(self, path: str | Path, inputs: Any = None) -> Path:
+    def save(self, path: str | Path, inputs: Media = None) -> Path:
         """Write the explanation.
 
         `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it.

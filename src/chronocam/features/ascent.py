@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,7 +19,7 @@ from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.media import Preprocess
 from chronocam.render.sheets.features import Tile, feature_sheet, flat
 from chronocam.targets.labels import find_label
-from chronocam.types import INPUT, Array
+from chronocam.types import INPUT, Array, LayerLike, Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,15 +84,15 @@ class Maximised(Drawn):
         heading = f"{self.layer}: inputs that excite a channel most, after {steps} steps"
         return feature_sheet(tiles, heading, dict(zip(self.names, self.curves, strict=True)))
 
-    def arrays(self) -> Mapping[str, Any]:
+    def arrays(self) -> Mapping[str, Array]:
         """Return inputs, curves, channels, names and layer."""
         words = {"names": np.asarray(self.names), "layer": np.asarray(self.layer)}
         return {"inputs": self.inputs, "curves": self.curves, "channels": np.asarray(self.channels), **words}
 
 
 def activation_maximisation(
-    model: Any,
-    layer: Any,
+    model: Model,
+    layer: LayerLike,
     channel: int | str | Sequence[int | str],
     *,
     shape: Sequence[int] | None = None,
@@ -193,7 +193,7 @@ def _size(preprocess: Preprocess | None) -> tuple[int, int]:
     return _SIZE, _SIZE
 
 
-def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple[Any, Any]:
+def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple[Array, Array]:
     """Return the least and the largest value of each colour as the model gets it, shaped for the input."""
     if preprocess is None:
         return None, None
@@ -207,7 +207,7 @@ def _limits(preprocess: Preprocess | None, rank: int, axis: int | None) -> tuple
 
 def _look(
     subject: Subject, path: str | None, numbers: Sequence[int]
-) -> Callable[[np.ndarray], tuple[Any, Any]]:
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return what gives the activation of each input's channel and its gradient, from one pass."""
     engine, layer = subject.engine, path or "output"
 

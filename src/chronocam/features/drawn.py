@@ -13,7 +13,7 @@ from chronocam.errors import LayerError, MediaError
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.sheets.features import rasterised
-from chronocam.types import INPUT
+from chronocam.types import INPUT, Array
 
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -23,7 +23,7 @@ class Drawn:
 
     plot: Callable[..., Any]
 
-    def arrays(self) -> Mapping[str, Any]:
+    def arrays(self) -> Mapping[str, Array]:
         """Return what `.npz` keeps."""
         raise NotImplementedError(f"{type(self).__name__} must define arrays()")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.render.sheets.features import Tile, feature_sheet, flat
-from chronocam.types import Array, Inputs
+from chronocam.types import Array, Inputs, LayerLike, Model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ class FeatureMaps(Drawn):
         scales = "one scale for all" if scale == "all" else "each on its own scale"
         return feature_sheet(tiles, f"{self.layer}: {len(tiles)} of {self.of} channels, {scales}")
 
-    def arrays(self) -> Mapping[str, Any]:
+    def arrays(self) -> Mapping[str, Array]:
         """Return maps, channels and layer."""
         return {"maps": self.maps, "channels": np.asarray(self.channels), "layer": np.asarray(self.layer)}
 
@@ -90,8 +90,8 @@ class FeatureMaps(Drawn):
 
 
 def feature_maps(
-    model: Any,
-    layer: Any,
+    model: Model,
+    layer: LayerLike,
     inputs: Inputs,
     channels: Sequence[int] | None = None,
     *,

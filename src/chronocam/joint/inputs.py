@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
-from chronocam.types import Array, Inputs
+from chronocam.types import Array, Inputs, Targets
 
 _ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
 
@@ -22,7 +22,7 @@ class Batch:
     """
 
     inputs: Inputs
-    targets: Any
+    targets: Targets
     rows: slice
     samples: int | None
 
@@ -58,7 +58,7 @@ def main_array(inputs: Inputs) -> Array:
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 
-def batches(inputs: Any, targets: Any, batch_size: int | None) -> Iterator[Batch]:
+def batches(inputs: Inputs, targets: Targets, batch_size: int | None) -> Iterator[Batch]:
     """Yield batches of at most `batch_size` samples of arrays, or of each batch of a data set.
 
     A data set is any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one
@@ -71,7 +71,7 @@ def batches(inputs: Any, targets: Any, batch_size: int | None) -> Iterator[Batch
         yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
 
 
-def refuse_endless(inputs: Any) -> None:
+def refuse_endless(inputs: Inputs) -> None:
     """Raise InputError for a tf.data.Dataset that never ends: what is made of all of it would not either."""
     cardinality = getattr(inputs, "cardinality", None)
     if callable(cardinality) and int(cardinality()) == _ENDLESS:
@@ -80,7 +80,7 @@ def refuse_endless(inputs: Any) -> None:
         )
 
 
-def _is_dataset(inputs: Any) -> bool:
+def _is_dataset(inputs: Inputs) -> bool:
     if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping)):
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
@@ -90,7 +90,7 @@ def _is_dataset(inputs: Any) -> bool:
     )
 
 
-def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) -> Iterator[Batch]:
+def _of_dataset(dataset: Iterable[Any], targets: Targets, batch_size: int | None) -> Iterator[Batch]:
     start = 0
     for item in dataset:
         pair = isinstance(item, (tuple, list)) and len(item) == 2
@@ -108,7 +108,7 @@ def _of_dataset(dataset: Iterable[Any], targets: Any, batch_size: int | None) ->
         raise TargetError(f"targets has {rows} rows; the data set held {start} samples")
 
 
-def _rows_of(targets: Any) -> int | None:
+def _rows_of(targets: Targets) -> int | None:
     """Return how many samples `targets` is for, where it has a row per sample."""
     if isinstance(targets, (list, tuple)) and targets and all(isinstance(t, Integral) for t in targets):
         return len(targets)
@@ -117,7 +117,7 @@ def _rows_of(targets: Any) -> int | None:
 
 
 def _pieces(
-    inputs: Inputs, targets: Any, batch_size: int | None, start: int, samples: int, total: int | None
+    inputs: Inputs, targets: Targets, batch_size: int | None, start: int, samples: int, total: int | None
 ) -> Iterator[Batch]:
     step = batch_size or samples
     for low in range(0, samples, step):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from chronocam.types import Array, Need, Target, TargetInfo, View
+from chronocam.types import Array, LayerLike, Model, Need, Target, TargetInfo, View
 
 if TYPE_CHECKING:
     from chronocam.joint.session import Session
@@ -20,9 +20,9 @@ class Recipe(Protocol):
     default_layer: ClassVar[str | None]
     maps_input: ClassVar[bool]
 
-    model: Any
-    conv_layer: Any
-    output_layer: Any
+    model: Model
+    conv_layer: LayerLike | list[LayerLike] | None
+    output_layer: LayerLike | None
     operator: Callable[..., Array] | str | None
     batch_size: int | None
     layout: Any

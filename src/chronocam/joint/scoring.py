@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,7 +141,7 @@ class OperatorScore(Target):
     An operator's own `name` and `signed` count, where it has them.
     """
 
-    def __init__(self, operator: Any) -> None:
+    def __init__(self, operator: Callable[..., Array]) -> None:
         self.info: TargetInfo = TargetInfo(getattr(operator, "name", "operator"))
         self.signed = bool(getattr(operator, "signed", False))
 

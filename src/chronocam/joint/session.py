@@ -6,7 +6,6 @@ The plan says what to record, the engine records it, layouts put it on grids, me
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from chronocam.maps.fuse import fuse
 from chronocam.targets import parse
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Target, note
+from chronocam.types import Array, Capture, Finding, Inputs, Target, Targets, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -58,17 +57,17 @@ class Session:
             return [resolve(layer) for layer in named]
         return [None if named is None else resolve(named)]
 
-    def explain(self, inputs: Inputs, targets: Any) -> Explanation:
+    def explain(self, inputs: Inputs, targets: Targets) -> Explanation:
         """Explain all of `inputs` and join the batches."""
         return explain_all([self.method], inputs, targets)[0]
 
-    def explain_batches(self, dataset: Any, targets: Any) -> Iterator[Explanation]:
+    def explain_batches(self, dataset: Inputs, targets: Targets) -> Iterator[Explanation]:
         """Yield one Explanation per batch of the data set."""
         for (explanation,) in _by_batch([self.method], dataset, targets):
             yield explanation
 
 
-def explain_all(methods: Sequence[Recipe], inputs: Any, targets: Any) -> list[Explanation]:
+def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> list[Explanation]:
     """Explain all of `inputs` by each method, from one pass per batch, and join the batches."""
     refuse_endless(inputs)
     parts = list(zip(*_by_batch(methods, inputs, targets), strict=True))
@@ -77,7 +76,7 @@ def explain_all(methods: Sequence[Recipe], inputs: Any, targets: Any) -> list[Ex
     return [concatenate(part) for part in parts]
 
 
-def _by_batch(methods: Sequence[Recipe], inputs: Any, targets: Any) -> Iterator[list[Explanation]]:
+def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> Iterator[list[Explanation]]:
     """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
     for batch in batches(inputs, targets, methods[0].batch_size):
         yield Explaining(methods, batch).explanations()

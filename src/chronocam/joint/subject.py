@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from chronocam.engines import Engine, engine_for
+from chronocam.types import LayerLike, Model
 
 T = TypeVar("T")
 
@@ -15,7 +16,7 @@ T = TypeVar("T")
 class Subject:
     """A model as it is explained: its engine, and the facts that were found out about it."""
 
-    def __init__(self, model: Any, output_layer: Any = None) -> None:
+    def __init__(self, model: Model, output_layer: LayerLike | None = None) -> None:
         self.engine: Engine = engine_for(model, output_layer)
         self._facts: dict[Hashable, Any] = {}
 
@@ -40,7 +41,7 @@ def one_subject() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def subject_of(model: Any, output_layer: Any) -> Subject:
+def subject_of(model: Model, output_layer: LayerLike | None) -> Subject:
     """Return a Subject of the model; a shared one within `one_subject`."""
     shared = _SHARED.get()
     if shared is None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any
 
 from chronocam.engines import Recording, Score
+from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.look import Look
@@ -101,7 +101,7 @@ class LayerView:
         if need.attentions:
             self.notes.append("attention knows no class: the map is the same for every target")
 
-        def per_target(recorded: Any) -> Array:
+        def per_target(recorded: Calls) -> Array:
             # A layout takes a layer's own output: the leading axis of targets is dealt with one by one.
             arrays = [call[columns] for call in recorded[layer]]
             each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]

@@ -11,10 +11,10 @@ import numpy as np
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import to_numpy
 from chronocam.targets.classes import Class, PerSample, Predicted, Weighted, side_by_side
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
-def parse(targets: Any, samples: int | None) -> Target:
+def parse(targets: Targets, samples: int | None) -> Target:
     """Return the Target that `targets` stands for, in a call with `samples` samples (None: not known yet).
 
     None is the predicted class; an int or label one class; a list of targets, labels and callables explains
@@ -41,14 +41,14 @@ def parse(targets: Any, samples: int | None) -> Target:
     return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
 
 
-def holds_rows(targets: Any) -> bool:
+def holds_rows(targets: Targets) -> bool:
     """Say whether `targets` holds one row per sample: an array with axes, or a list of arrays or lists."""
     if isinstance(targets, (list, tuple)):
         return all(isinstance(row, (list, tuple)) or hasattr(row, "shape") for row in targets)
     return hasattr(targets, "shape") and tuple(targets.shape) != ()
 
 
-def rows(targets: Any) -> np.ndarray:
+def rows(targets: Targets) -> np.ndarray:
     """Return what holds rows as one array. Raises TargetError where the rows differ in length."""
     if hasattr(targets, "shape"):
         return to_numpy(targets)
@@ -129,7 +129,7 @@ class OfTarget(Target):
     target: whatever `targets=` takes for all samples; None is the predicted class.
     """
 
-    target: Any
+    target: Targets
     parsed: Target
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class OfTarget(Target):
 class Callback(Target):
     """A user's own score: `outputs -> (batch,)`, called with what the model returned."""
 
-    def __init__(self, function: Callable[[Any], Array]) -> None:
+    def __init__(self, function: Callable[[Array], Array]) -> None:
         self.function = function
 
     def __call__(self, outputs: Outputs) -> Scored:

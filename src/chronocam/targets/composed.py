@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.targets._parse import OfTarget, Several
 from chronocam.targets.classes import Class, Contrast, PerSample, Predicted, Weighted
 from chronocam.targets.steps import EveryStep, MajorityVote, VotesInfo, votes_of
-from chronocam.types import Outputs, Scored, Target, TargetInfo
+from chronocam.types import Outputs, Scored, Target, TargetInfo, Targets
 
 _OF_CLASSES = (Predicted, Class, Contrast, PerSample)
 
@@ -25,7 +24,7 @@ class Counter(OfTarget):
     'against cat'
     """
 
-    target: Any
+    target: Targets
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the negated scores of the target."""

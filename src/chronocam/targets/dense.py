@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.classes import same_for_all
-from chronocam.types import Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Region(Target):
     ((2, 1, 32, 32), True)
     """
 
-    where: Any
+    where: Array
     channel: SupportsIndex | None = None
     signed = True
 
@@ -49,7 +49,7 @@ class Region(Target):
         channel = int(self.channel)
         return same_for_all(values, TargetInfo(f"{name} of {outputs.label(channel)}", channel))
 
-    def _channel(self, dense: Any, channels_last: bool) -> Any:
+    def _channel(self, dense: Array, channels_last: bool) -> Array:
         if channels_last and dense.ndim == 4:
             dense = namespace(dense).permute_dims(dense, (0, 3, 1, 2))
         shape = tuple(dense.shape)

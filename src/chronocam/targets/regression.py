@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Towards(Target):
     'cat towards 1.5'
     """
 
-    value: Any
+    value: Array
     index: SupportsIndex | str | None = None
     signed = True
 
@@ -79,7 +79,7 @@ class Deviation(Target):
     [[1.0], [1.0]]
     """
 
-    reference: Any
+    reference: Array
     index: SupportsIndex | str | None = None
     signed = True
 
@@ -133,8 +133,8 @@ class NegativeLoss(Target):
     True
     """
 
-    loss: Callable[[Any, Any], Array]
-    y: Any
+    loss: Callable[[Array, Array], Array]
+    y: Array
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
@@ -159,7 +159,7 @@ def _output(which: SupportsIndex | str | None, outputs: Outputs, example: str) -
 
 
 def _distance(
-    reference: Any, which: SupportsIndex | str | None, outputs: Outputs, example: str
+    reference: Array, which: SupportsIndex | str | None, outputs: Outputs, example: str
 ) -> tuple[Array, list[tuple[str, float]]]:
     """Return |y − value| `(batch,)`, and for every sample the output's name and its value."""
     y, _, name = _output(which, outputs, example)

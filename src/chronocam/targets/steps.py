@@ -12,7 +12,7 @@ from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets._parse import OfTarget
 from chronocam.targets.classes import side_by_side
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Step(OfTarget):
     """
 
     time: Any
-    target: Any = None
+    target: Targets = None
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the target's scores at the step.
@@ -76,7 +76,7 @@ class EveryStep(OfTarget):
     (1, 4)
     """
 
-    target: Any = None
+    target: Targets = None
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores `(batch, time)`. Raises TargetError for outputs without a time axis."""

@@ -14,7 +14,7 @@ from chronocam.maps.arrays import like, namespace
 from chronocam.targets._parse import Several, holds_rows, parse, parse_one, rows
 from chronocam.targets.classes import same_for_all
 from chronocam.targets.regression import Regression
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
 class Task(Target):
@@ -24,13 +24,13 @@ class Task(Target):
         self,
         name: str,
         formula: Callable[[Array, Array], Array],
-        y: Any,
+        y: Array,
         samples: int | None,
         signed: bool = False,
     ) -> None:
         self.name = name
         self.formula = formula
-        self.y: Any = rows(y)
+        self.y: Array = rows(y)
         self.signed = signed
         if samples is not None and len(self.y) != samples:
             raise TargetError(f"targets have {len(self.y)} rows; expected {samples}, one per sample")
@@ -104,7 +104,7 @@ def _ratio(xp: Any, a: Array, b: Array) -> Array:
     return xp.where(b != 0, a / xp.where(b != 0, b, xp.ones_like(b)), xp.zeros_like(b))
 
 
-def _regression(y: Any, samples: int | None) -> Target:
+def _regression(y: Targets, samples: int | None) -> Target:
     if holds_rows(y):
         return Task("regression", _product, y, samples, signed=True)
     if isinstance(y, (list, tuple)):
@@ -112,8 +112,8 @@ def _regression(y: Any, samples: int | None) -> Target:
     return Regression(y) if y is None or isinstance(y, (Integral, str)) else parse_one(y)
 
 
-def _given(name: str, formula: Callable[[Array, Array], Array]) -> Callable[[Any, int | None], Target]:
-    def make(y: Any, samples: int | None) -> Target:
+def _given(name: str, formula: Callable[[Array, Array], Array]) -> Callable[[Targets, int | None], Target]:
+    def make(y: Targets, samples: int | None) -> Target:
         if y is None:
             raise TargetError(f"{name} needs targets, one row per sample")
         return Task(name, formula, y, samples) if holds_rows(y) else parse(y, samples)
@@ -121,7 +121,7 @@ def _given(name: str, formula: Callable[[Array, Array], Array]) -> Callable[[Any
     return make
 
 
-TASKS: dict[str, Callable[[Any, int | None], Target]] = {
+TASKS: dict[str, Callable[[Targets, int | None], Target]] = {
     "classification": parse,
     "regression": _regression,
     "semantic segmentation": _given("semantic segmentation", _segmentation),
@@ -129,7 +129,7 @@ TASKS: dict[str, Callable[[Any, int | None], Target]] = {
 }
 
 
-def task(name: str) -> Callable[[Any, int | None], Target]:
+def task(name: str) -> Callable[[Targets, int | None], Target]:
     """Return what makes a Target of `targets=` for a task. Raises TargetError for an unknown task."""
     if name not in TASKS:
         raise TargetError(f"no task `{name}`{suggest(name, list(TASKS))}; choose one of {', '.join(TASKS)}")
