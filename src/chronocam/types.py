@@ -8,6 +8,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+
 __all__ = [
     "INPUT",
     "Array",
@@ -30,8 +32,6 @@ __all__ = [
     "View",
     "Window",
 ]
-
-import numpy as np
 
 Array: TypeAlias = Any
 """An array of any framework that array-api-compat knows (NumPy, PyTorch, JAX, …)."""

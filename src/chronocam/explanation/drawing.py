@@ -85,6 +85,7 @@ class Drawing:
 
     def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
+        # Without inputs the maps are drawn opaque over black frames of the input's own size.
         explanation, bare = self.explanation, inputs is None
         black = (len(explanation), *explanation.input_size, 3)
         clips = self._media(np.zeros(black, np.uint8) if bare else inputs)

@@ -33,6 +33,7 @@ def write(path: Path, explanation: Explanation) -> None:
     }
     header["format"] = _FORMAT
     header["findings"] = [astuple(finding) for finding in explanation.findings]
+    # Plain JSON and arrays, no pickle: a file from elsewhere must not run code when it is read.
     header["targets"] = [
         [(info.name, info.index, info.signed) for info in row] for row in explanation.targets
     ]

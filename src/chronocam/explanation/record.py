@@ -114,6 +114,7 @@ class Explanation:
     def _centers_at(self, size: tuple[int, ...]) -> list[tuple[float, ...]] | None:
         if self.centers is None or len(size) != len(self.input_size):
             return None
+        # Half-pixel coordinates: pixel i covers i to i + 1, so its centre i + 0.5 is what scales.
         scales = [new / old for new, old in zip(size, self.input_size, strict=True)]
         return [tuple((c + 0.5) * s - 0.5 for c in at) for at, s in zip(self.centers, scales, strict=True)]
 

@@ -224,6 +224,7 @@ def _look(
             own = [means[place, number] for place, number in enumerate(numbers)]
             return namespace(means).stack(own)[:, None]
 
+        # One pass for all: input k is scored by channel k alone, and so is its gradient.
         recording = engine.record(look.inputs, score, Request([INPUT], gradients=[INPUT]))
         if INPUT not in recording.gradients:
             raise LayerError(f"`{layer}` does not depend on the input by a gradient; choose another layer")

@@ -98,6 +98,8 @@ def coarser(
         sides = [1] * values.ndim
         sides[axis] = values.shape[axis]
         square = square + np.square(np.fft.fftfreq(values.shape[axis]) * values.shape[axis]).reshape(sides)
+    # The power spectrum of natural pictures falls with the square of the frequency, amplitudes with the first
+    # power; a gradient is white by comparison.
     gain = np.maximum(np.sqrt(square), _LOWEST) ** -float(power)
     return np.fft.ifftn(np.fft.fftn(values, axes=axes) * gain, axes=axes).real.astype(np.float32)
 

@@ -114,6 +114,7 @@ def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
 
 
 def _last_that_counts(look: Look, paths: Sequence[str]) -> str | None:
+    # From the end: one of the last layers usually counts, and a pass keeps the gradients of all it tries.
     for end in range(len(paths), 0, -CANDIDATES):
         counting = _that_count(look, paths[max(0, end - CANDIDATES) : end])
         if counting:

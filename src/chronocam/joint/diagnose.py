@@ -82,6 +82,7 @@ def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
 
 
 def _first_order(capture: Capture, samples: int) -> np.ndarray:
+    # |G·A| and not |Σ G·A|: what cancels over the grid still shows where a map would have values.
     xp = namespace(capture.gradients)
     products = xp.abs(capture.gradients * capture.activations[:, None])
     sums = to_numpy(xp.sum(products, axis=grid_axes(products, 2)))

@@ -28,6 +28,8 @@ class Subject:
         return fact
 
 
+# Methods are made by whatever the user gives `cc.explain` (names, classes, functions), so a Subject cannot be
+# passed to them; a context variable keeps it to this call and this thread.
 _SHARED: ContextVar[dict[tuple[int, Hashable], Subject] | None] = ContextVar("_SHARED", default=None)
 
 

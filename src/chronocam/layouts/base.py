@@ -189,6 +189,8 @@ def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem
         return None
     if len(shape) == 5 and not channels_last and (axis := _clip_channels(shape, stem)) is not None:
         return axis
+    # Pictures that were given in the other framework's order show it by their number of channels. A signal
+    # (batch, channel, time) does not: it may be as short as a picture has channels.
     first, last = shape[1] in IMAGE_CHANNELS, shape[-1] in IMAGE_CHANNELS
     if first != last and len(shape) > 3:
         channels_last = last
@@ -197,6 +199,8 @@ def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem
 
 def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
     """Return 1 for `(batch, channel, time, …)`, 2 for `(batch, time, channel, …)`, None where none fits."""
+    # The first convolution says most: how many channels it takes, and, by its rank, whether it sees clips or
+    # the frames one by one. A clip of 3 frames of 3 channels is told apart by that alone.
     order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
     known = () if stem is None or stem.rank == 1 else (stem.channels,)
     return next(

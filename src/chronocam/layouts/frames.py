@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from chronocam.errors import LayoutError
@@ -78,6 +78,7 @@ class Stepped(Layout):
             raise LayoutError(
                 f"the layer is called {len(calls)} times, which does not fit {self.time} frames"
             )
+        # Where a block runs its ReLU twice per frame, the second is what the block returns.
         return namespace(calls[0]).stack(list(calls[per_frame - 1 :: per_frame]), axis=0)
 
     def __call__(self, array: Array) -> Array:
@@ -99,8 +100,6 @@ class Stepped(Layout):
 def _of_frame(site: Site, rows: int) -> Layout | None:
     """Return the layout of single frames, or None where they have no grid."""
     try:
-        return infer(
-            Site(site.layer, site.shape, rows, site.input_grid[1:], channels_last=site.channels_last)
-        )
+        return infer(replace(site, batch=rows, input_grid=site.input_grid[1:], calls=1))
     except LayoutError:
         return None

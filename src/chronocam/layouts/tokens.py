@@ -55,6 +55,7 @@ class Tokens(Layout):
         if len(site.shape) != 3 or len(site.input_grid) != 2:
             return None
         fits = []
+        # As PyTorch's layers have them with and without `batch_first`, and as a flattened convolution does.
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
             fit = patches(site.shape[token_axis], site.input_grid)
             if fit is not None and site.shape[batch_axis] == site.batch:
@@ -77,6 +78,7 @@ def patches(
     fits = []
     for patch in range(1, max(input_grid) + 1):
         ragged = RAGGED if any(n % patch for n in input_grid) else 0.0
+        # Convolutions with a stride leave a ragged border out; padded ones take it in.
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
             prefix = tokens - slices * prod(grid)
             if 0 <= prefix <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):

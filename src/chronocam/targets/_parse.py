@@ -89,6 +89,7 @@ def _array(values: np.ndarray, samples: int | None) -> Target:
             f"targets has length {values.shape[0]}; expected {expected} (for several targets of every sample "
             "give a list of cc.targets.Class or labels)"
         )
+    # Floats are weights, integers are indices; rows of 0 with a single 1 are meant as one-hot.
     if values.ndim == 2 and values.dtype.kind == "f":
         return Weighted(values)
     if values.ndim == 2 and values.dtype.kind in "iub" and _is_one_hot(values):

@@ -107,6 +107,7 @@ class Predicted(Target):
         if not 1 <= self.k <= classes:
             raise TargetError(f"k is {self.k}; expected 1 to {classes}, the number of outputs")
         ranked = to_numpy(outputs.choosing).reshape(-1, classes)
+        # Stable, so that of two equal logits the lower index comes first in every framework.
         return chosen_classes(outputs, np.argsort(-ranked, axis=1, kind="stable")[:, : self.k])
 
 

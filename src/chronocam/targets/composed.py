@@ -61,6 +61,7 @@ class OverSteps(OfTarget):
         if self.target == Predicted():
             return MajorityVote()(outputs)
         xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), votes_of(outputs)
+        # The target sees a model that has averaged its logits itself; what it names is then told of the clip.
         mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)
         scored = self.target(outputs.of(mean, choosing))
         infos = tuple(

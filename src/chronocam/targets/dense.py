@@ -69,6 +69,7 @@ class Region(Target):
     def _marked(self, grid: tuple[int, ...]) -> tuple[str, np.ndarray]:
         """Return what the region is called, and its mask."""
         where = to_numpy(self.where) if hasattr(self.where, "shape") else np.asarray(self.where)
+        # A mask over a signal of two or four places would look like a pixel or a box, but for its dtype.
         if where.shape in ((2,), (4,)) and where.dtype != bool:
             corners = tuple(int(v) for v in where)
             name = f"pixel {corners}" if len(corners) == 2 else "region"

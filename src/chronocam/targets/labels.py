@@ -23,6 +23,8 @@ def find_label(labels: Sequence[str], text: str) -> int:
         lambda label: _holds(label, text),
         lambda label: any(_holds(text, name) for name in label.split(",")),
     )
+    # From strict to lenient: a rule that fits several labels raises instead of passing on, since a more
+    # lenient one would only fit more.
     for rule in rules:
         hits = [index for index, label in enumerate(labels) if rule(label)]
         if hits:

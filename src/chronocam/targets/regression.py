@@ -143,6 +143,7 @@ class NegativeLoss(Target):
         predicted = outputs.raw if hasattr(outputs.raw, "shape") else outputs.logits
         if len(y) != predicted.shape[0]:
             raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.least}")
+        # One by one: most losses average over the batch, which would mix the samples' gradients.
         xp = namespace(predicted)
         losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))

@@ -152,6 +152,7 @@ def _at_step(outputs: Outputs, step: int, target: Target, votes: np.ndarray) -> 
 
 
 def _winner(votes: np.ndarray, logits: np.ndarray) -> int:
+    # Two stages: the votes alone decide where they can, since a single confident step must not outvote many.
     counts = np.bincount(votes, minlength=logits.shape[1])
     leaders = np.flatnonzero(counts == counts.max())
     scores = [logits[votes == leader, leader].mean() for leader in leaders]
