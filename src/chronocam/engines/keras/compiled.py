@@ -137,6 +137,7 @@ class OffsetPass(ABC):
         """Run once and differentiate the scores."""
         offsets = self.offsets(inputs)
         result = self.differentiated(inputs, offsets, score)
+        # One pass gives everything but curvature, which needs gradients of gradients.
         recording = self.backend.recording(result.passed, result.scores)
         for layer in gradients:
             calls = result.gradients[layer]
@@ -206,6 +207,8 @@ class Start:
             return x
         offset = self.offsets[layer][self.calls[layer]]
         self.calls[layer] += 1
+        # What comes before the first layer gets no gradient; the layers after it are on the way to the scores,
+        # so cutting there would lose the gradient of the first.
         if not self.started:
             self.started, x = True, self.cut(x)
         return x + offset

@@ -139,7 +139,8 @@ class KerasEngine(UnknownGeometry):
             raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
         if spec is not None:
             _refuse_misfit(tuple(values.shape), tuple(spec.shape))
-            kind = "f" if "float" in str(spec.dtype) else kind
+            # Pixels as integers become floats where the model takes floats; the numbers of tokens stay integers.
+        kind = "f" if "float" in str(spec.dtype) else kind
         if kind == "f":
             dtype = keras.config.floatx()
             values = values.astype(dtype) if isinstance(values, np.ndarray) else keras.ops.cast(values, dtype)
@@ -181,6 +182,7 @@ class KerasEngine(UnknownGeometry):
             )
             return self.backend.record(program, inputs, score, gradients, curvature)
 
+        # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either.
         plain = through = None
         if request.gradients or request.curvature or not request.guided:
             plain = recorded(request.gradients, request.curvature, None)

@@ -183,7 +183,7 @@ def _window(node: Node, rank: int) -> tuple[Sequence[int], Sequence[int], Sequen
 def _before(padding: str, size: int, kernel: int, stride: int, dilation: int) -> int:
     """Return how many cells are put in front of an axis."""
     extent = dilation * (kernel - 1)
-    if padding == "same":  # what is odd goes behind
+    if padding == "same":  # an odd cell of padding goes behind
         return max((-(-size // stride) - 1) * stride + extent + 1 - size, 0) // 2
     return extent if padding == "causal" else 0
 

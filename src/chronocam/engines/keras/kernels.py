@@ -21,6 +21,7 @@ def kernels_of(layer: Any) -> Array | None:
     A separable one has the filters that its two steps amount to: Σ_m depthwise[…, i, m] · pointwise[i ·
     multiplier + m].
     """
+    # In Keras neither depthwise nor separable convolutions are subclasses of plain ones.
     if isinstance(layer, _PLAIN):
         return _filters_first(_array(layer.kernel))
     if isinstance(layer, _DEPTHWISE):

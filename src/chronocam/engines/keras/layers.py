@@ -53,7 +53,8 @@ def nodes_of(model: Node) -> dict[str, Node]:
 def _children(holder: Node) -> list[Node]:
     if isinstance(holder, keras.Sequential):
         return list(holder.layers)
-    if isinstance(getattr(holder, "operations", None), list):  # a functional model: operations are layers too
+    # A functional model's graph holds operations (a plain x + y, say) that are layers in all but name.
+    if isinstance(getattr(holder, "operations", None), list):
         return list(holder.operations)
     if isinstance(holder, keras.Model):
         return list(holder.layers)
@@ -67,6 +68,7 @@ def path_of(name: str, nodes: Nodes) -> str:
     Raises LayerError, with close names also of nested layers, where there is none, and where there are
     several.
     """
+    # PyTorch's users write dots; a Keras layer may also have one in its name.
     for path in (name, name.replace(".", "/")):
         if path in nodes:
             return path
@@ -97,6 +99,8 @@ def intercepted(wraps: Mapping[str, list[Wrap]], nodes: Nodes) -> Iterator[None]
     try:
         for path, around in wraps.items():
             node = nodes[path]
+            # Layers look up `self.call` when they are called, so an attribute of the instance goes before the
+            # method of its class, and masks, dtypes and names are handled by Keras as ever.
             call: Run = node.call
             undo.append((node.__dict__, node.__dict__.get("call")))
             for wrap in around:

@@ -96,6 +96,7 @@ def _holding(program: Program, values: Sequence[Array]) -> AbstractContextManage
     return scope
 
 
+# The pull-back of a compiled pass is a pytree, so that it can be an argument of a compiled function itself.
 _pulled = jax.jit(lambda pull, cotangents: pull(cotangents)[0])
 
 
@@ -117,6 +118,7 @@ class JaxPass(OffsetPass):
         """Return the floating-point outputs; and the others, with the activations."""
         with _holding(self.program, values):
             passed = self.program.forward(inputs, Start(offsets, jax.lax.stop_gradient))
+        # Integer outputs have no gradient, and a pull-back takes none for them: they go the other way.
         leaves, self._tree = jax.tree.flatten(passed.seen)
         self._floats = [jnp.issubdtype(x.dtype, jnp.floating) for x in leaves]
         floats = [x for x, is_float in zip(leaves, self._floats, strict=True) if is_float]

@@ -112,7 +112,7 @@ class Program:
         call: Call | None = None,
         reads: Sequence[str] = (),
     ) -> None:
-        self._model = weakref.ref(model)
+        self._model = weakref.ref(model)  # what is compiled is kept by model, and must not keep it alive
         self.nodes = nodes
         self.layers: tuple[Any, ...] = tuple(layers)
         self.output_layer = output_layer
@@ -172,6 +172,8 @@ class Program:
         change: Change,
         around: Mapping[str, Sequence[Wrap]],
     ) -> dict[str, list[Wrap]]:
+        # The first wrap is the innermost. So a tap sees what guided ReLUs return, the rest of a resumed model
+        # replaces all of that, and what scores are made of is read last, as the model itself reads it.
         wraps: dict[str, list[Wrap]] = {path: [] for path in self.nodes}
         for path, node in self.nodes.items():
             wraps[path] += _all_frames(node)
@@ -290,6 +292,7 @@ def noting_logits(
     def wrap(node: Node, call: Run) -> Run:
         def run(*args: object, **kwargs: object) -> object:
             activation = node.__dict__.get("activation")
+            # `Dense(activation="softmax")` does both in one: without its activation the layer returns the logits.
             if activation is None:
                 output, logits = call(*args, **kwargs), (*args, *kwargs.values())[0]
             else:

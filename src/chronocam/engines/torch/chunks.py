@@ -58,6 +58,8 @@ class Chunks:
         return partial(self._forward, path, module, forward)
 
     def _forward(self, path: str, module: nn.Module, forward: Forward, *args: Any, **kwargs: Any) -> Any:
+        # Every module on the way to a tap comes here. Which of them sees all frames folded into the batch shows
+        # only when it is called: the first with so many rows is the outermost. Within it, chunks run as usual.
         frames = args[0] if args else None
         if self._running or not isinstance(frames, Tensor) or len(frames) != self.rows:
             return forward(*args, **kwargs)
@@ -79,6 +81,7 @@ class Chunks:
         self.features = self._first_look(path)
         if not self.differentiate:
             return self.features
+        # From here on there is a graph, and its leaf is these features: taps after them must not cut it again.
         torch.set_grad_enabled(True)
         for tap in self.taps.values():
             if tap.cut is not None:
@@ -98,6 +101,7 @@ class Chunks:
             features.append(output)
             for layer, tap in self.inner.items():
                 calls[layer].append(tap.outputs)
+        # Taps hold one chunk at a time; joined, their outputs are those of all frames, as without chunks.
         for layer, tap in self.inner.items():
             tap.cut, tap.outputs = cuts[layer], [torch.cat(each) for each in zip(*calls[layer], strict=True)]
         return torch.cat(features)
@@ -114,6 +118,7 @@ class Chunks:
 
     def gradients(self, upstream: Tensor) -> dict[str, list[Tensor | None]]:
         """Return `(target, *shape)` per call of the layers inside, given the gradients at the features."""
+        # The second look overwrites what the taps recorded in the first, which the recording still needs.
         before = {layer: (tap.cut, tap.outputs) for layer, tap in self.inner.items()}
         parts = list(self._second_look(upstream))
         for layer, tap in self.inner.items():

@@ -23,6 +23,7 @@ from chronocam.errors import InputError
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
+# Layers that are never a default layer: their output shows what the layer before them found, or less of it.
 _PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
 _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
 
@@ -37,7 +38,7 @@ class TorchEngine(TorchGeometry):
         self.layers = Layers(model)
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
-        self._ends_in_softmax = False  # as the last pass found
+        self._ends_in_softmax = False  # as the last pass found: the next need not run twice to find it again
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -76,6 +77,7 @@ class TorchEngine(TorchGeometry):
                 return x
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
 
+        # Hugging Face's BatchEncoding is a Mapping that the tree functions would take for a leaf.
         converted = pytree.tree_map(convert, dict(inputs) if isinstance(inputs, Mapping) else inputs)
         if isinstance(converted, Tensor):
             self._refuse_unbatched(converted)

@@ -105,6 +105,7 @@ class Layers(Mapping[str, nn.Module]):
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the module inside DataParallel, DistributedDataParallel and torch.compile wrappers."""
+    # Wrappers nest: torch.compile(DataParallel(model)) is one in the other.
     while True:
         inner = getattr(model, "_orig_mod", None)
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

@@ -54,6 +54,7 @@ class FrameAttention(TorchFunctionMode):
     def end(self, output: Tensor | None) -> None:
         """Stop recording: softmaxes inside a target, and the model's own output, are not frame attention."""
         self.on = False
+        # A model over 5 frames and 5 classes that ends in a softmax returns what looks like frame attention.
         self.weights = [weights for weights in self.weights if weights is not output]
 
     def __torch_function__(
@@ -69,6 +70,7 @@ class FrameAttention(TorchFunctionMode):
     def _is_one_per_frame(self, result: Tensor) -> bool:
         if self.frames < 2 or result.ndim not in (2, 3) or result[0].numel() != self.frames:
             return False
+        # A softmax over another axis than time does not sum to 1 here. Half precision rounds the sums.
         sums = result.detach().float().flatten(1).sum(1)
         return torch.allclose(sums, torch.ones_like(sums), atol=1e-2)
 
@@ -115,7 +117,7 @@ def _ceiling(func: Function, kwargs: Kwargs) -> float | None:
 
 
 class _GuidedReLU(torch.autograd.Function):
-    generate_vmap_rule = True
+    generate_vmap_rule = True  # the backward passes of several targets are batched
 
     @staticmethod
     def forward(x: Tensor, ceiling: float, mode: GuidedReLUs) -> Tensor:

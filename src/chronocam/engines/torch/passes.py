@@ -149,6 +149,8 @@ class TorchPass:
         clips = self.request.clips
         if clips is None or clips.chunk is None:
             return None
+        if self.request.reads:
+            raise LayerError("chunk_frames= and a target that reads other modules do not go together")
         if INPUT in self.request.layers:
             raise LayerError(
                 "chunk_frames= keeps no gradient at the input; explain a layer: give conv_layer="
@@ -212,6 +214,7 @@ class TorchPass:
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""
         rows = [] if self.attention is None else self.attention.weights
+        # The last attention that the scores depend on: what a model pools its frames by comes last.
         for weights in reversed([w for w in rows if len(w) == len(self.scores)]):
             (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
             if gradient is not None or not self.differentiate:
@@ -220,6 +223,8 @@ class TorchPass:
 
     def _columns(self) -> Tensor:
         """Return a cotangent per backward pass: one-hot over targets, and over samples where they couple."""
+        # Samples are independent, so one backward pass of a target serves the whole batch: column k is ones at
+        # target k. Where BatchNorm mixes them, each sample needs a pass of its own.
         batch, targets = self.scores.shape
         eye = torch.eye(targets, dtype=self.scores.dtype, device=self.scores.device)
         if not self.couples:

@@ -45,6 +45,7 @@ class Repeated(Tensor):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        # Facts are read off a stand-in of one number; anything else gets the copies, as plain tensors.
         with torch._C.DisableTorchFunctionSubclass():
             real = Repeated.standing if func in _FACTS else Repeated.copies
             args, kwargs = pytree.tree_map_only(Repeated, real, (args, kwargs or {}))

@@ -37,6 +37,8 @@ class TorchRest(Rest[nn.Module]):
             self._record()
 
     def _recorded(self, times: int) -> tuple[Recorder[nn.Module], list[Tensor], Result]:
+        # A module that holds the layer must run, or the layer would not be called. What a TorchScript module
+        # calls cannot be replaced, so it runs as well.
         hidden = [m for m in self._modules if m is self._module or self._module not in walk(m)]
         patched = [m for m in hidden if not isinstance(m, torch.jit.ScriptModule)]
         while True:
@@ -63,6 +65,7 @@ class TorchRest(Rest[nn.Module]):
             self._forward.watching(),
         ):
             raw = self._forward.run(self._repeated_inputs(times))
+            # An output that does not depend on the layer comes as it was stored.
             raw = pytree.tree_map_only(Repeated, Repeated.copies, raw)
             result = self._forward.result(raw)
         assert result is not None  # the recording has looked behind a softmax already

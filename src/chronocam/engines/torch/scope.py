@@ -129,6 +129,7 @@ def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    # The buffer goes back itself, with its values: an optimiser or a state_dict may hold on to it.
     try:
         yield
     finally:

@@ -52,6 +52,8 @@ class Tap:
     def capture(self, tensor: Tensor) -> Tensor:
         """Keep `tensor` and return what the model goes on with."""
         if self.cut is not None:
+            # The model runs without a graph until here; the scope around the pass turns it off again. A later
+            # tap is part of the graph already, unless it lies on a branch that the first does not lead to.
             torch.set_grad_enabled(True)
             if not (self.cut.leaf_exists and tensor.requires_grad):
                 tensor = tensor.detach().requires_grad_()

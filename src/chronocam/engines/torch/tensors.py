@@ -89,6 +89,7 @@ def main_output(raw: Any, strict: bool = True) -> Tensor | None:
 
 def vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
     """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects."""
+    # Nothing led from the leaf to the scores: no graph was built at all.
     if not output.requires_grad:
         return [None] * len(tensors)
     parts = [_vjp(output, tensors, part) for part in torch.split(columns, TARGETS_PER_PASS)]
@@ -97,6 +98,7 @@ def vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tens
 
 def _vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
     grad = partial(torch.autograd.grad, output, tensors, retain_graph=True, allow_unused=True)
+    # One column needs no batching, which costs time and fails for some operators.
     if len(columns) == 1:
         return [None if g is None else g[None] for g in grad(columns[0])]
     try:
