@@ -139,8 +139,8 @@ class KerasEngine(UnknownGeometry):
             raise InputError(f"inputs have dtype {values.dtype}; expected numbers")
         if spec is not None:
             _refuse_misfit(tuple(values.shape), tuple(spec.shape))
-            # Pixels as integers become floats where the model takes floats; the numbers of tokens stay integers.
-        kind = "f" if "float" in str(spec.dtype) else kind
+            # Pixels as integers become floats where the model takes floats; numbers of tokens stay integers.
+            kind = "f" if "float" in str(spec.dtype) else kind
         if kind == "f":
             dtype = keras.config.floatx()
             values = values.astype(dtype) if isinstance(values, np.ndarray) else keras.ops.cast(values, dtype)
