@@ -148,10 +148,11 @@ def settings_of(cls: type[Settings]) -> Iterator[Setting]:
         yield Setting(name, option, _without_none(kind), vars(cls).get(name, MISSING))
 
 
-def _without_none(kind: type) -> type:
-    if get_origin(kind) in (Union, types.UnionType):
-        (kind,) = (part for part in get_args(kind) if part is not type(None))
-    return get_origin(kind) or kind  # tuple[float, …] counts as tuple
+def _without_none(hint: object) -> type:
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    (kind,) = (part for part in parts if part is not type(None))
+    origin: type = get_origin(kind) or kind  # tuple[float, …] counts as tuple
+    return origin
 
 
 # Settings that the kinds share, with what is said of them. Defaults stand in each class.
