@@ -1,8 +1,8 @@
 """Time of LRP through an LSTM of Keras as a ratio to one compiled forward pass, interleaved in one process.
 
 One backend per process: `KERAS_BACKEND=jax python -m benchmarks.sequence_keras`. The size is 53 steps of
-1,024 features, a hidden state of 1,000 and 15 classes at every step; one output is explained, or all of them. First
-calls, with what they compile, are timed by themselves.
+1,024 features, a hidden state of 1,000 and 15 classes at every step; one output is explained, or all of
+them. First calls, with what they compile, are timed by themselves.
 """
 
 from __future__ import annotations

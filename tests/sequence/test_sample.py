@@ -1,4 +1,4 @@
-"""A sample is run in passes of a few rows each, and what all of them say counts, not what the last one does."""
+"""A sample is run in passes of a few rows each, and what all of them say counts, not the last one alone."""
 
 import numpy as np
 from torch import Tensor, nn

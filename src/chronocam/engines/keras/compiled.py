@@ -207,8 +207,8 @@ class Start:
             return x
         offset = self.offsets[layer][self.calls[layer]]
         self.calls[layer] += 1
-        # What comes before the first layer gets no gradient; the layers after it are on the way to the scores,
-        # so cutting there would lose the gradient of the first.
+        # What comes before the first layer gets no gradient; the layers after it are on the way to the
+        # scores, so cutting there would lose the gradient of the first.
         if not self.started:
             self.started, x = True, self.cut(x)
         return x + offset

@@ -292,7 +292,7 @@ def noting_logits(
     def wrap(node: Node, call: Run) -> Run:
         def run(*args: object, **kwargs: object) -> object:
             activation = node.__dict__.get("activation")
-            # `Dense(activation="softmax")` does both in one: without its activation the layer returns the logits.
+            # `Dense(activation="softmax")` does both: without its activation the layer returns the logits.
             if activation is None:
                 output, logits = call(*args, **kwargs), (*args, *kwargs.values())[0]
             else:

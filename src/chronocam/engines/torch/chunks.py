@@ -58,8 +58,9 @@ class Chunks:
         return partial(self._forward, path, module, forward)
 
     def _forward(self, path: str, module: nn.Module, forward: Forward, *args: Any, **kwargs: Any) -> Any:
-        # Every module on the way to a tap comes here. Which of them sees all frames folded into the batch shows
-        # only when it is called: the first with so many rows is the outermost. Within it, chunks run as usual.
+        # Every module on the way to a tap comes here. Which of them sees all frames folded into the batch
+        # shows only when it is called: the first with so many rows is the outermost. Within it, chunks run
+        # as usual.
         frames = args[0] if args else None
         if self._running or not isinstance(frames, Tensor) or len(frames) != self.rows:
             return forward(*args, **kwargs)
@@ -81,7 +82,7 @@ class Chunks:
         self.features = self._first_look(path)
         if not self.differentiate:
             return self.features
-        # From here on there is a graph, and its leaf is these features: taps after them must not cut it again.
+        # From here on there is a graph, and its leaf is these features: taps after them must not cut again.
         torch.set_grad_enabled(True)
         for tap in self.taps.values():
             if tap.cut is not None:

@@ -68,8 +68,8 @@ class TorchPass:
             recording = self._attempt(score)
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
-                f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into the "
-                "batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D CNN"
+                f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into "
+                "the batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D CNN"
             )
         for layer, tap in self.taps.items():
             if not tap.outputs:
@@ -223,8 +223,8 @@ class TorchPass:
 
     def _columns(self) -> Tensor:
         """Return a cotangent per backward pass: one-hot over targets, and over samples where they couple."""
-        # Samples are independent, so one backward pass of a target serves the whole batch: column k is ones at
-        # target k. Where BatchNorm mixes them, each sample needs a pass of its own.
+        # Samples are independent, so one backward pass of a target serves the whole batch: column k is ones
+        # at target k. Where BatchNorm mixes them, each sample needs a pass of its own.
         batch, targets = self.scores.shape
         eye = torch.eye(targets, dtype=self.scores.dtype, device=self.scores.device)
         if not self.couples:

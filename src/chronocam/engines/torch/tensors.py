@@ -34,8 +34,8 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
             raise
         raise InputError(
             f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the "
-            "frames it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, "
-            "height, width) for others"
+            "frames it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, "
+            "channel, height, width) for others"
         ) from error
 
 
