@@ -129,8 +129,8 @@ class TorchSequenceModel(SequenceModel):
         logits = logits.transpose(0, 1) if turned else logits
         if logits.shape[0] != len(points):
             raise InputError(
-                f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for each "
-                f"of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see "
+                f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for "
+                f"each of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see "
                 "batch_first="
             )
         halves = logits.dtype in (torch.float16, torch.bfloat16)
@@ -170,8 +170,8 @@ class TorchSequenceModel(SequenceModel):
             if (time, batch) == (1, steps):
                 raise InputError(
                     f"{type(module).__name__}(batch_first={module.batch_first}) gets {tuple(x.shape)} and "
-                    f"takes the {steps} steps for a batch; give the method batch_first={not self.batch_first}, "
-                    "or mend the model"
+                    f"takes the {steps} steps for a batch; give the method "
+                    f"batch_first={not self.batch_first}, or mend the model"
                 )
 
         with ExitStack() as stack:
