@@ -68,8 +68,9 @@ class TorchPass:
             recording = self._attempt(score)
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
-                f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded "
-                "into the batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D CNN"
+                f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into "
+                "the batch, so chunk_frames= has nothing to cut; leave it out, or explain a layer of the 2D "
+                "CNN"
             )
         for layer, tap in self.taps.items():
             if not tap.outputs:

@@ -130,8 +130,8 @@ class TorchSequenceModel(SequenceModel):
         if logits.shape[0] != len(points):
             raise InputError(
                 f"features {tuple(points.shape)} give outputs {tuple(logits.shape)}; expected one row for "
-                f"each of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: see "
-                "batch_first="
+                f"each of the {len(points)} samples{'' if self.batch_first else ', or (time, batch, …)'}: "
+                "see batch_first="
             )
         halves = logits.dtype in (torch.float16, torch.bfloat16)
         return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
