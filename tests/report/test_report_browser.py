@@ -310,6 +310,7 @@ def test_the_evidence_of_a_slice_is_drawn_over_the_frames_that_it_spans(browser,
     assert explanation.frame_spans == ((0, 1), (2, 3))
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         chart = "page.player.charts[0]"
+        until(view, "page.player?.charts?.length > 0")
         outline = view.evaluate(f"{chart}.svg.querySelector('path.area').getAttribute('d')")
         points = [tuple(map(float, pair.split(","))) for pair in re.findall(r"[\d.]+,[\d.]+", outline)]
         frames = view.evaluate(f"Array.from({{ length: 5 }}, (_, i) => {chart}.x(i))")
