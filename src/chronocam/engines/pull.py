@@ -47,8 +47,10 @@ def _jax(function: Function, leaves: Sequence[Array], columns: int) -> tuple[Arr
     value, back = jax.vjp(function, *leaves)
 
     def pull(weights: np.ndarray) -> list[np.ndarray | None]:
-        each = [back(jax.numpy.asarray(w, value.dtype)) for w in weights]
-        return [np.stack([to_numpy(g) for g in of_leaf]) for of_leaf in zip(*each, strict=True)]
+        along = jax.numpy.asarray(weights, value.dtype)
+        if len(along) == 1:
+            return [to_numpy(g)[None] for g in back(along[0])]
+        return [to_numpy(g) for g in jax.vmap(back)(along)]  # step by step, each takes as long as all
 
     return value, pull
 

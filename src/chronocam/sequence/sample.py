@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from typing import ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.engines.pull import Pull, differentiable
+from chronocam.engines.pull import differentiable
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_other
 from chronocam.sequence.ledger import ENTRIES, Ledger
@@ -71,10 +72,32 @@ class PassResult(NamedTuple):
     gate: str | None
     point_axis: int = 0
 
-    def of(self, point: int) -> tuple[Array, Array]:
-        """Return the raw output and the logits of one point, in axes as before."""
-        at = slice(point, point + 1)
-        return self.raw[at] if self.point_axis == 0 else self.raw[:, at], self.logits[at]
+
+class Outline(NamedTuple):
+    """How raw outputs and logits lie side by side in one array `(point, value)`.
+
+    raw, logits: their shapes for one point, the point first. point_axis: as in `PassResult`.
+    """
+
+    raw: tuple[int, ...]
+    logits: tuple[int, ...]
+    point_axis: int
+
+    def apart(self, row: Array) -> tuple[Array, Array]:
+        """Return the raw output and the logits of one point."""
+        xp, size = namespace(row), math.prod(self.raw)
+        raw = xp.reshape(row[:, :size], self.raw)
+        logits = xp.reshape(row[:, size:], self.logits)
+        return (raw if self.point_axis == 0 else xp.moveaxis(raw, 0, 1)), logits
+
+
+def _side_by_side(result: PassResult, outlines: list[Outline]) -> Array:
+    """Return raw outputs and logits as one array `(point, value)`; adds how they lie in it to `outlines`."""
+    xp, logits, points = namespace(result.logits), result.logits, result.logits.shape[0]
+    raw = result.raw if result.point_axis == 0 else xp.moveaxis(result.raw, 1, 0)
+    raw = raw if raw.dtype == logits.dtype else xp.astype(raw, logits.dtype)
+    outlines.append(Outline((1, *raw.shape[1:]), (1, *logits.shape[1:]), result.point_axis))
+    return xp.concat([xp.reshape(raw, (points, -1)), xp.reshape(logits, (points, -1))], axis=1)
 
 
 class SequenceModel(ABC):
@@ -178,13 +201,12 @@ class Sample:
         # One row per point and target: a batch costs less than as many backward passes.
         rows = [(n, k) for n, weight in enumerate(weights) for k in range(columns if weight else 1)]
         for part in self._parts(rows):
-            values, pull = self._differentiated([np.stack([points[n] for n, _ in part])])
-            values = to_numpy(values)
-            (gradients,) = pull(np.eye(columns)[[k for _, k in part]][None])
+            leaves = [np.stack([points[n] for n, _ in part])]
+            values, (gradients,) = self._pulled(leaves, [n for n, _ in part], [k for _, k in part])
             for place, (n, k) in enumerate(part):
                 scores[n] = values[place]
                 if gradients is not None:
-                    total[k] += weights[n] * gradients[0, place]
+                    total[k] += weights[n] * gradients[place]
             connected = connected or gradients is not None
         self._refuse_constant(total, connected)
         return scores, total.astype(self.features.dtype)
@@ -195,24 +217,22 @@ class Sample:
         Raises ModelError where the surrogate's scores are not the model's, and where relevance does not add
         up.
         """
-        columns, copies = len(self.scores), self.model.copies
+        columns = len(self.scores)
         relevance = np.zeros((columns, *self.features.shape), self.features.dtype)
         terms = np.zeros((len(ENTRIES), columns))
         connected = False
         # Every target has a copy of the sample as its row, or one row is pulled back for all of them.
-        for part in self._parts(range(columns)) if copies else [range(columns)]:
-            rows = len(part) if copies else 1
+        for part in self._parts(range(columns)) if self.model.copies else [range(columns)]:
+            rows = len(part) if self.model.copies else 1
             entries = [np.ones(rows, self.features.dtype)] * len(ENTRIES)
             leaves = [np.repeat(self.features[None], rows, axis=0), *entries]
-            values, pull = self._differentiated(leaves, epsilon, len(part) // rows)
-            refuse_other(self.scores, to_numpy(values)[0], self.model.rounding)
-            chosen = np.eye(columns)[list(part)]
-            gradients, *of_entries = pull(chosen[None] if copies else chosen[:, None])
+            values, (gradients, *of_entries) = self._pulled(leaves, [0] * rows, part, epsilon)
+            refuse_other(self.scores, values[0], self.model.rounding)
             if gradients is not None:
                 connected = True
-                relevance[list(part)] = gradients.reshape(len(part), *self.features.shape) * self.features
+                relevance[list(part)] = gradients * self.features
             for term, gradient in zip(terms, of_entries, strict=True):
-                term[list(part)] = 0 if gradient is None else gradient.reshape(-1)
+                term[list(part)] = 0 if gradient is None else gradient
         if not connected:
             raise constant((1, columns), (1, *self.features.shape))
         book = {"input": relevance.sum(axis=(1, 2), dtype=float), **dict(zip(ENTRIES, terms, strict=True))}
@@ -223,28 +243,56 @@ class Sample:
         self._refuse_constant(relevance, connected)
         return Attribution(relevance, book)
 
-    def _differentiated(
-        self, leaves: Sequence[np.ndarray], epsilon: float | None = None, columns: int = 1
-    ) -> tuple[Array, Pull]:
-        """Return the scores `(point, target)` and their pull-back.
+    def _pulled(
+        self,
+        leaves: Sequence[np.ndarray],
+        point_of: Sequence[int],
+        columns: Sequence[int],
+        epsilon: float | None = None,
+    ) -> tuple[Float[np.ndarray, "row target"], list[np.ndarray | None]]:
+        """Return the scores of every row, and ∂score/∂leaf of one score per row, or of several of one row.
 
-        leaves: points, and the entries of the ledger. epsilon: of the surrogate; None for the model as it is.
+        leaves: points, and the entries of the ledger. point_of: which point each row is a copy of. columns: the
+        scores that are differentiated. epsilon: of the surrogate; None for the model as it is.
         """
 
-        def scored(points: Array, *entries: Array) -> Array:
-            return self._scored(
-                self.model.forward(points, None if epsilon is None else Ledger(epsilon, entries))
-            )
+        def forward(points: Array, *entries: Array) -> PassResult:
+            return self.model.forward(points, None if epsilon is None else Ledger(epsilon, entries))
 
-        return differentiable(scored, [self.model.array(leaf) for leaf in leaves], columns)
-
-    def _scored(self, result: PassResult) -> Array:
+        arrays = [self.model.array(leaf) for leaf in leaves]
+        rows = len(leaves[0])
         clean, _, stackable = self._clean
-        if not stackable:
-            return self._score(result.raw, result.logits, clean).values
-        # Each point is scored by itself: targets choose their classes by the sample, and there is one.
-        each = [self._score(*result.of(n), clean).values for n in range(result.logits.shape[0])]
-        return each[0] if len(each) == 1 else namespace(each[0]).concat(each, axis=0)
+        if rows < len(columns) or not stackable:
+            values, pull = differentiable(
+                lambda *leaves: self._score(*forward(*leaves)[:2], clean).values, arrays, len(columns)
+            )
+            gradients = pull(np.eye(len(self.scores))[list(columns)][:, None])
+            return to_numpy(values), [None if g is None else g[:, 0] for g in gradients]
+        # Scores are differentiated by the outputs for each point once, not for each of its copies: a target
+        # of all steps takes longer than the pass. What comes back to the outputs is pulled through the model.
+        shapes: list[Outline] = []
+        outputs, pull = differentiable(lambda *leaves: _side_by_side(forward(*leaves), shapes), arrays)
+        values, slopes = np.zeros((rows, len(self.scores))), np.zeros((rows, outputs.shape[1]))
+        connected = False
+        for point in dict.fromkeys(point_of):
+            copies = [row for row, n in enumerate(point_of) if n == point]
+            chosen = [columns[row] for row in copies]
+            values[copies], found = self._slopes(outputs[copies[0] : copies[0] + 1], shapes[-1], chosen)
+            if found is not None:
+                connected, slopes[copies] = True, found
+        gradients = pull(slopes[None])
+        return values, [None if g is None or not connected else g[0] for g in gradients]
+
+    def _slopes(
+        self, outputs: Array, outline: Outline, columns: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the scores of one row of outputs, and some scores' slopes `(column, output)`; None for no way."""
+        clean = self._clean[0]
+        values, pull = differentiable(
+            lambda row: self._score(*outline.apart(row), clean).values, [outputs], len(columns)
+        )
+        (slopes,) = pull(np.eye(len(self.scores))[columns][:, None])
+        return to_numpy(values)[0], None if slopes is None else slopes[:, 0]
 
     def _score(self, raw: Array, logits: Array, clean: np.ndarray) -> Scored:
         return self.target(Outputs(raw, lambda: logits, self.rows, self.model.labels, clean))
@@ -260,6 +308,7 @@ class Sample:
             return
         # Zeros may also come from units that are off, or features that are zero: large noise moves those.
         noise = 1e3 * np.random.default_rng(0).standard_normal((1, *self.features.shape))
-        moved = self._differentiated([noise.astype(self.features.dtype)])[0] if connected else None
-        if moved is None or np.array_equal(to_numpy(moved)[0], self.scores):
+        if not connected or np.array_equal(
+            self._pulled([noise.astype(self.features.dtype)], [0], [0])[0][0], self.scores
+        ):
             raise constant((1, len(self.scores)), (1, *self.features.shape))
