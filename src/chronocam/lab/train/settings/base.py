@@ -1,6 +1,6 @@
-"""What is said of a setting, once: the command line, the checks and the documentation read it from here.
+"""What is said of a setting, once: command line, checks and documentation all read it from here.
 
-A setting is a field `epochs: Annotated[int, Option("How often every clip is seen", least=1)] = 20` of a
+A setting is a field `epochs: Annotated[int, TrainOption("How often every clip is seen", least=1)] = 20` of a
 frozen dataclass that derives from `Settings`.
 """
 
@@ -22,7 +22,7 @@ _PLACES: Final = ("accelerator", "workers", "cache", "resume")  # change where a
 
 
 @dataclass(frozen=True)
-class Option:
+class TrainOption:
     """What is said of one setting. None as a value stands for a default that is known later, and always fits.
 
     text: what the setting does.
@@ -79,7 +79,7 @@ class Setting:
     """
 
     name: str
-    option: Option
+    option: TrainOption
     kind: type
     default: object
 
@@ -157,26 +157,28 @@ def _without_none(hint: object) -> type:
 
 # Settings that the kinds share, with what is said of them. Defaults stand in each class.
 Weights = Annotated[
-    str | None, Option("File of weights to start from, or `published` for the library's", "random")
+    str | None, TrainOption("File of weights to start from, or `published` for the library's", "random")
 ]
 LearningRate = Annotated[
     float,
-    Option(
+    TrainOption(
         "Highest learning rate of AdamW: a linear rise over a tenth of the steps, then a cosine to 0", above=0
     ),
 ]
-WeightDecay = Annotated[float, Option("Weight decay of AdamW", least=0)]
-Seed = Annotated[int, Option("Seed of weights, order, augmentation and held-out data", least=0)]
+WeightDecay = Annotated[float, TrainOption("Weight decay of AdamW", least=0)]
+Seed = Annotated[int, TrainOption("Seed of weights, order, augmentation and held-out data", least=0)]
 Patience = Annotated[
-    int | None, Option("Epochs without a better validation loss after which to stop", "never", least=1)
+    int | None, TrainOption("Epochs without a better validation loss after which to stop", "never", least=1)
 ]
-Precision = Annotated[str, Option("Precision of training", choices=("32-true", "16-mixed", "bf16-mixed"))]
-Threads = Annotated[int | None, Option("Threads of the CPU", "the library's", least=1)]
-Accelerator = Annotated[str, Option("Where to compute: cpu, gpu, mps or auto")]
-Workers = Annotated[int, Option("Processes that decode the data", least=0)]
-Cache = Annotated[Path | None, Option("Folder to keep decoded frames in", "decode them in every epoch")]
-Out = Annotated[Path, Option("Folder of the result")]
-Resume = Annotated[bool, Option("Continue the run that was interrupted in OUT", switch=True)]
+Precision = Annotated[
+    str, TrainOption("Precision of training", choices=("32-true", "16-mixed", "bf16-mixed"))
+]
+Threads = Annotated[int | None, TrainOption("Threads of the CPU", "the library's", least=1)]
+Accelerator = Annotated[str, TrainOption("Where to compute: cpu, gpu, mps or auto")]
+Workers = Annotated[int, TrainOption("Processes that decode the data", least=0)]
+Cache = Annotated[Path | None, TrainOption("Folder to keep decoded frames in", "decode them in every epoch")]
+Out = Annotated[Path, TrainOption("Folder of the result")]
+Resume = Annotated[bool, TrainOption("Continue the run that was interrupted in OUT", switch=True)]
 
 _Class = TypeVar("_Class", bound=type[Settings])
 

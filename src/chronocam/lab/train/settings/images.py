@@ -9,7 +9,6 @@ from chronocam.lab.train.settings.base import (
     Accelerator,
     Cache,
     LearningRate,
-    Option,
     Out,
     Patience,
     Precision,
@@ -17,6 +16,7 @@ from chronocam.lab.train.settings.base import (
     Seed,
     Settings,
     Threads,
+    TrainOption,
     WeightDecay,
     Weights,
     Workers,
@@ -40,22 +40,22 @@ class ImageSettings(Settings):
     too.
     """
 
-    data: Annotated[str, Option("Folder of pictures")]
-    model: Annotated[str, Option("Classifier of torchvision, such as vgg16, or of Keras: keras:VGG16")]
+    data: Annotated[str, TrainOption("Folder of pictures")]
+    model: Annotated[str, TrainOption("Classifier of torchvision, such as vgg16, or of Keras: keras:VGG16")]
     out: Out
     weights: Weights = None
-    freeze: Annotated[bool, Option("Train the new last layer alone")] = False
-    epochs: Annotated[int, Option("How often every picture is seen", least=1)] = 10
-    batch_size: Annotated[int, Option("Pictures in a step", least=2)] = 16
+    freeze: Annotated[bool, TrainOption("Train the new last layer alone")] = False
+    epochs: Annotated[int, TrainOption("How often every picture is seen", least=1)] = 10
+    batch_size: Annotated[int, TrainOption("Pictures in a step", least=2)] = 16
     lr: LearningRate = 1e-4
-    head_lr: Annotated[float, Option("How many times faster the new last layer learns", above=0)] = 10.0
+    head_lr: Annotated[float, TrainOption("How many times faster the new last layer learns", above=0)] = 10.0
     weight_decay: WeightDecay = 0.02
     size: Annotated[
-        int | None, Option("Height and width of the pictures in pixels", "the model's", least=8)
+        int | None, TrainOption("Height and width of the pictures in pixels", "the model's", least=8)
     ] = None
     crop: Annotated[
         float,
-        Option(
+        TrainOption(
             "Smallest share of the sides that a training picture shows, cut at random",
             above=0,
             most=1,
@@ -64,10 +64,12 @@ class ImageSettings(Settings):
     ] = 0.8
     flip: Annotated[
         bool,
-        Option("Mirror half of the training pictures; not where left and right are what classes differ in"),
+        TrainOption(
+            "Mirror half of the training pictures; not where left and right are what classes differ in"
+        ),
     ] = True
-    images: Annotated[int | None, Option("Most pictures to train on", "all", least=1)] = None
-    held_out: Annotated[int | None, Option("Most pictures to measure on", "all", least=2)] = None
+    images: Annotated[int | None, TrainOption("Most pictures to train on", "all", least=1)] = None
+    held_out: Annotated[int | None, TrainOption("Most pictures to measure on", "all", least=2)] = None
     seed: Seed = 0
     patience: Patience = None
     precision: Precision = "32-true"

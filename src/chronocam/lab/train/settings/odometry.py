@@ -10,7 +10,6 @@ from chronocam.lab.train.settings.base import (
     Accelerator,
     Cache,
     LearningRate,
-    Option,
     Out,
     Patience,
     Precision,
@@ -18,6 +17,7 @@ from chronocam.lab.train.settings.base import (
     Seed,
     Settings,
     Threads,
+    TrainOption,
     WeightDecay,
     Workers,
     documented,
@@ -43,46 +43,52 @@ class OdometrySettings(Settings):
     out serve for validation. Figures are of the weights as they are written, in half precision too.
     """
 
-    data: Annotated[str, Option("Folder of drives, or `drives` for the rendered ones")]
+    data: Annotated[str, TrainOption("Folder of drives, or `drives` for the rendered ones")]
     out: Out
     intrinsics: Annotated[
         tuple[float, float, float, float] | None,
-        Option("Camera fx,fy,cx,cy in pixels of the files", "what the data holds"),
+        TrainOption("Camera fx,fy,cx,cy in pixels of the files", "what the data holds"),
     ] = None
-    loss: Annotated[str, Option("View-synthesis loss", choices=("monodepth2", "sfmlearner"))] = "monodepth2"
-    photometric: Annotated[
-        str | None, Option("Photometric error of a pixel", _THE_LOSS, choices=("l1", "ssim"))
-    ] = None
-    auto_mask: Annotated[bool | None, Option("Leave out pixels that stand still", _THE_LOSS)] = None
-    outside: Annotated[bool | None, Option("Count pixels that leave the view", _THE_LOSS)] = None
-    full_resolution: Annotated[bool | None, Option("Compare coarse scales at full resolution", _THE_LOSS)] = (
-        None
+    loss: Annotated[str, TrainOption("View-synthesis loss", choices=("monodepth2", "sfmlearner"))] = (
+        "monodepth2"
     )
-    smooth: Annotated[
-        str | None, Option("Smoothness term of the disparity", _THE_LOSS, choices=("second", "edge"))
+    photometric: Annotated[
+        str | None, TrainOption("Photometric error of a pixel", _THE_LOSS, choices=("l1", "ssim"))
     ] = None
-    smooth_weight: Annotated[float | None, Option("Weight of the smoothness term", _THE_LOSS, least=0)] = None
+    auto_mask: Annotated[bool | None, TrainOption("Leave out pixels that stand still", _THE_LOSS)] = None
+    outside: Annotated[bool | None, TrainOption("Count pixels that leave the view", _THE_LOSS)] = None
+    full_resolution: Annotated[
+        bool | None, TrainOption("Compare coarse scales at full resolution", _THE_LOSS)
+    ] = None
+    smooth: Annotated[
+        str | None, TrainOption("Smoothness term of the disparity", _THE_LOSS, choices=("second", "edge"))
+    ] = None
+    smooth_weight: Annotated[
+        float | None, TrainOption("Weight of the smoothness term", _THE_LOSS, least=0)
+    ] = None
     depth_width: Annotated[
-        float, Option("Scale of the DepthNet's channels (31.6 million parameters at 1)", above=0)
+        float, TrainOption("Scale of the DepthNet's channels (31.6 million parameters at 1)", above=0)
     ] = 1.0
     pose_width: Annotated[
-        float, Option("Scale of the PoseNet's channels (1.6 million parameters at 1)", above=0)
+        float, TrainOption("Scale of the PoseNet's channels (1.6 million parameters at 1)", above=0)
     ] = 1.0
-    masks: Annotated[bool, Option("Learn explainability masks, with the loss sfmlearner")] = False
-    height: Annotated[int, Option("Height of the frames that the networks see, in pixels", least=32)] = 128
-    width: Annotated[int, Option("Width of the frames that the networks see, in pixels", least=32)] = 416
-    epochs: Annotated[int, Option("How often every snippet is seen", least=1)] = 20
-    batch_size: Annotated[int, Option("Snippets in a step", least=1)] = 8
+    masks: Annotated[bool, TrainOption("Learn explainability masks, with the loss sfmlearner")] = False
+    height: Annotated[int, TrainOption("Height of the frames that the networks see, in pixels", least=32)] = (
+        128
+    )
+    width: Annotated[int, TrainOption("Width of the frames that the networks see, in pixels", least=32)] = 416
+    epochs: Annotated[int, TrainOption("How often every snippet is seen", least=1)] = 20
+    batch_size: Annotated[int, TrainOption("Snippets in a step", least=1)] = 8
     lr: LearningRate = 2e-4
     weight_decay: WeightDecay = 0.0
-    flip: Annotated[bool, Option("Mirror half of the training snippets")] = True
+    flip: Annotated[bool, TrainOption("Mirror half of the training snippets")] = True
     drives: Annotated[
-        int | None, Option("Most drives to train on", "all, or 1500 rendered ones", least=1)
+        int | None, TrainOption("Most drives to train on", "all, or 1500 rendered ones", least=1)
     ] = None
     held_out: Annotated[
-        int | None, Option("Most drives to measure on", "all, or 150 rendered ones", least=2)
+        int | None, TrainOption("Most drives to measure on", "all, or 150 rendered ones", least=2)
     ] = None
-    half: Annotated[bool, Option("Write the weights in half precision, in half the space")] = False
+    half: Annotated[bool, TrainOption("Write the weights in half precision, in half the space")] = False
     seed: Seed = 0
     patience: Patience = None
     precision: Precision = "32-true"

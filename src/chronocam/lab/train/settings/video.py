@@ -11,7 +11,6 @@ from chronocam.lab.train.settings.base import (
     Accelerator,
     Cache,
     LearningRate,
-    Option,
     Out,
     Patience,
     Precision,
@@ -19,6 +18,7 @@ from chronocam.lab.train.settings.base import (
     Seed,
     Settings,
     Threads,
+    TrainOption,
     WeightDecay,
     Weights,
     Workers,
@@ -48,38 +48,40 @@ class VideoSettings(Settings):
     are held out the run is validated.
     """
 
-    data: Annotated[str, Option("Folder of clips, or `gestures` for the rendered ones")]
+    data: Annotated[str, TrainOption("Folder of clips, or `gestures` for the rendered ones")]
     arch: Annotated[
-        str, Option("Convolutions over space and time, or an LSTM over a CNN", choices=tuple(ARCHITECTURES))
+        str,
+        TrainOption("Convolutions over space and time, or an LSTM over a CNN", choices=tuple(ARCHITECTURES)),
     ]
     out: Out
     backbone: Annotated[
-        str | None, Option("Network of torchvision, or `small`", "r3d_18 or resnet18, as the architecture is")
+        str | None,
+        TrainOption("Network of torchvision, or `small`", "r3d_18 or resnet18, as the architecture is"),
     ] = None
     weights: Weights = None
-    hidden: Annotated[int, Option("Size of the LSTM's state", least=1)] = 64
-    epochs: Annotated[int, Option("How often every clip is seen", least=1)] = 20
-    batch_size: Annotated[int, Option("Clips in a step", least=2)] = 16
+    hidden: Annotated[int, TrainOption("Size of the LSTM's state", least=1)] = 64
+    epochs: Annotated[int, TrainOption("How often every clip is seen", least=1)] = 20
+    batch_size: Annotated[int, TrainOption("Clips in a step", least=2)] = 16
     lr: LearningRate = 5e-4
     head_lr: Annotated[
-        float, Option("How many times faster the layers after the backbone learn", above=0)
+        float, TrainOption("How many times faster the layers after the backbone learn", above=0)
     ] = 1.0
     change_first: Annotated[
         float,
-        Option(
+        TrainOption(
             "Share of the steps in which an LSTM is led by change alone", least=0, most=1, hint="0 is never"
         ),
     ] = 0.5
-    calm_epochs: Annotated[int, Option("Epochs at the beginning that show calm gestures", least=0)] = 0
+    calm_epochs: Annotated[int, TrainOption("Epochs at the beginning that show calm gestures", least=0)] = 0
     weight_decay: WeightDecay = 0.02
-    frames: Annotated[int, Option("Frames of a clip", least=1)] = 16
+    frames: Annotated[int, TrainOption("Frames of a clip", least=1)] = 16
     size: Annotated[
-        int | None, Option("Height and width of the frames in pixels", "the backbone's", least=8)
+        int | None, TrainOption("Height and width of the frames in pixels", "the backbone's", least=8)
     ] = None
-    sampling: Annotated[str, Option("Which frames of a clip to take", choices=SAMPLINGS)] = "uniform"
+    sampling: Annotated[str, TrainOption("Which frames of a clip to take", choices=SAMPLINGS)] = "uniform"
     crop: Annotated[
         float,
-        Option(
+        TrainOption(
             "Smallest share of the sides that a training clip shows, cut at random",
             above=0,
             most=1,
@@ -87,13 +89,16 @@ class VideoSettings(Settings):
         ),
     ] = 0.8
     flip: Annotated[
-        bool, Option("Mirror half of the training clips; not where left and right are what classes differ in")
+        bool,
+        TrainOption("Mirror half of the training clips; not where left and right are what classes differ in"),
     ] = True
-    clips: Annotated[int | None, Option("Most clips to train on", "all, or 8000 gestures", least=1)] = None
-    held_out: Annotated[int | None, Option("Most clips to measure on", "all, or 1000 gestures", least=2)] = (
+    clips: Annotated[int | None, TrainOption("Most clips to train on", "all, or 8000 gestures", least=1)] = (
         None
     )
-    split: Annotated[int, Option("Number of the split file, where a data set has several", least=1)] = 1
+    held_out: Annotated[
+        int | None, TrainOption("Most clips to measure on", "all, or 1000 gestures", least=2)
+    ] = None
+    split: Annotated[int, TrainOption("Number of the split file, where a data set has several", least=1)] = 1
     seed: Seed = 0
     patience: Patience = None
     precision: Precision = "32-true"
