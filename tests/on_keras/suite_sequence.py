@@ -496,7 +496,7 @@ def test_a_pass_is_compiled_once_and_kept_as_long_as_the_model() -> None:
     import gc
 
     from chronocam.engines.keras.compiled import _COMPILED
-    from chronocam.sequence.keras.forward import CompiledPass
+    from chronocam.sequence.keras.forward import SequencePass
 
     class Counting(L.Layer):
         calls = 0
@@ -516,7 +516,7 @@ def test_a_pass_is_compiled_once_and_kept_as_long_as_the_model() -> None:
     again = cc.sequence.LRP(model).explain(2 * x, 1)
     assert Counting.calls == traced
     np.testing.assert_allclose(again.scores, outputs(model, 2 * x)[:, 1:2], rtol=1e-6)
-    passes = [one for one in _COMPILED[model].values() if isinstance(one, CompiledPass)]
+    passes = [one for one in _COMPILED[model].values() if isinstance(one, SequencePass)]
     assert len(passes) == 2  # as it is, and by the rules
     assert all(one.traceable for one in passes)
     # Weights are read at every call, another ε is another pass.

@@ -279,7 +279,7 @@ def test_refusals_say_what_to_do() -> None:
         (InputError, "no choice by `weight`", Eye(), x, {"share": 0.5, "by": "weight"}),
         (
             InputError,
-            "finds 4 features .* relevance is of 6",
+            "gives 4 features .* and 6 were explained",
             nn.Conv2d(3, 4, 3).double(),
             x,
             {"how": "guided"},

@@ -252,8 +252,10 @@ class Sample:
     ) -> tuple[Float[np.ndarray, "row target"], list[np.ndarray | None]]:
         """Return the scores of every row, and ∂score/∂leaf of one score per row, or of several of one row.
 
-        leaves: points, and the entries of the ledger. point_of: which point each row is a copy of. columns: the
-        scores that are differentiated. epsilon: of the surrogate; None for the model as it is.
+        leaves: points, and the entries of the ledger.
+        point_of: which point each row is a copy of.
+        columns: the scores that are differentiated.
+        epsilon: of the surrogate; None for the model as it is.
         """
 
         def forward(points: Array, *entries: Array) -> PassResult:
@@ -270,23 +272,25 @@ class Sample:
             return to_numpy(values), [None if g is None else g[:, 0] for g in gradients]
         # Scores are differentiated by the outputs for each point once, not for each of its copies: a target
         # of all steps takes longer than the pass. What comes back to the outputs is pulled through the model.
-        shapes: list[Outline] = []
-        outputs, pull = differentiable(lambda *leaves: _side_by_side(forward(*leaves), shapes), arrays)
+        outlines: list[Outline] = []
+        outputs, pull = differentiable(lambda *leaves: _side_by_side(forward(*leaves), outlines), arrays)
         values, slopes = np.zeros((rows, len(self.scores))), np.zeros((rows, outputs.shape[1]))
         connected = False
         for point in dict.fromkeys(point_of):
             copies = [row for row, n in enumerate(point_of) if n == point]
             chosen = [columns[row] for row in copies]
-            values[copies], found = self._slopes(outputs[copies[0] : copies[0] + 1], shapes[-1], chosen)
-            if found is not None:
-                connected, slopes[copies] = True, found
+            row = outputs[copies[0] : copies[0] + 1]
+            values[copies], of_point = self._slopes(row, outlines[-1], chosen)
+            if of_point is not None:
+                connected = True
+                slopes[copies] = of_point
         gradients = pull(slopes[None])
         return values, [None if g is None or not connected else g[0] for g in gradients]
 
     def _slopes(
         self, outputs: Array, outline: Outline, columns: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the scores of one row of outputs, and some scores' slopes `(column, output)`; None for no way."""
+        """Return the scores of one row of outputs, and ∂score/∂output of some, None where not connected."""
         clean = self._clean[0]
         values, pull = differentiable(
             lambda row: self._score(*outline.apart(row), clean).values, [outputs], len(columns)

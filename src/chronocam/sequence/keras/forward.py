@@ -188,7 +188,7 @@ def _called(
         ) from error
 
 
-class CompiledPass:
+class SequencePass:
     """One pass of a model, compiled when it is first called; what cannot be compiled is run as it is.
 
     The way back is compiled with it: a framework differentiates a compiled function as a whole.
@@ -231,7 +231,7 @@ class CompiledPass:
         return result.raw, result.logits
 
 
-class JAXPass(CompiledPass):
+class JAXSequencePass(SequencePass):
     """A pass compiled by XLA.
 
     The variables' values are among its arguments: as constants they would take long to compile.
@@ -248,7 +248,7 @@ class JAXPass(CompiledPass):
         return self.function([v.value for v in self.program.model.variables], points, entries, others)
 
 
-class TensorFlowPass(CompiledPass):
+class TensorFlowSequencePass(SequencePass):
     """A pass as a graph of TensorFlow; the variables are held, so that no gradient leads to them."""
 
     def __init__(self, program: Program, epsilon: float | None) -> None:
@@ -265,7 +265,7 @@ class TensorFlowPass(CompiledPass):
         return self.function(points, entries, others)
 
 
-_PASSES: Mapping[str, type[CompiledPass]] = {"tensorflow": TensorFlowPass, "jax": JAXPass}
+_PASSES: Mapping[str, type[SequencePass]] = {"tensorflow": TensorFlowSequencePass, "jax": JAXSequencePass}
 
 MODEL = KerasSequenceModel
 """What `chronocam.sequence.run` binds each sample to."""

@@ -11,7 +11,7 @@ from chronocam.types import Array
 SHAPE = "(batch, time, height, width, channel)"
 
 
-class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
+class KerasFrameFeatures(keras.Model):  # type: ignore[misc]  # without types
     """A model of frames `(n, height, width, channel)` that returns the features `(n, feature)` of `cnn`.
 
     cnn: any model from such frames to `(n, feature)` or `(n, height, width, feature)`, averaged over the
@@ -41,9 +41,9 @@ class FrameFeatures(keras.Model):  # type: ignore[misc]  # without types
         return ops.mean(features, axis=(1, 2)) if len(shape) == 4 else features
 
 
-def frame_features(cnn: keras.Model) -> FrameFeatures:
+def frame_features(cnn: keras.Model) -> KerasFrameFeatures:
     """Return `cnn` as features of frames."""
-    return FrameFeatures(cnn)
+    return KerasFrameFeatures(cnn)
 
 
 def path_of(cnn: keras.Model) -> str:

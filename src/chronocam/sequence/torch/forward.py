@@ -20,7 +20,7 @@ from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.checks import checked
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
-from chronocam.sequence.torch.rules import FinalGate, Relevance, own_rules
+from chronocam.sequence.torch.rules import FinalGate, RelevanceMode, own_rules
 
 if TYPE_CHECKING:
     from chronocam.engines.torch.engine import TorchEngine
@@ -115,7 +115,7 @@ class TorchSequenceModel(SequenceModel):
         points = points.clone()
         with ExitStack() as stack:
             if ledger is not None:
-                relevance = stack.enter_context(Relevance(ledger, suspects))
+                relevance = stack.enter_context(RelevanceMode(ledger, suspects))
                 stack.enter_context(own_rules(self.module, relevance))
             stack.enter_context(final)
             if torch.is_grad_enabled():

@@ -14,7 +14,7 @@ from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 SHAPE = "(batch, time, channel, height, width)"
 
 
-class FrameFeatures(nn.Module):
+class TorchFrameFeatures(nn.Module):
     """A module of frames `(n, channel, height, width)` that returns the features `(n, feature)` of `cnn`.
 
     cnn: any module from such frames to `(n, feature)` or `(n, feature, height, width)`, averaged over the
@@ -46,7 +46,7 @@ class FrameFeatures(nn.Module):
         return cnn.features(frames[:, None])[:, 0] if hasattr(cnn, "from_features") else cnn(frames)
 
 
-def frame_features(cnn: nn.Module) -> FrameFeatures:
+def frame_features(cnn: nn.Module) -> TorchFrameFeatures:
     """Return `cnn` as features of frames.
 
     Raises ModelError where frames in one batch change each other's features.
@@ -54,7 +54,7 @@ def frame_features(cnn: nn.Module) -> FrameFeatures:
     model = unwrap(cnn)
     if couples_samples(model):
         raise ModelError("BatchNorm in training mode mixes the frames; call eval() on the CNN first")
-    return FrameFeatures(model)
+    return TorchFrameFeatures(model)
 
 
 def path_of(cnn: nn.Module) -> str:

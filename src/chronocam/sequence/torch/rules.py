@@ -229,7 +229,7 @@ RULES: dict[str, Rule] = {
 """How relevance goes through an operation; others are differentiated: exact where they are linear."""
 
 
-class Relevance(TorchFunctionMode):
+class RelevanceMode(TorchFunctionMode):
     """Runs a model so that differentiating it gives relevance; its values are those of the model.
 
     Parameters and whatever else does not depend on the features are constants. `suspects` is None, or
@@ -278,7 +278,7 @@ class Relevance(TorchFunctionMode):
 
 
 @contextmanager
-def own_rules(model: nn.Module, relevance: Relevance) -> Iterator[None]:
+def own_rules(model: nn.Module, relevance: RelevanceMode) -> Iterator[None]:
     """Run the modules of the model for which the user registered a rule by that rule.
 
     What a rule computes is differentiated as it stands; within the module's own call the rules of operations
