@@ -35,4 +35,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!chronocam\.).*"),  # other projects' pages would have to be fetched
     (r"py:.*", r".*\._\w+"),  # private names have no entry
+    # Nor have records that only the library itself makes and reads.
+    (r"py:class", r"chronocam\.render\.(page|sheets)\..*"),
+    (r"py:class", r"chronocam\.(sequence\.sample\.SequenceModel|odometry\.scores\.LossOfFrames)"),
 ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from textwrap import dedent
 from typing import Any
 
 from chronocam.methods import CAMMethod, GradientMethod, Method
@@ -19,7 +20,7 @@ def to_rst(text: str) -> Iterator[str]:
     prose, _, example = text.partition("\nExample:\n")
     yield from _prose_to_rst(prose)
     if example:
-        yield from ("", ".. rubric:: Example", "", *example.splitlines(), "")
+        yield from ("", ".. rubric:: Example", "", *dedent(example).splitlines(), "")
 
 
 def _prose_to_rst(text: str) -> Iterator[str]:

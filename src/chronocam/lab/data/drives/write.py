@@ -37,14 +37,14 @@ def export(
     metres times 256, 0 where it is unknown or 256 m and more. `read_drive` reads it. The arguments are those
     of `drive`.
 
+    Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
+    `ChronocamError` where scikit-image is not installed.
+
     Example:
         >>> cc.data.drives.export("drives", 1, frames=3, size=(32, 48)).name
         'drives'
         >>> len(cc.data.drives.read_drive("drives/sequences/00"))
         3
-
-    Raises `InputError` for an argument out of range, `MediaError` where a file cannot be written, and
-    `ChronocamError` where scikit-image is not installed.
     """
     options = DriveOptions(seed, split, frames, size, scene, moving, plain, exposure)
     for index, drive in enumerate(rendered(count, options)):
