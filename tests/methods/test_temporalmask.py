@@ -125,13 +125,13 @@ def test_whole_masks_by_hand() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
 def test_chain_rule_equals_finite_differences(perturbation: str, order: str) -> None:
-    from chronocam.methods.temporalmask import _Look
+    from chronocam.methods.temporalmask import _Mixer
 
     x, score, step = clips(), bent(), 1e-5
     view = Looking(x, score, order)
     mixing, pull = PERTURBATIONS[perturbation]
     for k in range(2):
-        found = pull(_Look(view, k).products(mixing(MASKS)), MASKS)
+        found = pull(_Mixer(view, k).products(mixing(MASKS)), MASKS)
         expected = np.zeros_like(MASKS)
         for b, u in np.ndindex(*MASKS.shape):
             values = []
