@@ -61,7 +61,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     clips.save(tmp_path / "clips.keras")
     for name, words in {
         "only.weights.h5": "weights alone",
-        "net.keras": "no saved model",
+        "net.keras": "is not a saved model",
         "none.keras": "no file",
         "clips.keras": "neither one picture nor features",
     }.items():
