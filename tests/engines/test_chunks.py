@@ -106,7 +106,7 @@ def test_chunks_of_any_size_equal_the_whole(chunk: int, whole: dict[Any, np.ndar
     net = network()
     found = run(["gradcam", "layercam", "eigencam"], LAYERS, chunk, net)
     equal(found, whole)
-    assert max(net.backbone.looks) <= chunk
+    assert max(net.backbone.looks) <= max(chunk, 2)  # two frames tell how they are folded
 
 
 def test_a_single_layer_equals_itself_among_others(whole: dict[Any, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines import ClipOptions, Request, Result, Resumed, engine_for
+from chronocam.engines import Result, Resumed, engine_for
 from chronocam.engines.torch.engine import TorchEngine
 from chronocam.errors import InputError, LayerError, ModelError
 
@@ -392,10 +392,3 @@ def resumed_at_conv1(engine: TorchEngine, x: Tensor, score: Any, reads: Any) -> 
 def test_an_unknown_module_that_is_read_is_refused(run: Any) -> None:
     with pytest.raises(LayerError, match="no layer `fcc`; did you mean `fc`"):
         run(TorchEngine(Plain().eval()), pictures(1), two, reads=["fcc"])
-
-
-def test_frames_in_chunks_and_outputs_that_are_read_do_not_go_together() -> None:
-    engine = TorchEngine(Frames(stepped=False).eval())
-    request = Request(["eye.conv1"], reads=["eye"], clips=ClipOptions(4, chunk=2))
-    with pytest.raises(LayerError, match="chunk_frames="):
-        engine.record(clips(1), two, request)

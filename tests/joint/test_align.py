@@ -16,8 +16,9 @@ from chronocam.engines.torch.probe import probed_centers
 from chronocam.errors import InputError, LayoutError
 
 
-def centers(model, x, layer=None):
-    return cc.GradCAM(model, layer, align="receptive_field").explain(x, lambda y: y.flatten(1)[:, 0]).centers
+def centers(model, x, layer=None, layout=None):
+    method = cc.GradCAM(model, layer, align="receptive_field", layout=layout)
+    return method.explain(x, lambda y: y.flatten(1)[:, 0]).centers
 
 
 def probed(model, layer, x, cell):
@@ -375,7 +376,7 @@ def test_cells_that_attend_to_all_others_are_refused_in_one_line(rank):
     model, x = Attending(rank).eval(), torch.randn(1, 1, *(16, 16, 16)[:rank])
     assert centers(model, x, "conv") == ((1.5, 5.5, 9.5, 13.5),) * rank
     with pytest.raises(LayoutError, match='use align="half_pixel"') as caught:
-        centers(model, x, "back")
+        centers(model, x, "back", "channels_first")
     assert "\n" not in str(caught.value)
     assert "`back`" in str(caught.value)
 
@@ -399,7 +400,9 @@ class Beside(nn.Module):
 def test_what_is_put_side_by_side_along_the_grid_is_not_taken_for_one_convolution():
     torch.manual_seed(0)
     model, x = Beside().eval().double(), torch.randn(1, 1, 16, 32, dtype=torch.double)
-    rows, columns = centers(model, x, "end")
+    with pytest.raises(LayoutError, match="do not follow the places of the input"):
+        centers(model, x, "end")  # mirrored cells are no grid by themselves
+    rows, columns = centers(model, x, "end", "channels_first")
     assert rows == tuple(2.0 * i for i in range(8))
     assert probed(model, "end", x, (4, 3))[1] == pytest.approx(columns[3], abs=1)
     assert columns[0] > columns[-1]  # the picture was mirrored

@@ -46,18 +46,19 @@ def test_the_default_layer_is_the_last_that_counts_after_the_residual_add() -> N
         assert METHODS[name](seeded(Residual)).explain(X[:1], 1).layer == "input"
 
 
-def test_the_default_layer_is_looked_for_once_and_with_two_samples() -> None:
+def test_the_default_layer_is_looked_for_once_and_with_one_sample() -> None:
     net = seeded()
     seen = batches_seen(net)
     method = cc.GradCAM(net)
     method.explain(X)
-    assert seen == [2] * (len(seen) - 1) + [7]
-    assert len(seen) > 1
+    assert seen == [1] * (len(seen) - 1) + [7]
+    assert 1 < len(seen) <= 6  # one of them with a backward pass
     seen.clear()
     method.explain(X)
+    assert seen == [7]
+    seen.clear()
     cc.explain(net, X, methods=["gradcam", "layercam", "hirescam"])
-    assert seen.count(7) == 2
-    assert seen[0] == 7
+    assert seen.count(7) == 1
 
 
 def test_the_default_layer_of_a_dense_network_is_not_its_output() -> None:

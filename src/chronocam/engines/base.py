@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts.base import Stem
@@ -50,6 +50,10 @@ Calls: TypeAlias = Mapping[str, Sequence[Array]]
 """Layer name to one array per call of the layer."""
 
 
+AxisOrder: TypeAlias = Literal["channels_first", "channels_last"]
+"""Where the channels of a layer's output are: right after the batch, or last."""
+
+
 @dataclass(frozen=True)
 class LayerCall:
     """One call of a layer in a forward pass.
@@ -58,6 +62,10 @@ class LayerCall:
     type: the name of its class.
     shape: of what it returned.
     changes: False for layers that only pass on, drop or resample their input, and for the model's own output.
+    recurrent: whether it returned the steps of a sequence, as recurrent layers do: no places of a picture.
+    output: what it returned, where that was to be kept or a score was given to `trace`.
+    gradient: ∂score/∂output, all targets in one random combination; None where the score does not depend on
+        it.
 
     Example:
         >>> call = cc.engines.engine_for(model).trace(images)[0]
@@ -69,6 +77,9 @@ class LayerCall:
     type: str
     shape: tuple[int, ...]
     changes: bool
+    recurrent: bool = False
+    output: Array = None
+    gradient: Array = None
 
 
 @dataclass(frozen=True)
@@ -206,8 +217,24 @@ class Engine(Protocol):
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as the framework's arrays, where the model is and in its precision."""
 
-    def trace(self, inputs: Inputs) -> list[LayerCall]:
-        """Return the layers in the order in which they finish, from a forward pass without gradients."""
+    def trace(
+        self,
+        inputs: Inputs,
+        score: Score | None = None,
+        call: Call | None = None,
+        reads: Sequence[str] = (),
+        keep: Sequence[str] = (),
+    ) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from one forward pass.
+
+        keep: layers whose outputs are returned as well.
+        score: is differentiated by what every layer returned, each taken by itself: what used an output
+            within the layer that returned it does not count, since it would not see a change of it.
+        call, reads: see `Request`; of use with a score.
+        """
+
+    def order(self, layer: str) -> AxisOrder | None:
+        """Return where the kind of a layer says that its channels are; None for a kind that may be either."""
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Run the model once and record what is requested.
@@ -241,13 +268,14 @@ def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) 
 def scores_in(
     raw: Any, flat: Sequence[Any], is_float: Callable[[Any], TypeGuard[T]], strict: bool
 ) -> T | None:
-    """Return the tensor that holds the scores: `logits`, or the only one, or the first of a plain tuple.
+    """Return the tensor that holds the scores: `logits`, `out`, the only one, or the first of a plain tuple.
 
     flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
     """
-    logits = raw.get("logits") if isinstance(raw, Mapping) else getattr(raw, "logits", None)
-    if is_float(logits):
-        return logits
+    for name in ("logits", "out"):  # of classifiers, and of torchvision's segmentation networks
+        value = raw.get(name) if isinstance(raw, Mapping) else getattr(raw, name, None)
+        if is_float(value):
+            return value
     tensors = [x for x in flat if is_float(x)]
     if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
         return tensors[0]

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from chronocam.engines import LayerCall, Request, Result
-from chronocam.errors import LayerError
+import numpy as np
+
+from chronocam.engines import Call, LayerCall, Result, Score
+from chronocam.errors import LayerError, LayoutError, ModelError
+from chronocam.joint.inputs import is_floating, main_array
 from chronocam.joint.look import Look
-from chronocam.maps.arrays import namespace
+from chronocam.joint.placement import Ramps
+from chronocam.layouts.base import joined
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.resample import resample
 from chronocam.types import Array
 
-CANDIDATES = 24  # how many layers are tried at once
 ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input
+AT_ONCE: Final = 8  # candidates whose grids are proven by the same passes
+FOLLOWS: Final = "follows"  # the cells of a layer follow the places of the input
+FLAT: Final = "flat"  # they do, and the score does not depend on any of them
+UNPROVEN: Final = "unproven"
+SAME: Final = 0.99  # correlation of a layer's output with the model's, above which it says the same
 COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
 
 
@@ -26,6 +37,15 @@ class Chosen(str):
     """
 
     why: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer that may be explained: its type, its grid by its shape, and the gradient at each call."""
+
+    type: str
+    grid: tuple[int, ...]
+    gradients: list[Array]
 
 
 @dataclass(frozen=True)
@@ -54,30 +74,163 @@ def traced_layers(look: Look) -> dict[str, TracedLayer]:
     }
 
 
-def default_layer(look: Look) -> Chosen:
-    """Return the last layer with a usable grid that the score depends on, found with two samples.
+@dataclass(frozen=True)
+class Asked:
+    """What is explained: the score of one sample, how the model is called, and what the score reads."""
 
-    Layers that only pass on or resample what they get are left out, and so is the model's own output. Where
-    the last grid is the input's own after coarser ones (dense outputs, such as depth), the last layer on the
-    coarsest grid of at least 4 cells along each axis is taken. In a vision transformer that reads its class
-    token, the patch tokens after the last attention do not count, and the block before it is taken. Where no
-    grid is usable (see `is_usable`), the last one is taken as it is. Raises
-    LayerError where no layer has a grid.
+    score: Score
+    call: Call | None = None
+    reads: tuple[str, ...] = ()
+
+
+def largest(result: Result) -> Array:
+    """Return the largest output of each sample, as the score where no target is given."""
+    logits = result.logits()
+    xp = namespace(logits)
+    return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
+
+
+def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
+    """Return the last layer with a usable grid that the score depends on.
+
+    asked: the score that is explained, of the samples looked at; None for the largest output of the first.
+
+    A layer counts where the gradient of that score by what the layer returned is not zero on its grid. Layers
+    that only pass on or resample what they get are left out, and so are the model's own output and layers
+    that say the same on another grid. Where the last grid is the input's own after coarser ones (dense
+    outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along each axis is taken.
+    In a vision transformer that reads its class token, the patch tokens after the last attention do not
+    count, and the block before it is taken. Where no grid is usable (see `is_usable`), the last one is taken
+    as it is. A layer whose cells turn out not to follow the places of the input is passed over.
+
+    Raises LayerError where no layer has a grid.
     """
-    look = look.few()
-    layers = {path: layer for path, layer in traced_layers(look).items() if layer.changes and layer.grid}
-    grids = {path: layer.grid for path, layer in layers.items() if layer.grid}
-    paths = list(grids)
-    if not paths:
-        raise LayerError("no layer of the model has a grid; name conv_layer= and layout=")
-    last = _last_that_counts(look, paths)
-    if last is None:
-        return Chosen(paths[-1])
-    best = _better(look, grids, last)
-    block = _block_before(best, {path: layer.type for path, layer in layers.items()})
-    chosen = Chosen(block if block is not None and _that_count(look, [block]) else best)
-    if best != last:
-        cells, others = (" × ".join(map(str, grids[path])) for path in (chosen, last))
+    if asked is None:
+        look, asked = look.few(1), Asked(largest)
+    mains: list[np.ndarray] = []
+
+    def score(result: Result) -> Array:
+        values = asked.score(result)
+        with suppress(ModelError):  # several outputs, none of which is the main one
+            mains[:] = [to_numpy(result.logits())]
+        return values
+
+    calls = look.engine.trace(look.inputs, score, asked.call, asked.reads)
+    look.remember(calls)
+    counting = _counting(look, calls, mains[0] if mains else None)
+    if not counting and asked.score is not largest and any(call.gradient is not None for call in calls):
+        # The score is flat at this sample, as a sum of no marked class is: the largest output leads to a
+        # layer.
+        with suppress(ModelError):
+            return default_layer(look, Asked(largest, asked.call))
+    counts = Counter(call.path for call in calls)
+    types = {
+        call.path: call.type
+        for call in calls
+        if call.changes and look.grid_of(call.path, call.shape, counts[call.path])
+    }
+    every, unproven = list(counting), set[str]()
+    proof = _Proof(look)
+    while counting:
+        best, last = _better(look, counting), list(counting)[-1]
+        block = _block_before(best, types, unproven)
+        path = block if block is not None and block in counting else best
+        checked = [path] if counting[path].grid == counting[last].grid else [path, last]
+        verdicts = {one: proof(one, counting) for one in checked}
+        if all(verdict == FOLLOWS for verdict in verdicts.values()):
+            return _explained(path, last, counting)
+        for one, verdict in verdicts.items():
+            if verdict != FOLLOWS:
+                del counting[one]
+            if verdict == UNPROVEN:
+                unproven.add(one)
+    # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
+    for path in reversed(every):
+        with suppress(LayoutError):
+            if look.settled(path).remark is not None:
+                return Chosen(path)
+    raise LayerError(_none(calls))
+
+
+class _Proof:
+    """Whether candidates can be explained, a few at a time: moving the input costs the same for all."""
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.moves = is_floating(main_array(look.inputs))
+        self._ramps: dict[str, Ramps] = {}
+
+    def __call__(self, path: str, counting: Mapping[str, Candidate]) -> str:
+        """Say whether a layer's cells follow the input's places, and the score depends on some of them."""
+        candidate = counting[path]
+        try:
+            settled = self.look.settled(path, self._measured(path, list(counting)))
+            gradient = settled.layout(joined(candidate.gradients, settled.layout))
+        except LayoutError:
+            return UNPROVEN
+        if settled.remark is not None and self.moves:
+            return UNPROVEN
+        return FOLLOWS if bool(namespace(gradient).any(gradient != 0)) else FLAT
+
+    def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
+        if not self.moves or self.look.engine.order(path) is not None:
+            return None
+        if path not in self._ramps:
+            end = list(paths).index(path) + 1
+            some = [
+                one
+                for one in paths[max(0, end - AT_ONCE) : end]
+                if one not in self._ramps and self.look.engine.order(one) is None
+            ]
+            self._ramps |= dict.fromkeys(some, Ramps(self.look, some))
+        return self._ramps[path]
+
+
+def _none(calls: Sequence[LayerCall]) -> str:
+    """Return why no layer can be taken."""
+    if all(call.gradient is None for call in calls):
+        return "the score does not depend on any layer of the model; check the target, or name conv_layer="
+    return "no layer of the model has a grid that follows the input; name conv_layer= and layout="
+
+
+def _counting(look: Look, calls: Sequence[LayerCall], main: np.ndarray | None) -> dict[str, Candidate]:
+    """Return the layers that may be explained, in the order in which they last finish."""
+    every: dict[str, list[LayerCall]] = {}
+    for call in calls:
+        every.setdefault(call.path, []).append(call)
+        every[call.path] = every.pop(call.path)  # ordered by the last call
+    found: dict[str, Candidate] = {}
+    for path, own in every.items():
+        call, gradients = own[-1], [one.gradient for one in own]
+        if not call.changes or call.recurrent or all(gradient is None for gradient in gradients):
+            continue
+        grid = look.grid_of(path, call.shape, len(own))
+        if grid is None or restates(look, call, len(own), main):
+            continue
+        zeros = namespace(call.output).zeros_like(call.output)
+        filled = [zeros if gradient is None else gradient for gradient in gradients]
+        if any(bool(namespace(gradient).any(gradient != 0)) for gradient in filled):
+            found[path] = Candidate(call.type, grid, filled)
+    return found
+
+
+def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
+    """Say whether a layer's output is the model's own on another grid, as logits before they are resized."""
+    rank = len(look.grid)
+    if main is None or calls > 1 or main.ndim != rank + 2 or len(call.shape) != main.ndim:
+        return False
+    last = look.engine.channels_last
+    output, outcome = (np.moveaxis(x, -1, 1) if last else x for x in (to_numpy(call.output), main))
+    if output.shape[:2] != outcome.shape[:2] or output.shape[2:] == outcome.shape[2:]:
+        return False
+    resized = resample(output.astype(np.float64), outcome.shape[2:], "linear")
+    return float(np.corrcoef(resized.ravel(), outcome.ravel())[0, 1]) > SAME
+
+
+def _explained(path: str, last: str, counting: Mapping[str, Candidate]) -> Chosen:
+    chosen = Chosen(path)
+    if counting[path].grid != counting[last].grid:
+        cells, others = (" × ".join(map(str, counting[one].grid)) for one in (path, last))
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
             f"has {others}; conv_layer= names another"
@@ -85,22 +238,23 @@ def default_layer(look: Look) -> Chosen:
     return chosen
 
 
-def _better(look: Look, grids: Mapping[str, tuple[int, ...]], last: str) -> str:
+def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
     """Return the layer to take instead of the last that counts, which may be that one.
 
     Two things make another one better. A last grid too coarse to tell places apart gives way to the deepest
     that is not. And a last grid as fine as the input's, which a decoder has reached again, says no more than
     the input itself: there the coarsest grid in between holds what the network made of the picture.
     """
-    within, before = look.grid, list(grids)[: list(grids).index(last)]
+    within, grids = look.grid, {path: one.grid for path, one in counting.items()}
+    *before, last = grids
     usable = [path for path in before if is_usable(grids[path], within)]
     if not is_usable(grids[last], within):
-        return _last_that_counts(look, usable) or last
+        return usable[-1] if usable else last
     cells = {path: math.prod(grids[path]) for path in usable if min(grids[path][-2:]) >= ENOUGH}
     coarsest = min(cells.values(), default=math.inf)
     if grids[last][-2:] != within[-2:] or coarsest >= math.prod(grids[last]):
         return last
-    return _last_that_counts(look, [path for path in cells if cells[path] == coarsest]) or last
+    return [path for path in cells if cells[path] == coarsest][-1]
 
 
 def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
@@ -113,19 +267,11 @@ def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     return all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)
 
 
-def _last_that_counts(look: Look, paths: Sequence[str]) -> str | None:
-    # From the end: one of the last layers usually counts, and a pass keeps the gradients of all it tries.
-    for end in range(len(paths), 0, -CANDIDATES):
-        counting = _that_count(look, paths[max(0, end - CANDIDATES) : end])
-        if counting:
-            return counting[-1]
-    return None
-
-
-def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
+def _block_before(layer: str, types: Mapping[str, str], unproven: Collection[str]) -> str | None:
     """Return the block before the one that `layer` lies inside: the last of the same type beside it, or None.
 
     Where `layer` is the last that counts, what its block adds it to does not: `layer` is in a branch.
+    unproven: layers that were passed over for another reason, and whose blocks say nothing of that.
     """
     # From the innermost block that `layer` lies in outwards: blocks of a kind stand beside each other in a
     # list, so the last of its siblings that finished before it is the block whose output its block got.
@@ -139,24 +285,5 @@ def _block_before(layer: str, types: Mapping[str, str]) -> str | None:
             if types[path] == types.get(inside) and path.rpartition(".")[0] == beside
         ]
         if before:
-            return before[-1]
+            return None if inside in unproven else before[-1]
     return None
-
-
-def _that_count(look: Look, paths: Sequence[str]) -> list[str]:
-    """Return those of `paths` where the gradient of the largest output is not zero on the grid."""
-
-    def score(result: Result) -> Array:
-        logits = result.logits()
-        xp = namespace(logits)
-        return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
-
-    gradients = look.engine.record(look.inputs, score, Request(paths, gradients=paths)).gradients
-    # The order of tokens is left open: where their gradients are zero, they are so in any order.
-    on_grid = {
-        path: look.on_grid(path, [call[0] for call in calls], order="time")
-        for path, calls in gradients.items()
-    }
-    return [
-        path for path in paths if path in on_grid and bool(namespace(on_grid[path]).any(on_grid[path] != 0))
-    ]

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Call, ClipOptions, Engine, geometry_of
+from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import first_samples, main_array, map_arrays
+from chronocam.joint.placement import Ramps, Settled, settle
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout
-from chronocam.layouts.base import Site, channel_axis, infer, joined, named
-from chronocam.maps.arrays import namespace
+from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
+from chronocam.maps.arrays import like, namespace
 from chronocam.types import INPUT, Array, Inputs
 
 LayoutOption: TypeAlias = str | Layout | Callable[[Array], Array] | None
@@ -104,7 +105,9 @@ class Look:
         if layer == INPUT:
             axis = self.channel_axis
             return lambda array: array[:, None] if axis is None else namespace(array).moveaxis(array, axis, 1)
-        site = self._site(layer, shape, calls)
+        if layout is None and order is None:
+            return self._settled(layer, shape, calls)
+        site = self.site(layer, shape, calls)
         fits = infer(site) if layout is None else named(layout, site)
         if not isinstance(fits, Layout):
             return fits
@@ -114,8 +117,56 @@ class Look:
         # the model costs a pass and its gradients.
         return fits if fits is layout else fits.settled(lambda prefix: self._by_patch(layer, prefix))
 
-    def _site(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> Site:
-        return Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last)
+    def site(
+        self, layer: str, shape: tuple[int, ...], calls: int = 1, grids: tuple[tuple[int, ...], ...] = ()
+    ) -> Site:
+        """Return where a layout is to be found; grids: those of layers before, see `Site`."""
+        order = self.engine.order(layer)
+        return Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
+
+    def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:
+        """Return the layout that was proven of the layer at the first question; see `settle`."""
+        site = self.site(layer, shape, calls)
+        if site.order is not None:
+            return infer(site)
+        one = self.few(1)
+        settled = self.settled(layer)
+        if one.shape[1:] == self.shape[1:]:
+            return settled.layout
+        # Proven with fewer frames than the clip has: of its own layouts the one of that kind.
+        alike = [fit for fit in candidates(site) if type(fit) is type(settled.layout)]
+        return alike[0] if alike else infer(site)
+
+    def settled(self, layer: str, ramps: Ramps | None = None) -> Settled:
+        """Return the proven layout of a layer; found out once per layer and input size.
+
+        ramps: see `settle`.
+        """
+        one = self.few(1)
+        return self.subject.once(
+            ("layout", layer, one.shape[1:]), lambda: settle(one, layer, one.calls(), ramps)
+        )
+
+    def remarks(self, layer: str) -> tuple[str, ...]:
+        """Return what is to be said of the layer's grid, where it was not proven."""
+        if self.engine.order(layer) is not None:
+            return ()
+        remark = self.settled(layer).remark
+        return () if remark is None else (remark,)
+
+    def calls(self) -> list[LayerCall]:
+        """Return the calls of all layers, from one pass; found out once per input size."""
+        return self.subject.once(("calls", self.shape), lambda: self.engine.trace(self.inputs))
+
+    def remember(self, calls: Sequence[LayerCall]) -> None:
+        """Take the calls of a pass that was run for another purpose, without what was recorded in it."""
+        plain = [replace(call, output=None, gradient=None) for call in calls]
+        self.subject.once(("calls", self.shape), lambda: plain)
+
+    def moved(self, values: np.ndarray) -> Look:
+        """Return a look at other values of the main input."""
+        main = main_array(self.inputs)
+        return replace(self, inputs=map_arrays(lambda x: like(values, x) if x is main else x, self.inputs))
 
     def _by_patch(self, layer: str, prefix: int) -> bool:
         """Say whether the tokens of a layer lie patch by patch; found out once per layer."""
@@ -143,7 +194,7 @@ class Look:
 
     def per_frame(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> bool:
         """Say whether a layer sees each frame of a clip by itself."""
-        return infer(self._site(layer, shape, calls)).per_frame
+        return infer(self.site(layer, shape, calls)).per_frame
 
     def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size."""

@@ -17,17 +17,29 @@ Places = Sequence[tuple[Need, str]]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one pass recorded, and what the columns of its scores are."""
+    """What one pass recorded, and what the columns of its scores are.
+
+    unconnected: a layer whose gradient is needed, and on which the scores do not depend; None without one.
+    """
 
     recording: Recording
     columns: Columns
+    unconnected: str | None = None
+
+    def connected(self) -> Recorded:
+        """Return this. Raises LayerError where the scores depend on too few of the layers."""
+        if self.unconnected is not None:
+            raise LayerError(
+                f"the score does not depend on layer `{self.unconnected}`; choose one on the path to the "
+                "output"
+            )
+        return self
 
 
 def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None) -> Recorded:
     """Record what is needed at each layer.
 
     inputs: other inputs of the same shapes, in the place of those looked at.
-    Raises LayerError for a layer that the score does not depend on.
     """
 
     def layers(which: Callable[[Need], bool]) -> list[str]:
@@ -55,7 +67,5 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
     for need, layer in places:
         if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
-            raise LayerError(
-                f"the score does not depend on layer `{layer}`; choose one on the path to the output"
-            )
+            return Recorded(recording, columns[0], layer)
     return Recorded(recording, columns[0])

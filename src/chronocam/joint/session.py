@@ -5,14 +5,15 @@ The plan says what to record, the engine records it, layouts put it on grids, me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from chronocam.engines import Call
-from chronocam.errors import InputError, LayerError
+from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.explanation import Explanation, concatenate
-from chronocam.joint.default_layer import Chosen, default_layer
+from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.inputs import Batch, batches, refuse_endless
 from chronocam.joint.look import Look
@@ -26,9 +27,10 @@ from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
 from chronocam.targets import parse
+from chronocam.targets._parse import Callback
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Target, Targets, note
+from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -104,26 +106,69 @@ class Explaining:
             _refuse_clip_options(methods, self.look)
         else:
             self.target = over_steps(self.target)
-        self.layers = [
-            [_default(self.look) if layer is None else layer for layer in method.session.layers]
-            for method in methods
+        self._searched = False
+        self.layers = self._layers("default layer")
+
+    def _layers(self, key: Hashable) -> list[list[str]]:
+        """Return the layers of each method; where none is named, the one searched for once under this key."""
+
+        def default() -> Chosen:
+            return self.look.subject.once(key, self._search)
+
+        return [
+            [default() if layer is None else layer for layer in method.session.layers]
+            for method in self.methods
         ]
+
+    def _search(self) -> Chosen:
+        """Search with the first sample and its own target; with two where the model cannot take one alone."""
+        self._searched = True
+        try:
+            return self._search_with(1)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
+                raise
+            return self._search_with(2)
+
+    def _search_with(self, samples: int) -> Chosen:
+        start = self.batch.rows.start
+        first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
+        call = _target_and_call(self.methods[0], first)[1]
+        engine = self.look.engine
+        scoring = Scoring((self.target,), first.rows, engine.labels, engine.channels_last)
+        asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
+        return default_layer(self.look.few(samples), asked)
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
+        scoring, recorded = self._recorded()
+        return [
+            self._explanation(method, layers, scoring.alone(which, recorded.columns), recorded, which)
+            for which, (method, layers) in enumerate(zip(self.methods, self.layers, strict=True))
+        ]
+
+    def _recorded(self) -> tuple[Scoring, Recorded]:
+        """Record what all methods need.
+
+        The default layer is that of the model's first target. Another target may read other outputs, on which
+        that layer has no influence: then the search is done once more, for this one.
+        """
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
         scoring = Scoring(targets, self.batch.rows, engine.labels, engine.channels_last)
-        needs = [
+        recorded = record(self.look, scoring, self._needs())
+        if not self._searched and any(_blank(recorded, layer) for layers in self.layers for layer in layers):
+            before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
+            if self.layers != before:
+                recorded = record(self.look, scoring, self._needs())
+        return scoring, recorded.connected()
+
+    def _needs(self) -> list[tuple[Need, str]]:
+        return [
             (need, place)
             for method, layers in zip(self.methods, self.layers, strict=True)
             for need in method.needs
             for layer in layers
             for place in places(self.look, need, layer)
-        ]
-        recorded = record(self.look, scoring, needs)
-        return [
-            self._explanation(method, layers, scoring.alone(which, recorded.columns), recorded, which)
-            for which, (method, layers) in enumerate(zip(self.methods, self.layers, strict=True))
         ]
 
     def _explanation(
@@ -178,9 +223,25 @@ def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
         )
 
 
-def _default(look: Look) -> Chosen:
-    """Return the layer for methods that name none; found out once per model."""
-    return look.subject.once("default layer", lambda: default_layer(look))
+def _blank(recorded: Recorded, layer: str) -> bool:
+    """Say whether no score depends on anything at a layer that was chosen."""
+    if not isinstance(layer, Chosen):
+        return False
+    gradients = recorded.recording.gradients.get(layer)
+    if gradients is None:
+        return recorded.unconnected == layer
+    return not any(bool(namespace(g).any(g != 0)) for g in gradients)
+
+
+def _key(target: Target) -> Hashable:
+    """Return what tells a target from others; the same function made anew is the same."""
+    if isinstance(target, Callback):
+        return getattr(target.function, "__code__", target.function)
+    try:
+        hash(target)
+    except TypeError:
+        return id(target)
+    return target
 
 
 def _fused(maps: Sequence[Array]) -> Array:

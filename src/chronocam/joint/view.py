@@ -90,6 +90,8 @@ class LayerView:
                 f"layer `{layer}` is called {len(calls)} times; its last call is explained "
                 f"(`{layer}#0` is the first)"
             )
+        if self._recipe.layout is None and layer != INPUT:
+            self.notes.extend(self._look.remarks(layer))
         activations = widen(layout(joined(calls, layout)))
         samples = self._look.shape[0]
         if activations.shape[0] != samples:
@@ -151,7 +153,7 @@ class LayerView:
         # Where a model gives scores at every step, a noisy look chooses its classes by what it sees itself.
         clean = self._scoring.clean
         scoring = replace(self._scoring, clean=None if clean is None or clean.ndim > 2 else clean)
-        recorded = record(self._look, scoring, needs, changed)
+        recorded = record(self._look, scoring, needs, changed).connected()
         return self._captures(recorded.recording, recorded.columns.slices[0])
 
     def scores(self, changes: Iterable[Change]) -> Array:

@@ -30,6 +30,9 @@ class Site:
 
     calls: how many times the layer is called in one forward pass.
     channels_last: whether the model has its channels last, as Keras does.
+    order: where the kind of the layer says that its channels are, `"channels_first"` or `"channels_last"`;
+        None for a kind that may have them anywhere.
+    grids: of layers before it whose axes are known, such as the convolution that cuts the patches.
     """
 
     layer: str
@@ -38,6 +41,8 @@ class Site:
     input_grid: tuple[int, ...]
     calls: int = 1
     channels_last: bool = False
+    order: str | None = None
+    grids: tuple[tuple[int, ...], ...] = ()
 
 
 class Layout:
@@ -84,6 +89,12 @@ class Layout:
         """Return the layout of this family that fits `site` and how badly (0 is perfect), or None."""
         raise NotImplementedError(f"{cls.__name__} must define match(site)")
 
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return all layouts of this family that fit `site` and how badly; here the one of `match`."""
+        fit = cls.match(site)
+        return [] if fit is None else [fit]
+
 
 FAMILIES: list[type[Layout]] = []
 
@@ -107,6 +118,12 @@ def infer(site: Site) -> Layout:
         f"{site.input_grid}; choose a layer before the pooling (`chronocam layers SPEC` lists them) or give "
         "layout="
     )
+
+
+def candidates(site: Site) -> list[Layout]:
+    """Return every registered layout that fits, the best first."""
+    fits = [fit for family in FAMILIES for fit in family.fits(site)]
+    return list(dict.fromkeys(layout for _, layout in sorted(fits, key=lambda fit: fit[0])))
 
 
 def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callable[[Array], Array]:
@@ -189,6 +206,11 @@ def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem
         return None
     if len(shape) == 5 and not channels_last and (axis := _clip_channels(shape, stem)) is not None:
         return axis
+    if len(shape) == 3 and stem is not None and stem.rank == 1 and not channels_last:
+        # (batch, time, feature), transposed before the first convolution, which says how many features there
+        # are.
+        channels_last = shape[2] == stem.channels != shape[1]
+        return 2 if channels_last else 1
     # Pictures that were given in the other framework's order show it by their number of channels. A signal
     # (batch, channel, time) does not: it may be as short as a picture has channels.
     first, last = shape[1] in IMAGE_CHANNELS, shape[-1] in IMAGE_CHANNELS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from chronocam.errors import LayoutError
-from chronocam.layouts.base import Layout, Site, infer, register
+from chronocam.layouts.base import Layout, Site, candidates, infer, register
 from chronocam.layouts.misfit import FEWER_FRAMES
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
@@ -48,6 +48,17 @@ class Folded(Layout):
         inner = _of_frame(site, site.shape[0])
         misfit = 0.0 if time == site.input_grid[0] else FEWER_FRAMES
         return None if inner is None else (misfit, cls(time, inner))
+
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return the layouts with every one that fits a frame."""
+        fit = cls.match(site)
+        if fit is None:
+            return []
+        time, misfit = site.shape[0] // site.batch, fit[0]
+        return [
+            (misfit + i / 100, cls(time, one)) for i, one in enumerate(_all_of_frame(site, site.shape[0]))
+        ]
 
 
 @register
@@ -96,10 +107,27 @@ class Stepped(Layout):
         inner = _of_frame(site, site.batch) if site.shape[0] == site.batch else None
         return None if inner is None else (0.0, cls(site.input_grid[0], inner))
 
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return the layouts with every one that fits a frame."""
+        if cls.match(site) is None:
+            return []
+        each = enumerate(_all_of_frame(site, site.batch))
+        return [(i / 100, cls(site.input_grid[0], one)) for i, one in each]
+
 
 def _of_frame(site: Site, rows: int) -> Layout | None:
     """Return the layout of single frames, or None where they have no grid."""
     try:
-        return infer(replace(site, batch=rows, input_grid=site.input_grid[1:], calls=1))
+        return infer(_frame_site(site, rows))
     except LayoutError:
         return None
+
+
+def _all_of_frame(site: Site, rows: int) -> list[Layout]:
+    return candidates(_frame_site(site, rows))
+
+
+def _frame_site(site: Site, rows: int) -> Site:
+    grids = tuple(grid[1:] if len(grid) == 3 else grid for grid in site.grids)
+    return replace(site, batch=rows, input_grid=site.input_grid[1:], calls=1, grids=grids)

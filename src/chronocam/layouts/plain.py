@@ -25,9 +25,13 @@ def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layo
     pooled = prod(site.shape[2:]) == 1  # (batch, channel, 1, 1): not a grid of one channel
     if len(site.shape) != len(site.input_grid) + 2 or site.shape[0] != site.batch or pooled:
         return None
+    if site.order not in (None, layout.name):
+        return None
     # Both orders often fit: (1, 8, 8, 8) is 8 channels of 8 × 8 either way. Strides shrink height and width
     # alike, so that the order which does is the likelier one.
     misfit = _misfit(grid, site.input_grid)
+    if site.order is not None:
+        return (0.0, layout) if misfit < inf else None
     if site.channels_last and not isinstance(layout, ChannelsLast):
         misfit += OTHER_ORDER
     return (misfit, layout) if misfit < inf else None

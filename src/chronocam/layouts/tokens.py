@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
@@ -16,10 +16,10 @@ from chronocam.types import Array
 @register
 @dataclass(frozen=True)
 class Tokens(Layout):
-    """`(batch, prefix + tokens, channel)`, the tokens row by row over `grid`.
+    """`(batch, prefix + tokens + suffix, channel)`, the tokens row by row over `grid`.
 
     grid: the tokens' grid, row by row.
-    prefix: how many tokens come before.
+    prefix, suffix: how many tokens come before and after.
     batch_axis: 1 for `(tokens, batch, channel)`.
     token_axis: 2 for `(batch, channel, tokens)`.
 
@@ -32,28 +32,35 @@ class Tokens(Layout):
     prefix: int = 0
     batch_axis: int = 0
     token_axis: int = 1
+    suffix: int = 0
     name: ClassVar[str] = "tokens"
 
     def __call__(self, array: Array) -> Array:
-        """Drop the prefix tokens and put the rest on the grid.
+        """Drop the other tokens and put the rest on the grid.
 
         Raises LayoutError where their number does not fit.
         """
-        xp = namespace(array)
-        if array.ndim != 3 or array.shape[self.token_axis] != self.prefix + prod(self.grid):
+        xp, last = namespace(array), self.prefix + prod(self.grid)
+        if array.ndim != 3 or array.shape[self.token_axis] != last + self.suffix:
+            after = f", and {self.suffix} after them" if self.suffix else ""
             raise LayoutError(
                 f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
-                f"{prod(self.grid)} for the grid {self.grid} on axis {self.token_axis}: give another layout"
+                f"{prod(self.grid)} for the grid {self.grid}{after} on axis {self.token_axis}: give another "
+                "layout"
             )
         channel_axis = 3 - self.batch_axis - self.token_axis
-        array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))[:, :, self.prefix :]
-        return xp.reshape(array, (*array.shape[:2], *self.grid))
+        array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))
+        return xp.reshape(array[:, :, self.prefix : last], (*array.shape[:2], *self.grid))
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where the number of tokens is a few more than one per square patch of the input."""
+        return min(cls._by_patches(site), key=lambda fit: fit[0], default=None)
+
+    @classmethod
+    def _by_patches(cls, site: Site) -> list[tuple[float, Tokens]]:
         if len(site.shape) != 3 or len(site.input_grid) != 2:
-            return None
+            return []
         fits = []
         # As PyTorch's layers have them with and without `batch_first`, and as a flattened convolution does.
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
@@ -65,7 +72,35 @@ class Tokens(Layout):
                         continue
                     misfit += TOKENS_LAST
                 fits.append((misfit, cls(grid, prefix, batch_axis, token_axis)))
-        return min(fits, key=lambda fit: fit[0], default=None)
+        return fits
+
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return what fits by the number of patches and, first, by the grid of a layer before.
+
+        Tokens that are left over may stand before the patches, after them, or on both sides.
+        """
+        fits: list[tuple[float, Layout]] = []
+        if len(site.shape) != 3 or len(site.input_grid) != 2:
+            return fits
+        for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
+            if site.shape[batch_axis] != site.batch or (token_axis == 2 and site.shape[1] == 1):
+                continue
+            for age, grid in enumerate(reversed(site.grids)):
+                left = site.shape[token_axis] - prod(grid)
+                if token_axis == 2 and left:  # a flattened grid of channels: no token was put before it
+                    continue
+                if left >= 0 and len(grid) == 2 and is_grid(grid, site.input_grid):
+                    misfit = -1 + age / 1000 + (token_axis == 2) / 2 + left / 50
+                    fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in _sides(left)]
+        for misfit, one in cls._by_patches(site):
+            fits += [(misfit, replace(one, prefix=n, suffix=one.prefix - n)) for n in _sides(one.prefix)]
+        return fits
+
+
+def _sides(left: int) -> tuple[int, ...]:
+    """Return how many of the tokens that are no patches may stand before them: all, none, or one."""
+    return tuple(dict.fromkeys((left, 0, min(1, left))))
 
 
 def patches(

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, register
-from chronocam.layouts.misfit import LONGER_TUBE
+from chronocam.layouts.misfit import LONGER_TUBE, MOST_PREFIX_TOKENS
 from chronocam.layouts.tokens import patches
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
@@ -82,3 +82,21 @@ class VideoTokens(Layout):
                 misfit, grid, prefix = fit
                 fits.append((misfit + LONGER_TUBE * log2(tube), cls((time, *grid), prefix)))
         return min(fits, key=lambda fit: fit[0], default=None)
+
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return what fits by the number of patches or the grid of a layer before, in both orders."""
+        if len(site.shape) != 3 or len(site.input_grid) != 3 or site.shape[0] != site.batch:
+            return []
+        fits: list[tuple[float, Layout]] = []
+        for age, grid in enumerate(reversed(site.grids)):
+            left = site.shape[1] - prod(grid)
+            if len(grid) == 3 and 0 <= left <= MOST_PREFIX_TOKENS:
+                fits.append((-1 + age / 1000, cls(grid, left)))
+        fit = cls.match(site)
+        fits += [] if fit is None else [fit]
+        return [
+            (misfit + (order == "patch") / 10000, one.ordered(order))
+            for misfit, one in fits
+            for order in ("time", "patch")
+        ]

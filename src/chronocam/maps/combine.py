@@ -62,7 +62,6 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
     else:
         vectors = xp.linalg.eigh(xp.matmul(x, xt))[1]
         projection = xp.matmul(xt, vectors[..., -1:])[..., 0]
-    # Σ_k of the centred activations is what a map without weights would show.
     agreement = xp.sum(projection * xp.sum(x, axis=2), axis=-1, keepdims=True)
     oriented = xp.where(agreement < 0, -projection, projection)
     return xp.reshape(xp.where(finite[..., 0], oriented, xp.nan), (batch, target, *grid))

@@ -40,7 +40,6 @@ def frame_spans(
     """
     if centers is None:
         return tuple((i * frames // slices, -(-(i + 1) * frames // slices) - 1) for i in range(slices))
-    # Nearest centres: slices change over half-way between two of them.
     middles = [(a + b) / 2 for a, b in pairwise(centers)]
     first = [0, *(min(max(ceil(m), 0), frames - 1) for m in middles)]
     last = [*(min(max(floor(m), 0), frames - 1) for m in middles), frames - 1]

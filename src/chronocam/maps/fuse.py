@@ -23,7 +23,6 @@ def fuse(maps: Sequence[Float[Any, "batch target ..."]]) -> Float[Any, "batch ta
     """
     finest = max((tuple(m.shape[2:]) for m in maps), key=prod)
     xp = namespace(maps[0])
-    # Shallow maps would lose to deep ones everywhere but at their peaks: tanh lifts their middle values.
     scaled = [_unit(resample(m, finest)) for m in maps]
     scaled = [xp.tanh(GAMMA * m) for m in scaled[:-1]] + scaled[-1:]
     fused = scaled[0]

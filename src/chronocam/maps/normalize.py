@@ -30,7 +30,6 @@ def normalize(
     else:
         axes = scope_axes(maps, scope)
         low, high = xp.min(maps, axis=axes, keepdims=True), xp.max(maps, axis=axes, keepdims=True)
-    # A constant map has no range: dividing by 1 gives zeros.
     span = xp.where(high > low, high - low, xp.ones_like(high))
     return xp.clip((maps - low) / span, 0.0, 1.0)
 

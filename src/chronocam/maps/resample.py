@@ -64,7 +64,6 @@ def axis_matrix(centers: tuple[float, ...], size: int, mode: Mode = "linear") ->
         raise InputError(f"no resampling mode `{mode}`; choose one of {', '.join(get_args(Mode))}")
     cells = len(centers)
     matrix = np.zeros((size, cells))
-    # Taps beyond the edge fall on the edge cell, which therefore may be hit twice: add, do not assign.
     for cell, weight in _taps(_index_of_pixels(np.asarray(centers), size), cells, mode):
         np.add.at(matrix, (np.arange(size), np.clip(cell, 0, cells - 1).astype(int)), weight)
     matrix.flags.writeable = False
@@ -95,7 +94,6 @@ def resample(
         matrix = like(axis_matrix(tuple(at), int(pixels), mode), maps)
         # tensordot puts the new axis last; after all axes in turn the order is restored by moving it back.
         out = xp.moveaxis(xp.tensordot(out, matrix, axes=((axis,), (1,))), -1, axis)
-    # Cubic interpolation overshoots beside an edge; no cell may exceed what the layer holds.
     axes = grid_axes(maps, 2)
     low, high = xp.min(maps, axis=axes, keepdims=True), xp.max(maps, axis=axes, keepdims=True)
     return xp.minimum(xp.maximum(out, low), high)

@@ -166,7 +166,6 @@ def _tries(
     pixels: UInt8[np.ndarray, "time height width 3"],
 ) -> Iterator[tuple[tuple[bytes, ...], tuple[int, int]]]:
     """Yield the frames encoded, from their own size, or the largest that is kept, downwards."""
-    # Small pictures are enlarged by a whole factor: their pixels stay sharp squares in the page.
     longest = max(pixels.shape[1:3])
     whole = max(1, math.ceil(_ENLARGED / longest)) if longest < _ENLARGED else 1
     enlarged = pixels.repeat(whole, axis=1).repeat(whole, axis=2)

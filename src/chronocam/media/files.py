@@ -16,7 +16,6 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
 
     Raises MediaError where the folder cannot be written; on any failure nothing is left behind.
     """
-    # Beside the target, since a rename is atomic only within a file system; the suffix chooses the format.
     temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -121,7 +121,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit or float grey so that full scale becomes 255."""
-    # NaN and infinity are holes in depth and science pictures: black, and not the scale.
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
     scaled = values.clip(0) * (255 / _full_scale(image.mode, float(values.max())))
     return Image.fromarray(np.round(scaled).astype(np.uint8))

@@ -115,7 +115,6 @@ class Preprocess:
             return width, height
         if isinstance(self.resize, tuple):
             return self.resize[1], self.resize[0]
-        # Rounded down, as torchvision does: one pixel more would shift the whole centre crop.
         short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
         if short * long > _LARGEST:
             raise MediaError(

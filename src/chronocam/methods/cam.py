@@ -9,7 +9,7 @@ from chronocam.maps.combine import constant_over_grid, sum_over_grid
 from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture
 
-TOLERANCE = 1e-4  # of the largest gradient: single precision leaves about 1e-6
+TOLERANCE = 1e-4
 
 
 class CAM(CAMMethod):

@@ -80,7 +80,6 @@ class _Finer(Target):
             return xp.reshape(xp.take_along_axis(values, flat, axis=1), index.shape)
 
         score, others = pick(logits, chosen)[:, :, None], pick(logits, similar)
-        # The largest logit is taken off before exp, which cancels in the ratio and cannot overflow.
         odds = xp.exp(others - xp.max(others, axis=2, keepdims=True))
         return xp.sum(odds * (score - self.alpha * others), axis=2) / xp.sum(odds, axis=2)
 
@@ -88,7 +87,6 @@ class _Finer(Target):
         """Return the classes closest in logit to each chosen class, `(batch, target, comparison)`."""
         score = np.take_along_axis(logits, chosen, axis=1)
         distance = np.abs(logits[:, None, :] - score[:, :, None])
-        # The class itself is at distance 0, and is not one of its neighbours.
         np.put_along_axis(distance, chosen[:, :, None], np.inf, axis=2)
         count = min(self.comparisons, logits.shape[1] - 1)
         return np.argsort(distance, axis=2, kind="stable")[:, :, :count]

@@ -27,7 +27,6 @@ class GuidedGradCAM(GradientMethod):
 
     def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
         """Return the guided gradient, weighted by Grad-CAM on the input's grid."""
-        # Negative evidence is cut off on the coarse grid: upsampled, it would eat into positive cells.
         cam, guided = view.captures
         coarse = relu(weighted_sum(mean_over_grid(cam.gradients), cam.activations))
         return guided.gradients * view.upsample(coarse)[:, :, None]

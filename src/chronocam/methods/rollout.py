@@ -85,7 +85,6 @@ class AttentionRollout(Method):
     def _rolled(self, capture: Capture) -> Float[Any, "batch 1 *grid"]:
         batch, weights = int(capture.activations.shape[0]), capture.attentions
         rows, tokens, _ = weights[0].shape
-        # Divided attention has two kinds of rows, patches over time and frames over space; others have one.
         divided = _divided([tuple(a.shape) for a in weights], batch)
         if divided is not None:
             time, patches, prefix = divided
@@ -142,8 +141,6 @@ def _divided(shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[int, int, i
 def _through(row: Row, weights: Sequence[Array]) -> Row:
     """Return row · Ã_L ⋯ Ã_1, one product of a vector and a matrix after the other."""
     xp = namespace(row)
-    # ½(A + I) with rows normalised is (A + I) / (1 + Σ A): from the last layer to the first, a row vector
-    # times one matrix after the other, so that no product of two matrices is needed.
     for a in reversed(weights):
         share = row / (1 + xp.sum(a, axis=2))
         row = xp.matmul(share[:, None], a)[:, 0] + share

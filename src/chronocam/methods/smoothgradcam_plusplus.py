@@ -41,7 +41,6 @@ class SmoothGradCAMPlusPlus(CAMMethod):
         d1, d2, d3 = self._moments(view)
         xp = namespace(a)
         total = per_target(expand(xp.sum(a, axis=grid_axes(a, 2)), a.ndim))
-        # d2 is a mean of squares, but d3 has either sign: the sum can be 0, where α does not count.
         denominator = 2 * d2 + total * d3
         alpha = xp.where(denominator != 0, d2 / xp.where(denominator != 0, denominator, xp.ones_like(d2)), 0)
         return weighted_sum(sum_over_grid(alpha * relu(d1)), a)

@@ -113,7 +113,6 @@ class TemporalMask(Method):
         """
         if not self.relative:
             return 1.0
-        # The midpoint rule: gradients at points along the line, times the way, average to the score's fall.
         away = mixing(np.ones(mixer.shape)) - np.eye(mixer.shape[1])
         shares = (np.arange(POINTS) + 0.5) / POINTS
         falls = [-(mixer.products(np.eye(mixer.shape[1]) + s * away) * away).sum(axis=(1, 2)) for s in shares]
@@ -192,8 +191,6 @@ def freeze(m: Mask) -> Mixing:
 
 def freeze_slope(products: Mixing, m: Mask) -> Mask:
     """Return ∂S/∂m from ∂S/∂W, back through the recursion: what is frozen later leans on what was before."""
-    # x̃_u depends on m_u directly, and on earlier masks through x̃_u−1: the flow gathers, from the last frame
-    # to the first, what of the gradient passes through u.
     weights, unit = freeze(m), np.eye(m.shape[1])
     slope, flow = np.zeros_like(m), np.zeros_like(products[:, 0])
     for u in range(m.shape[1] - 1, 0, -1):

@@ -9,7 +9,7 @@ from chronocam.maps.combine import per_target, sum_over_grid
 from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture
 
-SMALLEST = 1e-7  # a sum that small does not say where the channel is active
+SMALLEST = 1e-7
 
 
 class XGradCAM(CAMMethod):

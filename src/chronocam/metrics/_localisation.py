@@ -32,7 +32,6 @@ def pointing_game(maps: Floats, masks: Bools, rank: int = 2) -> Floats:
     """
     same_shape(maps, masks, "masks")
     values, axes = finite(maps, rank), grid_axes(rank)
-    # An upsampled peak is a plateau where it was clipped: all of it counts, by its share inside the mask.
     peak = values == values.max(axis=axes, keepdims=True)
     return np.asarray((peak & masks).sum(axis=axes) / peak.sum(axis=axes) * values.any(axis=axes))
 
@@ -142,7 +141,6 @@ def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
             f"boxes have {len(a)} and {len(b)} numbers; expected a lower corner, then an upper one, each"
         )
     rank = len(a) // 2
-    # Per axis the overlap of two intervals; one that is empty makes the product 0.
     inner = prod(max(min(a[rank + i], b[rank + i]) - max(a[i], b[i]), 0) for i in range(rank))
     area = sum(prod(box[rank + i] - box[i] for i in range(rank)) for box in (a, b))
     return inner / (area - inner) if area > inner else 0.0

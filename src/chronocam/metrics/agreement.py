@@ -83,7 +83,6 @@ def noise_agreement(
         for _ in range(draws)
     ]
     maps = [_checked(explain(copy), len(inputs), rank) for copy in copies]
-    # Copies are compared with each other, not with the clean input: none of them is the truth.
     pairs = list(combinations(maps, 2))
     return Agreement(
         np.mean([rank_correlation(a, b, rank) for a, b in pairs], axis=0),

@@ -24,7 +24,6 @@ def random_maps(
     """
     from chronocam.maps.resample import resample
 
-    # Noise on the map's own grid, then upsampled: as smooth as the maps that it stands beside.
     noise = np.random.default_rng(seed).random((count, 1, *grid), dtype=np.float32)
     return np.asarray(resample(noise, size, "cubic" if len(grid) < 3 else "linear"))[:, 0]
 

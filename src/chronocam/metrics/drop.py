@@ -25,7 +25,6 @@ def highlighted(inputs: Floats, maps: Floats, channels: int = 1) -> Floats:
         raise InputError(
             f"maps have shape {maps.shape}; expected {expected}, that of the inputs without their channels"
         )
-    # Min–max, not division by the maximum: a signed map would turn parts of the input into their negative.
     values, axes = finite(maps, maps.ndim - 1), grid_axes(maps.ndim - 1)
     low = values.min(axis=axes, keepdims=True)
     unit = ratio(values - low, values.max(axis=axes, keepdims=True) - low)

@@ -87,7 +87,6 @@ def ssim(a: Floats, b: Floats, rank: int = 2) -> Floats:
     array([1.])
     """
     same_shape(a, b, "the others")
-    # Variances as E[x²] − E[x]², all under the same window: five filters in place of a loop over windows.
     x, y = _unit(finite(a, rank), rank), _unit(finite(b, rank), rank)
     mean_x, mean_y = _windowed(x, rank), _windowed(y, rank)
     var_x, var_y = _windowed(x * x, rank) - mean_x**2, _windowed(y * y, rank) - mean_y**2

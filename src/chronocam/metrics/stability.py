@@ -38,7 +38,6 @@ def sparseness(maps: Floats, rank: int = 2) -> Floats:
     >>> cc.metrics.sparseness(np.array([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 5.0]]]))
     array([0.  , 0.75])
     """
-    # The sorted values are the Lorenz curve: the sum weighs each by its rank.
     ordered = np.sort(np.abs(flat(finite(maps, rank), rank)), axis=-1)
     n = ordered.shape[-1]
     return ratio(ordered @ (2 * np.arange(1, n + 1) - n - 1), n * ordered.sum(axis=-1))

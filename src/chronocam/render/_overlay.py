@@ -39,7 +39,6 @@ def relative(
         bound = np.asarray(max(map(abs, scope)))
     else:
         axes = scope_axes(maps, scope)
-        # Nearly all of a sparse map may be 0, and so this quantile: then the maximum is the scale.
         bound = np.quantile(np.abs(maps), 0.995, axis=axes, keepdims=True)
         bound = np.where(bound > 0, bound, np.abs(maps).max(axis=axes, keepdims=True))
     return np.asarray(maps / np.where(bound > 0, bound, 1))
@@ -65,7 +64,6 @@ def overlay(
     """
     signed = bool((value < 0).any()) if signed is None else signed
     colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
-    # Opacity follows the strength, so that nothing is hidden where nothing was found.
     opacity = (alpha * np.abs(value))[..., None]
     blended = (1 - opacity) * picture + opacity * 255 * colours[..., :3]
     return np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
@@ -130,7 +128,6 @@ def _picture(image: Any) -> np.ndarray:
         )
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
-        # Values beyond [0, 1] were normalised by a mean and a deviation that nobody passed on: stretch them.
         low, high = (0.0, 1.0) if array.min() >= 0 and array.max() <= 1 else (array.min(), array.max())
         array = np.rint(255 * (array - low) / max(high - low, 1e-12)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))

@@ -38,7 +38,6 @@ def to_clips(inputs: Any, frames: int) -> list[Clip]:
 
 def _clip(array: Any, frames: int) -> Clip:
     values = to_numpy(array)
-    # (time, 3, …) and (3, time, …) can both fit a clip of three frames: the number of frames decides.
     if values.ndim == 4 and values.shape[-1] not in (1, 3):
         time_first = values.shape[0] == frames and values.shape[1] in (1, 3)
         values = np.moveaxis(values, 1 if time_first else 0, -1)

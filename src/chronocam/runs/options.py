@@ -39,7 +39,7 @@ class Options:
         return [
             field.name
             for field in fields(self)
-            if field.name in OPTIONS and getattr(self, field.name) not in (field.default, [])
+            if field.name in OPTIONS and getattr(self, field.name) != field.default
         ]
 
     @property

@@ -216,7 +216,7 @@ class _Eye:
         self, calls: Sequence[Array], frames: Look
     ) -> Float[np.ndarray, "frame channel height width"]:
         """Return what a layer returned, channels first."""
-        return to_numpy(widen(frames.on_grid(self.name, calls))).astype(float)
+        return to_numpy(widen(frames.on_grid(self.layer, calls))).astype(float)
 
     def centers(self, time: int, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
         """Return where the cells lie in the clip, per axis; None where they tile it evenly."""

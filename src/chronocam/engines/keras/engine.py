@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -14,10 +16,12 @@ from chronocam.engines.base import (
     LOGITS,
     NO_RELU,
     NO_SOFTMAX,
+    AxisOrder,
     Call,
     LayerCall,
     Recording,
     Request,
+    Result,
     Score,
     child_at,
     split_call,
@@ -27,11 +31,12 @@ from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
-from chronocam.engines.keras.layers import nodes_of, path_of
+from chronocam.engines.keras.layers import is_recurrent, nodes_of, path_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
+from chronocam.maps.arrays import to_numpy
 from chronocam.types import INPUT, Array, Inputs
 
 _PASS_ON = (
@@ -45,6 +50,7 @@ _PASS_ON = (
     "SpatialDropout2D",
     "SpatialDropout3D",
 )
+_AT_ONCE = 24  # how many layers are differentiated at once, which are compiled together
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
@@ -146,21 +152,66 @@ class KerasEngine(UnknownGeometry):
             values = values.astype(dtype) if isinstance(values, np.ndarray) else keras.ops.cast(values, dtype)
         return self.backend.tensor(values)
 
-    def trace(self, inputs: Inputs) -> list[LayerCall]:
-        """Return the layers in the order in which they finish, from one forward pass without gradients."""
-        layer_calls: list[LayerCall] = []
+    def trace(
+        self,
+        inputs: Inputs,
+        score: Score | None = None,
+        call: Call | None = None,
+        reads: Sequence[str] = (),
+        keep: Sequence[str] = (),
+    ) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from one forward pass; see `Engine.trace`.
+
+        With a score, gradients are taken at the last layers on which it depends, a few at a time.
+        """
+        calls: list[LayerCall] = []
 
         def run(inputs: Inputs) -> None:
-            layer_calls.clear()
-            calls, final = trace(program, inputs)
-            for path, tensor in calls:
-                kind = type(self._nodes[path]).__name__
+            calls.clear()
+            found, final = trace(program, inputs)
+            for path, tensor in found:
+                node = self._nodes[path]
+                kind = type(node).__name__
                 changes = kind not in _PASS_ON and tensor is not final
-                layer_calls.append(LayerCall(path, kind, tuple(tensor.shape), changes))
+                calls.append(LayerCall(path, kind, tuple(tensor.shape), changes, is_recurrent(node)))
 
-        program = Program(self.model, self._nodes, ())
+        program = Program(self.model, self._nodes, (), call=call)
         self.backend.once(run, program, inputs)
-        return layer_calls
+        if keep:
+            # With gradients it is the pass that an explanation of this layer needs, compiled only once for
+            # both.
+            recording = self.record(inputs, _no_score, Request(keep, gradients=keep, call=call))
+            return [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
+        return calls if score is None else self._differentiated(calls, inputs, score, call, reads)
+
+    def _differentiated(
+        self,
+        calls: list[LayerCall],
+        inputs: Inputs,
+        score: Score,
+        call: Call | None,
+        reads: Sequence[str],
+    ) -> list[LayerCall]:
+        """Return the calls with outputs and gradients, where the score depends on the last of them."""
+        paths = list(dict.fromkeys(call.path for call in reversed(calls) if call.changes))
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            recording = self.record(inputs, score, Request(some, gradients=some, call=call, reads=reads))
+            if any(to_numpy(g).any() for each in recording.gradients.values() for g in each):
+                return [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
+        return calls
+
+    def order(self, layer: str) -> AxisOrder | None:
+        """Return where the kind of a layer says that its channels are; see `Engine.order`."""
+        if layer == INPUT:
+            return None
+        node = self._nodes[split_call(layer)[0]]
+        while isinstance(node, keras.layers.TimeDistributed):
+            node = node.layer
+        if isinstance(node, keras.Sequential):
+            said = [getattr(inner, "data_format", None) for inner in node.layers]
+            return next(filter(None, reversed(said)), None)
+        return getattr(node, "data_format", None)
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass, and another one through guided ReLUs where those are requested too.
@@ -250,6 +301,27 @@ class KerasEngine(UnknownGeometry):
                 'no known extent; use align="half_pixel"'
             )
         return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
+
+
+def _no_score(result: Result) -> Array:
+    return keras.ops.zeros((1, 1))
+
+
+def _numbered(calls: Sequence[LayerCall]) -> Iterator[tuple[int, LayerCall]]:
+    """Yield the calls, each with its number among those of its layer."""
+    counts: Counter[str] = Counter()
+    for call in calls:
+        yield counts[call.path], call
+        counts[call.path] += 1
+
+
+def _with_gradient(call: LayerCall, at: int, recording: Recording) -> LayerCall:
+    """Return the call of this number with what was recorded of it."""
+    outputs = recording.activations.get(call.path, ())
+    if at >= len(outputs):
+        return call
+    gradients = recording.gradients.get(call.path)
+    return replace(call, output=outputs[at], gradient=None if gradients is None else gradients[at].sum(0))
 
 
 def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:

@@ -178,3 +178,13 @@ def replace_tensor(output: object, old: Array, new: Array) -> object:
     if mask is not None:
         new._keras_mask = mask
     return new if output is old else keras.tree.map_structure(lambda x: new if x is old else x, output)
+
+
+def is_recurrent(node: Any) -> bool:
+    """Say whether a layer returns the steps of a sequence, which are no places of a picture."""
+    if isinstance(node, keras.layers.Bidirectional):
+        return True
+    convolutional = isinstance(
+        node, (keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
+    )
+    return isinstance(node, keras.layers.RNN) and not convolutional

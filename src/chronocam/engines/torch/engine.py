@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Call, LayerCall, Recording, Request, Score
+from chronocam.engines.base import AxisOrder, Call, LayerCall, Recording, Request, Score
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
-from chronocam.engines.torch.tensors import call_model, first_tensor, own_copy
+from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import InputError
 from chronocam.layouts.base import Stem
-from chronocam.types import Inputs
-
-# Layers that are never a default layer: their output shows what the layer before them found, or less of it.
-_PASS_ON = (nn.Identity, nn.modules.dropout._DropoutNd)
-_RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+from chronocam.types import INPUT, Inputs
 
 
 class TorchEngine(TorchGeometry):
@@ -92,27 +87,24 @@ class TorchEngine(TorchGeometry):
                 f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
             )
 
-    def trace(self, inputs: Inputs) -> list[LayerCall]:
-        """Return the layers in the order in which they finish, from one forward pass without gradients."""
-        calls: list[tuple[LayerCall, Tensor]] = []
+    def trace(
+        self,
+        inputs: Inputs,
+        score: Score | None = None,
+        call: Call | None = None,
+        reads: Sequence[str] = (),
+        keep: Sequence[str] = (),
+    ) -> list[LayerCall]:
+        """Return the layers in the order in which they finish, from one forward pass; see `Engine.trace`."""
+        forward = self._forward(call, reads)
+        with as_found(self.model, self.layers.walk()):
+            calls = Trace(forward, inputs, score, keep).calls()
+        self._ends_in_softmax = forward.ends_in_softmax
+        return calls
 
-        def note(path: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: Any, output: Any) -> None:
-                tensor = first_tensor(output)
-                if tensor is not None:
-                    changes = not isinstance(module, _PASS_ON + _RESAMPLE)
-                    call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes)
-                    calls.append((call, tensor))
-
-            return hook
-
-        with as_found(self.model), torch.no_grad(), ExitStack() as hooks:
-            self.layers.walk()
-            for path, module in self.layers.items():
-                if path and not isinstance(module, torch.jit.ScriptModule):
-                    hooks.callback(module.register_forward_hook(note(path)).remove)
-            final = first_tensor(call_model(self.model, pytree.tree_map(own_copy, inputs)))
-        return [LayerCall(c.path, c.type, c.shape, c.changes and tensor is not final) for c, tensor in calls]
+    def order(self, layer: str) -> AxisOrder | None:
+        """Return where the kind of a layer says that its channels are; see `Engine.order`."""
+        return None if layer == INPUT else order_of(self.layers[layer])
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""

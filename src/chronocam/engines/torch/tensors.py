@@ -81,7 +81,7 @@ def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def main_output(raw: Any, strict: bool = True) -> Tensor | None:
-    """Return the tensor that holds the scores: `logits`, or the only tensor; the first of a plain tuple."""
+    """Return the tensor that holds the scores: `logits`, `out`, the only one, or the first of a tuple."""
     if isinstance(raw, Tensor):
         return raw
     return scores_in(raw, pytree.tree_leaves(raw), _is_float, strict)

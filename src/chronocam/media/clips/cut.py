@@ -37,7 +37,6 @@ def _segment_end(head: bytes) -> int:
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
     """Return where the last top-level box of an mp4 ends."""
-    # Boxes follow each other, each with its length in front: jump from one to the next.
     end = 0
     while end < size:
         file.seek(end)

@@ -67,7 +67,6 @@ def open_animation(path: Path) -> Animation:
     except Exception as error:
         reason = "it may be cut off or damaged; fetch or convert it again"
         raise MediaError(f"`{path}` cannot be read as an animated GIF or WebP: {reason}") from error
-    # Such files hold durations, not times: a frame begins where the one before it ends.
     times = np.concatenate([[0.0], ends[:-1] / 1000])
     rate = 1000 * len(ends) / float(ends[-1])
     return Animation(path, Timeline(times, float(ends[-1]) / 1000, rate, 0.001, len(ends)))

@@ -47,7 +47,6 @@ class Timeline:
     @cached_property
     def slack(self) -> float:
         """How much earlier than its time a frame counts as begun, in seconds: ticks round times."""
-        # A moment that falls on a frame's time must not miss it by rounding; a tenth of a frame is harmless.
         gap = float(np.median(np.diff(self.times))) if len(self.times) > 1 else self.stop
         return min(self.tick, gap / 10) + 1e-6
 

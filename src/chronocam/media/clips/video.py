@@ -88,8 +88,6 @@ def open_video(path: Path, end: float | None) -> Video:
 
 def _index(container: Any, stream: Any, end: float | None) -> Iterator[tuple[int, int, int, bool, bool]]:
     """Yield a row of `_PACKET` for each packet, until all further frames begin after `end` seconds."""
-    # Packets come in order of decoding, and a frame may be shown before one that is decoded earlier. But no
-    # frame is shown before its decoding time: once that is past `end`, so is all that follows.
     enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
     first = math.inf
     for packet in _demux(container, stream):
@@ -129,7 +127,6 @@ def _by_order(path: Path, stream: Any, packets: np.ndarray) -> Video:
 
 def _unordered(container: Any, stream: Any, pts: np.ndarray) -> bool:
     """Return whether packets lack the order of presentation: raw streams, and B-frames in AVI."""
-    # AVI stores no times of presentation; with B-frames, those that PyAV makes up are in order of decoding.
     shuffled = container.format.name == "avi" and stream.codec_context.has_b_frames
     return bool(shuffled or (pts == _NONE).any())
 

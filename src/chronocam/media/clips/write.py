@@ -142,7 +142,6 @@ def _write_gif(path: Path, frames: Iterator[Frame], rate: Fraction) -> None:
             if before is None:
                 file.write(b"GIF89a" + struct.pack("<HHBBB", *image.size, 0, 0, 0))
                 file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<HB", 0, 0))  # for ever
-            # Only the box that changed is written, with the 256 colours that suit it best.
             box = _changed(before, image)
             indexed = image.crop(box).quantize(256)
             parts = GifImagePlugin.getdata(indexed, box[:2], duration=10 * delay, include_color_table=True)

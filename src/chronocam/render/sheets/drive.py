@@ -102,7 +102,6 @@ def depth_pictures(
     [[252, 253, 191], [0, 0, 4], [128, 128, 128]]
     """
     known = np.isfinite(depth) & (depth > 0)
-    # By the logarithm, as depth errors are relative: the step from 1 to 2 m counts as that from 10 to 20 m.
     logs = np.log(np.where(known, depth, 1.0))
     if limits is not None:
         near, far = np.log(limits)
@@ -179,7 +178,6 @@ def _curve(axis: Any, moments: np.ndarray, curve: OutputCurve, clock: str) -> No
     low, high = axis.get_ylim()
     if low < 0 < high:
         axis.axhline(0, color="0.8", lw=0.8, zorder=0)
-    # Titles are wrapped by the width of their axes: matplotlib would let them run into the next plot.
     letters = int(LETTERS * axis.get_position().width * axis.figure.get_figwidth())
     title = "\n".join(textwrap.wrap(curve.name, letters))
     axis.set_title(title, fontsize=8, loc="left", parse_math=False, pad=12)

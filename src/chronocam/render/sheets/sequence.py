@@ -65,7 +65,7 @@ class Sequenced:
     horizon: LagCurve | None = None
 
 
-def sequence_sheet(sample: Sequenced, heading: str) -> Any:
+def sequence_sheet(drawn: Sequenced, heading: str) -> Any:
     """Return a matplotlib Figure with the relevance of one sample, and the curves that there are.
 
     Up to three targets have a signed map over input step and feature each. Of more, the map shows each output
@@ -74,14 +74,10 @@ def sequence_sheet(sample: Sequenced, heading: str) -> Any:
     """
     from matplotlib.figure import Figure
 
-    maps = len(sample.names) if len(sample.names) <= FEW else 2
+    maps = len(drawn.names) if len(drawn.names) <= FEW else 2
     curves = [
         draw
-        for draw, there in (
-            (_settling, sample.settling),
-            (_horizon, sample.horizon),
-            (_ledger, sample.ledger),
-        )
+        for draw, there in ((_settling, drawn.settling), (_horizon, drawn.horizon), (_ledger, drawn.ledger))
         if there
     ]
     heights = [MAP * maps, CURVE][: 1 + bool(curves)]
@@ -89,30 +85,28 @@ def sequence_sheet(sample: Sequenced, heading: str) -> Any:
     # Labels come from files and models: dollar signs must not be read as formulas.
     figure.suptitle(heading, fontsize=10, weight="bold", parse_math=False)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    (_few if len(sample.names) <= FEW else _many)(
-        list(parts[0].subplots(maps, 1, squeeze=False)[:, 0]), sample
-    )
+    (_few if len(drawn.names) <= FEW else _many)(list(parts[0].subplots(maps, 1, squeeze=False)[:, 0]), drawn)
     if curves:
         for axis, draw in zip(parts[1].subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-            draw(axis, sample)
+            draw(axis, drawn)
             axis.tick_params(labelsize=7)
             axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _few(axes: Sequence[Any], sample: Sequenced) -> None:
-    for axis, relevance, name, score in zip(axes, sample.relevance, sample.names, sample.scores, strict=True):
+def _few(axes: Sequence[Any], drawn: Sequenced) -> None:
+    for axis, relevance, name, score in zip(axes, drawn.relevance, drawn.names, drawn.scores, strict=True):
         _signed(axis, relevance, f"{name}: {score:.3g}", "input step")
 
 
-def _many(axes: Sequence[Any], sample: Sequenced) -> None:
-    if sample.own is None or sample.steps is None:
-        _signed(axes[0], sample.relevance.mean(axis=0), "Relevance, mean of all targets", "input step")
+def _many(axes: Sequence[Any], drawn: Sequenced) -> None:
+    if drawn.own is None or drawn.steps is None:
+        _signed(axes[0], drawn.relevance.mean(axis=0), "Relevance, mean of all targets", "input step")
     else:
         title = "Relevance of each output step's own features"
-        _signed(axes[0], sample.own, title, "output step", int(sample.steps[0]))
-    magnitude = np.abs(sample.relevance).mean(axis=2)
-    first = 0 if sample.own is None or sample.steps is None else int(sample.steps[0])
+        _signed(axes[0], drawn.own, title, "output step", int(drawn.steps[0]))
+    magnitude = np.abs(drawn.relevance).mean(axis=2)
+    first = 0 if drawn.own is None or drawn.steps is None else int(drawn.steps[0])
     rows, columns = magnitude.shape
     image = axes[1].imshow(
         magnitude,
@@ -123,10 +117,10 @@ def _many(axes: Sequence[Any], sample: Sequenced) -> None:
     )
     _named(axes[1], "Which input step drives which output", "input step", "output step")
     axes[1].yaxis.get_major_locator().set_params(integer=True)
-    if sample.own is None:
+    if drawn.own is None:
         axes[1].set_ylabel("target", fontsize=8)
-        if sample.steps is not None and rows <= NAMED:
-            axes[1].set_yticks(range(rows), [str(step) for step in sample.steps])
+        if drawn.steps is not None and rows <= NAMED:
+            axes[1].set_yticks(range(rows), [str(step) for step in drawn.steps])
             axes[1].set_ylabel("output step", fontsize=8)
     _bar(axes[1], image, "mean |relevance|")
 
@@ -185,8 +179,8 @@ def _bar(axis: Any, image: Any, label: str, extend: str = "neither") -> None:
     bar.ax.tick_params(labelsize=7)
 
 
-def _settling(axis: Any, sample: Sequenced) -> None:
-    curve = sample.settling
+def _settling(axis: Any, drawn: Sequenced) -> None:
+    curve = drawn.settling
     assert curve is not None
     lines = (
         (curve.cosine, "cosine", "-"),
@@ -206,8 +200,8 @@ def _settling(axis: Any, sample: Sequenced) -> None:
     axis.legend(fontsize=7, frameon=False, loc="upper center", ncols=3, handlelength=1.8, columnspacing=1.2)
 
 
-def _horizon(axis: Any, sample: Sequenced) -> None:
-    curve = sample.horizon
+def _horizon(axis: Any, drawn: Sequenced) -> None:
+    curve = drawn.horizon
     assert curve is not None
     # Nothing lies ahead of a network that looks back only, and a long tail would leave no room for the rest.
     after = np.cumsum(curve.share[::-1])[::-1]
@@ -220,19 +214,19 @@ def _horizon(axis: Any, sample: Sequenced) -> None:
     _named(axis, title, "lag (steps back)", "share of |relevance|")
 
 
-def _ledger(axis: Any, sample: Sequenced) -> None:
-    columns = len(sample.names)
-    stepwise = columns > FEW and sample.own is not None and sample.steps is not None
-    at = sample.steps if stepwise and sample.steps is not None else np.arange(columns)
-    _stacked(axis, at, sample.ledger)
+def _ledger(axis: Any, drawn: Sequenced) -> None:
+    columns = len(drawn.names)
+    stepwise = columns > FEW and drawn.own is not None and drawn.steps is not None
+    at = drawn.steps if stepwise and drawn.steps is not None else np.arange(columns)
+    _stacked(axis, at, drawn.ledger)
     few = columns <= FEW
-    axis.plot(at, sample.scores, "k_" if few else "k.", ms=14 if few else 3, label="score")
+    axis.plot(at, drawn.scores, "k_" if few else "k.", ms=14 if few else 3, label="score")
     axis.axhline(0, color="0.3", lw=0.8)
-    by_step = sample.steps is not None and len(set(sample.steps.tolist())) == columns
+    by_step = drawn.steps is not None and len(set(drawn.steps.tolist())) == columns
     word = "output step" if by_step else "target"
     _named(axis, "Where each score comes from", word, "contribution to the score")
     if not stepwise and columns <= NAMED:
-        _labelled(axis, at, sample, by_step)
+        _labelled(axis, at, drawn, by_step)
     axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -247,10 +241,10 @@ def _stacked(axis: Any, at: np.ndarray, ledger: Mapping[str, np.ndarray]) -> Non
             ends[sign] = ends[sign] + np.where(np.sign(values) == sign, values, 0)
 
 
-def _labelled(axis: Any, at: np.ndarray, sample: Sequenced, by_step: bool) -> None:
+def _labelled(axis: Any, at: np.ndarray, drawn: Sequenced, by_step: bool) -> None:
     """Name each column by its step, where each has one of its own, or by its target."""
-    few = len(sample.names) <= FEW
-    labels = [str(step) for step in sample.steps] if by_step and sample.steps is not None else sample.names
+    few = len(drawn.names) <= FEW
+    labels = [str(step) for step in drawn.steps] if by_step and drawn.steps is not None else drawn.names
     short = [textwrap.shorten(label, 60, placeholder="…") for label in labels]
     axis.set_xticks(at, [textwrap.fill(label, 14) for label in short] if few else short, parse_math=False)
     axis.tick_params("x", rotation=0 if few or by_step else 90)

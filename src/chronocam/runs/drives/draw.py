@@ -13,14 +13,13 @@ from jaxtyping import Float, UInt8
 
 from chronocam.media.preprocess import placed
 from chronocam.records import Box, DepthEntry, DriveEntry, DriveResult, LossEntry, MotionEntry, PathEntry
-from chronocam.runs.drives.read import DriveFrames
 from chronocam.runs.drives.study import DriveStudy, NetworkMaps
 from chronocam.runs.drives.targets import MOTION, DriveTarget
 from chronocam.runs.files import decimals, known, original, rounded, slug
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
-    from chronocam.media import Preprocess, Stills
+    from chronocam.media import Stills
     from chronocam.render.sheets.drive import OutputCurve, PathTrack, Strip
 
 _COLUMNS: Final = 6
@@ -41,12 +40,12 @@ class DriveDrawing:
         self.study = study
         self.out = out
         self.name = name
-        self.frames: DriveFrames = study.frames
-        self.preprocess: Preprocess = study.scene.preprocess
-        self.small: UInt8[np.ndarray, "moment height width 3"] = self.frames.small[study.moments]
-        self.rate: float = _UNTIMED if self.frames.rate is None else min(self.frames.rate, _FASTEST)
+        self.frames = study.frames
+        self.preprocess = study.scene.preprocess
+        self.small = self.frames.small[study.moments]
+        self.rate = _UNTIMED if self.frames.rate is None else min(self.frames.rate, _FASTEST)
         height, width = self.small.shape[1:3]
-        self.region: list[int] = [round(v) for v in self.preprocess.region(width, height)]
+        self.region = [round(v) for v in self.preprocess.region(width, height)]
 
     def result(self, diagnostics: Sequence[str]) -> DriveResult:
         """Write all files but the JSON, and return the result."""

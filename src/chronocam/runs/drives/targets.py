@@ -203,7 +203,7 @@ class NamedTarget(Target):
         self.target = target
         self.name = name
         self.sign = sign
-        self.reads: Sequence[str] = target.reads
+        self.reads = target.reads
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return ±the scores of the target."""

@@ -1,0 +1,151 @@
+"""Which layers a PyTorch model runs, what they return, and what its score depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from chronocam.engines.base import AxisOrder, LayerCall, Score
+from chronocam.engines.torch.forward import ForwardPass
+from chronocam.engines.torch.modes import ThroughNoGrad
+from chronocam.engines.torch.scope import differentiable_rnns
+from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor
+from chronocam.types import Inputs
+
+_SAME = (nn.Identity, nn.modules.dropout._DropoutNd)
+_RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+_POOLS = (
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._LPPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LocalResponseNorm)
+_CHANNELS_FIRST = (nn.modules.conv._ConvNd, *_POOLS, *_NORMS, nn.Upsample, nn.PixelShuffle, nn.PReLU)
+_ELEMENTWISE = (*_SAME, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid)
+
+
+def order_of(module: nn.Module) -> AxisOrder | None:
+    """Return where a module has its channels; None for one that takes them anywhere.
+
+    A row of modules has them where the last one that says so has.
+    """
+    if isinstance(module, nn.Sequential):
+        for child in reversed(module):
+            if not isinstance(child, _ELEMENTWISE):
+                return order_of(child)
+    return "channels_first" if isinstance(module, _CHANNELS_FIRST) else None
+
+
+class Trace:
+    """One forward pass that looks at every layer and, with a score, one backward pass to all of them."""
+
+    def __init__(
+        self, forward: ForwardPass, inputs: Inputs, score: Score | None, keep: Sequence[str] = ()
+    ) -> None:
+        self.forward = forward
+        self.inputs = inputs
+        self.score = score
+        self.keep = frozenset(keep)
+        self._calls: list[LayerCall] = []
+        self._returned: list[Tensor] = []
+        self._passed_on: list[Tensor] = []
+        self._taps: list[Tensor] = []
+
+    def calls(self) -> list[LayerCall]:
+        """Return the calls of the layers in the order in which they finish."""
+        if self.score is None:
+            # In training mode dropout draws the same units in every pass, so that passes can be compared.
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                return self._own(self._run())
+        scores = self._scores(self.score, through_no_grad=False)
+        if not scores.requires_grad:  # the model switches gradients off by itself
+            scores = self._scores(self.score, through_no_grad=True)
+        return self._own(self._main, self._gradients(scores))
+
+    def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
+        """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
+        while True:
+            with ExitStack() as scope:
+                scope.enter_context(torch.enable_grad())
+                scope.enter_context(differentiable_rnns(self.forward.layers.model))
+                if through_no_grad:
+                    scope.enter_context(ThroughNoGrad())
+                scope.enter_context(self.forward.watching())
+                self._main = self._run()
+                result = self.forward.result(self._raw)
+                if result is not None:
+                    return score(result)
+
+    def _run(self) -> Tensor | None:
+        """Run the model; return its main output, or the first that there is."""
+        self._calls, self._returned, self._passed_on, self._taps = [], [], [], []
+        with ExitStack() as hooks:
+            for path, module in self.forward.layers.items():
+                if path and not isinstance(module, torch.jit.ScriptModule):
+                    hooks.callback(module.register_forward_hook(self._note(path)).remove)
+            self._raw = self.forward.run(pytree.tree_map(own_copy, self.inputs))
+        main = main_output(self._raw, strict=False)
+        return first_tensor(self._raw) if main is None else main
+
+    def _note(self, path: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: object, output: Any) -> Any:
+            tensor = first_tensor(output)
+            if tensor is None:
+                return None
+            changes = not isinstance(module, _SAME + _RESAMPLE)
+            recurrent = isinstance(module, nn.RNNBase)
+            call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes, recurrent)
+            if path in self.keep:
+                call = replace(call, output=tensor.detach().clone())
+            self._calls.append(call)
+            self._returned.append(tensor)
+            self._passed_on.append(tensor)
+            return None if self.score is None else self._tapped(tensor, output)
+
+        return hook
+
+    def _tapped(self, tensor: Tensor, output: Any) -> Any:
+        # The graph begins at the first layer. What goes on is a copy behind a node of its own: whatever used
+        # the
+        # tensor before the layer returned it, such as a pooler within, then does not reach that node, and no
+        # operation in place after it can change it.
+        tap = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+        self._taps.append(tap)
+        fresh = tap.clone()
+        self._passed_on[-1] = fresh
+        return fresh if output is tensor else replace_tensor(output, tensor, fresh)
+
+    def _gradients(self, scores: Tensor) -> list[Tensor | None]:
+        if not scores.requires_grad:
+            return [None] * len(self._taps)
+        # In a sum of the targets, as of all classes, gradients may cancel; in a random combination they do
+        # not.
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.rand(scores.shape, generator=generator).to(scores) + 0.5
+        return list(torch.autograd.grad(scores, self._taps, factors, allow_unused=True))
+
+    def _own(self, main: Tensor | None, gradients: list[Tensor | None] | None = None) -> list[LayerCall]:
+        """Return the calls with all that is known of them; what returns the output changes nothing."""
+        outputs = {id(main)}
+        for tensor, fresh in zip(reversed(self._returned), reversed(self._passed_on), strict=True):
+            if id(fresh) in outputs:  # and a layer within that returned the same, such as the last of a row
+                outputs.add(id(tensor))
+        calls = [
+            replace(call, changes=call.changes and id(fresh) not in outputs)
+            for call, fresh in zip(self._calls, self._passed_on, strict=True)
+        ]
+        if gradients is None:
+            return calls
+        return [
+            replace(call, output=tap.detach(), gradient=gradient)
+            for call, tap, gradient in zip(calls, self._taps, gradients, strict=True)
+        ]

@@ -1,0 +1,268 @@
+"""Whether the cells of a layer follow the places of the input: proven once per layer, not guessed.
+
+Shapes alone do not say what an axis is: 56 steps of an RNN fit a picture of 7 × 8 cells, and 100 object
+queries one of 10 × 10. So the input is moved a little, and the layer watched. With noise n over the whole
+input a cell moves by d = Σ_x J_x n_x, where J_x is how much it sees of place x; with the same noise times a
+ramp r over one axis, which rises from −1 to 1, it moves by e = Σ_x J_x r_x n_x. As the n_x are independent,
+E[d·e] / E[d²] is the mean of the ramp over what the cell sees: where it looks along that axis. The means are
+taken over the channels of a cell. That costs a forward pass for the noise and one for each axis of the input,
+whatever the number of cells and of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from chronocam.errors import LayoutError
+from chronocam.joint.inputs import is_floating, main_array
+from chronocam.layouts import ChannelsFirst, Layout
+from chronocam.layouts.base import Site, candidates, joined
+from chronocam.maps.arrays import to_numpy
+
+if TYPE_CHECKING:
+    from chronocam.engines import LayerCall
+    from chronocam.joint.look import Look
+
+STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
+"""How far the input is moved, in units of its own spread, where its precision needs more than a tenth."""
+
+IN_ORDER: Final = 0.8
+"""The least correlation of where cells look with where they are: true grids had 0.85 to 1, false ones less
+than 0.65."""
+
+LEAST_SLOPE: Final = 0.02
+"""Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
+
+FEW: Final = 4
+"""Cells along an axis that are too few for a correlation to say much; there the slope has to be `STEEP`."""
+
+STEEP: Final = 0.1
+
+BESIDE: Final = 4
+"""How many layers of the same shape, first and last, are asked where a layer mixes all places."""
+
+DRAWS: Final = 3
+"""How many draws of noise are averaged where the first leaves it open."""
+
+Outputs = Mapping[str, Sequence[np.ndarray]]
+"""What layers returned, one array per call."""
+
+
+class Ramps:
+    """How layers move with the input of one sample, for as many draws of noise as were taken."""
+
+    def __init__(self, look: Look, layers: Sequence[str]) -> None:
+        self.look = look
+        self._moves: list[tuple[Outputs, list[Outputs]]] = []
+        x = to_numpy(main_array(look.inputs)).astype(np.float64)
+        self._spread = float(x.std()) or 1.0
+        # Noise like the input, and not the input: flat regions leave a network at the kinks of its ReLUs,
+        # where it moves to one side only.
+        self._x = x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
+        self._base = outputs_of(look.moved(self._x), layers)
+
+    def draw(self) -> None:
+        """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
+        x, look = self._x, self.look
+        rng = np.random.default_rng(len(self._moves) + 1)
+        step = STEP.get(str(main_array(look.inputs).dtype).rpartition(".")[2], 0.1)
+        noise = rng.standard_normal(x.shape) * self._spread * step
+        axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
+        ramps = [
+            np.linspace(-1, 1, x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+            for axis in axes
+        ]
+        self._moves.append((self._moved(noise), [self._moved(noise * ramp) for ramp in ramps]))
+
+    def _moved(self, by: np.ndarray) -> Outputs:
+        after = outputs_of(self.look.moved(self._x + by), list(self._base))
+        return {
+            layer: [a - b for a, b in zip(after[layer], calls, strict=True)]
+            for layer, calls in self._base.items()
+        }
+
+    def verdict(self, layer: str, layout: Layout) -> bool | None:
+        """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
+
+        A layout is refused after two draws at the least, so that the noise of a few channels decides nothing.
+        """
+        while len(self._moves) < DRAWS:
+            if not self._moves:
+                self.draw()
+            verdict = follows(*self._sums(layer, layout))
+            if verdict or (verdict is False and len(self._moves) > 1):
+                return verdict
+            self.draw()
+        return follows(*self._sums(layer, layout))
+
+    def _sums(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
+        products, squares = [], []
+        for plain, ramped in self._moves:
+            d = _on(plain[layer], layout)
+            squares.append((d**2).sum(0))
+            products.append([(d * _on(one[layer], layout)).sum(0) for one in ramped])
+        return np.sum(products, axis=0), np.sum(squares, axis=0)
+
+
+def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
+    return np.asarray(layout(joined(list(calls), layout)))[0]
+
+
+def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
+    """Say whether cells look along each axis in their own order, and along no other axis more.
+
+    products, squares: see `Ramps`. None where noise leaves it open, and where no cell moves.
+    """
+    if not squares.any():
+        return None
+    verdicts = []
+    for axis, cells in enumerate(squares.shape):
+        if cells == 1:
+            continue
+        others = tuple(i for i in range(squares.ndim) if i != axis)
+        total = squares.sum(axis=others)
+        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
+        places = (2 * np.arange(cells) + 1) / cells - 1
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        verdicts.append(_in_order(looks[axis], places, slopes, axis))
+    if False in verdicts:
+        return False
+    return None if None in verdicts or not verdicts else True
+
+
+def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int) -> bool | None:
+    least = STEEP if len(places) < FEW else LEAST_SLOPE
+    if slopes[axis] < least or slopes[axis] < np.abs(slopes).max():
+        return False
+    correlation = float(np.corrcoef(looks, places)[0, 1])
+    if len(places) < FEW or correlation >= IN_ORDER:
+        return True
+    return None if correlation > IN_ORDER - 0.3 else False
+
+
+def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:
+    """Return what layers return for a look's inputs, one array per call, or the one call that is named."""
+    paths = {layer: layer.partition("#")[0] for layer in layers}
+    every: dict[str, list[np.ndarray]] = {path: [] for path in paths.values()}
+    for call in look.engine.trace(look.inputs, keep=list(every)):
+        if call.path in every and call.output is not None:
+            every[call.path].append(to_numpy(call.output).astype(np.float64))
+    return {
+        layer: [every[path][int(layer.partition("#")[2])]] if "#" in layer else every[path]
+        for layer, path in paths.items()
+    }
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The layout of a layer; remark: what is to be said of it where it was not proven."""
+
+    layout: Layout
+    remark: str | None = None
+
+
+def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | None = None) -> Settled:
+    """Return the layout whose cells follow the input's places; the first that fits, the best by shape first.
+
+    look: at one sample. calls: of all layers in one pass.
+    ramps: how this layer moves with the input, where that was measured with others; then no layer beside it
+        is asked.
+    Raises LayoutError where no layout fits the shape, or where none of them follows the input.
+    """
+    path = layer.partition("#")[0]
+    own = [call for call in calls if call.path == path]
+    if not own:
+        raise LayoutError(f"layer `{layer}` is not called; choose one that the forward pass uses")
+    if any(call.recurrent for call in own):
+        raise LayoutError(
+            f"layer `{layer}` is a {own[0].type}, whose steps are not places of the input; choose a layer "
+            "before it, or give layout="
+        )
+    number = layer.partition("#")[2]
+    shape = own[int(number) if number else -1].shape
+    site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
+    fits = candidates(site)
+    if not fits:
+        raise no_grid(site)
+    if site.order is not None:
+        return Settled(fits[0])
+    if not is_floating(main_array(look.inputs)):
+        return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
+    alone = ramps is None
+    ramps = ramps or Ramps(look, [layer])
+    verdicts = {fit: ramps.verdict(layer, fit) for fit in fits[:1]}
+    for fit in fits:
+        verdict = verdicts[fit] if fit in verdicts else ramps.verdict(layer, fit)
+        if verdict:
+            return Settled(fit)
+        verdicts[fit] = verdict
+    for fit, verdict in verdicts.items():
+        if verdict is None and isinstance(fit, ChannelsFirst) and shape[2:] in site.grids:
+            return Settled(fit)  # a convolution's before it, though small weights let it hardly move
+        if verdict is None:
+            return Settled(fit, f"{_assumed(layer)}: how it moves with the input does not say")
+    alike = _proven_beside(look, layer, calls, fits) if alone else None
+    if alike is not None:
+        other, fit = alike
+        return Settled(fit, f"each cell of layer `{layer}` sees all places; its grid is that of `{other}`")
+    raise LayoutError(
+        f"layer `{layer}` returns {shape}, which fits a grid by its shape, but its cells do not follow the "
+        "places of the input; choose a layer before it, or give layout="
+    )
+
+
+def _proven_beside(
+    look: Look, layer: str, calls: Sequence[LayerCall], fits: Sequence[Layout]
+) -> tuple[str, Layout] | None:
+    """Return a layer of the same shape whose cells do follow the input, with its layout.
+
+    What attention returns mixes all places, yet belongs to the token that asked: beside it, where the token
+    itself is added again, the tokens have their places.
+    """
+    shape = next(call.shape for call in reversed(calls) if call.path == layer.partition("#")[0])
+    others = list(
+        dict.fromkeys(
+            call.path for call in calls if call.shape == shape and call.path != layer and not call.recurrent
+        )
+    )
+    some = [*others[:BESIDE], *others[-BESIDE:]]
+    ramps = Ramps(look, some) if some else None
+    for other in some:
+        for fit in fits:
+            if ramps is not None and ramps.verdict(other, fit):
+                return other, fit
+    return None
+
+
+def _assumed(layer: str) -> str:
+    return f"the grid of layer `{layer}` is assumed from its shape"
+
+
+def no_grid(site: Site) -> LayoutError:
+    """Return the error for a layer whose output fits no grid."""
+    return LayoutError(
+        f"layer `{site.layer}` returns {site.shape}, which has no grid that fits an input of grid "
+        f"{site.input_grid}; choose a layer before the pooling (`chronocam layers SPEC` lists them) or give "
+        "layout="
+    )
+
+
+def known_grids(look: Look, calls: Sequence[LayerCall], until: str) -> tuple[tuple[int, ...], ...]:
+    """Return the grids of the layers before one whose kind says where their channels are, each once."""
+    found: dict[tuple[int, ...], None] = {}
+    for call in calls:
+        if call.path == until:
+            break
+        order = look.engine.order(call.path)
+        if order is None or len(call.shape) < 3:
+            continue
+        grid = call.shape[2:] if order == "channels_first" else call.shape[1:-1]
+        if len(grid) in (len(look.grid), len(look.grid) - 1) and np.prod(grid) > 1:
+            found.pop(tuple(grid), None)
+            found[tuple(grid)] = None
+    return tuple(found)

@@ -1,0 +1,402 @@
+"""A grid is proven by moving the input; the default layer is the one that the explained score depends on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import one_line, seeded
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import LayerError, LayoutError
+from chronocam.joint.look import look_at
+from chronocam.joint.placement import Ramps, follows
+from chronocam.joint.subject import Subject
+from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
+
+X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def cam_by_hand(net: nn.Module, layer: str, x: Tensor, score: Callable[[Any], Tensor]) -> np.ndarray:
+    """Grad-CAM `(batch, *grid)` of a layer with its channels first, by hooks and autograd alone."""
+    kept: list[Tensor] = []
+    handle = net.get_submodule(layer).register_forward_hook(lambda m, a, out: kept.append(out))
+    total = score(net(x)).sum()
+    handle.remove()
+    (g,) = torch.autograd.grad(total, kept[0])
+    axes = tuple(range(2, g.ndim))
+    weights = g.mean(axes, keepdim=True)
+    return (weights * kept[0]).sum(1).relu().detach().numpy()
+
+
+def agrees(net: nn.Module, layer: str, x: Tensor, target: Any, score: Callable[[Any], Tensor]) -> Any:
+    """The default explanation is that of `layer`, and its map the one made by hand."""
+    found = cc.GradCAM(net).explain(x, target)
+    assert found.layer == layer
+    right = cam_by_hand(net, layer, x, score)
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+    return found
+
+
+class Pooler(nn.Module):
+    """Returns a map and what it pooled of it, as the backbones of many libraries do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(3, 8, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        f = self.c(x)
+        return {"map": f, "pooled": f.mean((2, 3))}
+
+
+class OfPooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = Pooler(), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x)["pooled"])
+
+
+def test_a_map_that_its_own_layer_pooled_is_not_explained() -> None:
+    agrees(seeded(OfPooled), "body.c", X, 2, lambda y: y[:, 2])
+
+
+class Heads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.e = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.a, self.b = nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        f = self.e(x).mean((2, 3))
+        return {"a": self.a(f), "b": self.b(f)}
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam", "eigencam", "hirescam"])
+def test_outputs_without_a_main_one_need_no_named_layer(method: str) -> None:
+    net = seeded(Heads)
+    found = cc.explain(net, X, lambda o: o["a"][:, 1], methods=[method])[method]
+    assert found.layer == "e"
+    assert found.maps.shape == (1, 1, 32, 32)
+    agrees(net, "e", X, lambda o: o["b"][:, 0], lambda o: o["b"][:, 0])
+
+
+def test_an_operator_of_several_outputs_needs_no_named_layer() -> None:
+    net = seeded(Heads)
+    found = cc.GradCAM(net, operator=lambda model, x, targets: model(x)["a"][:, 1]).explain(X)
+    assert found.layer == "e"
+    np.testing.assert_allclose(
+        found.maps[:, 0], cam_by_hand(net, "e", X, lambda o: o["a"][:, 1]), rtol=1e-4, atol=1e-7
+    )
+
+
+class MaskAndLabel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.e = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.d, self.o, self.h = nn.Conv2d(8, 4, 3, 1, 1), nn.Conv2d(4, 1, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        f = self.e(x)
+        return self.o(self.d(f)), self.h(f.mean((2, 3)))
+
+
+def test_the_layer_is_chosen_by_the_score_that_is_explained() -> None:
+    net, label = seeded(MaskAndLabel), lambda o: o[1][:, 2]
+    agrees(net, "e", X, label, label)
+    method = cc.GradCAM(net)  # and once more where another target came first
+    assert method.explain(X, lambda o: o[0].mean((1, 2, 3))).layer == "d"
+    assert method.explain(X, label).layer == "e"
+
+
+class Resized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU()), nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.head(self.body(x)), size=x.shape[2:], mode="bilinear")
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_logits_that_are_only_resized_afterwards_are_passed_over(align: bool) -> None:
+    class Net(Resized):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.head(self.body(x))
+            return F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=align)
+
+    region = cc.targets.Region(np.ones((64, 64), bool), 1)
+    assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
+
+
+def test_features_that_are_returned_beside_logits_can_be_explained() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c, self.h = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 3)
+            self.l3 = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU())
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            f = self.l3(self.c(x))
+            return {"features": f, "logits": self.h(f.mean((2, 3)))}
+
+    agrees(seeded(Both), "l3", X, 1, lambda o: o["logits"][:, 1])
+
+
+class Queries(nn.Module):
+    """As many queries as a square has cells: they have no place in the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(3, 32, 3, 8, 1), nn.Conv2d(32, 32, 3, 4, 1)
+        self.cnn = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+        self.queries = nn.Parameter(torch.randn(100, 32))
+        self.decoder = nn.TransformerDecoderLayer(32, 2, 64, batch_first=True)
+        self.classes = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        memory = self.cnn(x).flatten(2).transpose(1, 2)
+        return self.classes(self.decoder(self.queries.expand(len(x), -1, -1), memory))
+
+
+def test_object_queries_are_not_a_grid() -> None:
+    net, x = seeded(Queries), torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+    agrees(net, "cnn", x, lambda o: o[:, 7, 2], lambda o: o[:, 7, 2])
+    with pytest.raises(LayoutError) as error:
+        cc.GradCAM(net, "decoder").explain(x, lambda o: o[:, 7, 2])
+    one_line(error, "`decoder`", "do not follow the places of the input", "layout=")
+
+
+class SignalLSTM(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv1d(12, 16, 7, 2, 3), nn.ReLU())
+        self.rnn, self.fc = nn.LSTM(16, 64, batch_first=True), nn.Linear(64, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.rnn(self.conv(x).transpose(1, 2))[0].mean(1))
+
+
+def test_hidden_features_are_not_time() -> None:
+    x = torch.zeros(1, 12, 1000)
+    x[..., 100:140] = 5.0
+    found = agrees(seeded(SignalLSTM), "conv", x, 2, lambda y: y[:, 2])
+    assert found.maps.shape == (1, 1, 500)
+    with pytest.raises(LayoutError) as error:
+        cc.GradCAM(seeded(SignalLSTM), "rnn").explain(x, 2)
+    one_line(error, "is a LSTM", "layout=")
+    named = cc.GradCAM(seeded(SignalLSTM), "rnn", layout="channels_last").explain(x, 2)
+    assert named.maps.shape == (1, 1, 500)
+
+
+@pytest.mark.parametrize("rnn", [nn.LSTM, nn.GRU])
+def test_steps_over_the_columns_of_a_spectrogram_are_not_a_picture(rnn: Any) -> None:
+    class Columns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            first, second = nn.Conv2d(1, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+            self.cnn = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+            self.rnn, self.fc = rnn(128, 64, batch_first=True), nn.Linear(64, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.rnn(self.cnn(x).permute(0, 3, 1, 2).flatten(2))[0][:, -1])
+
+    agrees(seeded(Columns), "cnn", torch.rand(1, 1, 64, 128), 2, lambda y: y[:, 2])
+
+
+class TimeFirst(nn.Module):
+    """A CNN for each frame, and a recurrent layer that takes time before the batch."""
+
+    def __init__(self, hidden: int = 64, ctc: bool = False) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU())
+        self.rnn, self.fc, self.ctc = nn.LSTM(8, hidden), nn.Linear(hidden, 4), ctc
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.cnn(x.flatten(0, 1)).mean((2, 3)).view(*x.shape[:2], -1)
+        states = self.rnn(f.transpose(0, 1))[0]
+        return self.fc(states).log_softmax(-1) if self.ctc else self.fc(states.mean(0))
+
+
+@pytest.mark.parametrize("hidden", [16, 64, 256])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_rows_of_time_before_the_batch_are_not_frames(hidden: int, batch: int) -> None:
+    net, clips = seeded(lambda: TimeFirst(hidden)), torch.rand(batch, 8, 3, 64, 64)
+    found = cc.GradCAM(net).explain(clips, 1)
+    assert found.layer == "cnn"
+    assert found.maps.shape == (batch, 1, 8, 16, 16)
+    if batch > 1:  # another clip beside it changes nothing
+        clips[1] = 0
+        np.testing.assert_array_equal(cc.GradCAM(net).explain(clips, 1).maps[0], found.maps[0])
+
+
+def test_classes_at_every_step_are_not_a_picture() -> None:
+    net = seeded(lambda: TimeFirst(12, ctc=True))
+    found = cc.GradCAM(net).explain(torch.rand(2, 8, 3, 64, 64), lambda o: o[5, :, 1])
+    assert found.layer == "cnn"
+    assert found.maps.shape == (2, 1, 8, 16, 16)
+
+
+def test_features_before_a_transposed_convolution_are_channels() -> None:
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Sequential(nn.Conv1d(40, 16, 5, 1, 2), nn.ReLU())
+            self.fc = nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x.transpose(1, 2)).mean(2))
+
+    found = agrees(seeded(Features), "conv", torch.rand(1, 100, 40), 2, lambda y: y[:, 2])
+    assert found.input_size == (100,)
+
+
+@pytest.mark.parametrize(
+    ("channels", "pool", "size"),
+    [(16, (16, 1), (64, 64)), (20, (20, 1), (80, 100)), (32, (32, 1), (128, 44)), (8, (1, 64), (128, 128))],
+)
+def test_a_convolution_says_where_its_channels_are(
+    channels: int, pool: tuple[int, int], size: tuple[int, int]
+) -> None:
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(pool),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, 4),
+        )
+    )
+    x = torch.rand(1, 1, *size)
+    right = (size[0] // pool[0], size[1] // pool[1])
+    for layer in ("3", None) if min(right) >= 4 else ("3",):
+        assert cc.GradCAM(net, layer).explain(x, 0).maps.shape == (1, 1, *right)
+
+
+class Shuffled(nn.Module):
+    """Patches in another order than row by row, or with other tokens around them."""
+
+    def __init__(self, order: Tensor | None = None, before: int = 0, after: int = 0) -> None:
+        super().__init__()
+        self.patch, self.order = nn.Conv2d(3, 16, 4, 4), order
+        self.before = nn.Parameter(torch.randn(1, before, 16))
+        self.after = nn.Parameter(torch.randn(1, after, 16))
+        self.block, self.fc = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16)), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        tokens = tokens if self.order is None else tokens[:, self.order]
+        around = [part.expand(len(x), -1, -1) for part in (self.before, self.after)]
+        return self.fc(self.block(torch.cat([around[0], tokens, around[1]], 1)).tanh().mean(1))
+
+
+def test_tokens_in_another_order_are_refused_where_they_are_named_and_passed_over_where_not() -> None:
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(3))
+    net = seeded(lambda: Shuffled(order))
+    with pytest.raises(LayoutError, match="do not follow the places"):
+        cc.GradCAM(net, "block").explain(X, 1)
+    assert cc.GradCAM(net).explain(X, 1).layer == "patch"
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (5, 0), (0, 9), (1, 9), (1, 100)])
+def test_tokens_before_and_after_the_patches_are_left_out(before: int, after: int) -> None:
+    net = seeded(lambda: Shuffled(None, before, after))
+    found = cc.GradCAM(net, "block", signed=True).explain(X, 1)
+    right = Tokens((16, 16), prefix=before, suffix=after)
+    np.testing.assert_array_equal(
+        found.maps, cc.GradCAM(net, "block", layout=right, signed=True).explain(X, 1).maps
+    )
+    assert cc.GradCAM(net).explain(X, 1).layer == "block"
+
+
+def test_the_width_is_not_taken_for_the_tokens() -> None:
+    class Wide(nn.Module):
+        """Patches of 14 on 60 × 80, floored; the width factors like the picture."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.norm, self.fc = nn.Conv2d(3, 48, 14, 14), nn.LayerNorm(48), nn.Linear(48, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(self.patch(x).flatten(2).transpose(1, 2)).tanh().mean(1))
+
+    found = cc.GradCAM(seeded(Wide), "norm").explain(torch.rand(1, 3, 60, 80), 1)
+    assert found.maps.shape == (1, 1, 4, 5)
+
+
+def test_patches_of_volumes_are_found_by_the_convolution_that_cuts_them() -> None:
+    class Volume(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.norm, self.fc = (
+                nn.Conv3d(1, 16, (4, 8, 8), (4, 8, 8)),
+                nn.LayerNorm(16),
+                nn.Linear(16, 3),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(self.patch(x).flatten(2).transpose(1, 2)).tanh().mean(1))
+
+    found = cc.GradCAM(seeded(Volume), "norm").explain(torch.rand(1, 1, 16, 32, 48), 1)
+    assert found.maps.shape == (1, 1, 4, 4, 6)
+
+
+def test_nothing_is_proven_twice_nor_where_a_layer_or_a_layout_says_it() -> None:
+    net, passes = seeded(lambda: Shuffled()), list[int]()
+    net.register_forward_hook(lambda module, args, output: passes.append(len(args[0])))
+    method = cc.GradCAM(net)
+    method.explain(X, 1)
+    assert len(passes) <= 1 + 6  # one of them with a backward pass to the layers
+    passes.clear()
+    method.explain(X, 2)
+    assert passes == [1]
+    passes.clear()
+    cc.GradCAM(net, "patch").explain(X, 1)
+    cc.GradCAM(net, "block", layout="tokens").explain(X, 1)
+    assert passes == [1, 1]
+
+
+def test_tokens_that_do_not_move_are_assumed_and_said_so() -> None:
+    net = seeded(Shuffled)
+    nn.init.zeros_(net.block[0].weight)
+    found = cc.GradCAM(net, "block").explain(X, 0)
+    assert found.maps.shape == (1, 1, 16, 16)
+    assert "the grid of layer `block` is assumed from its shape" in found.diagnostics[0]
+
+
+def test_without_any_dependence_the_reason_is_given() -> None:
+    net = seeded(Heads)
+    with pytest.raises(LayerError) as error:
+        cc.GradCAM(net).explain(X, lambda o: o["a"][:, 1].detach())
+    one_line(error, "does not depend on any layer")
+
+
+def test_where_cells_look_is_measured() -> None:
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU()))
+    ramps = Ramps(look_at(Subject(net), X), ["1"])
+    ramps.draw()
+    assert ramps.verdict("1", ChannelsFirst()) is True
+    assert ramps.verdict("1", ChannelsLast()) is False
+    products, squares = (np.asarray(part) for part in ramps._sums("1", ChannelsFirst()))
+    looks = (products.sum(2) / squares.sum(1))[0]  # rows along the height
+    np.testing.assert_allclose(looks, np.linspace(-1, 1, 64)[::4] + 0.02, atol=0.12)
+
+
+def test_what_follows_is_decided_by_order_and_direction() -> None:
+    rows = np.linspace(-1, 1, 8)
+    squares = np.ones((8, 8))
+    rising = np.stack([np.repeat(rows[:, None], 8, 1), np.repeat(rows[None], 8, 0)])
+    assert follows(rising, squares) is True
+    assert follows(rising[::-1], squares) is False  # the axes swapped
+    assert follows(-rising, squares) is False  # mirrored
+    assert follows(0 * rising, squares) is False  # everywhere the same
+    assert follows(rising, 0 * squares) is None  # nothing moves
+    assert follows(rising[:1, :, :1], squares[:, :1]) is True  # an axis of one cell has no order
