@@ -127,6 +127,9 @@ class Outputs:
         these, so that a noisy look explains the same class.
     channels_last: whether dense outputs have their channels last, as those of Keras do.
     read: what the modules that the target `reads` returned, by the name it gave them.
+    gate: the function at the model's end that the logits are read before, `"softmax"`, `"log_softmax"` or
+        `"sigmoid"`; None where there is none.
+    returned: returns the main output as the model returned it; None where that is the logits.
 
     Example:
     >>> outputs = cc.types.Outputs(None, lambda: torch.tensor([[1.0, 2.0]]), slice(0, 1), ["cat", "dog"])
@@ -143,14 +146,19 @@ class Outputs:
         clean: Array | None = None,
         channels_last: bool = False,
         read: Mapping[str, Any] = MappingProxyType({}),
+        gate: str | None = None,
+        returned: Callable[[], Array] | None = None,
     ) -> None:
         self.raw = raw
         self.rows = rows
         self.labels = labels
         self.channels_last = channels_last
         self.read = read
+        self.gate = gate
+        self.chose = False
         self._logits = logits
         self._clean = clean
+        self._returned = returned
 
     @property
     def batch(self) -> int:
@@ -171,7 +179,7 @@ class Outputs:
 
     def of(self, logits: Array, clean: Array | None) -> Outputs:
         """Return the same outputs with other logits, such as those of one step."""
-        more = (self.labels, clean, self.channels_last, self.read)
+        more = (self.labels, clean, self.channels_last, self.read, self.gate)
         return Outputs(logits, lambda: logits, self.rows, *more)
 
     @cached_property
@@ -185,8 +193,16 @@ class Outputs:
         return self.__dict__.get("logits")
 
     @property
+    def quantities(self) -> Array:
+        """The main output as numbers that mean something by themselves: as returned, not before a sigmoid."""
+        if self.gate != "sigmoid" or self._returned is None:
+            return self.logits
+        return self._returned()
+
+    @property
     def choosing(self) -> Array:
         """The logits by which classes are chosen: those of the unperturbed inputs."""
+        self.chose = True
         return self.logits if self._clean is None else self._clean
 
     def label(self, index: int) -> str:
@@ -200,6 +216,8 @@ class Outputs:
 class Scored:
     """Scores `(batch, target)` and, for every sample, what each column explains.
 
+    notes: what is to be said of how the target was understood, in sentences.
+
     Example:
     >>> cc.types.Scored(np.array([[0.5]]), ((cc.types.TargetInfo("brightness"),),)).values.shape
     (1, 1)
@@ -207,6 +225,7 @@ class Scored:
 
     values: Array
     infos: tuple[tuple[TargetInfo, ...], ...]
+    notes: tuple[str, ...] = ()
 
 
 class Target:
@@ -235,7 +254,7 @@ class Target:
         if not self.signed:
             return scored
         infos = tuple(tuple(replace(info, signed=True) for info in row) for row in scored.infos)
-        return Scored(scored.values, infos)
+        return replace(scored, infos=infos)
 
 
 class Window(NamedTuple):

@@ -101,7 +101,7 @@ def test_models_of_several_inputs_take_tuples_and_dicts(named: bool, batch_size:
 def test_outputs_of_one_score_per_sample() -> None:
     net = seeded(lambda: Net(end=lambda y: y[:, COLUMN]))
     hand = cam_by_hand(with_weights_of(net, Net()), "conv2")
-    for targets in (None, 0, [0, 0, 0], cc.targets.Regression(), cc.targets.Norm(), lambda y: y):
+    for targets in (None, 1, [1, 1, 1], cc.targets.Regression(), cc.targets.Norm(), lambda y: y):
         found = cc.GradCAM(net, signed=True).explain(X, targets)
         sign = np.sign(net(X).detach().numpy()) if isinstance(targets, cc.targets.Norm) else np.ones(3)
         close(found.maps[:, 0], hand * sign[:, None, None])
@@ -177,7 +177,9 @@ def test_logits_that_look_like_probabilities_by_chance_say_so_only_then() -> Non
     chance = torch.tensor([0.25, 0.75])[:, None, None].expand(2, 4, 4)[None]
     assert any("look like probabilities" in finding for finding in method.explain(chance).diagnostics)
     assert (
-        method.explain(chance * 4).diagnostics == cc.GradCAM(net, "0").explain(chance * 4).diagnostics == ()
+        method.explain(chance * 4, 1).diagnostics
+        == cc.GradCAM(net, "0").explain(chance * 4, 1).diagnostics
+        == ()
     )
 
 

@@ -221,7 +221,8 @@ def test_a_callable_gets_what_the_model_returned() -> None:
         (torch.tensor(True), ["bool", "class index"]),
         ([True, False, True], ["bool"]),
         (np.array([True, False, True]), ["(3,)", "bool"]),
-        (np.array(["a", "b", "c"]), ["(3,)"]),
+        (np.array([b"a", b"b", b"c"]), ["(3,)"]),
+        (np.array(["a", "b", "c"]), ["no labels"]),
         (np.zeros((3, 2, 2), int), ["(3, 2, 2)"]),
         ([[0, 1], [2]], ["rows", "length"]),
         ({"a": 1}, ["a dict", "class index"]),
@@ -251,11 +252,15 @@ def test_data_sets_of_unknown_length_are_checked_row_by_row() -> None:
 # Classes
 
 
-def test_outputs_of_one_score_are_one_class() -> None:
-    single = LOGITS[:, 0]
-    for targets in (None, 0, [0, 0, 0], np.ones((3, 1))):
-        assert values(targets, raw=single) == column(0)
-    refused(1, "no class 1", "1 outputs", raw=single)
+def test_outputs_of_one_score_are_one_logit_of_two_classes() -> None:
+    for single in (LOGITS[:, 0], LOGITS[:, :1]):
+        for targets in (None, 1, [1, 1, 1], np.ones((3, 1)), np.ones(3), np.ones(3, bool)):
+            assert values(targets, raw=single) == column(0)
+        for targets in (0, [0, 0, 0], np.zeros((3, 1)), np.zeros(3), np.zeros(3, bool)):
+            assert values(targets, raw=single) == (-LOGITS[:, :1]).tolist()
+        assert values(None, raw=single, labels=["cat", "dog"]) == np.abs(LOGITS[:, :1]).tolist()
+        assert names(None, raw=single, labels=["cat", "dog"]) == [["dog"], ["dog"], ["cat"]]
+        refused(2, "no class 2", "class 0 and class 1", "Regression()", raw=single)
 
 
 def test_dense_outputs_have_no_class() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts.base import Stem
@@ -21,8 +21,10 @@ class Result:
     """What a model returned for one batch, as a score function sees it.
 
     raw: the output as the model returned it.
-    logits: returns the main output `(batch, …)`, before a final softmax.
+    logits: returns the main output `(batch, …)`, before a final softmax or sigmoid.
     outputs: what the modules in `reads` returned, by path, one entry per call.
+    gate: the final softmax, log-softmax or sigmoid before which logits are read; None where there is none.
+    returned: returns the main output as the model returned it; None where that is the logits.
 
     Example:
         >>> scores = lambda result: result.logits()[:, :2]
@@ -33,6 +35,8 @@ class Result:
     raw: Any
     logits: Callable[[], Array]
     outputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    gate: str | None = None
+    returned: Callable[[], Array] | None = None
 
 
 Score: TypeAlias = Callable[[Result], Array]
@@ -42,7 +46,7 @@ Call: TypeAlias = Callable[[Any, Inputs], Any]
 """`call(model, inputs)`, in the place of a plain call of the model."""
 
 # What a recording notes about its scores.
-LOGITS = "scores are logits, read before the model's final softmax"
+_LOGITS = "scores are logits, read before the model's final "
 NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
 NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain gradient"
 
@@ -207,6 +211,8 @@ class Engine(Protocol):
     labels: Sequence[str] | None
     channels_last: bool
     stem: Stem | None
+    rescales: bool
+    """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
 
     def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
@@ -265,10 +271,18 @@ def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) 
     return LayerError(f"no layer `{layer}`{close} `chronocam layers SPEC` lists them")
 
 
+def logits_note(gate: str) -> str:
+    """Return what is noted where logits are read before a final gate."""
+    return _LOGITS + ("sigmoid" if gate == "sigmoid" else "softmax")
+
+
 def scores_in(
     raw: Any, flat: Sequence[Any], is_float: Callable[[Any], TypeGuard[T]], strict: bool
 ) -> T | None:
     """Return the tensor that holds the scores: `logits`, `out`, the only one, or the first of a plain tuple.
+
+    The first of a tuple is refused where another is shaped more like scores than it is: features are often
+    returned first.
 
     flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
     """
@@ -277,14 +291,58 @@ def scores_in(
         if is_float(value):
             return value
     tensors = [x for x in flat if is_float(x)]
-    if len(tensors) == 1 or (tensors and isinstance(raw, (tuple, list))):
+    if len(tensors) == 1:
         return tensors[0]
-    if not strict:
+    if isinstance(raw, (tuple, list)) and not any(isinstance(part, Mapping) for part in raw):
+        better = _more_like_scores([tuple(getattr(x, "shape", ())) for x in tensors])
+        if tensors and better is None:
+            return tensors[0]
+    return None if not strict else _refuse(raw, [tuple(getattr(x, "shape", ())) for x in tensors])
+
+
+def _more_like_scores(shapes: Sequence[tuple[int, ...]]) -> int | None:
+    """Return which of several tensors is shaped more like scores than the first, None where none is.
+
+    That is one row of numbers per sample beside a feature map or tokens, and a shorter row beside a row.
+    Weights of attention over the steps of the first, and its own classes without them, do not count.
+    """
+    if not shapes or len(shapes[0]) < 2:
         return None
-    keys = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""
+    first = shapes[0]
+    for at, shape in enumerate(shapes[1:], 1):
+        if not 0 < len(shape) <= 2 or shape[0] != first[0]:
+            continue
+        width = shape[1] if len(shape) == 2 else 1
+        of_steps = len(first) == 3 and width in first[1:]
+        if (width < first[1]) if len(first) == 2 else not of_steps:
+            return at
+    return None
+
+
+def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
+    """Raise the ModelError for an output in which no tensor is known to hold the scores."""
+    kind = type(raw).__name__
+    if isinstance(raw, (tuple, list)) and any(isinstance(part, Mapping) for part in raw):
+        keys = next(list(part) for part in raw if isinstance(part, Mapping))
+        shown = ", ".join(map(str, keys[:4]))
+        key = "scores" if "scores" in keys else keys[0] if keys else "scores"
+        raise ModelError(
+            f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, not one "
+            f"tensor of scores; give a callable target, such as "
+            f"lambda outputs: torch.stack([one[{key!r}][0] for one in outputs])"
+        )
+    better = _more_like_scores(shapes) if isinstance(raw, (tuple, list)) else None
+    if better is not None:
+        column = "[:, 0]" if len(shapes[better]) > 1 else ""
+        raise ModelError(
+            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and the first "
+            f"is not shaped like scores; name output_layer=, or give a callable target, such as "
+            f"lambda outputs: outputs[{better}]{column}"
+        )
+    named = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""
     raise ModelError(
-        f"the model returns a {type(raw).__name__}{keys}, not one tensor of scores; name output_layer= or "
-        "give a callable target"
+        f"the model returns a {kind}{named}, not one tensor of scores; name output_layer= or give a "
+        "callable target"
     )
 
 

@@ -189,15 +189,20 @@ def _doubled_axis(once: Array, twice: Array) -> int | None:
     return next((axis for axis, (n, m) in axes if n and m == 2 * n), None)
 
 
+def _doubled(x: np.ndarray, y: np.ndarray, samples: int) -> np.ndarray:
+    """Return `x` two times over, as `y` has to be: what loses its axis for one sample has it for two."""
+    if samples == 1 and y.shape == (2, *x.shape):
+        return np.stack([x, x])
+    return np.concatenate([x, x]) if x.ndim and samples in (len(x), len(y) // 2) else x
+
+
 def _same(once: Sequence[np.ndarray], twice: Sequence[np.ndarray], samples: int) -> bool:
     """Say whether `twice` holds `once` two times over: in the rows of each array, or in a list per sample."""
     if len(twice) == 2 * len(once):
         expected = [*once, *once]
     elif len(twice) == len(once):
         pairs = zip(once, twice, strict=True)
-        expected = [
-            np.concatenate([x, x]) if x.ndim and samples in (len(x), len(y) // 2) else x for x, y in pairs
-        ]
+        expected = [_doubled(x, y, samples) for x, y in pairs]
     else:
         return False
     return all(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from chronocam.maps.arrays import grid_axes, namespace, to_numpy
+from chronocam.joint.inputs import is_floating, main_array
+from chronocam.maps.arrays import grid_axes, held, namespace, to_numpy
 from chronocam.types import Capture, Finding, TargetInfo
+
+if TYPE_CHECKING:
+    from chronocam.joint.look import Look
 
 NEGLIGIBLE: Final = 1e-4
 """A gradient means nothing where, to first order, the layer moves the score by less than this share of it."""
@@ -67,6 +71,23 @@ def _problem(
             f"all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)",
         )
     return None
+
+
+def of_inputs(look: Look) -> Iterator[str]:
+    """Yield what is noticeable about inputs: pictures that were not normalised."""
+    main = main_array(look.inputs)
+    pictures = len(look.grid) >= 2 and look.channel_axis is not None
+    if not (pictures and is_floating(main) and main.shape[look.channel_axis] in (1, 3, 4)):
+        return
+    if look.engine.rescales:
+        return
+    xp, first = namespace(main), held(main[0])  # one picture says it, and costs next to nothing
+    highest = float(xp.max(first))
+    if 20 < highest <= 255 and float(xp.min(first)) >= 0:
+        yield (
+            f"inputs reach {highest:g}; most networks expect about −3 to 3: divide by 255 and normalise, unless the "
+            "model does so itself"
+        )
 
 
 def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:

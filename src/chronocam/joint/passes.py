@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chronocam.engines import Recording, Request, Result
 from chronocam.errors import InputError, LayerError
+from chronocam.joint.diagnose import of_inputs
 from chronocam.joint.look import Look
 from chronocam.joint.scoring import Columns, Scoring
 from chronocam.types import Array, Inputs, Need
@@ -68,4 +69,5 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
     for need, layer in places:
         if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
             return Recorded(recording, columns[0], layer)
-    return Recorded(recording, columns[0])
+    notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
+    return Recorded(replace(recording, notes=tuple(notes)), columns[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from chronocam.engines import Recording, Result
 from chronocam.errors import LayerError, TargetError
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.maps.attention import Attention
-from chronocam.targets.classes import side_by_side
+from chronocam.targets.classes import is_one_logit, side_by_side
+from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Rows, Scored, Target, TargetInfo
 
 
@@ -23,12 +25,16 @@ class Columns:
 
     slices: of each method's target. infos: what each column explains, per sample.
     logits: what classes are chosen by, free of any graph; None where no target has read them, or for dense
-        outputs.
+        outputs by which no target chooses.
+    probabilities: of each class, `(batch, class)`; None where the model gives none.
+    notes: what is to be said of the outputs and of how targets were understood.
     """
 
     slices: tuple[slice, ...]
     infos: tuple[tuple[TargetInfo, ...], ...]
     logits: np.ndarray | None
+    probabilities: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,14 @@ class Scoring:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""
         outputs = Outputs(
             result.raw,
-            result.logits,
+            lambda: self._per_sample(result.logits()),
             self.rows,
             self.labels,
             self.clean,
             self.channels_last,
             self._read(result),
+            result.gate,
+            None if result.returned is None else partial(self._returned, result.returned),
         )
         # Methods share targets: each is scored, and later differentiated, once.
         distinct = {id(target): target for target in self.targets}
@@ -80,9 +88,39 @@ class Scoring:
             for (key, part), end in zip(parts.items(), ends, strict=True)
         }
         scored = side_by_side(list(parts.values()))
-        logits = None if outputs.seen is None or outputs.seen.ndim > 3 else to_numpy(outputs.seen)
+        seen = outputs.seen
+        logits = None if seen is None or (seen.ndim > 3 and not outputs.chose) else to_numpy(seen)
         return widen(scored.values), Columns(
-            tuple(slices[id(target)] for target in self.targets), scored.infos, logits
+            tuple(slices[id(target)] for target in self.targets),
+            scored.infos,
+            logits,
+            _probabilities(outputs),
+            (*_of_several(outputs), *scored.notes),
+        )
+
+    def _returned(self, returned: Callable[[], Array]) -> Array:
+        return self._per_sample(returned())
+
+    def _per_sample(self, main: Array) -> Array:
+        """Return a main output that has one row per sample. Raises TargetError for one that has not.
+
+        Outputs that lost all axes of length 1, as by `squeeze()`, get that of a single sample back.
+        """
+        rows = self.rows
+        batch = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        shape = tuple(main.shape)
+        if shape[0] == batch:
+            return main
+        if batch == 1 and len(shape) == 1:
+            return main[None]
+        hint = "give a callable target, outputs -> (batch,), or output_layer="
+        if len(shape) > 2 and shape[1] == batch:
+            hint = (
+                "is it (time, batch, …)? Return it with the batch first, as with batch_first=True, or give a callable "
+                "target, such as lambda outputs: outputs[-1, :, 0]"
+            )
+        raise TargetError(
+            f"the model's output {shape} has {shape[0]} rows for {batch} samples; expected one row per sample: {hint}"
         )
 
     def values(self, result: Result) -> Array:
@@ -107,22 +145,52 @@ def split_call(layer: str) -> tuple[str, int | None]:
     return (path, int(number)) if path and number.isdigit() else (layer, None)
 
 
-def confidences(
-    logits: np.ndarray | None, infos: Sequence[Sequence[TargetInfo]]
-) -> Float[np.ndarray, "batch target"] | None:
-    """Return the softmax of the logits at the classes explained, NaN for other targets.
+def _of_several(outputs: Outputs) -> tuple[str, ...]:
+    """Return a note where scores were read from the first of several arrays that are shaped like scores."""
+    raw = outputs.raw
+    if outputs.seen is None or not isinstance(raw, (tuple, list)) or hasattr(raw, "logits"):
+        return ()
+    first, *others = [tuple(array.shape) for array in arrays_in(raw)] or [()]
+    alike = [other for other in others if 0 < len(other) <= len(first) <= 2 and other[0] == first[0]]
+    if not alike:
+        return ()
+    return (
+        f"the model returns {len(others) + 1} tensors, and scores are read from the first, {first}; name "
+        f"output_layer= or give a callable target for another, such as that of shape {alike[0]}",
+    )
 
-    None where all targets are others.
+
+def _probabilities(outputs: Outputs) -> np.ndarray | None:
+    """Return what the model gives each class, `(batch, class)`; None where it says none, or no logits were read.
+
+    After a sigmoid that is its value, and after a softmax too. Plain logits are taken for those of a softmax,
+    a single one for that of a sigmoid; outputs that are probabilities already are what they are.
     """
-    if logits is None or logits.ndim != 2 or logits.shape[1] < 2:
+    seen = outputs.seen
+    if seen is None or seen.ndim > 2:
         return None
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
-    shares /= shares.sum(axis=1, keepdims=True)
+    y = to_numpy(seen).astype(np.float64).reshape(seen.shape[0], -1)
+    if outputs.gate == "sigmoid" or y.shape[1] == 1:
+        p = 1 / (1 + np.exp(-np.clip(y, -700, 700)))
+        return np.concatenate([1 - p, p], axis=1) if is_one_logit(y.shape[1], outputs) else p
+    if outputs.gate is None and ((y >= 0) & (y <= 1)).all():
+        return y if np.allclose(y.sum(axis=1), 1, atol=2e-2) else None
+    shares = np.exp(y - y.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def confidences(
+    columns: Columns, infos: Sequence[Sequence[TargetInfo]]
+) -> Float[np.ndarray, "batch target"] | None:
+    """Return the probability of the classes explained, NaN for other targets; None where all are others."""
+    probabilities = columns.probabilities
+    if probabilities is None:
+        return None
     values = np.full((len(infos), len(infos[0])), np.nan, np.float32)
-    for row, columns in enumerate(infos):
-        for k, info in enumerate(columns):
-            if info.index is not None and info.index < logits.shape[1] and not info.signed:
-                values[row, k] = shares[row, info.index]
+    for row, of_sample in enumerate(infos):
+        for k, info in enumerate(of_sample):
+            if info.index is not None and info.index < probabilities.shape[1] and not info.signed:
+                values[row, k] = probabilities[row, info.index]
     return None if np.isnan(values).all() else values
 
 

@@ -197,7 +197,7 @@ class Explaining:
             frame_spans=_spans(look, kept, centers),
             attention=frame_attention(recording, columns),
             findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views), *of_maps])),
-            confidences=confidences(recorded.columns.logits, infos),
+            confidences=confidences(recorded.columns, infos),
         )
 
 

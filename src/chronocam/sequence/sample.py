@@ -162,6 +162,7 @@ class Sample:
         self.target = target
         self.rows: slice = slice(row, row + 1)
         self.notes: list[str] = []
+        self._gate: str | None = None
 
     @property
     def features(self) -> Float[np.ndarray, "time feature"]:
@@ -184,8 +185,10 @@ class Sample:
         result = self.model.look()
         if result.gate is not None:
             self.notes.append(f"scores are logits, read before the model's final {result.gate}")
-        logits = to_numpy(result.logits)
-        return logits, self._score(result.raw, result.logits, logits), self.model.stackable(result.raw)
+        logits, self._gate = to_numpy(result.logits), result.gate
+        scored = self._score(result.raw, result.logits, logits)
+        self.notes.extend(scored.notes)
+        return logits, scored, self.model.stackable(result.raw)
 
     def gradients(
         self, points: Sequence[np.ndarray], weights: Sequence[float]
@@ -299,7 +302,8 @@ class Sample:
         return to_numpy(values)[0], None if slopes is None else slopes[:, 0]
 
     def _score(self, raw: Array, logits: Array, clean: np.ndarray) -> Scored:
-        return self.target(Outputs(raw, lambda: logits, self.rows, self.model.labels, clean))
+        outputs = Outputs(raw, lambda: logits, self.rows, self.model.labels, clean, gate=self._gate)
+        return self.target(outputs)
 
     def _parts(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
         """Yield rows, one per point and target, as many as are run at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
@@ -10,7 +11,17 @@ import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import to_numpy
-from chronocam.targets.classes import Class, PerSample, Predicted, Weighted, side_by_side
+from chronocam.targets.classes import (
+    Class,
+    OneLabelEach,
+    PerSample,
+    Predicted,
+    PredictedByDefault,
+    Weighted,
+    marks,
+    misshapen,
+    side_by_side,
+)
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
@@ -18,27 +29,47 @@ def parse(targets: Targets, samples: int | None) -> Target:
     """Return the Target that `targets` stands for, in a call with `samples` samples (None: not known yet).
 
     None is the predicted class; an int or label one class; a list of targets, labels and callables explains
-    all of them for every sample; a list or array of `samples` integers is one class per sample, an integer
-    array `(samples, k)` k of them, a float array `(samples, classes)` weights of the outputs (one-hot).
-    Raises TargetError for anything else, and for lengths that fit neither.
+    all of them for every sample; a list or array of `samples` integers, or an array of `samples` labels, is
+    one class per sample, an array `(samples, k)` of either k of them; a float or boolean array
+    `(samples, classes)` are weights of the outputs (one-hot, multi-hot). Of a single sample a list of
+    integers is all of them.
+
+    Raises TargetError for anything else, for lengths that fit neither, and for a list of as many labels as
+    there are samples, which may mean either.
 
     Example:
     >>> cc.targets.parse("dog", samples=2)
     Class(which='dog')
     """
     if targets is None:
-        return Predicted()
-    if isinstance(targets, (list, tuple)):
-        if not targets:
-            raise TargetError("targets is empty; give None for the predicted class")
-        if not all(_is_number(t) for t in targets):
-            return (
-                _array(rows(targets), samples)
-                if holds_rows(targets)
-                else Several([parse_one(t) for t in targets])
-            )
+        return PredictedByDefault()
+    if not isinstance(targets, (list, tuple)):
+        return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
+    if not targets:
+        raise TargetError("targets is empty; give None for the predicted class")
+    if all(isinstance(target, str) for target in targets):
+        _refuse_ambiguous(targets, samples)
+    elif all(isinstance(target, (bool, np.bool_)) for target in targets):
         return _array(np.asarray(targets), samples)
-    return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
+    elif all(map(_is_number, targets)):
+        if samples != 1 or len(targets) == 1:
+            return _array(np.asarray(targets), samples)
+    elif holds_rows(targets):
+        return _array(rows(targets), samples)
+    return Several([parse_one(target) for target in targets])
+
+
+def _refuse_ambiguous(labels: Sequence[str], samples: int | None) -> None:
+    """Raise TargetError for labels that may be one for each sample, or all for every sample."""
+    if samples is None or samples == 1 or len(labels) != samples:
+        return
+    more = ", …" if len(labels) > 2 else ""
+    each = ", ".join(f'"{label}"' for label in labels[:2])
+    every = ", ".join(f'cc.targets.Class("{label}")' for label in labels[:2])
+    raise TargetError(
+        f"targets are {len(labels)} labels for {samples} samples, which may mean one for each or all for every "
+        f"sample; give np.array([{each}{more}]) for one each, [{every}{more}] for all"
+    )
 
 
 def holds_rows(targets: Targets) -> bool:
@@ -90,21 +121,21 @@ def _array(values: np.ndarray, samples: int | None) -> Target:
             "give a list of cc.targets.Class or labels)"
         )
     # Floats are weights, integers are indices; rows of 0 with a single 1 are meant as one-hot.
-    if values.ndim == 2 and values.dtype.kind == "f":
-        return Weighted(values)
-    if values.ndim == 2 and values.dtype.kind in "iub" and _is_one_hot(values):
-        return Weighted(values.astype(float))
-    if values.ndim in (1, 2) and values.dtype.kind in "iu":
+    kind = values.dtype.kind
+    if values.ndim == 2 and (kind in "fb" or (kind in "iu" and _is_one_hot(values))):
+        return Weighted(values.astype(float) if kind != "f" else values)
+    if values.ndim in (1, 2) and kind in "iu":
         return PerSample(values.reshape(len(values), -1).astype(np.int64))
-    raise TargetError(
-        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or "
-        "(batch, k), or floats (batch, classes)"
-    )
+    if values.ndim == 1 and kind in "fb" and marks(values):
+        return OneLabelEach(values)
+    if values.ndim in (1, 2) and all(isinstance(value, str) for value in values.ravel().tolist()):
+        return PerSample(values.reshape(len(values), -1))
+    raise TargetError(misshapen(values))
 
 
 def _is_one_hot(values: np.ndarray) -> bool:
     # Rows of indices would name class 0 several times; two columns are taken as indices.
-    return values.shape[1] > 2 and bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all())
+    return values.shape[1] > 2 and marks(values) and bool((values.sum(1) == 1).all())
 
 
 class Several(Target):
@@ -143,20 +174,38 @@ class OfTarget(Target):
 
 
 class Callback(Target):
-    """A user's own score: `outputs -> (batch,)`, called with what the model returned."""
+    """A user's own score, called with what the model returned: `outputs -> (batch,)`.
 
-    def __init__(self, function: Callable[[Array], Array]) -> None:
+    A function of two parameters, `(outputs, rows) -> (batch,)`, also gets the numbers of the batch's samples
+    among those of the call.
+    """
+
+    def __init__(self, function: Callable[..., Array]) -> None:
         self.function = function
+        self._takes_rows = _required(function) == 2
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores. Raises TargetError where they are not one per sample."""
-        values = self.function(outputs.raw)
-        batch = outputs.batch
-        if tuple(getattr(values, "shape", ())) != (batch,):
-            shape = tuple(getattr(values, "shape", ()))
+        batch, rows = outputs.batch, outputs.rows
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        values = self.function(outputs.raw, numbers) if self._takes_rows else self.function(outputs.raw)
+        shape = tuple(getattr(values, "shape", ()))
+        if batch == 1 and hasattr(values, "shape") and not shape:  # of outputs that were squeezed
+            values, shape = values[None], (1,)
+        if shape != (batch,):
             raise TargetError(
                 f"the callable target returned shape {shape}; expected ({batch},), one score per sample"
             )
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """Return how many arguments a function must be given by position; 1 where it does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(each.kind in by_position and each.default is each.empty for each in parameters)

@@ -1,11 +1,11 @@
-"""Targets of classifiers: one output of many."""
+"""Targets of classifiers: one output of many, or one logit of two classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import SupportsIndex
+from typing import Final, SupportsIndex
 
 import numpy as np
 
@@ -14,27 +14,62 @@ from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
+ONE_LOGIT: Final = (
+    "the model's one output is taken for the logit of two classes, class 1 = +output and class 0 = −output; "
+    "for a quantity give cc.targets.Regression()"
+)
+ONE_QUANTITY: Final = (
+    "the model has one output, and neither two labels nor a final sigmoid say that it is the logit of classes: "
+    "what raises and what lowers it is explained, as by cc.targets.Regression(); for classes give 0, 1 or "
+    "model.labels"
+)
+
 
 def rows_of(outputs: Outputs) -> Array:
-    """Return the logits as `(batch, classes)`; outputs `(batch,)` are one class.
+    """Return the logits as `(batch, output)`; outputs `(batch,)` are one. Raises TargetError otherwise."""
+    return as_rows(outputs.logits)
 
-    Raises TargetError for outputs of other shapes.
-    """
-    logits = outputs.logits
-    if logits.ndim == 1:
-        return logits[:, None]
-    if logits.ndim != 2:
+
+def as_rows(values: Array) -> Array:
+    """Return a main output as `(batch, output)`; `(batch,)` is one. Raises TargetError for any other shape."""
+    if values.ndim == 1:
+        return values[:, None]
+    if values.ndim != 2:
         raise TargetError(
-            f"outputs have shape {tuple(logits.shape)}; expected (batch, classes): for one output per step "
-            "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
+            f"outputs have shape {tuple(values.shape)}; expected (batch, classes): for one output per step use "
+            "cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
         )
-    return logits
+    return values
 
 
-def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
-    """Return the index of a class given by index or label.
+def is_one_logit(width: int, outputs: Outputs) -> bool:
+    """Say whether so many outputs are one logit of two classes, where classes are asked for.
 
-    Raises TargetError for a class that the outputs do not have.
+    One output with one label is that class alone.
+    """
+    return width == 1 and (outputs.labels is None or len(outputs.labels) != 1)
+
+
+def says_classes(outputs: Outputs) -> bool:
+    """Say whether a model says that its one output is a logit: by two labels, or a sigmoid after it."""
+    return outputs.gate == "sigmoid" or (outputs.labels is not None and len(outputs.labels) == 2)
+
+
+def both_sides(values: Array) -> Array:
+    """Return `(…, 2)` of one logit `(…, 1)`: of class 0, which is −logit, and of class 1."""
+    return namespace(values).concat([-values, values], axis=-1)
+
+
+def classes_of(outputs: Outputs) -> Array:
+    """Return the logits `(batch, class)`; of one logit those of both classes."""
+    rows = rows_of(outputs)
+    return both_sides(rows) if is_one_logit(rows.shape[1], outputs) else rows
+
+
+def class_index(which: SupportsIndex | str, outputs: Outputs, count: int | None = None) -> int:
+    """Return the index of a class given by index or label. Raises TargetError for one that does not exist.
+
+    count: how many there are; None for the classes of the outputs.
     """
     if isinstance(which, str):
         if outputs.labels is None:
@@ -44,22 +79,37 @@ def class_index(which: SupportsIndex | str, outputs: Outputs) -> int:
         which = find_label(outputs.labels, which)
     if isinstance(which, bool) or not isinstance(which, Integral):
         raise TargetError(f"{which!r} is not a class; give an integer index or a label")
-    classes = rows_of(outputs).shape[1]
+    width = rows_of(outputs).shape[1]
+    classes = (2 if is_one_logit(width, outputs) else width) if count is None else count
     if not 0 <= int(which) < classes:
-        raise TargetError(f"no class {which}; the model has {classes} outputs, 0 to {classes - 1}")
+        raise TargetError(f"no class {which}; the model has {_counted(width, classes)}")
     return int(which)
 
 
-def same_for_all(values: Array, info: TargetInfo) -> Scored:
+def _counted(width: int, classes: int) -> str:
+    if classes > width:
+        return "1 output, a logit of class 0 and class 1; for a quantity give cc.targets.Regression()"
+    outputs = "1 output, 0" if width == 1 else f"{width} outputs, 0 to {width - 1}"
+    return outputs
+
+
+def of_one_logit(outputs: Outputs) -> tuple[str, ...]:
+    """Return the note that one output is taken for a logit, where nothing but the target says so."""
+    taken = is_one_logit(rows_of(outputs).shape[1], outputs) and not says_classes(outputs)
+    return (ONE_LOGIT,) if taken else ()
+
+
+def same_for_all(values: Array, info: TargetInfo, notes: tuple[str, ...] = ()) -> Scored:
     """Return one column of scores `(batch,)` that explains the same for every sample."""
-    return Scored(values[:, None], ((info,),) * values.shape[0])
+    return Scored(values[:, None], ((info,),) * values.shape[0], notes)
 
 
 def side_by_side(parts: Sequence[Scored]) -> Scored:
     """Return the columns of several scores as one."""
     values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
     rows = zip(*(part.infos for part in parts), strict=True)
-    return Scored(values, tuple(tuple(info for one in row for info in one) for row in rows))
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Scored(values, tuple(tuple(info for one in row for info in one) for row in rows), notes)
 
 
 def pick(logits: Array, indices: np.ndarray) -> Array:
@@ -67,19 +117,21 @@ def pick(logits: Array, indices: np.ndarray) -> Array:
     return namespace(logits).take_along_axis(logits, placed(indices, logits), axis=1)
 
 
-def chosen_classes(outputs: Outputs, indices: np.ndarray) -> Scored:
+def chosen_classes(outputs: Outputs, indices: np.ndarray, notes: tuple[str, ...] = ()) -> Scored:
     """Return the scores of each sample's own classes, given as `(batch, k)` indices."""
     infos = tuple(tuple(TargetInfo(outputs.label(int(i)), int(i)) for i in row) for row in indices)
-    return Scored(pick(rows_of(outputs), indices), infos)
+    return Scored(pick(classes_of(outputs), indices), infos, notes)
 
 
 @dataclass(frozen=True)
 class Class(Target):
     """The logit of one class, by index or by label ("tabby cat").
 
+    One output is the logit of two classes: of class 1 as it is, of class 0 negated.
+
     Example:
-    >>> cc.GradCAM(model).explain(images, cc.targets.Class("dog")).targets[0][0].index
-    1
+    >>> cc.targets.Class("dog") == cc.targets.parse("dog", samples=1)
+    True
     """
 
     which: SupportsIndex | str
@@ -87,28 +139,56 @@ class Class(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_c. Raises TargetError for an unknown or ambiguous class."""
         index = class_index(self.which, outputs)
-        return same_for_all(rows_of(outputs)[:, index], TargetInfo(outputs.label(index), index))
+        info = TargetInfo(outputs.label(index), index)
+        return same_for_all(classes_of(outputs)[:, index], info, of_one_logit(outputs))
 
 
 @dataclass(frozen=True)
 class Predicted(Target):
     """The logits of each sample's `k` top classes, best first: k targets.
 
+    Of one output with two labels or a final sigmoid the class is the side that its sign says. One output
+    without either is a quantity, explained with both signs.
+
     Example:
-    >>> cc.GradCAM(model).explain(images, cc.targets.Predicted(k=3)).scores.shape
-    (2, 3)
+    >>> cc.GradCAM(model).explain(images, cc.targets.Predicted(k=2)).scores.shape
+    (2, 2)
     """
 
     k: int = 1
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the k largest logits. Raises TargetError where the model has fewer classes."""
-        classes = rows_of(outputs).shape[1]
+        width = rows_of(outputs).shape[1]
+        one_logit = is_one_logit(width, outputs) and says_classes(outputs)
+        classes = 2 if one_logit else width
         if not 1 <= self.k <= classes:
-            raise TargetError(f"k is {self.k}; expected 1 to {classes}, the number of outputs")
-        ranked = to_numpy(outputs.choosing).reshape(-1, classes)
+            raise TargetError(f"k is {self.k}; expected 1 to {classes}, the number of classes")
+        if width == 1 and not says_classes(outputs):
+            name = (
+                outputs.labels[0] if outputs.labels is not None and len(outputs.labels) == 1 else "output 0"
+            )
+            return same_for_all(rows_of(outputs)[:, 0], TargetInfo(name, 0, signed=True), (ONE_QUANTITY,))
+        ranked = to_numpy(outputs.choosing).reshape(-1, width)
+        ranked = np.concatenate([-ranked, ranked], axis=1) if one_logit else ranked
         # Stable, so that of two equal logits the lower index comes first in every framework.
         return chosen_classes(outputs, np.argsort(-ranked, axis=1, kind="stable")[:, : self.k])
+
+
+class PredictedByDefault(Predicted):
+    """The predicted class, where no target is given."""
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the largest logit, with a note where nothing says that the outputs are classes."""
+        scored = super().__call__(outputs)
+        width = rows_of(outputs).shape[1]
+        if width == 1 or outputs.labels is not None or outputs.gate is not None:
+            return scored
+        unnamed = (
+            f"nothing says that the model's {width} outputs are classes (no labels, no final softmax or sigmoid): "
+            "the largest is explained; for quantities give cc.targets.Regression(0)"
+        )
+        return Scored(scored.values, scored.infos, (*scored.notes, unnamed))
 
 
 @dataclass(frozen=True)
@@ -130,34 +210,46 @@ class Contrast(Target):
             raise TargetError(
                 f"`{self.a}` and `{self.b}` are the same class, {a}; give two classes to contrast"
             )
-        logits = rows_of(outputs)
-        return same_for_all(
-            logits[:, a] - logits[:, b], TargetInfo(f"{outputs.label(a)} rather than {outputs.label(b)}")
-        )
+        logits = classes_of(outputs)
+        name = f"{outputs.label(a)} rather than {outputs.label(b)}"
+        return same_for_all(logits[:, a] - logits[:, b], TargetInfo(name), of_one_logit(outputs))
 
 
 class PerSample(Target):
-    """Each sample's own classes: integer indices `(samples, k)` for the whole call."""
+    """Each sample's own classes for the whole call: integer indices `(samples, k)`, or labels.
 
-    def __init__(self, indices: np.ndarray) -> None:
-        self.indices = indices
+    Rows as wide as the classes, of 0 and 1 alone, mark classes instead of naming them.
+    """
+
+    def __init__(self, classes: np.ndarray) -> None:
+        self.classes = classes
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return `y[i, indices[i]]`. Raises TargetError for a class out of range."""
-        indices = outputs.own(self.indices)
-        batch, classes = rows_of(outputs).shape
-        if len(indices) != batch:
-            raise TargetError(
-                f"targets has {len(self.indices)} rows; expected one per sample, at least {outputs.least}"
-            )
-        wrong = indices[(indices < 0) | (indices >= classes)]
-        if wrong.size:
-            raise TargetError(f"no class {wrong[0]}; the model has {classes} outputs, 0 to {classes - 1}")
-        return chosen_classes(outputs, indices)
+        """Return `y[i, classes[i]]`. Raises TargetError for a class out of range."""
+        width = rows_of(outputs).shape[1]
+        if self.classes.dtype.kind in "iu" and self.classes.shape[1] == width > 2 and marks(self.classes):
+            return Weighted(self.classes.astype(float))(outputs)
+        own = outputs.own(self.classes)
+        refuse_rows(len(own), len(self.classes), outputs)
+        indices = [[class_index(which, outputs) for which in row] for row in own.tolist()]
+        return chosen_classes(outputs, np.asarray(indices, np.int64), of_one_logit(outputs))
+
+
+class OneLabelEach(Target):
+    """Labels of a loader `(samples,)`, 0 or 1 as floats or booleans, for a model with one logit."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels = labels
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return each sample's side of the logit. Raises TargetError for models with more outputs."""
+        if rows_of(outputs).shape[1] != 1:
+            raise TargetError(misshapen(self.labels))
+        return Weighted(self.labels[:, None].astype(float))(outputs)
 
 
 class Weighted(Target):
-    """Σ f(x)·y for float targets `(samples, classes)`: a one-hot row is a class."""
+    """Σ f(x)·y for float targets `(samples, classes)`: a one-hot row is a class, a multi-hot row several."""
 
     def __init__(self, weights: np.ndarray) -> None:
         self.weights = weights
@@ -165,19 +257,59 @@ class Weighted(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
         logits, weights = rows_of(outputs), outputs.own(self.weights)
-        if len(weights) != logits.shape[0]:
-            raise TargetError(
-                f"targets has {len(self.weights)} rows; expected one per sample, at least {outputs.least}"
-            )
-        if logits.shape[1] != weights.shape[1]:
-            raise TargetError(
-                f"targets have {weights.shape[1]} columns; the model has {logits.shape[1]} outputs"
-            )
+        refuse_rows(len(weights), len(self.weights), outputs)
+        width, columns = logits.shape[1], self.weights.shape[1]
+        if width == columns == 1 and marks(self.weights):
+            return self._sides(logits, weights[:, 0], outputs)
+        if columns == 2 and is_one_logit(width, outputs):
+            logits = classes_of(outputs)
+        if logits.shape[1] != columns:
+            raise TargetError(f"targets have {columns} columns; the model has {width} outputs")
         values = namespace(logits).sum(logits * like(weights, logits), axis=1)
-        return Scored(values[:, None], tuple((self._info(row, outputs),) for row in weights))
+        infos = tuple((self._info(row, outputs),) for row in weights)
+        return Scored(values[:, None], infos, self._unmarked(weights, outputs))
+
+    def _sides(self, logits: Array, labels: np.ndarray, outputs: Outputs) -> Scored:
+        """Return the logit for samples with label 1, its negative for those with label 0."""
+        if is_one_logit(1, outputs):
+            return chosen_classes(outputs, labels[:, None].astype(np.int64), of_one_logit(outputs))
+        name = outputs.label(0)
+        infos = tuple((TargetInfo(name, 0) if y else TargetInfo(f"against {name}"),) for y in labels)
+        return Scored(logits * like(2 * labels[:, None] - 1.0, logits), infos)
 
     def _info(self, row: np.ndarray, outputs: Outputs) -> TargetInfo:
         (marked,) = np.nonzero(row)
-        if len(marked) == 1 and row[marked[0]] == 1:
-            return TargetInfo(outputs.label(int(marked[0])), int(marked[0]))
-        return TargetInfo("weighted outputs")
+        if not len(marked) or not (row[marked] == 1).all():
+            return TargetInfo("weighted outputs")
+        names = [outputs.label(int(index)) for index in marked[:4]]
+        more = [f"{len(marked) - 4} more"] if len(marked) > 4 else []
+        return TargetInfo(" + ".join([*names, *more]), int(marked[0]) if len(marked) == 1 else None)
+
+    def _unmarked(self, weights: np.ndarray, outputs: Outputs) -> tuple[str, ...]:
+        """Return a note on the samples of which no class is marked."""
+        (blank,) = np.nonzero(~weights.any(axis=1))
+        if not len(blank):
+            return ()
+        rows = outputs.rows
+        numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        shown = ", ".join(str(number) for number in dict.fromkeys(numbers[blank].tolist()))
+        return (f"the targets mark no class of sample {shown}: the score there is 0, and the map blank",)
+
+
+def marks(values: np.ndarray) -> bool:
+    """Say whether values are 0 and 1 alone."""
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def misshapen(values: np.ndarray) -> str:
+    """Return what is said of an array that is no targets."""
+    return (
+        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or (batch, k), "
+        "or floats (batch, classes)"
+    )
+
+
+def refuse_rows(own: int, given: int, outputs: Outputs) -> None:
+    """Raise TargetError where targets have too few rows for the samples of a batch."""
+    if own != rows_of(outputs).shape[0]:
+        raise TargetError(f"targets has {given} rows; expected one per sample, at least {outputs.least}")

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.targets._parse import OfTarget, Several
-from chronocam.targets.classes import Class, Contrast, PerSample, Predicted, Weighted
+from chronocam.targets.classes import (
+    Class,
+    Contrast,
+    OneLabelEach,
+    PerSample,
+    Predicted,
+    Weighted,
+    is_one_logit,
+    says_classes,
+)
 from chronocam.targets.steps import EveryStep, MajorityVote, VotesInfo, votes_of
 from chronocam.types import Outputs, Scored, Target, TargetInfo, Targets
 
@@ -30,7 +39,7 @@ class Counter(OfTarget):
         """Return the negated scores of the target."""
         scored = self.parsed(outputs)
         infos = tuple(tuple(TargetInfo(f"against {info}") for info in row) for row in scored.infos)
-        return Scored(-scored.values, infos)
+        return Scored(-scored.values, infos, scored.notes)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,9 @@ class OverSteps(OfTarget):
         """Return the scores of the target."""
         if outputs.logits.ndim != 3:
             return self.target(outputs)
-        if self.target == Predicted():
+        width = int(outputs.logits.shape[2])
+        quantity = width == 1 and not (is_one_logit(width, outputs) and says_classes(outputs))
+        if isinstance(self.target, Predicted) and self.target.k == 1 and not quantity:
             return MajorityVote()(outputs)
         xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), votes_of(outputs)
         # The target sees a model that has averaged its logits itself; what it names is then told of the clip.
@@ -66,12 +77,17 @@ class OverSteps(OfTarget):
         scored = self.target(outputs.of(mean, choosing))
         infos = tuple(
             tuple(
-                VotesInfo(f"{info} (mean of {steps} steps)", info.index, tuple(map(int, vote)))
+                VotesInfo(
+                    f"{info} (mean of {steps} steps)",
+                    info.index,
+                    tuple(map(int, vote)),
+                    signed=info.signed,
+                )
                 for info in row
             )
             for row, vote in zip(scored.infos, votes, strict=True)
         )
-        return Scored(scored.values, infos)
+        return Scored(scored.values, infos, scored.notes)
 
 
 def over_steps(target: Target) -> Target:
@@ -80,7 +96,7 @@ def over_steps(target: Target) -> Target:
         return Several([over_steps(one) for one in target.targets])
     if isinstance(target, Counter):
         return Counter(over_steps(target.parsed))
-    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, Weighted)) else target
+    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, OneLabelEach, Weighted)) else target
 
 
 def per_step(target: Target) -> Target:

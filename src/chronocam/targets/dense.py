@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Final, SupportsIndex
 
 import numpy as np
 
-from chronocam.errors import TargetError
+from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.classes import same_for_all
+from chronocam.targets.labels import find_label
+from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+_PREDICTED: Final = "predicted"
 
 
 @dataclass(frozen=True)
 class Region(Target):
     """The mean of a dense output over a mask or a box, or its value at a pixel.
 
-    The output is `(batch, channel, height, width)`, or has its channels last where the model does (Keras).
+    The output is `(batch, channel, *grid)`, with the channels last where the model has them so (Keras). The
+    grid is `(height, width)`, or that of volumes and clips.
 
-    where: a boolean mask `(height, width)` on the output's own grid; a box `(x0, y0, x1, y1)` in its pixels,
-        the upper corner exclusive; or a pixel `(x, y)`.
-    channel: which channel; None is for outputs `(batch, height, width)` or with a single channel.
+    where: a boolean mask of the output's grid, or of a finer one, such as the input's: there each of the
+        output's cells counts by the share of it that the mask covers. One mask for all samples, or one for
+        each, `(samples, *grid)`. Of pictures also a box `(x0, y0, x1, y1)` in the output's pixels, the upper
+        corner exclusive, or a pixel `(x, y)`.
+    channel: which channel, by index or label; None is for outputs `(batch, *grid)` or with a single channel.
+        A label of two, where there is a single channel, is that side of it, as for one logit.
 
     Example:
     >>> depth = nn.Conv2d(3, 1, 3)
@@ -31,54 +39,188 @@ class Region(Target):
     """
 
     where: Array
-    channel: SupportsIndex | None = None
+    channel: SupportsIndex | str | None = None
     signed = True
 
-    def __call__(self, outputs: Outputs) -> Scored:
-        """Return the mean over the region.
+    @classmethod
+    def predicted(cls, channel: SupportsIndex | str) -> Region:
+        """Return the region that the model gives to a class, by index or label, in each sample.
 
-        Raises TargetError for a mask, box, pixel or channel that does not fit.
+        That is where its channel is the largest. A single channel is one logit of two classes: class 1 is where
+        it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere.
+
+        Example:
+        >>> segmenter = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        >>> explanation = cc.GradCAM(segmenter, "1").explain(images, cc.targets.Region.predicted(1))
+        >>> str(explanation.targets[0][0])
+        'predicted class 1'
         """
-        dense = self._channel(outputs.logits, outputs.channels_last)
-        name, mask = self._marked(tuple(dense.shape[1:]))
-        weights = like(mask / mask.sum(), dense)
-        xp = namespace(dense)
-        values = xp.sum(dense * weights, axis=tuple(range(1, dense.ndim)))
-        if self.channel is None:
-            return same_for_all(values, TargetInfo(name))
-        channel = int(self.channel)
-        return same_for_all(values, TargetInfo(f"{name} of {outputs.label(channel)}", channel))
+        return cls(_PREDICTED, channel)
 
-    def _channel(self, dense: Array, channels_last: bool) -> Array:
-        if channels_last and dense.ndim == 4:
-            dense = namespace(dense).permute_dims(dense, (0, 3, 1, 2))
-        shape = tuple(dense.shape)
-        if dense.ndim == 3 and self.channel is None:
-            return dense
-        if dense.ndim != 4:
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the mean over the region. Raises TargetError for what does not fit the outputs."""
+        dense = _channels_first(_dense(outputs), outputs.channels_last)
+        if isinstance(self.where, str):
+            if self.where != _PREDICTED:
+                raise TargetError(
+                    f"`{self.where}` is not a region; give a mask or a box, or Region.predicted(…)"
+                )
+            dense = dense[:, None] if dense.ndim == 3 else dense
+        index, sign = self._index(dense, outputs)
+        one = dense if index is None else dense[:, index]
+        if isinstance(self.where, str):
+            name, masks = "predicted", _largest(_choosing(outputs, dense), index or 0, sign)
+        else:
+            name, masks = self._marked(tuple(one.shape[1:]), outputs)
+        weights = masks / masks.reshape(len(masks), -1).sum(axis=1).reshape(-1, *(1,) * (masks.ndim - 1))
+        values = sign * namespace(one).sum(one * like(weights, one), axis=tuple(range(1, one.ndim)))
+        if self.channel is None or index is None:
+            return same_for_all(values, TargetInfo(name))
+        class_index = int(sign > 0) if self._has_sides(dense, outputs) else index
+        of = "" if name == "predicted" else "of "
+        return same_for_all(values, TargetInfo(f"{name} {of}{outputs.label(class_index)}", class_index))
+
+    def _has_sides(self, dense: Array, outputs: Outputs) -> bool:
+        """Say whether a single channel is one logit of the two classes of which one is asked for."""
+        labels = outputs.labels
+        if dense.shape[1] != 1 or (labels is not None and len(labels) == 1):
+            return False
+        return isinstance(self.where, str) or (isinstance(self.channel, str) and len(labels or ()) == 2)
+
+    def _index(self, dense: Array, outputs: Outputs) -> tuple[int | None, int]:
+        """Return which channel is meant, None for outputs without channels, and with which sign."""
+        shape, channel = tuple(dense.shape), self.channel
+        if channel is None and (len(shape) == 3 or self._is_volume(shape, outputs)):
+            return None, +1  # (batch, *grid)
+        if len(shape) not in (4, 5):
             raise TargetError(
                 f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)"
             )
-        if self.channel is None and shape[1] != 1:
-            raise TargetError(f"the outputs have {shape[1]} channels; say which: Region(…, channel=0)")
-        channel = int(self.channel or 0)
-        if not 0 <= channel < shape[1]:
-            raise TargetError(f"no channel {channel}; the outputs have {shape[1]}, 0 to {shape[1] - 1}")
-        return dense[:, channel]
+        if channel is None:
+            if shape[1] != 1:
+                raise TargetError(f"the outputs have {shape[1]} channels; say which: Region(…, channel=0)")
+            return 0, +1
+        if isinstance(channel, str):
+            if outputs.labels is None:
+                raise TargetError(
+                    f"the model carries no labels to find `{channel}` in; give the channel, or set model.labels"
+                )
+            channel = find_label(outputs.labels, channel)
+        sides, channel = self._has_sides(dense, outputs), int(channel)
+        count = 2 if sides else shape[1]
+        if not 0 <= channel < count:
+            raise TargetError(f"no channel {channel}; the outputs have {count}, 0 to {count - 1}")
+        return (0, +1 if channel else -1) if sides else (channel, +1)
 
-    def _marked(self, grid: tuple[int, ...]) -> tuple[str, np.ndarray]:
-        """Return what the region is called, and its mask."""
-        where = to_numpy(self.where) if hasattr(self.where, "shape") else np.asarray(self.where)
+    def _is_volume(self, shape: tuple[int, ...], outputs: Outputs) -> bool:
+        """Say whether outputs `(batch, depth, height, width)` have no channels, as a mask of volumes shows."""
+        if len(shape) != 4 or shape[1] == 1 or isinstance(self.where, str):
+            return False
+        where = _array(self.where).shape
+        return len(where) == 4 or (len(where) == 3 and where[0] == shape[1] > outputs.least)
+
+    def _marked(self, grid: tuple[int, ...], outputs: Outputs) -> tuple[str, np.ndarray]:
+        """Return what the region is called, and its masks, of each sample or one for all, `(…, *grid)`."""
+        where = _array(self.where)
         # A mask over a signal of two or four places would look like a pixel or a box, but for its dtype.
         if where.shape in ((2,), (4,)) and where.dtype != bool:
             corners = tuple(int(v) for v in where)
             name = f"pixel {corners}" if len(corners) == 2 else "region"
-            return name, _box(corners, grid)
-        if where.shape != grid:
-            raise TargetError(f"the mask has shape {where.shape}; expected that of the outputs, {grid}")
-        if not where.any():
-            raise TargetError("the mask is empty; mark at least one pixel")
-        return "region", where.astype(bool).astype(float)
+            if len(grid) != 2:
+                raise TargetError(f"the outputs' grid is {grid}; give a mask, since boxes are of pictures")
+            return name, _box(corners, grid)[None]
+        masks = (outputs.own(where) if where.ndim == len(grid) + 1 else where[None]).astype(bool)
+        if where.ndim == len(grid) + 1 and len(masks) != outputs.batch:
+            raise TargetError(
+                f"there are masks for {len(where)} samples; expected one per sample, at least {outputs.least}"
+            )
+        if masks.shape[1:] != grid and not _is_finer(masks.shape[1:], grid):
+            raise TargetError(
+                f"the mask has shape {where.shape}; expected that of the outputs, {grid}, or a finer one of the "
+                "same picture"
+            )
+        blank = [i for i, mask in enumerate(masks) if not mask.any()]
+        if blank:
+            which = f" of sample {_number(outputs, blank[0])}" if len(masks) > 1 else ""
+            raise TargetError(f"the mask{which} is empty; mark at least one pixel")
+        return "region", np.stack([_shares(mask.astype(float), grid) for mask in masks])
+
+
+def _array(where: Any) -> np.ndarray:
+    return to_numpy(where) if hasattr(where, "shape") else np.asarray(where)
+
+
+def _number(outputs: Outputs, i: int) -> int:
+    """Return the number of the batch's sample `i` among those of the call."""
+    rows = outputs.rows
+    return int(rows.start + i if isinstance(rows, slice) else rows[i])
+
+
+def _dense(outputs: Outputs) -> Array:
+    """Return the dense output: the main one, or of several the only one that is dense."""
+    try:
+        return outputs.logits
+    except (ModelError, TargetError):
+        arrays = arrays_in(outputs.raw)
+        dense = [array for array in arrays if len(array.shape) >= 3]
+        if len(dense) == 1:
+            return dense[0]
+        if outputs.batch == len(arrays) == 1 and len(arrays[0].shape) == 2:  # of outputs that were squeezed
+            return arrays[0][None]
+        raise
+
+
+def _choosing(outputs: Outputs, dense: Array) -> np.ndarray:
+    """Return the dense outputs by which classes are chosen, `(batch, channel, *grid)`."""
+    try:
+        choosing = _channels_first(to_numpy(outputs.choosing), outputs.channels_last)
+    except (ModelError, TargetError):
+        return to_numpy(dense)
+    return choosing.reshape(dense.shape)
+
+
+def _channels_first(dense: Array, channels_last: bool) -> Array:
+    if channels_last and dense.ndim in (4, 5):
+        order = (0, dense.ndim - 1, *range(1, dense.ndim - 1))
+        return namespace(dense).permute_dims(dense, order)
+    return dense
+
+
+def _largest(dense: np.ndarray, channel: int, sign: int) -> np.ndarray:
+    """Return the masks of where a channel is the largest. Raises TargetError where that is nowhere."""
+    if dense.shape[1] == 1:
+        above = dense[:, 0] > (0.5 if dense.min() >= 0 and dense.max() <= 1 else 0)
+        masks = above if sign > 0 else ~above
+    else:
+        masks = dense.argmax(axis=1) == channel
+    blank = [i for i, mask in enumerate(masks) if not mask.any()]
+    if blank:
+        raise TargetError(
+            f"nothing is predicted as that class in sample {blank[0]} of the batch; give a mask, or another class"
+        )
+    return np.asarray(masks, float)
+
+
+def _is_finer(shape: tuple[int, ...], grid: tuple[int, ...]) -> bool:
+    """Say whether a mask shows what the grid shows in more pixels: as many times more along height and width."""
+    if any(n < cells for n, cells in zip(shape, grid, strict=True)):
+        return False
+    times = max(n / cells for n, cells in zip(shape[-2:], grid[-2:], strict=True))
+    return all(abs(n / times - cells) < 1 for n, cells in zip(shape[-2:], grid[-2:], strict=True))
+
+
+def _shares(mask: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Return the share of each cell of the grid that the mask covers."""
+    for axis, cells in enumerate(grid):
+        size = mask.shape[axis]
+        if size == cells:
+            continue
+        edges = np.arange(cells + 1) * size / cells
+        low = np.maximum(edges[:-1, None], np.arange(size))
+        high = np.minimum(edges[1:, None], np.arange(1, size + 1))
+        covered = np.clip(high - low, 0, None) * cells / size
+        mask = np.moveaxis(np.tensordot(covered, mask, axes=(1, axis)), 0, axis)
+    return mask
 
 
 def _box(corners: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:

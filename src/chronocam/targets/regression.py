@@ -8,9 +8,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from chronocam.errors import TargetError
+from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.targets.classes import class_index, rows_of, same_for_all
+from chronocam.targets.classes import as_rows, class_index, same_for_all
+from chronocam.targets.returned import arrays_in, sample_of
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 
@@ -110,7 +111,7 @@ class Norm(Target):
         return same_for_all(norm, TargetInfo(f"norm of {name}"))
 
     def _chosen(self, outputs: Outputs) -> tuple[Array, str]:
-        y = outputs.logits
+        y = outputs.quantities
         xp = namespace(y)
         if self.indices is None:
             return xp.reshape(y, (y.shape[0], -1)), "the outputs"
@@ -124,8 +125,9 @@ class Norm(Target):
 class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
-    `loss(outputs, y)` is called for one sample at a time, with its batch axis, on what the model returned (on
-    its logits where that is not a single array); what it returns is averaged.
+    `loss(outputs, y)` is called for one sample at a time, with its batch axis, and what it returns is
+    averaged. It gets what the model returned: the one array, or the scores among several; all of them, as they
+    were returned, where nothing says which hold the scores, or where the loss cannot take the scores alone.
 
     Example:
     >>> loss = cc.targets.NegativeLoss(nn.functional.cross_entropy, torch.tensor([2, 0]))
@@ -139,22 +141,44 @@ class NegativeLoss(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where `y` has too few rows."""
-        y = outputs.own(self.y)
-        predicted = outputs.raw if hasattr(outputs.raw, "shape") else outputs.logits
-        if len(y) != predicted.shape[0]:
+        y, batch = outputs.own(self.y), outputs.batch
+        predicted = self._predicted(outputs)
+        rows = batch if predicted is None else predicted.shape[0]
+        if len(y) != rows:
             raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.least}")
         # One by one: most losses average over the batch, which would mix the samples' gradients.
-        xp = namespace(predicted)
-        losses = [xp.mean(self.loss(predicted[i : i + 1], y[i : i + 1])) for i in range(len(y))]
+        xp = namespace(next(iter(arrays_in(outputs.raw)), predicted))
+        losses = [xp.mean(self._loss(outputs, predicted, y[i : i + 1], i)) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
+
+    def _predicted(self, outputs: Outputs) -> Array | None:
+        """Return the one array that the model returned, or its scores; None where it is not known which."""
+        if hasattr(outputs.raw, "shape"):
+            return outputs.raw if len(outputs.raw.shape) else outputs.raw[None]
+        try:
+            return outputs.logits
+        except ModelError:
+            return None
+
+    def _loss(self, outputs: Outputs, predicted: Array | None, y: Any, i: int) -> Array:
+        """Return the loss of sample `i`."""
+        if predicted is not None:
+            try:
+                return self.loss(predicted[i : i + 1], y)
+            except (TypeError, IndexError, KeyError, AttributeError, ValueError, RuntimeError):
+                if hasattr(outputs.raw, "shape"):
+                    raise
+        return self.loss(sample_of(outputs.raw, i, outputs.batch), y)  # a loss of several outputs
 
 
 def _output(which: SupportsIndex | str | None, outputs: Outputs, example: str) -> tuple[Array, int, str]:
     """Return one output `(batch,)`, its index and its name."""
-    values = rows_of(outputs)
+    values = as_rows(outputs.quantities)
     if which is None and values.shape[1] != 1:
         raise TargetError(f"the model has {values.shape[1]} outputs; say which: {example}")
-    index = 0 if which is None else class_index(which, outputs)
+    index = 0 if which is None else class_index(which, outputs, values.shape[1])
+    if outputs.labels is not None and len(outputs.labels) == 2 and values.shape[1] == 1:
+        return values[:, 0], 0, "output 0"  # two labels are those of a logit's two sides
     labelled = outputs.labels is not None and index < len(outputs.labels)
     return values[:, index], index, outputs.label(index) if labelled else f"output {index}"
 

@@ -11,7 +11,7 @@ import numpy as np
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets._parse import OfTarget
-from chronocam.targets.classes import side_by_side
+from chronocam.targets.classes import both_sides, is_one_logit, says_classes, side_by_side
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
@@ -103,6 +103,8 @@ class MajorityVote(Target):
         """Return the score `(batch, 1)`. Raises TargetError for outputs without a time axis."""
         logits, votes = stepwise(outputs), votes_of(outputs)
         choosing = to_numpy(outputs.choosing)
+        if _one_logit(outputs):
+            logits, choosing = both_sides(logits), both_sides(choosing)
         winners = [_winner(row, y) for row, y in zip(votes, choosing, strict=True)]
         weights = np.zeros(tuple(logits.shape))
         infos: list[tuple[TargetInfo, ...]] = []
@@ -129,7 +131,13 @@ def stepwise(outputs: Outputs) -> Array:
 def votes_of(outputs: Outputs) -> np.ndarray:
     """Return the class with the largest logit, per sample and step."""
     stepwise(outputs)
-    return np.argmax(to_numpy(outputs.choosing), axis=2)
+    choosing = to_numpy(outputs.choosing)
+    return np.argmax(both_sides(choosing) if _one_logit(outputs) else choosing, axis=2)
+
+
+def _one_logit(outputs: Outputs) -> bool:
+    """Say whether each step's output is one logit of two classes."""
+    return is_one_logit(outputs.logits.shape[2], outputs) and says_classes(outputs)
 
 
 def _step(time: Any, logits: Array) -> int:
@@ -145,10 +153,13 @@ def _at_step(outputs: Outputs, step: int, target: Target, votes: np.ndarray) -> 
     logits = outputs.logits[:, step]
     scored = target(outputs.of(logits, outputs.choosing[:, step]))
     infos = tuple(
-        tuple(StepInfo(f"{info} at step {step}", info.index, step, int(vote[step])) for info in row)
+        tuple(
+            StepInfo(f"{info} at step {step}", info.index, step, int(vote[step]), signed=info.signed)
+            for info in row
+        )
         for row, vote in zip(scored.infos, votes, strict=True)
     )
-    return Scored(scored.values, infos)
+    return Scored(scored.values, infos, scored.notes)
 
 
 def _winner(votes: np.ndarray, logits: np.ndarray) -> int:

@@ -81,7 +81,7 @@ class Backend(ABC):
             self.out(scores),
             {layer: [self.out(x) for x in calls] for layer, calls in passed.activations.items()},
             main=None if main is None else self.numpy(main),
-            softmax=passed.logits is not None,
+            gate=passed.gate,
         )
 
 

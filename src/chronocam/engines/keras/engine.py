@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import (
-    LOGITS,
     NO_RELU,
     NO_SOFTMAX,
     AxisOrder,
@@ -24,6 +23,7 @@ from chronocam.engines.base import (
     Result,
     Score,
     child_at,
+    logits_note,
     split_call,
 )
 from chronocam.engines.geometry import UnknownGeometry
@@ -51,6 +51,7 @@ _PASS_ON = (
     "SpatialDropout3D",
 )
 _AT_ONCE = 24  # how many layers are differentiated at once, which are compiled together
+_SCALE = ("Lambda", "BatchNormalization", "Divide", "TrueDivide", "Multiply", "Subtract", "Add", "GetItem")
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
@@ -89,6 +90,13 @@ class KerasEngine(UnknownGeometry):
         """The first convolution; None for a model without any."""
         first = next((node for node in self._nodes.values() if isinstance(node, _CONVOLUTIONS)), None)
         return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
+
+    @cached_property
+    def rescales(self) -> bool:
+        """Whether layers or operations scale the inputs before anything else."""
+        kinds = [type(node).__name__ for node in self._nodes.values()]
+        first = next((kind for kind in kinds if kind not in ("InputLayer", "ZeroPadding2D")), "")
+        return first in _SCALE or any(kind in ("Rescaling", "Normalization") for kind in kinds)
 
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path (`backbone/conv1`, `relu#1`: 2nd call), object or index.
@@ -273,8 +281,8 @@ class KerasEngine(UnknownGeometry):
 
     def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
-        if recording.softmax:
-            notes.append(LOGITS)
+        if recording.gate is not None:
+            notes.append(logits_note(recording.gate))
         elif self.output_layer is None and call is None and _looks_like_probabilities(recording.main):
             notes.append(NO_SOFTMAX)
         return notes

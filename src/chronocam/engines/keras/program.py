@@ -34,7 +34,10 @@ from chronocam.types import INPUT, Array, Inputs
 Change: TypeAlias = Callable[[str, Array], Array]
 """Makes of a tapped layer's path and output what the model goes on with."""
 
-_SOFTMAXES = ("softmax", "log_softmax")
+Gated: TypeAlias = tuple[Array, Array, str]
+"""What came out of a gate, what went into it, and which gate it is."""
+
+_RESHAPING = ("Reshape", "Flatten", "Squeeze", "Identity", "ExpandDims")
 _GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _LAST_IS_ACTIVATION = (
     keras.layers.Dense,
@@ -51,18 +54,18 @@ class Passed:
     """What one forward pass gave.
 
     raw: what the model returned.
-    logits: what went into its final softmax, None without one.
+    logits: what went into its final softmax or sigmoid, by the name of that; empty where there is none.
     outputs: what the modules that the score reads returned, by path, one per call.
     activations: by layer, one per call.
     """
 
     raw: Any
-    logits: Array
+    logits: Mapping[str, Array]
     outputs: dict[str, list[Array]]
     activations: dict[str, list[Array]]
 
     @classmethod
-    def of(cls, seen: tuple[Any, Array, dict[str, list[Array]]]) -> Passed:
+    def of(cls, seen: tuple[Any, Mapping[str, Array], dict[str, list[Array]]]) -> Passed:
         """Return what was `seen` in another pass, without activations."""
         raw, logits, outputs = seen
         return cls(raw, logits, outputs, {})
@@ -70,17 +73,22 @@ class Passed:
     @property
     def result(self) -> Result:
         """What a score function sees of it."""
-        return Result(self.raw, self.read, self.outputs)
+        returned = None if self.gate is None else lambda: _full(main_output(self.raw))
+        return Result(self.raw, self.read, self.outputs, self.gate, returned)
 
     @property
-    def seen(self) -> tuple[Any, Array, dict[str, list[Array]]]:
+    def gate(self) -> str | None:
+        """What the model ends in, before which logits are read: a softmax, a log-softmax or a sigmoid."""
+        return next(iter(self.logits), None)
+
+    @property
+    def seen(self) -> tuple[Any, Mapping[str, Array], dict[str, list[Array]]]:
         """All that scores are made of."""
         return self.raw, self.logits, self.outputs
 
     def read(self) -> Array:
-        """Return the main output, before a final softmax, in float32 at least."""
-        main = main_output(self.raw) if self.logits is None else self.logits
-        return keras.ops.cast(main, "float32") if "float16" in str(main.dtype) else main
+        """Return the main output, before a final softmax or sigmoid, in float32 at least."""
+        return _full(main_output(self.raw) if self.gate is None else self.logits[self.gate])
 
 
 @dataclass
@@ -92,7 +100,13 @@ class BackendRecording:
     gradients: dict[str, list[Array]] = field(default_factory=dict)
     curvature: dict[str, list[Array]] = field(default_factory=dict)
     main: np.ndarray | None = None
-    softmax: bool = False
+    gate: str | None = None
+
+
+def _full(main: Array) -> Array:
+    """Return outputs in float32 at least; a number without axes, as of a squeeze, is one sample's."""
+    main = main if len(main.shape) else main[None]
+    return keras.ops.cast(main, "float32") if "float16" in str(main.dtype) else main
 
 
 class Program:
@@ -138,8 +152,8 @@ class Program:
         seen: dict[str, list[Array]] = {layer: [] for layer in self.layers}
         outputs: list[Array] = []
         reads: dict[str, list[Array]] = {path: [] for path in self.reads}
-        softmaxes: list[tuple[Array, Array]] = []
-        wraps = self._wraps(seen, outputs, reads, softmaxes, change, around)
+        gates: list[Gated] = []
+        wraps = self._wraps(seen, outputs, reads, gates, change, around)
         with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
                 inputs = _tapped_input(inputs, seen, change)
@@ -154,8 +168,8 @@ class Program:
                 )
         main = main_output(raw, strict=False)
         plain = self.output_layer is None and self.call is None
-        logits = next((before for after, before in softmaxes if plain and after is main), None)
-        return Passed(raw, logits, reads, seen)
+        last = next((gate for gate in reversed(gates) if plain and gate[0] is main), None)
+        return Passed(raw, {} if last is None else {last[2]: last[1]}, reads, seen)
 
     def _read(self, outputs: list[Array]) -> Array:
         _, number = split_call(str(self.output_layer))
@@ -168,7 +182,7 @@ class Program:
         seen: dict[str, list[Array]],
         outputs: list[Array],
         reads: dict[str, list[Array]],
-        softmaxes: list[tuple[Array, Array]],
+        gates: list[Gated],
         change: Change,
         around: Mapping[str, Sequence[Wrap]],
     ) -> dict[str, list[Wrap]]:
@@ -179,8 +193,10 @@ class Program:
             wraps[path] += _all_frames(node)
             if self.guided is not None and (wrap := guided_relu(node, self.guided)) is not None:
                 wraps[path].append(wrap)
-            if is_softmax(node):
-                wraps[path].append(noting_logits(softmaxes))
+            if (gate := gate_of(node)) is not None:
+                wraps[path].append(_noting(gate, gates))
+            elif gates_pass(node):
+                wraps[path].append(_passing_on(gates))
         for path in dict.fromkeys(split_call(layer)[0] for layer in self.layers if layer != INPUT):
             taps = [layer for layer in self.layers if split_call(layer)[0] == path]
             wraps[path].append(_tap(taps, seen, change))
@@ -246,9 +262,11 @@ def gate_of(node: Node) -> str | None:
     return name if isinstance(node, _LAST_IS_ACTIVATION) and name in _GATES.values() else None
 
 
-def is_softmax(node: Node) -> bool:
-    """Say whether the last thing that a layer or operation does is a softmax."""
-    return gate_of(node) in _SOFTMAXES
+def gates_pass(node: Node) -> bool:
+    """Say whether a layer or operation only gives what it gets another shape or precision."""
+    kind = type(node).__name__
+    linear = getattr(node, "activation", None) is keras.activations.linear
+    return kind in _RESHAPING or (kind == "Activation" and linear)
 
 
 def guided_relu(node: Node, relu: Callable[[Array], Array]) -> Wrap | None:
@@ -300,6 +318,42 @@ def noting_logits(
                     logits = call(*args, **kwargs)
                 output = gated(activation(logits))
             gates.append((output, logits))
+            return output
+
+        return run
+
+    return wrap
+
+
+def _noting(gate: str, gates: list[Gated]) -> Wrap:
+    """Note what a node with a final gate returns for rows, what goes into the gate, and which gate it is."""
+
+    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        pairs: list[tuple[Array, Array]] = []
+        noted = noting_logits(pairs)(node, call)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = noted(*args, **kwargs)
+            after, before = pairs.pop()
+            if len(after.shape) <= 2 or gate != "sigmoid":
+                gates.append((after, before, gate))
+            return output
+
+        return run
+
+    return wrap
+
+
+def _passing_on(gates: list[Gated]) -> Wrap:
+    """Note what a node makes of a gate's output, with the same made of what went into the gate."""
+
+    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = call(*args, **kwargs)
+            x = (*args, *kwargs.values())[0]
+            found = next(((before, gate) for after, before, gate in reversed(gates) if after is x), None)
+            if found is not None:
+                gates.append((output, call(found[0]), found[1]))
             return output
 
         return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class TorchEngine(TorchGeometry):
         self.layers = Layers(model)
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
-        self._ends_in_softmax = False  # as the last pass found: the next need not run twice to find it again
+        self._may_end_in_gate = False  # as the last pass found: the next need not run twice to find it again
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -44,6 +45,13 @@ class TorchEngine(TorchGeometry):
     def stem(self) -> Stem | None:
         """The first convolution; None for a model without any."""
         return self.layers.stem
+
+    @cached_property
+    def rescales(self) -> bool:
+        """Whether the first layer scales the inputs: a normalisation, or one of a model's own making."""
+        first = next((m for m in self.layers.walk() if not m._modules), None)
+        name = type(first).__name__.lower()
+        return "norm" in name or "scal" in name
 
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
@@ -99,7 +107,7 @@ class TorchEngine(TorchGeometry):
         forward = self._forward(call, reads)
         with as_found(self.model, self.layers.walk()):
             calls = Trace(forward, inputs, score, keep).calls()
-        self._ends_in_softmax = forward.ends_in_softmax
+        self._may_end_in_gate = forward.may_end_in_gate
         return calls
 
     def order(self, layer: str) -> AxisOrder | None:
@@ -112,7 +120,7 @@ class TorchEngine(TorchGeometry):
         forward = self._forward(request.call, request.reads)
         with as_found(self.model, modules):
             recording = TorchPass(forward, modules, inputs, request).run(score)
-        self._ends_in_softmax = forward.ends_in_softmax
+        self._may_end_in_gate = forward.may_end_in_gate
         return recording
 
     def scores(
@@ -128,8 +136,8 @@ class TorchEngine(TorchGeometry):
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         forward = self._forward(call, reads)
         resumed = TorchRest(forward, inputs, layer)
-        self._ends_in_softmax = forward.ends_in_softmax
+        self._may_end_in_gate = forward.may_end_in_gate
         return resumed
 
     def _forward(self, call: Call | None, reads: Sequence[str]) -> ForwardPass:
-        return ForwardPass(self.layers, self.output_layer, call, reads, self._ends_in_softmax)
+        return ForwardPass(self.layers, self.output_layer, call, reads, self._may_end_in_gate)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import LOGITS, NO_SOFTMAX, Call, Result, split_call
+from chronocam.engines.base import NO_SOFTMAX, Call, Result, logits_note, split_call
 from chronocam.engines.torch.layers import Layers
-from chronocam.engines.torch.modes import SoftmaxSeen, looks_like_probabilities
+from chronocam.engines.torch.modes import GatesSeen, looks_like_probabilities, may_be_gated
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
 from chronocam.errors import LayerError
 from chronocam.types import Inputs
 
 
 class ForwardPass:
-    """Runs a model and reads what a score function sees: at the output layer, before a final softmax.
+    """Runs a model and reads what a score function sees: at the output layer, before a final softmax or sigmoid.
 
     reads: modules whose outputs the score function reads.
-    ends_in_softmax: whether the model is known to end in a softmax; once it is found to, it stays so.
+    may_end_in_gate: whether a softmax or sigmoid at the end is looked for; once one may be there, it stays so.
     """
 
     def __init__(
@@ -30,15 +31,16 @@ class ForwardPass:
         output_layer: str | None,
         call: Call | None,
         reads: Sequence[str],
-        ends_in_softmax: bool,
+        may_end_in_gate: bool,
     ) -> None:
         self.layers = layers
         self.output_layer = output_layer
         self.call = call
         self.reads = reads
-        self.ends_in_softmax: bool = ends_in_softmax
+        self.may_end_in_gate: bool = may_end_in_gate
         self.notes: list[str] = []
-        self._softmax: SoftmaxSeen | None = None
+        self.settled = False  # whether it was decided before this pass if a gate is looked for
+        self._gates: GatesSeen | None = None
         self._outputs: list[Tensor] = []
         self._read: dict[str, list[Any]] = {}
 
@@ -46,10 +48,10 @@ class ForwardPass:
     def watching(self) -> Iterator[None]:
         """Look at the model while it runs."""
         self.notes.clear()
-        self._softmax = SoftmaxSeen() if self.ends_in_softmax else None
+        self._gates = GatesSeen() if self.may_end_in_gate else None
         self._outputs = []
         self._read = {path: [] for path in self.reads}
-        with self._softmax or nullcontext(), ExitStack() as hooks:
+        with self._gates or nullcontext(), ExitStack() as hooks:
             for path, calls in self._read.items():
                 module = self.layers[self.layers.resolve(path)]
                 hooks.callback(module.register_forward_hook(keep_all(calls)).remove)
@@ -65,17 +67,23 @@ class ForwardPass:
     def result(self, raw: Any) -> Result | None:
         """Return what the score function sees of `raw`, what the model returned.
 
-        None where that turns out to be a softmax nobody looked for: then the model must be run again.
+        None where that may come out of a gate nobody looked for: then the model must be run again.
         """
         if self.output_layer is not None:
             raw = self._output()
-        elif self.call is None and not self.ends_in_softmax:
-            main = main_output(raw, strict=False)
-            if main is not None and looks_like_probabilities(main):
-                # Looking for a softmax slows every operation down, so a model is first run without.
-                self.ends_in_softmax = True
-                return None
-        return Result(raw, lambda: self._logits(raw), self._read)
+            return Result(raw, lambda: self._logits(raw, None), self._read)
+        if self.call is not None:
+            return Result(raw, lambda: self._logits(raw, None), self._read)
+        main = main_output(raw, strict=False)
+        if not (self.may_end_in_gate or self.settled) and main is not None and may_be_gated(main):
+            # Looking for gates slows every operation down, so a model is first run without.
+            self.may_end_in_gate = True
+            return None
+        before = None if self._gates is None or main is None else self._gates.before(main)
+        if before is None:
+            return Result(raw, lambda: self._logits(raw, None), self._read)
+        returned = partial(_full, main)
+        return Result(raw, lambda: self._logits(raw, before), self._read, before[1], returned)
 
     def _output(self) -> Tensor:
         layer = str(self.output_layer)
@@ -84,13 +92,19 @@ class ForwardPass:
             raise LayerError(f"output layer `{layer}` returned no scores; choose another")
         return self._outputs[-1 if call is None else call]
 
-    def _logits(self, raw: Any) -> Tensor:
+    def _logits(self, raw: Any, before: tuple[Tensor, str] | None) -> Tensor:
+        """Return the main output, or what was `before` the gate that it came out of, one row per sample."""
         main = main_output(raw)
         assert main is not None
-        softmax = self._softmax
-        if softmax is not None and softmax.result is main and softmax.logits is not None:
-            self.notes.append(LOGITS)
-            main = softmax.logits
+        if before is not None:
+            main, gate = before
+            self.notes.append(logits_note(gate))
         elif self.output_layer is None and self.call is None and looks_like_probabilities(main):
             self.notes.append(NO_SOFTMAX)
-        return main.float() if main.dtype in (torch.float16, torch.bfloat16) else main
+        return _full(main)
+
+
+def _full(main: Tensor) -> Tensor:
+    """Return outputs in float32 at least; a number without axes, as of `squeeze()`, is one sample's."""
+    main = main if main.ndim else main[None]
+    return main.float() if main.dtype in (torch.float16, torch.bfloat16) else main

@@ -14,28 +14,56 @@ Function: TypeAlias = Callable[..., Any]
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 
-_SOFTMAX = {F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, Tensor.softmax, Tensor.log_softmax}
+_SIGMOIDS_IN_PLACE = {torch.sigmoid_, Tensor.sigmoid_}
+_GATES = {
+    **dict.fromkeys((F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax), "softmax"),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, Tensor.log_softmax), "log_softmax"),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, torch.special.expit, Tensor.sigmoid), "sigmoid"),
+    **dict.fromkeys(_SIGMOIDS_IN_PLACE, "sigmoid"),
+}
 _ATTEND = {F.softmax, torch.softmax, Tensor.softmax}
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
-class SoftmaxSeen(TorchFunctionMode):
-    """Remembers the last softmax (or log-softmax), so that the logits before it can be read."""
+class GatesSeen(TorchFunctionMode):
+    """Remembers every softmax, log-softmax and sigmoid of rows, so that the logits before the last can be read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.result: Tensor | None = None
-        self.logits: Tensor | None = None
+        self._seen: list[tuple[Tensor, int, Tensor, str]] = []
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
+        gate = _GATES.get(func)
+        if gate is None:
+            return func(*args, **(kwargs or {}))
+        logits = args[0] if args else (kwargs or {})["input"]
+        if func in _SIGMOIDS_IN_PLACE:
+            logits = logits.clone()
         result = func(*args, **(kwargs or {}))
-        if func in _SOFTMAX:
-            self.result = result
-            self.logits = args[0] if args else (kwargs or {})["input"]
+        if result.ndim <= 2:  # what is inside, such as attention, need not be kept alive
+            self._seen.append((result, result._version, logits, gate))
         return result
+
+    def before(self, output: Tensor) -> tuple[Tensor, str] | None:
+        """Return the logits from which `output` was made, and by what; None where it is no gate's.
+
+        The gate's own output counts in another shape too, as after `squeeze`; changed in place it does not.
+        """
+        for result, version, logits, gate in reversed(self._seen):
+            if result._version == version and (result is output or _same_values(result, output)):
+                return logits.reshape(output.shape), gate
+        return None
+
+
+def _same_values(result: Tensor, output: Tensor) -> bool:
+    """Say whether `output` is a view of all of `result`, in the same order."""
+    if not (type(result) is type(output) is Tensor) or result.numel() != output.numel():
+        return False
+    in_order = result.is_contiguous() and output.is_contiguous() and result.dtype == output.dtype
+    return in_order and result.numel() > 0 and result.data_ptr() == output.data_ptr()
 
 
 class FrameAttention(TorchFunctionMode):
@@ -144,3 +172,11 @@ def looks_like_probabilities(outputs: Tensor) -> bool:
     softmax = bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=2e-2)
     log_softmax = bool((values <= 0).all()) and torch.allclose(values.exp().sum(1), ones, atol=2e-2)
     return softmax or log_softmax
+
+
+def may_be_gated(outputs: Tensor) -> bool:
+    """Say whether rows of outputs could have come out of a softmax, a log-softmax or a sigmoid."""
+    if outputs.ndim > 2 or not outputs.is_floating_point() or not outputs.numel():
+        return False
+    values = outputs.detach()
+    return bool(((values >= 0) & (values <= 1)).all()) or looks_like_probabilities(outputs)

@@ -15,7 +15,7 @@ from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
-from chronocam.engines.torch.scope import couples_samples, differentiable_rnns
+from chronocam.engines.torch.scope import couples_samples, differentiable_rnns, training_note
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
     first_tensor,
@@ -48,6 +48,7 @@ class TorchPass:
         self.relus: GuidedReLUs | None = GuidedReLUs() if request.guided else None
         self.couples: bool = couples_samples(self.layers.model, modules)
         self.notes: list[str] = []
+        self._training = training_note(modules)
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
@@ -101,11 +102,11 @@ class TorchPass:
             attention=weights,
             attention_gradients=along,
             attentions=tuple(self.attentions.weights) if self.attentions is not None else (),
-            notes=(*self.forward.notes, *self.notes),
+            notes=(*self.forward.notes, *self.notes, *([self._training] if self._training else [])),
         )
 
     def _forward(self, score: Score) -> None:
-        """Run the model, twice where it turns out to end in a softmax, and score its outputs."""
+        """Run the model, twice where it may end in a softmax or sigmoid, and score its outputs."""
         request = self.request
         grad = self.through_no_grad or (INPUT in request.layers and self.differentiate)
         while True:

@@ -54,6 +54,7 @@ class TorchRest(Rest[nn.Module]):
                 raw = self._forward.run(pytree.tree_map(own_copy, self._repeated_inputs(times)))
                 result = self._forward.result(raw)
                 if result is not None:
+                    self._forward.settled = True
                     return recorder, activations, result
 
     def _run(self, changed: Sequence[Tensor], times: int) -> Result:
@@ -68,7 +69,7 @@ class TorchRest(Rest[nn.Module]):
             # An output that does not depend on the layer comes as it was stored.
             raw = pytree.tree_map_only(Repeated, Repeated.copies, raw)
             result = self._forward.result(raw)
-        assert result is not None  # the recording has looked behind a softmax already
+        assert result is not None  # the recording has settled whether a gate is looked for
         return result
 
     def _scored(self, changed: Sequence[Tensor], times: int, score: Score) -> Tensor:

@@ -111,6 +111,27 @@ def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None
     )
 
 
+def training_note(modules: Sequence[nn.Module]) -> str | None:
+    """Return a note where modules in training mode make scores random, or of the whole batch; None elsewhere."""
+    names = dict.fromkeys(type(m).__name__ for m in modules if m.training and _differs_in_training(m))
+    if not names:
+        return None
+    return (
+        f"the model is in training mode ({', '.join(list(names)[:4])}): maps depend on the other samples or on "
+        "chance, and are not of the network that predicts; call model.eval() first"
+    )
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    if isinstance(module, _BatchNorm):
+        return True
+    # Dropout, stochastic depth and what drops paths have a probability, recurrent and attention layers a rate.
+    drops = "drop" in type(module).__name__.lower() or type(module).__name__ == "StochasticDepth"
+    names = ("p", "drop_prob", "drop_rate", "rate") if drops else ("dropout",)
+    rates = [getattr(module, name, None) for name in names]
+    return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+
+
 def _some_compiled(modules: Sequence[nn.Module]) -> bool:
     """Say whether a module is compiled: by `torch.compile`, by `module.compile()` or at its `forward`."""
     if any("_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
