@@ -575,7 +575,7 @@ def test_noisy_looks_explain_the_region_that_was_predicted() -> None:
     class Watched(Region):
         def __call__(self, outputs: Any) -> Any:
             scored = super().__call__(outputs)
-            seen.append(int((np.asarray(outputs.choosing).argmax(1) == 2).sum()))
+            seen.append(int((torch.as_tensor(outputs.choosing).argmax(1) == 2).sum()))
             return scored
 
     cc.SmoothGrad(net).explain(X[:1], Watched("predicted", "person"))
