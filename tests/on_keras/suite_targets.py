@@ -53,7 +53,9 @@ def test_a_final_sigmoid_is_stepped_over(end: Any, outputs: int) -> None:
     assert any("before the model's final sigmoid" in finding for finding in found.diagnostics)
     np.testing.assert_allclose(found.confidences[:, 0], 1 / (1 + np.exp(-expected)), rtol=1e-4)
     quantity = cc.GradCAM(net, "conv").explain(X, cc.targets.Regression(index % outputs))
-    np.testing.assert_allclose(quantity.scores[:, 0], keras.ops.convert_to_numpy(net(X))[:, index % outputs], rtol=1e-4)
+    np.testing.assert_allclose(
+        quantity.scores[:, 0], keras.ops.convert_to_numpy(net(X))[:, index % outputs], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("bias", "name", "sign"), [(3.0, "dog", 1), (-3.0, "cat", -1)])
@@ -79,7 +81,9 @@ def test_multi_hot_rows_and_probabilities_of_a_softmax() -> None:
     np.testing.assert_allclose(
         cc.GradCAM(net).explain(X, marked).scores[:, 0], (y * marked).sum(1), rtol=1e-4, atol=1e-6
     )
-    np.testing.assert_allclose(cc.GradCAM(net).explain(X, 2).confidences[:, 0], keras.ops.convert_to_numpy(net(X))[:, 2], rtol=1e-4)
+    np.testing.assert_allclose(
+        cc.GradCAM(net).explain(X, 2).confidences[:, 0], keras.ops.convert_to_numpy(net(X))[:, 2], rtol=1e-4
+    )
 
 
 def test_features_before_logits_are_refused_and_a_loss_gets_all() -> None:
@@ -92,7 +96,8 @@ def test_features_before_logits_are_refused_and_a_loss_gets_all() -> None:
     found = cc.GradCAM(net, "conv").explain(X, lambda outputs: outputs[1][:, 1])
     np.testing.assert_allclose(found.scores[:, 0], logits[:, 1], rtol=1e-4)
     loss = cc.targets.NegativeLoss(
-        lambda outputs, y: keras.ops.mean((outputs[1] - y) ** 2), np.zeros((3, 3), np.float32)
+        lambda outputs, y: keras.ops.mean((outputs[1] - keras.ops.convert_to_tensor(y)) ** 2),
+        np.zeros((3, 3), np.float32),
     )
     found = cc.GradCAM(net, "conv").explain(X, loss)
     np.testing.assert_allclose(found.scores[:, 0], -(logits**2).mean(1), rtol=1e-4)

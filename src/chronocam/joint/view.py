@@ -152,7 +152,7 @@ class LayerView:
         ]
         # Where a model gives scores at every step, a noisy look chooses its classes by what it sees itself.
         clean = self._scoring.clean
-        scoring = replace(self._scoring, clean=None if clean is None or clean.ndim > 2 else clean)
+        scoring = replace(self._scoring, clean=None if clean is None or clean.ndim == 3 else clean)
         recorded = record(self._look, scoring, needs, changed).connected()
         return self._captures(recorded.recording, recorded.columns.slices[0])
 
