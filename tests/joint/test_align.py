@@ -96,7 +96,7 @@ def test_a_dot_is_found_where_it_is_only_with_receptive_field_alignment(at):
     x[0, 0, at[0], at[1]] = 1
 
     def peak(align):
-        fine = cc.GradCAM(dot_network(), "5", align=align).explain(x, 0).upsample(mode="linear")[0, 0]
+        fine = cc.GradCAM(dot_network(), "5", align=align).explain(x, 1).upsample(mode="linear")[0, 0]
         return np.unravel_index(fine.argmax(), fine.shape)
 
     assert peak("receptive_field") == at
@@ -121,8 +121,8 @@ def test_fused_layers_are_refused():
 
 def test_pixel_maps_and_their_upsampling_are_not_shifted():
     model, x = dot_network(), torch.rand(1, 1, 32, 32)
-    plain = cc.Saliency(model).explain(x, 0)
-    aligned = cc.Saliency(model, align="receptive_field").explain(x, 0)
+    plain = cc.Saliency(model).explain(x, 1)
+    aligned = cc.Saliency(model, align="receptive_field").explain(x, 1)
     assert aligned.centers is None
     np.testing.assert_array_equal(plain.upsample(), aligned.upsample())
 
@@ -130,7 +130,7 @@ def test_pixel_maps_and_their_upsampling_are_not_shifted():
 def test_guided_gradcam_is_upsampled_at_the_true_centres():
     model, x = dot_network(), torch.rand(1, 1, 32, 32)
     half, true = (
-        cc.GuidedGradCAM(model, "5", align=a).explain(x, 0).maps for a in ("half_pixel", "receptive_field")
+        cc.GuidedGradCAM(model, "5", align=a).explain(x, 1).maps for a in ("half_pixel", "receptive_field")
     )
     assert not np.allclose(half, true)
 
@@ -161,7 +161,7 @@ def moved_dot(shape, at):
 
 
 def found_at(model, layer, x, align):
-    fine = cc.GradCAM(model, layer, align=align).explain(x, 0).upsample(mode="linear")[0, 0]
+    fine = cc.GradCAM(model, layer, align=align).explain(x, 1).upsample(mode="linear")[0, 0]
     return np.unravel_index(fine.argmax(), fine.shape)
 
 
@@ -210,7 +210,7 @@ class PerFrame(nn.Module):
 def test_a_dot_in_one_frame_is_found_in_that_frame(how, at):
     model = positive(PerFrame(how))
     x = moved_dot((6, 32, 32), at).transpose(1, 2)
-    explanation = cc.GradCAM(model, "backbone.2", align="receptive_field").explain(x, 0)
+    explanation = cc.GradCAM(model, "backbone.2", align="receptive_field").explain(x, 1)
     assert explanation.centers == (tuple(range(6)), (0, 8, 16, 24), (0, 8, 16, 24))
     assert explanation.frame_spans == tuple((t, t) for t in range(6))
     found = found_at(model, "backbone.2", x, "receptive_field")
@@ -229,7 +229,7 @@ def test_frames_that_are_left_out_are_not_counted(how):
     if how == "stepped":
         model.how = "folded"  # calls that are fewer than the frames are no clip; folded ones are
     x = torch.randn(1, 8, 1, 32, 32)
-    assert cc.GradCAM(model, "backbone.2", align="receptive_field").explain(x, 0).centers[0] == (0, 2, 4, 6)
+    assert cc.GradCAM(model, "backbone.2", align="receptive_field").explain(x, 1).centers[0] == (0, 2, 4, 6)
 
 
 class Mixed(nn.Module):

@@ -400,7 +400,7 @@ def test_a_convolution_shares_by_the_linear_rule() -> None:
         model.conv.weight.copy_(torch.tensor([[[2.0, -1.0]]]))
         model.conv.bias.fill_(0.5)
     x = np.array([[[1.0], [3.0], [-2.0]]])  # z = −0.5, 8.5, and their mean 4
-    found = LRP(model, epsilon=0.1).explain(x, 0)
+    found = LRP(model, epsilon=0.1).explain(x, 1)
     first, second = -0.25 / -0.6, 4.25 / 8.6  # R_t / (z_t + ε s): half of z each
     assert np.allclose(found.relevance[0, 0, :, 0], [2 * first, -3 * first + 6 * second, 2 * second])
     assert found.ledger["bias"][0, 0] == pytest.approx(0.5 * (first + second))

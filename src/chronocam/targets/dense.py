@@ -50,10 +50,8 @@ class Region(Target):
         it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere.
 
         Example:
-        >>> segmenter = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
-        >>> explanation = cc.GradCAM(segmenter, "1").explain(images, cc.targets.Region.predicted(1))
-        >>> str(explanation.targets[0][0])
-        'predicted class 1'
+        >>> cc.targets.Region.predicted("person").channel
+        'person'
         """
         return cls(_PREDICTED, channel)
 
