@@ -1,4 +1,4 @@
-"""What targets mean: one logit is two classes, gates at the end, several outputs, ambiguous lists, masks, rows."""
+"""What targets mean: one logit, gates at the end, several outputs, ambiguous lists, masks, rows."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

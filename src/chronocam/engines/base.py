@@ -327,16 +327,16 @@ def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
         shown = ", ".join(map(str, keys[:4]))
         key = "scores" if "scores" in keys else keys[0] if keys else "scores"
         raise ModelError(
-            f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, not one "
-            f"tensor of scores; give a callable target, such as "
+            f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, not "
+            "one tensor of scores; give a callable target, such as "
             f"lambda outputs: torch.stack([one[{key!r}][0] for one in outputs])"
         )
     better = _more_like_scores(shapes) if isinstance(raw, (tuple, list)) else None
     if better is not None:
         column = "[:, 0]" if len(shapes[better]) > 1 else ""
         raise ModelError(
-            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and the first "
-            f"is not shaped like scores; name output_layer=, or give a callable target, such as "
+            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and the "
+            "first is not shaped like scores; name output_layer=, or give a callable target, such as "
             f"lambda outputs: outputs[{better}]{column}"
         )
     named = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""

@@ -47,8 +47,9 @@ class Explanation:
     frame_spans: for clips, the first and last input frame of each time slice.
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     findings: remarks, such as a map that is zero everywhere; their texts are the `diagnostics`.
-    confidences: of a classifier, the softmax of its logits at the class explained, `(batch, target)`; NaN for
-        a score of several classes or of another kind, None where all are.
+    confidences: the probability that a classifier gives the class explained, `(batch, target)`, by its own
+        softmax or sigmoid, else by the softmax of its logits; NaN for a score of several classes or of
+        another kind, None where all are.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
         given.
 

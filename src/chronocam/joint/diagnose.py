@@ -85,8 +85,8 @@ def of_inputs(look: Look) -> Iterator[str]:
     highest = float(xp.max(first))
     if 20 < highest <= 255 and float(xp.min(first)) >= 0:
         yield (
-            f"inputs reach {highest:g}; most networks expect about −3 to 3: divide by 255 and normalise, unless the "
-            "model does so itself"
+            f"inputs reach {highest:g}; most networks expect about −3 to 3: divide by 255 and normalise, "
+            "unless the model does so itself"
         )
 
 

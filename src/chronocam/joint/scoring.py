@@ -116,11 +116,12 @@ class Scoring:
         hint = "give a callable target, outputs -> (batch,), or output_layer="
         if len(shape) > 2 and shape[1] == batch:
             hint = (
-                "is it (time, batch, …)? Return it with the batch first, as with batch_first=True, or give a callable "
-                "target, such as lambda outputs: outputs[-1, :, 0]"
+                "is it (time, batch, …)? Return it with the batch first, as with batch_first=True, or give a "
+                "callable target, such as lambda outputs: outputs[-1, :, 0]"
             )
         raise TargetError(
-            f"the model's output {shape} has {shape[0]} rows for {batch} samples; expected one row per sample: {hint}"
+            f"the model's output {shape} has {shape[0]} rows for {batch} samples; expected one row per "
+            f"sample: {hint}"
         )
 
     def values(self, result: Result) -> Array:
@@ -161,7 +162,7 @@ def _of_several(outputs: Outputs) -> tuple[str, ...]:
 
 
 def _probabilities(outputs: Outputs) -> np.ndarray | None:
-    """Return what the model gives each class, `(batch, class)`; None where it says none, or no logits were read.
+    """Return the probability of each class, `(batch, class)`; None where there is none, or no logits were read.
 
     After a sigmoid that is its value, and after a softmax too. Plain logits are taken for those of a softmax,
     a single one for that of a sigmoid; outputs that are probabilities already are what they are.

@@ -67,8 +67,8 @@ def _refuse_ambiguous(labels: Sequence[str], samples: int | None) -> None:
     each = ", ".join(f'"{label}"' for label in labels[:2])
     every = ", ".join(f'cc.targets.Class("{label}")' for label in labels[:2])
     raise TargetError(
-        f"targets are {len(labels)} labels for {samples} samples, which may mean one for each or all for every "
-        f"sample; give np.array([{each}{more}]) for one each, [{every}{more}] for all"
+        f"targets are {len(labels)} labels for {samples} samples, which may mean one for each or all for "
+        f"every sample; give np.array([{each}{more}]) for one each, [{every}{more}] for all"
     )
 
 

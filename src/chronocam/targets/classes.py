@@ -19,8 +19,8 @@ ONE_LOGIT: Final = (
     "for a quantity give cc.targets.Regression()"
 )
 ONE_QUANTITY: Final = (
-    "the model has one output, and neither two labels nor a final sigmoid say that it is the logit of classes: "
-    "what raises and what lowers it is explained, as by cc.targets.Regression(); for classes give 0, 1 or "
+    "the model has one output, and neither two labels nor a final sigmoid say that it is the logit of "
+    "classes: what raises and what lowers it is explained, as by cc.targets.Regression(); for classes give 0, 1 or "
     "model.labels"
 )
 
@@ -31,13 +31,13 @@ def rows_of(outputs: Outputs) -> Array:
 
 
 def as_rows(values: Array) -> Array:
-    """Return a main output as `(batch, output)`; `(batch,)` is one. Raises TargetError for any other shape."""
+    """Return a main output as `(batch, output)`; `(batch,)` is one. Raises TargetError otherwise."""
     if values.ndim == 1:
         return values[:, None]
     if values.ndim != 2:
         raise TargetError(
-            f"outputs have shape {tuple(values.shape)}; expected (batch, classes): for one output per step use "
-            "cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
+            f"outputs have shape {tuple(values.shape)}; expected (batch, classes): for one output per step "
+            "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
         )
     return values
 
@@ -185,8 +185,8 @@ class PredictedByDefault(Predicted):
         if width == 1 or outputs.labels is not None or outputs.gate is not None:
             return scored
         unnamed = (
-            f"nothing says that the model's {width} outputs are classes (no labels, no final softmax or sigmoid): "
-            "the largest is explained; for quantities give cc.targets.Regression(0)"
+            f"nothing says that the model's {width} outputs are classes (no labels, no final softmax or "
+            "sigmoid): the largest is explained; for quantities give cc.targets.Regression(0)"
         )
         return Scored(scored.values, scored.infos, (*scored.notes, unnamed))
 
@@ -304,8 +304,8 @@ def marks(values: np.ndarray) -> bool:
 def misshapen(values: np.ndarray) -> str:
     """Return what is said of an array that is no targets."""
     return (
-        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or (batch, k), "
-        "or floats (batch, classes)"
+        f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or "
+        "(batch, k), or floats (batch, classes)"
     )
 
 

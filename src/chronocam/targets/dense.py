@@ -46,8 +46,8 @@ class Region(Target):
     def predicted(cls, channel: SupportsIndex | str) -> Region:
         """Return the region that the model gives to a class, by index or label, in each sample.
 
-        That is where its channel is the largest. A single channel is one logit of two classes: class 1 is where
-        it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere.
+        That is where its channel is the largest. A single channel is one logit of two classes: class 1 is
+        where it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere.
 
         Example:
         >>> cc.targets.Region.predicted("person").channel
@@ -101,7 +101,8 @@ class Region(Target):
         if isinstance(channel, str):
             if outputs.labels is None:
                 raise TargetError(
-                    f"the model carries no labels to find `{channel}` in; give the channel, or set model.labels"
+                    f"the model carries no labels to find `{channel}` in; give the channel, or set "
+                    "model.labels"
                 )
             channel = find_label(outputs.labels, channel)
         sides, channel = self._has_sides(dense, outputs), int(channel)
@@ -111,7 +112,7 @@ class Region(Target):
         return (0, +1 if channel else -1) if sides else (channel, +1)
 
     def _is_volume(self, shape: tuple[int, ...], outputs: Outputs) -> bool:
-        """Say whether outputs `(batch, depth, height, width)` have no channels, as a mask of volumes shows."""
+        """Say whether outputs `(batch, depth, height, width)` have no channels, as masks of volumes show."""
         if len(shape) != 4 or shape[1] == 1 or isinstance(self.where, str):
             return False
         where = _array(self.where).shape
@@ -134,8 +135,8 @@ class Region(Target):
             )
         if masks.shape[1:] != grid and not _is_finer(masks.shape[1:], grid):
             raise TargetError(
-                f"the mask has shape {where.shape}; expected that of the outputs, {grid}, or a finer one of the "
-                "same picture"
+                f"the mask has shape {where.shape}; expected that of the outputs, {grid}, or a finer one of "
+                "the same picture"
             )
         blank = [i for i, mask in enumerate(masks) if not mask.any()]
         if blank:
@@ -194,13 +195,14 @@ def _largest(dense: np.ndarray, channel: int, sign: int) -> np.ndarray:
     blank = [i for i, mask in enumerate(masks) if not mask.any()]
     if blank:
         raise TargetError(
-            f"nothing is predicted as that class in sample {blank[0]} of the batch; give a mask, or another class"
+            f"nothing is predicted as that class in sample {blank[0]} of the batch; give a mask, or another "
+            "class"
         )
     return np.asarray(masks, float)
 
 
 def _is_finer(shape: tuple[int, ...], grid: tuple[int, ...]) -> bool:
-    """Say whether a mask shows what the grid shows in more pixels: as many times more along height and width."""
+    """Say whether a mask has more pixels than the grid: as many times more along height and width."""
     if any(n < cells for n, cells in zip(shape, grid, strict=True)):
         return False
     times = max(n / cells for n, cells in zip(shape[-2:], grid[-2:], strict=True))

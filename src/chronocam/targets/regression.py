@@ -126,8 +126,8 @@ class NegativeLoss(Target):
     """The negative loss against `y`: what makes the output right. `y` holds one row per sample of the call.
 
     `loss(outputs, y)` is called for one sample at a time, with its batch axis, and what it returns is
-    averaged. It gets what the model returned: the one array, or the scores among several; all of them, as they
-    were returned, where nothing says which hold the scores, or where the loss cannot take the scores alone.
+    averaged. It gets what the model returned: the one array, or the scores among several; all of them, as
+    they were returned, where nothing says which hold the scores, or the loss cannot take the scores alone.
 
     Example:
     >>> loss = cc.targets.NegativeLoss(nn.functional.cross_entropy, torch.tensor([2, 0]))

@@ -23,7 +23,7 @@ def arrays_in(raw: Any) -> list[Array]:
 
 
 def sample_of(raw: Any, i: int, batch: int) -> Any:
-    """Return what a model returned for sample `i` alone, with its batch axis; what is not per sample stays whole."""
+    """Return the part of sample `i`, with its batch axis; what is not per sample stays whole."""
     if hasattr(raw, "shape"):
         return raw[i : i + 1] if tuple(raw.shape[:1]) == (batch,) else raw
     if isinstance(raw, Mapping):

@@ -19,10 +19,10 @@ from chronocam.types import Inputs
 
 
 class ForwardPass:
-    """Runs a model and reads what a score function sees: at the output layer, before a final softmax or sigmoid.
+    """Runs a model and reads what a score function sees: at the output layer, before a softmax or sigmoid.
 
     reads: modules whose outputs the score function reads.
-    may_end_in_gate: whether a softmax or sigmoid at the end is looked for; once one may be there, it stays so.
+    may_end_in_gate: whether a softmax or sigmoid at the end is looked for; once one may be there, always.
     """
 
     def __init__(

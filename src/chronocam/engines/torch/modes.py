@@ -27,7 +27,7 @@ _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
 class GatesSeen(TorchFunctionMode):
-    """Remembers every softmax, log-softmax and sigmoid of rows, so that the logits before the last can be read."""
+    """Remembers every softmax, log-softmax and sigmoid of rows, and the logits before it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -112,20 +112,20 @@ def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None
 
 
 def training_note(modules: Sequence[nn.Module]) -> str | None:
-    """Return a note where modules in training mode make scores random, or of the whole batch; None elsewhere."""
+    """Return a note where modules in training mode change scores: by chance, or by the other samples."""
     names = dict.fromkeys(type(m).__name__ for m in modules if m.training and _differs_in_training(m))
     if not names:
         return None
     return (
-        f"the model is in training mode ({', '.join(list(names)[:4])}): maps depend on the other samples or on "
-        "chance, and are not of the network that predicts; call model.eval() first"
+        f"the model is in training mode ({', '.join(list(names)[:4])}): maps depend on the other samples or "
+        "on chance, and are not of the network that predicts; call model.eval() first"
     )
 
 
 def _differs_in_training(module: nn.Module) -> bool:
     if isinstance(module, _BatchNorm):
         return True
-    # Dropout, stochastic depth and what drops paths have a probability, recurrent and attention layers a rate.
+    # Dropout, stochastic depth and what drops paths have a probability; recurrent layers and attention too.
     drops = "drop" in type(module).__name__.lower() or type(module).__name__ == "StochasticDepth"
     names = ("p", "drop_prob", "drop_rate", "rate") if drops else ("dropout",)
     rates = [getattr(module, name, None) for name in names]
