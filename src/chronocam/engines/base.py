@@ -335,8 +335,8 @@ def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
     if better is not None:
         column = "[:, 0]" if len(shapes[better]) > 1 else ""
         raise ModelError(
-            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and the "
-            "first is not shaped like scores; name output_layer=, or give a callable target, such as "
+            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and "
+            "the first is not shaped like scores; name output_layer=, or give a callable target, such as "
             f"lambda outputs: outputs[{better}]{column}"
         )
     named = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""

@@ -162,7 +162,7 @@ def _of_several(outputs: Outputs) -> tuple[str, ...]:
 
 
 def _probabilities(outputs: Outputs) -> np.ndarray | None:
-    """Return the probability of each class, `(batch, class)`; None where there is none, or no logits were read.
+    """Return the probability of each class, `(batch, class)`; None without any, or where no logits were read.
 
     After a sigmoid that is its value, and after a softmax too. Plain logits are taken for those of a softmax,
     a single one for that of a sigmoid; outputs that are probabilities already are what they are.

@@ -16,7 +16,7 @@ class EigenCAM(CAMMethod):
     Source: Muhammad and Yeasin 2020 (arXiv:2008.00299), eq. 4; the paper does not centre.
 
     Example:
-    >>> maps = cc.EigenCAM(model, "conv2").explain(images, [cc.targets.Class("cat"), cc.targets.Class("dog")]).maps
+    >>> maps = cc.EigenCAM(model, "conv2").explain(images, cc.targets.Predicted(2)).maps
     >>> maps.shape, bool((maps[:, 0] == maps[:, 1]).all())
     ((2, 2, 8, 8), True)
     """

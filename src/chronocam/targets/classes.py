@@ -20,8 +20,8 @@ ONE_LOGIT: Final = (
 )
 ONE_QUANTITY: Final = (
     "the model has one output, and neither two labels nor a final sigmoid say that it is the logit of "
-    "classes: what raises and what lowers it is explained, as by cc.targets.Regression(); for classes give 0, 1 or "
-    "model.labels"
+    "classes: what raises and what lowers it is explained, as by cc.targets.Regression(); for classes give "
+    "0, 1 or model.labels"
 )
 
 

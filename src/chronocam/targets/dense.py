@@ -145,7 +145,7 @@ class Region(Target):
         return "region", np.stack([_shares(mask.astype(float), grid) for mask in masks])
 
 
-def _array(where: Any) -> np.ndarray:
+def _array(where: Array) -> np.ndarray:
     return to_numpy(where) if hasattr(where, "shape") else np.asarray(where)
 
 

@@ -160,7 +160,7 @@ class NegativeLoss(Target):
         except ModelError:
             return None
 
-    def _loss(self, outputs: Outputs, predicted: Array | None, y: Any, i: int) -> Array:
+    def _loss(self, outputs: Outputs, predicted: Array | None, y: Array, i: int) -> Array:
         """Return the loss of sample `i`."""
         if predicted is not None:
             try:

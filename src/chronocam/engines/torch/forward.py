@@ -80,7 +80,7 @@ class ForwardPass:
             self.may_end_in_gate = True
             return None
         before = None if self._gates is None or main is None else self._gates.before(main)
-        if before is None:
+        if main is None or before is None:
             return Result(raw, lambda: self._logits(raw, None), self._read)
         returned = partial(_full, main)
         return Result(raw, lambda: self._logits(raw, before), self._read, before[1], returned)
