@@ -52,10 +52,11 @@ def test_a_final_sigmoid_is_stepped_over(end: Any, outputs: int) -> None:
     assert found.maps.max() > 1e-5
     assert any("before the model's final sigmoid" in finding for finding in found.diagnostics)
     np.testing.assert_allclose(found.confidences[:, 0], 1 / (1 + np.exp(-expected)), rtol=1e-4)
-    quantity = cc.GradCAM(net, "conv").explain(X, cc.targets.Regression(index % outputs))
-    np.testing.assert_allclose(
-        quantity.scores[:, 0], keras.ops.convert_to_numpy(net(X))[:, index % outputs], rtol=1e-4
-    )
+    default = cc.GradCAM(net).explain(X, index)
+    np.testing.assert_allclose(default.maps, found.maps, atol=1e-6)
+    quantity = cc.GradCAM(net, "conv").explain(X, cc.targets.Deviation(0.0, index % outputs))
+    p = keras.ops.convert_to_numpy(net(X))[:, index % outputs]
+    np.testing.assert_allclose(quantity.scores[:, 0], p, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("bias", "name", "sign"), [(3.0, "dog", 1), (-3.0, "cat", -1)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines import engine_for
 from chronocam.errors import ModelError, TargetError
-from chronocam.targets import Class, Counter, NegativeLoss, Predicted, Region, Regression, Towards
+from chronocam.targets import Class, Counter, NegativeLoss, Norm, Predicted, Region, Regression, Towards
 
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 ONE_OUTPUT = "cc.targets.Regression()"
@@ -211,8 +211,11 @@ def test_a_final_sigmoid_is_stepped_over_with_a_finding(end: Any, bias: Any) -> 
     method = cc.GradCAM(net, "conv")
     index = outputs // 2 if outputs > 1 else 1
     column = 0 if outputs == 1 else index
+    default = cc.GradCAM(net).explain(X, index)
+    assert default.layer == "conv"
     for _ in range(2):
         found = method.explain(X, index)
+        np.testing.assert_allclose(default.maps, found.maps, atol=1e-6)
         np.testing.assert_allclose(found.scores[:, 0], y[:, column], rtol=1e-5)
         assert found.maps.max() > 1e-5
         np.testing.assert_allclose(
@@ -235,10 +238,13 @@ def test_a_sigmoid_that_loses_its_axis_is_found_and_its_prediction_is_by_sign(en
 def test_quantities_after_a_sigmoid_are_what_the_model_returns() -> None:
     net = Net(bias=0.5, end=nn.Sigmoid())
     p = net(X).detach().numpy()
-    np.testing.assert_allclose(explained(net, Regression()).scores, p, rtol=1e-5)
+    np.testing.assert_allclose(explained(net, Norm()).scores, p, rtol=1e-5)
     np.testing.assert_allclose(explained(net, Towards(0.5)).scores, -np.abs(p - 0.5), rtol=1e-5)
-    assert not says(explained(net, Regression()), "final sigmoid")
-    assert explained(net, Regression()).confidences is None
+    assert not says(explained(net, Towards(0.5)), "final sigmoid")
+    one = explained(net, Regression())
+    np.testing.assert_allclose(one.scores, np.log(p / (1 - p)), rtol=1e-4)
+    assert says(one, "before the model's final sigmoid")
+    assert one.confidences is None
     loss = NegativeLoss(F.binary_cross_entropy, torch.ones(3, 1))
     np.testing.assert_allclose(explained(net, loss).scores, np.log(p), rtol=1e-4)
 

@@ -34,7 +34,7 @@ class Regression(Target):
         """Return ±y. Raises TargetError for a direction that is not ±1 or an output that does not exist."""
         if self.direction not in (-1, +1):
             raise TargetError(f"direction is {self.direction}; expected +1 (what raises the output) or -1")
-        values, index, name = _output(self.index, outputs, "Regression(0)")
+        values, index, name = _output(self.index, outputs.logits, outputs, "Regression(0)")
         sign = "" if self.direction > 0 else "−"
         return same_for_all(self.direction * values, TargetInfo(f"{sign}{name}", index))
 
@@ -117,7 +117,7 @@ class Norm(Target):
             return xp.reshape(y, (y.shape[0], -1)), "the outputs"
         if isinstance(self.indices, str) or not len(self.indices):
             raise TargetError(f"indices is {self.indices!r}; expected some outputs, such as Norm([0, 1, 2])")
-        parts = [_output(index, outputs, "Norm([0])") for index in self.indices]
+        parts = [_output(index, y, outputs, "Norm([0])") for index in self.indices]
         return xp.stack([values for values, _, _ in parts], axis=1), ", ".join(name for _, _, name in parts)
 
 
@@ -171,9 +171,11 @@ class NegativeLoss(Target):
         return self.loss(sample_of(outputs.raw, i, outputs.batch), y)  # a loss of several outputs
 
 
-def _output(which: SupportsIndex | str | None, outputs: Outputs, example: str) -> tuple[Array, int, str]:
-    """Return one output `(batch,)`, its index and its name."""
-    values = as_rows(outputs.quantities)
+def _output(
+    which: SupportsIndex | str | None, main: Array, outputs: Outputs, example: str
+) -> tuple[Array, int, str]:
+    """Return one column `(batch,)` of a main output, its index and its name."""
+    values = as_rows(main)
     if which is None and values.shape[1] != 1:
         raise TargetError(f"the model has {values.shape[1]} outputs; say which: {example}")
     index = 0 if which is None else class_index(which, outputs, values.shape[1])
@@ -187,7 +189,7 @@ def _distance(
     reference: Array, which: SupportsIndex | str | None, outputs: Outputs, example: str
 ) -> tuple[Array, list[tuple[str, float]]]:
     """Return |y − value| `(batch,)`, and for every sample the output's name and its value."""
-    y, _, name = _output(which, outputs, example)
+    y, _, name = _output(which, outputs.quantities, outputs, example)
     values = (to_numpy(reference) if hasattr(reference, "shape") else np.asarray(reference)).astype(
         np.float64
     )

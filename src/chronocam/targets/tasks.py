@@ -38,12 +38,11 @@ class Task(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the task's score per sample. Raises TargetError where `y` does not fit the outputs."""
         y = outputs.own(self.y)
-        values = outputs.quantities
-        if len(y) != values.shape[0]:
+        if len(y) != outputs.logits.shape[0]:
             raise TargetError(
                 f"targets have {len(self.y)} rows; expected one per sample, at least {outputs.least}"
             )
-        return same_for_all(self.formula(values, like(y, values)), TargetInfo(self.name))
+        return same_for_all(self.formula(outputs.logits, like(y, outputs.logits)), TargetInfo(self.name))
 
 
 def _product(outputs: Array, y: Array) -> Array:

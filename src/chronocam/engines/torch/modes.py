@@ -15,6 +15,7 @@ Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 
 _SIGMOIDS_IN_PLACE = {torch.sigmoid_, Tensor.sigmoid_}
+_COPIES = {Tensor.clone, torch.clone, Tensor.view_as, Tensor.detach, Tensor.requires_grad_}
 _GATES = {
     **dict.fromkeys((F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax), "softmax"),
     **dict.fromkeys((F.log_softmax, torch.log_softmax, Tensor.log_softmax), "log_softmax"),
@@ -38,13 +39,22 @@ class GatesSeen(TorchFunctionMode):
     ) -> Any:
         gate = _GATES.get(func)
         if gate is None:
-            return func(*args, **(kwargs or {}))
+            result = func(*args, **(kwargs or {}))
+            return self._same(result, args[0]) if func in _COPIES and self._seen else result
         logits = args[0] if args else (kwargs or {})["input"]
         if func in _SIGMOIDS_IN_PLACE:
             logits = logits.clone()
         result = func(*args, **(kwargs or {}))
         if result.ndim <= 2:  # what is inside, such as attention, need not be kept alive
             self._seen.append((result, result._version, logits, gate))
+        return result
+
+    def _same(self, result: Tensor, source: Tensor) -> Tensor:
+        """Remember a copy of a gate's output, such as a layer that is looked at passes on, and return it."""
+        for seen, version, logits, gate in reversed(self._seen):
+            if seen is source and seen._version == version:
+                self._seen.append((result, result._version, logits, gate))
+                break
         return result
 
     def before(self, output: Tensor) -> tuple[Tensor, str] | None:
