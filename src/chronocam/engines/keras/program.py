@@ -153,7 +153,7 @@ class Program:
         outputs: list[Array] = []
         reads: dict[str, list[Array]] = {path: [] for path in self.reads}
         gates: list[Gated] = []
-        wraps = self._wraps(seen, outputs, reads, gates, change, around)
+        wraps = self._wraps(seen, outputs, reads, gates, partial(_changed, change, gates), around)
         with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
                 inputs = _tapped_input(inputs, seen, change)
@@ -342,6 +342,15 @@ def _noting(gate: str, gates: list[Gated]) -> Wrap:
         return run
 
     return wrap
+
+
+def _changed(change: Change, gates: list[Gated], layer: str, tensor: Array) -> Array:
+    """Change a tapped output; what comes of a gate's is noted as that gate's still."""
+    changed = change(layer, tensor)
+    found = next(((before, gate) for after, before, gate in reversed(gates) if after is tensor), None)
+    if found is not None:
+        gates.append((changed, *found))
+    return changed
 
 
 def _passing_on(gates: list[Gated]) -> Wrap:
