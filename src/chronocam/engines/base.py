@@ -303,7 +303,7 @@ def scores_in(
 def _more_like_scores(shapes: Sequence[tuple[int, ...]]) -> int | None:
     """Return which of several tensors is shaped more like scores than the first, None where none is.
 
-    That is one row of numbers per sample beside a feature map or tokens, and a shorter row beside a row.
+    That is one row of numbers per sample beside a feature map or tokens, and a much shorter row beside a row.
     Weights of attention over the steps of the first, and its own classes without them, do not count.
     """
     if not shapes or len(shapes[0]) < 2:
@@ -314,7 +314,7 @@ def _more_like_scores(shapes: Sequence[tuple[int, ...]]) -> int | None:
             continue
         width = shape[1] if len(shape) == 2 else 1
         of_steps = len(first) == 3 and width in first[1:]
-        if (width < first[1]) if len(first) == 2 else not of_steps:
+        if (8 * width <= 5 * first[1]) if len(first) == 2 else not of_steps:
             return at
     return None
 
