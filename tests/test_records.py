@@ -54,7 +54,9 @@ SEQUENCE = SequenceEntry(
     steps=(0,),
     votes=(2,),
     ledger={"input": (0.25,), "bias": (0.25,)},
-    settling=SettlingEntry(step=None, tolerance=0.1, cosine=(None, 1.0), spearman=(0.5,), jaccard=(0.0,)),
+    settling=SettlingEntry(
+        step=None, tolerance=0.1, cosine=(None, 1.0), spearman=(0.5,), jaccard=(0.0,), chance=(0.1, None)
+    ),
     horizon=HorizonEntry(lags=(0, 1), share=(0.5, 0.5), reach=1),
     top_features=(TopFeatures(target=0, step=0, features=(4,), relevance=(0.5,)),),
     relevance="a.lrp.npz",

@@ -86,6 +86,7 @@ class SettlingEntry(JsonRecord):
     """How alike the relevance at each output step and the steady state are.
 
     step: from which the cosine stays within `tolerance` of 1; None for never.
+    chance: the cosine of unrelated profiles, by step.
     """
 
     step: int | None
@@ -93,6 +94,7 @@ class SettlingEntry(JsonRecord):
     cosine: Numbers
     spearman: Numbers
     jaccard: Numbers
+    chance: Numbers = field(metadata=missing(()))
 
 
 @dataclass(frozen=True, kw_only=True)

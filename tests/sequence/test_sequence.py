@@ -1,5 +1,6 @@
 """Explanations of sequences: gradients by calculus, what is read from relevance by hand, inputs, files."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -400,7 +401,7 @@ def diagonal(profiles: Any) -> np.ndarray:
     relevance = np.zeros((1, len(profiles), len(profiles), profiles.shape[1]))
     for step, profile in enumerate(profiles):
         relevance[0, step, step] = profile
-        relevance[0, step, 0] += [0, 0, 7] if step else 0
+        relevance[0, step, 0, 2] += 7 if step else 0
     return relevance
 
 
@@ -423,18 +424,58 @@ def test_own_summed_steady_and_voted_profiles_by_hand() -> None:
 def test_settling_by_hand() -> None:
     found = explained(diagonal(PROFILES)).settling(tolerance=0.05, k=1)
     assert found.steady.tolist() == [[4, 3, 0]]
-    assert np.allclose(found.similarity.cosine, [[0.6, 7 / (5 * np.sqrt(2)), 24 / 25, 1]])
-    assert np.allclose(found.similarity.spearman, [[0, np.sqrt(3) / 2, 0.5, 1]])
-    assert found.similarity.jaccard.tolist() == [[0, 1, 0, 1]]  # of two equal ones the first
+    assert np.allclose(found.similarity.cosine, [[0.6, 7 / (5 * np.sqrt(2)), 24 / 25, 24 / 25]])
+    assert np.allclose(found.similarity.spearman, [[0, np.sqrt(3) / 2, 0.5, 0.5]])
+    assert found.similarity.jaccard.tolist() == [[0, 1, 0, 0]]  # of two equal ones the first
     assert found.settled.tolist() == [1]
     assert found.steps.tolist() == [0, 1, 2, 3]
-    of_two = explained(diagonal(PROFILES)).settling(k=2).similarity.jaccard
-    assert np.allclose(of_two, [[1, 1, 1, 1]])
+    of_two = explained(diagonal(PROFILES)).settling(k=2)
+    assert np.allclose(of_two.similarity.jaccard, [[1, 1, 1, 1]])
+    assert np.allclose(of_two.chance.jaccard, 1 / 3 * 2 / 3 + 1 / 3)  # 1 of 2 is common in 2 of 3 choices
     to_other = explained(diagonal(PROFILES)).settling(steady=[0.0, 1.0, 0.0], tolerance=0.3)
     assert np.allclose(to_other.similarity.cosine, [[1, np.sqrt(0.5), 0.8, 0.6]])
     assert to_other.settled.tolist() == [-1]
     assert explained(diagonal(PROFILES)).settling(last=1.0).steady.tolist() == [[2, 2.25, 0]]
     assert explained(diagonal(PROFILES)).settling(of="summed").steady.tolist() == [[4, 3, 7]]
+
+
+def test_a_step_is_left_out_of_the_steady_state_it_is_compared_with() -> None:
+    found = explained(diagonal(PROFILES)).settling(last=0.5)
+    others = [[3.5, 3.5, 0], [3.5, 3.5, 0], [4, 3, 0], [3, 4, 0]]
+    by_hand = [
+        np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other)
+        for one, other in zip(PROFILES, others, strict=True)
+    ]
+    assert np.allclose(found.similarity.cosine, [by_hand])
+    assert found.steady.tolist() == [[3.5, 3.5, 0]]
+
+
+@pytest.mark.parametrize("steps", [3, 4, 7, 16, 53])
+def test_unrelated_steps_are_as_alike_as_chance_at_every_step(steps: int) -> None:
+    profiles = np.random.default_rng(steps).standard_normal((steps, 2000))
+    found = explained(diagonal(profiles)).settling()
+    assert found.settled.tolist() == [-1]
+    assert np.abs(found.similarity.cosine).max() < 0.1
+    assert np.abs(found.chance.cosine).max() < 0.01
+    positive = explained(diagonal(np.abs(profiles))).settling()  # a common mean is likeness by chance
+    assert np.allclose(positive.similarity.cosine, positive.chance.cosine, atol=0.06)
+    assert positive.chance.cosine.min() > 0.55
+    assert np.allclose(positive.chance.jaccard, positive.similarity.jaccard, atol=0.03)
+
+
+def test_chance_is_the_mean_over_all_orders_of_the_features() -> None:
+    found = explained(diagonal(PROFILES)).settling(k=2, steady=[1.0, 3.0, 2.0])
+    orders = list(itertools.permutations([1.0, 3.0, 2.0]))
+    shuffled = [explained(diagonal(PROFILES)).settling(k=2, steady=one).similarity for one in orders]
+    assert np.allclose(found.chance.cosine, np.mean([one.cosine for one in shuffled], axis=0))
+    assert np.allclose(found.chance.jaccard, np.mean([one.jaccard for one in shuffled], axis=0))
+    assert np.allclose(found.chance.spearman, np.mean([one.spearman for one in shuffled], axis=0))
+
+
+def test_one_step_has_nothing_to_settle_to() -> None:
+    found = explained(np.ones((1, 1, 1, 3)), steps=[0]).settling()
+    assert np.isnan(found.similarity.cosine).all()
+    assert found.settled.tolist() == [-1]
 
 
 def test_settled_is_the_step_from_which_it_stays() -> None:

@@ -64,6 +64,7 @@ def test_settling_is_marked_where_it_settles() -> None:
     lines = {line.get_label(): line for line in panel.get_lines()}
     assert np.allclose(lines["cosine"].get_ydata(), found.settling().similarity.cosine[0])
     assert np.allclose(lines["Spearman"].get_ydata(), found.settling().similarity.spearman[0])
+    assert np.allclose(lines["chance (cosine)"].get_ydata(), found.settling().chance.cosine[0])
     assert np.allclose(lines["Jaccard"].get_ydata(), found.settling().similarity.jaccard[0])
     assert any(list(line.get_xdata()) == [settled, settled] for line in panel.get_lines())
     assert any(np.allclose(line.get_ydata(), 0.9) for line in panel.get_lines())

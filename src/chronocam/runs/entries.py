@@ -117,6 +117,7 @@ def _settling(sequence: Sequenced) -> SettlingEntry | None:
         cosine=known(curve.cosine),
         spearman=known(curve.spearman),
         jaccard=known(curve.jaccard),
+        chance=known(curve.chance),
     )
 
 

@@ -23,10 +23,12 @@ from chronocam.sequence.settling import (
     Horizon,
     Settling,
     Similarity,
+    chance_level,
     horizon,
     most_relevant,
     settled_at,
     similarity,
+    without_own,
 )
 from chronocam.targets.steps import StepInfo, VotesInfo
 from chronocam.types import Array, TargetInfo, note
@@ -118,7 +120,7 @@ class SequenceExplanation:
                 f"last is {last}; expected a share of the steps, more than 0, at most 1, such as 0.25"
             )
         profiles = self._profiles(of)
-        return profiles[:, -max(1, round(last * profiles.shape[1])) :].mean(axis=1)
+        return profiles[:, -_last_steps(last, profiles.shape[1]) :].mean(axis=1)
 
     def voted(self, of: str = "own") -> Float[np.ndarray, "batch feature"]:
         """Return the mean profile of the steps that voted for the class that most steps voted for.
@@ -141,6 +143,9 @@ class SequenceExplanation:
     ) -> Settling:
         """Compare the relevance at each output step with the steady state.
 
+        A step of the steady state is left out of what it is compared with: the mean of the others, or the
+        step before where it is the only one. A steady state that is given is compared with as it is.
+
         tolerance: how far below 1 the cosine may stay.
         k: how many features the Jaccard index compares; None is a tenth of them.
         last, of: see `steady_state`.
@@ -148,15 +153,19 @@ class SequenceExplanation:
 
         Needs one target per output step, in order: `EveryStep`.
         """
-        profiles = self._profiles(of)
+        profiles, k = self._profiles(of), self._k(k)
         reference = self.steady_state(last, of) if steady is None else np.asarray(steady)
         shapes = (profiles.shape[2:], profiles.shape[::2])
         if reference.shape not in shapes:
             raise InputError(f"steady has shape {reference.shape}; expected {shapes[0]} or {shapes[1]}")
         reference = np.broadcast_to(reference, shapes[1])
-        alike = similarity(profiles, reference[:, None], self._k(k))
+        others = reference[:, None]
+        if steady is None:
+            others = without_own(profiles, _last_steps(last, profiles.shape[1]))
+        alike = similarity(profiles, others, k)
         at, steps = settled_at(alike.cosine, tolerance), self._consecutive()
-        return Settling(alike, np.where(at < 0, -1, steps[at]), reference, steps)
+        settled = np.where(at < 0, -1, steps[at])
+        return Settling(alike, settled, reference, steps, chance_level(profiles, others, k))
 
     def compare(
         self, other: SequenceExplanation, *, k: int | None = None, last: float = 0.25, of: str = "own"
@@ -277,6 +286,7 @@ class SequenceExplanation:
             alike.jaccard[sample],
             int(settling.settled[sample]),
             tolerance,
+            settling.chance.cosine[sample],
         )
 
     def _lag_curve(self, sample: int) -> LagCurve:
@@ -352,6 +362,10 @@ class SequenceExplanation:
 
     def _k(self, k: int | None) -> int:
         return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
+
+
+def _last_steps(share: float, steps: int) -> int:
+    return max(1, round(share * steps))
 
 
 def _words(info: TargetInfo) -> list[object]:

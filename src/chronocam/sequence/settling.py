@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -40,7 +41,10 @@ class Similarity:
 class Settling:
     """How the relevance at each output step compares with the steady state.
 
-    similarity: of each step's profile to the steady state, `(batch, step)`.
+    similarity: of each step's profile to the steady state, `(batch, step)`; a step in it is compared with the
+        mean of the others.
+    chance: the similarity that the same relevances reach on average if their features are shuffled, `(batch,
+        step)`: what unrelated profiles look like.
     settled: the first step from which the cosine stays at least 1 − tolerance to the end, `(batch,)`; −1 for
         never.
     steady: the steady state, `(batch, feature)`.
@@ -57,6 +61,7 @@ class Settling:
     settled: Int[np.ndarray, " batch"]
     steady: Float[np.ndarray, "batch feature"]
     steps: Int[np.ndarray, " step"]
+    chance: Similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +109,43 @@ def similarity(a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... ot
     cosine = np.divide((a * b).sum(axis=-1), scale, out=np.full(scale.shape, np.nan), where=scale > 0)
     both = (_top(a, k) & _top(b, k)).sum(axis=-1)
     return Similarity(cosine, spearman(a, b), both / (2 * k - both))
+
+
+def chance_level(
+    a: Float[np.ndarray, "... feature"], b: Float[np.ndarray, "... feature"], k: int
+) -> Similarity:
+    """Return the mean similarity over all orders of one profile's features.
+
+    Cosine: F ā b̄ / (|a| |b|). Spearman: 0. Jaccard: Σ_n P(n) n / (2k − n), n of k features being common with
+    hypergeometric probability P(n).
+    """
+    a, b = (np.asarray(x, dtype=float) for x in np.broadcast_arrays(a, b))
+    size = a.shape[-1]
+    scale = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    products = a.sum(axis=-1) * b.sum(axis=-1) / size
+    cosine = np.divide(products, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    common = ((n, comb(k, n) * comb(size - k, k - n) / comb(size, k)) for n in range(1, k + 1))
+    jaccard = sum(n / (2 * k - n) * probability for n, probability in common)
+    return Similarity(cosine, np.zeros(scale.shape), np.full(scale.shape, float(jaccard)))
+
+
+def without_own(
+    profiles: Float[np.ndarray, "batch step feature"], last: int
+) -> Float[np.ndarray, "batch step feature"]:
+    """Return what each step is compared with: the mean of the last steps, for one of them that of the others.
+
+    Counted in, each of n unrelated steps would be like their mean by 1 / √n. Where `last` is 1, the last
+    step is compared with the one before it; NaN if there is none.
+    """
+    tail = profiles[:, -last:]
+    references = np.repeat(tail.mean(axis=1, keepdims=True), profiles.shape[1], axis=1)
+    if last > 1:
+        references[:, -last:] = (tail.sum(axis=1, keepdims=True) - tail) / (last - 1)
+    elif profiles.shape[1] > 1:
+        references[:, -1] = profiles[:, -2]
+    else:
+        references[:] = np.nan
+    return references
 
 
 def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float) -> np.ndarray:

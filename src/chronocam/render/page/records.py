@@ -137,6 +137,7 @@ class ShownSettling(JsonRecord):
     """How alike each step's relevance and the steady state are.
 
     settled: the step from which the cosine stays within `tolerance` of 1; negative for never.
+    chance: the cosine of unrelated profiles, by step.
     """
 
     steps: list[int]
@@ -145,6 +146,7 @@ class ShownSettling(JsonRecord):
     jaccard: list[Number]
     settled: int
     tolerance: float
+    chance: list[Number]
 
 
 @dataclass(frozen=True, kw_only=True)

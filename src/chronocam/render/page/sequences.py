@@ -86,6 +86,7 @@ def _settling(curve: SettlingCurve) -> ShownSettling:
         jaccard=numbers(curve.jaccard, 4),
         settled=curve.settled,
         tolerance=curve.tolerance,
+        chance=numbers(curve.chance, 4),
     )
 
 

@@ -25,6 +25,7 @@ class SettlingCurve:
     """How similar the relevance at each output step is to the steady state.
 
     settled: the step from which the cosine stays within `tolerance` of 1; negative for never.
+    chance: the cosine of unrelated profiles, by step.
     """
 
     steps: Int[np.ndarray, " step"]
@@ -33,6 +34,7 @@ class SettlingCurve:
     jaccard: Float[np.ndarray, " step"]
     settled: int
     tolerance: float
+    chance: Float[np.ndarray, " step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +192,7 @@ def _settling(axis: Any, drawn: Sequenced) -> None:
     for (values, name, dashes), colour in zip(lines, CATEGORIES, strict=False):
         axis.plot(curve.steps, values, dashes, color=colour, lw=1.6, label=name)
     axis.axhline(1 - curve.tolerance, color="0.75", lw=0.8, zorder=0)
+    axis.plot(curve.steps, curve.chance, color="0.6", lw=1, zorder=0, label="chance (cosine)")
     title = "Never settled"
     if curve.settled >= 0:
         axis.axvline(curve.settled, color="0.2", lw=1, ls="-.")
@@ -197,7 +200,7 @@ def _settling(axis: Any, drawn: Sequenced) -> None:
     _named(axis, title, "output step", "similarity to the steady state")
     low = axis.get_ylim()[0]
     axis.set_ylim(low, 1.02 + 0.15 * (1 - low))  # room for the legend above the curves
-    axis.legend(fontsize=7, frameon=False, loc="upper center", ncols=3, handlelength=1.8, columnspacing=1.2)
+    axis.legend(fontsize=7, frameon=False, loc="upper center", ncols=4, handlelength=1.6, columnspacing=1)
 
 
 def _horizon(axis: Any, drawn: Sequenced) -> None:

@@ -17,7 +17,7 @@
 //   ShownSequence  label, method, findings, steps, features, bin, cells [steps, cells], peak, targets
 //                  [SequenceTarget], settling ShownSettling | null, memory ShownMemory | null
 //   SequenceTarget name, score, ledger {term: value}, bytes base64, by_step, top [[[feature, value]]] per step
-//   ShownSettling  steps, cosine, spearman, jaccard, settled, tolerance
+//   ShownSettling  steps, cosine, spearman, jaccard, settled, tolerance, chance
 //   ShownMemory    lags, share, reach
 //
 // The data of an index, as report/index.py writes it: title, rows [Row]

@@ -71,7 +71,7 @@ class Relevance {
     const settling = entry.settling, memory = entry.memory;
     if (settling) {
       const when = settling.settled < 0 ? "never within" : `from step ${settling.settled} within`;
-      const curves = chart(`Settling: likeness to the steady state (${when} ${settling.tolerance})`, ["cosine", "spearman", "jaccard"].map((name) =>
+      const curves = chart(`Settling: likeness to the steady state (${when} ${settling.tolerance})`, ["cosine", "spearman", "jaccard", "chance"].map((name) =>
         ({ name, kind: "line", values: settling[name] })), settling.steps.map(String));
       charts.push(curves);
     }
