@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from chronocam import errors, media, methods, targets, types
 from chronocam._explain import explain
 from chronocam._lazy import lazily as _lazily
-from chronocam.explanation import Explanation, load
+from chronocam._load import load
+from chronocam.explanation import Explanation
 from chronocam.methods import (
     CAM,
     AttentionRollout,

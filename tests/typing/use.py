@@ -31,7 +31,9 @@ explanation = cc.GradCAM(model).explain(images, [cc.targets.Class("cat"), cc.tar
 assert_type(explanation.normalize(), np.ndarray[tuple[Any, ...], np.dtype[Any]])
 assert_type(explanation.diagnostics, tuple[str, ...])
 assert_type(explanation.findings, tuple[cc.types.Finding, ...])
-assert_type(cc.load("map.npz"), cc.Explanation)
+assert_type(cc.load("map.npz"), cc.Explanation | cc.sequence.SequenceExplanation)
+assert_type(cc.load("map.npz", cc.Explanation), cc.Explanation)
+assert_type(cc.load("a.npz", cc.sequence.SequenceExplanation), cc.sequence.SequenceExplanation)
 
 # Models.
 loaded = cc.models.load("chronocam:digits")

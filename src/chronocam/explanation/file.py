@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation
 
 _FORMAT: Final = "chronocam explanation 1"
+_WRITERS: Final = "Explanation.save or SequenceExplanation.save"
 _ATTENTION: Final = "attention."
 _NOT_IN_HEADER: Final = ("maps", "scores", "confidences", "attention")
 
@@ -60,10 +61,10 @@ def read(path: str | Path, make: type[Explanation]) -> Explanation:
         with np.load(path, allow_pickle=False) as file:
             return _checked(make(**_fields({name: file[name] for name in file.files})))
     except FileNotFoundError as error:
-        raise MediaError(f"no file `{path}`; expected an .npz written by Explanation.save") from error
+        raise MediaError(f"no file `{path}`; expected an .npz written by {_WRITERS}") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise MediaError(
-            f"`{path}` is not a saved explanation; expected an .npz written by Explanation.save"
+            f"`{path}` is not a saved explanation; expected an .npz written by {_WRITERS}"
         ) from error
 
 

@@ -241,7 +241,8 @@ class Explanation:
 def load(path: str | Path) -> Explanation:
     """Read an explanation that `Explanation.save` wrote as `.npz`. No code in the file is run.
 
-    Raises MediaError for a missing file, and for one that is not a saved explanation.
+    Raises MediaError for a missing file, and for one that is not a saved explanation. `cc.load` reads
+    explanations of sequences too.
 
     Example:
     >>> path = cc.GradCAM(model).explain(images).save("maps.npz")

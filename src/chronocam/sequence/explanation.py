@@ -296,7 +296,7 @@ class SequenceExplanation:
     def save(self, path: str | Path, sample: int = 0) -> Path:
         """Write the explanation.
 
-        `.npz` keeps all of it, for `cc.sequence.load`; `.html` is a page to look into it with; png, pdf and
+        `.npz` keeps all of it, for `cc.load`; `.html` is a page to look into it with; png, pdf and
         svg are pictures of one sample.
 
         Raises MediaError for another suffix or a place that cannot be written; files are written atomically.
@@ -423,4 +423,7 @@ def load(path: str | Path) -> SequenceExplanation:
     except FileNotFoundError as error:
         raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(f"`{path}` is not a saved explanation of a sequence; expected an .npz") from error
+        raise MediaError(
+            f"`{path}` is not a saved explanation of a sequence; expected an .npz written by "
+            "SequenceExplanation.save (cc.load reads both kinds)"
+        ) from error
