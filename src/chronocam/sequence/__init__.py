@@ -6,6 +6,7 @@ Methods are one file each. Importing this imports no framework.
 """
 
 from chronocam.sequence.base import METHODS, SequenceMethod
+from chronocam.sequence.deletion import FeatureDeletion
 from chronocam.sequence.explanation import SequenceExplanation, load
 from chronocam.sequence.gradient import Gradient
 from chronocam.sequence.gradientxinput import GradientXInput
@@ -21,6 +22,7 @@ __all__ = [
     "LRP",
     "METHODS",
     "Attribution",
+    "FeatureDeletion",
     "Gradient",
     "GradientXInput",
     "Horizon",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chronocam.errors import InputError, ModelError
+from chronocam.maps.arrays import to_numpy
+
+if TYPE_CHECKING:
+    from chronocam.sequence.sample import Sample
 
 CLOSED = 1e3
 """How open a ledger may be by rounding, in units of the precision relative to all that was added up."""
@@ -32,6 +37,33 @@ def refuse_other(expected: np.ndarray, got: np.ndarray, rounding: float) -> None
             f"a score is {expected[wrong]:.6g} when the model is run as it is and {got[wrong]:.6g} step by "
             "step; in training mode dropout differs from call to call: call model.eval() first"
         )
+
+
+def refuse_mixed_rows(together: np.ndarray, samples: Sequence[Sample], batch_first: bool) -> None:
+    """Raise InputError where a row of what samples give together is not what the sample gives by itself."""
+    for row, sample in enumerate(samples):
+        with sample.model.scope():
+            alone, joint = sample.logits, together[row : row + 1]
+        if alone.shape != joint.shape:
+            continue
+        near = sample.model.rounding**0.5 * float(np.abs(alone).max(initial=0))
+        apart = np.abs(joint - alone)
+        if not (apart > near).any() or _random(sample):
+            continue
+        worst = int(np.argmax(apart))
+        way = "give the method batch_first=True"
+        if batch_first:
+            way = "where it takes (time, batch, feature), swap the first two axes and give batch_first=False"
+        raise InputError(
+            f"a score of sample {row} is {alone.flat[worst]:.4g} by itself and {joint.flat[worst]:.4g} with "
+            f"others: the model mixes its rows; {way}, else mend the model"
+        )
+
+
+def _random(sample: Sample) -> bool:
+    """Say whether two calls of the model differ, as in training mode."""
+    with sample.model.scope():
+        return not np.allclose(to_numpy(sample.model.look().logits), sample.logits, equal_nan=True)
 
 
 def closes(scores: np.ndarray, book: Mapping[str, np.ndarray], mass: np.ndarray, rounding: float) -> bool:

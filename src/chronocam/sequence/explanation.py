@@ -18,6 +18,7 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.page import SampleRelevance, items_of, write_page
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
+from chronocam.sequence.deletion import FeatureDeletion, Origin, without
 from chronocam.sequence.frames import WAYS, to_frames
 from chronocam.sequence.settling import (
     Horizon,
@@ -55,6 +56,8 @@ class SequenceExplanation:
     diagnostics: findings, in words.
     lengths: how many steps each sample has, where they differ (a PackedSequence): relevance is zero past
         them. None where every sample has all steps.
+    origin: what `deletion` runs again: the features, and the model, which is not kept alive; neither saved
+        nor copied. None where it was read from a file.
 
     Example:
         >>> explanation = cc.sequence.LRP(rnn).explain(features, [cc.targets.Class(k) for k in (0, 2)])
@@ -71,6 +74,10 @@ class SequenceExplanation:
     ledger: dict[str, Float[np.ndarray, "batch target"]] = field(default_factory=dict)
     diagnostics: tuple[str, ...] = ()
     lengths: tuple[int, ...] | None = None
+    origin: Origin | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "origin"}
 
     def __len__(self) -> int:
         return len(self.relevance)
@@ -187,6 +194,24 @@ class SequenceExplanation:
             the step's positive relevance.
         """
         return most_relevant(self.relevance, share, by)
+
+    def deletion(
+        self, share: float = 0.1, *, by: str = "count", baseline: Array | float = 0.0, seed: int = 0
+    ) -> FeatureDeletion:
+        """Return the scores without the most relevant features of every step, and with them alone.
+
+        share, by: which these are, as in `top_features`: each target has its own.
+        baseline: what takes the place of features: a number, or an array that broadcasts to `(batch, time,
+            feature)`.
+        seed: of the features that are chosen at random, for comparison.
+
+        The model is run three times per sample and target, without gradients. Classes are those that were
+        explained. Raises InputError where the model is gone or has changed, and for explanations from files,
+        which hold neither model nor features: explain again.
+        """
+        if self.origin is None:
+            raise InputError("an explanation from a file has no model and features to run; explain again")
+        return without(self.origin, self.scores, self.top_features(share, by), baseline, seed)
 
     def to_frames(
         self,

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from chronocam.errors import InputError, TargetError
+from chronocam.sequence.checks import refuse_mixed_rows
+from chronocam.sequence.deletion import Origin
 from chronocam.sequence.explanation import SequenceExplanation
-from chronocam.sequence.sample import Attribution, Relevance, Sample
+from chronocam.sequence.sample import ROWS_PER_PASS, Attribution, Relevance, Sample
 from chronocam.targets._parse import parse
 from chronocam.targets.composed import per_step
 
 if TYPE_CHECKING:
     from chronocam.engines.base import Engine
     from chronocam.types import Inputs
+
+_UNMIXED: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
+"""By model, the shapes for which its rows are known not to mix."""
 
 
 def explain(
@@ -33,13 +39,14 @@ def explain(
     inputs = framework.split(engine, features)
     target = per_step(parse(targets, len(inputs)))
     attributions: list[Attribution] = []
-    samples: list[Sample] = []
-    for row, of_sample in enumerate(inputs):
-        model = framework.MODEL(engine, of_sample, batch_first)
-        sample = Sample(model, target, row)
-        with model.scope():
+    samples = [
+        Sample(framework.MODEL(engine, of_sample, batch_first), target, row)
+        for row, of_sample in enumerate(inputs)
+    ]
+    _refuse_mixed(batch_first, samples[:ROWS_PER_PASS])
+    for sample in samples:
+        with sample.model.scope():
             attributions.append(attribute(sample))
-        samples.append(sample)
     _refuse_unequal([one.relevance.shape[0] for one in attributions])
     lengths = tuple(one.relevance.shape[1] for one in attributions)
     notes = (
@@ -55,7 +62,26 @@ def explain(
         {term: np.stack([one.ledger[term] for one in attributions]) for term in attributions[0].ledger},
         tuple(dict.fromkeys(notes)),
         lengths if len(set(lengths)) > 1 else None,
+        Origin(samples[0].model.source, batch_first, features, target),
     )
+
+
+def _refuse_mixed(batch_first: bool, samples: Sequence[Sample]) -> None:
+    """Raise InputError where samples that run together score otherwise than one by one.
+
+    Explained one by one, a model that takes time for its first axis would lose all history, and nothing else
+    would show it. Looked at once per model and shape.
+    """
+    model = samples[0].model
+    key = (batch_first, len(samples), samples[0].features.shape, model.inputs.packed)
+    seen = _UNMIXED.setdefault(model.source, set())
+    if len(samples) < 2 or key in seen:
+        return
+    with model.scope():
+        together = model.together([sample.model.inputs for sample in samples])
+    if together is not None:
+        refuse_mixed_rows(together, samples, batch_first)
+    seen.add(key)
 
 
 def _refuse_unequal(columns: Sequence[int]) -> None:

@@ -103,6 +103,7 @@ def _side_by_side(result: PassResult, outlines: list[Outline]) -> Array:
 class SequenceModel(ABC):
     """A model of one framework, bound to what one sample gives it.
 
+    source: the model itself, a module or a Keras model.
     inputs: what the sample gives.
     labels: the names of the classes that the model carries.
     rounding: the rounding of the coarsest arithmetic that its scores go through.
@@ -111,6 +112,7 @@ class SequenceModel(ABC):
     copies: ClassVar[bool]
     """Whether rows come first in every array within the model, so that each can have a ledger of its own."""
 
+    source: object
     inputs: SampleInputs
     labels: Sequence[str] | None
     rounding: float
@@ -124,8 +126,12 @@ class SequenceModel(ABC):
         """Return values as an array of the framework, where and in the precision that the model takes."""
 
     @abstractmethod
-    def look(self) -> PassResult:
-        """Return what the model returns for the features, without gradients."""
+    def look(self, points: np.ndarray | None = None) -> PassResult:
+        """Return what the model returns for points, or the features, without gradients."""
+
+    def together(self, samples: Sequence[SampleInputs]) -> np.ndarray | None:
+        """Return the logits of samples of one shape that run together; None where rows cannot be mixed up."""
+        return None
 
     @abstractmethod
     def forward(self, points: Array, ledger: Ledger | None = None) -> PassResult:
@@ -178,6 +184,26 @@ class Sample:
     def infos(self) -> tuple[TargetInfo, ...]:
         """What each score explains."""
         return self._clean[1].infos[0]
+
+    @property
+    def logits(self) -> np.ndarray:
+        """What the model returns for the features, before a final gate, `(1, …)`."""
+        return self._clean[0]
+
+    def scores_at(self, points: Float[np.ndarray, "point time feature"]) -> Float[np.ndarray, "point target"]:
+        """Return the scores at `points`, without gradients. Classes are chosen at the sample itself."""
+        clean, _, stackable = self._clean
+        scores: list[np.ndarray] = []
+        for rows in self._parts(range(len(points))):
+            result, outlines = self.model.look(points[list(rows)]), list[Outline]()
+            if not stackable:
+                scores.append(to_numpy(self._score(result.raw, result.logits, clean).values)[0])
+                continue
+            outputs = _side_by_side(result, outlines)
+            for row in range(len(rows)):
+                raw, logits = outlines[0].apart(outputs[row : row + 1])
+                scores.append(to_numpy(self._score(raw, logits, clean).values)[0])
+        return np.stack(scores).astype(float)
 
     @cached_property
     def _clean(self) -> tuple[np.ndarray, Scored, bool]:

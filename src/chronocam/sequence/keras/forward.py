@@ -57,6 +57,7 @@ class KerasSequenceModel(SequenceModel):
             raise InputError("batch_first=False is for PyTorch; Keras models take (batch, time, feature)")
         self.labels = engine.labels
         self.inputs = inputs
+        self.source = engine.model
         self._model = engine.model
         self._nodes = nodes_of(engine.model)
         self._program = Program(engine.model, self._nodes, ())
@@ -74,9 +75,9 @@ class KerasSequenceModel(SequenceModel):
         """Return values as a tensor of Keras' backend."""
         return keras.ops.convert_to_tensor(values)
 
-    def look(self) -> PassResult:
-        """Return what the model returns for the features, without gradients."""
-        return self.forward(self.array(self.inputs.features[None]))
+    def look(self, points: np.ndarray | None = None) -> PassResult:
+        """Return what the model returns for points, or the features, without gradients."""
+        return self.forward(self.array(self.inputs.features[None] if points is None else points))
 
     def stackable(self, raw: object) -> bool:
         """Say whether several points can be run at once: one tensor of scores, and no states to keep."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,7 @@ class TorchSequenceModel(SequenceModel):
     copies = False
 
     def __init__(self, engine: TorchEngine, inputs: SampleInputs, batch_first: bool) -> None:
+        self.source = engine.model
         self.module: nn.Module = engine.model
         self.labels = engine.labels
         self.inputs = inputs
@@ -86,10 +87,25 @@ class TorchSequenceModel(SequenceModel):
         """Return values as a tensor where and in the precision that the module takes."""
         return torch.from_numpy(values).to(self._like)
 
-    def look(self) -> PassResult:
-        """Return what the module returns for the features, without gradients."""
+    def look(self, points: np.ndarray | None = None) -> PassResult:
+        """Return what the module returns for points, or the features, without gradients."""
+        if points is not None:
+            with torch.no_grad():
+                return self.forward(self.array(points))
         with torch.no_grad(), self._order_watched():
             return self.forward(self.array(self.inputs.features)[None])
+
+    def together(self, samples: Sequence[SampleInputs]) -> np.ndarray | None:
+        """Return the logits of samples of one shape that run together; None where they cannot."""
+        # With lengths, one row's padding may hang on the other's length.
+        if self.inputs.packed or self.inputs.others:
+            return None
+        try:
+            return to_numpy(self.look(np.stack([sample.features for sample in samples])).logits)
+        except InputError as error:
+            if error.__cause__ is None:  # the model ran, but did not return one row for each sample
+                raise
+            return None
 
     def stackable(self, raw: object) -> bool:
         """Say whether several points can be run at once: their rows can be taken out of one tensor."""
