@@ -21,7 +21,8 @@ from chronocam.errors import MediaError
 from chronocam.media.clips.cut import is_cut_off
 from chronocam.media.clips.sample import Size, Timeline, fit
 
-_PACKET: Final = np.dtype([("pts", "i8"), ("dts", "i8"), ("duration", "i8"), ("key", "?"), ("hidden", "?")])
+_TIMES: Final = [("pts", "i8"), ("dts", "i8"), ("duration", "i8")]
+_PACKET: Final = np.dtype([*_TIMES, ("key", "?"), ("hidden", "?"), ("corrupt", "?")])
 _NONE: Final = np.iinfo(np.int64).min
 _ONE: Final = 1 << 16  # 1.0 in a display matrix
 _INDEXED: Final = {"mov", "mp4", "matroska", "webm", "avi"}
@@ -34,7 +35,8 @@ class Video:
 
     order: the packet, by order of decoding, of each frame, by order of presentation.
     keys: which frames are keyframes, by order of presentation.
-    pts: the frames' times in ticks of the container.
+    pts: the frames' times in ticks of the container, as if one clock ran through.
+    shifts: what is added to the times of each part of a file whose clock starts again; one zero elsewhere.
     timed: whether decoded frames are identified by their time; otherwise by how many came before.
     """
 
@@ -44,6 +46,7 @@ class Video:
     keys: Int64[np.ndarray, " key"]
     pts: Int64[np.ndarray, " frame"]
     timed: bool = True
+    shifts: tuple[int, ...] = (0,)
 
     def frames(
         self, indices: Int64[np.ndarray, " index"], size: Size
@@ -53,7 +56,7 @@ class Video:
         Frames that jumping from keyframe to keyframe did not yield are looked for from the start.
         """
         missing, develop = set(indices.tolist()), _Developer(size)
-        for route in (jump, scan) if self.timed else (scan,):
+        for route in (jump, scan) if self.timed and len(self.shifts) == 1 else (scan,):
             if not missing:
                 return
             with opened(self.path) as (container, stream):
@@ -70,14 +73,18 @@ def open_video(path: Path, end: float | None) -> Video:
     """
     with opened(path) as (container, stream):
         packets = np.fromiter(_index(container, stream, end), _PACKET)
+        shifts = _shifts(container, packets)
+        if len(shifts) == 1:
+            packets = packets[~packets["corrupt"]]
         if packets["hidden"].all():
             raise MediaError(f"`{path}` holds no frames; expected a video, record or fetch it again")
-        enough = end is not None and _elapsed(packets, _fraction(stream.time_base)) > end
         cut = is_cut_off(path)
         if _unordered(container, stream, packets["pts"]):
             video = _by_order(path, stream, packets)
         else:
+            enough = end is not None and _elapsed(packets, _fraction(stream.time_base)) > end
             video = _by_time(path, stream, packets, whole=not (enough or cut))
+            video = replace(video, shifts=shifts)
         seconds = (container.duration or 0) / 1e6
         count = stream.frames or round(seconds * (video.timeline.rate or 0))
         return _extended(video, count) if cut else video
@@ -86,13 +93,17 @@ def open_video(path: Path, end: float | None) -> Video:
 # When the frames are shown
 
 
-def _index(container: Any, stream: Any, end: float | None) -> Iterator[tuple[int, int, int, bool, bool]]:
+def _index(
+    container: Any, stream: Any, end: float | None
+) -> Iterator[tuple[int, int, int, bool, bool, bool]]:
     """Yield a row of `_PACKET` for each packet, until all further frames begin after `end` seconds."""
     enough = math.inf if end is None else float(end) / float(_fraction(stream.time_base))
     first = math.inf
     for packet in _demux(container, stream):
         pts, dts = (_NONE if time is None else time for time in (packet.pts, packet.dts))
-        yield pts, dts, packet.duration or 0, packet.is_keyframe, packet.is_discard
+        yield pts, dts, packet.duration or 0, packet.is_keyframe, packet.is_discard, packet.is_corrupt
+        if packet.is_corrupt:
+            continue
         first = min(first, math.inf if packet.is_discard else max(pts, dts))
         if dts - first > enough:
             return
@@ -102,6 +113,31 @@ def _elapsed(packets: np.ndarray, tick: Fraction) -> float:
     """Return when the first packet that was not read could be shown, in seconds from the first frame."""
     first = packets["pts"][~packets["hidden"]].min()
     return float((int(packets["dts"].max()) - int(first)) * tick)
+
+
+def _shifts(container: Any, packets: np.ndarray) -> tuple[int, ...]:
+    """Let the parts of a file whose clock starts again follow each other; returns what each was moved by.
+
+    Streams that were joined byte by byte, as downloads of MPEG-TS are, have their times twice. There, a
+    packet at the end of a part counts as corrupt just because another follows than its number says.
+    """
+    sound = np.flatnonzero(~packets["corrupt"])
+    if not _INDEXED.isdisjoint(container.format.name.split(",")):
+        return (0,)
+    shifts, start = [0], 0
+    starts = sound[1:][np.diff(packets["dts"][sound]) < 0]
+    for stop in [*starts.tolist(), len(packets)]:
+        part, before = packets[start:stop], packets[:start]
+        shown = part["pts"][~part["hidden"]]
+        if start and shown.size and shown.min() + shifts[-1] <= before["pts"].max():
+            last = int(before["pts"].argmax())
+            gaps = np.diff(np.unique(before["pts"]))
+            lasting = int(before["duration"][last] or (np.median(gaps) if gaps.size else 1))
+            shifts.append(int(before["pts"][last]) + lasting - int(shown.min()))
+        part["pts"] += shifts[-1]
+        part["dts"] += shifts[-1]
+        start = stop
+    return tuple(shifts)
 
 
 def _by_time(path: Path, stream: Any, packets: np.ndarray, whole: bool) -> Video:
@@ -160,9 +196,14 @@ def _extended(video: Video, count: int) -> Video:
 def scan(video: Video, container: Any, stream: Any, indices: set[int]) -> Iterator[tuple[int, Any]]:
     """Decode from the start up to the last of the frames; yields (index, frame)."""
     numbers, last = _numbers(video), max(indices)
-    packets = chain(_demux(container, stream), [None])
+    packets = chain(_packets(video, container, stream), [None])
+    part, before = 0, None
     for position, frame in enumerate(frame for packet in packets for frame in _decode(stream, packet)):
-        number = numbers.get(frame.pts, -1) if video.timed else position
+        number = position
+        if video.timed and frame.pts is not None:
+            part += before is not None and frame.pts <= before and part + 1 < len(video.shifts)
+            before = frame.pts
+            number = numbers.get(frame.pts + video.shifts[part], -1)
         if number in indices and not frame.is_corrupt:
             yield number, frame
         if number >= last:
@@ -205,7 +246,7 @@ class _Cursor:
         self.container = container
         self.stream = stream
         self.video = video
-        self.packets = _demux(container, stream)
+        self.packets = _packets(video, container, stream)
         self.position = 0
         self.seeks = not _INDEXED.isdisjoint(container.format.name.split(","))
 
@@ -225,7 +266,7 @@ class _Cursor:
         video = self.video
         pts = int(video.pts[video.keys[np.searchsorted(video.order[video.keys], first)]])
         self.container.seek(pts, stream=self.stream)
-        packets = _demux(self.container, self.stream)
+        packets = _packets(video, self.container, self.stream)
         ahead = (
             packet
             for packet in packets
@@ -240,11 +281,17 @@ def _numbers(video: Video) -> dict[int | None, int]:
     return {pts: number for number, pts in enumerate(video.pts.tolist())}
 
 
+def _packets(video: Video, container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets that lead to the frames: not the corrupt ones, except in joined streams."""
+    joined = len(video.shifts) > 1
+    return (packet for packet in _demux(container, stream) if joined or not packet.is_corrupt)
+
+
 def _demux(container: Any, stream: Any) -> Iterator[Any]:
-    """Yield the whole packets, up to where the file is damaged."""
+    """Yield the packets that hold something, up to where the file is damaged."""
     with suppress(_av().FFmpegError):
         for packet in container.demux(stream):
-            if packet.size and not packet.is_corrupt:
+            if packet.size:
                 yield packet
 
 
