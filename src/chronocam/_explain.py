@@ -25,8 +25,10 @@ def explain(
 ) -> dict[str, Explanation]:
     """Explain several targets, layers and methods from one forward pass.
 
+    model: a `torch.nn.Module`, a `keras.Model`, or what `cc.models.load` returns.
     inputs: one array of the model's framework or NumPy, a tuple or dict of them (several inputs), or an
-        iterable of batches, each inputs or (inputs, targets).
+        iterable of batches, each inputs or (inputs, targets). Where a preprocessing is known also PIL images,
+        `Clip` objects, paths, and lists of them.
     targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
         `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. Of clips, where a model gives logits
         at every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its logit
@@ -36,7 +38,7 @@ def explain(
     layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the
         input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
-        `chunk_frames`, `detach_attention`; and what all of the given methods take.
+        `chunk_frames`, `detach_attention`, `labels`, `preprocess`; and what all of the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.

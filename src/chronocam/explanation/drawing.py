@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from chronocam.errors import InputError
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.normalize import Scope
 from chronocam.media._stills import Stills, still, stills
-from chronocam.media.clips.read import Clip, write_clip
+from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.clips.read import Clip, read_clip, write_clip
+from chronocam.media.images import read_image
+from chronocam.media.preprocess import Preprocess
 from chronocam.render import contact_sheet, overlay, overlay_clip, strength
 from chronocam.render._overlay import to_pictures
 from chronocam.render.clips import pace, to_clips
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from chronocam.explanation.record import Explanation
+
+
+MEDIA = (Image.Image, Clip, str, Path)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,12 @@ class Drawing:
         self, inputs: Media, cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
     ) -> list[list[np.ndarray]]:
         """Return the maps over `inputs`, per sample and target; see `Explanation.overlay`."""
-        media, strengths = self._media(inputs), strength(self.explanation.maps, scope)
+        return self._drawn(self._media(inputs), cmap, alpha, scope)
+
+    def _drawn(
+        self, media: Sequence[Media], cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
+    ) -> list[list[np.ndarray]]:
+        strengths = strength(self.explanation.maps, scope)
         draw: Callable[..., np.ndarray] = overlay_clip if self.of_clips else overlay
         overlays = []
         for medium, values in zip(media, strengths, strict=True):
@@ -90,7 +102,7 @@ class Drawing:
         black = (len(explanation), *explanation.input_size, 3)
         clips = self._media(np.zeros(black, np.uint8) if bare else inputs)
         spans = explanation.frame_spans or frame_spans(explanation.maps.shape[2], explanation.input_size[0])
-        overlays = explanation.overlay(clips, alpha=1.0 if bare else 0.7)
+        overlays = self._drawn(clips, None, 1.0 if bare else 0.7, "sample")
         rows = zip(clips, self._names(), overlays, explanation.frame_importance(), strict=True)
         return [
             (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
@@ -107,9 +119,36 @@ class Drawing:
         """Return one picture or clip per sample, to draw on."""
         self._check_drawable()
         frames = self.explanation.input_size[0]
-        media: list[Media] = to_clips(inputs, frames) if self.of_clips else to_pictures(inputs)
+        shown = self._as_seen(inputs)
+        media: list[Media] = to_clips(shown, frames) if self.of_clips else to_pictures(shown)
         self._check_count(media)
         return media
+
+    def _as_seen(self, inputs: Media) -> Media:
+        """Return inputs with files read, one medium as a list, and cut to what the model saw of them."""
+        one = isinstance(inputs, MEDIA)
+        if not one and not isinstance(inputs, (list, tuple)):
+            return inputs
+        return [self._seen(medium) for medium in ([inputs] if one else inputs)]
+
+    def _seen(self, medium: Media) -> Media:
+        if not isinstance(medium, MEDIA):
+            return medium
+        preprocess = self.explanation.preprocess
+        opened = self._opened(medium) if isinstance(medium, (str, Path)) else medium
+        if isinstance(opened, Clip):
+            known = isinstance(preprocess, ClipPreprocess) and self.of_clips
+            return replace(opened, pixels=preprocess.view(opened)) if known else opened
+        known = isinstance(preprocess, Preprocess) and not self.of_clips
+        return preprocess.view(opened) if known else opened
+
+    def _opened(self, path: str | Path) -> Media:
+        preprocess = self.explanation.preprocess
+        if not self.of_clips:
+            return read_image(path)
+        if isinstance(preprocess, ClipPreprocess):
+            return preprocess.read(path)
+        return read_clip(path, self.explanation.input_size[0])
 
     def _check_drawable(self) -> None:
         if self.explanation.maps.ndim not in (4, 5):

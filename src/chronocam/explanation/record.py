@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,8 @@ class Explanation:
         another kind, None where all are.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
         given.
+    preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
+        them. Not kept in files.
 
     Example:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
@@ -74,6 +76,7 @@ class Explanation:
     findings: tuple[Finding, ...] = ()
     confidences: Float[np.ndarray, "batch target"] | None = None
     pictures: tuple[Stills, ...] | None = None
+    preprocess: Callable[[Any], Any] | None = None
 
     @property
     def diagnostics(self) -> tuple[str, ...]:
@@ -144,13 +147,17 @@ class Explanation:
     ) -> list[list[np.ndarray]]:
         """Return pictures uint8 `(height, width, 3)`, per sample and target, of the maps over `inputs`.
 
-        `inputs` are the images at any size: PIL images, or arrays with channels last or first. Colour follows
+        `inputs` are the images at any size: PIL images, their paths, or arrays with channels last or first;
+        of one sample, the image alone will do. Colour follows
         the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets
         of a sample share one scale unless `scope` says otherwise.
 
-        Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, frames with channels last,
-        or what the model was given. All frames share the scale; a frame that a looped `Clip` repeats is
+        Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, paths, frames with channels
+        last, or what the model was given. All frames share the scale; a frame that a looped `Clip` repeats is
         returned once, with the mean of its maps.
+
+        Where the preprocessing of a `Loaded` is known, PIL images, `Clip` objects and paths are originals,
+        which are cut to what the model saw of them.
 
         Raises InputError where `inputs` are not one image or clip per sample.
         """

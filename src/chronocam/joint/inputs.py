@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
+from chronocam.joint.media import media_in, pictures_in, prepared
 from chronocam.types import Array, Inputs, Targets
 
 _ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
@@ -58,17 +59,33 @@ def main_array(inputs: Inputs) -> Array:
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 
-def batches(inputs: Inputs, targets: Targets, batch_size: int | None) -> Iterator[Batch]:
+def batches(
+    inputs: Inputs,
+    targets: Targets,
+    batch_size: int | None,
+    preprocess: Callable[[Any], Array] | None = None,
+) -> Iterator[Batch]:
     """Yield batches of at most `batch_size` samples of arrays, or of each batch of a data set.
 
-    A data set is any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one
-    batch at a time. Raises InputError for empty or unequal inputs, TargetError for left-over targets.
+    A picture, a clip, a path, or a list of them is read and preprocessed one batch at a time. A data set is
+    any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one batch at a
+    time. Raises InputError for empty or unequal inputs, TargetError for left-over targets.
     """
-    if _is_dataset(inputs):
-        yield from _of_dataset(inputs, targets, batch_size)
+    media = _media(inputs, preprocess)
+    if media is not None:
+        step = batch_size or len(media)
+        for low in range(0, len(media), step):
+            part = media[low : low + step]
+            yield Batch(prepared(part, preprocess), targets, slice(low, low + len(part)), len(media))
+    elif _is_dataset(inputs):
+        yield from _of_dataset(inputs, targets, batch_size, preprocess)
     else:
         samples = _samples(inputs)
         yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
+
+
+def _media(inputs: Inputs, preprocess: Callable[[Any], Array] | None) -> list[Any] | None:
+    return pictures_in(inputs, preprocess) or media_in(inputs)
 
 
 def refuse_endless(inputs: Inputs) -> None:
@@ -90,11 +107,19 @@ def _is_dataset(inputs: Inputs) -> bool:
     )
 
 
-def _of_dataset(dataset: Iterable[Any], targets: Targets, batch_size: int | None) -> Iterator[Batch]:
+def _of_dataset(
+    dataset: Iterable[Any],
+    targets: Targets,
+    batch_size: int | None,
+    preprocess: Callable[[Any], Array] | None,
+) -> Iterator[Batch]:
     start = 0
     for item in dataset:
         pair = isinstance(item, (tuple, list)) and len(item) == 2
         inputs = item[0] if pair else item
+        media = _media(inputs, preprocess)
+        if media is not None:
+            inputs = prepared(media, preprocess)
         inputs = tuple(inputs) if isinstance(inputs, list) else inputs
         samples = _samples(inputs)
         # Targets that come with a batch are for its samples; those of the call are for all, counted through.

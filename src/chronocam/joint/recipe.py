@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from chronocam.types import Array, LayerLike, Model, Need, Target, TargetInfo, View
@@ -29,6 +29,8 @@ class Recipe(Protocol):
     align: str
     chunk_frames: int | None
     detach_attention: bool
+    labels: Sequence[str] | None
+    preprocess: Callable[[Any], Array] | None
     session: Session
 
     def retarget(self, target: Target) -> Target:

@@ -80,7 +80,7 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
 
 def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> Iterator[list[Explanation]]:
     """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
-    for batch in batches(inputs, targets, methods[0].batch_size):
+    for batch in batches(inputs, targets, methods[0].batch_size, methods[0].preprocess):
         yield Explaining(methods, batch).explanations()
 
 
@@ -109,6 +109,11 @@ class Explaining:
         self._searched = False
         self.layers = self._layers("default layer")
 
+    @property
+    def _labels(self) -> Sequence[str] | None:
+        labels = self.methods[0].labels
+        return self.look.engine.labels if labels is None else labels
+
     def _layers(self, key: Hashable) -> list[list[str]]:
         """Return the layers of each method; where none is named, the one searched for once under this key."""
 
@@ -135,7 +140,7 @@ class Explaining:
         first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
         call = _target_and_call(self.methods[0], first)[1]
         engine = self.look.engine
-        scoring = Scoring((self.target,), first.rows, engine.labels, engine.channels_last)
+        scoring = Scoring((self.target,), first.rows, self._labels, engine.channels_last)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         return default_layer(self.look.few(samples), asked)
 
@@ -154,7 +159,7 @@ class Explaining:
         that layer has no influence: then the search is done once more, for this one.
         """
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
-        scoring = Scoring(targets, self.batch.rows, engine.labels, engine.channels_last)
+        scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last)
         recorded = record(self.look, scoring, self._needs())
         if not self._searched and any(_blank(recorded, layer) for layers in self.layers for layer in layers):
             before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
@@ -198,6 +203,7 @@ class Explaining:
             attention=frame_attention(recording, columns),
             findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views), *of_maps])),
             confidences=confidences(recorded.columns, infos),
+            preprocess=method.preprocess,
         )
 
 

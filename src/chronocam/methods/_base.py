@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
@@ -13,6 +13,7 @@ from chronocam.errors import InputError, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.session import Session
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
+from chronocam.models.specs import Loaded
 from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
 
 _METHODS: dict[str, type[Method]] = {}
@@ -26,7 +27,8 @@ Maps: TypeAlias = Float[Any, "batch target *grid"]
 class Method:
     """A way to make maps of a model, bound to that model.
 
-    model: a `torch.nn.Module`, or a `keras.Model` that is built.
+    model: a `torch.nn.Module`, a `keras.Model` that is built, or what `cc.models.load` returns, whose
+        preprocessing and labels are used.
     conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are
         fused; None picks the last layer that still has a grid and that the score depends on.
     output_layer: where scores are read (path, object or index); None is the model's output, before a final
@@ -40,6 +42,10 @@ class Method:
         them. The gradients are the same.
     detach_attention: hold attention weights over the frames of a clip constant, so that evidence flows
         through what they weigh and not through the weights.
+    labels: the names of the classes, so that targets can be given by name; None takes those that the model
+        carries.
+    preprocess: makes the model's input of a picture (or `Clip`), without a batch axis, such as
+        `loaded.preprocess`; with it, inputs may be PIL images, clips, paths, and lists of them.
 
     Raises LayerError for an unknown layer.
 
@@ -58,6 +64,8 @@ class Method:
     align: str = "half_pixel"
     chunk_frames: int | None = None
     detach_attention: bool = False
+    labels: Sequence[str] | None = None
+    preprocess: Callable[[Any], Array] | None = None
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)
@@ -71,6 +79,13 @@ class Method:
             _METHODS[cls.name] = cls
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, Loaded):
+            loaded = self.model
+            self.model = loaded.model
+            self.labels = loaded.labels if self.labels is None else self.labels
+            self.preprocess = loaded.preprocess if self.preprocess is None else self.preprocess
+        if self.labels is not None:
+            self.labels = _names(self.labels)
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(
                 f"batch_size is {self.batch_size}; expected a positive number, or None for all at once"
@@ -168,6 +183,17 @@ class GradientMethod(Method):
     def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
         """Return one signed value per channel and position; here the gradient."""
         return view.captures[0].gradients
+
+
+def _names(labels: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
+    """Return class names as a tuple. Raises InputError for one name alone, and for what has no order."""
+    if isinstance(labels, Mapping):
+        if sorted(labels) != list(range(len(labels))):
+            raise InputError("labels= is a dict whose keys are not 0, 1, 2, …; give a list of the names")
+        return tuple(str(labels[i]) for i in range(len(labels)))
+    if isinstance(labels, (str, set, frozenset)):
+        raise InputError(f"labels= is a {type(labels).__name__}; expected a list of names, one per class")
+    return tuple(map(str, labels))
 
 
 def method_named(name: str) -> type[Method]:
