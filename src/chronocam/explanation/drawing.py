@@ -126,21 +126,23 @@ class Drawing:
 
     def _as_seen(self, inputs: Media) -> Media:
         """Return inputs with files read, one medium as a list, and cut to what the model saw of them."""
-        one = isinstance(inputs, MEDIA)
-        if not one and not isinstance(inputs, (list, tuple)):
-            return inputs
-        return [self._seen(medium) for medium in ([inputs] if one else inputs)]
+        alone = isinstance(inputs, MEDIA) and len(self.explanation) == 1
+        media = [inputs] if alone else inputs
+        if not isinstance(media, (list, tuple)):
+            return media
+        self._check_count(media)  # before files are read
+        return [self._seen(medium) for medium in media]
 
     def _seen(self, medium: Media) -> Media:
         if not isinstance(medium, MEDIA):
             return medium
         preprocess = self.explanation.preprocess
         opened = self._opened(medium) if isinstance(medium, (str, Path)) else medium
-        if isinstance(opened, Clip):
-            known = isinstance(preprocess, ClipPreprocess) and self.of_clips
-            return replace(opened, pixels=preprocess.view(opened)) if known else opened
-        known = isinstance(preprocess, Preprocess) and not self.of_clips
-        return preprocess.view(opened) if known else opened
+        if isinstance(opened, Clip) and isinstance(preprocess, ClipPreprocess):
+            return replace(opened, pixels=preprocess.view(opened))
+        if isinstance(opened, Image.Image) and isinstance(preprocess, Preprocess):
+            return preprocess.view(opened)
+        return opened
 
     def _opened(self, path: str | Path) -> Media:
         preprocess = self.explanation.preprocess

@@ -79,7 +79,7 @@ def _prepared(medium: Medium, preprocess: Callable[[Any], Array] | None) -> Arra
         ) from error
     if not hasattr(array, "shape"):
         raise InputError(
-            f"preprocess= made {type(array).__name__} of {_what(medium)}; expected an array without a batch axis"
+            f"preprocess= made {type(array).__name__} of {_what(medium)}; expected an array, no batch axis"
         )
     return array
 
