@@ -182,3 +182,103 @@ def test_unequal_inputs_are_not_cut_but_given_whole() -> None:
     for batch_size in (2, None):
         found = cc.GradCAM(net, "conv2", batch_size=batch_size).explain((X, torch.ones(3, 5)), 1)
         np.testing.assert_allclose(found.scores[:, 0], (Net.forward(net, X)[:, 1] + 3).detach(), rtol=1e-5)
+
+
+# What people give, and what is wrong with it
+
+
+MISFITS: dict[str, tuple[Any, list[str]]] = {
+    "bytes": ((255 * X).byte(), ["inputs are uint8", "divide by 255 and normalise"]),
+    "integers": ((255 * X).long(), ["inputs are int64", "floating-point"]),
+    "channels last": (X.permute(0, 2, 3, 1), ["channels-last (…, ", ", 3)", "permute(0, 3, 1, 2)"]),
+    "bytes, channels last": (X.permute(0, 2, 3, 1).byte().numpy(), ["permute(0, 3, 1, 2)"]),
+    "one picture, channels last": (X[0].permute(1, 2, 0), ["channels-last", "permute(2, 0, 1)[None]"]),
+    "one picture": (X[0], ["no batch axis", "inputs[None]"]),
+    "grey": (X[:, :1], ["inputs have 1 channels", "inputs.repeat(1, 3, 1, 1)"]),
+    "alpha": (torch.cat([X, X[:, :1]], 1), ["inputs have 4 channels", "inputs[:, :3]"]),
+    "grey without an axis": (X[:, 0], ["3 axes", "(batch, 3, height, width)"]),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+@pytest.mark.parametrize("layer", [None, "conv2"])
+def test_inputs_that_do_not_fit_are_told(case: str, layer: str | None) -> None:
+    inputs, words = MISFITS[case]
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(seeded(), layer).explain(inputs, 1)
+    one_line(error, *words)
+
+
+def test_colour_for_a_grey_network() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(net).explain(X, 1)
+    one_line(error, "3 channels", "inputs.mean(1, keepdim=True)")
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f8", np.longdouble, np.float16])
+def test_any_floating_point_array(dtype: Any) -> None:
+    given = NUMPY.astype(np.float16).astype(dtype)
+    expected = cc.GradCAM(seeded()).explain(NUMPY.astype(np.float16).astype(np.float32), 1)
+    same(cc.GradCAM(seeded()).explain(given, 1), expected)
+
+
+def test_arrays_that_may_not_be_written(recwarn: pytest.WarningsRecorder) -> None:
+    given = NUMPY.copy()
+    given.flags.writeable = False
+    same(cc.GradCAM(seeded()).explain(given, 1), cc.GradCAM(seeded()).explain(X, 1))
+    assert not recwarn.list
+
+
+class OneDict(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = seeded()
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.net(batch["rgb"]) * batch["scale"][:, None]
+
+
+def test_a_model_that_takes_one_dict() -> None:
+    found = cc.GradCAM(OneDict(), batch_size=3).explain({"rgb": X, "scale": torch.ones(len(X))}, Y)
+    expected = cc.GradCAM(seeded(), batch_size=3).explain(X, Y)
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-7)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+
+
+def test_names_that_the_model_does_not_take() -> None:
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(seeded()).explain({"image": X, "mask": X}, 1)
+    one_line(error, "by the names `image`, `mask`", "expected `x`")
+
+
+FILES = [f"{i}.png" for i in range(len(X))]
+ITEMS: dict[str, Any] = {
+    "dict": {"image": X, "label": Y},
+    "dict with names": {"image": X, "label": Y, "path": FILES},
+    "Labels": {"pixel_values": X, "Labels": Y},
+    "triple": (X, Y, FILES),
+    "list": [X, Y, FILES, None],
+}
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_items_with_their_targets(kind: str) -> None:
+    same(cc.GradCAM(seeded()).explain(iter([ITEMS[kind]])), cc.GradCAM(seeded()).explain(X, Y))
+    same(cc.GradCAM(seeded()).explain(iter([ITEMS[kind]]), 2), cc.GradCAM(seeded()).explain(X, 2))
+
+
+UNCLEAR: dict[str, Any] = {
+    "two pictures": (X, X),
+    "three arrays": (X, Y, torch.arange(len(X))),
+    "two labels": {"image": X, "label": Y, "target": Y},
+    "no image": {"path": FILES, "label": Y},
+}
+
+
+@pytest.mark.parametrize("targets", [None, 1])
+@pytest.mark.parametrize("kind", UNCLEAR)
+def test_items_that_may_mean_two_things(kind: str, targets: int | None) -> None:
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(seeded()).explain(iter([UNCLEAR[kind]]), targets)
+    one_line(error, "an item of the data set", "yield (inputs, targets)")

@@ -102,7 +102,7 @@ def test_one_medium_or_paths_are_drawn_on_as_the_model_saw_them(tmp_path: Path) 
 REFUSED: dict[str, tuple[Callable[[Path], Any], Any, str]] = {
     "picture": (lambda path: picture(), None, "a PIL image is not yet the model's input: give preprocess="),
     "pictures": (lambda path: [picture()], None, "cc.models.load"),
-    "path": (lambda path: "photo.jpg", None, "the path `photo.jpg` is not yet the model's input"),
+    "path": (lambda path: "photo.jpg", None, r"the path `photo.jpg` \(a str\) is not yet the model's input"),
     "clip": (lambda path: clip(path / "a.gif"), None, "a Clip is not yet .* loaded.preprocess"),
     "missing": (lambda path: "photo.jpg", FRAME, "`photo.jpg` does not exist"),
     "tuple": (lambda path: (picture(), picture()), FRAME, "expected a list of pictures"),

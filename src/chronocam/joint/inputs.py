@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
+from chronocam.joint.items import split_targets
 from chronocam.joint.media import media_in, pictures_in, prepared
 from chronocam.types import Array, Inputs, Targets
 
@@ -19,13 +20,15 @@ _ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
 class Batch:
     """A batch of inputs, the targets given for the call, and which of the call's samples the batch holds.
 
-    `samples` is the number of samples that the targets are for; None where it is not known yet.
+    `samples` is the number of samples that the targets are for; None where it is not known yet. `given` is
+    what the batch was cut from.
     """
 
     inputs: Inputs
     targets: Targets
     rows: slice
     samples: int | None
+    given: Inputs
 
 
 def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
@@ -76,7 +79,8 @@ def batches(
         step = batch_size or len(media)
         for low in range(0, len(media), step):
             part = media[low : low + step]
-            yield Batch(prepared(part, preprocess), targets, slice(low, low + len(part)), len(media))
+            array = prepared(part, preprocess)
+            yield Batch(array, targets, slice(low, low + len(part)), len(media), array)
     elif _is_dataset(inputs):
         yield from _of_dataset(inputs, targets, batch_size, preprocess)
     else:
@@ -115,16 +119,15 @@ def _of_dataset(
 ) -> Iterator[Batch]:
     start = 0
     for item in dataset:
-        pair = isinstance(item, (tuple, list)) and len(item) == 2
-        inputs = item[0] if pair else item
+        inputs, own = split_targets(item, targets is not None)
         media = _media(inputs, preprocess)
         if media is not None:
             inputs = prepared(media, preprocess)
         inputs = tuple(inputs) if isinstance(inputs, list) else inputs
         samples = _samples(inputs)
         # Targets that come with a batch are for its samples; those of the call are for all, counted through.
-        if pair and targets is None:
-            yield from _pieces(inputs, item[1], batch_size, 0, samples, samples)
+        if own is not None and targets is None:
+            yield from _pieces(inputs, own, batch_size, 0, samples, samples)
         else:
             yield from _pieces(inputs, targets, batch_size, start, samples, None)
         start += samples
@@ -148,7 +151,7 @@ def _pieces(
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
         piece = inputs if step >= samples else map_arrays(partial(_rows, part=part, samples=samples), inputs)
-        yield Batch(piece, targets, slice(start + part.start, start + part.stop), total)
+        yield Batch(piece, targets, slice(start + part.start, start + part.stop), total, inputs)
 
 
 def first_samples(inputs: Inputs, count: int = 2) -> Inputs:

@@ -119,5 +119,5 @@ def pictures_in(array: Array, preprocess: Any) -> list[Medium] | None:
 
 def _what(medium: Medium) -> str:
     if isinstance(medium, (str, Path)):
-        return f"the path `{medium}`"
+        return f"the path `{medium}` (a {type(medium).__name__})"
     return "a Clip" if isinstance(medium, Clip) else "a PIL image"

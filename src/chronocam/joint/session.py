@@ -93,7 +93,7 @@ class Explaining:
         options = methods[0]
         subject = options.session.subject
         # Inputs come first: of one sample without a batch axis, the targets would seem too few.
-        inputs = subject.engine.adapt(batch.inputs)
+        inputs = _adapted(subject, batch)
         self.target, call = _target_and_call(options, batch)
         self.look = Look(
             subject,
@@ -205,6 +205,14 @@ class Explaining:
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
         )
+
+
+def _adapted(subject: Subject, batch: Batch) -> Inputs:
+    try:
+        return subject.engine.adapt(batch.inputs)
+    except InputError:
+        subject.engine.adapt(batch.given)  # raises with the shape that the user gave
+        raise
 
 
 def _target_and_call(options: Recipe, batch: Batch) -> tuple[Target, Call | None]:

@@ -342,11 +342,17 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
     unbatched = len(shape) == len(expected) - 1 and all(
         e in (None, n) for n, e in zip(shape, expected[1:], strict=True)
     )
-    todo = (
-        "give inputs[None], or dataset.batch(32)"
-        if unbatched
-        else "resize the inputs, or build the model for them"
-    )
+    if unbatched:
+        todo = "give inputs[None], or dataset.batch(32)"
+    elif len(shape) == len(expected) > 2 and shape[1] == expected[-1] != shape[-1]:
+        order = (0, *range(2, len(shape)), 1)
+        todo = f"inputs look channels-first: give inputs.transpose({', '.join(map(str, order))})"
+    elif len(shape) == len(expected) and shape[-1] == 1 and expected[-1] is not None:
+        todo = f"repeat the channel, np.repeat(inputs, {expected[-1]}, -1)"
+    elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (3, 1):
+        todo = "make the inputs grey, inputs.mean(-1, keepdims=True)"
+    else:
+        todo = "resize the inputs, or build the model for them"
     raise InputError(f"inputs have shape {shape}; expected ({sizes}): {todo}")
 
 

@@ -73,9 +73,7 @@ class TorchEngine(TorchGeometry):
 
         def convert(x: Any) -> Any:
             if isinstance(x, np.ndarray):
-                if x.dtype.kind not in "fiub":
-                    raise InputError(f"inputs have dtype {x.dtype}; expected numbers")
-                x = torch.from_numpy(np.ascontiguousarray(x))
+                x = _from_numpy(x)
             if not isinstance(x, Tensor):
                 return x
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
@@ -141,3 +139,13 @@ class TorchEngine(TorchGeometry):
 
     def _forward(self, call: Call | None, reads: Sequence[str]) -> ForwardPass:
         return ForwardPass(self.layers, self.output_layer, call, reads, self._may_end_in_gate)
+
+
+def _from_numpy(x: np.ndarray) -> Tensor:
+    """Return an array as a tensor, whatever its byte order; a copy where it may not be written into."""
+    if x.dtype.kind not in "fiub":
+        raise InputError(f"inputs have dtype {x.dtype}; expected numbers")
+    dtype = x.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize > 8:  # long doubles
+        dtype = np.dtype(np.float64)
+    return torch.from_numpy(np.require(x, dtype, ["C", "W"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, TypeGuard
 
 import torch
@@ -12,31 +13,66 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
+from chronocam.engines.misfit import misfit
 from chronocam.errors import ChronocamError, InputError, first_line
+from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
 TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds the memory of many classes
 
 
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
-    """Call the model with one input, several, or several by name.
+    """Call the model with one input, several, or several by name: in one dict where it takes that.
 
-    Raises InputError, which says what the model saw, where it fails on a clip: so it does on another number
-    of frames, or another order of axes, than it takes.
+    Raises InputError, which says what the model saw, where it fails on another type, number or order of
+    channels, number of frames or order of axes than it takes.
     """
     try:
         if isinstance(inputs, Mapping):
-            return model(**inputs)
+            return model(inputs) if _takes_one_dict(model, inputs) else model(**inputs)
         return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    except TypeError as error:
+        taken = signature(model.forward).parameters
+        if isinstance(inputs, Mapping) and not set(inputs) <= set(taken):
+            names, others = (", ".join(f"`{name}`" for name in some) for some in (taken, inputs))
+            raise InputError(
+                f"the model fails on inputs by the names {others} ({first_line(error)}); expected {names}"
+            ) from error
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
+            raise
+        reason = _misfit(model, inputs)
+        if reason is not None:
+            raise InputError(reason) from error
         clip = first_tensor(inputs)
-        if isinstance(error, (ChronocamError, torch.OutOfMemoryError)) or clip is None or clip.ndim != 5:
+        if clip is None or clip.ndim != 5:
             raise
         raise InputError(
             f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the "
             "frames it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, "
             "channel, height, width) for others"
         ) from error
+
+
+def _takes_one_dict(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
+    """Say whether `forward` has one argument, whose name is none of the inputs'."""
+    parameters = list(signature(model.forward).parameters.values())
+    needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    names = {p.name for p in parameters}
+    open_ended = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+    return len(needed) == 1 and not open_ended and not names.intersection(inputs)
+
+
+def _misfit(model: nn.Module, inputs: Inputs) -> str | None:
+    tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
+    stem = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    # Of several inputs there is no saying which one the first convolution takes.
+    if stem is None or len(tensors) != 1 or tensors[0].ndim == 5:
+        return None
+    x = tensors[0]
+    rank = len(stem.kernel_size)
+    return misfit(tuple(x.shape), str(x.dtype).removeprefix("torch."), Stem(rank, stem.in_channels))
 
 
 def own_copy(x: Any) -> Any:

@@ -1,0 +1,52 @@
+"""Why a model could not take its inputs, in one line: channels, their place, the batch axis, the type."""
+
+from __future__ import annotations
+
+from chronocam.layouts.base import Stem
+
+_SIGHTS = {1: "time", 2: "height, width", 3: "time, height, width"}
+
+
+def misfit(shape: tuple[int, ...], dtype: str, stem: Stem | None) -> str | None:
+    """Return what is wrong with an input that a model failed on; None where nothing shows.
+
+    The first axis is not told: it may be a part of what the user gave.
+    stem: the first convolution, which has its channels first.
+    """
+    if stem is None or stem.rank not in _SIGHTS or len(shape) < stem.rank:
+        return None
+    rank, channels = stem.rank, stem.channels
+    rest = ", ".join(map(str, shape[1:]))
+    expected = f"(batch, {channels}, {_SIGHTS[rank]})"
+    if len(shape) == rank + 2 and shape[1] != channels:
+        if shape[-1] == channels:
+            order = ", ".join(map(str, (0, rank + 1, *range(1, rank + 1))))
+            return f"inputs look channels-last (…, {rest}); expected {expected}: permute({order})"
+        todo = _other_channels(shape[1], channels, rank)
+        return f"inputs have {shape[1]} channels, (…, {rest}); expected {expected}{todo}"
+    if len(shape) == rank + 1 and shape[-1] == channels != shape[0]:
+        order = ", ".join(map(str, (rank, *range(rank))))
+        return (
+            f"inputs look channels-last and without a batch axis (…, {rest}); expected {expected}: "
+            f"permute({order})[None]"
+        )
+    if len(shape) in (rank, rank + 1):
+        todo = "give inputs[:, None], or inputs[None, None] of one sample" if channels == 1 else "add axes"
+        return f"inputs have {len(shape)} axes, (…, {rest}); expected {expected}: {todo}"
+    if "float" not in dtype:
+        return f"inputs are {dtype}; expected floating-point numbers: {_to_float(dtype)}"
+    return None
+
+
+def _other_channels(given: int, taken: int, rank: int) -> str:
+    if given == 1:
+        return f": repeat them, inputs.repeat(1, {taken}, {', '.join(['1'] * rank)})"
+    if (given, taken) == (3, 1):
+        return ": make them grey, inputs.mean(1, keepdim=True)"
+    return ": drop the alpha channel, inputs[:, :3]" if (given, taken) == (4, 3) else ""
+
+
+def _to_float(dtype: str) -> str:
+    if dtype == "uint8":
+        return "divide by 255 and normalise, as loaded.preprocess does"
+    return "give inputs.float(), normalised as the model was trained"
