@@ -17,8 +17,8 @@ YIELD: Final = "yield (inputs, targets), and several inputs as ((a, b), targets)
 def split_targets(item: Any, given: bool) -> tuple[Any, Any]:
     """Return the inputs of an item, and its targets or None.
 
-    An item is inputs, a pair (inputs, targets), or a dict with a key such as `label`. The names of files, as in
-    (inputs, targets, paths), are left out.
+    An item is inputs, a pair (inputs, targets), or a dict with a key such as `label`. The names of files, as
+    in (inputs, targets, paths), are left out.
     given: whether targets were given for the whole data set.
     Raises InputError where what it holds may be either.
     """
@@ -30,7 +30,7 @@ def split_targets(item: Any, given: bool) -> tuple[Any, Any]:
     while len(parts) > 2 and _are_names(parts[-1]):
         parts.pop()
     if len(parts) == 2:
-        _refuse_second_input(*parts, given)
+        _refuse_second_input(parts[0], parts[1], given)
         return parts[0], parts[1]
     if any(_axes(part) < 2 for part in parts[1:]):
         kinds = ", ".join(_kind(part) for part in parts)
