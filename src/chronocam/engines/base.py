@@ -201,6 +201,7 @@ class Engine(Protocol):
     labels: the class names that the model carries, or None.
     channels_last: whether layers return their channels last.
     stem: the first convolution; None for a model without any.
+    inputs: what the model calls its inputs, in order.
 
     Example:
         >>> isinstance(cc.engines.engine_for(model), cc.engines.Engine)
@@ -213,6 +214,7 @@ class Engine(Protocol):
     stem: Stem | None
     rescales: bool
     """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
+    inputs: Sequence[str]
 
     def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,12 +126,22 @@ class Drawing:
 
     def _as_seen(self, inputs: Media) -> Media:
         """Return inputs with files read, one medium as a list, and cut to what the model saw of them."""
+        inputs = self._explained(inputs)
         alone = isinstance(inputs, MEDIA) and len(self.explanation) == 1
         media = [inputs] if alone else inputs
         if not isinstance(media, (list, tuple)):
             return media
         self._check_count(media)  # before files are read
         return [self._seen(medium) for medium in media]
+
+    def _explained(self, inputs: Media) -> Media:
+        """Return the input that the maps are of, where all inputs of the model are given."""
+        every = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
+        if not isinstance(inputs, (Mapping, tuple)) or not all(hasattr(x, "shape") for x in every):
+            return inputs
+        # A tuple of pictures is one per sample; several inputs are batches.
+        several = all(len(x.shape) == self.explanation.maps.ndim for x in every)
+        return every[self.explanation.on] if several and self.explanation.on < len(every) else inputs
 
     def _seen(self, medium: Media) -> Media:
         if not isinstance(medium, MEDIA):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FORMAT: Final = "chronocam explanation 1"
 _WRITERS: Final = "Explanation.save or SequenceExplanation.save"
 _ATTENTION: Final = "attention."
-_NOT_IN_HEADER: Final = ("maps", "scores", "confidences", "attention", "preprocess")
+_NOT_IN_HEADER: Final = ("maps", "scores", "confidences", "attention", "preprocess", "on")
 
 
 def write(path: Path, explanation: Explanation) -> None:

@@ -54,6 +54,8 @@ class Explanation:
         given.
     preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
         them. Not kept in files.
+    on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is. Not
+        kept in files.
 
     Example:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
@@ -77,6 +79,7 @@ class Explanation:
     confidences: Float[np.ndarray, "batch target"] | None = None
     pictures: tuple[Stills, ...] | None = None
     preprocess: Callable[[Any], Any] | None = None
+    on: int = 0
 
     @property
     def diagnostics(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from chronocam.engines import Call, LayerCall, Result, Score
 from chronocam.errors import LayerError, LayoutError, ModelError
-from chronocam.joint.inputs import is_floating, main_array
+from chronocam.joint.inputs import is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import Ramps
 from chronocam.layouts.base import joined
@@ -157,7 +157,7 @@ class _Proof:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.moves = is_floating(main_array(look.inputs))
+        self.moves = is_floating(look.main)
         self._ramps: dict[str, Ramps] = {}
 
     def __call__(self, path: str, counting: Mapping[str, Candidate]) -> str:

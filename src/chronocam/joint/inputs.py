@@ -52,9 +52,11 @@ def is_floating(array: Array) -> bool:
     return "float" in str(array.dtype)
 
 
-def main_array(inputs: Inputs) -> Array:
-    """Return the input whose grid maps are for: the first floating-point one, or the first."""
+def main_array(inputs: Inputs, which: int | None = None) -> Array:
+    """Return the input that maps are of: the one of this number, the first of floats, or the first."""
     arrays = arrays_of(inputs)
+    if which is not None:
+        return arrays[which]
     if not arrays:
         raise InputError(
             f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays"

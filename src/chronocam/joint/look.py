@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
 from chronocam.errors import LayoutError
-from chronocam.joint.inputs import first_samples, main_array, map_arrays
+from chronocam.joint.inputs import arrays_of, first_samples, main_array, map_arrays
 from chronocam.joint.placement import Ramps, Settled, settle
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout
@@ -31,6 +32,7 @@ class Look:
     chunk_frames, detach_attention: options of clips; see `ClipOptions`.
     call: takes the place of a plain call of the model.
     channels: the axis of the inputs' channels, where it is known and need not be guessed.
+    which: the number of the input that maps are of, among several; None is the first of floating point.
     """
 
     subject: Subject
@@ -39,6 +41,7 @@ class Look:
     detach_attention: bool = False
     call: Call | None = None
     channels: int | None = None
+    which: int | None = None
 
     @property
     def engine(self) -> Engine:
@@ -48,7 +51,12 @@ class Look:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of the main input."""
-        return tuple(main_array(self.inputs).shape)
+        return tuple(self.main.shape)
+
+    @property
+    def main(self) -> Array:
+        """The input that maps are of."""
+        return main_array(self.inputs, self.which)
 
     @cached_property
     def channel_axis(self) -> int | None:
@@ -144,7 +152,7 @@ class Look:
         """
         one = self.few(1)
         return self.subject.once(
-            ("layout", layer, one.shape[1:]), lambda: settle(one, layer, one.calls(), ramps)
+            ("layout", layer, self.which, one.shape[1:]), lambda: settle(one, layer, one.calls(), ramps)
         )
 
     def remarks(self, layer: str) -> tuple[str, ...]:
@@ -165,8 +173,12 @@ class Look:
 
     def moved(self, values: np.ndarray) -> Look:
         """Return a look at other values of the main input."""
-        main = main_array(self.inputs)
-        return replace(self, inputs=map_arrays(lambda x: like(values, x) if x is main else x, self.inputs))
+        numbers, main = count(), self.which
+        if main is None:
+            main = next(i for i, x in enumerate(arrays_of(self.inputs)) if x is self.main)
+        # By its number: the same array may be given for two inputs.
+        inputs = map_arrays(lambda x: like(values, x) if next(numbers) == main else x, self.inputs)
+        return replace(self, inputs=inputs)
 
     def _by_patch(self, layer: str, prefix: int) -> bool:
         """Say whether the tokens of a layer lie patch by patch; found out once per layer."""
@@ -199,7 +211,7 @@ class Look:
     def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size."""
         return self.subject.once(
-            ("centers", layer, grid, self.shape[1:]),
+            ("centers", layer, grid, self.which, self.shape[1:]),
             lambda: geometry_of(self.engine).centers(first_samples(self.inputs), layer, grid),
         )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.errors import LayoutError
-from chronocam.joint.inputs import is_floating, main_array
+from chronocam.joint.inputs import is_floating
 from chronocam.layouts import ChannelsFirst, Layout
 from chronocam.layouts.base import Site, candidates, joined
 from chronocam.maps.arrays import to_numpy
@@ -58,7 +58,7 @@ class Ramps:
     def __init__(self, look: Look, layers: Sequence[str]) -> None:
         self.look = look
         self._moves: list[tuple[Outputs, list[Outputs]]] = []
-        x = to_numpy(main_array(look.inputs)).astype(np.float64)
+        x = to_numpy(look.main).astype(np.float64)
         self._spread = float(x.std()) or 1.0
         # Noise like the input, and not the input: flat regions leave a network at the kinks of its ReLUs,
         # where it moves to one side only.
@@ -69,7 +69,7 @@ class Ramps:
         """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
         x, look = self._x, self.look
         rng = np.random.default_rng(len(self._moves) + 1)
-        step = STEP.get(str(main_array(look.inputs).dtype).rpartition(".")[2], 0.1)
+        step = STEP.get(str(look.main.dtype).rpartition(".")[2], 0.1)
         noise = rng.standard_normal(x.shape) * self._spread * step
         axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
         ramps = [
@@ -191,7 +191,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         raise no_grid(site)
     if site.order is not None:
         return Settled(fits[0])
-    if not is_floating(main_array(look.inputs)):
+    if not is_floating(look.main):
         return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
     alone = ramps is None
     ramps = ramps or Ramps(look, [layer])

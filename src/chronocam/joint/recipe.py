@@ -31,6 +31,7 @@ class Recipe(Protocol):
     detach_attention: bool
     labels: Sequence[str] | None
     preprocess: Callable[[Any], Array] | None
+    on: int | str | None
     session: Session
 
     def retarget(self, target: Target) -> Target:

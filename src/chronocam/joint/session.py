@@ -20,6 +20,7 @@ from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
+from chronocam.joint.several import Place, first_is_main, look_on, number_of, place_of
 from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
@@ -30,7 +31,7 @@ from chronocam.targets import parse
 from chronocam.targets._parse import Callback
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, note
+from chronocam.types import INPUT, Array, Capture, Finding, Inputs, Need, Target, Targets, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -102,6 +103,11 @@ class Explaining:
             detach_attention=options.detach_attention,
             call=call,
         )
+        self.look = look_on(self.look, options.on)
+        self._first = 0
+        if any(_at_input(method) for method in methods):
+            self._first = number_of(self.look)
+            self.look = replace(self.look, inputs=first_is_main(self.look), which=None)
         if self.look.clips is None:
             _refuse_clip_options(methods, self.look)
         else:
@@ -161,7 +167,9 @@ class Explaining:
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
         scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last)
         recorded = record(self.look, scoring, self._needs())
-        if not self._searched and any(_blank(recorded, layer) for layers in self.layers for layer in layers):
+        if not self._searched and any(
+            _blank(recorded, layer, self._place(layer).layer) for layers in self.layers for layer in layers
+        ):
             before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
             if self.layers != before:
                 recorded = record(self.look, scoring, self._needs())
@@ -169,20 +177,24 @@ class Explaining:
 
     def _needs(self) -> list[tuple[Need, str]]:
         return [
-            (need, place)
+            (need, layer)
             for method, layers in zip(self.methods, self.layers, strict=True)
             for need in method.needs
-            for layer in layers
-            for place in places(self.look, need, layer)
+            for place in map(self._place, layers)
+            for layer in places(place.look, need, place.layer)
         ]
+
+    def _place(self, layer: str) -> Place:
+        return place_of(self.look, layer, self.methods[0].on)
 
     def _explanation(
         self, method: Recipe, layers: Sequence[str], scoring: Scoring, recorded: Recorded, which: int
     ) -> Explanation:
         """Return what one method makes of the pass."""
-        look, recording, columns = self.look, recorded.recording, recorded.columns.slices[which]
+        at = [self._place(layer) for layer in layers]
+        recording, columns, look = recorded.recording, recorded.columns.slices[which], at[0].look
         infos = tuple(row[columns] for row in recorded.columns.infos)
-        views = [LayerView(look, method, layer, scoring, recording, columns) for layer in layers]
+        views = [LayerView(one.look, method, one.layer, scoring, recording, columns) for one in at]
         maps = [view.unfolded(method.maps(view)) for view in views]
         raw = _fused(maps)
         kept = _signs_kept(raw, maps, [method.keeps_signs(info) for info in infos[0]])
@@ -201,9 +213,10 @@ class Explaining:
             centers=centers,
             frame_spans=_spans(look, kept, centers),
             attention=frame_attention(recording, columns),
-            findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views), *of_maps])),
+            findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views, at), *of_maps])),
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
+            on=number_of(look) or self._first,
         )
 
 
@@ -237,13 +250,17 @@ def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
         )
 
 
-def _blank(recorded: Recorded, layer: str) -> bool:
+def _at_input(method: Recipe) -> bool:
+    return INPUT in method.session.layers or any(need.at_input for need in method.needs)
+
+
+def _blank(recorded: Recorded, layer: str, place: str) -> bool:
     """Say whether no score depends on anything at a layer that was chosen."""
     if not isinstance(layer, Chosen):
         return False
-    gradients = recorded.recording.gradients.get(layer)
+    gradients = recorded.recording.gradients.get(place)
     if gradients is None:
-        return recorded.unconnected == layer
+        return recorded.unconnected == place
     return not any(bool(namespace(g).any(g != 0)) for g in gradients)
 
 
@@ -288,9 +305,12 @@ def _spans(
     return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])
 
 
-def _remarks(layers: Sequence[str], notes: Sequence[str], views: Sequence[LayerView]) -> Iterator[Finding]:
+def _remarks(
+    layers: Sequence[str], notes: Sequence[str], views: Sequence[LayerView], at: Sequence[Place]
+) -> Iterator[Finding]:
     """Yield what concerns all maps: the choice of the layer, and notes of the engine and of the views."""
     for layer in layers:
         if isinstance(layer, Chosen) and layer.why:
             yield Finding("default layer", None, None, layer.why)
+    yield from (Finding("input", None, None, place.note) for place in at if place.note)
     yield from map(note, [*notes, *(text for view in views for text in view.notes)])

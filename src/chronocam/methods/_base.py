@@ -46,6 +46,7 @@ class Method:
         carries.
     preprocess: makes the model's input of a picture (or `Clip`), without a batch axis, such as
         `loaded.preprocess`; with it, inputs may be PIL images, clips, paths, and lists of them.
+    on: which of several inputs is explained, by index or name; None is the one that the layer comes from.
 
     Raises LayerError for an unknown layer.
 
@@ -66,6 +67,7 @@ class Method:
     detach_attention: bool = False
     labels: Sequence[str] | None = None
     preprocess: Callable[[Any], Array] | None = None
+    on: int | str | None = None
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)

@@ -122,6 +122,11 @@ class KerasEngine(UnknownGeometry):
     def _at_input(self, path: str) -> str:
         return INPUT if isinstance(self._nodes[path], keras.layers.InputLayer) and "/" not in path else path
 
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The names of the model's inputs; none where it was not built from them."""
+        return [spec.name for spec in getattr(self.model, "inputs", None) or ()]
+
     def kernels(self) -> dict[str, Array]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         kernels = {path: kernels_of(node) for path, node in self._nodes.items()}

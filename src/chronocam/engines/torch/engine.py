@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,12 @@ class TorchEngine(TorchGeometry):
         first = next((m for m in self.layers.walk() if not m._modules), None)
         name = type(first).__name__.lower()
         return "norm" in name or "scal" in name
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The names of the arguments of `forward`, as far as they can be given by position."""
+        parameters = signature(self.model.forward).parameters.values()
+        return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""

@@ -1,0 +1,121 @@
+"""Models of several inputs: the map is of the input that the layer comes from, or that `on=` names."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import one_line
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import ChronocamError, InputError, LayerError
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        one, other = (self.fc(self.enc(x).mean((2, 3))) for x in (a, b))
+        return (one * other).sum(1, keepdim=True)
+
+
+class Later(Siamese):
+    """The same with the second input seen first."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return super().forward(b, a)
+
+
+torch.manual_seed(1)
+A, B = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 64, 96)
+SCORE = cc.targets.Regression(0)
+
+
+def by_hand(which: int) -> np.ndarray:
+    """Return Grad-CAM with both signs, by autograd."""
+    net = Siamese().eval()
+    features = [net.enc(x).detach().requires_grad_() for x in (A, B)]
+    one, other = (net.fc(f.mean((2, 3))) for f in features)
+    (gradient,) = torch.autograd.grad((one * other).sum(), features[which])
+    maps: np.ndarray = (gradient.mean((2, 3), keepdim=True) * features[which]).sum(1).detach().numpy()
+    return maps
+
+
+@pytest.mark.parametrize("net", [Siamese, Later])
+@pytest.mark.parametrize(
+    ("layer", "on", "which"),
+    [
+        ("enc", None, 1),
+        ("enc#0", None, 0),
+        ("enc#1", None, 1),
+        ("enc", 0, 0),
+        ("enc", "a", 0),
+        ("enc", "b", 1),
+        ("enc", -1, 1),
+        ("enc.1#0", "a", 0),
+        (None, "a", 0),
+        (None, "b", 1),
+    ],
+)
+def test_which_input_a_map_is_of(net: type[Siamese], layer: str | None, on: Any, which: int) -> None:
+    explanation = cc.GradCAM(net().eval(), layer, signed=True, on=on).explain((A, B), SCORE)
+    assert explanation.input_size == ((32, 32), (64, 96))[which]
+    np.testing.assert_allclose(explanation.maps[:, 0], by_hand(which), atol=1e-6)
+    assert any(f"of input {'ab'[which]}" in text for text in explanation.diagnostics)
+
+
+@pytest.mark.parametrize("on", [None, "a", "b"])
+def test_maps_at_the_input(on: str | None) -> None:
+    x = B if on == "b" else A
+    explanation = cc.Saliency(Siamese().eval(), on=on).explain((A, B), SCORE)
+    inputs = {"a": A.clone(), "b": B.clone()}
+    leaf = inputs[on or "a"].requires_grad_()
+    (gradient,) = torch.autograd.grad(Siamese().eval()(**inputs).sum(), leaf)
+    assert explanation.input_size == tuple(x.shape[2:])
+    np.testing.assert_allclose(explanation.maps[:, 0], gradient.abs().amax(1), atol=1e-7)
+
+
+def test_inputs_by_name_and_batches() -> None:
+    net = Siamese().eval()
+    for method in (cc.GradCAM(net, "enc", on="a"), cc.GradCAM(net, "enc", on="a", batch_size=1)):
+        np.testing.assert_allclose(
+            method.explain({"b": B, "a": A}, SCORE).maps, method.explain((A, B), SCORE).maps, atol=1e-7
+        )
+    found = cc.explain(net, (A, B), SCORE, methods=["gradcam", "saliency"], layers=["enc"], on="b")
+    assert [e.input_size for e in found.values()] == [(64, 96), (64, 96)]
+
+
+def test_pictures_are_drawn_over_the_input_that_is_explained(tmp_path: Path) -> None:
+    explanation = cc.GradCAM(Siamese().eval(), "enc").explain((A, B), SCORE)
+    for given in ((A, B), {"a": A, "b": B}):
+        np.testing.assert_array_equal(explanation.overlay(given), explanation.overlay(B))
+        assert explanation.save(tmp_path / "a.png", given).is_file()
+    pixels = cc.Saliency(Siamese().eval(), on="b").explain((A, B), SCORE)
+    np.testing.assert_array_equal(pixels.overlay((A, B)), pixels.overlay(B))
+
+
+def test_the_same_array_for_two_inputs() -> None:
+    net = Siamese().eval()
+    for number in (0, 1):
+        found = cc.GradCAM(net, f"enc#{number}").explain((A, A), SCORE)
+        assert any(f"of input {'ab'[number]}" in text for text in found.diagnostics)
+
+
+@pytest.mark.parametrize(
+    ("layer", "on", "kind", "words"),
+    [
+        ("enc", "c", InputError, ["on='c'", "`a`, `b`"]),
+        ("enc", 2, InputError, ["on=2", "2 inputs"]),
+        ("enc#0", "b", LayerError, ["does not depend on input b"]),
+    ],
+)
+def test_inputs_that_are_not_there(layer: str, on: Any, kind: type[ChronocamError], words: list[str]) -> None:
+    with pytest.raises(kind) as error:
+        cc.GradCAM(Siamese().eval(), layer, on=on).explain((A, B), SCORE)
+    one_line(error, *words)
