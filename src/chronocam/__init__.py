@@ -13,6 +13,7 @@ from chronocam._explain import explain
 from chronocam._lazy import lazily as _lazily
 from chronocam._load import load
 from chronocam.explanation import Explanation
+from chronocam.joint.inputs import Shared
 from chronocam.methods import (
     CAM,
     AttentionRollout,
@@ -79,6 +80,7 @@ __all__ = [
     "LayerCAM",
     "Saliency",
     "ShapleyCAM",
+    "Shared",
     "SmoothGrad",
     "SmoothGradCAMPlusPlus",
     "TemporalMask",

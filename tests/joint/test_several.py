@@ -119,3 +119,72 @@ def test_inputs_that_are_not_there(layer: str, on: Any, kind: type[ChronocamErro
     with pytest.raises(kind) as error:
         cc.GradCAM(Siamese().eval(), layer, on=on).explain((A, B), SCORE)
     one_line(error, *words)
+
+
+class Clip(nn.Module):
+    """Pictures compared with captions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.words = nn.Embedding(20, 8)
+
+    def forward(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        logits: Tensor = self.enc(pixels).mean((2, 3)) @ self.words(ids).mean(1).T
+        return logits
+
+
+IDS = torch.arange(8).view(2, 4)
+
+
+@pytest.mark.parametrize("layer", ["enc", None])
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_an_input_that_is_not_per_sample_is_never_cut(layer: str | None, batch_size: int) -> None:
+    net = Clip().eval()
+    method = cc.GradCAM(net, layer, batch_size=batch_size)
+    for given in ((A, cc.Shared(IDS)), {"ids": cc.Shared(IDS), "pixels": A}):
+        explanation = method.explain(given, lambda o: o[:, 1])
+        np.testing.assert_allclose(explanation.scores[:, 0], net(A, IDS)[:, 1].detach(), atol=1e-6)
+    drop = cc.ScoreCAM if hasattr(cc, "ScoreCAM") else cc.SmoothGrad
+    assert len(drop(net, layer, batch_size=batch_size).explain((A, cc.Shared(IDS)), 1)) == 2
+
+
+def test_captions_that_may_be_of_the_samples() -> None:
+    method = cc.GradCAM(Clip().eval(), "enc", batch_size=1)
+    with pytest.raises(InputError) as error:
+        method.explain((A, IDS), 1)
+    one_line(error, "cc.Shared", "batch_size=None", "(2, 4)")
+    assert len(cc.GradCAM(Clip().eval(), "enc", batch_size=None).explain((A, IDS), 1)) == 2
+
+
+class SlowFast(nn.Module):
+    """Two pathways in one list, as pytorchvideo has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.slow, self.fast = (nn.Conv3d(3, n, 3, (1, 2, 2), 1) for n in (8, 4))
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        assert isinstance(x, list)
+        slow, fast = self.slow(x[0]).relu(), self.fast(x[1]).relu()
+        out: Tensor = self.head(torch.cat([slow.mean((2, 3, 4)), fast.mean((2, 3, 4))], 1))
+        return out
+
+
+SLOW, FAST = torch.rand(3, 3, 4, 16, 16), torch.rand(3, 3, 16, 16, 16)
+
+
+@pytest.mark.parametrize("batch_size", [2, 32])
+@pytest.mark.parametrize(("layer", "frames"), [("slow", 4), ("fast", 16), (None, 4)])
+def test_both_pathways(layer: str | None, frames: int, batch_size: int) -> None:
+    method = cc.GradCAM(SlowFast().eval(), layer, batch_size=batch_size)
+    forms: list[Any] = [[SLOW, FAST], ([SLOW, FAST],), (SLOW, FAST)]
+    maps = [method.explain(form, 1) for form in forms]
+    for explanation in maps:
+        assert explanation.maps.shape == (3, 1, frames, 8, 8)
+        assert explanation.input_size == (frames, 16, 16)
+        assert explanation.frame_spans == tuple((i, i) for i in range(frames))
+        np.testing.assert_allclose(explanation.maps, maps[0].maps, atol=1e-7)

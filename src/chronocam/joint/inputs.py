@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import count as count_from
 from numbers import Integral
 from typing import Any
 
@@ -16,12 +16,28 @@ from chronocam.types import Array, Inputs, Targets
 _ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
 
 
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """An input that is not per sample, such as captions that every image is compared with: never cut.
+
+    array: the input as the model takes it.
+
+    Example:
+    >>> class Compared(nn.Module):
+    ...     def forward(self, x, words): return model(x) @ words.T
+    >>> cc.GradCAM(Compared(), batch_size=1).explain((images, cc.Shared(torch.eye(3)[:2])), 1).maps.shape
+    (2, 1, 8, 8)
+    """
+
+    array: Any
+
+
 @dataclass(frozen=True)
 class Batch:
     """A batch of inputs, the targets given for the call, and which of the call's samples the batch holds.
 
     `samples` is the number of samples that the targets are for; None where it is not known yet. `given` is
-    what the batch was cut from.
+    what the batch was cut from; `shared` are the numbers of the arrays that are not per sample.
     """
 
     inputs: Inputs
@@ -29,6 +45,7 @@ class Batch:
     rows: slice
     samples: int | None
     given: Inputs
+    shared: frozenset[int] = frozenset()
 
 
 def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
@@ -36,7 +53,8 @@ def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: map_arrays(change, value) for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)):
-        return tuple(map_arrays(change, value) for value in inputs)
+        changed = [map_arrays(change, value) for value in inputs]
+        return changed if isinstance(inputs, list) else tuple(changed)
     return change(inputs) if hasattr(inputs, "shape") else inputs
 
 
@@ -104,13 +122,28 @@ def refuse_endless(inputs: Inputs) -> None:
 
 
 def _is_dataset(inputs: Inputs) -> bool:
-    if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping)):
+    if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping, Shared)) or _are_pathways(inputs):
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
     raise InputError(
         f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
     )
+
+
+def _are_pathways(inputs: Inputs) -> bool:
+    """Say whether a list holds the same clips at several rates, as SlowFast takes them: no data set."""
+    if not isinstance(inputs, list) or len(inputs) < 2:
+        return False
+    shapes = [tuple(getattr(x, "shape", ())) for x in inputs]
+    if any(len(shape) != 5 for shape in shapes):
+        return False
+    for time in (1, 2):
+        rests = {shape[:time] + shape[time + 1 :] for shape in shapes}
+        frames = [shape[time] for shape in shapes]
+        if len(rests) == 1 and max(frames) > min(frames) and all(n % min(frames) == 0 for n in frames):
+            return True
+    return False
 
 
 def _of_dataset(
@@ -150,15 +183,61 @@ def _pieces(
     inputs: Inputs, targets: Targets, batch_size: int | None, start: int, samples: int, total: int | None
 ) -> Iterator[Batch]:
     step = batch_size or samples
+    inputs, shared = unwrapped(inputs)
+    if step < samples:
+        _refuse_unclear(inputs, samples, shared)
     for low in range(0, samples, step):
         part = slice(low, min(low + step, samples))
-        piece = inputs if step >= samples else map_arrays(partial(_rows, part=part, samples=samples), inputs)
-        yield Batch(piece, targets, slice(start + part.start, start + part.stop), total, inputs)
+        piece = inputs if step >= samples else cut(inputs, part, samples, shared)
+        yield Batch(piece, targets, slice(start + part.start, start + part.stop), total, inputs, shared)
 
 
-def first_samples(inputs: Inputs, count: int = 2) -> Inputs:
-    """Return the first samples of a batch; arrays without a batch axis stay whole."""
-    return map_arrays(partial(_rows, part=slice(0, count), samples=_samples(inputs)), inputs)
+def unwrapped(inputs: Inputs) -> tuple[Inputs, frozenset[int]]:
+    """Return inputs without `Shared` around them, and the numbers of the arrays that had it."""
+    shared: set[int] = set()
+    numbers = count_from()
+
+    def unwrap(value: Inputs) -> Inputs:
+        if isinstance(value, Mapping):
+            return {name: unwrap(one) for name, one in value.items()}
+        if isinstance(value, (tuple, list)):
+            parts = [unwrap(one) for one in value]
+            return parts if isinstance(value, list) else tuple(parts)
+        array = value.array if isinstance(value, Shared) else value
+        if hasattr(array, "shape"):
+            number = next(numbers)
+            if array is not value:
+                shared.add(number)
+        return array
+
+    return unwrap(inputs), frozenset(shared)
+
+
+def cut(inputs: Inputs, part: slice, samples: int, shared: frozenset[int] = frozenset()) -> Inputs:
+    """Return some samples; arrays that are shared or have no batch axis stay whole."""
+    numbers = count_from()
+    return map_arrays(lambda x: x if next(numbers) in shared else _rows(x, part, samples), inputs)
+
+
+def _refuse_unclear(inputs: Inputs, samples: int, shared: frozenset[int]) -> None:
+    """Raise InputError for rows of integers that are as many as the pictures only by chance, it may be."""
+    arrays = arrays_of(inputs)
+    main = main_array(inputs)
+    if not is_floating(main) or len(main.shape) < 4:
+        return
+    for number, x in enumerate(arrays):
+        rows = len(x.shape) == 2 and has_samples(x, samples)
+        if rows and number not in shared and "int" in str(x.dtype):
+            raise InputError(
+                f"an input of integers {tuple(x.shape)} has as many rows as there are samples, and batches "
+                "are cut: give cc.Shared(x) where every sample sees all of its rows, as captions, or "
+                "batch_size=None"
+            )
+
+
+def first_samples(inputs: Inputs, count: int = 2, shared: frozenset[int] = frozenset()) -> Inputs:
+    """Return the first samples of a batch; arrays that are shared or have no batch axis stay whole."""
+    return cut(inputs, slice(0, count), _samples(inputs), shared)
 
 
 def has_samples(array: Array, samples: int) -> bool:

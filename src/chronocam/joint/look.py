@@ -33,6 +33,7 @@ class Look:
     call: takes the place of a plain call of the model.
     channels: the axis of the inputs' channels, where it is known and need not be guessed.
     which: the number of the input that maps are of, among several; None is the first of floating point.
+    shared: the numbers of the inputs that are not per sample.
     """
 
     subject: Subject
@@ -42,6 +43,7 @@ class Look:
     call: Call | None = None
     channels: int | None = None
     which: int | None = None
+    shared: frozenset[int] = frozenset()
 
     @property
     def engine(self) -> Engine:
@@ -87,7 +89,7 @@ class Look:
 
         What is found out once about a model is found with these.
         """
-        inputs = first_samples(self.inputs, samples)
+        inputs = first_samples(self.inputs, samples, self.shared)
         if self.clips is not None and self.clips.chunk is not None:
             # Two frames at least: a single one could not be told from a picture.
             cut = (slice(None),) * self.frame_axis + (slice(max(self.clips.chunk, 2)),)
@@ -185,7 +187,7 @@ class Look:
         return self.subject.once(
             ("tokens by patch", layer),
             lambda: geometry_of(self.engine).tokens_by_patch(
-                first_samples(self.inputs, 1), layer, prefix, self.frame_axis
+                first_samples(self.inputs, 1, self.shared), layer, prefix, self.frame_axis
             ),
         )
 
@@ -212,7 +214,7 @@ class Look:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size."""
         return self.subject.once(
             ("centers", layer, grid, self.which, self.shape[1:]),
-            lambda: geometry_of(self.engine).centers(first_samples(self.inputs), layer, grid),
+            lambda: geometry_of(self.engine).centers(first_samples(self.inputs, 2, self.shared), layer, grid),
         )
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
@@ -220,7 +222,7 @@ class Look:
         return self.subject.once(
             ("frame centers", layer, rows, self.shape[1:]),
             lambda: geometry_of(self.engine).frame_centers(
-                first_samples(self.inputs, 1), layer, rows, self.frame_axis
+                first_samples(self.inputs, 1, self.shared), layer, rows, self.frame_axis
             ),
         )
 

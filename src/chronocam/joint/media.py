@@ -34,10 +34,14 @@ def media_in(inputs: Any) -> list[Medium] | None:
     """
     if isinstance(inputs, MEDIA):
         return [inputs]
-    if not isinstance(inputs, (list, tuple)) or not any(isinstance(one, MEDIA) for one in inputs):
+    if not isinstance(inputs, (list, tuple)) or not inputs:
         return None
-    if not isinstance(inputs, tuple) and all(isinstance(one, MEDIA) for one in inputs):
+    every = all(isinstance(one, MEDIA) for one in inputs)
+    if every and isinstance(inputs, list):
         return list(inputs)
+    # A text beside arrays is an option of the model and no path.
+    if not every and not any(isinstance(one, (Image.Image, Clip, Path)) for one in inputs):
+        return None
     kinds = ", ".join(dict.fromkeys(type(one).__name__ for one in inputs))
     raise InputError(
         f"inputs are a {type(inputs).__name__} of {kinds}; expected a list of pictures or clips, one per "

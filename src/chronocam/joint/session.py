@@ -102,6 +102,7 @@ class Explaining:
             chunk_frames=options.chunk_frames,
             detach_attention=options.detach_attention,
             call=call,
+            shared=batch.shared,
         )
         self.look = look_on(self.look, options.on)
         self._first = 0

@@ -137,4 +137,6 @@ def first_is_main(look: Look) -> Inputs:
         raise InputError(
             "maps at the input are of the first input only for this model; name a layer behind the other one"
         )
+    if look.shared:
+        raise InputError("maps at another input than the first cannot be made beside cc.Shared; name a layer")
     return {key: named.pop(key), **named}

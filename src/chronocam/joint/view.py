@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import count, islice
 
 from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
@@ -159,11 +159,17 @@ class LayerView:
     def scores(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the inputs."""
         look = self._look
-        floating = [x for x in arrays_of(look.inputs) if is_floating(x)]
+        floating = [
+            x for i, x in enumerate(arrays_of(look.inputs)) if is_floating(x) and i not in look.shared
+        ]
         at_once = self._at_once(all(has_samples(x, look.shape[0]) for x in floating))
 
         def scored(part: Sequence[Change], score: Score) -> Array:
-            inputs = map_arrays(lambda x: _changed_input(x, part, look.shape[0]), look.inputs)
+            numbers = count()
+            inputs = map_arrays(
+                lambda x: x if next(numbers) in look.shared else _changed_input(x, part, look.shape[0]),
+                look.inputs,
+            )
             return look.engine.scores(inputs, score, look.call, self._scoring.reads)
 
         return self._scored(changes, at_once, scored)

@@ -30,7 +30,9 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
     try:
         if isinstance(inputs, Mapping):
             return model(inputs) if _takes_one_dict(model, inputs) else model(**inputs)
-        return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+        if isinstance(inputs, (tuple, list)):
+            return model(list(inputs)) if _takes_one_list(model, inputs) else model(*inputs)
+        return model(inputs)
     except TypeError as error:
         taken = signature(model.forward).parameters
         if isinstance(inputs, Mapping) and not set(inputs) <= set(taken):
@@ -62,6 +64,15 @@ def _takes_one_dict(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
     names = {p.name for p in parameters}
     open_ended = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
     return len(needed) == 1 and not open_ended and not names.intersection(inputs)
+
+
+def _takes_one_list(model: nn.Module, inputs: Sequence[Any]) -> bool:
+    """Say whether `forward` has one argument, where several inputs are given: the pathways of SlowFast."""
+    if len(inputs) < 2:
+        return False
+    parameters = list(signature(model.forward).parameters.values())
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(places) == 1 and not any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 def _misfit(model: nn.Module, inputs: Inputs) -> str | None:
