@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from chronocam.joint.inputs import is_floating, main_array
+from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import grid_axes, held, namespace, to_numpy
 from chronocam.types import Capture, Finding, TargetInfo
 
@@ -75,7 +75,7 @@ def _problem(
 
 def of_inputs(look: Look) -> Iterator[str]:
     """Yield what is noticeable about inputs: pictures that were not normalised."""
-    main = main_array(look.inputs)
+    main = look.main
     pictures = len(look.grid) >= 2 and look.channel_axis is not None
     if not (pictures and is_floating(main) and main.shape[look.channel_axis] in (1, 3, 4)):
         return

@@ -23,9 +23,10 @@ class Shared:
     array: the input as the model takes it.
 
     Example:
-    >>> class Compared(nn.Module):
-    ...     def forward(self, x, words): return model(x) @ words.T
-    >>> cc.GradCAM(Compared(), batch_size=1).explain((images, cc.Shared(torch.eye(3)[:2])), 1).maps.shape
+    >>> class Compared(nn.Sequential):
+    ...     def forward(self, x, words): return self[0](x) @ words.T
+    >>> captions = cc.Shared(torch.eye(3)[:2])
+    >>> cc.GradCAM(Compared(model), batch_size=1).explain((images, captions), 1).maps.shape
     (2, 1, 8, 8)
     """
 
