@@ -286,6 +286,23 @@ def test_convlstm_has_a_grid_over_time() -> None:
     agrees_with_finite_differences(model, x[:1])
 
 
+def test_a_stack_of_time_distributed_layers_is_pooled_frame_by_frame() -> None:
+    clip = keras.Input((3, 8, 8, 1))
+    frames = L.TimeDistributed(L.Conv2D(4, 3, strides=2), name="conv")(clip)
+    frames = L.TimeDistributed(L.MaxPooling2D(), name="pool")(L.ReLU(name="relu")(frames))
+    model = drawn(keras.Model(clip, L.Dense(2)(L.LSTM(3)(L.TimeDistributed(L.Flatten())(frames)))))
+    x = samples((3, 8, 8, 1))
+    for layer in (None, "conv", "relu"):
+        maps = cc.GradCAM(model, layer).explain(x, 1).maps
+        assert np.array_equal(maps, cc.GradCAM(model, layer, pool="frame").explain(x, 1).maps)
+        assert not np.allclose(maps, cc.GradCAM(model, layer, pool="clip").explain(x, 1).maps)
+    # Behind a layer that saw several frames, a distributed one sees them too.
+    mixed = L.TimeDistributed(L.Conv2D(4, 1), name="after")(L.ConvLSTM2D(3, 3, return_sequences=True)(clip))
+    model = drawn(keras.Model(clip, L.Dense(2)(L.LSTM(3)(L.TimeDistributed(L.Flatten())(mixed)))))
+    maps = cc.GradCAM(model, "after").explain(x, 1).maps
+    assert np.array_equal(maps, cc.GradCAM(model, "after", pool="clip").explain(x, 1).maps)
+
+
 def agrees_with_finite_differences(model: Any, x: np.ndarray) -> None:
     """Compare Σ x ∂S/∂x with the slope of every class along x."""
     classes = [cc.targets.Class(c) for c in range(model.output_shape[-1])]

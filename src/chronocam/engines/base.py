@@ -244,6 +244,9 @@ class Engine(Protocol):
     def order(self, layer: str) -> AxisOrder | None:
         """Return where the kind of a layer says that its channels are; None for a kind that may be either."""
 
+    def frame_wise(self, layer: str) -> bool:
+        """Say whether the kind of a layer, and of those before, says that it saw each frame by itself."""
+
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Run the model once and record what is requested.
 

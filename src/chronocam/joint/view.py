@@ -70,7 +70,8 @@ class LayerView:
         if not hasattr(self._recipe, "pool") or self._look.clips is None:
             return False
         pool = self._recipe.pool
-        return self._per_frame if pool is None else pool == "frame"
+        one_by_one = self._per_frame or self._look.engine.frame_wise(self._layer)
+        return one_by_one if pool is None else pool == "frame"
 
     def unfolded(self, maps: Array) -> Array:
         """Return the method's maps with the time slices of each clip together again."""

@@ -31,7 +31,7 @@ from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
-from chronocam.engines.keras.layers import is_recurrent, nodes_of, path_of
+from chronocam.engines.keras.layers import is_frame_wise, is_recurrent, nodes_of, path_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
@@ -225,6 +225,10 @@ class KerasEngine(UnknownGeometry):
             said = [getattr(inner, "data_format", None) for inner in node.layers]
             return next(filter(None, reversed(said)), None)
         return getattr(node, "data_format", None)
+
+    def frame_wise(self, layer: str) -> bool:
+        """Say whether only TimeDistributed and pointwise layers lead to it; see `Engine.frame_wise`."""
+        return layer != INPUT and is_frame_wise(self._nodes[split_call(layer)[0]])
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass, and another one through guided ReLUs where those are requested too.

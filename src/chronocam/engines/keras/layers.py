@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 import keras
 
@@ -188,3 +188,34 @@ def is_recurrent(node: Any) -> bool:
         node, (keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D)
     )
     return isinstance(node, keras.layers.RNN) and not convolutional
+
+
+_POINTWISE: Final = (
+    keras.layers.Activation,
+    keras.layers.Add,
+    keras.layers.BatchNormalization,
+    keras.layers.Dropout,
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.Multiply,
+    keras.layers.Normalization,
+    keras.layers.ReLU,
+    keras.layers.Rescaling,
+)
+
+
+def is_frame_wise(node: Node) -> bool:
+    """Say whether a layer is TimeDistributed, or pointwise behind one, and so are all those before it."""
+    seen: set[int] = set()
+    distributed = False
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, keras.layers.InputLayer):
+            continue
+        seen.add(id(one))
+        if not isinstance(one, (keras.layers.TimeDistributed, *_POINTWISE)):
+            return False
+        distributed = distributed or isinstance(one, keras.layers.TimeDistributed)
+        waiting += [parent.operation for call in one._inbound_nodes for parent in call.parent_nodes]
+    return distributed

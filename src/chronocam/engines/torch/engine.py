@@ -119,6 +119,10 @@ class TorchEngine(TorchGeometry):
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
         return None if layer == INPUT else order_of(self.layers[layer])
 
+    def frame_wise(self, layer: str) -> bool:
+        """PyTorch has no such layers: frames are folded into the batch, or run one by one."""
+        return False
+
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
         modules = self.layers.walk()
