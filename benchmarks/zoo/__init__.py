@@ -1,0 +1,1 @@
+"""The default call on architectures of public libraries, each beside hooks and autograd by hand."""

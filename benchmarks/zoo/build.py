@@ -1,0 +1,227 @@
+"""The architectures: of torchvision, timm and transformers, small where they can be, with random weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import torch
+
+from benchmarks.zoo.check import Built, Case
+
+SIDES: Final = (96, 128, 224, 256, 299, 384)
+CLASSES: Final = 10
+
+
+def noise(*shape: int) -> torch.Tensor:
+    """Return noise that does not depend on what was drawn before."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def torchvision_cases(every: bool) -> Iterator[Case]:
+    """Yield the classifiers, video networks and segmentation networks of torchvision."""
+    from torchvision import models
+
+    parts = {
+        "torchvision": models.list_models(module=models),
+        "video": models.list_models(module=models.video),
+        "segmentation": models.list_models(module=models.segmentation),
+    }
+    for part, names in parts.items():
+        chosen = names if every else smallest(names, lambda name: models.get_model_builder(name).__module__)
+        for name in chosen:
+            family = models.get_model_builder(name).__module__.rpartition(".")[2]
+            yield Case(
+                part, family, f"torchvision {name}", lambda name=name, part=part: torchvision(name, part)
+            )
+
+
+def torchvision(name: str, part: str) -> Built:
+    """Build a network of torchvision."""
+    from torchvision import models
+
+    options: dict[str, Any] = {"weights": None, "num_classes": CLASSES}
+    if part == "segmentation":
+        options["weights_backbone"] = None
+    if name in ("googlenet", "inception_v3"):
+        options |= {"init_weights": False, "aux_logits": True}
+    model = models.get_model(name, **options)
+    if part == "video":
+        frames, side = (16, 224) if name.startswith(("mvit", "s3d")) else (16, 64)
+        return Built(model, noise(3, frames, side, side))
+    if part == "segmentation":
+        return Built(model, noise(3, 96, 128), dense=True)
+    side = 299 if name == "inception_v3" else 224 if name.startswith(("vit", "maxvit")) else 0
+    return Built(model, noise(3, side, side) if side else noise(3, 128, 192))
+
+
+def smallest(names: list[str], family: Callable[[str], str]) -> list[str]:
+    """Return one name of each family, the one that sounds smallest."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(family(name), []).append(name)
+    return [min(group, key=size_by_name) for group in kinds.values()]
+
+
+WORDS: Final = (
+    "test",
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "zepto",
+    "xx?s(mall)?|xxt",
+    "xtiny|x_?tiny|xs",
+    "tiny|_t0?[_\\d]|_t$|mini",
+    "s0|_s[_\\d]|_s$|small|b0|a0|_0",
+)
+
+
+LARGE: Final = r"(^|_)(x?large|l|h|g|huge|giant|enormous|so400m)(_|\d|$)|\dgf"
+
+
+def size_by_name(name: str) -> tuple[int, int, str]:
+    """Return what orders the variants of a family from small to large, as far as their names say."""
+    if re.search(LARGE, name):
+        return len(WORDS) + 1, 0, name
+    word = next((at for at, pattern in enumerate(WORDS) if re.search(pattern, name)), len(WORDS))
+    numbers = [int(one) for one in re.findall(r"\d+", name)]
+    return word, sum(numbers[:2]), name
+
+
+def timm_cases(every: bool) -> Iterator[Case]:
+    """Yield the smallest variant of each of timm's modules, or all models."""
+    import timm
+
+    for module in timm.list_modules():
+        names = timm.list_models(module=module)
+        if not every and names:
+            names = [min(names, key=size_by_name)]
+        for name in names:
+            yield Case("timm", module, f"timm {name}", lambda name=name: timm_model(name))
+
+
+def timm_model(name: str) -> Built:
+    """Build a network of timm at the smallest size that it takes."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    size = tuple(config.input_size) if config is not None else (3, 224, 224)
+    model = None
+    for side in (96, 128, 192):
+        if side >= size[-1]:
+            break
+        with suppress(Exception):  # not every network takes another size
+            model = timm.create_model(name, num_classes=CLASSES, img_size=side)
+            with torch.no_grad():
+                model.eval()(noise(size[0], side, side))
+            return Built(model, noise(size[0], side, side))
+    model = timm.create_model(name, num_classes=CLASSES).eval()
+    if not hasattr(model, "patch_embed"):
+        with suppress(Exception), torch.no_grad():
+            model(noise(size[0], 128, 192))
+            return Built(model, noise(size[0], 128, 192))
+    return Built(model, noise(*size))
+
+
+HF_PARTS: Final = {
+    "hf": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "video": "MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES",
+    "segmentation": "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES",
+}
+
+SMALL: Final[dict[str, Any]] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+}
+
+
+WIDE: Final = ("levit", "pvt", "segformer")
+"""Networks whose widths differ from stage to stage."""
+
+OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    ("swin", ""): {"window_size": 4},
+    ("donut-swin", ""): {"window_size": 4},
+    ("beit", "segmentation"): {"out_indices": [1, 2, 3, 4], "num_hidden_layers": 4},
+    ("data2vec-vision", "segmentation"): {"out_indices": [1, 2, 3, 4], "num_hidden_layers": 4},
+    ("dpt", "segmentation"): {
+        "num_hidden_layers": 4,
+        "backbone_out_indices": [0, 1, 2, 3],
+        "neck_hidden_sizes": [16, 32, 64, 64],
+        "fusion_hidden_size": 32,
+    },
+    ("perceiver", ""): {"num_self_attends_per_block": 2, "num_latents": 16},
+}
+"""What further options of configurations have to be, by the kind of network and the part."""
+
+
+def hf_cases(every: bool) -> Iterator[Case]:
+    """Yield the classifiers of pictures and clips, and the segmentation networks, of transformers."""
+    from transformers.models.auto import modeling_auto
+
+    for part, mapping in HF_PARTS.items():
+        for kind, classes in getattr(modeling_auto, mapping).items():
+            for name in [classes] if isinstance(classes, str) else classes:
+                yield Case(part, kind, f"transformers {name}", lambda k=kind, n=name, p=part: hf(k, n, p))
+
+
+def hf(kind: str, name: str, part: str) -> Built:
+    """Build a network of transformers from a small configuration."""
+    import transformers
+
+    side = 96
+    size = (side, side)
+    if part == "video":
+        config, x = clip_config(kind)
+    else:
+        config = small_config(kind, side, part)
+        free = not any(
+            hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config")
+        )
+        x = noise(3, 128, 192) if free else noise(3, *size)
+    config.num_labels = CLASSES
+    return Built(getattr(transformers, name)(config), x, dense=part == "segmentation")
+
+
+def small_config(kind: str, side: int, part: str) -> Any:
+    """Return a configuration with few and narrow layers."""
+    from transformers import AutoConfig
+
+    default = AutoConfig.for_model(kind)
+    vision = getattr(default, "vision_config", None)
+    if vision is not None:
+        inner = {**SMALL, "image_size": side}
+        options: dict[str, Any] = {"vision_config": inner}
+        return type(default)(**options)
+    options = dict(OPTIONS.get((kind, part), OPTIONS.get((kind, ""), {})))
+    if kind not in WIDE and hasattr(default, "num_attention_heads") and hasattr(default, "intermediate_size"):
+        options = {key: value for key, value in SMALL.items() if hasattr(default, key)} | options
+    if isinstance(getattr(default, "depths", None), (list, tuple)) and kind != "textnet":
+        options["depths"] = [2 if kind == "swin" else 1] * len(default.depths)
+    image = getattr(default, "image_size", None)
+    if isinstance(image, int):
+        options["image_size"] = side
+    elif isinstance(image, (list, tuple)):
+        options["image_size"] = (side, side)
+    return type(default)(**options)
+
+
+def clip_config(kind: str) -> tuple[Any, torch.Tensor]:
+    """Return a small configuration of a video network, and a clip `(batch, time, channel, height, width)`."""
+    from transformers import AutoConfig
+
+    options: dict[str, Any] = {**SMALL, "num_frames": 8, "image_size": 64}
+    if kind == "vjepa2":
+        options = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "frames_per_clip": 8}
+        options |= {"crop_size": 64, "pred_hidden_size": 48, "pred_num_attention_heads": 4}
+        options |= {"pred_num_hidden_layers": 1, "num_pooler_layers": 1}
+    if kind == "videoprism_vision_model":
+        options |= {"image_size": 72}
+        del options["num_hidden_layers"]
+        options |= {"num_spatial_layers": 2, "num_temporal_layers": 1, "num_auxiliary_layers": 1}
+    side = 72 if kind == "videoprism_vision_model" else 64
+    return AutoConfig.for_model(kind, **options), noise(8, 3, side, side)

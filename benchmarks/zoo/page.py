@@ -1,0 +1,88 @@
+"""Write docs/zoo.json and docs/zoo.md from what came out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.zoo.check import Outcome
+
+VERDICTS: Final = ("right", "refused", "wrong")
+
+PARTS: Final = {
+    "torchvision": "torchvision, classifiers",
+    "timm": "timm, classifiers",
+    "hf": "transformers, classifiers",
+    "video": "clips (torchvision, transformers)",
+    "segmentation": "segmentation (torchvision, transformers)",
+    "keras": "keras.applications",
+}
+
+INTRODUCTION: Final = """# The default call on many architectures
+
+`cc.GradCAM(model).explain(x)`, with no layer named, on architectures of public libraries: small variants and
+configurations, random weights, noise as input, batch 1. Batch norms have the statistics of noise.
+
+An architecture is **right** where all of these hold:
+
+- the score is the model's own;
+- the map equals Grad-CAM from a hook on that layer and autograd, to 1e-4 of its largest magnitude;
+- the map is not blank;
+- the grid is the input's. Layers that are defined with channels first, and blocks that hold one of the same
+  shape, are read so. For all others the corners of the input are filled with other noise: the share of a
+  cell's change that comes from the far half of an axis rises along that axis of the grid, and along no other
+  more;
+- the layer is not the model's output on another grid.
+
+It is **refused** where chronocam gives an error with a reason, and **wrong** in all other cases. What could
+not be built, or not be checked within the time limit, is listed and not counted. Random weights say nothing
+about how sensible a map is. Nor is it judged whether a later layer on the same grid would have done: where
+the layer listed is a batch norm or a value projection (`normalization`, `bn3`, `v_proj`), the block that it
+lies in is what people would name.
+"""
+
+
+def write(outcomes: Sequence[Outcome], target: Path, about: Mapping[str, Any]) -> None:
+    """Write what came out as JSON, and as a page beside it."""
+    rows = [asdict(one) for one in outcomes]
+    target.write_text(json.dumps({"about": dict(about), "models": rows}, indent=1) + "\n")
+    target.with_suffix(".md").write_text(page(outcomes, about))
+
+
+def page(outcomes: Sequence[Outcome], about: Mapping[str, Any]) -> str:
+    """Return the page."""
+    judged = [one for one in outcomes if one.verdict in VERDICTS]
+    right = sum(one.verdict == "right" for one in judged)
+    lines = [INTRODUCTION, f"**{right} of {len(judged)} are right.** {about['ran']}", ""]
+    lines += ["| part | " + " | ".join(VERDICTS) + " |", "|---|" + "--:|" * len(VERDICTS)]
+    for part, name in PARTS.items():
+        counts = Counter(one.verdict for one in judged if one.part == part)
+        if counts:
+            lines.append(f"| {name} | " + " | ".join(str(counts[verdict]) for verdict in VERDICTS) + " |")
+    for verdict in (*VERDICTS[1:], "not built"):
+        some = [one for one in outcomes if one.verdict == verdict]
+        title = "Not built or not checked" if verdict == "not built" else verdict.capitalize()
+        lines += ["", f"## {title}", ""]
+        lines += [_item(one) for one in some] or ["None."]
+    lines += ["", "## Right", ""]
+    for part, name in PARTS.items():
+        some = [one for one in outcomes if one.part == part and one.verdict == "right"]
+        if some:
+            table = ["", "| architecture | layer | grid |", "|---|---|---|"]
+            lines += [f"### {name}", *table, *(_row(one) for one in some), ""]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    lines += [f"Measured with {versions}, on a CPU, by `python -m benchmarks.zoo`.", ""]
+    return "\n".join(lines)
+
+
+def _item(one: Outcome) -> str:
+    layer = f" (`{one.layer}`)" if one.layer else ""
+    return f"- {one.name}{layer}: {one.reason}"
+
+
+def _row(one: Outcome) -> str:
+    return f"| {one.name} | `{one.layer}` | {' × '.join(map(str, one.grid))} |"
