@@ -256,3 +256,19 @@ def test_a_method_of_both_kinds_is_the_one_of_the_input(folder: Path) -> None:
     assert done.exit_code == 0, done.stderr
     (result,) = json.loads(done.stdout)["inputs"]
     assert [entry["layer"] for entry in result["maps"]] == ["input"]
+
+
+def test_a_signal_with_channels_first_is_not_taken_for_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ecg_networks.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv1d(12, 4, 7), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    np.save("ecg.npy", np.ones((12, 500), np.float32))
+    result = run("explain", "ecg.npy", "--model", "python:ecg_networks:make")
+    assert result.exit_code == 1
+    assert "12 channels of a signal" in result.output
+    assert "explain it by maps" in result.output

@@ -93,6 +93,8 @@ def _media_job(
         return _clip_job(loaded, recipe, relevance, options)
     # Pictures among videos are then refused one by one, as a model of clips does.
     if holds_videos(inputs):
+        if loaded.spec.startswith("python:") and (clips := _of_frames(loaded.model)) is not None:
+            return _clip_job(replace(loaded, preprocess=clips), clips, relevance, options)
         return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)
     _refuse(options, "pictures", loaded)
     return PictureJob(
@@ -159,6 +161,14 @@ def _drive_job(loaded: Loaded, networks: Networks, options: Options) -> DriveJob
 
 def _has_features(model: Any) -> bool:
     return callable(getattr(model, "features", None)) and callable(getattr(model, "from_features", None))
+
+
+def _of_frames(model: object) -> ClipPreprocess | None:
+    """Return how clips are prepared for a bare PyTorch network that takes frames first; None for others."""
+    from chronocam.models.sources.python import clip_recipe
+
+    torch = sys.modules.get("torch")
+    return clip_recipe(model) if torch is not None and isinstance(model, torch.nn.Module) else None
 
 
 def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPreprocess]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import product
 from pathlib import Path
+from typing import Any, Final
 
 from chronocam.errors import first_line
-from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.clips.preprocess import AXES, ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import Loaded, ModelRequest, ModelSource, Parts
+
+_DECLARED: Final = "(model, Preprocess(...) or ClipPreprocess(...), labels)"
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -24,19 +28,70 @@ def _load(request: ModelRequest) -> Parts:
 def parts_of(value: object, request: ModelRequest) -> Parts:
     """Return what a factory made as model, preprocessing and labels.
 
-    A bare model is given ImageNet's recipe.
+    A bare network of clips is given clips as it takes them, any other bare model ImageNet's recipe.
     """
     if isinstance(value, Loaded):
         return value.model, value.preprocess, value.labels
     if not isinstance(value, tuple):
-        return value, imagenet(), None
+        return value, _recipe(value, request), None
     if len(value) != 3 or not isinstance(value[1], (Preprocess, ClipPreprocess)):
         raise request.error(
             f"returned a tuple of {', '.join(type(part).__name__ for part in value)}",
-            "expected a model, (model, Preprocess, labels) or chronocam.models.Loaded",
+            f"expected a model, {_DECLARED} or chronocam.models.Loaded",
         )
     model, preprocess, labels = value
     return model, preprocess, None if labels is None else tuple(labels)
+
+
+def _recipe(model: object, request: ModelRequest) -> Preprocess | ClipPreprocess:
+    """Return how pictures or clips are prepared for a bare model, by what it takes without an error.
+
+    Raises ModelError for a network of 3D convolutions that takes no clip.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return imagenet()
+    convolutions = (m for m in model.modules() if isinstance(m, torch.nn.modules.conv._ConvNd))
+    stem = next(convolutions, None)
+    if stem is None or stem.weight.ndim < 4 or stem.in_channels != 3:
+        return imagenet()
+    solid = stem.weight.ndim == 5
+    for side in () if solid else (224, 32, 64, 96, 112, 128, 192, 256, 299):
+        if _takes(model, (1, 3, side, side)):
+            return imagenet(side, side)
+    if not solid:
+        return imagenet()
+    clips = clip_recipe(model, AXES)
+    if clips is None:
+        raise request.error("fails on clips of the usual sizes", f"return {_DECLARED} from the factory")
+    return clips
+
+
+def clip_recipe(model: object, orders: Sequence[str] = ("time channel",)) -> ClipPreprocess | None:
+    """Return how clips are prepared for a bare module that takes clips in one of these orders, else None."""
+    for frames, side, axes in product((16, 8, 32), (112, 224, 64), orders):
+        clip = (3, frames) if axes == "channel time" else (frames, 3)
+        if _takes(model, (1, *clip, side, side)):
+            return ClipPreprocess(imagenet(side, side), frames, axes)
+    return None
+
+
+def _takes(model: Any, shape: tuple[int, ...]) -> bool:
+    """Say whether a module runs on zeros of this shape; it is left as it was found."""
+    import torch
+
+    like = next(model.parameters())
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(torch.zeros(shape, dtype=like.dtype, device=like.device))
+    except Exception:
+        return False
+    finally:
+        for module, training in modes:
+            module.training = training
+    return True
 
 
 def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], object]:

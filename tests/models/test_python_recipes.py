@@ -1,0 +1,63 @@
+"""What a bare network of a Python factory is given: what it takes without an error."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chronocam as cc
+from chronocam.errors import ModelError
+from chronocam.media.preprocess import imagenet
+from chronocam.models.sources.python import clip_recipe
+
+CODE = """
+import torch
+from torch import nn
+
+class Frames(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(3, 4, 3, 4), nn.LSTM(4, 8, batch_first=True)
+        self.head = nn.Linear(8, 3)
+    def forward(self, x):
+        n, t = x.shape[:2]
+        return self.head(self.rnn(self.conv(x.flatten(0, 1)).mean((2, 3)).view(n, t, -1))[0][:, -1])
+
+def frames(): return Frames().train()
+def solid(): return nn.Sequential(nn.Conv3d(3, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 2))
+def eight():
+    return nn.Sequential(nn.Conv3d(3, 4, (8, 3, 3), stride=8), nn.Flatten(), nn.Linear(4 * 64, 2))
+def odd(): return nn.Sequential(nn.Conv3d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
+def fixed(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4 * 32 * 32, 5))
+def free(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare_networks.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+
+
+def recipe(name: str) -> Any:
+    return cc.models.load(f"python:bare_networks:{name}").preprocess
+
+
+def test_networks_of_clips_get_clips() -> None:
+    solid, frames, eight = recipe("solid"), recipe("frames"), recipe("eight")
+    assert (solid.frames, solid.axes, solid.frame.crop) == (16, "channel time", (112, 112))
+    assert frames == imagenet()  # of pictures it takes none: frames are given where videos are explained
+    of_videos = clip_recipe(cc.models.load("python:bare_networks:frames").model)
+    assert of_videos is not None
+    assert (of_videos.frames, of_videos.axes) == (16, "time channel")
+    assert (eight.frames, eight.axes, eight.frame.crop) == (8, "channel time", (64, 64))
+
+
+def test_networks_of_pictures_get_the_size_they_take() -> None:
+    assert recipe("free") == imagenet()
+    assert recipe("fixed") == imagenet(64, 64)
+
+
+def test_what_takes_no_clip_is_told_what_to_return() -> None:
+    with pytest.raises(ModelError, match=r"return \(model, Preprocess\(\.\.\.\) or ClipPreprocess"):
+        recipe("odd")
