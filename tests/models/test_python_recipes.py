@@ -59,5 +59,7 @@ def test_networks_of_pictures_get_the_size_they_take() -> None:
 
 
 def test_what_takes_no_clip_is_told_what_to_return() -> None:
-    with pytest.raises(ModelError, match=r"return \(model, Preprocess\(\.\.\.\) or ClipPreprocess"):
+    with pytest.raises(
+        ModelError, match=r"return \(model, Preprocess, labels\), of clips \(model, ClipPreprocess, labels\)"
+    ):
         recipe("odd")

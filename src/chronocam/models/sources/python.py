@@ -15,7 +15,7 @@ from chronocam.media.clips.preprocess import AXES, ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import Loaded, ModelRequest, ModelSource, Parts
 
-_DECLARED: Final = "(model, Preprocess(...) or ClipPreprocess(...), labels)"
+_DECLARED: Final = "(model, Preprocess, labels), of clips (model, ClipPreprocess, labels),"
 
 
 def _load(request: ModelRequest) -> Parts:
