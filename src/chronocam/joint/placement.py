@@ -12,7 +12,7 @@ whatever the number of cells and of layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +25,7 @@ from chronocam.maps.arrays import to_numpy
 
 if TYPE_CHECKING:
     from chronocam.engines import LayerCall
+    from chronocam.engines.base import AxisOrder
     from chronocam.joint.look import Look
 
 STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
@@ -38,7 +39,7 @@ LEAST_SLOPE: Final = 0.02
 """Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
 
 FEW: Final = 4
-"""Cells along an axis that are too few for a correlation to say much; there the slope has to be `STEEP`."""
+"""Cells along an axis that are too few for a correlation to say much: only a slope of `STEEP` says something."""
 
 STEEP: Final = 0.1
 
@@ -136,11 +137,13 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
 
 
 def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int) -> bool | None:
-    least = STEEP if len(places) < FEW else LEAST_SLOPE
-    if slopes[axis] < least or slopes[axis] < np.abs(slopes).max():
+    steepest = np.abs(slopes).max()
+    if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
+        return None if steepest < STEEP else bool(slopes[axis] == steepest)
+    if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
         return False
     correlation = float(np.corrcoef(looks, places)[0, 1])
-    if len(places) < FEW or correlation >= IN_ORDER:
+    if correlation >= IN_ORDER:
         return True
     return None if correlation > IN_ORDER - 0.3 else False
 
@@ -186,6 +189,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     number = layer.partition("#")[2]
     shape = own[int(number) if number else -1].shape
     site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
+    site = replace(site, order=site.order or _order_of(look, shape, calls))
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
@@ -237,6 +241,18 @@ def _proven_beside(
             if ramps is not None and ramps.verdict(other, fit):
                 return other, fit
     return None
+
+
+def _order_of(look: Look, shape: tuple[int, ...], calls: Sequence[LayerCall]) -> AxisOrder | None:
+    """Return where the channels of an output of this shape are, as a layer says that returned the same shape.
+
+    What is added to the output of a convolution or activated after it has its axes.
+    """
+    if len(set(shape[1:])) < len(shape) - 1 and len(shape) < 4:  # as many steps as channels
+        return None
+    return next(
+        (order for call in calls if call.shape == shape and (order := look.engine.order(call.path))), None
+    )
 
 
 def _assumed(layer: str) -> str:
