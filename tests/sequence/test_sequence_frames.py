@@ -274,7 +274,7 @@ def test_refusals_say_what_to_do() -> None:
         (InputError, "frames are a list", Eye(), [1], {}),
         (InputError, "dtype torch.int64; give floats", Eye(), x.long(), {}),
         (InputError, "1 of 6 frames hold NaN", Eye(), nan, {}),
-        (InputError, "the CNN fails on 2 frames", Eye(), x[:, :, :2], {}),
+        (InputError, "the CNN fails on frames of shape", Eye(), x[:, :, :2], {}),
         (InputError, "share is 2", Eye(), x, {"share": 2}),
         (InputError, "no choice by `weight`", Eye(), x, {"share": 0.5, "by": "weight"}),
         (

@@ -123,6 +123,9 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         # layer.
         with suppress(ModelError):
             return default_layer(look, Asked(largest, asked.call))
+    flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
+    if flat:
+        counting = _counting(look, calls, None, flat)
     counts = Counter(call.path for call in calls)
     types = {
         call.path: call.type
@@ -137,7 +140,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         path = block if block is not None and block in counting else best
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
         verdicts = {one: proof(one, counting) for one in checked}
-        if all(verdict == FOLLOWS for verdict in verdicts.values()):
+        if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
             return _explained(path, last, counting)
         for one, verdict in verdicts.items():
             if verdict != FOLLOWS:
@@ -193,8 +196,13 @@ def _none(calls: Sequence[LayerCall]) -> str:
     return "no layer of the model has a grid that follows the input; name conv_layer= and layout="
 
 
-def _counting(look: Look, calls: Sequence[LayerCall], main: np.ndarray | None) -> dict[str, Candidate]:
-    """Return the layers that may be explained, in the order in which they last finish."""
+def _counting(
+    look: Look, calls: Sequence[LayerCall], main: np.ndarray | None, flat: bool = False
+) -> dict[str, Candidate]:
+    """Return the layers that may be explained, in the order in which they last finish.
+
+    flat: also those where the score's gradient is zero, as it is everywhere.
+    """
     every: dict[str, list[LayerCall]] = {}
     for call in calls:
         every.setdefault(call.path, []).append(call)
@@ -209,7 +217,7 @@ def _counting(look: Look, calls: Sequence[LayerCall], main: np.ndarray | None) -
             continue
         zeros = namespace(call.output).zeros_like(call.output)
         filled = [zeros if gradient is None else gradient for gradient in gradients]
-        if any(bool(namespace(gradient).any(gradient != 0)) for gradient in filled):
+        if flat or any(bool(namespace(gradient).any(gradient != 0)) for gradient in filled):
             found[path] = Candidate(call.type, grid, filled)
     return found
 

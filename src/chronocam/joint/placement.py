@@ -39,7 +39,7 @@ LEAST_SLOPE: Final = 0.02
 """Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
 
 FEW: Final = 4
-"""Cells along an axis that are too few for a correlation to say much: only a slope of `STEEP` says something."""
+"""Cells along an axis that are too few for a correlation to say much: a slope of `STEEP` does."""
 
 STEEP: Final = 0.1
 
@@ -86,14 +86,14 @@ class Ramps:
             for layer, calls in self._base.items()
         }
 
-    def verdict(self, layer: str, layout: Layout) -> bool | None:
+    def verdict(self, layer: str, layout: Layout, draws: int = DRAWS) -> bool | None:
         """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
 
         A layout is refused after two draws at the least, so that the noise of a few channels decides nothing.
         """
-        while len(self._moves) < DRAWS:
-            if not self._moves:
-                self.draw()
+        if not self._moves:
+            self.draw()
+        while len(self._moves) < draws:
             verdict = follows(*self._sums(layer, layout))
             if verdict or (verdict is False and len(self._moves) > 1):
                 return verdict
@@ -197,20 +197,10 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         return Settled(fits[0])
     if not is_floating(look.main):
         return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
-    alone = ramps is None
-    ramps = ramps or Ramps(look, [layer])
-    verdicts = {fit: ramps.verdict(layer, fit) for fit in fits[:1]}
-    for fit in fits:
-        verdict = verdicts[fit] if fit in verdicts else ramps.verdict(layer, fit)
-        if verdict:
-            return Settled(fit)
-        verdicts[fit] = verdict
-    for fit, verdict in verdicts.items():
-        if verdict is None and isinstance(fit, ChannelsFirst) and shape[2:] in site.grids:
-            return Settled(fit)  # a convolution's before it, though small weights let it hardly move
-        if verdict is None:
-            return Settled(fit, f"{_assumed(layer)}: how it moves with the input does not say")
-    alike = _proven_beside(look, layer, calls, fits) if alone else None
+    proven = _proven(ramps or Ramps(look, [layer]), layer, fits, site)
+    if proven is not None:
+        return proven
+    alike = _proven_beside(look, layer, calls, fits) if ramps is None else None
     if alike is not None:
         other, fit = alike
         return Settled(fit, f"each cell of layer `{layer}` sees all places; its grid is that of `{other}`")
@@ -218,6 +208,22 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         f"layer `{layer}` returns {shape}, which fits a grid by its shape, but its cells do not follow the "
         "places of the input; choose a layer before it, or give layout="
     )
+
+
+def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], site: Site) -> Settled | None:
+    """Return the layout whose cells follow the input, or else one that stays open; None without any."""
+    verdicts: dict[Layout, bool | None] = {}
+    for draws in (1, DRAWS):  # a first draw for all layouts before a second for any
+        for fit in fits:
+            verdicts[fit] = ramps.verdict(layer, fit, draws)
+            if verdicts[fit]:
+                return Settled(fit)
+    for fit, verdict in verdicts.items():
+        if verdict is None and isinstance(fit, ChannelsFirst) and site.shape[2:] in site.grids:
+            return Settled(fit)  # a convolution's before it, though small weights let it hardly move
+        if verdict is None:
+            return Settled(fit, f"{_assumed(layer)}: how it moves with the input does not say")
+    return None
 
 
 def _proven_beside(

@@ -207,12 +207,15 @@ class KerasEngine(UnknownGeometry):
     ) -> list[LayerCall]:
         """Return the calls with outputs and gradients, where the score depends on the last of them."""
         paths = list(dict.fromkeys(call.path for call in reversed(calls) if call.changes))
+        connected: list[LayerCall] | None = None
         for start in range(0, len(paths), _AT_ONCE):
             some = paths[start : start + _AT_ONCE]
             recording = self.record(inputs, score, Request(some, gradients=some, call=call, reads=reads))
+            if recording.gradients and connected is None:  # if only where the score is flat
+                connected = [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
             if any(to_numpy(g).any() for each in recording.gradients.values() for g in each):
                 return [_with_gradient(call, at, recording) for at, call in _numbered(calls)]
-        return calls
+        return connected or calls
 
     def order(self, layer: str) -> AxisOrder | None:
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""

@@ -31,7 +31,7 @@ class KerasFrameFeatures(keras.Model):  # type: ignore[misc]  # without types
             if isinstance(error, ChronocamError):
                 raise
             raise InputError(
-                f"the CNN fails on {frames.shape[0]} frames of shape {tuple(frames.shape[1:])} "
+                f"the CNN fails on frames of shape {tuple(frames.shape[1:])} "
                 f"({first_line(error)}); expected {SHAPE}, as the CNN takes them"
             ) from error
         shape = tuple(getattr(features, "shape", ()))

@@ -33,7 +33,7 @@ class TorchFrameFeatures(nn.Module):
             if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
                 raise
             raise InputError(
-                f"the CNN fails on {len(frames)} frames of shape {tuple(frames.shape[1:])} "
+                f"the CNN fails on frames of shape {tuple(frames.shape[1:])} "
                 f"({first_line(error)}); expected {SHAPE}, as the CNN takes them"
             ) from error
         if not isinstance(features, Tensor) or features.ndim not in (2, 4):
