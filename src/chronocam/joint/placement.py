@@ -254,7 +254,7 @@ def _order_of(look: Look, shape: tuple[int, ...], calls: Sequence[LayerCall]) ->
 
     What is added to the output of a convolution or activated after it has its axes.
     """
-    if len(set(shape[1:])) < len(shape) - 1 and len(shape) < 4:  # as many steps as channels
+    if len(set(shape[1:])) == 1:  # as many channels as rows and columns: the shape is the same in any order
         return None
     return next(
         (order for call in calls if call.shape == shape and (order := look.engine.order(call.path))), None
