@@ -155,7 +155,7 @@ class Outputs:
         self.channels_last = channels_last
         self.read = read
         self.gate = gate
-        self.chose = False
+        self.chose: bool = False
         self._logits = logits
         self._clean = clean
         self._returned = returned

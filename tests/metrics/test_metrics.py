@@ -52,7 +52,7 @@ def test_a_clip_is_one_volume():
 @pytest.mark.parametrize("measure", [pointing_game, energy_inside, localisation])
 def test_maps_that_cannot_be_measured_are_refused(measure):
     with pytest.raises(
-        InputError, match=r"maps have shape \(3, 2, 2\) but masks \(2, 2\); give one for each"
+        InputError, match=r"maps have shape \(3, 2, 2\) but masks \(2, 2\); give one of the same"
     ):
         measure(MAPS, MASKS[0])
     with pytest.raises(InputError, match=r"shape \(2,\); expected .* a grid of 2 non-empty axes"):

@@ -371,7 +371,7 @@ def test_other_inputs_are_among_the_biases() -> None:
 
 def test_a_sigmoid_at_the_end_is_read_before() -> None:
     model = drawn(keras.Sequential([keras.Input((T, IN)), L.LSTM(H), L.Dense(1, activation="sigmoid")]))
-    found, x = cc.sequence.LRP(model).explain(features(), 0), features()
+    found, x = cc.sequence.LRP(model).explain(features(), 1), features()
     probability = ops.convert_to_numpy(model(ops.convert_to_tensor(x)))
     np.testing.assert_allclose(1 / (1 + np.exp(-found.scores)), probability, rtol=1e-6)
     assert found.diagnostics == ("scores are logits, read before the model's final sigmoid",)

@@ -237,8 +237,8 @@ def test_what_does_not_fit_is_refused(shapes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "off"), [("bf16-mixed", 0.1), ("16-mixed", 0.5)]
-)  # which skips steps at first
+    ("precision", "off"), [("bf16-mixed", 0.3), ("16-mixed", 0.5)]
+)  # processors round bfloat16 differently; 16-mixed skips steps at first
 def test_half_precision_trains_a_network_that_is_saved_in_single(
     shapes: Path, tmp_path: Path, precision: str, off: float
 ) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from chronocam.engines import Call, LayerCall, Result, Score
 from chronocam.errors import LayerError, LayoutError, ModelError
-from chronocam.joint.inputs import is_floating
+from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
-from chronocam.joint.placement import Ramps
+from chronocam.joint.placement import Ramps, outputs_of
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -116,6 +116,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         return values
 
     calls = look.engine.trace(look.inputs, score, asked.call, asked.reads)
+    calls = _of_main_input(look, calls)
     look.remember(calls)
     counting = _counting(look, calls, mains[0] if mains else None)
     if not counting and asked.score is not largest and any(call.gradient is not None for call in calls):
@@ -187,6 +188,28 @@ class _Proof:
             ]
             self._ramps |= dict.fromkeys(some, Ramps(self.look, some))
         return self._ramps[path]
+
+
+def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
+    """Return the calls that move with the main input; with a single input all of them."""
+    if sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
+        return list(calls)
+    x = to_numpy(look.main).astype(np.float64)
+    noise = np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0)
+    paths = list(dict.fromkeys(call.path for call in calls))
+    before, after = (outputs_of(one, paths) for one in (look, look.moved(x + noise)))
+    moving = {
+        path: [not np.array_equal(a, b) for a, b in zip(before[path], after[path], strict=True)]
+        for path in paths
+    }
+    numbers: Counter[str] = Counter()
+    own: list[LayerCall] = []
+    for call in calls:
+        number, moves = numbers[call.path], moving[call.path]
+        numbers[call.path] += 1
+        if number < len(moves) and moves[number]:
+            own.append(call)
+    return own
 
 
 def _none(calls: Sequence[LayerCall]) -> str:

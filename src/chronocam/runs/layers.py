@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from chronocam.errors import LayerError
 from chronocam.jsonable import JsonRecord
 from chronocam.runs.drives.networks import networks_of
 
@@ -54,7 +56,9 @@ def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[Lay
     from chronocam.joint.subject import Subject
 
     look = look_at(Subject(model), noise)
-    default = default or default_layer(look)
+    if default is None:
+        with suppress(LayerError):  # a network of sequences has layers, and none with a grid
+            default = default_layer(look)
     return [
         LayerRow(path, layer.type, tuple(layer.shape), layer.grid or (), path == default)
         for path, layer in traced_layers(look).items()

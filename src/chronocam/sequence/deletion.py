@@ -49,7 +49,7 @@ class Origin:
     """What was explained, to be run again: the model, which is not kept alive, features and target."""
 
     def __init__(self, model: Any, batch_first: bool, features: Inputs, target: Target) -> None:
-        self.model = weakref.ref(model)
+        self.model: weakref.ref[Any] = weakref.ref(model)
         self.batch_first = batch_first
         self.features = features
         self.target = target
