@@ -12,8 +12,8 @@ test: .venv/.test
 
 # The tests of what computes on arrays once more, every annotated shape and type enforced (jaxtyping, beartype).
 contracts: .venv/.test
-	$(BIN)/pytest --jaxtyping-packages=chronocam,contracts.checked \
-	    tests/maps tests/layouts tests/methods tests/metrics tests/targets
+	$(BIN)/pytest --jaxtyping-packages=chronocam.maps,chronocam.layouts,chronocam.metrics,contracts.checked \
+	    tests/maps tests/layouts tests/metrics
 
 lint: .venv/.test
 	$(BIN)/ruff check .
