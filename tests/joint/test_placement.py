@@ -134,6 +134,25 @@ def test_logits_that_are_only_resized_afterwards_are_passed_over(align: bool) ->
     assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
 
 
+def test_logits_that_are_only_added_up_afterwards_are_passed_over() -> None:
+    class Branches(nn.Module):
+        """Two branches give logits, on two grids, as in LR-ASPP."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fine = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+            self.coarse = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+            self.first, self.second = nn.Conv2d(8, 5, 1), nn.Conv2d(8, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            f = self.fine(x)
+            y = F.interpolate(self.first(self.coarse(f)), size=f.shape[2:])
+            return F.interpolate(self.second(f) + y, size=x.shape[2:])
+
+    region = cc.targets.Region(np.ones((64, 64), bool), 1)
+    assert cc.GradCAM(seeded(Branches)).explain(X, region).layer == "coarse"
+
+
 def test_features_that_are_returned_beside_logits_can_be_explained() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:

@@ -127,6 +127,19 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
     if flat:
         counting = _counting(look, calls, None, flat)
+    chosen = _chosen(look, calls, counting, flat)
+    if chosen is None:
+        raise LayerError(_none(calls))
+    return chosen
+
+
+def _chosen(
+    look: Look, calls: Sequence[LayerCall], counting: dict[str, Candidate], flat: bool
+) -> Chosen | None:
+    """Return the candidate to explain; those that turn out not to follow the input are taken out, one by one.
+
+    flat: the score depends on none of them.
+    """
     counts = Counter(call.path for call in calls)
     types = {
         call.path: call.type
@@ -153,7 +166,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         with suppress(LayoutError):
             if look.settled(path).remark is not None:
                 return Chosen(path)
-    raise LayerError(_none(calls))
+    return None
 
 
 class _Proof:
@@ -246,14 +259,22 @@ def _counting(
 
 
 def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
-    """Say whether a layer's output is the model's own on another grid, as logits before they are resized."""
-    rank = len(look.grid)
-    if main is None or calls > 1 or main.ndim != rank + 2 or len(call.shape) != main.ndim:
+    """Say whether a layer's output is the model's own or a part of it, as logits are before a resize.
+
+    It has the output's channels, and after it they are only resampled, so that both have the same values on
+    another grid, or only added up, so that the score of one class depends on one channel.
+    """
+    if main is None or calls > 1 or main.ndim != len(look.grid) + 2 or len(call.shape) != main.ndim:
         return False
-    last = look.engine.channels_last
-    output, outcome = (np.moveaxis(x, -1, 1) if last else x for x in (to_numpy(call.output), main))
+    output, gradient, outcome = (
+        np.moveaxis(x, -1, 1) if look.engine.channels_last else x
+        for x in (to_numpy(call.output), to_numpy(call.gradient), main)
+    )
     if output.shape[:2] != outcome.shape[:2] or output.shape[2:] == outcome.shape[2:]:
         return False
+    silent = ~gradient.any(axis=(0, *range(2, gradient.ndim)))
+    if silent.any() and not silent.all():
+        return True
     resized = resample(output.astype(np.float64), outcome.shape[2:], "linear")
     return float(np.corrcoef(resized.ravel(), outcome.ravel())[0, 1]) > SAME
 
