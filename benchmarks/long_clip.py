@@ -24,9 +24,8 @@ def measure(entry: str, frames: int, size: int, chunk: int) -> None:
     torch.manual_seed(0)
     model = cc.models.CNNLSTM("resnet18", 256, 101).eval()
     method = cc.GradCAM(model, "backbone.layer4", chunk_frames=chunk if entry == "chunks" else None)
-    cc.GradCAM(model, "backbone.layer4", chunk_frames=2).explain(
-        torch.randn(1, 4, 3, 64, 64), 0
-    )  # lazy set-up
+    # lazy set-up
+    cc.GradCAM(model, "backbone.layer4", chunk_frames=2).explain(torch.randn(1, 4, 3, 64, 64), 0)
     peak = PeakMemory()
     clip, start = torch.randn(1, frames, 3, size, size), time.perf_counter()
     if entry == "forward":

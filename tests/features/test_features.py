@@ -362,7 +362,7 @@ def test_a_channel_that_does_not_rise_is_told() -> None:
         net[0].bias.copy_(torch.tensor([-100.0, 100.0]))
     found = activation_maximisation(net, "1", [0, 1], shape=(3, 8, 8), steps=3)
     assert found.diagnostics == (
-        "channel 0 of 1 did not rise; where a ReLU is closed there is no gradient: take the layer before "
+        "channel 0 of 1 did not rise; a closed ReLU passes no gradient: take the layer before "
         "it, or another seed",
     )
 

@@ -23,9 +23,8 @@ FRAME = 2  # of the five of a drive: the target; its source is the next one
 METHODS = ("gradcam", "hirescam", "layercam", "inputxgradient")
 SHALLOW = "conv3"
 PART = 16  # pairs that a network is shown at once
-LOSS = replace(
-    SFMLEARNER, outside=True
-)  # its photometric term is the one that the bundled networks learnt from
+# its photometric term is the one that the bundled networks learnt from
+LOSS = replace(SFMLEARNER, outside=True)
 TARGETS = ("ry", "rotation angle", "tz", "‖t‖", "loss")
 PARTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "positive part": lambda maps: np.maximum(maps, 0),

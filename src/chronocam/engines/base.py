@@ -66,7 +66,7 @@ class LayerCall:
     type: the name of its class.
     shape: of what it returned.
     changes: False for layers that only pass on, drop or resample their input, and for the model's own output.
-    recurrent: whether it returned the steps of a sequence, as recurrent layers do: no places of a picture.
+    recurrent: whether it returned the steps of a sequence, as recurrent layers do; they are not places.
     output: what it returned, where that was to be kept or a score was given to `trace`.
     gradient: ∂score/∂output, all targets in one random combination; None where the score does not depend on
         it.

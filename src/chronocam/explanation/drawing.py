@@ -96,7 +96,7 @@ class Drawing:
         return tuple(map(keep, self._media(inputs)))
 
     def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
-        """Return each sample's clip, black where there are no `inputs`, and what is drawn of it."""
+        """Return each sample's clip, black without `inputs`, and the overlays drawn on it."""
         # Without inputs the maps are drawn opaque over black frames of the input's own size.
         explanation, bare = self.explanation, inputs is None
         black = (len(explanation), *explanation.input_size, 3)

@@ -57,7 +57,7 @@ class Maximised(Drawn):
     @property
     def diagnostics(self) -> tuple[str, ...]:
         """Which channels did not rise, and what to do."""
-        todo = "where a ReLU is closed there is no gradient: take the layer before it, or another seed"
+        todo = "a closed ReLU passes no gradient: take the layer before it, or another seed"
         return tuple(
             f"{name} of {self.layer} did not rise; {todo}"
             for name, curve in zip(self.names, self.curves, strict=True)

@@ -47,7 +47,7 @@ def look_on(look: Look, on: On) -> Look:
     if isinstance(on, (int, np.integer)) and not isinstance(on, bool) and -len(names) <= on < len(names):
         return replace(look, which=int(on) % len(names))
     known = ", ".join(f"`{name}`" for name in names)
-    raise InputError(f"on={on!r} is none of the {len(names)} inputs; expected an index, or one of {known}")
+    raise InputError(f"on={on!r} is not one of the {len(names)} inputs; expected an index, or one of {known}")
 
 
 def names_of(look: Look) -> list[str]:

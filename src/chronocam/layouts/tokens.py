@@ -99,7 +99,7 @@ class Tokens(Layout):
 
 
 def _sides(left: int) -> tuple[int, ...]:
-    """Return how many of the tokens that are no patches may stand before them: all, none, or one."""
+    """Return how many of the tokens that are not patches may stand before them: all, none, or one."""
     return tuple(dict.fromkeys((left, 0, min(1, left))))
 
 

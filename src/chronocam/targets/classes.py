@@ -302,7 +302,7 @@ def marks(values: np.ndarray) -> bool:
 
 
 def misshapen(values: np.ndarray) -> str:
-    """Return what is said of an array that is no targets."""
+    """Return the message for an array that cannot be targets."""
     return (
         f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or "
         "(batch, k), or floats (batch, classes)"

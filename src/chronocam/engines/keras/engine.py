@@ -336,7 +336,7 @@ def _numbered(calls: Sequence[LayerCall]) -> Iterator[tuple[int, LayerCall]]:
 
 
 def _with_gradient(call: LayerCall, at: int, recording: Recording) -> LayerCall:
-    """Return the call of this number with what was recorded of it."""
+    """Return a call, the `at`-th of its layer, with the output and the gradient recorded for it."""
     outputs = recording.activations.get(call.path, ())
     if at >= len(outputs):
         return call

@@ -181,7 +181,7 @@ def replace_tensor(output: object, old: Array, new: Array) -> object:
 
 
 def is_recurrent(node: Any) -> bool:
-    """Say whether a layer returns the steps of a sequence, which are no places of a picture."""
+    """Say whether a layer returns the steps of a sequence; these are not places in a picture."""
     if isinstance(node, keras.layers.Bidirectional):
         return True
     convolutional = isinstance(

@@ -58,7 +58,7 @@ class GatesSeen(TorchFunctionMode):
         return result
 
     def before(self, output: Tensor) -> tuple[Tensor, str] | None:
-        """Return the logits from which `output` was made, and by what; None where it is no gate's.
+        """Return the logits that a gate turned into `output`, and the gate's name; None if no gate made it.
 
         The gate's own output counts in another shape too, as after `squeeze`; changed in place it does not.
         """

@@ -58,7 +58,7 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _takes_one_dict(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
-    """Say whether `forward` has one argument, whose name is none of the inputs'."""
+    """Say whether `forward` has one argument, whose name is not among the inputs'."""
     parameters = list(signature(model.forward).parameters.values())
     needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     names = {p.name for p in parameters}
@@ -78,7 +78,7 @@ def _takes_one_list(model: nn.Module, inputs: Sequence[Any]) -> bool:
 def _misfit(model: nn.Module, inputs: Inputs) -> str | None:
     tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)]
     stem = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
-    # Of several inputs there is no saying which one the first convolution takes.
+    # With several inputs it is not known which one the first convolution takes.
     if stem is None or len(tensors) != 1 or tensors[0].ndim == 5:
         return None
     x = tensors[0]

@@ -70,7 +70,7 @@ def scenes(count: int, *, seed: int = 0, split: str = "test", size: int = 96) ->
     """Generate `count` pictures of `size` x `size` pixels, each with two different handwritten digits.
 
     The digits (scikit-learn's 8x8 samples, drawn at 23 to 37 % of the picture's side) stand on crops of
-    scikit-image's photographs, among strokes and blobs that are no digits, under uneven light and noise.
+    scikit-image's photographs, among strokes and blobs that are not digits, under uneven light and noise.
     Splits `"train"` and `"test"` share neither handwritten samples nor photographs. A scene depends on
     `seed`, `split`, `size` and its index alone, so a longer run starts with the shorter one.
 

@@ -106,12 +106,13 @@ def _clip_preprocess(processor: Processor, config: Config, request: ModelRequest
         ours = ClipPreprocess(frame, _PROBE_FRAMES, "time channel")(np.stack(list(map(np.asarray, frames))))
         if _agree(ours, processor(frames, return_tensors="pt")["pixel_values"][0].numpy()):
             return ClipPreprocess(frame, int(config.num_frames), "time channel")
+    # no size, no pixel_values, frames counted otherwise
     except (
         AttributeError,
         KeyError,
         TypeError,
         ValueError,
-    ):  # no size, no pixel_values, frames counted otherwise
+    ):
         pass
     raise _unsupported(processor, request, "clips", "ClipPreprocess")
 

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from chronocam.render.sheets.drive import OutputCurve, PathTrack, Strip
 
 _COLUMNS: Final = 6
+# frames per second of the videos: a few frames in a row are over too soon else
 _FASTEST, _UNTIMED = (
     10.0,
     8.0,
-)  # frames per second of the videos: a few frames in a row are over too soon else
+)
 _LEGEND: Final = (
     "red: raises what the row names, blue: lowers it; one scale per row. Translations and depth are known up "
     "to one common factor."

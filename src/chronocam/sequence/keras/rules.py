@@ -243,9 +243,8 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D"), linear),
     **dict.fromkeys(("DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose"), linear),
     **dict.fromkeys(("BatchNormalization", "Normalization", "Rescaling"), shifted),
-    **dict.fromkeys(
-        ("Add", "Subtract", "Concatenate", "Stack"), shifted
-    ),  # constants may be among what they join
+    # constants may be among what they join
+    **dict.fromkeys(("Add", "Subtract", "Concatenate", "Stack"), shifted),
     "LayerNormalization": layer_norm,
     "Activation": activation,
     **dict.fromkeys(

@@ -348,7 +348,7 @@ class FinalGate(TorchFunctionMode):
         return result
 
     def before(self, output: Tensor) -> tuple[Tensor, str | None]:
-        """Return the logits from which `output` was made and by what; itself where it is no gate's."""
+        """Return the logits that a gate turned into `output` and its name; `output` if no gate did."""
         if self._seen is None or self._seen[0] is not output:
             return output, None
         return self._seen[1], self._seen[2]

@@ -17,9 +17,8 @@ from chronocam.lab.data.gestures.motion import JOINT, Track
 SIDES = np.array([-1.0, 1.0])
 """Left and right in the picture."""
 
-_NECK = np.array(
-    [0.0, -0.2]
-)  # the head turns about this point, in heights of the head from between the shoulders
+# the head turns about this point, in heights of the head from between the shoulders
+_NECK = np.array([0.0, -0.2])
 _FACE = np.array([0.0, -0.66])  # the middle of the face
 _RIM = 0.3
 _LIMB_SHADOW = 0.45

@@ -15,12 +15,13 @@ LABELS = ("wave", "clap", "smile", "raise", "lower")
 JOINT = 0.10
 """How far the shoulder joints lie below the line of the shoulders, in heights of the head."""
 
+# hanging, slack, on the hip, before the belly
 _RESTS = (
     (0.16, 0.08),
     (0.26, -0.35),
     (0.75, -0.80),
     (0.28, -1.25),
-)  # hanging, slack, on the hip, before the belly
+)
 _HELD = (0.75, 2.75)  # a hand held up and still
 
 _Curve = Float[np.ndarray, " time"]
@@ -81,9 +82,8 @@ def draw_track(
     narrow: keep the arms near the body, where two actors share a picture.
     restless: scale of the motion that belongs to no action; 0 keeps still.
     """
-    if (
-        label == "lower"
-    ):  # every random curve is as likely as its reverse, so nothing else tells it from `raise`
+    # every random curve is as likely as its reverse, so nothing else tells it from `raise`
+    if label == "lower":
         mirrored = draw_track(rng, "raise", 1 - progress[::-1], person, narrow=narrow, restless=restless)
         return mirrored.reversed()
     idle = _idle(rng, progress, label, narrow, restless)

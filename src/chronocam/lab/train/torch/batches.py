@@ -117,9 +117,8 @@ def made_of(
     """Return clips as `unit` does, each with its change."""
     result = torch.empty(pixels.shape, device=pixels.device).permute(0, 1, 4, 2, 3)
     size = (pixels.shape[2], pixels.shape[3])
-    for index, (clip, change) in enumerate(
-        zip(pixels, changes, strict=True)
-    ):  # one at a time stays in the cache
+    # one at a time stays in the cache
+    for index, (clip, change) in enumerate(zip(pixels, changes, strict=True)):
         window = change.window(clip)
         window = window.flip(2) if change.mirrored else window
         enlarged = interpolate(window.permute(0, 3, 1, 2).float(), size, mode="bilinear", align_corners=False)
