@@ -153,6 +153,27 @@ def test_logits_that_are_only_added_up_afterwards_are_passed_over() -> None:
     assert cc.GradCAM(seeded(Branches)).explain(X, region).layer == "coarse"
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_what_becomes_the_rows_of_an_output_is_passed_over(levels: int) -> None:
+    class Rows(nn.Module):
+        """A detector: every cell of every level is a row of 4 + 3 values."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU())
+            self.head, self.down = nn.Conv2d(8, 7, 1), nn.MaxPool2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            f = self.body(x)
+            grids = [self.head(f), self.head(self.down(f))][:levels]
+            return torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], 1).sigmoid()
+
+    def score(rows: Tensor) -> Tensor:
+        return rows[:, 37, 5]
+
+    assert cc.GradCAM(seeded(Rows)).explain(X, score).layer == "body"
+
+
 def test_features_that_are_returned_beside_logits_can_be_explained() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:

@@ -97,7 +97,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
 
     A layer counts where the gradient of that score by what the layer returned is not zero on its grid. Layers
     that only pass on or resample what they get are left out, and so are the model's own output and layers
-    that say the same on another grid. Where the last grid is the input's own after coarser ones (dense
+    that say the same on another grid. Where the last grid is about the input's own after coarser ones (dense
     outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along each axis is taken.
     In a vision transformer that reads its class token, the patch tokens after the last attention do not
     count, and the block before it is taken. Where no grid is usable (see `is_usable`), the last one is taken
@@ -262,21 +262,35 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
     """Say whether a layer's output is the model's own or a part of it, as logits are before a resize.
 
     It has the output's channels, and after it they are only resampled, so that both have the same values on
-    another grid, or only added up, so that the score of one class depends on one channel.
+    another grid, or only added up, so that the score of one class depends on one channel. Rows of an output,
+    such as those of a detector's boxes, are restated where the score depends on some of them.
     """
-    if main is None or calls > 1 or main.ndim != len(look.grid) + 2 or len(call.shape) != main.ndim:
+    if main is None or calls > 1 or main.ndim < 3:
         return False
-    output, gradient, outcome = (
-        np.moveaxis(x, -1, 1) if look.engine.channels_last else x
-        for x in (to_numpy(call.output), to_numpy(call.gradient), main)
-    )
-    if output.shape[:2] != outcome.shape[:2] or output.shape[2:] == outcome.shape[2:]:
+    last, output, gradient = look.engine.channels_last, to_numpy(call.output), to_numpy(call.gradient)
+    if main.ndim != len(look.grid) + 2:
+        values = main.shape[
+            2:
+        ]  # of a row, which the cells of a grid have as channels before they become rows
+        cells = output.shape[1:] if output.ndim == main.ndim or last else np.roll(output.shape[1:], -1)
+        rows = gradient if output.ndim == main.ndim or last else np.moveaxis(gradient, 1, -1)
+        return tuple(cells[-len(values) :]) == values and _partly_silent(rows.reshape(len(rows), -1, *values))
+    if output.ndim != main.ndim:
         return False
-    silent = ~gradient.any(axis=(0, *range(2, gradient.ndim)))
-    if silent.any() and not silent.all():
+    if last:
+        output, gradient, main = (np.moveaxis(x, -1, 1) for x in (output, gradient, main))
+    if output.shape[:2] != main.shape[:2] or output.shape[2:] == main.shape[2:]:
+        return False
+    if _partly_silent(gradient):
         return True
-    resized = resample(output.astype(np.float64), outcome.shape[2:], "linear")
-    return float(np.corrcoef(resized.ravel(), outcome.ravel())[0, 1]) > SAME
+    resized = resample(output.astype(np.float64), main.shape[2:], "linear")
+    return float(np.corrcoef(resized.ravel(), main.ravel())[0, 1]) > SAME
+
+
+def _partly_silent(gradient: np.ndarray) -> bool:
+    """Say whether the score depends on some of the entries of axis 1, and not on others."""
+    silent = ~gradient.any(axis=(0, *range(2, gradient.ndim)))
+    return bool(silent.any() and not silent.all())
 
 
 def _explained(path: str, last: str, counting: Mapping[str, Candidate]) -> Chosen:
@@ -294,8 +308,8 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
     """Return the layer to take instead of the last that counts, which may be that one.
 
     Two things make another one better. A last grid too coarse to tell places apart gives way to the deepest
-    that is not. And a last grid as fine as the input's, which a decoder has reached again, says no more than
-    the input itself: there the coarsest grid in between holds what the network made of the picture.
+    that is not. And a last grid nearly as fine as the input's, which a decoder has reached again, says no
+    more than the output: there the coarsest grid in between holds what the network made of the picture.
     """
     within, grids = look.grid, {path: one.grid for path, one in counting.items()}
     *before, last = grids
@@ -304,7 +318,8 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
         return usable[-1] if usable else last
     cells = {path: math.prod(grids[path]) for path in usable if min(grids[path][-2:]) >= ENOUGH}
     coarsest = min(cells.values(), default=math.inf)
-    if grids[last][-2:] != within[-2:] or coarsest >= math.prod(grids[last]):
+    fine = all(2 * cells > size for cells, size in zip(grids[last][-2:], within[-2:], strict=True))
+    if not fine or coarsest >= math.prod(grids[last]):
         return last
     return [path for path in cells if cells[path] == coarsest][-1]
 
