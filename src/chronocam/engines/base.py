@@ -67,6 +67,7 @@ class LayerCall:
     shape: of what it returned.
     changes: False for layers that only pass on, drop or resample their input, and for the model's own output.
     recurrent: whether it returned the steps of a sequence, as recurrent layers do; they are not places.
+    order: where its channels are, as its kind says, or that of the layer whose output it only activates.
     output: what it returned, where that was to be kept or a score was given to `trace`.
     gradient: ∂score/∂output, all targets in one random combination; None where the score does not depend on
         it.
@@ -82,6 +83,7 @@ class LayerCall:
     shape: tuple[int, ...]
     changes: bool
     recurrent: bool = False
+    order: AxisOrder | None = None
     output: Array = None
     gradient: Array = None
 

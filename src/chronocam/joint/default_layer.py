@@ -190,14 +190,15 @@ class _Proof:
         return FOLLOWS if bool(namespace(gradient).any(gradient != 0)) else FLAT
 
     def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
-        if not self.moves or self.look.engine.order(path) is not None:
+        orders = {call.path: call.order for call in self.look.calls()}
+        if not self.moves or orders[path] is not None:
             return None
         if path not in self._ramps:
             end = list(paths).index(path) + 1
             some = [
                 one
                 for one in paths[max(0, end - AT_ONCE) : end]
-                if one not in self._ramps and self.look.engine.order(one) is None
+                if one not in self._ramps and orders[one] is None
             ]
             self._ramps |= dict.fromkeys(some, Ramps(self.look, some))
         return self._ramps[path]

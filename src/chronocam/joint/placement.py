@@ -189,7 +189,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     number = layer.partition("#")[2]
     shape = own[int(number) if number else -1].shape
     site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
-    site = replace(site, order=site.order or _order_of(look, shape, calls))
+    site = replace(site, order=own[-1].order or _order_of(shape, calls))
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
@@ -249,16 +249,14 @@ def _proven_beside(
     return None
 
 
-def _order_of(look: Look, shape: tuple[int, ...], calls: Sequence[LayerCall]) -> AxisOrder | None:
+def _order_of(shape: tuple[int, ...], calls: Sequence[LayerCall]) -> AxisOrder | None:
     """Return where the channels of an output of this shape are, as a layer says that returned the same shape.
 
     What is added to the output of a convolution or activated after it has its axes.
     """
     if len(set(shape[1:])) == 1:  # as many channels as rows and columns: the shape is the same in any order
         return None
-    return next(
-        (order for call in calls if call.shape == shape and (order := look.engine.order(call.path))), None
-    )
+    return next((call.order for call in calls if call.shape == shape and call.order), None)
 
 
 def _assumed(layer: str) -> str:
@@ -280,7 +278,7 @@ def known_grids(look: Look, calls: Sequence[LayerCall], until: str) -> tuple[tup
     for call in calls:
         if call.path == until:
             break
-        order = look.engine.order(call.path)
+        order = call.order
         if order is None or len(call.shape) < 3:
             continue
         grid = call.shape[2:] if order == "channels_first" else call.shape[1:-1]

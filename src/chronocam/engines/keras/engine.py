@@ -31,7 +31,7 @@ from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
 from chronocam.engines.keras.kernels import kernels_of
-from chronocam.engines.keras.layers import is_frame_wise, is_recurrent, nodes_of, path_of
+from chronocam.engines.keras.layers import axes_from, is_frame_wise, is_recurrent, nodes_of, path_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
@@ -186,7 +186,8 @@ class KerasEngine(UnknownGeometry):
                 node = self._nodes[path]
                 kind = type(node).__name__
                 changes = kind not in _PASS_ON and tensor is not final
-                calls.append(LayerCall(path, kind, tuple(tensor.shape), changes, is_recurrent(node)))
+                shape, order = tuple(tensor.shape), self.order(path)
+                calls.append(LayerCall(path, kind, shape, changes, is_recurrent(node), order))
 
         program = Program(self.model, self._nodes, (), call=call)
         self.backend.once(run, program, inputs)
@@ -221,7 +222,7 @@ class KerasEngine(UnknownGeometry):
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
         if layer == INPUT:
             return None
-        node = self._nodes[split_call(layer)[0]]
+        node = axes_from(self._nodes[split_call(layer)[0]])
         while isinstance(node, keras.layers.TimeDistributed):
             node = node.layer
         if isinstance(node, keras.Sequential):

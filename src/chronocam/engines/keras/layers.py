@@ -204,6 +204,16 @@ _POINTWISE: Final = (
 )
 
 
+def axes_from(node: Node) -> Node:
+    """Return the layer whose axes this one's output has: the one before a row of pointwise ones."""
+    while isinstance(node, _POINTWISE) and len(node._inbound_nodes) == 1:
+        parents = node._inbound_nodes[0].parent_nodes
+        if len(parents) != 1:
+            break
+        node = parents[0].operation
+    return node
+
+
 def is_frame_wise(node: Node) -> bool:
     """Say whether a layer is TimeDistributed, or pointwise behind one, and so are all those before it."""
     seen: set[int] = set()

@@ -103,7 +103,8 @@ class Trace:
                 return None
             changes = not isinstance(module, _SAME + _RESAMPLE)
             recurrent = isinstance(module, nn.RNNBase)
-            call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes, recurrent)
+            order = self._order(module, first_tensor(args))
+            call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes, recurrent, order)
             if path in self.keep:
                 call = replace(call, output=tensor.detach().clone())
             self._calls.append(call)
@@ -112,6 +113,13 @@ class Trace:
             return None if self.score is None else self._tapped(tensor, output)
 
         return hook
+
+    def _order(self, module: nn.Module, given: Tensor | None) -> AxisOrder | None:
+        """Return where a call has its channels; an activation has them where what it gets has them."""
+        if not isinstance(module, _ELEMENTWISE):
+            return order_of(module)
+        made = zip(reversed(self._passed_on), reversed(self._calls), strict=True)
+        return next((call.order for tensor, call in made if tensor is given), None)
 
     def _tapped(self, tensor: Tensor, output: Any) -> Any:
         # The graph begins at the first layer. What goes on is a copy behind a node of its own: whatever used
