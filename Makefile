@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test contracts lint bench docs clean
+.PHONY: demo test slow contracts lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/chronocam demo --out demo
 
 test: .venv/.test
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not slow'
+
+# What takes more than a few seconds: whole suites on each backend, the demo, pages of claims, long loops.
+slow: .venv/.test
+	$(BIN)/pytest -m slow
 
 # The tests of what computes on arrays once more, every annotated shape and type enforced (jaxtyping, beartype).
 contracts: .venv/.test

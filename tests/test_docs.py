@@ -28,12 +28,21 @@ def names(page: Path) -> str:
     return page.stem
 
 
+def uses_keras(page: Path) -> bool:
+    return any(block.kind == "python" and "keras." in block.text for block in blocks(page))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("page", of_kind("python"), ids=names)
+@pytest.mark.parametrize("page", [page for page in of_kind("python") if not uses_keras(page)], ids=names)
 def test_the_code_of_a_page_runs(page: Path) -> None:
-    keras = any(block.kind == "python" and "keras." in block.text for block in blocks(page))
-    of_its_own(page) if keras else run_page(page)
+    run_page(page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", filter(uses_keras, of_kind("python")), ids=names)
+def test_the_keras_code_of_a_page_runs(page: Path) -> None:
+    of_its_own(page)
 
 
 def of_its_own(page: Path) -> None:

@@ -251,6 +251,7 @@ def test_slugs_are_plain_file_names(text):
     assert len(name) <= 80
 
 
+@pytest.mark.slow
 def test_demo_prints_figures_beside_baselines(tmp_path):
     done = run("demo", "--out", tmp_path, "--scenes", "60", "--clips", "30")
     assert done.exit_code == 0, done.stderr

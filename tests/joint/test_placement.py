@@ -442,12 +442,15 @@ def test_what_follows_is_decided_by_order_and_direction() -> None:
     assert follows(rising[:1, :, :1], squares[:, :1]) is True  # an axis of one cell has no order
 
 
-@pytest.mark.parametrize("between", [nn.ReLU(), nn.ReLU(inplace=True), nn.Sequential(nn.ReLU(), nn.Dropout())])
+@pytest.mark.parametrize(
+    "between", [nn.ReLU(), nn.ReLU(inplace=True), nn.Sequential(nn.ReLU(), nn.Dropout())]
+)
 def test_an_activation_has_the_axes_of_what_it_gets_though_no_unit_is_alive(between: nn.Module) -> None:
     # Two channels on 2 × 2 cells: the shape says nothing of their order, and nothing moves.
     net = seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 3), between, nn.Flatten(), nn.Linear(8, 3)))
     with torch.no_grad():
         net[0].bias -= 9.0
     found = cc.GradCAM(net.eval()).explain(torch.ones(1, 1, 4, 4), 0)
-    assert found.layer.startswith("1") and found.maps.shape[2:] == (2, 2)
+    assert found.layer.startswith("1")
+    assert found.maps.shape[2:] == (2, 2)
     assert not found.maps.any()
