@@ -1,4 +1,4 @@
-"""The networks that come with the package, offered as entry points of `chronocam.models`."""
+"""The networks that come with the package or its extra `demo`: entry points of `chronocam.models`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ def digits(*, weights: bool = True) -> Parts:
     nets = _module("digits")
     net = nets.load_digits_net() if weights else nets.digits_net()
     return net, Preprocess(nets.INPUT_SIZE, None, nets.MEAN, nets.STD), nets.LABELS
+
+
+def efficientnet_lite0(*, weights: bool = True) -> Parts:
+    """Return EfficientNet-Lite0 for ImageNet, of the extra `demo`; without `weights`, random ones."""
+    need("timm", "demo")
+    nets = _module("efficientnet")
+    return nets.efficientnet(weights=weights), nets.PREPROCESS, nets.labels()
 
 
 def gestures(name: str, *, weights: bool = True) -> Parts:
