@@ -174,6 +174,43 @@ def test_what_becomes_the_rows_of_an_output_is_passed_over(levels: int) -> None:
     assert cc.GradCAM(seeded(Rows)).explain(X, score).layer == "body"
 
 
+class Head(nn.Module):
+    """A tower, and boxes and classes beside each other in the channels."""
+
+    def __init__(self, tower: int) -> None:
+        super().__init__()
+        self.tower = nn.Conv2d(8, 8, tower, padding=tower // 2)
+        self.boxes, self.classes = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, f: Tensor) -> Tensor:
+        f = self.tower(f)
+        return torch.cat([self.boxes(f), self.classes(f)], 1).flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("tower", "layer"), [(3, "neck"), (1, "body")])
+def test_layers_whose_one_cell_is_the_score_are_passed_over(tower: int, layer: str) -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.neck, self.head = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 3, 1, 1), Head(tower)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.neck(self.body(x).relu()))
+
+    def score(rows: Tensor) -> Tensor:
+        return rows[:, 37, 5] * rows[:, 37, 6]
+
+    net = seeded(Detector)
+    agrees(net, layer, X, score, score)
+    both = cc.GradCAM(net).explain(X, [score, lambda rows: rows[:, 90, 4]])
+    assert both.layer == layer
+
+
+def test_a_score_of_one_cell_is_explained_at_the_last_layer_where_none_spreads() -> None:
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Head(1)))
+    assert cc.GradCAM(net).explain(X, lambda rows: rows[:, 37, 5]).layer == "2.classes"
+
+
 def test_features_that_are_returned_beside_logits_can_be_explained() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:

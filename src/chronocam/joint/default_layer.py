@@ -97,20 +97,25 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
 
     A layer counts where the gradient of that score by what the layer returned is not zero on its grid. Layers
     that only pass on or resample what they get are left out, and so are the model's own output and layers
-    that say the same on another grid. Where the last grid is about the input's own after coarser ones (dense
-    outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along each axis is taken.
-    In a vision transformer that reads its class token, the patch tokens after the last attention do not
-    count, and the block before it is taken. Where no grid is usable (see `is_usable`), the last one is taken
-    as it is. A layer whose cells turn out not to follow the places of the input is passed over.
+    that say the same on another grid. So is a layer of which the score of a place, such as a box, depends on
+    one cell, where it depends on more cells of one before. Where the last grid is about the input's own after
+    coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along
+    each axis is taken. In a vision transformer that reads its class token, the patch tokens after the last
+    attention do not count, and the block before it is taken. Where no grid is usable (see `is_usable`), the
+    last one is taken as it is. A layer whose cells turn out not to follow the places of the input is passed
+    over.
 
     Raises LayerError where no layer has a grid.
     """
     if asked is None:
         look, asked = look.few(1), Asked(largest)
     mains: list[np.ndarray] = []
+    columns = 0
 
     def score(result: Result) -> Array:
+        nonlocal columns
         values = asked.score(result)
+        columns = values.shape[1]
         with suppress(ModelError):  # several outputs, none of which is the main one
             mains[:] = [to_numpy(result.logits())]
         return values
@@ -127,18 +132,19 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
     if flat:
         counting = _counting(look, calls, None, flat)
-    chosen = _chosen(look, calls, counting, flat)
+    # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
+    chosen = _chosen(look, calls, counting, flat, 0 if asked.score is largest else columns)
     if chosen is None:
         raise LayerError(_none(calls))
     return chosen
 
 
 def _chosen(
-    look: Look, calls: Sequence[LayerCall], counting: dict[str, Candidate], flat: bool
+    look: Look, calls: Sequence[LayerCall], counting: dict[str, Candidate], flat: bool, targets: int
 ) -> Chosen | None:
     """Return the candidate to explain; those that turn out not to follow the input are taken out, one by one.
 
-    flat: the score depends on none of them.
+    flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
     counts = Counter(call.path for call in calls)
     types = {
@@ -152,6 +158,11 @@ def _chosen(
         best, last = _better(look, counting), list(counting)[-1]
         block = _block_before(best, types, unproven)
         path = block if block is not None and block in counting else best
+        if _is_of_one_cell(look, counting[path], path, targets):
+            spread = {p: c for p, c in counting.items() if not _is_of_one_cell(look, c, p, targets)}
+            if spread:  # such a layer, as one that becomes the rows of boxes, says no more than the score
+                counting = spread
+                continue
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
         verdicts = {one: proof(one, counting) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
@@ -167,6 +178,13 @@ def _chosen(
             if look.settled(path).remark is not None:
                 return Chosen(path)
     return None
+
+
+def _is_of_one_cell(look: Look, candidate: Candidate, path: str, targets: int) -> bool:
+    """Say whether each score depends on one cell of a layer alone, of many."""
+    gradient = to_numpy(look.on_grid(path, candidate.gradients, order="time"))
+    cells = gradient.any(axis=1).reshape(len(gradient), -1)
+    return bool(cells.sum(axis=1).max() <= targets and targets * ENOUGH < cells.shape[1])
 
 
 class _Proof:
