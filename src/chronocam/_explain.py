@@ -38,8 +38,8 @@ def explain(
     layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the
         input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
-        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`; and what all of the given methods
-        take.
+        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`; and what all of the given
+        methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.

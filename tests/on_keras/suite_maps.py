@@ -8,7 +8,7 @@ import pytest
 from networks import L, cnn, conv1d, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
-from chronocam.errors import LayoutError
+from chronocam.errors import InputError, LayoutError
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -313,6 +313,28 @@ def agrees_with_finite_differences(model: Any, x: np.ndarray) -> None:
     np.testing.assert_allclose(
         gradient.reshape(len(classes), -1).sum(1), slopes, atol=0.02 * np.abs(slopes).max()
     )
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["rows", "channels"])
+def test_frames_as_pictures_are_explained_as_clips(stacked: bool) -> None:
+    clips = samples((4, 16, 16, 3))
+    pictures = np.moveaxis(clips, 1, 3).reshape(2, 16, 16, 12) if stacked else clips.reshape(8, 16, 16, 3)
+    x = inputs = keras.Input(pictures.shape[1:])
+    if stacked:
+        x = L.Permute((3, 1, 2, 4))(L.Reshape((16, 16, 4, 3))(inputs))
+        x = keras.ops.reshape(x, (-1, 16, 16, 3))
+    features = L.Conv2D(5, 3, strides=4, activation="relu", name="conv")(x)
+    logits = L.Dense(3, name="head")(L.GlobalAveragePooling2D()(features))
+    model = drawn(keras.Model(inputs, keras.ops.mean(keras.ops.reshape(logits, (-1, 4, 3)), axis=1)))
+    explanation = cc.GradCAM(model, signed=True, frames=4, batch_size=1).explain(pictures, [1, 2])
+    activations = keras.ops.convert_to_numpy(keras.Model(inputs, features)(pictures))
+    kernel = model.get_layer("head").get_weights()[0][:, [1, 2]] / activations[0, ..., 0].size / 4
+    by_hand = np.einsum("nthwk,kn->nthw", activations.reshape(2, 4, *activations.shape[1:]), kernel)
+    np.testing.assert_allclose(explanation.maps[:, 0], by_hand, rtol=1e-4, atol=1e-6)
+    assert explanation.input_size == (4, 16, 16)
+    assert cc.Saliency(model, frames=4).explain(pictures, 1).maps.shape == (2, 1, 4, 16, 16)
+    with pytest.raises(InputError, match="frames=5 divides neither"):
+        cc.GradCAM(model, frames=5).explain(pictures, 1)
 
 
 def test_frames_of_a_clip_are_explained_each_by_itself() -> None:

@@ -131,6 +131,10 @@ def test_clips_of_every_kind_of_batch() -> None:
         (one,) = to_clips(batch, 4)
         np.testing.assert_array_equal(one.pixels, ramp)
         assert one.rate is None
+    stacked = ramp.transpose(1, 2, 0, 3).reshape(1, 5, 6, 12)
+    for pictures in (ramp, ramp.transpose(0, 3, 1, 2), stacked, stacked.transpose(0, 3, 1, 2)):
+        (one,) = to_clips(pictures, 4)  # frames as rows, and stacked in the channels
+        np.testing.assert_array_equal(one.pixels, ramp)
     stretched = to_clips(ramp[None] * np.float32(3) - 100, 4)[0].pixels
     assert (stretched.min(), stretched.max()) == (0, 255)  # by one range for all frames
     assert stretched[0].max() < 255
@@ -142,8 +146,8 @@ def test_clips_of_every_kind_of_batch() -> None:
         to_clips([clip([0, 1, 2])], 4)
     with pytest.raises(InputError, match=r"a clip has shape \(4, 5, 6, 2\)"):
         to_clips(np.zeros((1, 4, 5, 6, 2)), 4)
-    with pytest.raises(InputError, match=r"a clip has shape \(4, 5, 6\)"):
-        to_clips(np.zeros((1, 4, 5, 6)), 4)
+    with pytest.raises(InputError, match=r"a clip has shape \(7, 5, 6\)"):
+        to_clips(np.zeros((1, 7, 5, 6)), 4)
     with pytest.raises(InputError, match="got 2 clips for 1 samples"):
         explanation(np.ones((1, 1, 2, 2, 2)), (2, 4, 4)).overlay(np.zeros((2, 2, 4, 4, 3), np.uint8))
 

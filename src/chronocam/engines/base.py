@@ -45,6 +45,9 @@ Score: TypeAlias = Callable[[Result], Array]
 Call: TypeAlias = Callable[[Any, Inputs], Any]
 """`call(model, inputs)`, in the place of a plain call of the model."""
 
+Feed: TypeAlias = Callable[[Inputs], Inputs]
+"""Makes of the inputs that are looked at what the model gets, as of clips the pictures in them."""
+
 # What a recording notes about its scores.
 _LOGITS = "scores are logits, read before the model's final "
 NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
@@ -217,6 +220,8 @@ class Engine(Protocol):
     rescales: bool
     """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
     inputs: Sequence[str]
+    feed: Feed
+    """What inputs go through right before the model gets them; see `as_given`."""
 
     def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""
@@ -270,6 +275,11 @@ class Engine(Protocol):
 
         Raises LayerError for a layer from which the model cannot be resumed.
         """
+
+
+def as_given(inputs: Inputs) -> Inputs:
+    """Return inputs as they are: what most models are fed."""
+    return inputs
 
 
 def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:

@@ -88,23 +88,27 @@ def batches(
     targets: Targets,
     batch_size: int | None,
     preprocess: Callable[[Any], Array] | None = None,
+    as_clips: Callable[[Inputs], Inputs] = lambda inputs: inputs,
 ) -> Iterator[Batch]:
     """Yield batches of at most `batch_size` samples of arrays, or of each batch of a data set.
 
     A picture, a clip, a path, or a list of them is read and preprocessed one batch at a time. A data set is
     any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one batch at a
-    time. Raises InputError for empty or unequal inputs, TargetError for left-over targets.
+    time.
+    as_clips: makes clips of pictures that are their frames, before samples are counted.
+    Raises InputError for empty or unequal inputs, TargetError for left-over targets.
     """
     media = _media(inputs, preprocess)
     if media is not None:
         step = batch_size or len(media)
         for low in range(0, len(media), step):
             part = media[low : low + step]
-            array = prepared(part, preprocess)
+            array = as_clips(prepared(part, preprocess))
             yield Batch(array, targets, slice(low, low + len(part)), len(media), array)
     elif _is_dataset(inputs):
-        yield from _of_dataset(inputs, targets, batch_size, preprocess)
+        yield from _of_dataset(inputs, targets, batch_size, preprocess, as_clips)
     else:
+        inputs = as_clips(inputs)
         samples = _samples(inputs)
         yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
 
@@ -152,6 +156,7 @@ def _of_dataset(
     targets: Targets,
     batch_size: int | None,
     preprocess: Callable[[Any], Array] | None,
+    as_clips: Callable[[Inputs], Inputs],
 ) -> Iterator[Batch]:
     start = 0
     for item in dataset:
@@ -159,7 +164,7 @@ def _of_dataset(
         media = _media(inputs, preprocess)
         if media is not None:
             inputs = prepared(media, preprocess)
-        inputs = tuple(inputs) if isinstance(inputs, list) else inputs
+        inputs = as_clips(tuple(inputs) if isinstance(inputs, list) else inputs)
         samples = _samples(inputs)
         # Targets that come with a batch are for its samples; those of the call are for all, counted through.
         if own is not None and targets is None:

@@ -32,6 +32,7 @@ class Recipe(Protocol):
     labels: Sequence[str] | None
     preprocess: Callable[[Any], Array] | None
     on: int | str | None
+    frames: int | None
     session: Session
 
     def retarget(self, target: Target) -> Target:

@@ -114,6 +114,8 @@ class Scoring:
         if batch == 1 and len(shape) == 1:
             return main[None]
         hint = "give a callable target, outputs -> (batch,), or output_layer="
+        if 0 < shape[0] < batch and batch % shape[0] == 0:
+            hint += f"; where samples are the frames of clips, frames={batch // shape[0]}"
         if len(shape) > 2 and shape[1] == batch:
             hint = (
                 "is it (time, batch, …)? Return it with the batch first, as with batch_first=True, or give a "

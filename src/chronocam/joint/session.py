@@ -41,7 +41,7 @@ class Session:
 
     def __init__(self, method: Recipe) -> None:
         self.method = method
-        self.subject: Subject = subject_of(method.model, method.output_layer)
+        self.subject: Subject = subject_of(method.model, method.output_layer, method.frames)
         self.layers = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
@@ -81,7 +81,9 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
 
 def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> Iterator[list[Explanation]]:
     """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
-    for batch in batches(inputs, targets, methods[0].batch_size, methods[0].preprocess):
+    first = methods[0]
+    as_clips = first.session.subject.as_clips
+    for batch in batches(inputs, targets, first.batch_size, first.preprocess, as_clips):
         yield Explaining(methods, batch).explanations()
 
 
@@ -102,6 +104,7 @@ class Explaining:
             chunk_frames=options.chunk_frames,
             detach_attention=options.detach_attention,
             call=call,
+            channels=None if subject.fold is None else subject.fold.channel_axis,
             shared=batch.shared,
         )
         self.look = look_on(self.look, options.on)
@@ -223,9 +226,9 @@ class Explaining:
 
 def _adapted(subject: Subject, batch: Batch) -> Inputs:
     try:
-        return subject.engine.adapt(batch.inputs)
+        return subject.adapt(batch.inputs)
     except InputError:
-        subject.engine.adapt(batch.given)  # raises with the shape that the user gave
+        subject.adapt(batch.given)  # raises with the shape that the user gave
         raise
 
 

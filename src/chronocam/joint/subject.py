@@ -8,17 +8,37 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from chronocam.engines import Engine, engine_for
-from chronocam.types import LayerLike, Model
+from chronocam.joint.fold import Fold, fold_of
+from chronocam.types import Inputs, LayerLike, Model
 
 T = TypeVar("T")
 
 
 class Subject:
-    """A model as it is explained: its engine, and the facts that were found out about it."""
+    """A model as it is explained: its engine, and the facts that were found out about it.
 
-    def __init__(self, model: Model, output_layer: LayerLike | None = None) -> None:
+    frames: how many frames a clip has that the model takes as pictures; None where it takes none like that.
+    """
+
+    def __init__(
+        self, model: Model, output_layer: LayerLike | None = None, frames: int | None = None
+    ) -> None:
         self.engine: Engine = engine_for(model, output_layer)
+        self.frames = frames
+        self.fold: Fold | None = None
         self._facts: dict[Hashable, Any] = {}
+
+    def as_clips(self, inputs: Inputs) -> Inputs:
+        """Return inputs as clips, where the model takes their frames as pictures; see `fold_of`."""
+        if self.frames is None:
+            return inputs
+        self.fold = self.engine.feed = fold_of(self, inputs, self.frames)
+        return self.fold.undo(inputs)
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs as arrays of the model's framework; clips stay clips."""
+        arrays = self.engine.adapt(self.engine.feed(inputs))
+        return arrays if self.fold is None else self.fold.undo(arrays)
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return the fact of this key, found out at the first question."""
@@ -30,7 +50,7 @@ class Subject:
 
 # Methods are made by whatever the user gives `cc.explain` (names, classes, functions), so a Subject cannot be
 # passed to them; a context variable keeps it to this call and this thread.
-_SHARED: ContextVar[dict[tuple[int, Hashable], Subject] | None] = ContextVar("_SHARED", default=None)
+_SHARED: ContextVar[dict[Hashable, Subject] | None] = ContextVar("_SHARED", default=None)
 
 
 @contextmanager
@@ -43,13 +63,14 @@ def one_subject() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def subject_of(model: Model, output_layer: LayerLike | None) -> Subject:
+def subject_of(model: Model, output_layer: LayerLike | None, frames: int | None) -> Subject:
     """Return a Subject of the model; a shared one within `one_subject`."""
     shared = _SHARED.get()
     if shared is None:
-        return Subject(model, output_layer)
+        return Subject(model, output_layer, frames)
     # The model lives as long as the Subject that holds it, so that its id stays its own.
-    key = id(model), output_layer if isinstance(output_layer, (str, int)) else id(output_layer)
+    output = output_layer if isinstance(output_layer, (str, int)) else id(output_layer)
+    key = id(model), output, frames
     if key not in shared:
-        shared[key] = Subject(model, output_layer)
+        shared[key] = Subject(model, output_layer, frames)
     return shared[key]

@@ -47,6 +47,9 @@ class Method:
     preprocess: makes the model's input of a picture (or `Clip`), without a batch axis, such as
         `loaded.preprocess`; with it, inputs may be PIL images, clips, paths, and lists of them.
     on: which of several inputs is explained, by index or name; None is the one that the layer comes from.
+    frames: how many frames a clip has, for a model that takes them as pictures: as rows
+        `(batch·time, channel, height, width)`, or stacked in the channels, `(batch, time·channel, height,
+        width)`. Targets and maps are then of clips.
 
     Raises LayerError for an unknown layer.
 
@@ -68,6 +71,7 @@ class Method:
     labels: Sequence[str] | None = None
     preprocess: Callable[[Any], Array] | None = None
     on: int | str | None = None
+    frames: int | None = None
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)
@@ -95,6 +99,12 @@ class Method:
         if self.chunk_frames is not None and self.chunk_frames < 1:
             raise InputError(
                 f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all"
+            )
+        if self.frames is not None and self.frames < 1:
+            raise InputError(f"frames is {self.frames}; expected how many frames each clip has")
+        if self.frames is not None and self.chunk_frames is not None:
+            raise InputError(
+                "chunk_frames= cuts clips, and with frames= the model takes pictures; leave it out"
             )
         self.session = Session(self)
 

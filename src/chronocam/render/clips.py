@@ -20,6 +20,7 @@ _EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, hei
 def to_clips(inputs: Any, frames: int) -> list[Clip]:
     """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
 
+    Frames may also be the rows of the batch, or stacked in the channels, as models with `frames=` take them.
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own
     range. Raises InputError for anything but a batch of clips of so many frames, with 1 or 3 channels.
     """
@@ -27,6 +28,8 @@ def to_clips(inputs: Any, frames: int) -> list[Clip]:
         raise InputError(
             f"cannot draw on a {type(inputs).__name__}; give a batch: a list of clips or an array"
         )
+    if len(getattr(inputs, "shape", ())) == 4:
+        inputs = _unfolded(to_numpy(inputs), frames)
     clips = [clip if isinstance(clip, Clip) else _clip(clip, frames) for clip in inputs]
     for clip in clips:
         if len(clip) != frames:
@@ -34,6 +37,18 @@ def to_clips(inputs: Any, frames: int) -> list[Clip]:
                 f"a clip has {len(clip)} frames; the maps are of {frames}, give the clip explained"
             )
     return clips
+
+
+def _unfolded(pictures: np.ndarray, frames: int) -> np.ndarray:
+    """Return clips of pictures that are their frames, or that hold them in their channels."""
+    rows, first, last = len(pictures), pictures.shape[1], pictures.shape[-1]
+    if rows % frames == 0 and {first, last} & {1, 3}:
+        return pictures.reshape(-1, frames, *pictures.shape[1:])
+    if first in (frames, 3 * frames):
+        return pictures.reshape(rows, frames, -1, *pictures.shape[2:])
+    if last in (frames, 3 * frames):
+        return np.moveaxis(pictures.reshape(*pictures.shape[:-1], frames, -1), 3, 1)
+    return pictures
 
 
 def _clip(array: Any, frames: int) -> Clip:

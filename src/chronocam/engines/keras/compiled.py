@@ -35,7 +35,8 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     parts = tuple(
         (path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items()
     )
-    full = (program.layers, program.output_layer, program.guided is not None, program.reads, key, parts)
+    about = (program.layers, program.output_layer, program.guided is not None, program.reads, program.feed)
+    full = (*about, key, parts)
     if full not in known:
         known[full] = make()
     return known[full]

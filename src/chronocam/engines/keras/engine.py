@@ -17,11 +17,13 @@ from chronocam.engines.base import (
     NO_SOFTMAX,
     AxisOrder,
     Call,
+    Feed,
     LayerCall,
     Recording,
     Request,
     Result,
     Score,
+    as_given,
     child_at,
     logits_note,
     split_call,
@@ -72,6 +74,7 @@ class KerasEngine(UnknownGeometry):
         self.backend: Backend = backend()
         self.model = model
         self._nodes = nodes_of(model)
+        self.feed: Feed = as_given
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
     @property
@@ -189,7 +192,7 @@ class KerasEngine(UnknownGeometry):
                 shape, order = tuple(tensor.shape), self.order(path)
                 calls.append(LayerCall(path, kind, shape, changes, is_recurrent(node), order))
 
-        program = Program(self.model, self._nodes, (), call=call)
+        program = Program(self.model, self._nodes, (), call=call, feed=self.feed)
         self.backend.once(run, program, inputs)
         if keep:
             # With gradients it is the pass that an explanation of this layer needs, compiled only once for
@@ -249,9 +252,7 @@ class KerasEngine(UnknownGeometry):
             )
 
         def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> BackendRecording:
-            program = Program(
-                self.model, self._nodes, request.layers, self.output_layer, relu, request.call, request.reads
-            )
+            program = self._program(request.call, request.reads, request.layers, relu)
             return self.backend.record(program, inputs, score, gradients, curvature)
 
         # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either.
@@ -289,8 +290,10 @@ class KerasEngine(UnknownGeometry):
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         return KerasRest(self.backend, self._program(call, reads), inputs, layer)
 
-    def _program(self, call: Call | None, reads: Sequence[str]) -> Program:
-        return Program(self.model, self._nodes, (), self.output_layer, call=call, reads=reads)
+    def _program(
+        self, call: Call | None, reads: Sequence[str], layers: Sequence[str] = (), guided: Any = None
+    ) -> Program:
+        return Program(self.model, self._nodes, layers, self.output_layer, guided, call, reads, self.feed)
 
     def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
@@ -312,7 +315,8 @@ class KerasEngine(UnknownGeometry):
         calls: list[Fields] = []
 
         def run(inputs: Inputs) -> None:
-            calls[:] = fields_of(self.model, self._nodes, inputs, layer, len(grid), self.channels_last)
+            pictures = self.feed(inputs)
+            calls[:] = fields_of(self.model, self._nodes, pictures, layer, len(grid), self.channels_last)
 
         self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
         fields = calls[-1] if calls else None

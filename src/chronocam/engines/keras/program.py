@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from chronocam.engines.base import Call, Result, scores_in, split_call
+from chronocam.engines.base import Call, Feed, Result, as_given, scores_in, split_call
 from chronocam.engines.keras.layers import (
     Node,
     Nodes,
@@ -114,6 +114,7 @@ class Program:
 
     layers: what is tapped, `relu#1` for the second call. guided: a backend's ReLU that takes the place of the
     model's. call: what is called in the place of the model. reads: nodes whose outputs the score reads.
+    feed: see `Engine.feed`.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Program:
         guided: Callable[[Array], Array] | None = None,
         call: Call | None = None,
         reads: Sequence[str] = (),
+        feed: Feed = as_given,
     ) -> None:
         self._model = weakref.ref(model)  # what is compiled is kept by model, and must not keep it alive
         self.nodes = nodes
@@ -133,6 +135,7 @@ class Program:
         self.guided = guided
         self.call = call
         self.reads: tuple[Any, ...] = tuple(reads)
+        self.feed = feed
 
     @property
     def model(self) -> keras.Model:
@@ -157,7 +160,7 @@ class Program:
         with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
                 inputs = _tapped_input(inputs, seen, change)
-            raw = call_model(self.model, inputs) if self.call is None else self.call(self.model, inputs)
+            raw = (self.call or call_model)(self.model, self.feed(inputs))
         if self.output_layer is not None:
             raw = self._read(outputs)
         for layer, calls in seen.items():
@@ -222,7 +225,7 @@ def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Ar
     nodes = program.nodes
     wraps = {path: [*_all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
     with own_errors(), intercepted(wraps, nodes):
-        final = first_tensor(call_model(program.model, inputs))
+        final = first_tensor(call_model(program.model, program.feed(inputs)))
     return calls, final
 
 

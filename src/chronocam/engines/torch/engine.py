@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import AxisOrder, Call, LayerCall, Recording, Request, Score
+from chronocam.engines.base import AxisOrder, Call, Feed, LayerCall, Recording, Request, Score, as_given
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
@@ -35,6 +35,7 @@ class TorchEngine(TorchGeometry):
         self.layers = Layers(model)
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
+        self.feed: Feed = as_given
         self._may_end_in_gate = False  # as the last pass found: the next need not run twice to find it again
 
     @property
@@ -149,7 +150,7 @@ class TorchEngine(TorchGeometry):
         return resumed
 
     def _forward(self, call: Call | None, reads: Sequence[str]) -> ForwardPass:
-        return ForwardPass(self.layers, self.output_layer, call, reads, self._may_end_in_gate)
+        return ForwardPass(self.layers, self.output_layer, call, reads, self._may_end_in_gate, self.feed)
 
 
 def _from_numpy(x: np.ndarray) -> Tensor:

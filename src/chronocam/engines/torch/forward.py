@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chronocam.engines.base import NO_SOFTMAX, Call, Result, logits_note, split_call
+from chronocam.engines.base import NO_SOFTMAX, Call, Feed, Result, logits_note, split_call
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import GatesSeen, looks_like_probabilities, may_be_gated
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
@@ -23,6 +23,7 @@ class ForwardPass:
 
     reads: modules whose outputs the score function reads.
     may_end_in_gate: whether a softmax or sigmoid at the end is looked for; once one may be there, always.
+    feed: see `Engine.feed`.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class ForwardPass:
         call: Call | None,
         reads: Sequence[str],
         may_end_in_gate: bool,
+        feed: Feed,
     ) -> None:
         self.layers = layers
         self.output_layer = output_layer
         self.call = call
         self.reads = reads
         self.may_end_in_gate: bool = may_end_in_gate
+        self.feed = feed
         self.notes: list[str] = []
         self.settled = False  # whether it was decided before this pass if a gate is looked for
         self._gates: GatesSeen | None = None
@@ -62,7 +65,7 @@ class ForwardPass:
 
     def run(self, inputs: Inputs) -> Any:
         """Call the model."""
-        return (self.call or call_model)(self.layers.model, inputs)
+        return (self.call or call_model)(self.layers.model, self.feed(inputs))
 
     def result(self, raw: Any) -> Result | None:
         """Return what the score function sees of `raw`, what the model returned.

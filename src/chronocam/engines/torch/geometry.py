@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import LayerCall, split_call
+from chronocam.engines.base import Feed, LayerCall, split_call
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
@@ -27,6 +27,7 @@ class TorchGeometry:
     """The verbs of `Geometry`, for an engine that holds the modules and traces their calls."""
 
     layers: Layers
+    feed: Feed
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish."""
@@ -95,7 +96,7 @@ class TorchGeometry:
             for layer in chain.from_iterable(stages):
                 module = self.layers[layer]
                 hooks.callback(module.register_forward_hook(note(layer)).remove)
-            call_model(self.layers.model, replace_tensor(inputs, main, source.clone()))
+            call_model(self.layers.model, self.feed(replace_tensor(inputs, main, source.clone())))
         return windows_between(
             [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
         )
@@ -117,7 +118,7 @@ class TorchGeometry:
         handle = self.layers[path].register_forward_hook(hook)
         try:
             with torch.enable_grad():
-                call_model(self.layers.model, replace_tensor(inputs, main, source.clone()))
+                call_model(self.layers.model, self.feed(replace_tensor(inputs, main, source.clone())))
         finally:
             handle.remove()
         return outputs[-1 if call is None else call]
