@@ -40,7 +40,7 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", filter(uses_keras, of_kind("python")), ids=names)
+@pytest.mark.parametrize("page", [page for page in of_kind("python") if uses_keras(page)], ids=names)
 def test_the_keras_code_of_a_page_runs(page: Path) -> None:
     of_its_own(page)
 

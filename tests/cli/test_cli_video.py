@@ -235,6 +235,7 @@ def test_layers_of_a_network_of_clips(folder):
     assert [row["path"] for row in rows if row["default"]] == ["3"]
 
 
+@pytest.mark.slow
 def test_real_clips_are_explained(data, tmp_path):
     import torchvision
     from safetensors.torch import save_file

@@ -93,6 +93,7 @@ def run(backend: str, *command: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_keras_on_tensorflow_needs_no_torch() -> None:
     needs("tensorflow")
     run("tensorflow", "-c", WITHOUT_TORCH)
