@@ -129,6 +129,25 @@ def test_masks_of_dense_outputs() -> None:
         np.testing.assert_allclose(found.scores[:, 0], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("end", ["fused", "transposed", "ops"])
+def test_a_final_sigmoid_of_a_dense_output_is_stepped_over(end: str) -> None:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((16, 16, 3))
+    x = L.Conv2D(4, 3, 2, "same", activation="relu", name="conv")(inputs)
+    kind = L.Conv2DTranspose if end == "transposed" else L.Conv2D
+    head = kind(1, 1, activation=None if end == "ops" else "sigmoid", bias_initializer="ones")
+    y = keras.ops.sigmoid(head(x)) if end == "ops" else head(x)
+    net = keras.Model(inputs, y)
+    mask = np.zeros((8, 8), bool)
+    mask[2:5, 3:] = True
+    p = keras.ops.convert_to_numpy(net(X))[..., 0]
+    found = cc.GradCAM(net, "conv").explain(X, cc.targets.Region(mask))
+    np.testing.assert_allclose(found.scores[:, 0], np.log(p / (1 - p))[:, mask].mean(1), rtol=1e-4)
+    assert any("before the model's final sigmoid" in finding for finding in found.diagnostics)
+    quantity = cc.GradCAM(net, "conv").explain(X, cc.targets.Norm())
+    np.testing.assert_allclose(quantity.scores[:, 0], np.sqrt((p**2).sum((1, 2))), rtol=1e-4)
+
+
 def test_raw_pixels_are_a_finding_unless_the_model_rescales() -> None:
     net, _ = model(ENDS["fused"], 5, 0.0)
     assert any("inputs reach" in note for note in cc.GradCAM(net, "conv").explain(X * 255, 0).diagnostics)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines import engine_for
 from chronocam.errors import ModelError, TargetError
-from chronocam.targets import Class, Counter, NegativeLoss, Norm, Predicted, Region, Regression, Towards
+from chronocam.targets import Class, Counter, NegativeLoss, Norm, Predicted, Region, Regression, Step, Towards
 
 X = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 ONE_OUTPUT = "cc.targets.Regression()"
@@ -574,6 +574,55 @@ def test_the_region_of_a_predicted_class() -> None:
     np.testing.assert_allclose(
         explained(one, Region(MASKS, "background")).scores[:, 0], -mean_over(y, MASKS), rtol=1e-4
     )
+
+
+DENSE_ENDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "sigmoid": lambda y, x: y.sigmoid(),
+    "in place": lambda y, x: torch.sigmoid_(y),
+    "sigmoid without channels": lambda y, x: torch.sigmoid(y)[:, 0],
+    "masks of several levels": lambda y, x: tuple(torch.sigmoid(y + k) for k in range(7)),
+    "softmax": lambda y, x: y.softmax(1),
+    "log_softmax": lambda y, x: F.log_softmax(y, 1),
+}
+
+
+@pytest.mark.parametrize("end", DENSE_ENDS)
+def test_a_final_gate_of_a_dense_output_is_stepped_over_with_a_finding(end: str) -> None:
+    gate = "softmax" if "softmax" in end else "sigmoid"
+    outputs = 1 if gate == "sigmoid" else 3
+    net = Dense(DENSE_ENDS[end], outputs=outputs)
+    net.head.bias.data += 20.0  # where a sigmoid lets no gradient through
+    y = Dense(outputs=outputs)(X).detach().numpy()[:, -1] + 20
+    method = cc.GradCAM(net, "conv")
+    target = Region(MASKS) if outputs == 1 else Region(MASKS, outputs - 1)
+    for _ in range(2):
+        found = method.explain(X, target)
+        np.testing.assert_allclose(found.scores[:, 0], mean_over(y, MASKS), rtol=1e-5)
+        assert np.abs(found.maps).max() > 1e-5
+        assert says(found, f"before the model's final {gate}")
+    plain = cc.GradCAM(Dense(outputs=outputs), "conv").explain(X, target)
+    np.testing.assert_allclose(found.maps, plain.maps, atol=1e-6)
+    np.testing.assert_allclose(cc.GradCAM(net).explain(X, target).maps, plain.maps, atol=1e-6)
+
+
+def test_a_region_that_a_sigmoid_predicts_lies_above_a_half() -> None:
+    net = Dense(DENSE_ENDS["sigmoid"], outputs=1)
+    net.head.weight.data *= 0.01
+    net.head.bias.data[:] = 0.2  # logits between 0 and 1, as probabilities are
+    y = Dense(outputs=1)
+    y.load_state_dict(net.state_dict())
+    found = explained(net, Region.predicted(1))
+    np.testing.assert_allclose(found.scores[:, 0], y(X).mean((1, 2, 3)).detach(), rtol=1e-5)
+
+
+def test_quantities_of_dense_outputs_and_rows_of_boxes_stay_what_the_model_returns() -> None:
+    net = Dense(DENSE_ENDS["sigmoid"], outputs=1)
+    found = explained(net, Norm())
+    np.testing.assert_allclose(found.scores[:, 0], net(X).flatten(1).norm(dim=1).detach(), rtol=1e-5)
+    assert not says(found, "final sigmoid")
+    rows = Dense(lambda y, x: y.flatten(2).transpose(1, 2).sigmoid())
+    assert not says(explained(rows, Step(3, 1)), "final sigmoid")
+    np.testing.assert_allclose(explained(rows, Step(3, 1)).scores[:, 0], rows(X)[:, 3, 1].detach(), rtol=1e-5)
 
 
 def test_noisy_looks_explain_the_region_that_was_predicted() -> None:

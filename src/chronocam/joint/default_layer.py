@@ -280,13 +280,16 @@ def _counting(
 def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
     """Say whether a layer's output is the model's own or a part of it, as logits are before a resize.
 
-    It has the output's channels, and after it they are only resampled, so that both have the same values on
-    another grid, or only added up, so that the score of one class depends on one channel. Rows of an output,
-    such as those of a detector's boxes, are restated where the score depends on some of them.
+    It has the output's values, as before a final sigmoid. Or it has its channels, and after it they are only
+    resampled, so that both have the same values on another grid, or only added up, so that the score of one
+    class depends on one channel. Rows of an output, such as those of a detector's boxes, are restated where
+    the score depends on some of them.
     """
     if main is None or calls > 1 or main.ndim < 3:
         return False
     last, output, gradient = look.engine.channels_last, to_numpy(call.output), to_numpy(call.gradient)
+    if output.size == main.size and np.array_equal(output.ravel(), main.ravel()):
+        return True
     if main.ndim != len(look.grid) + 2:
         values = main.shape[
             2:

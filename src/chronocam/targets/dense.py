@@ -67,7 +67,8 @@ class Region(Target):
         index, sign = self._index(dense, outputs)
         one = dense if index is None else dense[:, index]
         if isinstance(self.where, str):
-            name, masks = "predicted", _largest(_choosing(outputs, dense), index or 0, sign)
+            choosing = _choosing(outputs, dense)
+            name, masks = "predicted", _largest(choosing, index or 0, sign, outputs.gate is None)
         else:
             name, masks = self._marked(tuple(one.shape[1:]), outputs)
         weights = masks / masks.reshape(len(masks), -1).sum(axis=1).reshape(-1, *(1,) * (masks.ndim - 1))
@@ -185,10 +186,13 @@ def _channels_first(dense: Array, channels_last: bool) -> Array:
     return dense
 
 
-def _largest(dense: np.ndarray, channel: int, sign: int) -> np.ndarray:
-    """Return the masks of where a channel is the largest. Raises TargetError where that is nowhere."""
+def _largest(dense: np.ndarray, channel: int, sign: int, returned: bool) -> np.ndarray:
+    """Return the masks of where a channel is the largest. Raises TargetError where that is nowhere.
+
+    returned: whether `dense` is what the model returned, which may be probabilities, and not before a gate.
+    """
     if dense.shape[1] == 1:
-        above = dense[:, 0] > (0.5 if dense.min() >= 0 and dense.max() <= 1 else 0)
+        above = dense[:, 0] > (0.5 if returned and dense.min() >= 0 and dense.max() <= 1 else 0)
         masks = above if sign > 0 else ~above
     else:
         masks = dense.argmax(axis=1) == channel

@@ -46,6 +46,9 @@ _LAST_IS_ACTIVATION = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
 )
 
 
@@ -329,7 +332,11 @@ def noting_logits(
 
 
 def _noting(gate: str, gates: list[Gated]) -> Wrap:
-    """Note what a node with a final gate returns for rows, what goes into the gate, and which gate it is."""
+    """Note what a node with a final gate returns, what goes into the gate, and which gate it is.
+
+    A sigmoid of `(batch, row, values)`, as of a detector's boxes, is left alone: not all of the values are of
+    classes.
+    """
 
     def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
         pairs: list[tuple[Array, Array]] = []
@@ -338,7 +345,7 @@ def _noting(gate: str, gates: list[Gated]) -> Wrap:
         def run(*args: Any, **kwargs: Any) -> Any:
             output = noted(*args, **kwargs)
             after, before = pairs.pop()
-            if len(after.shape) <= 2 or gate != "sigmoid":
+            if len(after.shape) != 3 or gate != "sigmoid":
                 gates.append((after, before, gate))
             return output
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +23,33 @@ _GATES = {
     **dict.fromkeys((F.sigmoid, torch.sigmoid, torch.special.expit, Tensor.sigmoid), "sigmoid"),
     **dict.fromkeys(_SIGMOIDS_IN_PLACE, "sigmoid"),
 }
+_DENSE: Final = 8  # gates of dense outputs that are kept in mind: as many masks may be returned together
 _ATTEND = {F.softmax, torch.softmax, Tensor.softmax}
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
 class GatesSeen(TorchFunctionMode):
-    """Remembers every softmax, log-softmax and sigmoid of rows, and the logits before it."""
+    """Remembers softmaxes, log-softmaxes and sigmoids that may be a model's last, and the logits before each.
+
+    Those are all of rows, and the last few of outputs with a grid. A sigmoid of `(batch, row, values)`, as of
+    a detector's boxes, is left alone: not all of the values are of classes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: list[tuple[Tensor, int, Tensor, str]] = []
+        self._rows: list[tuple[Tensor, int, Tensor, str]] = []
+        # What is inside, such as attention, need not be kept alive.
+        self._dense: deque[tuple[Tensor, int, Tensor, str]] = deque(maxlen=_DENSE)
+
+    @property
+    def _seen(self) -> list[tuple[Tensor, int, Tensor, str]]:
+        """All that is remembered, of each kind the last first."""
+        return [*reversed(self._rows), *reversed(self._dense)]
+
+    def _remember(self, result: Tensor, logits: Tensor, gate: str) -> None:
+        seen = self._rows if result.ndim <= 2 else self._dense
+        seen.append((result, result._version, logits, gate))
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
@@ -40,20 +57,20 @@ class GatesSeen(TorchFunctionMode):
         gate = _GATES.get(func)
         if gate is None:
             result = func(*args, **(kwargs or {}))
-            return self._same(result, args[0]) if func in _COPIES and self._seen else result
+            return self._same(result, args[0]) if func in _COPIES else result
         logits = args[0] if args else (kwargs or {})["input"]
         if func in _SIGMOIDS_IN_PLACE:
             logits = logits.clone()
         result = func(*args, **(kwargs or {}))
-        if result.ndim <= 2:  # what is inside, such as attention, need not be kept alive
-            self._seen.append((result, result._version, logits, gate))
+        if result.ndim != 3 or gate != "sigmoid":
+            self._remember(result, logits, gate)
         return result
 
     def _same(self, result: Tensor, source: Tensor) -> Tensor:
         """Remember a copy of a gate's output, such as a layer that is looked at passes on, and return it."""
-        for seen, version, logits, gate in reversed(self._seen):
+        for seen, version, logits, gate in self._seen:
             if seen is source and seen._version == version:
-                self._seen.append((result, result._version, logits, gate))
+                self._remember(result, logits, gate)
                 break
         return result
 
@@ -62,7 +79,7 @@ class GatesSeen(TorchFunctionMode):
 
         The gate's own output counts in another shape too, as after `squeeze`; changed in place it does not.
         """
-        for result, version, logits, gate in reversed(self._seen):
+        for result, version, logits, gate in self._seen:
             if result._version == version and (result is output or _same_values(result, output)):
                 return logits.reshape(output.shape), gate
         return None
@@ -185,8 +202,10 @@ def looks_like_probabilities(outputs: Tensor) -> bool:
 
 
 def may_be_gated(outputs: Tensor) -> bool:
-    """Say whether rows of outputs could have come out of a softmax, a log-softmax or a sigmoid."""
-    if outputs.ndim > 2 or not outputs.is_floating_point() or not outputs.numel():
+    """Say whether outputs could have come out of a softmax, a log-softmax or a sigmoid."""
+    if not outputs.is_floating_point() or not outputs.numel():
         return False
-    values = outputs.detach()
-    return bool(((values >= 0) & (values <= 1)).all()) or looks_like_probabilities(outputs)
+    low, high = outputs.detach().aminmax()
+    if outputs.ndim > 2:
+        return bool(high <= 0 or (low >= 0 and high <= 1))
+    return bool(low >= 0 and high <= 1) or looks_like_probabilities(outputs)
