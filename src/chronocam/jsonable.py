@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +14,11 @@ from chronocam.errors import MediaError
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
+
+LONGEST: Final = 2**25
+"""Letters of JSON text that are read: a hundred bytes of memory each, at worst."""
+
+_WHOLE: Final = 2**53  # up to which JSON's whole numbers are exact everywhere
 
 _OMITTED, _ELSE, _KEY = "omitted where None", "value where missing", "key"
 _T = TypeVar("_T")
@@ -31,6 +38,18 @@ def keyed(key: str) -> Mapping[str, object]:
     return {_KEY: key}
 
 
+def parse_json(text: str) -> object:
+    """Return what JSON text says. Raises MediaError for text that is none, is nested deep or is very long."""
+    if len(text) > LONGEST:
+        raise MediaError(f"has {len(text):,} letters of JSON, more than {LONGEST:,}")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MediaError("is not readable as JSON") from error
+    except RecursionError as error:
+        raise MediaError("is JSON that is nested too deep") from error
+
+
 class JsonRecord:
     """Base of frozen dataclasses that are written as JSON objects and read back."""
 
@@ -45,6 +64,12 @@ class JsonRecord:
         }
 
     @classmethod
+    def keys(cls) -> frozenset[str]:
+        """Return the names of the entries that it knows."""
+        own: Any = cls  # `fields` takes dataclasses only, which the subclasses are
+        return frozenset(map(_key, dataclasses.fields(own)))
+
+    @classmethod
     def from_json(cls: type[_R], data: object, where: str = "the file") -> _R:
         """Return the record that an object describes; entries that it does not know are left out.
 
@@ -55,7 +80,7 @@ class JsonRecord:
         """
         if not isinstance(data, dict):
             raise _misfit(data, where, "an object")
-        own: Any = cls  # `fields` takes dataclasses only, which the subclasses are
+        own: Any = cls
         hints = typing.get_type_hints(cls)
         values = {
             field.name: _entry(field, hints[field.name], data, where) for field in dataclasses.fields(own)
@@ -123,7 +148,8 @@ def _read_tuple(kinds: tuple[Any, ...], value: object, where: str) -> tuple[Any,
 def _read_plain(kind: type[_T], value: object, where: str) -> _T | object:
     # Other programs write 1.0 as 1, so a float may be an int; True is an int to Python, but not in JSON.
     fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
+    far = isinstance(value, int) and abs(value) > _WHOLE
+    if not fits or far or (isinstance(value, bool) and kind is not bool):
         raise _misfit(
             value, where, {str: "text", int: "a whole number", float: "a number"}.get(kind, "true or false")
         )
@@ -131,5 +157,4 @@ def _read_plain(kind: type[_T], value: object, where: str) -> _T | object:
 
 
 def _misfit(value: object, where: str, expected: str) -> MediaError:
-    text = repr(value)
-    return MediaError(f"{where} is {text if len(text) <= 40 else text[:40] + '…'}; expected {expected}")
+    return MediaError(f"{where} is {reprlib.repr(value)}; expected {expected}")

@@ -1,139 +1,192 @@
-"""Explanations as `.npz` files: arrays, and a header in JSON. Nothing that is read is run."""
+"""Explanations as `.npz` files: arrays, and a header in JSON."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import asdict, astuple, fields
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
+from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
 from chronocam.errors import MediaError
+from chronocam.jsonable import JsonRecord, missing
 from chronocam.maps.attention import Attention
 from chronocam.media._stills import Stills
+from chronocam.media.archive import Archive, Sought, write_archive
 from chronocam.types import Finding, TargetInfo, note
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation
 
+SOUGHT: Final = Sought(
+    "a saved explanation", "an .npz written by Explanation.save or SequenceExplanation.save"
+)
+
 _FORMAT: Final = "chronocam explanation 1"
-_WRITERS: Final = "Explanation.save or SequenceExplanation.save"
-_ATTENTION: Final = "attention."
-_NOT_IN_HEADER: Final = ("maps", "scores", "confidences", "attention", "preprocess", "on")
+_ATTENTION: Final = ("attention.weights", "attention.contributions")
+_ARRAYS: Final = ("maps", "scores")
+_OPTIONAL: Final = ("confidences", *_ATTENTION)
+_LARGEST: Final = 2**27  # places of an input, which a map may be enlarged to: half a gigabyte
+
+_Target: TypeAlias = tuple[Any, ...]
+"""Name, index and whether signs are kept; files of the first version lack the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Picture(JsonRecord):
+    """The fields of `Stills`, but for the frames."""
+
+    size: tuple[int, int]
+    seen: tuple[int, int, int, int]
+    places: tuple[int, ...] = field(metadata=missing((0,)))
+    seconds: tuple[float, ...] | None = field(metadata=missing(None))
+    numbers: tuple[int, ...] | None = field(metadata=missing(None))
+    name: str = field(metadata=missing(""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header(JsonRecord):
+    """The fields of an `Explanation` that are no arrays.
+
+    findings: as tuples; `diagnostics` are their texts, which files of the first version have alone.
+    """
+
+    format: str
+    method: str
+    layer: str
+    input_size: tuple[int, ...]
+    targets: tuple[tuple[_Target, ...], ...]
+    centers: tuple[tuple[float, ...], ...] | None = field(metadata=missing(None))
+    frame_spans: tuple[tuple[int, int], ...] | None = field(metadata=missing(None))
+    findings: tuple[tuple[str, int | None, str | None, str], ...] = field(metadata=missing(()))
+    pictures: tuple[_Picture, ...] | None = field(metadata=missing(None))
+    diagnostics: tuple[str, ...] = field(default=(), metadata=missing(()))
 
 
 def write(path: Path, explanation: Explanation) -> None:
-    """Write all of an explanation; see `read` for what becomes of its fields."""
+    """Write all of an explanation but how pictures were prepared; `read` reads it."""
     pictures, attention = explanation.pictures or (), explanation.attention
-    header = {
-        field.name: getattr(explanation, field.name)
-        for field in fields(explanation)
-        if field.name not in _NOT_IN_HEADER
-    }
-    header["format"] = _FORMAT
-    header["findings"] = [astuple(finding) for finding in explanation.findings]
-    # Plain JSON and arrays, no pickle: a file from elsewhere must not run code when it is read.
-    header["targets"] = [
-        [(info.name, info.index, info.signed) for info in row] for row in explanation.targets
-    ]
-    header["pictures"] = [
-        {name: value for name, value in asdict(picture).items() if name != "frames"} for picture in pictures
-    ] or None
-    arrays: dict[str, Any] = {"maps": explanation.maps, "scores": explanation.scores}
+    header = _Header(
+        format=_FORMAT,
+        method=explanation.method,
+        layer=explanation.layer,
+        input_size=explanation.input_size,
+        targets=tuple(
+            tuple((info.name, info.index, info.signed) for info in row) for row in explanation.targets
+        ),
+        centers=explanation.centers,
+        frame_spans=explanation.frame_spans,
+        findings=tuple(astuple(finding) for finding in explanation.findings),
+        pictures=tuple(map(_about, pictures)) or None,
+    )
+    arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
         arrays["confidences"] = explanation.confidences
     if attention is not None:
-        arrays |= {_ATTENTION + name: values for name, values in vars(attention).items()}
+        arrays |= dict(zip(_ATTENTION, (attention.weights, attention.contributions), strict=True))
     for i, picture in enumerate(pictures):
-        for j, file in enumerate(picture.frames):
-            arrays[f"picture.{i}.{j}"] = np.frombuffer(file, np.uint8)
-    np.savez_compressed(path, header=np.asarray(json.dumps(header)), **arrays)
+        arrays |= {_frame(i, j): np.frombuffer(file, np.uint8) for j, file in enumerate(picture.frames)}
+    write_archive(path, header, arrays)
 
 
-def read(path: str | Path, make: type[Explanation]) -> Explanation:
+def read(archive: Archive, make: type[Explanation]) -> Explanation:
     """Return the explanation in a file; `make` makes it of its fields.
 
-    Raises MediaError for a missing file, and for one that `write` has not written.
+    Raises MediaError for a file that `write` has not written, and for one whose parts do not fit each other:
+    whatever is drawn from it later relies on that.
     """
+    header = archive.header(_Header, _FORMAT)
+    frames = [_frames(archive, i) for i in range(len(header.pictures or ()))]
+    archive.refuse_others({*_ARRAYS, *_OPTIONAL}.union(*frames))
+    arrays = {name: archive[name] for name in (*_ARRAYS, *filter(archive.__contains__, _OPTIONAL))}
+    for problem in _problems(header, arrays):
+        raise archive.error(problem)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return _checked(make(**_fields({name: file[name] for name in file.files})))
-    except FileNotFoundError as error:
-        raise MediaError(f"no file `{path}`; expected an .npz written by {_WRITERS}") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(
-            f"`{path}` is not a saved explanation; expected an .npz written by {_WRITERS}"
-        ) from error
-
-
-def _fields(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    header = json.loads(str(arrays["header"]))
-    if header.pop("format") != _FORMAT:
-        raise ValueError("another format")
-    targets, texts = header.pop("targets"), header.pop("diagnostics", ())
-    # Files of the first version hold the texts of the findings alone, and targets without a sign.
-    findings = tuple(Finding(*parts) for parts in header.pop("findings", ())) or tuple(map(note, texts))
-    pictures = header.pop("pictures", None)
-    attention = {
-        name.removeprefix(_ATTENTION): values
-        for name, values in arrays.items()
-        if name.startswith(_ATTENTION)
-    }
-    return {
-        **_as_tuples(header),
-        "maps": arrays["maps"],
-        "scores": arrays["scores"],
-        "targets": tuple(tuple(_target(*info) for info in row) for row in targets),
-        "findings": findings,
-        "attention": Attention(**attention) if attention else None,
-        "confidences": arrays.get("confidences"),
-        "pictures": _pictures(arrays, pictures) if pictures else None,
-    }
-
-
-def _checked(one: Explanation) -> Explanation:
-    """Return an explanation from a file; raises ValueError where its parts do not fit each other.
-
-    Whatever is drawn from it later may then rely on the shapes.
-    """
-    batch, targets, *grid = one.maps.shape
-    attention, pictures = one.attention, one.pictures or ()
-    fits = (
-        one.maps.dtype.kind == "f" and len(grid) in (1, 2, 3),
-        one.scores.shape == (batch, targets),
-        [len(row) for row in one.targets] == [targets] * batch,
-        len(one.input_size) == len(grid),
-        one.confidences is None or one.confidences.shape == (batch, targets),
-        one.centers is None or [len(at) for at in one.centers] == grid,
-        one.frame_spans is None or len(one.frame_spans) == grid[0],
-        attention is None or attention.contributions.shape == (batch, targets, attention.weights.shape[1]),
-        one.pictures is None or len(pictures) == batch,
-        len(grid) < 3 or all(len(picture.places) == one.input_size[0] for picture in pictures),
+        pictures = tuple(
+            Stills(tuple(archive[name].tobytes() for name in names), **vars(about))
+            for about, names in zip(header.pictures or (), frames, strict=True)
+        )
+    except MediaError as error:
+        raise archive.error(str(error)) from error
+    # Files of the first version hold the texts of the findings alone.
+    notes = tuple(map(note, header.diagnostics))
+    attention = [arrays[name] for name in _ATTENTION if name in arrays]
+    return make(
+        arrays["maps"],
+        arrays["scores"],
+        tuple(tuple(_target(*parts) for parts in row) for row in header.targets),
+        header.method,
+        header.layer,
+        header.input_size,
+        centers=header.centers,
+        frame_spans=header.frame_spans,
+        attention=Attention(*attention) if attention else None,
+        findings=tuple(Finding(*parts) for parts in header.findings) or notes,
+        confidences=arrays.get("confidences"),
+        pictures=pictures or None,
     )
-    if not all(fits):
-        raise ValueError("parts of different shapes")
-    return one
+
+
+def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield what does not fit."""
+    maps = arrays["maps"]
+    if {values.dtype.kind for values in arrays.values()} != {"f"} or maps.ndim not in (3, 4, 5):
+        yield f"maps are {maps.dtype} {maps.shape}, not floats (batch, target, *grid)"
+    batch, targets, *grid = maps.shape
+    for name in ("scores", "confidences"):
+        if name in arrays and arrays[name].shape != (batch, targets):
+            yield f"{name} are {arrays[name].shape} of maps {maps.shape}"
+    if [len(row) for row in header.targets] != [targets] * batch or not all(
+        map(_names_a_target, chain.from_iterable(header.targets))
+    ):
+        yield f"targets are not one for each of {batch} samples and {targets} scores"
+    yield from _misplaced(header, grid)
+    shapes = [arrays[name].shape for name in _ATTENTION if name in arrays]
+    if shapes and shapes != [(batch, shapes[0][-1]), (batch, targets, shapes[0][-1])]:
+        yield f"attention is {shapes} of maps {maps.shape}"
+    if header.pictures is not None and len(header.pictures) != batch:
+        yield f"{len(header.pictures)} pictures are kept of {batch} samples"
+
+
+def _misplaced(header: _Header, grid: Sequence[int]) -> Iterator[str]:
+    """Yield what the header says of places that no map of this grid has."""
+    size, centers, spans = header.input_size, header.centers, header.frame_spans
+    if len(size) != len(grid) or min(size) < 1 or math.prod(size) > _LARGEST:
+        yield f"inputs are {size} for maps on {tuple(grid)}, at most {_LARGEST:,} places"
+    placed = None if centers is None else [[at for at in axis if math.isfinite(at)] for axis in centers]
+    if placed is not None and [len(axis) for axis in placed] != list(grid):
+        yield f"centers are not one for each cell of {tuple(grid)}"
+    fits = spans is None or all(0 <= first <= last < size[0] for first, last in spans)
+    if not fits or (spans is not None and len(spans) != grid[0]):
+        yield f"frame_spans are not one for each of {grid[0]} slices, of {size[0]} frames"
+    frames = size[0] if len(grid) == 3 else 1
+    for picture in header.pictures or ():
+        if len(picture.places) != frames:
+            yield f"a picture has {len(picture.places)} places for {frames} frames"
+
+
+def _names_a_target(parts: _Target) -> bool:
+    match parts:
+        case (str(), int() | None) | (str(), int() | None, bool()):
+            return True
+    return False
 
 
 def _target(name: str, index: int | None, signed: bool = False) -> TargetInfo:
     return TargetInfo(name, index, signed=signed)
 
 
-def _pictures(arrays: dict[str, np.ndarray], headers: list[dict[str, Any]]) -> tuple[Stills, ...]:
-    pictures = []
-    for i, about in enumerate(headers):
-        count = sum(name.startswith(f"picture.{i}.") for name in arrays)
-        frames = tuple(arrays[f"picture.{i}.{j}"].tobytes() for j in range(count))
-        pictures.append(Stills(frames, **_as_tuples(about)))
-    return tuple(pictures)
+def _about(picture: Stills) -> _Picture:
+    return _Picture(**{one.name: getattr(picture, one.name) for one in fields(_Picture)})
 
 
-def _as_tuples(words: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with tuples in the place of JSON's lists, as records have them."""
+def _frame(sample: int, number: int) -> str:
+    return f"picture.{sample}.{number}"
 
-    def tuples(value: Any) -> Any:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-    return {name: tuples(value) for name, value in words.items()}
+def _frames(archive: Archive, sample: int) -> list[str]:
+    """Return the names of the frames of one sample, in order."""
+    return list(takewhile(archive.__contains__, (_frame(sample, number) for number in count())))

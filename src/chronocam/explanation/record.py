@@ -12,13 +12,14 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation.drawing import Drawing
-from chronocam.explanation.file import read, write
+from chronocam.explanation.file import SOUGHT, read, write
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance
 from chronocam.maps.normalize import Scope, normalize
 from chronocam.maps.regions import Box, boxes
 from chronocam.maps.resample import Mode, resample
 from chronocam.media._stills import Stills
+from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.page import SampleMaps, items_of, write_page
@@ -248,8 +249,10 @@ class Explanation:
         return xarray.DataArray(self.maps, dims=self.dims, coords=coords, attrs=attrs, name="map")
 
 
-def load(path: str | Path) -> Explanation:
+def load(path: str | Path, limit: int = LARGEST) -> Explanation:
     """Read an explanation that `Explanation.save` wrote as `.npz`. No code in the file is run.
+
+    limit: as for `cc.load`.
 
     Raises MediaError for a missing file, and for one that is not a saved explanation. `cc.load` reads
     explanations of sequences too.
@@ -259,7 +262,8 @@ def load(path: str | Path) -> Explanation:
     >>> cc.load(path)
     Explanation(gradcam at relu2: 2 samples, 1 targets, grid 8 × 8)
     """
-    return read(path, Explanation)
+    with open_archive(path, SOUGHT, limit) as archive:
+        return read(archive, Explanation)
 
 
 def concatenate(parts: Sequence[Explanation]) -> Explanation:

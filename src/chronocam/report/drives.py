@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from chronocam.errors import MediaError
 from chronocam.explanation import Explanation
 from chronocam.media import Stills, stills
 from chronocam.media._stills import joined
+from chronocam.media.archive import Sought, open_archive
 from chronocam.media.clips.read import Clip
 from chronocam.media.preprocess import placed
 from chronocam.records import DriveEntry, DriveResult, PathEntry, Written
@@ -20,6 +22,8 @@ from chronocam.render.page.items import shown_stills
 from chronocam.render.page.maps import shown_moments
 from chronocam.render.page.packed import encoded, numbers
 from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
+
+_DEPTH: Final = Sought("the depth of a drive", "what `chronocam explain` wrote; explain the drive again")
 
 
 def drive_item(
@@ -101,12 +105,9 @@ def _depth(drive: DriveResult, folder: Path) -> np.ndarray | None:
     if drive.depth_maps is None:
         return None
     path = folder / Path(drive.depth_maps).name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            depth = np.asarray(file["depth"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise MediaError(f"`{path}` holds no depth; explain the drive again") from error
-    if depth.ndim != 3 or len(depth) != len(drive.frames):
+    with open_archive(path, _DEPTH) as archive:
+        depth = archive["depth"]
+    if depth.dtype.kind != "f" or depth.ndim != 3 or len(depth) != len(drive.frames):
         raise MediaError(
             f"`{path}` holds depth {depth.shape} for {len(drive.frames)} frames; explain the drive again"
         )

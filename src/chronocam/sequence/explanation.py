@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +12,13 @@ from jaxtyping import Bool, Float, Int
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation import PAGE, Explanation
 from chronocam.maps.frames import frame_spans
+from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.page import SampleRelevance, items_of, write_page
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.sequence.deletion import FeatureDeletion, Origin, without
+from chronocam.sequence.file import SOUGHT, read, write
 from chronocam.sequence.frames import WAYS, to_frames
 from chronocam.sequence.settling import (
     Horizon,
@@ -31,15 +31,13 @@ from chronocam.sequence.settling import (
     similarity,
     without_own,
 )
-from chronocam.targets.steps import StepInfo, VotesInfo
+from chronocam.targets.steps import StepInfo
 from chronocam.types import Array, TargetInfo, note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (".png", ".pdf", ".svg")
-_FORMAT = "chronocam sequence 1"
-_LEDGER = "ledger."
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +133,8 @@ class SequenceExplanation:
         Of classes with as many votes, the one with the lower index.
         """
         profiles, votes = self._profiles(of), np.asarray(self.votes)
-        winners = np.array([np.argmax(np.bincount(row)) for row in votes])
+        counted = (np.unique(row, return_counts=True) for row in votes)
+        winners = np.array([classes[np.argmax(counts)] for classes, counts in counted])
         weights = (votes == winners[:, None]).astype(profiles.dtype)
         return (profiles * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
 
@@ -328,25 +327,13 @@ class SequenceExplanation:
         """
         path = Path(path)
         if path.suffix == ".npz":
-            return replace_file(path, self._write)
+            return replace_file(path, lambda temporary: write(temporary, self))
         if path.suffix.lower() == PAGE:
             return write_page(path, path.stem, items_of({self.method: self}))
         if path.suffix.lower() not in PICTURES:
             known = ", ".join([PAGE, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return save_figure(self.plot(sample), path)
-
-    def _write(self, path: Path) -> None:
-        words = {
-            "format": _FORMAT,
-            "method": self.method,
-            "diagnostics": self.diagnostics,
-            "lengths": self.lengths,
-            "targets": [[_words(info) for info in row] for row in self.targets],
-        }
-        terms: dict[str, Any] = {_LEDGER + name: values for name, values in self.ledger.items()}
-        header: Any = np.asarray(json.dumps(words))
-        np.savez_compressed(path, relevance=self.relevance, scores=self.scores, header=header, **terms)
 
     def _without_step(self) -> TargetInfo | None:
         """Return the first target that explains no single step."""
@@ -393,35 +380,10 @@ def _last_steps(share: float, steps: int) -> int:
     return max(1, round(share * steps))
 
 
-def _words(info: TargetInfo) -> list[object]:
-    return [getattr(info, field.name) for field in fields(info) if field.name != "signed"]
-
-
-def _info(name: str, index: int | None, *more: Any) -> TargetInfo:
-    """Return what a saved column explains: of one step (step and vote), of all (their votes), or neither."""
-    if len(more) == 2:
-        return StepInfo(name, index, *more)
-    return VotesInfo(name, index, tuple(more[0])) if more else TargetInfo(name, index)
-
-
-def _fits(
-    relevance: np.ndarray,
-    scores: np.ndarray,
-    targets: tuple[tuple[TargetInfo, ...], ...],
-    ledger: dict[str, np.ndarray],
-    lengths: tuple[int, ...] | None,
-) -> bool:
-    """Say whether the parts of a file fit each other: what is drawn from them relies on the shapes."""
-    batch, count, *rest = relevance.shape
-    shapes = {values.shape for values in (scores, *ledger.values())}
-    rows = [len(row) for row in targets] == [count] * batch
-    return (
-        len(rest) == 2 and shapes == {(batch, count)} and rows and (lengths is None or len(lengths) == batch)
-    )
-
-
-def load(path: str | Path) -> SequenceExplanation:
+def load(path: str | Path, limit: int = LARGEST) -> SequenceExplanation:
     """Read an explanation that `SequenceExplanation.save` wrote. No code in the file is run.
+
+    limit: as for `cc.load`.
 
     Raises MediaError if the file is missing or does not hold an explanation of a sequence.
 
@@ -430,25 +392,5 @@ def load(path: str | Path) -> SequenceExplanation:
         >>> cc.sequence.load(path).method
         'lrp'
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            words = json.loads(str(file["header"]))
-            if words["format"] != _FORMAT:
-                raise ValueError("another format")
-            ledger = {
-                name.removeprefix(_LEDGER): file[name] for name in file.files if name.startswith(_LEDGER)
-            }
-            targets = tuple(tuple(_info(*info) for info in row) for row in words["targets"])
-            notes, lengths = tuple(words["diagnostics"]), words.get("lengths")
-            lengths = None if lengths is None else tuple(lengths)
-            relevance, scores = file["relevance"], file["scores"]
-            if not _fits(relevance, scores, targets, ledger, lengths):
-                raise ValueError("parts of different shapes")
-            return SequenceExplanation(relevance, scores, targets, words["method"], ledger, notes, lengths)
-    except FileNotFoundError as error:
-        raise MediaError(f"no file `{path}`; expected an .npz written by SequenceExplanation.save") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MediaError(
-            f"`{path}` is not a saved explanation of a sequence; expected an .npz written by "
-            "SequenceExplanation.save (cc.load reads both kinds)"
-        ) from error
+    with open_archive(path, SOUGHT, limit) as archive:
+        return read(archive, SequenceExplanation)
