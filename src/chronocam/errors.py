@@ -10,7 +10,9 @@ ChronocamError (a ValueError)
     └── CameraError a drive that comes without the intrinsics of its camera
 """
 
+import unicodedata
 from difflib import get_close_matches
+from typing import Final
 
 __all__ = [
     "CameraError",
@@ -21,11 +23,17 @@ __all__ = [
     "MediaError",
     "ModelError",
     "TargetError",
+    "printable",
 ]
+
+
+_LONGEST: Final = 1000  # letters of a message: some list all specs, and values in it may be of any length
 
 
 class ChronocamError(ValueError):
     """Base of every error that chronocam raises on purpose.
+
+    Names, labels and specs come from anywhere: the message is made `printable`.
 
     Example:
     >>> try:
@@ -34,6 +42,9 @@ class ChronocamError(ValueError):
     ...     print(error)
     no layer `conv9`; did you mean `conv2` or `conv1`?...
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class InputError(ChronocamError):
@@ -103,6 +114,34 @@ class CameraError(MediaError):
     >>> issubclass(cc.errors.CameraError, cc.errors.MediaError)
     True
     """
+
+
+def printable(text: str, most: int = _LONGEST) -> str:
+    r"""Return text as one line that changes nothing on a terminal, of at most `most` letters.
+
+    Control characters, line breaks, marks of direction and halves of surrogate pairs are shown as Python
+    writes them; of a longer text the middle is left out.
+
+    Example:
+    >>> cc.errors.printable("red\n\x1b[31m.png")
+    'red\\n\\x1b[31m.png'
+    """
+    short = _shortened(text, most)
+    if short.isprintable():
+        return short
+    return _shortened("".join(map(_shown, short)), most)
+
+
+def _shown(letter: str) -> str:
+    # Spaces of other widths are harmless, and common in names.
+    plain = letter.isprintable() or unicodedata.category(letter) == "Zs"
+    return letter if plain else letter.encode("unicode_escape").decode()
+
+
+def _shortened(text: str, most: int) -> str:
+    """Return text without its middle where it is longer: both ends say something."""
+    tail = most // 4
+    return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
 def suggest(value: str, known: list[str], limit: int = 3) -> str:

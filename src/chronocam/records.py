@@ -6,14 +6,13 @@ order of the JSON. Reading checks their types; fields that no report needs may b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from chronocam.errors import MediaError
-from chronocam.jsonable import OMITTED, Json, JsonRecord, missing
+from chronocam.jsonable import LONGEST, OMITTED, Json, JsonRecord, missing, parse_json
 
 Box: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the input as stored."""
@@ -431,15 +430,24 @@ def read_result(path: Path) -> Written | None:
     Raises MediaError, in one line, for a file that is damaged.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: broken JSON, or bytes that are not UTF-8
-        raise MediaError(f"`{path}` is not readable as JSON; explain the input again") from error
+        data = parse_json(_text(path))
+    except MediaError as error:
+        raise MediaError(f"`{path}` {error}; explain the input again") from error
     if not isinstance(data, dict) or not _has_entries(data):
         return None
     try:
         return Written(str(data.get("model", "")), _kind(data).from_json(data))
     except MediaError as error:
         raise MediaError(f"`{path}` is damaged: {error}; explain the input again") from error
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, or of its beginning where it is longer than JSON that is read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(LONGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise MediaError("is not readable as JSON") from error
 
 
 # A folder may hold JSON files of other programs, or of other commands: only what looks like a result is

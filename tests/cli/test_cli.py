@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -243,12 +244,18 @@ def test_layers_lists_the_grids_that_explain_has_and_each_layer_once(folder, nam
     assert list(maps.shape[2:]) == rows[1]["grid"]
 
 
-@pytest.mark.parametrize("text", ["../../etc/passwd", "a/b\\c", "<script>", "", "..", "x" * 300])
+@pytest.mark.parametrize(
+    "text", ["../../etc/passwd", "a/b\\c", "<script>", "", "..", "x" * 300, "猫" * 80, "é" * 99, "bad\udcff"]
+)
 def test_slugs_are_plain_file_names(text):
     name = slug(text)
     assert name not in ("", ".", "..")
     assert not set(name) & set('/\\<>:"|?*')
-    assert len(name) <= 80
+    assert len(name.encode()) <= 80
+
+
+def test_slugs_of_long_names_that_begin_alike_differ():
+    assert slug("layer" * 30 + "1") != slug("layer" * 30 + "2")
 
 
 @pytest.mark.slow
@@ -296,3 +303,36 @@ def test_real_photos_with_real_weights(data, tmp_path):
     # In this picture the dog sits above the cat.
     middle = [(m["boxes"][0][1] + m["boxes"][0][3]) / 2 for m in (cat, dog)]
     assert middle[1] < middle[0] - 20
+
+
+@pytest.mark.parametrize("words", [("x\x1b[31m\n",), ("explain", "a.png", "--model", "m", "--\x1b[31m")])
+def test_what_was_typed_wrong_is_written_out(words):
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "\x1b" not in done.stderr
+    assert r"\x1b[31m" in done.stderr
+
+
+def test_file_names_are_written_out(folder):
+    (folder / "a.png").rename(folder / "a\x1b[31m\n.png")
+    done = explain("a\x1b[31m\n.png")
+    assert done.exit_code == 0
+    assert "\x1b" not in done.stderr
+    assert r"a\x1b[31m\n.png: " in done.stderr
+
+
+def test_names_of_any_letters_bytes_and_length_are_explained(folder):
+    names = ["猫" * 80, "x" * 250, "bad\udcff", "A", "e\u0301", "é"]
+    for name in names:
+        (folder / f"{name}.png").write_bytes((folder / "a.png").read_bytes())
+    done = explain("a.png", *(f"{name}.png" for name in names), "--html", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "error" not in done.stderr
+    written = {path.name for path in (folder / "chronocam-out").glob("*.json")}
+    assert len(written) == 7
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in written}) == 7
+    assert len(list((folder / "chronocam-out").glob("*.html"))) == 8
+    assert [one["input"] for one in json.loads(done.stdout)["inputs"]] == [
+        "a.png",
+        *(f"{n}.png" for n in names),
+    ]

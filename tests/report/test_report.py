@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import zlib
+from dataclasses import replace
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -394,6 +397,61 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_go_on(folder):
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert [any(name in line for line in lines) for name in ("broken.npz", "gone.npz")] == [True, True]
     assert len(rows_of(folder / "index.html")) == 3
+
+
+def test_every_damaged_byte_is_one_line_and_the_others_go_on(folder):
+    whole = (folder / "a.npz").read_bytes()
+    for at in range(0, len(whole), len(whole) // 24):
+        (folder / "bad.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        lines = said_of(folder)
+        assert all("bad.npz" in line for line in lines)
+        hrefs = [row["href"] for row in rows_of(folder / "out" / "index.html")]
+        assert [href for href in hrefs if href != "bad.html"] == ["a.html", "b.html", "c.html"]
+        assert len(lines) == 1 - ("bad.html" in hrefs)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"maps": ' * 20_000,
+        '{"maps": [{"method": "gradcam"}]}',
+        '{"maps": [{"method": "gradcam", "explanation": "a.npz", "score": 1e999}, {"method": 1}]}',
+        '{"maps": [{"method": "gradcam", "explanation": "b.npz", "index": 9007199254740993}]}',
+        '{"input": "\\ud800", "maps": [{"method": "gradcam", "explanation": ".."}]}',
+        '{"input": "", "maps": [{"method": "gradcam", "explanation": "a\\u0000.npz"}]}',
+    ],
+)
+def test_a_hostile_json_file_is_one_line_and_the_others_go_on(folder, text):
+    (folder / "bad.json").write_text(text)
+    (line,) = said_of(folder)
+    assert "\n" not in line
+    assert {row["href"] for row in rows_of(folder / "out" / "index.html")} == {"a.html", "b.html", "c.html"}
+
+
+def test_scores_that_are_no_numbers_are_shown(folder):
+    one = replace(cc.load(folder / "a.npz"), scores=np.full((1, 2), np.nan, np.float32), findings=())
+    one.save(folder / "nan.npz")
+    assert said_of(folder) == []
+    assert [row["score"] for row in rows_of(folder / "out" / "index.html")].count(None) == 1
+
+
+def test_a_disk_that_is_full_is_not_told_as_damaged_files(folder):
+    (folder / "file").write_text("")
+    lines = []
+    with pytest.raises(MediaError, match="cannot write"):
+        cc.report.write_folder(folder, folder / "file", say=lines.append)
+    assert lines == []
+
+
+def test_long_and_odd_names_have_pages_that_the_index_leads_to(folder, tmp_path):
+    whole = (folder / "a.npz").read_bytes()
+    for name in ("x" * 251, "猫" * 83, "bad\udcff", "A", "half \u202e", "#?%"):
+        (folder / f"{name}.npz").write_bytes(whole)
+    assert said_of(folder) == []
+    out = folder / "out"
+    for row in rows_of(out / "index.html"):
+        assert (out / os.fsdecode(unquote_to_bytes(row["href"]))).is_file()
+    assert len(rows_of(out / "index.html")) == 9
 
 
 def damaged(folder, **changes):

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from chronocam import __version__
 from chronocam.cli._commands import Commands
-from chronocam.errors import ChronocamError
+from chronocam.errors import ChronocamError, printable
 
 
 class _OneLine(Commands):
     """Turns errors made on purpose into one line on stderr and exit status 1."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _printable_usage():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _printable_usage():
+                return super().invoke(ctx)
         except ChronocamError as error:
             click.echo(f"chronocam: {error}", err=True)
             sys.exit(1)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    # Click spells out what was typed, whatever that does to a terminal, and declares its message final.
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
+        raise
 
 
 @click.group(cls=_OneLine, package=__name__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,8 +43,9 @@ def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     from chronocam.lab.demo.gestures import gestures
     from chronocam.lab.demo.steps import steps
     from chronocam.runs.pages import write_pages
+    from chronocam.runs.terminal import put
 
     parts = digits(out, scenes, seed), gestures(out, clips, seed), steps(out, seed), drive(out, seed)
     for line in chain(*parts):
-        click.echo(line)
-    click.echo(f"Look into all of them: {write_pages(out)}")
+        put(line)
+    put(f"Look into all of them: {write_pages(out)}")

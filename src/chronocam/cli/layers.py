@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from chronocam.cli._options import TRUST
@@ -20,13 +18,14 @@ def command(spec: str, as_json: bool, trust: bool) -> None:
     """
     from chronocam.models import load
     from chronocam.runs.layers import layer_rows
+    from chronocam.runs.terminal import put, put_json
 
     rows = layer_rows(load(spec, trust=trust))
     if as_json:
-        click.echo(json.dumps([row.to_json() for row in rows], indent=2))
+        put_json([row.to_json() for row in rows])
         return
     width = max(len(row.path) for row in rows)
     for row in rows:
         grid = " × ".join(map(str, row.grid)) or "-"
         shape = ", ".join(map(str, row.shape))
-        click.echo(f"{'*' if row.default else ' '} {row.path:{width}}  {row.type:24}  ({shape})  {grid}")
+        put(f"{'*' if row.default else ' '} {row.path:{width}}  {row.type:24}  ({shape})  {grid}")

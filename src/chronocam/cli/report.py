@@ -21,5 +21,6 @@ def command(folder: Path, out: Path | None) -> None:
     from these files alone, without the model, and open from disk without a network.
     """
     from chronocam.runs.pages import write_pages
+    from chronocam.runs.terminal import say
 
-    click.echo(f"pages: {write_pages(folder, out)}", err=True)
+    say(f"pages: {write_pages(folder, out)}")

@@ -1,24 +1,37 @@
-"""Files that appear only once they are whole."""
+"""Files that appear only once they are whole, and names that no other file has."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import socket
+import sys
+import time
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from chronocam.errors import MediaError
+
+_OLD: Final = 24 * 3600  # seconds after which a temporary file is nobody's any more
+_TEMPORARY: Final = re.compile(r"\.chronocam-(\w+)-(\d+)-[0-9a-f]{32}(?:\.|$)")
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
     """Call `write` with a temporary path beside `path`, of the same suffix, then rename it to `path`.
 
-    Raises MediaError where the folder cannot be written; on any failure nothing is left behind.
+    Temporary files that a killed process has left in the folder are removed. Raises MediaError where the
+    folder cannot be written; on any failure nothing is left behind.
     """
-    temporary = path.with_name(f".{uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".chronocam-{_host()}-{os.getpid()}-{uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent.resolve())
         write(temporary)
         return temporary.replace(path)
     except OSError as error:
@@ -26,3 +39,58 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def distinct(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number if need be, as one that is not among those taken, and take it.
+
+    Names that differ by case, or by how their letters are composed, are one file on some systems.
+    """
+    one, number = name, 1
+    while (folded := unicodedata.normalize("NFKC", one).casefold()) in taken:
+        number += 1
+        one = f"{name}-{number}"
+    taken.add(folded)
+    return one
+
+
+def within(name: str, most: int) -> str:
+    """Return a name of at most `most` bytes, which file systems count; the end of a cut one is a digest.
+
+    Others with the same beginning so have names of their own.
+    """
+    whole = os.fsencode(name)
+    if len(whole) <= most:
+        return name
+    kept = name[:most]
+    while len(os.fsencode(kept)) > most - 9:
+        kept = kept[:-1]
+    return f"{kept}-{hashlib.sha256(whole).hexdigest()[:8]}"
+
+
+@lru_cache(maxsize=64)
+def _sweep(folder: Path) -> None:
+    """Remove what writers that are gone have left in a folder; once per process is enough."""
+    for path in folder.glob(".chronocam-*"):
+        writer = _TEMPORARY.match(path.name)
+        with suppress(OSError):
+            if writer and (_gone(*writer.groups()) or time.time() - path.stat().st_mtime > _OLD):
+                path.unlink()
+
+
+def _gone(host: str, process: str) -> bool:
+    """Say whether a process of this machine has ended; of another one, nobody knows."""
+    if host != _host() or sys.platform == "win32":  # where signal 0 would end it
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return False
+    return False
+
+
+@cache
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname())[:40] or "_"

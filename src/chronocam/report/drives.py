@@ -20,7 +20,7 @@ from chronocam.records import DriveEntry, DriveResult, PathEntry, Written
 from chronocam.render import depth_pictures
 from chronocam.render.page.items import shown_stills
 from chronocam.render.page.maps import shown_moments
-from chronocam.render.page.packed import encoded, numbers
+from chronocam.render.page.packed import encoded, number, numbers
 from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
 
 _DEPTH: Final = Sought("the depth of a drive", "what `chronocam explain` wrote; explain the drive again")
@@ -82,8 +82,8 @@ def _moments(one: Explanation, name: str, entries: list[DriveEntry]) -> ShownMap
         DriveOutput(
             name=entry.target,
             scores=numbers(one.scores[:, k]),
-            truth=None if entry.truth is None else list(entry.truth),
-            unit=entry.unit,
+            truth=None if entry.truth is None else [None if at is None else number(at) for at in entry.truth],
+            unit=None if entry.unit is None else number(entry.unit),
         )
         for k, entry in enumerate(entries)
     ]

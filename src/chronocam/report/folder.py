@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from chronocam._load import load
 from chronocam.errors import ChronocamError, InputError, MediaError
-from chronocam.explanation import Explanation, load
-from chronocam.media.files import replace_file
+from chronocam.explanation import Explanation
+from chronocam.media.files import distinct, replace_file, within
 from chronocam.records import DriveResult, Entry, Written, read_result
 from chronocam.render.page import PageItem, items_of, write_page
 from chronocam.report.drives import drive_item
 from chronocam.report.index import Row, list_page, row_of
 from chronocam.sequence import SequenceExplanation
-from chronocam.sequence import load as load_sequence
 
 Track: TypeAlias = Callable[[Sequence["_Source"]], Iterable["_Source"]]
 """Yields the sources, and may show progress."""
@@ -25,12 +26,15 @@ Say: TypeAlias = Callable[[str], object]
 """Takes one line about a file that cannot be read."""
 
 
+_LONGEST: Final = 240  # bytes of a page's name before its number and suffix
+
+
 @dataclass(frozen=True)
 class _Source:
     """What one page is made of.
 
     name: of what was explained.
-    page: the name of its file, without a suffix.
+    page: the name of its file.
     files: saved explanations by what the page calls them; "" for the name of the method.
     written: what `chronocam explain` wrote about them, None where nothing did.
     """
@@ -76,9 +80,12 @@ def write_folder(
         # Whatever a file may lack was checked where it was read. Any other exception from here on is a fault
         # of this package, and must not look like the user's.
         try:
-            rows.extend(_write(source, target, folder))
+            page = _page(source, folder)
         except ChronocamError as error:
             say(str(error))
+            continue
+        write_page(target / source.page, page.title, page.items)
+        rows.extend(page.rows)
     if not rows:
         raise InputError(
             f"none of the {len(sources)} explanations in `{folder}` can be read; see the lines above"
@@ -87,18 +94,25 @@ def write_folder(
     return replace_file(target / "index.html", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _write(source: _Source, target: Path, folder: Path) -> list[Row]:
-    """Write one page; return its rows of the index."""
-    loaded = [(label, _load(path)) for label, path in source.files.items()]
+@dataclass(frozen=True)
+class _Page:
+    """What a page shows, and its rows of the index."""
+
+    title: str
+    items: Sequence[PageItem]
+    rows: Sequence[Row]
+
+
+def _page(source: _Source, folder: Path) -> _Page:
+    """Return the page of a source. Raises ChronocamError where a file cannot be read."""
+    loaded = [(label, load(path)) for label, path in source.files.items()]
     explanations = {label or one.method: one for label, one in loaded}
     maps = {label: one for label, one in explanations.items() if isinstance(one, Explanation)}
     title = _title(source)
     items = _items(source.written, explanations, maps, folder)
     names = [title if len(items) == 1 else item.name for item in items]
-    file, first = f"{source.page}.html", next(iter(maps.values()), None)
-    rows = [row_of(quote(file), names[k], item, first, k) for k, item in enumerate(items)]
-    write_page(target / file, title, items)
-    return rows
+    href, first = quote(os.fsencode(source.page)), next(iter(maps.values()), None)
+    return _Page(title, items, [row_of(href, names[k], item, first, k) for k, item in enumerate(items)])
 
 
 def _items(
@@ -124,7 +138,7 @@ def _sources(folder: Path, say: Say) -> Iterator[_Source]:
         raise InputError(f"`{folder}` is not a folder; expected one with saved explanations")
     # Results first: they know the name of the input and of the model, which the arrays alone do not.
     taken: set[Path] = set()
-    for path in sorted(folder.glob("*.json")):
+    for path in _visible(folder, "*.json"):
         try:
             written = read_result(path)
         except MediaError as error:
@@ -137,31 +151,25 @@ def _sources(folder: Path, say: Say) -> Iterator[_Source]:
         files = {_label(entry, entries): folder / Path(entry.file).name for entry in entries}
         taken.update(files.values())
         yield _Source(path.stem, "", files, written)
-    for path in sorted(folder.glob("*.npz")):
+    for path in _visible(folder, "*.npz"):
         if path not in taken and not path.name.endswith(".depth.npz"):
             yield _Source(path.stem, "", {"": path}, None)
 
 
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that are neither hidden nor still being written."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def _with_pages(sources: Iterable[_Source]) -> list[_Source]:
     """Give every source a page of its own, and none the index's."""
-    taken, named = {"index"}, []
-    for source in sources:
-        name, number = source.name, 2
-        while name in taken:
-            name, number = f"{source.name}-{number}", number + 1
-        taken.add(name)
-        named.append(replace(source, page=name))
-    return named
+    taken = {"index"}
+    return [
+        replace(source, page=f"{distinct(within(source.name, _LONGEST), taken)}.html") for source in sources
+    ]
 
 
 def _label(entry: Entry, entries: Sequence[Entry]) -> str:
     """Return the page's name for an explanation: its origin, with a detail where several share it."""
     others = {other.file for other in entries if other.origin == entry.origin} - {entry.file}
     return entry.called or (entry.origin + entry.detail if others else entry.origin)
-
-
-def _load(path: Path) -> Explanation | SequenceExplanation:
-    try:
-        return load(path)
-    except MediaError:
-        return load_sequence(path)

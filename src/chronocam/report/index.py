@@ -55,7 +55,7 @@ def row_of(href: str, name: str, item: PageItem, maps: Explanation | None, sampl
     maps: of which `sample` is drawn small; None where there are none.
     """
     first = (item.maps or item.sequences)[0]
-    best = next(target for target in first.targets if _score(target) is not None)
+    best = next((target for target in first.targets if _score(target) is not None), first.targets[0])
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
     if isinstance(item, DriveItem):
         findings.append(item.notes)

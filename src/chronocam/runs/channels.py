@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-import click
 import numpy as np
 
 from chronocam.errors import InputError
 from chronocam.jsonable import JsonRecord
+from chronocam.media.files import distinct
 from chronocam.runs.drives.networks import networks_of
 from chronocam.runs.files import slug, write_json
+from chronocam.runs.terminal import put_json, say
 
 if TYPE_CHECKING:
     from chronocam.features import FeatureMaps
@@ -108,9 +108,10 @@ def draw_features(
     inputs = _read(photo, loaded)
     count = max(count, len(set(channels)))  # channels that are named are drawn, whatever --count says
     sheets = []
+    taken: set[str] = set()
     for layer in dict.fromkeys(layers):
         maps = feature_maps(loaded.model, layer, inputs, list(dict.fromkeys(channels)) or None)
-        name = f"{slug(photo.stem)}.features.{slug(maps.layer)}"
+        name = f"{slug(photo.stem)}.features.{distinct(slug(maps.layer), taken)}"
         sheet = FeatureSheet(
             input=str(photo),
             layer=maps.layer,
@@ -185,12 +186,11 @@ def draw_maximised(
 def report_sheets(spec: str, sheets: Sequence[Sheet], as_json: bool) -> None:
     """Say on stderr which pictures were written, and print the numbers to stdout as JSON where asked to."""
     for sheet in sheets:
-        click.echo(f"{sheet.layer} → {sheet.picture}", err=True)
-        for finding in sheet.diagnostics if isinstance(sheet, MaximisedSheet) else ():
-            click.echo(f"  {finding}", err=True)
+        findings = sheet.diagnostics if isinstance(sheet, MaximisedSheet) else ()
+        say(f"{sheet.layer} → {sheet.picture}", *(f"  {finding}" for finding in findings))
     if as_json:
         data = {"model": spec, "results": [sheet.to_json() for sheet in sheets]}
-        click.echo(json.dumps(data, indent=2))
+        put_json(data)
 
 
 def _loaded(spec: str, trust: bool) -> Loaded:

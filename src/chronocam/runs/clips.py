@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from chronocam.errors import InputError
 from chronocam.maps.frames import merge_copies
 from chronocam.maps.regions import boxes
+from chronocam.media.files import distinct
 from chronocam.records import Box, ClipResult, Failure, MapEntry
 from chronocam.runs.entries import attention_entry, map_entry
 from chronocam.runs.files import LONGEST_SIDE, decimals, original, rounded, slug
@@ -108,6 +109,7 @@ class _ClipDrawing:
     def __init__(self, job: ClipJob, clip: Clip, name: str) -> None:
         self.job = job
         self.name = name
+        self.taken: set[str] = set()
         self.clip = clip
         self.size = clip.pixels.shape[2], clip.pixels.shape[1]
         self.small = replace(clip, pixels=_thumbnails(clip.pixels))
@@ -140,7 +142,7 @@ class _ClipDrawing:
         from chronocam.media import stills, write_clip
         from chronocam.render.clips import pace
 
-        stem = f"{self.name}.{slug(key)}"
+        stem = f"{self.name}.{distinct(slug(key), self.taken)}"
         copies = stills(self.small, self.name, self.region)
         file = explanation.with_pictures([copies]).save(self.job.out / f"{stem}.npz")
         importance, fine = explanation.frame_importance()[0], explanation.upsample()[0]

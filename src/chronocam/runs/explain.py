@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
-
 from chronocam.errors import ChronocamError
+from chronocam.media.files import distinct
 from chronocam.records import (
     ClipFeatureResult,
     Failure,
@@ -21,6 +19,7 @@ from chronocam.runs.job import Job
 from chronocam.runs.options import Options
 from chronocam.runs.pages import write_pages
 from chronocam.runs.plan import plan
+from chronocam.runs.terminal import console, put_json, say
 
 
 def explain_all(
@@ -37,38 +36,36 @@ def explain_all(
     results = list(_results(job, inputs))
     failed = sum(isinstance(result, Failure) for result in results)
     if pages and failed < len(results):
-        click.echo(f"pages: {write_pages(options.out)}", err=True)
+        say(f"pages: {write_pages(options.out)}")
     if as_json:
         data = {"model": spec, "inputs": [result.to_json() for result in results]}
-        click.echo(json.dumps(data, indent=2))
+        put_json(data)
     if failed:
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 
 
 def _results(job: Job, arguments: Sequence[str]) -> Iterator[Result | Failure]:
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True, highlight=False, markup=False)
     # Inputs of different folders may have the same name, and their files go into one folder.
     names: set[str] = set()
-    for one in track(list(job.inputs(arguments)), "Explaining", console=console, transient=True):
+    for one in track(list(job.inputs(arguments)), "Explaining", console=console(), transient=True):
         result = one if isinstance(one, Failure) else _explained(job, one, names)
-        console.print(_line(result), soft_wrap=True)
+        say(*_lines(result))
         yield result
 
 
 def _explained(job: Job, path: Path, names: set[str]) -> Result | Failure:
     try:
-        return job.run(path, _unique(path.resolve().stem, names))
+        return job.run(path, distinct(slug(path.resolve().stem), names))
     except ChronocamError as error:
         return Failure(input=str(path), error=str(error))
 
 
-def _line(result: Result | Failure) -> str:
-    """Return the line about one input."""
+def _lines(result: Result | Failure) -> list[str]:
+    """Return the line about one input, and one for each finding."""
     if isinstance(result, Failure):
-        return f"error: {result.error}"
+        return [f"error: {result.error}"]
     if isinstance(result, (FeatureResult, ClipFeatureResult)):
         parts = [_relevance(entry) for entry in result.sequences]
         if isinstance(result, ClipFeatureResult):
@@ -77,7 +74,7 @@ def _line(result: Result | Failure) -> str:
     else:
         scores = ", ".join(dict.fromkeys(f"{entry.target} {entry.score:.3g}" for entry in result.maps))
         line = f"{scores} → {result.sheet}"
-    return "\n  ".join([f"{result.input}: {line}", *result.diagnostics])
+    return [f"{result.input}: {line}", *(f"  {finding}" for finding in result.diagnostics)]
 
 
 def _relevance(entry: SequenceEntry) -> str:
@@ -88,14 +85,3 @@ def _relevance(entry: SequenceEntry) -> str:
         step = entry.settling.step
         when = ", never settled" if step is None else f", settled at step {step}"
     return f"{entry.method}: {what}{when} → {entry.sheet}"
-
-
-def _unique(stem: str, taken: set[str]) -> str:
-    """Return a file name made of `stem` that is safe and not in `taken` yet."""
-    name = base = slug(stem)
-    number = 1
-    while name in taken:
-        number += 1
-        name = f"{base}-{number}"
-    taken.add(name)
-    return name

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from chronocam.jsonable import Json
-from chronocam.media.files import replace_file
+from chronocam.media.files import replace_file, within
 from chronocam.records import Box, Result, Written
 
 if TYPE_CHECKING:
     from chronocam.media import ClipPreprocess, Preprocess
+
+_LONGEST: Final = 72  # bytes of a slug
 
 LONGEST_SIDE: Final = 1024  # of the pictures written, in pixels
 
@@ -31,8 +33,11 @@ def write_json(out: Path, name: str, data: Json) -> None:
 
 
 def slug(text: str) -> str:
-    """Return `text` as part of a file name: letters, digits, dots and hyphens, never a path."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.")[:80] or "unnamed"
+    """Return `text` as part of a file name: letters, digits, dots and hyphens, never a path.
+
+    Three of them fit into one name.
+    """
+    return within(re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unnamed", _LONGEST)
 
 
 def rounded(box: tuple[float, float, float, float]) -> Box:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chronocam.runs.terminal import console, say
+
 
 def write_pages(folder: Path, out: Path | None = None) -> Path:
     """Write the pages of a folder and their index, which this returns; unreadable files are reported."""
-    from rich.console import Console
     from rich.progress import track
 
     from chronocam.report import write_folder
 
-    console = Console(stderr=True, highlight=False, markup=False)
     return write_folder(
         folder,
         out,
-        track=lambda sources: track(sources, "Writing pages", console=console, transient=True),
-        say=lambda line: console.print(f"error: {line}", soft_wrap=True),
+        track=lambda sources: track(sources, "Writing pages", console=console(), transient=True),
+        say=lambda problem: say(f"error: {problem}"),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chronocam.errors import InputError
+from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, PictureResult
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
@@ -75,6 +76,7 @@ class _PictureDrawing:
     def __init__(self, job: PictureJob, image: Image, name: str) -> None:
         self.job = job
         self.name = name
+        self.taken: set[str] = set()
         self.size = image.size
         self.picture = image.copy()
         self.picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
@@ -100,7 +102,7 @@ class _PictureDrawing:
 
         # The copy has the size of the overlays, so that pages show the same part dimmed.
         copy = still(np.asarray(self.picture), self.name, self.region)
-        stem = f"{self.name}.{slug(key)}"
+        stem = f"{self.name}.{distinct(slug(key), self.taken)}"
         file = explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")
         entries = []
         for k, overlay in enumerate(overlays):

@@ -9,6 +9,7 @@ import click
 
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import ImageSettings
+from chronocam.runs.terminal import put
 
 
 @click.command("images", context_settings={"show_default": True})
@@ -29,7 +30,7 @@ def command(**options: Any) -> None:
     held_out = json.loads(path.read_text(encoding="utf-8"))["held-out"]
     low, high = held_out["interval"]
     accuracy = f"accuracy {held_out['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-    click.echo(f"{accuracy} on {held_out['pictures']} held-out pictures")
+    put(f"{accuracy} on {held_out['pictures']} held-out pictures")
     shares = {label: share for label, share in held_out["recall"].items() if share is not None}
-    click.echo(f"recall: {', '.join(f'{label} {share:.3f}' for label, share in shares.items())}")
-    click.echo(f"model: {path}")
+    put(f"recall: {', '.join(f'{label} {share:.3f}' for label, share in shares.items())}")
+    put(f"model: {path}")

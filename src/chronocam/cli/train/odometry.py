@@ -9,6 +9,7 @@ import click
 
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import OdometrySettings
+from chronocam.runs.terminal import put
 
 
 @click.command("odometry", context_settings={"show_default": True})
@@ -28,5 +29,5 @@ def command(**options: Any) -> None:
             intervals = (
                 f"{name} {mean:.3f} [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in figures.items()
             )
-            click.echo(f"{what}, {arm}: {', '.join(intervals)}")
-    click.echo(f"model: {path}")
+            put(f"{what}, {arm}: {', '.join(intervals)}")
+    put(f"model: {path}")

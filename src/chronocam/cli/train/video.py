@@ -9,6 +9,7 @@ import click
 
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import VideoSettings
+from chronocam.runs.terminal import put
 
 
 @click.command("video", context_settings={"show_default": True})
@@ -27,5 +28,5 @@ def command(**options: Any) -> None:
     held_out = json.loads(path.read_text(encoding="utf-8"))["held-out"]
     low, high = held_out["interval"]
     accuracy = f"accuracy {held_out['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-    click.echo(f"{accuracy} on {held_out['clips']} held-out clips")
-    click.echo(f"model: {path}")
+    put(f"{accuracy} on {held_out['clips']} held-out clips")
+    put(f"model: {path}")

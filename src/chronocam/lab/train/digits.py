@@ -28,6 +28,7 @@ from chronocam.lab.data.digits import Scenes, scenes
 from chronocam.lab.models.digits import MEAN, STD, DigitsNet, digits_net
 from chronocam.lab.train.run import STDERR
 from chronocam.media.files import replace_file
+from chronocam.runs.terminal import put_json, say
 
 WEIGHTS = Path(str(files("chronocam.lab"))) / "weights" / "digits.safetensors"
 SIDE = 48
@@ -127,7 +128,7 @@ def train(network: DigitsNet, settings: DigitsSettings) -> DigitsNet:
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            STDERR.print(f"step {step}: loss {loss.item():.3f}")
+            say(f"step {step}: loss {loss.item():.3f}")
     return network.eval().to(memory_format=torch.contiguous_format)
 
 
@@ -155,7 +156,7 @@ def write(network: DigitsNet, record: dict[str, object], path: Path) -> None:
     weights = save(network.state_dict(), metadata)
     replace_file(path, lambda temporary: temporary.write_bytes(weights))
     replace_file(path.with_suffix(".json"), lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    click.echo(text, nl=False)
+    put_json(record)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from rich.console import Console
 from rich.progress import track as track_on
 
 from chronocam.errors import InputError
 from chronocam.jsonable import Json
 from chronocam.lab.train.settings.base import Settings
 from chronocam.media.files import replace_file
+from chronocam.runs.terminal import console, say
 
-STDERR: Final = Console(stderr=True, highlight=False, markup=False)
+STDERR: Final = console()
 
 Figures: TypeAlias = Mapping[str, float]
 """Figures of an epoch by name."""
@@ -132,11 +132,6 @@ def write_files(out: Path, record: Json, weights: str, save: Callable[[Path], An
 def track(numbers: Iterable[int], what: str) -> Iterable[int]:
     """Pass numbers on and show progress on stderr; what: a word on what is being done."""
     return track_on(numbers, what, console=STDERR, transient=True)
-
-
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    STDERR.print(line, soft_wrap=True)
 
 
 def say_epoch(figures: Mapping[str, float]) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from chronocam.errors import printable
 from chronocam.jsonable import Json
 from chronocam.media.files import replace_file
 from chronocam.render._overlay import colour_map
@@ -67,7 +68,7 @@ def filled(body: str, script: str, title: str, data: Json) -> str:
     style = asset("page.css")
     allowed = f"img-src data: blob:; script-src {_hash(script)}; style-src {_hash(style)}"
     return Template(asset("head.html") + body).substitute(
-        title=html.escape(title),
+        title=html.escape(printable(title)),
         policy=f"default-src 'none'; {allowed}",
         style=style,
         script=script,

@@ -11,9 +11,10 @@ from chronocam.errors import InputError
 from chronocam.jsonable import Json
 from chronocam.lab.train.figures import accuracy, confusion
 from chronocam.lab.train.images.data import find_pictures, list_pictures
-from chronocam.lab.train.run import TrainingRun, few, say, track
+from chronocam.lab.train.run import TrainingRun, few, track
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.media import Preprocess
+from chronocam.runs.terminal import say
 
 
 class ImagesRun(TrainingRun):

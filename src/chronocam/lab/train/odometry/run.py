@@ -17,11 +17,12 @@ from chronocam.lab.models.trained import ODOMETRY
 from chronocam.lab.train.odometry.footage import Footage, find_footage
 from chronocam.lab.train.odometry.measure import measure
 from chronocam.lab.train.odometry.module import OdometryModule, loss_of
-from chronocam.lab.train.run import Figures, few, say, track
+from chronocam.lab.train.run import Figures, few, track
 from chronocam.lab.train.settings import OdometrySettings
 from chronocam.lab.train.torch.batches import Shuffled
 from chronocam.lab.train.torch.loop import Batches
 from chronocam.lab.train.torch.run import TorchRun
+from chronocam.runs.terminal import say
 
 
 def train_odometry(settings: OdometrySettings) -> Path:

@@ -11,7 +11,7 @@ from chronocam.jsonable import Json
 from chronocam.lab.models.trained import VIDEO
 from chronocam.lab.models.video import architecture, check_backbone, recipe, video_net
 from chronocam.lab.train.clips import CALM, ClipSplits, cached, find_clips, insist_on_one, joined
-from chronocam.lab.train.run import few, say, track
+from chronocam.lab.train.run import few, track
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.lab.train.torch.batches import Shuffled, loader
 from chronocam.lab.train.torch.loop import Batches
@@ -19,6 +19,7 @@ from chronocam.lab.train.torch.run import TorchRun
 from chronocam.lab.train.torch.weights import start_from
 from chronocam.lab.train.video.measure import measure
 from chronocam.lab.train.video.module import VideoModule
+from chronocam.runs.terminal import say
 
 
 def train_video(settings: VideoSettings) -> Path:

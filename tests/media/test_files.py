@@ -1,0 +1,70 @@
+"""Files appear whole or not at all, leave nothing behind, and have names of their own everywhere."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from chronocam.errors import MediaError
+from chronocam.media.files import distinct, replace_file, within
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from chronocam.media.files import replace_file
+def write(path):
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+replace_file(Path(sys.argv[1]), write)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are told apart by signals")
+def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a.png"])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".chronocam-")
+    alive = left.with_name(left.name.replace(f"-{left.name.split('-')[2]}-", f"-{os.getpid()}-"))
+    elsewhere = left.with_name(f".chronocam-elsewhere-1-{'0' * 32}.png")
+    old = left.with_name(f".chronocam-elsewhere-1-{'1' * 32}.png")
+    for path in (alive, elsewhere, old, tmp_path / ".chronocam-notes.txt"):
+        path.write_text("half")
+    os.utime(old, (time.time() - 1e6,) * 2)
+    replace_file(tmp_path / "a.png", lambda path: path.write_text("whole"))
+    kept = {alive.name, elsewhere.name, ".chronocam-notes.txt", "a.png"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MediaError, match=r"cannot write `.*a\.png`: No space left on device"):
+        replace_file(tmp_path / "a.png", lambda path: path.write_text("whole"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_that_some_systems_take_for_one_are_told_apart():
+    taken: set[str] = set()
+    names = ["cat", "Cat", "CAT", "cat-2", "é", unicodedata.normalize("NFD", "é"), "straße", "STRASSE"]
+    expected = ["cat", "Cat-2", "CAT-3", "cat-2-2", "é", "é-2", "straße", "STRASSE-2"]
+    assert [distinct(name, taken) for name in names] == [
+        *expected[:5],
+        unicodedata.normalize("NFD", "é") + "-2",
+        *expected[6:],
+    ]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "猫", "🐈", "\udcff"])
+def test_a_long_name_is_cut_by_its_bytes_and_stays_its_own(letter):
+    one, other = within(letter * 100 + "a", 60), within(letter * 100 + "b", 60)
+    assert one != other
+    assert 45 < len(os.fsencode(one)) <= 60
+    assert within(letter, 60) == letter

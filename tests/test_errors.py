@@ -1,0 +1,41 @@
+"""Messages are one line of bounded length that changes nothing on a terminal, whatever names are in them."""
+
+import pickle
+
+import pytest
+
+from chronocam import errors
+
+NAMES = {
+    "\x1b]0;title\x07": r"\x1b]0;title\x07",
+    "two\nlines\r\x85\u2028": r"two\nlines\r\x85\u2028",
+    "half \udcff of a pair": r"half \udcff of a pair",
+    "gpj.\u202egnp": r"gpj.\u202egnp",
+    "\u2066isolated\u2069": r"\u2066isolated\u2069",
+    "nul\0": r"nul\x00",
+}
+
+
+@pytest.mark.parametrize(("name", "shown"), NAMES.items(), ids=map(ascii, NAMES))
+@pytest.mark.parametrize("kind", [getattr(errors, name) for name in errors.__all__ if name[0].isupper()])
+def test_names_in_messages_are_written_out(kind, name, shown):
+    assert str(kind(f"no layer `{name}`")) == f"no layer `{shown}`"
+
+
+@pytest.mark.parametrize("name", ["Katze 猫 🐈", "𝛼 → ∂S/∂x", "a\u3000b\u00a0c", "C:\\new"])
+def test_letters_of_all_languages_stay_as_they_are(name):
+    assert errors.printable(name) == name
+
+
+@pytest.mark.parametrize("letter", ["x", "\n", "\U000e0001"])
+def test_a_long_message_keeps_both_ends(letter):
+    message = str(errors.TargetError(f"no label `{letter * 100_000}`; did you mean `cat`?"))
+    assert 900 < len(message) <= 1000
+    assert message.startswith("no label `")
+    assert message.endswith("`; did you mean `cat`?")
+    assert message.isprintable()
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(errors.MediaError("a\x1bb")))
+    assert (type(error), str(error)) == (errors.MediaError, r"a\x1bb")
