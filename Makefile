@@ -45,7 +45,7 @@ docs: .venv/.docs
 
 .venv/.demo: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[torch,train,video]'
+	$(BIN)/python -m pip install --quiet -e '.[demo]'
 	touch $@
 
 .venv/.test: pyproject.toml

@@ -1,6 +1,7 @@
 """The command line as a user meets it: files, JSON, exit status, one-line errors."""
 
 import json
+import re
 import sys
 import unicodedata
 
@@ -259,22 +260,30 @@ def test_slugs_of_long_names_that_begin_alike_differ():
 
 
 @pytest.mark.slow
-def test_demo_prints_figures_beside_baselines(tmp_path):
+def test_demo_says_a_sentence_about_each_result_and_figures_beside_baselines(tmp_path):
     done = run("demo", "--out", tmp_path, "--scenes", "60", "--clips", "30")
     assert done.exit_code == 0, done.stderr
-    figures = [float(line.split("[")[0].split()[-1]) for line in done.stdout.splitlines() if "[" in line]
+    coffee, photographer, car = done.stdout.splitlines()[1:4]
+    assert "A cup of coffee: espresso" in coffee
+    assert "tripod" in photographer
+    assert "bow tie" in car
+    assert "suit" in car
+    figures = [int(share) for share in re.findall(r"(\d+) % \(", done.stdout)]
     gradcam, noise, centre, deep, lstm, attention, clip_noise, clip_centre = figures
-    assert gradcam > max(noise, centre) + 0.3
-    assert min(lstm, attention) > max(clip_noise, clip_centre) + 0.2
+    assert gradcam > max(noise, centre) + 30
+    assert min(lstm, attention) > max(clip_noise, clip_centre) + 20
     assert deep > max(clip_noise, clip_centre)
     assert Image.open(tmp_path / "digits.png").width > 300
     for name in ("gestures-3d", "gestures-lstm", "gestures-attention"):
         assert len(np.unique(read_clip(tmp_path / f"clip-2-{name}.mp4").indices)) == 16
         assert Image.open(tmp_path / f"clip-2-{name}.png").width > 300
-    assert f"Look into all of them: {tmp_path / 'index.html'}" in done.stdout
+    assert f"Open {tmp_path / 'index.html'}" in done.stdout
     pages = {path.name for path in tmp_path.glob("*.html")}
     assert pages == {
         "index.html",
+        "a-cup-of-coffee.html",
+        "a-man-in-a-car.html",
+        "a-photographer.html",
         "digits.html",
         "steps.html",
         "drive-00.html",

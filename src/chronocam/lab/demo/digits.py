@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from chronocam.lab.demo.words import percent
+
 
 def digits(out: Path, count: int, seed: int) -> Iterator[str]:
-    """Explain generated scenes, write a contact sheet, and yield lines to print."""
+    """Explain generated scenes, write a contact sheet and a page, and yield a sentence about them."""
     from chronocam.lab.data.digits import scenes
     from chronocam.models import load
 
     loaded, world = load("chronocam:digits"), scenes(count, seed=seed)
     explanation = _explained(loaded, world)
-    yield f"Maxima on the digit's ink, over {count} scenes of two digits, with 95 % interval:"
-    for name, hits in _pointing(explanation, world).items():
-        yield f"  {name:20} {hits}"
-    yield f"  contact sheet: {_sheet(explanation, world, out)}"
+    _sheet(explanation, world, out)
     _save(explanation, world, out)
+    hits = {name: percent(share) for name, share in _pointing(explanation, world).items()}
+    yield (
+        f"Two digits in each of {count} scenes: Grad-CAM has its maximum on the ink of the digit asked for "
+        f"in {hits['Grad-CAM']}, a random map in {hits['random map']}, the centre in {hits['centre prior']}."
+    )
 
 
 def _explained(loaded: Any, world: Any) -> Any:
@@ -60,11 +64,11 @@ def _save(explanation: Any, world: Any, out: Path, count: int = 12) -> None:
     few.with_pictures(pictures).save(out / "digits.npz")
 
 
-def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> Path:
+def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> None:
     from chronocam.render import contact_sheet, save_figure
 
     shown = slice(0, rows)
     overlays = explanation.overlay(world.images)[shown]
     pictures = [[image, *drawn] for image, drawn in zip(world.images[shown], overlays, strict=True)]
     titles = [["scene", *(f"evidence for {info}" for info in infos)] for infos in explanation.targets[shown]]
-    return save_figure(contact_sheet(pictures, titles, "chronocam:digits, Grad-CAM"), out / "digits.png")
+    save_figure(contact_sheet(pictures, titles, "chronocam:digits, Grad-CAM"), out / "digits.png")

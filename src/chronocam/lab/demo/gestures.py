@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from chronocam.lab.demo.words import percent
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import write_json
 
@@ -19,20 +20,23 @@ _SHOWN: Final = 3  # clips with a page
 
 
 def gestures(out: Path, count: int, seed: int) -> Iterator[str]:
-    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield lines to print."""
+    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield a sentence."""
     from chronocam.lab.data.gestures import clips
     from chronocam.models import load
 
     world = clips(count, seed=seed, actors=2)
     networks = {name: load(f"chronocam:{name}") for name in NETWORKS}
-    yield f"Maxima on the one who does it, over {count} clips of two people, with 95 % interval:"
-    for name, loaded in networks.items():
-        yield f"  {name:20} {_pointing(_explained(loaded, world.pixels, world.labels).upsample(), world)}"
-    for name, maps in _baselines(world).items():
-        yield f"  {name:20} {_pointing(maps, world)}"
     for number in range(min(count, _SHOWN)):
         _show(networks, world, number, out)
-    yield f"  videos and contact sheets: {out / 'clip-*'}"
+    maps = {
+        NETWORKS[name]: _explained(loaded, world.pixels, world.labels).upsample()
+        for name, loaded in networks.items()
+    }
+    hits = {name: percent(_pointing(values, world)) for name, values in (maps | _baselines(world)).items()}
+    yield (
+        f"Two people in each of {count} clips: Grad-CAM has its maximum on the one who makes the gesture "
+        f"asked for in {', '.join(f'{share} of clips ({name})' for name, share in hits.items())}."
+    )
 
 
 def _explained(loaded: Any, pixels: np.ndarray, classes: np.ndarray) -> Any:
@@ -54,7 +58,7 @@ def _baselines(world: Any) -> dict[str, np.ndarray]:
 
     shape = world.actor_masks.shape
     noise = random_maps(shape[0] * shape[1], (8, 8, 8), shape[2:]).reshape(shape)
-    return {"random map": noise, "centre prior": np.broadcast_to(centre_prior(shape[2:]), shape)}
+    return {"random map": noise, "centre": np.broadcast_to(centre_prior(shape[2:]), shape)}
 
 
 def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:

@@ -17,7 +17,7 @@ _SPEC = "chronocam:gestures-steps"
 
 
 def steps(out: Path, seed: int) -> Iterator[str]:
-    """Explain a rendered clip step by step through the LSTM, write its page, and yield lines to print."""
+    """Explain a rendered clip step by step through the LSTM, write its page, and yield a sentence."""
     from chronocam.media import write_clip
 
     pixels, labels = _rendered(seed)
@@ -30,10 +30,12 @@ def steps(out: Path, seed: int) -> Iterator[str]:
     names = job.loaded.labels or ()
     half = len(pixels) // 2
     first, then = (names[label] for label in labels[:2])
-    yield f"One person, {first} for {half} frames, then {then}; named at every step by {_SPEC}:"
-    for name, part in (("first half", slice(None, half)), ("second half", slice(half, None))):
-        votes = np.bincount((entry.votes or ())[part], minlength=len(names))
-        yield f"  {name:20} {names[int(votes.argmax())]} ({votes.max()} of {votes.sum()} steps)"
+    votes = [
+        np.bincount((entry.votes or ())[part], minlength=len(names))
+        for part in (slice(None, half), slice(half, None))
+    ]
+    said = ", then ".join(f"{names[int(v.argmax())]} at {v.max()} of {v.sum()}" for v in votes)
+    yield f"One person, {first} for {half} frames, then {then}: an LSTM, asked at every step, says {said}."
 
 
 def _rendered(seed: int) -> tuple[np.ndarray, list[int]]:
