@@ -328,11 +328,25 @@ def test_a_folder_becomes_pages_and_an_index(folder):
     assert len(thumbnail) < 10_000
 
 
-def test_a_page_of_a_folder_is_the_one_that_save_writes(folder):
+def test_a_page_of_a_folder_is_the_one_that_save_writes_with_links(folder):
     cc.report.write_folder(folder, folder / "pages")
+    neighbours = {"a": (None, "b"), "c": ("b", None)}
     for name, load in (("a", cc.load), ("c", cc.sequence.load)):
-        written = load(folder / f"{name}.npz").save(folder / f"{name}.html")
-        assert (folder / "pages" / f"{name}.html").read_bytes() == written.read_bytes()
+        alone = data_of(read(load(folder / f"{name}.npz").save(folder / f"{name}.html")))
+        data = data_of(read(folder / "pages" / f"{name}.html"))
+        assert alone.pop("links") is None
+        links = data.pop("links")
+        assert data == alone
+        assert links["index"]["href"] == "index.html"
+        around = [one and one["href"].removesuffix(".html") for one in (links["previous"], links["next"])]
+        assert tuple(around) == neighbours[name]
+
+
+def test_links_pass_over_what_cannot_be_read(folder):
+    (folder / "b.npz").write_bytes(b"PK")
+    cc.report.write_folder(folder)
+    assert data_of(read(folder / "a.html"))["links"]["next"] == {"href": "c.html", "name": "c"}
+    assert data_of(read(folder / "c.html"))["links"]["previous"] == {"href": "a.html", "name": "a"}
 
 
 def test_every_file_has_a_page_of_its_own_and_the_index_too(tmp_path):

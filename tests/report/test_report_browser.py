@@ -148,16 +148,16 @@ def test_slices_of_several_frames_blend_in_time(browser, tmp_path):
 def test_a_map_lies_on_the_part_that_the_model_saw(browser, tmp_path, signed):
     explanation = kept(of_image(signed=signed), seen=(60, 30, 400, 300))
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
-        alike(pixels(view), expected(explanation))
+        alike(pixels(view), expected(explanation, target=1))
 
 
 def test_cells_lie_where_their_receptive_fields_are(browser, tmp_path):
     rows, columns = tuple(4.0 + 13 * np.arange(5)), tuple(2.0 + 11 * np.arange(7))
     explanation = kept(of_image(centers=(rows, columns)))
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
-        alike(pixels(view), expected(explanation))
+        alike(pixels(view), expected(explanation, target=1))
     tiled = kept(of_image())
-    assert np.abs(expected(explanation) - expected(tiled)).mean() > 3
+    assert np.abs(expected(explanation, target=1) - expected(tiled, target=1)).mean() > 3
 
 
 def test_opacity_colours_and_scale_change_the_picture_as_told(browser, tmp_path):
@@ -165,10 +165,12 @@ def test_opacity_colours_and_scale_change_the_picture_as_told(browser, tmp_path)
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         for name in ("viridis", "jet", "RdBu_r"):
             view.locator("#colours").select_option(name)
-            alike(pixels(view), expected(explanation, cmap=name) if name != "RdBu_r" else pixels(view))
+            alike(
+                pixels(view), expected(explanation, target=1, cmap=name) if name != "RdBu_r" else pixels(view)
+            )
         view.locator("#colours").select_option("auto")
         view.locator("#opacity").fill("0.3")
-        alike(pixels(view), expected(explanation, alpha=0.3))
+        alike(pixels(view), expected(explanation, target=1, alpha=0.3))
         view.locator("#opacity").fill("0")
         alike(pixels(view), explanation.pictures[0].decoded().astype(int))
 
@@ -213,7 +215,7 @@ def test_boxes_are_those_of_the_library(browser, tmp_path):
         for threshold in (0.5, 0.8):
             view.locator("#threshold").fill(str(threshold))
             box = [int(n) for n in view.evaluate("page.panes[0].canvas.dataset.box").split()]
-            assert np.abs(np.array(box) - explanation.boxes(threshold)[0][0][0]).max() <= 2
+            assert np.abs(np.array(box) - explanation.boxes(threshold)[0][1][0]).max() <= 2
 
 
 # Choosing
@@ -222,20 +224,21 @@ def test_boxes_are_those_of_the_library(browser, tmp_path):
 def test_classes_and_methods_are_switched(browser, tmp_path):
     shown = {"gradcam": kept(of_image(seed=1)), "layercam": kept(of_image(seed=2))}
     with opened(browser, cc.report.write(tmp_path / "x.html", shown)) as view:
-        alike(pixels(view, 0), expected(shown["gradcam"]))
-        alike(pixels(view, 1), expected(shown["layercam"]))  # two methods begin side by side
-        view.keyboard.press("2")
-        until(view, "page.panes[0].shown.target === 1")
+        # Two methods begin side by side, with the class that the network is surest of.
         alike(pixels(view, 0), expected(shown["gradcam"], target=1))
-        assert view.locator("#targets button[aria-pressed=true]").inner_text().startswith("dog")
+        alike(pixels(view, 1), expected(shown["layercam"], target=1))
+        view.keyboard.press("1")
+        until(view, "page.panes[0].shown.target === 0")
+        alike(pixels(view, 0), expected(shown["gradcam"]))
+        assert view.locator("#targets button[aria-pressed=true]").inner_text().startswith("cat")
         view.keyboard.press("m")
         until(view, "page.panes[0].shown.map === 1")
-        alike(pixels(view, 0), expected(shown["layercam"], target=1))
+        alike(pixels(view, 0), expected(shown["layercam"]))
         view.get_by_label("Map B").select_option("gradcam")
         until(view, "page.panes[1].shown.map === 0")
-        alike(pixels(view, 1), expected(shown["gradcam"]))
-        view.locator("#targets button").first.click()
-        until(view, "page.panes[0].shown.target === 0")
+        alike(pixels(view, 1), expected(shown["gradcam"], target=1))
+        view.locator("#targets button").last.click()
+        until(view, "page.panes[0].shown.target === 1")
         view.keyboard.press("s")
         assert view.locator("#panes figure").count() == 1
         assert "grid 5 × 7" in view.locator("figcaption").inner_text()
@@ -248,10 +251,10 @@ def test_samples_are_leafed_through(browser, tmp_path):
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:
         view.keyboard.press("n")
         until(view, "page.index === 1 && page.panes.length === 1 && page.panes[0].shown")
-        alike(pixels(view), expected(explanation, sample=1))
+        alike(pixels(view), expected(explanation, target=1, sample=1))
         view.locator("#item").select_option("photo 2")
         until(view, "page.index === 2 && page.panes.length === 1 && page.panes[0].shown")
-        alike(pixels(view), expected(explanation, sample=2))
+        alike(pixels(view), expected(explanation, target=1, sample=2))
 
 
 def test_the_keyboard_moves_through_time(browser, tmp_path):
@@ -326,6 +329,148 @@ def test_the_evidence_of_a_slice_is_drawn_over_the_frames_that_it_spans(browser,
             (frames[4], zero),
         ]
         np.testing.assert_allclose(points, wanted, atol=0.05)
+
+
+# Legible
+
+
+def of_a_faint_class(share=0.2):
+    one = of_image()
+    maps = one.maps * np.array([1, share], np.float32)[None, :, None, None]
+    maps /= np.abs(maps).max(axis=(2, 3), keepdims=True) / np.array([1, share])[None, :, None, None]
+    sure = np.array([[0.7, 0.2]], np.float32)
+    return kept(
+        cc.Explanation(maps, one.scores, one.targets, "gradcam", "l", one.input_size, confidences=sure)
+    )
+
+
+def test_a_page_opens_on_the_class_that_the_network_is_surest_of(browser, tmp_path):
+    explanation = kept(of_image())
+    assert explanation.confidences.argmax() == 1
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        chips = view.locator("#targets button")
+        assert [chip.split("\n") for chip in chips.all_inner_texts()] == [["cat", "10 %"], ["dog", "90 %"]]
+        assert view.locator("#targets button[aria-pressed=true] .name").inner_text() == "dog"
+        bars = chips.locator(".meter").evaluate_all(
+            "all => all.map((one) => one.firstChild.offsetWidth / one.offsetWidth)"
+        )
+        assert bars == pytest.approx([0.1, 0.9], abs=0.02)
+        assert view.locator("#sentence").inner_text().startswith("Says dog, 90 %: the evidence ")
+        chips.first.click()
+        until(view, "page.panes[0].shown.target === 0")
+        assert view.locator("#sentence").inner_text().startswith("cat, 10 %: the evidence ")
+
+
+def test_a_faint_map_says_so_and_offers_a_scale_of_its_own(browser, tmp_path):
+    with opened(browser, of_a_faint_class().save(tmp_path / "x.html")) as view:
+        faint = view.locator(".faint")
+        assert not faint.is_visible()
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        assert faint.inner_text() == (
+            "Faint: its peak is 0.2 of the strongest map here (cat). show at its own scale"
+        )
+        high = view.locator(".ticks span").last
+        shared = float(high.inner_text().split()[0])
+        dim = pixels(view)
+        faint.get_by_role("button").click()
+        assert view.locator("#own").is_checked()
+        assert np.abs(pixels(view) - dim).mean() > 5
+        assert float(high.inner_text().split()[0]) == pytest.approx(0.2, abs=0.01)
+        assert shared == pytest.approx(1, abs=0.15)
+        faint.get_by_role("button").click()
+        np.testing.assert_array_equal(pixels(view), dim)
+
+
+def test_a_map_of_zeros_is_called_one(browser, tmp_path):
+    one = of_image()
+    maps = one.maps * np.array([1, 0], np.float32)[None, :, None, None]
+    explanation = kept(cc.Explanation(maps, one.scores, one.targets, "gradcam", "l", one.input_size))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        view.keyboard.press("2")
+        until(view, "page.panes[0].shown.target === 1")
+        assert view.locator(".faint").inner_text().strip() == "Zero everywhere."
+        assert "the map is zero everywhere" in view.locator("#sentence").inner_text()
+        alike(pixels(view), kept(of_image()).pictures[0].decoded().astype(int))
+
+
+def test_the_pointer_reads_the_value_and_the_cell(browser, tmp_path):
+    explanation = kept(of_image(grid=(5, 7), size=(360, 520)))
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        canvas = view.locator("#panes canvas[role=img]").first
+        area = canvas.bounding_box()
+        row, column = 3, 5
+        at = {"x": area["width"] * (column + 0.5) / 7, "y": area["height"] * (row + 0.5) / 5}
+        canvas.hover(position=at)
+        words = view.locator(".here").inner_text()
+        assert words.endswith(f"row {row + 1}, column {column + 1} of 5 × 7 cells")
+        assert float(words.split()[1]) == pytest.approx(explanation.maps[0, 1, row, column], rel=0.03)
+        cell = view.locator(".cell").bounding_box()
+        assert cell["x"] - area["x"] == pytest.approx(area["width"] * column / 7, abs=2)
+        assert cell["height"] == pytest.approx(area["height"] / 5, abs=2)
+
+
+def test_the_slider_shows_the_picture_on_its_left_and_the_map_on_its_right(browser, tmp_path):
+    explanation = kept(of_image())
+    with opened(browser, explanation.save(tmp_path / "x.html")) as view:
+        plain, drawn = explanation.pictures[0].decoded().astype(int), expected(explanation, target=1)
+        view.keyboard.press("x")
+        until(view, "page.against !== null")
+        half = drawn.shape[1] // 2
+        alike(pixels(view)[:, : half - 1], plain[:, : half - 1])
+        alike(pixels(view)[:, half + 1 :], drawn[:, half + 1 :])
+        handle = view.get_by_role("slider", name="Where the two meet")
+        handle.focus()
+        for _ in range(5):
+            view.keyboard.press("ArrowRight")
+        assert handle.get_attribute("aria-valuenow") == "75"
+        box, area = handle.bounding_box(), view.locator("#panes .picture canvas").bounding_box()
+        view.mouse.move(box["x"] + box["width"] / 2, area["y"] + 20)
+        view.mouse.down()
+        view.mouse.move(area["x"] + 0.25 * area["width"], area["y"] + 20)
+        view.mouse.up()
+        quarter = drawn.shape[1] // 4
+        alike(pixels(view)[:, : quarter - 3], plain[:, : quarter - 3])
+        alike(pixels(view)[:, quarter + 3 :], drawn[:, quarter + 3 :])
+        view.locator("#against").select_option("cat")
+        until(view, "page.against.field !== null")
+        alike(pixels(view)[:, : quarter - 3], expected(explanation)[:, : quarter - 3])
+        view.locator("#slider").uncheck()
+        alike(pixels(view), drawn)
+
+
+def test_the_address_holds_the_view(browser, tmp_path):
+    shown = {"a": kept_clip(of_clip(seed=1)), "b": kept_clip(of_clip(seed=2))}
+    path = cc.report.write(tmp_path / "x.html", shown)
+    with opened(browser, path) as view:
+        view.keyboard.press("s")
+        view.keyboard.press("m")
+        until(view, "page.panes[0].shown.map === 1")
+        view.keyboard.press("3")
+        until(view, "page.panes[0].shown.target === 2")
+        choose_frame(view, 11)
+        until(view, "location.hash.includes('frame=11')")
+        address = view.url
+        before = pixels(view)
+    assert address.endswith("#map=b&target=nod&frame=11")
+    with opened(browser, f"{path}#{address.partition('#')[2]}") as view:
+        assert view.evaluate("page.frame") == 11
+        np.testing.assert_array_equal(pixels(view), before)
+        assert view.evaluate("page.player.playing") is None
+
+
+def test_a_clip_plays_until_the_reader_chooses_a_frame(browser, tmp_path):
+    path = kept_clip(of_clip()).save(tmp_path / "x.html")
+    with opened(browser, path) as view:
+        first = view.evaluate("page.frame")
+        until(view, f"page.frame !== {first}")
+        choose_frame(view, 4)
+        assert view.evaluate("page.player.playing") is None
+    still_view = browser.new_page(reduced_motion="reduce")
+    still_view.goto(f"file://{path}")
+    ready(still_view)
+    assert still_view.evaluate("page.player.playing") is None
+    still_view.close()
 
 
 # Sequences and drives

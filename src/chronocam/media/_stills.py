@@ -70,6 +70,12 @@ class Stills:
         """How many frames are shown."""
         return max(self.places) + 1
 
+    @property
+    def view(self) -> tuple[float, ...]:
+        """The part that the model saw, x0, y0, x1, y1 in shares of the picture's sides."""
+        height, width = self.size
+        return tuple(at / side for at, side in zip(self.seen, (width, height) * 2, strict=True))
+
     def split(self) -> tuple[Stills, ...]:
         """Return every frame as a picture of its own."""
         return tuple(Stills((frame,), self.size, self.seen, name=self.name) for frame in self.frames)
@@ -167,13 +173,11 @@ def _tries(
 ) -> Iterator[tuple[tuple[bytes, ...], tuple[int, int]]]:
     """Yield the frames encoded, from their own size, or the largest that is kept, downwards."""
     longest = max(pixels.shape[1:3])
-    whole = max(1, math.ceil(_ENLARGED / longest)) if longest < _ENLARGED else 1
-    enlarged = pixels.repeat(whole, axis=1).repeat(whole, axis=2)
-    longest *= whole
-    for side in [min(longest, _SIDES[0]), *(side for side in _SIDES[1:] if side < longest)]:
+    enlarged = longest * max(1, math.ceil(_ENLARGED / longest))
+    for side in [min(enlarged, _SIDES[0]), *(side for side in _SIDES[1:] if side < enlarged)]:
         scale = side / longest
-        size = max(1, round(enlarged.shape[1] * scale)), max(1, round(enlarged.shape[2] * scale))
-        yield tuple(_jpeg(frame, size) for frame in enlarged), size
+        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[2] * scale))
+        yield tuple(_jpeg(frame, size) for frame in pixels), size
 
 
 def _jpeg(frame: UInt8[np.ndarray, "height width 3"], size: tuple[int, int]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,7 +11,9 @@ from jaxtyping import Float, UInt8
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.normalize import Scope, scope_axes
-from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL
+from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL, WARM
+
+_DARK: Final = 0.3  # of the sequential colours that `WARM` leaves out; from twice that on, both are the same
 
 
 def strength(
@@ -35,13 +37,20 @@ def relative(
     maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
 ) -> Float[np.ndarray, "batch target *grid"]:
     """Divide maps by what `strength` takes for one, without cutting off what is more."""
+    return np.asarray(maps / scale_of(maps, scope))
+
+
+def scale_of(
+    maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
+) -> Float[np.ndarray, ...]:
+    """Return what `strength` takes for one, which broadcasts against the maps; 1 where all is zero."""
     if isinstance(scope, tuple):
         bound = np.asarray(max(map(abs, scope)))
     else:
         axes = scope_axes(maps, scope)
         bound = np.quantile(np.abs(maps), 0.995, axis=axes, keepdims=True)
         bound = np.where(bound > 0, bound, np.abs(maps).max(axis=axes, keepdims=True))
-    return np.asarray(maps / np.where(bound > 0, bound, 1))
+    return np.where(bound > 0, bound, 1)
 
 
 def overlay(
@@ -54,8 +63,8 @@ def overlay(
     """Blend the colours of `value` over `picture`, with opacity `alpha` · |value|.
 
     `value` is in [0, 1], or in [−1, 1] for signed maps. `cmap` is any matplotlib colour map; None is inferno,
-    or a blue-red diverging map where a value is negative, or `signed` says that one may be. Raises InputError
-    for an unknown one.
+    without its dark end, or a blue-red diverging map where a value is negative, or `signed` says that one may
+    be. Raises InputError for an unknown one.
 
     Example:
     >>> picture = np.full((2, 2, 3), 100, np.uint8)
@@ -63,16 +72,20 @@ def overlay(
     [[100, 100, 100], [206, 208, 145]]
     """
     signed = bool((value < 0).any()) if signed is None else signed
-    colours = colour_map(cmap or (DIVERGING if signed else SEQUENTIAL))((value + 1) / 2 if signed else value)
+    colours = colour_map(cmap or (DIVERGING if signed else WARM))((value + 1) / 2 if signed else value)
     opacity = (alpha * np.abs(value))[..., None]
     blended = (1 - opacity) * picture + opacity * 255 * colours[..., :3]
     return np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
 
 
 def colour_map(name: str) -> Any:
-    """Return matplotlib's colour map of that name. Raises InputError for an unknown one."""
+    """Return matplotlib's colour map of that name, or `WARM`. Raises InputError for an unknown one."""
     from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
 
+    if name == WARM:
+        values = np.linspace(0, 1, 256)
+        return ListedColormap(colormaps[SEQUENTIAL](np.maximum(values, _DARK + values / 2)), WARM)
     if name not in colormaps:
         raise InputError(
             f"no colour map `{name}`; choose {SEQUENTIAL}, {DIVERGING}, jet or another of matplotlib's"

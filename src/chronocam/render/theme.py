@@ -7,6 +7,9 @@ from typing import Final
 SEQUENTIAL: Final = "inferno"
 """Of values that are not negative."""
 
+WARM: Final = "warm"
+"""The same over a picture: without the dark end, which would be a stain."""
+
 DIVERGING: Final = "RdBu_r"
 """Of signed values: blue below zero, red above."""
 

@@ -18,10 +18,12 @@ from chronocam.media.clips.read import Clip
 from chronocam.media.preprocess import placed
 from chronocam.records import DriveEntry, DriveResult, PathEntry, Written
 from chronocam.render import depth_pictures
+from chronocam.render._overlay import scale_of
 from chronocam.render.page.items import shown_stills
 from chronocam.render.page.maps import shown_moments
 from chronocam.render.page.packed import encoded, number, numbers
 from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
+from chronocam.render.words import whereabouts
 
 _DEPTH: Final = Sought("the depth of a drive", "what `chronocam explain` wrote; explain the drive again")
 
@@ -43,7 +45,7 @@ def drive_item(
     if len(explanations) != len(entries):
         raise MediaError(f"{len(explanations)} explanations of a drive, not {len(entries)}; explain it again")
     maps = [
-        _moments(one, name, of)
+        _moments(one, name, of, frames)
         for (name, one), of in zip(explanations.items(), entries.values(), strict=True)
     ]
     depth = _depth(drive, folder)
@@ -72,7 +74,7 @@ def _frames(drive: DriveResult, explanations: Mapping[str, Explanation]) -> Stil
     return replace(joined(pictures), seconds=drive.seconds, numbers=drive.frames)
 
 
-def _moments(one: Explanation, name: str, entries: list[DriveEntry]) -> ShownMap:
+def _moments(one: Explanation, name: str, entries: list[DriveEntry], frames: Stills) -> ShownMap:
     """Return maps with the names in the call, and the truth of each output where it is known."""
     if one.maps.shape[1] != len(entries):
         raise MediaError(
@@ -82,12 +84,19 @@ def _moments(one: Explanation, name: str, entries: list[DriveEntry]) -> ShownMap
         DriveOutput(
             name=entry.target,
             scores=numbers(one.scores[:, k]),
+            sentence=_sentence(entry.target, one, k, frames),
+            scale=number(scale_of(one.maps[None, :, k]).item(), 4),
             truth=None if entry.truth is None else [None if at is None else number(at) for at in entry.truth],
             unit=None if entry.unit is None else number(entry.unit),
         )
         for k, entry in enumerate(entries)
     ]
     return shown_moments(one.on_page(0), one.maps, name, targets)
+
+
+def _sentence(name: str, one: Explanation, k: int, frames: Stills) -> str:
+    places = whereabouts(one.maps[:, k], one.input_size, one.centers, frames.view)
+    return f"{name}, over {len(one)} moments: {places}."
 
 
 def _path(path: PathEntry) -> ShownPath:

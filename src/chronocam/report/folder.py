@@ -15,6 +15,7 @@ from chronocam.explanation import Explanation
 from chronocam.media.files import distinct, replace_file, within
 from chronocam.records import DriveResult, Entry, Written, read_result
 from chronocam.render.page import PageItem, items_of, write_page
+from chronocam.render.page.records import PageLink, PageLinks
 from chronocam.report.drives import drive_item
 from chronocam.report.index import Row, list_page, row_of
 from chronocam.sequence import SequenceExplanation
@@ -75,32 +76,56 @@ def write_folder(
         raise InputError(
             f"`{folder}` holds no explanations; expected what `chronocam explain --out` or save() wrote"
         )
-    rows: list[Row] = []
-    for source in track(sources):
-        # Whatever a file may lack was checked where it was read. Any other exception from here on is a fault
-        # of this package, and must not look like the user's.
-        try:
-            page = _page(source, folder)
-        except ChronocamError as error:
-            say(str(error))
-            continue
-        write_page(target / source.page, page.title, page.items)
+    index, rows = target / "index.html", list[Row]()
+    for before, page, after in _with_neighbours(_pages(track(sources), folder, say)):
+        links = PageLinks(
+            index=PageLink(href=index.name, name=""),
+            previous=None if before is None else before.link,
+            next=None if after is None else after.link,
+        )
+        write_page(target / page.file, page.title, page.items, links)
         rows.extend(page.rows)
     if not rows:
         raise InputError(
             f"none of the {len(sources)} explanations in `{folder}` can be read; see the lines above"
         )
     text = list_page(folder.resolve().name, rows)
-    return replace_file(target / "index.html", lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return replace_file(index, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What a page shows, and its rows of the index."""
+    """A page that is to be written, and its rows of the index."""
 
+    file: str
     title: str
     items: Sequence[PageItem]
     rows: Sequence[Row]
+
+    @property
+    def link(self) -> PageLink:
+        return PageLink(href=_href(self.file), name=self.title)
+
+
+def _with_neighbours(pages: Iterable[_Page]) -> Iterator[tuple[_Page | None, _Page, _Page | None]]:
+    """Yield each page with the one before and the one after it: three are held at a time."""
+    before, page = None, None
+    for after in pages:
+        if page is not None:
+            yield before, page, after
+        before, page = page, after
+    if page is not None:
+        yield before, page, None
+
+
+def _pages(sources: Iterable[_Source], folder: Path, say: Say) -> Iterator[_Page]:
+    for source in sources:
+        # Whatever a file may lack was checked where it was read. Any other exception from here on is a fault
+        # of this package, and must not look like the user's.
+        try:
+            yield _page(source, folder)
+        except ChronocamError as error:
+            say(str(error))
 
 
 def _page(source: _Source, folder: Path) -> _Page:
@@ -111,8 +136,14 @@ def _page(source: _Source, folder: Path) -> _Page:
     title = _title(source)
     items = _items(source.written, explanations, maps, folder)
     names = [title if len(items) == 1 else item.name for item in items]
-    href, first = quote(os.fsencode(source.page)), next(iter(maps.values()), None)
-    return _Page(title, items, [row_of(href, names[k], item, first, k) for k, item in enumerate(items)])
+    first = next(iter(maps.values()), None)
+    rows = [row_of(_href(source.page), names[k], item, first, k) for k, item in enumerate(items)]
+    return _Page(source.page, title, items, rows)
+
+
+def _href(page: str) -> str:
+    """Return the address of a page beside others, whatever bytes its name has."""
+    return quote(os.fsencode(page))
 
 
 def _items(

@@ -19,39 +19,46 @@ from chronocam.jsonable import Json
 from chronocam.media.files import replace_file
 from chronocam.render._overlay import colour_map
 from chronocam.render.page.packed import encoded
-from chronocam.render.page.records import PageItem
-from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL
+from chronocam.render.page.records import PageItem, PageLinks
+from chronocam.render.theme import BOX, DIVERGING, SEQUENTIAL, WARM
 
-COLOURS: Final = (SEQUENTIAL, DIVERGING, "viridis", "cividis", "jet", "gray")
+COLOURS: Final = (WARM, DIVERGING, SEQUENTIAL, "viridis", "cividis", "jet", "gray")
 """The colour maps that the reader of a page can choose from."""
 
-THEME: Final = {"sequential": SEQUENTIAL, "diverging": DIVERGING, "box": BOX}
+THEME: Final = {"sequential": WARM, "diverging": DIVERGING, "box": BOX}
 """What the scripts draw with unless the reader chooses another."""
 
 _SCRIPTS: Final = (
     "base.js",
     "maps.js",
     "charts.js",
+    "legend.js",
+    "handle.js",
     "pane.js",
     "player.js",
     "sequence.js",
     "drive.js",
+    "view.js",
     "page.js",
 )
 
 
-def write_page(path: Path, title: str, items: Sequence[PageItem]) -> Path:
+def write_page(path: Path, title: str, items: Sequence[PageItem], links: PageLinks | None = None) -> Path:
     """Write the page of some items. Raises MediaError for a place that cannot be written."""
-    text = page(title, items)
+    text = page(title, items, links)
     return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def page(title: str, items: Sequence[PageItem]) -> str:
-    """Return the HTML of a page that shows items."""
+def page(title: str, items: Sequence[PageItem], links: PageLinks | None = None) -> str:
+    """Return the HTML of a page that shows items.
+
+    links: to the pages around it; None for a page that stands alone.
+    """
     shades = {name: 255 * colour_map(name)(np.arange(256))[:, :3] for name in COLOURS}
     colours = {name: encoded(np.rint(rgb).astype(np.uint8).tobytes()) for name, rgb in shades.items()}
     data: Json = {
         "title": title,
+        "links": None if links is None else links.to_json(),
         "colours": colours,
         "theme": THEME,
         "items": [item.to_json() for item in items],

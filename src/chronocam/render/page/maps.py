@@ -13,9 +13,10 @@ from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance, frame_spans, merge_copies
 from chronocam.maps.resample import resample
 from chronocam.media._stills import Stills
-from chronocam.render._overlay import relative
+from chronocam.render._overlay import relative, scale_of
 from chronocam.render.page.packed import number, numbers, packed
 from chronocam.render.page.records import AttentionCurves, DriveOutput, MapTarget, Number, ShownMap
+from chronocam.render.words import opening, when, whereabouts
 
 _FINEST: Final = (224, 64)
 """Cells along a side of the finest grid of a picture, and of a frame of a clip; finer grids are thinned."""
@@ -70,9 +71,11 @@ def shown_maps(sample: SampleMaps, label: str, stills: Stills) -> ShownMap:
     A clip's map is resampled along time to the frames that are shown; the page enlarges it in space.
     """
     of_clip = sample.maps.ndim == 5
+    targets = [_target(sample, k, stills) for k in range(sample.maps.shape[1])]
     spans = sample.spans or (frame_spans(sample.maps.shape[2], sample.input_size[0]) if of_clip else None)
     return ShownMap(
         label=label,
+        first=surest([target.confidence for target in targets]),
         method=sample.method,
         layer=sample.layer,
         grid=list(sample.maps.shape[2:]),
@@ -80,8 +83,14 @@ def shown_maps(sample: SampleMaps, label: str, stills: Stills) -> ShownMap:
         spans=None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
         cubic=not of_clip,
         **_bytes(_at_frames(sample, stills) if of_clip else relative(sample.maps), sample),
-        targets=[_target(sample, k, stills) for k in range(sample.maps.shape[1])],
+        targets=targets,
     )
+
+
+def surest(confidences: Sequence[Number]) -> int:
+    """Return which target has the largest confidence; the first where none is known."""
+    known = [-1.0 if one is None else one for one in confidences]
+    return known.index(max(known))
 
 
 def shown_moments(
@@ -102,6 +111,7 @@ def shown_moments(
     scaled = [relative(in_time[:, k : k + 1]) for k in range(in_time.shape[1])]
     return ShownMap(
         label=label,
+        first=0,
         method=sample.method,
         layer=sample.layer,
         grid=list(sample.maps.shape[2:]),
@@ -169,14 +179,31 @@ def _thinned(maps: Float[np.ndarray, "*lead height width"], steps: Sequence[int]
 
 
 def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
+    confidence = None if sample.confidences is None else number(sample.confidences[0, k], 4)
     return MapTarget(
         name=sample.names[k],
         score=number(sample.scores[0, k]),
-        confidence=None if sample.confidences is None else number(sample.confidences[0, k], 4),
+        confidence=confidence,
+        sentence=_sentence(sample, k, stills),
+        scale=number(scale_of(sample.maps).item(), 4),
         range=numbers([sample.maps[0, k].min(), sample.maps[0, k].max()], 4),
         importance=numbers(frame_importance(sample.maps)[0, k], 4) if sample.maps.ndim == 5 else None,
         attention=None if sample.attention is None else _attention(sample.attention, k, stills),
     )
+
+
+def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:
+    """Return what was found of one target: where, and in a clip when."""
+    values = sample.maps[0, k]
+    begin = opening(sample.names[k], None if sample.confidences is None else float(sample.confidences[0, k]))
+    if values.ndim == 2:
+        return f"{begin}: {whereabouts(values, sample.input_size, sample.centers, stills.view)}."
+    centers = None if sample.centers is None else sample.centers[1:]
+    spans = sample.spans or frame_spans(len(values), sample.input_size[0])
+    shown = [(stills.places[a], stills.places[b]) for a, b in spans]
+    moment = when(frame_importance(values), shown, stills.seconds)
+    places = whereabouts(values, sample.input_size[1:], centers, stills.view)
+    return f"{begin}: {', '.join(filter(None, [places, moment]))}."
 
 
 def _attention(attention: Attention, k: int, stills: Stills) -> AttentionCurves | None:

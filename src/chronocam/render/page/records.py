@@ -17,6 +17,23 @@ Number: TypeAlias = float | None
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageLink(JsonRecord):
+    """Where a link leads, and its name."""
+
+    href: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageLinks(JsonRecord):
+    """Where a page leads: to the index, and to the pages before and after it."""
+
+    index: PageLink
+    previous: PageLink | None
+    next: PageLink | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShownStills(JsonRecord):
     """The pictures of an item.
 
@@ -52,6 +69,8 @@ class AttentionCurves(JsonRecord):
 class MapTarget(JsonRecord):
     """One target of a map.
 
+    sentence: what was found, in words.
+    scale: the raw value that has the last colour of the scale that the targets share.
     range: the smallest and the largest raw value.
     importance: the share of the evidence in each time slice of a clip.
     """
@@ -59,6 +78,8 @@ class MapTarget(JsonRecord):
     name: str
     score: Number
     confidence: Number
+    sentence: str
+    scale: Number
     range: list[Number]
     importance: list[Number] | None = field(default=None, metadata=OMITTED)
     attention: AttentionCurves | None = field(default=None, metadata=OMITTED)
@@ -69,6 +90,7 @@ class DriveOutput(JsonRecord):
     """One target of a drive's maps, with a score at each moment.
 
     score, confidence: always None: each moment has its own score, and outputs are not classes.
+    sentence, scale: as those of a `MapTarget`.
     truth: of each moment, where it is known.
     unit: what scores are multiplied by to be compared with the truth; None where nothing is.
     """
@@ -77,6 +99,8 @@ class DriveOutput(JsonRecord):
     score: None = None
     scores: list[Number]
     confidence: None = None
+    sentence: str
+    scale: Number
     truth: list[Number] | None
     unit: float | None
 
@@ -86,6 +110,7 @@ class ShownMap(JsonRecord):
     """The maps of all targets by one method at one layer.
 
     label: what the page calls it.
+    first: the target that the page opens on: of largest confidence where there are some.
     spans: the first and the last frame of each time slice; None for pictures and drives.
     cubic: whether maps are enlarged by cubic interpolation, or linearly.
     cells: (rows, columns) of the maps that the page holds.
@@ -98,6 +123,7 @@ class ShownMap(JsonRecord):
     """
 
     label: str
+    first: int
     method: str
     layer: str
     grid: list[int]
@@ -118,6 +144,7 @@ class ShownMap(JsonRecord):
 class SequenceTarget(JsonRecord):
     """One target of a sequence.
 
+    sentence: what was found, in words.
     ledger: terms that sum to the score; empty where there are none.
     bytes: relevance (step, cell), see `packed`.
     by_step: relevance summed over the features.
@@ -126,6 +153,7 @@ class SequenceTarget(JsonRecord):
 
     name: str
     score: Number
+    sentence: str
     ledger: Mapping[str, Number]
     bytes: str
     by_step: list[Number]

@@ -18,6 +18,7 @@ from chronocam.render.page.records import (
     ShownSettling,
 )
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve
+from chronocam.render.words import percent
 
 _CELLS: Final = 250_000  # of all pictures of one method together
 _TOP: Final = 5  # features named per step
@@ -66,6 +67,7 @@ def shown_sequence(sample: SampleRelevance, label: str) -> ShownSequence:
             SequenceTarget(
                 name=name,
                 score=score,
+                sentence=_sentence(name, values),
                 ledger=ledger,
                 bytes=packed(picture / peak, signed=True),
                 by_step=numbers(values.sum(axis=1), 4),
@@ -75,6 +77,20 @@ def shown_sequence(sample: SampleRelevance, label: str) -> ShownSequence:
         ],
         settling=None if sequence.settling is None else _settling(sequence.settling),
         memory=None if sequence.horizon is None else _memory(sequence.horizon),
+    )
+
+
+def _sentence(name: str, values: Float[np.ndarray, "time feature"]) -> str:
+    """Return at which step most of the relevance lies."""
+    shares = np.abs(values).sum(axis=1)
+    total = float(shares.sum())
+    if not total > 0:
+        return f"{name}: there is no relevance."
+    step = int(shares.argmax())
+    strongest = int(np.abs(values[step]).argmax())
+    return (
+        f"{name}: step {step} of {len(values)} holds {percent(float(shares[step]) / total)} of the "
+        f"relevance, most of all feature {strongest}."
     )
 
 

@@ -2,14 +2,17 @@
 
 const CHART = { height: 92, left: 56, right: 8, top: 8, bottom: 18 };
 
+// seek: goes to a place; null for a curve over something else than the page's frames or steps.
 // series: [{name, kind: "line" | "area", values, spans}], values null where unknown; an area has a step for each span.
 class Chart {
   constructor(title, series, count, seek, labels = null) {
     Object.assign(this, { title, series, count, seek, labels, at: 0 });
     this.svg = svgElement("svg", { role: "img", height: CHART.height });
     this.element = element("div", { className: "chart" }, element("h3", { textContent: title }), this.legend(), this.svg);
-    this.svg.onpointerdown = (event) => this.seekAt(event);
-    this.svg.onpointermove = (event) => event.buttons === 1 && this.seekAt(event);
+    if (seek) {
+      this.svg.onpointerdown = (event) => this.seekAt(event);
+      this.svg.onpointermove = (event) => event.buttons === 1 && this.seekAt(event);
+    }
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
@@ -52,6 +55,7 @@ class Chart {
       text(width - right, height - 4, name(this.count - 1), "end"),
       ...this.series.map((one, i) => this.curve(one, COLOUR[i])),
     );
+    if (!this.seek) return;
     this.head = svgElement("line", { class: "head", y1: top - 4, y2: height - bottom + 2 });
     this.svg.append(this.head);
     this.mark(this.at);
@@ -84,7 +88,7 @@ class Chart {
   }
 }
 
-const COLOUR = ["one", "two", "three"];
+const COLOUR = ["one", "two", "three", "four"];
 
 // Terms as bars from zero, with their sum: the ledger of a score.
 function ledgerOf(terms, sum) {

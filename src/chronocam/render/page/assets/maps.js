@@ -62,6 +62,15 @@ class Field {
     return this.taps[key];
   }
 
+  // The cell of an axis that a pixel of so many belongs to, and the pixels where it begins and ends.
+  cellAt(axis, pixel, size) {
+    const cells = axis === 0 ? this.rows : this.columns, scale = size / this.input[axis];
+    const at = this.centers ? this.centers[axis].map((c) => (c + 0.5) * scale - 0.5) : halfPixels(cells, size);
+    const cell = at.reduce((best, center, i) => (Math.abs(center - pixel) < Math.abs(at[best] - pixel) ? i : best), 0);
+    const end = (i) => (i < 0 ? 0 : i >= cells - 1 ? size : (at[i] + at[i + 1] + 1) / 2);
+    return [cell, end(cell - 1), end(cell)];
+  }
+
   // A frame of `values`, the field's own or the shared ones, at every pixel, each within the range of all.
   upsampled(values, frame, height, width) {
     const low = lowest(values), high = highest(values);

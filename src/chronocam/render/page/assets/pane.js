@@ -1,8 +1,8 @@
-// A picture with one map over it. The page may show two, side by side.
+// A picture with one map over it, its colour bar and what lies under the pointer. The page may show two, side by side.
 
 class Pane {
   constructor(item, which, changed) {
-    Object.assign(this, { item, map: 0, target: 0, shown: null });
+    Object.assign(this, { item, map: 0, target: item.maps[0].first, shown: null, split: 0.5 });
     this.changed = changed;
     this.canvas = element("canvas", { "aria-label": "", role: "img" });
     [this.canvas.height, this.canvas.width] = item.stills.size;
@@ -13,9 +13,17 @@ class Pane {
     this.image = this.over.createImageData(this.cover.width, this.cover.height);
     this.mapChoice = this.choice(`Map ${which}`, item.maps.map((map) => map.label), (i) => this.choose(i, this.target));
     this.targetChoice = this.choice(`Explained ${which}`, [], (i) => this.choose(this.map, i));
+    this.choices = element("div", { className: "row choices" }, this.mapChoice, this.targetChoice);
+    this.handle = new Handle((share) => { this.split = share; this.again(); });
+    this.cell = element("i", { className: "cell", hidden: true });
+    this.frameBox = element("div", { className: "picture" }, this.canvas, this.cell, this.handle.element);
+    this.frameBox.style.setProperty("--ratio", this.canvas.width / this.canvas.height);
+    this.legend = new Legend();
     this.caption = element("figcaption");
-    const choices = element("div", { className: "row" }, this.mapChoice, this.targetChoice);
-    this.element = element("figure", { className: "pane" }, choices, this.canvas, this.caption);
+    this.element = element("figure", { className: "pane" }, this.choices, this.frameBox, this.legend.element, this.caption);
+    this.canvas.onpointermove = (event) => this.point(event);
+    this.canvas.onpointerdown = (event) => this.point(event);
+    this.canvas.onpointerleave = () => this.point(null);
   }
 
   choice(name, options, chosen) {
@@ -46,21 +54,47 @@ class Pane {
     this.changed(this);
   }
 
-  draw(frame, pictures, look) {
+  // against: {field} on the left of the slider, {} for the picture alone, null without a slider.
+  draw(frame, pictures, look, against) {
     if (!this.field) return;
-    const { context, canvas, cover, field } = this;
-    const [left, top] = this.item.stills.seen;
-    const values = field.upsampled(look.own ? field.values : field.shared, frame, cover.height, cover.width);
-    const colours = look.colours === "auto" ? data.theme[field.signed ? "diverging" : "sequential"] : look.colours;
-    this.over.putImageData(painted(values, field.signed, colours, this.image), 0, 0);
+    this.drawn = [frame, pictures, look, against];
+    const { context, canvas, field } = this;
     this.behind(pictures, frame);
+    this.values = this.lay(field, frame, look);
+    if (look.boxes) this.box(frame, look.threshold);
+    if (against) this.curtain(frame, pictures, look, against);
+    this.handle.show(against ? this.split : null);
+    this.shown = { frame, map: this.map, target: this.target };
+    canvas.setAttribute("aria-label", `${this.about.name}: ${this.of.label}, frame ${frame}`);
+    this.legend.show(this, look);
+    this.words();
+  }
+
+  again() {
+    if (this.drawn) this.draw(...this.drawn);
+  }
+
+  // Lay a map over what is drawn; return its value at every pixel that the model saw.
+  lay(field, frame, look) {
+    const { context, cover } = this, [left, top] = this.item.stills.seen;
+    const values = field.upsampled(look.own ? field.values : field.shared, frame, cover.height, cover.width);
+    this.over.putImageData(painted(values, field.signed, coloursOf(field, look), this.image), 0, 0);
     context.globalAlpha = look.opacity;
     context.drawImage(cover, left, top);
     context.globalAlpha = 1;
-    if (look.boxes) this.box(frame, look.threshold);
-    this.shown = { frame, map: this.map, target: this.target };
-    canvas.setAttribute("aria-label", `${this.about.name}: ${this.of.label}, frame ${frame + 1}`);
-    this.caption.textContent = this.words();
+    return values;
+  }
+
+  // What lies on the left of the slider.
+  curtain(frame, pictures, look, against) {
+    const { context, canvas } = this;
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, this.split * canvas.width, canvas.height);
+    context.clip();
+    this.behind(pictures, frame);
+    if (against.field) this.lay(against.field, frame, look);
+    context.restore();
   }
 
   // The picture, dimmed where the model did not see it.
@@ -95,12 +129,28 @@ class Pane {
     context.strokeRect(left + box[0], top + box[1], box[2] - box[0], box[3] - box[1]);
   }
 
+  // Say what lies under the pointer, and outline the cell that it belongs to.
+  point(event) {
+    const area = this.canvas.getBoundingClientRect(), { cover, canvas } = this, [left, top] = this.item.stills.seen;
+    const scale = canvas.width / area.width;
+    const x = event ? Math.floor((event.clientX - area.left) * scale) - left : -1;
+    const y = event ? Math.floor((event.clientY - area.top) * scale) - top : -1;
+    const inside = this.field && this.values && x >= 0 && y >= 0 && x < cover.width && y < cover.height;
+    this.cell.hidden = !inside;
+    if (!inside) return this.legend.say("");
+    const [row, above, below] = this.field.cellAt(0, y, cover.height);
+    const [column, before, after] = this.field.cellAt(1, x, cover.width);
+    const place = { left: left + before, top: top + above, width: after - before, height: below - above };
+    for (const [name, value] of Object.entries(place)) this.cell.style[name] = `${value / scale}px`;
+    const look = this.drawn[2], raw = this.values[y * cover.width + x] * rawOf(this, look);
+    this.legend.say(`here ${numeral(raw)} · row ${row + 1}, column ${column + 1} of ${this.of.cells.join(" × ")} cells`);
+  }
+
   words() {
     const { about, of } = this;
     const score = about.scores ? about.scores[clamped(this.frame ?? 0, 0, about.scores.length - 1)] : about.score;
-    const parts = [`${about.name}: score ${numeral(score)}`];
-    if (about.confidence !== null) parts.push(`confidence ${numeral(about.confidence)}`);
-    parts.push(`${of.method} at ${of.layer}, grid ${of.grid.join(" × ")}${of.thinned ? ", thinned for this page" : ""}`);
-    return parts.join(" · ");
+    const grid = element("span", { className: "whole", textContent: `grid ${of.grid.join(" × ")}` });
+    this.caption.replaceChildren(`score ${numeral(score)} · ${of.method} at ${of.layer} · `, grid,
+      of.thinned ? " · thinned for this page" : "");
   }
 }

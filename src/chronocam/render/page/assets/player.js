@@ -1,8 +1,9 @@
 // Time: the slider, the slices of the map with the frames they span, and the curves below.
 
 class Player {
-  constructor(item, go) {
-    Object.assign(this, { item, go, playing: null, charts: [] });
+  // go: shows a frame; seek: does so because the reader wants it.
+  constructor(item, go, seek) {
+    Object.assign(this, { item, go, seek, playing: null, charts: [] });
     const { seconds, numbers, count } = item.stills;
     this.count = count;
     this.seconds = seconds;
@@ -10,8 +11,13 @@ class Player {
       seconds ? `${seconds[i].toFixed(2)} s` : numbers ? `frame ${numbers[i]}` : `frame ${i}`);
     byId("player").hidden = count < 2;
     byId("frame").max = count - 1;
-    byId("frame").oninput = (event) => this.go(Number(event.target.value));
+    byId("frame").oninput = (event) => this.seek(Number(event.target.value));
     byId("play").onclick = () => this.toggle();
+  }
+
+  // Play from the start unless the reader wants stillness.
+  begin() {
+    if (this.count > 1 && this.item.stills.frames.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.toggle();
   }
 
   toggle() {
@@ -38,6 +44,7 @@ class Player {
     const spans = panes[0].of.spans;
     this.spans = spans;
     byId("slices").hidden = !spans;
+    byId("slices").className = (spans || []).length > 12 ? "dense" : "";
     byId("slices").replaceChildren(...(spans || []).map(([a, b], i) => this.slice(a, b, i)));
     this.charts = this.chartsOf(panes);
     byId("curves").replaceChildren(...this.charts.map((chart) => chart.element));
@@ -45,17 +52,17 @@ class Player {
 
   slice(a, b, i) {
     const words = a === b ? `${a}` : `${a}–${b}`;
-    const button = element("button", { type: "button", textContent: words, title: `slice ${i + 1}: frames ${words}` });
+    const button = element("button", { type: "button", textContent: words, title: a === b ? `frame ${words}` : `frames ${words}` });
     button.setAttribute("aria-label", button.title);
     button.style.left = `${(100 * a) / this.count}%`;
     button.style.width = `calc(${(100 * (b - a + 1)) / this.count}% - 2px)`;
-    button.onclick = () => this.go(Math.floor((a + b) / 2));
+    button.onclick = () => this.seek(Math.floor((a + b) / 2));
     return button;
   }
 
   chartsOf(panes) {
     const nameOf = (pane) => (panes.length > 1 ? `${pane.about.name}, ${pane.of.label}` : pane.about.name);
-    const chart = (title, series) => new Chart(title, series, this.count, (frame) => this.go(frame), this.labels);
+    const chart = (title, series) => new Chart(title, series, this.count, this.seek, this.labels);
     const charts = [];
     const timed = panes.filter((pane) => pane.about.importance);
     if (timed.length) {
@@ -84,7 +91,7 @@ class Player {
     this.frame = frame;
     byId("frame").value = frame;
     byId("frame").setAttribute("aria-valuetext", this.labels[frame]);
-    byId("time").textContent = `${frame + 1} of ${this.count} · ${this.labels[frame]}`;
+    byId("time").textContent = this.seconds ? `frame ${frame} · ${this.labels[frame]}` : this.labels[frame];
     this.charts.forEach((chart) => chart.mark(frame));
     (this.spans || []).forEach(([a, b], i) => {
       byId("slices").children[i].setAttribute("aria-pressed", String(a <= frame && frame <= b));

@@ -9,12 +9,13 @@ class Relevance {
     this.canvas = element("canvas", { role: "img", width: entry.cells[0], height: entry.cells[1] });
     this.canvas.onpointerdown = this.canvas.onpointermove = (event) => this.pointAt(event);
     this.head = element("i");
+    this.sentence = element("p", { className: "sentence" });
     this.line = element("p", { className: "quiet", role: "status" });
     this.rest = element("div", { className: "columns" });
     const several = entry.bin > 1 ? `; of ${entry.bin} neighbouring features the strongest` : "";
     this.element = element("div", { className: "card" },
       element("h2", { textContent: `${entry.label}: ${entry.steps} steps × ${entry.features} features` }),
-      element("div", { className: "row" }, this.choice),
+      element("div", { className: "row" }, this.choice, this.sentence),
       element("p", { className: "quiet", textContent: `across: steps; down: features${several}. Red raises the score, blue lowers it.` }),
       element("div", { className: "heat" }, this.canvas, this.head), this.line, this.rest,
       element("ul", { className: "quiet" }, ...entry.findings.map((text) => element("li", { textContent: text }))));
@@ -27,6 +28,7 @@ class Relevance {
     this.target = clamped(target, 0, this.entry.targets.length - 1);
     this.choice.selectedIndex = this.target;
     this.values = await inflated(this.about.bytes);
+    this.sentence.textContent = this.about.sentence;
     this.draw();
     this.charts = this.chartsOf();
     this.rest.replaceChildren(...this.charts.map((chart) => chart.element ?? chart));
@@ -76,9 +78,8 @@ class Relevance {
       charts.push(curves);
     }
     if (memory) {
-      const curve = chart(`Memory: share of the relevance by lag (90 % within ${memory.reach} steps)`, [{ name: "share", kind: "area", values: memory.share }], memory.lags.map(String));
-      curve.seek = () => {}; // lags are not steps: nothing moves with them
-      curve.mark = () => {};
+      // Lags are not steps: nothing moves with them.
+      const curve = new Chart(`Memory: share of the relevance by lag (90 % within ${memory.reach} steps)`, [{ name: "share", kind: "area", values: memory.share }], memory.share.length, null, memory.lags.map(String));
       charts.push(curve);
     }
     if (Object.keys(about.ledger).length) {
