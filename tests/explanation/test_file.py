@@ -114,3 +114,71 @@ def test_files_with_diagnostics_in_words_alone_still_load(tmp_path: Path) -> Non
     header["diagnostics"] = [finding[-1] for finding in header.pop("findings")]
     np.savez_compressed(path, **{**arrays, "header": np.asarray(json.dumps(header))})
     assert cc.load(path).findings == (note("all zero"),)
+
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "scores": ({"scores": np.zeros((2, 3), np.float32)}, {}, "scores are (2, 3) of maps (2, 2, 2, 3, 4)"),
+    "whole maps": ({"maps": np.zeros((2, 2, 2, 3, 4), np.int64)}, {}, "maps are int64"),
+    "flat maps": ({"maps": np.zeros((2, 2), np.float32)}, {}, "maps are float32 (2, 2)"),
+    "confidences": ({"confidences": np.zeros((1, 2), np.float32)}, {}, "confidences are (1, 2)"),
+    "half an attention": ({"attention.weights": np.ones((2, 4))}, {}, "attention is [(2, 4)]"),
+    "unknown array": ({"surprise": np.ones(3)}, {}, "unknown array `surprise`"),
+    "a picture of nobody": ({"picture.0.0": np.ones(3, np.uint8)}, {}, "unknown array `picture.0.0`"),
+    "targets": ({}, {"targets": [[["a", 0]], [["b", 1]]]}, "targets are not one for each"),
+    "names": ({}, {"targets": [[["a", 0], [1, 0]]] * 2}, "targets are not one for each"),
+    "size": ({}, {"input_size": [16, 12]}, "inputs are (16, 12) for maps on (2, 3, 4)"),
+    "no size": ({}, {"input_size": [16, 0, 16]}, "inputs are (16, 0, 16)"),
+    "a size beyond memory": ({}, {"input_size": [16, 10**5, 10**5]}, "at most 134,217,728 places"),
+    "centers": ({}, {"centers": [[0.0, 8.0], [1.0], [1.0, 2.0, 3.0, 4.0]]}, "centers are not one for each"),
+    "no centers": ({}, {"centers": [[0.0, 1e999], [1.0] * 3, [1.0] * 4]}, "centers are not one for each"),
+    "spans": ({}, {"frame_spans": [[0, 15]]}, "frame_spans are not one for each of 2 slices"),
+    "spans beyond": ({}, {"frame_spans": [[0, 7], [8, 16]]}, "frame_spans are not one for each"),
+    "pictures": (
+        {},
+        {"pictures": [{"size": [4, 4], "seen": [0, 0, 4, 4], "places": list(range(16))}]},
+        "1 pictures are kept of 2 samples",
+    ),
+    "places": ({}, {"pictures": [{"size": [4, 4], "seen": [0, 0, 4, 4]}] * 2}, "has 1 places for 16 frames"),
+    "a picture beyond memory": (
+        {},
+        {"pictures": [{"size": [4, 10**6], "seen": [0, 0, 4, 4], "places": list(range(16))}] * 2},
+        "kept pictures are (4, 1000000)",
+    ),
+    "a size in words": ({}, {"input_size": "large"}, "`input_size` of its header is 'large'"),
+    "findings": ({}, {"findings": [["note", None]]}, "expected a list of 4"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_parts_that_do_not_fit_are_named(tmp_path: Path, name: str) -> None:
+    arrays, words, told = CHANGES[name]
+    path = FULL.save(tmp_path / "x.npz")
+    with np.load(path) as file:
+        parts = dict(file)
+    header = json.loads(str(parts["header"])) | words
+    np.savez(path, **(parts | arrays | {"header": np.asarray(json.dumps(header))}))
+    with pytest.raises(MediaError) as error:
+        cc.load(path)
+    one_line(error, "x.npz", told)
+
+
+def test_a_file_that_is_larger_than_the_limit_is_refused_unless_more_is_allowed(tmp_path: Path) -> None:
+    path = explanation(np.zeros((1, 1, 500, 500))).save(tmp_path / "x.npz")
+    with pytest.raises(MediaError, match=r"would take 1,00.* bytes, more than 100,000"):
+        cc.load(path, limit=100_000)
+    assert cc.load(path, cc.Explanation, limit=2_000_000).maps.shape == (1, 1, 500, 500)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), AttributeError("x")])
+def test_a_fault_of_our_own_is_not_told_as_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = explanation(blob()).save(tmp_path / "x.npz")
+
+    def faulty(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("chronocam.explanation.file.TargetInfo", faulty)
+    with pytest.raises(type(error)) as caught:
+        cc.load(path)
+    assert not isinstance(caught.value, MediaError)

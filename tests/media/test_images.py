@@ -1,10 +1,13 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from chronocam.errors import MediaError
+from chronocam.media import images
 from chronocam.media.images import find_images, read_image, write_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -257,3 +260,38 @@ def test_nothing_found_names_the_argument(folder: Path, arg: str, words: str) ->
         find_images([folder, folder / arg])
     assert words in str(caught.value)
     assert str(folder / arg) in str(caught.value)
+
+
+# What a small file claims
+
+
+def claiming(path: Path, width: int, height: int) -> Path:
+    """Write a PNG of some hundred bytes that says it has 16-bit grey of this size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
+    rows = chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rows)
+    return path
+
+
+@pytest.mark.parametrize("size", [(8193, 8192), (2**26 + 1, 1)])
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    one_line_error(claiming(tmp_path / "a.png", *size), "×", "at most 67,108,864")
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", "<i4", "<f4"])
+def test_deep_pictures_of_several_parts_are_scaled_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    values = np.random.default_rng(0).integers(0, 70_000 if dtype == "<i4" else 60_000, (9, 7)).astype(dtype)
+    image = Image.fromarray(values.astype(values.dtype.newbyteorder("=")))
+    monkeypatch.setattr(images, "_PART", 14)
+    scale = max(65535, int(values.max()))
+    expected = np.round(values.astype(float) * (255 / scale)).astype(np.uint8)
+    np.testing.assert_array_equal(np.asarray(images._to_8_bits(image)), expected)

@@ -600,6 +600,9 @@ def fails():
 
 def pair():
     return SmallNet(), None
+
+def leaves():
+    raise SystemExit(3)
 """
     write_module(tmp_path, monkeypatch, "factory_faults", code)
     (tmp_path / "factory_broken.py").write_text("def (")
@@ -609,6 +612,23 @@ def pair():
     refused("python:factory_faults:number", "no function")
     refused("python:factory_absent:make", "cannot import `factory_absent`", str(tmp_path))
     refused("python:factory_broken:make", "SyntaxError")
+    (tmp_path / "factory_leaves.py").write_text("import sys\nsys.exit('no licence')")
+    refused("python:factory_faults:leaves", "SystemExit: 3", "without arguments")
+    refused("python:factory_leaves:make", "SystemExit: no licence")
+
+
+def test_a_file_of_the_current_folder_never_stands_in_for_an_installed_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colorsys.py").write_text("raise AssertionError('shadowed')")
+    write_module(
+        tmp_path, monkeypatch, "factory_imports", "import colorsys\n\ndef make():\n    return SmallNet()\n"
+    )
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    before = list(sys.path)
+    load("python:factory_imports:make")
+    assert sys.path == before
 
 
 # Bundled

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from chronocam.errors import MediaError
+from chronocam.media.limits import CLIP, PICTURE
 
 _SIDES: Final = (1024, 800, 640, 512, 448, 384, 320, 256, 224, 192, 160, 128, 96)
 """Longest sides that are tried, in pixels."""
@@ -62,6 +63,8 @@ class Stills:
             raise MediaError(
                 f"kept pictures are {self.size}, and {self.seen} of them was seen; save them again"
             )
+        if self.frames and (math.prod(self.size) > PICTURE or count * math.prod(self.size) > CLIP):
+            raise MediaError(f"{count} pictures of {self.size} are kept, too many pixels; save them again")
         by_frame = [values for values in (self.frames, self.seconds, self.numbers) if values]
         if min(self.places) < 0 or count > _MOST or any(len(values) != count for values in by_frame):
             raise MediaError(f"{len(self.frames)} pictures are kept of {count} frames; save them again")

@@ -206,11 +206,15 @@ def open_archive(path: str | Path, sought: Sought, limit: int = LARGEST) -> Iter
     Raises MediaError for a missing file, one that is no archive of arrays, and one that claims too much.
     """
     try:
-        if not Path(path).is_file():
-            raise MediaError(f"no file `{path}`; expected {sought.expected}")
+        there = Path(path).is_file()
+    except OSError:  # no name that a file could have
+        there = False
+    if not there:
+        raise MediaError(f"no file `{path}`; expected {sought.expected}")
+    try:
         archive = zipfile.ZipFile(path)
-    except MediaError:
-        raise
+    except OSError as error:
+        raise sought.misfit(path, error.strerror or "cannot be read") from error
     except _DAMAGE as error:
         raise sought.misfit(path, "no archive of arrays") from error
     with archive:

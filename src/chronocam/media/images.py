@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from chronocam.errors import MediaError, first_line
 from chronocam.media.files import replace_file
+from chronocam.media.limits import check_picture
 
 WRITABLE: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What `write_image` knows."""
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES: Final = {*WRITABLE, ".avif", ".jfif", ".jp2", ".jpe", ".pbm", ".
 """What counts as a picture when a folder or a pattern is searched."""
 
 _OPAQUE: Final = {".bmp", ".jpeg", ".jpg"}
+_PART: Final = 2**20  # pixels that are scaled at once
 _SHAPES: Final = "(height, width), (height, width, 3) or (height, width, 4)"
 
 
@@ -27,7 +29,8 @@ def read_image(path: str | Path) -> Image.Image:
     """Read a picture as it is meant to be seen: upright, RGB, 8 bits per channel.
 
     The EXIF orientation is applied, transparency is laid on white, deeper pictures are scaled to 8 bits, and
-    of an animation the first frame is taken. Raises MediaError for a file that cannot be read as a picture.
+    of an animation the first frame is taken. Raises MediaError for a file that cannot be read as a picture,
+    and for more than 67 million pixels, which are not decoded.
 
     Example:
     >>> cc.media.write_image("grey.png", np.full((4, 6), 100, np.uint8))
@@ -41,7 +44,10 @@ def read_image(path: str | Path) -> Image.Image:
         raise MediaError(f"`{path}` {what}; expected a picture file, check the path")
     try:
         with Image.open(path) as image:
+            check_picture(path, *image.size)
             return _to_rgb(ImageOps.exif_transpose(image))
+    except MediaError:
+        raise
     except Image.DecompressionBombError as error:
         raise MediaError(f"`{path}`: {first_line(error)}; expected a smaller picture") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error
@@ -121,9 +127,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit or float grey so that full scale becomes 255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-    scaled = values.clip(0) * (255 / _full_scale(image.mode, float(values.max())))
-    return Image.fromarray(np.round(scaled).astype(np.uint8))
+    stored = np.asarray(image)
+    grey = np.empty(stored.shape, np.uint8)
+    # A few rows at a time, since the whole picture in double precision would take gigabytes.
+    step = max(1, _PART // image.width)
+    parts = [slice(start, start + step) for start in range(0, image.height, step)]
+    peak = max(float(_finite(stored[rows]).max()) for rows in parts)
+    for rows in parts:
+        grey[rows] = np.round(_finite(stored[rows]) * (255 / _full_scale(image.mode, peak)))
+    return Image.fromarray(grey)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Return values in double precision, with zero for what is negative or no number."""
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0).clip(0)
 
 
 def _full_scale(mode: str, peak: float) -> float:

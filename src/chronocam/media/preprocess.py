@@ -11,13 +11,13 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from chronocam.errors import MediaError
+from chronocam.media.limits import PICTURE
 
 Box: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels; x1 and y1 lie past the last pixel."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-_LARGEST: Final = 2**28
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Preprocess:
         if isinstance(self.resize, tuple):
             return self.resize[1], self.resize[0]
         short, long = self.resize, int(self.resize * max(width, height) / min(width, height))
-        if short * long > _LARGEST:
+        if short * long > PICTURE:
             raise MediaError(
                 f"a {width} x {height} picture would be enlarged to {short} x {long}; crop it first"
             )

@@ -14,6 +14,7 @@ from clip_files import FORMATS, HEIGHT, WIDTH, animation, encode, encoder, fails
 from PIL import Image
 
 from chronocam.errors import MediaError
+from chronocam.media import limits
 from chronocam.media.clips.read import read_clip, write_clip
 
 av = pytest.importorskip("av")
@@ -320,3 +321,23 @@ def test_real_clips_have_their_shape_and_rate(
         assert seconds == pytest.approx(oracle[index][0] - oracle[0][0], abs=1e-6)
     assert clip.indices[[0, -1]].tolist() == [0, len(oracle) - 1]
     assert read_clip(path, 2, size=64).pixels.shape[1:3] == tuple(64 * side // min(shape) for side in shape)
+
+
+def test_a_clip_of_more_pixels_than_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.gif"
+    write_clip(path, np.zeros((4, 32, 32, 3), np.uint8), fps=10)
+    monkeypatch.setattr(limits, "CLIP", 4 * 32 * 32)
+    assert read_clip(path, 4).pixels.shape == (4, 32, 32, 3)
+    with pytest.raises(MediaError, match="gives 5 frames of 32 × 32 pixels; expected at most 4,096 in all"):
+        read_clip(path, 5)
+    monkeypatch.setattr(limits, "PICTURE", 32 * 31)
+    with pytest.raises(MediaError, match="has 32 × 32 pixels; expected at most 992"):
+        read_clip(path, 1)
+
+
+def test_a_video_of_too_large_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, np.zeros((4, 32, 32, 3), np.uint8), fps=10)
+    monkeypatch.setattr(limits, "PICTURE", 32 * 31)
+    with pytest.raises(MediaError, match="has 32 × 32 pixels; expected at most 992"):
+        read_clip(path, 1)

@@ -16,6 +16,7 @@ from PIL import Image
 from chronocam.errors import MediaError
 from chronocam.media.clips.sample import Size, Timeline, fit
 from chronocam.media.images import find_images, read_image
+from chronocam.media.limits import check_picture
 
 _UNTIMED: Final = 100
 """Milliseconds for which browsers show a frame without a duration."""
@@ -63,7 +64,10 @@ def open_animation(path: Path) -> Animation:
     """Read when the frames of a GIF or WebP are shown. Raises MediaError for a damaged file."""
     try:
         with Image.open(path, formats=("GIF", "WEBP")) as image:
+            check_picture(path, *image.size)
             ends = np.cumsum(list(_durations(image)))
+    except MediaError:
+        raise
     except Exception as error:
         reason = "it may be cut off or damaged; fetch or convert it again"
         raise MediaError(f"`{path}` cannot be read as an animated GIF or WebP: {reason}") from error

@@ -14,6 +14,7 @@ from chronocam.media.clips.pictures import is_animation, open_animation, open_fo
 from chronocam.media.clips.sample import Sampler, Size, Source, Timeline, check_size
 from chronocam.media.clips.video import open_video
 from chronocam.media.clips.write import write_clip
+from chronocam.media.limits import check_clip
 
 __all__ = ["Clip", "read_clip", "write_clip"]
 
@@ -83,7 +84,8 @@ def read_clip(
     size: the shorter side in pixels, the longer one keeping the aspect, or (height, width).
 
     Frames are chosen by their time stamps and turned upright as the file says; only those are converted.
-    Raises MediaError for bad arguments and for files that cannot be read; from a file that is cut off or
+    Raises MediaError for bad arguments, for files that cannot be read and for more pixels than fit into
+    memory; from a file that is cut off or
     damaged, the whole frames can still be read.
 
     Example:
@@ -142,6 +144,7 @@ def _gather(
     unique, pixels, done = np.unique(indices), None, 0
     for number, picture in source.frames(unique, size):
         if pixels is None:
+            check_clip(path, len(indices), picture.shape[1], picture.shape[0])
             pixels = np.empty((len(indices), *picture.shape), np.uint8)
         if picture.shape != pixels.shape[1:]:
             unlike = f"frame {number} is {_size(picture)}, another {_size(pixels[0])}"

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from chronocam.errors import MediaError, suggest
+from chronocam.media.limits import PICTURE
 
 Size: TypeAlias = int | tuple[int, int] | None
 """The shorter side in pixels, or (height, width), or as it is."""
@@ -158,4 +159,6 @@ def fit(size: Size, height: int, width: int) -> tuple[int, int]:
     if isinstance(size, tuple):
         return size
     long = int(size * max(height, width) / min(height, width))
+    if size * long > PICTURE:
+        raise MediaError(f"frames of {height} x {width} would be enlarged to {size} x {long}; crop them")
     return (size, long) if height <= width else (long, size)

@@ -20,6 +20,7 @@ from jaxtyping import Int64, UInt8
 from chronocam.errors import MediaError
 from chronocam.media.clips.cut import is_cut_off
 from chronocam.media.clips.sample import Size, Timeline, fit
+from chronocam.media.limits import check_picture
 
 _TIMES: Final = [("pts", "i8"), ("dts", "i8"), ("duration", "i8")]
 _PACKET: Final = np.dtype([*_TIMES, ("key", "?"), ("hidden", "?"), ("corrupt", "?")])
@@ -386,6 +387,7 @@ def _stream(path: Path, container: Any) -> Any:
     stream = max(videos, key=lambda s: s.width * s.height if s.codec_context else -1)
     if not stream.codec_context:
         raise MediaError(f"`{path}` holds a video that PyAV cannot decode; expected e.g. H.264, convert it")
+    check_picture(path, stream.width, stream.height)
     return stream
 
 

@@ -18,6 +18,7 @@ from chronocam.media.drives.kitti import list_odometry, list_raw, odometry_camer
 from chronocam.media.drives.listing import DriveListing
 from chronocam.media.drives.record import Drive
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
+from chronocam.media.limits import check_clip, check_picture
 
 _VIDEOS = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 _LARGEST = 16_384
@@ -165,6 +166,7 @@ def _decode(
     numbers, pixels, done = np.arange(part.start, part.stop), None, 0
     for number, frame in source.frames(numbers, size):
         if pixels is None:
+            check_clip(path, len(numbers), frame.shape[1], frame.shape[0])
             pixels = np.empty((len(numbers), *frame.shape), np.uint8)
         pixels[number - part.start] = frame
         done += 1
@@ -211,6 +213,7 @@ def _read_frames(
         image = read_image(path)
         shape = (image.height, image.width)
         if pixels is None:
+            check_clip(path, len(paths), *(size or shape))
             pixels, old = np.empty((len(paths), *(size or shape), 3), np.uint8), shape
         if shape != old:
             sizes = f"{shape[0]} x {shape[1]}, `{paths[0].name}` {old[0]} x {old[1]}"
@@ -239,12 +242,16 @@ def _read_depth(path: Path, unit: float) -> Float64[np.ndarray, ...]:
     """Read depth in metres: whole numbers count `unit`, others are metres."""
     try:
         if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            # Memory-mapped, a file that is shorter than it says is refused before memory is taken for it.
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with Image.open(path) as image:
+                check_picture(path, *image.size)
                 values = np.asarray(image)
         scale = unit if np.issubdtype(values.dtype, np.integer) else 1.0
         depth = np.asarray(values, np.float64) * scale
+    except MediaError:
+        raise
     except Exception as error:  # decoders raise anything
         raise MediaError(
             f"`{path}` cannot be read as depth; expected a 16-bit picture or an array (.npy)"

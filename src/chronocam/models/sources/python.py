@@ -97,12 +97,12 @@ def _takes(model: Any, shape: tuple[int, ...]) -> bool:
 def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], object]:
     try:
         code = import_module(module)
-    except Exception as error:  # not there, or it fails while it is imported
+    except (Exception, SystemExit) as error:  # not there, or it fails while it is imported
         problem = f"cannot import `{module}` ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, f"expected a module that is installed or in {Path.cwd()}") from error
     factory = getattr(code, name, None)
     if not callable(factory):
-        what = f"function in `{module}` named"
+        what = f"function in `{module}` ({getattr(code, '__file__', 'built in')}) named"
         raise request.unknown(what, name, dir(code), "expected one that returns a model")
     return factory
 
@@ -110,19 +110,22 @@ def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], obje
 def _call(factory: Callable[[], object], request: ModelRequest) -> object:
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = f"the factory failed ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, "expected it to return a model when called without arguments") from error
 
 
+# Last, so that a torch.py or json.py that lies here never stands in for what is installed.
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
     folder = str(Path.cwd())
-    sys.path.insert(0, folder)
+    added = [] if folder in sys.path else [folder]
+    sys.path.extend(added)
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if added and folder in sys.path:  # the factory may have changed it
+            sys.path.remove(folder)
 
 
 SOURCE = ModelSource("python:package.module:factory", r"python:([\w.]+):(\w+)", _load, _load)
