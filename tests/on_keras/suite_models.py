@@ -1,6 +1,7 @@
 """Keras networks by spec. Run on one backend at a time."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,29 @@ def test_a_saved_model_is_loaded_with_its_recipe(tmp_path: Path, suffix: str) ->
     )
 
 
-def test_a_model_that_rescales_gets_its_pixels_as_they_are(tmp_path: Path) -> None:
-    layers = [keras.Input((4, 4, 1)), L.Rescaling(1 / 255), L.Conv2D(2, 2), L.Flatten(), L.Dense(2)]
-    drawn(keras.Sequential(layers)).save(tmp_path / "net.keras")
-    preprocess = cc.models.load(str(tmp_path / "net.keras")).preprocess
-    assert preprocess(Image.fromarray(np.full((4, 4), 51, np.uint8))).tolist() == [[[51]] * 4] * 4
+@pytest.mark.parametrize(
+    ("scaling", "scaled"),
+    [
+        (lambda: L.Rescaling(1 / 255), 51),
+        (lambda: keras.Sequential([L.Rescaling(1 / 255)]), 51),
+        (lambda: keras.Sequential([keras.Sequential([L.Normalization(mean=9.0, variance=4.0)])]), 51),
+        (lambda: L.BatchNormalization(moving_mean_initializer=keras.initializers.Constant(90.0)), 51),
+        (lambda: L.BatchNormalization(), 0.2),
+        (lambda: L.Activation("linear"), 0.2),
+    ],
+)
+def test_a_model_that_rescales_gets_its_pixels_as_they_are(
+    tmp_path: Path, scaling: Callable[[], Any], scaled: float
+) -> None:
+    layers = [keras.Input((4, 4, 1)), scaling(), L.Conv2D(2, 2), L.Flatten(), L.Dense(2)]
+    keras.Sequential(layers).save(tmp_path / "net.keras")
+    loaded = cc.models.load(str(tmp_path / "net.keras"))
+    picture = Image.fromarray(np.full((4, 4), 51, np.uint8))
+    np.testing.assert_allclose(loaded.preprocess(picture), np.full((4, 4, 1), scaled), rtol=1e-6)
+    # What is a guess is said where the recipe was used, and there alone.
+    found = cc.GradCAM(loaded).explain(picture, 0).diagnostics
+    assert any("which is assumed" in text for text in found) == (scaled < 1)
+    assert "assumed" not in "".join(cc.GradCAM(loaded).explain(samples((4, 4, 1)), 0).diagnostics)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -38,7 +38,8 @@ class Batch:
     """A batch of inputs, the targets given for the call, and which of the call's samples the batch holds.
 
     `samples` is the number of samples that the targets are for; None where it is not known yet. `given` is
-    what the batch was cut from; `shared` are the numbers of the arrays that are not per sample.
+    what the batch was cut from; `shared` are the numbers of the arrays that are not per sample; `prepared` is
+    whether the inputs were made of pictures or clips by the preprocessing.
     """
 
     inputs: Inputs
@@ -47,6 +48,7 @@ class Batch:
     samples: int | None
     given: Inputs
     shared: frozenset[int] = frozenset()
+    prepared: bool = False
 
 
 def map_arrays(change: Callable[[Array], Array], inputs: Inputs) -> Inputs:
@@ -104,7 +106,7 @@ def batches(
         for low in range(0, len(media), step):
             part = media[low : low + step]
             array = as_clips(prepared(part, preprocess))
-            yield Batch(array, targets, slice(low, low + len(part)), len(media), array)
+            yield Batch(array, targets, slice(low, low + len(part)), len(media), array, prepared=True)
     elif _is_dataset(inputs):
         yield from _of_dataset(inputs, targets, batch_size, preprocess, as_clips)
     else:

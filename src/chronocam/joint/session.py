@@ -27,6 +27,8 @@ from chronocam.joint.view import LayerView
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import fuse
+from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
 from chronocam.targets._parse import Callback
 from chronocam.targets.composed import over_steps
@@ -206,6 +208,7 @@ class Explaining:
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
+        notes = [*_assumed(method, self.batch), *recording.notes]
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         return Explanation(
             to_numpy(kept).astype(np.float32),
@@ -217,7 +220,7 @@ class Explaining:
             centers=centers,
             frame_spans=_spans(look, kept, centers),
             attention=frame_attention(recording, columns),
-            findings=tuple(dict.fromkeys([*_remarks(layers, recording.notes, views, at), *of_maps])),
+            findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps])),
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
             on=number_of(look) or self._first,
@@ -307,6 +310,13 @@ def _spans(
     if look.clips is None or maps.ndim != 5:
         return None
     return frame_spans(maps.shape[2], look.grid[0], None if centers is None else centers[0])
+
+
+def _assumed(method: Recipe, batch: Batch) -> Iterator[str]:
+    """Yield what nobody stated of the preprocessing that made the inputs."""
+    preprocess = method.preprocess
+    if batch.prepared and isinstance(preprocess, (Preprocess, ClipPreprocess)) and preprocess.assumption:
+        yield preprocess.assumption
 
 
 def _remarks(

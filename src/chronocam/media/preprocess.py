@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +18,10 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+_IMAGENET: Final = (
+    "pictures are normalised as for ImageNet, which is assumed: nothing says what the model was trained with; "
+    "give preprocess=cc.media.Preprocess(…), or return (model, Preprocess, labels) from a python: factory"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Preprocess:
     scale: what 8-bit values are multiplied by.
     order: of the colour channels, which `mean` and `std` follow.
     antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
+    assumption: what in this recipe nobody stated, in words; None where all is known.
 
     Equal to torchvision's `ImageClassification` preset and to timm's evaluation transform on PIL images.
 
@@ -53,6 +58,7 @@ class Preprocess:
     channels: Literal["first", "last"] = "first"
     order: Literal["rgb", "bgr"] = "rgb"
     antialias: bool = True
+    assumption: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
@@ -135,9 +141,8 @@ def imagenet(height: int = 224, width: int = 224, channels: int = 3) -> Preproce
     A picture is resized as a whole to an input that is not square; one channel takes the mean of the three.
     """
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels != 1 else ((0.449,), (0.226,))
-    if height != width:
-        return Preprocess((height, width), None, mean, std)
-    return Preprocess(height * 8 // 7, (height, width), mean, std)
+    resize, crop = ((height, width), None) if height != width else (height * 8 // 7, (height, width))
+    return Preprocess(resize, crop, mean, std, assumption=_IMAGENET)
 
 
 def placed(

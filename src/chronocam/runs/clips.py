@@ -19,7 +19,7 @@ from chronocam.records import Box, ClipResult, Failure, MapEntry
 from chronocam.runs.entries import attention_entry, map_entry
 from chronocam.runs.files import LONGEST_SIDE, decimals, original, rounded, slug
 from chronocam.runs.inputs import find_clips, search
-from chronocam.runs.job import MapJob, diagnostics_of
+from chronocam.runs.job import MapJob
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -90,7 +90,7 @@ class ClipJob(MapJob):
             seconds=None if medium.rate is None else decimals(medium.seconds, 4),
             sheet=str(sheet),
             maps=tuple(maps),
-            diagnostics=diagnostics_of(explanations),
+            diagnostics=self.diagnostics(explanations),
         )
 
 

@@ -84,7 +84,8 @@ class MapJob(Job):
                 raise InputError(f"`{path}`: {one.diagnostics[-1]}")
         return self.draw(medium, explanations, path, name)
 
-
-def diagnostics_of(explanations: dict[str, Explanation]) -> tuple[str, ...]:
-    """Return the findings of several explanations in words, each once."""
-    return tuple(dict.fromkeys(text for one in explanations.values() for text in one.diagnostics))
+    def diagnostics(self, explanations: dict[str, Explanation]) -> tuple[str, ...]:
+        """Return in words what is assumed of the inputs, and the findings of the explanations, each once."""
+        assumption = self.preprocess.assumption
+        found = [text for one in explanations.values() for text in one.diagnostics]
+        return tuple(dict.fromkeys([*([assumption] if assumption else []), *found]))

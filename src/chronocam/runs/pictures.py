@@ -15,7 +15,7 @@ from chronocam.records import Failure, MapEntry, PictureResult
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import VIDEO_SUFFIXES, find_pictures, search
-from chronocam.runs.job import MapJob, diagnostics_of
+from chronocam.runs.job import MapJob
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,7 +66,7 @@ class PictureJob(MapJob):
             seen=rounded(self.preprocess.region(*medium.size)),
             sheet=str(sheet),
             maps=tuple(maps),
-            diagnostics=diagnostics_of(explanations),
+            diagnostics=self.diagnostics(explanations),
         )
 
 

@@ -50,6 +50,11 @@ class ClipPreprocess:
                 'frames with channels="last"; expected channels="first", axes= orders those of a clip'
             )
 
+    @property
+    def assumption(self) -> str | None:
+        """What is done to every frame without being stated anywhere; see `Preprocess`."""
+        return self.frame.assumption
+
     def read(self, path: str | Path, start: float | None = None, end: float | None = None) -> Clip:
         """Read as many frames as the network takes, between `start` and `end` in seconds.
 

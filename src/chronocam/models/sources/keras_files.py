@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
+_SCALES: Final = ("Rescaling", "Normalization")
+_FROM_0_TO_1: Final = (
+    "pictures are scaled to 0…1, which is assumed: the file does not say what the model was trained with; for "
+    "another range give preprocess=cc.media.Preprocess(…), or a python: factory that returns "
+    "(model, Preprocess, labels)"
+)
+
 
 def _load(request: ModelRequest) -> Parts:
     path = request.file()
     saving = need("keras.saving", "keras")
-    if "Lambda" in _classes(_config(path, request)):
+    classes = _classes(_config(path, request))
+    if "Lambda" in classes:
         request.insist_on_trust("a Lambda layer in it can run any code", "replace it by a layer of Keras")
     try:
         model = saving.load_model(path, compile=False, safe_mode=not request.trust)
@@ -24,7 +32,8 @@ def _load(request: ModelRequest) -> Parts:
             "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
         )
         raise request.error(f"cannot be loaded ({first_line(error)})", todo) from error
-    return model, _preprocess(model, request), None
+    rescales = not classes.isdisjoint(_SCALES) or _normalises_pixels(model)
+    return model, _preprocess(model, rescales, request), None
 
 
 def _config(path: Path, request: ModelRequest) -> Any:
@@ -49,7 +58,13 @@ def _classes(config: object) -> set[str]:
     return set().union(*map(_classes, config)) if isinstance(config, list) else set()
 
 
-def _preprocess(model: Model, request: ModelRequest) -> Preprocess | None:
+def _normalises_pixels(model: Model) -> bool:
+    """Say whether a batch normalisation comes first that has seen values as large as those of pixels."""
+    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
+    return type(first).__name__ == "BatchNormalization" and float(abs(first.moving_mean.numpy()).max()) > 2
+
+
+def _preprocess(model: Model, rescales: bool, request: ModelRequest) -> Preprocess | None:
     """Return the usual recipe for the input's size: values up to 1, or to 255 where the model rescales them.
 
     None for a model of sequences `(time, feature)`.
@@ -70,7 +85,6 @@ def _preprocess(model: Model, request: ModelRequest) -> Preprocess | None:
             f"takes {channels} channels", "load it with keras.saving.load_model, and give arrays"
         )
     height, width = (224 if side is None else side for side in sides)
-    rescales = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
     return Preprocess(
         resize=(height, width),
         crop=None,
@@ -78,6 +92,7 @@ def _preprocess(model: Model, request: ModelRequest) -> Preprocess | None:
         std=(1.0,) * channels,
         scale=1.0 if rescales else 1 / 255,
         channels="first" if first else "last",
+        assumption=None if rescales else _FROM_0_TO_1,
     )
 
 
