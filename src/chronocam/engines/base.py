@@ -254,6 +254,9 @@ class Engine(Protocol):
     def frame_wise(self, layer: str) -> bool:
         """Say whether the kind of a layer, and of those before, says that it saw each frame by itself."""
 
+    def obstacle(self) -> str | None:
+        """Say what keeps layers or gradients from view, such as quantised layers, and what to do about it."""
+
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Run the model once and record what is requested.
 

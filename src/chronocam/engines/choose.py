@@ -39,4 +39,6 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
         raise ModelError(
             f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3"
         )
+    if kind.startswith("torch.export."):
+        raise ModelError(f"cannot explain a {kind}; give torch.export.unflatten(exported)")
     raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module or a keras.Model")

@@ -135,7 +135,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
     chosen = _chosen(look, calls, counting, flat, 0 if asked.score is largest else columns)
     if chosen is None:
-        raise LayerError(_none(calls))
+        raise LayerError(_none(calls, look.engine.obstacle()))
     return chosen
 
 
@@ -244,8 +244,10 @@ def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
     return own
 
 
-def _none(calls: Sequence[LayerCall]) -> str:
+def _none(calls: Sequence[LayerCall], obstacle: str | None) -> str:
     """Return why no layer can be taken."""
+    if obstacle is not None:
+        return f"no layer of the model can be explained; {obstacle}"
     if all(call.gradient is None for call in calls):
         return "the score does not depend on any layer of the model; check the target, or name conv_layer="
     return "no layer of the model has a grid that follows the input; name conv_layer= and layout="

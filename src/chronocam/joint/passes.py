@@ -21,19 +21,19 @@ class Recorded:
     """What one pass recorded, and what the columns of its scores are.
 
     unconnected: a layer whose gradient is needed, and on which the scores do not depend; None without one.
+    obstacle: what keeps gradients from it, where the model shows it.
     """
 
     recording: Recording
     columns: Columns
     unconnected: str | None = None
+    obstacle: str | None = None
 
     def connected(self) -> Recorded:
         """Return this. Raises LayerError where the scores depend on too few of the layers."""
         if self.unconnected is not None:
-            raise LayerError(
-                f"the score does not depend on layer `{self.unconnected}`; choose one on the path to the "
-                "output"
-            )
+            todo = self.obstacle or "choose one on the path to the output"
+            raise LayerError(f"the score does not depend on layer `{self.unconnected}`; {todo}")
         return self
 
 
@@ -68,6 +68,6 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
     for need, layer in places:
         if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
-            return Recorded(recording, columns[0], layer)
+            return Recorded(recording, columns[0], layer, look.engine.obstacle())
     notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
     return Recorded(replace(recording, notes=tuple(notes)), columns[0])

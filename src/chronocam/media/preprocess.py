@@ -19,8 +19,9 @@ Box: TypeAlias = tuple[float, float, float, float]
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 _IMAGENET: Final = (
-    "pictures are normalised as for ImageNet, which is assumed: nothing says what the model was trained with; "
-    "give preprocess=cc.media.Preprocess(…), or return (model, Preprocess, labels) from a python: factory"
+    "pictures are normalised as for ImageNet, which is assumed: nothing says what the model was trained "
+    "with; give preprocess=cc.media.Preprocess(…), or return (model, Preprocess, labels) from a python: "
+    "factory"
 )
 
 

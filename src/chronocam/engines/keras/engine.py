@@ -237,6 +237,13 @@ class KerasEngine(UnknownGeometry):
         """Say whether only TimeDistributed and pointwise layers lead to it; see `Engine.frame_wise`."""
         return layer != INPUT and is_frame_wise(self._nodes[split_call(layer)[0]])
 
+    def obstacle(self) -> str | None:
+        """Say what keeps layers from view; see `Engine.obstacle`."""
+        hidden = next((node for node in self._nodes.values() if type(node).__name__ == "TFSMLayer"), None)
+        if hidden is None:
+            return None
+        return f"the TFSMLayer `{hidden.name}` hides its layers: give the Keras model that it was saved from"
+
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass, and another one through guided ReLUs where those are requested too.
 

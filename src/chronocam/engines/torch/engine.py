@@ -16,6 +16,7 @@ from chronocam.engines.base import AxisOrder, Call, Feed, LayerCall, Recording, 
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
+from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import as_found, device_of, dtype_of
@@ -119,6 +120,10 @@ class TorchEngine(TorchGeometry):
     def order(self, layer: str) -> AxisOrder | None:
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
         return None if layer == INPUT else order_of(self.layers[layer])
+
+    def obstacle(self) -> str | None:
+        """Say what keeps layers or gradients from view; see `Engine.obstacle`."""
+        return obstacle(self.model, self.layers.walk())
 
     def frame_wise(self, layer: str) -> bool:
         """PyTorch has no such layers: frames are folded into the batch, or run one by one."""

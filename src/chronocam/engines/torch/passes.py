@@ -15,6 +15,7 @@ from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
+from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.scope import couples_samples, differentiable_rnns, training_note
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
@@ -57,6 +58,10 @@ class TorchPass:
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
+        with told_apart():
+            return self._recorded(score)
+
+    def _recorded(self, score: Score) -> Recording:
         request = self.request
         recording = self._attempt(score)
         # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
@@ -67,6 +72,8 @@ class TorchPass:
         if self.chunks is None and not (connected and all(tap.outputs for tap in self.taps.values())):
             self.through_no_grad = True
             recording = self._attempt(score)
+            if {*recording.gradients, *recording.guided} != {*request.gradients, *request.guided}:
+                refuse_cut_off(self.scores, [t for tap in self.taps.values() for t in tap.outputs])
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
                 f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into "

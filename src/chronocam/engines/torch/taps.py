@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from chronocam.engines.torch.obstacles import QUANTISED
 from chronocam.engines.torch.tensors import first_tensor, replace_tensor
 from chronocam.errors import LayerError
 
@@ -43,9 +45,9 @@ class Tap:
             return None
         tensor = first_tensor(output)
         if tensor is None:
-            raise LayerError(
-                f"a {type(module).__name__} returns no floating-point tensor; choose another layer"
-            )
+            quantised = any(isinstance(x, Tensor) and x.is_quantized for x in pytree.tree_leaves(output))
+            todo = QUANTISED if quantised else "choose another layer"
+            raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; {todo}")
         fresh = self.capture(tensor)
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 

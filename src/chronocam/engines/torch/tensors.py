@@ -41,10 +41,10 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
                 f"the model fails on inputs by the names {others} ({first_line(error)}); expected {names}"
             ) from error
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
             raise
-        reason = _misfit(model, inputs)
+        reason = _fixed_by_export(error) or _misfit(model, inputs)
         if reason is not None:
             raise InputError(reason) from error
         clip = first_tensor(inputs)
@@ -73,6 +73,17 @@ def _takes_one_list(model: nn.Module, inputs: Sequence[Any]) -> bool:
     parameters = list(signature(model.forward).parameters.values())
     places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(places) == 1 and not any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _fixed_by_export(error: Exception) -> str | None:
+    """Return what is wrong where an exported model checks the sizes that it was exported for."""
+    text = first_line(error)
+    if not text.startswith(("Guard failed", "Expected input at")):
+        return None
+    return (
+        f"the model was exported for one size of inputs, that of the batch too ({text}); export it with "
+        "dynamic_shapes=, or with a single sample and batch_size=1"
+    )
 
 
 def _misfit(model: nn.Module, inputs: Inputs) -> str | None:

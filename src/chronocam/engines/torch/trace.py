@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.base import AxisOrder, LayerCall, Score
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.modes import ThroughNoGrad
+from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.scope import differentiable_rnns
 from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor
 from chronocam.types import Inputs
@@ -69,7 +70,10 @@ class Trace:
         scores = self._scores(self.score, through_no_grad=False)
         if not scores.requires_grad:  # the model switches gradients off by itself
             scores = self._scores(self.score, through_no_grad=True)
-        return self._own(self._main, self._gradients(scores))
+        calls = self._own(self._main, self._gradients(scores))
+        if not any(call.changes and call.gradient is not None for call in calls):
+            refuse_cut_off(scores, self._taps)
+        return calls
 
     def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
         """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
@@ -133,13 +137,14 @@ class Trace:
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 
     def _gradients(self, scores: Tensor) -> list[Tensor | None]:
-        if not scores.requires_grad:
+        if not (scores.requires_grad and self._taps):
             return [None] * len(self._taps)
         # In a sum of the targets, as of all classes, gradients may cancel; in a random combination they do
         # not.
         generator = torch.Generator().manual_seed(0)
         factors = torch.rand(scores.shape, generator=generator).to(scores) + 0.5
-        return list(torch.autograd.grad(scores, self._taps, factors, allow_unused=True))
+        with told_apart():
+            return list(torch.autograd.grad(scores, self._taps, factors, allow_unused=True))
 
     def _own(self, main: Tensor | None, gradients: list[Tensor | None] | None = None) -> list[LayerCall]:
         """Return the calls with all that is known of them; what returns the output changes nothing."""

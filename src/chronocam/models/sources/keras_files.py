@@ -13,8 +13,8 @@ from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts
 
 _SCALES: Final = ("Rescaling", "Normalization")
 _FROM_0_TO_1: Final = (
-    "pictures are scaled to 0…1, which is assumed: the file does not say what the model was trained with; for "
-    "another range give preprocess=cc.media.Preprocess(…), or a python: factory that returns "
+    "pictures are scaled to 0…1, which is assumed: the file does not say what the model was trained with; "
+    "for another range give preprocess=cc.media.Preprocess(…), or a python: factory that returns "
     "(model, Preprocess, labels)"
 )
 

@@ -1,0 +1,71 @@
+"""What keeps the layers of a PyTorch model, or its gradients, from view; looked for where something fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor, fx, nn
+
+from chronocam.errors import ModelError
+
+QUANTISED: Final = (
+    "no gradient passes what is quantised: explain the floating-point model that it was made from, or a "
+    "layer before it by a method without gradients, such as eigencam"
+)
+_FLAT: Final = (
+    "the model is one graph without layers, as the module() of an exported program is; give "
+    "torch.export.unflatten(exported)"
+)
+_INFERENCE: Final = (
+    "the model runs under torch.inference_mode(), which leaves nothing to differentiate; take it out of "
+    "forward, or put torch.no_grad() in its place"
+)
+_REENTRANT: Final = (
+    "the model checkpoints activations with use_reentrant=True, and no gradient of a layer can be taken "
+    "through that; switch checkpointing off, or give it use_reentrant=False"
+)
+
+
+def obstacle(model: nn.Module, modules: Iterable[nn.Module]) -> str | None:
+    """Return what about a model keeps layers or gradients from view, and what to do; None for a usual one."""
+    quantised = next((m for m in modules if ".quantized" in type(m).__module__), None)
+    if quantised is not None:
+        return f"{type(quantised).__name__} is quantised, and {QUANTISED}"
+    nodes = model.graph.nodes if isinstance(model, fx.GraphModule) else ()
+    return _FLAT if any(isinstance(node.target, torch._ops.OpOverload) for node in nodes) else None
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Raise ModelError in the place of PyTorch's own error where gradients meet a reentrant checkpoint."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise ModelError(_REENTRANT) from error
+
+
+def refuse_cut_off(scores: Tensor, outputs: Iterable[Tensor]) -> None:
+    """Raise ModelError where scores depend on no layer because of how the model runs.
+
+    outputs: what the layers returned.
+    """
+    if any(tensor.is_inference() for tensor in (scores, *outputs)):
+        raise ModelError(_INFERENCE)
+    if any(node.name() == "CheckpointFunctionBackward" for node in _graph(scores)):
+        raise ModelError(_REENTRANT)
+
+
+def _graph(scores: Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """Yield every operation that scores come out of."""
+    waiting, seen = [scores.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [before for before, _ in node.next_functions]

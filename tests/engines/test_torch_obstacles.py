@@ -1,0 +1,79 @@
+"""What keeps layers or gradients from view is named, and not a layer that the score does not depend on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import ChronocamError
+
+X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.a(x)).mean((2, 3)))
+
+
+class Checkpointed(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.utils.checkpoint.checkpoint(self.b, self.a(x), use_reentrant=True)
+        return self.head(h.mean((2, 3)))
+
+
+class Inference(Net):
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}, dtype=torch.qint8)
+
+
+def exported(batch: int) -> nn.Module:
+    return torch.export.export(Net(), (X[:batch],)).module()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("build", "layer", "samples", "reason"),
+    [
+        (Checkpointed, None, 2, "use_reentrant=False"),
+        (Checkpointed, "a", 2, "use_reentrant=False"),
+        (Checkpointed, "b.0", 2, "use_reentrant=False"),
+        (Inference, None, 2, "inference_mode"),
+        (Inference, "b", 2, "inference_mode"),
+        (quantised, None, 2, "Linear is quantised.*floating-point model"),
+        (quantised, "b", 2, "Linear is quantised.*floating-point model"),
+        (lambda: exported(1), None, 1, "torch.export.unflatten"),
+        (lambda: exported(2), None, 2, "dynamic_shapes"),
+        (lambda: torch.export.unflatten(torch.export.export(Net(), (X,))), None, 2, "dynamic_shapes"),
+    ],
+)
+def test_what_keeps_gradients_from_a_layer_is_named(
+    build: Callable[[], Any], layer: str | None, samples: int, reason: str
+) -> None:
+    with pytest.raises(ChronocamError, match=reason) as raised:
+        cc.GradCAM(build(), layer).explain(X[:samples], 1)
+    assert "\n" not in str(raised.value)
+
+
+def test_without_such_an_obstacle_a_layer_off_the_path_is_told_so() -> None:
+    with pytest.raises(ChronocamError, match="does not depend on layer `b`; choose one on the path"):
+        cc.GradCAM(Net(), "b").explain(X, lambda outputs: outputs[:, 0].detach())
+
+
+def test_an_exported_program_is_told_how_it_becomes_a_module() -> None:
+    with pytest.raises(ChronocamError, match=r"give torch\.export\.unflatten"):
+        cc.GradCAM(torch.export.export(Net(), (X,)))
