@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
+import numpy as np
+
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
@@ -60,8 +62,10 @@ def _classes(config: object) -> set[str]:
 
 def _normalises_pixels(model: Model) -> bool:
     """Say whether a batch normalisation comes first that has seen values as large as those of pixels."""
-    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
-    return type(first).__name__ == "BatchNormalization" and float(abs(first.moving_mean.numpy()).max()) > 2
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    if not layers or type(layers[0]).__name__ != "BatchNormalization":
+        return False
+    return float(np.abs(layers[0].get_weights()[-2]).max()) > 2  # the mean, before the variance
 
 
 def _preprocess(model: Model, rescales: bool, request: ModelRequest) -> Preprocess | None:
