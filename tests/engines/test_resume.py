@@ -295,7 +295,7 @@ def test_the_model_is_left_as_found_also_after_an_exception() -> None:
     with pytest.raises(KeyError, match="mine"):
         resumed(resumed.activations[0], fails)
     assert state(net) == before
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError):
         resumed(resumed.activations[0][:, :2], two)  # too few channels
     assert state(net) == before
 

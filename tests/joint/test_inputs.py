@@ -137,6 +137,17 @@ def test_batches_of_different_grids_are_explained_batch_by_batch() -> None:
 # What is refused
 
 
+def test_labels_that_come_with_a_batch_are_of_its_samples() -> None:
+    names = ["ant", "bee", "cat", "dog", "eel"]
+    net, labels = seeded(), [names[i] for i in Y]
+    expected = cc.GradCAM(net, labels=names).explain(X, Y)
+    for size in (2, 5):
+        texts = [labels[i : i + size] for i in range(0, 7, size)]
+        pairs = list(zip(X.split(size), texts, strict=True))
+        for batches in (pairs, [{"image": x, "label": tuple(text)} for x, text in pairs]):
+            same(cc.GradCAM(net, labels=names).explain(batches), expected)
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [

@@ -81,6 +81,31 @@ def test_maps_at_the_input(on: str | None) -> None:
     np.testing.assert_allclose(explanation.maps[:, 0], gradient.abs().amax(1), atol=1e-7)
 
 
+def test_guided_gradients_are_of_the_input_that_the_layer_comes_from() -> None:
+    net = Siamese().eval()
+    cam = cc.GradCAM(net, "enc", on="b").explain((A, B), SCORE)
+    pixels = cc.GuidedBackprop(net, on="b", reduce="sum").explain((A, B), SCORE)
+    product = cc.GuidedGradCAM(net, "enc", reduce="sum").explain((A, B), SCORE)
+    assert product.input_size == (64, 96)
+    np.testing.assert_allclose(
+        product.maps, pixels.maps * cam.upsample(mode="linear").clip(0), rtol=1e-4, atol=1e-7
+    )
+
+
+def test_maps_at_an_input_beside_one_that_is_shared() -> None:
+    class Compared(Siamese):
+        def forward(self, words: Tensor, image: Tensor) -> Tensor:
+            return self.enc(image).mean((2, 3)) @ words.T
+
+    net, words = Compared().eval(), torch.rand(5, 8)
+    x = A.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(words, x)[:, 1].sum(), x)
+    for batch_size in (1, 32):
+        method = cc.Saliency(net, on="image", batch_size=batch_size)
+        explanation = method.explain((cc.Shared(words), A), 1)
+        np.testing.assert_allclose(explanation.maps[:, 0], gradient.abs().amax(1), atol=1e-7)
+
+
 def test_inputs_by_name_and_batches() -> None:
     net = Siamese().eval()
     for method in (cc.GradCAM(net, "enc", on="a"), cc.GradCAM(net, "enc", on="a", batch_size=1)):

@@ -376,6 +376,64 @@ def test_errors_of_inputs_and_targets(
         cc.GradCAM(cnn()).explain(x, targets)
 
 
+class Unsaid(keras.Model):
+    """Says nothing of the inputs that it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = L.Conv2D(4, 3, name="conv"), L.Dense(3)
+
+    def call(self, x: Any) -> Any:
+        return self.head(keras.ops.reshape(self.conv(x), (-1, 4 * 6 * 6)))
+
+
+def of_two() -> Any:
+    image, numbers = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="numbers")
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, name="conv")(image))
+    return keras.Model({"image": image, "numbers": numbers}, L.Dense(3)(pooled + L.Dense(4)(numbers)))
+
+
+@pytest.mark.parametrize(
+    ("named", "inputs", "words"),
+    [
+        (False, samples((9, 9, 3)), ["the model fails on inputs float32 (…, 9, 9, 3)", "frames="]),
+        (False, samples((8, 8, 1)), ["fails on inputs float32 (…, 8, 8, 1)", "ValueError: Input 0"]),
+        (False, {"image": samples((8, 8, 3))}, ["the model fails on inputs `image` float32"]),
+        (True, {"image": samples((8, 8, 3))}, ["by the names `image`; expected `image`, `numbers`"]),
+        (True, {"image": samples((8, 8, 3)), "numbers": samples((5,))}, ["(2, 5); expected (batch, 4)"]),
+        (
+            True,
+            (samples((8, 8, 3)), samples((4,))[:1].repeat(3, 0)),
+            ["fails on inputs float32 (…, 8, 8, 3), float32"],
+        ),
+    ],
+)
+def test_inputs_that_do_not_fit_are_told_in_one_line(named: bool, inputs: Any, words: list[str]) -> None:
+    model = of_two() if named else Unsaid()
+    if not named:
+        model(samples((8, 8, 3)))
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(model, "conv").explain(inputs, 1)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("on", [None, 0, 1, "second"])
+@pytest.mark.parametrize("names", [("first", "second"), ("later", "second"), None])
+def test_maps_at_one_of_several_inputs(names: tuple[str, str] | None, on: Any) -> None:
+    one, other = keras.Input((4, 4, 3), name="first"), keras.Input((4, 4, 3), name="second")
+    products = L.Multiply()([L.Flatten()(one), L.Flatten()(other)])
+    given = [one, other] if names is None else dict(zip(names, (one, other), strict=True))
+    model = drawn(keras.Model(given, L.Dense(3, use_bias=False, name="head")(products)))
+    a, b = samples((4, 4, 3)), samples((4, 4, 3)) + 1
+    inputs: Any = (a, b) if names is None else dict(zip(names, (a, b), strict=True))
+    kernel = model.get_layer("head").get_weights()[0][:, 1].reshape(4, 4, 3)
+    gradient = kernel * (a if on in (1, "second") else b)
+    explanation = cc.Saliency(model, on=on, reduce="sum").explain(inputs, 1)
+    np.testing.assert_allclose(explanation.maps[:, 0], gradient.sum(-1), rtol=1e-4, atol=1e-5)
+
+
 def test_models_without_shapes_are_refused() -> None:
     with pytest.raises(ModelError, match="not built"):
         cc.GradCAM(keras.Sequential([L.Conv2D(2, 3), L.Flatten(), L.Dense(2)]))

@@ -45,6 +45,9 @@ Score: TypeAlias = Callable[[Result], Array]
 Call: TypeAlias = Callable[[Any, Inputs], Any]
 """`call(model, inputs)`, in the place of a plain call of the model."""
 
+Entry: TypeAlias = tuple[int | str, ...]
+"""Indices and keys that lead to one of several inputs."""
+
 Feed: TypeAlias = Callable[[Inputs], Inputs]
 """Makes of the inputs that are looked at what the model gets, as of clips the pictures in them."""
 
@@ -154,6 +157,8 @@ class Request:
     attentions: whether the weights of every attention within the model are recorded.
     call: replaces the plain call of the model.
     clips: how clips are treated; None for other inputs.
+    entry: which of several inputs the layer `input` is, by the indices and keys that lead to it; None is the
+        first of floating point.
 
     Example:
         >>> cc.engines.Request(["conv1", "conv2"], gradients=["conv2"]).differentiates
@@ -168,6 +173,7 @@ class Request:
     attentions: bool = False
     call: Call | None = None
     clips: ClipOptions | None = None
+    entry: Entry | None = None
 
     @property
     def differentiates(self) -> bool:
@@ -283,6 +289,19 @@ class Engine(Protocol):
 def as_given(inputs: Inputs) -> Inputs:
     """Return inputs as they are: what most models are fed."""
     return inputs
+
+
+def changed_at(inputs: Inputs, entry: Entry, change: Callable[[Array], Array]) -> Inputs:
+    """Return inputs after a change of one of them."""
+    if not entry:
+        return change(inputs)
+    if isinstance(inputs, Mapping):
+        return {
+            key: changed_at(one, entry[1:], change) if key == entry[0] else one for key, one in inputs.items()
+        }
+    parts = list(inputs)
+    parts[int(entry[0])] = changed_at(parts[int(entry[0])], entry[1:], change)
+    return parts if isinstance(inputs, list) else tuple(parts)
 
 
 def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:

@@ -2,9 +2,57 @@
 
 from __future__ import annotations
 
-from chronocam.layouts.base import Stem
+import re
+from collections.abc import Mapping
+from textwrap import shorten
+from typing import Any, Final
 
+from chronocam.errors import first_line
+from chronocam.layouts.base import Stem
+from chronocam.types import Inputs
+
+FAILURES: Final = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What models raise on inputs that they do not take."""
+
+_MEMORY: Final = ("OutOfMemory", "ResourceExhausted", "RESOURCE_EXHAUSTED")
+_NODE: Final = re.compile(r"\{\{.*?\}\} ")  # where TensorFlow found an error, in front of what it is
 _SIGHTS = {1: "time", 2: "height, width", 3: "time, height, width"}
+
+
+def failure(inputs: Inputs, error: Exception) -> str:
+    """Return on which inputs a model failed, and what it said. The first axis is not told; see `misfit`."""
+    if isinstance(inputs, Mapping):
+        shown = ", ".join(f"`{name}` {_described(x)}" for name, x in inputs.items())
+    else:
+        shown = ", ".join(map(_described, inputs if isinstance(inputs, (tuple, list)) else [inputs]))
+    said = shorten(_NODE.sub("", first_line(error)), 200, placeholder=" …")
+    hint = ""
+    if len(getattr(inputs, "shape", ())) == 4 and ("reshape" in said or "invalid for input of size" in said):
+        hint = "; where rows are the frames of clips, frames= says how many a clip has"
+    return (
+        f"the model fails on inputs {shown} ({type(error).__name__}: {said}); expected the number, sizes and "
+        f"types of inputs that it was made for{hint}"
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Say whether an error is that of a full device, which says nothing of the inputs but their size."""
+    return any(word in f"{type(error).__name__}{error}" for word in _MEMORY)
+
+
+def _described(x: Any) -> str:
+    if not hasattr(x, "shape"):
+        return type(x).__name__
+    dtype = getattr(x.dtype, "name", None) or str(x.dtype).removeprefix("torch.")
+    return f"{dtype} (…, {', '.join(map(str, x.shape[1:]))})"
 
 
 def misfit(shape: tuple[int, ...], dtype: str, stem: Stem | None) -> str | None:

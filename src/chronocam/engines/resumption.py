@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from chronocam.engines.base import Result, Score, split_call
+from chronocam.engines.misfit import out_of_memory
 from chronocam.errors import InputError, LayerError, first_line
 from chronocam.maps.arrays import namespace, to_numpy, widen
 from chronocam.types import INPUT, Array, Inputs
@@ -152,7 +153,7 @@ class Rest(ABC, Generic[Node]):
         try:
             twice = self._run([xp.concat([x, x]) for x in self.activations], 2)
         except Exception as error:  # whatever the model raises where shapes do not fit
-            if "OutOfMemory" in type(error).__name__ or "ResourceExhausted" in type(error).__name__:
+            if out_of_memory(error):
                 raise
             return first_line(error)
         same = _same(self._values(result), self._values(twice), self._samples)

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
-from chronocam.joint.items import split_targets
+from chronocam.joint.items import labels_of_samples, split_targets
 from chronocam.joint.media import media_in, pictures_in, prepared
 from chronocam.types import Array, Inputs, Targets
 
@@ -66,6 +66,17 @@ def arrays_of(inputs: Inputs) -> list[Array]:
     arrays: list[Array] = []
     map_arrays(arrays.append, inputs)
     return arrays
+
+
+def entries_of(inputs: Inputs) -> list[tuple[Any, ...]]:
+    """Return the indices and keys that lead to each of the arrays of `inputs`, in order."""
+    if isinstance(inputs, Mapping):
+        parts = list(inputs.items())
+    elif isinstance(inputs, (tuple, list)):
+        parts = list(enumerate(inputs))
+    else:
+        return [()] if hasattr(inputs, "shape") else []
+    return [(key, *rest) for key, part in parts for rest in entries_of(part)]
 
 
 def is_floating(array: Array) -> bool:
@@ -170,7 +181,7 @@ def _of_dataset(
         samples = _samples(inputs)
         # Targets that come with a batch are for its samples; those of the call are for all, counted through.
         if own is not None and targets is None:
-            yield from _pieces(inputs, own, batch_size, 0, samples, samples)
+            yield from _pieces(inputs, labels_of_samples(own, samples), batch_size, 0, samples, samples)
         else:
             yield from _pieces(inputs, targets, batch_size, start, samples, None)
         start += samples

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from numbers import Number
 from typing import Any, Final
 
+import numpy as np
+
 from chronocam.errors import InputError
 
 LABELS: Final = ("label", "labels", "target", "targets", "y", "class", "classes")
@@ -36,6 +38,15 @@ def split_targets(item: Any, given: bool) -> tuple[Any, Any]:
         kinds = ", ".join(_kind(part) for part in parts)
         raise InputError(f"an item of the data set holds ({kinds}), which may be inputs or targets; {YIELD}")
     return item, None
+
+
+def labels_of_samples(targets: Any, samples: int) -> Any:
+    """Return the targets of an item, a list of as many labels as it has samples as an array, one each.
+
+    In a call such a list may also mean all of them for every sample; a data set has one label per sample.
+    """
+    texts = isinstance(targets, (list, tuple)) and all(isinstance(one, str) for one in targets)
+    return np.array(targets) if texts and len(targets) == samples else targets
 
 
 def _of_dict(item: Mapping[Any, Any]) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
 from chronocam.errors import LayoutError
-from chronocam.joint.inputs import arrays_of, first_samples, main_array, map_arrays
+from chronocam.joint.inputs import arrays_of, entries_of, first_samples, main_array, map_arrays
 from chronocam.joint.placement import Ramps, Settled, settle
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Layout
@@ -59,6 +59,19 @@ class Look:
     def main(self) -> Array:
         """The input that maps are of."""
         return main_array(self.inputs, self.which)
+
+    @property
+    def number(self) -> int:
+        """The number of the input that maps are of."""
+        if self.which is not None:
+            return self.which
+        return next(i for i, x in enumerate(arrays_of(self.inputs)) if x is self.main)
+
+    @property
+    def entry(self) -> tuple[Any, ...] | None:
+        """What leads to the main one of several inputs; None where there is only one."""
+        entries = entries_of(self.inputs)
+        return entries[self.number] if len(entries) > 1 else None
 
     @cached_property
     def channel_axis(self) -> int | None:
@@ -175,9 +188,7 @@ class Look:
 
     def moved(self, values: np.ndarray) -> Look:
         """Return a look at other values of the main input."""
-        numbers, main = count(), self.which
-        if main is None:
-            main = next(i for i, x in enumerate(arrays_of(self.inputs)) if x is self.main)
+        numbers, main = count(), self.number
         # By its number: the same array may be given for two inputs.
         inputs = map_arrays(lambda x: like(values, x) if next(numbers) == main else x, self.inputs)
         return replace(self, inputs=inputs)

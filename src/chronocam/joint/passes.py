@@ -62,6 +62,7 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         attentions=any(need.attentions for need, _ in places),
         call=look.call,
         clips=look.clips,
+        entry=look.entry,
     )
     recording = look.engine.record(look.inputs if inputs is None else inputs, score, request)
     if look.detach_attention and recording.attention is None:

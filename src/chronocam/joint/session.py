@@ -20,7 +20,7 @@ from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
-from chronocam.joint.several import Place, first_is_main, look_on, number_of, place_of
+from chronocam.joint.several import Place, look_on, place_of
 from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
@@ -33,7 +33,7 @@ from chronocam.targets import parse
 from chronocam.targets._parse import Callback
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import INPUT, Array, Capture, Finding, Inputs, Need, Target, Targets, note
+from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -110,10 +110,6 @@ class Explaining:
             shared=batch.shared,
         )
         self.look = look_on(self.look, options.on)
-        self._first = 0
-        if any(_at_input(method) for method in methods):
-            self._first = number_of(self.look)
-            self.look = replace(self.look, inputs=first_is_main(self.look), which=None)
         if self.look.clips is None:
             _refuse_clip_options(methods, self.look)
         else:
@@ -172,13 +168,13 @@ class Explaining:
         """
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
         scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last)
-        recorded = record(self.look, scoring, self._needs())
+        recorded = record(self._input_look(), scoring, self._needs())
         if not self._searched and any(
             _blank(recorded, layer, self._place(layer).layer) for layers in self.layers for layer in layers
         ):
             before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
             if self.layers != before:
-                recorded = record(self.look, scoring, self._needs())
+                recorded = record(self._input_look(), scoring, self._needs())
         return scoring, recorded.connected()
 
     def _needs(self) -> list[tuple[Need, str]]:
@@ -189,6 +185,12 @@ class Explaining:
             for place in map(self._place, layers)
             for layer in places(place.look, need, place.layer)
         ]
+
+    def _input_look(self) -> Look:
+        """Return the look at the input that is recorded: that of the layer, where a method needs both."""
+        pairs = zip(self.methods, self.layers, strict=True)
+        layers = [layers[0] for method, layers in pairs if any(need.at_input for need in method.needs)]
+        return self._place(layers[0]).look if layers else self.look
 
     def _place(self, layer: str) -> Place:
         return place_of(self.look, layer, self.methods[0].on)
@@ -223,7 +225,7 @@ class Explaining:
             findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps])),
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
-            on=number_of(look) or self._first,
+            on=look.number,
         )
 
 
@@ -255,10 +257,6 @@ def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
         raise InputError(
             f"{', '.join(sorted(names))} is for clips; inputs have shape {look.shape}: {expected}"
         )
-
-
-def _at_input(method: Recipe) -> bool:
-    return INPUT in method.session.layers or any(need.at_input for need in method.needs)
 
 
 def _blank(recorded: Recorded, layer: str, place: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import outputs_of
 from chronocam.maps.arrays import to_numpy
-from chronocam.types import INPUT, Inputs
+from chronocam.types import INPUT
 
 On: TypeAlias = int | str | None
 """What `on=` takes: the number or the name of an input."""
@@ -72,7 +72,7 @@ def place_of(look: Look, layer: str, on: On) -> Place:
     if len(grids) < 2 or look.call is not None:
         return Place(layer, look)
     if layer == INPUT:
-        return Place(layer, look, f"the map is of input {names_of(look)[number_of(look)]}")
+        return Place(layer, look, f"the map is of input {names_of(look)[look.number]}")
     path, _, number = layer.partition("#")
     shapes = tuple(tuple(x.shape[1:]) for x in arrays)
     seen = look.subject.once(("inputs of", path, shapes), lambda: _seen(look.few(1), path, grids))
@@ -80,7 +80,7 @@ def place_of(look: Look, layer: str, on: On) -> Place:
 
 
 def _chosen(look: Look, layer: str, number: int | None, seen: list[set[int]], on: bool) -> Place:
-    main, path, names = number_of(look), layer.partition("#")[0], names_of(look)
+    main, path, names = look.number, layer.partition("#")[0], names_of(look)
     order = list(range(len(seen)))
     distinct = {tuple(inputs) for inputs in seen}
     siamese = len(distinct) > 1 and all(len(inputs) == 1 for inputs in seen)
@@ -98,13 +98,6 @@ def _chosen(look: Look, layer: str, number: int | None, seen: list[set[int]], on
     return Place(named, replace(look, which=main), f"the map at `{layer}` is of input {names[main]}")
 
 
-def number_of(look: Look) -> int:
-    """Return the number of the input that maps are of."""
-    if look.which is not None:
-        return look.which
-    return next(i for i, x in enumerate(arrays_of(look.inputs)) if x is look.main)
-
-
 def _seen(look: Look, path: str, grids: Sequence[int]) -> list[set[int]]:
     """Return, per call of a layer, the inputs on which it depends."""
     base = outputs_of(look, [path])[path]
@@ -119,24 +112,3 @@ def _seen(look: Look, path: str, grids: Sequence[int]) -> list[set[int]]:
             if before.shape == after.shape and not np.allclose(before, after):
                 inputs.add(which)
     return seen
-
-
-def first_is_main(look: Look) -> Inputs:
-    """Return the inputs in an order in which the engine takes the main one for the first.
-
-    Raises InputError where they cannot be given by name.
-    """
-    inputs: Any = look.inputs
-    if look.which is None or next((x for x in arrays_of(inputs) if is_floating(x)), None) is look.main:
-        return inputs
-    named = (
-        dict(inputs) if isinstance(inputs, Mapping) else dict(zip(look.engine.inputs, inputs, strict=False))
-    )
-    key = next((name for name, x in named.items() if x is look.main), None)
-    if key is None or look.engine.framework != "torch" or len(named) != len(inputs):
-        raise InputError(
-            "maps at the input are of the first input only for this model; name a layer behind the other one"
-        )
-    if look.shared:
-        raise InputError("maps at another input than the first cannot be made beside cc.Shared; name a layer")
-    return {key: named.pop(key), **named}

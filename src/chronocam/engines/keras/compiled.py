@@ -35,8 +35,8 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     parts = tuple(
         (path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items()
     )
-    about = (program.layers, program.output_layer, program.guided is not None, program.reads, program.feed)
-    full = (*about, key, parts)
+    taps = program.layers, program.entry, program.output_layer, program.reads
+    full = (taps, program.guided is not None, program.feed, key, parts)
     if full not in known:
         known[full] = make()
     return known[full]
@@ -68,7 +68,10 @@ class OrEagerly:
         if self._compiles:
             try:
                 return self._compiled(*args)
-            except self._refusal:
+            except Exception as error:
+                # What refuses to be compiled within the model comes out as the model's failure.
+                if not any(isinstance(one, self._refusal) for one in (error, error.__cause__)):
+                    raise
                 self._compiles = False
         return self._plain(*args)
 

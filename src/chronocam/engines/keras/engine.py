@@ -17,6 +17,7 @@ from chronocam.engines.base import (
     NO_SOFTMAX,
     AxisOrder,
     Call,
+    Entry,
     Feed,
     LayerCall,
     Recording,
@@ -144,6 +145,8 @@ class KerasEngine(UnknownGeometry):
         taken = dict(inputs) if isinstance(inputs, Mapping) else inputs
         specs = dict(enumerate(getattr(self.model, "inputs", None) or ()))
         flat = keras.tree.flatten(taken)
+        if isinstance(taken, Mapping) and specs:
+            return self._by_name(taken)
         if len(specs) not in (0, len(flat)):
             raise InputError(
                 f"got {len(flat)} inputs; the model takes {len(specs)}: give a tuple or dict of them"
@@ -153,6 +156,15 @@ class KerasEngine(UnknownGeometry):
         if isinstance(taken, (tuple, list)):
             return tuple(self._adapted(x, specs.get(i)) for i, x in enumerate(taken))
         return self._adapted(taken, specs.get(0))
+
+    def _by_name(self, inputs: Mapping[str, Any]) -> Inputs:
+        """Return inputs in a dict, as `adapt` does: by the model's own keys, or the names of its inputs."""
+        own = self.model.input
+        specs = own if isinstance(own, Mapping) else {spec.name: spec for spec in self.model.inputs}
+        if set(inputs) != set(specs):
+            names, others = (", ".join(f"`{name}`" for name in some) for some in (specs, inputs))
+            raise InputError(f"inputs are by the names {others}; expected {names}")
+        return {name: self._adapted(x, specs[name]) for name, x in inputs.items()}
 
     def _adapted(self, x: Array, spec: Any) -> Any:
         values = self.backend.values(x)
@@ -259,7 +271,7 @@ class KerasEngine(UnknownGeometry):
             )
 
         def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> BackendRecording:
-            program = self._program(request.call, request.reads, request.layers, relu)
+            program = self._program(request.call, request.reads, request.layers, relu, request.entry)
             return self.backend.record(program, inputs, score, gradients, curvature)
 
         # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either.
@@ -298,9 +310,16 @@ class KerasEngine(UnknownGeometry):
         return KerasRest(self.backend, self._program(call, reads), inputs, layer)
 
     def _program(
-        self, call: Call | None, reads: Sequence[str], layers: Sequence[str] = (), guided: Any = None
+        self,
+        call: Call | None,
+        reads: Sequence[str],
+        layers: Sequence[str] = (),
+        guided: Any = None,
+        entry: Entry | None = None,
     ) -> Program:
-        return Program(self.model, self._nodes, layers, self.output_layer, guided, call, reads, self.feed)
+        return Program(
+            self.model, self._nodes, layers, self.output_layer, guided, call, reads, self.feed, entry
+        )
 
     def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []
@@ -373,6 +392,8 @@ def _refuse_misfit(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> 
         todo = f"inputs look channels-first: give inputs.transpose({', '.join(map(str, order))})"
     elif len(shape) == len(expected) and shape[-1] == 1 and expected[-1] is not None:
         todo = f"repeat the channel, np.repeat(inputs, {expected[-1]}, -1)"
+    elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (4, 3):
+        todo = "drop the alpha channel, inputs[..., :3]"
     elif len(shape) == len(expected) and (shape[-1], expected[-1]) == (3, 1):
         todo = "make the inputs grey, inputs.mean(-1, keepdims=True)"
     else:

@@ -13,7 +13,16 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from chronocam.engines.base import Call, Feed, Result, as_given, scores_in, split_call
+from chronocam.engines.base import (
+    Call,
+    Entry,
+    Feed,
+    Result,
+    as_given,
+    changed_at,
+    scores_in,
+    split_call,
+)
 from chronocam.engines.keras.layers import (
     Node,
     Nodes,
@@ -28,7 +37,8 @@ from chronocam.engines.keras.layers import (
     path_of,
     replace_tensor,
 )
-from chronocam.errors import InputError, LayerError
+from chronocam.engines.misfit import FAILURES, failure, out_of_memory
+from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
 Change: TypeAlias = Callable[[str, Array], Array]
@@ -117,7 +127,7 @@ class Program:
 
     layers: what is tapped, `relu#1` for the second call. guided: a backend's ReLU that takes the place of the
     model's. call: what is called in the place of the model. reads: nodes whose outputs the score reads.
-    feed: see `Engine.feed`.
+    feed: see `Engine.feed`. entry: see `Request`.
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class Program:
         call: Call | None = None,
         reads: Sequence[str] = (),
         feed: Feed = as_given,
+        entry: Entry | None = None,
     ) -> None:
         self._model = weakref.ref(model)  # what is compiled is kept by model, and must not keep it alive
         self.nodes = nodes
@@ -139,6 +150,7 @@ class Program:
         self.call = call
         self.reads: tuple[Any, ...] = tuple(reads)
         self.feed = feed
+        self.entry = entry
 
     @property
     def model(self) -> keras.Model:
@@ -162,8 +174,8 @@ class Program:
         wraps = self._wraps(seen, outputs, reads, gates, partial(_changed, change, gates), around)
         with own_errors(), intercepted(wraps, self.nodes):
             if INPUT in self.layers:
-                inputs = _tapped_input(inputs, seen, change)
-            raw = (self.call or call_model)(self.model, self.feed(inputs))
+                inputs = self._tapped(inputs, seen[INPUT], change)
+            raw = (self.call or run_model)(self.model, self.feed(inputs))
         if self.output_layer is not None:
             raw = self._read(outputs)
         for layer, calls in seen.items():
@@ -176,6 +188,18 @@ class Program:
         plain = self.output_layer is None and self.call is None
         last = next((gate for gate in reversed(gates) if plain and gate[0] is main), None)
         return Passed(raw, {} if last is None else {last[2]: last[1]}, reads, seen)
+
+    def _tapped(self, inputs: Inputs, seen: list[Array], change: Change) -> Inputs:
+        def tap(x: Array) -> Array:
+            seen.append(change(INPUT, x))
+            return seen[0]
+
+        if self.entry is not None:
+            return changed_at(inputs, self.entry, tap)
+        first = first_tensor(inputs)
+        if first is None:
+            raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
+        return replace_tensor(inputs, first, tap(first))
 
     def _read(self, outputs: list[Array]) -> Array:
         _, number = split_call(str(self.output_layer))
@@ -228,7 +252,7 @@ def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Ar
     nodes = program.nodes
     wraps = {path: [*_all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
     with own_errors(), intercepted(wraps, nodes):
-        final = first_tensor(call_model(program.model, program.feed(inputs)))
+        final = first_tensor(run_model(program.model, program.feed(inputs)))
     return calls, final
 
 
@@ -251,6 +275,18 @@ def after(change: Callable[[Any], object]) -> Wrap:
 def call_model(model: keras.Model, inputs: Inputs) -> Any:
     """Call the model in inference mode with one input, several, or several by name."""
     return model(list(inputs) if isinstance(inputs, (tuple, list)) else inputs, training=False)
+
+
+def run_model(model: keras.Model, inputs: Inputs) -> Any:
+    """Call the model. Raises InputError, which says what the model saw, where it fails on that."""
+    try:
+        return call_model(model, inputs)
+    except Exception as error:  # TensorFlow's own errors are no kind of Python's
+        kind = type(error)
+        fails = issubclass(kind, FAILURES) or kind.__module__.startswith("tensorflow.")
+        if not fails or isinstance(error, ChronocamError) or out_of_memory(error):
+            raise
+        raise InputError(failure(inputs, error)) from error
 
 
 def main_output(raw: Any, strict: bool = True) -> Array:
@@ -413,11 +449,3 @@ def _keeping_all(calls: list[Array]) -> Wrap:
         return output
 
     return after(kept)
-
-
-def _tapped_input(inputs: Inputs, seen: dict[str, list[Array]], change: Change) -> Inputs:
-    first = first_tensor(inputs)
-    if first is None:
-        raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
-    seen[INPUT].append(change(INPUT, first))
-    return replace_tensor(inputs, first, seen[INPUT][0])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import NO_RELU, Recording, Request, Score, split_call
+from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
@@ -171,6 +171,8 @@ class TorchPass:
         return Chunks(rows, clips.chunk, self.taps, self.differentiate)
 
     def _tapped(self, inputs: Inputs) -> Inputs:
+        if self.request.entry is not None:
+            return changed_at(inputs, self.request.entry, self.taps[INPUT].capture)
         first = first_tensor(inputs)
         if first is None:
             raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")

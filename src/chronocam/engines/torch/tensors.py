@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
-from chronocam.engines.misfit import misfit
+from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
 from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
@@ -24,8 +24,8 @@ TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds t
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """Call the model with one input, several, or several by name: in one dict where it takes that.
 
-    Raises InputError, which says what the model saw, where it fails on another type, number or order of
-    channels, number of frames or order of axes than it takes.
+    Raises InputError, which says what the model saw, where it fails on other inputs than it takes: their
+    number, names, types, sizes, channels, frames or order of axes.
     """
     try:
         if isinstance(inputs, Mapping):
@@ -33,28 +33,56 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
         if isinstance(inputs, (tuple, list)):
             return model(list(inputs)) if _takes_one_list(model, inputs) else model(*inputs)
         return model(inputs)
-    except TypeError as error:
-        taken = signature(model.forward).parameters
-        if isinstance(inputs, Mapping) and not set(inputs) <= set(taken):
-            names, others = (", ".join(f"`{name}`" for name in some) for some in (taken, inputs))
-            raise InputError(
-                f"the model fails on inputs by the names {others} ({first_line(error)}); expected {names}"
-            ) from error
-        raise
-    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
-        if isinstance(error, (ChronocamError, torch.OutOfMemoryError)):
+    except FAILURES as error:
+        if isinstance(error, ChronocamError) or out_of_memory(error):
             raise
-        reason = _fixed_by_export(error) or _misfit(model, inputs)
-        if reason is not None:
-            raise InputError(reason) from error
-        clip = first_tensor(inputs)
-        if clip is None or clip.ndim != 5:
-            raise
-        raise InputError(
-            f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the "
-            "frames it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, "
-            "channel, height, width) for others"
-        ) from error
+        raise InputError(_reason(model, inputs, error)) from error
+
+
+def _reason(model: nn.Module, inputs: Inputs, error: Exception) -> str:
+    """Return why a model failed on inputs, as far as it shows."""
+    known = _fixed_by_export(error) or _misnamed(model, inputs, error) or _misfit(model, inputs)
+    if known is not None:
+        return known
+    clip = first_tensor(inputs)
+    if clip is None or clip.ndim != 5:
+        return failure(inputs, error)
+    return (
+        f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the frames "
+        "it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, "
+        "width) for others"
+    )
+
+
+def _misnamed(model: nn.Module, inputs: Inputs, error: Exception) -> str | None:
+    """Return what is wrong with the number of inputs or with their names; None where they fit."""
+    names = ", ".join(f"`{name}`" for name in signature(model.forward).parameters)
+    if isinstance(inputs, Mapping):
+        if isinstance(error, KeyError):
+            names = f"{first_line(error)} among them"
+        elif not _is_refused(error) if _takes_one_dict(model, inputs) else _binds(model, **inputs):
+            return None
+        others = ", ".join(f"`{name}`" for name in inputs)
+        return f"the model fails on inputs by the names {others} ({first_line(error)}); expected {names}"
+    every = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+    if not _is_refused(error) if _takes_one_list(model, every) else _binds(model, *every):
+        return None
+    todo = ": give a tuple, or a dict by these names" if "," in names else ""
+    return f"the model fails on {len(every)} inputs ({first_line(error)}); expected {names}{todo}"
+
+
+def _is_refused(error: Exception) -> bool:
+    """Say whether a model failed on a dict or list as on something that is no tensor."""
+    return isinstance(error, (TypeError, AttributeError))
+
+
+def _binds(model: nn.Module, *args: Any, **options: Any) -> bool:
+    """Say whether `forward` can be called with so many inputs, or with those of these names."""
+    try:
+        signature(model.forward).bind(*args, **options)
+    except TypeError:
+        return False
+    return True
 
 
 def _takes_one_dict(model: nn.Module, inputs: Mapping[str, Any]) -> bool:
