@@ -1,91 +1,84 @@
 """The default call on the architectures of public libraries: right, refused, or wrong.
 
 python -m benchmarks.zoo [--families torchvision,timm,hf,video,segmentation,keras] [--only PATTERN] [--all]
+
+What came out is kept in docs/zoo.json: architectures that are in there run again with --again only.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import logging
-import os
 import re
 import subprocess
 import sys
-import time
-import warnings
-from collections import Counter
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import click
-import torch
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks.zoo.build import hf_cases, timm_cases, torchvision_cases
-from benchmarks.zoo.check import Case, Outcome, outcome_of
-from benchmarks.zoo.page import PARTS, write
+from benchmarks.zoo.outcome import Case, Outcome
+from benchmarks.zoo.page import PARTS, read, write
+from benchmarks.zoo.workers import run_torch
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "keras")
+LIBRARIES: Final = ("torch", "torchvision", "timm", "transformers", "keras")
 
 
 @click.command()
 @click.option("--families", default=",".join(PARTS), show_default=True, help="Which parts to run.")
 @click.option("--only", default="", help="Run architectures whose name holds this pattern.")
 @click.option("--all", "every", is_flag=True, help="All variants, not the smallest of each family.")
-@click.option("--minutes", default=0.0, help="Stop after so many minutes; 0 for no end.")
+@click.option("--again", is_flag=True, help="Run those again that ran before.")
+@click.option("--minutes", default=0.0, help="Start none after so many minutes; 0 for no end.")
+@click.option("--workers", default=1, show_default=True, help="How many run at the same time.")
 @click.option("--out", default=Path("docs/zoo.json"), type=Path, show_default=True, help="What to write.")
-def main(families: str, only: str, every: bool, minutes: float, out: Path) -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
+def main(families: str, only: str, every: bool, again: bool, minutes: float, workers: int, out: Path) -> None:
     parts = families.split(",")
-    cases = torch_cases([part for part in parts if part != "keras"], only, every)
-    console, outcomes, start = Console(stderr=True), [], time.perf_counter()
-    versions = {name: version(name) for name in LIBRARIES}
+    outcomes = {one.name: one for one in read(out)}
+    cases = [
+        case
+        for case in torch_cases([part for part in parts if part != "keras"], every)
+        if re.search(only, case.name) and (again or case.name not in outcomes)
+    ]
+    console = Console(stderr=True)
 
-    def save() -> None:
-        ran = "All variants ran." if every else "The smallest variant of each family ran."
-        left = Counter(one.part for one in cases[sum(one.part != "keras" for one in outcomes) :])
-        if left:
-            counts = "; ".join(f"{PARTS[part]}: {count}" for part, count in left.items())
-            ran = f"{len(outcomes)} ran. Not run yet are, of {counts}."
-        write(outcomes, out, {"ran": ran, "versions": versions})
+    def save(one: Outcome) -> None:
+        outcomes[one.name] = one
+        write(list(outcomes.values()), out, {name: version(name) for name in LIBRARIES})
+        if one.verdict != "right":
+            line = f"{one.verdict}: {one.name} {one.layer} {one.reason}"
+            console.print(line, markup=False, soft_wrap=True)
 
-    for case in track(cases, "Architectures", console=console):
-        if minutes and time.perf_counter() - start > 60 * minutes:
-            break
-        outcomes.append(outcome_of(case))
-        if outcomes[-1].verdict != "right":
-            last = outcomes[-1]
-            console.print(
-                f"{last.verdict}: {last.name} {last.layer} {last.reason}", markup=False, soft_wrap=True
-            )
-        gc.collect()
-        save()  # what came out so far, should the process be ended
+    for outcome in track(run_torch(cases, workers, minutes), "Architectures", len(cases), console=console):
+        save(outcome)
     if "keras" in parts:
-        outcomes += run_keras(only, every)
-    save()
+        names = [] if again else [name for name in outcomes if name.startswith("keras ")]
+        for outcome in run_keras(only, names):
+            save(outcome)
 
 
-def torch_cases(parts: list[str], only: str, every: bool) -> list[Case]:
+def torch_cases(parts: Sequence[str], every: bool) -> list[Case]:
     """Return the architectures in PyTorch."""
-    torch.set_num_threads(1)
     sources = [
         *(hf_cases(every) if {"hf", "video", "segmentation"} & set(parts) else ()),
         *(torchvision_cases(every) if {"torchvision", "video", "segmentation"} & set(parts) else ()),
         *(timm_cases(every) if "timm" in parts else ()),
     ]
-    return [one for one in sources if one.part in parts and re.search(only, one.name)]
+    return [one for one in sources if one.part in parts]
 
 
-def run_keras(only: str, every: bool) -> list[Outcome]:
-    """Return what comes out for keras.applications, from a process of its own."""
-    arguments = ["--only", only, *(["--all"] if every else [])]
-    command = [sys.executable, "-m", "benchmarks.zoo.keras_check", *arguments]
-    child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [Outcome(**json.loads(line)) for line in child.stdout.splitlines() if line.startswith("{")]
+def run_keras(only: str, names: Sequence[str]) -> Iterator[Outcome]:
+    """Yield what comes out for keras.applications but those of these names, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.zoo.keras_check", "--only", only, *names]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("{"):
+                yield Outcome(**json.loads(line))
 
 
 if __name__ == "__main__":

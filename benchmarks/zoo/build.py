@@ -9,9 +9,12 @@ from typing import Any, Final
 
 import torch
 
-from benchmarks.zoo.check import Built, Case
+from benchmarks.zoo.check import Built
+from benchmarks.zoo.outcome import Case
 
-SIDES: Final = (96, 128, 224, 256, 299, 384)
+SIZE: Final = (96, 128)
+"""Height and width of pictures, where a network takes any."""
+
 CLASSES: Final = 10
 
 
@@ -33,9 +36,7 @@ def torchvision_cases(every: bool) -> Iterator[Case]:
         chosen = names if every else smallest(names, lambda name: models.get_model_builder(name).__module__)
         for name in chosen:
             family = models.get_model_builder(name).__module__.rpartition(".")[2]
-            yield Case(
-                part, family, f"torchvision {name}", lambda name=name, part=part: torchvision(name, part)
-            )
+            yield Case(part, family, f"torchvision {name}")
 
 
 def torchvision(name: str, part: str) -> Built:
@@ -54,7 +55,7 @@ def torchvision(name: str, part: str) -> Built:
     if part == "segmentation":
         return Built(model, noise(3, 96, 128), dense=True)
     side = 299 if name == "inception_v3" else 224 if name.startswith(("vit", "maxvit")) else 0
-    return Built(model, noise(3, side, side) if side else noise(3, 128, 192))
+    return Built(model, noise(3, side, side) if side else noise(3, *SIZE))
 
 
 def smallest(names: list[str], family: Callable[[str], str]) -> list[str]:
@@ -92,38 +93,40 @@ def size_by_name(name: str) -> tuple[int, int, str]:
 
 
 def timm_cases(every: bool) -> Iterator[Case]:
-    """Yield the smallest variant of each of timm's modules, or all models."""
+    """Yield, of each of timm's modules, the smallest model of each first word of a name, or all models."""
     import timm
 
     for module in timm.list_modules():
         names = timm.list_models(module=module)
-        if not every and names:
-            names = [min(names, key=size_by_name)]
-        for name in names:
-            yield Case("timm", module, f"timm {name}", lambda name=name: timm_model(name))
+        for name in names if every else smallest(names, first_word):
+            yield Case("timm", module, f"timm {name}")
+
+
+def first_word(name: str) -> str:
+    """Return the letters that a name begins with, which tell the kinds of networks of a module apart."""
+    return re.match(r"[a-z]*", name.removeprefix("test_"))[0]
 
 
 def timm_model(name: str) -> Built:
-    """Build a network of timm at the smallest size that it takes."""
+    """Build a network of timm at the smallest size, and with the fewest blocks, that it takes."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    size = tuple(config.input_size) if config is not None else (3, 224, 224)
-    model = None
-    for side in (96, 128, 192):
-        if side >= size[-1]:
-            break
-        with suppress(Exception):  # not every network takes another size
-            model = timm.create_model(name, num_classes=CLASSES, img_size=side)
-            with torch.no_grad():
-                model.eval()(noise(size[0], side, side))
-            return Built(model, noise(size[0], side, side))
+    channels, *_, largest = tuple(config.input_size) if config is not None else (3, 224, 224)
+    sides = [side for side in (96, 128, 192) if side < largest]
+    for options in ({"depth": 3}, {}):
+        for side in sides:
+            with suppress(Exception):  # not every network takes another size, or a number of blocks
+                model = timm.create_model(name, num_classes=CLASSES, img_size=side, **options)
+                with torch.no_grad():
+                    model.eval()(noise(channels, side, side))
+                return Built(model, noise(channels, side, side))
     model = timm.create_model(name, num_classes=CLASSES).eval()
     if not hasattr(model, "patch_embed"):
         with suppress(Exception), torch.no_grad():
-            model(noise(size[0], 128, 192))
-            return Built(model, noise(size[0], 128, 192))
-    return Built(model, noise(*size))
+            model(noise(channels, *SIZE))
+            return Built(model, noise(channels, *SIZE))
+    return Built(model, noise(channels, largest, largest))
 
 
 HF_PARTS: Final = {
@@ -143,6 +146,9 @@ SMALL: Final[dict[str, Any]] = {
 WIDE: Final = ("levit", "pvt", "segformer")
 """Networks whose widths differ from stage to stage."""
 
+SIDES: Final = {"swin": 128, "donut-swin": 128, "perceiver": 224}
+"""Sides of the pictures of networks that cannot take smaller ones."""
+
 OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("swin", ""): {"window_size": 4},
     ("donut-swin", ""): {"window_size": 4},
@@ -154,7 +160,8 @@ OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "neck_hidden_sizes": [16, 32, 64, 64],
         "fusion_hidden_size": 32,
     },
-    ("perceiver", ""): {"num_self_attends_per_block": 2, "num_latents": 16},
+    ("perceiver", ""): {"num_self_attends_per_block": 2, "num_latents": 16, "num_cross_attention_heads": 1},
+    ("efficientnet", ""): {"width_coefficient": 0.5, "depth_coefficient": 0.5, "hidden_dim": 640},
 }
 """What further options of configurations have to be, by the kind of network and the part."""
 
@@ -166,15 +173,14 @@ def hf_cases(every: bool) -> Iterator[Case]:
     for part, mapping in HF_PARTS.items():
         for kind, classes in getattr(modeling_auto, mapping).items():
             for name in [classes] if isinstance(classes, str) else classes:
-                yield Case(part, kind, f"transformers {name}", lambda k=kind, n=name, p=part: hf(k, n, p))
+                yield Case(part, kind, f"transformers {name}")
 
 
 def hf(kind: str, name: str, part: str) -> Built:
     """Build a network of transformers from a small configuration."""
     import transformers
 
-    side = 96
-    size = (side, side)
+    side = SIDES.get(kind, 96)
     if part == "video":
         config, x = clip_config(kind)
     else:
@@ -182,7 +188,7 @@ def hf(kind: str, name: str, part: str) -> Built:
         free = not any(
             hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config")
         )
-        x = noise(3, 128, 192) if free else noise(3, *size)
+        x = noise(3, *SIZE) if free and kind not in SIDES else noise(3, side, side)
     config.num_labels = CLASSES
     return Built(getattr(transformers, name)(config), x, dense=part == "segmentation")
 
@@ -198,7 +204,7 @@ def small_config(kind: str, side: int, part: str) -> Any:
         options: dict[str, Any] = {"vision_config": inner}
         return type(default)(**options)
     options = dict(OPTIONS.get((kind, part), OPTIONS.get((kind, ""), {})))
-    if kind not in WIDE and hasattr(default, "num_attention_heads") and hasattr(default, "intermediate_size"):
+    if kind not in WIDE and isinstance(getattr(default, "num_attention_heads", None), int):
         options = {key: value for key, value in SMALL.items() if hasattr(default, key)} | options
     if isinstance(getattr(default, "depths", None), (list, tuple)) and kind != "textnet":
         options["depths"] = [2 if kind == "swin" else 1] * len(default.depths)
@@ -225,3 +231,11 @@ def clip_config(kind: str) -> tuple[Any, torch.Tensor]:
         options |= {"num_spatial_layers": 2, "num_temporal_layers": 1, "num_auxiliary_layers": 1}
     side = 72 if kind == "videoprism_vision_model" else 64
     return AutoConfig.for_model(kind, **options), noise(8, 3, side, side)
+
+
+def build(case: Case) -> Built:
+    """Build the network of a case."""
+    library, name = case.name.split()
+    if library == "torchvision":
+        return torchvision(name, case.part)
+    return timm_model(name) if library == "timm" else hf(case.family, name, case.part)

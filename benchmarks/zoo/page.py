@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.zoo.check import Outcome
+from benchmarks.zoo.outcome import Outcome
 
 VERDICTS: Final = ("right", "refused", "wrong")
 
@@ -46,18 +46,27 @@ lies in is what people would name.
 """
 
 
-def write(outcomes: Sequence[Outcome], target: Path, about: Mapping[str, Any]) -> None:
+def read(source: Path) -> list[Outcome]:
+    """Return what came out before, as it was written; nothing where there is no such file."""
+    if not source.exists():
+        return []
+    return [Outcome(**row) for row in json.loads(source.read_text())["models"]]
+
+
+def write(outcomes: Sequence[Outcome], target: Path, versions: Mapping[str, str]) -> None:
     """Write what came out as JSON, and as a page beside it."""
+    parts = list(PARTS)
+    outcomes = sorted(outcomes, key=lambda one: (parts.index(one.part), one.name))
     rows = [asdict(one) for one in outcomes]
-    target.write_text(json.dumps({"about": dict(about), "models": rows}, indent=1) + "\n")
-    target.with_suffix(".md").write_text(page(outcomes, about))
+    target.write_text(json.dumps({"versions": dict(versions), "models": rows}, indent=1) + "\n")
+    target.with_suffix(".md").write_text(page(outcomes, versions))
 
 
-def page(outcomes: Sequence[Outcome], about: Mapping[str, Any]) -> str:
+def page(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
     """Return the page."""
     judged = [one for one in outcomes if one.verdict in VERDICTS]
     right = sum(one.verdict == "right" for one in judged)
-    lines = [INTRODUCTION, f"**{right} of {len(judged)} are right.** {about['ran']}", ""]
+    lines = [INTRODUCTION, f"**{right} of {len(judged)} are right.**", ""]
     lines += ["| part | " + " | ".join(VERDICTS) + " |", "|---|" + "--:|" * len(VERDICTS)]
     for part, name in PARTS.items():
         counts = Counter(one.verdict for one in judged if one.part == part)
@@ -74,8 +83,8 @@ def page(outcomes: Sequence[Outcome], about: Mapping[str, Any]) -> str:
         if some:
             table = ["", "| architecture | layer | grid |", "|---|---|---|"]
             lines += [f"### {name}", *table, *(_row(one) for one in some), ""]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    lines += [f"Measured with {versions}, on a CPU, by `python -m benchmarks.zoo`.", ""]
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    lines += [f"Measured with {shown}, on a CPU, by `python -m benchmarks.zoo`.", ""]
     return "\n".join(lines)
 
 

@@ -1,6 +1,5 @@
 """A few architectures of the matrix, that its check finds what is wrong, and the page it writes."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +8,9 @@ import torch
 from torch import nn
 
 import chronocam as cc
-from benchmarks.zoo import build, check
-from benchmarks.zoo.page import write
+from benchmarks.zoo import build, check, layer
+from benchmarks.zoo.outcome import Case, Outcome, limit, outcome_of
+from benchmarks.zoo.page import read, write
 
 SAMPLE = [
     ("torchvision", lambda: build.torchvision("mobilenet_v3_small", "torchvision")),
@@ -26,7 +26,7 @@ SAMPLE = [
 
 @pytest.mark.parametrize(("part", "make"), SAMPLE)
 def test_the_default_call_is_right(part, make):
-    outcome = check.outcome_of(check.Case(part, "sample", "sample", make))
+    outcome = outcome_of(Case(part, "sample", "sample"), make)
     assert (outcome.verdict, outcome.reason) == ("right", "")
 
 
@@ -69,9 +69,55 @@ def test_a_layer_that_restates_the_output_is_found():
     assert check.restates(net[0](built.x).detach().double(), output, built)
 
 
+class Branched(nn.Module):
+    """Two blocks with a residual branch each, and a pooled head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 8, 3, 4, 1), nn.Linear(8, 3)
+        self.block, self.last = Block(), Block()
+
+    def forward(self, x):
+        return self.fc(self.last(self.block(self.stem(x))).mean((2, 3)))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, 1, 1)
+
+    def forward(self, x):
+        return (x + self.conv(x)).relu()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("last", ""),
+        ("last.conv", "a branch: there is a way around it from `stem`"),
+        ("block", "too early: `last` of grid (8, 8)"),
+        ("stem", "too early: `last` of grid (8, 8)"),
+    ],
+)
+def test_a_branch_and_a_layer_that_is_too_early_are_wrong(path, reason):
+    torch.manual_seed(0)
+    built = check.Built(Branched().eval(), build.noise(3, 32, 32))
+    output = built.model(built.x).detach()
+    assert layer.Judge(built, output, path, (8, 8)).fault().startswith(reason)
+    assert bool(reason) == bool(layer.Judge(built, output, path, (8, 8)).fault())
+
+
+def test_a_grid_is_compared_with_the_features_that_a_library_lists():
+    net = nn.Conv2d(3, 8, 3, 4, 1)
+    net.feature_info = [{"reduction": 4}, {"reduction": 16}]
+    built = check.Built(net, build.noise(3, 64, 96))
+    assert layer.off_standard(built, (4, 6)) == ""
+    assert "cells of 16 pixels: (4, 6)" in layer.off_standard(built, (16, 24))
+
+
 def test_what_takes_too_long_is_stopped():
     def forever():
-        with check.limit(0.1):
+        with limit(0.1):
             while True:
                 pass
 
@@ -81,15 +127,15 @@ def test_what_takes_too_long_is_stopped():
 
 def test_the_page_counts_and_lists(tmp_path):
     outcomes = [
-        check.Outcome("timm", "a", "timm a", "right", layer="blocks.1", grid=(7, 7)),
-        check.Outcome("timm", "b", "timm b", "refused", "no layer has a grid"),
-        check.Outcome("hf", "c", "transformers C", "wrong", "differs", layer="encoder"),
-        check.Outcome("hf", "d", "transformers D", "not built", "ImportError: natten"),
+        Outcome("timm", "a", "timm a", "right", layer="blocks.1", grid=(7, 7)),
+        Outcome("timm", "b", "timm b", "refused", "no layer has a grid"),
+        Outcome("hf", "c", "transformers C", "wrong", "differs", layer="encoder"),
+        Outcome("hf", "d", "transformers D", "not built", "ImportError: natten"),
     ]
-    write(outcomes, tmp_path / "zoo.json", {"ran": "All ran.", "versions": {"torch": "2"}})
+    write(outcomes, tmp_path / "zoo.json", {"torch": "2"})
     page = (tmp_path / "zoo.md").read_text()
-    assert "**1 of 3 are right.** All ran." in page
+    assert "**1 of 3 are right.**" in page
     assert "| timm, classifiers | 1 | 1 | 0 |" in page
     assert "- transformers C (`encoder`): differs" in page
     assert "| timm a | `blocks.1` | 7 × 7 |" in page
-    assert len(json.loads((tmp_path / "zoo.json").read_text())["models"]) == 4
+    assert {one.name for one in read(tmp_path / "zoo.json")} == {one.name for one in outcomes}

@@ -7,7 +7,9 @@ from helpers import one_line
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.engines import LayerCall
 from chronocam.errors import LayerError
+from chronocam.joint.default_layer import way_around
 from chronocam.methods import METHODS
 
 # The default layer
@@ -91,3 +93,112 @@ def test_the_default_layer_of_a_model_with_an_input_without_batch_axis() -> None
 
     x, scale = torch.randn(4, 3, 16, 16), torch.rand(3, 1, 1)
     assert cc.GradCAM(seeded(Scaled)).explain((x, scale), 1).layer == "conv"
+
+
+class Attention(nn.Module):
+    """Attention of queries to tokens, without what it is added to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        weights = self.q_proj(queries) @ self.k_proj(tokens).transpose(1, 2)
+        return weights.softmax(-1) @ self.v_proj(tokens)
+
+
+class Pooled(nn.Module):
+    """Patches, a block, and a head in which a learnt query pools them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.attention, self.norm = nn.Conv2d(3, 8, 4, 4), Attention(), nn.LayerNorm(8)
+        self.query, self.pool, self.fc = nn.Parameter(torch.randn(1, 1, 8)), Attention(), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.norm(tokens + self.attention(tokens, tokens))
+        return self.fc(self.pool(self.query.expand(len(x), -1, -1), tokens)[:, 0])
+
+
+def test_values_that_a_query_pools_are_a_branch() -> None:
+    assert cc.GradCAM(seeded(Pooled)).explain(X).layer == "norm"
+
+
+class Scales(nn.Module):
+    """Features of two scales, both of which the head reads; the coarser is a plain convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1)
+        self.fc = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x).relu()
+        coarse = self.coarse(fine).relu()
+        return self.fc(torch.cat([fine.mean((2, 3)), coarse.mean((2, 3))], 1))
+
+
+def test_a_way_around_from_another_grid_makes_no_branch() -> None:
+    assert cc.GradCAM(seeded(Scales)).explain(X).layer == "coarse"
+
+
+class Added(nn.Module):
+    """A residual branch that is added where no module returns the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.branch, self.fc = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.fc((x + self.branch(x)).mean((2, 3)))
+
+
+def test_a_branch_whose_sum_no_layer_returns_gives_way_to_what_it_is_added_to() -> None:
+    assert cc.GradCAM(seeded(Added)).explain(X).layer == "stem"
+
+
+class InNumPy(nn.Module):
+    """Prepares its input where PyTorch does not follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Pooled()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.from_numpy(x.numpy()))
+
+
+def test_what_cannot_be_followed_from_the_input_is_from_the_first_layer() -> None:
+    assert cc.GradCAM(seeded(InNumPy)).explain(X).layer.startswith("net.")
+
+
+def call(path: str, parents: tuple[int, ...] | None, scored: bool = False) -> LayerCall:
+    return LayerCall(path, "Conv2d", (1, 2, 4, 4), True, parents=parents, scored=scored)
+
+
+def test_a_way_around_leads_over_the_same_grid_to_the_score() -> None:
+    # stem → norm → branch, and stem + branch → sum → score
+    calls = [call("stem", (-1,)), call("norm", (0,)), call("branch", (1,)), call("sum", (0, 2), True)]
+    every = {0, 1, 2, 3}
+    assert [way_around(calls, {at}, every, -1) for at in range(4)] == [False, True, True, False]
+    assert not way_around(calls, {2}, {1, 2}, -1)  # it is on another grid
+    assert not way_around(calls, {2}, every, -2)  # of another input nothing is known
+    assert not way_around([call("a", None), call("b", None, True)], {1}, every, -1)
+
+
+class Beside(nn.Module):
+    """Two heads on one grid, of which the score reads one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.boxes, self.classes = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 4, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.body(x).relu()
+        return torch.cat([self.boxes(f).mean((2, 3)), self.classes(f).relu().mean((2, 3))], 1)
+
+
+def test_a_layer_on_which_the_score_does_not_depend_is_no_way_around() -> None:
+    assert cc.GradCAM(seeded(Beside)).explain(X, 5).layer == "classes"

@@ -77,6 +77,9 @@ class LayerCall:
     output: what it returned, where that was to be kept or a score was given to `trace`.
     gradient: ∂score/∂output, all targets in one random combination; None where the score does not depend on
         it.
+    parents: the calls of the trace, by number, whose outputs this one is made of with no other in between,
+        −1 − k for input k; None where the engine does not know.
+    scored: whether the score is made of this output with no other in between.
 
     Example:
         >>> call = cc.engines.engine_for(model).trace(images)[0]
@@ -92,6 +95,8 @@ class LayerCall:
     order: AxisOrder | None = None
     output: Array = None
     gradient: Array = None
+    parents: tuple[int, ...] | None = None
+    scored: bool = False
 
 
 @dataclass(frozen=True)

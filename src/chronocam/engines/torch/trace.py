@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import AxisOrder, LayerCall, Score
 from chronocam.engines.torch.forward import ForwardPass
+from chronocam.engines.torch.graph import all_parents
 from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.scope import differentiable_rnns
@@ -55,6 +56,8 @@ class Trace:
         self.inputs = inputs
         self.score = score
         self.keep = frozenset(keep)
+        self.from_inputs = True  # whether the graph begins at the inputs, and not at the first layers
+        self._inputs: list[Tensor] = []
         self._calls: list[LayerCall] = []
         self._returned: list[Tensor] = []
         self._passed_on: list[Tensor] = []
@@ -67,13 +70,24 @@ class Trace:
             with torch.no_grad(), torch.random.fork_rng():
                 torch.manual_seed(0)
                 return self._own(self._run())
-        scores = self._scores(self.score, through_no_grad=False)
+        try:
+            scores = self._scores(self.score, through_no_grad=False)
+        except RuntimeError as error:
+            if "requires grad" not in str(error):
+                raise
+            # The model does to its input what cannot be differentiated, such as `x.numpy()`.
+            self.from_inputs = False
+            scores = self._scores(self.score, through_no_grad=False)
         if not scores.requires_grad:  # the model switches gradients off by itself
             scores = self._scores(self.score, through_no_grad=True)
+        known = self._parents(scores)
         calls = self._own(self._main, self._gradients(scores))
         if not any(call.changes and call.gradient is not None for call in calls):
             refuse_cut_off(scores, self._taps)
-        return calls
+        if known is None:
+            return calls
+        *parents, scored = known
+        return [replace(call, parents=parents[at], scored=at in scored) for at, call in enumerate(calls)]
 
     def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
         """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
@@ -96,9 +110,19 @@ class Trace:
             for path, module in self.forward.layers.items():
                 if path and not isinstance(module, torch.jit.ScriptModule):
                     hooks.callback(module.register_forward_hook(self._note(path)).remove)
-            self._raw = self.forward.run(pytree.tree_map(own_copy, self.inputs))
+            self._raw = self.forward.run(self._given())
         main = main_output(self._raw, strict=False)
         return first_tensor(self._raw) if main is None else main
+
+    def _given(self) -> Inputs:
+        """Return copies of the inputs; where a graph is built, it begins at them."""
+        copies = pytree.tree_map(own_copy, self.inputs)
+        self._inputs = [x for x in pytree.tree_leaves(copies) if isinstance(x, Tensor)]
+        if self.score is None or not self.from_inputs:
+            return copies
+        for x in self._inputs:
+            x.requires_grad_(x.is_floating_point())
+        return pytree.tree_map_only(Tensor, Tensor.clone, copies)  # which the model can write into
 
     def _note(self, path: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: object, output: Any) -> Any:
@@ -135,6 +159,12 @@ class Trace:
         fresh = tap.clone()
         self._passed_on[-1] = fresh
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
+
+    def _parents(self, scores: Tensor) -> list[tuple[int, ...]] | None:
+        """Return the parents of every call, and of the scores; before gradients are taken."""
+        if not (self.from_inputs and scores.requires_grad):
+            return None
+        return all_parents(self._taps, self._inputs, scores)
 
     def _gradients(self, scores: Tensor) -> list[Tensor | None]:
         if not (scores.requires_grad and self._taps):

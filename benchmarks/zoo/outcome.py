@@ -1,0 +1,111 @@
+"""What the default call gives for one architecture, judged: right, refused, wrong, or not built."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+import chronocam as cc
+from benchmarks.zoo.check import Built, dense_score, enliven, fault, main
+from benchmarks.zoo.layer import Judge, off_standard
+from chronocam.errors import ChronocamError, first_line
+
+SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Case:
+    """One architecture: the library's part that it is from, its family there, and its name."""
+
+    part: str
+    family: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out for one architecture.
+
+    verdict: right, refused, wrong, or not built (for reasons that are not chronocam's).
+    reason: why, unless it is right.
+    """
+
+    part: str
+    family: str
+    name: str
+    verdict: str
+    reason: str = ""
+    layer: str = ""
+    grid: tuple[int, ...] = ()
+    findings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after so many seconds of processor time."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def outcome_of(case: Case, build: Callable[[], Built], seconds: float = SECONDS) -> Outcome:
+    """Build a model, explain it with no layer named, and judge what comes out."""
+    start = time.perf_counter()
+
+    def end(verdict: str, reason: str = "", **more: Any) -> Outcome:
+        took = round(time.perf_counter() - start, 2)
+        return Outcome(case.part, case.family, case.name, verdict, reason, seconds=took, **more)
+
+    torch.manual_seed(0)
+    try:
+        with limit(seconds):
+            built = build()
+            enliven(built)
+            with torch.no_grad():
+                output = main(built.model(built.x))
+    except Exception as error:  # builders fail in their own ways
+        return end("not built", f"{type(error).__name__}: {first_line(error)}")
+    target = dense_score if built.dense else None
+    try:
+        with limit(seconds):
+            explanation = cc.GradCAM(built.model, signed=True).explain(built.x, target)
+    except ChronocamError as error:
+        return end("refused", first_line(error))
+    except TimeoutError as error:
+        return end("not built", str(error))
+    except Exception as error:  # whatever it is, users should have got a ChronocamError
+        return end("wrong", f"{type(error).__name__}: {first_line(error)}")
+    grid = tuple(explanation.maps.shape[2:])
+    about = {"layer": explanation.layer, "grid": grid, "findings": tuple(explanation.diagnostics)}
+    try:
+        with limit(4 * seconds):
+            reason = judge(built, explanation, output)
+    except Exception as error:  # the check by hand failed
+        return end("not built", f"check by hand: {type(error).__name__}: {first_line(error)}", **about)
+    return end("wrong" if reason else "right", reason, **about)
+
+
+def judge(built: Built, explanation: cc.Explanation, output: Tensor) -> str:
+    """Return what is wrong with an explanation, its map, grid or layer, or an empty text."""
+    grid, path = tuple(explanation.maps.shape[2:]), explanation.layer.partition("#")[0]
+    return (
+        fault(built, explanation, output)
+        or off_standard(built, grid)
+        or Judge(built, output, path, grid).fault()
+    )
