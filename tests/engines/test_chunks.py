@@ -443,3 +443,25 @@ def test_peak_memory_grows_by_the_input_and_the_kept_activations_alone() -> None
     wide = 32 * clip  # one layer of the backbone for all frames
     assert whole > wide
     assert in_chunks < 4 * clip + 20_000 < wide / 3  # copies of the clip, and what one chunk needs
+
+
+class Packed(nn.Module):
+    """Reads as many frames of every clip as its length says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.rnn = nn.Conv2d(3, 4, 3, 2, 1), nn.LSTM(4, 5, batch_first=True)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        features = self.cnn(x.flatten(0, 1)).relu().mean((2, 3)).unflatten(0, x.shape[:2])
+        packed = nn.utils.rnn.pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.rnn(packed)[1][0][-1])
+
+
+def test_inputs_beside_clips_may_speak_of_all_frames() -> None:
+    net, inputs = seeded(Packed), (CLIPS, torch.tensor([FRAMES, 4]))
+    whole, chunks = (cc.GradCAM(net, chunk_frames=chunk).explain(inputs, 1) for chunk in (None, 2))
+    assert whole.layer == chunks.layer == "cnn"
+    assert whole.maps.any()
+    np.testing.assert_allclose(chunks.maps, whole.maps, rtol=1e-4, atol=1e-9)

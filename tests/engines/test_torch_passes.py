@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import chronocam as cc
 from chronocam.engines import Request, engine_for
 from chronocam.engines.torch import tensors
-from chronocam.errors import TargetError
+from chronocam.errors import LayerError, TargetError
 
 # In-place operations
 IN_PLACE = {
@@ -307,3 +307,41 @@ def test_memory_is_constant_over_a_thousand_calls() -> None:
     assert tensors_alive() <= alive
     assert len(gc.get_objects()) - objects < 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 16_000  # kilobytes
+
+
+class Collected(nn.Module):
+    """Collects what its stages returned before any hook of theirs sees it, and reads an inner one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            [nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 1, 1)]
+        )
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: list[Tensor] = []
+
+        def collecting(plain: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            return lambda value: states.append(plain(value)) or states[-1]
+
+        plain = [stage.forward for stage in self.stages]
+        for stage in self.stages:
+            stage.forward = collecting(stage.forward)
+        for stage in self.stages:
+            x = stage(x).relu()
+        for stage, forward in zip(self.stages, plain, strict=True):
+            stage.forward = forward
+        return self.head(states[-2].tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_layer_whose_output_is_taken_before_its_hooks_is_explained(frozen: bool) -> None:
+    torch.manual_seed(0)
+    net, x = Collected().requires_grad_(not frozen), torch.randn(2, 3, 16, 16)
+    activations = net.stages[1](net.stages[0](x).relu()).detach().requires_grad_()
+    (gradients,) = torch.autograd.grad(net.head(activations.tanh().mean((2, 3)))[:, 1].sum(), activations)
+    expected = (gradients.mean((2, 3), keepdim=True) * activations).sum(1).relu().detach()
+    np.testing.assert_allclose(cc.GradCAM(net, "stages.1").explain(x, 1).maps[:, 0], expected, atol=1e-7)
+    with pytest.raises(LayerError, match=r"does not depend on layer `stages\.2`"):
+        cc.GradCAM(net, "stages.2").explain(x, 1)

@@ -103,7 +103,8 @@ class Look:
         What is found out once about a model is found with these.
         """
         inputs = first_samples(self.inputs, samples, self.shared)
-        if self.clips is not None and self.clips.chunk is not None:
+        alone = len(arrays_of(inputs)) == 1  # other inputs, such as lengths, may speak of all frames
+        if alone and self.clips is not None and self.clips.chunk is not None:
             # Two frames at least: a single one could not be told from a picture.
             cut = (slice(None),) * self.frame_axis + (slice(max(self.clips.chunk, 2)),)
             shape = (min(samples, self.shape[0]), *self.shape[1:])

@@ -25,6 +25,7 @@ from chronocam.engines.torch.tensors import (
     own_copy,
     replace_tensor,
     vjp,
+    with_graph,
 )
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.types import INPUT, Inputs
@@ -117,7 +118,9 @@ class TorchPass:
         request = self.request
         grad = self.through_no_grad or (INPUT in request.layers and self.differentiate)
         while True:
-            cut = Cut() if self.differentiate else None
+            # With a graph from the start nothing is cut: what a layer returned may be used within it, before
+            # a hook sees it, as by models that collect their hidden states.
+            cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
             self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in request.layers}
             self.chunks = self._cut_into_chunks()
             if request.clips is not None:
@@ -125,6 +128,8 @@ class TorchPass:
             self.attentions = AttentionSeen() if request.attentions else None
             with torch.set_grad_enabled(grad), self._watching(), self.forward.watching():
                 inputs = pytree.tree_map(own_copy, self.inputs)
+                if self.through_no_grad:
+                    inputs = pytree.tree_map(with_graph, inputs)
                 if INPUT in request.layers:
                     inputs = self._tapped(inputs)
                 raw = self.forward.run(inputs)

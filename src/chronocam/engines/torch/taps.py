@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from chronocam.engines.torch.tensors import first_tensor, replace_tensor
 from chronocam.errors import LayerError
 
 
+@dataclass
 class Cut:
-    """Whether some tap of a pass has made its output the leaf at which the graph begins."""
+    """Whether some tap of a pass has made its output the leaf at which the graph begins, or need not."""
 
-    leaf_exists = False
+    leaf_exists: bool = False
 
 
 class Tap:

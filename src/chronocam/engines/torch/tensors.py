@@ -130,6 +130,11 @@ def own_copy(x: Any) -> Any:
     return x.detach().clone() if isinstance(x, Tensor) else x
 
 
+def with_graph(x: Any) -> Any:
+    """Return floating-point `x` as the beginning of a graph, and still to be written into."""
+    return x.requires_grad_().clone() if _is_float(x) else x
+
+
 def keep_output(seen: list[Tensor]) -> Callable[..., None]:
     """Return a forward hook that adds the first tensor of what a layer returns to `seen`."""
 
