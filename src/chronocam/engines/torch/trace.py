@@ -18,6 +18,7 @@ from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.scope import differentiable_rnns
 from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor
+from chronocam.errors import InputError
 from chronocam.types import Inputs
 
 _SAME = (nn.Identity, nn.modules.dropout._DropoutNd)
@@ -72,7 +73,7 @@ class Trace:
                 return self._own(self._run())
         try:
             scores = self._scores(self.score, through_no_grad=False)
-        except RuntimeError as error:
+        except (RuntimeError, InputError) as error:
             if "requires grad" not in str(error):
                 raise
             # The model does to its input what cannot be differentiated, such as `x.numpy()`.
