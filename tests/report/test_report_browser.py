@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import run
 from report.test_report import hostile
-from report_samples import kept, kept_clip, of_clip, of_image, of_sequence, photo
+from report_samples import jpeg, kept, kept_clip, of_clip, of_image, of_sequence, photo
 
 import chronocam as cc
 from chronocam.media import still
@@ -582,6 +582,7 @@ def many(tmp_path, count):
     from chronocam.report.index import Row, list_page
 
     rng = np.random.default_rng(0)
+    thumbnail = base64.b64encode(jpeg(photo(12, 16))).decode()
     rows = [
         {
             "href": f"{i}.html",
@@ -592,8 +593,9 @@ def many(tmp_path, count):
             "class": ("cat", "dog", "fox")[i % 3],
             "score": float(rng.normal()),
             "confidence": None if i % 10 == 0 else float(rng.random()),
+            "sentence": "the evidence lies in the middle",
             "findings": ["blank"] if i % 4 == 0 else [],
-            "picture": None,
+            "picture": thumbnail,
         }
         for i in range(count)
     ]
@@ -604,9 +606,9 @@ def many(tmp_path, count):
 
 def test_an_index_of_a_thousand_is_sorted_and_filtered(browser, tmp_path):
     rows, path = many(tmp_path, 1000)
-    names = lambda view: view.locator("#rows tr td:nth-child(2) a").all_inner_texts()  # noqa: E731
+    names = lambda view: view.locator("#rows .name").all_text_contents()  # noqa: E731
     with opened(browser, path) as view:
-        assert view.locator("#rows tr").count() == 1000
+        assert view.locator("#rows a").count() == 1000
         view.get_by_role("button", name="Score").click()
         assert names(view) == [row["name"] for row in sorted(rows, key=lambda row: -row["score"])]
         view.get_by_role("button", name="Score").click()
@@ -632,13 +634,78 @@ def test_an_index_of_a_thousand_is_sorted_and_filtered(browser, tmp_path):
         assert names(view) == ["photo 0043.jpg"]
 
 
+def test_an_index_begins_with_a_large_picture_and_says_what_it_is(browser, tmp_path):
+    _, path = many(tmp_path, 12)
+    with opened(browser, path) as view:
+        assert (
+            view.locator("#what").inner_text().startswith("12 pictures by net: each shows where the evidence")
+        )
+        sizes = view.locator("#rows .result").evaluate_all("all => all.map((one) => one.offsetWidth)")
+        assert sizes[0] > 1.8 * sizes[1]
+        assert sizes[1:] == [sizes[1]] * 11
+        view.get_by_role("button", name="Name").click()
+        assert view.locator(".hero").count() == 0
+
+
+def test_an_index_is_walked_with_the_keyboard(browser, tmp_path):
+    rows, path = many(tmp_path, 30)
+    focused = "[...document.querySelectorAll('#rows a')].indexOf(document.activeElement)"
+    with opened(browser, path) as view:
+        view.keyboard.press("/")
+        view.keyboard.type("fox")
+        wanted = [row["name"] for row in rows if row["class"] == "fox"]
+        assert view.locator("#rows .name").all_text_contents() == wanted
+        view.locator("#rows a").first.focus()
+        view.keyboard.press("ArrowRight")
+        assert view.evaluate(focused) == 1
+        across = view.evaluate("across()")
+        assert across == 4
+        view.keyboard.press("ArrowDown")
+        assert view.evaluate(focused) == 1 + across
+        view.keyboard.press("ArrowUp")
+        view.keyboard.press("ArrowLeft")
+        assert view.evaluate(focused) == 0
+
+
+def test_the_way_back_from_a_page_leads_to_the_same_view_of_the_index(browser, tmp_path):
+    for seed, name in enumerate(("a", "b", "c")):
+        kept(of_image(seed=seed)).save(tmp_path / f"{name}.npz")
+    with opened(browser, cc.report.write_folder(tmp_path)) as view:
+        view.get_by_role("button", name="Score").click()
+        shown = view.locator("#rows a").evaluate_all("all => all.map((one) => one.getAttribute('href'))")
+        assert view.url.endswith("#sort=-Score")
+        view.locator("#rows a").nth(1).click()
+        view.wait_for_url(re.compile(r"/[abc]\.html"))
+        view.go_back()
+        until(view, "typeof page === 'undefined' && document.querySelectorAll('#rows a').length === 3")
+        again = view.locator("#rows a").evaluate_all("all => all.map((one) => one.getAttribute('href'))")
+        assert again == shown
+        view.get_by_role("button", name="Show all").click()
+        assert view.locator("#rows a").first.get_attribute("href") == "a.html"
+
+
+def test_pages_lead_to_the_index_and_to_each_other(browser, tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        kept(of_image(seed=seed)).save(tmp_path / f"{name}.npz")
+    index = cc.report.write_folder(tmp_path)
+    with opened(browser, tmp_path / "a.html") as view:
+        assert view.locator("#links a").all_inner_texts() == ["All results", "b ›"]
+        view.keyboard.press("n")
+        view.wait_for_url("**/b.html**")
+        ready(view)
+        view.get_by_role("link", name="‹ a").click()
+        view.wait_for_url("**/a.html**")
+        view.get_by_role("link", name="All results").click()
+        view.wait_for_url(f"**/{index.name}")
+
+
 def test_an_index_leads_to_its_pages(browser, tmp_path):
     of_image(2).with_pictures([still(photo(36, 52, s), f"photo {s}") for s in range(2)]).save(
         tmp_path / "a b#c.npz"
     )
     index = cc.report.write_folder(tmp_path)
     with opened(browser, index) as view:
-        view.get_by_role("link", name="photo 1").click()
+        view.get_by_role("link", name="photo 1: dog").click()
         until(view, "typeof page !== 'undefined' && page.panes.length && page.panes[0].shown")
         assert view.evaluate("page.index") == 1
         assert view.locator("h1").inner_text() == "a b#c"

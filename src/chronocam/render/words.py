@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,23 @@ def percent(share: float) -> str:
         if least <= value < 100:
             return f"{value:.{digits}f} %"
     return f"{value:.0f} %" if value in (0, 100) else f"{value:.2f} %"
+
+
+def short_model(spec: str) -> str:
+    """Return a model's spec without the folders of a path in it, nor the architecture that weights fit.
+
+    Example:
+    >>> from chronocam.render.words import short_model
+    >>> short_model("/long/way/to/weights.safetensors@torchvision:resnet18"), short_model("hf:org/name")
+    ('weights.safetensors', 'hf:org/name')
+    """
+    name = spec.split("@")[0]
+    kind, colon, rest = name.rpartition(":")
+    path = PurePath(rest)
+    if len(path.parts) < 2 or (kind and len(path.parts) == 2):
+        return name
+    # A record of a trained network has the same name everywhere; its folder tells which it is.
+    return kind + colon + (path.parent.name if path.name == "model.json" else path.name)
 
 
 def opening(name: str, confidence: float | None) -> str:

@@ -23,7 +23,7 @@ from chronocam.render.page.items import shown_stills
 from chronocam.render.page.maps import shown_moments
 from chronocam.render.page.packed import encoded, number, numbers
 from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
-from chronocam.render.words import whereabouts
+from chronocam.render.words import short_model, whereabouts
 
 _DEPTH: Final = Sought("the depth of a drive", "what `chronocam explain` wrote; explain the drive again")
 
@@ -51,7 +51,7 @@ def drive_item(
     depth = _depth(drive, folder)
     return DriveItem(
         name=Path(drive.input).name,
-        model=written.model,
+        model=short_model(written.model),
         stills=shown_stills(frames),
         maps=maps,
         sequences=[],

@@ -16,8 +16,9 @@ from chronocam.media.files import distinct, replace_file, within
 from chronocam.records import DriveResult, Entry, Written, read_result
 from chronocam.render.page import PageItem, items_of, write_page
 from chronocam.render.page.records import PageLink, PageLinks
+from chronocam.render.words import short_model
 from chronocam.report.drives import drive_item
-from chronocam.report.index import Row, list_page, row_of
+from chronocam.report.index import Row, list_page, row_of, thumbnail_side
 from chronocam.sequence import SequenceExplanation
 
 Track: TypeAlias = Callable[[Sequence["_Source"]], Iterable["_Source"]]
@@ -77,7 +78,9 @@ def write_folder(
             f"`{folder}` holds no explanations; expected what `chronocam explain --out` or save() wrote"
         )
     index, rows = target / "index.html", list[Row]()
-    for before, page, after in _with_neighbours(_pages(track(sources), folder, say)):
+    for before, page, after in _with_neighbours(
+        _pages(track(sources), folder, thumbnail_side(len(sources)), say)
+    ):
         links = PageLinks(
             index=PageLink(href=index.name, name=""),
             previous=None if before is None else before.link,
@@ -118,17 +121,17 @@ def _with_neighbours(pages: Iterable[_Page]) -> Iterator[tuple[_Page | None, _Pa
         yield before, page, None
 
 
-def _pages(sources: Iterable[_Source], folder: Path, say: Say) -> Iterator[_Page]:
+def _pages(sources: Iterable[_Source], folder: Path, side: int, say: Say) -> Iterator[_Page]:
     for source in sources:
         # Whatever a file may lack was checked where it was read. Any other exception from here on is a fault
         # of this package, and must not look like the user's.
         try:
-            yield _page(source, folder)
+            yield _page(source, folder, side)
         except ChronocamError as error:
             say(str(error))
 
 
-def _page(source: _Source, folder: Path) -> _Page:
+def _page(source: _Source, folder: Path, side: int) -> _Page:
     """Return the page of a source. Raises ChronocamError where a file cannot be read."""
     loaded = [(label, load(path)) for label, path in source.files.items()]
     explanations = {label or one.method: one for label, one in loaded}
@@ -136,8 +139,8 @@ def _page(source: _Source, folder: Path) -> _Page:
     title = _title(source)
     items = _items(source.written, explanations, maps, folder)
     names = [title if len(items) == 1 else item.name for item in items]
-    first = next(iter(maps.values()), None)
-    rows = [row_of(_href(source.page), names[k], item, first, k) for k, item in enumerate(items)]
+    first = next(iter([*maps.values(), *explanations.values()]))
+    rows = [row_of(_href(source.page), names[k], item, first, k, side) for k, item in enumerate(items)]
     return _Page(source.page, title, items, rows)
 
 
@@ -154,7 +157,7 @@ def _items(
 ) -> Sequence[PageItem]:
     if written is not None and isinstance(written.result, DriveResult):
         return [drive_item(written, written.result, maps, folder)]
-    return items_of(explanations, "" if written is None else written.model)
+    return items_of(explanations, "" if written is None else short_model(written.model))
 
 
 def _title(source: _Source) -> str:

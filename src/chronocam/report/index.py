@@ -1,4 +1,4 @@
-"""The index of a folder: a row for each item, which it is sorted and filtered by."""
+"""The index of a folder: a card for each item, which are sorted and filtered by what is known of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,25 @@ from PIL import Image
 
 from chronocam.explanation import Explanation
 from chronocam.jsonable import JsonRecord, keyed
+from chronocam.media._stills import blank
+from chronocam.render import strength
+from chronocam.render._overlay import colour_map, scale_of
 from chronocam.render.page.html import asset, filled
 from chronocam.render.page.packed import encoded, number
-from chronocam.render.page.records import DriveItem, DriveOutput, MapTarget, Number, PageItem, SequenceTarget
+from chronocam.render.page.records import (
+    DriveItem,
+    DriveOutput,
+    MapTarget,
+    Number,
+    PageItem,
+    SequenceTarget,
+    ShownMap,
+)
+from chronocam.render.theme import DIVERGING
+from chronocam.sequence import SequenceExplanation
 
-_THUMBNAIL: Final = (160, 90)
+_THUMBNAILS: Final = {200: 420, 600: 320, 10**9: 208}
+"""The longest side of a small picture in pixels, for so many pages at most: an index stays quick to open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +40,9 @@ class Row(JsonRecord):
 
     href: of its page.
     kind: picture, clip, drive or sequence.
-    label: the name of its first target.
-    picture: a small overlay, JPEG in base64; None without pictures.
+    label: the name of the target that its page opens on.
+    sentence: what was found of that target.
+    picture: a small overlay, JPEG in base64.
     """
 
     href: str
@@ -38,27 +53,42 @@ class Row(JsonRecord):
     label: str = field(metadata=keyed("class"))
     score: Number
     confidence: Number
+    sentence: str
     findings: list[str]
-    picture: str | None
+    picture: str
 
 
 def list_page(title: str, rows: Sequence[Row]) -> str:
     """Return the HTML of an index."""
     script = asset("base.js") + asset("list.js", __package__)
     data = {"title": title, "rows": [row.to_json() for row in rows]}
-    return filled(asset("list.html", __package__), script, title, data)
+    body, style = asset("list.html", __package__), asset("list.css", __package__)
+    return filled(body, script, title, data, style)
 
 
-def row_of(href: str, name: str, item: PageItem, maps: Explanation | None, sample: int) -> Row:
-    """Return the row of one item: its first map, or else its first relevance, speaks for it.
+def thumbnail_side(pages: int) -> int:
+    """Return the longest side of the small pictures of an index of so many pages."""
+    return next(side for most, side in _THUMBNAILS.items() if pages <= most)
 
-    maps: of which `sample` is drawn small; None where there are none.
+
+def row_of(
+    href: str, name: str, item: PageItem, shown: Explanation | SequenceExplanation, sample: int, side: int
+) -> Row:
+    """Return the row of one item: the target that its page opens on speaks for it.
+
+    shown: the first explanation of the item, of which `sample` is drawn small.
+    side: the longest of the small picture, in pixels.
     """
     first = (item.maps or item.sequences)[0]
-    best = next((target for target in first.targets if _score(target) is not None), first.targets[0])
+    opened = first.first if isinstance(first, ShownMap) else 0
+    targets = [*first.targets[opened:], *first.targets[:opened]]
+    best = next((target for target in targets if _score(target) is not None), targets[0])
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
     if isinstance(item, DriveItem):
         findings.append(item.notes)
+    drawn = (
+        _map(shown, sample, opened, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
+    )
     return Row(
         href=f"{href}#{sample + 1}" if sample else href,
         name=name,
@@ -68,8 +98,9 @@ def row_of(href: str, name: str, item: PageItem, maps: Explanation | None, sampl
         label=best.name,
         score=_score(best),
         confidence=best.confidence if isinstance(best, MapTarget) else None,
+        sentence=best.sentence,
         findings=list(dict.fromkeys(chain.from_iterable(findings))),
-        picture=_thumbnail(maps, sample) if maps else None,
+        picture=encoded(_jpeg(drawn)),
     )
 
 
@@ -88,26 +119,27 @@ def _kind(item: PageItem) -> str:
     return "clip" if item.stills.count > 1 else "picture"
 
 
-def _thumbnail(one: Explanation, sample: int) -> str | None:
-    """Return a small overlay of the first target; for a clip, of the frame with the most evidence."""
-    if one.pictures is None:
-        return None
-    stills, at = one.pictures[sample], 0
-    maps = one.maps[sample : sample + 1, :1]
+def _map(one: Explanation, sample: int, target: int, side: int) -> Image.Image:
+    """Return a small overlay of a target, on the scale that the targets share; of a clip, the strongest frame."""
+    maps, at = one.maps[sample : sample + 1], 0
+    bound = float(scale_of(maps).item())
+    maps = maps[:, target : target + 1]
+    stills = blank(one.input_size) if one.pictures is None else one.pictures[sample]
     if maps.ndim == 5:
         # Of copies of a frame in a looped clip, `places` names the picture that all of them show.
         slice_ = int(np.clip(maps[0, 0], 0, None).sum(axis=(1, 2)).argmax())
         at = stills.places[int((slice_ + 0.5) * len(stills.places) / maps.shape[2])]
         maps = maps[:, :, slice_]
-    # The part that the model saw fills the thumbnail: what lies around it has no map.
+    # The part that the model saw fills the picture: what lies around it has no map.
     left, top, right, bottom = stills.seen
-    picture = Image.fromarray(stills.decoded(at)).crop((left, top, right, bottom))
-    picture.thumbnail(_THUMBNAIL)
+    whole = Image.fromarray(stills.decoded(at)) if stills.frames else Image.new("RGB", stills.size[::-1])
+    picture = whole.crop((left, top, right, bottom))
+    picture.thumbnail((side, side))
     flat = replace(
         one,
         maps=maps,
         scores=one.scores[:1, :1],
-        targets=((one.targets[sample][0],),),
+        targets=((one.targets[sample][target],),),
         input_size=one.input_size[-2:],
         centers=None if one.centers is None else one.centers[-2:],
         frame_spans=None,
@@ -115,6 +147,19 @@ def _thumbnail(one: Explanation, sample: int) -> str | None:
         confidences=None,
         pictures=None,
     )
+    return Image.fromarray(flat.overlay([np.asarray(picture)], scope=(-bound, bound))[0][0])
+
+
+def _heat(one: SequenceExplanation, sample: int, side: int) -> Image.Image:
+    """Return the relevance over steps, across, and features, down; of many targets of consecutive steps, their own."""
+    values = one.own()[sample] if one.consecutive else one.relevance[sample, 0]
+    strengths = strength(values[None, None])[0, 0]
+    colours = colour_map(DIVERGING)((strengths.T + 1) / 2)[..., :3]
+    picture = Image.fromarray(np.rint(255 * colours).astype(np.uint8))
+    return picture.resize((side, 3 * side // 4), Image.Resampling.NEAREST)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(flat.overlay([picture])[0][0]).save(file, "JPEG", quality=80)
-    return encoded(file.getvalue())
+    picture.save(file, "JPEG", quality=75)
+    return file.getvalue()

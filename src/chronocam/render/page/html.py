@@ -66,13 +66,15 @@ def page(title: str, items: Sequence[PageItem], links: PageLinks | None = None) 
     return filled(asset("page.html"), "".join(map(asset, _SCRIPTS)), title, data)
 
 
-def filled(body: str, script: str, title: str, data: Json) -> str:
+def filled(body: str, script: str, title: str, data: Json, style: str = "") -> str:
     """Return a whole file: a body with its script and data, under a head that they share.
+
+    style: more of it, after that of all pages.
 
     The policy in the head names the digests of the one script and the one style, so that nothing else runs,
     whatever stands in the data.
     """
-    style = asset("page.css")
+    style = asset("page.css") + style
     allowed = f"img-src data: blob:; script-src {_hash(script)}; style-src {_hash(style)}"
     return Template(asset("head.html") + body).substitute(
         title=html.escape(printable(title)),

@@ -179,7 +179,7 @@ def _thinned(maps: Float[np.ndarray, "*lead height width"], steps: Sequence[int]
 
 
 def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
-    confidence = None if sample.confidences is None else number(sample.confidences[0, k], 4)
+    confidence = None if sample.confidences is None else number(sample.confidences[0, k], 6)
     return MapTarget(
         name=sample.names[k],
         score=number(sample.scores[0, k]),

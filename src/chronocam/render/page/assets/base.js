@@ -21,7 +21,7 @@
 //   ShownMemory    lags, share, reach
 //
 // The data of an index, as report/index.py writes it: title, rows [Row]
-//   Row        href, name, model, kind, method, class, score, confidence, findings [text], picture JPEG | null
+//   Row        href, name, model, kind, method, class, score, confidence, sentence, findings [text], picture JPEG
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
