@@ -120,7 +120,7 @@ def _kind(item: PageItem) -> str:
 
 
 def _map(one: Explanation, sample: int, target: int, side: int) -> Image.Image:
-    """Return a small overlay of a target, on the scale that the targets share; of a clip, the strongest frame."""
+    """Return a small overlay of a target on the scale that all share; of a clip, of its strongest frame."""
     maps, at = one.maps[sample : sample + 1], 0
     bound = float(scale_of(maps).item())
     maps = maps[:, target : target + 1]
@@ -151,7 +151,7 @@ def _map(one: Explanation, sample: int, target: int, side: int) -> Image.Image:
 
 
 def _heat(one: SequenceExplanation, sample: int, side: int) -> Image.Image:
-    """Return the relevance over steps, across, and features, down; of many targets of consecutive steps, their own."""
+    """Return relevance, steps across and features down; where every step has an output, of its features."""
     values = one.own()[sample] if one.consecutive else one.relevance[sample, 0]
     strengths = strength(values[None, None])[0, 0]
     colours = colour_map(DIVERGING)((strengths.T + 1) / 2)[..., :3]
