@@ -15,7 +15,7 @@ from replicas import CLOSED, Bent, Pooled, for_each, inputs, seeded
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import InputError, LayerError, TargetError
+from chronocam.errors import InputError, LayerError, ModelError, TargetError
 from chronocam.maps.fuse import fuse
 from chronocam.maps.noise import Noise
 from chronocam.methods import METHODS, Method
@@ -745,3 +745,37 @@ def test_layers_are_fused_after_the_relu() -> None:
     assert all((one < 0).any() for one in each)
     close(cc.GradCAM(net, layers).explain(x, 1).maps, fuse([np.maximum(one, 0) for one in each]), 1e-5)
     close(cc.GradCAM(net, layers, signed=True).explain(x, 1).maps, fuse(each), 1e-5)
+
+
+class Returning(nn.Module):
+    """Features, and of them whatever `form` makes."""
+
+    def __init__(self, form: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.features, self.form = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU()), form
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.features(x))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda f: {"a": f.mean((2, 3)), "b": f.amax((2, 3))},
+        lambda f: F.interpolate(f[:, :2], scale_factor=2),
+        lambda f: f.flatten(2).transpose(1, 2)[:, :9].sigmoid(),
+    ],
+    ids=["two heads", "dense", "rows of boxes"],
+)
+def test_a_map_that_no_target_changes_needs_none(form: Callable[[Tensor], Any]) -> None:
+    net, x = seeded(lambda: Returning(form)), torch.rand(3, 3, 16, 16, dtype=torch.float64)
+    activations = net.features(x).detach()
+    found = cc.EigenCAM(net, batch_size=2).explain(x)
+    assert (found.layer, str(found.targets[0][0])) == ("features", "all outputs")
+    for one, a in zip(found.maps[:, 0], activations.flatten(2), strict=True):
+        centred = a - a.mean(1, keepdim=True)
+        component = centred.T @ torch.linalg.svd(centred)[0][:, 0]
+        expected = (component * torch.sign(component @ centred.sum(0))).relu().reshape(8, 8)
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+    with pytest.raises((ModelError, TargetError)):
+        cc.explain(net, x, methods=("gradcam", "eigencam"))

@@ -19,6 +19,7 @@ class Recipe(Protocol):
     needs: ClassVar[tuple[Need, ...]]
     default_layer: ClassVar[str | None]
     maps_input: ClassVar[bool]
+    class_agnostic: ClassVar[bool]
 
     model: Model
     conv_layer: LayerLike | list[LayerLike] | None

@@ -31,6 +31,7 @@ from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
 from chronocam.targets._parse import Callback
+from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
 from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, note
@@ -100,6 +101,9 @@ class Explaining:
         # Inputs come first: of one sample without a batch axis, the targets would seem too few.
         inputs = _adapted(subject, batch)
         self.target, call = _target_and_call(options, batch)
+        agnostic = all(method.class_agnostic for method in methods)
+        if agnostic and batch.targets is None and options.operator is None:
+            self.target = PredictedOrAll()
         self.look = Look(
             subject,
             inputs,

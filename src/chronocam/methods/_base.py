@@ -78,6 +78,8 @@ class Method:
     default_layer: ClassVar[str | None] = None
     """The layer for `conv_layer=None`; None picks the last with a grid."""
     maps_input: ClassVar[bool] = False
+    class_agnostic: ClassVar[bool] = False
+    """Whether the map is the same for every target, so that a model without a predicted class needs none."""
     """Whether maps lie on the input's grid wherever the layer is."""
 
     def __init_subclass__(cls) -> None:

@@ -23,6 +23,7 @@ class EigenCAM(CAMMethod):
 
     name: ClassVar[str] = "eigencam"
     needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False),)
+    class_agnostic: ClassVar[bool] = True
 
     def maps(self, view: View) -> Maps:
         """Return the component once per target."""

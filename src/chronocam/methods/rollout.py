@@ -49,6 +49,7 @@ class AttentionRollout(Method):
     readout: str | None = None
     name: ClassVar[str] = "rollout"
     needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attentions=True),)
+    class_agnostic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.readout not in (None, "class", "mean"):

@@ -43,6 +43,7 @@ class VisualBackProp(Method):
     overlap: str = "sum"
     name: ClassVar[str] = "visualbackprop"
     needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, stages=True),)
+    class_agnostic: ClassVar[bool] = True
     maps_input: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,9 +9,10 @@ from typing import Final, SupportsIndex
 
 import numpy as np
 
-from chronocam.errors import TargetError
+from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
+from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 ONE_LOGIT: Final = (
@@ -189,6 +190,22 @@ class PredictedByDefault(Predicted):
             "sigmoid): the largest is explained; for quantities give cc.targets.Regression(0)"
         )
         return Scored(scored.values, scored.infos, (*scored.notes, unnamed))
+
+
+class PredictedOrAll(PredictedByDefault):
+    """The predicted class, or the norm of all outputs where none is: for maps that no target changes."""
+
+    def __call__(self, outputs: Outputs) -> Scored:
+        """Return the largest logit, or the Euclidean norm of each sample's outputs."""
+        try:
+            return super().__call__(outputs)
+        except (ModelError, TargetError):
+            per_sample = [x for x in arrays_in(outputs.raw) if tuple(x.shape[:1]) == (outputs.batch,)]
+            if not per_sample:
+                raise
+            xp = namespace(per_sample[0])
+            rows = xp.concat([xp.reshape(x, (outputs.batch, -1)) for x in per_sample], axis=1)
+            return same_for_all(xp.linalg.vector_norm(rows, axis=1), TargetInfo("all outputs"))
 
 
 @dataclass(frozen=True)
