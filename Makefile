@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow contracts lint bench docs clean
+.PHONY: demo test slow contracts fuzz lint bench docs clean
 
 demo: .venv/.demo
 	$(BIN)/chronocam demo --out demo
@@ -18,6 +18,11 @@ slow: .venv/.test
 contracts: .venv/.test
 	$(BIN)/pytest --jaxtyping-packages=chronocam.maps,chronocam.layouts,chronocam.metrics,contracts.checked \
 	    tests/maps tests/layouts tests/metrics
+
+# Damaged files and odd words at every door; `make fuzz MINUTES=5` is shorter.
+MINUTES ?= 30
+fuzz: .venv/.test
+	PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
 
 lint: .venv/.test
 	$(BIN)/ruff check .

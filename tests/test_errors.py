@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from chronocam import errors
@@ -34,6 +35,21 @@ def test_a_long_message_keeps_both_ends(letter):
     assert message.startswith("no label `")
     assert message.endswith("`; did you mean `cat`?")
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, 2.0, "2", None, True, float("nan"), np.array([1, 2])])
+def test_options_that_are_no_whole_numbers_are_named(wrong):
+    with pytest.raises(errors.InputError, match=r"steps is .*; expected at least one"):
+        errors.check_whole("steps", wrong, "at least one")
+    errors.check_whole("steps", np.int64(1), "at least one")
+
+
+@pytest.mark.parametrize("wrong", [0, -0.5, 1.5, "0.5", None, True, float("nan"), 1j, 10**400])
+def test_options_that_are_no_shares_are_named(wrong):
+    with pytest.raises(errors.InputError, match=r"share is .*; expected a share"):
+        errors.check_real("share", wrong, "a share", errors.POSITIVE, 1)
+    for right in (1, 0.5, np.float32(0.5)):
+        errors.check_real("share", right, "a share", errors.POSITIVE, 1)
 
 
 def test_an_error_survives_the_way_between_processes():

@@ -10,9 +10,11 @@ ChronocamError (a ValueError)
     └── CameraError a drive that comes without the intrinsics of its camera
 """
 
+import sys
 import unicodedata
 from difflib import get_close_matches
-from typing import Final
+from numbers import Integral, Real
+from typing import Final, cast
 
 __all__ = [
     "CameraError",
@@ -28,6 +30,9 @@ __all__ = [
 
 
 _LONGEST: Final = 1000  # letters of a message: some list all specs, and values in it may be of any length
+
+POSITIVE: Final = sys.float_info.min
+"""The least number above zero that keeps its precision: what an option is that must not be zero."""
 
 
 class ChronocamError(ValueError):
@@ -114,6 +119,21 @@ class CameraError(MediaError):
     >>> issubclass(cc.errors.CameraError, cc.errors.MediaError)
     True
     """
+
+
+def check_whole(name: str, value: object, expected: str, least: int = 1) -> None:
+    """Raise InputError unless an option is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise InputError(f"{name} is {value}; expected {expected}")
+
+
+def check_real(
+    name: str, value: object, expected: str, least: float = 0.0, most: float = sys.float_info.max
+) -> None:
+    """Raise InputError unless an option is a number from `least` to `most`."""
+    fits = isinstance(value, Real) and not isinstance(value, bool)
+    if not fits or not least <= cast("float", value) <= most:
+        raise InputError(f"{name} is {value}; expected {expected}")
 
 
 def printable(text: str, most: int = _LONGEST) -> str:

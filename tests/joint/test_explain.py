@@ -157,7 +157,7 @@ def test_batch_size_is_32_unless_told_otherwise() -> None:
     seen = batches_seen(net)
     cc.GradCAM(net, "conv2").explain(torch.randn(70, 3, 8, 8))
     assert seen == [32, 32, 6]
-    for wrong in (0, -1):
+    for wrong in (0, -1, 1.5, "2", b"2", True, float("nan"), []):
         with pytest.raises(InputError) as error:
             cc.GradCAM(net, batch_size=wrong)
         one_line(error, f"batch_size is {wrong}", "None")

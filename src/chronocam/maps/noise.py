@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.errors import InputError
+from chronocam.errors import check_real, check_whole
 from chronocam.maps.arrays import expand, grid_axes, like, namespace
 from chronocam.types import Array, Capture, View
 
@@ -25,10 +25,9 @@ class Noise:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"samples is {self.samples}; expected at least one noisy input")
-        if not 0 <= self.level < float("inf"):
-            raise InputError(f"noise is {self.level}; expected a share of the input's range, such as 0.15")
+        check_whole("samples", self.samples, "at least one noisy input")
+        check_real("noise", self.level, "a share of the input's range, such as 0.15")
+        check_whole("seed", self.seed, "a whole number from 0", least=0)
 
     def copies(self, x: Float[np.ndarray, "*shape"]) -> Iterator[Float[np.ndarray, "*shape"]]:
         """Yield noisy copies of one sample, in its precision; the same for the same seed."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from jaxtyping import Float
 
-from chronocam.errors import InputError, suggest
+from chronocam.errors import InputError, check_whole, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.session import Session
 from chronocam.maps.combine import Reduce, over_channels, weighted_sum
@@ -94,16 +94,12 @@ class Method:
             self.preprocess = loaded.preprocess if self.preprocess is None else self.preprocess
         if self.labels is not None:
             self.labels = _names(self.labels)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(
-                f"batch_size is {self.batch_size}; expected a positive number, or None for all at once"
-            )
-        if self.chunk_frames is not None and self.chunk_frames < 1:
-            raise InputError(
-                f"chunk_frames is {self.chunk_frames}; expected a number of frames, or None for all"
-            )
-        if self.frames is not None and self.frames < 1:
-            raise InputError(f"frames is {self.frames}; expected how many frames each clip has")
+        if self.batch_size is not None:
+            check_whole("batch_size", self.batch_size, "a positive whole number, or None for all at once")
+        if self.chunk_frames is not None:
+            check_whole("chunk_frames", self.chunk_frames, "a number of frames, or None for all")
+        if self.frames is not None:
+            check_whole("frames", self.frames, "how many frames each clip has")
         if self.frames is not None and self.chunk_frames is not None:
             raise InputError(
                 "chunk_frames= cuts clips, and with frames= the model takes pictures; leave it out"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from chronocam.errors import InputError, TargetError
+from chronocam.errors import TargetError, check_whole
 from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.methods.gradcam import GradCAM
 from chronocam.types import Array, Outputs, Scored, Target
@@ -38,10 +38,7 @@ class FinerCAM(GradCAM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.comparisons < 1:
-            raise InputError(
-                f"comparisons is {self.comparisons}; expected at least one class to compare with"
-            )
+        check_whole("comparisons", self.comparisons, "at least one class to compare with")
 
     def retarget(self, target: Target) -> Target:
         """Return the contrastive target of every class that `target` explains."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.errors import InputError, LayerError, suggest
+from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole, suggest
 from chronocam.maps.arrays import in_full_precision, like, namespace, to_numpy, widen
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Need, View
@@ -72,13 +72,10 @@ class TemporalMask(Method):
         if self.perturbation not in PERTURBATIONS:
             hint = suggest(self.perturbation, list(PERTURBATIONS)) or "; choose freeze or reverse"
             raise InputError(f"no perturbation `{self.perturbation}`{hint}")
-        if self.steps < 1:
-            raise InputError(f"steps is {self.steps}; expected at least one")
-        if not self.lr > 0:
-            raise InputError(f"lr is {self.lr}; expected a positive step, such as 0.2")
+        check_whole("steps", self.steps, "at least one")
+        check_real("lr", self.lr, "a positive step, such as 0.2", least=POSITIVE)
         for name in ("lambda1", "lambda2"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a weight of at least 0")
+            check_real(name, getattr(self, name), "a weight of at least 0")
         super().__post_init__()
 
     def maps(self, view: View) -> Maps:

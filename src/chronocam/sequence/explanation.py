@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from chronocam.errors import InputError, MediaError
+from chronocam.errors import POSITIVE, InputError, MediaError, check_real
 from chronocam.explanation import PAGE, Explanation
 from chronocam.maps.frames import frame_spans
 from chronocam.media.archive import LARGEST, open_archive
@@ -120,10 +120,8 @@ class SequenceExplanation:
 
         of: `"own"` or `"summed"`: the profile of a step.
         """
-        if not 0 < last <= 1:
-            raise InputError(
-                f"last is {last}; expected a share of the steps, more than 0, at most 1, such as 0.25"
-            )
+        expected = "a share of the steps, more than 0, at most 1, such as 0.25"
+        check_real("last", last, expected, POSITIVE, 1)
         profiles = self._profiles(of)
         return profiles[:, -_last_steps(last, profiles.shape[1]) :].mean(axis=1)
 

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from chronocam.errors import InputError, suggest
+from chronocam.errors import InputError, check_whole, suggest
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.base import SequenceMethod
 from chronocam.sequence.sample import Attribution, Sample
@@ -46,8 +46,7 @@ class IntegratedGradients(SequenceMethod):
     name: ClassVar[str] = "integratedgradients"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"steps is {self.steps}; expected at least 1, such as 50")
+        check_whole("steps", self.steps, "at least 1, such as 50")
         if isinstance(self.baselines, (list, tuple)) and not self.baselines:
             raise InputError('baselines is empty; give "zero", "mean", an array, or a list of these')
         super().__post_init__()

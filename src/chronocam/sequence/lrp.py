@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chronocam.errors import InputError
+from chronocam.errors import check_real
 from chronocam.sequence.base import SequenceMethod
 from chronocam.sequence.sample import Attribution, Sample
 
@@ -45,8 +45,7 @@ class LRP(SequenceMethod):
     name: ClassVar[str] = "lrp"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon < float("inf"):
-            raise InputError(f"epsilon is {self.epsilon}; expected a number from 0, such as 0.001")
+        check_real("epsilon", self.epsilon, "a number from 0, such as 0.001")
         super().__post_init__()
 
     def attribute(self, sample: Sample) -> Attribution:

@@ -9,7 +9,7 @@ from math import comb
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from chronocam.errors import InputError
+from chronocam.errors import POSITIVE, InputError, check_real
 from chronocam.maps.rank import spearman
 
 Profiles = Float[np.ndarray, "*batch feature"]
@@ -86,8 +86,7 @@ class Horizon:
 
     def reach(self, share: float = 0.9) -> np.ndarray:
         """Return the least number of steps, back or ahead, within which at least `share` of the mass lies."""
-        if not 0 < share <= 1:
-            raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.9")
+        check_real("share", share, "more than 0, at most 1, such as 0.9", POSITIVE, 1)
         distance = np.abs(self.lags)
         within = np.stack(
             [self.share[:, distance <= d].sum(axis=1) for d in range(int(distance.max()) + 1)], axis=1
@@ -150,10 +149,8 @@ def without_own(
 
 def settled_at(cosine: Float[np.ndarray, "batch step"], tolerance: float) -> np.ndarray:
     """Return the first index from which the cosine stays at least 1 − tolerance to the end, else −1."""
-    if not 0 <= tolerance <= 2:
-        raise InputError(
-            f"tolerance is {tolerance}; expected 0 to 2, such as 0.1: the cosine stays above 1 − tolerance"
-        )
+    expected = "0 to 2, such as 0.1: the cosine stays above 1 − tolerance"
+    check_real("tolerance", tolerance, expected, most=2)
     # Seen from the end, a cosine stays high as long as none after it is low.
     stays = np.flip(np.logical_and.accumulate(np.flip(cosine >= 1 - tolerance, axis=1), axis=1), axis=1)
     return np.where(stays.any(axis=1), np.argmax(stays, axis=1), -1)
@@ -183,8 +180,7 @@ def horizon(
 
 def most_relevant(relevance: Profiles, share: float, by: str) -> Bool[np.ndarray, "*batch feature"]:
     """Return a mask of the features of largest relevance, by count or by mass; see `SequenceExplanation`."""
-    if not 0 < share <= 1:
-        raise InputError(f"share is {share}; expected more than 0, at most 1, such as 0.1")
+    check_real("share", share, "more than 0, at most 1, such as 0.1", POSITIVE, 1)
     if by not in ("count", "mass"):
         raise InputError(
             f"no choice by `{by}`; choose count (a share of the features) or mass (of their relevance)"

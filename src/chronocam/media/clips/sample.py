@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -77,7 +78,8 @@ class Sampler:
     end: float | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
+        frames: object = self.frames
+        if not isinstance(frames, Integral) or int(frames) < 1:
             raise MediaError(f"frames = {self.frames}; expected at least 1")
         if self.sampling not in SAMPLINGS:
             hint = suggest(self.sampling, list(SAMPLINGS))
