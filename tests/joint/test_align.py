@@ -406,3 +406,99 @@ def test_what_is_put_side_by_side_along_the_grid_is_not_taken_for_one_convolutio
     assert rows == tuple(2.0 * i for i in range(8))
     assert probed(model, "end", x, (4, 3))[1] == pytest.approx(columns[3], abs=1)
     assert columns[0] > columns[-1]  # the picture was mirrored
+
+
+# Causal networks
+
+
+class Causal(nn.Module):
+    """Convolutions over the past frames, padded by hand, with or without what they get added to them."""
+
+    def __init__(self, *kernels, stride=1, residual=False, unknown=False):
+        super().__init__()
+        torch.manual_seed(0)
+        channels = [1, *[4] * len(kernels)]
+        self.convs = nn.ModuleList(
+            nn.Conv3d(i, o, k, (stride, 1, 1))
+            for i, o, k in zip(channels, channels[1:], kernels, strict=False)
+        )
+        self.residual, self.end, self.unknown = residual, nn.Identity(), unknown
+        self.last = nn.Conv3d(4, 4, 1)
+        self.eval()
+
+    def forward(self, x):
+        for conv in self.convs:
+            t, h, w = conv.kernel_size
+            y = conv(F.pad(x, (w // 2, w // 2, h // 2, h // 2, t - 1, 0)))
+            x = x + y if self.residual else y
+        return self.last(Doubled.apply(x) if self.unknown else x).mean((2, 3, 4))
+
+
+@pytest.mark.parametrize("align", ["half_pixel", "receptive_field"])
+@pytest.mark.parametrize(
+    ("kernels", "stride", "times"),
+    [
+        ([(5, 3, 3)], 1, [t - 2 for t in range(12)]),
+        (
+            [(5, 51, 51)],
+            1,
+            [t - 2 for t in range(12)],
+        ),  # rows and columns see the input from border to border
+        ([(3, 3, 3), (5, 1, 1)], 1, [t - 3 for t in range(12)]),
+        ([(5, 3, 3)], 2, [2 * t - 2 for t in range(6)]),
+        ([(3, 3, 3)] * 2, 1, [t - 2 for t in range(12)]),
+    ],
+)
+def test_slices_of_a_causal_network_lie_where_they_look(kernels, stride, times, align):
+    explanation = cc.GradCAM(Causal(*kernels, stride=stride), align=align).explain(
+        torch.rand(1, 1, 12, 8, 8), 1
+    )
+    assert explanation.centers[0] == tuple(times)
+    assert explanation.centers[1] == tuple(range(8))
+    causal = [text for text in explanation.diagnostics if "sees no later frames" in text]
+    assert len(causal) == (align == "half_pixel")
+
+
+def test_a_burst_is_drawn_at_its_frame_by_a_causal_network():
+    net, x = positive(Causal((5, 1, 1))), torch.zeros(1, 1, 16, 8, 8)
+    x[0, 0, 8] = 1
+    maps = np.asarray(cc.GradCAM(net).explain(x, 1))[0].mean((1, 2))
+    assert np.abs(np.flatnonzero(maps > 0.5 * maps.max()).mean() - 8) <= 0.5  # slices 8 to 12 see it
+
+
+def test_an_axis_that_reaches_the_border_does_not_keep_time_from_being_placed_by_probing():
+    net, x = Causal((3, 51, 51), unknown=True), torch.rand(1, 1, 12, 8, 8)
+    explanation = cc.GradCAM(net, "last", align="receptive_field").explain(x, 1)
+    np.testing.assert_allclose(explanation.centers[0], np.arange(12) - 1.0, atol=1e-6)
+    assert explanation.centers[1] == tuple(range(8))
+
+
+@pytest.mark.parametrize("align", ["half_pixel", "receptive_field"])
+def test_slices_that_see_more_frames_than_there_are_lie_where_they_look_most(align):
+    net, x = (
+        Causal(*[(9, 1, 1)] * 2, residual=True).double(),
+        torch.rand(1, 1, 12, 24, 24, dtype=torch.double),
+    )
+    found = cc.GradCAM(net, "last", align=align).explain(x, 1).centers[0]
+    kept = []
+    net.last.register_forward_hook(lambda module, args, out: kept.append(out))
+    source = x.clone().requires_grad_()
+    net(source)
+    for t in range(12):
+        squares = torch.zeros(12, dtype=torch.double)
+        for k in range(4):
+            (g,) = torch.autograd.grad(kept[0][0, k, t, 3, 3], source, retain_graph=True)
+            squares += (g[0, 0] ** 2).sum((1, 2))
+        right = float((squares * torch.arange(12)).sum() / squares.sum())
+        assert abs(found[t] - right) < 0.4, (t, found[t], right)
+    assert found[0] < 0.1
+
+
+def test_networks_that_see_as_much_later_as_earlier_keep_the_half_pixel():
+    assert cc.GradCAM(strided_3d(), "3").explain(torch.rand(1, 1, 32, 64, 64), 1).centers is None
+
+
+def test_every_slice_has_a_frame():
+    net = Causal(*[(9, 1, 1)] * 2, residual=True)
+    spans = cc.GradCAM(net).explain(torch.rand(1, 1, 12, 6, 6), 1).frame_spans
+    assert all(0 <= first <= last < 12 for first, last in spans)

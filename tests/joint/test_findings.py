@@ -87,3 +87,67 @@ def test_findings_say_what_they_are_about() -> None:
     ]
     assert found.diagnostics == tuple(f.text for f in found.findings)
     assert str(found.findings[0]) == found.diagnostics[0]
+
+
+# What a grid cannot tell
+
+
+def kinds(explanation: cc.Explanation) -> list[str]:
+    return [finding.kind for finding in explanation.findings]
+
+
+def of_kind(explanation: cc.Explanation, kind: str) -> str:
+    (text,) = [finding.text for finding in explanation.findings if finding.kind == kind]
+    return text
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape", "words"),
+    [
+        (nn.Conv2d(3, 4, 3, (16, 2), 1), (32, 32), "2 × 16, 2 rows for 32 pixels:"),
+        (
+            nn.Conv2d(3, 4, 3, (32, 32), 1),
+            (32, 64),
+            "1 × 2, 1 row for 32 pixels and 2 columns for 64 pixels:",
+        ),
+        (nn.Conv1d(3, 4, 3, 8, 1), (16,), "2, 2 cells for 16 steps:"),
+        (nn.Conv3d(3, 4, 3, (4, 1, 1), 1), (8, 4, 4), "2 × 4 × 4, 2 slices for 8 frames:"),
+    ],
+)
+def test_a_grid_of_one_or_two_cells_along_an_axis_is_a_finding(
+    conv: nn.Module, shape: tuple[int, ...], words: str
+) -> None:
+    net = nn.Sequential(conv, nn.ReLU(), nn.Flatten(2)).eval()
+    net.append(nn.AdaptiveAvgPool1d(1)).append(nn.Flatten())
+    x = torch.rand(3, 3, *shape)
+    found = cc.GradCAM(net, "0", batch_size=2, signed=True).explain(x, 1)
+    assert f"the grid of layer `0` is {words}" in of_kind(found, "coarse grid")  # once for all batches
+    assert "coarse grid" not in kinds(cc.Saliency(net).explain(x, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (3, 3)])
+def test_an_axis_of_two_cells_whose_input_has_no_more_is_none(shape: tuple[int, ...]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    assert "coarse grid" not in kinds(cc.GradCAM(net, "0").explain(torch.rand(1, 3, *shape), 1))
+
+
+@pytest.mark.parametrize(("size", "wide"), [(12, True), (13, False)])
+def test_a_cell_that_can_see_the_whole_picture_is_a_finding_found_out_once(size: int, wide: bool) -> None:
+    convs = [
+        nn.Conv2d(3, 4, 3, 1, 1),
+        nn.Conv2d(4, 4, 3, 2, 1),
+        nn.Conv2d(4, 4, 5, 1, 2),
+    ]  # 3, 5 and 13 pixels
+    net = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    passes: list[int] = []
+    net.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    method, x = cc.GradCAM(net), torch.rand(2, 3, size, size)
+    for _ in range(2):
+        found = method.explain(x, 1)
+        assert ("wide field" in kinds(found)) is wide
+        if wide:
+            assert "layer `2` can see the whole picture: 13 × 13 of 12 × 12" in of_kind(found, "wide field")
+        first, passes[:] = len(passes), []
+    assert first == 1
+    assert "wide field" not in kinds(cc.GradCAM(net, "2").explain(x, 1))  # no pass is run to find it out
+    assert passes == [2]

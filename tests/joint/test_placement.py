@@ -491,3 +491,53 @@ def test_an_activation_has_the_axes_of_what_it_gets_though_no_unit_is_alive(betw
     assert found.layer.startswith("1")
     assert found.maps.shape[2:] == (2, 2)
     assert not found.maps.any()
+
+
+class FrameFirst(nn.Module):
+    """Frames of all clips side by side in the rows, as of time-first code."""
+
+    def __init__(self, mix: Callable[[Tensor], Tensor] = lambda rows: rows) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU())
+        self.rnn, self.head = nn.GRU(8, 6), nn.Linear(6, 4)
+        self.mix = mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips, time = x.shape[:2]
+        rows = self.cnn(self.mix(x.transpose(0, 1).flatten(0, 1)))
+        return self.head(self.rnn(rows.mean((2, 3)).view(time, clips, -1))[0][-1])
+
+
+@pytest.mark.parametrize("named", [None, "cnn", "cnn.0"])
+@pytest.mark.parametrize("clips", [2, 5])
+def test_rows_that_go_through_all_clips_frame_by_frame_are_put_together_by_clip(
+    named: str | None, clips: int
+) -> None:
+    net, x = seeded(FrameFirst), torch.rand(clips, 4, 3, 16, 16)
+    method = cc.GradCAM(net, named)
+    together = method.explain(x, 1)
+    for i in range(clips):
+        alone = cc.GradCAM(net, named).explain(x[i : i + 1], 1)
+        np.testing.assert_allclose(together.maps[i], alone.maps[0], rtol=1e-4, atol=1e-7)
+    moved = torch.cat([x[:-1], torch.rand(1, 4, 3, 16, 16)])
+    np.testing.assert_allclose(method.explain(moved, 1).maps[:-1], together.maps[:-1], rtol=1e-4, atol=1e-7)
+
+
+def test_rows_that_depend_on_other_clips_are_refused_where_there_are_several() -> None:
+    net, x = seeded(lambda: FrameFirst(lambda rows: rows + rows.flip(0))), torch.rand(2, 4, 3, 16, 16)
+    assert cc.GradCAM(net, "cnn").explain(x[:1], 1).maps.any()
+    with pytest.raises(LayoutError, match="rows of layer `cnn` are not the frames") as caught:
+        cc.GradCAM(net, "cnn").explain(x, 1)
+    one_line(caught)
+
+
+def test_the_check_of_rows_takes_one_pass() -> None:
+    net, x = seeded(FrameFirst), torch.rand(2, 4, 3, 16, 16)
+    passes: list[int] = []
+    net.register_forward_hook(lambda module, args, out: passes.append(len(out)))
+    method = cc.GradCAM(net, "cnn")
+    method.explain(x, 1)
+    assert sorted(passes) == [2, 4]
+    passes.clear()
+    method.explain(x, 1)
+    assert passes == [2]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from chronocam.engines.base import Engine
 from chronocam.errors import LayoutError
 from chronocam.types import Inputs, Window
+
+Centers: TypeAlias = tuple[float, ...] | None
+"""Where the cells along one axis have the centre of what they see, in the input's coordinates."""
 
 
 @runtime_checkable
@@ -20,11 +23,15 @@ class Geometry(Protocol):
         (0.0, 2.0, 4.0)
     """
 
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
 
-        `grid` may leave out the first axes of the input's grid.
+        `grid` may leave out the first axes of the input's grid. None for an axis along which cells see the
+        input from border to border, so that what they see has no centre of its own.
         """
+
+    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
+        """Return what a layer's cells see of the input along its last `rank` axes; None where unknown."""
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return the frame at which each of the first `rows` of a layer with folded frames looks."""
@@ -48,12 +55,16 @@ class UnknownGeometry:
 
     framework: str
 
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Raise LayoutError."""
         raise LayoutError(
             f"what the cells of layer `{layer}` see of the input is unknown for {self.framework} models; "
             'use align="half_pixel"'
         )
+
+    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
+        """Return None: it is not known."""
+        return None
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Raise LayoutError."""

@@ -9,10 +9,18 @@ import numpy as np
 
 from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import grid_axes, held, namespace, to_numpy
-from chronocam.types import Capture, Finding, TargetInfo
+from chronocam.types import Capture, Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
+
+PIXELS: Final = (("row", "pixels"), ("column", "pixels"))
+AXES: Final = {1: (("cell", "steps"),), 2: PIXELS, 3: (("slice", "frames"), *PIXELS)}
+"""What cells and places along an axis are called, by the number of axes."""
+
+WHOLE: Final = {1: "signal", 2: "picture", 3: "frame"}
+FEW: Final = 2
+"""Cells along an axis that say next to nothing about places along it."""
 
 NEGLIGIBLE: Final = 1e-4
 """A gradient means nothing where, to first order, the layer moves the score by less than this share of it."""
@@ -71,6 +79,44 @@ def _problem(
             f"all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)",
         )
     return None
+
+
+def of_grid(layer: str, grid: tuple[int, ...], within: tuple[int, ...]) -> Iterator[Finding]:
+    """Yield that a grid is too coarse along an axis of the input to tell places apart there."""
+    if len(grid) != len(within):
+        return
+    axes = zip(AXES[len(grid)], grid, within, strict=True)
+    few = [
+        f"{n} {cell if n == 1 else cell + 's'} for {size} {unit}"
+        for (cell, unit), n, size in axes
+        if n <= FEW and n < size
+    ]
+    if few:
+        cells = " × ".join(map(str, grid))
+        yield Finding(
+            "coarse grid",
+            None,
+            None,
+            f"the grid of layer `{layer}` is {cells}, {' and '.join(few)}: too coarse to tell places apart; "
+            "an earlier layer has more (conv_layer=; `chronocam layers SPEC` lists them)",
+        )
+
+
+def of_field(layer: str, field: Sequence[Window] | None, within: tuple[int, ...]) -> Iterator[Finding]:
+    """Yield that the cells of a layer see as much as the whole picture, frame or signal."""
+    if field is None:
+        return
+    sizes = within[-2:]
+    seen = [window.high - window.low + 1 for window in field[-len(sizes) :]]
+    if all(n > size for n, size in zip(seen, sizes, strict=True)):
+        extent, whole = (" × ".join(map(str, each)) for each in (seen, sizes))
+        yield Finding(
+            "wide field",
+            None,
+            None,
+            f"a cell of layer `{layer}` can see the whole {WHOLE[len(within)]}: {extent} of {whole}, though "
+            "mostly what lies near its own place; an earlier layer sees less",
+        )
 
 
 def of_inputs(look: Look) -> Iterator[str]:

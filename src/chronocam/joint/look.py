@@ -13,12 +13,13 @@ import numpy as np
 from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import arrays_of, entries_of, first_samples, main_array, map_arrays
-from chronocam.joint.placement import Ramps, Settled, settle
+from chronocam.joint.placement import Ramps, Settled, batch_axis_of, looks_in_time, settle
 from chronocam.joint.subject import Subject
-from chronocam.layouts import Layout
+from chronocam.layouts import Folded, Layout
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
 from chronocam.maps.arrays import like, namespace
-from chronocam.types import INPUT, Array, Inputs
+from chronocam.maps.resample import half_pixel_centers
+from chronocam.types import INPUT, Array, Inputs, Window
 
 LayoutOption: TypeAlias = str | Layout | Callable[[Array], Array] | None
 """What `layout=` takes; None infers one from the shapes."""
@@ -151,8 +152,13 @@ class Look:
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:
         """Return the layout that was proven of the layer at the first question; see `settle`."""
         site = self.site(layer, shape, calls)
-        if site.order is not None:
-            return infer(site)
+        layout = infer(site) if site.order is not None else self._proven(layer, site)
+        if not isinstance(layout, Folded) or self.shape[0] == 1 or self.engine.frame_wise(layer):
+            return layout
+        axis = self.subject.once(("rows", layer, self.which), lambda: batch_axis_of(self, layer, layout))
+        return replace(layout, batch_axis=axis)
+
+    def _proven(self, layer: str, site: Site) -> Layout:
         one = self.few(1)
         settled = self.settled(layer)
         if one.shape[1:] == self.shape[1:]:
@@ -223,10 +229,53 @@ class Look:
         return infer(self.site(layer, shape, calls)).per_frame
 
     def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-        """Return where the cells of a layer lie in the input, per axis; found out once per input size."""
+        """Return where the cells of a layer lie in the input, per axis; found out once per input size.
+
+        Along an axis on which cells see the input from border to border they tile it evenly. Slices of a
+        causal network that see more frames than there are lie where they look most.
+        """
         return self.subject.once(
-            ("centers", layer, grid, self.which, self.shape[1:]),
-            lambda: geometry_of(self.engine).centers(first_samples(self.inputs, 2, self.shared), layer, grid),
+            ("centers", layer, grid, self.which, self.shape[1:]), lambda: self._centers(layer, grid)
+        )
+
+    def _centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+        inputs = first_samples(self.inputs, 2, self.shared)
+        own = geometry_of(self.engine).centers(inputs, layer, grid)
+        axes = zip(own, grid, self.grid[-len(grid) :], strict=True)
+        found = [half_pixel_centers(n, size) if axis is None else axis for axis, n, size in axes]
+        if len(grid) == 3:
+            past = self.past(layer)
+            if own[0] is None or (past is not None and past.high - past.low >= self.grid[0]):
+                found[0] = looks_in_time(self.few(1), layer, grid[0])
+        return tuple(found)
+
+    def causal_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
+        """Return where the cells of a causal 3D network lie: each slice where it looks, back in time.
+
+        Rows and columns tile the input evenly. None for other networks; found out once per input size.
+        """
+        if self.past(layer) is None:
+            return None
+        even = [half_pixel_centers(n, size) for n, size in zip(grid, self.grid, strict=True)]
+        return self.centers(layer, grid)[0], *even[1:]
+
+    def past(self, layer: str) -> Window | None:
+        """Return which frames a causal layer sees: its slices' own and more before; None for other layers."""
+        field = self.field(layer)
+        if field is None:
+            return None
+        stride, low, high = field[0]
+        # As far back as ahead is how a padded stride lies: its slices only begin at their centre.
+        return field[0] if -low > high and high < stride else None
+
+    def field(self, layer: str) -> tuple[Window, ...] | None:
+        """Return what the cells of a layer see of the input, per axis; found out once per layer.
+
+        None where the network does not say.
+        """
+        return self.subject.once(
+            ("field", layer, self.which),
+            lambda: geometry_of(self.engine).field(self.few(1).inputs, layer, len(self.grid)),
         )
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.errors import LayoutError
-from chronocam.joint.inputs import is_floating
-from chronocam.layouts import ChannelsFirst, Layout
+from chronocam.joint.inputs import has_samples, is_floating, map_arrays
+from chronocam.layouts import ChannelsFirst, Folded, Layout
 from chronocam.layouts.base import Site, candidates, joined
-from chronocam.maps.arrays import to_numpy
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.types import Array
 
 if TYPE_CHECKING:
     from chronocam.engines import LayerCall
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
 """How far the input is moved, in units of its own spread, where its precision needs more than a tenth."""
+
+ALIKE: Final = 1e-3
+"""Of what a moved clip changes: rounding that depends on the place in a batch is less."""
+
+SMALL: Final = 1e-3
+"""How far it is moved where the measure is to be exact, and not only the sign of it to be safe."""
 
 IN_ORDER: Final = 0.8
 """The least correlation of where cells look with where they are: true grids had 0.85 to 1, false ones less
@@ -146,6 +153,57 @@ def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: i
     if correlation >= IN_ORDER:
         return True
     return None if correlation > IN_ORDER - 0.3 else False
+
+
+def batch_axis_of(look: Look, layer: str, layout: Folded) -> int:
+    """Return whether rows lie clip by clip (0) or frame by frame (1), as one pass of four clips shows.
+
+    The first and the third clip are the same: so must be what a layer returns for them, and for no other.
+    Raises LayoutError where they are not, since the rows of a clip depend on other clips.
+    """
+    two = look.few(2)
+    four = replace(two, inputs=map_arrays(lambda x: _twice(x, two.shape[0]), two.inputs))
+    if not is_floating(four.main):
+        return layout.batch_axis
+    x = to_numpy(four.main).astype(np.float64)
+    x[1::2] += np.random.default_rng(0).standard_normal(x[1::2].shape) * (float(x.std()) or 1.0)
+    (rows,) = outputs_of(four.moved(x), [layer])[layer][-1:]
+    if not np.ptp(rows, axis=0).any():  # dead ones say nothing
+        return layout.batch_axis
+    time = len(rows) // 4
+    for axis in (0, 1):
+        first, other, same, _ = replace(layout, time=time, batch_axis=axis)(rows)
+        apart = np.abs(first - other).max()
+        if apart and np.abs(first - same).max() <= ALIKE * apart:
+            return axis
+    raise LayoutError(
+        f"the rows of layer `{layer}` are not the frames of one clip after the other, or depend on other "
+        "clips; give one clip at a time (batch_size=1), or layout="
+    )
+
+
+def _twice(x: Array, samples: int) -> Array:
+    return namespace(x).concat([x, x], axis=0) if has_samples(x, samples) else x
+
+
+def looks_in_time(look: Look, layer: str, slices: int) -> tuple[float, ...]:
+    """Return, in frames, where the slices of a layer look: the mean place of what moves them.
+
+    That is the mean of the frames' numbers, as above the mean of a ramp, by how much each moves the slice. It
+    takes three forward passes, whatever the number of slices.
+    """
+    x, frames = to_numpy(look.main).astype(np.float64), look.grid[0]
+    step = STEP.get(str(look.main.dtype).rpartition(".")[2], SMALL)
+    noise = np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0) * step
+    number = np.arange(frames).reshape([-1 if i == look.frame_axis else 1 for i in range(x.ndim)])
+    by = (np.zeros_like(noise), noise, noise * number / frames)
+    base, plain, ramped = (look.on_grid(layer, outputs_of(look.moved(x + b), [layer])[layer]) for b in by)
+    d, e = (np.moveaxis(one - base, 2, 0).reshape(slices, -1) for one in (plain, ramped))
+    total = (d**2).sum(axis=1)
+    even = (np.arange(slices) + 0.5) * frames / slices - 0.5
+    looks = np.divide((d * e).sum(axis=1) * frames, total, even, where=total > 0)
+    # Slices follow each other, whatever the noise of the measurement says.
+    return tuple((np.maximum.accumulate(looks) + 1e-6 * np.arange(slices)).tolist())
 
 
 def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:

@@ -154,7 +154,10 @@ class Explaining:
         engine = self.look.engine
         scoring = Scoring((self.target,), first.rows, self._labels, engine.channels_last)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
-        return default_layer(self.look.few(samples), asked)
+        chosen = default_layer(self.look.few(samples), asked)
+        if call is None:
+            self.look.field(chosen)  # asked now, where passes are of one sample: what is found of it is kept
+        return chosen
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
@@ -330,3 +333,5 @@ def _remarks(
             yield Finding("default layer", None, None, layer.why)
     yield from (Finding("input", None, None, place.note) for place in at if place.note)
     yield from map(note, [*notes, *(text for view in views for text in view.notes)])
+    for view in views:
+        yield from view.remarks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import count, islice
@@ -11,6 +11,8 @@ from itertools import count, islice
 from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
+from chronocam.joint.default_layer import Chosen
+from chronocam.joint.diagnose import of_field, of_grid
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.look import Look
 from chronocam.joint.passes import record
@@ -21,7 +23,7 @@ from chronocam.layouts.base import inverse, joined
 from chronocam.maps.arrays import namespace, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
-from chronocam.types import INPUT, Array, Capture, Change, Need, Stage
+from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, note
 
 
 class LayerView:
@@ -54,15 +56,37 @@ class LayerView:
     @cached_property
     def centers(self) -> tuple[tuple[float, ...], ...] | None:
         """Where the cells lie in the input, per axis; None where they tile it evenly."""
-        if self._recipe.align == "half_pixel" or self._layer == INPUT:
-            return None
         look, grid = self._look, self._grid
+        if self._layer == INPUT:
+            return None
+        if self._recipe.align == "half_pixel":
+            return look.causal_centers(self._layer, grid) if self._in_3d else None
         if not self._per_frame:
             return look.centers(self._layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
         if grid[0] < look.grid[0]:  # thinned out before the 2D network
             times = look.frame_centers(self._layer, grid[0])
         return times, *look.centers(self._layer, grid[1:])
+
+    @property
+    def _in_3d(self) -> bool:
+        """Whether the layer has slices in time of which the model, called plainly, can say what they see."""
+        look = self._look
+        return look.clips is not None and look.call is None and len(self._grid) == 3 and not self._per_frame
+
+    def remarks(self) -> Iterator[Finding]:
+        """Yield what the layer's grid cannot tell, and where its slices are laid."""
+        if self._layer == INPUT or self._recipe.maps_input:
+            return
+        look, grid = self._look, self._grid
+        yield from of_grid(self._layer, grid, look.grid)
+        if isinstance(self._layer, Chosen) and look.call is None:
+            yield from of_field(self._layer, look.field(self._layer), look.grid)
+        if self._recipe.align == "half_pixel" and self.centers is not None:
+            yield note(
+                f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
+                "time; rows and columns are laid evenly (see align=)"
+            )
 
     @property
     def _by_frame(self) -> bool:

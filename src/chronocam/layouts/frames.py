@@ -18,6 +18,8 @@ from chronocam.types import Array
 class Folded(Layout):
     """`(batch·time, …)`, the frames of a clip together; `frame` is the layout of each.
 
+    batch_axis: 1 for `(time·batch, …)`, the first frames of all clips together.
+
     Example:
     >>> folded = cc.layouts.Folded(time=4, frame=cc.layouts.ChannelsFirst())
     >>> folded(torch.zeros(2 * 4, 16, 7, 7)).shape
@@ -26,6 +28,7 @@ class Folded(Layout):
 
     time: int
     frame: Layout
+    batch_axis: int = 0
     name: ClassVar[str] = "folded"
     per_frame: ClassVar[bool] = True
 
@@ -35,6 +38,8 @@ class Folded(Layout):
         if rows % self.time:
             raise LayoutError(f"the layer returns {rows} rows, which do not make clips of {self.time} frames")
         frames = self.frame(array)
+        if self.batch_axis:
+            return xp.moveaxis(xp.reshape(frames, (self.time, rows // self.time, *frames.shape[1:])), 0, 2)
         return xp.moveaxis(xp.reshape(frames, (rows // self.time, self.time, *frames.shape[1:])), 1, 2)
 
     @classmethod

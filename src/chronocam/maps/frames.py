@@ -36,14 +36,16 @@ def frame_spans(
     """Return the first and the last input frame of each time slice.
 
     Slices tile the frames evenly, and a frame that two of them share belongs to both; or a slice covers the
-    frames that lie nearest to its centre, where `centers` (in frames) are given.
+    frames that lie nearest to its centre, where `centers` (in frames) are given, or where there are none the
+    one that its centre is nearest to.
     """
     if centers is None:
         return tuple((i * frames // slices, -(-(i + 1) * frames // slices) - 1) for i in range(slices))
     middles = [(a + b) / 2 for a, b in pairwise(centers)]
     first = [0, *(min(max(ceil(m), 0), frames - 1) for m in middles)]
     last = [*(min(max(floor(m), 0), frames - 1) for m in middles), frames - 1]
-    return tuple(zip(first, last, strict=True))
+    own = (min(max(round(center), 0), frames - 1) for center in centers)
+    return tuple((a, b) if a <= b else (at, at) for a, b, at in zip(first, last, own, strict=True))
 
 
 def frame_importance(maps: Float[Any, "*lead time height width"]) -> Float[Any, "*lead time"]:

@@ -29,7 +29,7 @@ from chronocam.engines.base import (
     logits_note,
     split_call,
 )
-from chronocam.engines.geometry import UnknownGeometry
+from chronocam.engines.geometry import Centers, UnknownGeometry
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of
@@ -40,7 +40,7 @@ from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
-from chronocam.types import INPUT, Array, Inputs
+from chronocam.types import INPUT, Array, Inputs, Window
 
 _PASS_ON = (
     "ActivityRegularization",
@@ -333,25 +333,33 @@ class KerasEngine(UnknownGeometry):
     def _has_relu(self) -> bool:
         return any(guided_relu(node, self.backend.guided_relu) is not None for node in self._nodes.values())
 
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Return, per grid axis, where each cell's receptive field has its centre; see `Geometry.centers`.
 
         Raises LayoutError where a layer on the way is not known, or where no local path leads to the input.
         """
-        calls: list[Fields] = []
-
-        def run(inputs: Inputs) -> None:
-            pictures = self.feed(inputs)
-            calls[:] = fields_of(self.model, self._nodes, pictures, layer, len(grid), self.channels_last)
-
-        self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
-        fields = calls[-1] if calls else None
+        fields = self._fields(inputs, layer, len(grid))
         if fields is None:
             raise LayoutError(
                 f"what the cells of layer `{layer}` see of the input is unknown: some layer before it has "
                 'no known extent; use align="half_pixel"'
             )
         return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
+
+    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
+        """Return what a layer's cells see of the input, as its layers say; see `Geometry.field`."""
+        fields = self._fields(inputs, layer, rank)
+        return None if fields is None else tuple(Window(f.stride, f.low, f.high) for f in fields)
+
+    def _fields(self, inputs: Inputs, layer: str, rank: int) -> Fields:
+        calls: list[Fields] = []
+
+        def run(inputs: Inputs) -> None:
+            pictures = self.feed(inputs)
+            calls[:] = fields_of(self.model, self._nodes, pictures, layer, rank, self.channels_last)
+
+        self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
+        return calls[-1] if calls else None
 
 
 def _no_score(result: Result) -> Array:

@@ -151,6 +151,8 @@ def _through(node: Any, field: GridField, resizing: bool = False) -> GridField |
         return _through_window(
             field, kernel, stride, _per_axis(node._saved_padding, rank), dilation, resizing=resizing
         )
+    if name.startswith("ConstantPadNdBackward") and not resizing:
+        return _through_padding(node, field)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
     if name.startswith("CatBackward"):
@@ -178,6 +180,14 @@ def _through_window(field: GridField, *window: Sequence[int], resizing: bool) ->
         for k, s, p, d in zip(*each, strict=True)
     ]
     return field.through(*zip(*axes, strict=True))
+
+
+def _through_padding(node: Any, field: GridField) -> GridField:
+    """Return the field through `F.pad`: cells in front of an axis, or taken away there."""
+    rank = len(field.stride)
+    before = list(node._saved_pad[::2])[:rank]  # from the last axis on
+    ones = (1,) * rank
+    return field.through(ones, ones, [0] * (rank - len(before)) + before[::-1], ones)
 
 
 def _through_part(node: Any, field: GridField) -> GridField | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from chronocam.engines.base import Feed, LayerCall, split_call
+from chronocam.engines.geometry import Centers
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
@@ -33,7 +34,7 @@ class TorchGeometry:
         """Return the layers in the order in which they finish."""
         raise NotImplementedError
 
-    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
 
         Raises LayoutError where the layer's cells have no local receptive field.
@@ -47,6 +48,17 @@ class TorchGeometry:
             if field is not None:
                 return field.centers(grid)
             return probed_centers(partial(self._look, inputs, main, layer=layer), own_copy(main), grid, layer)
+
+    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
+        """Return what a layer's cells see of the input, as the graph says; see `Geometry.field`."""
+        main = first_tensor(inputs)
+        if main is None:
+            return None
+        with as_found(self.layers.model), torch.enable_grad(), suppress(LayoutError):
+            source = own_copy(main).requires_grad_()
+            field = field_of(self._look(inputs, main, source, layer), source, rank, layer)
+            return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+        return None
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return the frame at which each of the first `rows` of a layer with folded frames looks."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chronocam.engines.geometry import Centers
 from chronocam.errors import LayoutError
 
 LOOKS = 4  # how many inputs of noise are tried: a maximum lets through one position of its window at a time
@@ -18,14 +19,12 @@ Look = Callable[[Tensor], Tensor]
 """Runs a model on an input; returns the layer's output."""
 
 
-def probed_centers(
-    look: Look, like: Tensor, grid: Sequence[int], layer: str
-) -> tuple[tuple[float, ...], ...]:
+def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) -> tuple[Centers, ...]:
     """Return, per axis, the input coordinate at the centre of what every cell sees, over the last axes.
 
     The extent of the gradient of single cells is measured for noise shaped `like` the input. Cells whose
     extent ends at the border are cut off there, so the centres of the others are continued in a straight
-    line.
+    line; None for an axis along which too few are not.
     Raises LayoutError where cells see the whole input, or where the output does not have this grid.
     """
     extents: dict[tuple[int, int], tuple[int, int]] = {}
@@ -46,10 +45,13 @@ def probed_centers(
                     low, high = extents.get((axis, i), found)
                     extents[axis, i] = min(low, found[0]), max(high, found[1])
         each = [{i: extents[a, i] for i in _chosen(n) if (a, i) in extents} for a, n in enumerate(grid)]
-        # Extents only grow, so what ends at both borders once is refused without another look.
-        centers = tuple(
-            _line(found, n, size, layer) for found, n, size in zip(each, grid, sizes, strict=True)
-        )
+        centers = tuple(_line(found, n, size) for found, n, size in zip(each, grid, sizes, strict=True))
+        # Extents only grow, so what ends at all borders once is refused without another look.
+        if all(axis is None for axis in centers):
+            raise LayoutError(
+                f"the cells of layer `{layer}` see the input from border to border; "
+                'use align="half_pixel", or a larger input'
+            )
     return centers
 
 
@@ -77,8 +79,8 @@ def _extent(gradient: Tensor, axis: int) -> tuple[int, int] | None:
     return (int(touched[0]), int(touched[-1])) if len(touched) else None
 
 
-def _line(found: dict[int, tuple[int, int]], cells: int, size: int, layer: str) -> tuple[float, ...]:
-    """Return the centres of all cells, from those whose extent does not end at the border."""
+def _line(found: dict[int, tuple[int, int]], cells: int, size: int) -> Centers:
+    """Return the centres of all cells, from those whose extent does not end at the border, if any."""
     free = {i: (low, high) for i, (low, high) in found.items() if low > 0 and high < size - 1}
     # Part of a dilated window can lie outside although what is left of it does not end at the border.
     widest = max((high - low for low, high in free.values()), default=0)
@@ -86,10 +88,7 @@ def _line(found: dict[int, tuple[int, int]], cells: int, size: int, layer: str) 
     if cells == 1 and len(found) == 1:
         return ((size - 1) / 2,)
     if len(inside) < 2:
-        raise LayoutError(
-            f"the cells of layer `{layer}` see the input from border to border; "
-            'use align="half_pixel", or a larger input'
-        )
+        return None
     stride, start = np.polyfit(list(inside), list(inside.values()), 1)
     return tuple(round(float(start + stride * i), 6) + 0.0 for i in range(cells))
 
