@@ -244,3 +244,28 @@ def test_operator_is_the_score() -> None:
     with pytest.raises(TargetError) as error:
         cam(net, operator=lambda model, inputs, targets: model(inputs).sum())
     one_line(error, "operator", "()", "(3,)")
+
+
+class Pyramid(nn.Module):
+    """Levels of a pyramid, and their means as scores."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.fpn = nn.Conv2d(3, 4, 3, 2, 1)
+        self.fpn.register_forward_hook(lambda module, args, out: {"p3": out, **self.coarser(out)})
+
+    def coarser(self, finest: Tensor) -> dict[str, Tensor]:
+        coarser = {f"p{3 + k}": finest[..., :: 2**k, :: 2**k] for k in range(1, self.levels)}
+        return {**coarser, "pooled": finest.mean((2, 3), keepdim=True), "same": finest}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(level.relu().mean((2, 3)) for level in self.fpn(x).values())
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_a_layer_of_several_feature_maps_says_that_the_first_is_explained(levels: int) -> None:
+    found = cc.GradCAM(Pyramid(levels), "fpn").explain(torch.rand(1, 3, 16, 16), 1)
+    several = [text for text in found.diagnostics if "feature maps" in text]
+    expected = "layer `fpn` returns 3 feature maps; the first is explained, (1, 4, 8, 8)"
+    assert [text.startswith(expected) for text in several] == [True] * (levels > 1)

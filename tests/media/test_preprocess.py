@@ -126,6 +126,29 @@ def test_the_view_is_what_is_normalised() -> None:
     np.testing.assert_allclose(preprocess(noise(50, 70)), expected.transpose(2, 0, 1), atol=1e-5)
 
 
+def test_arrays_and_paths_are_taken_as_pictures_are(tmp_path: Path) -> None:
+    preprocess, picture = imagenet(32, 32), noise(50, 70)
+    picture.save(tmp_path / "a.png")
+    for given in (np.asarray(picture), tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(preprocess(given), preprocess(picture))
+    grey = np.asarray(picture.convert("L"))
+    np.testing.assert_array_equal(preprocess(grey), preprocess(Image.fromarray(grey)))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (torch.zeros(3, 8, 8), r"array of torch\.float32 \(3, 8, 8\)"),
+        (np.zeros((8, 8, 3), np.float32), "array of float32"),
+        (np.zeros((3, 8, 8), np.uint8), r"uint8 \(3, 8, 8\)"),
+        ([1, 2], "a list is no picture"),
+    ],
+)
+def test_what_is_no_picture_is_told_in_one_line(given: object, words: str) -> None:
+    with pytest.raises(MediaError, match=f"{words}.*expected uint8.*PIL image"):
+        imagenet(32, 32)(given)
+
+
 def test_imagenet_recipe_follows_the_input() -> None:
     assert imagenet() == Preprocess(256, (224, 224), IMAGENET_MEAN, IMAGENET_STD)
     assert imagenet(32, 48)(noise(60, 50)).shape == (3, 32, 48)

@@ -55,6 +55,13 @@ def read_image(path: str | Path) -> Image.Image:
         raise MediaError(f"`{path}` cannot be read as a picture ({first_line(error)}); {todo}") from error
 
 
+def as_image(picture: Image.Image | np.ndarray | str | Path) -> Image.Image:
+    """Return a picture as a PIL image: read where a path is given, see `read_image` and `write_image`."""
+    if isinstance(picture, (str, Path)):
+        return read_image(picture)
+    return picture if isinstance(picture, Image.Image) else _from_array(picture)
+
+
 def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
     """Write a picture, complete or not at all: a file that was there stays until the new one is whole.
 
@@ -74,7 +81,7 @@ def write_image(path: str | Path, picture: Image.Image | np.ndarray) -> None:
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
         raise MediaError(f"`{path}`: cannot write `{suffix}` pictures; expected one of {', '.join(WRITABLE)}")
-    image = picture if isinstance(picture, Image.Image) else _from_array(picture)
+    image = as_image(picture)
     if suffix in _OPAQUE:
         image = _to_rgb(image)
     replace_file(path, image.save)
@@ -150,7 +157,9 @@ def _full_scale(mode: str, peak: float) -> float:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    drawable = array.ndim >= 2 and array.shape[2:] in ((), (3,), (4,)) and array.size > 0
-    if array.dtype != np.uint8 or not drawable:
-        raise MediaError(f"cannot write an array of {array.dtype} {array.shape}; expected uint8 {_SHAPES}")
+    drawable = isinstance(array, np.ndarray) and array.dtype == np.uint8 and array.size > 0
+    if not drawable or array.ndim < 2 or array.shape[2:] not in ((), (3,), (4,)):
+        shaped = hasattr(array, "shape")
+        what = f"an array of {array.dtype} {tuple(array.shape)}" if shaped else f"a {type(array).__name__}"
+        raise MediaError(f"{what} is no picture; expected uint8 {_SHAPES}, or a PIL image")
     return Image.fromarray(array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from chronocam.errors import MediaError
+from chronocam.media.images import as_image
 from chronocam.media.limits import PICTURE
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -72,9 +74,14 @@ class Preprocess:
         if not self.antialias and self.interpolation != "bilinear":
             raise MediaError(f"antialias=False with `{self.interpolation}`; expected `bilinear`")
 
-    def __call__(self, image: Image.Image) -> Float32[np.ndarray, "_ _ _"]:
-        """Return the network's input of one picture, without a batch axis."""
-        pixels = np.atleast_3d(np.asarray(self.view(image), dtype=np.float32))
+    def __call__(self, picture: Image.Image | np.ndarray | str | Path) -> Float32[np.ndarray, "_ _ _"]:
+        """Return the network's input of one picture, without a batch axis.
+
+        picture: a PIL image, uint8 `(height, width)` or `(height, width, 3)`, or the path of a file.
+
+        Raises MediaError for anything else.
+        """
+        pixels = np.atleast_3d(np.asarray(self.view(as_image(picture)), dtype=np.float32))
         return self.normalised(pixels)
 
     def normalised(

@@ -97,6 +97,12 @@ class TorchPass:
         request = self.request
         self.notes.clear()
         self._forward(score)
+        self.notes += [
+            f"layer `{layer}` returns {tap.others + 1} feature maps; the first is explained, "
+            f"{tuple(tap.outputs[-1].shape)}: name a layer within it for another"
+            for layer, tap in self.taps.items()
+            if tap.others
+        ]
         gradients = self._backward(request.gradients)
         curvature = self._curvature(request.curvature)
         guided = self._guided(request.guided)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.torch.obstacles import QUANTISED
-from chronocam.engines.torch.tensors import first_tensor, replace_tensor
+from chronocam.engines.torch.tensors import alike, first_tensor, replace_tensor
 from chronocam.errors import LayerError
 
 
@@ -39,6 +39,7 @@ class Tap:
         self.cut = cut
         self.calls: int = 0
         self.outputs: list[Tensor] = []
+        self.others: int = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Capture what `module` returned, if this call is the one that counts."""
@@ -50,6 +51,7 @@ class Tap:
             quantised = any(isinstance(x, Tensor) and x.is_quantized for x in pytree.tree_leaves(output))
             todo = QUANTISED if quantised else "choose another layer"
             raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; {todo}")
+        self.others = alike(output, tensor)
         fresh = self.capture(tensor)
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 

@@ -166,6 +166,17 @@ def first_tensor(output: Any) -> Tensor | None:
     return next((x for x in pytree.tree_leaves(output) if _is_float(x)), None)
 
 
+def alike(output: Any, first: Tensor) -> int:
+    """Return how many other tensors in `output` have a grid as the first has: the levels of a pyramid."""
+    if output is first or first.ndim < 4:
+        return 0
+    others = {id(x): x for x in pytree.tree_leaves(output) if _is_float(x) and x is not first}
+    return sum(
+        x.ndim == first.ndim and x.shape[0] == first.shape[0] and x.shape[2:].numel() > 1
+        for x in others.values()
+    )
+
+
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:
     """Return `output` with the tensor `new` in the place of `old`."""
     return pytree.tree_map(lambda x: new if x is old else x, output)
