@@ -345,3 +345,14 @@ def test_names_of_any_letters_bytes_and_length_are_explained(folder):
         "a.png",
         *(f"{n}.png" for n in names),
     ]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-this-name", "nul\0"])
+def test_inputs_of_names_that_no_file_can_have_are_one_line(folder, name):
+    done = explain(name, "a.png")
+    assert done.exit_code == 1
+    assert [line.split()[0] for line in done.stderr.splitlines() if line] == [
+        "error:",
+        "a.png:",
+        "chronocam:",
+    ]

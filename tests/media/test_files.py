@@ -8,9 +8,11 @@ import time
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from chronocam.errors import MediaError
+import chronocam as cc
+from chronocam.errors import ChronocamError, MediaError
 from chronocam.media.files import distinct, replace_file, within
 
 KILLED = """
@@ -22,6 +24,33 @@ def write(path):
     os.kill(os.getpid(), signal.SIGKILL)
 replace_file(Path(sys.argv[1]), write)
 """
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "猫" * 100, "nul\0", "~nobody-of-this-name.png", "\udcff"], ids=range(5)
+)
+@pytest.mark.parametrize(
+    "door",
+    [
+        cc.load,
+        cc.media.read_image,
+        cc.media.read_clip,
+        cc.data.drives.read_drive,
+        cc.data.drives.find_drives,
+        cc.report.write_folder,
+        lambda path: cc.media.find_images([path]),
+        lambda path: cc.models.load(f"{path}.safetensors@chronocam:digits"),
+    ],
+)
+def test_names_that_no_file_can_have_are_told_like_any_other(door, name):
+    with pytest.raises(ChronocamError):
+        door(name)
+
+
+def test_a_file_whose_name_begins_like_a_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cc.media.write_image("~a.png", np.zeros((2, 2), np.uint8))
+    assert cc.media.find_images(["~a.png"]) == [Path("~a.png")]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are told apart by signals")

@@ -13,6 +13,7 @@ from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.maps.arrays import namespace
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.clips.read import Clip, read_clip
+from chronocam.media.files import is_file, is_folder
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.preprocess import Preprocess
 from chronocam.types import Array
@@ -98,7 +99,7 @@ def opened_for(medium: Medium, preprocess: Any) -> Image.Image | Clip:
         if isinstance(preprocess, ClipPreprocess):
             return preprocess.read(medium)
         path = Path(medium)
-        still = of_pictures or path.suffix.lower() in IMAGE_SUFFIXES or not path.exists()
+        still = of_pictures or path.suffix.lower() in IMAGE_SUFFIXES or not (is_file(path) or is_folder(path))
         return read_image(path) if still else read_clip(path)
     if of_pictures and isinstance(medium, Clip):
         raise InputError("the model takes pictures and the input is a Clip; give clip.pixels[i] as a picture")

@@ -23,6 +23,7 @@ import numpy as np
 
 from chronocam.errors import MediaError
 from chronocam.jsonable import Json, JsonRecord, parse_json
+from chronocam.media.files import is_file
 
 LARGEST: Final = 2**29
 """Bytes that the arrays of a file may take in memory, unless the caller allows more."""
@@ -205,11 +206,7 @@ def open_archive(path: str | Path, sought: Sought, limit: int = LARGEST) -> Iter
 
     Raises MediaError for a missing file, one that is no archive of arrays, and one that claims too much.
     """
-    try:
-        there = Path(path).is_file()
-    except OSError:  # no name that a file could have
-        there = False
-    if not there:
+    if not is_file(path):
         raise MediaError(f"no file `{path}`; expected {sought.expected}")
     try:
         archive = zipfile.ZipFile(path)

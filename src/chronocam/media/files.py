@@ -41,6 +41,21 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> Path:
             temporary.unlink(missing_ok=True)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder for `~`; a name such as `~a.png` of no user stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for such names)
+
+
+def is_file(path: str | Path) -> bool:
+    """Say whether there is a file; there is none of a name that no file can have, such as one too long."""
+    return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for such names)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Say whether there is a folder; as `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def distinct(name: str, taken: set[str]) -> str:
     """Return `name`, with a number if need be, as one that is not among those taken, and take it.
 

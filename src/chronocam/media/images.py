@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from chronocam.errors import MediaError, first_line
-from chronocam.media.files import replace_file
+from chronocam.media.files import expanded, is_file, is_folder, replace_file
 from chronocam.media.limits import check_picture
 
 WRITABLE: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -39,8 +39,8 @@ def read_image(path: str | Path) -> Image.Image:
     ((6, 4), 'RGB')
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+    if not is_file(path):
+        what = "is a folder" if is_folder(path) else "does not exist"
         raise MediaError(f"`{path}` {what}; expected a picture file, check the path")
     try:
         with Image.open(path) as image:
@@ -99,16 +99,16 @@ def find_images(args: Sequence[str | Path]) -> list[Path]:
     >>> [path.name for path in cc.media.find_images(["pets"])]
     ['a.png', 'b.png']
     """
-    return list(dict.fromkeys(path for arg in args for path in _expand(Path(arg).expanduser())))
+    return list(dict.fromkeys(path for arg in args for path in _expand(expanded(arg))))
 
 
 def _expand(arg: Path) -> list[Path]:
-    if arg.is_file():
+    if is_file(arg):
         return [arg]
-    candidates = arg.iterdir() if arg.is_dir() else _matches(str(arg))
+    candidates = arg.iterdir() if is_folder(arg) else _matches(str(arg))
     if paths := sorted(path for path in candidates if _is_picture(path)):
         return paths
-    if arg.is_dir():
+    if is_folder(arg):
         raise MediaError(f"no pictures in `{arg}`; expected files such as {', '.join(WRITABLE)}")
     what = "nothing matches" if glob.has_magic(str(arg)) else "there is no"
     raise MediaError(f"{what} `{arg}`; expected a picture, a folder of pictures or a pattern such as `*.jpg`")
@@ -119,7 +119,7 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and is_file(path)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.files import is_file
 from chronocam.media.preprocess import Preprocess
 
 PATH: Final = r"(?!\w\w+:).+"
@@ -78,7 +79,7 @@ class ModelRequest:
     def file(self) -> Path:
         """Return the path that the spec begins with; raises ModelError where there is no such file."""
         path = Path(self.names[0])
-        if not path.is_file():
+        if not is_file(path):
             raise self.error(f"there is no file `{path}`", "check the path")
         return path
 

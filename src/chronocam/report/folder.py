@@ -12,7 +12,7 @@ from urllib.parse import quote
 from chronocam._load import load
 from chronocam.errors import ChronocamError, InputError, MediaError
 from chronocam.explanation import Explanation
-from chronocam.media.files import distinct, replace_file, within
+from chronocam.media.files import distinct, is_folder, replace_file, within
 from chronocam.records import DriveResult, Entry, Written, read_result
 from chronocam.render.page import PageItem, items_of, write_page
 from chronocam.render.page.records import PageLink, PageLinks
@@ -168,7 +168,7 @@ def _title(source: _Source) -> str:
 
 def _sources(folder: Path, say: Say) -> Iterator[_Source]:
     """Yield what `chronocam explain` wrote about, then what else is saved."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"`{folder}` is not a folder; expected one with saved explanations")
     # Results first: they know the name of the input and of the model, which the arrays alone do not.
     taken: set[Path] = set()

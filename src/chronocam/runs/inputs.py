@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from chronocam.errors import ChronocamError, InputError, MediaError
+from chronocam.media.files import expanded, is_file, is_folder
 from chronocam.records import Failure
 
 VIDEO_SUFFIXES: Final = frozenset(
@@ -41,7 +42,7 @@ def search(arguments: Sequence[str], find: Finder) -> Iterator[Path | Failure]:
     # A generator, so that an argument that names nothing is reported in its place among the others.
     seen: set[Path] = set()
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = expanded(argument)
         try:
             paths = [one for one in find(path) if one not in seen]
         except ChronocamError as error:
@@ -60,9 +61,9 @@ def find_pictures(argument: Path) -> list[Path]:
 
 def find_clips(argument: Path) -> list[Path]:
     """Return the clips of a file, a pattern, or a folder of videos, of frames, or of folders of frames."""
-    if argument.is_file():
+    if is_file(argument):
         return [argument]
-    if argument.is_dir():
+    if is_folder(argument):
         return _clips_in(argument)
     paths = [path for path in _matches(argument) if _is_video(path) or _holds_frames(path)]
     return paths or _nothing(argument, "a video, a folder of videos or frames, or a pattern such as `*.mp4`")
@@ -70,9 +71,9 @@ def find_clips(argument: Path) -> list[Path]:
 
 def find_arrays(argument: Path) -> list[Path]:
     """Return a file, the arrays of a folder by name, or the files that match a pattern."""
-    if argument.is_file():
+    if is_file(argument):
         return [argument]
-    paths = _arrays_in(argument) if argument.is_dir() else _matches(argument)
+    paths = _arrays_in(argument) if is_folder(argument) else _matches(argument)
     return paths or _nothing(argument, "arrays `(time, feature)` that numpy.save wrote")
 
 
@@ -80,9 +81,9 @@ def find_drives(argument: Path) -> list[Path]:
     """Return the drives of a file, folder or pattern: videos, folders of frames, sequences as in KITTI."""
     from chronocam.media import drives
 
-    if argument.is_dir():
+    if is_folder(argument):
         return _drives_in(argument)
-    if argument.is_file():
+    if is_file(argument):
         return [argument]
     matches = _matches(argument)
     paths = [one for match in matches if match.is_dir() for one in drives.find_drives(match)]
@@ -92,7 +93,7 @@ def find_drives(argument: Path) -> list[Path]:
 
 def holds_arrays(arguments: Sequence[str]) -> bool:
     """Say whether the arguments name arrays, or folders of them. Raises InputError where only some do."""
-    others = [argument for argument in arguments if not _names_arrays(Path(argument).expanduser())]
+    others = [argument for argument in arguments if not _names_arrays(expanded(argument))]
     if 0 < len(others) < len(arguments):
         raise InputError(
             f"`{others[0]}` is not a {ARRAY_SUFFIX} file, but others are; explain features in a separate call"
@@ -102,8 +103,8 @@ def holds_arrays(arguments: Sequence[str]) -> bool:
 
 def holds_videos(arguments: Iterable[str]) -> bool:
     """Say whether an argument names a video file (a GIF may be a picture), or a folder with one in it."""
-    paths = [Path(argument).expanduser() for argument in arguments]
-    inside = [file for path in paths for file in (path.iterdir() if path.is_dir() else [path])]
+    paths = [expanded(argument) for argument in arguments]
+    inside = [file for path in paths for file in (path.iterdir() if is_folder(path) else [path])]
     return any(_is_video(file) and file.suffix.lower() != ".gif" for file in inside)
 
 
@@ -130,22 +131,22 @@ def _clips_in(folder: Path) -> list[Path]:
 
 
 def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and is_file(path)
 
 
 def _holds_frames(path: Path) -> bool:
     try:
-        return path.is_dir() and bool(find_pictures(path))
+        return is_folder(path) and bool(find_pictures(path))
     except MediaError:
         return False
 
 
 def _names_arrays(path: Path) -> bool:
-    return bool(_arrays_in(path)) if path.is_dir() else path.suffix.lower() == ARRAY_SUFFIX
+    return bool(_arrays_in(path)) if is_folder(path) else path.suffix.lower() == ARRAY_SUFFIX
 
 
 def _arrays_in(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() == ARRAY_SUFFIX and path.is_file())
+    files = (path for path in folder.iterdir() if path.suffix.lower() == ARRAY_SUFFIX and is_file(path))
     return sorted(path for path in files if not path.name.startswith("."))
 
 

@@ -14,6 +14,7 @@ from chronocam.media.clips.pictures import is_animation, open_animation, open_fo
 from chronocam.media.clips.sample import Sampler, Size, Source, Timeline, check_size
 from chronocam.media.clips.video import open_video
 from chronocam.media.clips.write import write_clip
+from chronocam.media.files import is_file, is_folder
 from chronocam.media.limits import check_clip
 
 __all__ = ["Clip", "read_clip", "write_clip"]
@@ -110,9 +111,9 @@ def read_clip(
 
 
 def _open(path: Path, sampler: Sampler) -> Source:
-    if path.is_dir():
+    if is_folder(path):
         return open_folder(path, sampler.fps)
-    if not path.is_file():
+    if not is_file(path):
         raise MediaError(f"`{path}` does not exist; expected a video or a folder of frames, check the path")
     try:
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from chronocam.errors import MediaError
 from chronocam.media.clips.pictures import open_folder
+from chronocam.media.files import is_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def depth_files(folder: Path, count: int) -> list[Path] | None:
 
     Raises MediaError where there are more or fewer.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         return None
     paths = sorted(folder.glob("*.npy")) or pictures(folder)
     check_count(paths, count, folder, "depth maps")

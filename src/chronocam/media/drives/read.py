@@ -17,6 +17,7 @@ from chronocam.media.drives.intrinsics import Intrinsics, check_intrinsics, resi
 from chronocam.media.drives.kitti import list_odometry, list_raw, odometry_camera, raw_camera
 from chronocam.media.drives.listing import DriveListing
 from chronocam.media.drives.record import Drive
+from chronocam.media.files import expanded, is_file, is_folder
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.limits import check_clip, check_picture
 
@@ -53,10 +54,10 @@ def read_drive(
         >>> drive.pixels.shape, drive.depth.shape
         ((2, 32, 48, 3), (2, 32, 48))
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     _check_size(size)
     camera = None if intrinsics is None else check_intrinsics(intrinsics)
-    if path.is_dir():
+    if is_folder(path):
         return _read_listing(path, _list(path), camera, start, stop, size)
     return _read_video(path, camera, start, stop, size)
 
@@ -69,8 +70,8 @@ def count_frames(path: str | Path) -> int:
         >>> cc.data.drives.count_frames(folder / "sequences" / "00")
         4
     """
-    path = Path(path).expanduser()
-    return len(_list(path).frames) if path.is_dir() else _open(path).timeline.readable
+    path = expanded(path)
+    return len(_list(path).frames) if is_folder(path) else _open(path).timeline.readable
 
 
 def find_drives(folder: str | Path) -> list[Path]:
@@ -84,9 +85,9 @@ def find_drives(folder: str | Path) -> list[Path]:
         >>> [path.name for path in cc.data.drives.find_drives(folder)]
         ['00', '01']
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    folder = expanded(folder)
+    if not is_folder(folder):
+        what = "is a file" if is_file(folder) else "does not exist"
         raise MediaError(f"`{folder}` {what}; expected a folder of drives, check the path")
     drives = _find(folder, set())
     if not drives:
@@ -111,10 +112,10 @@ def _find(folder: Path, visited: set[Path]) -> list[Path]:
         return [folder]
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     stills = IMAGE_SUFFIXES - _VIDEOS
-    if sum(path.suffix.lower() in stills and path.is_file() for path in inside) > 1:
+    if sum(path.suffix.lower() in stills and is_file(path) for path in inside) > 1:
         return [folder]
-    videos = [path for path in inside if path.suffix.lower() in _VIDEOS and path.is_file()]
-    return videos + [drive for path in inside if path.is_dir() for drive in _find(path, visited)]
+    videos = [path for path in inside if path.suffix.lower() in _VIDEOS and is_file(path)]
+    return videos + [drive for path in inside if is_folder(path) for drive in _find(path, visited)]
 
 
 def _read_listing(
@@ -151,6 +152,8 @@ def _read_video(
 
 
 def _open(path: Path) -> Source:
+    if not is_file(path):
+        raise MediaError(f"`{path}` does not exist; expected a video or a folder of frames, check the path")
     try:
         with path.open("rb") as file:
             head = file.read(16)

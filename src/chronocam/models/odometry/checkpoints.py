@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.errors import ModelError, first_line
+from chronocam.media.files import is_file
 from chronocam.models.odometry.nets import MOTION, DepthNet, PoseNet
 
 SIZE: Final = (128, 416)
@@ -40,7 +41,7 @@ def load_published(path: str | Path) -> DepthNet | PoseNet:
 
 def read_parameters(path: str | Path) -> Mapping[str, Tensor]:
     """Return the parameters in a checkpoint by name. Raises ModelError for anything else."""
-    if not Path(path).is_file():
+    if not is_file(path):
         raise ModelError(f"there is no file `{path}`; check the path")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -12,6 +11,7 @@ from PIL import Image
 from chronocam.errors import ModelError, first_line
 from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.files import is_folder
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
 from chronocam.models.sources.timm import translate as translate_timm
@@ -29,7 +29,7 @@ _PROBE_FRAMES: Final = 2
 def _load(request: ModelRequest) -> Parts:
     transformers = need("transformers", "hub")
     (name,) = request.names
-    options = {"trust_remote_code": request.trust, "local_files_only": Path(name).is_dir()}
+    options = {"trust_remote_code": request.trust, "local_files_only": is_folder(name)}
     try:
         with patient_only_online():
             config = transformers.AutoConfig.from_pretrained(name, **options)
@@ -71,7 +71,7 @@ def _model(kind: Any, request: ModelRequest, options: dict[str, bool]) -> Model:
 
 def _refusal(request: ModelRequest, error: Exception) -> ModelError:
     (name,) = request.names
-    if Path(name).is_dir():
+    if is_folder(name):
         return request.error(
             f"cannot be loaded ({first_line(error)})",
             "expected config.json, preprocessor_config.json and model.safetensors in the folder; "
