@@ -112,6 +112,7 @@ FULL = explanation(
     input_size=(16, 12, 16),
     centers=((0.0, 8.0), (1.5, 5.5, 9.5), (0.1, 4.1, 8.1, 12.1)),
     frame_spans=((0, 7), (8, 15)),
+    on=1,
     findings=(Finding("zero map", 0, "cat", "sample 0: something"), note("äöü")),
 )
 

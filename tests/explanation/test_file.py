@@ -112,6 +112,7 @@ def test_files_with_diagnostics_in_words_alone_still_load(tmp_path: Path) -> Non
         arrays = dict(file)
     header = json.loads(str(arrays["header"]))
     header["diagnostics"] = [finding[-1] for finding in header.pop("findings")]
+    assert header.pop("on") == 0
     np.savez_compressed(path, **{**arrays, "header": np.asarray(json.dumps(header))})
     assert cc.load(path).findings == (note("all zero"),)
 
@@ -145,6 +146,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "kept pictures are (4, 1000000)",
     ),
     "a size in words": ({}, {"input_size": "large"}, "`input_size` of its header is 'large'"),
+    "input": ({}, {"on": -1}, "on is -1, no number of an input"),
     "findings": ({}, {"findings": [["note", None]]}, "expected a list of 4"),
 }
 

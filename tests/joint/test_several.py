@@ -168,7 +168,8 @@ IDS = torch.arange(8).view(2, 4)
 def test_an_input_that_is_not_per_sample_is_never_cut(layer: str | None, batch_size: int) -> None:
     net = Clip().eval()
     method = cc.GradCAM(net, layer, batch_size=batch_size)
-    for given in ((A, cc.Shared(IDS)), {"ids": cc.Shared(IDS), "pixels": A}):
+    shared = cc.Shared(IDS)
+    for given in ((A, shared), [A, shared], {"ids": shared, "pixels": A}, [(A[:1], shared), [A[1:], shared]]):
         explanation = method.explain(given, lambda o: o[:, 1])
         np.testing.assert_allclose(explanation.scores[:, 0], net(A, IDS)[:, 1].detach(), atol=1e-6)
     drop = cc.ScoreCAM if hasattr(cc, "ScoreCAM") else cc.SmoothGrad

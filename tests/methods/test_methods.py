@@ -527,6 +527,23 @@ def test_finercam_where_exponentials_underflow_or_overflow(raised: list[int]) ->
     close(maps, expected, 1e-4)
 
 
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_finercam_compares_the_two_classes_of_one_logit(squeezed: bool) -> None:
+    net = seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    )
+    if squeezed:
+        net.append(nn.Flatten(0))
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    plain = cc.GradCAM(net, "0", signed=True).explain(x, [0, 1])
+    finer = cc.FinerCAM(net, "0", alpha=0.5, signed=True).explain(x, [0, 1])
+    close(finer.maps, 1.5 * plain.maps, 1e-5)  # y_c − α y_d, where y_d = −y_c
+    close(finer.scores, 1.5 * plain.scores, 1e-5)
+    assert cc.FinerCAM(net, "0", labels=["ham", "spam"]).explain(x).targets[0][0].name in ("ham", "spam")
+    with pytest.raises(TargetError, match="Finer-CAM compares classes, and"):
+        cc.FinerCAM(net, "0").explain(x)  # one output, and nothing says that it is the logit of classes
+
+
 @pytest.mark.parametrize(
     "target", [cc.targets.Contrast(0, 1), cc.targets.Regression(1, direction=-1)], ids=str
 )

@@ -63,6 +63,7 @@ class _Header(JsonRecord):
     frame_spans: tuple[tuple[int, int], ...] | None = field(metadata=missing(None))
     findings: tuple[tuple[str, int | None, str | None, str], ...] = field(metadata=missing(()))
     pictures: tuple[_Picture, ...] | None = field(metadata=missing(None))
+    on: int = field(metadata=missing(0))
     diagnostics: tuple[str, ...] = field(default=(), metadata=missing(()))
 
 
@@ -81,6 +82,7 @@ def write(path: Path, explanation: Explanation) -> None:
         frame_spans=explanation.frame_spans,
         findings=tuple(astuple(finding) for finding in explanation.findings),
         pictures=tuple(map(_about, pictures)) or None,
+        on=explanation.on,
     )
     arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
@@ -127,6 +129,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         findings=tuple(Finding(*parts) for parts in header.findings) or notes,
         confidences=arrays.get("confidences"),
         pictures=pictures or None,
+        on=header.on,
     )
 
 
@@ -147,6 +150,8 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
     shapes = [arrays[name].shape for name in _ATTENTION if name in arrays]
     if shapes and shapes != [(batch, shapes[0][-1]), (batch, targets, shapes[0][-1])]:
         yield f"attention is {shapes} of maps {maps.shape}"
+    if header.on < 0:
+        yield f"on is {header.on}, no number of an input"
     if header.pictures is not None and len(header.pictures) != batch:
         yield f"{len(header.pictures)} pictures are kept of {batch} samples"
 

@@ -55,8 +55,7 @@ class Explanation:
         given.
     preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
         them. Not kept in files.
-    on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is. Not
-        kept in files.
+    on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
 
     Example:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))

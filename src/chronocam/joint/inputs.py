@@ -140,13 +140,20 @@ def refuse_endless(inputs: Inputs) -> None:
 
 
 def _is_dataset(inputs: Inputs) -> bool:
-    if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping, Shared)) or _are_pathways(inputs):
+    if hasattr(inputs, "shape") or isinstance(inputs, (tuple, Mapping, Shared)):
+        return False
+    if _are_pathways(inputs) or _hold_shared(inputs):
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
     raise InputError(
         f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
     )
+
+
+def _hold_shared(inputs: Inputs) -> bool:
+    """Say whether a list or tuple is several inputs, as it is where one of them is shared."""
+    return isinstance(inputs, (list, tuple)) and any(isinstance(x, Shared) for x in inputs)
 
 
 def _are_pathways(inputs: Inputs) -> bool:
@@ -173,7 +180,7 @@ def _of_dataset(
 ) -> Iterator[Batch]:
     start = 0
     for item in dataset:
-        inputs, own = split_targets(item, targets is not None)
+        inputs, own = (item, None) if _hold_shared(item) else split_targets(item, targets is not None)
         media = _media(inputs, preprocess)
         if media is not None:
             inputs = prepared(media, preprocess)

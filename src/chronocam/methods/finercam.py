@@ -10,6 +10,7 @@ import numpy as np
 from chronocam.errors import TargetError, check_whole
 from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.methods.gradcam import GradCAM
+from chronocam.targets.classes import both_sides, classes_of, is_one_logit, rows_of
 from chronocam.types import Array, Outputs, Scored, Target
 
 
@@ -19,7 +20,8 @@ class FinerCAM(GradCAM):
 
     The score is Σ_d p_d (y_c − α y_d) / Σ_d p_d over the `comparisons` classes d whose logits are closest to
     that of the class c explained, with p their softmax probabilities. As p is divided by its sum, the softmax
-    is taken over these classes alone: the same value, and no 0/0 where all of them are improbable.
+    is taken over these classes alone: the same value, and no 0/0 where all of them are improbable. One logit
+    is two classes, y_1 = −y_0, of which each is compared with the other: (1 + α) y_c.
 
     alpha: how much of the other classes' logits is subtracted.
     comparisons: how many of the most similar classes to compare with.
@@ -56,17 +58,19 @@ class _Finer(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         infos = self.target.scored(outputs).infos
-        logits = outputs.logits
-        if logits.ndim != 2 or logits.shape[1] < 2:
-            raise TargetError(f"Finer-CAM compares classes; the outputs have shape {tuple(logits.shape)}")
+        shape = tuple(outputs.logits.shape)
+        one_logit = len(shape) < 3 and is_one_logit(rows_of(outputs).shape[1], outputs)
+        if not one_logit and (len(shape) != 2 or shape[1] < 2):
+            raise TargetError(f"Finer-CAM compares classes; the outputs have shape {shape}")
         for info in infos[0]:
             if info.index is None or info.signed:
                 raise TargetError(
                     f"Finer-CAM compares classes, and `{info}` is not one: give a class, or use `gradcam`"
                 )
         chosen = np.asarray([[info.index for info in row] for row in infos])
-        similar = self._similar(to_numpy(outputs.choosing).astype(np.float64), chosen)
-        return Scored(self._scores(logits, chosen, similar), infos)
+        choosing = to_numpy(outputs.choosing).astype(np.float64)
+        similar = self._similar(both_sides(choosing.reshape(-1, 1)) if one_logit else choosing, chosen)
+        return Scored(self._scores(classes_of(outputs), chosen, similar), infos)
 
     def _scores(self, logits: Array, chosen: np.ndarray, similar: np.ndarray) -> Array:
         xp = namespace(logits)
