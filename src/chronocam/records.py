@@ -289,6 +289,27 @@ class FeatureResult(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalResult(JsonRecord):
+    """A signal.
+
+    samples, channels: how many it has, samples in time.
+    sheet: as of a picture.
+    """
+
+    input: str = field(metadata=missing(""))
+    samples: int = field(metadata=missing(0))
+    channels: int = field(metadata=missing(0))
+    sheet: str = field(metadata=missing(""))
+    maps: tuple[MapEntry, ...]
+    diagnostics: tuple[str, ...] = field(metadata=missing(()))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation."""
+        return self.maps
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipFeatureResult(JsonRecord):
     """A clip whose features are explained: relevance as a sequence, and as maps on the frames.
 
@@ -408,7 +429,9 @@ class Failure(JsonRecord):
     error: str
 
 
-Result: TypeAlias = PictureResult | ClipResult | FeatureResult | ClipFeatureResult | DriveResult
+Result: TypeAlias = (
+    PictureResult | ClipResult | FeatureResult | SignalResult | ClipFeatureResult | DriveResult
+)
 """What is written about an input that was explained."""
 
 
@@ -459,9 +482,11 @@ def _has_entries(data: Json) -> bool:
 
 
 def _kind(data: Json) -> type[Result]:
-    """Return the record for a result by its keys: only drives name networks, only clips have frames."""
+    """Return the record for a result by keys that no other has: networks, frames, channels."""
     if "sequences" in data:
         return ClipFeatureResult if "maps" in data else FeatureResult
     if any(isinstance(one, dict) and "network" in one for one in data["maps"]):
         return DriveResult
+    if "channels" in data:
+        return SignalResult
     return ClipResult if "frames" in data else PictureResult

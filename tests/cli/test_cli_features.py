@@ -11,6 +11,7 @@ import pytest
 from helpers import run
 from PIL import Image
 
+import chronocam as cc
 from chronocam.models import load as load_model
 from chronocam.sequence import LRP, IntegratedGradients, load
 from chronocam.targets import MajorityVote, Step
@@ -223,7 +224,7 @@ def test_bad_arrays_are_one_line_each_and_the_others_go_on(folder: Path) -> None
         (["a.npy", "--align", "receptive_field"], "--align is for maps"),
         (
             ["a.npy", "--frames", "4"],
-            "--frames is for clips and drives, but the inputs are arrays of features; drop",
+            "--frames is for clips and drives, but the inputs are arrays; drop",
         ),
         (["a.npy", "--target", "sideways"], "no label `sideways`"),
     ],
@@ -258,17 +259,56 @@ def test_a_method_of_both_kinds_is_the_one_of_the_input(folder: Path) -> None:
     assert [entry["layer"] for entry in result["maps"]] == ["input"]
 
 
-def test_a_signal_with_channels_first_is_not_taken_for_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+SIGNALS = """
+import torch
+from torch import nn
+
+class Turned(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x.transpose(1, 2))
+
+def make(kind=nn.Sequential):
+    torch.manual_seed(0)
+    layers = nn.Conv1d(3, 4, 7, 2), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2)
+    return kind(*layers).eval()
+
+def turned():
+    return make(Turned)
+"""
+
+
+@pytest.mark.parametrize(("factory", "shape"), [("make", (3, 90)), ("make", (1, 3, 90)), ("turned", (90, 3))])
+def test_a_signal_is_explained_along_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, shape: tuple[int, ...]
 ) -> None:
-    (tmp_path / "ecg_networks.py").write_text(
-        "from torch import nn\n"
-        "def make():\n"
-        "    return nn.Sequential(nn.Conv1d(12, 4, 7), nn.AdaptiveAvgPool1d(1), nn.Flatten()).eval()\n"
-    )
+    (tmp_path / "ecg_networks.py").write_text(SIGNALS)
     monkeypatch.chdir(tmp_path)
-    np.save("ecg.npy", np.ones((12, 500), np.float32))
-    result = run("explain", "ecg.npy", "--model", "python:ecg_networks:make")
-    assert result.exit_code == 1
-    assert "12 channels of a signal" in result.output
-    assert "explain it by maps" in result.output
+    signal = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.save("ecg.npy", signal)
+    words = ["explain", "ecg.npy", "--model", f"python:ecg_networks:{factory}", "--target", "1", "--html"]
+    done = run(*words, "--out", "out", "--json")
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["inputs"]
+    assert (result["samples"], result["channels"], result["diagnostics"]) == (90, 3, [])
+    (entry,) = result["maps"]
+    explanation = cc.load(entry["explanation"])
+    namespace: dict[str, Any] = {}
+    exec(SIGNALS, namespace)
+    expected = cc.GradCAM(namespace[factory]()).explain(signal.reshape(1, *shape[-2:]), 1)
+    np.testing.assert_allclose(explanation.maps, expected.maps, atol=1e-6)
+    assert explanation.maps.shape == (1, 1, 42)
+    assert Image.open(entry["picture"]).size == Image.open("out/ecg.gradcam.0-class-1.png").size == (960, 480)
+    assert Path(result["sheet"]).is_file()
+    assert (tmp_path / "out" / "ecg.html").is_file()
+
+
+@pytest.mark.parametrize(("shape", "told"), [((2, 3, 90), "one signal per file"), ((5, 90), "5 channels")])
+def test_what_is_no_signal_of_the_network_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], told: str
+) -> None:
+    (tmp_path / "ecg_networks.py").write_text(SIGNALS)
+    monkeypatch.chdir(tmp_path)
+    np.save("ecg.npy", np.ones(shape, np.float32))
+    done = run("explain", "ecg.npy", "--model", "python:ecg_networks:make")
+    assert done.exit_code == 1
+    assert told in done.stderr.splitlines()[0]

@@ -10,6 +10,7 @@ from explained import GREY, RNG, blob, explanation
 from helpers import one_line
 from PIL import Image
 
+import chronocam as cc
 from chronocam.errors import InputError
 from chronocam.types import TargetInfo
 
@@ -103,13 +104,40 @@ def test_pictures_that_do_not_fit(inputs: Any, words: list[str]) -> None:
     one_line(error, *words)
 
 
-def test_maps_of_other_ranks_are_not_drawn_as_images() -> None:
-    for grid in ((5,),):
-        e = explanation(RNG.random((1, 1, *grid)))
-        for draw in (lambda e=e: e.overlay(GREY), lambda e=e: e.plot(), lambda e=e: e.plot(GREY)):
-            with pytest.raises(InputError) as error:
-                draw()
-            one_line(error, "dims", "upsample()")
+SIGNALS = np.zeros((2, 3, 40))
+SIGNALS[0, 1, 10], SIGNALS[1, :, 30] = 1, -1
+
+
+def test_signals_are_drawn_as_curves_with_the_map_behind_them() -> None:
+    maps = np.zeros((2, 1, 8))
+    maps[0, 0, 2], maps[1, 0, 6] = 1, 2  # cells of 5 samples in time, from 10 and from 30 on
+    e = explanation(maps, input_size=(40,))
+    for signals in (SIGNALS, SIGNALS.transpose(0, 2, 1), list(SIGNALS)):
+        (one,), (other,) = e.overlay(signals, alpha=1.0)
+        assert one.shape == other.shape == (480, 960, 3)
+        for picture, place in ((one, 12), (other, 32)):
+            warm = picture[..., 0].astype(int) - picture[..., 2] > 60
+            assert abs(np.flatnonzero(warm[5]).mean() / 24 - (place + 0.5)) < 0.5  # 24 pixels a sample
+            assert not warm[:, : (place - 12) * 24].any()
+            assert not warm[:, (place + 12) * 24 :].any()
+        # Away from the map the curve is light where it is: flat at first, below or above at its peak.
+        bare = explanation(0 * maps, input_size=(40,)).overlay(signals)
+        for row, sample, band, height in ((0, 10, slice(160, 320), 16), (1, 30, slice(0, 160), 144)):
+            light = bare[row][0][band, round((sample + 0.5) * 24)].min(-1) > 200
+            assert abs(np.flatnonzero(light).mean() - height) < 4
+    assert len(e.plot(SIGNALS).axes) == len(e.plot().axes) == 2
+
+
+def test_signals_are_kept_beside_their_maps_and_have_pages(tmp_path: Path) -> None:
+    e = explanation(RNG.random((2, 1, 8)), input_size=(40,), centers=(tuple(range(0, 40, 5)),))
+    back = cc.load(e.save(tmp_path / "a.npz", SIGNALS))
+    assert back.maps.shape == (2, 1, 8)
+    assert [still.size for still in back.pictures] == [(480, 960)] * 2
+    assert back.save(tmp_path / "a.html").stat().st_size > 10_000
+    for wrong, words in ((SIGNALS[..., :30], "(30, 3)"), (SIGNALS[:1], "got 1 signals for 2"), (3, "a int")):
+        with pytest.raises(InputError) as error:
+            e.overlay(wrong)
+        one_line(error, words)
 
 
 def test_plot_shows_every_sample_and_target() -> None:

@@ -227,10 +227,6 @@ def test_clips_are_saved_in_every_form(tmp_path: Path) -> None:
     )
     with pytest.raises(MediaError, match=r"cannot save as `x\.mp4`"):
         image.save(tmp_path / "x.mp4", [np.zeros((4, 4, 3), np.uint8)])
-    with pytest.raises(InputError, match="expected images or clips"):
-        Explanation(
-            np.ones((1, 1, 2), np.float32), np.ones((1, 1)), ((TargetInfo("a"),),), "m", "l", (4,)
-        ).plot()
 
 
 def test_side_by_side_shows_names_and_the_moment() -> None:

@@ -174,21 +174,12 @@ def test_a_page_holds_every_sample(tmp_path):
         (lambda: {}, "nothing to show"),
         (lambda: {"a": of_image(1), "b": of_image(2)}, "different samples (a has 1, b has 2)"),
         (lambda: {"a": of_image(), "b": of_clip()}, "show them apart"),
-        (
-            lambda: {"signal": of_signal()},
-            "signal: a page cannot show maps of dims ('batch', 'target', 'width')",
-        ),
     ],
 )
 def test_what_cannot_share_a_page_is_refused(tmp_path, make, message):
     with pytest.raises(InputError, match=re.escape(message)):
         cc.report.write(tmp_path / "x.html", make())
     assert not list(tmp_path.iterdir())
-
-
-def of_signal():
-    one = of_image()
-    return cc.Explanation(one.maps[:, :, 0], one.scores, one.targets, "gradcam", "conv", (90,))
 
 
 def test_another_suffix_is_refused(tmp_path):

@@ -40,13 +40,20 @@ def features():
     loaded = clips()
     return Loaded(loaded.model, None, loaded.labels, "features")
 
+def signals():
+    head = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
+    model = nn.Sequential(nn.Conv1d(4, 5, 3, 2), nn.ReLU(), nn.Conv1d(5, 6, 3), *head).eval()
+    model.labels = ("a", "b", "c")
+    return model
+
 def drives():
     return Odometry(0.125, 0.25).eval(), Preprocess((64, 96), None, (0.5,) * 3, (0.5,) * 3), None
 """
 
 MODELS = {kind: "clips" if kind == "clip features" else kind for kind in KINDS}
 METHODS = {"features": ("lrp", "integratedgradients"), "clip features": ("lrp", "integratedgradients")}
-LAYERS = {"pictures": "0", "clips": "backbone.0", "clip features": "backbone.0", "drives": "pose.conv4"}
+LAYERS = {"pictures": "0", "clips": "backbone.0", "clip features": "backbone.0", "signals": "0"}
+LAYERS["drives"] = "pose.conv4"
 VALUES = {
     "align": "receptive_field",
     "frames": 3,
@@ -75,6 +82,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory):
         "clips": folder / "a.mp4",
         "features": folder / "a.npy",
         "clip features": folder / "a.mp4",
+        "signals": folder / "a.npy",
         "drives": drive,
     }
     sys.path.remove(str(folder))

@@ -1,4 +1,4 @@
-"""`chronocam explain`: pictures, videos or sequences of features, a sheet and JSON for each input."""
+"""`chronocam explain`: pictures, videos, signals or sequences, a sheet and JSON for each input."""
 
 from __future__ import annotations
 
@@ -107,6 +107,9 @@ def command(
     gets their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class
     predicted at each output step. The methods for features also explain clips through a CNN and an LSTM:
     relevance is carried to the frames, and OUT gets both.
+
+    Signals, such as an ECG, are .npy files too, (channel, time) or (time, channel) as the model takes them:
+    where its first layer is a convolution over time, they get maps behind their curves.
 
     Drives (videos, folders of frames or sequences laid out like KITTI's) are for networks for depth and
     motion, such as chronocam:odometry. Targets for the motion from each frame to the next are tx, ty, tz, rx,

@@ -22,6 +22,7 @@ from chronocam.render import contact_sheet, overlay, overlay_clip, strength
 from chronocam.render._overlay import to_pictures
 from chronocam.render.clips import pace, to_clips
 from chronocam.render.sheets.clip import Evidence, clip_sheet
+from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.types import Media
 
@@ -32,6 +33,25 @@ if TYPE_CHECKING:
 
 
 MEDIA = (Image.Image, Clip, str, Path)
+WIDE = 8.0  # inches of the picture of a signal
+
+
+def drawing_of(explanation: Explanation) -> Drawing:
+    """Return what draws an explanation; maps of signals are drawn on pictures of the curves."""
+    of_signals = explanation.maps.ndim == 3
+    return Drawing(strip(explanation) if of_signals else explanation, of_signals)
+
+
+def strip(explanation: Explanation) -> Explanation:
+    """Return maps of signals as maps of pictures, of one row that is as high as the picture."""
+    (length,) = explanation.input_size
+    height, centers = max(1, length // 4), explanation.centers
+    return replace(
+        explanation,
+        maps=explanation.maps[:, :, None],
+        input_size=(height, length),
+        centers=None if centers is None else (((height - 1) / 2,), *centers),
+    )
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class Drawing:
     """What draws an explanation."""
 
     explanation: Explanation
+    of_signals: bool = False
 
     @property
     def of_clips(self) -> bool:
@@ -69,9 +90,12 @@ class Drawing:
         heading = f"{explanation.method} at {explanation.layer}"
         if self.of_clips:
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
-        self._check_drawable()
-        rows = explanation.upsample() if inputs is None else explanation.overlay(inputs)
-        return contact_sheet([list(row) for row in rows], self._names(), heading)
+        rows = explanation.upsample() if inputs is None else self.overlay(inputs, None, 0.7, "sample")
+        if not self.of_signals:
+            return contact_sheet([list(row) for row in rows], self._names(), heading)
+        # A signal is wide: its maps stand below each other.
+        names = [[name] for of_sample in self._names() for name in of_sample]
+        return contact_sheet([[one] for row in rows for one in row], names, heading, WIDE)
 
     def video(self, path: Path, inputs: Media) -> Path:
         """Write the overlay of the one clip, of several targets side by side."""
@@ -89,7 +113,6 @@ class Drawing:
         """Return small copies of `inputs`, one per sample; see `Explanation.with_pictures`."""
         given = list(inputs) if isinstance(inputs, (list, tuple)) else []
         if given and all(isinstance(one, Stills) for one in given):
-            self._check_drawable()
             self._check_count(given)
             return tuple(given)
         keep: Callable[[Media], Stills] = stills if self.of_clips else still
@@ -117,10 +140,12 @@ class Drawing:
 
     def _media(self, inputs: Media) -> list[Media]:
         """Return one picture or clip per sample, to draw on."""
-        self._check_drawable()
-        frames = self.explanation.input_size[0]
+        size = self.explanation.input_size
         shown = self._as_seen(inputs)
-        media: list[Media] = to_clips(shown, frames) if self.of_clips else to_pictures(shown)
+        if self.of_signals:
+            media: list[Media] = to_signals(shown, size[-1])
+        else:
+            media = to_clips(shown, size[0]) if self.of_clips else to_pictures(shown)
         self._check_count(media)
         return media
 
@@ -140,7 +165,8 @@ class Drawing:
         if not isinstance(inputs, (Mapping, tuple)) or not all(hasattr(x, "shape") for x in every):
             return inputs
         # A tuple of pictures is one per sample; several inputs are batches.
-        several = all(len(x.shape) == self.explanation.maps.ndim for x in every)
+        axes = self.explanation.maps.ndim - self.of_signals
+        several = all(len(x.shape) == axes for x in every)
         return every[self.explanation.on] if several and self.explanation.on < len(every) else inputs
 
     def _seen(self, medium: Media) -> Media:
@@ -162,15 +188,8 @@ class Drawing:
             return preprocess.read(path)
         return read_clip(path, self.explanation.input_size[0])
 
-    def _check_drawable(self) -> None:
-        if self.explanation.maps.ndim not in (4, 5):
-            raise InputError(
-                f"cannot draw maps of dims {self.explanation.dims}; expected images or clips: "
-                "take .upsample() instead"
-            )
-
     def _check_count(self, media: Sequence[Media]) -> None:
         samples = len(self.explanation)
         if len(media) != samples:
-            what = "clip" if self.of_clips else "image"
+            what = "signal" if self.of_signals else "clip" if self.of_clips else "image"
             raise InputError(f"got {len(media)} {what}s for {samples} samples; give one {what} per sample")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import InputError, MediaError
-from chronocam.explanation.drawing import Drawing
+from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance
@@ -155,6 +155,8 @@ class Explanation:
         the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets
         of a sample share one scale unless `scope` says otherwise.
 
+        Of signals, pictures of their curves: `inputs` are what the model was given.
+
         Of clips, frames `(time, height, width, 3)`: `inputs` are `Clip` objects, paths, frames with channels
         last, or what the model was given. All frames share the scale; a frame that a looped `Clip` repeats is
         returned once, with the mean of its maps.
@@ -164,7 +166,7 @@ class Explanation:
 
         Raises InputError where `inputs` are not one image or clip per sample.
         """
-        return Drawing(self).overlay(inputs, cmap, alpha, scope)
+        return drawing_of(self).overlay(inputs, cmap, alpha, scope)
 
     def frame_importance(self) -> np.ndarray:
         """Return the share of the positive evidence in each time slice, `(batch, target, time)`; for clips.
@@ -182,7 +184,7 @@ class Explanation:
         Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row
         with the map of each target, and the curves of frame importance.
         """
-        return Drawing(self).sheet(inputs)
+        return drawing_of(self).sheet(inputs)
 
     def with_pictures(self, inputs: Media) -> Explanation:
         """Return the explanation with small copies of its inputs, which `.npz` keeps and pages are drawn on.
@@ -190,7 +192,7 @@ class Explanation:
         `inputs` are as for `overlay`, or `cc.media.Stills`. Raises InputError where they are not one per
         sample.
         """
-        return replace(self, pictures=Drawing(self).copies(inputs))
+        return replace(self, pictures=drawing_of(self).copies(inputs))
 
     def save(self, path: str | Path, inputs: Media = None) -> Path:
         """Write the explanation.
@@ -211,7 +213,7 @@ class Explanation:
                 return replace_file(path, lambda temporary: write(temporary, whole))
             return write_page(path, path.stem, items_of({self.method: whole}))
         if of_clips and suffix in VIDEOS:
-            return Drawing(self).video(path, inputs)
+            return drawing_of(self).video(path, inputs)
         if suffix not in PICTURES:
             known = ", ".join([PAGE, *(VIDEOS[:2] if of_clips else ()), *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
@@ -219,6 +221,8 @@ class Explanation:
 
     def on_page(self, sample: int) -> SampleMaps:
         """Return what a page draws of one sample."""
+        if self.maps.ndim == 3:  # of signals, which pages show as pictures
+            return strip(self).on_page(sample)
         rows = slice(sample, sample + 1)
         confidences, attention = self.confidences, self.attention
         return SampleMaps(

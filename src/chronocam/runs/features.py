@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.records import Failure, FeatureResult, SequenceEntry
 from chronocam.runs.arrays import read_features
@@ -45,19 +44,7 @@ class FeatureJob(Job):
     def explained(self, path: Path, name: str) -> FeatureResult:
         """Explain one array, write its arrays and sheets under a name, and return its result."""
         features = read_features(path)
-        self._refuse_signals(path, features)
         return self.result(path, features, name)
-
-    def _refuse_signals(self, path: Path, features: Float[np.ndarray, "time feature"]) -> None:
-        """Raise InputError for a signal with its channels first, as an ECG has them: no steps of features."""
-        stem = engine_for(self.loaded.model).stem
-        steps, width = features.shape
-        if stem is not None and stem.rank == 1 and stem.channels == steps != width:
-            raise InputError(
-                f"`{path}` has shape {features.shape}: {steps} channels of a signal for the network's first "
-                "convolution, not steps of features; explain it by maps in Python: "
-                "cc.GradCAM(model).explain(signal[None])"
-            )
 
     def result(self, path: Path, features: Float[np.ndarray, "time feature"], name: str) -> FeatureResult:
         """Explain features by each method and for each target, write their files and return the result."""

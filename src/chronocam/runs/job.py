@@ -44,6 +44,13 @@ class Job:
         return result
 
 
+def finite(path: Path, explanation: Explanation) -> Explanation:
+    """Return an explanation of the input at `path`. Raises InputError where its numbers are not finite."""
+    if not (np.isfinite(explanation.scores).all() and np.isfinite(explanation.maps).all()):
+        raise InputError(f"`{path}`: {explanation.diagnostics[-1]}")
+    return explanation
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapJob(Job):
     """How pictures or clips are explained by maps.
@@ -80,8 +87,7 @@ class MapJob(Job):
         medium = self.read(path)
         explanations = self.explain(medium)
         for one in explanations.values():
-            if not (np.isfinite(one.scores).all() and np.isfinite(one.maps).all()):
-                raise InputError(f"`{path}`: {one.diagnostics[-1]}")
+            finite(path, one)
         return self.draw(medium, explanations, path, name)
 
     def diagnostics(self, explanations: dict[str, Explanation]) -> tuple[str, ...]:

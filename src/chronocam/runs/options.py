@@ -10,10 +10,10 @@ from typing import Final, Literal, TypeAlias
 from chronocam.errors import InputError
 from chronocam.methods import METHODS
 
-Kind: TypeAlias = Literal["pictures", "clips", "features", "clip features", "drives"]
+Kind: TypeAlias = Literal["pictures", "clips", "features", "clip features", "signals", "drives"]
 """What a call explains. A model of pictures sees videos as clips; drives are for networks for motion."""
 
-KINDS: Final[tuple[Kind, ...]] = ("pictures", "clips", "features", "clip features", "drives")
+KINDS: Final[tuple[Kind, ...]] = ("pictures", "clips", "features", "clip features", "signals", "drives")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,8 @@ def _option(flag: str, purpose: str, *kinds: Kind) -> Option:
 OPTIONS: Final[Mapping[str, Option]] = {
     "targets": _option("--target", "every input", *KINDS),
     "methods": _option("--method", "every input", *KINDS),
-    "layers": _option("--layer", "maps", "pictures", "clips", "clip features", "drives"),
-    "align": _option("--align", "maps of a layer's grid", "pictures", "clips", "drives"),
+    "layers": _option("--layer", "maps", "pictures", "clips", "clip features", "signals", "drives"),
+    "align": _option("--align", "maps of a layer's grid", "pictures", "clips", "signals", "drives"),
     "frames": _option("--frames", "clips and drives", "clips", "clip features", "drives"),
     "start": _option("--start", "clips and drives", "clips", "clip features", "drives"),
     "end": _option("--end", "clips", "clips", "clip features"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.runs.clip_features import ClipFeatureJob
 from chronocam.runs.clips import ClipJob
@@ -20,6 +21,7 @@ from chronocam.runs.job import Job
 from chronocam.runs.methods import RelevanceMakers, map_makers, relevance_makers
 from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
+from chronocam.runs.signals import SignalJob
 from chronocam.runs.targets import at_steps, classes
 
 if TYPE_CHECKING:
@@ -40,12 +42,12 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job
     # Loading a model may take minutes and a download, so that whatever is wrong already is said first.
     arrays = holds_arrays(inputs)
     if arrays:
-        refuse_misfits(options, ["features"], "the inputs are arrays of features")
+        refuse_misfits(options, ["features", "signals"], "the inputs are arrays")
     elif options.relevance:
         refuse_misfits(options, ["clip features"], "the methods explain a clip's features")
     else:
         refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
-    relevance = relevance_makers(options) if arrays or options.relevance else {}
+    relevance = relevance_makers(options) if options.relevance else {}
     loaded = load(spec, trust=trust)
     networks = networks_of(loaded.model)
     if networks is not None:
@@ -55,12 +57,29 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job
         _refuse(options, "drives", loaded)
         return _drive_job(loaded, networks, options)
     if arrays:
-        return _feature_job(loaded, relevance, options)
+        return _array_job(loaded, options)
     return _media_job(loaded, inputs, relevance, options)
 
 
 def _refuse(options: Options, kind: Kind, loaded: Loaded) -> None:
     refuse_misfits(options, [kind], f"`{loaded.spec}` takes {kind}")
+
+
+def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
+    """Return the job for arrays: of signals, for a network that begins with a convolution over time."""
+    stem = engine_for(loaded.model).stem
+    if options.relevance or stem is None or stem.rank != 1:
+        refuse_misfits(options, ["features"], "the inputs are arrays of features")
+        return _feature_job(loaded, relevance_makers(options), options)
+    _refuse(options, "signals", loaded)
+    return SignalJob(
+        loaded=loaded,
+        out=options.out,
+        targets=classes(loaded, options.targets, options.steps) or None,
+        methods=map_makers(options),
+        layers=_layers(loaded, options.layers),
+        align=options.align,
+    )
 
 
 def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> FeatureJob:
@@ -182,8 +201,6 @@ def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPre
 
 def _layers(loaded: Loaded, names: Sequence[str]) -> list[str] | None:
     """Return the paths of layers as they are named in the model that was loaded."""
-    from chronocam.engines import engine_for
-
     # PerFrame needs torch, so it is imported only where a model is wrapped; layers keep the inner names.
     home: Any = sys.modules.get("chronocam.models.per_frame")
     if home is not None and isinstance(loaded.model, home.PerFrame):

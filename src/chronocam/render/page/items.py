@@ -30,7 +30,7 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageIte
     explanations: of the same samples, by what the page calls them.
     model: how the page names the model.
 
-    Raises InputError where the explanations are of different samples, and for maps that a page cannot draw.
+    Raises InputError where the explanations are of different samples.
     """
     if not explanations:
         raise InputError("there is nothing to show: give at least one explanation")
@@ -59,10 +59,6 @@ def _stills(maps: Mapping[str, SampleMaps]) -> Stills:
     """Return the pictures that maps were saved with. Raises InputError for maps that cannot share any."""
     first = next(iter(maps.values()))
     for name, part in maps.items():
-        if part.maps.ndim not in (4, 5):
-            raise InputError(
-                f"{name}: a page cannot show maps of dims {part.dims}; expected images, clips or sequences"
-            )
         if part.input_size[:-2] != first.input_size[:-2]:
             raise InputError(
                 f"{name} explains inputs {part.input_size}, another {first.input_size}; show them apart"

@@ -18,8 +18,11 @@ def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]],
     titles: Sequence[Sequence[str]],
     heading: str | None = None,
+    width: float = CELL,
 ) -> Any:
     """Return a matplotlib Figure with the pictures of `rows` (uint8 RGB, or 2D maps) under their titles.
+
+    width: of a picture, in inches.
 
     Example:
     >>> figure = cc.render.contact_sheet([[np.zeros((4, 4)), np.ones((4, 4))]], [["before", "after"]])
@@ -29,8 +32,8 @@ def contact_sheet(
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
-    heights = [CELL * row[0].shape[0] / row[0].shape[1] + TITLE for row in rows]
-    figure = Figure(figsize=(CELL * columns, sum(heights) + TITLE * bool(heading)), layout="constrained")
+    heights = [width * row[0].shape[0] / row[0].shape[1] + TITLE for row in rows]
+    figure = Figure(figsize=(width * columns, sum(heights) + TITLE * bool(heading)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     for line, row, names in zip(axes, rows, titles, strict=True):
         for axis in line:

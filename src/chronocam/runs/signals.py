@@ -1,0 +1,92 @@
+"""Signals explained, as an ECG is: the curves with each map behind them, and a contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from chronocam.engines import engine_for
+from chronocam.errors import InputError
+from chronocam.media.files import distinct
+from chronocam.records import Failure, MapEntry, SignalResult
+from chronocam.runs.arrays import read_array
+from chronocam.runs.entries import map_entry
+from chronocam.runs.files import slug
+from chronocam.runs.inputs import find_arrays, search
+from chronocam.runs.job import Job, finite
+
+if TYPE_CHECKING:
+    from chronocam.explanation import Explanation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalJob(Job):
+    """How signals are explained.
+
+    targets, methods, layers, align: as of a `MapJob`.
+    """
+
+    targets: Any
+    methods: Sequence[Any]
+    layers: Sequence[str] | None
+    align: str
+
+    def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:
+        """Yield every array once."""
+        return search(arguments, find_arrays)
+
+    def explained(self, path: Path, name: str) -> SignalResult:
+        """Explain one signal, write its pictures and arrays under a name, and return its result."""
+        from chronocam._explain import explain
+        from chronocam.media import write_image
+        from chronocam.render import contact_sheet, save_figure
+
+        signal = self.read(path)
+        how: dict[str, Any] = {"methods": self.methods, "layers": self.layers, "align": self.align}
+        explanations = explain(self.loaded.model, signal, self.targets, **how)
+        rows, titles, maps, names = list[np.ndarray](), list[str](), list[MapEntry](), set[str]()
+        for key, explanation in explanations.items():
+            self._refuse_pictures(path, finite(path, explanation))
+            stem = f"{name}.{distinct(slug(key), names)}"
+            file = explanation.save(self.out / f"{stem}.npz", signal)
+            for k, overlay in enumerate(explanation.overlay(signal)[0]):
+                picture = self.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
+                write_image(picture, overlay)
+                maps.append(map_entry(explanation, k, file, picture=str(picture)))
+                rows.append(overlay)
+                titles.append(f"{key}: {maps[-1].target}, {maps[-1].score:.3g}")
+        sheet = contact_sheet([[row] for row in rows], [[title] for title in titles], path.name, 8.0)
+        length = next(iter(explanations.values())).input_size[0]
+        return SignalResult(
+            input=str(path),
+            samples=length,
+            channels=signal.size // length,
+            sheet=str(save_figure(sheet, self.out / f"{name}.sheet.png")),
+            maps=tuple(maps),
+            diagnostics=tuple(dict.fromkeys(text for e in explanations.values() for text in e.diagnostics)),
+        )
+
+    def read(self, path: Path) -> Float[np.ndarray, "1 _ _"]:
+        """Return the one signal in a file as the model takes it. Raises InputError for more or other axes."""
+        array = read_array(path, "(channel, time) or (time, channel)")
+        if array.ndim == 1:
+            array = array[:, None] if engine_for(self.loaded.model).channels_last else array[None]
+        if array.ndim == 2:
+            array = array[None]
+        if array.ndim != 3 or len(array) != 1:
+            raise InputError(
+                f"`{path}` has shape {array.shape}; expected one signal per file, (channel, time) or (time, "
+                "channel) as the model takes it"
+            )
+        return array
+
+    def _refuse_pictures(self, path: Path, explanation: Explanation) -> None:
+        if explanation.maps.ndim != 3:
+            raise InputError(
+                f"`{path}`: maps are {explanation.dims}, not along a signal; explain it in Python"
+            )
