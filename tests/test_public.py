@@ -1,6 +1,7 @@
 """What is public is listed, what is listed is reachable, and no name stands for two things."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -128,3 +129,16 @@ def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ImportError, match=line):
         get("worlds")
     assert "worlds" in names()
+
+
+def test_a_network_without_its_framework_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cc.models, "CNNLSTM", raising=False)
+    monkeypatch.setitem(sys.modules, "chronocam.models.cnn_lstm", None)  # as if what it imports were missing
+    with pytest.raises(ImportError, match=r"^CNNLSTM: .*; pip install 'chronocam\[torch\]'$"):
+        cc.models.CNNLSTM  # noqa: B018
+
+
+def test_options_by_position_are_refused_with_their_names() -> None:
+    line = r"^GradCAM takes the model and conv_layer by position, and 5 arguments were given; .*batch_size="
+    with pytest.raises(TypeError, match=line):
+        cc.GradCAM(object(), -1, 16, None, -3)

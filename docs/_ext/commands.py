@@ -9,6 +9,7 @@ from plain_docstrings import escaped
 from sphinx.util.docutils import SphinxDirective
 
 from chronocam.cli import main
+from chronocam.cli._commands import ALL, Command
 
 
 def told(context: click.Context) -> Iterator[tuple[click.Context, list[str]]]:
@@ -31,12 +32,16 @@ def _page(context: click.Context) -> Iterator[str]:
         f"   {context.command.get_usage(context).removeprefix('Usage: ')}".replace("\n", " "),
         "",
     )
-    yield from escaped(cleandoc(context.command.help or "")).replace("\b", "").splitlines()
+    assert isinstance(context.command, Command)
+    yield from ("::", "", *(f"   {line}" for line in context.command.examples), "")
+    text = f"{cleandoc(context.command.help or '')}\n\n{context.command.details}"
+    yield from escaped(text).replace("\b", "").splitlines()
     yield ""
+    context.meta[ALL] = True
     options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]
     for option in options:
         record = option.get_help_record(context)
-        if record is not None and "--help" not in option.opts:
+        if record is not None and not {"--help", "--help-all"} & {*option.opts}:
             yield from (f"``{record[0]}``", f"   {escaped(' '.join(record[1].split()))}", "")
 
 

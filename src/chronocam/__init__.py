@@ -8,41 +8,17 @@ explanation.save("map.png", images)
 
 from typing import TYPE_CHECKING
 
-from chronocam import errors, media, methods, targets, types
-from chronocam._explain import explain
 from chronocam._lazy import lazily as _lazily
-from chronocam._load import load
-from chronocam.explanation import Explanation
-from chronocam.joint.inputs import Shared
-from chronocam.methods import (
-    CAM,
-    AttentionRollout,
-    EigenCAM,
-    EigenGradCAM,
-    FinerCAM,
-    GradCAM,
-    GradCAMElementWise,
-    GradCAMPlusPlus,
-    GuidedBackprop,
-    GuidedGradCAM,
-    HiResCAM,
-    InputXGradient,
-    LayerCAM,
-    Saliency,
-    ShapleyCAM,
-    SmoothGrad,
-    SmoothGradCAMPlusPlus,
-    TemporalMask,
-    VisualBackProp,
-    XGradCAM,
-)
 
 if TYPE_CHECKING:
     from chronocam import (
         data,
         engines,
+        errors,
         features,
         layouts,
+        media,
+        methods,
         metrics,
         models,
         odometry,
@@ -50,15 +26,57 @@ if TYPE_CHECKING:
         report,
         runs,
         sequence,
+        targets,
         train,
+        types,
+    )
+    from chronocam._explain import explain
+    from chronocam._load import load
+    from chronocam.explanation import Explanation
+    from chronocam.joint.inputs import Shared
+    from chronocam.methods import (
+        CAM,
+        AttentionRollout,
+        EigenCAM,
+        EigenGradCAM,
+        FinerCAM,
+        GradCAM,
+        GradCAMElementWise,
+        GradCAMPlusPlus,
+        GuidedBackprop,
+        GuidedGradCAM,
+        HiResCAM,
+        InputXGradient,
+        LayerCAM,
+        Saliency,
+        ShapleyCAM,
+        SmoothGrad,
+        SmoothGradCAMPlusPlus,
+        TemporalMask,
+        VisualBackProp,
+        XGradCAM,
     )
 else:
-    # Few calls need them, and what they import (statistics, figures, rendered worlds) takes longer than the
-    # rest of the package.
-    _LATER = "data engines features layouts metrics models odometry render report runs sequence train"
+    # The command line answers before any of it is imported, and each call needs only a part.
+    _METHODS = (
+        "CAM AttentionRollout EigenCAM EigenGradCAM FinerCAM GradCAM GradCAMElementWise GradCAMPlusPlus "
+        "GuidedBackprop GuidedGradCAM HiResCAM InputXGradient LayerCAM Saliency ShapleyCAM SmoothGrad "
+        "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
+    )
+    _MODULES = (
+        "data engines errors features layouts media methods metrics models odometry render report runs "
+        "sequence targets train types"
+    )
     __getattr__, __dir__ = _lazily(
         __name__,
-        modules={name: f"chronocam.{name}" for name in _LATER.split()},
+        {
+            "._explain": ["explain"],
+            "._load": ["load"],
+            ".explanation": ["Explanation"],
+            ".joint.inputs": ["Shared"],
+            ".methods": _METHODS.split(),
+        },
+        modules={name: f"chronocam.{name}" for name in _MODULES.split()},
         extras={"data": "train", "train": "train"},
     )
 

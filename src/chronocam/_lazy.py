@@ -20,17 +20,21 @@ def lazily(
 
     homes: by module, such as `.nets` of the package itself, the names that it defines.
     modules: by name, the module that is itself what the name stands for.
-    extras: by name of such a module, the extra of chronocam that brings what it needs.
+    extras: by name, the extra of chronocam that brings what it needs.
 
     Packages call this where type checkers do not look, in the `else` of `if TYPE_CHECKING`, and import the
     same names where only they do: through a `__getattr__` that they saw, every misspelt name would pass.
     """
-    home = {name: module for module, names in (homes or {}).items() for name in names}
+    home = {
+        name: package + module if module.startswith(".") else module
+        for module, names in (homes or {}).items()
+        for name in names
+    }
     modules, extras = modules or {}, extras or {}
 
     def get(name: str) -> Any:
         if name in home:
-            value: Any = getattr(import_module(home[name], package), name)
+            value: Any = getattr(_imported(name, home[name], extras.get(name)), name)
         elif name in modules:
             value = _imported(name, modules[name], extras.get(name))
         else:

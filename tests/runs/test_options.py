@@ -64,6 +64,8 @@ VALUES = {
     "epsilon": 0.5,
     "baseline": "mean",
     "intrinsics": (50.0, 50.0, 30.0, 20.0),
+    "batch_size": 2,
+    "pictures": False,
 }
 
 

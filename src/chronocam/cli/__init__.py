@@ -40,7 +40,18 @@ def _printable_usage() -> Iterator[None]:
         raise
 
 
-@click.group(cls=_OneLine, package=__name__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_OneLine,
+    package=__name__,
+    examples="""
+        chronocam demo --open
+        chronocam explain photo.jpg --model torchvision:resnet50 --open
+        chronocam explain clip.mp4 --model torchvision:r3d_18 --target "arranging flowers"
+        chronocam models convnext
+        chronocam COMMAND --help
+    """,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__)
 def main() -> None:
     """Show what a vision model looked at: where and when."""

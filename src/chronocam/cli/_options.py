@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 import click
+from click.shell_completion import CompletionItem
 
-from chronocam.errors import ChronocamError
+from chronocam.errors import ChronocamError, suggest
+from chronocam.runs.terminal import SILENT
 
 Camera: TypeAlias = tuple[float, float, float, float]
 """The intrinsics fx, fy, cx and cy, in pixels."""
@@ -19,9 +22,80 @@ OUT = click.option(
     show_default=True,
     help="Folder for the pictures and the JSON files.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Also print the results as JSON to stdout.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the results as JSON to stdout too.")
 TRUST = click.option("--trust", is_flag=True, help="Allow the model's files to run code.")
-MODEL = click.option("--model", "spec", required=True, help="Model spec, such as torchvision:resnet50.")
+DEVICE = click.option(
+    "--device", help="Where a PyTorch model runs, such as cuda or cuda:1.  [default: where it is loaded]"
+)
+QUIET = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: ctx.meta.__setitem__(SILENT, value),
+    help="Say nothing but errors.",
+)
+OPEN = click.option("--open", "opened", is_flag=True, help="Open the pages in a browser.")
+
+
+class _Names(click.ParamType[str]):
+    """A name of a list that takes long to import: asked for when one was typed, not for a help text.
+
+    what: what a message calls it.
+    command: the command that lists them all.
+    """
+
+    def __init__(self, name: str, what: str, command: str, names: Callable[[], Iterable[str]]) -> None:
+        self.name, self._what, self._command, self._names = name, what, command, names
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name. Fails for one that does not exist."""
+        known = sorted(self._names())
+        if value not in known:
+            hint = suggest(value, known)
+            self.fail(f"no {self._what} `{value}`{hint}; `chronocam {self._command}` lists them", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin like this."""
+        return [CompletionItem(name) for name in sorted(self._names()) if name.startswith(incomplete)]
+
+
+class _Spec(click.ParamType[str]):
+    """The spec of a model; whether there is one is found out when it is loaded."""
+
+    name = "SPEC"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the spec as it is."""
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the specs that begin like this, of the networks that are at hand."""
+        from chronocam.runs.lists import bundled
+
+        return [CompletionItem(spec) for spec in bundled() if spec.startswith(incomplete)]
+
+
+def _methods() -> Iterable[str]:
+    from chronocam.runs.methods import method_names
+
+    return method_names()
+
+
+METHOD = _Names("METHOD", "method", "methods", _methods)
+"""The type of an option that takes a method of maps or of relevance."""
+
+SPEC = _Spec()
+"""The type of a model's spec, an argument where nothing else is one, `--model` beside inputs."""
+
+MODEL = click.option(
+    "--model", "spec", type=SPEC, required=True, help="`chronocam models` lists what there is."
+)
 
 
 class _Intrinsics(click.ParamType[Camera]):

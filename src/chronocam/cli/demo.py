@@ -7,8 +7,18 @@ from pathlib import Path
 
 import click
 
+from chronocam.cli._commands import Command
+from chronocam.cli._options import OPEN, QUIET
 
-@click.command("demo")
+
+@click.command(
+    "demo",
+    cls=Command,
+    examples="""
+        chronocam demo --open
+        chronocam demo --out shown --scenes 50 --clips 20
+    """,
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -31,7 +41,9 @@ import click
     help="How many clips of gestures to explain.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed for everything that is rendered.")
-def command(out: Path, scenes: int, clips: int, seed: int) -> None:
+@OPEN
+@QUIET
+def command(out: Path, scenes: int, clips: int, seed: int, opened: bool) -> None:
     """Explain a photograph, a clip and worlds with known truth, offline.
 
     First a network for 1,000 classes and real pictures: photographs, and a clip of a man in a car. Then small
@@ -40,7 +52,7 @@ def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     """
     from chronocam.lab.demo import digits, drive, gestures, real, steps
     from chronocam.lab.packages import insist_on_demo
-    from chronocam.runs.pages import write_pages
+    from chronocam.runs.pages import open_page, write_pages
     from chronocam.runs.terminal import put
 
     insist_on_demo()
@@ -56,4 +68,7 @@ def command(out: Path, scenes: int, clips: int, seed: int) -> None:
     )
     for line in chain(*worlds):
         put(f"  {line}")
-    put(f"Open {write_pages(out)}")
+    index = write_pages(out)
+    put(f"Open {index}")
+    if opened:
+        open_page(index)

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import click
 
-from chronocam.cli._options import JSON, MODEL, OUT, TRUST
+from chronocam.cli._commands import Command
+from chronocam.cli._options import JSON, MODEL, OUT, QUIET, TRUST
 
 
-@click.command("features")
+@click.command(
+    "features",
+    cls=Command,
+    examples="""
+        chronocam features photo.jpg --model torchvision:vgg16 --layer features.28
+        chronocam features photo.jpg --model chronocam:efficientnet-lite0 --layer bn2 --channel 3 --channel 5
+    """,
+)
 @click.argument("photo", type=click.Path(path_type=Path))
 @MODEL
 @click.option("--layer", "layers", multiple=True, required=True, help="Dotted path; one sheet per layer.")
@@ -34,6 +42,7 @@ from chronocam.cli._options import JSON, MODEL, OUT, TRUST
 @OUT
 @JSON
 @TRUST
+@QUIET
 def command(
     photo: Path,
     spec: str,
@@ -45,7 +54,7 @@ def command(
     as_json: bool,
     trust: bool,
 ) -> None:
-    """Draw the feature maps of PHOTO: a picture per channel of a layer, the strongest first.
+    """Draw the feature maps of PHOTO, a picture for each channel of a layer.
 
     Each picture has the number of its channel. OUT gets a sheet per layer, and the strength (mean
     |activation|) and maximum of each channel as JSON; for a clip, frames are drawn in a row. `chronocam

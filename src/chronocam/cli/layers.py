@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import click
 
-from chronocam.cli._options import TRUST
+from chronocam.cli._commands import Command
+from chronocam.cli._options import SPEC, TRUST
 
 
-@click.command("layers")
-@click.argument("spec")
+@click.command(
+    "layers",
+    cls=Command,
+    examples="""
+        chronocam layers torchvision:resnet50
+        chronocam layers chronocam:digits --json
+    """,
+)
+@click.argument("spec", type=SPEC)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout instead of the table.")
 @TRUST
 def command(spec: str, as_json: bool, trust: bool) -> None:
-    """List the layers of the model SPEC: path, type, output shape and grid; `*` marks the default layer.
+    """List the layers of the model SPEC that can be explained.
 
-    Networks for depth and motion have a default layer each.
+    A line has path, type, output shape and grid; `*` marks the default layer. Networks for depth and motion
+    have a default layer each.
     """
     from chronocam.models import load
     from chronocam.runs.layers import layer_rows

@@ -7,11 +7,20 @@ from pathlib import Path
 
 import click
 
-from chronocam.cli._options import JSON, OUT, TRUST
+from chronocam.cli._commands import Command
+from chronocam.cli._options import JSON, OUT, QUIET, SPEC, TRUST
 
 
-@click.command("maximise", context_settings={"show_default": True})
-@click.argument("spec")
+@click.command(
+    "maximise",
+    cls=Command,
+    context_settings={"show_default": True},
+    examples="""
+        chronocam maximise torchvision:vgg16 --channel "tabby" --channel 243
+        chronocam maximise torchvision:vgg16 --layer features.28 --channel 7 --steps 256
+    """,
+)
+@click.argument("spec", type=SPEC)
 @click.option("--layer", help="Dotted path.  [default: the model's output, whose channels are classes]")
 @click.option(
     "--channel",
@@ -33,6 +42,7 @@ from chronocam.cli._options import JSON, OUT, TRUST
 @OUT
 @JSON
 @TRUST
+@QUIET
 def command(
     spec: str,
     layer: str | None,
@@ -43,9 +53,10 @@ def command(
     trust: bool,
     **settings: float,
 ) -> None:
-    """Draw inputs that maximise the mean activation of channels of SPEC, by gradient ascent from noise.
+    """Draw inputs that maximise channels, or classes, of the model SPEC.
 
-    OUT gets a sheet with the inputs and the curves of the activation, and the same numbers as JSON.
+    Gradient ascent from noise raises the mean activation. OUT gets a sheet with the inputs and the curves
+    of the activation, and the same numbers as JSON.
     """
     from chronocam.runs.channels import draw_maximised, report_sheets
 

@@ -55,8 +55,12 @@ _SHARED: ContextVar[dict[Hashable, Subject] | None] = ContextVar("_SHARED", defa
 
 @contextmanager
 def one_subject() -> Iterator[None]:
-    """Let all methods that are made in this block for the same model and output layer share one Subject."""
-    token = _SHARED.set({})
+    """Let all methods that are made in this block for the same model and output layer share one Subject.
+
+    A block within a block shares those of the outer one.
+    """
+    outer = _SHARED.get()
+    token = _SHARED.set({} if outer is None else outer)
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from jaxtyping import Float
 
@@ -85,6 +85,16 @@ class Method:
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
             _METHODS[cls.name] = cls
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Refuse options given by position, as other libraries take them in other orders."""
+        if len(arguments) > 2:
+            raise TypeError(
+                f"{cls.__name__} takes the model and conv_layer by position, and {len(arguments)} arguments "
+                f"were given; give the others by name: {cls.__name__}(model, conv_layer, output_layer=…, "
+                "batch_size=…, operator=…)"
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if isinstance(self.model, Loaded):

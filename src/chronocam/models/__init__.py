@@ -13,6 +13,7 @@ else:  # networks need torch, which is imported when one is asked for
     __getattr__, __dir__ = _lazily(
         __name__,
         {".cnn_lstm": ["CNNLSTM"], ".odometry.nets": ["DepthNet", "PoseNet"], ".per_frame": ["PerFrame"]},
+        extras=dict.fromkeys(["CNNLSTM", "DepthNet", "PoseNet", "PerFrame"], "torch"),
     )
 
 __all__ = ["CNNLSTM", "DepthNet", "Loaded", "PerFrame", "PoseNet", "load"]

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -98,6 +99,8 @@ class ModelSource:
     load: gives the model with its weights.
     build: gives the architecture alone, where that makes sense.
     names: what may stand for NAME in the form, where that is a short list.
+    about: what it is, in a few words.
+    catalogue: what may stand for NAME where that is a long list; it may import the library.
     """
 
     form: str
@@ -105,10 +108,20 @@ class ModelSource:
     load: Callable[[ModelRequest], Parts]
     build: Callable[[ModelRequest], Parts] | None = None
     names: Callable[[], Iterable[str]] | None = None
+    about: str = ""
+    catalogue: Callable[[], Iterable[str]] | None = None
 
     def listed(self) -> str:
         """Return the form, with the names that may stand in it."""
         return self.form.replace("NAME", "|".join(self.names())) if self.names else self.form
+
+    def specs(self) -> list[str]:
+        """Return every spec that can be listed; none where the library is not there to ask."""
+        names = self.names or self.catalogue
+        try:
+            return [self.form.replace("NAME", name) for name in names()] if names else []
+        except Exception:  # the library may be missing, or fail in any way while it is imported
+            return []
 
 
 def load(spec: str, *, trust: bool = False) -> Loaded:
@@ -149,7 +162,21 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
             return source, ModelRequest(spec, match.groups())
     forms = ", ".join(source.listed() for source in (*_own_sources(), *others))
     hints = "".join(f"; {problem}" for problem in problems)
-    raise ModelError(f"unknown model spec `{spec}`; expected one of: {forms}{hints}")
+    raise ModelError(f"unknown model spec `{spec}`{_nearest(spec)}; expected one of: {forms}{hints}")
+
+
+def _nearest(text: str) -> str:
+    """Return `; did you mean …?` for a name without its source, or slightly wrong; or an empty string."""
+    name = text.rpartition(":")[2].lower()
+    if not name or Path(name).suffix:
+        return ""
+    # Backwards, so that of networks that both have, torchvision's come before timm's.
+    for source in reversed(_own_sources()):
+        specs = {spec.rpartition(":")[2].lower(): spec for spec in source.specs()}
+        close = [name] if name in specs else get_close_matches(name, specs, n=2, cutoff=0.8)
+        if close:
+            return f"; did you mean {' or '.join(f'`{specs[one]}`' for one in close)}?"
+    return ""
 
 
 def sources() -> tuple[ModelSource, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class ClipFeatureJob(ClipJob):
         clip = self.read(path)
         frames = self.preprocess(clip)[None]
         features = clip_features(self.loaded.model, frames)
-        sequence = self.sequences.result(path, features[0], name)
+        sequence = replace(self.sequences, draws=self.draws).result(path, features[0], name)
         maps = [self._on_frames(method, features, frames) for method in self.sequences.methods]
         on_frames = self.draw(clip, {one.method: one for one in maps}, path, name)
         return ClipFeatureResult(

@@ -53,10 +53,10 @@ class ClipJob(MapJob):
             raise InputError(f"`{path}` is a picture, but `{self.loaded.spec}` takes clips; {todo}")
         return self.preprocess.read(path, self.start, self.end)
 
-    def explain(self, medium: Clip) -> dict[str, Explanation]:
+    def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
         """Return the explanations by name; says how many frames a network wants that fails on others."""
         try:
-            return super().explain(medium)
+            return super().explain(inputs)
         except InputError as error:
             if self.preprocess.frames == self.frames:
                 raise
@@ -72,23 +72,25 @@ class ClipJob(MapJob):
         rows: list[Evidence] = []
         maps: list[MapEntry] = []
         for key, explanation in explanations.items():
-            overlays = drawing.overlays(explanation)
+            overlays = drawing.overlays(explanation) if self.draws else []
             entries = drawing.written(key, explanation, overlays)
-            for entry, overlay in zip(entries, overlays, strict=True):
+            for entry, overlay in zip(entries, overlays, strict=False):
                 title = f"{entry.target}\n{entry.score:.3g}" + f"\n{key}" * (len(explanations) > 1)
                 importance = np.asarray(entry.frame_importance)
                 rows.append(Evidence(title, overlay, importance, list(entry.frame_spans or ())))
             maps.extend(entries)
         only = next(iter(explanations.values()))
         heading = medium.path.name + (f": {only.method} at {only.layer}" if len(explanations) == 1 else "")
-        sheet = save_figure(clip_sheet([(drawing.small, rows)], heading), self.out / f"{name}.sheet.png")
+        sheet = self.out / f"{name}.sheet.png"
+        if self.draws:
+            save_figure(clip_sheet([(drawing.small, rows)], heading), sheet)
         return ClipResult(
             input=str(path),
             size=drawing.size,
             seen=rounded(self.preprocess.region(*drawing.size)),
             frames=tuple(medium.indices.tolist()),
             seconds=None if medium.rate is None else decimals(medium.seconds, 4),
-            sheet=str(sheet),
+            sheet=str(sheet) if self.draws else "",
             maps=tuple(maps),
             diagnostics=self.diagnostics(explanations),
         )
@@ -138,7 +140,7 @@ class _ClipDrawing:
         explanation: Explanation,
         overlays: list[UInt8[np.ndarray, "unique height width 3"]],
     ) -> list[MapEntry]:
-        """Write the maps and the videos of one explanation, and return its entries."""
+        """Write the maps and the videos, if any, of one explanation, and return its entries."""
         from chronocam.media import stills, write_clip
         from chronocam.render.clips import pace
 
@@ -147,9 +149,11 @@ class _ClipDrawing:
         file = explanation.with_pictures([copies]).save(self.job.out / f"{stem}.npz")
         importance, fine = explanation.frame_importance()[0], explanation.upsample()[0]
         entries = []
-        for k, overlay in enumerate(overlays):
-            video = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.mp4"
-            write_clip(video, overlay, pace(self.clip))
+        for k, values in enumerate(fine):
+            video = None
+            if overlays:
+                video = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.mp4"
+                write_clip(video, overlays[k], pace(self.clip))
             entries.append(
                 map_entry(
                     explanation,
@@ -158,8 +162,8 @@ class _ClipDrawing:
                     frame_spans=explanation.frame_spans or (),
                     frame_importance=decimals(importance[k], 4),
                     attention=attention_entry(explanation.attention, k),
-                    boxes=self._boxes(fine[k]),
-                    video=str(video),
+                    boxes=self._boxes(values),
+                    video=None if video is None else str(video),
                 )
             )
         return entries

@@ -36,8 +36,8 @@ class _Extras(TypedDict, total=False):
     frame_importance: tuple[float, ...]
     attention: AttentionEntry | None
     boxes: tuple[Box | None, ...]
-    picture: str
-    video: str
+    picture: str | None
+    video: str | None
     called: str
 
 
@@ -79,7 +79,7 @@ def attention_entry(attention: Attention | None, k: int) -> AttentionEntry | Non
     )
 
 
-def sequence_entry(explanation: SequenceExplanation, file: Path, sheet: Path) -> SequenceEntry:
+def sequence_entry(explanation: SequenceExplanation, file: Path, sheet: Path | None) -> SequenceEntry:
     """Return the entry of the relevance of one sequence; file: where it is saved."""
     sequence = explanation.on_page(0).sequence
     steps, votes = sequence.steps, explanation.votes
@@ -95,7 +95,7 @@ def sequence_entry(explanation: SequenceExplanation, file: Path, sheet: Path) ->
         horizon=_horizon(sequence),
         top_features=_top_features(explanation, sequence),
         relevance=str(file),
-        sheet=str(sheet),
+        sheet="" if sheet is None else str(sheet),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from chronocam.errors import ChronocamError
 from chronocam.media.files import distinct
@@ -17,26 +20,46 @@ from chronocam.records import (
 from chronocam.runs.files import slug
 from chronocam.runs.job import Job
 from chronocam.runs.options import Options
-from chronocam.runs.pages import write_pages
+from chronocam.runs.pages import open_page, write_pages
 from chronocam.runs.plan import plan
-from chronocam.runs.terminal import console, put_json, say
+from chronocam.runs.terminal import put_json, say, track, warn
+
+MANY: Final = 16
+"""Of more inputs than this, pictures are drawn only where they are asked for."""
 
 
 def explain_all(
-    inputs: Sequence[str], spec: str, options: Options, *, trust: bool, pages: bool, as_json: bool
+    inputs: Sequence[str],
+    spec: str,
+    options: Options,
+    *,
+    device: str | None = None,
+    trust: bool,
+    pages: bool,
+    opened: bool = False,
+    as_json: bool,
 ) -> None:
     """Explain every input that the arguments name; inputs that fail are reported, and the rest go on.
 
+    device: where the model runs; None for where it is loaded.
     pages: write a page for each result, and an index.
+    opened: open the pages in a browser.
     as_json: print the results to stdout.
 
     Raises ChronocamError where the call itself does not fit, and at the end where inputs failed.
     """
-    job = plan(spec, trust, inputs, options)
-    results = list(_results(job, inputs))
+    job = plan(spec, trust, inputs, options, device)
+    paths = list(job.inputs(inputs))
+    if options.pictures is None and len(paths) > MANY:
+        say(f"{len(paths)} inputs: maps and numbers alone; --pictures draws them too")
+        job = replace(job, draws=False)
+    results = list(_results(job, paths))
     failed = sum(isinstance(result, Failure) for result in results)
     if pages and failed < len(results):
-        say(f"pages: {write_pages(options.out)}")
+        index = write_pages(options.out)
+        say(f"pages: {index}")
+        if opened:
+            open_page(index)
     if as_json:
         data = {"model": spec, "inputs": [result.to_json() for result in results]}
         put_json(data)
@@ -44,22 +67,32 @@ def explain_all(
         raise ChronocamError(f"{failed} of {len(results)} inputs could not be explained; see the lines above")
 
 
-def _results(job: Job, arguments: Sequence[str]) -> Iterator[Result | Failure]:
-    from rich.progress import track
+def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Failure]:
+    from chronocam.joint.subject import one_subject
 
     # Inputs of different folders may have the same name, and their files go into one folder.
     names: set[str] = set()
-    for one in track(list(job.inputs(arguments)), "Explaining", console=console(), transient=True):
-        result = one if isinstance(one, Failure) else _explained(job, one, names)
-        say(*_lines(result))
-        yield result
+    with one_subject():  # what is found out about the model, its default layer too, is found out once
+        for batch in track(_batches(paths, job.batch_size), "Explaining"):
+            named = [
+                (one, distinct(slug(one.resolve().stem), names)) for one in batch if isinstance(one, Path)
+            ]
+            failures = [one for one in batch if isinstance(one, Failure)]
+            for result in chain(failures, job.results(named)):
+                warn(*_lines(result)) if isinstance(result, Failure) else say(*_lines(result))
+                yield result
 
 
-def _explained(job: Job, path: Path, names: set[str]) -> Result | Failure:
-    try:
-        return job.run(path, distinct(slug(path.resolve().stem), names))
-    except ChronocamError as error:
-        return Failure(input=str(path), error=str(error))
+def _batches(items: Sequence[Path | Failure], size: int) -> list[list[Path | Failure]]:
+    """Return runs of at most `size` paths; each failure stands alone, in its place."""
+    batches: list[list[Path | Failure]] = []
+    for one in items:
+        last = batches[-1] if batches else []
+        if isinstance(one, Path) and 0 < len(last) < size and isinstance(last[-1], Path):
+            last.append(one)
+        else:
+            batches.append([one])
+    return batches
 
 
 def _lines(result: Result | Failure) -> list[str]:
@@ -69,11 +102,11 @@ def _lines(result: Result | Failure) -> list[str]:
     if isinstance(result, (FeatureResult, ClipFeatureResult)):
         parts = [_relevance(entry) for entry in result.sequences]
         if isinstance(result, ClipFeatureResult):
-            parts.append(f"on the frames → {result.sheet}")
+            parts.append(f"on the frames → {result.sheet or result.maps[0].file}")
         line = "; ".join(parts)
     else:
         scores = ", ".join(dict.fromkeys(f"{entry.target} {entry.score:.3g}" for entry in result.maps))
-        line = f"{scores} → {result.sheet}"
+        line = f"{scores} → {result.sheet or result.maps[0].file}"
     return [f"{result.input}: {line}", *(f"  {finding}" for finding in result.diagnostics)]
 
 
@@ -84,4 +117,4 @@ def _relevance(entry: SequenceEntry) -> str:
     if entry.settling is not None:
         step = entry.settling.step
         when = ", never settled" if step is None else f", settled at step {step}"
-    return f"{entry.method}: {what}{when} → {entry.sheet}"
+    return f"{entry.method}: {what}{when} → {entry.sheet or entry.file}"

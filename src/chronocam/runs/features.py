@@ -58,7 +58,7 @@ class FeatureJob(Job):
                 stem = f"{name}.{slug(method)}.{which}"
                 # A method's name may end in what reads as a suffix: names are joined, not replaced.
                 file = explanation.save(self.out / f"{stem}.npz")
-                sheet = explanation.save(self.out / f"{stem}.png")
+                sheet = explanation.save(self.out / f"{stem}.png") if self.draws else None
                 entries.append(sequence_entry(explanation, file, sheet))
                 diagnostics.extend(explanation.diagnostics)
         return FeatureResult(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chronocam.errors import InputError
+from chronocam.errors import ChronocamError, InputError
 from chronocam.records import Failure, Result
 from chronocam.runs.files import write_result
 
@@ -24,10 +24,14 @@ class Job:
     """How the inputs of one call are explained; what depends on their kind is in the subclasses.
 
     out: the folder of the files.
+    draws: whether pictures are drawn beside the arrays and the numbers.
+    batch_size: how many inputs are explained from one pass.
     """
 
     loaded: Loaded
     out: Path
+    draws: bool = True
+    batch_size: int = 1
 
     def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:
         """Yield what the arguments name, and a failure for each that names nothing."""
@@ -39,9 +43,20 @@ class Job:
 
     def run(self, path: Path, name: str) -> Result:
         """Explain one input, write all of its files, and return its result."""
-        result = self.explained(path, name)
+        return self.written(name, self.explained(path, name))
+
+    def written(self, name: str, result: Result) -> Result:
+        """Write the numbers of a result under a name, and return it."""
         write_result(self.out, name, self.loaded.spec, result)
         return result
+
+    def results(self, inputs: Sequence[tuple[Path, str]]) -> Iterator[Result | Failure]:
+        """Yield the result of each input, a path and the name of its files, or why it failed."""
+        for path, name in inputs:
+            try:
+                yield self.run(path, name)
+            except ChronocamError as error:
+                yield Failure(input=str(path), error=str(error))
 
 
 def finite(path: Path, explanation: Explanation) -> Explanation:
@@ -74,18 +89,21 @@ class MapJob(Job):
         """Write the pictures of one input, and return its result."""
         raise NotImplementedError
 
-    def explain(self, medium: Any) -> dict[str, Explanation]:
-        """Return the explanations by name, from one forward pass."""
+    def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
+        """Return the explanations of a batch by name, from one forward pass."""
         from chronocam._explain import explain
 
-        inputs = self.preprocess(medium)[None]
         how: dict[str, Any] = {"methods": self.methods, "layers": self.layers, "align": self.align}
-        return explain(self.loaded.model, inputs, self.targets, **how)
+        # More than the usual limit only where so many inputs were asked for at once.
+        return explain(self.loaded.model, inputs, self.targets, batch_size=max(32, len(inputs)), **how)
 
     def explained(self, path: Path, name: str) -> Result:
         """Explain one input, write its pictures and arrays under a name, and return its result."""
         medium = self.read(path)
-        explanations = self.explain(medium)
+        return self.drawn(medium, self.explain(self.preprocess(medium)[None]), path, name)
+
+    def drawn(self, medium: Any, explanations: dict[str, Explanation], path: Path, name: str) -> Result:
+        """Return the result of `draw`; raises InputError where maps or scores are not finite."""
         for one in explanations.values():
             finite(path, one)
         return self.draw(medium, explanations, path, name)

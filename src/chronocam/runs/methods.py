@@ -26,6 +26,11 @@ _LACKS: Final = {"pool": "averages over no frames", "epsilon": "has none", "base
 """Why a method does not take an option."""
 
 
+def method_names() -> set[str]:
+    """Return the name of every method, of maps and of relevance."""
+    return {*METHODS, *SEQUENCE_METHODS}
+
+
 def map_makers(options: Options) -> list[MapMaker]:
     """Return what makes the methods of maps, each once, with --pool for those that average gradients.
 

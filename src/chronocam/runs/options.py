@@ -33,6 +33,8 @@ class Options:
     epsilon: float | None = None
     baseline: str | None = None
     intrinsics: tuple[float, float, float, float] | None = None
+    batch_size: int | None = None
+    pictures: bool | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -82,6 +84,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
         "--baseline", "integratedgradients, which explains features", "features", "clip features"
     ),
     "intrinsics": _option("--intrinsics", "networks for depth and motion", "drives"),
+    "batch_size": _option("--batch-size", "pictures", "pictures"),
+    "pictures": _option(
+        "--pictures", "all but drives", "pictures", "clips", "features", "clip features", "signals"
+    ),
 }
 
 

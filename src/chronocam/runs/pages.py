@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chronocam.runs.terminal import console, say
+import click
+
+from chronocam.runs.terminal import track, warn
 
 
 def write_pages(folder: Path, out: Path | None = None) -> Path:
     """Write the pages of a folder and their index, which this returns; unreadable files are reported."""
-    from rich.progress import track
-
     from chronocam.report import write_folder
 
     return write_folder(
         folder,
         out,
-        track=lambda sources: track(sources, "Writing pages", console=console(), transient=True),
-        say=lambda problem: say(f"error: {problem}"),
+        track=lambda sources: track(sources, "Writing pages"),
+        say=lambda problem: warn(f"error: {problem}"),
     )
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser; says where it is where there is none."""
+    if click.launch(str(path)) != 0:
+        warn(f"no browser could be opened; open {path}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chronocam.errors import InputError
+from chronocam.errors import ChronocamError, InputError
 from chronocam.media.files import distinct
-from chronocam.records import Failure, MapEntry, PictureResult
+from chronocam.records import Failure, MapEntry, PictureResult, Result
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import VIDEO_SUFFIXES, find_pictures, search
@@ -43,6 +43,25 @@ class PictureJob(MapJob):
             raise InputError(f"`{path}` is a video, but `{self.loaded.spec}` takes pictures; {todo}")
         return read_image(path)
 
+    def results(self, inputs: Sequence[tuple[Path, str]]) -> Iterator[Result | Failure]:
+        """Yield the results of pictures from one pass; where that fails, one by one, which tells which."""
+        try:
+            media = [self.read(path) for path, _ in inputs]
+            batch = [self.preprocess(medium) for medium in media]
+            together = len(inputs) > 1 and len({one.shape for one in batch}) == 1
+            found = self.explain(np.stack(batch)) if together else {}
+        except ChronocamError:
+            found = {}
+        if not found:
+            yield from super().results(inputs)
+            return
+        for i, (medium, (path, name)) in enumerate(zip(media, inputs, strict=True)):
+            own = {key: _sample(explanation, i) for key, explanation in found.items()}
+            try:
+                yield self.written(name, self.drawn(medium, own, path, name))
+            except ChronocamError as error:
+                yield Failure(input=str(path), error=str(error))
+
     def draw(
         self, medium: Image, explanations: dict[str, Explanation], path: Path, name: str
     ) -> PictureResult:
@@ -54,20 +73,35 @@ class PictureJob(MapJob):
         titles: list[list[str]] = []
         maps: list[MapEntry] = []
         for key, explanation in explanations.items():
-            overlays = drawing.overlays(explanation)
+            overlays = drawing.overlays(explanation) if self.draws else []
             entries = drawing.written(key, explanation, overlays)
             rows.append([np.asarray(drawing.picture), *overlays])
             titles.append([key, *(f"{entry.target}\n{entry.score:.3g}" for entry in entries)])
             maps.extend(entries)
-        sheet = save_figure(contact_sheet(rows, titles), self.out / f"{name}.sheet.png")
+        sheet = self.out / f"{name}.sheet.png"
+        if self.draws:
+            save_figure(contact_sheet(rows, titles), sheet)
         return PictureResult(
             input=str(path),
             size=medium.size,
             seen=rounded(self.preprocess.region(*medium.size)),
-            sheet=str(sheet),
+            sheet=str(sheet) if self.draws else "",
             maps=tuple(maps),
             diagnostics=self.diagnostics(explanations),
         )
+
+
+def _sample(explanation: Explanation, i: int) -> Explanation:
+    """Return the explanation of sample `i` of a batch."""
+    sure = explanation.confidences
+    return replace(
+        explanation,
+        maps=explanation.maps[i : i + 1],
+        scores=explanation.scores[i : i + 1],
+        targets=explanation.targets[i : i + 1],
+        confidences=None if sure is None else sure[i : i + 1],
+        findings=tuple(one for one in explanation.findings if one.sample in (None, i)),
+    )
 
 
 class _PictureDrawing:
@@ -97,7 +131,7 @@ class _PictureDrawing:
         return overlays
 
     def written(self, key: str, explanation: Explanation, overlays: list[np.ndarray]) -> list[MapEntry]:
-        """Write the maps and the overlays of one explanation, and return its entries."""
+        """Write the maps and the overlays, if any, of one explanation, and return its entries."""
         from chronocam.media import still, write_image
 
         # The copy has the size of the overlays, so that pages show the same part dimmed.
@@ -105,10 +139,14 @@ class _PictureDrawing:
         stem = f"{self.name}.{distinct(slug(key), self.taken)}"
         file = explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")
         entries = []
-        for k, overlay in enumerate(overlays):
-            path = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
-            write_image(path, overlay)
-            recipe = self.job.preprocess
-            boxes = tuple(original(recipe, box, self.size) for box in explanation.boxes()[0][k])
-            entries.append(map_entry(explanation, k, file, boxes=boxes, picture=str(path)))
+        recipe = self.job.preprocess
+        for k, found in enumerate(explanation.boxes()[0]):
+            boxes = tuple(original(recipe, box, self.size) for box in found)
+            path = None
+            if overlays:
+                path = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
+                write_image(path, overlays[k])
+            entries.append(
+                map_entry(explanation, k, file, boxes=boxes, picture=None if path is None else str(path))
+            )
         return entries

@@ -11,6 +11,7 @@ from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.runs.clip_features import ClipFeatureJob
 from chronocam.runs.clips import ClipJob
+from chronocam.runs.device import load_on
 from chronocam.runs.drives.job import DriveJob
 from chronocam.runs.drives.networks import Networks, networks_of
 from chronocam.runs.drives.read import FRAMES as DRIVE_FRAMES
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 FRAMES: Final = 16  # of a video that a model of pictures sees
 
 
-def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job:
+def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options, device: str | None = None) -> Job:
     """Load the model and return the job that explains the inputs.
+
+    device: where the model runs; None for where it is loaded.
 
     Options that do not fit are refused as early as they are known to: before the model is loaded, where the
     inputs or the methods alone say so.
     """
-    from chronocam.models import load
-
     # Loading a model may take minutes and a download, so that whatever is wrong already is said first.
     arrays = holds_arrays(inputs)
     if arrays:
@@ -48,7 +49,7 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options) -> Job
     else:
         refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
     relevance = relevance_makers(options) if options.relevance else {}
-    loaded = load(spec, trust=trust)
+    loaded = load_on(device, spec, trust)
     networks = networks_of(loaded.model)
     if networks is not None:
         if relevance:
@@ -75,6 +76,7 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
     return SignalJob(
         loaded=loaded,
         out=options.out,
+        draws=options.pictures is not False,
         targets=classes(loaded, options.targets, options.steps) or None,
         methods=map_makers(options),
         layers=_layers(loaded, options.layers),
@@ -86,6 +88,7 @@ def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> 
     return FeatureJob(
         loaded=loaded,
         out=options.out,
+        draws=options.pictures is not False,
         targets=classes(loaded, options.targets, options.steps),
         methods=methods,
         steps=options.steps,
@@ -119,11 +122,13 @@ def _media_job(
     return PictureJob(
         loaded=loaded,
         out=options.out,
+        draws=options.pictures is not False,
         preprocess=recipe,
         targets=classes(loaded, options.targets, options.steps) or None,
         methods=map_makers(options),
         layers=_layers(loaded, options.layers),
         align=options.align,
+        batch_size=options.batch_size or 1,
     )
 
 
@@ -135,6 +140,7 @@ def _clip_job(
     common: dict[str, Any] = {
         "loaded": loaded,
         "out": options.out,
+        "draws": options.pictures is not False,
         "preprocess": replace(recipe, frames=options.frames or recipe.frames),
         "layers": _layers(loaded, options.layers),
         "align": options.align,

@@ -54,19 +54,26 @@ class SignalJob(Job):
             self._refuse_pictures(path, finite(path, explanation))
             stem = f"{name}.{distinct(slug(key), names)}"
             file = explanation.save(self.out / f"{stem}.npz", signal)
+            if not self.draws:
+                maps.extend(map_entry(explanation, k, file) for k in range(len(explanation.targets[0])))
+                continue
             for k, overlay in enumerate(explanation.overlay(signal)[0]):
                 picture = self.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
                 write_image(picture, overlay)
                 maps.append(map_entry(explanation, k, file, picture=str(picture)))
                 rows.append(overlay)
                 titles.append(f"{key}: {maps[-1].target}, {maps[-1].score:.3g}")
-        sheet = contact_sheet([[row] for row in rows], [[title] for title in titles], path.name, 8.0)
+        sheet = self.out / f"{name}.sheet.png" if self.draws else None
+        if sheet is not None:
+            save_figure(
+                contact_sheet([[row] for row in rows], [[title] for title in titles], path.name, 8.0), sheet
+            )
         length = next(iter(explanations.values())).input_size[0]
         return SignalResult(
             input=str(path),
             samples=length,
             channels=signal.size // length,
-            sheet=str(save_figure(sheet, self.out / f"{name}.sheet.png")),
+            sheet="" if sheet is None else str(sheet),
             maps=tuple(maps),
             diagnostics=tuple(dict.fromkeys(text for e in explanations.values() for text in e.diagnostics)),
         )

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -15,6 +16,11 @@ from chronocam.errors import ChronocamError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+T = TypeVar("T")
+
+SILENT: Final = "chronocam.quiet"
+"""Stands in the `meta` of click's context where nothing but errors is to be said."""
 
 _LONGEST: Final = 4000  # letters of a line: one may list the scores of many targets
 
@@ -33,9 +39,29 @@ def console() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Say something on stderr, a line each; below a bar of progress where one is shown."""
+    """Say something on stderr, a line each, unless `--quiet`; above a bar of progress where one is shown."""
+    if not _silent():
+        warn(*lines)
+
+
+def warn(*lines: str) -> None:
+    """Say what failed on stderr, a line each, with `--quiet` too."""
     for text in lines:
         console().print(line(text), soft_wrap=True)
+
+
+def track(items: Sequence[T], what: str) -> Iterable[T]:
+    """Yield items, with a bar of progress where stderr is a terminal, unless `--quiet`."""
+    if _silent() or not console().is_terminal:
+        return items
+    from rich.progress import track
+
+    return track(items, what, console=console(), transient=True)
+
+
+def _silent() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(SILENT))
 
 
 def put(*lines: str) -> None:

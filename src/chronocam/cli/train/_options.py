@@ -39,13 +39,13 @@ def _option(setting: Setting) -> Callable[[_Function], _Function]:
     if option.usual is not None:
         text += f"  [default: {option.usual}]"
     if setting.kind is bool and option.switch:
-        return click.option(f"--{name}", is_flag=True, help=text)
+        return click.option(f"--{name}", is_flag=True, hidden=option.rare, help=text)
     if setting.kind is bool:
-        return click.option(f"--{name}/--no-{name}", default=setting.default, help=text)
+        return click.option(f"--{name}/--no-{name}", default=setting.default, hidden=option.rare, help=text)
     kind = click.Choice(option.choices) if option.choices else _TYPES.get(setting.kind, setting.kind)
     if setting.required:
         return click.option(f"--{name}", type=kind, required=True, help=text)
-    return click.option(f"--{name}", type=kind, default=setting.default, help=text)
+    return click.option(f"--{name}", type=kind, default=setting.default, hidden=option.rare, help=text)
 
 
 @contextmanager

@@ -7,12 +7,22 @@ from typing import Any
 
 import click
 
+from chronocam.cli._commands import Command
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import ImageSettings
 from chronocam.runs.terminal import put
 
 
-@click.command("images", context_settings={"show_default": True})
+@click.command(
+    "images",
+    cls=Command,
+    context_settings={"show_default": True},
+    examples="""
+        chronocam train images --data DIR --model vgg16 --out NET
+        chronocam train images --data DIR --model keras:VGG16 --out NET
+        chronocam explain photo.jpg --model NET/model.json
+    """,
+)
 @options_of(ImageSettings)
 def command(**options: Any) -> None:
     """Fine-tune a classifier, measure it, and write OUT/model.safetensors and OUT/model.json.

@@ -7,12 +7,21 @@ from typing import Any
 
 import click
 
+from chronocam.cli._commands import Command
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import OdometrySettings
 from chronocam.runs.terminal import put
 
 
-@click.command("odometry", context_settings={"show_default": True})
+@click.command(
+    "odometry",
+    cls=Command,
+    context_settings={"show_default": True},
+    examples="""
+        chronocam train odometry --data DIR --out NET
+        chronocam explain drive.mp4 --model NET/model.json --target tz --target depth
+    """,
+)
 @options_of(OdometrySettings)
 def command(**options: Any) -> None:
     """Train networks for depth and motion, and write OUT/model.safetensors and OUT/model.json.

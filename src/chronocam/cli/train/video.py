@@ -7,12 +7,22 @@ from typing import Any
 
 import click
 
+from chronocam.cli._commands import Command
 from chronocam.cli.train._options import missing_extra, options_of
 from chronocam.lab.train.settings import VideoSettings
 from chronocam.runs.terminal import put
 
 
-@click.command("video", context_settings={"show_default": True})
+@click.command(
+    "video",
+    cls=Command,
+    context_settings={"show_default": True},
+    examples="""
+        chronocam train video --data DIR --arch cnn-lstm-attention --out NET
+        chronocam train video --data DIR --arch r3d --out NET
+        chronocam explain clip.mp4 --model NET/model.json
+    """,
+)
 @options_of(VideoSettings)
 def command(**options: Any) -> None:
     """Train a network for clips, measure it, and write OUT/model.safetensors and OUT/model.json.

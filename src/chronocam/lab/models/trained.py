@@ -112,4 +112,4 @@ def _fill(net: Model, path: Path, request: ModelRequest) -> None:
         raise request.error(problem, "keep the two files that were written together") from error
 
 
-SOURCE = ModelSource("PATH/model.json", rf"({PATH}\.json)", _load)
+SOURCE = ModelSource("PATH/model.json", rf"({PATH}\.json)", _load, about="what `chronocam train` wrote")

@@ -44,4 +44,4 @@ def _preprocess(program: Any) -> Preprocess | ClipPreprocess:
     return imagenet(shape[-2], shape[-1], shape[1])
 
 
-SOURCE = ModelSource("PATH.pt2", rf"({PATH}\.pt2)", _load)
+SOURCE = ModelSource("PATH.pt2", rf"({PATH}\.pt2)", _load, about="a network that torch.export saved")

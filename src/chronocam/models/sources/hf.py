@@ -186,4 +186,6 @@ def _probe() -> Image.Image:
     return Image.fromarray(np.stack([across, down, (across + 255 - down) / 2], axis=-1).astype(np.uint8))
 
 
-SOURCE = ModelSource("hf:NAME-or-folder", r"hf:(.+)", _load)
+SOURCE = ModelSource(
+    "hf:NAME-or-folder", r"hf:(.+)", _load, about="networks of the Hugging Face hub, or a folder of one"
+)

@@ -68,4 +68,11 @@ def _called(factory: Callable[[], object], request: ModelRequest) -> Parts:
     return parts_of(value, request)
 
 
-SOURCE = ModelSource("chronocam:NAME", r"chronocam:(.+)", _load, _build, offers)
+SOURCE = ModelSource(
+    "chronocam:NAME",
+    r"chronocam:(.+)",
+    _load,
+    _build,
+    offers,
+    about="networks that are installed with packages",
+)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +48,15 @@ def builder_of(request: ModelRequest) -> Callable[..., Model]:
     return builder
 
 
+def _names() -> list[str]:
+    """Return the names of all networks, read from the file that lists them: Keras may start TensorFlow."""
+    home = find_spec("keras")
+    if home is None or home.origin is None:
+        return []
+    text = (Path(home.origin).parent / "applications" / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r"import ([A-Z]\w+) as", text)
+
+
 def recipe(builder: Callable[..., Model], model: Model) -> Preprocess:
     """Return the preprocessing of a network: resized as a whole, and what its own `preprocess_input` does.
 
@@ -82,4 +93,6 @@ def _labels() -> tuple[str, ...] | None:
     return tuple(classes[str(i)][1].replace("_", " ") for i in range(len(classes)))
 
 
-SOURCE = ModelSource("keras:NAME", r"keras:(.+)", _load)
+SOURCE = ModelSource(
+    "keras:NAME", r"keras:(.+)", _load, about="networks of keras.applications", catalogue=_names
+)

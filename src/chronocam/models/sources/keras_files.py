@@ -100,4 +100,6 @@ def _preprocess(model: Model, rescales: bool, request: ModelRequest) -> Preproce
     )
 
 
-SOURCE = ModelSource("PATH.keras|.h5", rf"({PATH}\.(?:keras|h5|hdf5))", _load)
+SOURCE = ModelSource(
+    "PATH.keras|.h5", rf"({PATH}\.(?:keras|h5|hdf5))", _load, about="a network that Keras saved"
+)

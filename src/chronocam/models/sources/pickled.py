@@ -24,4 +24,6 @@ def _load(request: ModelRequest) -> Parts:
     return model, imagenet(), None
 
 
-SOURCE = ModelSource("PATH.pt|.pth", rf"({PATH}\.(?:pt|pth))", _load)
+SOURCE = ModelSource(
+    "PATH.pt|.pth", rf"({PATH}\.(?:pt|pth))", _load, about="a pickled network, which runs code: needs --trust"
+)

@@ -128,4 +128,10 @@ def _current_folder_importable() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-SOURCE = ModelSource("python:package.module:factory", r"python:([\w.]+):(\w+)", _load, _load)
+SOURCE = ModelSource(
+    "python:package.module:factory",
+    r"python:([\w.]+):(\w+)",
+    _load,
+    _load,
+    about="what your own function returns: a model, or (model, preprocess, labels)",
+)

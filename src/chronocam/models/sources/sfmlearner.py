@@ -17,4 +17,6 @@ def _load(request: ModelRequest) -> Parts:
     )
 
 
-SOURCE = ModelSource("sfmlearner:PATH", r"sfmlearner:(.+)", _load)
+SOURCE = ModelSource(
+    "sfmlearner:PATH", r"sfmlearner:(.+)", _load, about="published checkpoints for depth and motion"
+)

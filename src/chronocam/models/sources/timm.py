@@ -33,9 +33,13 @@ def _create(request: ModelRequest, *, pretrained: bool) -> Model:
     timm = need("timm", "hub")
     (name,) = request.names
     if ":" not in name and not timm.is_model(name.partition(".")[0]):
-        known = timm.list_models()
-        raise request.unknown("timm model", name, known, "timm.list_models() lists them")
+        raise request.unknown("timm model", name, _names(), "timm.list_models() lists them")
     return timm.create_model(name, pretrained=pretrained, num_classes=request.classes)
+
+
+def _names() -> list[str]:
+    names: list[str] = need("timm", "hub").list_models()
+    return names
 
 
 def _parts(model: Model, request: ModelRequest) -> Parts:
@@ -72,4 +76,11 @@ def _where(request: ModelRequest) -> str:
     return f"`{hub}` from the Hugging Face hub" if hub else getattr(config, "url", None) or f"`{name}`"
 
 
-SOURCE = ModelSource("timm:NAME", r"timm:(.+)", _load, _build)
+SOURCE = ModelSource(
+    "timm:NAME",
+    r"timm:(.+)",
+    _load,
+    _build,
+    about="timm's networks with their published weights",
+    catalogue=_names,
+)

@@ -61,9 +61,14 @@ def _models() -> ModuleType:
     return need("torchvision.models", "torch")
 
 
+def _names() -> list[str]:
+    names: list[str] = _models().list_models()
+    return names
+
+
 def _weights(name: str, request: ModelRequest) -> Published:
     """Return the enumeration of published weights."""
-    known = _models().list_models()
+    known = _names()
     if name not in known:
         raise request.unknown("torchvision model", name, known, "torchvision.models.list_models() lists them")
     return _models().get_model_weights(name)
@@ -104,4 +109,11 @@ def _square(size: list[int] | None) -> tuple[int, int] | None:
     return None if size is None else (size[0], size[-1])
 
 
-SOURCE = ModelSource("torchvision:NAME", r"torchvision:(.+)", _load, _build)
+SOURCE = ModelSource(
+    "torchvision:NAME",
+    r"torchvision:(.+)",
+    _load,
+    _build,
+    about="torchvision's networks with their published weights",
+    catalogue=_names,
+)

@@ -88,5 +88,8 @@ def _few(keys: list[str], limit: int = 3) -> str:
 
 
 SOURCE = ModelSource(
-    "PATH.safetensors|.pth|.pt@ARCHITECTURE", rf"({PATH}\.(?:safetensors|pth|pt))@(.+)", _load
+    "PATH.safetensors|.pth|.pt@ARCHITECTURE",
+    rf"({PATH}\.(?:safetensors|pth|pt))@(.+)",
+    _load,
+    about="weights of your own in an architecture of any of these sources",
 )

@@ -33,6 +33,7 @@ class TrainOption:
     hint: what to do about a value out of range; None where the message follows from the limits.
     choices: the only values.
     switch: whether the command line can only turn the setting on.
+    rare: whether only the long help shows the setting.
     """
 
     text: str
@@ -43,6 +44,7 @@ class TrainOption:
     hint: str | None = None
     choices: Sequence[str] | None = None
     switch: bool = False
+    rare: bool = False
 
     def insist(self, name: str, value: object) -> None:
         """Raise InputError for a value that does not fit."""
@@ -165,18 +167,20 @@ LearningRate = Annotated[
         "Highest learning rate of AdamW: a linear rise over a tenth of the steps, then a cosine to 0", above=0
     ),
 ]
-WeightDecay = Annotated[float, TrainOption("Weight decay of AdamW", least=0)]
+WeightDecay = Annotated[float, TrainOption("Weight decay of AdamW", least=0, rare=True)]
 Seed = Annotated[int, TrainOption("Seed of weights, order, augmentation and held-out data", least=0)]
 Patience = Annotated[
     int | None, TrainOption("Epochs without a better validation loss after which to stop", "never", least=1)
 ]
 Precision = Annotated[
-    str, TrainOption("Precision of training", choices=("32-true", "16-mixed", "bf16-mixed"))
+    str, TrainOption("Precision of training", choices=("32-true", "16-mixed", "bf16-mixed"), rare=True)
 ]
-Threads = Annotated[int | None, TrainOption("Threads of the CPU", "the library's", least=1)]
+Threads = Annotated[int | None, TrainOption("Threads of the CPU", "the library's", least=1, rare=True)]
 Accelerator = Annotated[str, TrainOption("Where to compute: cpu, gpu, mps or auto")]
-Workers = Annotated[int, TrainOption("Processes that decode the data", least=0)]
-Cache = Annotated[Path | None, TrainOption("Folder to keep decoded frames in", "decode them in every epoch")]
+Workers = Annotated[int, TrainOption("Processes that decode the data", least=0, rare=True)]
+Cache = Annotated[
+    Path | None, TrainOption("Folder to keep decoded frames in", "decode them in every epoch", rare=True)
+]
 Out = Annotated[Path, TrainOption("Folder of the result")]
 Resume = Annotated[bool, TrainOption("Continue the run that was interrupted in OUT", switch=True)]
 

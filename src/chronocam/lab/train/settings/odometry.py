@@ -53,18 +53,23 @@ class OdometrySettings(Settings):
         "monodepth2"
     )
     photometric: Annotated[
-        str | None, TrainOption("Photometric error of a pixel", _THE_LOSS, choices=("l1", "ssim"))
+        str | None, TrainOption("Photometric error of a pixel", _THE_LOSS, choices=("l1", "ssim"), rare=True)
     ] = None
-    auto_mask: Annotated[bool | None, TrainOption("Leave out pixels that stand still", _THE_LOSS)] = None
-    outside: Annotated[bool | None, TrainOption("Count pixels that leave the view", _THE_LOSS)] = None
+    auto_mask: Annotated[
+        bool | None, TrainOption("Leave out pixels that stand still", _THE_LOSS, rare=True)
+    ] = None
+    outside: Annotated[bool | None, TrainOption("Count pixels that leave the view", _THE_LOSS, rare=True)] = (
+        None
+    )
     full_resolution: Annotated[
-        bool | None, TrainOption("Compare coarse scales at full resolution", _THE_LOSS)
+        bool | None, TrainOption("Compare coarse scales at full resolution", _THE_LOSS, rare=True)
     ] = None
     smooth: Annotated[
-        str | None, TrainOption("Smoothness term of the disparity", _THE_LOSS, choices=("second", "edge"))
+        str | None,
+        TrainOption("Smoothness term of the disparity", _THE_LOSS, choices=("second", "edge"), rare=True),
     ] = None
     smooth_weight: Annotated[
-        float | None, TrainOption("Weight of the smoothness term", _THE_LOSS, least=0)
+        float | None, TrainOption("Weight of the smoothness term", _THE_LOSS, least=0, rare=True)
     ] = None
     depth_width: Annotated[
         float, TrainOption("Scale of the DepthNet's channels (31.6 million parameters at 1)", above=0)

@@ -64,15 +64,21 @@ class VideoSettings(Settings):
     batch_size: Annotated[int, TrainOption("Clips in a step", least=2)] = 16
     lr: LearningRate = 5e-4
     head_lr: Annotated[
-        float, TrainOption("How many times faster the layers after the backbone learn", above=0)
+        float, TrainOption("How many times faster the layers after the backbone learn", above=0, rare=True)
     ] = 1.0
     change_first: Annotated[
         float,
         TrainOption(
-            "Share of the steps in which an LSTM is led by change alone", least=0, most=1, hint="0 is never"
+            "Share of the steps in which an LSTM is led by change alone",
+            least=0,
+            most=1,
+            hint="0 is never",
+            rare=True,
         ),
     ] = 0.5
-    calm_epochs: Annotated[int, TrainOption("Epochs at the beginning that show calm gestures", least=0)] = 0
+    calm_epochs: Annotated[
+        int, TrainOption("Epochs at the beginning that show calm gestures", least=0, rare=True)
+    ] = 0
     weight_decay: WeightDecay = 0.02
     frames: Annotated[int, TrainOption("Frames of a clip", least=1)] = 16
     size: Annotated[
