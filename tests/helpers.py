@@ -1,7 +1,9 @@
 """What tests of several rooms need: command lines, errors of one line, seeded networks, close values."""
 
 import gc
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,27 @@ def tensors_alive() -> int:
     import torch
 
     return sum(type(thing) in (torch.Tensor, torch.nn.Parameter) for thing in gc.get_objects())
+
+
+def does_not_grow(call: Callable[[], object], rounds: int = 1000) -> None:
+    """Assert that calls leave nothing behind: no object, no open file, no memory after the first ones."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    def state() -> tuple[int, int, int]:
+        gc.collect()
+        return len(gc.get_objects()), len(list(Path("/proc/self/fd").iterdir())), resident()
+
+    for _ in range(rounds // 4):
+        call()
+    objects, files, memory = state()
+    for _ in range(rounds - rounds // 4):
+        call()
+    objects_now, files_now, memory_now = state()
+    assert objects_now - objects < 200
+    assert files_now <= files
+    assert memory_now - memory < 16 * 2**20
 
 
 class Deliberate(Exception):

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import sys
 import weakref
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers import does_not_grow
 from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
@@ -129,6 +131,12 @@ def test_what_was_compiled_goes_with_the_model() -> None:
     gc.collect()
     assert gone() is None
     assert all(known() is not None for known in programs._COMPILED.keyrefs())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files and memory as Linux does")
+def test_a_thousand_calls_leave_nothing_behind() -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    does_not_grow(lambda: cc.GradCAM(model, "relu").explain(x, 1))
 
 
 class Subclassed(keras.Model):
