@@ -392,6 +392,26 @@ def residual() -> Any:
     return drawn(keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x))))
 
 
+@pytest.mark.parametrize("align", ["half_pixel", "receptive_field"])
+def test_slices_of_a_causal_network_lie_where_they_look(align: str) -> None:
+    inputs = keras.Input((8, 6, 6, 1))
+    x = L.Conv3D(2, (3, 1, 1), name="conv")(L.ZeroPadding3D(((2, 0), (0, 0), (0, 0)))(inputs))
+    model = drawn(keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling3D()(x))))
+    found = cc.GradCAM(model, "conv", align=align).explain(samples((8, 6, 6, 1), 2), 1)
+    assert found.centers == (tuple(range(-1, 7)), tuple(range(6)), tuple(range(6)))
+    assert any("no later frames" in note for note in found.diagnostics) is (align == "half_pixel")
+
+
+def test_a_cell_that_can_see_the_whole_picture_is_a_finding() -> None:
+    layers = [L.Conv2D(2, 5, 2, "same"), L.Conv2D(2, 5, 1, "same", name="last"), L.GlobalAveragePooling2D()]
+    for size, wide in ((12, True), (14, False)):  # a cell sees 13 pixels
+        model = keras.Sequential([keras.Input((size, size, 1)), *layers, L.Dense(2)])
+        kinds = [
+            finding.kind for finding in cc.GradCAM(model).explain(samples((size, size, 1), 1), 1).findings
+        ]
+        assert ("wide field" in kinds) is wide
+
+
 @pytest.mark.parametrize("make", [residual, transfer], ids=["gated", "nested"])
 def test_receptive_fields_are_where_gradients_are(make: Any) -> None:
     model = make()

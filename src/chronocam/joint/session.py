@@ -218,6 +218,7 @@ class Explaining:
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
         notes = [*_assumed(method, self.batch), *recording.notes]
+        of_grids = [finding for view in views for finding in view.remarks()]
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         return Explanation(
             to_numpy(kept).astype(np.float32),
@@ -229,7 +230,7 @@ class Explaining:
             centers=centers,
             frame_spans=_spans(look, kept, centers),
             attention=frame_attention(recording, columns),
-            findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps])),
+            findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps, *of_grids])),
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
             on=look.number,
@@ -333,5 +334,3 @@ def _remarks(
             yield Finding("default layer", None, None, layer.why)
     yield from (Finding("input", None, None, place.note) for place in at if place.note)
     yield from map(note, [*notes, *(text for view in views for text in view.notes)])
-    for view in views:
-        yield from view.remarks()

@@ -20,8 +20,10 @@ from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import as_found
 from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor
-from chronocam.errors import LayoutError
+from chronocam.errors import InputError, LayoutError
 from chronocam.types import Inputs, Window
+
+_NO_GRAPH = (LayoutError, InputError, torch.OutOfMemoryError)
 
 
 class TorchGeometry:
@@ -50,11 +52,14 @@ class TorchGeometry:
             return probed_centers(partial(self._look, inputs, main, layer=layer), own_copy(main), grid, layer)
 
     def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
-        """Return what a layer's cells see of the input, as the graph says; see `Geometry.field`."""
+        """Return what a layer's cells see of the input, as the graph says; see `Geometry.field`.
+
+        None too where no graph can be had: a model may leave PyTorch on the way, or need too much memory.
+        """
         main = first_tensor(inputs)
         if main is None:
             return None
-        with as_found(self.layers.model), torch.enable_grad(), suppress(LayoutError):
+        with as_found(self.layers.model), torch.enable_grad(), suppress(*_NO_GRAPH):
             source = own_copy(main).requires_grad_()
             field = field_of(self._look(inputs, main, source, layer), source, rank, layer)
             return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
