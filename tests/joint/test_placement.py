@@ -541,3 +541,25 @@ def test_the_check_of_rows_takes_one_pass() -> None:
     passes.clear()
     method.explain(x, 1)
     assert passes == [2]
+
+
+class Tubes(nn.Module):
+    """A transformer over the tubes that a convolution cuts a volume into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut, self.mix = nn.Conv3d(1, 6, (4, 8, 4), (4, 8, 4)), nn.Linear(6, 6)
+        self.first, self.head = nn.Parameter(torch.randn(1, 1, 6)), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.cut(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.first.expand(len(x), -1, -1), tokens], 1)
+        return self.head((tokens + self.mix(tokens).tanh().mean(1, keepdim=True)).relu().mean(1))
+
+
+def test_tubes_of_any_shape_are_tokens_of_their_grid_without_a_layer_named() -> None:
+    torch.manual_seed(0)
+    net = Tubes()
+    net.mix.register_forward_hook(lambda module, args, output: args[0] + output.tanh())
+    found = cc.GradCAM(net).explain(torch.rand(2, 1, 16, 40, 24), 1)
+    assert (found.layer, found.maps.shape) == ("mix", (2, 1, 4, 5, 6))

@@ -13,10 +13,18 @@ import numpy as np
 from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import arrays_of, entries_of, first_samples, main_array, map_arrays
-from chronocam.joint.placement import Ramps, Settled, batch_axis_of, looks_in_time, settle
+from chronocam.joint.placement import (
+    Ramps,
+    Settled,
+    batch_axis_of,
+    known_grids,
+    looks_in_time,
+    settle,
+)
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Folded, Layout
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
+from chronocam.layouts.video_tokens import VideoTokens
 from chronocam.maps.arrays import like, namespace
 from chronocam.maps.resample import half_pixel_centers
 from chronocam.types import INPUT, Array, Inputs, Window
@@ -133,7 +141,7 @@ class Look:
         if layout is None and order is None:
             return self._settled(layer, shape, calls)
         site = self.site(layer, shape, calls)
-        fits = infer(site) if layout is None else named(layout, site)
+        fits = self._by_shape(site) if layout is None else named(layout, site)
         if not isinstance(fits, Layout):
             return fits
         if order is not None:
@@ -224,9 +232,21 @@ class Look:
         except LayoutError:
             return None
 
+    def _by_shape(self, site: Site) -> Layout:
+        """Return the layout that a shape suggests, tokens of tubes as the convolution cut them before."""
+        try:
+            return infer(site)
+        except LayoutError:
+            if len(self.grid) == len(site.shape) == 3:
+                site = replace(site, grids=known_grids(self, self.calls(), site.layer))
+                for fit in candidates(site):
+                    if isinstance(fit, VideoTokens):
+                        return fit
+            raise
+
     def per_frame(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> bool:
         """Say whether a layer sees each frame of a clip by itself."""
-        return infer(self.site(layer, shape, calls)).per_frame
+        return self._by_shape(self.site(layer, shape, calls)).per_frame
 
     def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size.
