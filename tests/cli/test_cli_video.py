@@ -215,6 +215,9 @@ def test_what_the_network_does_not_take_is_told(folder):
     assert "fails on clips of shape (1, 8, 3, 32, 32)" in done.stderr
     assert "expected the frames it takes" in done.stderr
     assert "Traceback" not in done.stderr
+    done = explain("long.mp4", "--frames", "12", "--target", "0", net="swapped")
+    assert "fails on clips of shape (1, 12, 3, 32, 32)" in done.stderr
+    assert "drop --frames" not in done.stderr  # with other frames it fails as well
 
 
 def test_unknown_class_and_the_wrong_kind_of_model(folder):

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import run
+from PIL import Image
 
 import chronocam as cc
 from chronocam.errors import ModelError
@@ -29,6 +31,7 @@ def eight():
     return nn.Sequential(nn.Conv3d(3, 4, (8, 3, 3), stride=8), nn.Flatten(), nn.Linear(4 * 64, 2))
 def odd(): return nn.Sequential(nn.Conv3d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
 def fixed(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4 * 32 * 32, 5))
+def none(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(7, 5))
 def free(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 """
 
@@ -56,6 +59,15 @@ def test_networks_of_clips_get_clips() -> None:
 def test_networks_of_pictures_get_the_size_they_take() -> None:
     assert recipe("free") == imagenet()
     assert recipe("fixed") == imagenet(64, 64)
+
+
+def test_a_network_that_takes_no_usual_size_is_told_what_to_return() -> None:
+    Image.new("RGB", (50, 40), "teal").save("photo.png")
+    result = run("explain", "photo.png", "--model", "python:bare_networks:none")
+    (line, *_) = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert "the model fails on inputs float32 (…, 3, 224, 224) (RuntimeError: mat1 and mat2" in line
+    assert line.endswith("is assumed: return (model, Preprocess, labels) from a python: factory")
 
 
 def test_what_takes_no_clip_is_told_what_to_return() -> None:

@@ -171,3 +171,44 @@ def test_a_saved_model_of_sequences_is_explained_on_the_command_line(tmp_path: P
     refused = ran("explain", str(tmp_path / "picture.png"), "--model", str(path))
     assert refused.exit_code == 1
     assert ".npy" in refused.output + refused.stderr
+
+
+BARE = """
+import keras
+L = keras.layers
+
+def made(shape):
+    inputs = keras.Input(shape)
+    features = L.Flatten()(L.Conv2D(2, 3, strides=8)(inputs))
+    free = keras.ops.reshape(features, (-1, 32)) if None in shape else L.Dense(3)(features)
+    return keras.Model(inputs, free)
+
+def declared(): return made((48, 64, 3))
+def grey(): return made((48, 48, 1))
+def free(): return made((None, None, 3))
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.conv = L.Conv2D(2, 3, strides=8)
+    def call(self, x):
+        return keras.ops.reshape(self.conv(x), (-1, 128))
+
+def own(): return Own()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("declared", (48, 64, 3)), ("grey", (48, 48, 1)), ("free", (32, 32, 3)), ("own", (64, 64, 3))],
+)
+def test_bare_models_of_factories_get_pictures_of_the_size_they_take(
+    name: str, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bare_keras.py").write_text(BARE)
+    monkeypatch.chdir(tmp_path)
+    loaded = cc.models.load(f"python:bare_keras:{name}")
+    picture = loaded.preprocess(Image.new("RGB", (80, 60), "white"))
+    assert picture.shape == shape
+    assert picture.max() == 1  # of 255, as the file of such a model gets it
+    assert loaded.model(picture[None]).shape[0] == 1

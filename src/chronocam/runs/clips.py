@@ -58,10 +58,22 @@ class ClipJob(MapJob):
         try:
             return super().explain(inputs)
         except InputError as error:
-            if self.preprocess.frames == self.frames:
+            if self.preprocess.frames == self.frames or not self._takes_its_own(inputs):
                 raise
             todo = f"it wants {self.frames}, drop --frames {self.preprocess.frames}"
             raise InputError(f"{error}; {todo}") from error
+
+    def _takes_its_own(self, clips: np.ndarray) -> bool:
+        """Say whether the network takes the clips at as many frames as it wants."""
+        from chronocam._explain import explain
+
+        axis = 2 if self.preprocess.axes == "channel time" else 1
+        places = np.linspace(0, clips.shape[axis] - 1, self.frames).round().astype(int)
+        try:
+            explain(self.loaded.model, clips[:1].take(places, axis), layers=self.layers)
+        except InputError:
+            return False
+        return True
 
     def draw(self, medium: Clip, explanations: dict[str, Explanation], path: Path, name: str) -> ClipResult:
         """Write videos and sheet, and return the result of the clip."""

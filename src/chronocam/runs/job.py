@@ -90,12 +90,23 @@ class MapJob(Job):
         raise NotImplementedError
 
     def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
-        """Return the explanations of a batch by name, from one forward pass."""
+        """Return the explanations of a batch by name, from one forward pass.
+
+        Raises InputError where the model fails on what the preprocessing makes; says so where it is assumed.
+        """
         from chronocam._explain import explain
 
         how: dict[str, Any] = {"methods": self.methods, "layers": self.layers, "align": self.align}
         # More than the usual limit only where so many inputs were asked for at once.
-        return explain(self.loaded.model, inputs, self.targets, batch_size=max(32, len(inputs)), **how)
+        size = max(32, len(inputs))
+        try:
+            return explain(self.loaded.model, inputs, self.targets, batch_size=size, **how)
+        except InputError as error:
+            if self.preprocess.assumption is None or error.__cause__ is None:
+                raise
+            kind = type(self.preprocess).__name__
+            todo = f"return (model, {kind}, labels) from a python: factory"
+            raise InputError(f"{error}; how pictures are prepared is assumed: {todo}") from error
 
     def explained(self, path: Path, name: str) -> Result:
         """Explain one input, write its pictures and arrays under a name, and return its result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
@@ -15,7 +16,7 @@ from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts
 
 _SCALES: Final = ("Rescaling", "Normalization")
 _FROM_0_TO_1: Final = (
-    "pictures are scaled to 0…1, which is assumed: the file does not say what the model was trained with; "
+    "pictures are scaled to 0…1, which is assumed: nothing says what the model was trained with; "
     "for another range give preprocess=cc.media.Preprocess(…), or a python: factory that returns "
     "(model, Preprocess, labels)"
 )
@@ -34,8 +35,7 @@ def _load(request: ModelRequest) -> Parts:
             "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
         )
         raise request.error(f"cannot be loaded ({first_line(error)})", todo) from error
-    rescales = not classes.isdisjoint(_SCALES) or _normalises_pixels(model)
-    return model, _preprocess(model, rescales, request), None
+    return model, _preprocess(model, classes, request), None
 
 
 def _config(path: Path, request: ModelRequest) -> Any:
@@ -68,11 +68,8 @@ def _normalises_pixels(model: Model) -> bool:
     return float(np.abs(layers[0].get_weights()[-2]).max()) > 2  # the mean, before the variance
 
 
-def _preprocess(model: Model, rescales: bool, request: ModelRequest) -> Preprocess | None:
-    """Return the usual recipe for the input's size: values up to 1, or to 255 where the model rescales them.
-
-    None for a model of sequences `(time, feature)`.
-    """
+def _preprocess(model: Model, classes: Collection[str], request: ModelRequest) -> Preprocess | None:
+    """Return the usual recipe for the input's size; None for a model of sequences `(time, feature)`."""
     shape = model.input_shape
     if isinstance(shape, tuple) and len(shape) == 3:
         return None
@@ -81,13 +78,27 @@ def _preprocess(model: Model, rescales: bool, request: ModelRequest) -> Preproce
             f"takes inputs of shape {shape}, neither one picture nor features (time, feature)",
             "load it with keras.saving.load_model, and give explain() arrays",
         )
+    recipe = usual_recipe(model, shape, classes)
+    if recipe is None:
+        raise request.error(
+            f"takes inputs of shape {shape}, no pictures of 1 or 3 channels",
+            "load it with keras.saving.load_model, and give arrays",
+        )
+    return recipe
+
+
+def usual_recipe(model: Model, shape: Sequence[int | None], classes: Collection[str]) -> Preprocess | None:
+    """Return the usual recipe for pictures: values up to 1, or to 255 where the model rescales them.
+
+    shape: of its inputs. classes: the names of those of its layers.
+    None for other than 1 or 3 channels.
+    """
     formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]
     first = formats[:1] == ["channels_first"]
     channels, *sides = (shape[1], *shape[2:]) if first else (shape[3], *shape[1:3])
     if channels not in (1, 3):
-        raise request.error(
-            f"takes {channels} channels", "load it with keras.saving.load_model, and give arrays"
-        )
+        return None
+    rescales = not set(_SCALES).isdisjoint(classes) or _normalises_pixels(model)
     height, width = (224 if side is None else side for side in sides)
     return Preprocess(
         resize=(height, width),

@@ -10,11 +10,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import AXES, ClipPreprocess
 from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import Loaded, ModelRequest, ModelSource, Parts
 
+_SIDES: Final = (224, 32, 64, 96, 112, 128, 192, 256, 299)
 _DECLARED: Final = "(model, Preprocess, labels), of clips (model, ClipPreprocess, labels),"
 
 
@@ -48,7 +51,9 @@ def _recipe(model: object, request: ModelRequest) -> Preprocess | ClipPreprocess
 
     Raises ModelError for a network of 3D convolutions that takes no clip.
     """
-    torch = sys.modules.get("torch")
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    if keras is not None and isinstance(model, keras.Model):
+        return _of_keras(model) or imagenet()
     if torch is None or not isinstance(model, torch.nn.Module):
         return imagenet()
     convolutions = (m for m in model.modules() if isinstance(m, torch.nn.modules.conv._ConvNd))
@@ -56,7 +61,7 @@ def _recipe(model: object, request: ModelRequest) -> Preprocess | ClipPreprocess
     if stem is None or stem.weight.ndim < 4 or stem.in_channels != 3:
         return imagenet()
     solid = stem.weight.ndim == 5
-    for side in () if solid else (224, 32, 64, 96, 112, 128, 192, 256, 299):
+    for side in () if solid else _SIDES:
         if _takes(model, (1, 3, side, side)):
             return imagenet(side, side)
     if not solid:
@@ -65,6 +70,32 @@ def _recipe(model: object, request: ModelRequest) -> Preprocess | ClipPreprocess
     if clips is None:
         raise request.error("fails on clips of the usual sizes", f"return {_DECLARED} from the factory")
     return clips
+
+
+def _of_keras(model: Any) -> Preprocess | None:
+    """Return how pictures are prepared for a bare Keras model: of the size that it says, or else runs on."""
+    from chronocam.models.sources.keras_files import usual_recipe
+
+    shape = getattr(model, "input_shape", None) or (None, None, None, 3)  # classes of one's own say none
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        return None
+    if None in shape[1:]:
+        free = [tuple(side if n is None else n for n in shape[1:]) for side in _SIDES]
+        shape = next(((1, *one) for one in free if _runs(model, (1, *one))), (1, *free[0]))
+    return usual_recipe(model, shape, _classes_in(model))
+
+
+def _runs(model: Any, shape: tuple[int, ...]) -> bool:
+    """Say whether a Keras model makes one row of zeros of this shape, `(1, …)`."""
+    try:
+        output = model(np.zeros(shape, np.float32), training=False)
+    except Exception:
+        return False
+    return getattr(output, "shape", shape)[0] == 1
+
+
+def _classes_in(model: Any) -> set[str]:
+    return {type(model).__name__}.union(*map(_classes_in, getattr(model, "layers", ())))
 
 
 def clip_recipe(model: object, orders: Sequence[str] = ("time channel",)) -> ClipPreprocess | None:
