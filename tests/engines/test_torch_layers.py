@@ -278,3 +278,11 @@ def test_what_is_not_a_model_is_refused(model: Any) -> None:
     with pytest.raises(ModelError) as error:
         cc.GradCAM(model)
     one_line(error, "cannot explain", "torch.nn.Module")
+
+
+def test_an_unknown_layer_far_from_any_is_answered_with_the_last_outermost_ones() -> None:
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 2, 1)), nn.ReLU(), nn.Flatten(), nn.ReLU(), nn.Linear(2, 2)
+    )
+    with pytest.raises(LayerError, match="no layer `blocks`; the last ones are `1`, `2`, `3`, `4`; "):
+        cc.GradCAM(net, "blocks")

@@ -310,9 +310,15 @@ def changed_at(inputs: Inputs, entry: Entry, change: Callable[[Array], Array]) -
 
 
 def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:
-    """Return the error for a layer that does not exist. hint: replaces the names closest among `known`."""
-    close = (hint if hint is not None else suggest(str(layer), list(known))) or ";"
-    return LayerError(f"no layer `{layer}`{close} `chronocam layers SPEC` lists them")
+    """Return the error for a layer that does not exist. hint: replaces the names closest among `known`.
+
+    Where none is close, the last of the outermost layers are named.
+    """
+    close = hint if hint is not None else suggest(str(layer), list(known))
+    outermost = [path for path in known if "." not in path and "/" not in path]
+    if not close and outermost:
+        close = f"; the last ones are {', '.join(f'`{path}`' for path in outermost[-4:])};"
+    return LayerError(f"no layer `{layer}`{close or ';'} `chronocam layers SPEC` lists them")
 
 
 def logits_note(gate: str) -> str:
