@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -111,12 +111,32 @@ class Drawing:
 
     def copies(self, inputs: Media) -> tuple[Stills, ...]:
         """Return small copies of `inputs`, one per sample; see `Explanation.with_pictures`."""
-        given = list(inputs) if isinstance(inputs, (list, tuple)) else []
-        if given and all(isinstance(one, Stills) for one in given):
-            self._check_count(given)
-            return tuple(given)
+        given = self._each(inputs)
+        if isinstance(given, (list, tuple)) and given:
+            if all(isinstance(one, Stills) for one in given):
+                self._check_count(given)
+                return tuple(given)
+            if all(isinstance(one, MEDIA) for one in given) and not self.of_signals:
+                self._check_count(given)
+                return tuple(map(self._whole, given))
         keep: Callable[[Media], Stills] = stills if self.of_clips else still
         return tuple(map(keep, self._media(inputs)))
+
+    def _whole(self, medium: Media) -> Stills:
+        """Return a small copy of all of a picture or clip, with what the model saw of it marked in it."""
+        opened = self._opened(medium) if isinstance(medium, (str, Path)) else medium
+        preprocess: Any = self.explanation.preprocess
+        if isinstance(opened, Clip):
+            (clip,) = to_clips([opened], self.explanation.input_size[0])
+            height, width = clip.pixels.shape[1:3]
+            known = isinstance(preprocess, ClipPreprocess)
+            return stills(clip, seen=preprocess.region(width, height) if known else None)
+        name = medium if isinstance(medium, (str, Path)) else getattr(medium, "filename", "")
+        picture = opened.convert("RGB")
+        known = isinstance(preprocess, Preprocess)
+        return still(
+            np.asarray(picture), Path(name).name, preprocess.region(*picture.size) if known else None
+        )
 
     def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black without `inputs`, and the overlays drawn on it."""
@@ -151,13 +171,16 @@ class Drawing:
 
     def _as_seen(self, inputs: Media) -> Media:
         """Return inputs with files read, one medium as a list, and cut to what the model saw of them."""
-        inputs = self._explained(inputs)
-        alone = isinstance(inputs, MEDIA) and len(self.explanation) == 1
-        media = [inputs] if alone else inputs
+        media = self._each(inputs)
         if not isinstance(media, (list, tuple)):
             return media
         self._check_count(media)  # before files are read
         return [self._seen(medium) for medium in media]
+
+    def _each(self, inputs: Media) -> Media:
+        """Return the input that the maps are of, as a list where it is a single medium."""
+        inputs = self._explained(inputs)
+        return [inputs] if isinstance(inputs, MEDIA) and len(self.explanation) == 1 else inputs
 
     def _explained(self, inputs: Media) -> Media:
         """Return the input that the maps are of, where all inputs of the model are given."""

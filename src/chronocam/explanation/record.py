@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from chronocam.errors import InputError, MediaError
 from chronocam.explanation.drawing import drawing_of, strip
@@ -22,6 +22,7 @@ from chronocam.media._stills import Stills
 from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
+from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, write_page
 from chronocam.types import Finding, Media, TargetInfo
 
@@ -32,6 +33,10 @@ GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 VIDEOS = (".mp4", ".gif", ".webp")
 PAGE = ".html"
+COPIES = 8
+"""How many samples at most have small copies of their input."""
+
+_FEW = 4  # samples of a picture in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,9 @@ class Explanation:
         another kind, None where all are.
     pictures: small copies of the inputs, one per sample, which pages are drawn on; None where they were not
         given.
+    copies: small copies of the first inputs as the model was given them, uint8 `(sample, *grid, channel)`, on
+        which notebooks and pages are drawn where there are no `pictures`; of signals float32. Not kept in
+        files.
     preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
         them. Not kept in files.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
@@ -78,6 +86,7 @@ class Explanation:
     findings: tuple[Finding, ...] = ()
     confidences: Float[np.ndarray, "batch target"] | None = None
     pictures: tuple[Stills, ...] | None = None
+    copies: Shaped[np.ndarray, "sample *places channel"] | None = None
     preprocess: Callable[[Any], Any] | None = None
     on: int = 0
 
@@ -200,8 +209,8 @@ class Explanation:
         `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it.
         `.html` is a page to look into it with. A picture's suffix draws `plot(inputs)`. Of one clip, `.mp4`,
         `.gif` and `.webp` write its overlay as a video at its own pace; of several targets, side by side with
-        their names and frame importance. Without `inputs`, a page has those kept, if any; other pictures are
-        of the bare maps.
+        their names and frame importance. Without `inputs`, a page has those kept, or else the small copies;
+        other pictures are of the bare maps.
 
         Raises MediaError for another suffix or a place that cannot be written; files are written atomically.
         """
@@ -238,8 +247,41 @@ class Explanation:
             centers=self.centers,
             spans=self.frame_spans,
             attention=attention and Attention(attention.weights[rows], attention.contributions[rows]),
-            pictures=None if self.pictures is None else self.pictures[sample],
+            pictures=self._picture(sample),
         )
+
+    def _picture(self, sample: int) -> Stills | None:
+        """Return what a sample is drawn on: what was kept, or else its small copy."""
+        if self.pictures is not None:
+            return self.pictures[sample]
+        if self.copies is None or sample >= len(self.copies):
+            return None
+        (picture,) = drawing_of(replace(self, maps=self.maps[:1])).copies(self.copies[sample : sample + 1])
+        return picture
+
+    def show(self, inputs: Media = None) -> Path | None:
+        """Show the page: in the cell of a notebook, or else in a browser.
+
+        inputs: what it is drawn on, as for `overlay`; None for what is kept of the inputs.
+
+        Returns where the page was written, None in a notebook.
+        """
+        shown = self if inputs is None else self.with_pictures(inputs)
+        return show(shown, shown.save)
+
+    def _repr_html_(self) -> str | None:
+        """Return the page for a notebook: the first samples, in a sandboxed frame."""
+        known = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
+        return framed(self, self.method, known) or None
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a picture of the first samples for what shows no pages."""
+        pictures = [self._picture(sample) for sample in range(min(len(self), _FEW))]
+        kept = [picture.as_seen() for picture in pictures if picture is not None and picture.frames]
+        few = slice(0, len(kept) or _FEW)
+        maps, scores, targets = self.maps[few], self.scores[few], self.targets[few]
+        first = replace(self, maps=maps, scores=scores, targets=targets, pictures=None, preprocess=None)
+        return as_png(lambda: first.plot(kept or None))
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""
@@ -287,6 +329,7 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         scores=np.concatenate([part.scores for part in parts]),
         targets=tuple(row for part in parts for row in part.targets),
         attention=_joined_attention([part.attention for part in parts]),
+        copies=_joined_copies(parts),
         confidences=_joined_confidences([part.confidences for part in parts]),
         pictures=None,
         findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
@@ -304,3 +347,15 @@ def _joined_attention(parts: Sequence[Attention | None]) -> Attention | None:
 def _joined_confidences(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def _joined_copies(parts: Sequence[Explanation]) -> np.ndarray | None:
+    """Return copies of the first samples of all batches, as far as there are some of one shape."""
+    joined: list[np.ndarray] = []
+    for part in parts:
+        if part.copies is None or (joined and part.copies.shape[1:] != joined[0].shape[1:]):
+            break
+        joined.append(part.copies)
+        if len(part.copies) < len(part):
+            break
+    return np.concatenate(joined)[:COPIES] if joined else None

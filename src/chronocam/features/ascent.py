@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from chronocam._repr import ShortRepr
 from chronocam.engines import Engine, Request, Result, engine_for
 from chronocam.errors import InputError, LayerError, TargetError
 from chronocam.features.climb import Climb
@@ -29,7 +30,7 @@ _SLICES: Final = 8  # of a clip that are drawn
 
 
 @dataclass(frozen=True, eq=False)
-class Maximised(Drawn):
+class Maximised(ShortRepr, Drawn):
     """Inputs that excite channels, and how the activation rose.
 
     inputs: `(channel, *input)`, as the model takes them.

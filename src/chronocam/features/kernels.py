@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
 from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.features.drawn import Drawn, insist_on_layer
@@ -23,7 +24,7 @@ _PICTURES_SEEN: Final = 4  # colour pictures that one kernel may see at once: a 
 
 
 @dataclass(frozen=True, eq=False)
-class Filters(Drawn):
+class Filters(ShortRepr, Drawn):
     """The kernels of a convolution, raw.
 
     kernels: `(filter, channel, *grid)`, float32, as the model has them.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.engines import Request, Result, engine_for
 from chronocam.errors import InputError, LayerError
 from chronocam.features.drawn import Drawn, insist_on_layer
@@ -26,7 +27,7 @@ _SLICES = 8  # of a clip that are drawn
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMaps(Drawn):
+class FeatureMaps(ShortRepr, Drawn):
     """The activations of a layer's channels on its own grid, raw.
 
     maps: `(batch, channel, *grid)`, float32.

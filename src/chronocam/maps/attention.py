@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.maps.rank import spearman
 
 
 @dataclass(frozen=True, eq=False)
-class Attention:
+class Attention(ShortRepr):
     """How a model that pools frames with attention weights came to its scores.
 
     weights: a_t, which sum to 1 over the frames and are the same for every class.

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import MediaError
 from chronocam.media.limits import CLIP, PICTURE
 
@@ -27,7 +28,7 @@ _MOST: Final = 100_000  # frames
 
 
 @dataclass(frozen=True)
-class Stills:
+class Stills(ShortRepr):
     """What one sample looks like.
 
     frames: JPEG files, one of a picture; of a clip one for each of its source's frames, copies once. Empty
@@ -82,6 +83,11 @@ class Stills:
     def split(self) -> tuple[Stills, ...]:
         """Return every frame as a picture of its own."""
         return tuple(Stills((frame,), self.size, self.seen, name=self.name) for frame in self.frames)
+
+    def as_seen(self) -> Image.Image | UInt8[np.ndarray, "time height width 3"]:
+        """Return what the model saw: the picture, or of a clip every frame that the model was given."""
+        seen = [Image.fromarray(self.decoded(place)).crop(self.seen) for place in self.places]
+        return seen[0] if self.numbers is None else np.stack([np.asarray(frame) for frame in seen])
 
     def decoded(self, place: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Return one of the frames. Raises MediaError unless it is a JPEG file of the right size."""

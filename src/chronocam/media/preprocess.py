@@ -94,6 +94,12 @@ class Preprocess:
         values = (pixels * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values if self.channels == "last" else np.moveaxis(values, -1, -3))
 
+    def pixels(self, values: Float32[np.ndarray, "*frames _ _ channel"]) -> Float32[np.ndarray, ...]:
+        """Return RGB from 0 to 255 of what the network takes, channels last: the reverse of `normalised`."""
+        mean, std = (np.asarray(one, dtype=np.float32) for one in (self.mean, self.std))
+        pixels = (values * std + mean) / np.float32(self.scale)
+        return pixels[..., ::-1] if self.order == "bgr" else pixels
+
     def view(self, image: Image.Image) -> Image.Image:
         """Return the part of the picture that the network sees, at the network's resolution."""
         image = image.convert("L" if len(self.mean) == 1 else "RGB")

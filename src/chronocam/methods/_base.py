@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, check_whole, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.session import Session
@@ -24,7 +25,7 @@ Maps: TypeAlias = Float[Any, "batch target *grid"]
 
 
 @dataclass(kw_only=True, eq=False)
-class Method:
+class Method(ShortRepr):
     """A way to make maps of a model, bound to that model.
 
     model: a `torch.nn.Module`, a `keras.Model` that is built, or what `cc.models.load` returns, whose
@@ -83,6 +84,7 @@ class Method:
     """Whether maps lie on the input's grid wherever the layer is."""
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if "name" in cls.__dict__:
             _METHODS[cls.name] = cls
 

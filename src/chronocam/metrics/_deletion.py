@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
 from chronocam.metrics.checks import Floats, finite, flat
 from chronocam.metrics.scoring import Score, scored
@@ -17,7 +18,7 @@ BLUR = 0.1  # standard deviation of the blur, as a share of each side
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(ShortRepr):
     """Scores along the way.
 
     shares: `(point,)`, how much was changed, from 0 to 1.

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 from jaxtyping import Bool, Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError
 from chronocam.maps.regions import Box, labelled
 from chronocam.metrics.checks import Bools, Floats, finite, grid_axes, ratio, same_shape
@@ -55,7 +56,7 @@ def energy_inside(maps: Floats, masks: Bools, rank: int = 2) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Localisation:
+class Localisation(ShortRepr):
     """How well the largest region of each map agrees with its object.
 
     mask_iou: intersection over union of the region and the object's mask.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 from chronocam.metrics.checks import Floats, finite, flat, ratio
@@ -18,7 +19,7 @@ from chronocam.metrics.sanity import rank_correlation
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class Agreement(ShortRepr):
     """How similar the maps of noisy copies of an input are: means over all pairs of copies, `(batch, …)`.
 
     spearman: rank correlation; 0 for a constant map.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError
 from chronocam.metrics.checks import Floats
 from chronocam.metrics.intervals import Interval, bootstrap
@@ -20,7 +21,7 @@ _ROUNDING = 1e-5  # of the largest score
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class Motion(ShortRepr):
     """Scores `(batch,)` of clips as they are and with their frames changed.
 
     as_is: the clips themselves.

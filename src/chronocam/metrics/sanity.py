@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError
 from chronocam.maps.rank import spearman
 from chronocam.metrics.checks import Floats, finite, flat, grid_axes, ratio, same_shape
@@ -17,7 +18,7 @@ STABILISERS = (0.01**2, 0.03**2)  # of SSIM, for values in [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
-class Randomisation:
+class Randomisation(ShortRepr):
     """How similar the maps of a trained model stay as more and more of its layers are made random.
 
     spearman: rank correlation, `(stage, …)`, one value per stage and map.

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeAlias
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.files import is_file
@@ -37,7 +38,7 @@ Parts: TypeAlias = tuple[Model, Preprocess | ClipPreprocess | None, tuple[str, .
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(ShortRepr):
     """A model in eval mode, its preprocessing, its labels where it has any, and the spec that named it.
 
     preprocess: `ClipPreprocess` where the model takes clips, None where it takes features `(time, feature)`.

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
 
 from chronocam.maps.resample import resample
 
@@ -81,6 +80,8 @@ def where(
 
     The empty text for a map without a positive value.
     """
+    from scipy import ndimage
+
     fine = _resampled(np.clip(values, 0, None), input_size, centers)
     half = _half(fine)
     if not half.any():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
 from chronocam.sequence.explanation import SequenceExplanation
 from chronocam.sequence.run import explain
@@ -22,7 +23,7 @@ METHODS: Final[Mapping[str, type[SequenceMethod]]] = MappingProxyType(_METHODS)
 
 
 @dataclass(kw_only=True, eq=False)
-class SequenceMethod:
+class SequenceMethod(ShortRepr):
     """A way to find the relevance of every feature at every step, bound to a model.
 
     model: a `torch.nn.Module` or a `keras.Model` that takes features `(batch, time, feature)`; where a module
@@ -44,6 +45,7 @@ class SequenceMethod:
     name: ClassVar[str] = "own"
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if "name" in cls.__dict__:
             _METHODS[cls.name] = cls
 

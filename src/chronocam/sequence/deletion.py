@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.sequence.sample import Sample
@@ -22,7 +23,7 @@ Mask = Bool[np.ndarray, "batch target time feature"]
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureDeletion:
+class FeatureDeletion(ShortRepr):
     """The scores explained, `(batch, target)` each, with features of every step set to the baseline.
 
     scores: with all features.

@@ -15,6 +15,7 @@ from chronocam.maps.frames import frame_spans
 from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
+from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleRelevance, items_of, write_page
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.sequence.deletion import FeatureDeletion, Origin, without
@@ -72,7 +73,7 @@ class SequenceExplanation:
     ledger: dict[str, Float[np.ndarray, "batch target"]] = field(default_factory=dict)
     diagnostics: tuple[str, ...] = ()
     lengths: tuple[int, ...] | None = None
-    origin: Origin | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "origin"}
@@ -332,6 +333,21 @@ class SequenceExplanation:
             known = ", ".join([PAGE, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return save_figure(self.plot(sample), path)
+
+    def show(self) -> Path | None:
+        """Show the page: in the cell of a notebook, or else in a browser.
+
+        Returns where the page was written, None in a notebook.
+        """
+        return show(self, self.save)
+
+    def _repr_html_(self) -> str | None:
+        """Return the page for a notebook: the first samples, in a sandboxed frame."""
+        return framed(self, self.method, len(self)) or None
+
+    def _repr_png_(self) -> bytes | None:
+        """Return a picture of the first sample for what shows no pages."""
+        return as_png(self.plot)
 
     def _without_step(self) -> TargetInfo | None:
         """Return the first target that explains no single step."""

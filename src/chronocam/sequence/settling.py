@@ -9,6 +9,7 @@ from math import comb
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import POSITIVE, InputError, check_real
 from chronocam.maps.rank import spearman
 
@@ -17,7 +18,7 @@ Profiles = Float[np.ndarray, "*batch feature"]
 
 
 @dataclass(frozen=True, eq=False)
-class Similarity:
+class Similarity(ShortRepr):
     """How alike profiles of relevance over the features are, by three measures, each of any shape.
 
     cosine: of the signed relevances; NaN where a profile is zero.
@@ -38,7 +39,7 @@ class Similarity:
 
 
 @dataclass(frozen=True, eq=False)
-class Settling:
+class Settling(ShortRepr):
     """How the relevance at each output step compares with the steady state.
 
     similarity: of each step's profile to the steady state, `(batch, step)`; a step in it is compared with the
@@ -65,7 +66,7 @@ class Settling:
 
 
 @dataclass(frozen=True, eq=False)
-class Horizon:
+class Horizon(ShortRepr):
     """How much relevance lies how far back.
 
     lags: output step minus input step; negative ones lie ahead, where only a bidirectional network looks.

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
 from chronocam.lab.data.photos import crop_photo, load_module, load_photos
 
@@ -40,7 +41,7 @@ _Alpha = Float[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True)
-class Scenes:
+class Scenes(ShortRepr):
     """Pictures, the two digits in each, and where the ink of each digit is.
 
     Example:

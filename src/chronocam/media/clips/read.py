@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import MediaError
 from chronocam.media.clips.pictures import is_animation, open_animation, open_folder
 from chronocam.media.clips.sample import Sampler, Size, Source, Timeline, check_size
@@ -21,7 +22,7 @@ __all__ = ["Clip", "read_clip", "write_clip"]
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
+class Clip(ShortRepr):
     """Frames of a video, and when they are shown.
 
     pixels: RGB, upright.

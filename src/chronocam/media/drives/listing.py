@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import MediaError
 from chronocam.media.clips.pictures import open_folder
 from chronocam.media.files import is_folder
 
 
 @dataclass(frozen=True, eq=False)
-class DriveListing:
+class DriveListing(ShortRepr):
     """The files of a drive, frame by frame, and what its text files say."""
 
     name: str

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from chronocam._repr import ShortRepr
+
 
 @dataclass(frozen=True, eq=False)
-class Drive:
+class Drive(ShortRepr):
     """Frames of one moving camera, and what is known about the motion and the scene.
 
     The centre of the pixel in row 0 and column 0 is at (x, y) = (0, 0). Camera axes: x right, y down, z

@@ -24,11 +24,12 @@ class Shown(Protocol):
         """Return what is drawn of one sample."""
 
 
-def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageItem]:
+def items_of(explanations: Mapping[str, Shown], model: str = "", count: int | None = None) -> list[PageItem]:
     """Return an item for each sample.
 
     explanations: of the same samples, by what the page calls them.
     model: how the page names the model.
+    count: of how many samples at most; None for all.
 
     Raises InputError where the explanations are of different samples.
     """
@@ -38,7 +39,7 @@ def items_of(explanations: Mapping[str, Shown], model: str = "") -> list[PageIte
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise InputError(f"explanations have different samples ({listed}); give those of the same inputs")
-    samples = range(next(iter(counts.values())))
+    samples = range(next(iter(counts.values())))[:count]
     return [_item({name: part.on_page(k) for name, part in explanations.items()}, k, model) for k in samples]
 
 

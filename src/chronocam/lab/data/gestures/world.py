@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
 from chronocam.lab.data.gestures.camera import MARGIN, draw_camera, draw_light
 from chronocam.lab.data.gestures.canvas import Canvas
@@ -69,7 +70,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Clips:
+class Clips(ShortRepr):
     """Several clips: every field of `Record`, stacked.
 
     Example:
