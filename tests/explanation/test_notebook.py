@@ -101,6 +101,21 @@ def test_clips_have_copies_of_every_frame():
     assert data["items"][0]["stills"]["count"] == 4
 
 
+def test_signals_are_drawn_with_their_map_below():
+    x = torch.randn(2, 2, 40)
+    x[..., 24:28] *= 20
+    explanation = cc.GradCAM(Pixels(nn.Conv1d, channels=2)).explain(x, 0)
+    np.testing.assert_array_equal(explanation.copies, np.moveaxis(x.numpy(), 1, -1))
+    data, _ = page_in(explanation)
+    (shown,) = data["items"][0]["maps"]
+    assert shown["grid"] == [40]
+    np.testing.assert_allclose(shown["targets"][0]["line"], explanation.maps[0, 0], rtol=1e-3, atol=1e-9)
+    peak = explanation.maps[0, 0].argmax()
+    assert 23 <= peak <= 28
+    first, last = re.search(r"at samples? (\d+)(?: to (\d+))?", shown["targets"][0]["sentence"]).groups()
+    assert int(first) <= peak <= int(last or first)
+
+
 def test_values_of_any_range_are_stretched_to_that_of_their_sample():
     x = torch.rand(2, 3, 8, 8) * torch.tensor([8.0, 2.0])[:, None, None, None] - 1
     copies = cc.GradCAM(Pixels()).explain(x, 0).copies

@@ -51,6 +51,8 @@ def strip(explanation: Explanation) -> Explanation:
         maps=explanation.maps[:, :, None],
         input_size=(height, length),
         centers=None if centers is None else (((height - 1) / 2,), *centers),
+        pictures=None,
+        copies=None,
     )
 
 

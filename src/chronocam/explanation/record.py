@@ -231,7 +231,7 @@ class Explanation:
     def on_page(self, sample: int) -> SampleMaps:
         """Return what a page draws of one sample."""
         if self.maps.ndim == 3:  # of signals, which pages show as pictures
-            return strip(self).on_page(sample)
+            return replace(strip(self).on_page(sample), of_signal=True, pictures=self._picture(sample))
         rows = slice(sample, sample + 1)
         confidences, attention = self.confidences, self.attention
         return SampleMaps(

@@ -124,13 +124,17 @@ def whereabouts(
 
 
 def when(
-    importance: Float[np.ndarray, " slice"], spans: Sequence[tuple[int, int]], seconds: Sequence[float] | None
+    importance: Float[np.ndarray, " slice"],
+    spans: Sequence[tuple[int, int]],
+    seconds: Sequence[float] | None,
+    unit: str = "frame",
 ) -> str:
     """Return when the evidence of a clip lies: `most of it at 0.50 to 0.88 s (38 %)`; empty for none.
 
     importance: the share of the evidence in each slice.
     spans: the first and the last frame shown of each slice.
     seconds: when each frame is shown; None counts frames.
+    unit: what is counted.
     """
     total = float(importance.sum())
     if not total > 0:
@@ -148,7 +152,7 @@ def when(
     if seconds is not None:
         moment = f"{seconds[begin]:.2f} to {seconds[end]:.2f} s" if end > begin else f"{seconds[begin]:.2f} s"
     else:
-        moment = f"frames {begin} to {end}" if end > begin else f"frame {begin}"
+        moment = f"{unit}s {begin} to {end}" if end > begin else f"{unit} {begin}"
     share = float(importance[first : last + 1].sum())
     return f"{'most of it' if share > _HALF else 'strongest'} at {moment} ({percent(share)})"
 

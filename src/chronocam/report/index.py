@@ -39,7 +39,7 @@ class Row(JsonRecord):
     """What an index says about one item; `assets/list.js` draws it.
 
     href: of its page.
-    kind: picture, clip, drive or sequence.
+    kind: picture, clip, signal, drive or sequence.
     label: the name of the target that its page opens on.
     sentence: what was found of that target.
     picture: a small overlay, JPEG in base64.
@@ -116,6 +116,8 @@ def _kind(item: PageItem) -> str:
         return "drive"
     if item.stills is None:
         return "sequence"
+    if isinstance(first := item.maps[0].targets[0], MapTarget) and first.line is not None:
+        return "signal"
     return "clip" if item.stills.count > 1 else "picture"
 
 

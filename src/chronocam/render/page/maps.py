@@ -36,6 +36,7 @@ class SampleMaps:
     centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
     spans: the first and the last input frame of each time slice.
     pictures: what the maps are drawn on; None for bare maps.
+    of_signal: whether the maps are of a signal, as those of a picture of one row.
     """
 
     maps: Float[np.ndarray, "1 target *grid"]
@@ -51,6 +52,7 @@ class SampleMaps:
     spans: tuple[tuple[int, int], ...] | None
     attention: Attention | None
     pictures: Stills | None
+    of_signal: bool = False
 
 
 class _Bytes(TypedDict):
@@ -78,7 +80,7 @@ def shown_maps(sample: SampleMaps, label: str, stills: Stills) -> ShownMap:
         first=surest([target.confidence for target in targets]),
         method=sample.method,
         layer=sample.layer,
-        grid=list(sample.maps.shape[2:]),
+        grid=list(sample.maps.shape[3 if sample.of_signal else 2 :]),
         findings=list(sample.findings),
         spans=None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
         cubic=not of_clip,
@@ -187,6 +189,7 @@ def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
         sentence=_sentence(sample, k, stills),
         scale=number(scale_of(sample.maps).item(), 4),
         range=numbers([sample.maps[0, k].min(), sample.maps[0, k].max()], 4),
+        line=numbers(sample.maps[0, k, 0], 4) if sample.of_signal else None,
         importance=numbers(frame_importance(sample.maps)[0, k], 4) if sample.maps.ndim == 5 else None,
         attention=None if sample.attention is None else _attention(sample.attention, k, stills),
     )
@@ -196,6 +199,8 @@ def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:
     """Return what was found of one target: where, and in a clip when."""
     values = sample.maps[0, k]
     begin = opening(sample.names[k], None if sample.confidences is None else float(sample.confidences[0, k]))
+    if sample.of_signal:
+        return f"{begin}: {_along(values[0], sample)}."
     if values.ndim == 2:
         return f"{begin}: {whereabouts(values, sample.input_size, sample.centers, stills.view)}."
     centers = None if sample.centers is None else sample.centers[1:]
@@ -204,6 +209,14 @@ def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:
     moment = when(frame_importance(values), shown, stills.seconds)
     places = whereabouts(values, sample.input_size[1:], centers, stills.view)
     return f"{begin}: {', '.join(filter(None, [places, moment]))}."
+
+
+def _along(values: Float[np.ndarray, " cell"], sample: SampleMaps) -> str:
+    """Return where in a signal the evidence lies."""
+    centers = None if sample.centers is None else sample.centers[-1]
+    shares = frame_importance(values[:, None, None])
+    moment = when(shares, frame_spans(len(values), sample.input_size[-1], centers), None, "sample")
+    return f"the evidence lies along the signal, {moment}" if moment else "the map has no positive value"
 
 
 def _attention(attention: Attention, k: int, stills: Stills) -> AttentionCurves | None:

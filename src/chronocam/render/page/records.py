@@ -72,6 +72,7 @@ class MapTarget(JsonRecord):
     sentence: what was found, in words.
     scale: the raw value that has the last colour of the scale that the targets share.
     range: the smallest and the largest raw value.
+    line: the raw values of the map of a signal.
     importance: the share of the evidence in each time slice of a clip.
     """
 
@@ -81,6 +82,7 @@ class MapTarget(JsonRecord):
     sentence: str
     scale: Number
     range: list[Number]
+    line: list[Number] | None = field(default=None, metadata=OMITTED)
     importance: list[Number] | None = field(default=None, metadata=OMITTED)
     attention: AttentionCurves | None = field(default=None, metadata=OMITTED)
 

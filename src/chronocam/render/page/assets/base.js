@@ -10,7 +10,8 @@
 //   ShownMap       label, first, method, layer, grid, findings, spans [[first, last]] | null, cubic, cells [rows, columns],
 //                  thinned, centers [[y], [x]] | null, input [height, width], signed [bool], gains [number],
 //                  bytes [base64], targets [MapTarget | DriveOutput]
-//   MapTarget      name, score, confidence, sentence, scale, range [low, high], [importance] per slice, [attention AttentionCurves]
+//   MapTarget      name, score, confidence, sentence, scale, range [low, high], [line] of a signal,
+//                  [importance] per slice, [attention AttentionCurves]
 //   AttentionCurves  weights, contributions, agreement
 //   DriveOutput    name, score null, scores per moment, confidence null, sentence, scale, truth | null, unit | null
 //   ShownPath      positions [[x, z]], truth | null, note

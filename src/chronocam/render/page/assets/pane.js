@@ -19,8 +19,9 @@ class Pane {
     this.frameBox = element("div", { className: "picture" }, this.canvas, this.cell, this.handle.element);
     this.frameBox.style.setProperty("--ratio", this.canvas.width / this.canvas.height);
     this.legend = new Legend();
+    this.line = element("div");
     this.caption = element("figcaption");
-    this.element = element("figure", { className: "pane" }, this.choices, this.frameBox, this.legend.element, this.caption);
+    this.element = element("figure", { className: "pane" }, this.choices, this.frameBox, this.line, this.legend.element, this.caption);
     this.canvas.onpointermove = (event) => this.point(event);
     this.canvas.onpointerdown = (event) => this.point(event);
     this.canvas.onpointerleave = () => this.point(null);
@@ -51,7 +52,14 @@ class Pane {
     const field = await fieldOf(of, at);
     if (of !== this.of || at !== this.target) return; // chosen anew meanwhile
     this.field = field;
+    this.line.replaceChildren(...(this.about.line ? [this.curve(this.about.line)] : []));
     this.changed(this);
+  }
+
+  // The map of a signal as a curve.
+  curve(values) {
+    const length = this.of.input[1], labels = values.map((_, i) => `sample ${i === 0 ? 0 : i === values.length - 1 ? length - 1 : ""}`);
+    return new Chart("Map over the samples", [{ name: this.about.name, kind: "area", values }], values.length, null, labels).element;
   }
 
   // against: {field} on the left of the slider, {} for the picture alone, null without a slider.
