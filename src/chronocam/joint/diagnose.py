@@ -83,7 +83,7 @@ def _problem(
 
 def of_grid(layer: str, grid: tuple[int, ...], within: tuple[int, ...]) -> Iterator[Finding]:
     """Yield that a grid is too coarse along an axis of the input to tell places apart there."""
-    if len(grid) != len(within):
+    if len(grid) != len(within) or len(grid) not in AXES:
         return
     axes = zip(AXES[len(grid)], grid, within, strict=True)
     few = [
@@ -104,7 +104,7 @@ def of_grid(layer: str, grid: tuple[int, ...], within: tuple[int, ...]) -> Itera
 
 def of_field(layer: str, field: Sequence[Window] | None, within: tuple[int, ...]) -> Iterator[Finding]:
     """Yield that the cells of a layer see as much as the whole picture, frame or signal."""
-    if field is None:
+    if field is None or len(within) not in WHOLE:
         return
     sizes = within[-2:]
     seen = [window.high - window.low + 1 for window in field[-len(sizes) :]]

@@ -219,7 +219,7 @@ class Explaining:
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
         notes = [*_assumed(method, self.batch), *recording.notes]
-        of_grids = [finding for view in views for finding in view.remarks()]
+        of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         return Explanation(
             to_numpy(kept).astype(np.float32),

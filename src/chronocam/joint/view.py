@@ -74,15 +74,15 @@ class LayerView:
         look = self._look
         return look.clips is not None and look.call is None and len(self._grid) == 3 and not self._per_frame
 
-    def remarks(self) -> Iterator[Finding]:
-        """Yield what the layer's grid cannot tell, and where its slices are laid."""
+    def remarks(self, alone: bool) -> Iterator[Finding]:
+        """Yield what the layer's grid cannot tell, and where slices are laid if it is explained alone."""
         if self._layer == INPUT or self._recipe.maps_input:
             return
         look, grid = self._look, self._grid
         yield from of_grid(self._layer, grid, look.grid)
         if isinstance(self._layer, Chosen) and look.call is None:
             yield from of_field(self._layer, look.field(self._layer), look.grid)
-        if self._recipe.align == "half_pixel" and self.centers is not None:
+        if alone and self._recipe.align == "half_pixel" and self.centers is not None:
             yield note(
                 f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
                 "time; rows and columns are laid evenly (see align=)"
