@@ -342,6 +342,18 @@ def test_links_pass_over_what_cannot_be_read(folder):
     assert data_of(read(folder / "c.html"))["links"]["previous"] == {"href": "a.html", "name": "a"}
 
 
+@pytest.mark.parametrize("kept_too", [True, False])
+def test_a_signal_has_a_card_and_a_page_with_its_map_below(tmp_path, kept_too):
+    one = of_image(names=("beat",))
+    signal = cc.Explanation(one.maps[:, :, 0], one.scores, one.targets, "gradcam", "conv", (90,))
+    signal.save(tmp_path / "x.npz", np.random.default_rng(0).normal(size=(1, 2, 90)) if kept_too else None)
+    (row,) = rows_of(cc.report.write_folder(tmp_path))
+    assert row["kind"] == "signal"
+    shown = data_of(read(tmp_path / "x.html"))["items"][0]["maps"][0]
+    np.testing.assert_allclose(shown["targets"][0]["line"], signal.maps[0, 0], rtol=1e-3)
+    assert shown["targets"][0]["sentence"] == row["sentence"]
+
+
 def test_every_file_has_a_page_of_its_own_and_the_index_too(tmp_path):
     for name in ("index", "a", "a-2"):
         kept(of_image()).save(tmp_path / f"{name}.npz")

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from chronocam.explanation import Explanation
+from chronocam.explanation.drawing import strip
 from chronocam.jsonable import JsonRecord, keyed
 from chronocam.media._stills import blank
 from chronocam.render import strength
@@ -126,7 +127,8 @@ def _map(one: Explanation, sample: int, target: int, side: int) -> Image.Image:
     maps, at = one.maps[sample : sample + 1], 0
     bound = float(scale_of(maps).item())
     maps = maps[:, target : target + 1]
-    stills = blank(one.input_size) if one.pictures is None else one.pictures[sample]
+    size = strip(one).input_size if maps.ndim == 3 else one.input_size
+    stills = blank(size) if one.pictures is None else one.pictures[sample]
     if maps.ndim == 5:
         # Of copies of a frame in a looped clip, `places` names the picture that all of them show.
         slice_ = int(np.clip(maps[0, 0], 0, None).sum(axis=(1, 2)).argmax())
@@ -148,8 +150,10 @@ def _map(one: Explanation, sample: int, target: int, side: int) -> Image.Image:
         attention=None,
         confidences=None,
         pictures=None,
+        copies=None,
+        preprocess=None,
     )
-    return Image.fromarray(flat.overlay([np.asarray(picture)], scope=(-bound, bound))[0][0])
+    return Image.fromarray(flat.overlay([picture], scope=(-bound, bound))[0][0])
 
 
 def _heat(one: SequenceExplanation, sample: int, side: int) -> Image.Image:
