@@ -246,3 +246,16 @@ def test_side_by_side_shows_names_and_the_moment() -> None:
         bar = (line[-6] == [245, 166, 35]).all(axis=-1)
         assert not bar[:95].any()
         assert bar[105:195].mean() > 0.9
+
+
+def test_a_clip_may_be_the_list_of_its_frames() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 5, 6, 3), np.uint8)
+    for frames in ([Image.fromarray(one) for one in pixels], list(pixels), tuple(pixels)):
+        (one,) = to_clips([frames], 4)
+        np.testing.assert_array_equal(one.pixels, pixels)
+    with pytest.raises(InputError, match="a clip has 3 frames"):
+        to_clips([list(pixels[:3])], 4)
+    with pytest.raises(InputError, match="a clip is one Image; expected its frames"):
+        to_clips([Image.fromarray(pixels[0])], 4)
+    with pytest.raises(InputError, match="an image is a list; expected a PIL image or an array"):
+        to_clips([[[1]]], 1)

@@ -130,6 +130,8 @@ def to_pictures(inputs: Any) -> list[UInt8[np.ndarray, "height width 3"]]:
 
 
 def _picture(image: Any) -> np.ndarray:
+    if not (hasattr(image, "convert") or hasattr(image, "shape")):
+        raise InputError(f"an image is a {type(image).__name__}; expected a PIL image or an array")
     array = np.asarray(image.convert("RGB")) if hasattr(image, "convert") else to_numpy(image)
     if array.ndim == 2:
         array = array[..., None]

@@ -18,7 +18,7 @@ _EXPECTED = "(time, height, width, 3), (time, 3, height, width) or (3, time, hei
 
 
 def to_clips(inputs: Any, frames: int) -> list[Clip]:
-    """Return the clips of a batch: `Clip` objects, or arrays with the channels last or as a model takes them.
+    """Return the clips of a batch: `Clip` objects, lists of pictures, or arrays in any order of axes.
 
     Frames may also be the rows of the batch, or stacked in the channels, as models with `frames=` take them.
     8-bit arrays are taken as they are; floats in [0, 1] are scaled to 255, others stretched to the clip's own
@@ -52,6 +52,10 @@ def _unfolded(pictures: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _clip(array: Any, frames: int) -> Clip:
+    if isinstance(array, (list, tuple)):
+        array = np.stack(to_pictures(array))
+    if not hasattr(array, "shape"):
+        raise InputError(f"a clip is one {type(array).__name__}; expected its frames, or {_EXPECTED}")
     values = to_numpy(array)
     if values.ndim == 4 and values.shape[-1] not in (1, 3):
         time_first = values.shape[0] == frames and values.shape[1] in (1, 3)

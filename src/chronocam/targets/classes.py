@@ -75,7 +75,8 @@ def class_index(which: SupportsIndex | str, outputs: Outputs, count: int | None 
     if isinstance(which, str):
         if outputs.labels is None:
             raise TargetError(
-                f"the model carries no labels to find `{which}` in; give the class index, or set model.labels"
+                f"the model carries no labels to find `{which}` in; give the class index or labels=, "
+                "or set model.labels"
             )
         which = find_label(outputs.labels, which)
     if isinstance(which, bool) or not isinstance(which, Integral):
