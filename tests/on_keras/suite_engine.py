@@ -60,8 +60,9 @@ def test_the_model_is_left_as_found_after_an_exception() -> None:
     broken = model.get_layer("lstm")
     broken.call = fails  # a layer that fails, set by the user: it stays, and nothing else does
     before = state(model)
-    with pytest.raises(RuntimeError, match="mine"):
+    with pytest.raises(InputError, match="mine") as error:
         cc.GradCAM(model, "frames/cnn/conv1").explain(x, 1)
+    assert type(error.value.__cause__) is RuntimeError
     assert state(model) == before
     assert broken.call is fails
 

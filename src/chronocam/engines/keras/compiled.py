@@ -68,10 +68,7 @@ class OrEagerly:
         if self._compiles:
             try:
                 return self._compiled(*args)
-            except Exception as error:
-                # What refuses to be compiled within the model comes out as the model's failure.
-                if not any(isinstance(one, self._refusal) for one in (error, error.__cause__)):
-                    raise
+            except self._refusal:
                 self._compiles = False
         return self._plain(*args)
 

@@ -47,6 +47,9 @@ Change: TypeAlias = Callable[[str, Array], Array]
 Gated: TypeAlias = tuple[Array, Array, str]
 """What came out of a gate, what went into it, and which gate it is."""
 
+_REFUSALS = ("OperatorNotAllowedInGraphError", "ConcretizationTypeError")
+"""What TensorFlow and JAX raise where a model cannot be compiled, and is run eagerly instead."""
+
 _RESHAPING = ("Reshape", "Flatten", "Squeeze", "Identity", "ExpandDims")
 _GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _LAST_IS_ACTIVATION = (
@@ -284,7 +287,8 @@ def run_model(model: keras.Model, inputs: Inputs) -> Any:
     except Exception as error:  # TensorFlow's own errors are no kind of Python's
         kind = type(error)
         fails = issubclass(kind, FAILURES) or kind.__module__.startswith("tensorflow.")
-        if not fails or isinstance(error, ChronocamError) or out_of_memory(error):
+        compiling = any(base.__name__ in _REFUSALS for base in kind.__mro__)
+        if not fails or compiling or isinstance(error, ChronocamError) or out_of_memory(error):
             raise
         raise InputError(failure(inputs, error)) from error
 
