@@ -1,5 +1,7 @@
 """Overlays, plots and files of pictures."""
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,28 @@ def test_names_with_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
     e = explanation(blob(), targets=((TargetInfo("$\\frac{", 0),),))
     assert e.save(tmp_path / "map.png").exists()
     assert "$\\frac{" in e.plot().axes[0].get_title()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("grid", [(4, 6), (2, 4, 6)])
+@pytest.mark.filterwarnings("error")
+def test_maps_that_are_not_finite_are_drawn_as_nothing_there(tmp_path: Path, grid: Any, bad: float) -> None:
+    whole = explanation(np.random.default_rng(0).normal(size=(1, 1, *grid)))
+    maps = whole.maps.copy()
+    maps[..., 0, 0] = 0
+    spoilt = replace(whole, maps=np.where(maps == 0, np.float32(bad), maps))
+    grey = np.full((1, *whole.input_size, 3), 128, np.uint8)
+    nothing = replace(whole, maps=maps).overlay(grey)[0][0]
+    np.testing.assert_array_equal(spoilt.overlay(grey)[0][0], nothing)
+    for name in ("a.html", "a.png", "a.npz"):
+        assert spoilt.save(tmp_path / name).is_file()
+    spoilt.normalize()
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (2, 2, 2)])
+def test_bare_maps_of_huge_inputs_are_drawn_small(tmp_path: Path, grid: Any) -> None:
+    huge = replace(explanation(np.ones((1, 1, *grid))), input_size=(*(4,) * (len(grid) - 2), 4096, 8192))
+    tracemalloc.start()
+    huge.save(tmp_path / "a.png")
+    assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    tracemalloc.stop()

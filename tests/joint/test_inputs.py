@@ -293,3 +293,31 @@ def test_items_that_may_mean_two_things(kind: str, targets: int | None) -> None:
     with pytest.raises(InputError) as error:
         cc.GradCAM(seeded()).explain(iter([UNCLEAR[kind]]), targets)
     one_line(error, "an item of the data set", "yield (inputs, targets)")
+
+
+class Frame:
+    """A table that has a shape, and no type of its numbers."""
+
+    shape = (3, 4)
+
+
+def test_a_table_is_no_array() -> None:
+    with pytest.raises(InputError, match=r"inputs hold a Frame; expected an array, as .*to_numpy\(\) gives"):
+        cc.GradCAM(seeded(Net)).explain(Frame(), 0)
+
+
+@pytest.mark.parametrize("made", [lambda x: x.numpy(), lambda x: x.detach().numpy(), lambda x: np.zeros(1)])
+def test_scores_in_numpy_carry_no_gradient(made: Callable[[Tensor], Any]) -> None:
+    net, x = seeded(Net), torch.rand(1, 3, 16, 16)
+    with pytest.raises(TargetError, match="the operator makes NumPy of the outputs"):
+        cc.GradCAM(net, operator=lambda model, inputs, targets: made(model(inputs)[:, 0])).explain(x)
+    with pytest.raises(TargetError, match="the callable target makes NumPy of the outputs"):
+        cc.GradCAM(net).explain(x, lambda outputs: made(outputs[:, 0]))
+
+
+def test_another_error_of_an_operator_is_its_own() -> None:
+    def fails(model: Any, inputs: Any, targets: Any) -> Tensor:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        cc.GradCAM(seeded(Net), operator=fails).explain(torch.rand(1, 3, 16, 16))

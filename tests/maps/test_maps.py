@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy, widen
+from chronocam.maps.combine import principal_component
 from chronocam.maps.fuse import fuse
 from chronocam.maps.normalize import normalize
 from chronocam.maps.regions import boxes
@@ -447,3 +448,12 @@ def test_arrays_become_numpy_and_single_precision() -> None:
         assert widen(torch.ones(2, dtype=dtype)).dtype == torch.float32
     for dtype in (np.float32, np.float64):
         assert widen(np.ones(2, dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e30, 1e37])
+@pytest.mark.parametrize("shape", [(1, 1, 3, 4, 4), (1, 1, 20, 2, 3)])
+def test_the_principal_component_has_the_scale_of_the_array(shape, scale):
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = principal_component(array)
+    found = principal_component((array * np.float32(scale)).astype(np.float32))
+    np.testing.assert_allclose(found / scale, expected, rtol=1e-4, atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from chronocam.explanation.record import Explanation
 
+
+_LONGEST: Final = 1024  # pixels along a side of a bare map
 
 MEDIA = (Image.Image, Clip, str, Path)
 WIDE = 8.0  # inches of the picture of a signal
@@ -92,7 +94,8 @@ class Drawing:
         heading = f"{explanation.method} at {explanation.layer}"
         if self.of_clips:
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
-        rows = explanation.upsample() if inputs is None else self.overlay(inputs, None, 0.7, "sample")
+        bare = inputs is None
+        rows = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
         if not self.of_signals:
             return contact_sheet([list(row) for row in rows], self._names(), heading)
         # A signal is wide: its maps stand below each other.
@@ -142,9 +145,9 @@ class Drawing:
 
     def _evidence(self, inputs: Media) -> list[tuple[Clip, list[Evidence]]]:
         """Return each sample's clip, black without `inputs`, and the overlays drawn on it."""
-        # Without inputs the maps are drawn opaque over black frames of the input's own size.
+        # Without inputs the maps are drawn opaque over black frames.
         explanation, bare = self.explanation, inputs is None
-        black = (len(explanation), *explanation.input_size, 3)
+        black = (len(explanation), *self._size, 3)
         clips = self._media(np.zeros(black, np.uint8) if bare else inputs)
         spans = explanation.frame_spans or frame_spans(explanation.maps.shape[2], explanation.input_size[0])
         overlays = self._drawn(clips, None, 1.0 if bare else 0.7, "sample")
@@ -153,6 +156,15 @@ class Drawing:
             (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
             for clip, names, drawn, importance in rows
         ]
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        """The size at which bare maps are drawn: the input's, or a smaller one that shows as much."""
+        size = self.explanation.input_size
+        if self.of_signals:
+            return size
+        scale = min(1.0, _LONGEST / max(size[-2:]))
+        return (*size[:-2], *(max(1, round(side * scale)) for side in size[-2:]))
 
     def _names(self) -> list[list[str]]:
         return [

@@ -29,7 +29,8 @@ _FORMAT: Final = "chronocam explanation 1"
 _ATTENTION: Final = ("attention.weights", "attention.contributions")
 _ARRAYS: Final = ("maps", "scores")
 _OPTIONAL: Final = ("confidences", *_ATTENTION)
-_LARGEST: Final = 2**27  # places of an input, which a map may be enlarged to: half a gigabyte
+_LARGEST: Final = 2**27  # places that the maps of a target, or of the frames of a sample, are enlarged to
+_FRAMES: Final = 100_000  # of a clip
 
 _Target: TypeAlias = tuple[Any, ...]
 """Name, index and whether signs are kept; files of the first version lack the last."""
@@ -146,7 +147,7 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
         map(_names_a_target, chain.from_iterable(header.targets))
     ):
         yield f"targets are not one for each of {batch} samples and {targets} scores"
-    yield from _misplaced(header, grid)
+    yield from _misplaced(header, targets, grid)
     shapes = [arrays[name].shape for name in _ATTENTION if name in arrays]
     if shapes and shapes != [(batch, shapes[0][-1]), (batch, targets, shapes[0][-1])]:
         yield f"attention is {shapes} of maps {maps.shape}"
@@ -156,18 +157,20 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
         yield f"{len(header.pictures)} pictures are kept of {batch} samples"
 
 
-def _misplaced(header: _Header, grid: Sequence[int]) -> Iterator[str]:
+def _misplaced(header: _Header, targets: int, grid: Sequence[int]) -> Iterator[str]:
     """Yield what the header says of places that no map of this grid has."""
     size, centers, spans = header.input_size, header.centers, header.frame_spans
-    if len(size) != len(grid) or min(size) < 1 or math.prod(size) > _LARGEST:
-        yield f"inputs are {size} for maps on {tuple(grid)}, at most {_LARGEST:,} places"
+    if len(size) != len(grid) or min(size) < 1:
+        yield f"inputs are {size} for maps on {tuple(grid)}"
+    frames = size[0] if len(grid) == 3 else 1
+    if max(math.prod(size), frames * targets * math.prod(grid[-2:])) > _LARGEST or frames > _FRAMES:
+        yield f"inputs of {size} have too many places, more than {_LARGEST:,} or {_FRAMES:,} frames"
     placed = None if centers is None else [[at for at in axis if math.isfinite(at)] for axis in centers]
     if placed is not None and [len(axis) for axis in placed] != list(grid):
         yield f"centers are not one for each cell of {tuple(grid)}"
     fits = spans is None or all(0 <= first <= last < size[0] for first, last in spans)
     if not fits or (spans is not None and len(spans) != grid[0]):
         yield f"frame_spans are not one for each of {grid[0]} slices, of {size[0]} frames"
-    frames = size[0] if len(grid) == 3 else 1
     for picture in header.pictures or ():
         if len(picture.places) != frames:
             yield f"a picture has {len(picture.places)} places for {frames} frames"

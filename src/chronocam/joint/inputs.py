@@ -93,6 +93,11 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
         raise InputError(
             f"a {type(inputs).__name__} holds no array; give an array, or a tuple or dict of arrays"
         )
+    for array in arrays:
+        if not hasattr(array, "dtype"):
+            raise InputError(
+                f"inputs hold a {type(array).__name__}; expected an array, as its to_numpy() gives"
+            )
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 

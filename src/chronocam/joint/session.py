@@ -31,7 +31,7 @@ from chronocam.maps.fuse import fuse
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
-from chronocam.targets._parse import Callback
+from chronocam.targets._parse import Callback, differentiable
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
@@ -256,7 +256,9 @@ def _target_and_call(options: Recipe, batch: Batch) -> tuple[Target, Call | None
         return task(operator)(targets, batch.samples), None
     sliced = hasattr(targets, "__getitem__") and not isinstance(targets, (str, dict))
     rows = targets[batch.rows] if sliced else targets
-    return OperatorScore(operator), lambda model, inputs: operator(model, inputs, rows)
+    return OperatorScore(operator), lambda model, inputs: differentiable(
+        "the operator", lambda: operator(model, inputs, rows)
+    )
 
 
 def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:

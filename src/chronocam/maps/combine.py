@@ -52,7 +52,11 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
     flat = xp.reshape(array, (batch, target, channel, -1))
     finite = xp.all(xp.all(xp.isfinite(flat), axis=-1, keepdims=True), axis=-2, keepdims=True)
     flat = xp.where(finite, flat, xp.zeros_like(flat))
-    x = flat - xp.mean(flat, axis=-1, keepdims=True)
+    # At a scale of 1 the products below neither overflow nor vanish; the map has the scale of the array.
+    peak = xp.max(xp.max(xp.abs(flat), axis=-1, keepdims=True), axis=-2, keepdims=True)
+    peak = xp.where(peak > 0, peak, xp.ones_like(peak))
+    x = flat / peak
+    x = x - xp.mean(x, axis=-1, keepdims=True)
     xt = xp.matrix_transpose(x)
     # XᵀX v = λ v and XXᵀ u = λ u share their λ, and X v = √λ u: whichever matrix is smaller is decomposed.
     if x.shape[-1] < channel:
@@ -62,6 +66,7 @@ def principal_component(array: Float[Any, "batch target channel *grid"]) -> Floa
     else:
         vectors = xp.linalg.eigh(xp.matmul(x, xt))[1]
         projection = xp.matmul(xt, vectors[..., -1:])[..., 0]
+    projection = projection * peak[..., 0]
     agreement = xp.sum(projection * xp.sum(x, axis=2), axis=-1, keepdims=True)
     oriented = xp.where(agreement < 0, -projection, projection)
     return xp.reshape(xp.where(finite[..., 0], oriented, xp.nan), (batch, target, *grid))

@@ -56,7 +56,8 @@ def frame_importance(maps: Float[Any, "*lead time height width"]) -> Float[Any, 
     xp = namespace(maps)
     energy = xp.sum(relu(widen(maps)), axis=(-2, -1))
     total = xp.sum(energy, axis=-1, keepdims=True)
-    return energy / xp.where(total > 0, total, xp.ones_like(total))
+    with np.errstate(invalid="ignore"):  # of maps that are not finite, which findings say
+        return energy / xp.where(total > 0, total, xp.ones_like(total))
 
 
 def merge_copies(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import InputError
@@ -30,8 +31,9 @@ def normalize(
     else:
         axes = scope_axes(maps, scope)
         low, high = xp.min(maps, axis=axes, keepdims=True), xp.max(maps, axis=axes, keepdims=True)
-    span = xp.where(high > low, high - low, xp.ones_like(high))
-    return xp.clip((maps - low) / span, 0.0, 1.0)
+    with np.errstate(invalid="ignore"):  # of maps that are not finite, which findings say
+        span = xp.where(high > low, high - low, xp.ones_like(high))
+        return xp.clip((maps - low) / span, 0.0, 1.0)
 
 
 def scope_axes(maps: Any, scope: str) -> tuple[int, ...]:

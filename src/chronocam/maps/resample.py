@@ -93,7 +93,8 @@ def resample(
     for axis, (at, pixels) in enumerate(zip(centers, size, strict=True), start=2):
         matrix = like(axis_matrix(tuple(at), int(pixels), mode), maps)
         # tensordot puts the new axis last; after all axes in turn the order is restored by moving it back.
-        out = xp.moveaxis(xp.tensordot(out, matrix, axes=((axis,), (1,))), -1, axis)
+        with np.errstate(invalid="ignore"):  # of maps that are not finite, which findings say
+            out = xp.moveaxis(xp.tensordot(out, matrix, axes=((axis,), (1,))), -1, axis)
     axes = grid_axes(maps, 2)
     low, high = xp.min(maps, axis=axes, keepdims=True), xp.max(maps, axis=axes, keepdims=True)
     return xp.minimum(xp.maximum(out, low), high)

@@ -37,7 +37,7 @@ def relative(
     maps: Float[np.ndarray, "batch target *grid"], scope: Scope | tuple[float, float] = "sample"
 ) -> Float[np.ndarray, "batch target *grid"]:
     """Divide maps by what `strength` takes for one, without cutting off what is more."""
-    return np.asarray(maps / scale_of(maps, scope))
+    return np.asarray(_finite(maps) / scale_of(maps, scope))
 
 
 def scale_of(
@@ -48,9 +48,15 @@ def scale_of(
         bound = np.asarray(max(map(abs, scope)))
     else:
         axes = scope_axes(maps, scope)
-        bound = np.quantile(np.abs(maps), 0.995, axis=axes, keepdims=True)
-        bound = np.where(bound > 0, bound, np.abs(maps).max(axis=axes, keepdims=True))
+        magnitudes = np.abs(_finite(maps))
+        bound = np.quantile(magnitudes, 0.995, axis=axes, keepdims=True)
+        bound = np.where(bound > 0, bound, magnitudes.max(axis=axes, keepdims=True))
     return np.where(bound > 0, bound, 1)
+
+
+def _finite(maps: Float[np.ndarray, "batch target *grid"]) -> Float[np.ndarray, "batch target *grid"]:
+    """Return maps with zero for what is no finite number: it has no strength, and findings say so."""
+    return np.where(np.isfinite(maps), maps, np.zeros_like(maps))
 
 
 def overlay(

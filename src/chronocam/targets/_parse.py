@@ -188,7 +188,8 @@ class Callback(Target):
         """Return the scores. Raises TargetError where they are not one per sample."""
         batch, rows = outputs.batch, outputs.rows
         numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        values = self.function(outputs.raw, numbers) if self._takes_rows else self.function(outputs.raw)
+        given = (outputs.raw, numbers) if self._takes_rows else (outputs.raw,)
+        values = differentiable("the callable target", lambda: self.function(*given))
         shape = tuple(getattr(values, "shape", ()))
         if batch == 1 and hasattr(values, "shape") and not shape:  # of outputs that were squeezed
             values, shape = values[None], (1,)
@@ -199,6 +200,23 @@ class Callback(Target):
         name = getattr(self.function, "__name__", type(self.function).__name__)
         info = TargetInfo("score" if name == "<lambda>" else name)
         return Scored(values[:, None], ((info,),) * batch)
+
+
+def differentiable(what: str, score: Callable[[], Array]) -> Array:
+    """Return what a user's function makes. Raises TargetError where that is NumPy, which has no gradient.
+
+    what: the function, in words.
+    """
+    todo = f"{what} makes NumPy of the outputs, which carries no gradient; return what the framework computes"
+    try:
+        values = score()
+    except RuntimeError as error:
+        if "call numpy()" not in str(error):
+            raise
+        raise TargetError(todo) from error
+    if isinstance(values, np.ndarray):
+        raise TargetError(todo)
+    return values
 
 
 def _required(function: Callable[..., Any]) -> int:
