@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+from chronocam.engines.scoped import scoped
 from chronocam.errors import InputError
 from chronocam.explanation import Explanation
 from chronocam.joint.session import explain_all
-from chronocam.joint.subject import one_subject
+from chronocam.joint.subject import share_subjects
 from chronocam.methods import Method
 from chronocam.methods._base import method_named
 from chronocam.types import INPUT
@@ -53,9 +55,13 @@ def explain(
     places = [None] if layers is None else _listed(layers)
     if not makers or not places:
         raise InputError("nothing to explain: methods or layers is empty")
-    with one_subject():
-        bound = [make(model, place, **options) for place in places for make in makers if not _at_input(make)]
-        bound += [make(model, **options) for make in makers if _at_input(make)]
+
+    def bind(scope: ExitStack) -> list[Method]:
+        share_subjects(scope)
+        at_layers = [make(model, at, **options) for at in places for make in makers if not _at_input(make)]
+        return at_layers + [make(model, **options) for make in makers if _at_input(make)]
+
+    bound = scoped(bind)()
     explanations = explain_all(bound, inputs, targets)
     several = len(places) > 1
     named = {f"{e.method}@{e.layer}" if several and e.layer != INPUT else e.method: e for e in explanations}

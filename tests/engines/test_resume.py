@@ -246,11 +246,12 @@ def calls_of(net: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
     """How many calls of each module run its own `forward`."""
     counts: dict[str, int] = {}
     originals = {type(m): type(m).forward for m in net.modules()}
-    names = {m: path for path, m in net.named_modules()}
+    for path, module in net.named_modules():
+        module.path = path
 
     def counted(kind: type) -> Any:
         def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            counts[names[module]] = counts.get(names[module], 0) + 1
+            counts[module.path] = counts.get(module.path, 0) + 1
             return originals[kind](module, *args, **kwargs)
 
         return forward

@@ -26,10 +26,11 @@ from replicas import (
 from replicas import inputs as some_inputs
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import chronocam as cc
 from chronocam.engines import ClipOptions, Request, engine_for
-from chronocam.engines.torch import scope
+from chronocam.engines.torch import modes
 from chronocam.errors import InputError, LayerError, LayoutError
 from chronocam.layouts import ChannelsFirst, Folded, Stepped
 from chronocam.maps.attention import Attention
@@ -518,76 +519,65 @@ def test_several_methods_and_targets_share_the_evidence() -> None:
 # RNNs on cuDNN
 
 
-class WatchedLSTM(nn.LSTM):
-    fails = False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.seen.append(torch.backends.cudnn.enabled)
-        if self.fails:
-            raise Deliberate
-        return super().forward(*args, **kwargs)
-
-
-class Watched(Recurrent):
-    """Notes whether cuDNN is on while the LSTM runs, and before and after it."""
-
-    def __init__(self) -> None:
+class DropsOut(Recurrent):
+    def __init__(self, packs: bool = False) -> None:
         super().__init__()
-        self.lstm = WatchedLSTM(5, 6, num_layers=2, dropout=0.5, batch_first=True)
-        self.lstm.seen, self.outside = [], []
+        self.lstm = nn.LSTM(5, 6, num_layers=2, dropout=0.5, batch_first=True)
+        self.packs = packs
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.features(x)
-        self.outside.append(torch.backends.cudnn.enabled)
-        states, _ = self.lstm(features)
-        self.outside.append(torch.backends.cudnn.enabled)
-        return self.fc(states[:, -1])
+        if not self.packs:
+            return self.fc(self.lstm(features)[0][:, -1])
+        packed = nn.utils.rnn.pack_padded_sequence(features, [features.shape[1]] * len(x), batch_first=True)
+        return self.fc(self.lstm(packed)[1][0][-1])
 
 
-@pytest.fixture
-def on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the engine take modules to be on a GPU."""
-    monkeypatch.setattr(scope, "device_of", lambda module: torch.device("cuda"))
+class RunsOfLSTMs(TorchFunctionMode):
+    """Notes dropout and training mode of every LSTM that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, bool]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.lstm:
+            packed = not isinstance(args[1], (list, tuple))
+            self.seen.append(args[6:8] if packed else args[5:7])
+        return func(*args, **(kwargs or {}))
 
 
-def test_cudnn_is_off_exactly_while_an_lstm_in_eval_mode_runs(on_cuda: None) -> None:
-    net = seeded(Watched)
-    assert torch.backends.cudnn.enabled
-    first = exact(cc.GradCAM(net, "backbone.conv2"), CLIPS)
-    assert net.lstm.seen == [False]
-    assert net.outside == [True, True]
-    assert torch.backends.cudnn.enabled
-    close(exact(cc.GradCAM(net, "backbone.conv2"), CLIPS), first)  # the LSTM's dropout stays off
-    assert not net.lstm._forward_pre_hooks
-    assert not net.lstm._forward_hooks
-    net.lstm.seen.clear()
-    net.lstm.train()
-    cc.GradCAM(net, "backbone.conv2").explain(CLIPS, 0)
-    assert net.lstm.seen == [True]  # cuDNN can be differentiated there
-
-
-def test_cudnn_is_on_again_after_the_lstm_has_raised(on_cuda: None) -> None:
-    net = seeded(Watched)
-    net.lstm.fails = True
-    for chunk in (None, 2):
-        with pytest.raises(Deliberate):
-            cc.GradCAM(net, "backbone.conv2", chunk_frames=chunk).explain(CLIPS, 0)
-        assert torch.backends.cudnn.enabled
-        assert not net.lstm._forward_pre_hooks
-        assert not net.lstm._forward_hooks
-
-
-def test_on_the_cpu_cudnn_is_left_alone() -> None:
-    net = seeded(Watched)
-    cc.GradCAM(net, "backbone.conv2").explain(CLIPS, 0)
-    assert net.lstm.seen == [True]
-
-
-def test_cudnn_that_the_user_switched_off_stays_off(on_cuda: None) -> None:
-    net = seeded(Watched)
-    with torch.backends.cudnn.flags(enabled=False):
+@pytest.mark.parametrize("packs", [False, True])
+def test_an_lstm_in_eval_mode_runs_in_training_mode_without_dropout_on_cuda(
+    packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = seeded(lambda: DropsOut(packs))
+    expected = exact(cc.GradCAM(net, "backbone.conv2"), CLIPS)
+    monkeypatch.setattr(modes, "_by_cudnn", lambda x: True)
+    with RunsOfLSTMs() as runs:
+        close(exact(cc.GradCAM(net, "backbone.conv2"), CLIPS), expected)
+        assert runs.seen == [(0.0, True)]
+        net.lstm.train()
         cc.GradCAM(net, "backbone.conv2").explain(CLIPS, 0)
-        assert not torch.backends.cudnn.enabled
+        assert runs.seen[1:] == [(0.5, True)]
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_second_derivatives_go_through_an_lstm_on_cuda_step_by_step(
+    packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = seeded(lambda: DropsOut(packs))
+    expected = exact(cc.ShapleyCAM(net, "backbone.conv2"), CLIPS)
+    monkeypatch.setattr(modes, "_by_cudnn", lambda x: True)
+    with RunsOfLSTMs() as runs:
+        close(exact(cc.ShapleyCAM(net, "backbone.conv2"), CLIPS), expected)
+    assert not runs.seen
+
+
+def test_off_cuda_an_lstm_runs_as_it_is() -> None:
+    with RunsOfLSTMs() as runs:
+        cc.GradCAM(seeded(DropsOut), "backbone.conv2").explain(CLIPS, 0)
+    assert runs.seen == [(0.5, False)]
 
 
 # As found, again and again

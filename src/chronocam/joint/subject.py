@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -43,7 +43,8 @@ class Subject:
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return the fact of this key, found out at the first question."""
         if key not in self._facts:
-            self._facts[key] = find()
+            # Two threads may find it at the same time; both go on with what was found first.
+            self._facts.setdefault(key, find())
         fact: T = self._facts[key]
         return fact
 
@@ -53,22 +54,17 @@ class Subject:
 _SHARED: ContextVar[dict[Hashable, Subject] | None] = ContextVar("_SHARED", default=None)
 
 
-@contextmanager
-def one_subject() -> Iterator[None]:
-    """Let all methods that are made in this block for the same model and output layer share one Subject.
+def share_subjects(scope: ExitStack) -> None:
+    """Let methods made for the same model and output layer while `scope` is entered share one Subject.
 
-    A block within a block shares those of the outer one.
+    What is entered within what is entered shares those of the outer one.
     """
     outer = _SHARED.get()
-    token = _SHARED.set({} if outer is None else outer)
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
+    scope.callback(_SHARED.reset, _SHARED.set({} if outer is None else outer))
 
 
 def subject_of(model: Model, output_layer: LayerLike | None, frames: int | None) -> Subject:
-    """Return a Subject of the model; a shared one within `one_subject`."""
+    """Return a Subject of the model; a shared one within `share_subjects`."""
     shared = _SHARED.get()
     if shared is None:
         return Subject(model, output_layer, frames)

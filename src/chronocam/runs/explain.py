@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -68,11 +69,12 @@ def explain_all(
 
 
 def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Failure]:
-    from chronocam.joint.subject import one_subject
+    from chronocam.joint.subject import share_subjects
 
     # Inputs of different folders may have the same name, and their files go into one folder.
     names: set[str] = set()
-    with one_subject():  # what is found out about the model, its default layer too, is found out once
+    with ExitStack() as scope:
+        share_subjects(scope)  # what is found out about the model, its default layer too, is found out once
         for batch in track(_batches(paths, job.batch_size), "Explaining"):
             named = [
                 (one, distinct(slug(one.resolve().stem), names)) for one in batch if isinstance(one, Path)

@@ -42,8 +42,7 @@ def refuse_other(expected: np.ndarray, got: np.ndarray, rounding: float) -> None
 def refuse_mixed_rows(together: np.ndarray, samples: Sequence[Sample], batch_first: bool) -> None:
     """Raise InputError where a row of what samples give together is not what the sample gives by itself."""
     for row, sample in enumerate(samples):
-        with sample.model.scope():
-            alone, joint = sample.logits, together[row : row + 1]
+        alone, joint = _alone(sample), together[row : row + 1]
         if alone.shape != joint.shape:
             continue
         near = sample.model.rounding**0.5 * float(np.abs(alone).max(initial=0))
@@ -60,10 +59,14 @@ def refuse_mixed_rows(together: np.ndarray, samples: Sequence[Sample], batch_fir
         )
 
 
+def _alone(sample: Sample) -> np.ndarray:
+    return sample.model.settled(lambda: sample.logits)
+
+
 def _random(sample: Sample) -> bool:
     """Say whether two calls of the model differ, as in training mode."""
-    with sample.model.scope():
-        return not np.allclose(to_numpy(sample.model.look().logits), sample.logits, equal_nan=True)
+    logits = sample.model.settled(lambda: to_numpy(sample.model.look().logits))
+    return not np.allclose(logits, sample.logits, equal_nan=True)
 
 
 def closes(scores: np.ndarray, book: Mapping[str, np.ndarray], mass: np.ndarray, rounding: float) -> bool:

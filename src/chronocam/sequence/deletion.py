@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Origin:
         self.target = target
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples, each in the scope of its model. Raises InputError where the model is gone."""
+        """Yield the samples. Raises InputError where the model is gone."""
         model = self.model()
         if model is None:
             raise InputError("the model that was explained is gone; keep it, and explain again")
@@ -64,8 +65,7 @@ class Origin:
         framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
         for row, inputs in enumerate(framework.split(engine, self.features)):
             bound = framework.MODEL(engine, inputs, self.batch_first)
-            with bound.scope():
-                yield Sample(bound, self.target, row)
+            yield Sample(bound, self.target, row)
 
 
 def without(origin: Origin, scores: np.ndarray, mask: Mask, baseline: Any, seed: int) -> FeatureDeletion:
@@ -79,16 +79,24 @@ def without(origin: Origin, scores: np.ndarray, mask: Mask, baseline: Any, seed:
     values = _spread(baseline, (len(mask), *mask.shape[2:]))
     results = np.zeros((3, *scores.shape))
     for row, sample in enumerate(origin.samples()):
-        features = sample.features
-        time, columns = len(features), np.arange(scores.shape[1])
-        if not np.allclose(sample.scores, scores[row], rtol=1e-3, atol=1e-5 * np.abs(scores).max()):
+        hidden = np.stack([mask[row], ~mask[row], chosen[row]])
+        columns = sample.model.settled(partial(_scores, sample, hidden, values[row]))
+        if not np.allclose(columns[0], scores[row], rtol=1e-3, atol=1e-5 * np.abs(scores).max()):
             raise InputError("the model's scores have changed since they were explained; explain again")
-        nothing = values[row, :time].astype(features.dtype)
-        for place, hidden in enumerate((mask[row], ~mask[row], chosen[row])):
-            points = np.where(hidden[:, :time], nothing, features)
-            results[place, row] = sample.scores_at(points)[columns, columns]
+        results[:, row] = columns[1:]
     removed, kept, random = results
     return FeatureDeletion(scores, removed, kept, random, mask)
+
+
+def _scores(sample: Sample, hidden: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the scores `(1 + mask, target)`: of all features, and with what a mask hides set to `values`.
+
+    hidden: `(mask, target, time, feature)`, for each target its own.
+    """
+    features = sample.features
+    time, columns = len(features), np.arange(hidden.shape[1])
+    points = np.where(hidden[:, :, :time], values[:time].astype(features.dtype), features)
+    return np.stack([sample.scores, *(sample.scores_at(of_mask)[columns, columns] for of_mask in points)])
 
 
 def _as_many(mask: Mask, rng: np.random.Generator) -> Mask:

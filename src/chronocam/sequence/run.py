@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -38,15 +39,12 @@ def explain(
     framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
     inputs = framework.split(engine, features)
     target = per_step(parse(targets, len(inputs)))
-    attributions: list[Attribution] = []
     samples = [
         Sample(framework.MODEL(engine, of_sample, batch_first), target, row)
         for row, of_sample in enumerate(inputs)
     ]
     _refuse_mixed(batch_first, samples[:ROWS_PER_PASS])
-    for sample in samples:
-        with sample.model.scope():
-            attributions.append(attribute(sample))
+    attributions = [sample.model.settled(partial(attribute, sample)) for sample in samples]
     _refuse_unequal([one.relevance.shape[0] for one in attributions])
     lengths = tuple(one.relevance.shape[1] for one in attributions)
     notes = (
@@ -77,8 +75,7 @@ def _refuse_mixed(batch_first: bool, samples: Sequence[Sample]) -> None:
     seen = _UNMIXED.setdefault(model.source, set())
     if len(samples) < 2 or key in seen:
         return
-    with model.scope():
-        together = model.together([sample.model.inputs for sample in samples])
+    together = model.settled(lambda: model.together([sample.model.inputs for sample in samples]))
     if together is not None:
         refuse_mixed_rows(together, samples, batch_first)
     seen.add(key)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Final, NamedTuple, TypeAlias, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from chronocam.engines.pull import differentiable
+from chronocam.engines.scoped import scoped
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_other
 from chronocam.sequence.ledger import ENTRIES, Ledger
@@ -118,8 +119,17 @@ class SequenceModel(ABC):
     rounding: float
 
     @abstractmethod
-    def scope(self) -> AbstractContextManager[None]:
-        """Return a scope in which the model can be differentiated, and after which it is as it was found."""
+    def settle(self, scope: ExitStack) -> None:
+        """Let the model be differentiated for as long as `scope` is entered."""
+
+    def settled(self, run: Callable[[], T]) -> T:
+        """Return what `run` returns where the model can be differentiated."""
+
+        def within(scope: ExitStack) -> T:
+            self.settle(scope)
+            return run()
+
+        return scoped(within)()
 
     @abstractmethod
     def array(self, values: np.ndarray) -> Array:

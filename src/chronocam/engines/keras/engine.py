@@ -356,9 +356,10 @@ class KerasEngine(UnknownGeometry):
 
         def run(inputs: Inputs) -> None:
             pictures = self.feed(inputs)
-            calls[:] = fields_of(self.model, self._nodes, pictures, layer, rank, self.channels_last)
+            calls[:] = fields_of(program, pictures, layer, rank, self.channels_last)
 
-        self.backend.once(run, Program(self.model, self._nodes, ()), inputs)
+        program = Program(self.model, self._nodes, ())
+        self.backend.once(run, program, inputs)
         return calls[-1] if calls else None
 
 

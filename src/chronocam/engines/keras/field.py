@@ -13,17 +13,8 @@ from dataclasses import dataclass
 import keras
 
 from chronocam.engines.base import split_call
-from chronocam.engines.keras.layers import (
-    Node,
-    Nodes,
-    Run,
-    Wrap,
-    first_tensor,
-    intercepted,
-    is_float,
-    own_errors,
-)
-from chronocam.engines.keras.program import call_model
+from chronocam.engines.keras.layers import Node, Run, Wrap, first_tensor, is_float
+from chronocam.engines.keras.program import Program
 from chronocam.types import Array, Inputs
 
 _POINTWISE = {
@@ -94,9 +85,7 @@ Fields = tuple[AxisField, ...] | None
 """One per axis; None after a layer of unknown extent."""
 
 
-def fields_of(
-    model: keras.Model, nodes: Nodes, inputs: Inputs, layer: str, rank: int, channels_last: bool
-) -> list[Fields]:
+def fields_of(program: Program, inputs: Inputs, layer: str, rank: int, channels_last: bool) -> list[Fields]:
     """Return the fields of the calls of `layer` over `rank` axes, None for one that is unknown."""
     path, number = split_call(layer)
     start = first_tensor(inputs)
@@ -123,8 +112,7 @@ def fields_of(
 
         return around
 
-    with own_errors(), intercepted({at: [wrap(at)] for at in nodes}, nodes):
-        call_model(model, inputs)
+    program.run(inputs, {at: [wrap(at)] for at in program.nodes})
     return calls if number is None else calls[number : number + 1]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeAlias, TypeGuard
 
 import keras
@@ -92,38 +92,11 @@ def _close(name: str, nodes: Nodes) -> str:
     return hint
 
 
-@contextmanager
-def intercepted(wraps: Mapping[str, list[Wrap]], nodes: Nodes) -> Iterator[None]:
-    """Let calls of nodes go through `wraps`, the first innermost; undone on exit, also after an exception."""
-    undo: list[tuple[dict[str, Any], Any]] = []
-    try:
-        for path, around in wraps.items():
-            node = nodes[path]
-            # Layers look up `self.call` when they are called, so an attribute of the instance goes before the
-            # method of its class, and masks, dtypes and names are handled by Keras as ever.
-            call: Run = node.call
-            undo.append((node.__dict__, node.__dict__.get("call")))
-            for wrap in around:
-                call = wrap(node, call)
-            node.__dict__["call"] = call  # an instance's own attribute: the class stays as it is
-        yield
-    finally:
-        for attributes, before in reversed(undo):
-            attributes.pop("call", None)
-            if before is not None:
-                attributes["call"] = before
-
-
-@contextmanager
-def own_errors() -> Iterator[None]:
+def show_own_errors(scope: ExitStack) -> None:
     """Let errors come out of layers as they are: rewritten by Keras they may lose their type."""
-    filtering = keras.config.is_traceback_filtering_enabled()
-    keras.config.disable_traceback_filtering()
-    try:
-        yield
-    finally:
-        if filtering:
-            keras.config.enable_traceback_filtering()
+    if keras.config.is_traceback_filtering_enabled():
+        scope.callback(keras.config.enable_traceback_filtering)
+        keras.config.disable_traceback_filtering()
 
 
 @contextmanager

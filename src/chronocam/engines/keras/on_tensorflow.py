@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 import keras
@@ -78,7 +79,8 @@ class TensorFlowPass(OffsetPass):
         self._run = OrEagerly(program, tf.function(self._forward, autograph=False), self._forward, _REFUSAL)
         both = self._there_and_back
         self._run_both = OrEagerly(program, tf.function(both, autograph=False), both, _REFUSAL)
-        self._scored: _Scored | None = None
+        self._scored: dict[int, _Scored] = {}
+        self._numbers = count()
 
     def array(self, values: np.ndarray, dtype: Any) -> Array:
         """Return numbers as a tensor."""
@@ -94,10 +96,11 @@ class TensorFlowPass(OffsetPass):
             passed = self.program.forward(inputs, Start(offsets, tf.stop_gradient))
         return *passed.seen, passed.activations
 
-    def _there_and_back(self, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
+    def _there_and_back(self, number: Array, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
         """Return what the forward pass gives and, per offset, the gradients `(target, *shape)`."""
         # A score is the user's Python and cannot be traced. It is called through numpy_function from the
-        # middle of the compiled function: it leaves its values in `_scored` and sends back its gradients in
+        # middle of the compiled function: it leaves its values in `_scored`, under the number of the call
+        # (other threads call it, too), and sends back its gradients in
         # the outputs, one per target, which the tape carries on to the layers. So nothing is compiled anew
         # for another target, and a backward pass per target needs neither a second forward pass nor a
         # persistent tape around the compiled function, for which TensorFlow prepares gradients of gradients.
@@ -107,7 +110,8 @@ class TensorFlowPass(OffsetPass):
             passed = self._forward(inputs, offsets)
         leaves = _leaves(passed[:3])
         floats = _floats(leaves)
-        called = tf.numpy_function(partial(self._upstream, passed[:3]), leaves, [x.dtype for x in floats])
+        upstream_of = partial(self._upstream, passed[:3])
+        called = tf.numpy_function(upstream_of, [number, *leaves], [x.dtype for x in floats])
         upstream = keras.tree.flatten(called)  # in eager mode a single output comes back bare, not in a list
         for gradient, x in zip(upstream, floats, strict=True):
             gradient.set_shape((None, *x.shape))
@@ -121,10 +125,9 @@ class TensorFlowPass(OffsetPass):
         )
         return *passed, keras.tree.pack_sequence_as(offsets, gradients)
 
-    def _upstream(self, structure: Any, *leaves: np.ndarray) -> list[np.ndarray]:
+    def _upstream(self, structure: Any, number: np.ndarray, *leaves: np.ndarray) -> list[np.ndarray]:
         """Score the outputs; return ∂score/∂output `(target, *shape)` of the floating-point ones."""
-        assert self._scored is not None
-        return self._scored.gradients(structure, [tf.constant(x) for x in leaves])
+        return self._scored[int(number)].gradients(structure, [tf.constant(x) for x in leaves])
 
     def outputs(self, inputs: Inputs, offsets: Offsets) -> Sequence[Array]:
         """Return the floating-point outputs."""
@@ -132,9 +135,12 @@ class TensorFlowPass(OffsetPass):
 
     def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
         """Run the pass and differentiate its scores."""
-        scored = self._scored = _Scored(score)
-        *outputs, pulled = self._run_both(inputs, offsets)
-        self._scored = None
+        number, scored = next(self._numbers), _Scored(score)
+        self._scored[number] = scored
+        try:
+            *outputs, pulled = self._run_both(tf.constant(number, tf.int64), inputs, offsets)
+        finally:
+            del self._scored[number]
         if scored.error is not None:
             raise scored.error
         passed = Passed(*outputs)

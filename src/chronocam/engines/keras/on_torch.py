@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -13,9 +14,12 @@ from torch import Tensor
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.tensors import hessian_product, vjp
 from chronocam.types import Array, Inputs
+
+T = TypeVar("T")
 
 
 class _KerasGuidedReLU(torch.autograd.Function):
@@ -71,13 +75,10 @@ class TorchBackend(Backend):
 
         def plain(*args: Any) -> Any:
             args = keras.tree.map_structure(lambda x: self.tensor(x) if hasattr(x, "shape") else x, args)
-            with torch.inference_mode(False), torch.no_grad():
-                output = run(*args)
-                if isinstance(output, Passed):
-                    return output
-                return keras.tree.map_structure(
-                    lambda x: x.copies() if isinstance(x, Repeated) else x, output
-                )
+            output = scoped(_without_graph)(run, *args)
+            if isinstance(output, Passed):
+                return output
+            return keras.tree.map_structure(lambda x: x.copies() if isinstance(x, Repeated) else x, output)
 
         return plain
 
@@ -90,6 +91,17 @@ class TorchBackend(Backend):
         curvature: Sequence[str],
     ) -> BackendRecording:
         """Run the program and differentiate its scores."""
+        return scoped(self._record)(program, inputs, score, gradients, curvature)
+
+    def _record(
+        self,
+        scope: ExitStack,
+        program: Program,
+        inputs: Inputs,
+        score: Score,
+        gradients: Sequence[str],
+        curvature: Sequence[str],
+    ) -> BackendRecording:
         cut: list[Tensor] = []
         layers = {*gradients, *curvature}
 
@@ -101,25 +113,32 @@ class TorchBackend(Backend):
                     cut.append(x)
             return x
 
-        with torch.inference_mode(False), torch.set_grad_enabled(False):
-            passed = program.forward(inputs, change)
-            scores = score(passed.result)
-            recording = self.recording(passed, scores)
-            columns = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
-            columns = columns[:, None, :].expand(-1, *scores.shape)
-            for layer in gradients:
+        scope.enter_context(torch.inference_mode(False))
+        scope.enter_context(torch.set_grad_enabled(False))
+        passed = program.forward(inputs, change)
+        scores = score(passed.result)
+        recording = self.recording(passed, scores)
+        columns = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
+        columns = columns[:, None, :].expand(-1, *scores.shape)
+        for layer in gradients:
+            calls = passed.activations[layer]
+            each = vjp(scores, calls, columns)
+            if any(g is not None for g in each):
+                recording.gradients[layer] = [
+                    x.new_zeros(len(columns), *x.shape) if g is None else g.detach()
+                    for g, x in zip(each, calls, strict=True)
+                ]
+        for layer in curvature:
+            if scores.requires_grad:
                 calls = passed.activations[layer]
-                each = vjp(scores, calls, columns)
-                if any(g is not None for g in each):
-                    recording.gradients[layer] = [
-                        x.new_zeros(len(columns), *x.shape) if g is None else g.detach()
-                        for g, x in zip(each, calls, strict=True)
-                    ]
-            for layer in curvature:
-                if scores.requires_grad:
-                    calls = passed.activations[layer]
-                    recording.curvature[layer] = [hessian_product(scores, x, columns) for x in calls]
+                recording.curvature[layer] = [hessian_product(scores, x, columns) for x in calls]
         return recording
+
+
+def _without_graph(scope: ExitStack, run: Callable[..., T], *args: Any) -> T:
+    scope.enter_context(torch.inference_mode(False))
+    scope.enter_context(torch.no_grad())
+    return run(*args)
 
 
 BACKEND = TorchBackend()

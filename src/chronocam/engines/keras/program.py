@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -31,13 +32,14 @@ from chronocam.engines.keras.layers import (
     attribute,
     first_tensor,
     frames_at_once,
-    intercepted,
     is_float,
-    own_errors,
     path_of,
     replace_tensor,
+    show_own_errors,
 )
+from chronocam.engines.keras.replica import Replica
 from chronocam.engines.misfit import FAILURES, failure, out_of_memory
+from chronocam.engines.scoped import scoped
 from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
@@ -175,10 +177,9 @@ class Program:
         reads: dict[str, list[Array]] = {path: [] for path in self.reads}
         gates: list[Gated] = []
         wraps = self._wraps(seen, outputs, reads, gates, partial(_changed, change, gates), around)
-        with own_errors(), intercepted(wraps, self.nodes):
-            if INPUT in self.layers:
-                inputs = self._tapped(inputs, seen[INPUT], change)
-            raw = (self.call or run_model)(self.model, self.feed(inputs))
+        if INPUT in self.layers:
+            inputs = self._tapped(inputs, seen[INPUT], change)
+        raw = self.run(inputs, wraps)
         if self.output_layer is not None:
             raw = self._read(outputs)
         for layer, calls in seen.items():
@@ -191,6 +192,19 @@ class Program:
         plain = self.output_layer is None and self.call is None
         last = next((gate for gate in reversed(gates) if plain and gate[0] is main), None)
         return Passed(raw, {} if last is None else {last[2]: last[1]}, reads, seen)
+
+    def run(self, inputs: Inputs, wraps: Mapping[str, Sequence[Wrap]], call: Call | None = None) -> Any:
+        """Return what a replica of the model returns, calls of its nodes going through `wraps`.
+
+        call: what is called in its place; `run_model` by default.
+        """
+
+        def called(scope: ExitStack) -> Any:
+            show_own_errors(scope)
+            replica = Replica(self.model, self.nodes, wraps)
+            return (call or self.call or run_model)(replica.model, self.feed(inputs))
+
+        return scoped(called)()
 
     def _tapped(self, inputs: Inputs, seen: list[Array], change: Change) -> Inputs:
         def tap(x: Array) -> Array:
@@ -254,9 +268,7 @@ def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Ar
 
     nodes = program.nodes
     wraps = {path: [*_all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
-    with own_errors(), intercepted(wraps, nodes):
-        final = first_tensor(run_model(program.model, program.feed(inputs)))
-    return calls, final
+    return calls, first_tensor(program.run(inputs, wraps))
 
 
 def _all_frames(node: Node) -> list[Wrap]:

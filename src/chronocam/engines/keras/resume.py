@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -46,7 +47,9 @@ class KerasRest(Rest[Any]):
             activations.append(self._backend.out(x))
             return x
 
-        around: dict[str, list[Wrap]] = {path: [recorder.around] for path in self._hidden}
+        around: dict[str, list[Wrap]] = {
+            path: [partial(_recording, recorder, node)] for path, node in self._hidden.items()
+        }
         around[self._path].append(self._at_layer(keep))
 
         def run(inputs: Inputs) -> Passed:
@@ -112,6 +115,11 @@ class KerasRest(Rest[Any]):
             return self._backend.repeated(x, times, axis)
 
         return keras.tree.map_structure(repeated, inputs)
+
+
+def _recording(recorder: Recorder[Any], node: Node, copy: Node, run: Run) -> Run:
+    """Record under the model's own node what its copy does."""
+    return recorder.around(node, run)
 
 
 def _is_tensor(x: object) -> bool:

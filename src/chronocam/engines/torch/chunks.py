@@ -8,7 +8,6 @@ own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.base import split_call
 from chronocam.engines.torch.layers import Layers
-from chronocam.engines.torch.scope import Forward, forward_replaced
+from chronocam.engines.torch.replica import Forward, Replica
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import vjp
 from chronocam.errors import LayerError, ModelError
@@ -42,17 +41,16 @@ class Chunks:
         self._frames: Tensor
         self._running = False
 
-    @contextmanager
-    def cutting(self, layers: Layers) -> Iterator[None]:
-        """Run the outermost module that holds a tap and gets all frames in chunks.
+    def cut(self, replica: Replica, layers: Layers) -> None:
+        """Let the outermost module of a replica that holds a tap and gets all frames run in chunks.
 
         Its `forward` is replaced: a hook sees a call, and cannot make several of one.
         """
         parts = [split_call(layer)[0].split(".") for layer in self.taps]
         paths = dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1))
         modules = {path: layers[layers.resolve(path)] for path in paths}
-        with forward_replaced({m: partial(self._wrap, path, m) for path, m in modules.items()}):
-            yield
+        for module, path in {module: path for path, module in modules.items()}.items():
+            replica.replace(module, partial(self._wrap, path, module))
 
     def _wrap(self, path: str, module: nn.Module, forward: Forward) -> Forward:
         return partial(self._forward, path, module, forward)

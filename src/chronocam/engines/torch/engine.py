@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import AxisOrder, Call, Feed, LayerCall, Recording, Request, Score, as_given
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
-from chronocam.engines.torch.scope import as_found, device_of, dtype_of
+from chronocam.engines.torch.scope import device_of, dtype_of, settle
 from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import InputError
 from chronocam.layouts.base import Stem
@@ -111,10 +113,14 @@ class TorchEngine(TorchGeometry):
         keep: Sequence[str] = (),
     ) -> list[LayerCall]:
         """Return the layers in the order in which they finish, from one forward pass; see `Engine.trace`."""
-        forward = self._forward(call, reads)
-        with as_found(self.model, self.layers.walk()):
-            calls = Trace(forward, inputs, score, keep).calls()
-        self._may_end_in_gate = forward.may_end_in_gate
+        return scoped(self._traced)(self._forward(call, reads), inputs, score, keep)
+
+    def _traced(
+        self, scope: ExitStack, forward: ForwardPass, inputs: Inputs, score: Score | None, keep: Sequence[str]
+    ) -> list[LayerCall]:
+        settle(scope, self.model)
+        calls = Trace(forward, inputs, score, keep).calls()
+        self._may_end_in_gate |= forward.may_end_in_gate
         return calls
 
     def order(self, layer: str) -> AxisOrder | None:
@@ -131,11 +137,13 @@ class TorchEngine(TorchGeometry):
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
-        modules = self.layers.walk()
+        return scoped(self._recorded)(inputs, score, request)
+
+    def _recorded(self, scope: ExitStack, inputs: Inputs, score: Score, request: Request) -> Recording:
+        settle(scope, self.model)
         forward = self._forward(request.call, request.reads)
-        with as_found(self.model, modules):
-            recording = TorchPass(forward, modules, inputs, request).run(score)
-        self._may_end_in_gate = forward.may_end_in_gate
+        recording = TorchPass(scope, forward, self.layers.walk(), inputs, request).run(score)
+        self._may_end_in_gate |= forward.may_end_in_gate
         return recording
 
     def scores(
@@ -151,7 +159,7 @@ class TorchEngine(TorchGeometry):
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         forward = self._forward(call, reads)
         resumed = TorchRest(forward, inputs, layer)
-        self._may_end_in_gate = forward.may_end_in_gate
+        self._may_end_in_gate |= forward.may_end_in_gate
         return resumed
 
     def _forward(self, call: Call | None, reads: Sequence[str]) -> ForwardPass:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from chronocam.engines.base import NO_SOFTMAX, Call, Feed, Result, logits_note, split_call
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import GatesSeen, looks_like_probabilities, may_be_gated
+from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
 from chronocam.errors import LayerError
 from chronocam.types import Inputs
@@ -43,29 +44,30 @@ class ForwardPass:
         self.feed = feed
         self.notes: list[str] = []
         self.settled = False  # whether it was decided before this pass if a gate is looked for
+        self.replica: Replica
         self._gates: GatesSeen | None = None
         self._outputs: list[Tensor] = []
         self._read: dict[str, list[Any]] = {}
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look at the model while it runs."""
+    def start(self, scope: ExitStack) -> None:
+        """Begin with a replica of the model, into which what looks at it is put while `scope` is entered."""
+        self.replica = self.layers.replica()
+        scope.callback(self.replica.close)
         self.notes.clear()
-        self._gates = GatesSeen() if self.may_end_in_gate else None
         self._outputs = []
         self._read = {path: [] for path in self.reads}
-        with self._gates or nullcontext(), ExitStack() as hooks:
-            for path, calls in self._read.items():
-                module = self.layers[self.layers.resolve(path)]
-                hooks.callback(module.register_forward_hook(keep_all(calls)).remove)
-            if self.output_layer is not None:
-                hook = keep_output(self._outputs)
-                hooks.callback(self.layers[self.output_layer].register_forward_hook(hook).remove)
-            yield
+
+    def watch(self, scope: ExitStack) -> None:
+        """Look at the replica while it runs, for as long as `scope` is entered."""
+        self._gates = scope.enter_context(GatesSeen()) if self.may_end_in_gate else None
+        for path, calls in self._read.items():
+            self.replica.hook(self.layers.resolve(path), keep_all(calls))
+        if self.output_layer is not None:
+            self.replica.hook(self.output_layer, keep_output(self._outputs))
 
     def run(self, inputs: Inputs) -> Any:
-        """Call the model."""
-        return (self.call or call_model)(self.layers.model, self.feed(inputs))
+        """Call the replica."""
+        return (self.call or call_model)(self.replica.model, self.feed(inputs))
 
     def result(self, raw: Any) -> Result | None:
         """Return what the score function sees of `raw`, what the model returned.

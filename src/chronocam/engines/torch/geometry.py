@@ -14,11 +14,12 @@ from torch.autograd.graph import Node
 
 from chronocam.engines.base import Feed, LayerCall, split_call
 from chronocam.engines.geometry import Centers
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
-from chronocam.engines.torch.probe import follows_in_time, probed_centers, rows_in_time
-from chronocam.engines.torch.scope import as_found
+from chronocam.engines.torch.probe import follows_in_time, noise_like, probed_centers, rows_in_time
+from chronocam.engines.torch.scope import settle
 from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor
 from chronocam.errors import InputError, LayoutError
 from chronocam.types import Inputs, Window
@@ -44,12 +45,15 @@ class TorchGeometry:
         main = first_tensor(inputs)
         if main is None:
             raise LayoutError('no floating-point input to place cells in; use align="half_pixel"')
-        with as_found(self.layers.model), torch.enable_grad():
-            source = own_copy(main).requires_grad_()
+
+        def centers(scope: ExitStack) -> tuple[Centers, ...]:
+            source = self._differentiably(scope, main)
             field = field_of(self._look(inputs, main, source, layer), source, len(grid), layer)
             if field is not None:
                 return field.centers(grid)
             return probed_centers(partial(self._look, inputs, main, layer=layer), own_copy(main), grid, layer)
+
+        return scoped(centers)()
 
     def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
         """Return what a layer's cells see of the input, as the graph says; see `Geometry.field`.
@@ -59,10 +63,14 @@ class TorchGeometry:
         main = first_tensor(inputs)
         if main is None:
             return None
-        with as_found(self.layers.model), torch.enable_grad(), suppress(*_NO_GRAPH):
-            source = own_copy(main).requires_grad_()
+
+        def found(scope: ExitStack) -> tuple[Window, ...] | None:
+            source = self._differentiably(scope, main)
             field = field_of(self._look(inputs, main, source, layer), source, rank, layer)
             return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+
+        with suppress(*_NO_GRAPH):
+            return scoped(found)()
         return None
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
@@ -70,9 +78,12 @@ class TorchGeometry:
         main = first_tensor(inputs)
         if main is None:
             raise LayoutError('no floating-point input to place frames in; use align="half_pixel"')
-        with as_found(self.layers.model), torch.enable_grad():
-            source = torch.randn_like(main).requires_grad_()
+
+        def found(scope: ExitStack) -> tuple[float, ...]:
+            source = self._differentiably(scope, noise_like(main))
             return rows_in_time(self._look(inputs, main, source, layer)[:rows], source, frame_axis)
+
+        return scoped(found)()
 
     def tokens_by_patch(self, inputs: Inputs, like: str, prefix: int, frame_axis: int) -> bool:
         """Say whether tokens follow each other in time, as the first layer with as many of them shows.
@@ -85,9 +96,18 @@ class TorchGeometry:
         first = next(call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == tokens)
         if main is None:
             return False
-        with as_found(self.layers.model), torch.enable_grad():
-            source = own_copy(main).requires_grad_()
+
+        def follows(scope: ExitStack) -> bool:
+            source = self._differentiably(scope, main)
             return follows_in_time(self._look(inputs, main, source, f"{first}#0"), source, prefix, frame_axis)
+
+        return scoped(follows)()
+
+    def _differentiably(self, scope: ExitStack, x: Tensor) -> Tensor:
+        """Let gradients be taken in this scope, and return a copy of `x` from which a graph begins."""
+        settle(scope, self.layers.model)
+        scope.enter_context(torch.enable_grad())
+        return own_copy(x).requires_grad_()
 
     def windows(
         self, inputs: Inputs, stages: Sequence[Sequence[str]], rank: int
@@ -108,12 +128,16 @@ class TorchGeometry:
 
             return hook
 
-        with as_found(self.layers.model), torch.enable_grad(), ThroughNoGrad(), ExitStack() as hooks:
-            source = own_copy(main).requires_grad_()
+        def run(scope: ExitStack) -> Tensor:
+            source = self._differentiably(scope, main)
+            scope.enter_context(ThroughNoGrad())
+            replica = self.layers.replica()
             for layer in chain.from_iterable(stages):
-                module = self.layers[layer]
-                hooks.callback(module.register_forward_hook(note(layer)).remove)
-            call_model(self.layers.model, self.feed(replace_tensor(inputs, main, source.clone())))
+                replica.hook(layer, note(layer))
+            call_model(replica.model, self.feed(replace_tensor(inputs, main, source.clone())))
+            return source
+
+        source = scoped(run)()
         return windows_between(
             [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
         )
@@ -132,10 +156,8 @@ class TorchGeometry:
             if call is not None and len(outputs) > call:
                 torch.set_grad_enabled(False)
 
-        handle = self.layers[path].register_forward_hook(hook)
-        try:
-            with torch.enable_grad():
-                call_model(self.layers.model, self.feed(replace_tensor(inputs, main, source.clone())))
-        finally:
-            handle.remove()
+        replica = self.layers.replica()
+        replica.hook(path, hook)
+        with torch.enable_grad():
+            call_model(replica.model, self.feed(replace_tensor(inputs, main, source.clone())))
         return outputs[-1 if call is None else call]

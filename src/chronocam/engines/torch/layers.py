@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.engines.base import child_at, split_call, unknown_layer
+from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import walk
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
@@ -31,41 +32,35 @@ class Layers(Mapping[str, nn.Module]):
             raise ModelError(
                 "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
             )
-        self._walked: list[nn.Module] = []
-        self._names: dict[str, nn.Module] = {}
-        self._paths: dict[nn.Module, str] = {}
-        self._modules: dict[str, nn.Module] = {}
-        self.walk()
+        self._named = _Named(self.model, walk(self.model))
 
     def walk(self) -> list[nn.Module]:
         """Return the modules that the model has now; those replaced since the last walk take their paths."""
         modules = walk(self.model)
         # Naming takes several times as long as walking, and models rarely change between two calls.
-        if modules != self._walked:
-            named = self.model.named_modules(remove_duplicate=False)
-            self._names = {_plain(path): module for path, module in named}
-            self._paths = {}
-            for path, module in self._names.items():
-                self._paths.setdefault(module, path)  # a module with several names goes by the first
-            self._modules = {path: module for module, path in self._paths.items()}
-            self._walked = modules
+        if modules != self._named.modules:
+            self._named = _Named(self.model, modules)
         return modules
 
+    def replica(self) -> Replica:
+        """Return a replica of the model as it is now, with its layers by the same paths."""
+        return Replica(self.walk(), self)
+
     def __getitem__(self, layer: str) -> nn.Module:
-        return self._modules[split_call(layer)[0]]
+        return self._named.by_path[split_call(layer)[0]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(self._named.by_path)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._named.by_path)
 
     def resolve(self, layer: LayerLike) -> str:
         """Return the path of a layer. Raises LayerError for an unknown one."""
         self.walk()
-        call = None
+        named, call = self._named, None
         if isinstance(layer, nn.Module):
-            path = self._paths.get(unwrap(layer), "")
+            path = named.paths.get(unwrap(layer), "")
             if not path:
                 kind = type(layer).__name__
                 raise LayerError(f"the given {kind} is not a layer of this {type(self.model).__name__}")
@@ -75,10 +70,10 @@ class Layers(Mapping[str, nn.Module]):
             return INPUT
         else:
             path, call = split_call(_plain(str(layer)))
-            if not path or path not in self._names:
-                raise unknown_layer(layer, [path for path in self._names if path])
-            path = self._paths[self._names[path]]
-        if isinstance(self._modules[path], torch.jit.ScriptModule):
+            if not path or path not in named.names:
+                raise unknown_layer(layer, [path for path in named.names if path])
+            path = named.paths[named.names[path]]
+        if isinstance(named.by_path[path], torch.jit.ScriptModule):
             raise LayerError(f"layer `{path}` is TorchScript, which cannot be looked into; choose another")
         return path if call is None else f"{path}#{call}"
 
@@ -95,12 +90,30 @@ class Layers(Mapping[str, nn.Module]):
     def stem(self) -> Stem | None:
         """The first convolution; None for a model without any."""
         first = next((m for m in self.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
-        return None if first is None else Stem(first.weight.ndim - 2, first.in_channels)
+        return None if first is None else Stem(len(first.kernel_size), first.in_channels)
 
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        return {path: module.weight for path, module in self.items() if isinstance(module, plain)}
+        # Of a replica: a spectral norm in training mode takes a step each time its weight is read.
+        copies = self.replica().items()
+        return {path: module.weight for path, module in copies if isinstance(module, plain)}
+
+
+class _Named:
+    """The modules of a model by path: each by all its names, and each by its first.
+
+    It is made as a whole, since other threads may ask meanwhile.
+    """
+
+    def __init__(self, model: nn.Module, modules: list[nn.Module]) -> None:
+        self.modules = modules
+        named = model.named_modules(remove_duplicate=False)
+        self.names: dict[str, nn.Module] = {_plain(path): module for path, module in named}
+        self.paths: dict[nn.Module, str] = {}
+        for path, module in self.names.items():
+            self.paths.setdefault(module, path)
+        self.by_path: dict[str, nn.Module] = {path: module for module, path in self.paths.items()}
 
 
 def unwrap(model: nn.Module) -> nn.Module:

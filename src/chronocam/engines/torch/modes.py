@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Function: TypeAlias = Callable[..., Any]
@@ -25,6 +25,16 @@ _GATES = {
 }
 _DENSE: Final = 8  # gates of dense outputs that are kept in mind: as many masks may be returned together
 _ATTEND = {F.softmax, torch.softmax, Tensor.softmax}
+_RNNS = {torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu}
+_DROPOUT = {
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+    F.dropout3d,
+    F.alpha_dropout,
+    F.feature_alpha_dropout,
+}
+_DRAWS_IN_PLACE = {Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_, Tensor.exponential_}
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
@@ -137,6 +147,68 @@ class ThroughNoGrad(TorchFunctionMode):
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+
+
+class DifferentiableRNNs(TorchFunctionMode):
+    """Lets recurrent layers in eval mode be differentiated on CUDA; cuDNN's can be in training mode alone.
+
+    They run in training mode without dropout, which gives the same. twice: cuDNN has no second derivative, so
+    they run step by step.
+    """
+
+    def __init__(self, twice: bool = False) -> None:
+        super().__init__()
+        self.twice: bool = twice
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        if func in _RNNS and _by_cudnn(args[0]):
+            # (data, sizes, start, weights, …) of packed sequences, (input, start, weights, …) of others.
+            packed = isinstance(args[1], Tensor) and not args[1].is_floating_point()
+            dropout, training = (6, 7) if packed else (5, 6)
+            if not args[training]:
+                args = (*args[:dropout], 0.0, True, *args[training + 1 :])
+            if self.twice:
+                operator = getattr(torch.ops.aten, func.__name__)
+                return (operator.data if packed else operator.input).decompose(*args)
+        return func(*args, **(kwargs or {}))
+
+
+def differentiable_rnns(modules: Iterable[nn.Module], twice: bool = False) -> DifferentiableRNNs | None:
+    """Return the mode where some module needs it: any mode makes every operation slower."""
+    recurrent = (m for m in modules if isinstance(m, nn.RNNBase) and not m.training)
+    return DifferentiableRNNs(twice) if any(_by_cudnn(x) for m in recurrent for x in m.parameters()) else None
+
+
+def _by_cudnn(x: Tensor) -> bool:
+    return x.is_cuda
+
+
+class WithoutChance(TorchFunctionMode):
+    """Switches dropout off, and draws what else is drawn from numbers of its own: passes can be compared.
+
+    The global random numbers are those of all threads, so they are neither seeded nor put back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DROPOUT:
+            return func(args[0] if args else kwargs["input"], training=False)
+        if func in _DRAWS_IN_PLACE and kwargs.get("generator") is None:
+            kwargs["generator"] = self._generator(args[0].device)
+        return func(*args, **kwargs)
+
+    def _generator(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(0)
+        return self._generators[device]
 
 
 class GuidedReLUs(TorchFunctionMode):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attention import AttentionSeen
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
-from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad
+from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
-from chronocam.engines.torch.scope import couples_samples, differentiable_rnns, training_note
+from chronocam.engines.torch.scope import couples_samples, training_note
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
     first_tensor,
@@ -34,12 +36,19 @@ from chronocam.types import INPUT, Inputs
 class TorchPass:
     """One forward pass with taps, and the backward passes from its scores.
 
+    scope: entered for as long as anything is recorded.
     modules: those of the model, walked once for all that looks through them.
     """
 
     def __init__(
-        self, forward: ForwardPass, modules: Sequence[nn.Module], inputs: Inputs, request: Request
+        self,
+        scope: ExitStack,
+        forward: ForwardPass,
+        modules: Sequence[nn.Module],
+        inputs: Inputs,
+        request: Request,
     ) -> None:
+        self.scope = scope
         self.forward = forward
         self.layers: Layers = forward.layers
         self.modules = modules
@@ -121,48 +130,51 @@ class TorchPass:
 
     def _forward(self, score: Score) -> None:
         """Run the model, twice where it may end in a softmax or sigmoid, and score its outputs."""
-        request = self.request
-        grad = self.through_no_grad or (INPUT in request.layers and self.differentiate)
-        while True:
-            # With a graph from the start nothing is cut: what a layer returned may be used within it, before
-            # a hook sees it, as by models that collect their hidden states.
-            cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
-            self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in request.layers}
-            self.chunks = self._cut_into_chunks()
-            if request.clips is not None:
-                self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
-            self.attentions = AttentionSeen() if request.attentions else None
-            with torch.set_grad_enabled(grad), self._watching(), self.forward.watching():
-                inputs = pytree.tree_map(own_copy, self.inputs)
-                if self.through_no_grad:
-                    inputs = pytree.tree_map(with_graph, inputs)
-                if INPUT in request.layers:
-                    inputs = self._tapped(inputs)
-                raw = self.forward.run(inputs)
-                if self.attention is not None:
-                    self.attention.end(main_output(raw, strict=False))
-                result = self.forward.result(raw)
-                if result is not None:
-                    self.scores = score(result)
-                    return
+        look = scoped(self._look)
+        while not look(score):
+            pass
 
-    @contextmanager
-    def _watching(self, again: bool = False) -> Iterator[None]:
-        """Look at the layers while the model runs; `again` for a second look at what saw some frames."""
-        modes = [self.relus] if again else [self.relus, self.attention, self.attentions]
-        through = ThroughNoGrad() if self.through_no_grad else None
-        with ExitStack() as scope:
-            if self.differentiate:
-                scope.enter_context(differentiable_rnns(self.layers.model, self.modules))
-            for mode in (*modes, through):
-                if mode is not None:
-                    scope.enter_context(mode)
-            for layer, tap in self.taps.items():
-                if layer != INPUT:
-                    scope.callback(self.layers[layer].register_forward_hook(tap).remove)
-            if self.chunks is not None:
-                scope.enter_context(self.chunks.cutting(self.layers))
-            yield
+    def _look(self, scope: ExitStack, score: Score) -> bool:
+        """Run the model; say whether its outputs could be scored, or nobody looked for the gate they have."""
+        request = self.request
+        # With a graph from the start nothing is cut: what a layer returned may be used within it, before a
+        # hook sees it, as by models that collect their hidden states.
+        cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
+        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in request.layers}
+        self.chunks = self._cut_into_chunks()
+        self.attentions = AttentionSeen() if request.attentions else None
+        if request.clips is not None:
+            self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
+        self.forward.start(self.scope)
+        scope.enter_context(
+            torch.set_grad_enabled(self.through_no_grad or (INPUT in request.layers and self.differentiate))
+        )
+        self._watch(scope, self.attention, self.attentions)
+        for layer, tap in self.taps.items():
+            if layer != INPUT:
+                self.forward.replica.hook(layer, tap)
+        if self.chunks is not None:
+            self.chunks.cut(self.forward.replica, self.layers)
+        self.forward.watch(scope)
+        inputs = pytree.tree_map(own_copy, self.inputs)
+        if self.through_no_grad:
+            inputs = pytree.tree_map(with_graph, inputs)
+        if INPUT in request.layers:
+            inputs = self._tapped(inputs)
+        raw = self.forward.run(inputs)
+        if self.attention is not None:
+            self.attention.end(main_output(raw, strict=False))
+        result = self.forward.result(raw)
+        if result is not None:
+            self.scores = score(result)
+        return result is not None
+
+    def _watch(self, scope: ExitStack, *modes: TorchFunctionMode | None) -> None:
+        """Enter what looks at operations, `modes` and those that any look needs."""
+        rnns = differentiable_rnns(self.modules, bool(self.request.curvature)) if self.differentiate else None
+        for mode in (rnns, self.relus, *modes, ThroughNoGrad() if self.through_no_grad else None):
+            if mode is not None:
+                scope.enter_context(mode)
 
     def _cut_into_chunks(self) -> Chunks | None:
         """Return how the frames are run in chunks, where that was asked for."""
@@ -219,8 +231,14 @@ class TorchPass:
         (upstream,) = self._gradients([self.chunks.features])
         if upstream is None:
             return {}
-        with self._watching(again=True):
-            return self.chunks.gradients(upstream)
+        return scoped(self._second_look)(self.chunks, upstream)
+
+    def _second_look(
+        self, scope: ExitStack, chunks: Chunks, upstream: Tensor
+    ) -> dict[str, list[Tensor | None]]:
+        scope.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
+        self._watch(scope)
+        return chunks.gradients(upstream)
 
     def _filled(self, gradients: Sequence[Tensor | None], calls: Sequence[Tensor]) -> list[Tensor]:
         """Return the gradients of a layer's calls, zeros for those that the scores do not depend on."""

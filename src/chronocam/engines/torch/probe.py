@@ -31,8 +31,7 @@ def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) ->
     sizes = like.shape[-len(grid) :]
     generator = torch.Generator(like.device).manual_seed(0)
     for _ in range(LOOKS):
-        noise = torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
-        source = noise.requires_grad_()
+        source = noise_like(like, generator).requires_grad_()
         cells = _cells_last(look(source), grid, layer)
         for axis, n in enumerate(grid):
             for i in _chosen(n):
@@ -53,6 +52,12 @@ def probed_centers(look: Look, like: Tensor, grid: Sequence[int], layer: str) ->
                 'use align="half_pixel", or a larger input'
             )
     return centers
+
+
+def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return noise of the shape of `x`; the global random numbers stay as they are."""
+    generator = generator or torch.Generator(x.device).manual_seed(0)
+    return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
 def _chosen(cells: int) -> list[int]:

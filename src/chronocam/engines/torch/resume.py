@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,16 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Result, Score
 from chronocam.engines.resumption import Recorder, Rest, Stored, counting, replaying
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
-from chronocam.engines.torch.scope import as_found, couples_samples, forward_replaced, walk
+from chronocam.engines.torch.replica import Forward
+from chronocam.engines.torch.scope import couples_samples, settle, walk
 from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor
 from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
+
+T = TypeVar("T")
 
 
 class TorchRest(Rest[nn.Module]):
@@ -33,8 +37,13 @@ class TorchRest(Rest[nn.Module]):
         self._module = forward.layers[layer]
         if couples_samples(self._model, self._modules):
             raise ModelError("BatchNorm in training mode mixes the samples; call model.eval() first")
-        with as_found(self._model, self._modules), torch.no_grad():
-            self._record()
+        scoped(self._settled)(self._record)
+
+    def _settled(self, scope: ExitStack, run: Callable[[], T]) -> T:
+        """Return what `run` returns, without a graph."""
+        settle(scope, self._model)
+        scope.enter_context(torch.no_grad())
+        return run()
 
     def _recorded(self, times: int) -> tuple[Recorder[nn.Module], list[Tensor], Result]:
         # A module that holds the layer must run, or the layer would not be called. What a TorchScript module
@@ -50,39 +59,46 @@ class TorchRest(Rest[nn.Module]):
                 return x
 
             wraps = {m: partial(recorder.around, m) for m in patched}
-            with forward_replaced(wraps), self._at_layer(keep), self._forward.watching():
-                raw = self._forward.run(pytree.tree_map(own_copy, self._repeated_inputs(times)))
-                result = self._forward.result(raw)
-                if result is not None:
-                    self._forward.settled = True
-                    return recorder, activations, result
+            raw = scoped(self._called)(wraps, keep, pytree.tree_map(own_copy, self._repeated_inputs(times)))
+            result = self._forward.result(raw)
+            if result is not None:
+                self._forward.settled = True
+                return recorder, activations, result
+
+    def _called(
+        self,
+        scope: ExitStack,
+        wraps: Mapping[nn.Module, Callable[[Forward], Forward]],
+        change: Callable[[int, Tensor], Tensor],
+        inputs: Inputs,
+    ) -> Any:
+        """Run a replica of the model, the forwards in `wraps` replaced, the layer's outputs changed."""
+        self._forward.start(scope)
+        for module, wrap in wraps.items():
+            self._forward.replica.replace(module, wrap)
+        self._forward.replica.hook(self._layer, self._at_layer(change))
+        self._forward.watch(scope)
+        return self._forward.run(inputs)
 
     def _run(self, changed: Sequence[Tensor], times: int) -> Result:
         repeated = partial(_repeated, times)
         wraps = {module: partial(replaying, stored, repeated) for module, stored in self._stored.items()}
-        with (
-            forward_replaced(wraps),
-            self._at_layer(lambda number, x: own_copy(changed[number])),
-            self._forward.watching(),
-        ):
-            raw = self._forward.run(self._repeated_inputs(times))
-            # An output that does not depend on the layer comes as it was stored.
-            raw = pytree.tree_map_only(Repeated, Repeated.copies, raw)
-            result = self._forward.result(raw)
+        raw = scoped(self._called)(
+            wraps, lambda number, x: own_copy(changed[number]), self._repeated_inputs(times)
+        )
+        # An output that does not depend on the layer comes as it was stored.
+        result = self._forward.result(pytree.tree_map_only(Repeated, Repeated.copies, raw))
         assert result is not None  # the recording has settled whether a gate is looked for
         return result
 
     def _scored(self, changed: Sequence[Tensor], times: int, score: Score) -> Tensor:
-        with as_found(self._model, self._modules), torch.no_grad():
-            scores: Tensor = score(self._run(changed, times))
-            return scores
+        return scoped(self._settled)(lambda: score(self._run(changed, times)))
 
     def _tensors(self, output: Any) -> list[Tensor]:
         return [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]
 
-    @contextmanager
-    def _at_layer(self, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-        """Let what the layer returns in its n-th call that counts go through `change(n, …)`."""
+    def _at_layer(self, change: Callable[[int, Tensor], Tensor]) -> Callable[..., object]:
+        """Return a hook: the layer's output, in its n-th call that counts, goes through `change(n, …)`."""
         changed = counting(self._call, change)
 
         def hook(module: nn.Module, args: object, output: object) -> object:
@@ -92,11 +108,7 @@ class TorchRest(Rest[nn.Module]):
                 raise LayerError(f"a {kind} returns no floating-point tensor; choose another layer")
             return replace_tensor(output, tensor, changed(tensor))
 
-        handle = self._module.register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
+        return hook
 
     def _repeated_inputs(self, times: int) -> Inputs:
         def repeated(x: Tensor) -> Tensor:

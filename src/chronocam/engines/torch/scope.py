@@ -1,18 +1,14 @@
-"""Scopes in which a PyTorch model can be looked into, and after which it is as it was found."""
+"""What a PyTorch model is looked into in, and what is known of it beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import chain
-from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-Forward: TypeAlias = Callable[..., Any]
-"""A module's `forward`: what it takes and returns is the model's own affair."""
 
 
 def walk(model: nn.Module) -> list[nn.Module]:
@@ -26,70 +22,19 @@ def walk(model: nn.Module) -> list[nn.Module]:
     return modules
 
 
-@contextmanager
-def as_found(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
-    """Undo on exit, also after an exception, what a forward pass may change.
+def settle(scope: ExitStack, model: nn.Module) -> None:
+    """Enter, for as long as `scope` is, what a model can be looked into in.
 
-    Inference mode is left (nothing can be differentiated in it), compiled modules run eagerly so that hooks
-    fire, autocast's weight cache is bypassed, and the buffers of modules in training mode (BatchNorm's
-    running statistics) get their values back. The grad mode is restored whatever a hook sets it to.
-
-    modules: those of the model, where they were walked already.
+    Inference mode is left (nothing can be differentiated in it), and autocast's weight cache is bypassed. The
+    grad mode is restored in the end, whatever a hook sets it to.
     """
-    modules = walk(model) if modules is None else modules
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
-        stack.enter_context(_buffers_kept(modules))
-        for device_type in {"cpu", device_of(model).type}:
-            if torch.is_autocast_enabled(device_type):
-                # Weights cast while no graph is built must not be served to the caller's own training step.
-                dtype = torch.get_autocast_dtype(device_type)
-                stack.enter_context(torch.autocast(device_type, dtype=dtype, cache_enabled=False))
-        if _some_compiled(modules):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield
-
-
-@contextmanager
-def differentiable_rnns(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> Iterator[None]:
-    """Let recurrent layers in eval mode be differentiated on CUDA: cuDNN's cannot be.
-
-    cuDNN is off only while such a layer runs; dropout and the rest of the model stay as they are.
-    """
-    scopes: list[AbstractContextManager[Any]] = []
-
-    def enter(module: nn.Module, args: object) -> None:
-        scopes.append(torch.backends.cudnn.flags(enabled=False))
-        scopes[-1].__enter__()
-
-    def leave(module: nn.Module, args: object, output: object) -> None:
-        scopes.pop().__exit__(None, None, None)
-
-    with ExitStack() as stack:
-        for module in walk(model) if modules is None else modules:
-            if isinstance(module, nn.RNNBase) and not module.training and device_of(module).type == "cuda":
-                stack.callback(module.register_forward_pre_hook(enter).remove)
-                stack.callback(module.register_forward_hook(leave, always_call=True).remove)
-        yield
-
-
-@contextmanager
-def forward_replaced(wraps: Mapping[nn.Module, Callable[[Forward], Forward]]) -> Iterator[None]:
-    """Let the modules run what `wraps` make of their `forward`; undone on exit, also after an exception.
-
-    Hooks see a call before and after it, and cannot keep a module from running; its `forward` can.
-    """
-    before = [(module.__dict__, module.__dict__.get("forward")) for module in wraps]
-    try:
-        for module, wrap in wraps.items():
-            module.__dict__["forward"] = wrap(module.forward)  # the instance's own: its class stays as it is
-        yield
-    finally:
-        for attributes, own in before:
-            attributes.pop("forward", None)
-            if own is not None:
-                attributes["forward"] = own
+    scope.enter_context(torch.inference_mode(False))
+    scope.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
+    for device_type in {"cpu", device_of(model).type}:
+        if torch.is_autocast_enabled(device_type):
+            # Weights cast while no graph is built must not be served to the caller's own training step.
+            dtype = torch.get_autocast_dtype(device_type)
+            scope.enter_context(torch.autocast(device_type, dtype=dtype, cache_enabled=False))
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -130,32 +75,3 @@ def _differs_in_training(module: nn.Module) -> bool:
     names = ("p", "drop_prob", "drop_rate", "rate") if drops else ("dropout",)
     rates = [getattr(module, name, None) for name in names]
     return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
-
-
-def _some_compiled(modules: Sequence[nn.Module]) -> bool:
-    """Say whether a module is compiled: by `torch.compile`, by `module.compile()` or at its `forward`."""
-    if any("_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None) is not None for m in modules):
-        return True
-    forwards = {getattr(type(m), "forward", None) for m in modules}
-    forwards |= {m.__dict__["forward"] for m in modules if "forward" in m.__dict__}
-    return any(hasattr(forward, "_torchdynamo_orig_callable") for forward in forwards)
-
-
-@contextmanager
-def _buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    buffers: list[tuple[nn.Module, str, Tensor, Tensor]] = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in modules
-        if module.training
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    # The buffer goes back itself, with its values: an optimiser or a state_dict may hold on to it.
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                module._buffers[name] = buffer
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -204,9 +203,7 @@ def _vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Ten
     if len(columns) == 1:
         return [None if g is None else g[None] for g in grad(columns[0])]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # operators without a batching rule are only slower
-            return list(grad(columns, is_grads_batched=True))
+        return list(grad(columns, is_grads_batched=True))
     except RuntimeError:  # an operator that cannot be batched
         each = [grad(column) for column in columns]
         return [None if part[0] is None else torch.stack(part) for part in zip(*each, strict=True)]

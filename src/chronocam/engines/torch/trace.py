@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import AxisOrder, LayerCall, Score
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.graph import all_parents
-from chronocam.engines.torch.modes import ThroughNoGrad
+from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
-from chronocam.engines.torch.scope import differentiable_rnns
 from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor
 from chronocam.errors import InputError
 from chronocam.types import Inputs
@@ -63,14 +63,13 @@ class Trace:
         self._returned: list[Tensor] = []
         self._passed_on: list[Tensor] = []
         self._taps: list[Tensor] = []
+        self._main: Tensor | None = None
 
     def calls(self) -> list[LayerCall]:
         """Return the calls of the layers in the order in which they finish."""
         if self.score is None:
-            # In training mode dropout draws the same units in every pass, so that passes can be compared.
-            with torch.no_grad(), torch.random.fork_rng():
-                torch.manual_seed(0)
-                return self._own(self._run())
+            scoped(self._run)(None)
+            return self._own()
         try:
             scores = self._scores(self.score, through_no_grad=False)
         except (RuntimeError, InputError) as error:
@@ -82,7 +81,7 @@ class Trace:
         if not scores.requires_grad:  # the model switches gradients off by itself
             scores = self._scores(self.score, through_no_grad=True)
         known = self._parents(scores)
-        calls = self._own(self._main, self._gradients(scores))
+        calls = self._own(self._gradients(scores))
         if not any(call.changes and call.gradient is not None for call in calls):
             refuse_cut_off(scores, self._taps)
         if known is None:
@@ -92,28 +91,30 @@ class Trace:
 
     def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
         """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
-        while True:
-            with ExitStack() as scope:
-                scope.enter_context(torch.enable_grad())
-                scope.enter_context(differentiable_rnns(self.forward.layers.model))
-                if through_no_grad:
-                    scope.enter_context(ThroughNoGrad())
-                scope.enter_context(self.forward.watching())
-                self._main = self._run()
-                result = self.forward.result(self._raw)
-                if result is not None:
-                    return score(result)
+        look = scoped(self._run)
+        while (scores := look(score, through_no_grad)) is None:
+            pass
+        return scores
 
-    def _run(self) -> Tensor | None:
-        """Run the model; return its main output, or the first that there is."""
+    def _run(self, scope: ExitStack, score: Score | None, through_no_grad: bool = False) -> Tensor | None:
+        """Run the model; return its scores, or None without a score or with a gate nobody looked for."""
         self._calls, self._returned, self._passed_on, self._taps = [], [], [], []
-        with ExitStack() as hooks:
-            for path, module in self.forward.layers.items():
-                if path and not isinstance(module, torch.jit.ScriptModule):
-                    hooks.callback(module.register_forward_hook(self._note(path)).remove)
-            self._raw = self.forward.run(self._given())
-        main = main_output(self._raw, strict=False)
-        return first_tensor(self._raw) if main is None else main
+        self.forward.start(scope)
+        for path, module in self.forward.replica.items():
+            if path and not isinstance(module, torch.jit.ScriptModule):
+                self.forward.replica.hook(path, self._note(path))
+        scope.enter_context(torch.set_grad_enabled(score is not None))
+        first = WithoutChance() if score is None else differentiable_rnns(self.forward.layers.values())
+        for mode in (first, ThroughNoGrad() if through_no_grad else None):
+            if mode is not None:
+                scope.enter_context(mode)
+        if score is not None:
+            self.forward.watch(scope)
+        raw = self.forward.run(self._given())
+        main = main_output(raw, strict=False)
+        self._main = first_tensor(raw) if main is None else main
+        result = None if score is None else self.forward.result(raw)
+        return None if result is None or score is None else score(result)
 
     def _given(self) -> Inputs:
         """Return copies of the inputs; where a graph is built, it begins at them."""
@@ -177,9 +178,9 @@ class Trace:
         with told_apart():
             return list(torch.autograd.grad(scores, self._taps, factors, allow_unused=True))
 
-    def _own(self, main: Tensor | None, gradients: list[Tensor | None] | None = None) -> list[LayerCall]:
+    def _own(self, gradients: list[Tensor | None] | None = None) -> list[LayerCall]:
         """Return the calls with all that is known of them; what returns the output changes nothing."""
-        outputs = {id(main)}
+        outputs = {id(self._main)}
         for tensor, fresh in zip(reversed(self._returned), reversed(self._passed_on), strict=True):
             if id(fresh) in outputs:  # and a layer within that returned the same, such as the last of a row
                 outputs.add(id(tensor))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from chronocam.engines.keras.compiled import compiled
-from chronocam.engines.keras.layers import Wrap, frames_at_once, intercepted, is_float, nodes_of, own_errors
+from chronocam.engines.keras.layers import Wrap, frames_at_once, is_float, nodes_of
 from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
 from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.maps.arrays import held, to_numpy
@@ -66,10 +66,8 @@ class KerasSequenceModel(SequenceModel):
         least = _ROUNDING["float64" if keras.backend.backend() == "tensorflow" else "float32"]
         self.rounding = max(least, *(_ROUNDING.get(dtype, 0.0) for dtype in used))
 
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Nothing of the model is changed but within each call of it."""
-        yield
+    def settle(self, scope: ExitStack) -> None:
+        """Nothing but the calls of the model is to be prepared."""
 
     def array(self, values: np.ndarray) -> Array:
         """Return values as a tensor of Keras' backend."""
@@ -151,9 +149,9 @@ def intercepted_call(
             wrap(path, node),
             None if name is None else noting_logits(gates.setdefault(name, []), gated),
         ]
-        wraps[path] = [one for one in around if one is not None]
-    with own_errors(), intercepted({path: around for path, around in wraps.items() if around}, program.nodes):
-        raw = _called(program.model, points, others, variables)
+        if some := [one for one in around if one is not None]:
+            wraps[path] = some
+    raw = _called(program, points, others, variables, wraps)
     main = main_output(raw)
     final = [(before, name) for name, pairs in gates.items() for after, before in pairs if after is main]
     logits, gate = final[-1] if final else (main, None)
@@ -173,13 +171,17 @@ def repeated_to(rows: int, x: Array) -> Array:
 
 
 def _called(
-    model: keras.Model, points: Array, others: Sequence[Array], variables: Sequence[Array] | None
+    program: Program,
+    points: Array,
+    others: Sequence[Array],
+    variables: Sequence[Array] | None,
+    wraps: Mapping[str, Sequence[Wrap]],
 ) -> Any:
     repeated = [repeated_to(points.shape[0], x) for x in others]
-    mapping = None if variables is None else list(zip(model.variables, variables, strict=True))
+    mapping = None if variables is None else list(zip(program.model.variables, variables, strict=True))
     try:
         with keras.StatelessScope(mapping):  # what the model remembers stays as it is
-            return call_model(model, (points, *repeated) if repeated else points)
+            return program.run((points, *repeated) if repeated else points, wraps, call_model)
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         if isinstance(error, ChronocamError):
             raise

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence, unpack_sequence
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.torch.modes import ThroughNoGrad
-from chronocam.engines.torch.scope import as_found, couples_samples, differentiable_rnns, dtype_of
+from chronocam.engines.scoped import scoped
+from chronocam.engines.torch.layers import Layers
+from chronocam.engines.torch.modes import ThroughNoGrad, differentiable_rnns
+from chronocam.engines.torch.replica import Replica
+from chronocam.engines.torch.scope import couples_samples, dtype_of, settle
 from chronocam.engines.torch.tensors import main_output
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.checks import checked
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
-from chronocam.sequence.torch.rules import FinalGate, RelevanceMode, own_rules
+from chronocam.sequence.torch.rules import FinalGate, RelevanceMode, own_rules, ruled
 
 if TYPE_CHECKING:
     from chronocam.engines.torch.engine import TorchEngine
@@ -69,6 +74,7 @@ class TorchSequenceModel(SequenceModel):
     def __init__(self, engine: TorchEngine, inputs: SampleInputs, batch_first: bool) -> None:
         self.source = engine.model
         self.module: nn.Module = engine.model
+        self.layers: Layers = engine.layers
         self.labels = engine.labels
         self.inputs = inputs
         self.batch_first = batch_first
@@ -77,11 +83,10 @@ class TorchSequenceModel(SequenceModel):
         self._like = engine.adapt(torch.from_numpy(inputs.features))
         self.rounding = float(torch.finfo(self._like.dtype).eps)
 
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        """Leave the model as it was found, also after an exception."""
-        with as_found(self.module), torch.enable_grad(), differentiable_rnns(self.module):
-            yield
+    def settle(self, scope: ExitStack) -> None:
+        """Let gradients be taken for as long as `scope` is entered."""
+        settle(scope, self.module)
+        scope.enter_context(torch.enable_grad())
 
     def array(self, values: np.ndarray) -> Tensor:
         """Return values as a tensor where and in the precision that the module takes."""
@@ -89,11 +94,10 @@ class TorchSequenceModel(SequenceModel):
 
     def look(self, points: np.ndarray | None = None) -> PassResult:
         """Return what the module returns for points, or the features, without gradients."""
-        if points is not None:
-            with torch.no_grad():
+        with torch.no_grad():
+            if points is not None:
                 return self.forward(self.array(points))
-        with torch.no_grad(), self._order_watched():
-            return self.forward(self.array(self.inputs.features)[None])
+            return self.forward(self.array(self.inputs.features)[None], order_watched=True)
 
     def together(self, samples: Sequence[SampleInputs]) -> np.ndarray | None:
         """Return the logits of samples of one shape that run together; None where they cannot."""
@@ -120,23 +124,23 @@ class TorchSequenceModel(SequenceModel):
         return suspects
 
     def forward(
-        self, points: Tensor, ledger: Ledger | None = None, suspects: list[str] | None = None
+        self,
+        points: Tensor,
+        ledger: Ledger | None = None,
+        suspects: list[str] | None = None,
+        order_watched: bool = False,
     ) -> PassResult:
         """Return what the module returns for points `(point, time, feature)`; see `SequenceModel`.
 
-        suspects: collects the names of the operations without a rule, if given.
+        suspects: collects the names of the operations without a rule, if given. order_watched: whether
+        recurrent layers that take the steps for a batch are an error.
         """
         final = FinalGate()
+        replica = self.layers.replica()
+        if order_watched:
+            self._watch_order(replica)
         # The rules hold leaves constant, as parameters are: the points must not be one.
-        points = points.clone()
-        with ExitStack() as stack:
-            if ledger is not None:
-                relevance = stack.enter_context(RelevanceMode(ledger, suspects))
-                stack.enter_context(own_rules(self.module, relevance))
-            stack.enter_context(final)
-            if torch.is_grad_enabled():
-                stack.enter_context(ThroughNoGrad())
-            raw = self._call(points)
+        raw = scoped(self._run)(replica, points.clone(), final, ledger, suspects)
         raw = pytree.tree_map(self._padded, raw, is_leaf=lambda x: isinstance(x, PackedSequence))
         main = main_output(raw)
         assert main is not None
@@ -152,13 +156,37 @@ class TorchSequenceModel(SequenceModel):
         halves = logits.dtype in (torch.float16, torch.bfloat16)
         return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
 
+    def _run(
+        self,
+        scope: ExitStack,
+        replica: Replica,
+        points: Tensor,
+        final: FinalGate,
+        ledger: Ledger | None,
+        suspects: list[str] | None,
+    ) -> Any:
+        scope.callback(replica.close)
+        modes: list[TorchFunctionMode | None] = [differentiable_rnns(self.layers.walk())]
+        if ledger is not None:
+            relevance = RelevanceMode(ledger, suspects)
+            modes.append(relevance)
+            for module, rule in own_rules(self.layers.walk()):
+                replica.replace(module, partial(ruled, relevance, replica.of(module), rule))
+        modes.append(final)
+        if torch.is_grad_enabled():
+            modes.append(ThroughNoGrad())
+        for mode in modes:
+            if mode is not None:
+                scope.enter_context(mode)
+        return self._call(replica.model, points)
+
     def _padded(self, output: object) -> object:
         if isinstance(output, PackedSequence):
             return pad_packed_sequence(output, self.batch_first)[0]
         return output
 
-    def _call(self, points: Tensor) -> Any:
-        call: Callable[..., Any] = getattr(self.module, "from_features", self.module)
+    def _call(self, model: nn.Module, points: Tensor) -> Any:
+        call: Callable[..., Any] = getattr(model, "from_features", model)
         others = [_repeated(x, len(points)) for x in self.inputs.others]
         turned = points if self.batch_first else points.transpose(0, 1)
         try:
@@ -172,9 +200,8 @@ class TorchSequenceModel(SequenceModel):
                 f"({first_line(error)}); check their number and order, and batch_first="
             ) from error
 
-    @contextmanager
-    def _order_watched(self) -> Iterator[None]:
-        """Raise InputError where a recurrent layer takes the steps for a batch."""
+    def _watch_order(self, replica: Replica) -> None:
+        """Let a recurrent layer raise InputError where it takes the steps for a batch."""
         steps = len(self.inputs.features)
 
         def look(module: nn.RNNBase, args: tuple[object, ...]) -> None:
@@ -190,11 +217,9 @@ class TorchSequenceModel(SequenceModel):
                     f"batch_first={not self.batch_first}, or mend the model"
                 )
 
-        with ExitStack() as stack:
-            for module in self.module.modules():
-                if isinstance(module, nn.RNNBase):
-                    stack.callback(module.register_forward_pre_hook(look).remove)
-            yield
+        for path, module in replica.items():
+            if isinstance(module, nn.RNNBase):
+                replica.hook_before(path, look)
 
 
 def _repeated(x: object, count: int) -> Any:

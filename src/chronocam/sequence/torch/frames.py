@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.torch.layers import unwrap
-from chronocam.engines.torch.scope import as_found, couples_samples
+from chronocam.engines.scoped import scoped
+from chronocam.engines.torch.layers import Layers, unwrap
+from chronocam.engines.torch.scope import couples_samples, settle
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 
 SHAPE = "(batch, time, channel, height, width)"
@@ -65,14 +67,19 @@ def path_of(cnn: nn.Module) -> str:
 def clip_features(model: nn.Module, clips: Tensor) -> Tensor:
     """Return the features `(batch, time, feature)` that `model.features` finds in clips."""
     model = unwrap(model)
-    find: Any = getattr(model, "features", None)
-    if not callable(find) or not hasattr(model, "from_features"):
+    if not callable(getattr(model, "features", None)) or not hasattr(model, "from_features"):
         raise ModelError(
             f"a {type(model).__name__} has no `features` and `from_features`, such as CNNLSTM has"
         )
-    with as_found(model), torch.no_grad():
-        found = find(clips)
+    found = scoped(_found)(model, clips)
     if not isinstance(found, Tensor) or found.ndim != 3:
         shape = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise ModelError(f"`features` of {tuple(clips.shape)} gives {shape}; expected (batch, time, feature)")
     return found
+
+
+def _found(scope: ExitStack, model: Any, clips: Tensor) -> Any:
+    settle(scope, model)
+    scope.enter_context(torch.no_grad())
+    replica: Any = Layers(model).replica().model
+    return replica.features(clips)

@@ -277,42 +277,32 @@ class RelevanceMode(TorchFunctionMode):
             self.paused = before
 
 
-@contextmanager
-def own_rules(model: nn.Module, relevance: RelevanceMode) -> Iterator[None]:
-    """Run the modules of the model for which the user registered a rule by that rule.
+def own_rules(modules: Sequence[nn.Module]) -> Iterator[tuple[nn.Module, Rule]]:
+    """Yield the modules for which the user registered a rule, with that rule."""
+    for module in modules:
+        rule = own_rule(module)
+        if rule is not None:
+            yield module, rule
+
+
+def ruled(relevance: RelevanceMode, module: nn.Module, rule: Rule, forward: Rule) -> Rule:
+    """Return what a module runs in the place of its `forward`, so that its rule holds.
 
     What a rule computes is differentiated as it stands; within the module's own call the rules of operations
     hold.
     """
 
-    def ruled(module: nn.Module, rule: Rule) -> Rule:
-        forward = module.forward
+    def call(*args: object, **kwargs: object) -> Any:
+        with relevance.pausing(False):
+            return forward(*args, **kwargs)
 
-        def call(*args: object, **kwargs: object) -> Any:
-            with relevance.pausing(False):
-                return forward(*args, **kwargs)
+    def run(*args: object, **kwargs: object) -> Any:
+        if relevance.paused or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
+            return forward(*args, **kwargs)
+        with relevance.pausing(True):
+            return rule(relevance.ledger, module, call, *args, **kwargs)
 
-        def run(*args: object, **kwargs: object) -> Any:
-            if relevance.paused or not any(map(on_path, pytree.tree_leaves((args, kwargs)))):
-                return forward(*args, **kwargs)
-            with relevance.pausing(True):
-                return rule(relevance.ledger, module, call, *args, **kwargs)
-
-        return run
-
-    undo: list[tuple[dict[str, Any], Any]] = []
-    try:
-        for module in model.modules():
-            rule = own_rule(module)
-            if rule is not None:
-                undo.append((module.__dict__, module.__dict__.get("forward")))
-                module.__dict__["forward"] = ruled(module, rule)
-        yield
-    finally:
-        for attributes, before in reversed(undo):
-            del attributes["forward"]
-            if before is not None:
-                attributes["forward"] = before
+    return run
 
 
 def _doubled(x: object) -> object:

@@ -1,0 +1,144 @@
+"""Replicas of PyTorch models: the modules are copies, the parameters are the model's own.
+
+All that a pass does to a model is done to its replica, as `DataParallel` does to its own: hooks, other
+forwards, the statistics of BatchNorm. So another thread that runs the model meets none of it, nothing has to
+be undone afterwards, and an interrupt leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import MethodType
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from chronocam.engines.twins import Twins
+
+Forward: TypeAlias = Callable[..., Any]
+"""A module's `forward`: what it takes and returns is the model's own affair."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
+
+
+class Replica(Mapping[str, nn.Module]):
+    """The copies of a model's modules by path: of all `modules`, the model first, with `layers` by path.
+
+    What a module holds besides its submodules may lead to others (lists of modules, bound methods, hooks);
+    what the copy holds leads to their copies. What is compiled runs as it was written, since hooks do not
+    fire in compiled code.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], layers: Mapping[str, nn.Module]) -> None:
+        self._layers = layers
+        self._copies: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
+        self._buffers: dict[int, Tensor] = {}
+        self._undo: list[Callable[[], object]] = []
+        wrappers = [m for m in modules if "_orig_mod" in m._modules]
+        self._copies |= {m: self._copies[m.get_submodule("_orig_mod")] for m in wrappers}
+        copies = self._copies
+        twins = Twins(nn.Module, lambda module: copies.get(module, module))
+        for module in modules:
+            if module not in wrappers and not isinstance(module, torch.jit.ScriptModule):
+                self._fill(copies[module], module, twins)
+        self.model: nn.Module = self._copies[modules[0]]
+
+    def __getitem__(self, layer: str) -> nn.Module:
+        return self._copies[self._layers[layer]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def of(self, module: nn.Module) -> nn.Module:
+        """Return the copy of a module."""
+        return self._copies[module]
+
+    def hook(self, layer: str, hook: Callable[..., object]) -> None:
+        """Let the copy of a layer call a forward hook."""
+        hooked = self[layer]
+        hooked._forward_hooks = hooked._forward_hooks.copy()
+        self._undo.append(hooked.register_forward_hook(hook).remove)
+
+    def hook_before(self, layer: str, hook: Callable[..., object]) -> None:
+        """Let the copy of a layer call a hook before it runs."""
+        hooked = self[layer]
+        hooked._forward_pre_hooks = hooked._forward_pre_hooks.copy()
+        self._undo.append(hooked.register_forward_pre_hook(hook).remove)
+
+    def replace(self, module: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
+        """Let the copy of a module run what `wrap` makes of its `forward`.
+
+        Hooks see a call before and after it, and cannot keep a module from running; its `forward` can.
+        """
+        replaced = self._copies[module]
+        attributes, before = replaced.__dict__, replaced.__dict__.get("forward")
+        attributes["forward"] = wrap(replaced.forward)
+        undo = (
+            partial(attributes.__setitem__, "forward", before)
+            if before
+            else partial(attributes.pop, "forward")
+        )
+        self._undo.append(undo)
+
+    def close(self) -> None:
+        """Drop what was put in: it leads back to the copies, and all would wait for the garbage collector."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
+        attributes, own = blank.__dict__, module.__dict__
+        attributes.update(own)
+        if module._modules:
+            attributes["_modules"] = {name: twins.of(child) for name, child in module._modules.items()}
+        for hooks in _HOOKS:
+            if own[hooks]:
+                attributes[hooks] = OrderedDict((key, twins.of(hook)) for key, hook in own[hooks].items())
+        library = type(module).__module__.startswith("torch.nn.modules.")
+        # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
+        if module.training or not library:
+            attributes["_buffers"] = {name: self._cloned(x) for name, x in module._buffers.items()}
+        if not library:
+            attributes["_parameters"] = module._parameters.copy()
+            for name, value in own.items():
+                if name not in _OF_ALL:
+                    attributes[name] = twins.of(value)
+        if isinstance(module, nn.RNNBase):
+            attributes["_flat_weights"] = list(module._flat_weights)  # that weight norm writes into
+        _run_as_written(blank, module, twins)
+
+    def _cloned(self, buffer: Tensor | None) -> Tensor | None:
+        """Return a copy of a buffer; the same one for each module that holds it."""
+        if buffer is None:
+            return None
+        if id(buffer) not in self._buffers:
+            self._buffers[id(buffer)] = buffer.detach().clone()
+        return self._buffers[id(buffer)]
+
+
+def _run_as_written(blank: nn.Module, module: nn.Module, twins: Twins) -> None:
+    blank.__dict__.pop("_compiled_call_impl", None)
+    own = module.__dict__.get("forward")
+    forward: Any = own or type(module).forward
+    compiled = hasattr(forward, "_torchdynamo_orig_callable")
+    if compiled:
+        forward = forward._torchdynamo_orig_callable
+    if own is not None:
+        blank.__dict__["forward"] = twins.of(forward)
+    elif compiled:
+        blank.__dict__["forward"] = MethodType(forward, blank)
+
+
+def _blank(module: nn.Module) -> nn.Module:
+    # TorchScript keeps its modules where they cannot be replaced, and writes into buffers in training mode.
+    if isinstance(module, torch.jit.ScriptModule):
+        return copy.deepcopy(module) if module.training else module
+    blank: nn.Module = object.__new__(type(module))
+    return blank
