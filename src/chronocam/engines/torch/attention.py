@@ -61,6 +61,24 @@ class AttentionSeen(TorchFunctionMode):
             self.weights.append(means)
 
 
+class UnfusedAttention(TorchFunctionMode):
+    """Runs attention as products and a softmax: fused kernels have no second derivative.
+
+    PyTorch's own switch, `torch.nn.attention.sdpa_kernel`, is one for all threads.
+    """
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_attention_math(*args, **kwargs)[0]
+        if func is F.multi_head_attention_forward:
+            output, weights = func(*args, **{**kwargs, "need_weights": True})
+            return output, weights if kwargs.get("need_weights", True) else None
+        return func(*args, **kwargs)
+
+
 def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
     """Say whether a softmax is over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)

@@ -128,19 +128,17 @@ class TorchGeometry:
 
             return hook
 
-        def run(scope: ExitStack) -> Tensor:
+        def found(scope: ExitStack) -> dict[str, tuple[Window, ...] | None]:
             source = self._differentiably(scope, main)
             scope.enter_context(ThroughNoGrad())
             replica = self.layers.replica()
             for layer in chain.from_iterable(stages):
                 replica.hook(layer, note(layer))
             call_model(replica.model, self.feed(replace_tensor(inputs, main, source.clone())))
-            return source
+            chosen = [{layer: nodes.get(layer) for layer in layers} for layers in stages]
+            return windows_between(chosen, source, rank)
 
-        source = scoped(run)()
-        return windows_between(
-            [{layer: nodes.get(layer) for layer in layers} for layers in stages], source, rank
-        )
+        return scoped(found)()
 
     def _look(self, inputs: Inputs, main: Tensor, source: Tensor, layer: str) -> Tensor:
         """Return the output of `layer` with `source` in the place of the input `main`.

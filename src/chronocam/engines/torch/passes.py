@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call
 from chronocam.engines.scoped import scoped
-from chronocam.engines.torch.attention import AttentionSeen
+from chronocam.engines.torch.attention import AttentionSeen, UnfusedAttention
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
@@ -171,8 +171,11 @@ class TorchPass:
 
     def _watch(self, scope: ExitStack, *modes: TorchFunctionMode | None) -> None:
         """Enter what looks at operations, `modes` and those that any look needs."""
-        rnns = differentiable_rnns(self.modules, bool(self.request.curvature)) if self.differentiate else None
-        for mode in (rnns, self.relus, *modes, ThroughNoGrad() if self.through_no_grad else None):
+        twice = bool(self.request.curvature)
+        rnns = differentiable_rnns(self.modules, twice) if self.differentiate else None
+        unfused = UnfusedAttention() if twice else None
+        through = ThroughNoGrad() if self.through_no_grad else None
+        for mode in (rnns, unfused, self.relus, *modes, through):
             if mode is not None:
                 scope.enter_context(mode)
 
