@@ -271,3 +271,13 @@ def test_spreading_adds_where_windows_overlap(array: Any) -> None:
     both = array(np.arange(6.0).reshape(1, 1, 2, 3))
     assert np.asarray(spread(both, (2, 3), [Window(1, 0, 0)])).tolist() == both.tolist()
     assert np.asarray(spread(both, (4, 3), [Window(1, 0, 0)]))[0, 0, :, 0].tolist() == [0, 0.75, 2.25, 3]
+
+
+def test_in_inference_mode_the_map_is_the_same() -> None:
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU()
+    torch.manual_seed(0)
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    x = torch.rand(1, 3, 12, 12)
+    expected = cc.VisualBackProp(net).explain(x).maps
+    with torch.inference_mode():
+        np.testing.assert_array_equal(cc.VisualBackProp(net).explain(x).maps, expected)
