@@ -3,12 +3,14 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import seeded
 from nets import Encoder
 from plain_hooks import COLUMN, X, close
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import chronocam as cc
 
@@ -46,3 +48,36 @@ def test_transformer_layers_in_eval_mode(layer: str, trainable: bool, batch_firs
     found = cc.GradCAM(net, layer, signed=True).explain(X, COLUMN)
     close(found.maps[:, 0], torch.einsum("bk,bkhw->bhw", g.mean((2, 3)), a))
     close(found.scores[:, 0], y.detach())
+
+
+# Second derivatives
+
+
+class Fused(nn.Module):
+    """Two kinds of fused attention over patches: a module's, and a function's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.mixed = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 24)
+        self.encoder, self.fc = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)
+
+    def after(self, patches: Tensor) -> Tensor:
+        tokens = patches.flatten(2).mT
+        q, k, v = self.mixed(tokens).unflatten(-1, (6, 4)).transpose(1, 2).chunk(3, dim=1)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, scale=0.7)
+        return self.fc((self.encoder(tokens) + attended.transpose(1, 2).flatten(2)).mean(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.patches(x))
+
+
+def test_second_derivatives_go_through_fused_attention() -> None:
+    net, x = seeded(Fused), torch.rand(2, 3, 16, 16)
+    found = cc.ShapleyCAM(net, "patches", signed=True).explain(x, 1).maps
+    a = net.patches(x).detach().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        (first,) = torch.autograd.grad(net.after(a)[:, 1].sum(), a, create_graph=True)
+        (second,) = torch.autograd.grad(first, a, a.detach())
+    weights = (first - second / 2).mean((2, 3), keepdim=True)
+    np.testing.assert_allclose(found[:, 0], (weights * a).sum(1).detach(), rtol=1e-4, atol=1e-6)
+    assert second.abs().max() > 1e-4
