@@ -574,6 +574,28 @@ def test_names_stay_text(browser, tmp_path):
             assert view.title() != "taken"
 
 
+def test_a_notebook_shows_the_page_in_its_frame(browser, tmp_path):
+    explanation = kept(of_image())
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><meta charset=utf-8><p>a cell</p>{explanation._repr_html_()}")
+    with opened(browser, path) as view:
+        frame = view.frames[1]
+        for _ in range(200):
+            if frame.evaluate("page.panes.length && page.panes[0].shown !== null"):
+                break
+            view.wait_for_timeout(25)
+        assert frame.locator("#targets button").count() == 2
+        frame.locator("#targets button").first.click()
+        view.wait_for_timeout(400)  # the address would be written by now
+        script = """() => {
+            const { canvas, context } = page.panes[0];
+            return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
+        }"""
+        wanted = expected(explanation)
+        alike(np.array(frame.evaluate(script)).reshape(*wanted.shape[:2], 4)[..., :3], wanted)
+        assert frame.evaluate("origin") == "null"  # it can reach nothing of the notebook
+
+
 # The index
 
 

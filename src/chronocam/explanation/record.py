@@ -272,7 +272,7 @@ class Explanation:
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
         known = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
-        return framed(self, self.method, known) or None
+        return framed(self, self.method, f"{self.method} at {self.layer}", known) or None
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first samples for what shows no pages."""

@@ -25,14 +25,16 @@ _FRAME: Final = (
 )
 
 
-def framed(shown: Shown, title: str, samples: int) -> str:
+def framed(shown: Shown, label: str, title: str, samples: int) -> str:
     """Return the page of the first `samples` as HTML that stands in another page.
+
+    label: what the page calls the explanation.
 
     It is a sandboxed frame: what is in it can neither reach the notebook nor load anything. As many samples
     as fit into a megabyte are shown; the empty text where not even one does.
     """
     for count in (count for count in _COUNTS if count <= max(samples, 1)):
-        document = html.escape(page(title, items_of({title: shown}, count=count)))
+        document = html.escape(page(title, items_of({label: shown}, count=count)))
         if len(document) < LARGEST - 1000:
             left_out = f"The first {count} of {len(shown)} samples; save() writes a page of all."
             rest = f"<p>{left_out}</p>" if count < len(shown) else ""
@@ -47,7 +49,7 @@ def as_png(draw: Callable[[], Figure]) -> bytes | None:
     except InputError:
         return None
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=80)
+    figure.savefig(file, format="png", dpi=64)
     return file.getvalue()
 
 

@@ -343,7 +343,9 @@ class SequenceExplanation:
 
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
-        return framed(self, self.method, len(self)) or None
+        return (
+            framed(self, self.method, f"{self.method} of {self.relevance.shape[2]} steps", len(self)) or None
+        )
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first sample for what shows no pages."""
