@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -62,13 +63,18 @@ def main(families: str, only: str, every: bool, again: bool, minutes: float, wor
 
 
 def torch_cases(parts: Sequence[str], every: bool) -> list[Case]:
-    """Return the architectures in PyTorch."""
+    """Return the architectures in PyTorch: one of each family, then a second of each that has more."""
     sources = [
         *(hf_cases(every) if {"hf", "video", "segmentation"} & set(parts) else ()),
         *(torchvision_cases(every) if {"torchvision", "video", "segmentation"} & set(parts) else ()),
         *(timm_cases(every) if "timm" in parts else ()),
     ]
-    return [one for one in sources if one.part in parts]
+    seen: Counter[tuple[str, str]] = Counter()
+    ranks: dict[Case, int] = {}
+    for one in sources:
+        ranks[one] = seen[one.part, one.family]
+        seen[one.part, one.family] += 1
+    return sorted((one for one in sources if one.part in parts), key=lambda one: ranks[one])
 
 
 def run_keras(only: str, names: Sequence[str]) -> Iterator[Outcome]:

@@ -44,18 +44,22 @@ def torchvision(name: str, part: str) -> Built:
     from torchvision import models
 
     options: dict[str, Any] = {"weights": None, "num_classes": CLASSES}
+    size = SIZE
     if part == "segmentation":
         options["weights_backbone"] = None
     if name in ("googlenet", "inception_v3"):
         options |= {"init_weights": False, "aux_logits": True}
+        size = (160, 160)
+    if name.startswith("vit"):
+        size = (224, 224) if "14" in name else (96, 96)
+        options["image_size"] = size[0]
+    if name.startswith("maxvit"):
+        size = (224, 224)
     model = models.get_model(name, **options)
     if part == "video":
-        frames, side = (16, 224) if name.startswith(("mvit", "s3d")) else (16, 64)
-        return Built(model, noise(3, frames, side, side))
-    if part == "segmentation":
-        return Built(model, noise(3, 96, 128), dense=True)
-    side = 299 if name == "inception_v3" else 224 if name.startswith(("vit", "maxvit")) else 0
-    return Built(model, noise(3, side, side) if side else noise(3, *SIZE))
+        side = 224 if name.startswith(("mvit", "s3d")) else 64
+        return Built(model, noise(3, 16, side, side))
+    return Built(model, noise(3, *size), dense=part == "segmentation")
 
 
 def smallest(names: list[str], family: Callable[[str], str]) -> list[str]:
@@ -123,9 +127,10 @@ def timm_model(name: str) -> Built:
                 return Built(model, noise(channels, side, side))
     model = timm.create_model(name, num_classes=CLASSES).eval()
     if not hasattr(model, "patch_embed"):
+        size = (192, 192) if "inception" in name else SIZE  # whose convolutions without padding take more
         with suppress(Exception), torch.no_grad():
-            model(noise(channels, *SIZE))
-            return Built(model, noise(channels, *SIZE))
+            model(noise(channels, *size))
+            return Built(model, noise(channels, *size))
     return Built(model, noise(channels, largest, largest))
 
 
@@ -146,8 +151,8 @@ SMALL: Final[dict[str, Any]] = {
 WIDE: Final = ("levit", "pvt", "segformer")
 """Networks whose widths differ from stage to stage."""
 
-SIDES: Final = {"swin": 128, "donut-swin": 128, "perceiver": 224}
-"""Sides of the pictures of networks that cannot take smaller ones."""
+SIDES: Final = {"swin": 128, "donut-swin": 128, "perceiver": 48}
+"""Sides of the pictures of networks that cannot take such ones."""
 
 OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("swin", ""): {"window_size": 4},

@@ -89,7 +89,7 @@ def fault(built: Built, explanation: cc.Explanation, output: Tensor) -> str:
         return "the map is blank"
     if best > SAME_MAP:
         return f"differs from the map by hand by {best:.1e} ({name})"
-    if channels_first(built, path, tuple(activations.shape)):
+    if channels_first(built, tuple(activations.shape)):
         return "" if name == "channels first" else f"its channels come first, and were read as {name}"
     return out_of_place(built, path, number, arrange, found.shape)
 
@@ -98,21 +98,21 @@ KNOWN: Final = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.mod
 """Layers that are defined with channels first."""
 
 
-def channels_first(built: Built, path: str, shape: tuple[int, ...]) -> bool:
-    """Say whether a layer is one that is defined so, or holds such a one that returns the same shape."""
+def channels_first(built: Built, shape: tuple[int, ...]) -> bool:
+    """Say whether a layer has the grid of one that is defined so, with its channels before it."""
     shapes: list[tuple[int, ...]] = []
 
     def note(module: nn.Module, args: Any, output: Tensor) -> None:
         shapes.append(tuple(output.shape))
 
-    inside = [one for one in built.model.get_submodule(path).modules() if isinstance(one, KNOWN)]
-    handles = [one.register_forward_hook(note) for one in inside]
+    known = [one for one in built.model.modules() if isinstance(one, KNOWN)]
+    handles = [one.register_forward_hook(note) for one in known]
     with torch.no_grad():
         built.model(built.x)
     for handle in handles:
         handle.remove()
     # As many channels as cells along an axis would leave open which is which.
-    return len(shape) > 3 and shape in shapes and shape[1] not in shape[2:]
+    return len(shape) > 3 and shape[2:] in {one[2:] for one in shapes} and shape[1] not in shape[2:]
 
 
 def main(outputs: Any) -> Tensor:

@@ -128,18 +128,23 @@ class Judge:
         earlier = [
             one
             for one, moves in zip(found[:end], self.moving, strict=False)
-            if moves and one.path != path and fits(one.tensor, grid)
+            if moves
+            and one.path != path
+            and one.tensor.ndim == found[end].tensor.ndim
+            and fits(one.tensor, grid)
         ]
         if not score.requires_grad:
             return ""
         slopes = gradients(score, [one.tensor for one in earlier])
-        return next(
-            (
-                one.path
-                for one, slope in zip(earlier, slopes, strict=True)
-                if slope is not None and slope.any()
-            ),
-            "",
+        around = (
+            one for one, slope in zip(earlier, slopes, strict=True) if slope is not None and slope.any()
+        )
+        return next((one.path for one in around if self._in_place(one, grid)), "")
+
+    def _in_place(self, one: Return, grid: tuple[int, ...]) -> bool:
+        return any(
+            not out_of_place(self.built, one.path, -1, arrange, grid)
+            for _, arrange in arrangements(tuple(one.tensor.shape), grid)
         )
 
     def _later(self) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -170,9 +175,13 @@ class Judge:
         if len(shape) == rank + 2:
             some |= {tuple(shape[2:]), tuple(shape[1:-1])}
         if len(shape) == 3 and rank == 2:
-            some |= {(math.isqrt(n),) * 2 for n in (shape[1], shape[1] - 1) if math.isqrt(n) ** 2 == n}
+            some |= {(math.isqrt(n),) * 2 for n in (shape[1], shape[1] - 1) if math.isqrt(n) ** 2 == n > 1}
         for grid in some - {self.grid}:
-            if all(2 * n <= size for n, size in zip(grid, sizes, strict=True)) and usable(grid, sizes):
+            if (
+                math.prod(grid) > 1
+                and all(2 * n <= size for n, size in zip(grid, sizes, strict=True))
+                and usable(grid, sizes)
+            ):
                 yield grid
 
     def _usable_at(self, one: Return, slope: Tensor, grid: tuple[int, ...]) -> bool:
@@ -185,6 +194,13 @@ class Judge:
             ):
                 return True
         return False
+
+
+def _before(built: Built, path: str, module: str) -> bool:
+    """Say whether a layer last finishes before a module does."""
+    with torch.no_grad():
+        paths = [one.path for one in returns(built, built.x)[0]]
+    return module in paths and paths[::-1].index(path) > paths[::-1].index(module)
 
 
 def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -204,10 +220,10 @@ def usable(grid: Sequence[int], sizes: Sequence[int]) -> bool:
     return all(n >= 4 or size < 32 * (n + 1) for n, size in zip(grid[-2:], sizes[-2:], strict=True))
 
 
-def off_standard(built: Built, grid: tuple[int, ...]) -> str:
-    """Return how a grid differs from the one that the network's own library states, or an empty text.
+def off_standard(built: Built, path: str, grid: tuple[int, ...]) -> str:
+    """Return how a layer before the last features that its library lists differs from their grid.
 
-    timm's classifiers list their features with the number of pixels of a cell.
+    timm's classifiers list their features: the module, and the number of pixels of a cell.
     """
     info = getattr(built.model, "feature_info", None)
     if not isinstance(info, list) or not info or "reduction" not in info[-1]:
@@ -215,6 +231,7 @@ def off_standard(built: Built, grid: tuple[int, ...]) -> str:
     pixels, sizes = info[-1]["reduction"], sizes_of(built)
     stated = tuple(-(-size // pixels) for size in sizes)
     near = all(abs(n - size / pixels) <= 1 for n, size in zip(grid, sizes, strict=True))
-    if near or not usable(stated, sizes):
+    module = info[-1].get("module")
+    if near or not usable(stated, sizes) or (module and not _before(built, path, module)):
         return ""
     return f"a grid of {grid}, where the features that timm lists have cells of {pixels} pixels: {stated}"

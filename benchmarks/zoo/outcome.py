@@ -17,7 +17,7 @@ from benchmarks.zoo.check import Built, dense_score, enliven, fault, main
 from benchmarks.zoo.layer import Judge, off_standard
 from chronocam.errors import ChronocamError, first_line
 
-SECONDS: Final = 60
+SECONDS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,6 @@ def judge(built: Built, explanation: cc.Explanation, output: Tensor) -> str:
     grid, path = tuple(explanation.maps.shape[2:]), explanation.layer.partition("#")[0]
     return (
         fault(built, explanation, output)
-        or off_standard(built, grid)
+        or off_standard(built, path, grid)
         or Judge(built, output, path, grid).fault()
     )

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
 from multiprocessing import get_context
 from typing import Final
 
@@ -22,10 +23,13 @@ AT_ONCE: Final = 24
 
 
 def run_torch(cases: Sequence[Case], workers: int, minutes: float) -> Iterator[Outcome]:
-    """Yield what comes out, from processes of their own."""
+    """Yield what comes out, from processes of their own, which find the libraries loaded."""
+    for name in ("timm", "torchvision.models", "transformers.modeling_utils"):
+        import_module(name)
+    _quiet()
     end = time.monotonic() + 60 * (minutes or 1e6)
     for start in range(0, len(cases), AT_ONCE):
-        with ProcessPoolExecutor(workers, get_context("spawn"), _quiet) as pool:
+        with ProcessPoolExecutor(workers, get_context("fork")) as pool:
             some = [pool.submit(_outcome, case, end) for case in cases[start : start + AT_ONCE]]
             for future in as_completed(some):
                 outcome = future.result()

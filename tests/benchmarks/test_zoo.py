@@ -108,11 +108,11 @@ def test_a_branch_and_a_layer_that_is_too_early_are_wrong(path, reason):
 
 
 def test_a_grid_is_compared_with_the_features_that_a_library_lists():
-    net = nn.Conv2d(3, 8, 3, 4, 1)
-    net.feature_info = [{"reduction": 4}, {"reduction": 16}]
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 3, 3, 4, 1), nn.Flatten())
+    net.feature_info = [{"reduction": 4}, {"reduction": 16, "module": "1"}]
     built = check.Built(net, build.noise(3, 64, 96))
-    assert layer.off_standard(built, (4, 6)) == ""
-    assert "cells of 16 pixels: (4, 6)" in layer.off_standard(built, (16, 24))
+    assert layer.off_standard(built, "1", (4, 6)) == ""
+    assert "cells of 16 pixels: (4, 6)" in layer.off_standard(built, "0", (16, 24))
 
 
 def test_what_takes_too_long_is_stopped():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines import LayerCall
 from chronocam.errors import LayerError
-from chronocam.joint.default_layer import way_around
+from chronocam.joint.branches import way_around
 from chronocam.methods import METHODS
 
 # The default layer

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from explained import batches_seen
 from helpers import one_line, seeded
 from torch import Tensor, nn
 
@@ -563,3 +564,21 @@ def test_tubes_of_any_shape_are_tokens_of_their_grid_without_a_layer_named() -> 
     net.mix.register_forward_hook(lambda module, args, output: args[0] + output.tanh())
     found = cc.GradCAM(net).explain(torch.rand(2, 1, 16, 40, 24), 1)
     assert (found.layer, found.maps.shape) == ("mix", (2, 1, 4, 5, 6))
+
+
+class Joined(nn.Module):
+    """Two convolutions beside each other, whose channels are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(3, 6, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x), self.two(x)], 1).relu()
+
+
+def test_joined_channels_have_the_axes_of_what_they_are_joined_from() -> None:
+    net = seeded(lambda: nn.Sequential(Joined(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(11, 3)))
+    seen = batches_seen(net)
+    cc.GradCAM(net, "0").explain(X[:1], 1)
+    assert len(seen) == 2  # one to see the layers, and the one that is explained

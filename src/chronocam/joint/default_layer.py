@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +13,7 @@ import numpy as np
 
 from chronocam.engines import Call, LayerCall, Result, Score
 from chronocam.errors import LayerError, LayoutError, ModelError
+from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import Ramps, outputs_of
@@ -100,9 +101,9 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     that say the same on another grid. So is a layer of which the score of a place, such as a box, depends on
     one cell, where it depends on more cells of one before. Where the last grid is about the input's own after
     coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along
-    each axis is taken. A layer that another way leads past, from its own grid to the score, is in a branch
-    and gives way to the last that none leads past: to the block and not the convolution that it adds, and in
-    a vision transformer that reads its class token to the block before the last. Where no grid is usable (see
+    each axis is taken. Layers in a branch (see `Branches`) give way to the last that is in none: to the block
+    and not the convolution that it adds, and in a vision transformer that reads its class token to the block
+    before the last. Where no grid is usable (see
     `is_usable`), the last one is taken as it is. A layer whose cells turn out not to follow the places of the
     input is passed over.
 
@@ -134,25 +135,40 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     if flat:
         counting = _counting(look, calls, None, flat)
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
-    chosen = _chosen(look, traced, counting, flat, 0 if asked.score is largest else columns)
+    chosen = _chosen(look, Branches(look, traced), counting, flat, 0 if asked.score is largest else columns)
     if chosen is None:
         raise LayerError(_none(calls, look.engine.obstacle()))
     return chosen
 
 
 def _chosen(
-    look: Look, traced: Sequence[LayerCall], counting: dict[str, Candidate], flat: bool, targets: int
+    look: Look, branches: Branches, counting: dict[str, Candidate], flat: bool, targets: int
 ) -> Chosen | None:
-    """Return the candidate to explain; those that turn out not to follow the input are taken out, one by one.
+    """Return the candidate to explain; one in a branch where no other can be.
 
-    traced: the calls of all layers, in one pass.
     flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
-    every = list(counting)
-    proof = _Proof(look)
+    every, proof = list(counting), _Proof(look)
+    whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
+    parts = {path: one for path, one in counting.items() if path not in whole}
+    for some in (whole, parts):
+        chosen = _proven(look, proof, some, flat, targets)
+        if chosen is not None:
+            return chosen
+    # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
+    for path in reversed(every):
+        with suppress(LayoutError):
+            if look.settled(path).remark is not None:
+                return Chosen(path)
+    return None
+
+
+def _proven(
+    look: Look, proof: _Proof, counting: dict[str, Candidate], flat: bool, targets: int
+) -> Chosen | None:
+    """Return the best candidate; those that turn out not to follow the input are taken out, one by one."""
     while counting:
-        last = list(counting)[-1]
-        path = _on_the_way(look, traced, _better(look, counting), counting)
+        path, last = _better(look, counting), list(counting)[-1]
         if _is_of_one_cell(look, counting[path], path, targets):
             spread = {p: c for p, c in counting.items() if not _is_of_one_cell(look, c, p, targets)}
             if spread:  # such a layer, as one that becomes the rows of boxes, says no more than the score
@@ -165,11 +181,6 @@ def _chosen(
         for one, verdict in verdicts.items():
             if verdict != FOLLOWS:
                 del counting[one]
-    # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
-    for path in reversed(every):
-        with suppress(LayoutError):
-            if look.settled(path).remark is not None:
-                return Chosen(path)
     return None
 
 
@@ -198,7 +209,7 @@ class _Proof:
             return UNPROVEN
         if settled.remark is not None and self.moves:
             return UNPROVEN
-        return FLAT if _is_zero(gradient) else FOLLOWS
+        return FLAT if is_zero(gradient) else FOLLOWS
 
     def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
         orders = {call.path: call.order for call in self.look.calls()}
@@ -267,13 +278,9 @@ def _counting(
             continue
         zeros = namespace(call.output).zeros_like(call.output)
         filled = [zeros if gradient is None else gradient for gradient in gradients]
-        if flat or not all(map(_is_zero, filled)):
+        if flat or not all(map(is_zero, filled)):
             found[path] = Candidate(call.type, grid, filled)
     return found
-
-
-def _is_zero(gradient: Array) -> bool:
-    return not bool(namespace(gradient).any(gradient != 0))
 
 
 def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
@@ -353,45 +360,3 @@ def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     """
     axes = zip(grid[-2:], within[-2:], strict=True)
     return all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)
-
-
-def _on_the_way(look: Look, calls: Sequence[LayerCall], best: str, counting: Mapping[str, Candidate]) -> str:
-    """Return the last candidate on the grid of `best`, up to it, that nothing on that grid goes around.
-
-    Where a residual connection, the class token or the queries of attention lead past a layer to the score,
-    that layer is in a branch, and holds only a part of what the network made of each place. Where it is not
-    known what leads where, and where every candidate is passed by, it is `best`.
-    """
-    grid, counts = counting[best].grid, Counter(call.path for call in calls)
-    on_grid = {
-        at for at, call in enumerate(calls) if look.grid_of(call.path, call.shape, counts[call.path]) == grid
-    }
-    paths = list(counting)
-    alike = [path for path in paths[: paths.index(best) + 1] if counting[path].grid == grid]
-    silent = {at for at, call in enumerate(calls) if call.gradient is None or _is_zero(call.gradient)}
-    source = -1 - look.number
-
-    def in_branch(path: str) -> bool:
-        own = {at for at, call in enumerate(calls) if call.path == path}
-        return way_around(calls, own | silent, on_grid, source)
-
-    return next((path for path in reversed(alike) if not in_branch(path)), best)
-
-
-def way_around(
-    calls: Sequence[LayerCall], off: Collection[int], on_grid: Collection[int], source: int
-) -> bool:
-    """Say whether a way leads from the input to the score through a layer on a grid, around some layers.
-
-    calls: of all layers in one pass. off: the numbers of those that it must not lead through. on_grid: of
-        those on the grid. source: the input's number among parents.
-    """
-    before, after = {source}, set[int]()  # what is reached before, and after, a layer on the grid
-    for at, call in enumerate(calls):
-        if at in off or call.parents is None:
-            continue
-        if not after.isdisjoint(call.parents):
-            after.add(at)
-        if not before.isdisjoint(call.parents):
-            (after if at in on_grid else before).add(at)
-    return any(calls[at].scored for at in after)

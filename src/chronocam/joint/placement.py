@@ -50,6 +50,9 @@ FEW: Final = 4
 
 STEEP: Final = 0.1
 
+SPREAD: Final = 0.2
+"""How far the places where cells look are spread, at most, where they all look at the whole input."""
+
 BESIDE: Final = 4
 """How many layers of the same shape, first and last, are asked where a layer mixes all places."""
 
@@ -107,6 +110,10 @@ class Ramps:
             self.draw()
         return follows(*self._sums(layer, layout))
 
+    def mixes(self, layer: str, layout: Layout) -> bool:
+        """Say whether all cells of a layer, laid out like this, look at about the same place."""
+        return mixes(*self._sums(layer, layout))
+
     def _sums(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
         """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
         products, squares = [], []
@@ -141,6 +148,16 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     if False in verdicts:
         return False
     return None if None in verdicts or not verdicts else True
+
+
+def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether all cells that move look at about the same place: each of them sees all places.
+
+    products, squares: see `Ramps`.
+    """
+    moving = squares > 0
+    looks = products[:, moving] / squares[moving]
+    return bool(moving.any() and (looks.std(axis=1) < SPREAD).all())
 
 
 def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int) -> bool | None:
@@ -235,7 +252,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         is asked.
     Raises LayoutError where no layout fits the shape, or where none of them follows the input.
     """
-    path = layer.partition("#")[0]
+    path, _, number = layer.partition("#")
     own = [call for call in calls if call.path == path]
     if not own:
         raise LayoutError(f"layer `{layer}` is not called; choose one that the forward pass uses")
@@ -244,10 +261,9 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
             f"layer `{layer}` is a {own[0].type}, whose steps are not places of the input; choose a layer "
             "before it, or give layout="
         )
-    number = layer.partition("#")[2]
     shape = own[int(number) if number else -1].shape
     site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
-    site = replace(site, order=own[-1].order or _order_of(shape, calls))
+    site = replace(site, order=own[-1].order or _order_of(shape, calls, site.grids))
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
@@ -255,66 +271,72 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         return Settled(fits[0])
     if not is_floating(look.main):
         return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
-    proven = _proven(ramps or Ramps(look, [layer]), layer, fits, site)
-    if proven is not None:
-        return proven
-    alike = _proven_beside(look, layer, calls, fits) if ramps is None else None
-    if alike is not None:
-        other, fit = alike
-        return Settled(fit, f"each cell of layer `{layer}` sees all places; its grid is that of `{other}`")
+    beside = [] if ramps else _beside(path, calls)
+    ramps = ramps or Ramps(look, [layer, *beside])
+    settled = _proven(ramps, layer, fits, beside) or _left_open(ramps, layer, fits, site)
+    if settled is not None:
+        return settled
     raise LayoutError(
         f"layer `{layer}` returns {shape}, which fits a grid by its shape, but its cells do not follow the "
         "places of the input; choose a layer before it, or give layout="
     )
 
 
-def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], site: Site) -> Settled | None:
-    """Return the layout whose cells follow the input, or else one that stays open; None without any."""
-    verdicts: dict[Layout, bool | None] = {}
-    for draws in (1, DRAWS):  # a first draw for all layouts before a second for any
+def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[str]) -> Settled | None:
+    """Return the layout whose cells follow the input; None without any.
+
+    beside: layers that are measured too. Where all cells see all places, one of them is asked in its place.
+    """
+    for draws in (1, DRAWS):  # a first draw for all layouts, and all layers, before a second for any
         for fit in fits:
-            verdicts[fit] = ramps.verdict(layer, fit, draws)
-            if verdicts[fit]:
+            if ramps.verdict(layer, fit, draws):
                 return Settled(fit)
-    for fit, verdict in verdicts.items():
-        if verdict is None and isinstance(fit, ChannelsFirst) and site.shape[2:] in site.grids:
-            return Settled(fit)  # a convolution's before it, though small weights let it hardly move
-        if verdict is None:
-            return Settled(fit, f"{_assumed(layer)}: how it moves with the input does not say")
+        for fit in fits:
+            others = (one for one in beside if ramps.mixes(layer, fit) and ramps.verdict(one, fit, draws))
+            if other := next(others, None):
+                seen = f"each cell of layer `{layer}` sees all places; its grid is that of `{other}`"
+                return Settled(fit, seen)
     return None
 
 
-def _proven_beside(
-    look: Look, layer: str, calls: Sequence[LayerCall], fits: Sequence[Layout]
-) -> tuple[str, Layout] | None:
-    """Return a layer of the same shape whose cells do follow the input, with its layout.
+def _left_open(ramps: Ramps, layer: str, fits: Sequence[Layout], site: Site) -> Settled | None:
+    """Return the first layout of which it stays open whether its cells follow the input; None without any."""
+    for fit in fits:
+        if ramps.verdict(layer, fit) is not None:
+            continue
+        if isinstance(fit, ChannelsFirst) and site.shape[2:] in site.grids:
+            return Settled(fit)  # a convolution's before it, though small weights let it hardly move
+        return Settled(fit, f"{_assumed(layer)}: how it moves with the input does not say")
+    return None
+
+
+def _beside(path: str, calls: Sequence[LayerCall]) -> list[str]:
+    """Return some layers whose output has the shape of this layer's, the first and the last ones.
 
     What attention returns mixes all places, yet belongs to the token that asked: beside it, where the token
     itself is added again, the tokens have their places.
     """
-    shape = next(call.shape for call in reversed(calls) if call.path == layer.partition("#")[0])
-    others = list(
-        dict.fromkeys(
-            call.path for call in calls if call.shape == shape and call.path != layer and not call.recurrent
-        )
-    )
-    some = [*others[:BESIDE], *others[-BESIDE:]]
-    ramps = Ramps(look, some) if some else None
-    for other in some:
-        for fit in fits:
-            if ramps is not None and ramps.verdict(other, fit):
-                return other, fit
-    return None
+    shape = next(call.shape for call in reversed(calls) if call.path == path)
+    others = [call.path for call in calls if call.shape == shape and call.path != path and not call.recurrent]
+    some = list(dict.fromkeys(others))
+    return list(dict.fromkeys([*some[:BESIDE], *some[-BESIDE:]]))
 
 
-def _order_of(shape: tuple[int, ...], calls: Sequence[LayerCall]) -> AxisOrder | None:
+def _order_of(
+    shape: tuple[int, ...], calls: Sequence[LayerCall], grids: Sequence[tuple[int, ...]]
+) -> AxisOrder | None:
     """Return where the channels of an output of this shape are, as a layer says that returned the same shape.
 
-    What is added to the output of a convolution or activated after it has its axes.
+    What is added to the output of a convolution or activated after it has its axes. So has what outputs of
+    convolutions are joined to, on their grid with more channels.
+
+    grids: of layers before, whose axes are known.
     """
     if len(set(shape[1:])) == 1:  # as many channels as rows and columns: the shape is the same in any order
         return None
-    return next((call.order for call in calls if call.shape == shape and call.order), None)
+    said = next((call.order for call in calls if call.shape == shape and call.order), None)
+    joined_channels = len(shape) > 3 and shape[2:] in grids and shape[1] not in shape[2:]
+    return "channels_first" if said is None and joined_channels else said
 
 
 def _assumed(layer: str) -> str:

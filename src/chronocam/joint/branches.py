@@ -1,0 +1,66 @@
+"""Which layers are in a branch: another way leads past them, from their own grid to the score.
+
+What a residual connection adds up, the queries, keys and values of attention, and the patches beside a class
+token hold only a part of what a network made of each place; where the branches meet, it is whole again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from chronocam.maps.arrays import namespace
+from chronocam.types import Array
+
+if TYPE_CHECKING:
+    from chronocam.engines import LayerCall
+    from chronocam.joint.look import Look
+
+
+class Branches:
+    """Says which layers are in a branch; calls: of all layers in one pass, with gradients."""
+
+    def __init__(self, look: Look, calls: Sequence[LayerCall]) -> None:
+        counts = Counter(call.path for call in calls)
+        self.calls = calls
+        self._source = -1 - look.number
+        self._grids = [look.grid_of(call.path, call.shape, counts[call.path]) for call in calls]
+        # Where the score does not depend on an output, no way leads through it, whatever it is joined with.
+        self._silent = {
+            at for at, call in enumerate(calls) if call.gradient is None or is_zero(call.gradient)
+        }
+
+    def __call__(self, path: str, grid: tuple[int, ...]) -> bool:
+        """Say whether a way leads around all calls of a layer; never where the engine knows no ways."""
+        own = {at for at, call in enumerate(self.calls) if call.path == path}
+        # Of the same rank: 16 states beside features of 4 × 4 cells only happen to be as many.
+        rank = len(self.calls[max(own)].shape)
+        on_grid = {
+            at for at, one in enumerate(self._grids) if one == grid and len(self.calls[at].shape) == rank
+        }
+        return way_around(self.calls, own | self._silent, on_grid, self._source)
+
+
+def way_around(
+    calls: Sequence[LayerCall], off: Collection[int], on_grid: Collection[int], source: int
+) -> bool:
+    """Say whether a way leads from the input to the score through a layer on a grid, around some layers.
+
+    calls: of all layers in one pass. off: the numbers of those that it must not lead through. on_grid: of
+        those on the grid. source: the input's number among parents.
+    """
+    before, after = {source}, set[int]()  # what is reached before, and after, a layer on the grid
+    for at, call in enumerate(calls):
+        if at in off or call.parents is None:
+            continue
+        if not after.isdisjoint(call.parents):
+            after.add(at)
+        if not before.isdisjoint(call.parents):
+            (after if at in on_grid else before).add(at)
+    return any(calls[at].scored for at in after)
+
+
+def is_zero(gradient: Array) -> bool:
+    """Say whether a gradient is zero everywhere."""
+    return not bool(namespace(gradient).any(gradient != 0))
