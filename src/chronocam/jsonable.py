@@ -8,6 +8,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from chronocam.errors import MediaError
@@ -36,6 +37,16 @@ def missing(value: object) -> Mapping[str, object]:
 def keyed(key: str) -> Mapping[str, object]:
     """Return the metadata of a field that JSON knows by another name, such as a word of Python."""
     return {_KEY: key}
+
+
+def read_json(path: Path) -> object:
+    """Return what a JSON file says. Raises MediaError as `parse_json` does, and for what is no text."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise MediaError("is not readable as JSON") from error
+    return parse_json(text)
 
 
 def parse_json(text: str) -> object:

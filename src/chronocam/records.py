@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from chronocam.errors import MediaError
-from chronocam.jsonable import LONGEST, OMITTED, Json, JsonRecord, missing, parse_json
+from chronocam.jsonable import OMITTED, Json, JsonRecord, missing, read_json
 
 Box: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the input as stored."""
@@ -453,7 +453,7 @@ def read_result(path: Path) -> Written | None:
     Raises MediaError, in one line, for a file that is damaged.
     """
     try:
-        data = parse_json(_text(path))
+        data = read_json(path)
     except MediaError as error:
         raise MediaError(f"`{path}` {error}; explain the input again") from error
     if not isinstance(data, dict) or not _has_entries(data):
@@ -462,15 +462,6 @@ def read_result(path: Path) -> Written | None:
         return Written(str(data.get("model", "")), _kind(data).from_json(data))
     except MediaError as error:
         raise MediaError(f"`{path}` is damaged: {error}; explain the input again") from error
-
-
-def _text(path: Path) -> str:
-    """Return the text of a file, or of its beginning where it is longer than JSON that is read."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(LONGEST + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise MediaError("is not readable as JSON") from error
 
 
 # A folder may hold JSON files of other programs, or of other commands: only what looks like a result is

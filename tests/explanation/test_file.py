@@ -123,6 +123,11 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "flat maps": ({"maps": np.zeros((2, 2), np.float32)}, {}, "maps are float32 (2, 2)"),
     "confidences": ({"confidences": np.zeros((1, 2), np.float32)}, {}, "confidences are (1, 2)"),
     "half an attention": ({"attention.weights": np.ones((2, 4))}, {}, "attention is [(2, 4)]"),
+    "an attention of nothing": (
+        {"attention.weights": np.float64(1), "attention.contributions": np.ones((2, 2, 4))},
+        {},
+        "attention is [(), (2, 2, 4)]",
+    ),
     "unknown array": ({"surprise": np.ones(3)}, {}, "unknown array `surprise`"),
     "a picture of nobody": ({"picture.0.0": np.ones(3, np.uint8)}, {}, "unknown array `picture.0.0`"),
     "targets": ({}, {"targets": [[["a", 0]], [["b", 1]]]}, "targets are not one for each"),
@@ -190,3 +195,8 @@ def test_a_fault_of_our_own_is_not_told_as_a_damaged_file(
     with pytest.raises(type(error)) as caught:
         cc.load(path)
     assert not isinstance(caught.value, MediaError)
+
+
+def test_names_out_of_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    path = explanation(blob(), method="a\x1b[31m", layer="b\n").save(tmp_path / "x.npz")
+    assert repr(cc.load(path)) == r"Explanation(a\x1b[31m at b\n: 1 samples, 1 targets, grid 4 × 6)"

@@ -95,6 +95,10 @@ def load_weights(data: bytes, folder: Path) -> None:
     cc.models.load(f"{written(folder, 'a.safetensors', data)}@python:fuzz.nets:net")
 
 
+def load_record(data: bytes, folder: Path) -> None:
+    cc.models.load(str(written(folder, "model.json", data)))
+
+
 @st.composite
 def files_of_drives(draw: st.DrawFn) -> tuple[str, bytes]:
     names = (
@@ -234,6 +238,7 @@ NUMBERS: Final = st.one_of(st.integers(), st.floats(), st.booleans(), st.binary(
 SAVED: Final = [
     path.read_bytes() for path in sorted((CORPUS / "report").glob("*.npz")) if "depth" not in path.name
 ]
+RECORD: Final = (CORPUS / "weights" / "model.json").read_bytes()
 PICTURES: Final = wholes("pictures", ".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".ppm", ".tga")
 
 ENTRIES: Final[dict[str, Entry]] = {
@@ -242,6 +247,9 @@ ENTRIES: Final[dict[str, Entry]] = {
     "array": Entry(damaged(wholes("arrays", ".npy")), read_array),
     "drive": Entry(files_of_drives(), read_drive),
     "weights": Entry(damaged(wholes("weights", ".safetensors")), load_weights),
+    "record": Entry(
+        st.one_of(damaged([RECORD]), changed(json.loads(RECORD)).map(json.dumps).map(str.encode)), load_record
+    ),
     "saved, bytes": Entry(damaged(SAVED), load_bytes),
     "saved, parts": Entry(changed_parts(), load_parts),
     "report": Entry(files_of_reports(), report),

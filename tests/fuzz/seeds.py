@@ -170,12 +170,26 @@ def drive(folder: Path) -> None:
 
 
 def weights(folder: Path) -> None:
-    """Write the weights of `fuzz.nets.net`."""
+    """Write the weights of `fuzz.nets.net`, and the record of a network without its weights."""
     from fuzz.nets import net
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file(net().state_dict(), folder / "net.safetensors")
+    record = {
+        "format": "chronocam video 1",
+        "arch": "cnn-lstm",
+        "backbone": "small",
+        "hidden": 4,
+        "labels": ["left", "right"],
+        "frames": 16,
+        "size": [96, 96],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "axes": "time channel",
+        "sampling": "uniform",
+    }
+    (folder / "model.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -149,7 +149,8 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
         yield f"targets are not one for each of {batch} samples and {targets} scores"
     yield from _misplaced(header, targets, grid)
     shapes = [arrays[name].shape for name in _ATTENTION if name in arrays]
-    if shapes and shapes != [(batch, shapes[0][-1]), (batch, targets, shapes[0][-1])]:
+    frames = shapes[0][-1:] if shapes else ()
+    if shapes and shapes != [(batch, *frames), (batch, targets, *frames)]:
         yield f"attention is {shapes} of maps {maps.shape}"
     if header.on < 0:
         yield f"on is {header.on}, no number of an input"

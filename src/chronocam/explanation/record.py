@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from chronocam.errors import InputError, MediaError
+from chronocam.errors import InputError, MediaError, printable
 from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
 from chronocam.maps.attention import Attention
@@ -112,7 +112,8 @@ class Explanation:
     def __repr__(self) -> str:
         grid = " × ".join(map(str, self.maps.shape[2:]))
         batch, target = self.maps.shape[:2]
-        return f"Explanation({self.method} at {self.layer}: {batch} samples, {target} targets, grid {grid})"
+        what = f"{batch} samples, {target} targets, grid {grid}"
+        return printable(f"Explanation({self.method} at {self.layer}: {what})")
 
     def upsample(self, size: Sequence[int] | None = None, mode: Mode | None = None) -> np.ndarray:
         """Return maps `(batch, target, *size)`, by default at the input's size.

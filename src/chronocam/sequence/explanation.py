@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from chronocam.errors import POSITIVE, InputError, MediaError, check_real
+from chronocam.errors import POSITIVE, InputError, MediaError, check_real, printable
 from chronocam.explanation import PAGE, Explanation
 from chronocam.maps.frames import frame_spans
 from chronocam.media.archive import LARGEST, open_archive
@@ -84,7 +84,7 @@ class SequenceExplanation:
     def __repr__(self) -> str:
         batch, target, time, feature = self.relevance.shape
         what = f"{batch} samples, {target} targets, {time} steps × {feature} features"
-        return f"SequenceExplanation({self.method}: {what})"
+        return printable(f"SequenceExplanation({self.method}: {what})")
 
     @property
     def steps(self) -> Int[np.ndarray, " target"] | None:

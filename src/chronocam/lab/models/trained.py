@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from chronocam.errors import MediaError, first_line
-from chronocam.jsonable import Json
+from chronocam.jsonable import Json, read_json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, load, need
+
+_WIDEST: Final = 8192  # units of a recurrent network: half a billion weights
 
 IMAGES: Final = "chronocam images 1"
 KERAS_IMAGES: Final = "chronocam keras images 1"
@@ -26,7 +27,7 @@ def _load(request: ModelRequest) -> Parts:
         if record["format"] == KERAS_IMAGES:
             return _keras_images(record, request)
         net, preprocess, labels = BUILT[record["format"]](record)
-    except (KeyError, TypeError, ValueError, MediaError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         problem = f"the record is damaged ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, "train again") from error
     _fill(net, request.file().with_suffix(".safetensors"), request)
@@ -49,6 +50,8 @@ def _keras_images(record: Json, request: ModelRequest) -> Parts:
 def _video(record: Json) -> Parts:
     nets = need("chronocam.lab.models.video", "torch")
     labels = tuple(str(label) for label in record["labels"])
+    if not 0 < int(record["hidden"]) <= _WIDEST:
+        raise ValueError(f"hidden is {record['hidden']}; expected at most {_WIDEST}")
     net = nets.video_net(record["arch"], record["backbone"], len(labels), record["hidden"])
     return net, recipe(record), labels
 
@@ -88,9 +91,9 @@ def recipe(record: Json) -> ClipPreprocess:
 
 def _record(request: ModelRequest) -> Json:
     try:
-        record = json.loads(request.file().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise request.error(f"cannot be read as JSON ({first_line(error)})", "expected model.json") from error
+        record = read_json(request.file())
+    except MediaError as error:
+        raise request.error(str(error), "expected model.json") from error
     if not isinstance(record, dict) or record.get("format") not in (*BUILT, KERAS_IMAGES):
         raise request.error(
             "does not describe a trained network", "expected the model.json of `chronocam train`"
