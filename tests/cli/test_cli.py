@@ -263,11 +263,11 @@ def test_slugs_of_long_names_that_begin_alike_differ():
 def test_demo_says_a_sentence_about_each_result_and_figures_beside_baselines(tmp_path):
     done = run("demo", "--out", tmp_path, "--scenes", "60", "--clips", "30")
     assert done.exit_code == 0, done.stderr
-    coffee, photographer, car = done.stdout.splitlines()[1:4]
-    assert "A cup of coffee: espresso" in coffee
-    assert "tripod" in photographer
-    assert "bow tie" in car
-    assert "suit" in car
+    coffee, photographer, tie, suit = done.stdout.splitlines()[1:5]
+    assert "A cup of coffee. Says espresso, 95 %: the evidence lies in the middle" in coffee
+    assert "Says tripod" in photographer
+    assert "Bow tie, 4" in tie
+    assert "Suit, 1" in suit
     figures = [int(share) for share in re.findall(r"(\d+) % \(", done.stdout)]
     gradcam, noise, centre, deep, lstm, attention, clip_noise, clip_centre = figures
     assert gradcam > max(noise, centre) + 30

