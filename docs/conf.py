@@ -18,6 +18,7 @@ html_theme = "furo"
 html_title = f"chronocam {version}"
 html_static_path = ["_static"]
 html_css_files = ["chronocam.css"]
+html_extra_path = ["llms.txt"]  # what the pages hold, for programs that read them
 html_copy_source = False
 html_math_renderer = "mathml"
 html_show_sphinx = False

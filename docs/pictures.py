@@ -1,6 +1,7 @@
-"""Draws the pictures of the README: `python docs/pictures.py SPEC CLIP`, with a trained ImageNet network.
+"""Draws the pictures of the README: `python docs/pictures.py SPEC CLIP`, with a trained network for clips.
 
-The photographs are scikit-image's (CC0). The clip is `demos/pose/squats` of tfjs-models (Apache-2.0).
+The photographs are scikit-image's (CC0), explained by `chronocam:efficientnet-lite0`. The README's clip is
+a test clip of torchcodec (BSD-3), its network MoViNet-A0 with weights of TensorFlow's examples (Apache-2.0).
 """
 
 from dataclasses import replace
@@ -28,10 +29,10 @@ def sheet(loaded: Any, photo: Image.Image, target: str, methods: tuple[str, ...]
 
 
 def clip_sheet(loaded: Any, path: Path, targets: list[str], name: str) -> Path:
-    """Write frames, maps and frame importance of a clip that the network sees frame by frame."""
-    preprocess = cc.media.ClipPreprocess(loaded.preprocess, 16, "time channel")
+    """Write frames, maps and frame importance of a clip."""
+    preprocess = loaded.preprocess
     clip = preprocess.read(path)
-    explanation = cc.GradCAM(cc.models.PerFrame(loaded.model)).explain(preprocess(clip)[None], targets)
+    explanation = cc.GradCAM(loaded).explain(preprocess(clip)[None], targets)
     seen = replace(clip, pixels=preprocess.view(clip))
     return save_figure(explanation.plot([seen]), HERE / f"{name}.jpg", dpi=90)
 
@@ -40,12 +41,12 @@ def clip_sheet(loaded: Any, path: Path, targets: list[str], name: str) -> Path:
 @click.argument("spec")
 @click.argument("clip", type=click.Path(exists=True, path_type=Path))
 def main(spec: str, clip: Path) -> None:
-    """Draw the pictures with the model SPEC, and the CLIP's."""
-    loaded = cc.models.load(spec)
+    """Draw the photographs, and the CLIP with the model SPEC."""
+    loaded = cc.models.load("chronocam:efficientnet-lite0")
     cat, coffee = (Image.fromarray(pixels) for pixels in (data.chelsea(), data.coffee()))
     sheet(loaded, cat, "Egyptian cat", ("gradcam", "layercam", "guidedgradcam"), "cat")
     sheet(loaded, coffee, "espresso", ("gradcam", "layercam", "guidedgradcam"), "espresso")
-    clip_sheet(loaded, clip, ["dumbbell", "balance beam"], "squats")
+    clip_sheet(cc.models.load(spec), clip, ["training dog", "petting cat"], "dog")
 
 
 if __name__ == "__main__":

@@ -67,26 +67,32 @@ def parse(arguments: list[str]) -> None:
 
 
 def runs_offline(arguments: list[str]) -> bool:
-    """Say whether a command line is of a bundled network, or of a record that the page has made."""
+    """Say whether a command line is of a bundled network, or of a record or module that the page has made."""
     return any(
-        a.startswith("chronocam:") or (a.endswith("model.json") and Path(a).exists()) for a in arguments
+        a.startswith("chronocam:")
+        or (a.endswith("model.json") and Path(a).exists())
+        or (a.startswith("python:") and Path(f"{a.split(':')[1]}.py").exists())
+        for a in arguments
     )
 
 
 def run(arguments: list[str]) -> None:
-    """Run a command line; raises AssertionError with what it printed where it fails."""
+    """Run a command line, but open no browser; raises AssertionError with what it printed where it fails."""
     from click.testing import CliRunner
 
     from chronocam.cli import main
 
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(main, [one for one in arguments if one != "--open"])
     if result.exit_code:
         raise AssertionError(f"chronocam {shlex.join(arguments)}: {result.output}") from result.exception
 
 
 def run_page(page: Path) -> None:
-    """Run a page in an empty folder: its Python, and the command lines that need no network."""
-    names: dict[str, object] = {"__name__": "__main__"}
+    """Run a page in an empty folder: its Python, and the command lines that need no network.
+
+    Setups find the page's blocks in `BLOCKS`, so that what is to be put into a file can be.
+    """
+    names: dict[str, object] = {"__name__": "__main__", "BLOCKS": list(blocks(page))}
     waiting, home = dict(SETUPS.get(page.name, {})), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -116,24 +122,27 @@ def _run_block(block: Block, page: Path, names: dict[str, object]) -> None:
 # first block that holds a key, what stands beside it runs.
 
 README = {
-    "--model chronocam:gestures-steps": """
+    'cc.models.load("chronocam:efficientnet-lite0")': """
         import shutil
-        import numpy as np, torch, torchvision
-        import chronocam as cc
+        from chronocam.lab.packages import packaged_file
 
+        shutil.copy(packaged_file("scikit-image", "coffee.png"), "photo.jpg")
+    """,
+    "--model chronocam:gestures-steps": """
         rng = np.random.default_rng(0)
         cc.media.write_clip("clip.mp4", rng.integers(0, 256, (16, 120, 160, 3), dtype=np.uint8), 8.0)
         cc.media.write_clip("drive.mp4", cc.data.drives.drive(0, frames=3, size=(480, 640)).pixels, 8.0)
     """,
-    "cc.GradCAM(model).explain(images": """
+    'labels=["cat", "dog"]': """
         import numpy as np, torch, torchvision
 
-        model = torchvision.models.resnet18(weights=None).eval()
-        model.labels = ["tabby", "tiger cat", "tabby cat", *(f"class {i}" for i in range(3, 1000))]
+        model = torchvision.models.resnet18(weights=None, num_classes=2).eval()
         images = torch.rand(2, 3, 64, 64)
     """,
     'cc.models.load("torchvision:resnet50")': """
         bundled = cc.models.load
+        model = torchvision.models.resnet18(weights=None).eval()
+        model.labels = ["tabby", "tiger cat", *(f"class {i}" for i in range(2, 1000))]
         preprocess = cc.media.Preprocess((64, 64), None, (0.5,) * 3, (0.5,) * 3)
         cc.models.load = lambda spec: cc.models.Loaded(model, preprocess, tuple(model.labels), spec)
         cc.media.write_image("photo.jpg", rng.integers(0, 256, (80, 80, 3), dtype=np.uint8))
@@ -166,6 +175,16 @@ README = {
         images = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
     """,
 }
+OWN_VIDEO = {
+    "--model python:my_nets:net3d": """
+        from pathlib import Path
+        import numpy as np
+
+        Path("my_nets.py").write_text(BLOCKS[0].text)
+        frames = np.random.default_rng(0).integers(0, 256, (16, 96, 128, 3), dtype=np.uint8)
+        cc.media.write_clip("clip.mp4", frames, 8.0)
+    """,
+}
 TUTORIAL = {
     'cc.models.load("pets-net/model.json")': """
         from chronocam.cli import main
@@ -184,7 +203,12 @@ TUTORIAL_KERAS = {
         main(words.split(), standalone_mode=False)
     """,
 }
-SETUPS = {"README.md": README, "howto-tutorial.md": TUTORIAL, "howto-tutorial-keras.md": TUTORIAL_KERAS}
+SETUPS = {
+    "README.md": README,
+    "howto-own-video.md": OWN_VIDEO,
+    "howto-tutorial.md": TUTORIAL,
+    "howto-tutorial-keras.md": TUTORIAL_KERAS,
+}
 SHORTER = {
     "steps=64": "steps=2",
     "--steps 64": "--steps 2",

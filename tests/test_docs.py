@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import pytest
@@ -154,3 +155,39 @@ def test_requests_to_elsewhere_are_noticed() -> None:
         assert list(requests(html, ".html")), html
     assert list(requests("@import 'https://a.b/c.css'", ".css"))
     assert not list(requests('<a href="https://a.b"></a><img src="images/a.png">', ".html"))
+
+
+def test_the_first_lines_of_the_readme_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    from chronocam.lab.packages import packaged_file
+
+    first = next(block for block in blocks(ROOT / "README.md") if block.kind == "python")
+    assert len(first.text.splitlines()) == 5  # an import, and three lines
+    (tmp_path / "photo.jpg").write_bytes(packaged_file("scikit-image", "coffee.png").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(first.text, names)
+    assert names["explanation"].targets[0][0].name == "espresso"
+    assert (tmp_path / "photo.html").stat().st_size > 50_000
+
+
+def test_the_first_screen_has_a_picture_the_installation_and_the_two_commands() -> None:
+    screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:50])
+    for part in (
+        "](docs/images/dog.jpg)",
+        "pip install",
+        "make demo",
+        "make test",
+        "| captum",
+        "cc.GradCAM(",
+    ):
+        assert part in screen
+
+
+def test_llms_txt_links_to_pages_that_exist() -> None:
+    links = re.findall(r"\]\(([\w.-]+)\.html\)", (DOCS / "llms.txt").read_text(encoding="utf-8"))
+    assert len(links) > 15
+    for name in links:
+        assert (DOCS / f"{name}.md").exists(), name

@@ -1,9 +1,9 @@
 """Many inputs in one call, and what a call says, shows and opens."""
 
 import json
+import webbrowser
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -94,16 +94,16 @@ def test_open_writes_pages_and_opens_them(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(click, "launch", lambda url: opened.append(url) or 0)
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
     assert run("explain", photos / "a.png", *MODEL, "--out", tmp_path / "o", "--open").exit_code == 0
     assert run("report", tmp_path / "o", "--open").exit_code == 0
-    assert opened == [str(tmp_path / "o" / "index.html")] * 2
+    assert opened == [(tmp_path / "o" / "index.html").as_uri()] * 2
 
 
 def test_without_a_browser_the_page_is_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(click, "launch", lambda url: 1)
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
     done = run("explain", photos / "a.png", *MODEL, "--out", tmp_path / "o", "--open")
     assert done.exit_code == 0
     assert f"no browser could be opened; open {tmp_path / 'o' / 'index.html'}" in done.stderr

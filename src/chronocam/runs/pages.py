@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
-
-import click
 
 from chronocam.runs.terminal import track, warn
 
@@ -22,6 +21,6 @@ def write_pages(folder: Path, out: Path | None = None) -> Path:
 
 
 def open_page(path: Path) -> None:
-    """Open a page in the browser; says where it is where there is none."""
-    if click.launch(str(path)) != 0:
+    """Open a page in the browser; says where it is where there is no browser."""
+    if not webbrowser.open(path.resolve().as_uri()):
         warn(f"no browser could be opened; open {path}")
