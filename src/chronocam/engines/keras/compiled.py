@@ -38,7 +38,7 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     taps = program.layers, program.entry, program.output_layer, program.reads
     full = (taps, program.guided is not None, program.feed, key, parts)
     if full not in known:
-        known[full] = make()
+        known.setdefault(full, make())  # two threads share what was made first
     return known[full]
 
 

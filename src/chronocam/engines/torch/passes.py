@@ -92,9 +92,10 @@ class TorchPass:
             )
         for layer, tap in self.taps.items():
             if not tap.outputs:
+                own = " and let operator= call the model that it is given" if request.call is not None else ""
                 raise LayerError(
                     f"layer `{layer}` was called {tap.calls} times, so nothing was recorded there; "
-                    "choose a layer that the forward pass uses (`chronocam layers SPEC`)"
+                    f"choose a layer that the forward pass uses (`chronocam layers SPEC`){own}"
                 )
         return recording
 
