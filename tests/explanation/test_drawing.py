@@ -209,3 +209,27 @@ def test_bare_maps_of_huge_inputs_are_drawn_small(tmp_path: Path, grid: Any) -> 
     huge.save(tmp_path / "a.png")
     assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
     tracemalloc.stop()
+
+
+def bars(figure: Any) -> list[list[str]]:
+    """Return the labels of the colour bars of a sheet."""
+    children = [child for axis in figure.axes for child in axis.child_axes]
+    return [[label.get_text() for label in child.get_xticklabels()] for child in children]
+
+
+def test_colour_bars_have_the_raw_values_at_their_ends() -> None:
+    maps = np.ones((2, 1, 4, 6), np.float32) * np.array([4, 2], np.float32)[:, None, None, None]
+    sheet = explanation(maps, input_size=(16, 24)).plot(np.stack([GREY[0]] * 2))
+    assert bars(sheet) == [["0", "4"], ["0", "2"]]
+    signed = explanation(-3 * np.ones((1, 1, 4, 6), np.float32), input_size=(16, 24))
+    assert bars(signed.plot()) == bars(signed.plot(GREY)) == [["−3", "0", "3"]]
+    (image,) = signed.plot().axes[0].images
+    assert image.get_clim() == (-3, 3)
+
+
+def test_samples_with_one_map_each_share_rows() -> None:
+    figure = explanation(blob(batch=6), input_size=(16, 24)).plot()
+    assert len(figure.axes) == 6
+    columns = {round(axis.get_position().x0, 3) for axis in figure.axes}
+    assert len(columns) <= 4
+    assert figure.get_figwidth() > 2 * 3

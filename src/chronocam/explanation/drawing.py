@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,9 +20,10 @@ from chronocam.media.clips.read import Clip, read_clip, write_clip
 from chronocam.media.images import read_image
 from chronocam.media.preprocess import Preprocess
 from chronocam.render import contact_sheet, overlay, overlay_clip, strength
-from chronocam.render._overlay import to_pictures
+from chronocam.render._overlay import scale_of, to_pictures
 from chronocam.render.clips import pace, to_clips
 from chronocam.render.sheets.clip import Evidence, clip_sheet
+from chronocam.render.sheets.pictures import CELL
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.types import Media
@@ -36,6 +38,9 @@ _LONGEST: Final = 1024  # pixels along a side of a bare map
 
 MEDIA = (Image.Image, Clip, str, Path)
 WIDE = 8.0  # inches of the picture of a signal
+ACROSS = 4  # pictures in a row where each has one map
+
+T = TypeVar("T")
 
 
 def drawing_of(explanation: Explanation) -> Drawing:
@@ -91,16 +96,17 @@ class Drawing:
     def sheet(self, inputs: Media) -> Figure:
         """Return a figure of overlays, or of bare maps; see `Explanation.plot`."""
         explanation = self.explanation
-        heading = f"{explanation.method} at {explanation.layer}"
+        heading = f"{explanation.method} at {explanation.layer}; bars: raw values of the maps"
         if self.of_clips:
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
         bare = inputs is None
-        rows = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
-        if not self.of_signals:
-            return contact_sheet([list(row) for row in rows], self._names(), heading)
-        # A signal is wide: its maps stand below each other.
-        names = [[name] for of_sample in self._names() for name in of_sample]
-        return contact_sheet([[one] for row in rows for one in row], names, heading, WIDE)
+        drawn = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
+        targets = explanation.maps.shape[1]
+        # A signal is wide: its maps stand below each other. Pictures with one map each share rows.
+        across = 1 if self.of_signals else targets if targets > 1 else min(len(explanation), ACROSS)
+        pictures = _folded(drawn, across)
+        names, limits = _folded(self._names(), across), _folded(self.limits(), across)
+        return contact_sheet(pictures, names, heading, WIDE if self.of_signals else CELL, limits)
 
     def video(self, path: Path, inputs: Media) -> Path:
         """Write the overlay of the one clip, of several targets side by side."""
@@ -151,10 +157,16 @@ class Drawing:
         clips = self._media(np.zeros(black, np.uint8) if bare else inputs)
         spans = explanation.frame_spans or frame_spans(explanation.maps.shape[2], explanation.input_size[0])
         overlays = self._drawn(clips, None, 1.0 if bare else 0.7, "sample")
-        rows = zip(clips, self._names(), overlays, explanation.frame_importance(), strict=True)
+        parts = self._names(), overlays, explanation.frame_importance(), self.limits()
         return [
-            (clip, [Evidence(*one, spans) for one in zip(names, drawn, importance, strict=True)])
-            for clip, names, drawn, importance in rows
+            (
+                clip,
+                [
+                    Evidence(name, frames, share, spans, ends)
+                    for name, frames, share, ends in zip(*of_clip, strict=True)
+                ],
+            )
+            for clip, *of_clip in zip(clips, *parts, strict=True)
         ]
 
     @property
@@ -165,6 +177,16 @@ class Drawing:
             return size
         scale = min(1.0, _LONGEST / max(size[-2:]))
         return (*size[:-2], *(max(1, round(side * scale)) for side in size[-2:]))
+
+    def limits(self) -> list[list[tuple[float, float]]]:
+        """Return the raw values at the ends of the colours of each map."""
+        maps = self.explanation.maps
+        ends = np.broadcast_to(scale_of(maps, "sample"), (len(maps), *(1,) * (maps.ndim - 1))).ravel()
+        signed = np.any(maps < 0, axis=tuple(range(2, maps.ndim))).tolist()
+        return [
+            [(-end if both else 0.0, end) for both in row]
+            for end, row in zip(ends.tolist(), signed, strict=True)
+        ]
 
     def _names(self) -> list[list[str]]:
         return [
@@ -230,3 +252,9 @@ class Drawing:
         if len(media) != samples:
             what = "signal" if self.of_signals else "clip" if self.of_clips else "image"
             raise InputError(f"got {len(media)} {what}s for {samples} samples; give one {what} per sample")
+
+
+def _folded(rows: Iterable[Iterable[T]], across: int) -> list[list[T]]:
+    """Return what is in rows in others, of so many each."""
+    tiles = list(chain.from_iterable(rows))
+    return [tiles[i : i + across] for i in range(0, len(tiles), across)]

@@ -77,6 +77,7 @@ class ClipJob(MapJob):
 
     def draw(self, medium: Clip, explanations: dict[str, Explanation], path: Path, name: str) -> ClipResult:
         """Write videos and sheet, and return the result of the clip."""
+        from chronocam.explanation.drawing import drawing_of
         from chronocam.render import save_figure
         from chronocam.render.sheets.clip import Evidence, clip_sheet
 
@@ -86,10 +87,12 @@ class ClipJob(MapJob):
         for key, explanation in explanations.items():
             overlays = drawing.overlays(explanation) if self.draws else []
             entries = drawing.written(key, explanation, overlays)
+            limits = drawing_of(explanation).limits()[0]
             for entry, overlay in zip(entries, overlays, strict=False):
                 title = f"{entry.target}\n{entry.score:.3g}" + f"\n{key}" * (len(explanations) > 1)
                 importance = np.asarray(entry.frame_importance)
-                rows.append(Evidence(title, overlay, importance, list(entry.frame_spans or ())))
+                ends = limits[len(rows)] if len(explanations) == 1 else None
+                rows.append(Evidence(title, overlay, importance, list(entry.frame_spans or ()), ends))
             maps.extend(entries)
         only = next(iter(explanations.values()))
         heading = medium.path.name + (f": {only.method} at {only.layer}" if len(explanations) == 1 else "")

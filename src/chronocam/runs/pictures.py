@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from chronocam.explanation import Explanation
     from chronocam.media import Preprocess
+    from chronocam.render.sheets.pictures import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,24 @@ class PictureJob(MapJob):
         self, medium: Image, explanations: dict[str, Explanation], path: Path, name: str
     ) -> PictureResult:
         """Write overlays and sheet, and return the result of the picture."""
+        from chronocam.explanation.drawing import drawing_of
         from chronocam.render import contact_sheet, save_figure
 
         drawing = _PictureDrawing(self, medium, name)
         rows: list[list[np.ndarray]] = []
         titles: list[list[str]] = []
+        limits: list[list[Limits]] = []
         maps: list[MapEntry] = []
         for key, explanation in explanations.items():
             overlays = drawing.overlays(explanation) if self.draws else []
             entries = drawing.written(key, explanation, overlays)
+            limits.append([None, *drawing_of(explanation).limits()[0]])
             rows.append([np.asarray(drawing.picture), *overlays])
             titles.append([key, *(f"{entry.target}\n{entry.score:.3g}" for entry in entries)])
             maps.extend(entries)
         sheet = self.out / f"{name}.sheet.png"
         if self.draws:
-            save_figure(contact_sheet(rows, titles), sheet)
+            save_figure(contact_sheet(rows, titles, limits=limits), sheet)
         return PictureResult(
             input=str(path),
             size=medium.size,
@@ -100,6 +104,7 @@ def _sample(explanation: Explanation, i: int) -> Explanation:
         scores=explanation.scores[i : i + 1],
         targets=explanation.targets[i : i + 1],
         confidences=None if sure is None else sure[i : i + 1],
+        copies=None,
         findings=tuple(one for one in explanation.findings if one.sample in (None, i)),
     )
 

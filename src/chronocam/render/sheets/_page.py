@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from chronocam.render._overlay import colour_map
+
 
 class Page:
     """A figure whose places are given in inches from the upper left corner."""
@@ -81,3 +83,23 @@ class Cells:
             axis = page.axes(self.left(column), top, self.width, self.height)
             axis.imshow(picture, interpolation="antialiased", aspect="auto")
             axis.set_axis_off()
+
+
+def colour_bar(
+    axis: Any, limits: tuple[float, float], colours: str, place: tuple[float, float, float, float]
+) -> None:
+    """Draw a bar of colours with the raw values at its ends.
+
+    place: left, bottom, width and height in shares of the axes, outside of which it may lie.
+    """
+    bar = axis.inset_axes(place)
+    low, high = limits
+    bar.imshow(
+        np.linspace(low, high, 256)[None], cmap=colour_map(colours), aspect="auto", extent=(low, high, 0, 1)
+    )
+    bar.set_yticks([])
+    bar.set_xticks([low, 0, high] if low < 0 else [low, high])
+    bar.set_xticklabels([f"{value:.2g}".replace("-", "−") for value in bar.get_xticks()])
+    bar.tick_params(labelsize=6, length=0, pad=2)
+    for side in bar.spines.values():
+        side.set_visible(False)

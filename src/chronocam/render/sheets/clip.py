@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, UInt8
 
 from chronocam.media.clips.read import Clip
-from chronocam.render.sheets._page import Cells, Page
+from chronocam.render.sheets._page import Cells, Page, colour_bar
+from chronocam.render.theme import DIVERGING, WARM
 
 COLUMNS: Final = 8
 CELL: Final = (1.5, 1.9)  # the most width and height, in inches
@@ -25,12 +26,14 @@ class Evidence:
     drawn: the clip's frames, each once, with the map.
     importance: the share of the evidence in each time slice.
     spans: the first and last frame of the clip that each slice covers.
+    limits: the raw values at the ends of its colours, which all maps of a clip share; None draws no bar.
     """
 
     name: str
     drawn: UInt8[np.ndarray, "unique height width 3"]
     importance: Float[np.ndarray, " slice"]
     spans: Sequence[tuple[int, int]]
+    limits: tuple[float, float] | None = None
 
 
 Block: TypeAlias = tuple[Clip, Sequence[Evidence]]
@@ -86,7 +89,19 @@ class _Block:
             top += self.step
         axis = page.axes(LABEL, top + 2 * GAP, self.across, CURVE)
         _curves(axis, times, self.maps, colours, self.places)
+        self._bar(axis)
         page.text(LABEL - 0.4, top + 2 * GAP + CURVE / 2, "share of the\nevidence", ha="right", color="0.3")
+
+    def _bar(self, axis: Any) -> None:
+        """Draw the colours with their raw values to the left of the curves' axis."""
+        ends = [evidence.limits for evidence in self.maps if evidence.limits is not None]
+        if len({high for _, high in ends}) != 1:
+            return
+        limits = min(low for low, _ in ends), ends[0][1]
+        left, width = (inches / self.across for inches in (LABEL - 0.15, LABEL - 0.65))
+        colour_bar(
+            axis, limits, DIVERGING if limits[0] < 0 else WARM, (-left, -AXIS / CURVE * 0.6, width, 0.07)
+        )
 
     def _row(self, page: Page, top: float, name: str, frames: np.ndarray, colour: Any) -> None:
         self.cells.row(page, top, name, frames[self.places], color=colour)

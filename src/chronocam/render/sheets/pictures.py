@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from chronocam.media.files import replace_file
-from chronocam.render.theme import SEQUENTIAL
+from chronocam.render.sheets._page import colour_bar
+from chronocam.render.theme import DIVERGING, SEQUENTIAL, WARM
 
-CELL, TITLE = 2.6, 0.45  # inches
+CELL, TITLE, BAR = 3.2, 0.45, 0.3  # inches
+
+Limits: TypeAlias = tuple[float, float] | None
+"""The raw values at the ends of a picture's colours; None for a picture without a map."""
 
 
 def contact_sheet(
@@ -19,10 +23,13 @@ def contact_sheet(
     titles: Sequence[Sequence[str]],
     heading: str | None = None,
     width: float = CELL,
+    limits: Sequence[Sequence[Limits]] | None = None,
 ) -> Any:
     """Return a matplotlib Figure with the pictures of `rows` (uint8 RGB, or 2D maps) under their titles.
 
     width: of a picture, in inches.
+    limits: for each picture, the raw values at the ends of its colours, which stand on a bar below it, or
+        None; blue and red where the lower one is negative. 2D maps have these colours over them, too.
 
     Example:
     >>> figure = cc.render.contact_sheet([[np.zeros((4, 4)), np.ones((4, 4))]], [["before", "after"]])
@@ -31,20 +38,33 @@ def contact_sheet(
     """
     from matplotlib.figure import Figure
 
-    columns = max(len(row) for row in rows)
-    heights = [width * row[0].shape[0] / row[0].shape[1] + TITLE for row in rows]
+    columns, bar = max(len(row) for row in rows), BAR * (limits is not None)
+    heights = [width * row[0].shape[0] / row[0].shape[1] + TITLE + bar for row in rows]
     figure = Figure(figsize=(width * columns, sum(heights) + TITLE * bool(heading)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    for line, row, names in zip(axes, rows, titles, strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        for axis, picture, name in zip(line, row, names, strict=False):
-            axis.imshow(picture, cmap=SEQUENTIAL, interpolation="nearest")
-            # Labels come from files and models: dollar signs must not be read as formulas.
-            axis.set_title(name, fontsize=8, parse_math=False, wrap=True)
+    ends = limits or [[None] * len(row) for row in rows]
+    for line, row, names, among in zip(axes, rows, titles, ends, strict=True):
+        for axis in line[len(row) :]:
+            axis.remove()
+        for axis, picture, name, between in zip(line, row, names, among, strict=False):
+            _tile(axis, picture, name, between, width)
     if heading:
         figure.suptitle(heading, fontsize=10, parse_math=False)
     return figure
+
+
+def _tile(axis: Any, picture: np.ndarray, name: str, limits: Limits, width: float) -> None:
+    low, high = limits or (None, None)
+    signed = low is not None and low < 0
+    bare = DIVERGING if signed else SEQUENTIAL
+    axis.set_axis_off()
+    axis.imshow(picture, cmap=bare, vmin=low, vmax=high, interpolation="nearest")
+    # Labels come from files and models: dollar signs must not be read as formulas.
+    axis.set_title(name, fontsize=8, parse_math=False, wrap=True)
+    if limits is not None:
+        height = 0.07 * picture.shape[1] / picture.shape[0] / width
+        place = (0.05, -1.6 * height, 0.9, height)
+        colour_bar(axis, limits, bare if picture.ndim == 2 or signed else WARM, place)
 
 
 def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> Path:

@@ -116,12 +116,15 @@ class DriveDrawing:
         """Write the overlay video of one target and return its row of the sheet."""
         from chronocam.media import write_clip
         from chronocam.render import strength
+        from chronocam.render._overlay import scale_of
         from chronocam.render.sheets.drive import Strip
 
         # One scale for all moments of a target: frames can be compared with each other.
         one = _part(maps.explanation, slice(None), k)
+        end = f"{scale_of(one.maps, 'batch').max():.2g}"
         one = replace(one, maps=strength(one.maps, "batch"))
         write_clip(video, (self._overlay(one, moment) for moment in range(len(self.small))), self.rate)
+        name = f"{name}\nblue −{end}, red +{end}"
         return Strip(name, [self._overlay(one, moment) for moment in self._columns])
 
     def _overlay(self, one: Explanation, moment: int) -> UInt8[np.ndarray, "height width 3"]:
