@@ -733,7 +733,7 @@ def test_trained_models_that_are_not_whole_are_refused_in_one_line(tmp_path: Pat
     assert load(str(path)).preprocess.frames == 4
     broken = {
         "no record": ("model.json", json.dumps({"labels": []}), "does not describe a trained network"),
-        "no json": ("model.json", "{", "cannot be read as JSON"),
+        "no json": ("model.json", "{", "is not readable as JSON"),
         "no weights": ("model.safetensors", None, "the weights belong beside the record"),
         "damaged weights": ("model.safetensors", "zeros", "does not hold the weights of this network"),
         "damaged record": ("model.json", json.dumps(record | {"arch": "r4d"}), "no architecture `r4d`"),
