@@ -80,7 +80,7 @@ else:
         extras={"data": "train", "train": "train"},
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CAM",
     "AttentionRollout",
