@@ -306,6 +306,12 @@ def test_a_table_is_no_array() -> None:
         cc.GradCAM(seeded(Net)).explain(Frame(), 0)
 
 
+@pytest.mark.parametrize("to", ["to_sparse", "to_sparse_coo"])
+def test_sparse_inputs_are_refused(to: str) -> None:
+    with pytest.raises(InputError, match=r"inputs are sparse; give inputs.to_dense\(\)"):
+        cc.GradCAM(seeded(Net)).explain(getattr(torch.rand(1, 3, 16, 16), to)(), 0)
+
+
 @pytest.mark.parametrize("made", [lambda x: x.numpy(), lambda x: x.detach().numpy(), lambda x: np.zeros(1)])
 def test_scores_in_numpy_carry_no_gradient(made: Callable[[Tensor], Any]) -> None:
     net, x = seeded(Net), torch.rand(1, 3, 16, 16)

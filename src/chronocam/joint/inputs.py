@@ -98,6 +98,8 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
             raise InputError(
                 f"inputs hold a {type(array).__name__}; expected an array, as its to_numpy() gives"
             )
+        if "sparse" in str(getattr(array, "layout", "")):
+            raise InputError("inputs are sparse; give inputs.to_dense()")
     return next((array for array in arrays if is_floating(array)), arrays[0])
 
 
