@@ -40,16 +40,18 @@ LIBRARIES: Final = ("torch", "torchvision", "timm", "transformers", "keras")
 def main(families: str, only: str, every: bool, again: bool, minutes: float, workers: int, out: Path) -> None:
     parts = families.split(",")
     outcomes = {one.name: one for one in read(out)}
+    known = torch_cases(list(PARTS), every)
     cases = [
         case
-        for case in torch_cases([part for part in parts if part != "keras"], every)
-        if re.search(only, case.name) and (again or case.name not in outcomes)
+        for case in known
+        if case.part in parts and re.search(only, case.name) and (again or case.name not in outcomes)
     ]
     console = Console(stderr=True)
 
     def save(one: Outcome) -> None:
         outcomes[one.name] = one
-        write(list(outcomes.values()), out, {name: version(name) for name in LIBRARIES})
+        waiting = [case.name for case in known if case.name not in outcomes]
+        write(list(outcomes.values()), out, {name: version(name) for name in LIBRARIES}, waiting)
         if one.verdict != "right":
             line = f"{one.verdict}: {one.name} {one.layer} {one.reason}"
             console.print(line, markup=False, soft_wrap=True)

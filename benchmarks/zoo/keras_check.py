@@ -99,6 +99,10 @@ def fault(model: keras.Model, x: np.ndarray, explanation: cc.Explanation) -> str
     found = np.asarray(explanation.maps[0, 0], np.float64)
     path = explanation.layer.partition("#")[0]
     layer = next(one for one in model.operations if one.name == path)
+    after = model.operations[model.operations.index(layer) + 1 :]
+    later = [one.name for one in after if has_grid(one) and not isinstance(one, keras.layers.Dropout)]
+    if later:
+        return f"too early: `{later[-1]}` has a grid too and comes after it"
     both = keras.Model(model.inputs, [layer.output, model.output])
     with tf.GradientTape() as tape:
         activations, outputs = both(tf.constant(x), training=False)
@@ -115,6 +119,12 @@ def fault(model: keras.Model, x: np.ndarray, explanation: cc.Explanation) -> str
     if difference > SAME_MAP:
         return f"differs from the map by hand by {difference:.1e}"
     return out_of_place(keras.Model(model.inputs, layer.output), x, a)
+
+
+def has_grid(layer: Any) -> bool:
+    """Say whether a layer returns rows and columns, more than one of each."""
+    shape = getattr(layer.output, "shape", ())
+    return len(shape) == 4 and shape[1] > 1 and shape[2] > 1
 
 
 def out_of_place(until: keras.Model, x: np.ndarray, base: np.ndarray) -> str:

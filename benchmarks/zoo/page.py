@@ -25,24 +25,26 @@ PARTS: Final = {
 INTRODUCTION: Final = """# The default call on many architectures
 
 `cc.GradCAM(model).explain(x)`, with no layer named, on architectures of public libraries: small variants and
-configurations, random weights, noise as input, batch 1. Batch norms have the statistics of noise.
+configurations, random weights, noise as input, batch 1. Batch norms have the statistics of noise, and weights
+that start at zero have small values.
 
-An architecture is **right** where all of these hold:
+An architecture is **right** where all of these hold, each found out by hand with hooks and autograd:
 
 - the score is the model's own;
-- the map equals Grad-CAM from a hook on that layer and autograd, to 1e-4 of its largest magnitude;
-- the map is not blank;
-- the grid is the input's. Layers that are defined with channels first, and blocks that hold one of the same
-  shape, are read so. For all others the corners of the input are filled with other noise: the share of a
-  cell's change that comes from the far half of an axis rises along that axis of the grid, and along no other
-  more;
+- the map equals Grad-CAM of that layer, to 1e-4 of its largest magnitude, and is not blank;
+- the grid is the input's. Outputs with the grid of a convolution, a batch norm or a pooling of the model have
+  their channels first, as those have. For all others the corners of the input are filled with other noise:
+  the share of a cell's change that comes from the far half of an axis rises along that axis of the grid, and
+  along no other more;
+- the layer is not in a branch: with its output detached, the score depends on no earlier layer of its grid;
+- the layer is not too early: no later one is usable, with a grid that follows the input, a gradient in most
+  cells, and in no branch. In timm, it does not stand before the last features that the library lists with
+  another grid; in keras.applications, no later layer has rows and columns;
 - the layer is not the model's output on another grid.
 
 It is **refused** where chronocam gives an error with a reason, and **wrong** in all other cases. What could
 not be built, or not be checked within the time limit, is listed and not counted. Random weights say nothing
-about how sensible a map is. Nor is it judged whether a later layer on the same grid would have done: where
-the layer listed is a batch norm or a value projection (`normalization`, `bn3`, `v_proj`), the block that it
-lies in is what people would name.
+about how sensible a map is.
 """
 
 
@@ -53,16 +55,18 @@ def read(source: Path) -> list[Outcome]:
     return [Outcome(**row) for row in json.loads(source.read_text())["models"]]
 
 
-def write(outcomes: Sequence[Outcome], target: Path, versions: Mapping[str, str]) -> None:
-    """Write what came out as JSON, and as a page beside it."""
+def write(
+    outcomes: Sequence[Outcome], target: Path, versions: Mapping[str, str], waiting: Sequence[str] = ()
+) -> None:
+    """Write what came out as JSON, and as a page beside it; waiting: the names of what has not run yet."""
     parts = list(PARTS)
     outcomes = sorted(outcomes, key=lambda one: (parts.index(one.part), one.name))
     rows = [asdict(one) for one in outcomes]
     target.write_text(json.dumps({"versions": dict(versions), "models": rows}, indent=1) + "\n")
-    target.with_suffix(".md").write_text(page(outcomes, versions))
+    target.with_suffix(".md").write_text(page(outcomes, versions, waiting))
 
 
-def page(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
+def page(outcomes: Sequence[Outcome], versions: Mapping[str, str], waiting: Sequence[str]) -> str:
     """Return the page."""
     judged = [one for one in outcomes if one.verdict in VERDICTS]
     right = sum(one.verdict == "right" for one in judged)
@@ -72,6 +76,8 @@ def page(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
         counts = Counter(one.verdict for one in judged if one.part == part)
         if counts:
             lines.append(f"| {name} | " + " | ".join(str(counts[verdict]) for verdict in VERDICTS) + " |")
+    if waiting:
+        lines += ["", f"{len(waiting)} have not run yet: {', '.join(sorted(waiting))}."]
     for verdict in (*VERDICTS[1:], "not built"):
         some = [one for one in outcomes if one.verdict == verdict]
         title = "Not built or not checked" if verdict == "not built" else verdict.capitalize()
