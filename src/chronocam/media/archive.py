@@ -83,7 +83,9 @@ class Archive:
             raise self.error("its members are not arrays of different names")
         claimed = sum(member.file_size for member in members)
         if claimed > limit:
-            raise self.error(f"its arrays would take {claimed:,} bytes, more than {limit:,}")
+            raise self.error(
+                f"its arrays would take {claimed:,} bytes, more than {limit:,}; limit= of cc.load allows more"
+            )
         self.names = tuple(name for name in self._members if name != _HEADER)
 
     def __contains__(self, name: str) -> bool:
