@@ -163,3 +163,22 @@ def test_explanations_of_one_shape_are_joined_and_findings_kept_once() -> None:
         with pytest.raises(InputError) as error:
             concatenate([a, other])
         one_line(error, "explain_batches")
+
+
+def test_cells_say_what_they_see_where_the_layer_was_chosen() -> None:
+    from torch import nn
+
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(2, 2, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 2),
+    )
+    x = torch.rand(1, 1, 16, 16)
+    # Two convolutions of 3 × 3 around a pooling of 2 × 2: cell i sees from 2i − 3 to 2i + 4.
+    assert cc.GradCAM(net).explain(x, 0).windows == (cc.types.Window(2, -3, 4),) * 2
+    assert cc.Saliency(net).explain(x, 0).windows is None

@@ -125,6 +125,22 @@ def choose_frame(view, frame):
 # The right frame, with the right map
 
 
+def test_the_pointer_outlines_what_a_cell_sees(browser, tmp_path):
+    from dataclasses import replace
+
+    windows = (cc.types.Window(72, -40, 100), cc.types.Window(74, -10, 80))
+    explanation = kept(replace(of_image(size=(360, 520)), windows=windows))
+    assert cc.load(explanation.save(tmp_path / "x.npz")).windows == windows
+    with opened(browser, cc.load(tmp_path / "x.npz").save(tmp_path / "x.html")) as view:
+        canvas = view.locator("#panes canvas[role=img]").first
+        area = canvas.bounding_box()
+        canvas.hover(position={"x": area["width"] * 2.5 / 7, "y": area["height"] * 1.5 / 5})
+        assert view.locator(".here").inner_text().endswith("sees 141 × 91 of 360 × 520 pixels")
+        seen, scale = view.locator(".sight").bounding_box(), area["width"] / 520
+        assert seen["x"] - area["x"] == pytest.approx(scale * (2 * 74 - 10), abs=2)
+        assert seen["height"] == pytest.approx(scale * 141, abs=2)
+
+
 def test_the_slider_shows_each_frame_with_its_own_map(browser, tmp_path):
     explanation = kept_clip(of_clip(slices=16))
     with opened(browser, explanation.save(tmp_path / "x.html")) as view:

@@ -26,7 +26,7 @@ from chronocam.render.sheets.clip import Evidence, clip_sheet
 from chronocam.render.sheets.pictures import CELL
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
-from chronocam.types import Media
+from chronocam.types import Media, Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,12 +52,13 @@ def drawing_of(explanation: Explanation) -> Drawing:
 def strip(explanation: Explanation) -> Explanation:
     """Return maps of signals as maps of pictures, of one row that is as high as the picture."""
     (length,) = explanation.input_size
-    height, centers = max(1, length // 4), explanation.centers
+    height, centers, windows = max(1, length // 4), explanation.centers, explanation.windows
     return replace(
         explanation,
         maps=explanation.maps[:, :, None],
         input_size=(height, length),
         centers=None if centers is None else (((height - 1) / 2,), *centers),
+        windows=windows and (Window(1, 0, height - 1), *windows),
         pictures=None,
         copies=None,
     )

@@ -16,7 +16,7 @@ from chronocam.jsonable import JsonRecord, missing
 from chronocam.maps.attention import Attention
 from chronocam.media._stills import Stills
 from chronocam.media.archive import Archive, Sought, write_archive
-from chronocam.types import Finding, TargetInfo, note
+from chronocam.types import Finding, TargetInfo, Window, note
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation
@@ -61,6 +61,7 @@ class _Header(JsonRecord):
     input_size: tuple[int, ...]
     targets: tuple[tuple[_Target, ...], ...]
     centers: tuple[tuple[float, ...], ...] | None = field(metadata=missing(None))
+    windows: tuple[tuple[int, int, int], ...] | None = field(metadata=missing(None))
     frame_spans: tuple[tuple[int, int], ...] | None = field(metadata=missing(None))
     findings: tuple[tuple[str, int | None, str | None, str], ...] = field(metadata=missing(()))
     pictures: tuple[_Picture, ...] | None = field(metadata=missing(None))
@@ -80,6 +81,7 @@ def write(path: Path, explanation: Explanation) -> None:
             tuple((info.name, info.index, info.signed) for info in row) for row in explanation.targets
         ),
         centers=explanation.centers,
+        windows=explanation.windows,
         frame_spans=explanation.frame_spans,
         findings=tuple(astuple(finding) for finding in explanation.findings),
         pictures=tuple(map(_about, pictures)) or None,
@@ -125,6 +127,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         header.layer,
         header.input_size,
         centers=header.centers,
+        windows=None if header.windows is None else tuple(Window(*one) for one in header.windows),
         frame_spans=header.frame_spans,
         attention=Attention(*attention) if attention else None,
         findings=tuple(Finding(*parts) for parts in header.findings) or notes,
@@ -169,6 +172,8 @@ def _misplaced(header: _Header, targets: int, grid: Sequence[int]) -> Iterator[s
     placed = None if centers is None else [[at for at in axis if math.isfinite(at)] for axis in centers]
     if placed is not None and [len(axis) for axis in placed] != list(grid):
         yield f"centers are not one for each cell of {tuple(grid)}"
+    if header.windows is not None and len(header.windows) != len(grid):
+        yield f"windows are not one for each axis of {tuple(grid)}"
     fits = spans is None or all(0 <= first <= last < size[0] for first, last in spans)
     if not fits or (spans is not None and len(spans) != grid[0]):
         yield f"frame_spans are not one for each of {grid[0]} slices, of {size[0]} frames"

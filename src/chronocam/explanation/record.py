@@ -24,7 +24,7 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, write_page
-from chronocam.types import Finding, Media, TargetInfo
+from chronocam.types import Finding, Media, TargetInfo, Window
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +50,8 @@ class Explanation:
     method, layer: their names; several fused layers are joined by `+`.
     input_size: the grid of the model's input.
     centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
+    windows: for each grid axis, what cells see of the input: from stride·i + low to stride·i + high; None
+        where the network does not say, and for maps of several layers or on the input's own grid.
     frame_spans: for clips, the first and last input frame of each time slice.
     attention: of models that attend over the frames of a clip, the weights and what each frame contributes.
     findings: remarks, such as a map that is zero everywhere; their texts are the `diagnostics`.
@@ -81,6 +83,7 @@ class Explanation:
     input_size: tuple[int, ...]
     _: KW_ONLY
     centers: tuple[tuple[float, ...], ...] | None = None
+    windows: tuple[Window, ...] | None = None
     frame_spans: tuple[tuple[int, int], ...] | None = None
     attention: Attention | None = None
     findings: tuple[Finding, ...] = ()
@@ -246,6 +249,7 @@ class Explanation:
             dims=self.dims,
             input_size=self.input_size,
             centers=self.centers,
+            windows=self.windows,
             spans=self.frame_spans,
             attention=attention and Attention(attention.weights[rows], attention.contributions[rows]),
             pictures=self._picture(sample),

@@ -35,7 +35,7 @@ from chronocam.targets._parse import Callback, differentiable
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, note
+from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -229,6 +229,7 @@ class Explaining:
             name,
             look.grid,
             centers=centers,
+            windows=_windows(maps, views, method),
             frame_spans=_spans(look, kept, centers),
             attention=frame_attention(recording, columns),
             findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps, *of_grids])),
@@ -311,6 +312,13 @@ def _plain(method: Recipe, view: LayerView) -> list[Capture]:
     """Return the captures that hold the score's own gradients."""
     pairs = zip(method.needs, view.captures, strict=True)
     return [capture for need, capture in pairs if need.gradients and not need.guided]
+
+
+def _windows(maps: Sequence[Array], views: Sequence[LayerView], method: Recipe) -> tuple[Window, ...] | None:
+    """Return what the cells of the maps see of the input; None where that is not known."""
+    field = views[0].field
+    alone = len(maps) == 1 and not method.maps_input
+    return field if alone and field is not None and len(field) == maps[0].ndim - 2 else None
 
 
 def _spans(

@@ -23,7 +23,7 @@ from chronocam.layouts.base import inverse, joined
 from chronocam.maps.arrays import namespace, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
-from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, note
+from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window, note
 
 
 class LayerView:
@@ -80,13 +80,21 @@ class LayerView:
             return
         look, grid = self._look, self._grid
         yield from of_grid(self._layer, grid, look.grid)
-        if isinstance(self._layer, Chosen) and look.call is None:
-            yield from of_field(self._layer, look.field(self._layer), look.grid)
+        yield from of_field(self._layer, self.field, look.grid)
         if alone and self._recipe.align == "half_pixel" and self.centers is not None:
             yield note(
                 f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
                 "time; rows and columns are laid evenly (see align=)"
             )
+
+    @property
+    def field(self) -> tuple[Window, ...] | None:
+        """What the cells of a layer that was chosen see of the input; None where that is not known.
+
+        A layer that was named is not asked for: that would cost a pass.
+        """
+        chosen = isinstance(self._layer, Chosen) and self._look.call is None
+        return self._look.field(self._layer) if chosen and not self._recipe.maps_input else None
 
     @property
     def _by_frame(self) -> bool:

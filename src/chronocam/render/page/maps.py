@@ -17,6 +17,7 @@ from chronocam.render._overlay import relative, scale_of
 from chronocam.render.page.packed import number, numbers, packed
 from chronocam.render.page.records import AttentionCurves, DriveOutput, MapTarget, Number, ShownMap
 from chronocam.render.words import opening, when, whereabouts
+from chronocam.types import Window
 
 _FINEST: Final = (224, 64)
 """Cells along a side of the finest grid of a picture, and of a frame of a clip; finer grids are thinned."""
@@ -34,6 +35,7 @@ class SampleMaps:
     dims: the names of the axes of `maps`.
     input_size: the grid of the model's input.
     centers: for each grid axis, the input coordinate of every cell's centre; None tiles the input evenly.
+    windows: for each grid axis, what cells see of the input; None where that is not known.
     spans: the first and the last input frame of each time slice.
     pictures: what the maps are drawn on; None for bare maps.
     of_signal: whether the maps are of a signal, as those of a picture of one row.
@@ -49,6 +51,7 @@ class SampleMaps:
     dims: tuple[str, ...]
     input_size: tuple[int, ...]
     centers: tuple[tuple[float, ...], ...] | None
+    windows: tuple[Window, ...] | None
     spans: tuple[tuple[int, int], ...] | None
     attention: Attention | None
     pictures: Stills | None
@@ -61,6 +64,7 @@ class _Bytes(TypedDict):
     cells: list[int]
     thinned: bool
     centers: list[list[Number]] | None
+    windows: list[list[int]] | None
     input: list[int]
     signed: list[bool]
     gains: list[Number]
@@ -149,6 +153,7 @@ def _bytes(strengths: Float[np.ndarray, "1 target *grid"], sample: SampleMaps) -
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)
     centers = None if sample.centers is None or max(steps) > 1 else sample.centers[-2:]
+    windows = None if sample.windows is None or max(steps) > 1 else sample.windows[-2:]
     # A byte for each cell resolves 1/255 of the map's own maximum, so that weak maps stay smooth when the
     # reader enlarges their scale; the gain brings them back to the scale that all targets share.
     signed = [bool((values < 0).any()) for values in thin]
@@ -158,6 +163,7 @@ def _bytes(strengths: Float[np.ndarray, "1 target *grid"], sample: SampleMaps) -
         "cells": list(thin.shape[-2:]),
         "thinned": max(steps) > 1,
         "centers": None if centers is None else [numbers(at, 7) for at in centers],
+        "windows": None if windows is None else [list(one) for one in windows],
         "input": list(sample.input_size[-2:]),
         "signed": signed,
         "gains": numbers(gains, 7),

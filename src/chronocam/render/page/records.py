@@ -118,6 +118,8 @@ class ShownMap(JsonRecord):
     cells: (rows, columns) of the maps that the page holds.
     thinned: whether that is fewer than the layer's own grid.
     centers: where the cells of each axis lie in the input; None tiles it evenly.
+    windows: what a cell i sees of each axis of the input, stride, low and high: from stride·i + low to
+        stride·i + high; None where that is not known.
     input: (height, width) of the model's input.
     signed: whether a target's map has negative values.
     gains: what brings each map, which has a maximum of 1, to the scale that they share.
@@ -135,6 +137,7 @@ class ShownMap(JsonRecord):
     cells: list[int]
     thinned: bool
     centers: list[list[Number]] | None
+    windows: list[list[int]] | None
     input: list[int]
     signed: list[bool]
     gains: list[Number]

@@ -8,7 +8,7 @@
 //   DriveItem  PageItem and depth [JPEG], path ShownPath | null, notes [text]
 //   ShownStills    frames [JPEG], count, size [height, width], seen [x0, y0, x1, y1], seconds | null, numbers | null
 //   ShownMap       label, first, method, layer, grid, findings, spans [[first, last]] | null, cubic, cells [rows, columns],
-//                  thinned, centers [[y], [x]] | null, input [height, width], signed [bool], gains [number],
+//                  thinned, centers [[y], [x]] | null, windows [[stride, low, high]] | null, input [height, width], signed [bool], gains [number],
 //                  bytes [base64], targets [MapTarget | DriveOutput]
 //   MapTarget      name, score, confidence, sentence, scale, range [low, high], [line] of a signal,
 //                  [importance] per slice, [attention AttentionCurves]

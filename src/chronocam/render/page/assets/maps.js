@@ -48,6 +48,7 @@ class Field {
     this.shared = this.values.map((value) => clamped(value * this.gain, -1, 1));
     this.cubic = map.cubic;
     this.centers = map.centers;
+    this.windows = map.windows;
     this.input = map.input;
     this.taps = {};
   }
@@ -69,6 +70,13 @@ class Field {
     const cell = at.reduce((best, center, i) => (Math.abs(center - pixel) < Math.abs(at[best] - pixel) ? i : best), 0);
     const end = (i) => (i < 0 ? 0 : i >= cells - 1 ? size : (at[i] + at[i + 1] + 1) / 2);
     return [cell, end(cell - 1), end(cell)];
+  }
+
+  // What a cell sees of an axis of so many pixels: where that begins and ends, and how many of the input's own it is.
+  seenBy(axis, cell, size) {
+    const [stride, low, high] = this.windows[axis], scale = size / this.input[axis];
+    const at = (place) => clamped(place, 0, this.input[axis]) * scale;
+    return [at(stride * cell + low), at(stride * cell + high + 1), high - low + 1];
   }
 
   // A frame of `values`, the field's own or the shared ones, at every pixel, each within the range of all.

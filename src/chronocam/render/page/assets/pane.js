@@ -16,7 +16,8 @@ class Pane {
     this.choices = element("div", { className: "row choices" }, this.mapChoice, this.targetChoice);
     this.handle = new Handle((share) => { this.split = share; this.again(); });
     this.cell = element("i", { className: "cell", hidden: true });
-    this.frameBox = element("div", { className: "picture" }, this.canvas, this.cell, this.handle.element);
+    this.sight = element("i", { className: "sight", hidden: true });
+    this.frameBox = element("div", { className: "picture" }, this.canvas, this.sight, this.cell, this.handle.element);
     this.frameBox.style.setProperty("--ratio", this.canvas.width / this.canvas.height);
     this.legend = new Legend();
     this.line = element("div");
@@ -144,14 +145,24 @@ class Pane {
     const x = event ? Math.floor((event.clientX - area.left) * scale) - left : -1;
     const y = event ? Math.floor((event.clientY - area.top) * scale) - top : -1;
     const inside = this.field && this.values && x >= 0 && y >= 0 && x < cover.width && y < cover.height;
-    this.cell.hidden = !inside;
+    this.cell.hidden = this.sight.hidden = !inside;
     if (!inside) return this.legend.say("");
-    const [row, above, below] = this.field.cellAt(0, y, cover.height);
-    const [column, before, after] = this.field.cellAt(1, x, cover.width);
-    const place = { left: left + before, top: top + above, width: after - before, height: below - above };
-    for (const [name, value] of Object.entries(place)) this.cell.style[name] = `${value / scale}px`;
-    const look = this.drawn[2], raw = this.values[y * cover.width + x] * rawOf(this, look);
-    this.legend.say(`here ${numeral(raw)} · row ${row + 1}, column ${column + 1} of ${this.of.cells.join(" × ")} cells`);
+    const { field } = this, size = [cover.height, cover.width];
+    const [row, above, below] = field.cellAt(0, y, size[0]), [column, before, after] = field.cellAt(1, x, size[1]);
+    const outline = (node, y0, y1, x0, x1) => {
+      const place = { left: left + x0, top: top + y0, width: x1 - x0, height: y1 - y0 };
+      for (const [name, value] of Object.entries(place)) node.style[name] = `${value / scale}px`;
+    };
+    outline(this.cell, above, below, before, after);
+    const raw = this.values[y * cover.width + x] * rawOf(this, this.drawn[2]);
+    const words = [`here ${numeral(raw)}`, `row ${row + 1}, column ${column + 1} of ${this.of.cells.join(" × ")} cells`];
+    this.sight.hidden = !field.windows;
+    if (field.windows) {
+      const [y0, y1, high] = field.seenBy(0, row, size[0]), [x0, x1, wide] = field.seenBy(1, column, size[1]);
+      outline(this.sight, y0, y1, x0, x1);
+      words.push(`sees ${high} × ${wide} of ${this.of.input.join(" × ")} pixels`);
+    }
+    this.legend.say(words.join(" · "));
   }
 
   words() {
