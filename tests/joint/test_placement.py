@@ -395,6 +395,52 @@ def test_tokens_before_and_after_the_patches_are_left_out(before: int, after: in
     assert cc.GradCAM(net).explain(X, 1).layer == "block"
 
 
+@pytest.mark.parametrize(
+    ("size", "before", "after"),
+    [((128, 128), 1, 1), ((128, 160), 4, 1), ((16, 160), 1, 2), ((128, 128), 2, 4), ((64, 80), 1, 40)],
+)
+def test_a_wide_grid_is_not_shifted_by_tokens_around_it(
+    size: tuple[int, int], before: int, after: int
+) -> None:
+    net = seeded(lambda: Shuffled(None, before, after))
+    x = torch.rand(1, 3, *size)
+    right = Tokens((size[0] // 4, size[1] // 4), prefix=before, suffix=after)
+    for layer in (None, "block"):
+        found = cc.GradCAM(net, layer, signed=True).explain(x, 1)
+        expected = cc.GradCAM(net, "block", layout=right, signed=True).explain(x, 1)
+        np.testing.assert_array_equal(found.maps, expected.maps)
+
+
+class Rows(nn.Module):
+    """A convolution over rows: over the patches of a picture, or over what is left of it beside one axis."""
+
+    def __init__(self, axis: int | None, width: int, size: int) -> None:
+        super().__init__()
+        self.cnn = nn.Sequential(nn.Conv2d(3, 16, 3, 4, 1), nn.ReLU())
+        self.axis, self.rows, self.fc = axis, nn.Conv1d(16, width, size), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = self.cnn(x)
+        rows = grid.flatten(2) if self.axis is None else grid.mean(self.axis)
+        return self.fc(self.rows(rows).relu().mean(2))
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_rows_that_lost_an_axis_of_the_picture_are_no_picture(axis: int) -> None:
+    net = seeded(lambda: Rows(axis, 16, 1))
+    agrees(net, "cnn", torch.rand(1, 3, 128, 128), 1, lambda y: y[:, 1])
+    with pytest.raises(LayoutError, match="do not follow the places"):
+        cc.GradCAM(net, "rows").explain(torch.rand(1, 3, 128, 128), 1)
+
+
+def test_a_convolution_over_patches_has_their_grid_whatever_its_width() -> None:
+    net, x = seeded(lambda: Rows(None, 24, 1)), torch.rand(1, 3, 32, 48)
+    found = cc.GradCAM(net).explain(x, 1)
+    assert (found.layer, found.maps.shape) == ("rows", (1, 1, 8, 12))
+    by_hand = cam_by_hand(net, "rows", x, lambda y: y[:, 1]).reshape(1, 8, 12)
+    np.testing.assert_allclose(found.maps[:, 0], by_hand, rtol=1e-4, atol=1e-7)
+
+
 def test_the_width_is_not_taken_for_the_tokens() -> None:
     class Wide(nn.Module):
         """Patches of 14 on 60 × 80, floored; the width factors like the picture."""

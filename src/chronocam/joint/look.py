@@ -19,6 +19,7 @@ from chronocam.joint.placement import (
     batch_axis_of,
     known_grids,
     looks_in_time,
+    order_of,
     settle,
 )
 from chronocam.joint.subject import Subject
@@ -154,7 +155,7 @@ class Look:
         self, layer: str, shape: tuple[int, ...], calls: int = 1, grids: tuple[tuple[int, ...], ...] = ()
     ) -> Site:
         """Return where a layout is to be found; grids: those of layers before, see `Site`."""
-        order = self.engine.order(layer)
+        order = order_of(self.engine.order(layer), shape, self.grid)
         return Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
 
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:

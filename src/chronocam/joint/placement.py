@@ -11,7 +11,7 @@ whatever the number of cells and of layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
-from chronocam.layouts import ChannelsFirst, Folded, Layout
+from chronocam.layouts import ChannelsFirst, Folded, Layout, Tokens
 from chronocam.layouts.base import Site, candidates, joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
@@ -110,6 +110,10 @@ class Ramps:
             self.draw()
         return follows(*self._sums(layer, layout))
 
+    def disorder(self, layer: str, layout: Layout) -> float:
+        """Return by how much the order in which cells look misses that of their places: 0 to 2."""
+        return disorder(*self._sums(layer, layout))
+
     def mixes(self, layer: str, layout: Layout) -> bool:
         """Say whether all cells of a layer, laid out like this, look at about the same place."""
         return mixes(*self._sums(layer, layout))
@@ -136,18 +140,36 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     if not squares.any():
         return None
     verdicts = []
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        verdicts.append(_in_order(looks[axis], places, slopes, axis))
+    if False in verdicts:
+        return False
+    return None if None in verdicts or not verdicts else True
+
+
+def disorder(products: np.ndarray, squares: np.ndarray) -> float:
+    """Return 1 less the least correlation, of all axes, of where cells look with where they are.
+
+    products, squares: see `Ramps`.
+    """
+    along = _along(products, squares)
+    return 1 - min((_correlation(looks[axis], places) for axis, looks, places in along), default=0.0)
+
+
+def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
     for axis, cells in enumerate(squares.shape):
         if cells == 1:
             continue
         others = tuple(i for i in range(squares.ndim) if i != axis)
         total = squares.sum(axis=others)
         looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
-        places = (2 * np.arange(cells) + 1) / cells - 1
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        verdicts.append(_in_order(looks[axis], places, slopes, axis))
-    if False in verdicts:
-        return False
-    return None if None in verdicts or not verdicts else True
+        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
+
+
+def _correlation(looks: np.ndarray, places: np.ndarray) -> float:
+    return float(np.corrcoef(looks, places)[0, 1]) if np.ptp(looks) else 0.0
 
 
 def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
@@ -166,7 +188,7 @@ def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: i
         return None if steepest < STEEP else bool(slopes[axis] == steepest)
     if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
         return False
-    correlation = float(np.corrcoef(looks, places)[0, 1])
+    correlation = _correlation(looks, places)
     if correlation >= IN_ORDER:
         return True
     return None if correlation > IN_ORDER - 0.3 else False
@@ -263,7 +285,8 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         )
     shape = own[int(number) if number else -1].shape
     site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
-    site = replace(site, order=own[-1].order or _order_of(shape, calls, site.grids))
+    said = own[-1].order or _order_beside(shape, calls, site.grids)
+    site = replace(site, order=order_of(said, shape, look.grid))
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
@@ -290,13 +313,28 @@ def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[s
     for draws in (1, DRAWS):  # a first draw for all layouts, and all layers, before a second for any
         for fit in fits:
             if ramps.verdict(layer, fit, draws):
-                return Settled(fit)
+                return Settled(_unshifted(ramps, layer, fit))
         for fit in fits:
             others = (one for one in beside if ramps.mixes(layer, fit) and ramps.verdict(one, fit, draws))
             if other := next(others, None):
                 seen = f"each cell of layer `{layer}` sees all places; its grid is that of `{other}`"
-                return Settled(fit, seen)
+                return Settled(_unshifted(ramps, other, fit), seen)
     return None
+
+
+def _unshifted(ramps: Ramps, layer: str, fit: Layout) -> Layout:
+    """Return the layout, proven, with as many tokens before its grid as the measure says.
+
+    On a wide grid a few tokens too many shift all cells, and still leave them in order.
+    """
+    if not isinstance(fit, Tokens):
+        return fit
+    best, error = fit, ramps.disorder(layer, fit)
+    for other in fit.others():
+        found = ramps.disorder(layer, other)
+        if found < error / 2:
+            best, error = other, found
+    return best
 
 
 def _left_open(ramps: Ramps, layer: str, fits: Sequence[Layout], site: Site) -> Settled | None:
@@ -322,7 +360,15 @@ def _beside(path: str, calls: Sequence[LayerCall]) -> list[str]:
     return list(dict.fromkeys([*some[:BESIDE], *some[-BESIDE:]]))
 
 
-def _order_of(
+def order_of(said: AxisOrder | None, shape: tuple[int, ...], grid: tuple[int, ...]) -> AxisOrder | None:
+    """Return where the kind of a layer says that its channels are, if its other axes are those of a grid.
+
+    What a convolution over rows returns of pictures may have patches as its rows, times, or anything else.
+    """
+    return None if len(shape) == 3 and len(grid) > 1 else said
+
+
+def _order_beside(
     shape: tuple[int, ...], calls: Sequence[LayerCall], grids: Sequence[tuple[int, ...]]
 ) -> AxisOrder | None:
     """Return where the channels of an output of this shape are, as a layer says that returned the same shape.

@@ -52,6 +52,11 @@ class Tokens(Layout):
         array = xp.permute_dims(array, (self.batch_axis, channel_axis, self.token_axis))
         return xp.reshape(array[:, :, self.prefix : last], (*array.shape[:2], *self.grid))
 
+    def others(self) -> list[Tokens]:
+        """Return the same grid with other numbers of tokens before it."""
+        left = self.prefix + self.suffix
+        return [replace(self, prefix=n, suffix=left - n) for n in _sides(left) if n != self.prefix]
+
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where the number of tokens is a few more than one per square patch of the input."""
@@ -99,8 +104,12 @@ class Tokens(Layout):
 
 
 def _sides(left: int) -> tuple[int, ...]:
-    """Return how many of the tokens that are not patches may stand before them: all, none, or one."""
-    return tuple(dict.fromkeys((left, 0, min(1, left))))
+    """Return how many of the tokens that are not patches may stand before them, the likeliest first.
+
+    All, none, or one or two on either side: class and distillation tokens, with registers on the other.
+    """
+    likely = (left, 0, 1, left - 1, 2, left - 2)
+    return tuple(dict.fromkeys(n for n in likely if 0 <= n <= left))
 
 
 def patches(
