@@ -101,6 +101,19 @@ def test_clips_have_copies_of_every_frame():
     assert data["items"][0]["stills"]["count"] == 4
 
 
+def test_volumes_are_leafed_through_slice_by_slice():
+    x = torch.rand(1, 1, 6, 16, 16)
+    data, _ = page_in(cc.GradCAM(Pixels(nn.Conv3d, channels=1)).explain(x, 0))
+    (item,) = data["items"]
+    assert (item["stills"]["count"], item["stills"]["unit"]) == (6, "slice")
+    assert (
+        "slice" in item["maps"][0]["targets"][0]["sentence"]
+        or "evenly" in (item["maps"][0]["targets"][0]["sentence"])
+    )
+    clip, _ = page_in(cc.GradCAM(Pixels(nn.Conv3d)).explain(x.expand(1, 3, 6, 16, 16), 0))
+    assert clip["items"][0]["stills"]["unit"] == "frame"
+
+
 def test_signals_are_drawn_with_their_map_below():
     x = torch.randn(2, 2, 40)
     x[..., 24:28] *= 20

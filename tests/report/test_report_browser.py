@@ -747,3 +747,13 @@ def test_an_index_leads_to_its_pages(browser, tmp_path):
         until(view, "typeof page !== 'undefined' && page.panes.length && page.panes[0].shown")
         assert view.evaluate("page.index") == 1
         assert view.locator("h1").inner_text() == "a b#c"
+
+
+def test_a_volume_has_a_slider_over_its_slices_and_stands_still(browser, tmp_path):
+    clip = of_clip(attention=False).with_pictures(np.zeros((1, 16, 110, 160, 1), np.uint8))
+    assert clip.pictures[0].unit == "slice"
+    with opened(browser, clip.save(tmp_path / "x.html")) as view:
+        assert view.evaluate("page.player.playing") is None
+        view.get_by_label("Slice", exact=True).fill("5")
+        assert view.locator("#time").inner_text() == "slice 5"
+        assert view.locator("#status").inner_text().startswith("At slice 5: slices 4–7 hold ")

@@ -132,7 +132,18 @@ class Drawing:
                 self._check_count(given)
                 return tuple(map(self._whole, given))
         keep: Callable[[Media], Stills] = stills if self.of_clips else still
-        return tuple(map(keep, self._media(inputs)))
+        copies = map(keep, self._media(inputs))
+        return (
+            tuple(replace(one, unit="slice") for one in copies) if self._of_volumes(given) else tuple(copies)
+        )
+
+    def _of_volumes(self, given: Media) -> bool:
+        """Say whether the inputs are arrays of one channel, without time: volumes, as far as one can tell."""
+        shapes = [np.shape(one) for one in given] if self.of_clips else []
+        return bool(shapes) and all(
+            len(shape) == 4 and 3 not in (shape[0], shape[-1]) and 1 in (*shape[:2], shape[-1])
+            for shape in shapes
+        )
 
     def _whole(self, medium: Media) -> Stills:
         """Return a small copy of all of a picture or clip, with what the model saw of it marked in it."""

@@ -46,6 +46,7 @@ class _Picture(JsonRecord):
     seconds: tuple[float, ...] | None = field(metadata=missing(None))
     numbers: tuple[int, ...] | None = field(metadata=missing(None))
     name: str = field(metadata=missing(""))
+    unit: str = field(metadata=missing("frame"))
 
 
 @dataclass(frozen=True, kw_only=True)

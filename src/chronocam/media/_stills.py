@@ -39,6 +39,7 @@ class Stills(ShortRepr):
     seconds: when each of `frames` is shown; None for a picture, and for frames without times.
     numbers: the number of each of `frames` in the source; None for a picture.
     name: of the source.
+    unit: what a frame is called; those of a volume are slices.
 
     Example:
     >>> small = cc.media.still(np.zeros((480, 640, 3), np.uint8), "cat.jpg")
@@ -53,6 +54,7 @@ class Stills(ShortRepr):
     seconds: tuple[float, ...] | None = None
     numbers: tuple[int, ...] | None = None
     name: str = ""
+    unit: str = "frame"
 
     def __post_init__(self) -> None:
         """Raise MediaError for numbers that fit no pictures: they may come out of a file."""

@@ -79,4 +79,5 @@ def shown_stills(stills: Stills) -> ShownStills:
         seen=list(stills.seen),
         seconds=None if stills.seconds is None else numbers(stills.seconds),
         numbers=None if stills.numbers is None else list(stills.numbers),
+        unit=stills.unit,
     )

@@ -212,7 +212,7 @@ def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:
     centers = None if sample.centers is None else sample.centers[1:]
     spans = sample.spans or frame_spans(len(values), sample.input_size[0])
     shown = [(stills.places[a], stills.places[b]) for a, b in spans]
-    moment = when(frame_importance(values), shown, stills.seconds)
+    moment = when(frame_importance(values), shown, stills.seconds, stills.unit)
     places = whereabouts(values, sample.input_size[1:], centers, stills.view)
     return f"{begin}: {', '.join(filter(None, [places, moment]))}."
 

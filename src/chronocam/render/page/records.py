@@ -43,6 +43,7 @@ class ShownStills(JsonRecord):
     seen: x0, y0, x1, y1 of the part that the model saw.
     seconds: when each frame is shown; None without a clock.
     numbers: of each frame in its source; None where unknown.
+    unit: what a frame is called, `frame` or `slice`.
     """
 
     frames: list[str]
@@ -51,6 +52,7 @@ class ShownStills(JsonRecord):
     seen: list[int]
     seconds: list[Number] | None
     numbers: list[int] | None
+    unit: str
 
 
 @dataclass(frozen=True, kw_only=True)

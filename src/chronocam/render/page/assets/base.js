@@ -6,7 +6,7 @@
 //   page       title, links {index, previous, next: {href, name} | null} | null, colours {name: base64 of 256 × RGB}, theme {sequential, diverging, box}, items [PageItem | DriveItem]
 //   PageItem   name, model, stills ShownStills | null, maps [ShownMap], sequences [ShownSequence]
 //   DriveItem  PageItem and depth [JPEG], path ShownPath | null, notes [text]
-//   ShownStills    frames [JPEG], count, size [height, width], seen [x0, y0, x1, y1], seconds | null, numbers | null
+//   ShownStills    frames [JPEG], count, size [height, width], seen [x0, y0, x1, y1], seconds | null, numbers | null, unit
 //   ShownMap       label, first, method, layer, grid, findings, spans [[first, last]] | null, cubic, cells [rows, columns],
 //                  thinned, centers [[y], [x]] | null, windows [[stride, low, high]] | null, input [height, width], signed [bool], gains [number],
 //                  bytes [base64], targets [MapTarget | DriveOutput]

@@ -139,14 +139,14 @@ function redraw() {
 }
 
 function status() {
-  const { about, of } = page.panes[0], spans = of.spans;
+  const { about, of } = page.panes[0], { spans } = of, { unit } = page.item.stills;
   if (!spans || !about.importance) return "";
   const slices = spans.flatMap(([a, b], i) => (a <= page.frame && page.frame <= b ? [i] : []));
   const sentences = slices.map((i) => {
     const [a, b] = spans[i], share = `${numeral(100 * about.importance[i], 2)} % of the evidence for ${about.name}`;
-    return a === b ? `frame ${a} holds ${share}` : `frames ${a}–${b} hold ${share}`;
+    return a === b ? `${unit} ${a} holds ${share}` : `${unit}s ${a}–${b} hold ${share}`;
   });
-  return `At frame ${page.frame}: ${sentences.join("; ")}.`;
+  return `At ${unit} ${page.frame}: ${sentences.join("; ")}.`;
 }
 
 function slice(by) {

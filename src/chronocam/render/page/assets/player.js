@@ -4,20 +4,22 @@ class Player {
   // go: shows a frame; seek: does so because the reader wants it.
   constructor(item, go, seek) {
     Object.assign(this, { item, go, seek, playing: null, charts: [] });
-    const { seconds, numbers, count } = item.stills;
+    const { seconds, numbers, count, unit } = item.stills;
     this.count = count;
     this.seconds = seconds;
     this.labels = Array.from({ length: count }, (_, i) =>
-      seconds ? `${seconds[i].toFixed(2)} s` : numbers ? `frame ${numbers[i]}` : `frame ${i}`);
+      seconds ? `${seconds[i].toFixed(2)} s` : `${unit} ${numbers ? numbers[i] : i}`);
+    this.unit = unit;
+    byId("frame").setAttribute("aria-label", unit === "slice" ? "Slice" : "Frame");
     byId("player").hidden = count < 2;
     byId("frame").max = count - 1;
     byId("frame").oninput = (event) => this.seek(Number(event.target.value));
     byId("play").onclick = () => this.toggle();
   }
 
-  // Play from the start unless the reader wants stillness.
+  // Play from the start, what moves and unless the reader wants stillness.
   begin() {
-    if (this.count > 1 && this.item.stills.frames.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.toggle();
+    if (this.count > 1 && this.unit === "frame" && this.item.stills.frames.length && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.toggle();
   }
 
   toggle() {
@@ -52,7 +54,7 @@ class Player {
 
   slice(a, b, i) {
     const words = a === b ? `${a}` : `${a}–${b}`;
-    const button = element("button", { type: "button", textContent: words, title: a === b ? `frame ${words}` : `frames ${words}` });
+    const button = element("button", { type: "button", textContent: words, title: `${this.unit}${a === b ? "" : "s"} ${words}` });
     button.setAttribute("aria-label", button.title);
     button.style.left = `${(100 * a) / this.count}%`;
     button.style.width = `calc(${(100 * (b - a + 1)) / this.count}% - 2px)`;
