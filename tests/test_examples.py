@@ -6,6 +6,7 @@ An example stands in the docstring under `Example:`, in doctest form and at most
 
 import doctest
 import inspect
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from torch import nn
 import chronocam as cc
 
 LONGEST = 5
+
+# The example of a callback of Keras imports it: on PyTorch, which is there already.
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 
 def modules(module: ModuleType = cc) -> Iterator[ModuleType]:

@@ -65,12 +65,13 @@ def loaded_after(code: str) -> dict[str, Any]:
     [
         ("import chronocam", FRAMEWORKS + HEAVY + LATER),
         ("import chronocam.metrics", FRAMEWORKS + HEAVY),
+        ("import chronocam.callbacks", [*FRAMEWORKS, *HEAVY, "lightning", "tensorboard"]),
         ("import chronocam.cli", FRAMEWORKS + HEAVY + LATER),
         (HELP, FRAMEWORKS + HEAVY + [*LATER[:3], "scipy.stats", "scipy.ndimage"]),
         ("import numpy as np" + USED, FRAMEWORKS + HEAVY),
         ("import torch" + EXPLAINED, [*FRAMEWORKS[1:], *HEAVY]),
     ],
-    ids=["import", "metrics", "command line", "help", "use without a model", "explain"],
+    ids=["import", "metrics", "callbacks", "command line", "help", "use without a model", "explain"],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str, unwanted: list[str]) -> None:
     found = loaded_after(code)

@@ -12,6 +12,7 @@ from chronocam._lazy import lazily as _lazily
 
 if TYPE_CHECKING:
     from chronocam import (
+        callbacks,
         data,
         engines,
         errors,
@@ -64,8 +65,8 @@ else:
         "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
-        "data engines errors features layouts media methods metrics models odometry render report runs "
-        "sequence targets train types"
+        "callbacks data engines errors features layouts media methods metrics models odometry render report "
+        "runs sequence targets train types"
     )
     __getattr__, __dir__ = _lazily(
         __name__,
@@ -104,6 +105,7 @@ __all__ = [
     "TemporalMask",
     "VisualBackProp",
     "XGradCAM",
+    "callbacks",
     "data",
     "engines",
     "errors",
