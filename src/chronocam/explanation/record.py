@@ -277,7 +277,8 @@ class Explanation:
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
         known = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
-        return framed(self, self.method, f"{self.method} at {self.layer}", known) or None
+        name = self.pictures[0].name if self.pictures is not None and len(self) == 1 else ""
+        return framed(self, self.method, name or f"{self.method} at {self.layer}", known) or None
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first samples for what shows no pages."""

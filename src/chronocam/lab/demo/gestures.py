@@ -86,4 +86,8 @@ def clip_of(pixels: np.ndarray, name: str) -> Any:
 
 
 def _enlarged(pixels: np.ndarray, times: int = 4) -> np.ndarray:
-    return pixels.repeat(times, axis=1).repeat(times, axis=2)
+    from PIL import Image
+
+    size = pixels.shape[2] * times, pixels.shape[1] * times
+    frames = (Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in pixels)
+    return np.stack([np.asarray(frame) for frame in frames])

@@ -88,7 +88,7 @@ function changed(pane) {
 function showTargets() {
   const { of, target, about } = page.panes[0];
   byId("sentence").textContent = about.sentence;
-  byId("about").textContent = [page.item.name === data.title ? "" : page.item.name, page.item.model].filter(Boolean).join(" · ");
+  byId("about").textContent = [data.items.length > 1 ? page.item.name : "", page.item.model].filter(Boolean).join(" · ");
   byId("targets").replaceChildren(...of.targets.map((one, i) => element("li", {}, chip(one, i, i === target, of.targets))));
   const findings = [...of.findings, ...(page.item.notes || [])];
   byId("findings-card").hidden = !findings.length;
@@ -133,9 +133,8 @@ function redraw() {
   player.show(frame);
   if (path) path.mark(frame);
   page.took = performance.now() - begin;
-  if (player.playing) return;
-  byId("status").textContent = status();
-  writeView();
+  byId("status").textContent = player.playing ? "" : status();
+  if (!player.playing) writeView();
 }
 
 function status() {
