@@ -85,6 +85,15 @@ def test_copies_are_small_and_few_and_of_the_first_samples():
     np.testing.assert_allclose(explanation.copies[7, :, :, 0], 255 * x[7, 0, ::2], atol=1)
 
 
+def test_a_long_data_set_has_copies_of_its_first_samples_alone():
+    batches = [torch.rand(6, 3, 8, 8) for _ in range(3)]
+    method = cc.GradCAM(Pixels())
+    assert [part.copies is None for part in method.explain_batches(batches)] == [False, False, True]
+    whole = method.explain(iter(batches), 0)
+    assert len(whole.copies) == 8
+    np.testing.assert_allclose(whole.copies[7], 255 * batches[1][1].permute(1, 2, 0), atol=1)
+
+
 def test_preprocessing_that_is_known_is_undone():
     preprocess = Preprocess(None, None, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 
 from chronocam.engines import Call
 from chronocam.errors import ChronocamError, InputError, LayerError
-from chronocam.explanation import Explanation, concatenate
+from chronocam.explanation import COPIES, Explanation, concatenate
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
@@ -235,7 +235,7 @@ class Explaining:
             findings=tuple(dict.fromkeys([*_remarks(layers, notes, views, at), *of_maps, *of_grids])),
             confidences=confidences(recorded.columns, infos),
             preprocess=method.preprocess,
-            copies=copies_of(look, method.preprocess),
+            copies=copies_of(look, method.preprocess) if self.batch.rows.start < COPIES else None,
             on=look.number,
         )
 
