@@ -50,3 +50,19 @@ def test_a_reader_that_has_gone_ends_the_command_in_silence():
     done = subprocess.run([sys.executable, "-c", PRINTS], stderr=subprocess.PIPE, stdout=writer, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("7 × 7 cells; conv_layer= names another", "7 × 7 cells; --layer names another"),
+        (
+            'border to border; use align="half_pixel", or more',
+            "border to border; use --align half_pixel, or more",
+        ),
+        ("name conv_layer= and layout=", "name --layer and layout="),  # no option stands for a layout
+        ("per_frames=3 and realign=", "per_frames=3 and realign="),
+    ],
+)
+def test_arguments_of_python_are_said_as_options(text: str, spoken: str) -> None:
+    assert terminal.with_flags(text) == spoken

@@ -12,6 +12,7 @@ import click
 from chronocam import __version__
 from chronocam.cli._commands import Commands
 from chronocam.errors import ChronocamError, printable
+from chronocam.runs.terminal import with_flags
 
 
 class _OneLine(Commands):
@@ -26,7 +27,7 @@ class _OneLine(Commands):
             with _printable_usage():
                 return super().invoke(ctx)
         except ChronocamError as error:
-            click.echo(f"chronocam: {error}", err=True)
+            click.echo(f"chronocam: {with_flags(str(error))}", err=True)
             sys.exit(1)
 
 

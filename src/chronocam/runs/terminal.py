@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -22,6 +23,9 @@ T = TypeVar("T")
 SILENT: Final = "chronocam.quiet"
 """Stands in the `meta` of click's context where nothing but errors is to be said."""
 
+_FLAGS: Final = {"conv_layer": "--layer", "align": "--align", "pool": "--pool", "frames": "--frames"}
+_ARGUMENT: Final = re.compile(rf'\b({"|".join(_FLAGS)})=(?:"(\w+)")?')
+
 _LONGEST: Final = 4000  # letters of a line: one may list the scores of many targets
 
 
@@ -38,6 +42,11 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+def with_flags(text: str) -> str:
+    """Return a message with the arguments of Python as the options that stand for them here."""
+    return _ARGUMENT.sub(lambda m: f"{_FLAGS[m[1]]} {m[2]}" if m[2] else _FLAGS[m[1]], text)
+
+
 def say(*lines: str) -> None:
     """Say something on stderr, a line each, unless `--quiet`; above a bar of progress where one is shown."""
     if not _silent():
@@ -47,7 +56,7 @@ def say(*lines: str) -> None:
 def warn(*lines: str) -> None:
     """Say what failed on stderr, a line each, with `--quiet` too."""
     for text in lines:
-        console().print(line(text), soft_wrap=True)
+        console().print(line(with_flags(text)), soft_wrap=True)
 
 
 def track(items: Sequence[T], what: str) -> Iterable[T]:
