@@ -101,11 +101,11 @@ class Drawing:
         if self.of_clips:
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
         bare = inputs is None
-        drawn = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
+        maps = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
         targets = explanation.maps.shape[1]
         # A signal is wide: its maps stand below each other. Pictures with one map each share rows.
         across = 1 if self.of_signals else targets if targets > 1 else min(len(explanation), ACROSS)
-        pictures = _folded(drawn, across)
+        pictures = _folded(maps, across)
         names, limits = _folded(self._names(), across), _folded(self.limits(), across)
         return contact_sheet(pictures, names, heading, WIDE if self.of_signals else CELL, limits)
 

@@ -283,11 +283,11 @@ class Explanation:
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first samples for what shows no pages."""
         pictures = [self._picture(sample) for sample in range(min(len(self), _FEW))]
-        kept = [picture.as_seen() for picture in pictures if picture is not None and picture.frames]
-        few = slice(0, len(kept) or _FEW)
+        media = [picture.as_seen() for picture in pictures if picture is not None and picture.frames]
+        few = slice(0, len(media) or _FEW)
         maps, scores, targets = self.maps[few], self.scores[few], self.targets[few]
         first = replace(self, maps=maps, scores=scores, targets=targets, pictures=None, preprocess=None)
-        return as_png(lambda: first.plot(kept or None))
+        return as_png(lambda: first.plot(media or None))
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.DataArray` with the input coordinates of the cells. Needs xarray."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST: Final = 1_000_000  # characters of what a cell of a notebook keeps
-_COUNTS: Final = (8, 4, 2, 1)
+_MOST: Final = 8  # samples
 _FRAME: Final = (
     '<iframe title="{title}" sandbox="allow-scripts" srcdoc="{page}" '
     'style="width: 100%; height: 780px; border: 0; border-radius: 12px"></iframe>{rest}'
@@ -33,12 +33,14 @@ def framed(shown: Shown, label: str, title: str, samples: int) -> str:
     It is a sandboxed frame: what is in it can neither reach the notebook nor load anything. As many samples
     as fit into a megabyte are shown; the empty text where not even one does.
     """
-    for count in (count for count in _COUNTS if count <= max(samples, 1)):
+    count = min(max(samples, 1), _MOST)
+    while count:
         document = html.escape(page(title, items_of({label: shown}, count=count)))
         if len(document) < LARGEST - 1000:
             left_out = f"The first {count} of {len(shown)} samples; save() writes a page of all."
             rest = f"<p>{left_out}</p>" if count < len(shown) else ""
             return _FRAME.format(title=html.escape(title), page=document, rest=rest)
+        count //= 2
     return ""
 
 
@@ -53,7 +55,7 @@ def as_png(draw: Callable[[], Figure]) -> bytes | None:
     return file.getvalue()
 
 
-def show(displayed: Any, write: Callable[[Path], Path]) -> Path | None:
+def show(explanation: Any, write: Callable[[Path], Path]) -> Path | None:
     """Display in the cell of a notebook, or write a page and open it in a browser; return where it is.
 
     write: writes the page to a place.
@@ -61,7 +63,7 @@ def show(displayed: Any, write: Callable[[Path], Path]) -> Path | None:
     if _in_notebook():
         from IPython.display import display
 
-        display(displayed)
+        display(explanation)
         return None
     path = write(Path(tempfile.mkdtemp(prefix="chronocam-"), "explanation.html"))
     webbrowser.open(path.as_uri())

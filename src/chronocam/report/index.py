@@ -81,15 +81,13 @@ def row_of(
     side: the longest of the small picture, in pixels.
     """
     first = (item.maps or item.sequences)[0]
-    opened = first.first if isinstance(first, ShownMap) else 0
-    targets = [*first.targets[opened:], *first.targets[:opened]]
+    at = first.first if isinstance(first, ShownMap) else 0
+    targets = [*first.targets[at:], *first.targets[:at]]
     best = next((target for target in targets if _score(target) is not None), targets[0])
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
     if isinstance(item, DriveItem):
         findings.append(item.notes)
-    drawn = (
-        _map(shown, sample, opened, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
-    )
+    drawn = _map(shown, sample, at, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
     return Row(
         href=f"{href}#{sample + 1}" if sample else href,
         name=name,
@@ -101,7 +99,7 @@ def row_of(
         confidence=best.confidence if isinstance(best, MapTarget) else None,
         sentence=best.sentence,
         findings=list(dict.fromkeys(chain.from_iterable(findings))),
-        picture=encoded(_jpeg(drawn)),
+        picture=encoded(_jpeg(small)),
     )
 
 

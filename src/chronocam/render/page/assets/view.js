@@ -15,11 +15,11 @@ function placeOf(name, names) {
   return at >= 0 ? at : names[Number(name) - 1] === undefined ? undefined : Number(name) - 1;
 }
 
-let written = null;
+let timer = null;
 
 function writeView() {
-  clearTimeout(written);
-  written = setTimeout(() => {
+  clearTimeout(timer);
+  timer = setTimeout(() => {
     if (location.protocol === "about:") return; // a page in a frame of a notebook has no address
     const { item, panes, sequences, index, frame } = page, words = new URLSearchParams();
     if (data.items.length > 1) words.set("sample", index + 1);
