@@ -87,7 +87,7 @@ def row_of(
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
     if isinstance(item, DriveItem):
         findings.append(item.notes)
-    drawn = _map(shown, sample, at, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
+    small = _map(shown, sample, at, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
     return Row(
         href=f"{href}#{sample + 1}" if sample else href,
         name=name,
