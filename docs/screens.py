@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-PAGES = {"page-clip": ("clip-1", "light"), "page-drive": ("drive-00", "dark")}
+PAGES = {"page-photo": ("a-cup-of-coffee", "dark"), "page-clip": ("clip-1", "light")}
 """Each picture, the page that it shows, and how."""
 
-WIDTH, HEIGHT = 1180, 900
+WIDTH, HEIGHT = 1280, 940
 
 
 def main(demo: Path) -> None:
