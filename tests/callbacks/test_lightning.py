@@ -144,6 +144,25 @@ def test_targets_stand_side_by_side_under_the_name_asked_for(tmp_path: Path) -> 
     np.testing.assert_array_equal(pixels, np.hstack([a, c]))
 
 
+def test_a_function_explains_a_part_of_the_module(tmp_path: Path) -> None:
+    class Whole(Net):
+        forward = lightning.LightningModule.forward
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(self.body, self.head)
+
+    def of_parts(module: Whole, **options: Any) -> cc.GradCAM:
+        return cc.GradCAM(module.parts, **options)
+
+    net = Whole()
+    maps = cc.callbacks.LightningCallback(SAMPLES, 1, method=of_parts)
+    maps.on_train_start(SimpleNamespace(strategy=None, log_dir=tmp_path, is_global_zero=True), net)
+    expected = cc.GradCAM(net.parts.eval()).explain(SAMPLES, 1).overlay(SAMPLES)
+    for picture, (drawn,) in zip(maps._pictures(0), expected, strict=True):
+        np.testing.assert_array_equal(picture.pixels, drawn)
+
+
 def test_pictures_are_prepared_as_everywhere_else(tmp_path: Path) -> None:
     photo = Image.fromarray(np.arange(30 * 30 * 3, dtype=np.uint8).reshape(30, 30, 3))
 

@@ -28,7 +28,8 @@ class LightningCallback(MapCallback):
     samples: what is explained: a batch as the model takes it, on any device, or a list of pictures, clips or
         paths where the preprocessing is known. Few are enough: each costs a forward and a backward pass.
     targets: as for `cc.explain`; None is the class that is predicted in each epoch.
-    method: a command-line name, a method class, or anything that makes a method of a model and options.
+    method: a command-line name, a method class, or a function that makes a method of the module and options,
+        such as one that explains a part of it.
     labels: the names of the classes.
     preprocess: makes the model's input of one picture.
     every_n_epochs: 5 logs the fifth epoch, the tenth, and so on.
