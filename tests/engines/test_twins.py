@@ -133,9 +133,10 @@ def test_layers_are_reached_through_other_objects(way: str) -> None:
 def test_what_leads_to_no_part_is_shared() -> None:
     parts = {"a": "copy of a"}
     twins = Twins(str, lambda part: parts.get(part, part))
-    dull, gone = Plain(x=[1, {"b": ["c"]}]), weakref.proxy(Plain())
-    for x in (dull, gone, [dull], Step, print, [str(n) for n in range(300)] + ["a"]):
+    dull, gone, many = Plain(x=[1, {"b": ["c"]}]), weakref.proxy(Plain()), [*map(str, range(300)), "a"]
+    held = [dull, "a"]
+    for x in (dull, gone, Step, print, many):
         assert twins.of(x) is x
-    twin = twins.of([dull, "a"])
+    twin = twins.of(held)
     assert twin == [dull, "copy of a"]
     assert twin[0] is dull
