@@ -515,6 +515,13 @@ def test_relevance_is_drawn_and_read(browser, tmp_path):
         assert view.locator("#sequence table tr").count() == 5  # four terms and the score
 
 
+def test_keys_of_pictures_do_nothing_where_there_are_none(browser, tmp_path):
+    with opened(browser, of_sequence().save(tmp_path / "x.html")) as view:
+        for key in ("x", "s", "b", "o", "m", "c", "n", "p", "Space", "3"):
+            view.keyboard.press(key)
+        until(view, "page.sequences[0].target === 2")
+
+
 def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
 
     drive = cc.data.drives.export(tmp_path / "drive", 1, frames=6) / "sequences" / "00"

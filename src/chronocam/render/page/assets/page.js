@@ -194,7 +194,7 @@ const KEYS = {
   b: () => click("boxes"),
   o: () => click("own"),
   s: () => !byId("compare-label").hidden && click("compare"),
-  x: () => click("slider"),
+  x: () => page.panes[0] && click("slider"),
   n: () => leaf(1),
   p: () => leaf(-1),
 };
