@@ -193,7 +193,7 @@ const KEYS = {
   },
   b: () => click("boxes"),
   o: () => click("own"),
-  s: () => !byId("compare-label").hidden && click("compare"),
+  s: () => page.panes[0] && !byId("compare-label").hidden && click("compare"),
   x: () => page.panes[0] && click("slider"),
   n: () => leaf(1),
   p: () => leaf(-1),
