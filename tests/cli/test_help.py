@@ -116,3 +116,31 @@ def test_completion_knows_methods_and_bundled_networks() -> None:
 
     assert completed("layer", "--method") == "plain,layercam\n"
     assert completed("chronocam:dig", "--model") == "plain,chronocam:digits\n"
+
+
+def test_a_command_that_does_not_exist_is_answered_with_the_nearest() -> None:
+    done = CliRunner().invoke(main, ["explian", "a.jpg"])
+    assert done.exit_code == 2
+    assert done.stderr.rstrip().endswith("No such command 'explian'; did you mean `explain`?")
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("resnet50", "torchvision:resnet50"),
+        ("torchvison:resnet50", "torchvision:resnet50"),
+        ("efficientnet-lite0", "chronocam:efficientnet-lite0"),
+        ("gesture-3d", "chronocam:gestures-3d"),
+    ],
+)
+def test_a_spec_without_its_source_or_slightly_wrong_is_answered_with_the_nearest(
+    spec: str, meant: str
+) -> None:
+    done = CliRunner().invoke(main, ["layers", spec])
+    assert done.exit_code == 1
+    assert f"unknown model spec `{spec}`; did you mean `{meant}`? Expected one of: " in done.stderr
+
+
+def test_what_is_no_name_of_a_network_is_answered_with_all_forms() -> None:
+    done = CliRunner().invoke(main, ["layers", "weights.onnx"])
+    assert "unknown model spec `weights.onnx`; expected one of: " in done.stderr

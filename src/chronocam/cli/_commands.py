@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from chronocam.errors import suggest
+
 ALL: Final = "chronocam.help-all"
 """Stands in a context's `meta` where its help shows everything."""
 
@@ -108,3 +110,13 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(f"{self.package}.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed. Fails for one that does not exist, with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            vars(error)["message"] = error.message.rstrip(".") + suggest(args[0], self.list_commands(ctx))
+            raise

@@ -163,7 +163,9 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
             return source, ModelRequest(spec, match.groups())
     forms = ", ".join(source.listed() for source in (*_own_sources(), *others))
     hints = "".join(f"; {problem}" for problem in problems)
-    raise ModelError(f"unknown model spec `{spec}`{_nearest(spec)}; expected one of: {forms}{hints}")
+    meant = _nearest(spec)
+    expected = f"{' Expected' if meant else '; expected'} one of: {forms}"
+    raise ModelError(f"unknown model spec `{spec}`{meant}{expected}{hints}")
 
 
 def _nearest(text: str) -> str:
@@ -171,11 +173,18 @@ def _nearest(text: str) -> str:
     name = text.rpartition(":")[2].lower()
     if not name or Path(name).suffix:
         return ""
-    # Backwards, so that of networks that both have, torchvision's come before timm's.
-    for source in reversed(_own_sources()):
+    # Backwards, so that of networks that both have, torchvision's come before timm's; but first what is
+    # installed with packages, which needs no library to ask.
+    nearest_first = list(reversed(_own_sources()))
+    nearest_first.sort(key=lambda source: source.names is None)
+    known = []
+    for source in nearest_first:
         specs = {spec.rpartition(":")[2].lower(): spec for spec in source.specs()}
-        close = [name] if name in specs else get_close_matches(name, specs, n=2, cutoff=0.8)
-        if close:
+        if name in specs:
+            return f"; did you mean `{specs[name]}`?"
+        known.append(specs)
+    for specs in known:
+        if close := get_close_matches(name, specs, n=2, cutoff=0.8):
             return f"; did you mean {' or '.join(f'`{specs[one]}`' for one in close)}?"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from chronocam.lab.demo.results import titled
 from chronocam.records import DriveResult
 from chronocam.runs.options import Options
 from chronocam.runs.plan import plan
@@ -20,8 +21,7 @@ def drive(out: Path, seed: int) -> Iterator[str]:
     path = export(out / "drive", 1, seed=seed, split="test", frames=_FRAMES) / "sequences" / "00"
     targets = ("tz", "ry", "loss", "depth")
     job = plan(_SPEC, False, [str(path)], Options(targets=targets, frames=_FRAMES, out=out))
-    result = job.run(path, "drive-00")
-    assert isinstance(result, DriveResult)
+    result = titled(job, path, "drive-00", "a drive between walls", DriveResult)
     assert result.depth is not None
     assert result.depth.abs_rel is not None
     yield (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chronocam.lab.demo.gestures import RATE, clip_of
+from chronocam.lab.demo.results import titled
 from chronocam.records import ClipFeatureResult
 from chronocam.runs.options import Options
 from chronocam.runs.plan import plan
@@ -24,12 +25,11 @@ def steps(out: Path, seed: int) -> Iterator[str]:
     path = out / "steps.mp4"
     write_clip(path, clip_of(pixels, "").pixels, RATE)
     job = plan(_SPEC, False, [str(path)], Options(methods=("lrp",), frames=len(pixels), out=out))
-    result = job.run(path, "steps")
-    assert isinstance(result, ClipFeatureResult)
-    (entry,) = result.sequences
     names = job.loaded.labels or ()
     half = len(pixels) // 2
     first, then = (names[label] for label in labels[:2])
+    result = titled(job, path, "steps", f"one person: {first}, then {then}", ClipFeatureResult)
+    (entry,) = result.sequences
     votes = [
         np.bincount((entry.votes or ())[part], minlength=len(names))
         for part in (slice(None, half), slice(half, None))
