@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -201,9 +202,10 @@ def test_modes_and_gradients_are_left_as_found() -> None:
     assert [m.training for m in (net, net.body[1], net.body[3], net.head)] == [True, False, True, True]
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), grads, strict=True))
-    with pytest.raises(StopIteration), _as_found(net):
-        next(m for m in net.modules() if m.training)
+    with pytest.raises(ZeroDivisionError), _as_found(net):
+        torch.rand(1).item() / any(m.training for m in net.modules())
     assert [m.training for m in (net, net.body[1], net.body[3])] == [True, False, True]
+    assert torch.equal(random, torch.get_rng_state())
 
 
 class Wandb(WandbLogger):
@@ -291,6 +293,21 @@ def test_a_later_failure_is_a_warning(tmp_path: Path) -> None:
         trainer = fit(tmp_path, maps, Breaks())
     assert trainer.current_epoch == 2
     assert len(files(tmp_path)) == 3
+
+
+def test_files_that_cannot_be_written_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "gradcam").write_text("no folder")
+    with pytest.warns(UserWarning, match=r"no maps of epoch 0: cannot write `.*`: .*; choose another place"):
+        trainer = fit(tmp_path, cc.callbacks.LightningCallback(SAMPLES))
+    assert trainer.current_epoch == 2
+
+
+def test_the_caption_says_why_a_map_is_blank() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    maps = cc.callbacks.LightningCallback(SAMPLES[:1], cc.targets.Counter(0), labels=["a", "b"])
+    maps._bind(net)
+    (picture,) = maps._pictures(0)
+    assert re.fullmatch(r"against a -\S+ \| sample 0, against a: .* negative: .*", picture.caption)
 
 
 def test_sharded_modules_are_refused() -> None:

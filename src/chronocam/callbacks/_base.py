@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, Self, TypeVar, cast
@@ -26,7 +27,7 @@ class Picture:
     """A sample with its maps, those of several targets side by side.
 
     tag: what it is called in every epoch.
-    caption: each target and its score.
+    caption: each target and its score, and what is wrong with their maps.
     """
 
     tag: str
@@ -83,17 +84,10 @@ class MapCallback:
         self._drawn(self._bound)
 
     def _pictures(self, epoch: int) -> list[Picture]:
-        """Return the pictures of an epoch; none between those that are asked for.
-
-        A training is worth more than its pictures: where none can be made, that is a warning.
-        """
+        """Return the pictures of an epoch; none between those that are asked for."""
         if self._bound is None or (epoch + 1) % self.every_n_epochs:
             return []
-        try:
-            return self._drawn(self._bound)
-        except ChronocamError as error:
-            warnings.warn(f"no maps of epoch {epoch}: {error}", stacklevel=2)
-            return []
+        return self._drawn(self._bound)
 
     def _drawn(self, method: Method) -> list[Picture]:
         explanation = method.explain(self.samples, self.targets)
@@ -104,9 +98,20 @@ class MapCallback:
         ]
 
 
+@contextmanager
+def warned(epoch: int) -> Iterator[None]:
+    """Make an error a warning: a training is worth more than its pictures."""
+    try:
+        yield
+    except ChronocamError as error:
+        warnings.warn(f"no maps of epoch {epoch}: {error}", stacklevel=3)
+
+
 def _caption(explanation: Explanation, sample: int) -> str:
     pairs = zip(explanation.targets[sample], explanation.scores[sample], strict=True)
-    return " | ".join(f"{info} {score:.3g}" for info, score in pairs)
+    # What is wrong with a map, such as why it is blank.
+    wrong = [finding.text for finding in explanation.findings if finding.sample == sample]
+    return " | ".join([*(f"{info} {score:.3g}" for info, score in pairs), *wrong])
 
 
 def _flat(drawn: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.callbacks._base import MapCallback, Picture
+from chronocam.callbacks._base import MapCallback, Picture, warned
 from chronocam.callbacks._files import EventFile, write_files
 from chronocam.methods import Method
 from chronocam.types import Inputs
@@ -85,13 +85,11 @@ class KerasCallback(MapCallback):
         """Log maps."""
         # On JAX, asking for the model is what brings its weights up to date.
         _ = self.model
-        with _same_numbers():
-            pictures = self._pictures(epoch)
-        if not pictures:
-            return
-        active = [write for write in (_to_wandb, _to_mlflow) if write(pictures, epoch)]
-        if self.log_dir is not None or not active:
-            self._write(Path(self.log_dir or _LOGS) / "maps", pictures, epoch)
+        with warned(epoch):
+            with _same_numbers():
+                pictures = self._pictures(epoch)
+            if pictures:
+                self._write(pictures, epoch)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""
@@ -100,7 +98,11 @@ class KerasCallback(MapCallback):
             self._events.close()
             self._events = None
 
-    def _write(self, folder: Path, pictures: Sequence[Picture], epoch: int) -> None:
+    def _write(self, pictures: Sequence[Picture], epoch: int) -> None:
+        active = [write for write in (_to_wandb, _to_mlflow) if write(pictures, epoch)]
+        if active and self.log_dir is None:
+            return
+        folder = Path(self.log_dir or _LOGS) / "maps"
         if find_spec("tensorboard") is None:
             write_files(folder, pictures, f"epoch={epoch}")
             return

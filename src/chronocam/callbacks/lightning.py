@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from chronocam.callbacks._base import MapCallback, Picture
+from chronocam.callbacks._base import MapCallback, Picture, warned
 from chronocam.callbacks._files import write_files
 from chronocam.errors import ModelError
 
@@ -32,7 +32,7 @@ class LightningCallback(MapCallback):
         such as one that explains a part of it.
     labels: the names of the classes.
     preprocess: makes the model's input of one picture.
-    every_n_epochs: 5 logs the fifth epoch, the tenth, and so on.
+    every_n_epochs: 5 logs the fifth epoch, the tenth, and so on, of those that are validated.
     tag: what pictures are called, `tag/0`, `tag/1`, …; None is the method's name. Two callbacks of one method
         need two.
     options: what the method takes, such as `conv_layer`.
@@ -86,17 +86,18 @@ class LightningCallback(MapCallback):
         self._bound = None
 
     def _log(self, trainer: Any, module: LightningModule) -> None:
-        with _as_found(module):
-            pictures = self._pictures(trainer.current_epoch)
-        if trainer.fast_dev_run or not pictures:
-            return
-        step = trainer.global_step
-        known = [(write, logger) for logger in trainer.loggers if (write := _writer(logger))]
-        for write, logger in known:
-            for picture in pictures:
-                write(logger, picture, step)
-        if not known:
-            write_files(self._folder, pictures, f"epoch={trainer.current_epoch}-step={step}")
+        epoch, step = trainer.current_epoch, trainer.global_step
+        with warned(epoch):
+            with _as_found(module):
+                pictures = self._pictures(epoch)
+            if trainer.fast_dev_run or not pictures:
+                return
+            known = [(write, logger) for logger in trainer.loggers if (write := _writer(logger))]
+            for write, logger in known:
+                for picture in pictures:
+                    write(logger, picture, step)
+            if not known:
+                write_files(self._folder, pictures, f"epoch={epoch}-step={step}")
 
 
 def _package() -> str:
@@ -110,17 +111,19 @@ def _package() -> str:
 @contextmanager
 def _as_found(module: nn.Module) -> Iterator[None]:
     """Evaluate a module, and leave it in the modes it was in, and random numbers in the states they had."""
-    seed = import_module(f"{_package()}.utilities.seed")
+    numbers = import_module(f"{_package()}.utilities.seed").isolate_rng()
     modes = [(one, one.training) for one in module.modules()]
-    with seed.isolate_rng():
+    numbers.__enter__()
+    try:
         # Not by `eval` and `train`, which some modules take for an occasion to do more.
         for one, _ in modes:
             one.training = False
-        try:
-            yield
-        finally:
-            for one, mode in modes:
-                one.training = mode
+        yield
+    finally:
+        for one, mode in modes:
+            one.training = mode
+        # It would not restore anything if it heard of an error.
+        numbers.__exit__(None, None, None)
 
 
 def _writer(logger: Any) -> Any:
