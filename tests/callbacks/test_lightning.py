@@ -180,7 +180,12 @@ def test_pictures_are_prepared_as_everywhere_else(tmp_path: Path) -> None:
 
 def test_the_training_is_the_same_as_without(tmp_path: Path) -> None:
     """Weights, running statistics and the optimizer's state agree to the bit, with dropout and shuffling."""
-    noisy = cc.callbacks.LightningCallback(SAMPLES, 1, method="smoothgrad")
+
+    def restless(module: nn.Module, **options: Any) -> cc.SmoothGrad:
+        torch.rand(1)
+        return cc.SmoothGrad(module, **options)
+
+    noisy = cc.callbacks.LightningCallback(SAMPLES, 1, method=restless)
     plain, watched = fit(tmp_path), fit(tmp_path, cc.callbacks.LightningCallback(SAMPLES, 1), noisy)
     for one, other in (
         (plain.lightning_module.state_dict(), watched.lightning_module.state_dict()),
