@@ -202,3 +202,38 @@ class Beside(nn.Module):
 
 def test_a_layer_on_which_the_score_does_not_depend_is_no_way_around() -> None:
     assert cc.GradCAM(seeded(Beside)).explain(X, 5).layer == "classes"
+
+
+def test_branches_that_exchange_class_tokens_are_explained_at_their_last_patches() -> None:
+    # From the first stage on, each branch knows of the other: only the convolutions are on every way.
+    crossvit = pytest.importorskip("timm.models.crossvit")
+    shape = {"img_size": 48, "img_scale": (1.0, 1.0), "patch_size": (12, 16), "num_classes": 3}
+    size = {
+        "embed_dim": (16, 32),
+        "num_heads": (2, 2),
+        "depth": ([1, 1, 0], [1, 1, 0]),
+        "mlp_ratio": (2, 2, 1),
+    }
+    net = seeded(lambda: crossvit.CrossVit(**shape, **size)).eval()
+    found = cc.GradCAM(net).explain(torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)), 0)
+    assert found.layer.startswith("blocks.1.fusion.")
+    assert found.layer.endswith("norm1")
+
+
+def test_a_layer_before_others_that_mix_all_places_is_chosen_with_its_reason() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.mix = nn.Conv2d(3, 8, 4, 4), nn.Linear(64, 16)
+            self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.mix(self.a(x).flatten(2)).mT
+            return self.head(self.norm(tokens).mean(1))
+
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = cc.GradCAM(seeded(Mixed).eval()).explain(x, 0)
+    assert found.layer == "a"
+    (why,) = [one.text for one in found.findings if one.kind == "default layer"]
+    assert why.startswith("layer `a` is explained, the deepest whose cells follow the places of the input")
+    assert "those of `norm` (4 × 4) do not" in why

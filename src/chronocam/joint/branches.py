@@ -33,22 +33,41 @@ class Branches:
 
     def __call__(self, path: str, grid: tuple[int, ...]) -> bool:
         """Say whether a way leads around all calls of a layer; never where the engine knows no ways."""
+        own, on_grid = self._calls_of(path, grid)
+        return way_around(self.calls, own | self._silent, on_grid, self._source)
+
+    def is_trunk(self, path: str, grid: tuple[int, ...], ends: Collection[str]) -> bool:
+        """Say whether some of the `ends` come later on the grid, and every way to them leads through a layer.
+
+        Ways that leave the grid before, as to the class token of another branch, are not asked for.
+        """
+        own, on_grid = self._calls_of(path, grid)
+        later = {at for at in on_grid if at > max(own) and self.calls[at].path in ends}
+        return bool(later) and not way_around(self.calls, own | self._silent, on_grid, self._source, later)
+
+    def _calls_of(self, path: str, grid: tuple[int, ...]) -> tuple[set[int], set[int]]:
+        """Return the numbers of a layer's calls, and of all calls on its grid."""
         own = {at for at, call in enumerate(self.calls) if call.path == path}
         # Of the same rank: 16 states beside features of 4 × 4 cells only happen to be as many.
         rank = len(self.calls[max(own)].shape)
         on_grid = {
             at for at, one in enumerate(self._grids) if one == grid and len(self.calls[at].shape) == rank
         }
-        return way_around(self.calls, own | self._silent, on_grid, self._source)
+        return own, on_grid
 
 
 def way_around(
-    calls: Sequence[LayerCall], off: Collection[int], on_grid: Collection[int], source: int
+    calls: Sequence[LayerCall],
+    off: Collection[int],
+    on_grid: Collection[int],
+    source: int,
+    ends: Collection[int] | None = None,
 ) -> bool:
-    """Say whether a way leads from the input to the score through a layer on a grid, around some layers.
+    """Say whether a way leads from the input to the score through a layer on a grid, around other layers.
 
     calls: of all layers in one pass. off: the numbers of those that it must not lead through. on_grid: of
-        those on the grid. source: the input's number among parents.
+        those on the grid. source: the input's number among parents. ends: of calls that it
+        may lead to instead.
     """
     before, after = {source}, set[int]()  # what is reached before, and after, a layer on the grid
     for at, call in enumerate(calls):
@@ -58,7 +77,7 @@ def way_around(
             after.add(at)
         if not before.isdisjoint(call.parents):
             (after if at in on_grid else before).add(at)
-    return any(calls[at].scored for at in after)
+    return any(calls[at].scored for at in after) if ends is None else not after.isdisjoint(ends)
 
 
 def is_zero(gradient: Array) -> bool:

@@ -151,10 +151,18 @@ def _chosen(
     every, proof = list(counting), _Proof(look)
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
-    for some in (whole, parts):
-        chosen = _proven(look, proof, some, flat, targets)
-        if chosen is not None:
-            return chosen
+    chosen = _proven(look, proof, whole, flat, targets)
+    if chosen is None:
+        chosen = _proven(look, proof, parts, flat, targets)
+    elif chosen == _on_grid(chosen, counting)[0]:
+        # Branches that exchange what they know stage by stage leave nothing whole but their stems.
+        grid = counting[chosen].grid
+        alike = {path: one for path, one in parts.items() if one.grid == grid}
+        ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
+        trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
+        chosen = _proven(look, proof, trunk, flat, targets) or chosen
+    if chosen is not None:
+        return chosen
     # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
     for path in reversed(every):
         with suppress(LayoutError):
@@ -166,7 +174,11 @@ def _chosen(
 def _proven(
     look: Look, proof: _Proof, counting: dict[str, Candidate], flat: bool, targets: int
 ) -> Chosen | None:
-    """Return the best candidate; those that turn out not to follow the input are taken out, one by one."""
+    """Return the best candidate; those that turn out not to follow the input are taken out.
+
+    Where the first layer of a grid does not follow it, neither do those after it: all are taken out at once.
+    """
+    every = dict(counting)
     while counting:
         path, last = _better(look, counting), list(counting)[-1]
         if _is_of_one_cell(look, counting[path], path, targets):
@@ -177,18 +189,30 @@ def _proven(
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
         verdicts = {one: proof(one, counting) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
-            return _explained(path, last, counting)
-        for one, verdict in verdicts.items():
-            if verdict != FOLLOWS:
-                del counting[one]
+            return _explained(path, last, every)
+        for one in [one for one, verdict in verdicts.items() if verdict != FOLLOWS]:
+            first, *others = _on_grid(one, counting)
+            mixed = verdicts[one] == UNPROVEN and proof(first, counting) == UNPROVEN
+            for path in {first, *others} if mixed else {one}:
+                del counting[path]
     return None
+
+
+def _on_grid(path: str, counting: Mapping[str, Candidate]) -> list[str]:
+    """Return the candidates on the grid of one of them, in order."""
+    return [other for other, one in counting.items() if one.grid == counting[path].grid]
 
 
 def _is_of_one_cell(look: Look, candidate: Candidate, path: str, targets: int) -> bool:
     """Say whether each score depends on one cell of a layer alone, of many."""
-    gradient = to_numpy(look.on_grid(path, candidate.gradients, order="time"))
+    gradient = to_numpy(_on_cells(look, path, candidate))
     cells = gradient.any(axis=1).reshape(len(gradient), -1)
     return bool(cells.sum(axis=1).max() <= targets and targets * ENOUGH < cells.shape[1])
+
+
+def _on_cells(look: Look, path: str, candidate: Candidate) -> Array:
+    """Return the gradient on the cells of the grid that the shape suggests, without tokens beside them."""
+    return look.on_grid(path, candidate.gradients, order="time")
 
 
 class _Proof:
@@ -321,13 +345,19 @@ def _partly_silent(gradient: np.ndarray) -> bool:
     return bool(silent.any() and not silent.all())
 
 
-def _explained(path: str, last: str, counting: Mapping[str, Candidate]) -> Chosen:
-    chosen = Chosen(path)
-    if counting[path].grid != counting[last].grid:
-        cells, others = (" × ".join(map(str, counting[one].grid)) for one in (path, last))
+def _explained(path: str, last: str, every: Mapping[str, Candidate]) -> Chosen:
+    """Return the choice with its reason; last: of those that follow the input, every: of all candidates."""
+    chosen, deepest = Chosen(path), list(every)[-1]
+    cells, of_last, of_deepest = (" × ".join(map(str, every[one].grid)) for one in (path, last, deepest))
+    if cells != of_last:
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
-            f"has {others}; conv_layer= names another"
+            f"has {of_last}; conv_layer= names another"
+        )
+    elif cells != of_deepest:
+        chosen.why = (
+            f"layer `{chosen}` is explained, the deepest whose cells follow the places of the input: {cells} "
+            f"cells; those of `{deepest}` ({of_deepest}) do not; conv_layer= names another"
         )
     return chosen
 
