@@ -191,3 +191,8 @@ def test_llms_txt_links_to_pages_that_exist() -> None:
     assert len(links) > 15
     for name in links:
         assert (DOCS / f"{name}.md").exists(), name
+
+
+def test_the_changelog_has_no_link_that_leads_nowhere_as_a_page_of_the_documentation() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert all(link.startswith("http") for link in links), links
