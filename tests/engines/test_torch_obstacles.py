@@ -37,6 +37,25 @@ class Inference(Net):
         return super().forward(x)
 
 
+class Frozen(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            h = self.b(self.a(x))
+        return self.head(h.mean((2, 3)))
+
+
+class Detached(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.a(x)).detach().mean((2, 3)))
+
+
+class Overwritten(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.b(self.a(x)).sigmoid()
+        h *= 2
+        return self.head(h.mean((2, 3)))
+
+
 def quantised() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}, dtype=torch.qint8)
 
@@ -54,6 +73,10 @@ def exported(batch: int) -> nn.Module:
         (Checkpointed, "b.0", 2, "use_reentrant=False"),
         (Inference, None, 2, "inference_mode"),
         (Inference, "b", 2, "inference_mode"),
+        (Frozen, None, 2, "reaches a layer with a grid.*EigenCAM"),
+        (Detached, None, 2, "reaches a layer with a grid.*EigenCAM"),
+        (Overwritten, None, 2, "overwrites in place"),
+        (Overwritten, "a", 2, "overwrites in place"),
         (quantised, None, 2, "Linear is quantised.*floating-point model"),
         (quantised, "b", 2, "Linear is quantised.*floating-point model"),
         (lambda: exported(1), None, 1, "torch.export.unflatten"),

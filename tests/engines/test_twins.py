@@ -1,4 +1,4 @@
-"""Layers that a model reaches through other objects are explained as those that it holds itself."""
+"""Layers that a model reaches through other objects, or by hooks of its own, are explained as any others."""
 
 import functools
 import weakref
@@ -140,3 +140,45 @@ def test_what_leads_to_no_part_is_shared() -> None:
     twin = twins.of(held)
     assert twin == [dull, "copy of a"]
     assert twin[0] is dull
+
+
+class Hooked(nn.Module):
+    """Reads features that a hook of its own kept, as decoders and depth networks do."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor | None], direct: bool) -> None:
+        super().__init__()
+        self.conv, self.fc, self.direct = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4, 3), direct
+        self.change, self.kept = change, {}
+        self.conv.register_forward_hook(self.keep)
+
+    def keep(self, module: nn.Module, args: object, output: Tensor) -> Tensor | None:
+        self.kept["conv"] = output
+        return self.change(output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        returned = self.conv(x).relu()
+        return self.fc((self.kept["conv"].tanh() + self.direct * returned).mean((2, 3)))
+
+
+CHANGES = {"nothing": lambda y: None, "copied": Tensor.clone, "changed": lambda y: (3 * y).relu()}
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+@pytest.mark.parametrize(("change", "direct"), [("nothing", False), *((one, True) for one in CHANGES)])
+def test_features_that_a_hook_of_the_model_keeps_are_explained(
+    layer: str | None, change: str, direct: bool
+) -> None:
+    net = seeded(lambda: Hooked(CHANGES[change], direct)).eval()
+    with torch.no_grad():
+        raw = net.conv.forward(X)
+        changed = CHANGES[change](raw)
+    # What the layer returns is what its hooks made of it; the kept features are the same where they made
+    # nothing of it, and lie before it otherwise.
+    a = (raw if changed is None else changed).requires_grad_()
+    kept = a if changed is None else raw
+    score = net.fc((kept.tanh() + direct * a.relu()).mean((2, 3)))[:, 1].sum()
+    (g,) = torch.autograd.grad(score, a)
+    right = (g.mean((2, 3), keepdim=True) * a).sum(1).relu().detach()
+    found = cc.GradCAM(net, layer).explain(X, 1)
+    assert found.layer == "conv"
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)

@@ -276,8 +276,14 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None) -> str:
     """Return why no layer can be taken."""
     if obstacle is not None:
         return f"no layer of the model can be explained; {obstacle}"
+    spread = [call for call in calls if len(call.shape) > 2]
     if all(call.gradient is None for call in calls):
         return "the score does not depend on any layer of the model; check the target, or name conv_layer="
+    if spread and all(call.gradient is None for call in spread):
+        return (
+            "no gradient of the score reaches a layer with a grid: the model detaches them, or runs them "
+            "without gradients; name conv_layer= and choose a method that needs none, such as cc.EigenCAM"
+        )
     return "no layer of the model has a grid that follows the input; name conv_layer= and layout="
 
 

@@ -28,6 +28,11 @@ _REENTRANT: Final = (
     "through that; switch checkpointing off, or give it use_reentrant=False"
 )
 
+_OVERWRITTEN = (
+    "the model overwrites in place what its gradients are made of, and cannot be trained either; write "
+    "`x = x * 2` for `x *= 2`, and use inplace=False"
+)
+
 
 def obstacle(model: nn.Module, modules: Iterable[nn.Module]) -> str | None:
     """Return what about a model keeps layers or gradients from view, and what to do; None for a usual one."""
@@ -40,13 +45,18 @@ def obstacle(model: nn.Module, modules: Iterable[nn.Module]) -> str | None:
 
 @contextmanager
 def told_apart() -> Iterator[None]:
-    """Raise ModelError in the place of PyTorch's own error where gradients meet a reentrant checkpoint."""
+    """Raise ModelError in the place of PyTorch's own error where it is the model that has no gradients.
+
+    So it is where they meet a reentrant checkpoint, and where the model overwrites what they are made of.
+    """
     try:
         yield
     except RuntimeError as error:
-        if "use_reentrant" not in str(error):
+        reasons = {"use_reentrant": _REENTRANT, "modified by an inplace operation": _OVERWRITTEN}
+        reason = next((reason for sign, reason in reasons.items() if sign in str(error)), None)
+        if reason is None:
             raise
-        raise ModelError(_REENTRANT) from error
+        raise ModelError(reason) from error
 
 
 def refuse_cut_off(scores: Tensor, outputs: Iterable[Tensor]) -> None:

@@ -153,7 +153,7 @@ class TorchPass:
         self._watch(scope, self.attention, self.attentions)
         for layer, tap in self.taps.items():
             if layer != INPUT:
-                self.forward.replica.hook(layer, tap)
+                self.forward.replica.tap(layer, tap, tap.undo)
         if self.chunks is not None:
             self.chunks.cut(self.forward.replica, self.layers)
         self.forward.watch(scope)

@@ -61,11 +61,36 @@ class Replica(Mapping[str, nn.Module]):
         """Return the copy of a module."""
         return self._copies[module]
 
-    def hook(self, layer: str, hook: Callable[..., object]) -> None:
-        """Let the copy of a layer call a forward hook."""
+    def hook(self, layer: str, hook: Callable[..., object], first: bool = False) -> None:
+        """Let the copy of a layer call a forward hook; first: before all others."""
         hooked = self[layer]
         hooked._forward_hooks = hooked._forward_hooks.copy()
-        self._undo.append(hooked.register_forward_hook(hook).remove)
+        self._undo.append(hooked.register_forward_hook(hook, prepend=first).remove)
+
+    def tap(self, layer: str, hook: Callable[..., object], undo: Callable[[], object]) -> None:
+        """Let the copy of a layer call a forward hook whose result the model's own hooks see too.
+
+        They may keep what they get, for a later layer to read. Where they return something else, that is what
+        the layer returns: then `undo` takes back what the hook did, and it is called once more.
+        """
+        if not self[layer]._forward_hooks:
+            self.hook(layer, hook)
+            return
+        passed_on: list[object] = []
+
+        def before_others(module: nn.Module, args: object, output: object) -> object:
+            result = hook(module, args, output)
+            passed_on.append(output if result is None else result)
+            return result
+
+        def after_others(module: nn.Module, args: object, output: object) -> object:
+            if output is passed_on.pop():
+                return None
+            undo()
+            return hook(module, args, output)
+
+        self.hook(layer, before_others, first=True)
+        self.hook(layer, after_others)
 
     def hook_before(self, layer: str, hook: Callable[..., object]) -> None:
         """Let the copy of a layer call a hook before it runs."""

@@ -55,6 +55,12 @@ class Tap:
         fresh = self.capture(tensor)
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 
+    def undo(self) -> None:
+        """Forget the last call."""
+        self.calls -= 1
+        if self.call in (None, self.calls):
+            self.outputs.pop()
+
     def capture(self, tensor: Tensor) -> Tensor:
         """Keep `tensor` and return what the model goes on with."""
         if self.cut is not None:

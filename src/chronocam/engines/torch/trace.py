@@ -102,7 +102,7 @@ class Trace:
         self.forward.start(scope)
         for path, module in self.forward.replica.items():
             if path and not isinstance(module, torch.jit.ScriptModule):
-                self.forward.replica.hook(path, self._note(path))
+                self.forward.replica.tap(path, self._note(path), self._forget)
         scope.enter_context(torch.set_grad_enabled(score is not None))
         first = WithoutChance() if score is None else differentiable_rnns(self.forward.layers.values())
         for mode in (first, ThroughNoGrad() if through_no_grad else None):
@@ -143,6 +143,12 @@ class Trace:
             return None if self.score is None else self._tapped(tensor, output)
 
         return hook
+
+    def _forget(self) -> None:
+        """Take back the note of the last call."""
+        for noted in (self._calls, self._returned, self._passed_on, self._taps):
+            if noted:
+                noted.pop()
 
     def _order(self, module: nn.Module, given: Tensor | None) -> AxisOrder | None:
         """Return where a call has its channels; an activation has them where what it gets has them."""
