@@ -384,6 +384,28 @@ def test_tokens_in_another_order_are_refused_where_they_are_named_and_passed_ove
     assert cc.GradCAM(net).explain(X, 1).layer == "patch"
 
 
+def test_rows_that_are_read_to_and_fro_are_not_in_order() -> None:
+    cells = torch.arange(256).reshape(16, 16)
+    cells[1::2] = cells[1::2].flip(1)
+    for seed in range(5):  # columns may seem to be in order by chance
+        torch.manual_seed(seed)
+        net = Shuffled(cells.flatten()).eval()
+        assert cc.GradCAM(net).explain(torch.rand(1, 3, 64, 64), 1).layer == "patch"
+
+
+def test_an_order_along_one_axis_beside_a_far_sharper_one_may_be_chance() -> None:
+    places, noise = np.linspace(-1, 1, 8), np.tile([0.05, -0.05], 4)
+    squares = np.ones((8, 8))
+
+    def products(slope: float, errors: np.ndarray) -> np.ndarray:
+        columns = slope * places + errors
+        return np.stack(np.broadcast_arrays(places[:, None], columns[None]))
+
+    assert follows(products(0.1, noise), squares) is None
+    assert follows(products(0.1, 0 * noise), squares) is True
+    assert follows(products(0.5, noise), squares) is True
+
+
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (5, 0), (0, 9), (1, 9), (1, 100)])
 def test_tokens_before_and_after_the_patches_are_left_out(before: int, after: int) -> None:
     net = seeded(lambda: Shuffled(None, before, after))

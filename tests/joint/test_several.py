@@ -214,3 +214,27 @@ def test_both_pathways(layer: str | None, frames: int, batch_size: int) -> None:
         assert explanation.input_size == (frames, 16, 16)
         assert explanation.frame_spans == tuple((i, i) for i in range(frames))
         np.testing.assert_allclose(explanation.maps, maps[0].maps, atol=1e-7)
+
+
+class Measured(nn.Module):
+    """Rows of numbers before, or beside, a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), nn.Linear(14, 4)
+
+    def forward(self, rows: Tensor, picture: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.enc(picture).mean((2, 3)), rows], 1))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_picture_is_explained_and_not_the_measurements_before_it(named: bool) -> None:
+    net, rows = Measured().eval(), torch.rand(2, 6)
+    inputs: Any = {"rows": rows, "picture": A} if named else (rows, A)
+    found = cc.GradCAM(net).explain(inputs, 1)
+    a = net.enc(A)
+    weights = net.fc.weight[1, :8, None, None] / a[0, 0].numel()
+    right = (weights * a).sum(1).relu().detach()
+    assert (found.layer, found.input_size) == ("enc", (32, 32))
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)

@@ -85,7 +85,10 @@ def is_floating(array: Array) -> bool:
 
 
 def main_array(inputs: Inputs, which: int | None = None) -> Array:
-    """Return the input that maps are of: the one of this number, the first of floats, or the first."""
+    """Return the input that maps are of: the one of this number, the first of floats, or the first.
+
+    One with places is taken before rows of numbers, such as measurements beside a picture.
+    """
     arrays = arrays_of(inputs)
     if which is not None:
         return arrays[which]
@@ -100,7 +103,8 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
             )
         if "sparse" in str(getattr(array, "layout", "")):
             raise InputError("inputs are sparse; give inputs.to_dense()")
-    return next((array for array in arrays if is_floating(array)), arrays[0])
+    floats = [array for array in arrays if is_floating(array)]
+    return next((array for array in floats if array.ndim > 2), (*floats, arrays[0])[0])
 
 
 def batches(

@@ -45,6 +45,12 @@ than 0.65."""
 LEAST_SLOPE: Final = 0.02
 """Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
 
+UNEVEN: Final = 0.2
+"""Of the slopes along rows and columns the lesser by the greater, below which its order may be chance."""
+
+SURE: Final = 0.95
+"""The correlation that tells such an order from chance."""
+
 FEW: Final = 4
 """Cells along an axis that are too few for a correlation to say much: a slope of `STEEP` does."""
 
@@ -140,12 +146,27 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     if not squares.any():
         return None
     verdicts = []
+    along: dict[int, tuple[float, float]] = {}
     for axis, looks, places in _along(products, squares):
         slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
         verdicts.append(_in_order(looks[axis], places, slopes, axis))
+        along[axis] = slopes[axis], _correlation(looks[axis], places)
+    if True in verdicts and _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))):
+        return None
     if False in verdicts:
         return False
     return None if None in verdicts or not verdicts else True
+
+
+def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
+    """Say whether the order of cells along one axis may be chance: along the other they see far more sharply.
+
+    rows, columns: slope and correlation along each; None for an axis of one cell.
+    """
+    if rows is None or columns is None or min(rows[0], columns[0]) <= 0:
+        return False
+    slope, correlation = min(rows, columns)
+    return slope < UNEVEN * max(rows, columns)[0] and correlation < SURE
 
 
 def disorder(products: np.ndarray, squares: np.ndarray) -> float:
