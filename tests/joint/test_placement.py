@@ -650,3 +650,39 @@ def test_joined_channels_have_the_axes_of_what_they_are_joined_from() -> None:
     seen = batches_seen(net)
     cc.GradCAM(net, "0").explain(X[:1], 1)
     assert len(seen) == 2  # one to see the layers, and the one that is explained
+
+
+class Turned(nn.Module):
+    """Convolutions that see the picture other than it was given."""
+
+    def __init__(self, turn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.turn, self.cnn = turn, nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.cnn(self.turn(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x: x.flip(3),
+        lambda x: x.transpose(2, 3),
+        lambda x: torch.rot90(x, 1, (2, 3)),
+        lambda x: torch.fft.rfft2(x).abs(),
+    ],
+)
+def test_a_picture_that_the_network_turns_is_not_laid_over_the_given_one(
+    turn: Callable[[Tensor], Tensor],
+) -> None:
+    with pytest.raises(LayerError, match="follows the input"):
+        cc.GradCAM(seeded(lambda: Turned(turn))).explain(X, 1)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2), lambda x: x[:, [2, 1, 0]], lambda x: x.flip(1)],
+)
+def test_channels_may_be_turned(turn: Callable[[Tensor], Tensor]) -> None:
+    agrees(seeded(lambda: Turned(turn)), "cnn", X, 1, lambda y: y[:, 1])

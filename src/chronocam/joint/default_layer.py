@@ -17,6 +17,7 @@ from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import Ramps, outputs_of
+from chronocam.layouts import Layout
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -231,9 +232,17 @@ class _Proof:
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
         except LayoutError:
             return UNPROVEN
-        if settled.remark is not None and self.moves:
+        if self.moves and (settled.remark is not None or self._misplaced(path, settled.layout)):
             return UNPROVEN
         return FLAT if is_zero(gradient) else FOLLOWS
+
+    def _misplaced(self, path: str, layout: Layout) -> bool:
+        """Say whether a layer whose kind tells its axes has them in another order than the input has."""
+        call = next(call for call in reversed(self.look.calls()) if call.path == path)
+        # Slices of clips may see so much of the time that their order cannot be measured.
+        if call.order is None or not call.moved or len(self.look.grid) > 2:
+            return False
+        return Ramps(self.look, [path]).verdict(path, layout) is False
 
     def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
         orders = {call.path: call.order for call in self.look.calls()}
