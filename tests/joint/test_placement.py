@@ -402,6 +402,7 @@ def test_an_order_along_one_axis_beside_a_far_sharper_one_may_be_chance() -> Non
         return np.stack(np.broadcast_arrays(places[:, None], columns[None]))
 
     assert follows(products(0.1, noise), squares) is None
+    assert follows(products(0.03, 4 * noise), squares) is False
     assert follows(products(0.1, 0 * noise), squares) is True
     assert follows(products(0.5, noise), squares) is True
 

@@ -151,11 +151,11 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
         slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
         verdicts.append(_in_order(looks[axis], places, slopes, axis))
         along[axis] = slopes[axis], _correlation(looks[axis], places)
-    if True in verdicts and _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))):
-        return None
     if False in verdicts:
         return False
-    return None if None in verdicts or not verdicts else True
+    if None in verdicts or not verdicts:
+        return None
+    return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
 
 
 def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
