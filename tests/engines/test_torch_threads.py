@@ -274,3 +274,26 @@ def test_a_thousand_calls_leave_nothing(case: str) -> None:
     make, shape, explain = CASES[case]
     net, x = make().eval(), noise(*shape)
     does_not_grow(lambda: explain(net, x))
+
+
+def test_taps_on_two_calls_of_a_layer_with_a_hook_of_its_own_record_both() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.act, self.fc = nn.Softplus(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.act(self.two(self.act(self.one(x)))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net, x, layers = Twice().eval(), noise(1, 3, 16, 16), ["act#0", "act#1"]
+    expected = cc.explain(net, x, 1, methods=["gradcam"], layers=layers)
+    kept: list[Tensor] = []
+    net.act.register_forward_hook(lambda module, args, output: kept.append(output))
+    found = cc.explain(net, x, 1, methods=["gradcam"], layers=layers)
+    assert kept
+    assert found.keys() == expected.keys()
+    for name, one in expected.items():
+        assert one.maps.any()
+        np.testing.assert_array_equal(found[name].maps, one.maps)

@@ -56,7 +56,7 @@ FEW: Final = 4
 
 STEEP: Final = 0.1
 
-SPREAD: Final = 0.2
+SPREAD: Final = 0.3
 """How far the places where cells look are spread, at most, where they all look at the whole input."""
 
 BESIDE: Final = 4
@@ -221,7 +221,8 @@ def batch_axis_of(look: Look, layer: str, layout: Folded) -> int:
     The first and the third clip are the same: so must be what a layer returns for them, and for no other.
     Raises LayoutError where they are not, since the rows of a clip depend on other clips.
     """
-    two = look.few(2)
+    # Of clips that are too long to be run whole, two frames each say it.
+    two = replace(look, chunk_frames=None if look.chunk_frames is None else 2).few(2)
     four = replace(two, inputs=map_arrays(lambda x: _twice(x, two.shape[0]), two.inputs))
     if not is_floating(four.main):
         return layout.batch_axis

@@ -22,6 +22,7 @@ from chronocam.targets.classes import (
     misshapen,
     side_by_side,
 )
+from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, Targets
 
 
@@ -189,7 +190,7 @@ class Callback(Target):
         batch, rows = outputs.batch, outputs.rows
         numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         given = (outputs.raw, numbers) if self._takes_rows else (outputs.raw,)
-        values = differentiable("the callable target", lambda: self.function(*given))
+        values = differentiable("the callable target", lambda: self.function(*given), outputs.raw)
         shape = tuple(getattr(values, "shape", ()))
         if batch == 1 and hasattr(values, "shape") and not shape:  # of outputs that were squeezed
             values, shape = values[None], (1,)
@@ -202,10 +203,10 @@ class Callback(Target):
         return Scored(values[:, None], ((info,),) * batch)
 
 
-def differentiable(what: str, score: Callable[[], Array]) -> Array:
+def differentiable(what: str, score: Callable[[], Array], raw: Any = None) -> Array:
     """Return what a user's function makes. Raises TargetError where that is NumPy, which has no gradient.
 
-    what: the function, in words.
+    what: the function, in words. raw: what the model returned, which may be NumPy where nothing is recorded.
     """
     todo = f"{what} makes NumPy of the outputs, which carries no gradient; return what the framework computes"
     try:
@@ -214,7 +215,7 @@ def differentiable(what: str, score: Callable[[], Array]) -> Array:
         if "call numpy()" not in str(error):
             raise
         raise TargetError(todo) from error
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray) and not any(isinstance(x, np.ndarray) for x in arrays_in(raw)):
         raise TargetError(todo)
     return values
 

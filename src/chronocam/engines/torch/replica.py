@@ -39,6 +39,9 @@ class Replica(Mapping[str, nn.Module]):
         self._copies: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
         self._buffers: dict[int, Tensor] = {}
         self._undo: list[Callable[[], object]] = []
+        self._taps: dict[nn.Module, list[tuple[Callable[..., object], Callable[[], object]]]] = {}
+        # What is handed to the model's own hooks: while they run, calls of layers are no part of the pass.
+        self._passed_on: list[object] = []
         wrappers = [m for m in modules if "_orig_mod" in m._modules]
         self._copies |= {m: self._copies[m.get_submodule("_orig_mod")] for m in wrappers}
         copies = self._copies
@@ -73,21 +76,35 @@ class Replica(Mapping[str, nn.Module]):
         They may keep what they get, for a later layer to read. Where they return something else, that is what
         the layer returns: then `undo` takes back what the hook did, and it is called once more.
         """
-        if not self[layer]._forward_hooks:
-            self.hook(layer, hook)
+
+        def outside(module: nn.Module, args: object, output: object) -> object:
+            return None if self._passed_on else hook(module, args, output)
+
+        if not self._layers[layer]._forward_hooks:
+            self.hook(layer, outside)
             return
-        passed_on: list[object] = []
+        taps = self._taps.setdefault(self._layers[layer], [])
+        taps.append((hook, undo))
+        if len(taps) > 1:
+            return
+
+        def through(module: nn.Module, args: object, output: object) -> object:
+            for tap, _ in taps:
+                result = tap(module, args, output)
+                output = output if result is None else result
+            return output
 
         def before_others(module: nn.Module, args: object, output: object) -> object:
-            result = hook(module, args, output)
-            passed_on.append(output if result is None else result)
+            result = output if self._passed_on else through(module, args, output)
+            self._passed_on.append(result)
             return result
 
         def after_others(module: nn.Module, args: object, output: object) -> object:
-            if output is passed_on.pop():
+            if output is self._passed_on.pop() or self._passed_on:
                 return None
-            undo()
-            return hook(module, args, output)
+            for _, undo in taps:
+                undo()
+            return through(module, args, output)
 
         self.hook(layer, before_others, first=True)
         self.hook(layer, after_others)
@@ -117,6 +134,7 @@ class Replica(Mapping[str, nn.Module]):
         """Drop what was put in: it leads back to the copies, and all would wait for the garbage collector."""
         while self._undo:
             self._undo.pop()()
+        self._taps.clear()
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
         attributes, own = blank.__dict__, module.__dict__
@@ -125,7 +143,9 @@ class Replica(Mapping[str, nn.Module]):
             attributes["_modules"] = {name: twins.of(child) for name, child in module._modules.items()}
         for hooks in _HOOKS:
             if own[hooks]:
-                attributes[hooks] = OrderedDict((key, twins.of(hook)) for key, hook in own[hooks].items())
+                # Copied at once: other threads, and the garbage collector, may take hooks away meanwhile.
+                own_hooks = own[hooks].copy()
+                attributes[hooks] = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
         library = type(module).__module__.startswith("torch.nn.modules.")
         # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
         if module.training or not library:
