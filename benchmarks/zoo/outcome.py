@@ -33,7 +33,8 @@ class Case:
 class Outcome:
     """What came out for one architecture.
 
-    verdict: right, refused, wrong, or not built (for reasons that are not chronocam's).
+    verdict: right, refused, wrong, earlier (a right map of a layer before others, whose cells, as a finding
+        says, do not follow the input), or not built (for reasons that are not chronocam's).
     reason: why, unless it is right.
     """
 
@@ -95,17 +96,20 @@ def outcome_of(case: Case, build: Callable[[], Built], seconds: float = SECONDS)
     about = {"layer": explanation.layer, "grid": grid, "findings": tuple(explanation.diagnostics)}
     try:
         with limit(4 * seconds):
-            reason = judge(built, explanation, output)
+            return end(*judge(built, explanation, output), **about)
     except Exception as error:  # the check by hand failed
         return end("not built", f"check by hand: {type(error).__name__}: {first_line(error)}", **about)
-    return end("wrong" if reason else "right", reason, **about)
 
 
-def judge(built: Built, explanation: cc.Explanation, output: Tensor) -> str:
-    """Return what is wrong with an explanation, its map, grid or layer, or an empty text."""
+def judge(built: Built, explanation: cc.Explanation, output: Tensor) -> tuple[str, str]:
+    """Return the verdict on an explanation, its map, grid and layer, and the reason unless it is right."""
     grid, path = tuple(explanation.maps.shape[2:]), explanation.layer.partition("#")[0]
-    return (
-        fault(built, explanation, output)
-        or off_standard(built, path, grid)
-        or Judge(built, output, path, grid).fault()
-    )
+    reason = fault(built, explanation, output)
+    if reason:
+        return "wrong", reason
+    reason = off_standard(built, path, grid) or Judge(built, output, path, grid).fault()
+    choices = [one.text for one in explanation.findings if one.kind == "default layer"]
+    mixed = [text for text in choices if "do not;" in text]
+    if reason and mixed and not reason.startswith("a branch"):
+        return "earlier", mixed[0]
+    return ("wrong", reason) if reason else ("right", "")

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.zoo.outcome import Outcome
 
-VERDICTS: Final = ("right", "refused", "wrong")
+VERDICTS: Final = ("right", "earlier", "refused", "wrong")
 
 PARTS: Final = {
     "torchvision": "torchvision, classifiers",
@@ -42,7 +42,9 @@ An architecture is **right** where all of these hold, each found out by hand wit
   another grid; in keras.applications, no later layer has rows and columns;
 - the layer is not the model's output on another grid.
 
-It is **refused** where chronocam gives an error with a reason, and **wrong** in all other cases. What could
+It is **earlier** where all of these hold but that a later layer is usable by its shape, and a finding says
+that the cells of the later ones do not follow the input: attention that is not trained mixes all places. It
+is **refused** where chronocam gives an error with a reason, and **wrong** in all other cases. What could
 not be built, or not be checked within the time limit, is listed and not counted. Random weights say nothing
 about how sensible a map is.
 """

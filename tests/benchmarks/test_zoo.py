@@ -135,7 +135,7 @@ def test_the_page_counts_and_lists(tmp_path):
     write(outcomes, tmp_path / "zoo.json", {"torch": "2"})
     page = (tmp_path / "zoo.md").read_text()
     assert "**1 of 3 are right.**" in page
-    assert "| timm, classifiers | 1 | 1 | 0 |" in page
+    assert "| timm, classifiers | 1 | 0 | 1 | 0 |" in page
     assert "- transformers C (`encoder`): differs" in page
     assert "| timm a | `blocks.1` | 7 × 7 |" in page
     assert {one.name for one in read(tmp_path / "zoo.json")} == {one.name for one in outcomes}
