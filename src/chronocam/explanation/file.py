@@ -51,7 +51,7 @@ class _Picture(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class _Header(JsonRecord):
-    """The fields of an `Explanation` that are no arrays.
+    """The fields of an `Explanation` other than its arrays.
 
     findings: as tuples; `diagnostics` are their texts, which files of the first version have alone.
     """

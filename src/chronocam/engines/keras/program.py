@@ -296,7 +296,8 @@ def run_model(model: keras.Model, inputs: Inputs) -> Any:
     """Call the model. Raises InputError, which says what the model saw, where it fails on that."""
     try:
         return call_model(model, inputs)
-    except Exception as error:  # TensorFlow's own errors are no kind of Python's
+    # TensorFlow's errors derive from Exception alone, so nothing narrower catches them.
+    except Exception as error:
         kind = type(error)
         fails = issubclass(kind, FAILURES) or kind.__module__.startswith("tensorflow.")
         compiling = any(base.__name__ in _REFUSALS for base in kind.__mro__)

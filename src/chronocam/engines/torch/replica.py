@@ -40,7 +40,8 @@ class Replica(Mapping[str, nn.Module]):
         self._buffers: dict[int, Tensor] = {}
         self._undo: list[Callable[[], object]] = []
         self._taps: dict[nn.Module, list[tuple[Callable[..., object], Callable[[], object]]]] = {}
-        # What is handed to the model's own hooks: while they run, calls of layers are no part of the pass.
+        # The outputs that the model's own hooks are looking at. What they run meanwhile is not recorded: it
+        # is not part of this pass.
         self._passed_on: list[object] = []
         wrappers = [m for m in modules if "_orig_mod" in m._modules]
         self._copies |= {m: self._copies[m.get_submodule("_orig_mod")] for m in wrappers}

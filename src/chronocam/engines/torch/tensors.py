@@ -71,7 +71,7 @@ def _misnamed(model: nn.Module, inputs: Inputs, error: Exception) -> str | None:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Say whether a model failed on a dict or list as on something that is no tensor."""
+    """Say whether a model failed because it got a dict or list where it takes tensors."""
     return isinstance(error, (TypeError, AttributeError))
 
 
