@@ -145,9 +145,11 @@ def test_threads_do_not_meet_in_a_thousand_calls(case: str, explaining: int, pre
     explains_and_predicts(case, explaining, predicting, 1000)
 
 
-def test_a_forward_in_the_middle_of_an_explanation_is_the_models_own() -> None:
+@pytest.mark.parametrize("layer", [None, "conv1", "conv2"])
+def test_a_forward_in_the_middle_of_an_explanation_is_the_models_own(layer: str | None) -> None:
     torch.manual_seed(0)
     net, x, met = Net().eval(), noise(1, 3, 16, 16), []
+    alone = cc.GuidedGradCAM(net, layer).explain(x, 1)
     with torch.no_grad():
         expected = net(x)
 
@@ -161,8 +163,9 @@ def test_a_forward_in_the_middle_of_an_explanation_is_the_models_own() -> None:
             run_together(predicts)
 
     net.conv2.register_forward_hook(meanwhile)
-    cc.GuidedGradCAM(net).explain(x, 1)
+    found = cc.GuidedGradCAM(net, layer).explain(x, 1)
     assert met == [True, True]
+    np.testing.assert_array_equal(found.maps, alone.maps)
 
 
 class Keeping(nn.Module):

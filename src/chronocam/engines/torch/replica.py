@@ -22,6 +22,12 @@ from chronocam.engines.twins import Twins
 Forward: TypeAlias = Callable[..., Any]
 """A module's `forward`: what it takes and returns is the model's own affair."""
 
+Hook: TypeAlias = Callable[..., object]
+"""A forward hook: `(module, args, output)`, and what takes the output's place or None."""
+
+Taps: TypeAlias = list[tuple[Hook, Callable[[], object]]]
+"""The taps of a layer with hooks of its own, each with what takes back its last call."""
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
 
@@ -39,7 +45,7 @@ class Replica(Mapping[str, nn.Module]):
         self._copies: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
         self._buffers: dict[int, Tensor] = {}
         self._undo: list[Callable[[], object]] = []
-        self._taps: dict[nn.Module, list[tuple[Callable[..., object], Callable[[], object]]]] = {}
+        self._taps: dict[nn.Module, Taps] | None = None
         # The outputs that the model's own hooks are looking at. What they run meanwhile is not recorded: it
         # is not part of this pass.
         self._passed_on: list[object] = []
@@ -65,13 +71,13 @@ class Replica(Mapping[str, nn.Module]):
         """Return the copy of a module."""
         return self._copies[module]
 
-    def hook(self, layer: str, hook: Callable[..., object], first: bool = False) -> None:
-        """Let the copy of a layer call a forward hook; first: before all others."""
+    def hook(self, layer: str, hook: Hook) -> None:
+        """Let the copy of a layer call a forward hook."""
         hooked = self[layer]
         hooked._forward_hooks = hooked._forward_hooks.copy()
-        self._undo.append(hooked.register_forward_hook(hook, prepend=first).remove)
+        self._undo.append(hooked.register_forward_hook(hook).remove)
 
-    def tap(self, layer: str, hook: Callable[..., object], undo: Callable[[], object]) -> None:
+    def tap(self, layer: str, hook: Hook, undo: Callable[[], object]) -> None:
         """Let the copy of a layer call a forward hook whose result the model's own hooks see too.
 
         They may keep what they get, for a later layer to read. Where they return something else, that is what
@@ -81,14 +87,22 @@ class Replica(Mapping[str, nn.Module]):
         def outside(module: nn.Module, args: object, output: object) -> object:
             return None if self._passed_on else hook(module, args, output)
 
-        if not self._layers[layer]._forward_hooks:
+        if self._taps is None:
+            self._taps = self._bracketed()
+        taps = self._taps.get(self._layers[layer])
+        if taps is None:
             self.hook(layer, outside)
-            return
-        taps = self._taps.setdefault(self._layers[layer], [])
-        taps.append((hook, undo))
-        if len(taps) > 1:
-            return
+        else:
+            taps.append((hook, undo))
 
+    def _bracketed(self) -> dict[nn.Module, Taps]:
+        """Let taps come before and after the model's own hooks; return the layers with any, each without taps."""
+        every: dict[nn.Module, Taps] = {module: [] for module in self._copies if module._forward_hooks}
+        for module, taps in every.items():
+            self._bracket(self._copies[module], taps)
+        return every
+
+    def _bracket(self, hooked: nn.Module, taps: Taps) -> None:
         def through(module: nn.Module, args: object, output: object) -> object:
             for tap, _ in taps:
                 result = tap(module, args, output)
@@ -107,8 +121,9 @@ class Replica(Mapping[str, nn.Module]):
                 undo()
             return through(module, args, output)
 
-        self.hook(layer, before_others, first=True)
-        self.hook(layer, after_others)
+        hooked._forward_hooks = hooked._forward_hooks.copy()
+        self._undo.append(hooked.register_forward_hook(before_others, prepend=True).remove)
+        self._undo.append(hooked.register_forward_hook(after_others).remove)
 
     def hook_before(self, layer: str, hook: Callable[..., object]) -> None:
         """Let the copy of a layer call a hook before it runs."""
@@ -135,7 +150,7 @@ class Replica(Mapping[str, nn.Module]):
         """Drop what was put in: it leads back to the copies, and all would wait for the garbage collector."""
         while self._undo:
             self._undo.pop()()
-        self._taps.clear()
+        self._taps = None
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
         attributes, own = blank.__dict__, module.__dict__
