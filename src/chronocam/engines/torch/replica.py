@@ -96,7 +96,7 @@ class Replica(Mapping[str, nn.Module]):
             taps.append((hook, undo))
 
     def _bracketed(self) -> dict[nn.Module, Taps]:
-        """Let taps come before and after the model's own hooks; return the layers with any, each without taps."""
+        """Let taps come before and after the model's own hooks; return the layers with any, without taps."""
         every: dict[nn.Module, Taps] = {module: [] for module in self._copies if module._forward_hooks}
         for module, taps in every.items():
             self._bracket(self._copies[module], taps)
