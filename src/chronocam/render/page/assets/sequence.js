@@ -25,9 +25,11 @@ class Relevance {
   get about() { return this.entry.targets[this.target]; }
 
   async choose(target) {
-    this.target = clamped(target, 0, this.entry.targets.length - 1);
-    this.choice.selectedIndex = this.target;
-    this.values = await inflated(this.about.bytes);
+    const chosen = this.choice.selectedIndex = clamped(target, 0, this.entry.targets.length - 1);
+    const values = await inflated(this.entry.targets[chosen].bytes);
+    // Another choice made meanwhile has its own turn; what is named and what is drawn change together.
+    if (this.choice.selectedIndex !== chosen) return;
+    Object.assign(this, { target: chosen, values });
     this.sentence.textContent = this.about.sentence;
     this.draw();
     this.charts = this.chartsOf();
