@@ -327,3 +327,25 @@ def test_another_error_of_an_operator_is_its_own() -> None:
 
     with pytest.raises(RuntimeError, match="mine"):
         cc.GradCAM(seeded(Net), operator=fails).explain(torch.rand(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_grey_pictures_and_clips_to_which_the_model_adds_the_channel(rank: int) -> None:
+    torch.manual_seed(0)
+    conv: type[nn.Module] = nn.Conv2d if rank == 2 else nn.Conv3d
+    seen = nn.Sequential(conv(1, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(2))
+
+    class Grey(nn.Module):
+        def __init__(self, axis: bool) -> None:
+            super().__init__()
+            self.seen, self.head, self.axis = seen, nn.Linear(8, 4), axis
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.seen(x[:, None] if self.axis else x).mean(2))
+
+    bare, given = Grey(True), Grey(False)
+    given.head = bare.head
+    x = torch.rand(2, 12, 16, 20)[:, : 12 if rank == 3 else 1].squeeze(1)
+    explanation = cc.GradCAM(bare).explain(x, 3)
+    assert explanation.input_size == tuple(x.shape[1:])
+    same(explanation, cc.GradCAM(given).explain(x[:, None], 3))

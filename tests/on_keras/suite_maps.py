@@ -61,6 +61,16 @@ def test_gradcam_is_the_formula_on_logits(head: list[Any]) -> None:
     assert np.asarray(explanation).shape == (3, 9, 7)
 
 
+def test_pictures_without_channels_have_their_rows_and_columns() -> None:
+    conv, head = L.Conv2D(4, 3, activation="relu", name="conv"), L.Dense(5)
+    layers = [keras.Input((9, 7)), L.Reshape((9, 7, 1)), conv, L.GlobalAveragePooling2D(), head]
+    model, x = drawn(keras.Sequential(layers)), samples((9, 7), 3)
+    explanation = cc.GradCAM(model).explain(x, [0, 4, 2])
+    maps, _ = by_hand(model, x[..., None], [0, 4, 2])
+    assert (explanation.layer, explanation.input_size) == ("conv", (9, 7))
+    np.testing.assert_allclose(explanation.maps[:, 0], maps, rtol=1e-5, atol=1e-6)
+
+
 def test_softmax_as_an_operation_is_seen() -> None:
     inputs = keras.Input((9, 7, 3))
     x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu", name="conv")(inputs))

@@ -196,13 +196,17 @@ def input_grid(
 
 
 def channel_axis(shape: tuple[int, ...], channels_last: bool = False, stem: Stem | None = None) -> int | None:
-    """Return the axis of an input `(batch, …)` that holds the channels; None for `(batch, width)`.
+    """Return the axis of an input `(batch, …)` that holds the channels; None where it has none.
 
-    It is where the framework puts it, unless only the other end looks like channels (1 to 4 there and more
-    than 4 here). Clips have it before or after the frames: where its length is that of the model's first
-    convolution, and after them where both are and that convolution sees pictures.
+    Rows of values `(batch, width)` have none, nor have grey pictures and clips to which the model adds
+    the axis that its first convolution needs. Else it is where the framework puts it, unless only the
+    other end looks like channels (1 to 4 there and more than 4 here). Clips have it before or after the
+    frames: where its length is that of the model's first convolution, and after them where both are and
+    that convolution sees pictures.
     """
     if len(shape) <= 2:
+        return None
+    if stem is not None and stem.rank == len(shape) - 1 and stem.channels not in (shape[1], shape[-1]):
         return None
     if len(shape) == 5 and not channels_last and (axis := _clip_channels(shape, stem)) is not None:
         return axis
