@@ -47,17 +47,23 @@ def _pictures(array: Array, preprocess: Any) -> np.ndarray:
     """Return values as bytes, as they were before the preprocessing where it is known."""
     if str(array.dtype).endswith("uint8"):
         return to_numpy(array)
-    # On the device of the inputs: what is copied from there is small.
-    values, xp = widen(array), namespace(array)
+    values = to_numpy(widen(array))
     recipe = preprocess.frame if isinstance(preprocess, ClipPreprocess) else preprocess
-    if isinstance(recipe, Preprocess) and len(recipe.mean) == values.shape[-1]:
-        pixels = recipe.pixels(to_numpy(values))
-    else:
-        axes = tuple(range(1, values.ndim))
-        low, high = xp.min(values, axis=axes, keepdims=True), xp.max(values, axis=axes, keepdims=True)
-        within = (low >= 0) & (high <= 1)
-        low, high = xp.where(within, 0 * low, low), xp.where(within, 0 * high + 1, high)
-        pixels = to_numpy((values - low) * (255 / xp.maximum(high - low, 0 * high + 1e-12)))
-    # What is not finite is black.
+    known = isinstance(recipe, Preprocess) and len(recipe.mean) == values.shape[-1]
+    of_sample = recipe.pixels if known else _stretched
+    pictures = np.empty_like(values, np.uint8)  # in the order that the values have in memory
+    # One sample at a time stays in the processor's cache. What is not finite is black.
     with np.errstate(invalid="ignore"):
-        return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+        for sample, picture in zip(values, pictures, strict=True):
+            pixels = of_sample(sample)
+            np.rint(np.clip(pixels, 0, 255, out=pixels), out=pixels)
+            picture[...] = pixels
+    return pictures
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Return values from 0 to 1 as from 0 to 255, and others from the least of them to the largest."""
+    low, high = values.min(), values.max()
+    if low >= 0 and high <= 1:
+        return np.asarray(values * 255)
+    return np.asarray((values - low) * (255 / max(high - low, 1e-12)))
