@@ -47,7 +47,7 @@ def same(a: cc.Explanation, b: cc.Explanation, tolerance: float = 1e-5) -> None:
 
 
 # One forward for everything
-ELSEWHERE = ["temporalmask", "rollout"]  # for clips, for transformers
+ELSEWHERE = ["temporalmask", "rollout", "expectedgradients"]  # for clips, for transformers, with data
 AT_LAYER = [
     name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE
 ]

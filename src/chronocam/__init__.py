@@ -37,9 +37,13 @@ if TYPE_CHECKING:
     from chronocam.joint.inputs import Shared
     from chronocam.methods import (
         CAM,
+        KPCACAM,
+        AblationCAM,
         AttentionRollout,
+        BlurIG,
         EigenCAM,
         EigenGradCAM,
+        ExpectedGradients,
         FinerCAM,
         GradCAM,
         GradCAMElementWise,
@@ -48,7 +52,9 @@ if TYPE_CHECKING:
         GuidedGradCAM,
         HiResCAM,
         InputXGradient,
+        IntegratedGradients,
         LayerCAM,
+        ReciproCAM,
         Saliency,
         ShapleyCAM,
         SmoothGrad,
@@ -60,8 +66,9 @@ if TYPE_CHECKING:
 else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
-        "CAM AttentionRollout EigenCAM EigenGradCAM FinerCAM GradCAM GradCAMElementWise GradCAMPlusPlus "
-        "GuidedBackprop GuidedGradCAM HiResCAM InputXGradient LayerCAM Saliency ShapleyCAM SmoothGrad "
+        "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients FinerCAM "
+        "GradCAM GradCAMElementWise GradCAMPlusPlus GuidedBackprop GuidedGradCAM HiResCAM InputXGradient "
+        "IntegratedGradients KPCACAM LayerCAM ReciproCAM Saliency ShapleyCAM SmoothGrad "
         "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
@@ -84,9 +91,13 @@ else:
 __version__ = "0.2.0"
 __all__ = [
     "CAM",
+    "KPCACAM",
+    "AblationCAM",
     "AttentionRollout",
+    "BlurIG",
     "EigenCAM",
     "EigenGradCAM",
+    "ExpectedGradients",
     "Explanation",
     "FinerCAM",
     "GradCAM",
@@ -96,7 +107,9 @@ __all__ = [
     "GuidedGradCAM",
     "HiResCAM",
     "InputXGradient",
+    "IntegratedGradients",
     "LayerCAM",
+    "ReciproCAM",
     "Saliency",
     "ShapleyCAM",
     "Shared",

@@ -359,6 +359,18 @@ class View(Protocol):
     def targets(self) -> int:
         """How many targets are explained per sample."""
 
+    def note(self, text: str) -> None:
+        """Add a remark, in a sentence, to the explanation's findings."""
+
+    def on_main(self, change: Change) -> Change:
+        """Return the change of the inputs that is one of the explained input, `(batch, channel, *grid)`."""
+
+    def laid(self, values: Any) -> Array:
+        """Return values shaped like samples of the explained input, or one, as `(n, channel, *grid)`.
+
+        Raises InputError where they are shaped otherwise.
+        """
+
     def upsample(self, maps: Array) -> Array:
         """Return maps of the method's layer on the input's grid, aligned as `align=` says."""
 

@@ -37,7 +37,9 @@ def test_methods_layers_and_targets_from_one_forward() -> None:
 def test_each_method_equals_its_class(name: str) -> None:
     net = seeded(OTHER_NETS.get(name, Net))
     clips = name == "temporalmask"
-    x, options = (X[:6].reshape(2, 3, 3, 16, 16), {"steps": 5}) if clips else (X[:2], {})
+    x, options = (X[:6].reshape(2, 3, 3, 16, 16), {"steps": 5}) if clips else (X[:2], dict[str, Any]())
+    if name == "expectedgradients":
+        options["baseline"] = X[2:4]
     alone = METHODS[name](net, **options).explain(x, 1)
     found = cc.explain(net, x, 1, methods=[name], **options)
     assert list(found) == [name]

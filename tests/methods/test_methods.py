@@ -25,6 +25,8 @@ PIXEL = ["saliency", "inputxgradient", "smoothgrad", "guidedbackprop", "guidedgr
 NOISY = ["smoothgrad", "smoothgradcam++"]
 CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_temporalmask has the replica
 TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
+TAILS = ["ablationcam", "reciprocam", "kpcacam"]  # test_tails has the replicas
+PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has them
 STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
@@ -47,6 +49,12 @@ NAMES = {
     "TemporalMask": "temporalmask",
     "AttentionRollout": "rollout",
     "VisualBackProp": "visualbackprop",
+    "AblationCAM": "ablationcam",
+    "ReciproCAM": "reciprocam",
+    "KPCACAM": "kpcacam",
+    "IntegratedGradients": "integratedgradients",
+    "ExpectedGradients": "expectedgradients",
+    "BlurIG": "blurig",
 }
 GRIDS = [(3, (5,)), (7, (4,)), (3, (3, 4)), (13, (3, 4)), (4, (2, 3, 2)), (14, (2, 3, 2))]
 ARRAYS: list[Callable[[np.ndarray], Any]] = [np.asarray, torch.from_numpy]
@@ -82,7 +90,7 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
 def test_every_method_is_public_and_tested() -> None:
     assert {name: getattr(cc, name).name for name in NAMES} == NAMES
     assert set(METHODS) == set(NAMES.values()), "a new method needs a replica here"
-    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS, *STAGES}
+    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS, *STAGES, *TAILS, *PATHS}
 
 
 # The pure functions: captures in, maps out.
@@ -345,7 +353,7 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS)]
+    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS)]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)
     for name in names:
@@ -663,6 +671,10 @@ OTHERS: dict[str, Sequence[Any]] = {
     "lambda2": [0.5],
     "readout": ["class"],
     "overlap": ["mean"],
+    "spot": [True],
+    "gamma": [0.01],
+    "baseline": [0.3],
+    "sigma": [0.7],
 }
 SAME = {
     "signed": ["gradcamelementwise"],  # its ReLU is inside the sum: both signs of it are the same
@@ -676,8 +688,10 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
     net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
-    layer = None if name in (*CLIPS, *TRANSFORMERS) else "features.2"
-    quick = {"steps": 20} if name in CLIPS else {}
+    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS) else "features.2"
+    quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
+    if name == "expectedgradients":
+        quick["baseline"] = inputs(rank) / 2
 
     def maps(**options: Any) -> np.ndarray:
         return METHODS[name](net, layer, **{**quick, **options}).explain(x, 1).maps

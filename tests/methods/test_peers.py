@@ -122,6 +122,7 @@ def raw_of_grad_cam(
 
     cam.get_cam_image = keep
     cam(x.clone(), targets=[ClassifierOutputTarget(c) for c in classes])
+    cam.activations_and_grads.release()  # `cam` is in a circle now: its hooks would stay for a while
     return seen[0]
 
 

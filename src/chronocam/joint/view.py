@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import count, islice
+from typing import Any
+
+import numpy as np
 
 from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
@@ -20,7 +23,7 @@ from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
 from chronocam.joint.stages import places, stages
 from chronocam.layouts.base import inverse, joined
-from chronocam.maps.arrays import namespace, widen
+from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
 from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window, note
@@ -172,6 +175,40 @@ class LayerView:
         self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
     ) -> Callable[[Array], Array]:
         return self._look.layout(layer, shape, calls, self._recipe.layout, order)
+
+    def note(self, text: str) -> None:
+        """Add a remark to the explanation's findings."""
+        self.notes.append(text)
+
+    def on_main(self, change: Change) -> Change:
+        """Return the change of the inputs that is one of the explained input, `(batch, channel, *grid)`."""
+        main, axis = self._look.main, self._look.channel_axis
+
+        def changed(x: Array) -> Array:
+            if x is not main:
+                return x
+            xp = namespace(x)
+            if axis is None:
+                return xp.astype(change(x[:, None])[:, 0], x.dtype)
+            return xp.astype(xp.moveaxis(change(xp.moveaxis(x, axis, 1)), 1, axis), x.dtype)
+
+        return changed
+
+    def laid(self, values: Any) -> Array:
+        """Return values shaped like samples of the explained input, or one, as `(n, channel, *grid)`."""
+        look = self._look
+        given = np.asarray(to_numpy(values) if hasattr(values, "dtype") else values, np.float32)
+        sample = look.shape[1:]
+        try:
+            samples = given.shape[0] if given.ndim == len(look.shape) else 1
+            whole = np.broadcast_to(given, (samples, *sample))
+        except ValueError:
+            raise InputError(
+                f"baseline= has shape {given.shape}; expected that of one input {sample}, of several, or one "
+                "that broadcasts to it"
+            ) from None
+        whole = whole[:, None] if look.channel_axis is None else np.moveaxis(whole, look.channel_axis, 1)
+        return like(whole, widen(look.main))
 
     def upsample(self, maps: Array) -> Array:
         """Return maps of the layer on the input's grid."""

@@ -4,10 +4,21 @@ A method of your own is a class with a `name`; by being defined it is registered
 command line know it. `METHODS` lists them all, `unregister` takes one out again.
 """
 
-from chronocam.methods._base import METHODS, CAMMethod, GradientMethod, Method, unregister
+from chronocam.methods._base import (
+    METHODS,
+    CAMMethod,
+    EvidenceMethod,
+    GradientMethod,
+    Method,
+    PathMethod,
+    unregister,
+)
+from chronocam.methods.ablationcam import AblationCAM
+from chronocam.methods.blurig import BlurIG
 from chronocam.methods.cam import CAM
 from chronocam.methods.eigencam import EigenCAM
 from chronocam.methods.eigengradcam import EigenGradCAM
+from chronocam.methods.expectedgradients import ExpectedGradients
 from chronocam.methods.finercam import FinerCAM
 from chronocam.methods.gradcam import GradCAM
 from chronocam.methods.gradcam_elementwise import GradCAMElementWise
@@ -16,7 +27,10 @@ from chronocam.methods.guided_backprop import GuidedBackprop
 from chronocam.methods.guided_gradcam import GuidedGradCAM
 from chronocam.methods.hirescam import HiResCAM
 from chronocam.methods.inputxgradient import InputXGradient
+from chronocam.methods.integratedgradients import IntegratedGradients
+from chronocam.methods.kpcacam import KPCACAM
 from chronocam.methods.layercam import LayerCAM
+from chronocam.methods.reciprocam import ReciproCAM
 from chronocam.methods.rollout import AttentionRollout
 from chronocam.methods.saliency import Saliency
 from chronocam.methods.shapleycam import ShapleyCAM
@@ -28,11 +42,16 @@ from chronocam.methods.xgradcam import XGradCAM
 
 __all__ = [
     "CAM",
+    "KPCACAM",
     "METHODS",
+    "AblationCAM",
     "AttentionRollout",
+    "BlurIG",
     "CAMMethod",
     "EigenCAM",
     "EigenGradCAM",
+    "EvidenceMethod",
+    "ExpectedGradients",
     "FinerCAM",
     "GradCAM",
     "GradCAMElementWise",
@@ -42,8 +61,11 @@ __all__ = [
     "GuidedGradCAM",
     "HiResCAM",
     "InputXGradient",
+    "IntegratedGradients",
     "LayerCAM",
     "Method",
+    "PathMethod",
+    "ReciproCAM",
     "Saliency",
     "ShapleyCAM",
     "SmoothGrad",

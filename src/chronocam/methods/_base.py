@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
+import numpy as np
 from jaxtyping import Float
 
 from chronocam._repr import ShortRepr
-from chronocam.errors import InputError, check_whole, suggest
+from chronocam.errors import InputError, LayerError, check_whole, suggest
 from chronocam.explanation import Explanation
 from chronocam.joint.session import Session
-from chronocam.maps.combine import Reduce, over_channels, weighted_sum
+from chronocam.maps.arrays import to_numpy
+from chronocam.maps.combine import Reduce, over_channels, per_target, weighted_sum
 from chronocam.models.specs import Loaded
-from chronocam.types import INPUT, Array, Capture, Inputs, Need, Target, TargetInfo, View
+from chronocam.types import INPUT, Array, Capture, Change, Inputs, Need, Target, TargetInfo, View
 
 _METHODS: dict[str, type[Method]] = {}
 METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
 """Every method by its command-line name; a class with a `name` is added by being defined."""
+
+COMPLETE: Final = 1e-3
+"""By what share of its rise a score may differ from what is attributed, unsaid."""
 
 Maps: TypeAlias = Float[Any, "batch target *grid"]
 
@@ -79,9 +84,9 @@ class Method(ShortRepr):
     default_layer: ClassVar[str | None] = None
     """The layer for `conv_layer=None`; None picks the last with a grid."""
     maps_input: ClassVar[bool] = False
+    """Whether maps lie on the input's grid wherever the layer is."""
     class_agnostic: ClassVar[bool] = False
     """Whether the map is the same for every target, so that a model without a predicted class needs none."""
-    """Whether maps lie on the input's grid wherever the layer is."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -143,10 +148,29 @@ class Method(ShortRepr):
 
 
 @dataclass(kw_only=True, eq=False)
-class CAMMethod(Method):
-    """A class activation map: a weighted sum of a layer's activations, then ReLU.
+class EvidenceMethod(Method):
+    """A map of evidence on a layer's grid, of which only what raises the score is kept.
 
     signed: keep both signs (no ReLU); None keeps them for regression targets only.
+
+    Example:
+    >>> both = cc.ReciproCAM(model, "conv2", signed=True).explain(images, "dog").maps
+    >>> positive = cc.ReciproCAM(model, "conv2").explain(images, "dog").maps
+    >>> isinstance(cc.ReciproCAM(model), cc.methods.EvidenceMethod), (positive == both.clip(0)).all()
+    (True, np.True_)
+    """
+
+    signed: bool | None = None
+
+    def keeps_signs(self, info: TargetInfo) -> bool:
+        """Keep signs where `signed` says so, or else where the target does."""
+        return info.signed if self.signed is None else self.signed
+
+
+@dataclass(kw_only=True, eq=False)
+class CAMMethod(EvidenceMethod):
+    """A class activation map: a weighted sum of a layer's activations, then ReLU.
+
     pool: for clips, whether weights are of the whole `"clip"` or of each `"frame"` (time slice) by itself;
         None is frame where a 2D network saw the frames one by one, else clip. Elementwise methods have no
         weights to pool.
@@ -158,17 +182,12 @@ class CAMMethod(Method):
     (True, True)
     """
 
-    signed: bool | None = None
     pool: str | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in (None, "clip", "frame"):
             raise InputError(f"no pooling `{self.pool}`; choose clip or frame")
         super().__post_init__()
-
-    def keeps_signs(self, info: TargetInfo) -> bool:
-        """Keep signs where `signed` says so, or else where the target does."""
-        return info.signed if self.signed is None else self.signed
 
     def maps(self, view: View) -> Maps:
         """Combine the one capture of the layer."""
@@ -205,6 +224,73 @@ class GradientMethod(Method):
     def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
         """Return one signed value per channel and position; here the gradient."""
         return view.captures[0].gradients
+
+
+@dataclass(kw_only=True, eq=False)
+class PathMethod(GradientMethod):
+    """Gradients at the input, added up along a way to it: what each value adds to the score on that way.
+
+    reduce: as of `GradientMethod`; the signed `"sum"` keeps the total.
+    steps: how many gradients are taken, each a pass.
+
+    What is added up must be the rise of the score from the start of the way to its end (completeness). Both
+    are compared at each call; where they differ by more than 0.1 %, a finding says by how much.
+
+    Raises LayerError for a layer: the way is one of inputs.
+
+    Example:
+    >>> isinstance(cc.IntegratedGradients(model), cc.methods.PathMethod)
+    True
+    """
+
+    reduce: Reduce = "sum"
+    steps: int = 50
+    needs: ClassVar[tuple[Need, ...]] = (Need(at_input=True),)
+
+    def __post_init__(self) -> None:
+        if self.conv_layer not in (None, INPUT):
+            raise LayerError(f"{self.name} is of the input; leave conv_layer out")
+        check_whole("steps", self.steps, "at least one")
+        super().__post_init__()
+
+    def attribution(self, view: View) -> Float[Any, "batch target channel *grid"]:
+        """Add up gradient times step along the way, and compare the total with the rise of the score."""
+        total: Any = 0.0
+        for place, step in self.way(view):
+            (capture,) = view.again(view.on_main(_always(place)))
+            total = total + capture.gradients * per_target(step)
+        self._compare(view, total)
+        return total
+
+    def way(self, view: View) -> Iterator[tuple[Array, Array]]:
+        """Yield where gradients are taken, and the step each is multiplied by, `(batch, channel, *grid)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define way(view)")
+
+    def starts(self, view: View) -> Sequence[Array]:
+        """Return the inputs at which ways start."""
+        raise NotImplementedError(f"{type(self).__name__} must define starts(view)")
+
+    def _compare(self, view: View, total: Array) -> None:
+        starts = [view.on_main(_always(start)) for start in self.starts(view)]
+        end, *before = to_numpy(view.scores([_same, *starts])).astype(np.float64)
+        rise = end - np.mean(before, axis=0)
+        added = to_numpy(total).astype(np.float64).sum(axis=tuple(range(2, total.ndim)))
+        gap = np.abs(added - rise) / np.maximum(np.abs(rise), 1e-12)
+        worst = np.unravel_index(np.argmax(gap), gap.shape)
+        if gap[worst] > COMPLETE:
+            view.note(
+                f"what is attributed adds up to {added[worst]:.4g}, where the score rises by "
+                f"{rise[worst]:.4g} over the baseline, {gap[worst]:.2%} apart; more than the {self.steps} "
+                "steps= bring them together"
+            )
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+def _always(values: Array) -> Change:
+    return lambda x: values
 
 
 def _names(labels: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:

@@ -1,0 +1,74 @@
+"""Integrated Gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chronocam.errors import InputError, suggest
+from chronocam.maps.arrays import grid_axes, namespace
+from chronocam.maps.blur import blurred
+from chronocam.methods._base import PathMethod
+from chronocam.types import Array, View
+
+BLUR = 0.1
+"""Standard deviation of the blur of a baseline, as a share of the longest side."""
+
+
+@dataclass(kw_only=True, eq=False)
+class IntegratedGradients(PathMethod):
+    """(x − x̄) ⊙ ∫₀¹ ∂S/∂x at x̄ + α (x − x̄) dα, by Gauss and Legendre's rule of `steps` points.
+
+    baseline: x̄, `"zero"`, each channel's `"mean"`, the input's own `"blur"`, or an array shaped like one
+        input or broadcasting to it. Of inputs that were normalised, zero is the mean picture.
+
+    Source: Sundararajan et al. 2017 (arXiv:1703.01365), eq. 1.
+
+    Example:
+    >>> maps = cc.IntegratedGradients(model, baseline="mean", steps=20).explain(images, "dog").maps
+    >>> maps.shape, bool((maps < 0).any())
+    ((2, 1, 32, 32), True)
+    """
+
+    baseline: Any = "zero"
+    name: ClassVar[str] = "integratedgradients"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.baseline, str) and self.baseline not in BASELINES:
+            hint = (
+                suggest(self.baseline, list(BASELINES))
+                or f"; choose {', '.join(BASELINES)}, or give an array"
+            )
+            raise InputError(f"no baseline `{self.baseline}`{hint}")
+        super().__post_init__()
+
+    def starts(self, view: View) -> Sequence[Array]:
+        """Return the baseline of each sample."""
+        x = view.captures[0].activations
+        xp = namespace(x)
+        if not isinstance(self.baseline, str):
+            laid = view.laid(self.baseline)
+            if laid.shape[0] != 1:
+                raise InputError(
+                    f"baseline= holds {laid.shape[0]} inputs; give one, or take ExpectedGradients for many"
+                )
+            return [0 * x + laid]
+        if self.baseline == "blur":
+            return [blurred(x, BLUR * max(x.shape[2:]))]
+        if self.baseline == "mean":
+            return [0 * x + xp.mean(x, axis=grid_axes(x, 2), keepdims=True)]
+        return [xp.zeros_like(x)]
+
+    def way(self, view: View) -> Iterator[tuple[Array, Array]]:
+        """Yield the points of the rule on the straight line from the baseline."""
+        x = view.captures[0].activations
+        (start,) = self.starts(view)
+        nodes, weights = np.polynomial.legendre.leggauss(self.steps)
+        for node, weight in zip(nodes, weights, strict=True):
+            yield start + float(node + 1) / 2 * (x - start), float(weight) / 2 * (x - start)
+
+
+BASELINES = ("zero", "mean", "blur")
