@@ -33,9 +33,9 @@ An architecture is **right** where all of these hold, each found out by hand wit
 - the score is the model's own;
 - the map equals Grad-CAM of that layer, to 1e-4 of its largest magnitude, and is not blank;
 - the grid is the input's. Outputs with the grid of a convolution, a batch norm or a pooling of the model have
-  their channels first, as those have. For all others the corners of the input are filled with other noise:
-  the share of a cell's change that comes from the far half of an axis rises along that axis of the grid, and
-  along no other more;
+  their channels first, in Keras last, as those have. For all others the corners of the input are filled with
+  other noise: the share of a cell's change that comes from the far half of an axis rises along that axis of
+  the grid, and along no other more;
 - the layer is not in a branch: with its output detached, the score depends on no earlier layer of its grid;
 - the layer is not too early: no later one is usable, with a grid that follows the input, a gradient in most
   cells, and in no branch. In timm, it does not stand before the last features that the library lists with

@@ -355,6 +355,17 @@ def test_frames_of_a_clip_are_explained_each_by_itself() -> None:
     assert cc.GradCAM(model).explain(x, 1).layer == "frames/cnn/conv2"
 
 
+def test_joined_channels_have_the_axes_of_what_they_are_joined_from() -> None:
+    image = keras.Input((8, 8, 3))
+    # With kernels that see the whole picture, how the cells move says nothing of where they lie.
+    joined = L.Concatenate(name="joined")([L.Conv2D(n, 15, padding="same")(image) for n in (4, 5)])
+    pooled = L.GlobalAveragePooling2D()(L.Activation("relu", name="last")(joined))
+    model = drawn(keras.Model(image, L.Dense(3)(pooled)))
+    explanation = cc.GradCAM(model).explain(samples((8, 8, 3), 1), 1)
+    assert (explanation.layer, explanation.maps.shape) == ("last", (1, 1, 8, 8))
+    assert not any("assumed" in note for note in explanation.diagnostics)
+
+
 def test_conv1d_has_its_grid_along_time() -> None:
     explanation = cc.GradCAM(conv1d()).explain(samples((32, 4)), 0)
     assert explanation.maps.shape == (2, 1, 13)

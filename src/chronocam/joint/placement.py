@@ -403,8 +403,14 @@ def _order_beside(
     if len(set(shape[1:])) == 1:  # as many channels as rows and columns: the shape is the same in any order
         return None
     said = next((call.order for call in calls if call.shape == shape and call.order), None)
-    joined_channels = len(shape) > 3 and shape[2:] in grids and shape[1] not in shape[2:]
-    return "channels_first" if said is None and joined_channels else said
+    if said is not None or len(shape) < 4:
+        return said
+    places = {"channels_first": (shape[2:], shape[1]), "channels_last": (shape[1:-1], shape[-1])}
+    for order in dict.fromkeys(call.order for call in calls if call.order):
+        grid, channels = places[order]
+        if grid in grids and channels not in grid:
+            return order
+    return None
 
 
 def _assumed(layer: str) -> str:
