@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     )
     from chronocam._explain import explain
     from chronocam._load import load
+    from chronocam.engines.blackbox import blackbox
     from chronocam.explanation import Explanation
     from chronocam.joint.inputs import Shared
     from chronocam.methods import (
         CAM,
+        ISCAM,
         KPCACAM,
+        LIME,
+        RISE,
+        SSCAM,
         AblationCAM,
         AttentionRollout,
         BlurIG,
@@ -48,14 +53,18 @@ if TYPE_CHECKING:
         GradCAM,
         GradCAMElementWise,
         GradCAMPlusPlus,
+        GroupCAM,
         GuidedBackprop,
         GuidedGradCAM,
         HiResCAM,
         InputXGradient,
         IntegratedGradients,
+        KernelSHAP,
         LayerCAM,
+        Occlusion,
         ReciproCAM,
         Saliency,
+        ScoreCAM,
         ShapleyCAM,
         SmoothGrad,
         SmoothGradCAMPlusPlus,
@@ -67,9 +76,10 @@ else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
         "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients FinerCAM "
-        "GradCAM GradCAMElementWise GradCAMPlusPlus GuidedBackprop GuidedGradCAM HiResCAM InputXGradient "
-        "IntegratedGradients KPCACAM LayerCAM ReciproCAM Saliency ShapleyCAM SmoothGrad "
-        "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
+        "GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM GuidedBackprop GuidedGradCAM HiResCAM ISCAM "
+        "InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM Occlusion RISE ReciproCAM "
+        "SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus TemporalMask VisualBackProp "
+        "XGradCAM"
     )
     _MODULES = (
         "callbacks data engines errors features layouts media methods metrics models odometry render report "
@@ -80,6 +90,7 @@ else:
         {
             "._explain": ["explain"],
             "._load": ["load"],
+            ".engines.blackbox": ["blackbox"],
             ".explanation": ["Explanation"],
             ".joint.inputs": ["Shared"],
             ".methods": _METHODS.split(),
@@ -91,7 +102,11 @@ else:
 __version__ = "0.2.0"
 __all__ = [
     "CAM",
+    "ISCAM",
     "KPCACAM",
+    "LIME",
+    "RISE",
+    "SSCAM",
     "AblationCAM",
     "AttentionRollout",
     "BlurIG",
@@ -103,14 +118,18 @@ __all__ = [
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",
+    "GroupCAM",
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelSHAP",
     "LayerCAM",
+    "Occlusion",
     "ReciproCAM",
     "Saliency",
+    "ScoreCAM",
     "ShapleyCAM",
     "Shared",
     "SmoothGrad",
@@ -118,6 +137,7 @@ __all__ = [
     "TemporalMask",
     "VisualBackProp",
     "XGradCAM",
+    "blackbox",
     "callbacks",
     "data",
     "engines",

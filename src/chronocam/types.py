@@ -359,6 +359,9 @@ class View(Protocol):
     def targets(self) -> int:
         """How many targets are explained per sample."""
 
+    interval: Array
+    """Half-widths of 95 % intervals, shaped like the maps, which a method sets that knows them; else None."""
+
     def note(self, text: str) -> None:
         """Add a remark, in a sentence, to the explanation's findings."""
 

@@ -27,6 +27,8 @@ CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_te
 TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
 TAILS = ["ablationcam", "reciprocam", "kpcacam"]  # test_tails has the replicas
 PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has them
+MASKS = ["rise", "occlusion", "lime", "kernelshap"]  # test_masks has them
+THROUGH = ["scorecam", "sscam", "iscam", "groupcam"]  # test_scorecam has them
 STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
@@ -49,6 +51,14 @@ NAMES = {
     "TemporalMask": "temporalmask",
     "AttentionRollout": "rollout",
     "VisualBackProp": "visualbackprop",
+    "RISE": "rise",
+    "Occlusion": "occlusion",
+    "LIME": "lime",
+    "KernelSHAP": "kernelshap",
+    "ScoreCAM": "scorecam",
+    "SSCAM": "sscam",
+    "ISCAM": "iscam",
+    "GroupCAM": "groupcam",
     "AblationCAM": "ablationcam",
     "ReciproCAM": "reciprocam",
     "KPCACAM": "kpcacam",
@@ -90,7 +100,18 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
 def test_every_method_is_public_and_tested() -> None:
     assert {name: getattr(cc, name).name for name in NAMES} == NAMES
     assert set(METHODS) == set(NAMES.values()), "a new method needs a replica here"
-    assert set(METHODS) == {*CLOSED, *PIXEL, *NOISY, *CLIPS, *TRANSFORMERS, *STAGES, *TAILS, *PATHS}
+    assert set(METHODS) == {
+        *CLOSED,
+        *PIXEL,
+        *NOISY,
+        *CLIPS,
+        *TRANSFORMERS,
+        *STAGES,
+        *TAILS,
+        *PATHS,
+        *MASKS,
+        *THROUGH,
+    }
 
 
 # The pure functions: captures in, maps out.
@@ -353,7 +374,7 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS)]
+    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS)]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)
     for name in names:
@@ -675,9 +696,18 @@ OTHERS: dict[str, Sequence[Any]] = {
     "gamma": [0.01],
     "baseline": [0.3],
     "sigma": [0.7],
+    "regions": ["superpixels"],
+    "cells": [2],
+    "until": [3.0],
+    "budget": [40],
+    "window": [2],
+    "stride": [2],
+    "width": [0.05],
+    "groups": [2],
 }
 SAME = {
-    "signed": ["gradcamelementwise"],  # its ReLU is inside the sum: both signs of it are the same
+    "signed": ["gradcamelementwise", "groupcam"],  # their ReLU is inside the sum: nothing is negative
+    "seed": ["occlusion"],  # nothing is drawn but with noise as its baseline
     "pool": ["hirescam", "gradcamelementwise", "layercam"],  # elementwise: there are no weights to pool
 }
 OWN = [(name, f.name) for name, cls in METHODS.items() for f in fields(cls) if f not in fields(Method)]
@@ -688,7 +718,7 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
     net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
-    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS) else "features.2"
+    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS) else "features.2"
     quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
     if name == "expectedgradients":
         quick["baseline"] = inputs(rank) / 2

@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from chronocam.engines.base import Engine
+from chronocam.engines.blackbox import BlackBox, BlackBoxEngine
 from chronocam.errors import ModelError
 
 
 def engine_for(model: Any, output_layer: Any = None) -> Engine:
     """Return the engine that runs `model`.
 
-    model: a `torch.nn.Module` or a `keras.Model`.
+    model: a `torch.nn.Module`, a `keras.Model` or a `cc.blackbox`.
     output_layer: where scores are read (path, object or index); None for the model's output.
 
     Raises ModelError for any other kind of model.
@@ -28,6 +29,8 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
     # Keras comes first, since its models on PyTorch are modules as well.
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     engine: Engine
+    if isinstance(model, BlackBox):
+        return BlackBoxEngine(model, output_layer)
     if keras is not None and isinstance(model, getattr(keras, "Model", ())):
         engine = import_module("chronocam.engines.keras.engine").KerasEngine(model, output_layer)
         return engine
@@ -41,4 +44,4 @@ def engine_for(model: Any, output_layer: Any = None) -> Engine:
         )
     if kind.startswith("torch.export."):
         raise ModelError(f"cannot explain a {kind}; give torch.export.unflatten(exported)")
-    raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module or a keras.Model")
+    raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module, a keras.Model or cc.blackbox(f)")

@@ -28,7 +28,7 @@ SOUGHT: Final = Sought(
 _FORMAT: Final = "chronocam explanation 1"
 _ATTENTION: Final = ("attention.weights", "attention.contributions")
 _ARRAYS: Final = ("maps", "scores")
-_OPTIONAL: Final = ("confidences", *_ATTENTION)
+_OPTIONAL: Final = ("confidences", "interval", *_ATTENTION)
 _LARGEST: Final = 2**27  # places that the maps of a target, or of the frames of a sample, are enlarged to
 _FRAMES: Final = 100_000  # of a clip
 
@@ -91,6 +91,8 @@ def write(path: Path, explanation: Explanation) -> None:
     arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
         arrays["confidences"] = explanation.confidences
+    if explanation.interval is not None:
+        arrays["interval"] = explanation.interval
     if attention is not None:
         arrays |= dict(zip(_ATTENTION, (attention.weights, attention.contributions), strict=True))
     for i, picture in enumerate(pictures):
@@ -133,6 +135,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         attention=Attention(*attention) if attention else None,
         findings=tuple(Finding(*parts) for parts in header.findings) or notes,
         confidences=arrays.get("confidences"),
+        interval=arrays.get("interval"),
         pictures=pictures or None,
         on=header.on,
     )
@@ -147,6 +150,8 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
     for name in ("scores", "confidences"):
         if name in arrays and arrays[name].shape != (batch, targets):
             yield f"{name} are {arrays[name].shape} of maps {maps.shape}"
+    if "interval" in arrays and arrays["interval"].shape != maps.shape:
+        yield f"interval is {arrays['interval'].shape} of maps {maps.shape}"
     if [len(row) for row in header.targets] != [targets] * batch or not all(
         map(_names_a_target, chain.from_iterable(header.targets))
     ):

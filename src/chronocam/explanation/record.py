@@ -65,6 +65,8 @@ class Explanation:
         files.
     preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
         them. Not kept in files.
+    interval: half-widths of the 95 % interval of each value, shaped like maps, where a method of masks knows
+        them; each holds by itself.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
 
     Example:
@@ -92,6 +94,7 @@ class Explanation:
     copies: Shaped[np.ndarray, "sample *places channel"] | None = None
     preprocess: Callable[[Any], Any] | None = None
     on: int = 0
+    interval: Float[np.ndarray, "batch target *grid"] | None = None
 
     @property
     def diagnostics(self) -> tuple[str, ...]:
@@ -336,7 +339,8 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         targets=tuple(row for part in parts for row in part.targets),
         attention=_joined_attention([part.attention for part in parts]),
         copies=_joined_copies(parts),
-        confidences=_joined_confidences([part.confidences for part in parts]),
+        confidences=_joined_arrays([part.confidences for part in parts]),
+        interval=_joined_arrays([part.interval for part in parts]),
         pictures=None,
         findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
     )
@@ -350,7 +354,7 @@ def _joined_attention(parts: Sequence[Attention | None]) -> Attention | None:
     return Attention(weights, np.concatenate([part.contributions for part in known]))
 
 
-def _joined_confidences(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+def _joined_arrays(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     known = [part for part in parts if part is not None]
     return np.concatenate(known) if len(known) == len(parts) else None
 

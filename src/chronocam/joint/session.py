@@ -237,6 +237,7 @@ class Explaining:
             preprocess=method.preprocess,
             copies=copies_of(look, method.preprocess) if self.batch.rows.start < COPIES else None,
             on=look.number,
+            interval=_interval(views),
         )
 
 
@@ -312,6 +313,12 @@ def _plain(method: Recipe, view: LayerView) -> list[Capture]:
     """Return the captures that hold the score's own gradients."""
     pairs = zip(method.needs, view.captures, strict=True)
     return [capture for need, capture in pairs if need.gradients and not need.guided]
+
+
+def _interval(views: Sequence[LayerView]) -> np.ndarray | None:
+    """Return the half-widths that a method knows of its maps; of fused maps nothing is known."""
+    known = views[0].interval if len(views) == 1 else None
+    return None if known is None else to_numpy(known).astype(np.float32)
 
 
 def _windows(maps: Sequence[Array], views: Sequence[LayerView], method: Recipe) -> tuple[Window, ...] | None:

@@ -51,6 +51,7 @@ class LayerView:
         self._scoring = scoring
         self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
+        self.interval: Array = None
         # The captures say what the layer's grid is, and whether it saw the frames of clips one by one.
         self._grid: tuple[int, ...] = ()
         self._per_frame = False

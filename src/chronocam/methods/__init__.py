@@ -13,6 +13,7 @@ from chronocam.methods._base import (
     PathMethod,
     unregister,
 )
+from chronocam.methods._masks import InputMasks, MaskMethod
 from chronocam.methods.ablationcam import AblationCAM
 from chronocam.methods.blurig import BlurIG
 from chronocam.methods.cam import CAM
@@ -23,27 +24,39 @@ from chronocam.methods.finercam import FinerCAM
 from chronocam.methods.gradcam import GradCAM
 from chronocam.methods.gradcam_elementwise import GradCAMElementWise
 from chronocam.methods.gradcam_plusplus import GradCAMPlusPlus
+from chronocam.methods.groupcam import GroupCAM
 from chronocam.methods.guided_backprop import GuidedBackprop
 from chronocam.methods.guided_gradcam import GuidedGradCAM
 from chronocam.methods.hirescam import HiResCAM
 from chronocam.methods.inputxgradient import InputXGradient
 from chronocam.methods.integratedgradients import IntegratedGradients
+from chronocam.methods.iscam import ISCAM
+from chronocam.methods.kernelshap import KernelSHAP
 from chronocam.methods.kpcacam import KPCACAM
 from chronocam.methods.layercam import LayerCAM
+from chronocam.methods.lime import LIME
+from chronocam.methods.occlusion import Occlusion
 from chronocam.methods.reciprocam import ReciproCAM
+from chronocam.methods.rise import RISE
 from chronocam.methods.rollout import AttentionRollout
 from chronocam.methods.saliency import Saliency
+from chronocam.methods.scorecam import ScoreCAM
 from chronocam.methods.shapleycam import ShapleyCAM
 from chronocam.methods.smoothgrad import SmoothGrad
 from chronocam.methods.smoothgradcam_plusplus import SmoothGradCAMPlusPlus
+from chronocam.methods.sscam import SSCAM
 from chronocam.methods.temporalmask import TemporalMask
 from chronocam.methods.visualbackprop import VisualBackProp
 from chronocam.methods.xgradcam import XGradCAM
 
 __all__ = [
     "CAM",
+    "ISCAM",
     "KPCACAM",
+    "LIME",
     "METHODS",
+    "RISE",
+    "SSCAM",
     "AblationCAM",
     "AttentionRollout",
     "BlurIG",
@@ -57,16 +70,22 @@ __all__ = [
     "GradCAMElementWise",
     "GradCAMPlusPlus",
     "GradientMethod",
+    "GroupCAM",
     "GuidedBackprop",
     "GuidedGradCAM",
     "HiResCAM",
+    "InputMasks",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelSHAP",
     "LayerCAM",
+    "MaskMethod",
     "Method",
+    "Occlusion",
     "PathMethod",
     "ReciproCAM",
     "Saliency",
+    "ScoreCAM",
     "ShapleyCAM",
     "SmoothGrad",
     "SmoothGradCAMPlusPlus",

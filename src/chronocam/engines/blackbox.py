@@ -1,0 +1,180 @@
+"""Models of which only the scores are seen: any function from arrays to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeGuard
+
+import numpy as np
+
+from chronocam.engines.base import (
+    Call,
+    Feed,
+    LayerCall,
+    Recording,
+    Request,
+    Result,
+    Resumed,
+    Score,
+    as_given,
+    scores_in,
+)
+from chronocam.engines.geometry import UnknownGeometry
+from chronocam.engines.misfit import FAILURES, failure
+from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
+from chronocam.layouts.base import Stem
+from chronocam.maps.arrays import to_numpy
+from chronocam.types import INPUT, Array, Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class BlackBox:
+    """A function as a model; see `blackbox`."""
+
+    function: Callable[..., Any]
+    labels: Sequence[str] | None = None
+
+
+def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None) -> BlackBox:
+    """Return a model of any function from arrays to scores, for the methods that only look at scores.
+
+    f: gets a batch as a NumPy array (several as several arguments, named ones by name) and returns scores
+        `(batch, class)`, or what a callable target makes scores of. Batching and repeating calls to a remote
+        model are its own affair; `batch_size=` of a method says how many inputs it gets at once.
+    labels: the names of the classes.
+
+    RISE, Occlusion, LIME, KernelSHAP and others that mask the input take it. Those that need a layer raise
+    LayerError. What it returns is the score: before a softmax, if it can be had.
+
+    Raises ModelError for what cannot be called.
+
+    Example:
+    >>> box = cc.blackbox(lambda x: x.mean((2, 3)), labels=["red", "green", "blue"])
+    >>> cc.Occlusion(box, baseline="zero").explain(images, "green").maps.shape
+    (2, 1, 32, 32)
+    """
+    if not callable(f):
+        raise ModelError(f"a black box is a function from arrays to scores; got a {type(f).__name__}")
+    return BlackBox(f, None if labels is None else list(labels))
+
+
+class BlackBoxEngine(UnknownGeometry):
+    """Runs a `BlackBox`: scores alone, on NumPy arrays."""
+
+    framework = "black box"
+    channels_last = False
+    stem: Stem | None = None
+    rescales = False
+    inputs: Sequence[str] = ()
+
+    def __init__(self, model: BlackBox, output_layer: Any = None) -> None:
+        if output_layer is not None:
+            raise LayerError("a black box has no layers; leave output_layer out")
+        self.model = model
+        self.labels = model.labels
+        self.feed: Feed = as_given
+
+    def resolve(self, layer: object) -> str:
+        """Return the input's name. Raises LayerError for anything else."""
+        if layer == INPUT:
+            return INPUT
+        _no_layers()
+
+    def kernels(self) -> dict[str, Array]:
+        """Return none."""
+        return {}
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs as NumPy arrays."""
+        if isinstance(inputs, Mapping):
+            return {name: self.adapt(one) for name, one in inputs.items()}
+        if isinstance(inputs, (tuple, list)):
+            return type(inputs)(self.adapt(one) for one in inputs)
+        return to_numpy(inputs) if hasattr(inputs, "dtype") else np.asarray(inputs)
+
+    def trace(
+        self,
+        inputs: Inputs,
+        score: Score | None = None,
+        call: Call | None = None,
+        reads: Sequence[str] = (),
+        keep: Sequence[str] = (),
+    ) -> list[LayerCall]:
+        """Raise LayerError: there are none."""
+        _no_layers()
+
+    def order(self, layer: str) -> None:
+        """Return None: nothing is known."""
+
+    def frame_wise(self, layer: str) -> bool:
+        """Return False: nothing is known."""
+        return False
+
+    def obstacle(self) -> str:
+        """Say that nothing is seen but scores."""
+        return "a black box has no layers and no gradients; choose rise, occlusion, lime or kernelshap"
+
+    def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
+        """Return the scores, and the inputs themselves. Raises LayerError for what needs layers."""
+        if request.differentiates or request.attentions or set(request.layers) - {INPUT} or request.reads:
+            _no_layers()
+        scores = self.scores(inputs, score, request.call)
+        return Recording(scores, {INPUT: [_entry(inputs, request.entry)]})
+
+    def scores(
+        self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Array:
+        """Return the scores of a batch."""
+        raw = _plain((call or _called)(self.model.function, inputs))
+
+        def logits() -> Array:
+            parts = (
+                raw.values() if isinstance(raw, dict) else raw if isinstance(raw, (tuple, list)) else [raw]
+            )
+            return scores_in(raw, list(parts), _is_float, strict=True)
+
+        return score(Result(raw, logits))
+
+    def resume(
+        self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
+    ) -> Resumed:
+        """Raise LayerError: there is no layer to go on from."""
+        _no_layers()
+
+
+def _no_layers() -> NoReturn:
+    raise LayerError(
+        "a black box has no layers and no gradients; choose a method that only looks at scores: rise, "
+        "occlusion, lime or kernelshap"
+    )
+
+
+def _called(function: Callable[..., Any], inputs: Inputs) -> Any:
+    try:
+        if isinstance(inputs, Mapping):
+            return function(**inputs)
+        return function(*inputs) if isinstance(inputs, (tuple, list)) else function(inputs)
+    except FAILURES as error:
+        if isinstance(error, ChronocamError):
+            raise
+        raise InputError(failure(inputs, error)) from error
+
+
+def _plain(raw: Any) -> Any:
+    """Return what a function returned with NumPy arrays in the place of those of a framework."""
+    if isinstance(raw, Mapping):
+        return {key: _plain(one) for key, one in raw.items()}
+    if isinstance(raw, (tuple, list)) and not all(isinstance(one, (int, float)) for one in raw):
+        return type(raw)(map(_plain, raw)) if type(raw) in (tuple, list) else tuple(map(_plain, raw))
+    return to_numpy(raw) if hasattr(raw, "dtype") else np.asarray(raw)
+
+
+def _is_float(x: Any) -> TypeGuard[np.ndarray]:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
+def _entry(inputs: Inputs, entry: Sequence[int | str] | None) -> Array:
+    for key in entry or ():
+        inputs = inputs[key]
+    return inputs

@@ -1,0 +1,69 @@
+"""When a map is known well enough: intervals that hold although they are looked at again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SHARE = 0.05
+"""Of intervals, how many may miss."""
+
+_FIRST = 3
+_GROWTH = 1.5
+
+
+@dataclass
+class Looks:
+    """The mean of independent estimates of a map, with a 95 % interval for each of its cells.
+
+    Looking often at an interval until it is narrow makes it miss far more often than it says. So the k-th
+    look gets α / (k (k + 1)) of α = 5 %, which adds up to α, and looks come at 3 estimates and then at each
+    half more. Estimates are sums over many masks, so Student's t is their law.
+
+    until: the half-width that is narrow enough, as a share of the map's range; None looks only at the end.
+    """
+
+    until: float | None = None
+    count: int = 0
+    looks: int = 0
+    reached: float = np.inf
+    _next: int = _FIRST
+    _mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    _squares: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def add(self, estimate: np.ndarray) -> None:
+        """Take one more estimate `(batch, target, *grid)`."""
+        self.count += 1
+        away = estimate - self._mean
+        self._mean = self._mean + away / self.count
+        self._squares = self._squares + away * (estimate - self._mean)
+
+    def enough(self) -> bool:
+        """Say whether the map is known well enough, where it is time for a look."""
+        if self.until is None or self.count < self._next:
+            return False
+        self._next = int(np.ceil(self.count * _GROWTH))
+        self.interval()
+        return self.reached <= self.until
+
+    def interval(self) -> np.ndarray:
+        """Look: return the half-width of the interval of each cell; infinite for fewer than two estimates."""
+        from scipy.special import stdtrit
+
+        self.looks += 1
+        if self.count < 2:
+            return np.full_like(self._mean, np.inf)
+        alpha = SHARE / (self.looks * (self.looks + 1))
+        error = np.sqrt(self._squares / (self.count - 1) / self.count)
+        half = stdtrit(self.count - 1, 1 - alpha / 2) * error
+        axes = tuple(range(2, half.ndim))
+        span = np.ptp(self._mean, axis=axes)
+        share = np.divide(half.max(axis=axes), span, out=np.zeros_like(span), where=span > 0)
+        self.reached = float(share.max())
+        return half
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The map."""
+        return self._mean

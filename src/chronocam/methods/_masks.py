@@ -1,0 +1,131 @@
+"""What the methods have in common that mask the input and read the score: no gradient, no layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chronocam.errors import POSITIVE, LayerError, check_real, check_whole
+from chronocam.maps.arrays import like, to_numpy
+from chronocam.masks.designs import Effects
+from chronocam.masks.looks import Looks
+from chronocam.masks.regions import regions_of
+from chronocam.masks.regions.base import Pieces, Spread
+from chronocam.masks.replacements import Fill, check, fill_of
+from chronocam.methods._base import EvidenceMethod, Maps
+from chronocam.types import INPUT, Array, Change, Need, View
+
+
+@dataclass(kw_only=True, eq=False)
+class InputMasks(EvidenceMethod):
+    """Masks on the input: scores alone are read, so that any model will do (see `cc.blackbox`).
+
+    baseline: what is seen where the input is hidden: the input's `"blur"`, each channel's `"mean"`, `"noise"`
+        like it, `"zero"`, for clips `"freeze"` (what was last seen), or an array shaped like one input or
+        broadcasting to it.
+    seed: of what is drawn, the same for all samples of a batch.
+
+    Example:
+    >>> cc.Occlusion(model, baseline="mean").explain(images, "dog").maps.shape
+    (2, 1, 32, 32)
+    """
+
+    baseline: Any = "blur"
+    seed: int = 0
+    needs: ClassVar[tuple[Need, ...]] = (Need(at_input=True, gradients=False),)
+    default_layer: ClassVar[str | None] = INPUT
+    maps_input: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.conv_layer not in (None, INPUT):
+            raise LayerError(f"{self.name} masks the input; leave conv_layer out")
+        check(self.baseline)
+        check_whole("seed", self.seed, "a whole number from 0", least=0)
+        super().__post_init__()
+
+    def filled(self, view: View) -> Fill:
+        """Return what shows the input through a mask."""
+        x = view.captures[0].activations
+        return fill_of(x, self.baseline, view.laid, np.random.default_rng(self.seed))
+
+
+def scored(view: View, fill: Fill, spread: Spread, shown: np.ndarray) -> np.ndarray:
+    """Return the scores `(mask, batch, target)` of masks that show the regions marked 1."""
+
+    def changes() -> Iterator[Change]:
+        for marks in shown:
+            yield view.on_main(partial(_masked, fill, spread, marks))
+
+    return to_numpy(view.scores(changes())).astype(np.float64)
+
+
+def _masked(fill: Fill, spread: Spread, marks: np.ndarray, x: Array) -> Array:
+    return fill(spread(marks[None, None]))
+
+
+@dataclass(kw_only=True, eq=False)
+class MaskMethod(InputMasks):
+    """A map from many masks, with an interval for each of its cells, until it is known well enough.
+
+    regions: what is hidden together: `"grid"`, RISE's smooth random cells; `"cells"`, `"superpixels"` (needs
+        scikit-image), `"frames"` of clips.
+    cells: into how many pieces each axis is cut, a number or one per axis; of superpixels about how many.
+        None is 7 × 7 of a picture, 4 × 4 × 4 of a clip, 16 of a signal, 50 superpixels, every frame.
+    until: stop when the half-width of every cell's 95 % interval is at most this share of the map's range;
+        None goes on to the budget.
+    budget: at most so many forward passes of each sample.
+
+    `Explanation.interval` holds the half-widths. They hold at each cell by itself, however often they were
+    looked at before. A finding says where the budget ended the search.
+
+    Example:
+    >>> explanation = cc.RISE(model, budget=400).explain(images, "dog")
+    >>> explanation.interval.shape == explanation.maps.shape
+    True
+    """
+
+    regions: str = "cells"
+    cells: Pieces = None
+    until: float | None = 0.1
+    budget: int = 2000
+
+    def __post_init__(self) -> None:
+        regions_of(self.regions, self.cells)  # raises for an unknown kind
+        if self.until is not None:
+            check_real("until", self.until, "a share of the map's range, such as 0.1", least=POSITIVE)
+        check_whole("budget", self.budget, "at least 6 forward passes", least=6)
+        super().__post_init__()
+
+    def maps(self, view: View) -> Maps:
+        """Add blocks of masks until the map is known, and tell the view the interval."""
+        x = view.captures[0].activations
+        inputs, fill, rng = to_numpy(x), self.filled(view), np.random.default_rng(self.seed)
+        kind, looks, passes = regions_of(self.regions, self.cells), Looks(self.until), 0
+        while True:
+            spread = kind.draw(inputs, rng)
+            effects, cost = self.block(partial(scored, view, fill, spread), spread.count, rng)
+            looks.add(spread(effects))
+            passes += cost
+            if looks.enough() or passes + cost > self.budget or self.exact(spread.count):
+                break
+        known = self.exact(spread.count)
+        half = np.zeros_like(looks.mean) if known else looks.interval()
+        view.interval = like(half, x)
+        if not known and self.until is not None and looks.reached > self.until:
+            view.note(
+                f"stopped after {passes} forward passes, with intervals up to ±{looks.reached:.2g} of the "
+                f"map's range, where until={self.until} asks for less; raise budget="
+            )
+        return like(looks.mean, x)
+
+    def block(self, score: Any, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
+        """Return an estimate of each region's number, and how many forward passes it took."""
+        raise NotImplementedError(f"{type(self).__name__} must define block(score, regions, rng)")
+
+    def exact(self, regions: int) -> bool:
+        """Say whether one block is the whole truth."""
+        return False

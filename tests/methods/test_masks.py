@@ -1,0 +1,264 @@
+"""Masks on the input: exact for a linear score, and known as well as they say for any other."""
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.masks.designs import all_shapley, balanced, balanced_size
+from chronocam.masks.looks import Looks
+from chronocam.masks.regions import KINDS, regions_of
+
+X = torch.rand(2, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 14 * 14, 4)).eval()
+
+
+def bent() -> nn.Module:
+    torch.manual_seed(2)
+    conv = nn.Conv2d(3, 6, 3, 2, 1)
+    return nn.Sequential(conv, nn.Tanh(), nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(24, 4)).eval()
+
+
+def shares(net: Any, x: Tensor, c: int, start: Tensor) -> np.ndarray:
+    """What each place of the input adds to a linear score over that of the baseline."""
+    weights = net[1].weight[c].detach().view(x.shape[1:])
+    return (weights * (x - start)).sum(1).numpy()
+
+
+def summed(values: np.ndarray, cells: int) -> np.ndarray:
+    """Sum over the cells of a grid, and put the sum at each of their places."""
+    n, h, w = values.shape
+    sums = values.reshape(n, cells, h // cells, cells, w // cells).sum((2, 4))
+    return sums.repeat(h // cells, 1).repeat(w // cells, 2)
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean", 0.25])
+@pytest.mark.parametrize("method", [cc.RISE, cc.LIME, cc.KernelSHAP])
+def test_a_linear_score_is_split_over_the_regions(method: Any, baseline: Any) -> None:
+    net = linear()
+    found = method(net, regions="cells", baseline=baseline, signed=True).explain(X, 2)
+    start = {"zero": 0 * X, "mean": X.mean((2, 3), keepdim=True)}.get(baseline, torch.full_like(X, 0.25))
+    expected = summed(shares(net, X, 2, start), 7)
+    assert (np.abs(found.maps[:, 0] - expected) <= found.interval[:, 0] + 1e-5).all()
+    assert found.interval.max() < 1e-4
+    assert not found.findings
+
+
+def test_windows_of_a_linear_score_take_what_is_in_them() -> None:
+    net = linear()
+    found = cc.Occlusion(net, window=2, stride=2, baseline="zero", signed=True).explain(X, 2)
+    np.testing.assert_allclose(found.maps[:, 0], summed(shares(net, X, 2, 0 * X), 7), atol=1e-5)
+    assert found.interval is not None
+    assert not found.interval.any()
+
+
+def test_places_of_several_windows_get_their_mean() -> None:
+    net, x = bent(), X[:1, :, :7, :5]
+    found = cc.Occlusion(net, window=(3, 2), stride=2, baseline="zero", signed=True).explain(x, 1)
+    total, times = np.zeros((7, 5)), np.zeros((7, 5))
+    for top in (0, 2, 4):
+        for left in (0, 2, 4):
+            hidden = x.clone()
+            hidden[:, :, top : top + 3, left : left + 2] = 0
+            total[top : top + 3, left : left + 2] += (net(x) - net(hidden))[0, 1].item()
+            times[top : top + 3, left : left + 2] += 1
+    np.testing.assert_allclose(found.maps[0, 0], total / times, atol=1e-6)
+
+
+def of_table(values: np.ndarray) -> Any:
+    """A score by a table over all masks of a few regions."""
+
+    def score(shown: np.ndarray) -> np.ndarray:
+        return values[(shown @ 2 ** np.arange(shown.shape[1])).astype(int)][:, None, None]
+
+    return score
+
+
+def test_shapley_values_are_those_of_all_orders() -> None:
+    values = np.random.default_rng(0).normal(size=2**5)
+    expected = np.zeros(5)
+    orders = list(permutations(range(5)))
+    for order in orders:
+        seen = 0
+        for region in order:
+            expected[region] += (values[seen | 1 << region] - values[seen]) / len(orders)
+            seen |= 1 << region
+    np.testing.assert_allclose(all_shapley(of_table(values), 5)[0, 0], expected, atol=1e-9)
+
+
+def test_sampled_shapley_values_come_to_the_exact_ones() -> None:
+    net = bent()
+    exact = cc.KernelSHAP(net, cells=3, baseline="zero", signed=True).explain(X, 1)
+    assert exact.interval is not None
+    assert not exact.interval.any()
+    few = {"budget": 500, "until": None}
+    sampled = cc.KernelSHAP(net, cells=3, baseline="zero", signed=True, **few).explain(X, 1)
+    assert (np.abs(sampled.maps - exact.maps) <= sampled.interval).mean() > 0.9
+
+
+def test_balanced_masks_give_the_mean_effect_of_each_region() -> None:
+    """Of all 2⁴ masks of a score with interactions, within the spread of the blocks."""
+    values = np.random.default_rng(3).normal(size=16)
+    every = np.array([[m >> j & 1 for j in range(4)] for m in range(16)])
+    expected = [values[every[:, j] == 1].mean() - values[every[:, j] == 0].mean() for j in range(4)]
+    rng = np.random.default_rng(0)
+    for pairs in (balanced_size(4), 2):
+        blocks = np.array([balanced(of_table(values), 4, pairs, rng)[0, 0] for _ in range(4000)])
+        error = blocks.std(0) / np.sqrt(len(blocks))
+        assert (np.abs(blocks.mean(0) - expected) < 4 * error + 1e-12).all()
+
+
+def test_intervals_hold_under_the_rule_that_stops() -> None:
+    """Looked at until narrow: at most 5 % of cells miss, where a plain interval misses far more often."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(1, 1, 40))
+    missed, plain, runs = 0, 0, 150
+    for _ in range(runs):
+        looks, ever, values = Looks(until=0.25), np.zeros(truth.shape, bool), list[np.ndarray]()
+        while not looks.enough() and looks.count < 400:
+            values.append(truth + rng.normal(size=truth.shape))
+            looks.add(values[-1])
+            if looks.count > 2:
+                error = np.std(values, axis=0, ddof=1) / np.sqrt(looks.count)
+                ever |= np.abs(np.mean(values, axis=0) - truth) > 1.96 * error
+        missed += int((np.abs(looks.mean - truth) > looks.interval()).sum())
+        plain += int(ever.sum())
+    assert missed / (runs * 40) < 0.05
+    assert plain / (runs * 40) > 0.15
+
+
+def test_an_interval_is_that_of_repeated_runs() -> None:
+    """Maps of many seeds lie around their mean as each one's interval says."""
+    net, options = bent(), {"cells": 3, "until": None, "budget": 400, "baseline": "zero", "signed": True}
+    runs = [cc.RISE(net, seed=seed, **options).explain(X[:1], 1) for seed in range(30)]
+    truth = np.mean([run.maps for run in runs], axis=0)
+    assert np.mean([np.abs(run.maps - truth) <= run.interval for run in runs]) > 0.95
+    np.testing.assert_array_equal(cc.RISE(net, seed=4, **options).explain(X[:1], 1).maps, runs[4].maps)
+
+
+def test_the_budget_ends_it_with_a_finding() -> None:
+    (finding,) = cc.RISE(bent(), until=0.01, budget=60).explain(X, 1).findings
+    assert "stopped after 60 forward passes" in finding.text
+
+
+def test_targets_come_from_the_same_passes() -> None:
+    net = bent()
+    both = cc.RISE(net, until=None, budget=120).explain(X, [cc.targets.Class(0), cc.targets.Class(3)])
+    alone = cc.RISE(net, until=None, budget=120).explain(X, 3)
+    np.testing.assert_allclose(both.maps[:, 1:], alone.maps, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regions_share_each_place_out(kind: str) -> None:
+    x = np.random.default_rng(0).random((2, 3, *((6, 9, 11) if kind == "frames" else (9, 11))))
+    spread = regions_of(kind, None).draw(x, np.random.default_rng(1))
+    np.testing.assert_allclose(spread(np.ones((1, 1, spread.count))), 1)
+    one = spread(np.eye(spread.count)[None])
+    assert ((one >= 0) & (one <= 1)).all()
+    np.testing.assert_allclose(one.sum(1), 1)
+
+
+def test_frozen_frames_repeat_what_was_last_seen() -> None:
+    class Last(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :, -1].mean((1, 2, 3))[:, None].repeat(1, 2)
+
+    clip = torch.arange(6.0).view(1, 1, 6, 1, 1).expand(1, 3, 6, 8, 8).contiguous()
+    found = cc.KernelSHAP(Last(), regions="frames", baseline="freeze", signed=True).explain(clip, 0)
+    per_frame = found.maps[0, 0, :, 0, 0]
+    assert per_frame.argmax() == 5  # the frame that the score reads
+    np.testing.assert_allclose(per_frame.sum(), 5, atol=1e-4)  # from the first frame everywhere to the last
+
+
+def test_saved_and_joined_with_the_interval(tmp_path: Path) -> None:
+    net = bent()
+    whole = cc.RISE(net, until=None, budget=60, batch_size=1).explain(X, 1)
+    assert whole.interval is not None
+    assert whole.interval.shape == whole.maps.shape
+    loaded: Any = cc.load(whole.save(tmp_path / "x.npz"))
+    np.testing.assert_array_equal(loaded.interval, whole.interval)
+    assert cc.GradCAM(net).explain(X, 1).interval is None
+
+
+REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
+    "a layer": (lambda net: cc.RISE(net, "0"), LayerError, "leave conv_layer out"),
+    "regions": (lambda net: cc.RISE(net, regions="cell"), InputError, "no regions `cell`"),
+    "a baseline": (lambda net: cc.RISE(net, baseline="blurr"), InputError, "no baseline `blurr`"),
+    "no frames to freeze": (lambda net: cc.RISE(net, baseline="freeze"), InputError, "for clips"),
+    "no frames": (lambda net: cc.RISE(net, regions="frames"), InputError, "for clips"),
+    "cells": (lambda net: cc.RISE(net, cells=0), InputError, "cells= is 0"),
+    "a budget": (lambda net: cc.RISE(net, budget=2), InputError, "budget is 2"),
+    "a window": (lambda net: cc.Occlusion(net, window=(1, 2, 3)), InputError, "window= is"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_does_not_fit_is_one_line(kind: str) -> None:
+    make, error, says = REFUSED[kind]
+    with pytest.raises(error, match=says) as caught:
+        make(bent()).explain(X, 1)
+    assert "\n" not in str(caught.value)
+
+
+# Black boxes
+
+
+def test_a_function_is_explained_like_the_model_in_it() -> None:
+    net = bent()
+    box = cc.blackbox(lambda x: net(torch.from_numpy(x)).detach().numpy(), labels=["a", "b", "c", "d"])
+    methods: list[Any] = [cc.RISE, cc.Occlusion, cc.LIME, cc.KernelSHAP]
+    for method in methods:
+        options = {} if method is cc.Occlusion else {"budget": 120, "until": None}
+        mine = method(net, **options).explain(X, 1)
+        theirs = method(box, **options).explain(X.numpy(), "b")
+        assert theirs.targets[0][0].name == "b"
+        np.testing.assert_allclose(theirs.maps, mine.maps, atol=1e-6)
+
+
+def test_a_served_network_is_a_black_box(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    weights = np.random.default_rng(0).normal(size=(3 * 14 * 14, 4)).astype(np.float32)
+    make = onnx.helper
+    nodes = [make.make_node("Flatten", ["x"], ["flat"]), make.make_node("MatMul", ["flat", "w"], ["y"])]
+    x, y = (
+        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["batch", 3, 14, 14]), ("y", ["batch", 4]))
+    )
+    graph = make.make_graph(nodes, "linear", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "linear.onnx"
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(str(path))
+    box = cc.blackbox(lambda x: session.run(None, {"x": x})[0])
+    found = cc.RISE(box, regions="cells", baseline="zero", signed=True).explain(X.numpy(), 1)
+    expected = summed((weights[:, 1].reshape(3, 14, 14) * X.numpy()).sum(1), 7)
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-4)
+
+
+def test_a_black_box_has_no_layers() -> None:
+    box: Any = cc.blackbox(lambda x: x.mean((2, 3)))
+    methods: list[Any] = [cc.GradCAM, cc.AblationCAM, cc.Saliency, cc.IntegratedGradients]
+    for method in methods:
+        with pytest.raises(LayerError, match="choose a method that only looks at scores"):
+            method(box).explain(X.numpy(), 1)
+    with pytest.raises(ModelError, match="got a int"):
+        cc.blackbox(3)  # type: ignore[arg-type]
+
+
+def test_what_a_function_cannot_take_is_one_line() -> None:
+    def only_grey(x: np.ndarray) -> np.ndarray:
+        raise ValueError("expected 1 channel")
+
+    with pytest.raises(InputError, match="expected 1 channel"):
+        cc.Occlusion(cc.blackbox(only_grey)).explain(X.numpy(), 1)

@@ -1,0 +1,79 @@
+"""Score-CAM and its kin, against replicas that run one masked input after the other."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.maps.blur import blurred
+
+X = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def seeded() -> Any:
+    torch.manual_seed(0)
+    features = [nn.Conv2d(3, 6, 3, 2, 1), nn.Tanh()]
+    return nn.Sequential(*features, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(24, 4)).double().eval()
+
+
+def enlarged(a: Tensor) -> Tensor:
+    large = F.interpolate(a, size=X.shape[2:], mode="bilinear", align_corners=False)
+    low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
+    return (large - low) / (high - low).clamp(min=1e-300)
+
+
+def replica(net: Any, looks: Any) -> np.ndarray:
+    """The map of class 1, by the mean score over the looks at each channel."""
+    with torch.no_grad():
+        a = net[:2](X)
+        m = enlarged(a)
+        scores = [[net(X * one)[:, 1].numpy() for one in looks(m[:, k : k + 1])] for k in range(a.shape[1])]
+    mean = np.mean(scores, axis=1)
+    weights = np.exp(mean - mean.max(0))
+    return np.einsum("kb,bkhw->bhw", weights / weights.sum(0), a.numpy())
+
+
+def test_scorecam_is_the_formula() -> None:
+    net = seeded()
+    found = cc.ScoreCAM(net, "1", signed=True).explain(X, 1)
+    np.testing.assert_allclose(found.maps[:, 0], replica(net, lambda m: [m]), atol=1e-6)
+    both = cc.ScoreCAM(net, "1", batch_size=3).explain(X, [cc.targets.Class(0), cc.targets.Class(1)])
+    np.testing.assert_allclose(both.maps[:, 1], np.maximum(found.maps[:, 0], 0), atol=1e-6)
+
+
+def test_iscam_is_the_formula() -> None:
+    net = seeded()
+    found = cc.ISCAM(net, "1", steps=4, signed=True).explain(X, 1)
+    expected = replica(net, lambda m: [m * (t / 4) for t in (1, 2, 3, 4)])
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-6)
+
+
+def test_sscam_without_noise_is_scorecam_and_with_a_little_is_near() -> None:
+    net = seeded()
+    plain = cc.ScoreCAM(net, "1", signed=True).explain(X, 1).maps
+    quiet = cc.SSCAM(net, "1", noise=0.0, samples=2, signed=True).explain(X, 1).maps
+    np.testing.assert_allclose(quiet, plain, atol=1e-6)
+    noisy = cc.SSCAM(net, "1", noise=0.05, samples=20, signed=True).explain(X, 1).maps
+    assert 0 < np.abs(noisy - plain).max() < 0.1 * np.abs(plain).max()
+
+
+def test_groupcam_is_the_formula() -> None:
+    net = seeded()
+    a = net[:2](X).detach().requires_grad_()
+    g = torch.autograd.grad(net[2:](a)[:, 1].sum(), a)[0]
+    parts = (g.mean((2, 3), keepdim=True) * a).detach()
+    hidden = blurred(X, 0.1 * 16)
+    expected = np.zeros((2, 8, 6))
+    with torch.no_grad():
+        base = net(hidden)[:, 1]
+        for low, high in ((0, 2), (2, 4), (4, 6)):
+            group = parts[:, low:high].sum(1, keepdim=True).relu()
+            rise = (net(hidden + enlarged(group) * (X - hidden))[:, 1] - base).relu()
+            expected += (rise[:, None, None] * group[:, 0]).numpy()
+    found = cc.GroupCAM(net, "1", groups=3).explain(X, [cc.targets.Class(1), cc.targets.Class(2)])
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-6)
+    alone = cc.GroupCAM(net, "1", groups=3).explain(X, 2)
+    np.testing.assert_allclose(found.maps[:, 1], alone.maps[:, 0], atol=1e-6)
