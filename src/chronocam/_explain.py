@@ -37,11 +37,11 @@ def explain(
         averaged over the steps; `cc.targets.Step` and `EveryStep` explain single ones.
     methods: command-line names, method classes, or anything that makes a method of a model, a layer and
         options.
-    layers: layers to explain one by one; None is each method's default. Pixel-level methods stay at the
-        input.
+    layers: layers to explain one by one; None is each method's default. A list among them is fused into one
+        map. Pixel-level methods stay at the input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
-        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`; and what all of the given
-        methods take.
+        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`, `fuse`; and what all of
+        the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.

@@ -134,6 +134,27 @@ def test_fused_layers_are_the_largest_of_their_scaled_maps(signed: bool) -> None
     assert (fused.maps < 0).any() == signed
 
 
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("how", ["product", "mean"])
+def test_fused_layers_are_the_product_or_the_mean_of_their_maps(how: str, signed: bool) -> None:
+    net = seeded()
+    fused = cc.GradCAM(net, ["conv1", "conv2"], signed=signed, fuse=how).explain(X, 1)
+    shallow, deep = (cc.GradCAM(net, layer, signed=signed).explain(X, 1).maps for layer in ("conv1", "conv2"))
+    fine = torch.nn.functional.interpolate(torch.from_numpy(deep), (8, 8), mode="bilinear").numpy()
+    a, b = (m / np.abs(m).max((2, 3), keepdims=True) for m in (shallow, fine))
+    expected = np.abs(a) * b * (a * b > 0) if how == "product" else (a + b) / 2
+    np.testing.assert_allclose(fused.maps, expected, atol=1e-5)
+    assert (fused.maps < 0).any() == signed
+    (one,) = cc.explain(net, X, 1, layers=[["conv1", "conv2"]], signed=signed, fuse=how).values()
+    same(one, fused)
+
+
+def test_an_unknown_way_to_fuse_is_refused_before_the_model_runs() -> None:
+    with pytest.raises(InputError) as error:
+        cc.GradCAM(seeded(), ["conv1", "conv2"], fuse="avg")
+    one_line(error, "no way to fuse maps `avg`", "max, product, mean")
+
+
 @pytest.mark.parametrize(
     ("batch_size", "seen_sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (32, [7]), (None, [7])]
 )

@@ -376,6 +376,22 @@ def test_every_map_is_fused_at_its_own_scale() -> None:
     np.testing.assert_allclose(fuse([shallow, deep]), expected)
 
 
+@pytest.mark.parametrize("array", ARRAYS, ids=["numpy", "torch"])
+def test_a_product_keeps_what_layers_agree_on_and_a_mean_averages(array: Callable[..., Any]) -> None:
+    one, two = np.array([[[4.0, -2.0, 1.0, 0.0]]]), np.array([[[1.0, -4.0, -2.0, 3.0]]])
+    three = np.array([[[0.5, -1.0, 1.0, 1.0]]])
+    layers = [array(one), array(two), array(three)]
+    product, mean = fuse(layers, "product"), fuse(layers, "mean")
+    assert type(product) is type(mean) is type(array(one))
+    np.testing.assert_allclose(np.asarray(product), [[[0.25 * 0.5, -0.5, 0, 0]]])
+    np.testing.assert_allclose(np.asarray(mean), [[[1.75 / 3, -2.5 / 3, 0.75 / 3, 1.75 / 3]]])
+
+
+def test_an_unknown_way_to_fuse_is_refused() -> None:
+    with pytest.raises(InputError, match="no way to fuse maps `prodct`; did you mean `product`"):
+        fuse([np.ones((1, 1, 2))], "prodct")
+
+
 def test_one_layer_is_only_scaled() -> None:
     np.testing.assert_allclose(fuse([np.array([[[1.0, -4.0]]])]), [[[0.25, -1]]])
 

@@ -34,6 +34,7 @@ class Recipe(Protocol):
     preprocess: Callable[[Any], Array] | None
     on: int | str | None
     frames: int | None
+    fuse: str
     session: Session
 
     def retarget(self, target: Target) -> Target:

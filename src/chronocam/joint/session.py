@@ -27,7 +27,7 @@ from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
-from chronocam.maps.fuse import fuse
+from chronocam.maps.fuse import check_fuse, fuse
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
@@ -45,6 +45,7 @@ class Session:
 
     def __init__(self, method: Recipe) -> None:
         self.method = method
+        check_fuse(method.fuse)
         self.subject: Subject = subject_of(method.model, method.output_layer, method.frames)
         self.layers = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
@@ -212,8 +213,8 @@ class Explaining:
         infos = tuple(row[columns] for row in recorded.columns.infos)
         views = [LayerView(one.look, method, one.layer, scoring, recording, columns) for one in at]
         maps = [view.unfolded(method.maps(view)) for view in views]
-        raw = _fused(maps)
-        kept = _signs_kept(raw, maps, [method.keeps_signs(info) for info in infos[0]])
+        raw = _fused(maps, method.fuse)
+        kept = _signs_kept(raw, maps, method.fuse, [method.keeps_signs(info) for info in infos[0]])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         name = "+".join(layers)
@@ -294,18 +295,18 @@ def _key(target: Target) -> Hashable:
     return target
 
 
-def _fused(maps: Sequence[Array]) -> Array:
-    return maps[0] if len(maps) == 1 else fuse(maps)
+def _fused(maps: Sequence[Array], how: str) -> Array:
+    return maps[0] if len(maps) == 1 else fuse(maps, how)
 
 
-def _signs_kept(raw: Array, maps: Sequence[Array], signs: Sequence[bool]) -> Array:
+def _signs_kept(raw: Array, maps: Sequence[Array], how: str, signs: Sequence[bool]) -> Array:
     """Return the maps with both signs for the targets that keep them, else with their positive part.
 
     Maps of several layers lose their negative part before they are fused, as each would by itself.
     """
     if all(signs):
         return raw
-    positive = _fused([relu(one) for one in maps])
+    positive = _fused([relu(one) for one in maps], how)
     return namespace(raw).stack([(raw if sign else positive)[:, k] for k, sign in enumerate(signs)], axis=1)
 
 

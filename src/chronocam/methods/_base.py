@@ -56,6 +56,8 @@ class Method(ShortRepr):
     frames: how many frames a clip has, for a model that takes them as pictures: as rows
         `(batch·time, channel, height, width)`, or stacked in the channels, `(batch, time·channel, height,
         width)`. Targets and maps are then of clips.
+    fuse: how maps of a list of layers become one: `"max"` as in the LayerCAM paper, their `"product"`, which
+        keeps what all layers agree on, or their `"mean"`; each is scaled to its largest magnitude.
 
     Raises LayerError for an unknown layer.
 
@@ -78,6 +80,7 @@ class Method(ShortRepr):
     preprocess: Callable[[Any], Array] | None = None
     on: int | str | None = None
     frames: int | None = None
+    fuse: str = "max"
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)
