@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.joint.inputs import is_floating
-from chronocam.maps.arrays import grid_axes, held, namespace, to_numpy
+from chronocam.maps.arrays import held, namespace, one_cell, to_numpy
+from chronocam.maps.combine import product_over_grid
 from chronocam.types import Capture, Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def diagnose(
     start: the number of the first sample in its call.
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
-    for i, k in np.ndindex(*kept.shape[:2]):
+    grid = tuple(range(2, kept.ndim))
+    # Of many targets most maps are good: all are looked at together, and the others one by one.
+    suspect = ~np.isfinite(raw).all(axis=grid) | ~np.isfinite(scores) | ~kept.any(axis=grid)
+    if moved is not None:
+        suspect |= ~(moved >= NEGLIGIBLE * np.abs(scores))
+    for i, k in np.argwhere(suspect).tolist():
         problem = _problem(
             raw[i, k], kept[i, k], float(scores[i, k]), layer, None if moved is None else float(moved[i, k])
         )
@@ -151,6 +157,8 @@ def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
 def _first_order(capture: Capture, samples: int) -> np.ndarray:
     # |G·A| and not |Σ G·A|: what cancels over the grid still shows where a map would have values.
     xp = namespace(capture.gradients)
-    products = xp.abs(capture.gradients * capture.activations[:, None])
-    sums = to_numpy(xp.sum(products, axis=grid_axes(products, 2)))
+    cell = one_cell(capture.gradients, 3)
+    gradients = capture.gradients if cell is None else cell
+    over_grid = product_over_grid(xp.abs(gradients), xp.abs(capture.activations))
+    sums = to_numpy(xp.sum(over_grid, axis=2))
     return np.asarray(sums.reshape(samples, -1, sums.shape[-1]).sum(axis=1))

@@ -65,7 +65,7 @@ class Look:
         """The shape of the main input."""
         return tuple(self.main.shape)
 
-    @property
+    @cached_property
     def main(self) -> Array:
         """The input that maps are of."""
         return main_array(self.inputs, self.which)

@@ -307,6 +307,8 @@ def _signs_kept(raw: Array, maps: Sequence[Array], how: str, signs: Sequence[boo
     if all(signs):
         return raw
     positive = _fused([relu(one) for one in maps], how)
+    if not any(signs):
+        return positive
     return namespace(raw).stack([(raw if sign else positive)[:, k] for k, sign in enumerate(signs)], axis=1)
 
 

@@ -129,7 +129,9 @@ class LayerView:
             )
         if self._recipe.layout is None and layer != INPUT:
             self.notes.extend(self._look.remarks(layer))
-        activations = widen(layout(joined(calls, layout)))
+        taken = joined(calls, layout)
+        placed = layout(taken)
+        activations = widen(placed)
         samples = self._look.shape[0]
         if activations.shape[0] != samples:
             raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {samples}")
@@ -141,8 +143,11 @@ class LayerView:
             self.notes.append("attention knows no class: the map is the same for every target")
 
         def per_target(recorded: Calls) -> Array:
-            # A layout takes a layer's own output: the leading axis of targets is dealt with one by one.
+            # A layout takes a layer's own output, so targets are dealt with one by one, unless the layer lies
+            # on its grid already.
             arrays = [call[columns] for call in recorded[layer]]
+            if placed is taken is calls[-1]:
+                return folded(widen(namespace(arrays[-1]).moveaxis(arrays[-1], 0, 1)))
             each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
             return folded(namespace(each[0]).stack(each, axis=1))
 

@@ -41,6 +41,10 @@ class Library:
         """Return where `array` is, or None where values go there by themselves."""
         return array_api_compat.device(array)
 
+    def strides(self, array: Array) -> tuple[int, ...] | None:
+        """Return how far apart entries are along each axis; None where memory is not shown."""
+        return getattr(array, "strides", None)
+
     def full_precision(self, array: Array) -> AbstractContextManager[Any]:
         """Return a scope in which matrix products keep the precision of their arrays."""
         return nullcontext()
@@ -52,11 +56,17 @@ class _Torch(Library):
     def owns(self, array: Array) -> bool:
         return array_api_compat.is_torch_array(array)
 
+    def namespace(self, array: Array) -> Any:
+        return import_module("array_api_compat.torch")
+
     def to_numpy(self, array: Array) -> np.ndarray:
-        return super().to_numpy(array.detach())
+        return np.asarray(array.numpy(force=True))
 
     def held(self, array: Array) -> Array:
         return array.detach()
+
+    def strides(self, array: Array) -> tuple[int, ...]:
+        return tuple(array.stride())
 
     def full_precision(self, array: Array) -> AbstractContextManager[Any]:
         import torch
@@ -106,10 +116,16 @@ class _TensorFlow(Library):
 LIBRARIES: tuple[Library, ...] = (_Torch(), _Jax(), _TensorFlow(), Library())
 """The first that owns an array works with it."""
 
+_OF_TYPES: dict[type, Library] = {}  # asked several times for every map that is made
+
 
 def library(array: Array) -> Library:
     """Return the library of `array`. None of them is imported to find out."""
-    return next(library for library in LIBRARIES if library.owns(array))
+    known = _OF_TYPES.get(type(array))
+    if known is None:
+        known = next(library for library in LIBRARIES if library.owns(array))
+        _OF_TYPES[type(array)] = known
+    return known
 
 
 def namespace(array: Array) -> Any:
@@ -131,6 +147,18 @@ def widen(array: Array) -> Array:
 def grid_axes(array: Array, lead: int) -> tuple[int, ...]:
     """Return the axes of the grid: all but the first `lead`."""
     return tuple(range(lead, array.ndim))
+
+
+def one_cell(array: Array, lead: int) -> Array | None:
+    """Return `array` with grid axes of length 1, where all cells are one in memory; else None.
+
+    So are the gradients behind a mean over the grid, for any number of targets.
+    """
+    strides = library(array).strides(array)
+    axes = range(lead, array.ndim)
+    if strides is None or not all(strides[axis] == 0 or array.shape[axis] == 1 for axis in axes):
+        return None
+    return array[(slice(None),) * lead + (slice(0, 1),) * len(axes)]
 
 
 def expand(array: Array, rank: int) -> Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal, TypeAlias, get_args
 
 from jaxtyping import Float
 
 from chronocam.errors import InputError
-from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace
+from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace, one_cell
 
 Reduce: TypeAlias = Literal["max", "sum", "norm"]
 
@@ -30,12 +31,35 @@ def per_target(activations: Float[Any, "batch channel *grid"]) -> Float[Any, "ba
 
 def mean_over_grid(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target channel"]:
     """Return (1/Z) Σ_grid."""
+    cell = one_cell(array, 3)
+    if cell is not None:
+        return namespace(cell).reshape(cell, cell.shape[:3])
     return namespace(array).mean(array, axis=grid_axes(array, 3))
 
 
 def sum_over_grid(array: Float[Any, "batch target channel *grid"]) -> Float[Any, "batch target channel"]:
     """Return Σ_grid."""
+    if one_cell(array, 3) is not None:
+        return mean_over_grid(array) * prod(array.shape[3:])
     return namespace(array).sum(array, axis=grid_axes(array, 3))
+
+
+def product_over_channels(
+    gradients: Float[Any, "batch target channel *grid"], activations: Float[Any, "batch channel *grid"]
+) -> Float[Any, "batch target *grid"]:
+    """Return Σ_k G_k ⊙ A_k."""
+    if one_cell(gradients, 3) is not None:
+        return weighted_sum(mean_over_grid(gradients), activations)
+    return namespace(gradients).sum(gradients * per_target(activations), axis=2)
+
+
+def product_over_grid(
+    gradients: Float[Any, "batch target channel *grid"], activations: Float[Any, "batch channel *grid"]
+) -> Float[Any, "batch target channel"]:
+    """Return Σ_grid G_k ⊙ A_k."""
+    if one_cell(gradients, 3) is not None:
+        return mean_over_grid(gradients) * sum_over_grid(per_target(activations))
+    return sum_over_grid(gradients * per_target(activations))
 
 
 @in_full_precision
@@ -77,6 +101,8 @@ def constant_over_grid(gradients: Float[Any, "batch target channel *grid"], tole
 
     So they are where some are not finite, since nothing can be compared.
     """
+    if one_cell(gradients, 3) is not None:
+        return True
     xp = namespace(gradients)
     mean = expand(mean_over_grid(gradients), gradients.ndim)
     return not bool(xp.max(xp.abs(gradients - mean)) > tolerance * xp.max(xp.abs(gradients)))

@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from chronocam.maps.arrays import namespace
-from chronocam.maps.combine import per_target
+from chronocam.maps.combine import product_over_channels
 from chronocam.methods._base import CAMMethod, Maps
 from chronocam.types import Capture
 
@@ -24,5 +23,4 @@ class HiResCAM(CAMMethod):
 
     def combine(self, capture: Capture) -> Maps:
         """Return Σ_k G_k ⊙ A_k."""
-        xp = namespace(capture.gradients)
-        return xp.sum(capture.gradients * per_target(capture.activations), axis=2)
+        return product_over_channels(capture.gradients, capture.activations)

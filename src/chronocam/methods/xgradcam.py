@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 
 from chronocam.maps.arrays import grid_axes, namespace
-from chronocam.maps.combine import per_target, sum_over_grid
+from chronocam.maps.combine import per_target, product_over_grid
 from chronocam.methods._base import CAMMethod
 from chronocam.types import Capture
 
@@ -31,4 +31,4 @@ class XGradCAM(CAMMethod):
         total = xp.sum(capture.activations, axis=grid_axes(capture.activations, 2))
         floor = xp.where(total < 0, xp.full_like(total, -SMALLEST), xp.full_like(total, SMALLEST))
         total = xp.where(xp.abs(total) < SMALLEST, floor, total)
-        return sum_over_grid(capture.gradients * per_target(capture.activations)) / per_target(total)
+        return product_over_grid(capture.gradients, capture.activations) / per_target(total)

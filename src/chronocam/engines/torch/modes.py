@@ -267,17 +267,21 @@ def looks_like_probabilities(outputs: Tensor) -> bool:
     if outputs.ndim != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
         return False
     values = outputs.detach().float()
-    ones = torch.ones_like(values[:, 0])
-    softmax = bool((values >= 0).all()) and torch.allclose(values.sum(1), ones, atol=2e-2)
-    log_softmax = bool((values <= 0).all()) and torch.allclose(values.exp().sum(1), ones, atol=2e-2)
-    return softmax or log_softmax
+    low, high = torch.stack(values.aminmax()).tolist() if values.numel() else (0.0, 0.0)
+    if low >= 0:
+        sums = values.sum(1)
+    elif high <= 0:
+        sums = values.exp().sum(1)
+    else:
+        return False
+    return torch.allclose(sums, torch.ones_like(sums), atol=2e-2)
 
 
 def may_be_gated(outputs: Tensor) -> bool:
     """Say whether outputs could have come out of a softmax, a log-softmax or a sigmoid."""
     if not outputs.is_floating_point() or not outputs.numel():
         return False
-    low, high = outputs.detach().aminmax()
+    low, high = torch.stack(outputs.detach().aminmax()).tolist()
     if outputs.ndim > 2:
-        return bool(high <= 0 or (low >= 0 and high <= 1))
-    return bool(low >= 0 and high <= 1) or looks_like_probabilities(outputs)
+        return high <= 0 or 0 <= low <= high <= 1
+    return 0 <= low <= high <= 1 or looks_like_probabilities(outputs)

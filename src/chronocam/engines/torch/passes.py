@@ -18,6 +18,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
+from chronocam.engines.torch.pooled import pooled_in, users_in
 from chronocam.engines.torch.scope import couples_samples, training_note
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
@@ -221,7 +222,7 @@ class TorchPass:
         """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
-        flat = iter(self._gradients([t for layer in outer for t in self.taps[layer].outputs]))
+        flat = iter(self._gradients_at([self.taps[layer] for layer in outer]))
         found = {layer: [next(flat) for _ in self.taps[layer].outputs] for layer in outer}
         if len(outer) < len(layers):
             found |= self._backward_in_chunks()
@@ -254,6 +255,20 @@ class TorchPass:
         """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
         found = vjp(self.scores, tensors, self._columns()) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
+
+    def _gradients_at(self, taps: Sequence[Tap]) -> list[Tensor | None]:
+        """Return ∂score/∂output for every call of the layers, in closed form where it has one."""
+        outputs = [t for tap in taps for t in tap.outputs]
+        passed = [t for tap in taps for t in tap.passed]
+        users = users_in(self.scores)
+        pooled = [pooled_in(users, *pair) for pair in zip(outputs, passed, strict=True)]
+        others = iter(self._gradients([t for t, one in zip(outputs, pooled, strict=True) if one is None]))
+        return [
+            next(others)
+            if one is None
+            else one.gradients(self.scores, self._columns(), users, self._own_sample)
+            for one in pooled
+        ]
 
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""

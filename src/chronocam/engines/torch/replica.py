@@ -153,10 +153,12 @@ class Replica(Mapping[str, nn.Module]):
         self._taps = None
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-        attributes, own = blank.__dict__, module.__dict__
+        attributes, own, copies = blank.__dict__, module.__dict__, self._copies
         attributes.update(own)
-        if module._modules:
-            attributes["_modules"] = {name: twins.of(child) for name, child in module._modules.items()}
+        if own["_modules"]:
+            attributes["_modules"] = {
+                name: copies.get(child, child) for name, child in own["_modules"].items()
+            }
         for hooks in _HOOKS:
             if own[hooks]:
                 # Copied at once: other threads, and the garbage collector, may take hooks away meanwhile.

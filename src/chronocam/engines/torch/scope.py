@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 
@@ -39,13 +39,21 @@ def settle(scope: ExitStack, model: nn.Module) -> None:
 
 def device_of(model: nn.Module) -> torch.device:
     """Return where the model's first parameter or buffer is; the CPU for a model without any."""
-    first = next(chain(model.parameters(), model.buffers()), None)
+    first = next(chain(_parameters(model), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the precision of the model's first floating-point parameter; float32 for a model without any."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return next((p.dtype for p in _parameters(model) if p.is_floating_point()), torch.float32)
+
+
+def _parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters as `model.parameters()` does, shared ones again, and the first one at once."""
+    yield from (parameter for parameter in model._parameters.values() if parameter is not None)
+    for child in model._modules.values():
+        if child is not None:
+            yield from _parameters(child)
 
 
 def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> bool:

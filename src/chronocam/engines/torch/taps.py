@@ -24,6 +24,8 @@ class Cut:
 class Tap:
     """A forward hook that captures a layer's output and lets the graph begin there.
 
+    outputs: what the layer returned, per call. passed: the clones that the model went on with.
+
     The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
     What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
     was captured. Without a cut no graph is built.
@@ -39,6 +41,7 @@ class Tap:
         self.cut = cut
         self.calls: int = 0
         self.outputs: list[Tensor] = []
+        self.passed: list[Tensor] = []
         self.others: int = 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -60,6 +63,7 @@ class Tap:
         self.calls -= 1
         if self.call in (None, self.calls):
             self.outputs.pop()
+            self.passed.pop()
 
     def capture(self, tensor: Tensor) -> Tensor:
         """Keep `tensor` and return what the model goes on with."""
@@ -71,4 +75,5 @@ class Tap:
                 tensor = tensor.detach().requires_grad_()
                 self.cut.leaf_exists = True
         self.outputs.append(tensor)
-        return tensor.clone()
+        self.passed.append(tensor.clone())
+        return self.passed[-1]

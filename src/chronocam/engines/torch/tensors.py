@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
@@ -188,16 +189,26 @@ def main_output(raw: Any, strict: bool = True) -> Tensor | None:
     return scores_in(raw, pytree.tree_leaves(raw), _is_float, strict)
 
 
-def vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
-    """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects."""
+def vjp(
+    output: Tensor,
+    tensors: Sequence[Tensor | GradientEdge],
+    columns: Tensor,
+    at_once: int = TARGETS_PER_PASS,
+) -> list[Tensor | None]:
+    """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects.
+
+    at_once: how many columns' backward passes are batched.
+    """
     # Nothing led from the leaf to the scores: no graph was built at all.
     if not output.requires_grad:
         return [None] * len(tensors)
-    parts = [_vjp(output, tensors, part) for part in torch.split(columns, TARGETS_PER_PASS)]
+    parts = [_vjp(output, tensors, part) for part in torch.split(columns, at_once)]
+    if len(parts) == 1:
+        return parts[0]
     return [None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)]
 
 
-def _vjp(output: Tensor, tensors: Sequence[Tensor], columns: Tensor) -> list[Tensor | None]:
+def _vjp(output: Tensor, tensors: Sequence[Tensor | GradientEdge], columns: Tensor) -> list[Tensor | None]:
     grad = partial(torch.autograd.grad, output, tensors, retain_graph=True, allow_unused=True)
     # One column needs no batching, which costs time and fails for some operators.
     if len(columns) == 1:
