@@ -115,6 +115,17 @@ def network(
         print(f"  {method:20} {'   '.join(cells)}")
 
 
+def annotated() -> tuple[Path, dict[str, list[dict[str, Any]]]]:
+    """Return the folder of the data, and the annotated objects of each photo."""
+    data = Path(os.environ.get("CHRONOCAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not data.is_dir():
+        raise click.ClickException(f"no folder `{data}`; set CHRONOCAM_DATA to the annotated photographs")
+    photos: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for pair in json.loads((data / "coco/pairs.json").read_text()):
+        photos[pair["file"]].append(pair)
+    return data, photos
+
+
 @click.command()
 @click.option("--method", "methods", multiple=True, type=click.Choice(sorted(METHODS)), help="Default: all.")
 @click.option(
@@ -124,12 +135,7 @@ def network(
     "--align", type=click.Choice(["half_pixel", "receptive_field"]), default="half_pixel", show_default=True
 )
 def main(methods: tuple[str, ...], all_objects: bool, align: str) -> None:
-    data = Path(os.environ.get("CHRONOCAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    if not data.is_dir():
-        raise click.ClickException(f"no folder `{data}`; set CHRONOCAM_DATA to the annotated photographs")
-    photos: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for pair in json.loads((data / "coco/pairs.json").read_text()):
-        photos[pair["file"]].append(pair)
+    data, photos = annotated()
     for name in NETWORKS:
         network(name, data, list(methods or METHODS), photos, not all_objects, align)
 

@@ -40,8 +40,8 @@ def explain(
     layers: layers to explain one by one; None is each method's default. A list among them is fused into one
         map. Pixel-level methods stay at the input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
-        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`, `fuse`; and what all of
-        the given methods take.
+        `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`, `fuse`,
+        `views`; and what all of the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.

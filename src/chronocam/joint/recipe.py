@@ -35,6 +35,7 @@ class Recipe(Protocol):
     on: int | str | None
     frames: int | None
     fuse: str
+    views: str | None
     session: Session
 
     def retarget(self, target: Target) -> Target:

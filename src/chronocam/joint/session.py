@@ -25,9 +25,11 @@ from chronocam.joint.several import Place, look_on, place_of
 from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
+from chronocam.joint.viewed import maps_of, refuse_views
 from chronocam.maps.arrays import namespace, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import check_fuse, fuse
+from chronocam.maps.views import views_named
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
@@ -54,6 +56,10 @@ class Session:
             raise InputError(
                 'fused layers are aligned by half pixels only; give one layer, or align="half_pixel"'
             )
+        if method.views is not None:
+            views_named(method.views)
+            if method.align != "half_pixel":
+                raise InputError('views= are aligned by half pixels only; give align="half_pixel"')
 
     def _resolve(self, method: Recipe) -> list[str | None]:
         named, resolve = method.conv_layer, self.subject.engine.resolve
@@ -120,6 +126,8 @@ class Explaining:
             _refuse_clip_options(methods, self.look)
         else:
             self.target = over_steps(self.target)
+        if options.views is not None:
+            refuse_views(self.look, self.target)
         self._searched = False
         self.layers = self._layers("default layer")
 
@@ -212,7 +220,7 @@ class Explaining:
         recording, columns, look = recorded.recording, recorded.columns.slices[which], at[0].look
         infos = tuple(row[columns] for row in recorded.columns.infos)
         views = [LayerView(one.look, method, one.layer, scoring, recording, columns) for one in at]
-        maps = [view.unfolded(method.maps(view)) for view in views]
+        maps = [maps_of(method, view) for view in views]
         raw = _fused(maps, method.fuse)
         kept = _signs_kept(raw, maps, method.fuse, [method.keeps_signs(info) for info in infos[0]])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)

@@ -223,14 +223,29 @@ class LayerView:
     def again(self, change: Change) -> tuple[Capture, ...]:
         """Record the same needs and targets once more, after `change` of every floating-point input."""
         changed = map_arrays(lambda x: change(x) if is_floating(x) else x, self._look.inputs)
-        needs = [
+        recorded = record(self._look, self._further, self._places, changed).connected()
+        return self._captures(recorded.recording, recorded.columns.slices[0])
+
+    def moved(self, change: Change) -> LayerView:
+        """Return the view of the same layer and targets after a change of the explained input."""
+        look = replace(self._look, inputs=map_arrays(self.on_main(change), self._look.inputs))
+        scoring = self._further
+        recorded = record(look, scoring, self._places).connected()
+        columns = recorded.columns.slices[0]
+        return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns)
+
+    @property
+    def _places(self) -> list[tuple[Need, str]]:
+        return [
             (need, layer) for need in self._recipe.needs for layer in places(self._look, need, self._layer)
         ]
+
+    @property
+    def _further(self) -> Scoring:
+        """The scoring of further passes."""
         # Where a model gives scores at every step, a noisy look chooses its classes by what it sees itself.
         clean = self._scoring.clean
-        scoring = replace(self._scoring, clean=None if clean is None or clean.ndim == 3 else clean)
-        recorded = record(self._look, scoring, needs, changed).connected()
-        return self._captures(recorded.recording, recorded.columns.slices[0])
+        return replace(self._scoring, clean=None if clean is None or clean.ndim == 3 else clean)
 
     def scores(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the inputs."""

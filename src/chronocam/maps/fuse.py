@@ -30,13 +30,13 @@ def fuse(
     Source of `"max"`: LayerCAM (Jiang et al., TIP 2021), section III-C; here also for signed maps.
     """
     finest = max((tuple(m.shape[2:]) for m in maps), key=prod)
-    return _FUSIONS[check_fuse(how)]([_unit(resample(m, finest)) for m in maps])
+    return FUSIONS[check_fuse(how)]([_unit(resample(m, finest)) for m in maps])
 
 
 def check_fuse(how: str) -> str:
     """Return the name of a way to fuse maps. Raises InputError for an unknown one."""
-    if how not in _FUSIONS:
-        hint = suggest(str(how), list(_FUSIONS)) or f"; choose {', '.join(_FUSIONS)}"
+    if how not in FUSIONS:
+        hint = suggest(str(how), list(FUSIONS)) or f"; choose {', '.join(FUSIONS)}"
         raise InputError(f"no way to fuse maps `{how}`{hint}")
     return how
 
@@ -56,7 +56,7 @@ def _mean(scaled: Sequence[Array]) -> Array:
     return sum(scaled[1:], scaled[0]) / len(scaled)
 
 
-_FUSIONS: Final[Mapping[str, Callable[[Sequence[Array]], Array]]] = {
+FUSIONS: Final[Mapping[str, Callable[[Sequence[Array]], Array]]] = {
     "max": _largest,
     "product": _product,
     "mean": _mean,

@@ -58,6 +58,9 @@ class Method(ShortRepr):
         width)`. Targets and maps are then of clips.
     fuse: how maps of a list of layers become one: `"max"` as in the LayerCAM paper, their `"product"`, which
         keeps what all layers agree on, or their `"mean"`; each is scaled to its largest magnitude.
+    views: average the maps of several views of each picture or clip, moved back: `"flip"` (mirrored left to
+        right), `"scale"` (from 0.8 of each side to 1.25), `"crop"` (four corners of 0.8), joined by `+`. Each
+        view costs as much as the picture itself; targets and scores are the picture's.
 
     Raises LayerError for an unknown layer.
 
@@ -81,6 +84,7 @@ class Method(ShortRepr):
     on: int | str | None = None
     frames: int | None = None
     fuse: str = "max"
+    views: str | None = None
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)

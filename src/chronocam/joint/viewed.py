@@ -1,0 +1,44 @@
+"""Maps averaged over several views of each picture: mirrored, nearer, farther, cut."""
+
+from __future__ import annotations
+
+from chronocam.errors import InputError
+from chronocam.joint.look import Look
+from chronocam.joint.recipe import Recipe
+from chronocam.joint.view import LayerView
+from chronocam.maps.views import mean_of_views, views_named
+from chronocam.targets import Region
+from chronocam.types import Array, Target
+
+
+def maps_of(method: Recipe, view: LayerView) -> Array:
+    """Return a method's maps of a layer, averaged over the views that `views=` names.
+
+    Raises InputError for maps without rows and columns.
+    """
+    maps = view.unfolded(method.maps(view))
+    if method.views is None:
+        return maps
+    if maps.ndim < 4:
+        raise InputError(
+            f"maps of {method.name} have no rows and columns here, which views= move; drop views="
+        )
+    seen, every = views_named(method.views), [maps]
+    for one in seen[1:]:
+        moved = view.moved(one.of)
+        every.append(moved.unfolded(method.maps(moved)))
+        view.notes.extend(moved.notes)
+    return mean_of_views(seen, every)
+
+
+def refuse_views(look: Look, target: Target) -> None:
+    """Raise InputError for inputs without rows and columns, and for a target at a place, which views move."""
+    if len(look.grid) < 2:
+        raise InputError(f"views= are for pictures and clips; inputs have shape {look.shape}; drop views=")
+    if _marks_a_place(target):
+        raise InputError("views= move what a Region marks; drop views=, or explain another target")
+
+
+def _marks_a_place(target: object) -> bool:
+    inner = [*getattr(target, "targets", ()), getattr(target, "target", None)]
+    return isinstance(target, Region) or any(_marks_a_place(one) for one in inner if one is not None)

@@ -1,0 +1,80 @@
+"""Maps averaged over views of each picture."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import chronocam as cc
+from chronocam.errors import InputError
+
+X = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+
+
+def net(rank: int = 2) -> nn.Sequential:
+    torch.manual_seed(1)
+    conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    pool: Any = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
+    layers = [conv(3, 6, 3, 2, 1), nn.Tanh(), conv(6, 5, 3, 1, 1), nn.ReLU()]
+    return nn.Sequential(*layers, pool(1), nn.Flatten(), nn.Linear(5, 4)).eval()
+
+
+@pytest.mark.parametrize("name", ["gradcam", "ablationcam", "reciprocam", "inputxgradient", "blurig"])
+def test_a_flip_is_the_mean_of_both_sides(name: str) -> None:
+    method = cc.methods.METHODS[name]
+    options: dict[str, Any] = (
+        {"signed": True} if name.endswith("cam") else {"steps": 9} if name == "blurig" else {}
+    )
+    model = net()
+    plain, mirrored = (method(model, **options).explain(x, [1, 2]).maps for x in (X, X.flip(-1)))
+    found = method(model, views="flip", **options).explain(X, [1, 2]).maps
+    np.testing.assert_allclose(found, (plain + mirrored[..., ::-1]) / 2, atol=1e-6)
+    assert np.abs(found - plain).max() > 1e-5
+
+
+def test_a_flip_changes_nothing_where_the_network_does_not_tell_left_from_right() -> None:
+    model = net()
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight.copy_((layer.weight + layer.weight.flip(-1)) / 2)
+        model[0].stride = (1, 1)
+    found, plain = (cc.GradCAM(model, signed=True, views=v).explain(X, 1).maps for v in ("flip", None))
+    np.testing.assert_allclose(found, plain, atol=1e-6)
+
+
+def test_targets_and_scores_are_those_of_the_picture_itself() -> None:
+    """A network whose class is where the picture is bright: its mirror image is of the other class."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d((1, 2)), nn.Flatten())
+    nn.init.ones_(model[0].weight)
+    x = torch.zeros(1, 1, 4, 4)
+    x[..., :2] = torch.rand(4, 2, generator=torch.Generator().manual_seed(0)) + 1
+    found, plain = (cc.HiResCAM(model, "0", views=v).explain(x) for v in ("flip", None))
+    assert found.targets[0][0].index == plain.targets[0][0].index == 0
+    np.testing.assert_array_equal(found.scores, plain.scores)
+    np.testing.assert_allclose(found.maps, plain.maps / 2, atol=1e-7)  # the mirror image has no left side
+
+
+@pytest.mark.parametrize("views", ["scale", "crop", "flip+scale"])
+def test_clips_and_fused_layers_have_views_too(views: str) -> None:
+    clip = torch.rand(1, 3, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain, found = (cc.GradCAM(net(3), views=v, signed=True).explain(clip, 1).maps for v in (None, views))
+    assert found.shape == plain.shape
+    assert np.abs(found - plain).max() > 1e-6
+    both = cc.LayerCAM(net(), ["0", "2"], views=views, fuse="mean").explain(X, 1).maps
+    assert both.shape == (2, 1, 8, 6)
+
+
+def test_what_views_do_not_fit_is_refused() -> None:
+    for options, x, target, text in (
+        ({"views": "flop"}, X, 1, "no views `flop`"),
+        ({"views": "flip", "align": "receptive_field"}, X, 1, "aligned by half pixels only"),
+        ({"views": "flip"}, X[..., 0], 1, "for pictures and clips"),
+    ):
+        with pytest.raises(InputError, match=text):
+            cc.GradCAM(net(1 if x.ndim == 3 else 2), **options).explain(x, target)
+    dense = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    region = cc.targets.Region(np.ones((16, 12), bool), 1)
+    with pytest.raises(InputError, match="what a Region marks"):
+        cc.GradCAM(dense, views="flip").explain(X, [region])
