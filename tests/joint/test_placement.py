@@ -507,8 +507,10 @@ def test_nothing_is_proven_twice_nor_where_a_layer_or_a_layout_says_it() -> None
     assert passes == [1]
     passes.clear()
     cc.GradCAM(net, "patch").explain(X, 1)
+    assert passes == [1, 1]  # something is transposed: one pass says that it is not before the layer
+    passes.clear()
     cc.GradCAM(net, "block", layout="tokens").explain(X, 1)
-    assert passes == [1, 1]
+    assert passes == [1]
 
 
 def test_tokens_that_do_not_move_are_assumed_and_said_so() -> None:
@@ -687,3 +689,92 @@ def test_a_picture_that_the_network_turns_is_not_laid_over_the_given_one(
 )
 def test_channels_may_be_turned(turn: Callable[[Tensor], Tensor]) -> None:
     agrees(seeded(lambda: Turned(turn)), "cnn", X, 1, lambda y: y[:, 1])
+
+
+TURNS: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.flip(3),
+    lambda x: x.transpose(2, 3),
+    lambda x: torch.fft.rfft2(x).abs(),
+]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_named_layer_behind_a_turn_is_refused_and_laid_out_where_a_layout_says_so(
+    turn: Callable[[Tensor], Tensor],
+) -> None:
+    net = seeded(lambda: Turned(turn))
+    with pytest.raises(LayoutError, match="turns or mixes before") as caught:
+        cc.GradCAM(net, "cnn").explain(X, 1)
+    one_line(caught)
+    assert cc.GradCAM(net, "cnn", layout="channels_first").explain(X, 1).maps.any()
+
+
+class TurnedClip(nn.Module):
+    """A 3D convolution that sees the clip other than it was given."""
+
+    def __init__(self, turn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.turn, self.cnn, self.fc = turn, nn.Conv3d(3, 8, 3, 2, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.cnn(self.turn(x)).relu().mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("layer", [None, "cnn"])
+@pytest.mark.parametrize("turn", [lambda x: x.flip(2), lambda x: x.flip(4), lambda x: x.transpose(3, 4)])
+def test_a_clip_that_the_network_turns_is_refused(
+    turn: Callable[[Tensor], Tensor], layer: str | None
+) -> None:
+    net, clips = seeded(lambda: TurnedClip(turn)), torch.rand(1, 3, 8, 16, 16)
+    with pytest.raises((LayerError, LayoutError), match=r"the places of the input|follows the input"):
+        cc.GradCAM(net, layer).explain(clips, 1)
+
+
+@pytest.mark.parametrize("layer", [None, "cnn"])
+@pytest.mark.parametrize(
+    "crop",
+    [
+        lambda x: x[:, :, 8:24, 12:36],
+        lambda x: nn.functional.interpolate(x[:, :, 8:24, 12:36], scale_factor=2),
+    ],
+)
+def test_a_map_of_a_part_of_the_picture_lies_on_that_part(
+    crop: Callable[[Tensor], Tensor], layer: str | None
+) -> None:
+    net, x = seeded(lambda: Turned(crop)), torch.rand(2, 3, 32, 48)
+    method = cc.GradCAM(net, layer)
+    found = method.explain(x, 1)
+    assert found.centers is not None
+    n = [len(axis) for axis in found.centers]
+    rows, columns = (
+        (low + (np.arange(k) + 0.5) * size / k - 0.5)
+        for low, size, k in zip((8, 12), (16, 24), n, strict=True)
+    )
+    np.testing.assert_allclose(found.centers[0], rows)
+    np.testing.assert_allclose(found.centers[1], columns)
+    assert any("rows 8 to 23 of 32 and columns 12 to 35 of 48" in text for text in found.diagnostics)
+    seen = batches_seen(net)
+    method.explain(x, 2)
+    assert seen == [2]  # found out once
+
+
+def test_frames_that_the_network_leaves_out_move_the_slices() -> None:
+    net = seeded(lambda: TurnedClip(lambda x: x[:, :, 2:6]))
+    found = cc.GradCAM(net, "cnn").explain(torch.rand(1, 3, 8, 16, 16), 1)
+    assert found.centers is not None
+    assert found.centers[0] == (2.5, 4.5)
+    assert any("frames 2 to 5 of 8" in text for text in found.diagnostics)
+
+
+@pytest.mark.parametrize("turn", [lambda x: x, lambda x: x.flip(1), lambda x: x[..., ::2, ::2]])
+def test_a_map_of_the_whole_picture_tiles_it_evenly(turn: Callable[[Tensor], Tensor]) -> None:
+    found = cc.GradCAM(seeded(lambda: Turned(turn)), "cnn").explain(X, 1)
+    assert found.centers is None
+    assert not [one for one in found.findings if one.kind == "cropped"]
+
+
+def test_a_layer_that_is_named_costs_no_pass_where_no_function_moves_places() -> None:
+    net = seeded(lambda: Turned(lambda x: x * 2))
+    seen = batches_seen(net)
+    cc.GradCAM(net, "cnn").explain(X, 1)
+    assert seen == [len(X)]

@@ -8,7 +8,7 @@ import pytest
 from networks import L, cnn, conv1d, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
-from chronocam.errors import InputError, LayoutError
+from chronocam.errors import InputError, LayerError, LayoutError
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -421,6 +421,39 @@ def test_slices_of_a_causal_network_lie_where_they_look(align: str) -> None:
     found = cc.GradCAM(model, "conv", align=align).explain(samples((8, 6, 6, 1), 2), 1)
     assert found.centers == (tuple(range(-1, 7)), tuple(range(6)), tuple(range(6)))
     assert any("no later frames" in note for note in found.diagnostics) is (align == "half_pixel")
+
+
+def turned(turn: Any, shape: tuple[int, ...] = (16, 24, 3)) -> keras.Model:
+    """A convolution that sees its input other than it was given."""
+    inputs, rank = keras.Input(shape), len(shape) - 1
+    conv = {2: L.Conv2D, 3: L.Conv3D}[rank](4, 3, 2, "same", name="conv")
+    pool = {2: L.GlobalAveragePooling2D, 3: L.GlobalAveragePooling3D}[rank]()
+    return drawn(keras.Model(inputs, L.Dense(2)(pool(conv(turn(inputs))))))
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+@pytest.mark.parametrize(
+    ("turn", "shape"),
+    [
+        (lambda x: keras.ops.flip(x, 2), (16, 24, 3)),
+        (L.Permute((2, 1, 3)), (16, 24, 3)),
+        (lambda x: keras.ops.flip(x, 1), (8, 12, 12, 2)),
+    ],
+    ids=["flipped", "transposed", "reversed"],
+)
+def test_what_the_model_turns_is_not_laid_over_what_was_given(
+    turn: Any, shape: tuple[int, ...], layer: str | None
+) -> None:
+    with pytest.raises((LayerError, LayoutError), match=r"the places of the input|follows the input"):
+        cc.GradCAM(turned(turn, shape), layer).explain(samples(shape, 2), 1)
+
+
+@pytest.mark.parametrize("crop", [L.Cropping2D(((4, 4), (8, 4))), lambda x: x[:, 4:12, 8:20]])
+def test_a_map_of_a_part_of_the_picture_lies_on_that_part(crop: Any) -> None:
+    found = cc.GradCAM(turned(crop), "conv").explain(samples((16, 24, 3), 2), 1)
+    assert found.centers is not None
+    assert [(axis[0], axis[-1]) for axis in found.centers] == [(4.5, 10.5), (8.5, 18.5)]
+    assert any("rows 4 to 11 of 16 and columns 8 to 19 of 24" in text for text in found.diagnostics)
 
 
 def test_a_cell_that_can_see_the_whole_picture_is_a_finding() -> None:

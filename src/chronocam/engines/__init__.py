@@ -12,7 +12,7 @@ from chronocam.engines.base import (
     Score,
 )
 from chronocam.engines.choose import engine_for
-from chronocam.engines.geometry import Geometry, geometry_of
+from chronocam.engines.geometry import Geometry, Sight, geometry_of
 
 __all__ = [
     "Call",
@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "Resumed",
     "Score",
+    "Sight",
     "engine_for",
     "geometry_of",
 ]

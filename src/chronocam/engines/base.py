@@ -79,7 +79,6 @@ class LayerCall:
         it.
     parents: the calls of the trace, by number, whose outputs this one is made of with no other in between,
         −1 − k for input k; None where the engine does not know.
-    moved: whether operations between the input and this output may put places into another order.
     scored: whether the score is made of this output with no other in between.
 
     Example:
@@ -97,7 +96,6 @@ class LayerCall:
     output: Array = None
     gradient: Array = None
     parents: tuple[int, ...] | None = None
-    moved: bool = False
     scored: bool = False
 
 

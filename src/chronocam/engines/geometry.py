@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from chronocam.engines.base import Engine
@@ -11,6 +12,27 @@ from chronocam.types import Inputs, Window
 
 Centers: TypeAlias = tuple[float, ...] | None
 """Where the cells along one axis have the centre of what they see, in the input's coordinates."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a layer sees of the input.
+
+    field: what each cell sees along the last axes of the input; None where that is not known.
+    keeps_places: whether all that lies in between is of a kind that leaves places where they are. Others may
+        flip or crop the input.
+    extent: the first and last place, along each axis of the input, that any cell sees; None where it is not
+        known, and where places are kept.
+
+    Example:
+        >>> engine = cc.engines.engine_for(model)
+        >>> cc.engines.geometry_of(engine).sight(images, "conv2", 2).keeps_places
+        True
+    """
+
+    field: tuple[Window, ...] | None = None
+    keeps_places: bool = True
+    extent: tuple[tuple[int, int], ...] | None = None
 
 
 @runtime_checkable
@@ -23,6 +45,9 @@ class Geometry(Protocol):
         (0.0, 2.0, 4.0)
     """
 
+    may_move: bool
+    """Whether the model may flip, crop or otherwise move places, as `sight` says; True until known."""
+
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
 
@@ -30,8 +55,8 @@ class Geometry(Protocol):
         input from border to border, so that what they see has no centre of its own.
         """
 
-    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
-        """Return what a layer's cells see of the input along its last `rank` axes; None where unknown."""
+    def sight(self, inputs: Inputs, layer: str, rank: int) -> Sight:
+        """Return what a layer sees of the input, its cells along the last `rank` axes; from one pass."""
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return the frame at which each of the first `rows` of a layer with folded frames looks."""
@@ -54,6 +79,7 @@ class UnknownGeometry:
     """What an engine answers that knows no geometry; an engine that knows some of it overrides the rest."""
 
     framework: str
+    may_move = False
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Raise LayoutError."""
@@ -62,9 +88,9 @@ class UnknownGeometry:
             'use align="half_pixel"'
         )
 
-    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
-        """Return None: it is not known."""
-        return None
+    def sight(self, inputs: Inputs, layer: str, rank: int) -> Sight:
+        """Return that nothing is known."""
+        return Sight()
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Raise LayoutError."""

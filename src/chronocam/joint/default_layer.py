@@ -17,7 +17,6 @@ from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import Ramps, outputs_of
-from chronocam.layouts import Layout
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -162,7 +161,7 @@ def _chosen(
         ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
         trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
         chosen = _proven(look, proof, trunk, flat, targets) or chosen
-    if chosen is not None:
+    if chosen is not None or proof.contradicted:
         return chosen
     # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
     for path in reversed(every):
@@ -217,11 +216,15 @@ def _on_cells(look: Look, path: str, candidate: Candidate) -> Array:
 
 
 class _Proof:
-    """Whether candidates can be explained, a few at a time: moving the input costs the same for all."""
+    """Whether candidates can be explained, a few at a time: moving the input costs the same for all.
+
+    contradicted: whether the cells of one that says its axes turned out to lie in another order.
+    """
 
     def __init__(self, look: Look) -> None:
         self.look = look
         self.moves = is_floating(look.main)
+        self.contradicted = False
         self._ramps: dict[str, Ramps] = {}
 
     def __call__(self, path: str, counting: Mapping[str, Candidate]) -> str:
@@ -232,17 +235,13 @@ class _Proof:
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
         except LayoutError:
             return UNPROVEN
-        if self.moves and (settled.remark is not None or self._misplaced(path, settled.layout)):
+        call = next(call for call in reversed(self.look.calls()) if call.path == path)
+        if self.moves and call.order is not None and self.look.misplaced(path, settled.layout):
+            self.contradicted = True
+            return UNPROVEN
+        if self.moves and settled.remark is not None:
             return UNPROVEN
         return FLAT if is_zero(gradient) else FOLLOWS
-
-    def _misplaced(self, path: str, layout: Layout) -> bool:
-        """Say whether a layer whose kind tells its axes has them in another order than the input has."""
-        call = next(call for call in reversed(self.look.calls()) if call.path == path)
-        # Slices of clips may see so much of the time that their order cannot be measured.
-        if call.order is None or not call.moved or len(self.look.grid) > 2:
-            return False
-        return Ramps(self.look, [path]).verdict(path, layout) is False
 
     def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
         orders = {call.path: call.order for call in self.look.calls()}

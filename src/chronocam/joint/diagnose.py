@@ -125,6 +125,24 @@ def of_field(layer: str, field: Sequence[Window] | None, within: tuple[int, ...]
         )
 
 
+def of_part(layer: str, part: Sequence[tuple[int, int]], within: tuple[int, ...]) -> Iterator[Finding]:
+    """Yield that a layer sees a part of the input alone, as where the model crops it."""
+    names = AXES.get(len(within), ())
+    seen = [
+        f"{unit} {low} to {high} of {size}" if len(within) != 2 else f"{cell}s {low} to {high} of {size}"
+        for (cell, unit), (low, high), size in zip(names, part, within, strict=False)
+        if (low, high) != (0, size - 1)
+    ]
+    if seen:
+        yield Finding(
+            "cropped",
+            None,
+            None,
+            f"the model crops its input: layer `{layer}` sees {' and '.join(seen)}, where its map is laid; "
+            "pictures carry the outermost cells on, though nothing beyond counts",
+        )
+
+
 def of_inputs(look: Look) -> Iterator[str]:
     """Yield what is noticeable about inputs: pictures that were not normalised."""
     main = look.main

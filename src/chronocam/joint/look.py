@@ -10,15 +10,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Call, ClipOptions, Engine, LayerCall, geometry_of
+from chronocam.engines import Call, ClipOptions, Engine, LayerCall, Sight, geometry_of
 from chronocam.errors import LayoutError
-from chronocam.joint.inputs import arrays_of, entries_of, first_samples, main_array, map_arrays
+from chronocam.joint.inputs import (
+    arrays_of,
+    entries_of,
+    first_samples,
+    is_floating,
+    main_array,
+    map_arrays,
+)
 from chronocam.joint.placement import (
     Ramps,
     Settled,
     batch_axis_of,
     known_grids,
     looks_in_time,
+    misplaced,
     order_of,
     settle,
 )
@@ -161,11 +169,29 @@ class Look:
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:
         """Return the layout that was proven of the layer at the first question; see `settle`."""
         site = self.site(layer, shape, calls)
-        layout = infer(site) if site.order is not None else self._proven(layer, site)
+        if site.order is None:
+            layout = self._proven(layer, site)
+        else:
+            layout = infer(site)
+            if self.misplaced(layer, layout):
+                raise misplaced(layer, shape)
         if not isinstance(layout, Folded) or self.shape[0] == 1 or self.engine.frame_wise(layer):
             return layout
         axis = self.subject.once(("rows", layer, self.which), lambda: batch_axis_of(self, layer, layout))
         return replace(layout, batch_axis=axis)
+
+    def misplaced(self, layer: str, layout: Layout) -> bool:
+        """Say whether cells of a layer whose kind tells its axes lie otherwise, as behind a flip.
+
+        Found out once per layer and input size, only where the network may move places.
+        """
+        if layout.per_frame or not is_floating(self.main) or not self._moves(layer):
+            return False
+        one = self.few(1)
+        return self.subject.once(
+            ("misplaced", layer, self.which, one.shape),
+            lambda: Ramps(one, [layer]).contradicts(layer, layout),
+        )
 
     def _proven(self, layer: str, site: Site) -> Layout:
         one = self.few(1)
@@ -290,13 +316,50 @@ class Look:
         return field[0] if -low > high and high < stride else None
 
     def field(self, layer: str) -> tuple[Window, ...] | None:
-        """Return what the cells of a layer see of the input, per axis; found out once per layer.
+        """Return what the cells of a layer see of the input, per axis; None where that is not known."""
+        return self.sight(layer).field
 
-        None where the network does not say.
+    def sight(self, layer: str) -> Sight:
+        """Return what a layer sees of the input; found out once per layer.
+
+        And once per input size, where the network may move places or leave some out.
         """
-        return self.subject.once(
-            ("field", layer, self.which),
-            lambda: geometry_of(self.engine).field(self.few(1).inputs, layer, len(self.grid)),
+        one, key = self.few(1), ("sight", layer, self.which)
+
+        def find() -> Sight:
+            return geometry_of(self.engine).sight(one.inputs, layer, len(self.grid))
+
+        shape, first = self.subject.once(key, lambda: (one.shape, find()))
+        if first.keeps_places or shape == one.shape:
+            return first
+        return self.subject.once((*key, one.shape), find)
+
+    def _moves(self, layer: str) -> bool:
+        """Say whether the model, called plainly, may move places before a layer."""
+        plain = self.call is None and layer != INPUT
+        return plain and geometry_of(self.engine).may_move and not self.sight(layer).keeps_places
+
+    def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
+        """Return the first and last place that a layer sees, per axis; None where it sees all."""
+        extent = self.sight(layer).extent if self._moves(layer) else None
+        if extent is None or len(extent) != len(self.shape) - 1:
+            return None
+        own = [one for axis, one in enumerate(extent, start=1) if axis != self.channel_axis]
+        return None if all(one == (0, n - 1) for one, n in zip(own, self.grid, strict=True)) else tuple(own)
+
+    def part_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
+        """Return where the cells of a layer lie that sees a part of the input: they tile that part evenly.
+
+        None where it sees all of it, but for less than a quarter of a cell, as strides leave out.
+        """
+        part = self.part(layer)
+        if part is None or len(part) != len(grid):
+            return None
+        each = list(zip(part, grid, self.grid, strict=True))
+        if all(4 * (size - 1 - (high - low)) * n <= size for (low, high), n, size in each):
+            return None
+        return tuple(
+            tuple(low + at for at in half_pixel_centers(n, high - low + 1)) for (low, high), n, _ in each
         )
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:

@@ -116,6 +116,18 @@ class Ramps:
             self.draw()
         return follows(*self._sums(layer, layout))
 
+    def contradicts(self, layer: str, layout: Layout) -> bool:
+        """Say whether a layer's cells, laid out as its kind says, do not follow the input's places.
+
+        Slices of clips may see so much of the time that their order cannot be measured: those only contradict
+        that clearly look backwards, or along another axis.
+        """
+        if len(self.look.grid) < 3:
+            return self.verdict(layer, layout) is False
+        while len(self._moves) < DRAWS - 1:
+            self.draw()
+        return looks_elsewhere(*self._sums(layer, layout))
+
     def disorder(self, layer: str, layout: Layout) -> float:
         """Return by how much the order in which cells look misses that of their places: 0 to 2."""
         return disorder(*self._sums(layer, layout))
@@ -156,6 +168,20 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     if None in verdicts or not verdicts:
         return None
     return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
+
+
+def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether cells clearly look backwards along an axis, or along another one in its place.
+
+    products, squares: see `Ramps`.
+    """
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        strongest = int(np.abs(slopes).argmax())
+        order = abs(_correlation(looks[strongest], places))
+        if order > IN_ORDER and abs(slopes[strongest]) > STEEP and (strongest != axis or slopes[axis] < 0):
+            return True
+    return False
 
 
 def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
@@ -415,6 +441,15 @@ def _order_beside(
 
 def _assumed(layer: str) -> str:
     return f"the grid of layer `{layer}` is assumed from its shape"
+
+
+def misplaced(layer: str, shape: tuple[int, ...]) -> LayoutError:
+    """Return the error for a layer whose cells lie in another order than its kind says."""
+    return LayoutError(
+        f"layer `{layer}` returns {shape}, but its cells do not follow the places of the input, which the "
+        "model turns or mixes before; explain the part behind that, or give layout= (channels_first, "
+        "channels_last)"
+    )
 
 
 def no_grid(site: Site) -> LayoutError:

@@ -166,7 +166,7 @@ class Explaining:
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
-            self.look.field(chosen)  # asked now, where passes are of one sample: what is found of it is kept
+            self.look.sight(chosen)  # asked now, where passes are of one sample: what is found of it is kept
         return chosen
 
     def explanations(self) -> list[Explanation]:

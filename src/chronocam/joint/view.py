@@ -15,7 +15,7 @@ from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.default_layer import Chosen
-from chronocam.joint.diagnose import of_field, of_grid
+from chronocam.joint.diagnose import of_field, of_grid, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.look import Look
 from chronocam.joint.passes import record
@@ -64,13 +64,20 @@ class LayerView:
         if self._layer == INPUT:
             return None
         if self._recipe.align == "half_pixel":
-            return look.causal_centers(self._layer, grid) if self._in_3d else None
+            causal = look.causal_centers(self._layer, grid) if self._in_3d else None
+            return causal or self._part_centers
         if not self._per_frame:
             return look.centers(self._layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
         if grid[0] < look.grid[0]:  # thinned out before the 2D network
             times = look.frame_centers(self._layer, grid[0])
         return times, *look.centers(self._layer, grid[1:])
+
+    @property
+    def _part_centers(self) -> tuple[tuple[float, ...], ...] | None:
+        """Where the cells lie of a layer that sees a part of the input; None where it sees all of it."""
+        stated = self._per_frame or self._recipe.layout is not None
+        return None if stated else self._look.part_centers(self._layer, self._grid)
 
     @property
     def _in_3d(self) -> bool:
@@ -85,7 +92,9 @@ class LayerView:
         look, grid = self._look, self._grid
         yield from of_grid(self._layer, grid, look.grid)
         yield from of_field(self._layer, self.field, look.grid)
-        if alone and self._recipe.align == "half_pixel" and self.centers is not None:
+        if self._recipe.align == "half_pixel" and self._part_centers is not None:
+            yield from of_part(self._layer, look.part(self._layer) or (), look.grid)
+        elif alone and self._recipe.align == "half_pixel" and self.centers is not None:
             yield note(
                 f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
                 "time; rows and columns are laid evenly (see align=)"

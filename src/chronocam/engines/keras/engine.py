@@ -29,12 +29,20 @@ from chronocam.engines.base import (
     logits_note,
     split_call,
 )
-from chronocam.engines.geometry import Centers, UnknownGeometry
+from chronocam.engines.geometry import Centers, Sight, UnknownGeometry
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.compiled import compiled
-from chronocam.engines.keras.field import Fields, fields_of
+from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.kernels import kernels_of
-from chronocam.engines.keras.layers import axes_from, is_frame_wise, is_recurrent, nodes_of, path_of
+from chronocam.engines.keras.layers import (
+    axes_from,
+    first_tensor,
+    is_float,
+    is_frame_wise,
+    is_recurrent,
+    nodes_of,
+    path_of,
+)
 from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
@@ -76,6 +84,7 @@ class KerasEngine(UnknownGeometry):
         self.model = model
         self._nodes = nodes_of(model)
         self.feed: Feed = as_given
+        self.may_move = not keep_places(model)
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
     @property
@@ -346,10 +355,33 @@ class KerasEngine(UnknownGeometry):
             )
         return tuple(tuple(map(field.center, range(n))) for field, n in zip(fields, grid, strict=True))
 
-    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
-        """Return what a layer's cells see of the input, as its layers say; see `Geometry.field`."""
+    def sight(self, inputs: Inputs, layer: str, rank: int) -> Sight:
+        """Return what a layer sees of the input, as the layers before it say; see `Geometry.sight`."""
         fields = self._fields(inputs, layer, rank)
-        return None if fields is None else tuple(Window(f.stride, f.low, f.high) for f in fields)
+        windows = None if fields is None else tuple(Window(f.stride, f.low, f.high) for f in fields)
+        if not self.may_move:
+            return Sight(windows)
+        return Sight(windows, False, self._extent(inputs, layer))
+
+    def _extent(self, inputs: Inputs, layer: str) -> tuple[tuple[int, int], ...] | None:
+        """Return the first and last place that any cell of a layer sees, per axis of a sample."""
+        path, number = split_call(layer)
+
+        def score(result: Result) -> Array:
+            output = result.outputs[path][-1 if number is None else number]
+            output = output if is_float(output) else first_tensor(output)
+            noise = np.random.default_rng(0).standard_normal(output.shape)
+            return keras.ops.reshape(keras.ops.sum(output * keras.ops.cast(noise, output.dtype)), (1, 1))
+
+        recording = self.record(inputs, score, Request([INPUT], gradients=[INPUT], reads=[path]))
+        if INPUT not in recording.gradients:
+            return None
+        seen = to_numpy(recording.gradients[INPUT][0])[0] != 0
+        each = [
+            np.flatnonzero(seen.any(axis=tuple(i for i in range(seen.ndim) if i != axis)))
+            for axis in range(1, seen.ndim)
+        ]
+        return tuple((int(at[0]), int(at[-1])) for at in each) if seen.any() else None
 
     def _fields(self, inputs: Inputs, layer: str, rank: int) -> Fields:
         calls: list[Fields] = []

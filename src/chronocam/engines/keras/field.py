@@ -61,6 +61,37 @@ _POINTWISE = {
 }
 
 
+_KEEP_PLACES = _POINTWISE | {
+    "InputLayer",
+    "Flatten",
+    "Masking",
+    "Softmax",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "Reshape",
+}
+"""Kinds that leave places in their order, beside windows and global pools."""
+
+
+def keep_places(model: Node) -> bool:
+    """Say whether all layers of a functional model are of kinds that leave places where they are."""
+    if isinstance(model, (keras.layers.TimeDistributed, keras.layers.Wrapper)):
+        return keep_places(model.layer)
+    inside = model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", None)
+    if isinstance(inside, list):
+        return all(map(keep_places, inside))
+    kind = type(model).__name__
+    known = type(model).__module__.startswith("keras.") and (
+        kind in _KEEP_PLACES
+        or kind.startswith(("Global", "ZeroPadding"))
+        or isinstance(model, keras.layers.RNN)
+        or hasattr(model, "kernel_size")
+        or hasattr(model, "pool_size")
+    )
+    return known
+
+
 @dataclass(frozen=True)
 class AxisField:
     """Along one axis: cell i sees positions [stride·i + low, stride·i + high]."""

@@ -18,6 +18,7 @@ from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
+from chronocam.engines.torch.modes import MovesSeen
 from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
@@ -39,6 +40,8 @@ class TorchEngine(TorchGeometry):
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
+        self.may_move = True
+        self._was_watched = False  # whether a pass has shown that
         self._may_end_in_gate = False  # as the last pass found: the next need not run twice to find it again
 
     @property
@@ -142,7 +145,10 @@ class TorchEngine(TorchGeometry):
     def _recorded(self, scope: ExitStack, inputs: Inputs, score: Score, request: Request) -> Recording:
         settle(scope, self.model)
         forward = self._forward(request.call, request.reads)
+        forward.moves = None if self._was_watched else MovesSeen()
         recording = TorchPass(scope, forward, self.layers.walk(), inputs, request).run(score)
+        if forward.moves is not None:
+            self.may_move, self._was_watched = forward.moves.any, True
         self._may_end_in_gate |= forward.may_end_in_gate
         return recording
 

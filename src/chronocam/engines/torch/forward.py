@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from chronocam.engines.base import NO_SOFTMAX, Call, Feed, Result, logits_note, split_call
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.layers import Layers
-from chronocam.engines.torch.modes import GatesSeen, looks_like_probabilities, may_be_gated
+from chronocam.engines.torch.modes import GatesSeen, MovesSeen, looks_like_probabilities, may_be_gated
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
 from chronocam.errors import LayerError
@@ -44,6 +45,7 @@ class ForwardPass:
         self.feed = feed
         self.notes: list[str] = []
         self.settled = False  # whether it was decided before this pass if a gate is looked for
+        self.moves: MovesSeen | None = None  # where it is asked whether places are moved
         self.replica: Replica
         self._gates: GatesSeen | None = None
         self._outputs: list[Tensor] = []
@@ -67,7 +69,13 @@ class ForwardPass:
 
     def run(self, inputs: Inputs) -> Any:
         """Call the replica."""
-        return (self.call or call_model)(self.replica.model, self.feed(inputs))
+
+        def called(scope: ExitStack) -> Any:
+            if self.moves is not None:
+                scope.enter_context(self.moves)
+            return (self.call or call_model)(self.replica.model, self.feed(inputs))
+
+        return scoped(called)()
 
     def result(self, raw: Any) -> Result | None:
         """Return what the score function sees of `raw`, what the model returned.

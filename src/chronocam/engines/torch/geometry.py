@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from chronocam.engines.base import Feed, LayerCall, split_call
-from chronocam.engines.geometry import Centers
+from chronocam.engines.geometry import Centers, Sight
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
+from chronocam.engines.torch.graph import keeps_places
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
-from chronocam.engines.torch.probe import follows_in_time, noise_like, probed_centers, rows_in_time
+from chronocam.engines.torch.probe import extent_of, follows_in_time, noise_like, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import settle
 from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor
 from chronocam.errors import InputError, LayoutError
 from chronocam.types import Inputs, Window
 
-_NO_GRAPH = (LayoutError, InputError, torch.OutOfMemoryError)
+_NO_GRAPH = (LayoutError, InputError, RuntimeError, ValueError, IndexError)
 
 
 class TorchGeometry:
@@ -32,6 +33,7 @@ class TorchGeometry:
 
     layers: Layers
     feed: Feed
+    may_move: bool
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish."""
@@ -55,23 +57,33 @@ class TorchGeometry:
 
         return scoped(centers)()
 
-    def field(self, inputs: Inputs, layer: str, rank: int) -> tuple[Window, ...] | None:
-        """Return what a layer's cells see of the input, as the graph says; see `Geometry.field`.
+    def sight(self, inputs: Inputs, layer: str, rank: int) -> Sight:
+        """Return what a layer sees of the input, as the graph says; see `Geometry.sight`.
 
-        None too where no graph can be had: a model may leave PyTorch on the way, or need too much memory.
+        Nothing is known where no graph can be had: a model may leave PyTorch on the way, need too much
+        memory, or take no batch of another size.
         """
         main = first_tensor(inputs)
         if main is None:
-            return None
+            return Sight()
 
-        def found(scope: ExitStack) -> tuple[Window, ...] | None:
-            source = self._differentiably(scope, main)
-            field = field_of(self._look(inputs, main, source, layer), source, rank, layer)
-            return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+        def found(scope: ExitStack) -> Sight:
+            # Of noise, since flat regions of a picture may leave units dead that see them.
+            source = self._differentiably(scope, noise_like(main))
+            scope.enter_context(ThroughNoGrad())
+            output = self._look(inputs, main, source, layer)
+            try:
+                field = field_of(output, source, rank, layer)
+            except LayoutError:
+                field = None
+            windows = None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+            if keeps_places(output):
+                return Sight(windows)
+            return Sight(windows, False, extent_of(output, source))
 
         with suppress(*_NO_GRAPH):
             return scoped(found)()
-        return None
+        return Sight()
 
     def frame_centers(self, inputs: Inputs, layer: str, rows: int, frame_axis: int) -> tuple[float, ...]:
         """Return the frame at which each of the first `rows` of a layer with folded frames looks."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,55 +15,50 @@ def node_of(tensor: Tensor) -> Any:
     return get_gradient_edge(tensor).node
 
 
-_MOVES = {
-    f"{name}Backward0"
-    for name in (
-        "Flip",
-        "Rot90",
-        "Permute",
-        "Transpose",
-        "Roll",
-        "Index",
-        "IndexSelect",
-        "Gather",
-        "FftR2C",
-        "FftC2C",
+_MOVES = re.compile(
+    r"(Flip|Rot90|Permute|Transpose|T|Roll|Index|IndexSelect|Gather|Take|Slice|Select|Split|"
+    r"SplitWithSizes|Unbind|AsStrided|GridSampler[23]D|Fft\w*)Backward\d*$"
+)
+"""Operations after which places may be in another order, or some may be left out."""
+
+
+def before(node: Any) -> Iterator[Any]:
+    """Yield the nodes that lead to this one."""
+    seen, ahead = {node}, [node]
+    while ahead:
+        for one, _ in ahead.pop().next_functions:
+            if one is not None and one not in seen:
+                seen.add(one)
+                ahead.append(one)
+                yield one
+
+
+def keeps_places(output: Tensor) -> bool:
+    """Say whether nothing that leads to an output may have put places into another order, or left any out."""
+    return output.grad_fn is not None and not any(
+        _MOVES.match(one.name()) for one in [output.grad_fn, *before(output.grad_fn)]
     )
-}
-"""Operations after which places may be in another order."""
 
 
-def _until(node: Any, numbers: Mapping[Any, int]) -> tuple[tuple[int, ...], bool]:
-    """Return the numbers of the nodes that lead to this one with no other numbered node in between.
-
-    And whether places may be in another order than there.
-    """
+def _parents(node: Any, numbers: Mapping[Any, int]) -> tuple[int, ...]:
+    """Return the numbers of the nodes that lead to this one with no other numbered node in between."""
     found: set[int] = set()
     seen, ahead = {node}, [node]
     while ahead:
-        for before, _ in ahead.pop().next_functions:
-            if before is None or before in seen:
+        for one, _ in ahead.pop().next_functions:
+            if one is None or one in seen:
                 continue
-            seen.add(before)
-            if before in numbers:
-                found.add(numbers[before])
+            seen.add(one)
+            if one in numbers:
+                found.add(numbers[one])
             else:
-                ahead.append(before)
-    return tuple(sorted(found)), any(one.name() in _MOVES for one in seen - {node})
+                ahead.append(one)
+    return tuple(sorted(found))
 
 
-def all_parents(
-    taps: Sequence[Tensor], inputs: Sequence[Tensor], scores: Tensor
-) -> list[tuple[tuple[int, ...], bool]]:
-    """Return the parents of each tap, and of the scores: numbers of taps, and −1 − k for input k.
-
-    And whether, somewhere between the inputs and there, places may have been put into another order.
-    """
+def all_parents(taps: Sequence[Tensor], inputs: Sequence[Tensor], scores: Tensor) -> list[tuple[int, ...]]:
+    """Return the parents of each tap, and of the scores: numbers of taps, and −1 − k for input k."""
     nodes = [node_of(tap) for tap in taps]
     numbers = {node: at for at, node in enumerate(nodes)}
     numbers |= {node_of(x): -1 - at for at, x in enumerate(inputs) if x.requires_grad}
-    known: list[tuple[tuple[int, ...], bool]] = []
-    for node in [*nodes, node_of(scores)]:
-        parents, moved = _until(node, numbers)
-        known.append((parents, moved or any(known[at][1] for at in parents if 0 <= at < len(known))))
-    return known
+    return [_parents(node, numbers) for node in [*nodes, node_of(scores)]]

@@ -39,6 +39,59 @@ _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
+_MOVES = {
+    "T",
+    "__getitem__",
+    "as_strided",
+    "chunk",
+    "einsum",
+    "flip",
+    "fliplr",
+    "flipud",
+    "gather",
+    "grid_sample",
+    "grid_sampler",
+    "index_select",
+    "mT",
+    "moveaxis",
+    "movedim",
+    "narrow",
+    "permute",
+    "roll",
+    "rot90",
+    "select",
+    "split",
+    "swapaxes",
+    "swapdims",
+    "take",
+    "tensor_split",
+    "transpose",
+    "unbind",
+    "unfold",
+}
+
+
+class MovesSeen(TorchFunctionMode):
+    """Sees whether a function is called that may put places into another order, or leave some out.
+
+    any: whether one was, of a tensor that may have a grid.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.any = False
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> Any:
+        name = func.__name__
+        if name == "__get__":  # of a property, such as x.T
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if (name in _MOVES or "fft" in name) and not (isinstance(args[0], Tensor) and args[0].ndim < 3):
+            self.any = True
+        return func(*args, **(kwargs or {}))
+
+
 class GatesSeen(TorchFunctionMode):
     """Remembers softmaxes, log-softmaxes and sigmoids that may be a model's last, and the logits before each.
 

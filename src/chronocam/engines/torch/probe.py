@@ -84,6 +84,15 @@ def _extent(gradient: Tensor, axis: int) -> tuple[int, int] | None:
     return (int(touched[0]), int(touched[-1])) if len(touched) else None
 
 
+def extent_of(output: Tensor, source: Tensor) -> tuple[tuple[int, int], ...] | None:
+    """Return the first and last place that any cell of an output sees, per axis of a sample."""
+    if not output.requires_grad:
+        return None
+    (g,) = torch.autograd.grad(output, source, noise_like(output), allow_unused=True)
+    extents = [] if g is None else [_extent(g, axis) for axis in range(1, g.ndim)]
+    return tuple(one for one in extents if one is not None) if extents and None not in extents else None
+
+
 def _line(found: dict[int, tuple[int, int]], cells: int, size: int) -> Centers:
     """Return the centres of all cells, from those whose extent does not end at the border, if any."""
     free = {i: (low, high) for i, (low, high) in found.items() if low > 0 and high < size - 1}

@@ -86,11 +86,8 @@ class Trace:
             refuse_cut_off(scores, self._taps)
         if known is None:
             return calls
-        *ways, (scored, _) = known
-        return [
-            replace(call, parents=parents, moved=moved, scored=at in scored)
-            for at, (call, (parents, moved)) in enumerate(zip(calls, ways, strict=True))
-        ]
+        *parents, scored = known
+        return [replace(call, parents=parents[at], scored=at in scored) for at, call in enumerate(calls)]
 
     def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
         """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
@@ -171,8 +168,8 @@ class Trace:
         self._passed_on[-1] = fresh
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 
-    def _parents(self, scores: Tensor) -> list[tuple[tuple[int, ...], bool]] | None:
-        """Return what `all_parents` says of every call, and of the scores; before gradients are taken."""
+    def _parents(self, scores: Tensor) -> list[tuple[int, ...]] | None:
+        """Return the parents of every call, and of the scores; before gradients are taken."""
         if not (self.from_inputs and scores.requires_grad):
             return None
         return all_parents(self._taps, self._inputs, scores)
