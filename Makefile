@@ -33,6 +33,7 @@ lint: .venv/.test
 
 bench: .venv/.test
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed --network resnet50 --batch 8
 	$(BIN)/python -m benchmarks.speed --network r3d_18 --batch 1
 	$(BIN)/python -m benchmarks.speed --network cnn-lstm --batch 1
 	$(BIN)/python -m benchmarks.memory

@@ -1,7 +1,7 @@
 """Time of maps as ratios to one plain forward pass, beside peers, interleaved in one process.
 
 The ratio of an entry is the median over rounds of its time over that round's forward pass. Prints every
-setting. Run it with `python -m benchmarks.speed`.
+setting. Run it with `python -m benchmarks.speed`, `--only Grad-CAM` for one map of each library alone.
 """
 
 from __future__ import annotations
@@ -31,26 +31,33 @@ class Case:
     title: str
     build: Callable[[], nn.Module]
     layer: str
-    shape: tuple[int, ...]
-    batch: int
+    shape: tuple[int, ...] = (3, 224, 224)
+    classes: int = 1000
+
+
+def _of_torchvision(name: str) -> Callable[[], nn.Module]:
+    return lambda: get_model(name, weights=None)
 
 
 CASES = {
-    "resnet50": Case("ResNet-50", lambda: get_model("resnet50", weights=None), "layer4", (3, 224, 224), 8),
-    "r3d_18": Case("R3D-18", lambda: get_model("r3d_18", weights=None), "layer4", (3, 16, 112, 112), 2),
+    "mobilenet_v2": Case("MobileNetV2", _of_torchvision("mobilenet_v2"), "features.18"),
+    "resnet50": Case("ResNet-50", _of_torchvision("resnet50"), "layer4"),
+    "vit_b_16": Case("ViT-B/16", _of_torchvision("vit_b_16"), "encoder.layers.encoder_layer_10"),
+    "convnext_tiny": Case("ConvNeXt-T", _of_torchvision("convnext_tiny"), "features.7"),
+    "r3d_18": Case("R3D-18", _of_torchvision("r3d_18"), "layer4", (3, 16, 112, 112), 400),
     "cnn-lstm": Case(
         "CNN+LSTM (ResNet-18)",
         lambda: cc.models.CNNLSTM("resnet18", 256, 101),
         "backbone.layer4",
         (16, 3, 112, 112),
-        2,
+        101,
     ),
 }
 
 
 def entries(case: Case, model: nn.Module, x: torch.Tensor) -> Entries:
     gradcam = cc.GradCAM(model, case.layer)
-    classes = torch.arange(5).repeat(len(x), 1)
+    classes, every = (torch.arange(n).repeat(len(x), 1) for n in (5, case.classes))
 
     def forward() -> Any:
         with torch.inference_mode():
@@ -62,10 +69,11 @@ def entries(case: Case, model: nn.Module, x: torch.Tensor) -> Entries:
         "chronocam 5 methods": lambda: cc.explain(model, x, 0, methods=FIVE, layers=[case.layer]),
         "chronocam top-5 classes": lambda: gradcam.explain(x, cc.targets.Predicted(5)),
         "chronocam 5 given classes": lambda: gradcam.explain(x, classes),
+        f"chronocam all {case.classes} classes": lambda: gradcam.explain(x, every),
     }
-    if x.ndim == 4:
+    if hasattr(model, STAGES[0]) and x.ndim == 4:
         ours["chronocam 4 stages"] = lambda: cc.explain(model, x, 0, methods=("gradcam",), layers=STAGES)
-    else:
+    elif x.ndim == 5:
         chunked = cc.GradCAM(model, case.layer, chunk_frames=8)
         if case.shape[1] == 3:
             ours["chronocam Grad-CAM, chunks of 8"] = lambda: chunked.explain(x, 0)
@@ -104,7 +112,7 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: torch.Tensor) -> Entries:
         "grad-cam 5 methods": lambda: [run(k, layer, range(1)) for k in kinds],
         "grad-cam 5 classes": lambda: run(pgc.GradCAM, layer, range(5)),
     }
-    if x.ndim == 4:
+    if hasattr(model, STAGES[0]) and x.ndim == 4:
         peer["grad-cam 4 stages"] = lambda: [run(pgc.GradCAM, getattr(model, s), range(1)) for s in STAGES]
     return peer
 
@@ -128,17 +136,17 @@ def torchcam(model: nn.Module, layer: str, x: torch.Tensor) -> Entries:
 
 
 @click.command()
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--network", type=click.Choice(list(CASES)), default="resnet50", show_default=True)
-@click.option("--batch", type=int, help="Inputs at once; 8 pictures or 2 clips if not given.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--network", type=click.Choice(list(CASES)), default="mobilenet_v2", show_default=True)
+@click.option("--batch", default=1, show_default=True, help="Inputs at once.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--only", default="", help="Only entries whose name holds this text.")
-def main(rounds: int, network: str, batch: int | None, threads: int, only: str) -> None:
+def main(rounds: int, network: str, batch: int, threads: int, only: str) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     case = CASES[network]
     model = case.build().eval()
-    x = torch.randn(batch or case.batch, *case.shape)
+    x = torch.randn(batch, *case.shape)
     machine = platform.processor() or platform.machine()
     print(
         f"{case.title}, batch {len(x)} of {case.shape}, {threads} threads, {rounds} rounds; "
