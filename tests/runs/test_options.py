@@ -60,6 +60,8 @@ VALUES = {
     "start": 1.0,
     "end": 2.0,
     "pool": "frame",
+    "fuse": "product",
+    "views": "flip",
     "steps": (1,),
     "epsilon": 0.5,
     "baseline": "mean",
@@ -127,13 +129,24 @@ def test_the_table_holds_every_option():
 def test_an_option_changes_the_job_or_is_refused(inputs, kind, name):
     option, given = OPTIONS[name], {name: value_of(name, kind)}
     if kind in option.kinds:
-        assert settings(planned(kind, inputs[kind], **given)) != settings(planned(kind, inputs[kind]))
+        others = {"layers": (LAYERS[kind],) * 2} if name == "fuse" else {}
+        without = planned(kind, inputs[kind], **others)
+        assert settings(planned(kind, inputs[kind], **given, **others)) != settings(without)
         return
     with pytest.raises(InputError) as caught:
         planned(kind, inputs[kind], **given)
     message = str(caught.value)
     assert message.startswith(f"{option.flag} is for {option.purpose}, but ")
     assert message.endswith(f"drop {option.flag}")
+
+
+def test_layers_to_fuse_are_explained_as_one(inputs):
+    job = planned("pictures", inputs["pictures"], layers=("0", "2"), fuse="mean", views="flip")
+    assert job.layers == [["0", "2"]]
+    method = job.methods[0](job.loaded.model)
+    assert (method.fuse, method.views) == ("mean", "flip")
+    with pytest.raises(InputError, match="--fuse makes one map of several layers; give --layer for each"):
+        planned("pictures", inputs["pictures"], layers=("0",), fuse="mean")
 
 
 def test_what_the_inputs_alone_refuse_is_refused_before_the_model_is_loaded(inputs):

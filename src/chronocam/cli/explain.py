@@ -93,6 +93,17 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     help="Average gradients over the whole clip or over each frame.  [default: what suits the model]",
 )
 @click.option(
+    "--fuse",
+    type=click.Choice(["max", "product", "mean"]),
+    hidden=True,
+    help="Make one map of all layers named: the largest of their values, their product or their mean.",
+)
+@click.option(
+    "--views",
+    hidden=True,
+    help="Average over views of each picture or clip: flip, scale, crop, or several joined by +.",
+)
+@click.option(
     "--step",
     "steps",
     multiple=True,

@@ -72,13 +72,13 @@ class MapJob(Job):
 
     targets: whatever `cc.explain` takes.
     methods: their names, or what makes them.
-    layers: None for the model's default.
+    layers: None for the model's default; a list among them is fused.
     """
 
     preprocess: Preprocess | ClipPreprocess
     targets: Any
     methods: Sequence[Any]
-    layers: Sequence[str] | None
+    layers: Sequence[str | list[str]] | None
     align: str
 
     def read(self, path: Path) -> Any:

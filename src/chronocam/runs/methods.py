@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 MapMaker: TypeAlias = "str | Callable[..., Method]"
 RelevanceMakers: TypeAlias = "Mapping[str, Callable[[Any], SequenceMethod]]"
 
-_ARGUMENTS: Final = {"pool": "pool", "epsilon": "epsilon", "baseline": "baselines"}
+_ARGUMENTS: Final = {
+    "pool": "pool",
+    "fuse": "fuse",
+    "views": "views",
+    "epsilon": "epsilon",
+    "baseline": "baselines",
+}
 """The arguments of methods that options stand for."""
 
 _LACKS: Final = {"pool": "averages over no frames", "epsilon": "has none", "baseline": "has none"}
@@ -32,12 +38,12 @@ def method_names() -> set[str]:
 
 
 def map_makers(options: Options) -> list[MapMaker]:
-    """Return what makes the methods of maps, each once, with --pool for those that average gradients.
+    """Return what makes the methods of maps, each once, with the options that it takes.
 
     Raises InputError for --pool where none of them averages.
     """
     names = list(dict.fromkeys(options.methods or ["gradcam"]))
-    arguments = _arguments(options, ["pool"], names, METHODS)
+    arguments = _arguments(options, ["pool", "fuse", "views"], names, METHODS)
     return [partial(METHODS[name], **arguments[name]) if arguments[name] else name for name in names]
 
 

@@ -29,6 +29,8 @@ class Options:
     start: float | None = None
     end: float | None = None
     pool: str | None = None
+    fuse: str | None = None
+    views: str | None = None
     steps: Sequence[int] = ()
     epsilon: float | None = None
     baseline: str | None = None
@@ -78,6 +80,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "start": _option("--start", "clips and drives", "clips", "clip features", "drives"),
     "end": _option("--end", "clips", "clips", "clip features"),
     "pool": _option("--pool", "maps of clips", "clips"),
+    "fuse": _option("--fuse", "maps of pictures, clips and signals", "pictures", "clips", "signals"),
+    "views": _option("--views", "maps of pictures and clips", "pictures", "clips"),
     "steps": _option("--step", "sequences and clips", "clips", "features", "clip features"),
     "epsilon": _option("--epsilon", "lrp, which explains features", "features", "clip features"),
     "baseline": _option(

@@ -79,7 +79,7 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
         draws=options.pictures is not False,
         targets=classes(loaded, options.targets, options.steps) or None,
         methods=map_makers(options),
-        layers=_layers(loaded, options.layers),
+        layers=_layers(loaded, options),
         align=options.align,
     )
 
@@ -126,7 +126,7 @@ def _media_job(
         preprocess=recipe,
         targets=classes(loaded, options.targets, options.steps) or None,
         methods=map_makers(options),
-        layers=_layers(loaded, options.layers),
+        layers=_layers(loaded, options),
         align=options.align,
         batch_size=options.batch_size or 1,
     )
@@ -142,7 +142,7 @@ def _clip_job(
         "out": options.out,
         "draws": options.pictures is not False,
         "preprocess": replace(recipe, frames=options.frames or recipe.frames),
-        "layers": _layers(loaded, options.layers),
+        "layers": _layers(loaded, options),
         "align": options.align,
         "start": options.start,
         "end": options.end,
@@ -205,10 +205,19 @@ def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPre
     return replace(loaded, model=PerFrame(loaded.model).eval(), preprocess=clips), clips
 
 
-def _layers(loaded: Loaded, names: Sequence[str]) -> list[str] | None:
-    """Return the paths of layers as they are named in the model that was loaded."""
+def _layers(loaded: Loaded, options: Options) -> list[str | list[str]] | None:
+    """Return the paths of layers as they are named in the model that was loaded, in one list to be fused.
+
+    Raises InputError for --fuse with fewer than two layers.
+    """
     # PerFrame needs torch, so it is imported only where a model is wrapped; layers keep the inner names.
     home: Any = sys.modules.get("chronocam.models.per_frame")
     if home is not None and isinstance(loaded.model, home.PerFrame):
-        return [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, names)] or None
-    return [engine_for(loaded.model).resolve(layer) for layer in names] or None
+        paths = [f"model.{path}" for path in map(engine_for(loaded.model.model).resolve, options.layers)]
+    else:
+        paths = [engine_for(loaded.model).resolve(layer) for layer in options.layers]
+    if options.fuse is None:
+        return [*paths] or None
+    if len(paths) < 2:
+        raise InputError("--fuse makes one map of several layers; give --layer for each, or drop --fuse")
+    return [paths]

@@ -33,7 +33,7 @@ class SignalJob(Job):
 
     targets: Any
     methods: Sequence[Any]
-    layers: Sequence[str] | None
+    layers: Sequence[str | list[str]] | None
     align: str
 
     def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:

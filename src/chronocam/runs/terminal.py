@@ -23,7 +23,10 @@ T = TypeVar("T")
 SILENT: Final = "chronocam.quiet"
 """Stands in the `meta` of click's context where nothing but errors is to be said."""
 
-_FLAGS: Final = {"conv_layer": "--layer", "align": "--align", "pool": "--pool", "frames": "--frames"}
+_FLAGS: Final = {
+    "conv_layer": "--layer",
+    **{name: f"--{name}" for name in ("align", "pool", "frames", "fuse", "views")},
+}
 _ARGUMENT: Final = re.compile(rf'\b({"|".join(_FLAGS)})=(?:"(\w+)")?')
 
 _LONGEST: Final = 4000  # letters of a line: one may list the scores of many targets
