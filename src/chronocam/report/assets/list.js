@@ -27,7 +27,7 @@ function card(row) {
       element("span", { className: "name", textContent: row.name, title: row.name }),
       element("span", { className: "about", textContent: [row.kind, row.method, row.model].filter(Boolean).join(" · ") }),
       element("span", { className: "found", hidden: !row.findings.length, title: row.findings.join("\n") },
-        ...coded(`ⓘ ${row.findings.join(" · ")}`))));
+        ...coded(`Note: ${row.findings.join(" · ")}`))));
 }
 
 const rows = data.rows.map((row) => ({
