@@ -151,7 +151,7 @@ SMALL: Final[dict[str, Any]] = {
 WIDE: Final = ("levit", "pvt", "segformer")
 """Networks whose widths differ from stage to stage."""
 
-SIDES: Final = {"swin": 128, "donut-swin": 128, "perceiver": 48}
+SIDES: Final = {"swin": 128, "donut-swin": 128, "perceiver": 24}
 """Sides of the pictures of networks that cannot take such ones."""
 
 OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
@@ -165,7 +165,17 @@ OPTIONS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "neck_hidden_sizes": [16, 32, 64, 64],
         "fusion_hidden_size": 32,
     },
-    ("perceiver", ""): {"num_self_attends_per_block": 2, "num_latents": 16, "num_cross_attention_heads": 1},
+    ("sapiens2", "segmentation"): {
+        "head_config": {"upsample_out_channels": [32, 16], "conv_out_channels": [16]},
+    },
+    ("perceiver", ""): {
+        "num_blocks": 2,
+        "num_self_attends_per_block": 1,
+        "num_self_attention_heads": 4,
+        "num_cross_attention_heads": 1,
+        "num_latents": 3,
+        "d_latents": 60,
+    },
     ("efficientnet", ""): {"width_coefficient": 0.5, "depth_coefficient": 0.5, "hidden_dim": 640},
 }
 """What further options of configurations have to be, by the kind of network and the part."""

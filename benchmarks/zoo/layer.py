@@ -141,6 +141,28 @@ class Judge:
         )
         return next((one.path for one in around if self._in_place(one, grid)), "")
 
+    def rejoined(self) -> str:
+        """Return a later layer on the grid whose cells the input reaches around this one, or an empty text.
+
+        Only cells that the score depends on are asked: what class tokens carry past them is another matter.
+        """
+        x, end = self.built.x.clone().requires_grad_(), self.last(self.path)
+        found, _ = returns(self.built, x, self.path)
+        for one, slope in list(zip(found, self._pass[1], strict=True))[end + 1 :]:
+            ways = [arrange for _, arrange in arrangements(tuple(one.tensor.shape), self.grid)]
+            if not ways or slope is None or not all(arrange(slope).any() for arrange in ways):
+                continue
+            if all(self._reached(arrange(one.tensor), x) for arrange in ways):
+                return one.path
+        return ""
+
+    @staticmethod
+    def _reached(cells: Tensor, x: Tensor) -> bool:
+        if not cells.requires_grad:
+            return False
+        (slope,) = torch.autograd.grad((cells**2).sum(), x, retain_graph=True, allow_unused=True)
+        return slope is not None and bool(slope.any())
+
     def _in_place(self, one: Return, grid: tuple[int, ...]) -> bool:
         return any(
             not out_of_place(self.built, one.path, -1, arrange, grid)

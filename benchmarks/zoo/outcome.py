@@ -17,7 +17,7 @@ from benchmarks.zoo.check import Built, dense_score, enliven, fault, main
 from benchmarks.zoo.layer import Judge, off_standard
 from chronocam.errors import ChronocamError, first_line
 
-SECONDS: Final = 30
+SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Outcome:
     """What came out for one architecture.
 
     verdict: right, refused, wrong, earlier (a right map of a layer before others, whose cells, as a finding
-        says, do not follow the input), or not built (for reasons that are not chronocam's).
+        says, do not follow the input), part (a right map of a layer past which, as a finding says, class
+        tokens lead to the score), or not built (for reasons that are not chronocam's).
     reason: why, unless it is right.
     """
 
@@ -107,9 +108,13 @@ def judge(built: Built, explanation: cc.Explanation, output: Tensor) -> tuple[st
     reason = fault(built, explanation, output)
     if reason:
         return "wrong", reason
-    reason = off_standard(built, path, grid) or Judge(built, output, path, grid).fault()
+    layer = Judge(built, output, path, grid)
+    reason = off_standard(built, path, grid) or layer.fault()
     choices = [one.text for one in explanation.findings if one.kind == "default layer"]
     mixed = [text for text in choices if "do not;" in text]
     if reason and mixed and not reason.startswith("a branch"):
         return "earlier", mixed[0]
+    beside = [text for text in choices if text.startswith("beside")]
+    if reason.startswith("a branch") and beside and not layer.rejoined():
+        return "part", beside[0]
     return ("wrong", reason) if reason else ("right", "")

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.zoo.outcome import Outcome
 
-VERDICTS: Final = ("right", "earlier", "refused", "wrong")
+VERDICTS: Final = ("right", "earlier", "part", "refused", "wrong")
 
 PARTS: Final = {
     "torchvision": "torchvision, classifiers",
@@ -44,9 +44,11 @@ An architecture is **right** where all of these hold, each found out by hand wit
 
 It is **earlier** where all of these hold but that a later layer is usable by its shape, and a finding says
 that the cells of the later ones do not follow the input: attention that is not trained mixes all places. It
-is **refused** where chronocam gives an error with a reason, and **wrong** in all other cases. What could
-not be built, or not be checked within the time limit, is listed and not counted. Random weights say nothing
-about how sensible a map is.
+is a **part** where all of these hold but that class tokens lead past the layer, and a finding says so: such
+networks exchange tokens between branches at every stage, and nothing but their first layers is on every way.
+No later cell of its grid that the score depends on is reached around it. It is **refused** where chronocam
+gives an error with a reason, and **wrong** in all other cases. What could not be built, or not be checked
+within the time limit, is listed and not counted. Random weights say nothing about how sensible a map is.
 """
 
 

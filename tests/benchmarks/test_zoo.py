@@ -107,6 +107,16 @@ def test_a_branch_and_a_layer_that_is_too_early_are_wrong(path, reason):
     assert bool(reason) == bool(layer.Judge(built, output, path, (8, 8)).fault())
 
 
+@pytest.mark.parametrize(
+    ("path", "around"), [("stem", ""), ("block", ""), ("last.conv", "last"), ("block.conv", "block")]
+)
+def test_cells_that_are_reached_around_a_layer_are_found(path, around):
+    torch.manual_seed(0)
+    built = check.Built(Branched().eval(), build.noise(3, 32, 32))
+    output = built.model(built.x).detach()
+    assert layer.Judge(built, output, path, (8, 8)).rejoined() == around
+
+
 def test_a_grid_is_compared_with_the_features_that_a_library_lists():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 3, 3, 4, 1), nn.Flatten())
     net.feature_info = [{"reduction": 4}, {"reduction": 16, "module": "1"}]
@@ -135,7 +145,7 @@ def test_the_page_counts_and_lists(tmp_path):
     write(outcomes, tmp_path / "zoo.json", {"torch": "2"})
     page = (tmp_path / "zoo.md").read_text()
     assert "**1 of 3 are right.**" in page
-    assert "| timm, classifiers | 1 | 0 | 1 | 0 |" in page
+    assert "| timm, classifiers | 1 | 0 | 0 | 1 | 0 |" in page
     assert "- transformers C (`encoder`): differs" in page
     assert "| timm a | `blocks.1` | 7 × 7 |" in page
     assert {one.name for one in read(tmp_path / "zoo.json")} == {one.name for one in outcomes}

@@ -218,6 +218,8 @@ def test_branches_that_exchange_class_tokens_are_explained_at_their_last_patches
     found = cc.GradCAM(net).explain(torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)), 0)
     assert found.layer.startswith("blocks.1.fusion.")
     assert found.layer.endswith("norm1")
+    (said,) = (one.text for one in found.findings if one.kind == "default layer")
+    assert said.startswith(f"beside layer `{found.layer}`, class tokens or other branches lead to the score")
 
 
 def test_a_layer_before_others_that_mix_all_places_is_chosen_with_its_reason() -> None:

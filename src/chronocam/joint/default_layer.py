@@ -161,6 +161,9 @@ def _chosen(
         ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
         trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
         chosen = _proven(look, proof, trunk, flat, targets) or chosen
+    if chosen is not None and chosen in parts:
+        beside = f"beside layer `{chosen}`, class tokens or other branches lead to the score"
+        chosen.why = f"{beside}; {chosen.why or 'conv_layer= names another'}"
     if chosen is not None or proof.contradicted:
         return chosen
     # Where nothing can be proven, as in a network whose units are all dead, shapes have to do.
