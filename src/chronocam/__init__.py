@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         EigenCAM,
         EigenGradCAM,
         ExpectedGradients,
+        ExtremalPerturbation,
         FinerCAM,
         GradCAM,
         GradCAMElementWise,
@@ -75,11 +76,11 @@ if TYPE_CHECKING:
 else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
-        "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients FinerCAM "
-        "GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM GuidedBackprop GuidedGradCAM HiResCAM ISCAM "
-        "InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM Occlusion RISE ReciproCAM "
-        "SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus TemporalMask VisualBackProp "
-        "XGradCAM"
+        "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients "
+        "ExtremalPerturbation FinerCAM GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM GuidedBackprop "
+        "GuidedGradCAM HiResCAM ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM "
+        "Occlusion RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus "
+        "TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
         "callbacks data engines errors features layouts media methods metrics models odometry render report "
@@ -114,6 +115,7 @@ __all__ = [
     "EigenGradCAM",
     "ExpectedGradients",
     "Explanation",
+    "ExtremalPerturbation",
     "FinerCAM",
     "GradCAM",
     "GradCAMElementWise",

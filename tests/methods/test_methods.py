@@ -26,6 +26,7 @@ NOISY = ["smoothgrad", "smoothgradcam++"]
 CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_temporalmask has the replica
 TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
 TAILS = ["ablationcam", "reciprocam", "kpcacam"]  # test_tails has the replicas
+LEARNED = ["extremalperturbation"]  # test_extremalperturbation has its slopes and what it finds
 PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has them
 MASKS = ["rise", "occlusion", "lime", "kernelshap"]  # test_masks has them
 THROUGH = ["scorecam", "sscam", "iscam", "groupcam"]  # test_scorecam has them
@@ -49,6 +50,7 @@ NAMES = {
     "GuidedBackprop": "guidedbackprop",
     "GuidedGradCAM": "guidedgradcam",
     "TemporalMask": "temporalmask",
+    "ExtremalPerturbation": "extremalperturbation",
     "AttentionRollout": "rollout",
     "VisualBackProp": "visualbackprop",
     "RISE": "rise",
@@ -110,6 +112,7 @@ def test_every_method_is_public_and_tested() -> None:
         *TAILS,
         *PATHS,
         *MASKS,
+        *LEARNED,
         *THROUGH,
     }
 
@@ -374,7 +377,7 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS)]
+    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED)]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)
     for name in names:
@@ -718,7 +721,7 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
     net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
-    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS) else "features.2"
+    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED) else "features.2"
     quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
     if name == "expectedgradients":
         quick["baseline"] = inputs(rank) / 2

@@ -20,6 +20,7 @@ from chronocam.methods.cam import CAM
 from chronocam.methods.eigencam import EigenCAM
 from chronocam.methods.eigengradcam import EigenGradCAM
 from chronocam.methods.expectedgradients import ExpectedGradients
+from chronocam.methods.extremalperturbation import ExtremalPerturbation
 from chronocam.methods.finercam import FinerCAM
 from chronocam.methods.gradcam import GradCAM
 from chronocam.methods.gradcam_elementwise import GradCAMElementWise
@@ -65,6 +66,7 @@ __all__ = [
     "EigenGradCAM",
     "EvidenceMethod",
     "ExpectedGradients",
+    "ExtremalPerturbation",
     "FinerCAM",
     "GradCAM",
     "GradCAMElementWise",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole, suggest
 from chronocam.maps.arrays import in_full_precision, like, namespace, to_numpy, widen
+from chronocam.methods._adam import Adam
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Need, View
 
@@ -94,7 +95,7 @@ class TemporalMask(Method):
         """Return the mask after `steps` of Adam."""
         mixing, pull = PERTURBATIONS[self.perturbation]
         scale = self._scale(mixer, mixing)
-        adam = _Adam(self.lr)
+        adam = Adam(self.lr)
         theta = np.zeros(mixer.shape)
         for _ in range(self.steps):
             m = _sigmoid(theta)
@@ -234,20 +235,3 @@ def _penalty_slope(m: Mask, lambda1: float, lambda2: float) -> Mask:
 
 def _sigmoid(theta: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(theta / 2))
-
-
-class _Adam:
-    """Adam with its usual decay rates (arXiv:1412.6980, algorithm 1)."""
-
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
-        self.steps = 0
-        self.first: Any = 0.0
-        self.second: Any = 0.0
-
-    def step(self, slope: np.ndarray) -> np.ndarray:
-        self.steps += 1
-        self.first = 0.9 * self.first + 0.1 * slope
-        self.second = 0.999 * self.second + 0.001 * slope**2
-        mean, square = self.first / (1 - 0.9**self.steps), self.second / (1 - 0.999**self.steps)
-        return np.asarray(self.lr * mean / (np.sqrt(square) + 1e-8))
