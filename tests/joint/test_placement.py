@@ -778,3 +778,20 @@ def test_a_layer_that_is_named_costs_no_pass_where_no_function_moves_places() ->
     seen = batches_seen(net)
     cc.GradCAM(net, "cnn").explain(X, 1)
     assert seen == [len(X)]
+
+
+def test_what_strides_leave_out_is_no_crop() -> None:
+    net = seeded(lambda: nn.Sequential(Turned(lambda x: x[:, [2, 1, 0]])))
+    net[0].cnn = nn.Conv2d(3, 8, 1, 4)
+    found = cc.GradCAM(net, "0.cnn").explain(X, 1)  # of 64 rows it sees 0, 4, … 60
+    assert (found.centers, found.findings) == (None, ())
+
+
+def test_a_turn_before_all_layers_is_found_out_with_a_few_of_them() -> None:
+    net = seeded(lambda: Turned(lambda x: x.flip(3)))
+    widths = [3, 8, 8, 8]
+    net.cnn = nn.Sequential(*(nn.Sequential(nn.Conv2d(n, 8, 3, 2, 1), nn.Tanh()) for n in widths))
+    seen = batches_seen(net)
+    with pytest.raises(LayerError, match="follows the input"):
+        cc.GradCAM(net).explain(X, 1)
+    assert len(seen) < 25

@@ -16,7 +16,7 @@ from chronocam.errors import LayerError, LayoutError, ModelError
 from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
-from chronocam.joint.placement import Ramps, outputs_of
+from chronocam.joint.placement import MisplacedError, Ramps, outputs_of
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -193,6 +193,9 @@ def _proven(
         verdicts = {one: proof(one, counting) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
             return _explained(path, last, every)
+        # What is turned before the first layer is turned for all of them.
+        if proof.contradicted and proof(next(iter(counting)), counting) == UNPROVEN:
+            return None
         for one in [one for one, verdict in verdicts.items() if verdict != FOLLOWS]:
             first, *others = _on_grid(one, counting)
             mixed = verdicts[one] == UNPROVEN and proof(first, counting) == UNPROVEN
@@ -236,11 +239,10 @@ class _Proof:
         try:
             settled = self.look.settled(path, self._measured(path, list(counting)))
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
-        except LayoutError:
-            return UNPROVEN
-        call = next(call for call in reversed(self.look.calls()) if call.path == path)
-        if self.moves and call.order is not None and self.look.misplaced(path, settled.layout):
+        except MisplacedError:
             self.contradicted = True
+            return UNPROVEN
+        except LayoutError:
             return UNPROVEN
         if self.moves and settled.remark is not None:
             return UNPROVEN

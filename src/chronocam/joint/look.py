@@ -350,13 +350,13 @@ class Look:
     def part_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
         """Return where the cells of a layer lie that sees a part of the input: they tile that part evenly.
 
-        None where it sees all of it, but for less than a quarter of a cell, as strides leave out.
+        None where it sees all of it, but for less than a cell, as strides leave out.
         """
         part = self.part(layer)
         if part is None or len(part) != len(grid):
             return None
         each = list(zip(part, grid, self.grid, strict=True))
-        if all(4 * (size - 1 - (high - low)) * n <= size for (low, high), n, size in each):
+        if all((size - (high - low + 1)) * n < high - low + 1 for (low, high), n, size in each):
             return None
         return tuple(
             tuple(low + at for at in half_pixel_centers(n, high - low + 1)) for (low, high), n, _ in each

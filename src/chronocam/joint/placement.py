@@ -339,6 +339,8 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     if not fits:
         raise no_grid(site)
     if site.order is not None:
+        if look.misplaced(layer, fits[0]):
+            raise misplaced(layer, shape)
         return Settled(fits[0])
     if not is_floating(look.main):
         return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
@@ -443,9 +445,13 @@ def _assumed(layer: str) -> str:
     return f"the grid of layer `{layer}` is assumed from its shape"
 
 
-def misplaced(layer: str, shape: tuple[int, ...]) -> LayoutError:
+class MisplacedError(LayoutError):
+    """The cells of a layer lie in another order than its kind says."""
+
+
+def misplaced(layer: str, shape: tuple[int, ...]) -> MisplacedError:
     """Return the error for a layer whose cells lie in another order than its kind says."""
-    return LayoutError(
+    return MisplacedError(
         f"layer `{layer}` returns {shape}, but its cells do not follow the places of the input, which the "
         "model turns or mixes before; explain the part behind that, or give layout= (channels_first, "
         "channels_last)"
