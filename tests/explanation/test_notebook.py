@@ -171,6 +171,19 @@ def test_the_picture_of_a_cell_is_drawn_on_what_the_model_saw():
     assert (np.abs(picture - 128).max(axis=2) <= 2).mean() > 0.3
 
 
+@pytest.mark.parametrize(
+    ("shown", "title"),
+    [
+        (kept(of_image()), "a photo.jpg · cat, dog · gradcam at layer4"),
+        (of_image(), "cat, dog · gradcam at layer4"),
+        (of_sequence(), "12 targets · lrp of 12 steps"),
+    ],
+)
+def test_a_page_is_called_by_what_was_explained_and_not_by_its_file(tmp_path, shown, title):
+    assert data_of(shown.save(tmp_path / "x.html").read_text())["title"] == title
+    assert page_in(shown)[0]["title"] == title
+
+
 @pytest.mark.parametrize("shown", [kept(of_image()), of_sequence()])
 def test_show_opens_a_page_in_a_browser(monkeypatch, shown):
     opened = []

@@ -23,7 +23,7 @@ from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
-from chronocam.render.page import SampleMaps, items_of, write_page
+from chronocam.render.page import SampleMaps, items_of, title_of, write_page
 from chronocam.types import Finding, Media, TargetInfo, Window
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Explanation:
             whole = self if inputs is None else self.with_pictures(inputs)
             if suffix == ".npz":
                 return replace_file(path, lambda temporary: write(temporary, whole))
-            return write_page(path, path.stem, items_of({self.method: whole}))
+            return write_page(path, whole._title(), items_of({self.method: whole}))
         if of_clips and suffix in VIDEOS:
             return drawing_of(self).video(path, inputs)
         if suffix not in PICTURES:
@@ -277,11 +277,15 @@ class Explanation:
         shown = self if inputs is None else self.with_pictures(inputs)
         return show(shown, shown.save)
 
+    def _title(self) -> str:
+        """Return what its page is called."""
+        name = self.pictures[0].name if self.pictures is not None and len(self) == 1 else ""
+        return title_of(self.targets, f"{self.method} at {self.layer}", name)
+
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
         known = len(self) if self.pictures is not None or self.copies is None else len(self.copies)
-        name = self.pictures[0].name if self.pictures is not None and len(self) == 1 else ""
-        return framed(self, self.method, name or f"{self.method} at {self.layer}", known) or None
+        return framed(self, self.method, self._title(), known) or None
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first samples for what shows no pages."""

@@ -16,7 +16,7 @@ from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
-from chronocam.render.page import SampleRelevance, items_of, write_page
+from chronocam.render.page import SampleRelevance, items_of, title_of, write_page
 from chronocam.render.sheets.sequence import LagCurve, Sequenced, SettlingCurve, sequence_sheet
 from chronocam.sequence.deletion import FeatureDeletion, Origin, without
 from chronocam.sequence.file import SOUGHT, read, write
@@ -328,7 +328,7 @@ class SequenceExplanation:
         if path.suffix == ".npz":
             return replace_file(path, lambda temporary: write(temporary, self))
         if path.suffix.lower() == PAGE:
-            return write_page(path, path.stem, items_of({self.method: self}))
+            return write_page(path, self._title(), items_of({self.method: self}))
         if path.suffix.lower() not in PICTURES:
             known = ", ".join([PAGE, *PICTURES])
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
@@ -341,11 +341,13 @@ class SequenceExplanation:
         """
         return show(self, self.save)
 
+    def _title(self) -> str:
+        """Return what its page is called."""
+        return title_of(self.targets, f"{self.method} of {self.relevance.shape[2]} steps")
+
     def _repr_html_(self) -> str | None:
         """Return the page for a notebook: the first samples, in a sandboxed frame."""
-        return (
-            framed(self, self.method, f"{self.method} of {self.relevance.shape[2]} steps", len(self)) or None
-        )
+        return framed(self, self.method, self._title(), len(self)) or None
 
     def _repr_png_(self) -> bytes | None:
         """Return a picture of the first sample for what shows no pages."""

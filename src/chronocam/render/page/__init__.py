@@ -5,9 +5,9 @@ them into the items that the scripts in `assets/` draw, and `write_page` puts ev
 """
 
 from chronocam.render.page.html import write_page
-from chronocam.render.page.items import Shown, items_of
+from chronocam.render.page.items import Shown, items_of, title_of
 from chronocam.render.page.maps import SampleMaps
 from chronocam.render.page.records import PageItem
 from chronocam.render.page.sequences import SampleRelevance
 
-__all__ = ["PageItem", "SampleMaps", "SampleRelevance", "Shown", "items_of", "write_page"]
+__all__ = ["PageItem", "SampleMaps", "SampleRelevance", "Shown", "items_of", "title_of", "write_page"]

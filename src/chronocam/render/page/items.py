@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol, runtime_checkable
 
 from chronocam.errors import InputError
 from chronocam.media._stills import Stills, blank
@@ -11,6 +11,9 @@ from chronocam.render.page.maps import SampleMaps, shown_maps
 from chronocam.render.page.packed import encoded, numbers
 from chronocam.render.page.records import PageItem, ShownStills
 from chronocam.render.page.sequences import SampleRelevance, shown_sequence
+from chronocam.types import TargetInfo
+
+_NAMED: Final = 3  # targets in a title
 
 
 @runtime_checkable
@@ -41,6 +44,18 @@ def items_of(explanations: Mapping[str, Shown], model: str = "", count: int | No
         raise InputError(f"explanations have different samples ({listed}); give those of the same inputs")
     samples = range(next(iter(counts.values())))[:count]
     return [_item({name: part.on_page(k) for name, part in explanations.items()}, k, model) for k in samples]
+
+
+def title_of(targets: Iterable[Iterable[TargetInfo]], how: str, name: str = "") -> str:
+    """Return the title of a page, such as `dog.jpg · beagle, tabby · gradcam at layer4`.
+
+    targets: of each sample.
+    how: they were explained.
+    name: of the only sample, where it has one.
+    """
+    names = list(dict.fromkeys(str(info) for row in targets for info in row))
+    what = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} targets"
+    return " · ".join(filter(None, (name, what, how)))
 
 
 def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> PageItem:
