@@ -1,0 +1,48 @@
+"""`chronocam run`: a whole data set into one folder of Parquet parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from chronocam.cli._commands import Command
+from chronocam.cli._options import DEVICE, METHOD, MODEL, QUIET, TRUST
+
+
+@click.command(
+    "run",
+    cls=Command,
+    examples="""
+        chronocam run photos --model torchvision:resnet50 --out maps
+        chronocam run list.csv --model torchvision:resnet50 --out maps --method layercam
+    """,
+)
+@click.argument("inputs", nargs=-1, required=True)
+@MODEL
+@click.option("--out", required=True, help="Folder or URL of the parts; it holds one run.")
+@click.option(
+    "--target", "targets", multiple=True, help="Class index or label.  [default: labels, else predicted]"
+)
+@click.option("--method", "methods", multiple=True, type=METHOD, default=["gradcam"], show_default=True)
+@click.option(
+    "--shard", type=click.IntRange(min=1), default=1024, show_default=True, help="Inputs of a part."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Inputs at once."
+)
+@DEVICE
+@TRUST
+@QUIET
+def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options: Any) -> None:
+    """Explain a data set: a row for each input, target and method, in Parquet files.
+
+    INPUT is a folder, a pattern, a manifest (.csv, .parquet), a .tar or a data set of Hugging Face on disk.
+    The same command goes on where an earlier one ended. `cc.runs.open(OUT)` reads the rows.
+    """
+    from chronocam.runs.dataset.run import run
+    from chronocam.runs.terminal import say
+
+    table = run(inputs, spec, targets=list(targets) or None, **options)
+    say(f"{len(table)} rows: {options['out']}")

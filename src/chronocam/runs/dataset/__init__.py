@@ -1,0 +1,1 @@
+"""Runs over a data set: a frozen plan, a Parquet part for each shard, and what reads them back."""
