@@ -9,6 +9,7 @@ import click
 
 from chronocam.cli._commands import Command
 from chronocam.cli._options import DEVICE, METHOD, MODEL, QUIET, TRUST
+from chronocam.errors import ChronocamError
 
 
 @click.command(
@@ -46,3 +47,5 @@ def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options:
 
     table = run(inputs, spec, targets=list(targets) or None, **options)
     say(f"{len(table)} rows: {options['out']}")
+    if table.failures:
+        raise ChronocamError(f"{table.failures} inputs could not be explained; the column `error` says why")

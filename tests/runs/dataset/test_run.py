@@ -1,5 +1,11 @@
 """A data set is explained into parts; a run that was stopped goes on, and another one is refused."""
 
+import contextlib
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -54,3 +60,37 @@ def test_maps_come_back_within_a_step(kind, share, low):
     values = np.random.default_rng(0).uniform(low, 3, (7, 7)).astype(np.float32)
     peak, data, signed = encoded(values, kind)
     np.testing.assert_allclose(decoded(peak, data, [7, 7], signed), values, atol=2 * peak * share)
+
+
+KILLED = """
+import sys, time
+import chronocam as cc
+from chronocam.runs.dataset import work
+explain = work.Worker._explain
+def slow(self, *args):
+    time.sleep(0.02)
+    return explain(self, *args)
+work.Worker._explain = slow
+cc.runs.run("photos", "chronocam:digits", "out", targets=3, shard=2, batch_size=2)
+"""
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    """Killed without a chance to tidy up, at moments drawn at random, and two at a time."""
+    rng, draw = random.Random(0), np.random.default_rng(0)
+    for k in range(24):
+        cc.media.write_image(tmp_path / f"photos/{k:03}.png", draw.integers(0, 255, (96, 96), np.uint8))
+    (tmp_path / "photos/007.png").write_bytes(b"no picture")
+    for _ in range(4):
+        both = [subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path) for _ in range(2)]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            both[0].wait(timeout=rng.uniform(2.0, 5.0))
+        for one in both:
+            one.kill()
+            one.wait()
+    table = cc.runs.run(tmp_path / "photos", "chronocam:digits", tmp_path / "out", targets=3, shard=2)
+    rows = table.to_pandas()
+    assert sorted(Path(key).name for key in rows["key"]) == [f"{k:03}.png" for k in range(24)]
+    assert [Path(key).name for key in rows.loc[rows["error"] != "", "key"]] == ["007.png"]
+    assert table.failures == 1

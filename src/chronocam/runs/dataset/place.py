@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,13 @@ class Place:
         except FileNotFoundError:
             return set()
 
+    def opened(self, name: str) -> AbstractContextManager[Any]:
+        """Return a file, open for reading; of Parquet no more is read than is asked for."""
+        return opened(self.path(name))
+
     def read(self, name: str) -> bytes:
         """Return what a file holds."""
-        with opened(self.path(name)) as file:
+        with self.opened(name) as file:
             return bytes(file.read())
 
     def put(self, name: str, data: bytes) -> None:

@@ -61,8 +61,8 @@ class Plan:
     def items(self, shard: int) -> list[Item]:
         """Return the inputs of one shard, and read no other's."""
         parquet = need("pyarrow.parquet")
-        data = parquet.ParquetFile(io.BytesIO(self.place.read(_ITEMS)))
-        rows = data.read_row_group(shard).to_pydict()
+        with self.place.opened(_ITEMS) as file:
+            rows = parquet.ParquetFile(file).read_row_group(shard).to_pydict()
         return [Item(*row) for row in zip(*(rows[name] for name in Item._fields), strict=True)]
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chronocam.errors import InputError, check_whole
 from chronocam.runs.dataset.place import Place
-from chronocam.runs.dataset.plan import Settings, freeze, part_name
+from chronocam.runs.dataset.plan import Plan, Settings, freeze, part_name
+from chronocam.runs.terminal import track
 
 if TYPE_CHECKING:
     from chronocam.runs.dataset.table import Table
+    from chronocam.runs.dataset.work import Worker
+
+_PAUSE: Final = 0.5  # seconds, until parts of other runs are looked for again
 
 
 def run(
@@ -78,12 +83,22 @@ def run(
     frozen = freeze(Place(fspath(out)), items, settings, resume)
     with ExitStack() as scope:
         worker = Worker(frozen, job, batch_size, scope)
-        for number in frozen.pending():
-            with frozen.place.claim(part_name(number)) as free:
-                # Another run may have written it since.
-                if free and part_name(number) not in frozen.place.names():
-                    worker.run(number)
+        while pending := frozen.pending():
+            if not _explain(frozen, worker, pending):
+                time.sleep(_PAUSE)  # other runs hold all that is left
     return open(out)
+
+
+def _explain(frozen: Plan, worker: Worker, pending: Sequence[int]) -> int:
+    """Write the parts that no other run is at, and return how many."""
+    written = 0
+    for number in track(pending, "Explaining"):
+        with frozen.place.claim(part_name(number)) as free:
+            # Another run may have written it since.
+            if free and part_name(number) not in frozen.place.names():
+                worker.run(number)
+                written += 1
+    return written
 
 
 def _check(engine: str, maps: str, shard: int, batch_size: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from bisect import bisect_right
 from functools import lru_cache
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any
 
@@ -34,10 +34,7 @@ class Table:
         self._place = place
         self._parts = [name for name in read_plan(place).parts if name in there]
         self._part = lru_cache(maxsize=4)(self._read)
-        counts = [
-            need("pyarrow.parquet").read_metadata(io.BytesIO(place.read(name))).num_rows
-            for name in self._parts
-        ]
+        counts = [self._count(name) for name in self._parts]
         self._ends = np.cumsum(counts, dtype=int).tolist()
 
     def __len__(self) -> int:
@@ -59,8 +56,19 @@ class Table:
         tables = [self._read(name).replace_schema_metadata(None) for name in self._parts]
         return arrow.concat_tables(tables).to_pandas()
 
-    def _read(self, name: str) -> Any:
-        return need("pyarrow.parquet").read_table(io.BytesIO(self._place.read(name)))
+    @property
+    def failures(self) -> int:
+        """How many inputs could not be explained."""
+        errors = (self._read(name, ["error"])["error"].to_pylist() for name in self._parts)
+        return sum(map(bool, chain.from_iterable(errors)))
+
+    def _count(self, name: str) -> int:
+        with self._place.opened(name) as file:
+            return int(need("pyarrow.parquet").read_metadata(file).num_rows)
+
+    def _read(self, name: str, columns: list[str] | None = None) -> Any:
+        with self._place.opened(name) as file:
+            return need("pyarrow.parquet").read_table(file, columns=columns)
 
 
 def open(folder: str | PathLike[str]) -> Table:
