@@ -41,7 +41,7 @@ def explain(
         map. Pixel-level methods stay at the input.
     options: what every method takes: `output_layer`, `operator`, `batch_size`, `layout`, `align`,
         `chunk_frames`, `detach_attention`, `labels`, `preprocess`, `on`, `frames`, `fuse`,
-        `views`; and what all of the given methods take.
+        `views`, `fast`, `precision`; and what all of the given methods take.
 
     Returns explanations by method name; by `"gradcam@layer3"` where more than one layer is given.
     Raises a ChronocamError that says what to change.

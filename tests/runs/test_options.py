@@ -68,6 +68,8 @@ VALUES = {
     "intrinsics": (50.0, 50.0, 30.0, 20.0),
     "batch_size": 2,
     "pictures": False,
+    "fast": True,
+    "precision": "bf16",
 }
 
 

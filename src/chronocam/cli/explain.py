@@ -135,6 +135,12 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     hidden=True,
     help="How many pictures go through the model at once.  [default: 1]",
 )
+@click.option("--fast", is_flag=True, help="Run a faster copy of a PyTorch model, with its norms folded.")
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16"]),
+    help="With --fast: run in bfloat16, where another class may be predicted.  [default: the model's]",
+)
 @OUT
 @click.option(
     "--pictures/--no-pictures",

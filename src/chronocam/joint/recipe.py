@@ -36,6 +36,8 @@ class Recipe(Protocol):
     frames: int | None
     fuse: str
     views: str | None
+    fast: bool
+    precision: str | None
     session: Session
 
     def retarget(self, target: Target) -> Target:

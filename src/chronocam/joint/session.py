@@ -48,7 +48,9 @@ class Session:
     def __init__(self, method: Recipe) -> None:
         self.method = method
         check_fuse(method.fuse)
-        self.subject: Subject = subject_of(method.model, method.output_layer, method.frames)
+        self.subject: Subject = subject_of(
+            method.model, method.output_layer, method.frames, method.fast, method.precision
+        )
         self.layers = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")

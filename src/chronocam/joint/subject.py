@@ -18,12 +18,18 @@ class Subject:
     """A model as it is explained: its engine, and the facts that were found out about it.
 
     frames: how many frames a clip has that the model takes as pictures; None where it takes none like that.
+    fast, precision: whether a faster copy of the model is run, and in what precision.
     """
 
     def __init__(
-        self, model: Model, output_layer: LayerLike | None = None, frames: int | None = None
+        self,
+        model: Model,
+        output_layer: LayerLike | None = None,
+        frames: int | None = None,
+        fast: bool = False,
+        precision: str | None = None,
     ) -> None:
-        self.engine: Engine = engine_for(model, output_layer)
+        self.engine: Engine = engine_for(model, output_layer, fast, precision)
         self.frames = frames
         self.fold: Fold | None = None
         self._facts: dict[Hashable, Any] = {}
@@ -63,14 +69,16 @@ def share_subjects(scope: ExitStack) -> None:
     scope.callback(_SHARED.reset, _SHARED.set({} if outer is None else outer))
 
 
-def subject_of(model: Model, output_layer: LayerLike | None, frames: int | None) -> Subject:
+def subject_of(
+    model: Model, output_layer: LayerLike | None, frames: int | None, fast: bool, precision: str | None
+) -> Subject:
     """Return a Subject of the model; a shared one within `share_subjects`."""
     shared = _SHARED.get()
     if shared is None:
-        return Subject(model, output_layer, frames)
+        return Subject(model, output_layer, frames, fast, precision)
     # The model lives as long as the Subject that holds it, so that its id stays its own.
     output = output_layer if isinstance(output_layer, (str, int)) else id(output_layer)
-    key = id(model), output, frames
+    key = id(model), output, frames, fast, precision
     if key not in shared:
-        shared[key] = Subject(model, output_layer, frames)
+        shared[key] = Subject(model, output_layer, frames, fast, precision)
     return shared[key]

@@ -61,6 +61,11 @@ class Method(ShortRepr):
     views: average the maps of several views of each picture or clip, moved back: `"flip"` (mirrored left to
         right), `"scale"` (from 0.8 of each side to 1.25), `"crop"` (four corners of 0.8), joined by `+`. Each
         view costs as much as the picture itself; targets and scores are the picture's.
+    fast: run a copy of a PyTorch model, with norms folded into the convolutions before them and channels
+        last: the same maps but for rounding. It takes the memory of the weights once more, and is made anew
+        when they change.
+    precision: `"bf16"` runs that copy in bfloat16, where another class may be predicted; None is the model's
+        own precision.
 
     Raises LayerError for an unknown layer.
 
@@ -85,6 +90,8 @@ class Method(ShortRepr):
     frames: int | None = None
     fuse: str = "max"
     views: str | None = None
+    fast: bool = False
+    precision: str | None = None
 
     name: ClassVar[str]
     needs: ClassVar[tuple[Need, ...]] = (Need(),)
@@ -127,6 +134,10 @@ class Method(ShortRepr):
         if self.frames is not None and self.chunk_frames is not None:
             raise InputError(
                 "chunk_frames= cuts clips, and with frames= the model takes pictures; leave it out"
+            )
+        if self.fast and callable(self.operator):
+            raise InputError(
+                "operator= calls layers as it likes, which fast=True folds; leave one of them out"
             )
         self.session = Session(self)
 

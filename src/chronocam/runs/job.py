@@ -73,6 +73,7 @@ class MapJob(Job):
     targets: whatever `cc.explain` takes.
     methods: their names, or what makes them.
     layers: None for the model's default; a list among them is fused.
+    fast, precision: as of `chronocam.methods.Method`.
     """
 
     preprocess: Preprocess | ClipPreprocess
@@ -80,6 +81,8 @@ class MapJob(Job):
     methods: Sequence[Any]
     layers: Sequence[str | list[str]] | None
     align: str
+    fast: bool = False
+    precision: str | None = None
 
     def read(self, path: Path) -> Any:
         """Return the picture or clip at `path`. Raises a ChronocamError for anything else."""
@@ -97,6 +100,8 @@ class MapJob(Job):
         from chronocam._explain import explain
 
         how: dict[str, Any] = {"methods": self.methods, "layers": self.layers, "align": self.align}
+        if self.fast or self.precision is not None:  # makers of a user's own may not know them
+            how |= {"fast": self.fast, "precision": self.precision}
         # More than the usual limit only where so many inputs were asked for at once.
         size = max(32, len(inputs))
         try:

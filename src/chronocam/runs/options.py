@@ -37,6 +37,8 @@ class Options:
     intrinsics: tuple[float, float, float, float] | None = None
     batch_size: int | None = None
     pictures: bool | None = None
+    fast: bool = False
+    precision: str | None = None
 
     def given(self) -> list[str]:
         """Return the names of the options that differ from their defaults."""
@@ -89,6 +91,8 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "intrinsics": _option("--intrinsics", "networks for depth and motion", "drives"),
     "batch_size": _option("--batch-size", "pictures", "pictures"),
+    "fast": _option("--fast", "maps of pictures and clips", "pictures", "clips"),
+    "precision": _option("--precision", "maps of pictures and clips", "pictures", "clips"),
     "pictures": _option(
         "--pictures", "all but drives", "pictures", "clips", "features", "clip features", "signals"
     ),

@@ -128,6 +128,8 @@ def _media_job(
         methods=map_makers(options),
         layers=_layers(loaded, options),
         align=options.align,
+        fast=options.fast,
+        precision=options.precision,
         batch_size=options.batch_size or 1,
     )
 
@@ -144,6 +146,8 @@ def _clip_job(
         "preprocess": replace(recipe, frames=options.frames or recipe.frames),
         "layers": _layers(loaded, options),
         "align": options.align,
+        "fast": options.fast,
+        "precision": options.precision,
         "start": options.start,
         "end": options.end,
         "frames": recipe.frames,

@@ -1,0 +1,195 @@
+"""A faster copy of a model: norms folded into convolutions, channels last, bfloat16 if asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+from itertools import chain
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils import _pytree as pytree
+
+from chronocam.engines.base import Recording, Request, Score
+from chronocam.engines.torch.engine import TorchEngine
+from chronocam.engines.torch.layers import LayerLike, Layers
+from chronocam.engines.torch.scope import walk
+from chronocam.errors import LayerError, ModelError
+from chronocam.types import Inputs
+
+_NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
+_SAMPLED = 4  # numbers of each tensor that are compared with those that were copied
+_BF16 = (
+    "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
+    "classes are close another one may be predicted; leave precision out to be sure"
+)
+
+
+class FastEngine(TorchEngine):
+    """Runs a copy of a model; see `chronocam.methods.Method` for `fast` and `precision`."""
+
+    def __init__(self, model: nn.Module, output_layer: LayerLike | None, precision: str | None) -> None:
+        self._given = Layers(model)
+        self._precision = precision
+        self._asked: set[str] = set()
+        self._copy = _copy_of(self._given.model, precision)
+        super().__init__(self._copy.model)
+        self.output_layer = None if output_layer is None else self.resolve(output_layer)
+
+    def resolve(self, layer: LayerLike) -> str:
+        """Return the path of a layer of the model that was given. Raises LayerError for a folded one."""
+        path = self._given.resolve(layer)
+        self._asked.add(path)
+        self._refuse_folded()
+        return path
+
+    def adapt(self, inputs: Inputs) -> Inputs:
+        """Return inputs as tensors on the device and in the precision of the copy, as the model is now."""
+        # Each call begins here, so that a model that was trained meanwhile is copied anew.
+        latest = _copy_of(self._given.model, self._precision)
+        if latest is not self._copy:
+            self._copy, self.layers, self.model = latest, Layers(latest.model), latest.model
+            self._refuse_folded()
+        last = torch.channels_last
+
+        def lay(x: Any) -> Any:
+            return x.contiguous(memory_format=last) if isinstance(x, Tensor) and x.ndim == 4 else x
+
+        return pytree.tree_map(lay, super().adapt(inputs))
+
+    def _refuse_folded(self) -> None:
+        for path in self._asked:
+            norm = self._copy.folded.get(path.split("#")[0])
+            if norm is not None:
+                raise LayerError(
+                    f"fast=True folds the norm `{norm}` into layer `{path}`, whose own output is then never "
+                    f"computed; name `{norm}`, or leave fast out"
+                )
+
+    def _recorded(self, scope: ExitStack, inputs: Inputs, score: Score, request: Request) -> Recording:
+        for path in request.reads:
+            self.resolve(path)
+        recording = super()._recorded(scope, inputs, score, request)
+        return recording if self._precision is None else replace(recording, notes=(*recording.notes, _BF16))
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A copy of a model as it was.
+
+    folded: the path of the norm that each convolution took in, by its path.
+    state: what tells the model from itself after a change.
+    views: of some numbers of each of the model's tensors. values: what they were.
+    """
+
+    model: nn.Module
+    folded: dict[str, str]
+    state: tuple[object, ...]
+    views: list[Tensor]
+    values: Tensor
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Say whether the model is still what was copied."""
+        # Writing through `.data` leaves no trace but the numbers.
+        return self.state == _state(model) and torch.equal(torch.cat(self.views), self.values)
+
+
+_COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
+
+
+def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
+    """Return the copy of a model, made once and again after each change; it is dropped with the model."""
+    copies = _COPIES.setdefault(model, {})
+    known = copies.get(precision)
+    if known is None or not known.is_of(model):
+        known = copies[precision] = _made(model, precision)
+    return known
+
+
+def _made(model: nn.Module, precision: str | None) -> _Copy:
+    tensors = _tensors(model)
+    if len({tensor.device for tensor in tensors}) != 1:
+        raise ModelError("fast=True copies a model that is on one device, with weights; leave fast out")
+    if any(m._forward_hooks or m._forward_pre_hooks for m in walk(model)):
+        raise ModelError("fast=True runs a copy, and the model has forward hooks of its own; leave fast out")
+    try:
+        made = copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(f"fast=True could not copy the model ({error}); leave fast out") from error
+    folded = _foldable(made)
+    for conv, norm in folded.items():
+        before, after = made.get_submodule(conv), made.get_submodule(norm)
+        assert isinstance(before, _ConvNd)
+        assert isinstance(after, _BatchNorm)
+        # In the place of the norm, whose output it gives.
+        made.set_submodule(norm, fuse_conv_bn_eval(before, after))
+        made.set_submodule(conv, nn.Identity())
+    made = made.to(memory_format=torch.channels_last)
+    if precision is not None:
+        made = made.to(torch.bfloat16)
+    views = [_sample(tensor) for tensor in tensors]
+    return _Copy(made, folded, _state(model), views, torch.cat(views))
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    n = tensor.numel()
+    return tensor.as_strided((min(n, _SAMPLED),), (max(n // _SAMPLED, 1),))
+
+
+def _state(model: nn.Module) -> tuple[object, ...]:
+    tensors = chain(model.parameters(), model.buffers())
+    return (
+        *((id(module), module.training) for module in walk(model)),
+        *((id(tensor), tensor._version, tensor.data_ptr(), tensor.dtype) for tensor in tensors),
+    )
+
+
+def _foldable(model: nn.Module) -> dict[str, str]:
+    """Return the norm by each convolution that only it uses, as the graph of the model proves."""
+    # Where an argument may be left out, the traced way through the model need not be the one that is run.
+    parameters = signature(model.forward).parameters.values()
+    if any(p.default is not Parameter.empty or p.kind is p.VAR_KEYWORD for p in parameters):
+        return {}
+    try:
+        nodes = list(fx.Tracer().trace(model).nodes)
+    except Exception:  # whatever the model does that no tracer follows
+        return {}
+    paths = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
+    read = {str(node.target).rpartition(".")[0] for node in nodes if node.op == "get_attr"}
+
+    def once(path: str) -> bool:
+        return calls[path] == 1 and paths[id(model.get_submodule(path))] == 1 and path not in read
+
+    folded = {}
+    for node in nodes:
+        before = node.args[0] if node.op == "call_module" and len(node.args) == 1 else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        conv, norm = str(before.target), str(node.target)
+        if _norm_of(model.get_submodule(conv), model.get_submodule(norm)) and once(conv) and once(norm):
+            folded[conv] = norm
+    return folded
+
+
+def _norm_of(conv: nn.Module, norm: nn.Module) -> bool:
+    """Say whether a norm scales and shifts what a convolution returns, by numbers that are known."""
+    fits = type(conv) in _NORM_OF and type(norm) is _NORM_OF[type(conv)]
+    return fits and not norm.training and norm.running_mean is not None and norm.running_var is not None

@@ -1,0 +1,154 @@
+"""A faster copy of a model gives its maps, and follows it; what cannot be had of it is refused."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.engines.torch import fast
+from chronocam.methods._base import METHODS
+
+
+class Net(nn.Module):
+    """Two convolutions with norms, the second used in one of several ways."""
+
+    def __init__(self, way: str = "alone") -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.second, self.after = nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.linear, self.way = nn.Linear(6, 4), way
+        for norm in (self.norm, self.after):
+            for values in (norm.running_mean, norm.bias.data):
+                values.normal_()
+            for values in (norm.running_var, norm.weight.data):
+                values.uniform_(0.5, 2)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.norm(self.conv(x)).relu()
+        a = self.second(first)
+        b = self.after(a)
+        if self.way == "two users":
+            b = b + a
+        elif self.way == "called twice":
+            b = b + self.second(b)
+        elif self.way == "norm called twice":
+            b = b + self.after(b)
+        elif self.way == "weight read":
+            b = b + self.second.weight.mean()
+        elif self.way == "not traceable" and x.sum() > 0:
+            b = b + a
+        return self.linear(b.relu().mean((2, 3)))
+
+
+X = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(1))
+
+
+def folded(net: nn.Module) -> dict[str, str]:
+    return fast._copy_of(net, None).folded
+
+
+@pytest.mark.parametrize(
+    "name", ["gradcam", "layercam", "ablationcam", "reciprocam", "saliency", "gradcam++"]
+)
+def test_maps_are_those_of_the_model(name: str) -> None:
+    net, method = Net(), METHODS[name]
+    layer = None if name == "saliency" else "after"
+    plain, quick = (method(net, layer, fast=way).explain(X, 2) for way in (False, True))
+    assert folded(net) == {"conv": "norm", "second": "after"}
+    assert np.abs(plain.maps).max() > 0
+    np.testing.assert_allclose(quick.maps, plain.maps, rtol=1e-3, atol=1e-5 * np.abs(plain.maps).max())
+    np.testing.assert_allclose(quick.scores, plain.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        *(
+            (way, {"conv": "norm"})
+            for way in ("two users", "called twice", "norm called twice", "weight read")
+        ),
+        ("not traceable", {}),
+    ],
+)
+def test_what_is_not_proven_stays_unfolded(way: str, expected: dict[str, str]) -> None:
+    net = Net(way)
+    assert folded(net) == expected
+    plain, quick = (cc.GradCAM(net, "after", fast=on).explain(X, 1).maps for on in (False, True))
+    np.testing.assert_allclose(quick, plain, rtol=1e-3, atol=1e-6)
+
+
+CHANGES: dict[str, Callable[[Net], object]] = {
+    "weights": lambda net: nn.init.normal_(net.second.weight),
+    "weights, through data": lambda net: net.second.weight.data.mul_(-2),
+    "statistics": lambda net: net.after.running_mean.add_(3),
+    "a layer": lambda net: setattr(net, "linear", nn.Linear(6, 4)),
+    "mode": lambda net: net.after.train(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_copy_follows_the_model(change: str) -> None:
+    net = Net()
+    quick = cc.GradCAM(net, "after", fast=True)
+    before = quick.explain(X, 1).scores
+    CHANGES[change](net)
+    after = quick.explain(X, 1).scores
+    np.testing.assert_allclose(after, cc.GradCAM(net, "after").explain(X, 1).scores, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(after, before, rtol=1e-3)
+
+
+def test_copy_is_made_once_and_dropped_with_the_model() -> None:
+    net = Net()
+    made = fast._copy_of(net, None)
+    cc.explain(net, X, 1, fast=True)
+    assert fast._copy_of(net, None) is made
+    kept, left = weakref.ref(made.model), weakref.ref(net)
+    del net, made
+    gc.collect()
+    assert left() is None
+    assert kept() is None
+
+
+def test_folded_convolution_is_refused_by_path_and_object() -> None:
+    net = Net()
+    for layer in ("second", net.second):
+        with pytest.raises(cc.errors.LayerError, match="name `after`, or leave fast out"):
+            cc.GradCAM(net, layer, fast=True)
+    np.testing.assert_allclose(
+        cc.GradCAM(net, net.after, fast=True).explain(X, 1).maps,
+        cc.GradCAM(net, net.after).explain(X, 1).maps,
+        rtol=1e-3,
+        atol=1e-6,
+    )
+
+
+def test_bf16_is_rounded_and_said() -> None:
+    net = Net()
+    exact, rounded = (cc.GradCAM(net, "after", fast=True, precision=p).explain(X, 1) for p in (None, "bf16"))
+    assert "another one may be predicted" in rounded.diagnostics[0]
+    assert not exact.diagnostics
+    assert 0 < np.abs(rounded.scores - exact.scores).max() < 0.05 * np.abs(exact.scores).max()
+
+
+def test_misuse_is_refused() -> None:
+    net = Net()
+    with pytest.raises(cc.errors.InputError, match='expected "bf16", with fast=True'):
+        cc.GradCAM(net, precision="bf16")
+    with pytest.raises(cc.errors.InputError, match="expected"):
+        cc.GradCAM(net, fast=True, precision="fp8")
+    with pytest.raises(cc.errors.ModelError, match="fast=True is for PyTorch models"):
+        cc.GradCAM(cc.blackbox(lambda x: x), fast=True)
+    with pytest.raises(cc.errors.InputError, match="operator="):
+        cc.GradCAM(net, fast=True, operator=lambda model, inputs, targets: model(inputs)[:, 0])
+    net.conv.register_forward_hook(lambda *_: None)
+    with pytest.raises(cc.errors.ModelError, match="hooks of its own"):
+        cc.GradCAM(net, fast=True)
