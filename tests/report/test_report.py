@@ -329,6 +329,9 @@ def test_a_page_of_a_folder_is_the_one_that_save_writes_with_links(folder):
         data = data_of(read(folder / "pages" / f"{name}.html"))
         assert alone.pop("links") is None
         links = data.pop("links")
+        # In a folder it is the file that the reader knows; alone, a page says what was explained.
+        assert data.pop("title") == name
+        assert alone.pop("title") != name
         assert data == alone
         assert links["index"]["href"] == "index.html"
         around = [one and one["href"].removesuffix(".html") for one in (links["previous"], links["next"])]
