@@ -127,6 +127,20 @@ def test_a_file_that_claims_too_much_takes_no_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+def test_who_saves_more_than_is_read_unasked_hears_how_to_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.npz"
+    monkeypatch.setattr("chronocam.media.archive.LARGEST", 4000)
+    with pytest.warns(UserWarning, match=r"limit=[\d_]+\)") as caught:
+        write_archive(path, Header(), {"a": np.zeros(1000, np.float32)})
+    limit = int(str(caught[0].message).split("limit=")[1].rstrip(")"))
+    with open_archive(path, SOUGHT, limit) as archive:
+        assert len(archive["a"]) == 1000
+    with pytest.raises(MediaError, match="limit="), open_archive(path, SOUGHT, limit - 1):
+        pass
+
+
 def test_text_that_is_too_long_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chronocam.jsonable.LONGEST", 10)
     refused(archive(tmp_path / "a.npz", header=saved('{"format": "thing 1"}')), "more than 10")

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -221,6 +222,15 @@ def open_archive(path: str | Path, sought: Sought, limit: int = LARGEST) -> Iter
 
 
 def write_archive(path: Path, header: JsonRecord, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a header and arrays of numbers."""
+    """Write a header and arrays of numbers; warn where they are more than is read unasked."""
     everything: dict[str, Any] = {_HEADER: np.asarray(json.dumps(header.to_json())), **arrays}
     np.savez_compressed(path, **everything)
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+    # The bound stays, since a header that claims much may lie; who saves so much hears of it now.
+    if claimed > LARGEST:
+        warnings.warn(
+            f"the arrays take {claimed:,} bytes, more than {LARGEST:,}: read them with "
+            f"cc.load(path, limit={claimed:_})",
+            stacklevel=2,
+        )
