@@ -124,7 +124,7 @@ def test_a_single_layer_equals_itself_among_others(whole: dict[Any, np.ndarray])
 )
 def test_every_method_is_exact_or_refused_in_one_line(name: str) -> None:
     layers, few = ["backbone.conv2"], {"targets": ALL[:3]}
-    if name in ("guidedgradcam", "shapleycam"):
+    if name in ("guidedgradcam", "shapleycam", "groupcam"):
         with pytest.raises(LayerError, match="chunk_frames=") as error:
             run([name], layers, 3, **few)
         one_line(error)
