@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines.torch import engine
-from chronocam.engines.torch.replica import Replica
 from chronocam.models import CNNLSTM
 
 THREADS = 8
@@ -131,20 +130,6 @@ def explains_and_predicts(case: str, explaining: int, predicting: int, calls: in
     )
     assert torch.is_grad_enabled()
     assert not any(m._forward_hooks or "forward" in vars(m) for m in net.modules())
-
-
-def test_replicas_of_data_parallel_do_not_meet_in_the_own_hooks_of_a_model() -> None:
-    net, both, taps = nn.ReLU(), threading.Barrier(2), []
-
-    def waits(_module: nn.Module, _args: object, _output: object) -> None:
-        both.wait(5)
-
-    net.register_forward_hook(waits)
-    replica = Replica([net], {"": net})
-    replica.tap("", lambda _module, _args, output: taps.append(output), lambda: None)
-    copies = [replica.model._replicate_for_data_parallel() for _ in range(2)]
-    run_together(*(lambda copy=copy: copy(torch.ones(1)) for copy in copies))
-    assert len(taps) == 2
 
 
 @pytest.mark.parametrize("case", CASES)

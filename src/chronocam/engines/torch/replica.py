@@ -8,7 +8,6 @@ be undone afterwards, and an interrupt leaves nothing behind.
 from __future__ import annotations
 
 import copy
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -33,18 +32,6 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
 
 
-class _PassedOn(threading.local):
-    """The outputs that a model's own hooks are looking at, in each thread for itself.
-
-    What they run meanwhile is not recorded: it is not part of the pass.
-    """
-
-    # The replicas of DataParallel share one set of hooks and run at once: one list for all of them would take
-    # the layers of one for something that a hook of another runs.
-    def __init__(self) -> None:
-        self.outputs: list[object] = []
-
-
 class Replica(Mapping[str, nn.Module]):
     """The copies of a model's modules by path: of all `modules`, the model first, with `layers` by path.
 
@@ -59,7 +46,9 @@ class Replica(Mapping[str, nn.Module]):
         self._buffers: dict[int, Tensor] = {}
         self._undo: list[Callable[[], object]] = []
         self._taps: dict[nn.Module, Taps] | None = None
-        self._passed_on = _PassedOn()
+        # The outputs that the model's own hooks are looking at. What they run meanwhile is not recorded: it
+        # is not part of this pass.
+        self._passed_on: list[object] = []
         wrappers = [m for m in modules if "_orig_mod" in m._modules]
         self._copies |= {m: self._copies[m.get_submodule("_orig_mod")] for m in wrappers}
         copies = self._copies
@@ -96,7 +85,7 @@ class Replica(Mapping[str, nn.Module]):
         """
 
         def outside(module: nn.Module, args: object, output: object) -> object:
-            return None if self._passed_on.outputs else hook(module, args, output)
+            return None if self._passed_on else hook(module, args, output)
 
         if self._taps is None:
             self._taps = self._bracketed()
@@ -121,12 +110,12 @@ class Replica(Mapping[str, nn.Module]):
             return output
 
         def before_others(module: nn.Module, args: object, output: object) -> object:
-            result = output if self._passed_on.outputs else through(module, args, output)
-            self._passed_on.outputs.append(result)
+            result = output if self._passed_on else through(module, args, output)
+            self._passed_on.append(result)
             return result
 
         def after_others(module: nn.Module, args: object, output: object) -> object:
-            if output is self._passed_on.outputs.pop() or self._passed_on.outputs:
+            if output is self._passed_on.pop() or self._passed_on:
                 return None
             for _, undo in taps:
                 undo()
