@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import InputError, LayerError
 from chronocam.maps.blur import blurred
-from chronocam.methods.extremalperturbation import LEVELS, Levels, Smooth, of_area, of_area_slope
+from chronocam.methods.extremalperturbation import LEVELS, _Levels, _Smooth, of_area, of_area_slope
 
 GRIDS = [(40,), (36, 48), (5, 30, 24)]
 
@@ -33,7 +33,7 @@ def noise(*grid: int, batch: int = 2) -> Tensor:
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_the_slope_equals_finite_differences(grid: tuple[int, ...]) -> None:
-    smooth, rng = Smooth(grid, None, 1.0), np.random.default_rng(1)
+    smooth, rng = _Smooth(grid, None, 1.0), np.random.default_rng(1)
     theta, pull = rng.normal(size=(2, *smooth.cells)), rng.normal(size=(2, *grid))
 
     def value(theta: np.ndarray) -> float:
@@ -50,7 +50,7 @@ def test_the_slope_equals_finite_differences(grid: tuple[int, ...]) -> None:
 
 def test_the_input_is_shown_between_its_levels_of_blur() -> None:
     x = noise(20, 30).double()
-    levels = Levels(x)
+    levels = _Levels(x)
     for i in (0, 3, LEVELS - 1):
         shown = levels.shown(np.full((2, 20, 30), i / (LEVELS - 1)))
         torch.testing.assert_close(shown, blurred(x, 0.09 * 30 * (1 - i / (LEVELS - 1))))

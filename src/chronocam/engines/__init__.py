@@ -11,10 +11,12 @@ from chronocam.engines.base import (
     Resumed,
     Score,
 )
+from chronocam.engines.blackbox import BlackBox
 from chronocam.engines.choose import engine_for
 from chronocam.engines.geometry import Geometry, Sight, geometry_of
 
 __all__ = [
+    "BlackBox",
     "Call",
     "ClipOptions",
     "Engine",

@@ -30,7 +30,12 @@ from chronocam.types import INPUT, Array, Inputs
 
 @dataclass(frozen=True, eq=False)
 class BlackBox:
-    """A function as a model; see `blackbox`."""
+    """A function as a model; see `chronocam.blackbox`.
+
+    Example:
+        >>> cc.engines.engine_for(cc.engines.BlackBox(lambda x: x.mean((2, 3)))).framework
+        'black box'
+    """
 
     function: Callable[..., Any]
     labels: Sequence[str] | None = None
@@ -72,7 +77,7 @@ class BlackBoxEngine(UnknownGeometry):
         if output_layer is not None:
             raise LayerError("a black box has no layers; leave output_layer out")
         self.model = model
-        self.labels = model.labels
+        self.labels: Sequence[str] | None = model.labels
         self.feed: Feed = as_given
 
     def resolve(self, layer: object) -> str:

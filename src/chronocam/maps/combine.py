@@ -54,9 +54,9 @@ def product_over_channels(
 
 
 def product_over_grid(
-    gradients: Float[Any, "batch target channel *grid"], activations: Float[Any, "batch channel *grid"]
+    gradients: Float[Any, "batch target channel *cells"], activations: Float[Any, "batch channel *grid"]
 ) -> Float[Any, "batch target channel"]:
-    """Return Σ_grid G_k ⊙ A_k."""
+    """Return Σ_grid G_k ⊙ A_k; gradients that are the same at all cells may have one of them alone."""
     if one_cell(gradients, 3) is not None:
         return mean_over_grid(gradients) * sum_over_grid(per_target(activations))
     return sum_over_grid(gradients * per_target(activations))

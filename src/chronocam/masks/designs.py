@@ -12,12 +12,12 @@ from itertools import product
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float
 
-Score: TypeAlias = Callable[[Float[np.ndarray, "mask region"]], Float[np.ndarray, "mask batch target"]]
-"""Scores of masks that show the regions marked 1."""
+Score: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""Scores `(mask, batch, target)` of masks `(mask, region)` that show the regions marked 1."""
 
-Effects: TypeAlias = Float[np.ndarray, "batch target region"]
+Effects: TypeAlias = np.ndarray
+"""A number for each region, `(batch, target, region)`."""
 
 
 def balanced_size(regions: int) -> int:

@@ -36,8 +36,8 @@ EDGE = 0.2
 SETTLED = 0.6
 """The share of the steps in which the area shrinks to the one asked for; the others move it about."""
 
-Mask: TypeAlias = Float[np.ndarray, "batch *cells"]
-Laid: TypeAlias = Float[np.ndarray, "batch *grid"]
+Mask: TypeAlias = np.ndarray  # (batch, *cells)
+Laid: TypeAlias = np.ndarray  # (batch, *grid)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -93,15 +93,15 @@ class ExtremalPerturbation(Method):
     def maps(self, view: View) -> Maps:
         """Learn one mask per sample and target, and say where none is good."""
         x = view.captures[0].activations
-        smooth = Smooth(tuple(map(int, x.shape[2:])), self.sigma, self.drift)
-        levels = Levels(x)
+        smooth = _Smooth(tuple(map(int, x.shape[2:])), self.sigma, self.drift)
+        levels = _Levels(x)
         masks = [self._learn(view, target, smooth, levels) for target in range(view.targets)]
         shown = [levels.shown(smooth.laid(mask)) for mask in masks]
         whole, none, *kept = to_numpy(view.scores(_always(view, [x, levels.blurred[0], *shown])))
         self._remark(view, whole - none, np.stack([kept[k][:, k] for k in range(len(kept))], axis=1) - none)
         return namespace(x).stack([like(mask, x) for mask in masks], axis=1)
 
-    def _learn(self, view: View, target: int, smooth: Smooth, levels: Levels) -> Mask:
+    def _learn(self, view: View, target: int, smooth: _Smooth, levels: _Levels) -> Mask:
         """Return the mask after `steps` of Adam, while its area shrinks and its edges get steeper."""
         theta = np.zeros((view.captures[0].activations.shape[0], *smooth.cells))
         adam = Adam(self.lr)
@@ -126,7 +126,7 @@ class ExtremalPerturbation(Method):
             )
 
 
-class Levels:
+class _Levels:
     """The input from blurred to sharp, as a mask of 0…1 chooses at each place, and how that changes."""
 
     def __init__(self, x: Array) -> None:
@@ -150,8 +150,8 @@ class Levels:
         return to_numpy(sum(slopes)).astype(np.float64) * (LEVELS - 1)
 
 
-class Smooth:
-    """Smooth masks on cells of σ pixels, of a clip one per frame, and the same on the input's grid."""
+class _Smooth:
+    """_Smooth masks on cells of σ pixels, of a clip one per frame, and the same on the input's grid."""
 
     def __init__(self, grid: Sequence[int], sigma: float | None, drift: float) -> None:
         lead, plane = tuple(grid[:-2]), tuple(grid[-2:])

@@ -28,10 +28,10 @@ class Rows:
     """
 
     def __init__(self, maps: str) -> None:
-        self.maps = maps
+        self.maps: str = maps
         self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.sizes: list[list[Any]] = []
-        self.failures = 0
+        self.failures: int = 0
 
     def add(self, key: str, sample: int, found: dict[str, Explanation], k: int) -> None:
         """Add the rows of sample `k` of a batch; one row alone where a number of it is not finite."""

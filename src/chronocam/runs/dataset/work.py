@@ -29,9 +29,11 @@ class Worker:
     def __init__(self, plan: Plan, job: MapJob, batch_size: int, scope: ExitStack) -> None:
         from chronocam.joint.subject import share_subjects
 
-        self.plan, self.job, self.batch_size = plan, job, batch_size
+        self.plan: Plan = plan
+        self.job: MapJob = job
+        self.batch_size: int = batch_size
         share_subjects(scope)
-        self.pool = scope.enter_context(ThreadPoolExecutor(_THREADS))
+        self.pool: ThreadPoolExecutor = scope.enter_context(ThreadPoolExecutor(_THREADS))
 
     def run(self, shard: int) -> int:
         """Write the part of a shard, and return how many of its inputs failed."""
