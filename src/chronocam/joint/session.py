@@ -51,7 +51,7 @@ class Session:
         self.subject: Subject = subject_of(
             method.model, method.output_layer, method.frames, method.fast, method.precision
         )
-        self.layers = self._resolve(method)
+        self.layers: list[str | None] = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
             raise InputError(f"no alignment `{method.align}`; choose half_pixel or receptive_field")
         if method.align != "half_pixel" and len(self.layers) > 1:

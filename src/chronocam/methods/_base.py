@@ -26,7 +26,8 @@ METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
 COMPLETE: Final = 1e-3
 """By what share of its rise a score may differ from what is attributed, unsaid."""
 
-Maps: TypeAlias = Float[Any, "batch target *grid"]
+Maps: TypeAlias = Array
+"""Maps `(batch, target, *grid)`."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -79,7 +79,7 @@ class MovesSeen(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.any = False
+        self.any: bool = False
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
