@@ -152,3 +152,14 @@ def test_misuse_is_refused() -> None:
     net.conv.register_forward_hook(lambda *_: None)
     with pytest.raises(cc.errors.ModelError, match="hooks of its own"):
         cc.GradCAM(net, fast=True)
+
+
+def test_one_number_written_without_a_trace_is_seen() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    x, fast = torch.rand(1, 3, 16, 16), cc.GradCAM(net.eval(), fast=True)
+    fast.explain(x, 1)
+    for at in range(8):
+        net[4].weight.data[1, at] += 1.0
+        expected = cc.GradCAM(net).explain(x, 1).maps
+        np.testing.assert_allclose(fast.explain(x, 1).maps, expected, atol=1e-5 * np.abs(expected).max())

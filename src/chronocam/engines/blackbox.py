@@ -106,7 +106,7 @@ class BlackBoxEngine(UnknownGeometry):
         reads: Sequence[str] = (),
         keep: Sequence[str] = (),
     ) -> list[LayerCall]:
-        """Raise LayerError: there are none."""
+        """Raise LayerError: no layer is known."""
         _no_layers()
 
     def order(self, layer: str) -> None:
@@ -144,7 +144,7 @@ class BlackBoxEngine(UnknownGeometry):
     def resume(
         self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Resumed:
-        """Raise LayerError: there is no layer to go on from."""
+        """Raise LayerError: no layer is known from which the model could be resumed."""
         _no_layers()
 
 

@@ -168,7 +168,8 @@ class Explaining:
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
-            self.look.sight(chosen)  # asked now, where passes are of one sample: what is found of it is kept
+            # Asked while passes are of one sample; the answer is kept.
+            self.look.sight(chosen)
         return chosen
 
     def explanations(self) -> list[Explanation]:

@@ -31,7 +31,6 @@ _NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
-_SAMPLED = 4  # numbers of each tensor that are compared with those that were copied
 _BF16 = (
     "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
     "classes are close another one may be predicted; leave precision out to be sure"
@@ -92,19 +91,19 @@ class _Copy:
 
     folded: the path of the norm that each convolution took in, by its path.
     state: what tells the model from itself after a change.
-    views: of some numbers of each of the model's tensors. values: what they were.
+    tensors: the model's own. values: what they were.
     """
 
     model: nn.Module
     folded: dict[str, str]
     state: tuple[object, ...]
-    views: list[Tensor]
-    values: Tensor
+    tensors: list[Tensor]
+    values: list[Tensor]
 
     def is_of(self, model: nn.Module) -> bool:
         """Say whether the model is still what was copied."""
-        # Writing through `.data` leaves no trace but the numbers.
-        return self.state == _state(model) and torch.equal(torch.cat(self.views), self.values)
+        # Writing through `.data` or a shared array leaves no trace but the numbers, so all are compared.
+        return self.state == _state(model) and all(map(torch.equal, self.tensors, self.values))
 
 
 _COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
@@ -140,17 +139,11 @@ def _made(model: nn.Module, precision: str | None) -> _Copy:
     made = made.to(memory_format=torch.channels_last)
     if precision is not None:
         made = made.to(torch.bfloat16)
-    views = [_sample(tensor) for tensor in tensors]
-    return _Copy(made, folded, _state(model), views, torch.cat(views))
+    return _Copy(made, folded, _state(model), tensors, [tensor.clone() for tensor in tensors])
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    n = tensor.numel()
-    return tensor.as_strided((min(n, _SAMPLED),), (max(n // _SAMPLED, 1),))
 
 
 def _state(model: nn.Module) -> tuple[object, ...]:

@@ -106,7 +106,7 @@ def read_plan(place: Place) -> Plan:
         }
         return Plan(place, Settings(**given), count, digest)
     except FileNotFoundError as error:
-        raise MediaError(f"there is no run in `{place.url}`; expected {PLAN}, check the path") from error
+        raise MediaError(f"`{place.url}` holds no run: it has no {PLAN}; check the path") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, MediaError):
             raise
