@@ -262,3 +262,14 @@ def test_what_a_function_cannot_take_is_one_line() -> None:
 
     with pytest.raises(InputError, match="expected 1 channel"):
         cc.Occlusion(cc.blackbox(only_grey)).explain(X.numpy(), 1)
+
+
+def test_a_map_does_not_depend_on_how_long_its_neighbours_take() -> None:
+    net = bent()
+    hard = torch.cat([X, 5 * X.flip(3)])
+    options: dict[str, Any] = {"until": 0.6, "budget": 6000, "cells": 3, "signed": True}
+    together = cc.RISE(net, **options).explain(hard, [cc.targets.Class(1), cc.targets.Class(2)])
+    for sample in range(len(hard)):
+        alone = cc.RISE(net, **options).explain(hard[sample : sample + 1], 2)
+        np.testing.assert_allclose(together.maps[sample, 1], alone.maps[0, 0], atol=1e-5)
+        np.testing.assert_allclose(together.interval[sample, 1], alone.interval[0, 0], atol=1e-5)

@@ -21,6 +21,8 @@ class Looks:
     look gets α / (k (k + 1)) of α = 5 %, which adds up to α, and looks come at 3 estimates and then at each
     half more. Estimates are sums over many masks, so Student's t is their law.
 
+    A map that is known is kept as it is then, while others of the batch go on: it depends on no neighbour.
+
     until: the half-width that is narrow enough, as a share of the map's range; None looks only at the end.
     """
 
@@ -31,6 +33,7 @@ class Looks:
     _next: int = _FIRST
     _mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
     _squares: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    _kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def add(self, estimate: np.ndarray) -> None:
         """Take one more estimate `(batch, target, *grid)`."""
@@ -60,10 +63,19 @@ class Looks:
         axes = tuple(range(2, half.ndim))
         span = np.ptp(self._mean, axis=axes)
         share = np.divide(half.max(axis=axes), span, out=np.zeros_like(span), where=span > 0)
-        self.reached = float(share.max())
+        for at in np.ndindex(*span.shape):
+            if self.until is not None and at not in self._kept and share[at] <= self.until:
+                self._kept[at] = self._mean[at].copy(), half[at].copy()
+        unknown = [share[at] for at in np.ndindex(*span.shape) if at not in self._kept]
+        self.reached = float(max(unknown, default=0.0))
+        for at, (_, known) in self._kept.items():
+            half[at] = known
         return half
 
     @property
     def mean(self) -> np.ndarray:
-        """The map."""
-        return self._mean
+        """The maps."""
+        mean = self._mean.copy()
+        for at, (known, _) in self._kept.items():
+            mean[at] = known
+        return mean
