@@ -269,3 +269,70 @@ def test_a_layer_of_several_feature_maps_says_that_the_first_is_explained(levels
     several = [text for text in found.diagnostics if "feature maps" in text]
     expected = "layer `fpn` returns 3 feature maps; the first is explained, (1, 4, 8, 8)"
     assert [text.startswith(expected) for text in several] == [True] * (levels > 1)
+    assert all(text.endswith("name `fpn[p4]` for the next") for text in several)
+
+
+class TwoLevels(nn.Conv2d):
+    """A convolution and the squares of what it pools: in a tuple, in a dict, or one step deeper."""
+
+    kind = "tuple"
+
+    def forward(self, x: Tensor) -> Any:
+        fine = super().forward(x).relu()
+        coarse = F.avg_pool2d(fine, 2) ** 2
+        if self.kind == "tuple":
+            return fine, coarse
+        return {"p3": fine, "p4": coarse} if self.kind == "dict" else {"maps": [fine, coarse], "size": 2}
+
+
+class Levels(nn.Module):
+    """Scores that are linear in the means of two levels."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.fpn = TwoLevels(3, 4, 3, 2, 1)
+        self.fpn.kind = kind
+        self.heads = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.fpn(x)
+        maps = out["maps"] if self.kind == "deep" else out.values() if self.kind == "dict" else out
+        return sum(head(one.mean((2, 3))) for head, one in zip(self.heads, maps, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [
+        ("tuple", "fpn[1]"),
+        ("dict", "fpn[p4]"),
+        ("dict", "fpn[1]"),
+        ("deep", "fpn[maps][1]"),
+        ("deep", "fpn[0][1]"),
+    ],
+)
+def test_one_of_several_outputs_is_named_by_index_or_key(kind: str, layer: str) -> None:
+    torch.manual_seed(0)
+    net, x = Levels(kind), torch.randn(2, 3, 16, 16)
+    coarse = F.avg_pool2d(F.conv2d(x, net.fpn.weight, net.fpn.bias, 2, 1).relu(), 2) ** 2
+    weights = net.heads[1].weight[2][:, None, None].detach() / 16  # of a linear layer on means of 4 × 4 cells
+    hand = (weights * coarse.detach()).sum(1)
+    for name in (layer, f"{layer}#0"):
+        found = cc.HiResCAM(net, name, signed=True).explain(x, 2)
+        close(found.maps[:, 0], hand)
+        assert (found.layer, found.diagnostics) == (name, ())
+    ablated = cc.AblationCAM(net, layer, signed=True).explain(x, 2)  # the score falls by weight times mean
+    falls = 16 * weights * coarse.detach().mean((2, 3), keepdim=True)
+    close(ablated.maps[:, 0] * np.abs(ablated.scores)[:, :, None], (falls * coarse.detach()).sum(1))
+    both = cc.HiResCAM(net, [layer, "fpn"], fuse="mean").explain(x, 2)
+    assert both.maps.shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [("fpn[p7]", ("[p7]", "`[p3]`, `[p4]`")), ("fpn[2]", ("[2]",)), ("heads.0[1]", ("[1]", "one Tensor"))],
+)
+def test_an_output_that_a_layer_does_not_return_is_refused(layer: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(LayerError) as error:
+        cc.GradCAM(Levels("dict"), layer).explain(torch.randn(1, 3, 16, 16), 2)
+    one_line(error, "no output", *words)

@@ -14,6 +14,7 @@ from chronocam.types import Array, Inputs
 T = TypeVar("T")
 
 _CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
+_ENTRY = re.compile(r"(?P<path>.*?)(?P<keys>(?:\[[^][]+\])+)$")
 
 
 @dataclass(frozen=True)
@@ -400,6 +401,16 @@ def split_call(layer: str) -> tuple[str, int | None]:
     """Split `relu#1` into the path and the number of the call."""
     match = _CALL.match(layer)
     return (match["path"], int(match["call"])) if match else (layer, None)
+
+
+def split_entry(layer: str) -> tuple[str, tuple[str, ...]]:
+    """Split `fpn[1]` into the path and what leads to one of several outputs; `fpn[a][1]` has two steps.
+
+    The number of a call may follow and is dropped.
+    """
+    path = split_call(layer)[0]
+    match = _ENTRY.match(path)
+    return (match["path"], tuple(match["keys"][1:-1].split("]["))) if match else (path, ())
 
 
 def child_at(index: int, children: Sequence[T]) -> T:

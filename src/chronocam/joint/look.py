@@ -209,7 +209,7 @@ class Look:
         """
         one = self.few(1)
         return self.subject.once(
-            ("layout", layer, self.which, one.shape[1:]), lambda: settle(one, layer, one.calls(), ramps)
+            ("layout", layer, self.which, one.shape[1:]), lambda: settle(one, layer, one.calls(layer), ramps)
         )
 
     def remarks(self, layer: str) -> tuple[str, ...]:
@@ -219,9 +219,16 @@ class Look:
         remark = self.settled(layer).remark
         return () if remark is None else (remark,)
 
-    def calls(self) -> list[LayerCall]:
-        """Return the calls of all layers, from one pass; found out once per input size."""
-        return self.subject.once(("calls", self.shape), lambda: self.engine.trace(self.inputs))
+    def calls(self, layer: str = INPUT) -> list[LayerCall]:
+        """Return the calls of all layers, from one pass; found out once per input size.
+
+        layer: one that is to be among them, such as one of several outputs, which are not otherwise.
+        """
+        path = layer.partition("#")[0]
+        keep = [path] if path.endswith("]") else []
+        return self.subject.once(
+            ("calls", self.shape, *keep), lambda: self.engine.trace(self.inputs, keep=keep)
+        )
 
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import split_call
+from chronocam.engines.base import split_entry
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.replica import Forward, Replica
 from chronocam.engines.torch.taps import Cut, Tap
@@ -46,7 +46,7 @@ class Chunks:
 
         Its `forward` is replaced: a hook sees a call, and cannot make several of one.
         """
-        parts = [split_call(layer)[0].split(".") for layer in self.taps]
+        parts = [split_entry(layer)[0].split(".") for layer in self.taps]
         paths = dict.fromkeys(".".join(part[:end]) for part in parts for end in range(1, len(part) + 1))
         modules = {path: layers[layers.resolve(path)] for path in paths}
         for module, path in {module: path for path, module in modules.items()}.items():

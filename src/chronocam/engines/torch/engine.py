@@ -74,7 +74,8 @@ class TorchEngine(TorchGeometry):
     def resolve(self, layer: LayerLike) -> str:
         """Return the path of a layer given by path (`layer4`, `relu#1` for its second call), object or index.
 
-        An index counts the model's top-level layers. Raises LayerError for an unknown one.
+        `fpn[1]` and `fpn[p3]` are one of several outputs, by index or key. An index alone counts the model's
+        top-level layers. Raises LayerError for an unknown one.
         """
         return self.layers.resolve(layer)
 

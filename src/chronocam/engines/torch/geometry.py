@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import Feed, LayerCall, split_call
+from chronocam.engines.base import Feed, LayerCall, split_call, split_entry
 from chronocam.engines.geometry import Centers, Sight
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
@@ -21,7 +21,14 @@ from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad
 from chronocam.engines.torch.probe import extent_of, follows_in_time, noise_like, probed_centers, rows_in_time
 from chronocam.engines.torch.scope import settle
-from chronocam.engines.torch.tensors import call_model, first_tensor, keep_output, own_copy, replace_tensor
+from chronocam.engines.torch.tensors import (
+    call_model,
+    first_tensor,
+    keep_output,
+    own_copy,
+    replace_tensor,
+    tensor_at,
+)
 from chronocam.errors import InputError, LayoutError
 from chronocam.types import Inputs, Window
 
@@ -133,7 +140,7 @@ class TorchGeometry:
 
         def note(layer: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: object, output: object) -> None:
-                tensor, call = first_tensor(output), split_call(layer)[1]
+                tensor, call = tensor_at(output, split_entry(layer)[1]), split_call(layer)[1]
                 if tensor is not None and call in (None, counts[layer]):
                     nodes[layer] = tensor.grad_fn
                 counts[layer] += 1
@@ -158,8 +165,8 @@ class TorchGeometry:
         No graph is built after the call of the layer that is asked for.
         """
         outputs: list[Tensor] = []
-        path, call = split_call(layer)
-        keep = keep_output(outputs)
+        (path, entry), call = split_entry(layer), split_call(layer)[1]
+        keep = keep_output(outputs, entry)
 
         def hook(module: nn.Module, args: object, output: object) -> None:
             keep(module, args, output)

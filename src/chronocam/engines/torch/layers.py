@@ -9,7 +9,7 @@ from typing import SupportsIndex, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import child_at, split_call, unknown_layer
+from chronocam.engines.base import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import walk
 from chronocam.errors import LayerError, ModelError
@@ -17,7 +17,10 @@ from chronocam.layouts.base import Stem
 from chronocam.types import INPUT
 
 LayerLike: TypeAlias = "str | SupportsIndex | nn.Module"
-"""A layer as users name it: its path (`layer4`, `relu#1` for its second call), its number, or itself."""
+"""A layer as users name it: its number, itself, or its path.
+
+`layer4`; `relu#1` for its second call; `fpn[1]` or `fpn[p3]` for one of several outputs.
+"""
 
 
 class Layers(Mapping[str, nn.Module]):
@@ -47,7 +50,7 @@ class Layers(Mapping[str, nn.Module]):
         return Replica(self.walk(), self)
 
     def __getitem__(self, layer: str) -> nn.Module:
-        return self._named.by_path[split_call(layer)[0]]
+        return self._named.by_path[split_entry(layer)[0]]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._named.by_path)
@@ -58,7 +61,7 @@ class Layers(Mapping[str, nn.Module]):
     def resolve(self, layer: LayerLike) -> str:
         """Return the path of a layer. Raises LayerError for an unknown one."""
         self.walk()
-        named, call = self._named, None
+        named, suffix = self._named, ""
         if isinstance(layer, nn.Module):
             path = named.paths.get(unwrap(layer), "")
             if not path:
@@ -69,13 +72,15 @@ class Layers(Mapping[str, nn.Module]):
         elif layer == INPUT:
             return INPUT
         else:
-            path, call = split_call(_plain(str(layer)))
+            whole, call = split_call(_plain(str(layer)))
+            path, _ = split_entry(whole)
+            suffix = whole.removeprefix(path) + ("" if call is None else f"#{call}")
             if not path or path not in named.names:
                 raise unknown_layer(layer, [path for path in named.names if path])
             path = named.paths[named.names[path]]
         if isinstance(named.by_path[path], torch.jit.ScriptModule):
             raise LayerError(f"layer `{path}` is TorchScript, which cannot be looked into; choose another")
-        return path if call is None else f"{path}#{call}"
+        return path + suffix
 
     @property
     def labels(self) -> Sequence[str] | None:

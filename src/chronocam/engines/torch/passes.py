@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call
+from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call, split_entry
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attention import AttentionSeen, UnfusedAttention
 from chronocam.engines.torch.chunks import Chunks
@@ -109,10 +109,10 @@ class TorchPass:
         self.notes.clear()
         self._forward(score)
         self.notes += [
-            f"layer `{layer}` returns {tap.others + 1} feature maps; the first is explained, "
-            f"{tuple(tap.outputs[-1].shape)}: name a layer within it for another"
+            f"layer `{layer}` returns {len(tap.levels)} feature maps; the first is explained, "
+            f"{tuple(tap.outputs[-1].shape)}: name `{split_call(layer)[0]}{tap.levels[1]}` for the next"
             for layer, tap in self.taps.items()
-            if tap.others
+            if len(tap.levels) > 1
         ]
         gradients = self._backward(request.gradients)
         curvature = self._curvature(request.curvature)
@@ -142,7 +142,7 @@ class TorchPass:
         # With a graph from the start nothing is cut: what a layer returned may be used within it, before a
         # hook sees it, as by models that collect their hidden states.
         cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
-        self.taps = {layer: Tap(split_call(layer)[1], cut) for layer in request.layers}
+        self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
         self.attentions = AttentionSeen() if request.attentions else None
         if request.clips is not None:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Result, Score
+from chronocam.engines.base import Result, Score, split_entry
 from chronocam.engines.resumption import Recorder, Rest, Stored, counting, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.replica import Forward
 from chronocam.engines.torch.scope import couples_samples, settle, walk
-from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor
+from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor, tensor_at
 from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
 
@@ -99,10 +99,10 @@ class TorchRest(Rest[nn.Module]):
 
     def _at_layer(self, change: Callable[[int, Tensor], Tensor]) -> Callable[..., object]:
         """Return a hook: the layer's output, in its n-th call that counts, goes through `change(n, …)`."""
-        changed = counting(self._call, change)
+        changed, entry = counting(self._call, change), split_entry(self._layer)[1]
 
         def hook(module: nn.Module, args: object, output: object) -> object:
-            tensor = first_tensor(output)
+            tensor = tensor_at(output, entry)
             if tensor is None:
                 kind = type(module).__name__
                 raise LayerError(f"a {kind} returns no floating-point tensor; choose another layer")

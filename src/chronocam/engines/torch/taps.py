@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.torch.obstacles import QUANTISED
-from chronocam.engines.torch.tensors import alike, first_tensor, replace_tensor
+from chronocam.engines.torch.tensors import levels, replace_tensor, tensor_at
 from chronocam.errors import LayerError
 
 
@@ -24,15 +25,18 @@ class Cut:
 class Tap:
     """A forward hook that captures a layer's output and lets the graph begin there.
 
+    call: which call counts; None for all. entry: what leads to one of several outputs, see `tensor_at`.
     outputs: what the layer returned, per call. passed: the clones that the model went on with.
+    levels: how the other levels of a pyramid are named, where none was.
 
     The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
     What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
     was captured. Without a cut no graph is built.
     """
 
-    def __init__(self, call: int | None, cut: Cut | None) -> None:
+    def __init__(self, call: int | None, cut: Cut | None, entry: Sequence[str] = ()) -> None:
         self.call: int | None = call
+        self.entry = entry
         self.cut = cut
         self.restart(cut)
 
@@ -42,19 +46,19 @@ class Tap:
         self.calls: int = 0
         self.outputs: list[Tensor] = []
         self.passed: list[Tensor] = []
-        self.others: int = 0
+        self.levels: list[str] = []
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Capture what `module` returned, if this call is the one that counts."""
         self.calls += 1
         if self.call is not None and self.calls - 1 != self.call:
             return None
-        tensor = first_tensor(output)
+        tensor = tensor_at(output, self.entry)
         if tensor is None:
             quantised = any(isinstance(x, Tensor) and x.is_quantized for x in pytree.tree_leaves(output))
             todo = QUANTISED if quantised else "choose another layer"
             raise LayerError(f"a {type(module).__name__} returns no floating-point tensor; {todo}")
-        self.others = alike(output, tensor)
+        self.levels = [] if self.entry else levels(output, tensor)
         fresh = self.capture(tensor)
         return fresh if output is tensor else replace_tensor(output, tensor, fresh)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, TypeGuard
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
-from chronocam.errors import ChronocamError, InputError, first_line
+from chronocam.errors import ChronocamError, InputError, LayerError, first_line
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
@@ -135,11 +135,11 @@ def with_graph(x: Any) -> Any:
     return x.requires_grad_().clone() if _is_float(x) else x
 
 
-def keep_output(seen: list[Tensor]) -> Callable[..., None]:
-    """Return a forward hook that adds the first tensor of what a layer returns to `seen`."""
+def keep_output(seen: list[Tensor], entry: Sequence[str] = ()) -> Callable[..., None]:
+    """Return a forward hook that adds a tensor of what a layer returns to `seen`; see `tensor_at`."""
 
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = first_tensor(output)
+        tensor = tensor_at(output, entry)
         if tensor is not None:
             seen.append(tensor)
 
@@ -166,15 +166,48 @@ def first_tensor(output: Any) -> Tensor | None:
     return next((x for x in pytree.tree_leaves(output) if _is_float(x)), None)
 
 
-def alike(output: Any, first: Tensor) -> int:
-    """Return how many other tensors in `output` have a grid as the first has: the levels of a pyramid."""
+def tensor_at(output: Any, entry: Sequence[str]) -> Tensor | None:
+    """Return the floating-point tensor that indices or keys lead to, or None; the first without any.
+
+    A key comes before an index: of the dict {"0": …, "pool": …} both `pool` and `1` are the second.
+    Raises LayerError for a step that does not exist.
+    """
+    for step in entry:
+        parts = _parts(output)
+        if step not in parts and step.isdigit() and int(step) < len(parts):
+            step = list(parts)[int(step)]
+        if step not in parts:
+            names = ", ".join(f"`[{key}]`" for key in parts) or f"one {type(output).__name__}"
+            raise LayerError(f"no output `[{step}]`; the layer returns {names}")
+        output = parts[step]
+    return first_tensor(output)
+
+
+def _parts(output: Any) -> dict[str, Any]:
+    """Return the parts of an output by key, those of tuples and lists by index."""
+    if isinstance(output, Mapping):
+        return {str(key): part for key, part in output.items()}
+    return {str(at): part for at, part in enumerate(output)} if isinstance(output, (tuple, list)) else {}
+
+
+def levels(output: Any, first: Tensor) -> list[str]:
+    """Return what leads to the tensors that have a grid as the first has: `[1]`, of levels of a pyramid."""
     if output is first or first.ndim < 4:
-        return 0
-    others = {id(x): x for x in pytree.tree_leaves(output) if _is_float(x) and x is not first}
-    return sum(
-        x.ndim == first.ndim and x.shape[0] == first.shape[0] and x.shape[2:].numel() > 1
-        for x in others.values()
-    )
+        return []
+    found: dict[int, str] = {}
+    for entry, x in _tensors(output):
+        level = x.ndim == first.ndim and x.shape[0] == first.shape[0] and x.shape[2:].numel() > 1
+        if level or x is first:
+            found.setdefault(id(x), entry)
+    return list(found.values())
+
+
+def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
+    for key, part in _parts(output).items():
+        if _is_float(part):
+            yield f"[{key}]", part
+        else:
+            yield from ((f"[{key}]{entry}", x) for entry, x in _tensors(part))
 
 
 def replace_tensor(output: Any, old: Tensor, new: Tensor) -> Any:

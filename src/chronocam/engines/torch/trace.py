@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import AxisOrder, LayerCall, Score
+from chronocam.engines.base import AxisOrder, LayerCall, Score, split_entry
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.graph import all_parents
 from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
-from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor
-from chronocam.errors import InputError
+from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, tensor_at
+from chronocam.errors import InputError, LayerError
 from chronocam.types import Inputs
 
 _SAME = (nn.Identity, nn.modules.dropout._DropoutNd)
@@ -57,6 +58,11 @@ class Trace:
         self.inputs = inputs
         self.score = score
         self.keep = frozenset(keep)
+        self._entries: dict[str, list[str]] = {}  # of modules, which of several outputs are kept
+        for name in keep:
+            path, entry = split_entry(name)
+            if entry:
+                self._entries.setdefault(path, []).append(name)
         self.from_inputs = True  # whether the graph begins at the inputs, and not at the first layers
         self._inputs: list[Tensor] = []
         self._calls: list[LayerCall] = []
@@ -102,7 +108,7 @@ class Trace:
         self.forward.start(scope)
         for path, module in self.forward.replica.items():
             if path and not isinstance(module, torch.jit.ScriptModule):
-                self.forward.replica.tap(path, self._note(path), self._forget)
+                self.forward.replica.tap(path, self._note(path), partial(self._forget, path))
         scope.enter_context(torch.set_grad_enabled(score is not None))
         first = WithoutChance() if score is None else differentiable_rnns(self.forward.layers.values())
         for mode in (first, ThroughNoGrad() if through_no_grad else None):
@@ -127,27 +133,33 @@ class Trace:
         return pytree.tree_map_only(Tensor, Tensor.clone, copies)  # which the model can write into
 
     def _note(self, path: str) -> Callable[..., Any]:
+        names = [path, *self._entries.get(path, ())]
+
         def hook(module: nn.Module, args: object, output: Any) -> Any:
-            tensor = first_tensor(output)
-            if tensor is None:
+            if first_tensor(output) is None:
                 return None
-            changes = not isinstance(module, _SAME + _RESAMPLE)
-            recurrent = isinstance(module, nn.RNNBase)
             order = self._order(module, first_tensor(args))
-            call = LayerCall(path, type(module).__name__, tuple(tensor.shape), changes, recurrent, order)
-            if path in self.keep:
-                call = replace(call, output=tensor.detach().clone())
-            self._calls.append(call)
-            self._returned.append(tensor)
-            self._passed_on.append(tensor)
-            return None if self.score is None else self._tapped(tensor, output)
+            changes, recurrent = not isinstance(module, _SAME + _RESAMPLE), isinstance(module, nn.RNNBase)
+            for name in names:
+                tensor = tensor_at(output, split_entry(name)[1])
+                if tensor is None:
+                    raise LayerError(f"`{name}` is no floating-point tensor; choose another output")
+                call = LayerCall(name, type(module).__name__, tuple(tensor.shape), changes, recurrent, order)
+                if name in self.keep:
+                    call = replace(call, output=tensor.detach().clone())
+                self._calls.append(call)
+                self._returned.append(tensor)
+                self._passed_on.append(tensor)
+                if self.score is not None:
+                    output = self._tapped(tensor, output)
+            return None if self.score is None else output
 
         return hook
 
-    def _forget(self) -> None:
-        """Take back the note of the last call."""
+    def _forget(self, path: str) -> None:
+        """Take back the notes of the last call of a layer."""
         for noted in (self._calls, self._returned, self._passed_on, self._taps):
-            if noted:
+            for _ in range(min(1 + len(self._entries.get(path, ())), len(noted))):
                 noted.pop()
 
     def _order(self, module: nn.Module, given: Tensor | None) -> AxisOrder | None:
