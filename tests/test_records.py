@@ -118,6 +118,11 @@ def test_what_is_written_is_read_back(tmp_path, result):
     assert next(iter(json.loads(path.read_text()))) == "model"
 
 
+def test_the_entries_of_a_result_are_its_maps_and_then_its_relevance():
+    expected = [[MAP], [MAP], [SEQUENCE], [MAP, SEQUENCE], [DRIVE]]
+    assert [list(Written("net", result).entries) for result in RESULTS] == expected
+
+
 @pytest.mark.parametrize("data", [[1, 2], {}, {"maps": []}, {"maps": "north"}, {"channels": [{"method": 1}]}])
 def test_a_json_file_of_another_kind_is_no_result(tmp_path, data):
     path = tmp_path / "other.json"
@@ -130,7 +135,7 @@ def test_a_result_needs_only_what_reports_show(tmp_path):
     path.write_text(json.dumps({"maps": [{"method": "gradcam", "explanation": "a.npz"}]}))
     written = read_result(path)
     assert written is not None
-    assert written.result.entries[0].file == "a.npz"
+    assert written.entries[0].file == "a.npz"
 
 
 @pytest.mark.parametrize(

@@ -239,11 +239,6 @@ class PictureResult(JsonRecord):
     maps: tuple[MapEntry, ...]
     diagnostics: tuple[str, ...] = field(metadata=missing(()))
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return self.maps
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClipResult(JsonRecord):
@@ -263,11 +258,6 @@ class ClipResult(JsonRecord):
     maps: tuple[MapEntry, ...]
     diagnostics: tuple[str, ...] = field(metadata=missing(()))
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return self.maps
-
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureResult(JsonRecord):
@@ -281,11 +271,6 @@ class FeatureResult(JsonRecord):
     features: int = field(metadata=missing(0))
     sequences: tuple[SequenceEntry, ...]
     diagnostics: tuple[str, ...] = field(metadata=missing(()))
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return self.sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,35 +288,17 @@ class SignalResult(JsonRecord):
     maps: tuple[MapEntry, ...]
     diagnostics: tuple[str, ...] = field(metadata=missing(()))
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return self.maps
-
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFeatureResult(JsonRecord):
+class ClipFeatureResult(ClipResult):
     """A clip whose features are explained: relevance as a sequence, and as maps on the frames.
 
-    The fields are those of `ClipResult` and of `FeatureResult`.
+    steps, features, sequences: as of `FeatureResult`.
     """
 
-    input: str = field(metadata=missing(""))
-    size: tuple[int, int] = field(metadata=missing((0, 0)))
-    seen: Box = field(metadata=missing((0.0, 0.0, 0.0, 0.0)))
-    frames: tuple[int, ...] = field(metadata=missing(()))
-    seconds: tuple[float, ...] | None = field(metadata=missing(None))
-    sheet: str = field(metadata=missing(""))
-    maps: tuple[MapEntry, ...]
     steps: int = field(metadata=missing(0))
     features: int = field(metadata=missing(0))
     sequences: tuple[SequenceEntry, ...]
-    diagnostics: tuple[str, ...] = field(metadata=missing(()))
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return (*self.maps, *self.sequences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,11 +382,6 @@ class DriveResult(JsonRecord):
     maps: tuple[DriveEntry, ...]
     diagnostics: tuple[str, ...] = field(metadata=missing(()))
 
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Every explanation."""
-        return self.maps
-
 
 @dataclass(frozen=True, kw_only=True)
 class Failure(JsonRecord):
@@ -445,6 +407,15 @@ class Written:
     def to_json(self) -> Json:
         """Return what the file holds: the model first."""
         return {"model": self.model, **self.result.to_json()}
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every explanation: maps, then relevance."""
+        if isinstance(self.result, FeatureResult):
+            return self.result.sequences
+        if isinstance(self.result, ClipFeatureResult):
+            return (*self.result.maps, *self.result.sequences)
+        return self.result.maps
 
 
 def read_result(path: Path) -> Written | None:

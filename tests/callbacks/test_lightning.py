@@ -135,6 +135,13 @@ def test_files_lie_where_the_logger_writes(tmp_path: Path) -> None:
     assert sorted(files(Path(logger.log_dir))) == [f"gradcam/{i}/epoch=1-step=4.png" for i in range(3)]
 
 
+@pytest.mark.usefixtures("_tensorboard")
+def test_a_folder_that_is_asked_for_gets_files_beside_the_loggers(tmp_path: Path) -> None:
+    maps = cc.callbacks.LightningCallback(SAMPLES[:1], log_dir=tmp_path / "kept")
+    fit(tmp_path, maps, logger=TensorBoardLogger(tmp_path / "logs"), max_epochs=1)
+    assert list(files(tmp_path)) == ["kept/gradcam/0/epoch=0-step=2.png"]
+
+
 def test_targets_stand_side_by_side_under_the_name_asked_for(tmp_path: Path) -> None:
     options: dict[str, Any] = {"conv_layer": "body.0", "labels": ["a", "b", "c"], "tag": "held-out/maps"}
     maps = cc.callbacks.LightningCallback(SAMPLES[:1], ["a", "c"], method="layercam", **options)

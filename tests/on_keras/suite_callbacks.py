@@ -3,6 +3,7 @@
 import io
 import random
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 
 import chronocam as cc
 from chronocam.callbacks import keras as module
-from chronocam.errors import ChronocamError, InputError
+from chronocam.errors import ChronocamError, InputError, ModelError
 
 L = keras.layers
 SAMPLES = np.random.default_rng(1).random((3, 9, 9, 3), np.float32)
@@ -40,7 +41,10 @@ class Last(keras.callbacks.Callback):
         self.kept = kept
 
     def on_train_end(self, logs: Any = None) -> None:
-        self.kept.append((random.random(), np.random.rand()))  # noqa: NPY002
+        drawn = [random.random(), np.random.rand()]  # noqa: NPY002
+        if keras.backend.backend() == "torch":
+            drawn.append(float(import_module("torch").rand(1)))
+        self.kept.append(drawn)
 
 
 def fit(*callbacks: Any, epochs: int = 2) -> keras.Model:
@@ -110,6 +114,8 @@ def test_the_training_is_the_same_as_without(tmp_path: Path) -> None:
 
     def restless(model: keras.Model, **options: Any) -> cc.SmoothGrad:
         random.random(), np.random.rand()  # noqa: NPY002
+        if keras.backend.backend() == "torch":
+            import_module("torch").rand(1)
         return cc.SmoothGrad(model, **options)
 
     maps = [
@@ -165,3 +171,38 @@ def test_what_does_not_fit_is_told_before_the_first_epoch(tmp_path: Path) -> Non
             fit(cc.callbacks.KerasCallback(samples, targets, log_dir=tmp_path))
         assert "\n" not in str(raised.value)
     assert not files(tmp_path)
+
+
+def processes(monkeypatch: pytest.MonkeyPatch, model: keras.Model, rank: int) -> None:
+    """Let this process be one of two that train the model."""
+    match keras.backend.backend():
+        case "tensorflow":
+            extended = SimpleNamespace(should_save_summary=rank == 0)
+            monkeypatch.setattr(model, "_distribute_strategy", SimpleNamespace(extended=extended))
+        case "torch":
+            ranks = import_module("torch").distributed
+            monkeypatch.setattr(ranks, "is_initialized", lambda: True)
+            monkeypatch.setattr(ranks, "get_rank", lambda *_: rank)
+        case "jax":
+            monkeypatch.setattr(import_module("jax"), "process_index", lambda: rank)
+            monkeypatch.setattr(import_module("jax"), "process_count", lambda: 2)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_alone_makes_maps(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    maps = cc.callbacks.KerasCallback(SAMPLES, 1)
+    model = fit(epochs=0)
+    processes(monkeypatch, model, rank)
+    maps.set_model(model)
+    maps.on_train_begin()
+    assert len(maps._pictures(0)) == (3 if rank == 0 else 0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the others keep a model in each process")
+def test_a_model_that_lies_over_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = cc.callbacks.KerasCallback(SAMPLES, 1)
+    maps.set_model(fit(epochs=0))
+    processes(monkeypatch, maps.model, 0)
+    monkeypatch.setattr(keras.distribution, "distribution", object)
+    with pytest.raises(ModelError, match="2 processes of JAX hold the model together"):
+        maps.on_train_begin()

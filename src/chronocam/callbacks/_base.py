@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Final, Self, TypeVar, cast
 
 import numpy as np
@@ -58,6 +59,7 @@ class MapCallback:
         preprocess: Callable[[Any], Any] | None = None,
         every_n_epochs: int = 1,
         tag: str | None = None,
+        log_dir: str | Path | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -67,6 +69,7 @@ class MapCallback:
         self.method = method_named(method) if isinstance(method, str) else method
         self.every_n_epochs = every_n_epochs
         self.tag = tag
+        self.log_dir = log_dir
         self.options = {"labels": labels, "preprocess": preprocess, **options}
         self._bound: Method | None = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +15,7 @@ import numpy as np
 
 from chronocam.callbacks._base import MapCallback, Picture, warned
 from chronocam.callbacks._files import EventFile, write_files
-from chronocam.methods import Method
-from chronocam.types import Inputs
+from chronocam.errors import ModelError
 
 _LOGS: Final = "logs"  # as in Keras' own callback for TensorBoard
 
@@ -28,9 +27,10 @@ class KerasCallback(MapCallback):
     log_dir: the folder given to `keras.callbacks.TensorBoard`, too; None is `logs`, unless a run of W&B or
         MLflow is active.
 
-    Maps are made at the end of the epoch, after validation, at inference; the states of random numbers are
-    left as found. Pictures go to event files in `log_dir/maps` where TensorBoard is installed, else to PNG
-    files there; and to the active run of W&B or MLflow. Their step is the epoch, counted from zero.
+    Maps are made at the end of the epoch, after validation, by the first process alone, at inference; the
+    states of random numbers are left as found. Pictures go to event files in `log_dir/maps` where TensorBoard
+    is installed, else to PNG files there; and to the active run of W&B or MLflow. Their step is the epoch,
+    counted from zero.
 
     Raises a ChronocamError before the first epoch where no maps can be made; later that is a warning.
 
@@ -42,32 +42,7 @@ class KerasCallback(MapCallback):
     """
 
     model: Any
-
-    def __init__(
-        self,
-        samples: Inputs,
-        targets: Any = None,
-        *,
-        method: str | Callable[..., Method] = "gradcam",
-        labels: Sequence[str] | None = None,
-        preprocess: Callable[[Any], Any] | None = None,
-        every_n_epochs: int = 1,
-        tag: str | None = None,
-        log_dir: str | Path | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            samples,
-            targets,
-            method=method,
-            labels=labels,
-            preprocess=preprocess,
-            every_n_epochs=every_n_epochs,
-            tag=tag,
-            **options,
-        )
-        self.log_dir = log_dir
-        self._events: EventFile | None = None
+    _events: EventFile | None = None
 
     @staticmethod
     def _framework() -> type:
@@ -78,8 +53,9 @@ class KerasCallback(MapCallback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Bind the method to the model."""
-        with _same_numbers():
-            self._bind(self.model)
+        if _is_first(self.model):
+            with _same_numbers():
+                self._bind(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Log maps."""
@@ -111,15 +87,52 @@ class KerasCallback(MapCallback):
         self._events.write(pictures, epoch)
 
 
+def _is_first(model: Any) -> bool:
+    """Say whether this process makes the maps: the first of those that train the model.
+
+    Raises ModelError where all would have to make them together.
+    """
+    match _backend():
+        case "tensorflow":
+            # What TensorFlow asks before it writes summaries.
+            return bool(model.distribute_strategy.extended.should_save_summary)
+        case "torch":
+            ranks: Any = import_module("torch").distributed
+            return not (ranks.is_available() and ranks.is_initialized()) or ranks.get_rank() == 0
+        case "jax":
+            jax: Any = import_module("jax")
+            shared = import_module("keras").distribution.distribution() is not None
+            if shared and jax.process_count() > 1:
+                raise ModelError(
+                    f"{jax.process_count()} processes of JAX hold the model together, so that none can make "
+                    "maps of it alone; explain its checkpoints afterwards"
+                )
+            return int(jax.process_index()) == 0
+    return True
+
+
 @contextmanager
 def _same_numbers() -> Iterator[None]:
     """Leave random numbers in the states they had; those of Keras are seeded from Python's."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  # what others use is kept
     try:
-        yield
+        with _same_torch_numbers():
+            yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _same_torch_numbers() -> AbstractContextManager[Any]:
+    if _backend() != "torch":
+        return nullcontext()
+    torch: Any = import_module("torch")
+    kept: AbstractContextManager[Any] = torch.random.fork_rng(range(torch.cuda.device_count()))
+    return kept
+
+
+def _backend() -> str:
+    return str(import_module("keras").backend.backend())
 
 
 def _to_wandb(pictures: Sequence[Picture], epoch: int) -> bool:

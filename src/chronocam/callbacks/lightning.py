@@ -35,12 +35,13 @@ class LightningCallback(MapCallback):
     every_n_epochs: 5 logs the fifth epoch, the tenth, and so on, of those that are validated.
     tag: what pictures are called, `tag/0`, `tag/1`, …; None is the method's name. Two callbacks of one method
         need two.
+    log_dir: a folder for PNG files; None is the trainer's, and only where no logger of it takes pictures.
     options: what the method takes, such as `conv_layer`.
 
     Maps are made after validation, or after the training epoch where there is none, by the first process
     alone, in evaluation mode; the module, its gradients and the states of random numbers are left as found.
     Pictures go to the trainer's loggers of TensorBoard, W&B and MLflow, at its `global_step`; where it has
-    none of these, to PNG files in its `log_dir`. With `fast_dev_run` they are made and not kept.
+    none of these, to PNG files. With `fast_dev_run` they are made and not kept.
 
     Raises a ChronocamError before the first epoch where no maps can be made; later that is a warning.
 
@@ -67,7 +68,7 @@ class LightningCallback(MapCallback):
                 "train with ddp, or explain its checkpoints afterwards"
             )
         # All processes have to ask for it.
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self._folder = Path(self.log_dir or trainer.log_dir or trainer.default_root_dir)
         if trainer.is_global_zero:
             with _as_found(pl_module):
                 self._bind(pl_module)
@@ -96,7 +97,7 @@ class LightningCallback(MapCallback):
             for write, logger in known:
                 for picture in pictures:
                     write(logger, picture, step)
-            if not known:
+            if not known or self.log_dir is not None:
                 write_files(self._folder, pictures, f"epoch={epoch}-step={step}")
 
 

@@ -180,7 +180,7 @@ def _sources(folder: Path, say: Say) -> Iterator[_Source]:
             continue
         if written is None:
             continue
-        entries = written.result.entries
+        entries = written.entries
         # Only names count, not folders: results may have been moved, and must not lead out of the folder.
         files = {_label(entry, entries): folder / Path(entry.file).name for entry in entries}
         taken.update(files.values())

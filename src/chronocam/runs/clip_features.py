@@ -35,18 +35,12 @@ class ClipFeatureJob(ClipJob):
         sequence = replace(self.sequences, draws=self.draws).result(path, features[0], name)
         maps = [self._on_frames(method, features, frames) for method in self.sequences.methods]
         on_frames = self.draw(clip, {one.method: one for one in maps}, path, name)
+        diagnostics = tuple(dict.fromkeys([*sequence.diagnostics, *on_frames.diagnostics]))
         return ClipFeatureResult(
-            input=on_frames.input,
-            size=on_frames.size,
-            seen=on_frames.seen,
-            frames=on_frames.frames,
-            seconds=on_frames.seconds,
-            sheet=on_frames.sheet,
-            maps=on_frames.maps,
+            **vars(replace(on_frames, diagnostics=diagnostics)),
             steps=sequence.steps,
             features=sequence.features,
             sequences=sequence.sequences,
-            diagnostics=tuple(dict.fromkeys([*sequence.diagnostics, *on_frames.diagnostics])),
         )
 
     def _on_frames(self, method: str, features: Any, frames: Any) -> Explanation:
