@@ -16,26 +16,32 @@ from chronocam.cli._options import OPEN, QUIET
     examples="""
         chronocam report chronocam-out --open
         chronocam report chronocam-out --out pages
+        chronocam report maps --where "confidence < 0.3 and target = 'dog'"
     """,
 )
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the pages.  [default: FOLDER itself]",
+    help="Folder for the pages.  [default: FOLDER itself, FOLDER/pages of a run]",
 )
+@click.option("--where", help="Of a run: SQL on its columns that chooses rows.")
 @OPEN
 @QUIET
-def command(folder: Path, out: Path | None, opened: bool) -> None:
+def command(folder: str, out: Path | None, where: str | None, opened: bool) -> None:
     """Write a page for each explanation saved in FOLDER, and an index.
 
     FOLDER is what `chronocam explain --out` wrote, or holds .npz files of explanations. The pages are made
     from these files alone, without the model, and open from disk without a network.
+
+    Of a folder that `chronocam run` wrote, pages are made of the rows that --where chooses; the inputs are
+    read again for them.
     """
-    from chronocam.runs.pages import open_page, write_pages
+    from chronocam.runs.pages import open_page
+    from chronocam.runs.reports import write_report
     from chronocam.runs.terminal import say
 
-    index = write_pages(folder, out)
+    index = write_report(folder, out, where)
     say(f"pages: {index}")
     if opened:
         open_page(index)

@@ -18,6 +18,8 @@ from chronocam.errors import ChronocamError
     examples="""
         chronocam run photos --model torchvision:resnet50 --out maps
         chronocam run list.csv --model torchvision:resnet50 --out maps --method layercam
+        chronocam run s3://photos --model torchvision:resnet50 --out s3://maps --engine ray
+        chronocam report maps --where "confidence < 0.3"
     """,
 )
 @click.argument("inputs", nargs=-1, required=True)
@@ -26,6 +28,35 @@ from chronocam.errors import ChronocamError
 @click.option(
     "--target", "targets", multiple=True, help="Class index or label.  [default: labels, else predicted]"
 )
+@click.option(
+    "--layer", "layers", multiple=True, help="Dotted path, as in `explain`.  [default: the last with a grid]"
+)
+@click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [default: as the model]")
+@click.option(
+    "--align",
+    type=click.Choice(["half_pixel", "receptive_field"]),
+    default="half_pixel",
+    show_default=True,
+    hidden=True,
+    help="Where the cells of a map lie in the picture.",
+)
+@click.option("--fast", is_flag=True, help="Run a faster copy of a PyTorch model, with its norms folded.")
+@click.option("--precision", type=click.Choice(["bf16"]), hidden=True, help="With --fast: run in bfloat16.")
+@click.option(
+    "--maps",
+    type=click.Choice(["uint8", "float16"]),
+    default="uint8",
+    show_default=True,
+    hidden=True,
+    help="How maps are kept.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes of this machine, or of the cluster; with --device cuda they take its devices in turn.",
+)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--address", help="Of a running cluster of Ray.  [default: what Ray finds, or this machine]")
 @click.option("--method", "methods", multiple=True, type=METHOD, default=["gradcam"], show_default=True)
 @click.option(
     "--shard", type=click.IntRange(min=1), default=1024, show_default=True, help="Inputs of a part."
@@ -40,7 +71,8 @@ def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options:
     """Explain a data set: a row for each input, target and method, in Parquet files.
 
     INPUT is a folder, a pattern, a manifest (.csv, .parquet), a .tar or a data set of Hugging Face on disk.
-    The same command goes on where an earlier one ended. `cc.runs.open(OUT)` reads the rows.
+    The same command goes on where an earlier one ended. `cc.runs.open(OUT)` reads the rows, and `chronocam
+    report OUT --where CONDITION` shows some of them.
     """
     from chronocam.runs.dataset.run import run
     from chronocam.runs.terminal import say

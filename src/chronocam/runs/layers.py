@@ -38,7 +38,7 @@ class LayerRow(JsonRecord):
 
 def layer_rows(loaded: Loaded) -> list[LayerRow]:
     """Return the layers of a model in the order in which they run, those of each network of several."""
-    networks, noise = networks_of(loaded.model), _noise(loaded)
+    networks, noise = networks_of(loaded.model), noise_for(loaded)
     if networks is None:
         return _rows(loaded.model, noise)
     rows: list[LayerRow] = []
@@ -65,7 +65,7 @@ def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[Lay
     ]
 
 
-def _noise(loaded: Loaded) -> np.ndarray:
+def noise_for(loaded: Loaded) -> np.ndarray:
     """Return one sample of noise, of the shape that the model takes."""
     from PIL import Image
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
+from chronocam.methods import METHODS
 from chronocam.runs.clip_features import ClipFeatureJob
 from chronocam.runs.clips import ClipJob
 from chronocam.runs.device import load_on
@@ -59,7 +60,22 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options, device
         return _drive_job(loaded, networks, options)
     if arrays:
         return _array_job(loaded, options)
-    return _media_job(loaded, inputs, relevance, options)
+    return _media_job(loaded, holds_videos(inputs), relevance, options)
+
+
+def map_job(loaded: Loaded, videos: bool, options: Options) -> PictureJob | ClipJob:
+    """Return the job that explains pictures or clips by maps.
+
+    videos: whether the inputs of a model of pictures are videos.
+
+    Raises InputError for a model that takes neither, and for methods that make no maps.
+    """
+    if networks_of(loaded.model) is not None or loaded.preprocess is None:
+        raise InputError(f"`{loaded.spec}` takes neither pictures nor clips; `chronocam explain` does others")
+    if options.relevance:
+        others = ", ".join(name for name in options.methods if name not in METHODS)
+        raise InputError(f"{others} makes no maps; choose methods such as gradcam")
+    return _media_job(loaded, videos, {}, options)
 
 
 def _refuse(options: Options, kind: Kind, loaded: Loaded) -> None:
@@ -96,7 +112,7 @@ def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> 
 
 
 def _media_job(
-    loaded: Loaded, inputs: Sequence[str], relevance: RelevanceMakers, options: Options
+    loaded: Loaded, videos: bool, relevance: RelevanceMakers, options: Options
 ) -> PictureJob | ClipJob:
     from chronocam.media import Preprocess
 
@@ -114,7 +130,7 @@ def _media_job(
     if not isinstance(recipe, Preprocess):
         return _clip_job(loaded, recipe, relevance, options)
     # Pictures among videos are then refused one by one, as a model of clips does.
-    if holds_videos(inputs):
+    if videos:
         if loaded.spec.startswith("python:") and (clips := _of_frames(loaded.model)) is not None:
             return _clip_job(replace(loaded, preprocess=clips), clips, relevance, options)
         return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)

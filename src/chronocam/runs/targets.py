@@ -28,17 +28,23 @@ def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[
 
 def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> ClassTarget:
     from chronocam.targets import Class, MajorityVote
-    from chronocam.targets.labels import find_label
 
-    if re.fullmatch(r"-?\d+", text):
-        return Class(int(text))
     if text == VOTE and VOTE not in (labels or ()):
         if steps:
             raise TargetError(f"the {VOTE} counts all steps; drop --step, or give a class")
         return MajorityVote()
+    return Class(index_of(text, labels))
+
+
+def index_of(text: str, labels: tuple[str, ...] | None) -> int:
+    """Return the class that an index or a label names. Raises TargetError for one that names none."""
+    from chronocam.targets.labels import find_label
+
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
     if labels is None:
         raise TargetError(f"the model has no labels to find `{text}` in; give the class index")
-    return Class(find_label(labels, text))
+    return find_label(labels, text)
 
 
 def at_steps(targets: Sequence[ClassTarget], steps: Sequence[int]) -> list[ClassTarget] | list[Step] | None:

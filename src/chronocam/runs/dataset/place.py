@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
-from chronocam.errors import MediaError
+from chronocam.errors import MediaError, first_line
 from chronocam.media.files import replace_file
-from chronocam.runs.dataset.inputs.base import absolute, is_url, need, opened
+from chronocam.runs.dataset.inputs.base import absolute, filesystem, is_url, opened
+
+_WHOLE: Final = frozenset(
+    ["abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"]
+)
+"""Protocols of stores where a file appears when its PUT is complete."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,15 @@ class Place:
         """Return where a file lies."""
         return f"{absolute(self.url).rstrip('/')}/{name}"
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the files lie elsewhere than in a folder of this machine."""
+        return is_url(self.path(""))
+
     def names(self) -> set[str]:
         """Return the names of the files."""
-        if is_url(self.url):
-            system, path = need("fsspec").core.url_to_fs(self.url)
+        if self.is_remote:
+            system, path = filesystem(self.path("")[:-1])
             system.invalidate_cache()
             if not system.exists(path):
                 return set()
@@ -40,6 +51,8 @@ class Place:
             return set(os.listdir(self.path("")))  # noqa: PTH208 (names alone)
         except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise MediaError(f"`{self.url}`: {error.strerror}; choose another place") from error
 
     def opened(self, name: str) -> AbstractContextManager[Any]:
         """Return a file, open for reading; of Parquet no more is read than is asked for."""
@@ -55,14 +68,12 @@ class Place:
 
         Raises MediaError where it cannot be written, and leaves nothing behind.
         """
-        if is_url(self.url):
-            system, path = need("fsspec").core.url_to_fs(self.path(name))
+        if self.is_remote:
             try:
-                system.pipe_file(path, data)
-            except OSError as error:
-                raise MediaError(
-                    f"cannot write `{self.path(name)}`: {error}; choose another place"
-                ) from error
+                _put(self.path(name), data)
+            except (OSError, NotImplementedError) as error:
+                todo = "choose another place"
+                raise MediaError(f"cannot write `{self.path(name)}` ({first_line(error)}); {todo}") from error
             return
         path = replace_file(Path(self.path(name)), lambda temporary: _write(temporary, data))
         if sys.platform != "win32":  # where folders cannot be opened
@@ -74,13 +85,14 @@ class Place:
 
         Object stores have no locks: two runs do the same work there, and write the same.
         """
-        if is_url(self.url) or sys.platform == "win32":
+        if self.is_remote or sys.platform == "win32":
             yield True
             return
         import fcntl
 
         lock = Path(self.path(f".{name}.lock"))
         try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
             file: Any = lock.open("wb")
         except OSError as error:
             raise MediaError(f"cannot write `{lock}`: {error.strerror}; choose another place") from error
@@ -90,11 +102,26 @@ class Place:
             except BlockingIOError:
                 yield False
                 return
+            except OSError:  # a file system without locks is as an object store
+                yield True
+                return
             try:
                 yield True
             finally:
                 with suppress(OSError):
                     lock.unlink()
+
+
+def _put(url: str, data: bytes) -> None:
+    system, path = filesystem(url)
+    if url.partition("://")[0] in _WHOLE:
+        system.pipe_file(path, data)
+        return
+    folder, _, name = path.rpartition("/")
+    system.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/.{name}.{uuid4().hex}"
+    system.pipe_file(temporary, data)
+    system.mv(temporary, path)
 
 
 def _write(path: Path, data: bytes) -> None:

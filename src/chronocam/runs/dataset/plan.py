@@ -5,27 +5,36 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
-from chronocam.errors import InputError, MediaError
+from chronocam.errors import InputError, MediaError, first_line
+from chronocam.jsonable import Json, JsonRecord, parse_json
+from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.preprocess import Preprocess
 from chronocam.runs.dataset.inputs.base import Item, need
 from chronocam.runs.dataset.place import Place
+from chronocam.runs.options import Options
 
 PLAN: Final = "plan.json"
-_ITEMS: Final = "items.parquet"
-_FORMAT: Final = 1
+_ITEMS: Final = "inputs.plan"  # Parquet too, but no part: `*.parquet` are the parts
+_FORMAT: Final = 2
+_GROUP: Final = 4096  # inputs that are read at once
+_PAUSE: Final = 0.05  # seconds, while another run writes its plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(JsonRecord):
     """What decides what is in the rows of a run.
 
     model: the spec.
-    targets, methods, layers: as on the command line; no target is the label of an input, else the
-        predicted class; no layer the model's default.
-    frames: to take of a clip; None for what the model expects.
+    targets, methods, layers, align, frames, fast, precision: as on the command line; no target is the label
+        of an input, else the predicted class.
+    clips: whether the inputs are clips.
     maps: how maps are kept: `uint8` (int8 where they have both signs) or `float16`.
     shard: how many inputs a part holds.
     """
@@ -34,9 +43,51 @@ class Settings:
     targets: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("gradcam",)
     layers: tuple[str, ...] = ()
+    align: str = "half_pixel"
     frames: int | None = None
+    fast: bool = False
+    precision: str | None = None
+    clips: bool = False
     maps: str = "uint8"
     shard: int = 1024
+
+    def options(self) -> Options:
+        """Return the settings as the options of a call that draws nothing."""
+        return Options(
+            out=Path(),
+            targets=self.targets,
+            methods=self.methods,
+            layers=self.layers,
+            align=self.align,
+            frames=self.frames,
+            fast=self.fast,
+            precision=self.precision,
+            pictures=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header(JsonRecord):
+    """What `plan.json` holds.
+
+    digest: of the settings, the weights and the inputs.
+    weights: the digest of the model's weights.
+    inputs: how many there are.
+    preprocess: how pictures are made the model's input: the fields of a `Preprocess` or `ClipPreprocess`.
+    """
+
+    format: int = _FORMAT
+    digest: str = ""
+    weights: str
+    inputs: int
+    settings: Settings
+    preprocess: Any
+
+    def recipe(self) -> Preprocess | ClipPreprocess:
+        """Return how pictures or clips are prepared."""
+        frame = _recipe(self.preprocess.get("frame", self.preprocess))
+        fields: dict[str, Any] = {**self.preprocess, "frame": frame}
+        return ClipPreprocess(**fields) if self.settings.clips else frame
 
 
 @dataclass(frozen=True)
@@ -44,14 +95,17 @@ class Plan:
     """A plan as it lies in the folder of a run."""
 
     place: Place
-    settings: Settings
-    count: int
-    digest: str
+    header: Header
+
+    @property
+    def settings(self) -> Settings:
+        """What decides what is in the rows."""
+        return self.header.settings
 
     @property
     def parts(self) -> list[str]:
         """The names of the parts, one a shard."""
-        return [part_name(k) for k in range(-(-self.count // self.settings.shard))]
+        return [part_name(k) for k in range(-(-self.header.inputs // self.settings.shard))]
 
     def pending(self) -> list[int]:
         """Return the shards whose part does not exist."""
@@ -59,11 +113,23 @@ class Plan:
         return [k for k, name in enumerate(self.parts) if name not in there]
 
     def items(self, shard: int) -> list[Item]:
-        """Return the inputs of one shard, and read no other's."""
-        parquet = need("pyarrow.parquet")
+        """Return the inputs of one shard, and read few others."""
+        first = shard * self.settings.shard
+        last = min(first + self.settings.shard, self.header.inputs)
+        groups = range(first // _GROUP, (last - 1) // _GROUP + 1)
         with self.place.opened(_ITEMS) as file:
-            rows = parquet.ParquetFile(file).read_row_group(shard).to_pydict()
-        return [Item(*row) for row in zip(*(rows[name] for name in Item._fields), strict=True)]
+            parquet = need("pyarrow.parquet").ParquetFile(file, metadata=self._index, pre_buffer=False)
+            rows = parquet.read_row_groups(list(groups), use_threads=False).slice(
+                first - groups[0] * _GROUP, last - first
+            )
+        columns = rows.to_pydict()
+        columns["url"] = [url.decode("utf-8", "surrogatepass") for url in columns["url"]]
+        return [Item(*row) for row in zip(*(columns[name] for name in Item._fields), strict=True)]
+
+    @cached_property
+    def _index(self) -> Any:
+        with self.place.opened(_ITEMS) as file:
+            return need("pyarrow.parquet").read_metadata(file)
 
 
 def part_name(shard: int) -> str:
@@ -71,57 +137,67 @@ def part_name(shard: int) -> str:
     return f"part-{shard:06d}.parquet"
 
 
-def freeze(place: Place, items: Sequence[Item], settings: Settings, resume: bool) -> Plan:
+def freeze(
+    place: Place,
+    items: Sequence[Item],
+    settings: Settings,
+    weights: str,
+    preprocess: Preprocess | ClipPreprocess,
+    resume: bool,
+) -> Plan:
     """Write the plan, or find the same one there.
 
     Raises InputError where the folder holds another plan, and, without `resume`, any.
     """
-    digest = _digest(items, settings)
-    plan = Plan(place, settings, len(items), digest)
-    if PLAN in place.names():
-        there = read_plan(place)
-        if there.digest != digest:
-            raise InputError(
-                f"`{place.url}` holds another run ({_difference(there, plan)}); choose another folder"
-            )
-        if not resume:
-            raise InputError(f"`{place.url}` holds this run already; choose another folder, or resume it")
-        return there
-    # The plan comes last: where it is, the inputs are.
-    place.put(_ITEMS, _frozen(items, settings.shard))
-    header = {"format": _FORMAT, "digest": digest, "inputs": len(items), **asdict(settings)}
-    place.put(PLAN, json.dumps(header, indent=2).encode())
-    return plan
+    header = Header(weights=weights, inputs=len(items), settings=settings, preprocess=_fields(preprocess))
+    header = Header(**{**vars(header), "digest": _digest(header, items)})
+    here = Plan(place, header)
+    while True:
+        with place.claim(PLAN) as free:
+            if free and PLAN not in place.names():
+                # The plan comes last: where it is, the inputs are.
+                place.put(_ITEMS, _frozen(items))
+                place.put(PLAN, json.dumps(header.to_json(), indent=2).encode())
+                return here
+            if free:
+                break
+        time.sleep(_PAUSE)
+    there = read_plan(place)
+    if there.header.digest != header.digest:
+        raise InputError(
+            f"`{place.url}` holds another run ({_difference(there.header, header)}); choose another folder"
+        )
+    if not resume:
+        raise InputError(f"`{place.url}` holds this run already; choose another folder, or resume it")
+    return there
 
 
 def read_plan(place: Place) -> Plan:
     """Return the plan of a folder. Raises MediaError where there is none."""
     try:
-        header: dict[str, Any] = json.loads(place.read(PLAN))
-        if header.pop("format") != _FORMAT:
-            raise MediaError(f"`{place.path(PLAN)}` is of another version; update chronocam")
-        digest, count = header.pop("digest"), header.pop("inputs")
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in header.items()
-        }
-        return Plan(place, Settings(**given), count, digest)
+        data: Any = parse_json(place.read(PLAN).decode())
+        if isinstance(data, dict) and data.get("format") != _FORMAT:
+            raise MediaError(f"is of format {data.get('format')}; expected {_FORMAT}, update chronocam")
+        return Plan(place, Header.from_json(data))
     except FileNotFoundError as error:
         raise MediaError(f"`{place.url}` holds no run: it has no {PLAN}; check the path") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"`{place.path(PLAN)}` cannot be read; expected what a run wrote") from error
+    except (OSError, UnicodeDecodeError, MediaError) as error:
+        raise MediaError(f"`{place.path(PLAN)}` cannot be read ({first_line(error)})") from error
 
 
-def _difference(there: Plan, here: Plan) -> str:
-    old, new = asdict(there.settings), asdict(here.settings)
+def _difference(there: Header, here: Header) -> str:
+    old, new = vars(there.settings), vars(here.settings)
     changed = [
         f"{name} {_shown(old[name])} there, {_shown(new[name])} here"
         for name in old
         if old[name] != new[name]
     ]
-    if there.count != here.count:
-        changed.append(f"{there.count} inputs there, {here.count} here")
+    if there.inputs != here.inputs:
+        changed.append(f"{there.inputs} inputs there, {here.inputs} here")
+    if not changed and there.weights != here.weights:
+        return "the same model with other weights"
+    if not changed and there.preprocess != _plain(here.preprocess):
+        return "other preprocessing of pictures"
     return "; ".join(changed) or "other inputs"
 
 
@@ -129,16 +205,33 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _digest(items: Iterable[Item], settings: Settings) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+def _digest(header: Header, items: Sequence[Item]) -> str:
+    digest = hashlib.sha256(json.dumps(header.to_json(), sort_keys=True).encode())
     for item in items:
         digest.update(repr(tuple(item)).encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
-def _frozen(items: Sequence[Item], shard: int) -> bytes:
+def _frozen(items: Sequence[Item]) -> bytes:
     arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
-    columns = dict(zip(Item._fields, map(list, zip(*items, strict=True)), strict=True))
+    columns: dict[str, list[Any]] = dict(zip(Item._fields, map(list, zip(*items, strict=True)), strict=True))
+    columns["url"] = [url.encode("utf-8", "surrogatepass") for url in columns["url"]]
     data = io.BytesIO()
-    parquet.write_table(arrow.table(columns), data, row_group_size=shard, compression="zstd")
+    parquet.write_table(arrow.table(columns), data, row_group_size=_GROUP, compression="zstd")
     return data.getvalue()
+
+
+def _fields(preprocess: Preprocess | ClipPreprocess) -> Json:
+    return asdict(preprocess)
+
+
+def _plain(fields: Json) -> Any:
+    """Return fields as JSON gives them back, lists for tuples."""
+    return json.loads(json.dumps(fields))
+
+
+def _recipe(fields: Json) -> Preprocess:
+    values: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in fields.items()
+    }
+    return Preprocess(**values)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, Any, Final
+import math
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from chronocam.errors import MediaError
 from chronocam.runs.dataset.inputs.base import need
+from chronocam.types import Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -17,21 +21,45 @@ COLUMNS: Final = (
     *("key", "sample", "target", "method", "layer", "score", "confidence"),
     *("peak", "map", "grid", "signed", "findings", "error"),
 )
-SIZES: Final = b"chronocam.input_size"
-"""Where the metadata of a part hold `[row, input size, frame spans]`, which are so from that row on."""
+_NOTES: Final = b"chronocam"
+"""Where the metadata of a part hold what has no column: by kind, `[row, value]`, so from that row on."""
+
+
+class _Row(NamedTuple):
+    """One row, and what of an explanation has no column.
+
+    look: where the grid lies in the input.
+    info: the index of the class explained, and whether its maps keep both signs.
+    kinds: of each finding, its kind, and whether it concerns the sample and the target.
+    """
+
+    key: str
+    sample: int
+    target: str = ""
+    method: str = ""
+    layer: str = ""
+    score: float | None = None
+    confidence: float | None = None
+    peak: float | None = None
+    map: bytes = b""
+    grid: tuple[int, ...] = ()
+    signed: bool = False
+    findings: str = ""
+    error: str = ""
+    look: tuple[Any, ...] = ()
+    info: tuple[int | None, bool] = (None, False)
+    kinds: tuple[tuple[str, bool, bool], ...] = ()
 
 
 class Rows:
-    """Rows as columns.
+    """The rows of one part.
 
     maps: `uint8` or `float16`.
     """
 
     def __init__(self, maps: str) -> None:
         self.maps: str = maps
-        self.columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        self.sizes: list[list[Any]] = []
-        self.failures: int = 0
+        self._rows: list[_Row] = []
 
     def add(self, key: str, sample: int, found: dict[str, Explanation], k: int) -> None:
         """Add the rows of sample `k` of a batch; one row alone where a number of it is not finite."""
@@ -40,28 +68,72 @@ class Rows:
             self.fail(key, sample, "the model gives numbers that are not finite")
             return
         for one in every:
-            size = [list(one.input_size), None if one.frame_spans is None else [*map(list, one.frame_spans)]]
-            if not self.sizes or self.sizes[-1][1:] != size:
-                self.sizes.append([len(self.columns["key"]), *size])
-            findings = "\n".join(
-                f.text.removeprefix(f"sample {k}, ") for f in one.findings if f.sample in (None, k)
-            )
+            windows = None if one.windows is None else tuple(map(tuple, one.windows))
+            look = tuple(one.input_size), one.centers, windows, one.frame_spans
+            grid = one.maps.shape[2:]
             for t, target in enumerate(one.targets[k]):
                 peak, data, signed = encoded(one.maps[k, t], self.maps)
-                sure = None if one.confidences is None else float(one.confidences[k, t])
-                grid = list(one.maps.shape[2:])
-                score = float(one.scores[k, t])
-                row = (key, sample, target.name, one.method, one.layer, score, sure, peak, data, grid, signed)
-                self._append(*row, findings, "")
+                sure = math.nan if one.confidences is None else float(one.confidences[k, t])
+                said = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
+                row = _Row(
+                    *(key, sample, target.name, one.method, one.layer, float(one.scores[k, t])),
+                    *(None if math.isnan(sure) else sure, peak, data, grid, signed),
+                    "\n".join(f.text.removeprefix(f"sample {k}, ") for f in said),
+                    look=look,
+                    info=(target.index, target.signed),
+                    kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in said),
+                )
+                self._rows.append(row)
 
     def fail(self, key: str, sample: int, error: str) -> None:
         """Add the row of an input that could not be explained."""
-        self.failures += 1
-        self._append(key, sample, "", "", "", None, None, None, b"", [], False, "", error)
+        self._rows.append(_Row(key, sample, error=error))
 
-    def _append(self, *values: Any) -> None:
-        for name, value in zip(COLUMNS, values, strict=True):
-            self.columns[name].append(value)
+    def part(self) -> bytes:
+        """Return the rows as a Parquet file, those of each input in its place."""
+        arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
+        rows = sorted(self._rows, key=lambda row: row.sample)
+        types = [arrow.string(), arrow.int64(), *[arrow.string()] * 3, *[arrow.float32()] * 3, arrow.binary()]
+        types += [arrow.list_(arrow.int32()), arrow.bool_(), arrow.string(), arrow.string()]
+        fields = list(zip(COLUMNS, types, strict=True))
+        schema = arrow.schema(fields, {_NOTES: json.dumps(_notes(rows)).encode()})
+        columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+        data = io.BytesIO()
+        # Maps repeat no value, so that a dictionary of them would be in the way.
+        texts = [name for name in COLUMNS if name != "map"]
+        table = arrow.table(columns, schema=schema)
+        parquet.write_table(table, data, compression="zstd", use_dictionary=texts)
+        return data.getvalue()
+
+
+def explanation(table: Any, row: int) -> Explanation:
+    """Return the explanation of a row of a part. Raises MediaError where the input failed."""
+    from chronocam.explanation import Explanation
+
+    one = _Row(**{name: values[0] for name, values in table.slice(row, 1).to_pydict().items()})
+    if one.error:
+        raise MediaError(one.error)
+    notes = json.loads(table.schema.metadata[_NOTES])
+    size, centers, windows, spans = notes["looks"][_at(notes["look"][_place(one)], row)]
+    index, signed = _at(notes["info"][one.target], row)
+    kinds = _at(notes["kinds"], row)
+    sure = one.confidence
+    return Explanation(
+        decoded(one.peak or 0.0, one.map, one.grid, one.signed)[None, None],
+        np.array([[one.score]], np.float32),
+        ((TargetInfo(one.target, index, signed=signed),),),
+        one.method,
+        one.layer,
+        tuple(size),
+        centers=None if centers is None else tuple(map(tuple, centers)),
+        windows=None if windows is None else tuple(Window(*window) for window in windows),
+        frame_spans=None if spans is None else tuple((a, b) for a, b in spans),
+        confidences=None if sure is None else np.array([[sure]], np.float32),
+        findings=tuple(
+            Finding(kind, 0 if of_sample else None, one.target if of_target else None, text)
+            for (kind, of_sample, of_target), text in zip(kinds, one.findings.split("\n"), strict=False)
+        ),
+    )
 
 
 def encoded(values: np.ndarray, kind: str) -> tuple[float, bytes, bool]:
@@ -74,9 +146,9 @@ def encoded(values: np.ndarray, kind: str) -> tuple[float, bytes, bool]:
     return peak, np.rint(scaled * steps).astype(dtype).tobytes(), signed
 
 
-def decoded(peak: float, data: bytes, grid: list[int], signed: bool) -> np.ndarray:
+def decoded(peak: float, data: bytes, grid: tuple[int, ...], signed: bool) -> np.ndarray:
     """Return the map of `encoded`, float32."""
-    if len(data) == 2 * int(np.prod(grid)):
+    if len(data) == 2 * math.prod(grid):
         scaled = np.frombuffer(data, "<f2").astype(np.float32)
     else:
         steps, dtype = (127, np.int8) if signed else (255, np.uint8)
@@ -84,12 +156,30 @@ def decoded(peak: float, data: bytes, grid: list[int], signed: bool) -> np.ndarr
     return (scaled * np.float32(peak)).reshape(grid)
 
 
-def part_of(rows: Rows) -> bytes:
-    """Return rows as a Parquet file."""
-    arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
-    types = [arrow.string(), arrow.int64(), *[arrow.string()] * 3, *[arrow.float32()] * 3, arrow.binary()]
-    types += [arrow.list_(arrow.int32()), arrow.bool_(), arrow.string(), arrow.string()]
-    schema = arrow.schema(list(zip(COLUMNS, types, strict=True)), {SIZES: json.dumps(rows.sizes).encode()})
-    data = io.BytesIO()
-    parquet.write_table(arrow.table(rows.columns, schema=schema), data, compression="zstd")
-    return data.getvalue()
+def _notes(rows: list[_Row]) -> dict[str, Any]:
+    looks: list[tuple[Any, ...]] = list(dict.fromkeys(row.look for row in rows if not row.error))
+    numbers = {look: k for k, look in enumerate(looks)}
+    look: dict[str, list[Any]] = {}
+    info: dict[str, list[Any]] = {}
+    kinds: list[Any] = []
+    for number, row in enumerate(rows):
+        if not row.error:
+            _put(look.setdefault(_place(row), []), number, numbers[row.look])
+            _put(info.setdefault(row.target, []), number, row.info)
+            _put(kinds, number, row.kinds)
+    return {"looks": looks, "look": look, "info": info, "kinds": kinds}
+
+
+def _place(row: _Row) -> str:
+    return f"{row.method}@{row.layer}"
+
+
+def _put(changes: list[Any], row: int, value: Any) -> None:
+    """Keep a value from a row on, unless it is what it was."""
+    if not changes or changes[-1][1] != value:
+        changes.append((row, value))
+
+
+def _at(changes: list[Any], row: int) -> Any:
+    """Return the value at a row."""
+    return changes[bisect_right([first for first, _ in changes], row) - 1][1]

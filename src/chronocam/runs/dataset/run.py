@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike, fspath
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
-from chronocam.errors import InputError, check_whole
-from chronocam.runs.dataset.place import Place
-from chronocam.runs.dataset.plan import Plan, Settings, freeze, part_name
-from chronocam.runs.terminal import track
+from chronocam.errors import (
+    ChronocamError,
+    InputError,
+    LayerError,
+    MediaError,
+    TargetError,
+    check_whole,
+    suggest,
+)
 
 if TYPE_CHECKING:
+    from chronocam.models import Loaded
+    from chronocam.runs.dataset.inputs.base import Item
+    from chronocam.runs.dataset.plan import Settings
     from chronocam.runs.dataset.table import Table
-    from chronocam.runs.dataset.work import Worker
-
-_PAUSE: Final = 0.5  # seconds, until parts of other runs are looked for again
+    from chronocam.runs.job import MapJob
 
 
 def run(
@@ -26,32 +31,48 @@ def run(
     model: str,
     out: str | PathLike[str],
     targets: Sequence[str | int] | str | int | None = None,
-    methods: Sequence[str] = ("gradcam",),
+    methods: Sequence[str] | str = ("gradcam",),
     engine: str = "local",
     shard: int = 1024,
     resume: bool = True,
     *,
-    batch_size: int = 16,
+    layers: Sequence[str] | str | None = None,
+    align: str = "half_pixel",
+    frames: int | None = None,
+    fast: bool = False,
+    precision: str | None = None,
     maps: str = "uint8",
+    batch_size: int = 16,
+    workers: int | None = None,
+    address: str | None = None,
     device: str | None = None,
     trust: bool = False,
 ) -> Table:
     """Explain every input of a data set into a folder of Parquet parts; what is there already is left.
 
-    inputs: folders, files, patterns, manifests (.csv, .parquet), tars, data sets of Hugging Face on disk.
+    inputs: folders, files, patterns, manifests (.csv, .parquet), tars, data sets of Hugging Face on disk, and
+        URLs of fsspec.
     model: a spec, see `cc.models.load`.
     out: a folder, or a URL of fsspec. It holds one run; parts appear whole.
-    targets: class indices or labels; None for the labels of a manifest, else the predicted class.
+    targets: class indices or labels; None for the labels of the inputs, else the predicted class.
     methods: their names.
-    engine: `"local"`.
+    engine: `"local"`, or `"ray"` for a cluster.
     shard: how many inputs a part holds.
     resume: go on where `out` holds a part of this run; False refuses it.
-    batch_size: how many inputs go through the model at once.
+    layers: paths of layers, each explained by itself; None for the model's default.
+    align: where the cells of a map lie in the picture: `"half_pixel"` or `"receptive_field"`.
+    frames: to take of a clip; None for what the model expects.
+    fast, precision: as of every method.
     maps: `"uint8"`, int8 for maps with both signs, or `"float16"`.
-    device: where the model runs; None for where it is loaded.
+    batch_size: how many inputs go through the model at once.
+    workers: processes of this machine, or actors of the cluster; None for this process, or one for each core
+        of the cluster (of its devices, where `device` is `"cuda"`).
+    address: of a running cluster; None for the one that Ray finds, or else one of this machine.
+    device: where the model runs; None for where it is loaded, `"cuda"` for all devices in turn.
     trust: whether the model's files may run code.
 
-    Raises InputError for what does not fit, and where `out` holds another run.
+    Raises InputError for what does not fit, and where `out` holds another run; TargetError and LayerError
+    before anything is written.
 
     Example:
         >>> _ = [cc.media.write_image(f"shots/{k}.png", np.full((96, 96), k, np.uint8)) for k in range(3)]
@@ -59,52 +80,100 @@ def run(
         >>> len(table), table[0].maps.shape[:2]
         (3, (1, 1))
     """
-    from chronocam.runs.clip_features import ClipFeatureJob
-    from chronocam.runs.clips import ClipJob
-    from chronocam.runs.dataset.inputs import find_items
-    from chronocam.runs.dataset.table import open
-    from chronocam.runs.dataset.work import Worker
-    from chronocam.runs.job import MapJob
-    from chronocam.runs.options import Options
-    from chronocam.runs.plan import plan
+    from chronocam.runs.dataset.engines import ENGINES
+    from chronocam.runs.dataset.place import Place
+    from chronocam.runs.dataset.plan import Settings, freeze
+    from chronocam.runs.dataset.table import Table
+    from chronocam.runs.dataset.weights import weights_digest
+    from chronocam.runs.dataset.work import Means
+    from chronocam.runs.device import load_on
+    from chronocam.runs.plan import map_job
 
-    _check(engine, maps, shard, batch_size)
-    given = [fspath(one) for one in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
-    wanted = [] if targets is None else [targets] if isinstance(targets, (str, int)) else targets
-    names = tuple(str(one) for one in wanted)
-    options = Options(out=Path(), targets=names, methods=tuple(methods), pictures=False)
-    job = plan(model, trust, given, options, device)
-    if not isinstance(job, MapJob) or isinstance(job, ClipFeatureJob):
+    if engine not in ENGINES:
         raise InputError(
-            f"`{model}` with these inputs makes no maps of pictures or clips; `cc.explain` does others"
+            f"no engine `{engine}`{suggest(engine, [*ENGINES])}; expected {' or '.join(ENGINES)}"
         )
-    items = find_items(given, isinstance(job, ClipJob))
-    settings = Settings(model=model, targets=names, methods=tuple(methods), maps=maps, shard=shard)
-    frozen = freeze(Place(fspath(out)), items, settings, resume)
-    with ExitStack() as scope:
-        worker = Worker(frozen, job, batch_size, scope)
-        while pending := frozen.pending():
-            if not _explain(frozen, worker, pending):
-                time.sleep(_PAUSE)  # other runs hold all that is left
-    return open(out)
+    _check(maps, shard, batch_size, workers, engine, address)
+    settings = Settings(
+        model=model,
+        targets=tuple(map(str, _listed(targets))),
+        methods=tuple(dict.fromkeys(_listed(methods))),
+        layers=tuple(_listed(layers)),
+        align=align,
+        frames=frames,
+        fast=fast,
+        precision=precision,
+        maps=maps,
+        shard=shard,
+    )
+    loaded = load_on(device, model, trust)
+    settings, items = _found([fspath(one) for one in _listed(inputs)], loaded, settings)
+    job = map_job(loaded, settings.clips, settings.options())
+    _try(job, items)
+    plan = freeze(Place(fspath(out)), items, settings, weights_digest(loaded.model), job.preprocess, resume)
+    ENGINES[engine](plan, Means(batch_size, device, trust, workers, address), job)
+    return Table(plan)
 
 
-def _explain(frozen: Plan, worker: Worker, pending: Sequence[int]) -> int:
-    """Write the parts that no other run is at, and return how many."""
-    written = 0
-    for number in track(pending, "Explaining"):
-        with frozen.place.claim(part_name(number)) as free:
-            # Another run may have written it since.
-            if free and part_name(number) not in frozen.place.names():
-                worker.run(number)
-                written += 1
-    return written
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, (str, int, PurePath)) or hasattr(value, "__fspath__") else list(value)
 
 
-def _check(engine: str, maps: str, shard: int, batch_size: int) -> None:
-    if engine != "local":
-        raise InputError(f"no engine `{engine}`; expected local")
+def _check(
+    maps: str, shard: int, batch_size: int, workers: int | None, engine: str, address: str | None
+) -> None:
     if maps not in ("uint8", "float16"):
         raise InputError(f"maps cannot be kept as `{maps}`; expected uint8 or float16")
     check_whole("shard", shard, "a number of inputs")
     check_whole("batch_size", batch_size, "a number of inputs")
+    if workers is not None:
+        check_whole("workers", workers, "a number of processes")
+    if address is not None and engine != "ray":
+        raise InputError(f"address `{address}` is of a cluster; give engine ray too, or drop it")
+
+
+def _found(arguments: list[str], loaded: Loaded, settings: Settings) -> tuple[Settings, list[Item]]:
+    """Return the inputs: clips where the model takes clips, or where there is nothing but videos.
+
+    Raises MediaError for an argument that names nothing.
+    """
+    from chronocam.media import ClipPreprocess
+    from chronocam.runs.dataset.inputs import find_items
+    from chronocam.runs.dataset.inputs.base import suffix_of, suffixes
+
+    if not arguments:
+        raise InputError("no inputs; expected folders, files or patterns")
+    if isinstance(loaded.preprocess, ClipPreprocess):
+        return replace(settings, clips=True), find_items(arguments, clips=True)
+    try:
+        items = find_items(arguments, clips=False)
+    except MediaError as error:
+        try:
+            return replace(settings, clips=True), find_items(arguments, clips=True)
+        except MediaError:
+            raise error from None
+    videos = suffixes(clips=True) - {".gif"}
+    return replace(settings, clips=all(suffix_of(item.key) in videos for item in items)), items
+
+
+def _try(job: MapJob, items: Sequence[Item]) -> None:
+    """Explain noise, so that a class or layer that does not exist is refused once, and not by every input.
+
+    Raises TargetError too where the labels of the inputs name no class at all.
+    """
+    from chronocam.runs.dataset.work import label_index
+    from chronocam.runs.layers import noise_for
+
+    if job.targets is None and items and all(item.label for item in items):
+        known = [label_index(job, label) for label in dict.fromkeys(item.label for item in items)]
+        refused = [one for one in known if isinstance(one, TargetError)]
+        if len(refused) == len(known):
+            raise refused[0]
+    try:
+        job.explain(noise_for(replace(job.loaded, preprocess=job.preprocess)))
+    except (TargetError, LayerError):
+        raise
+    except ChronocamError:
+        pass  # noise may be what the model cannot take; inputs will tell

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from os import PathLike, fspath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chronocam.errors import MediaError
+from chronocam.errors import ChronocamError, InputError, MediaError, first_line
 from chronocam.explanation import Explanation
+from chronocam.runs.dataset.inputs import fetched
 from chronocam.runs.dataset.inputs.base import need
 from chronocam.runs.dataset.place import Place
-from chronocam.runs.dataset.plan import read_plan
-from chronocam.runs.dataset.rows import SIZES, decoded
-from chronocam.types import Finding, TargetInfo
+from chronocam.runs.dataset.plan import Plan, read_plan
+from chronocam.runs.dataset.rows import COLUMNS, explanation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from chronocam.media import Clip
 
 
 class Table:
-    """The rows of the parts that a run has written so far.
+    """The rows of the parts that a run has written so far, or some of them.
 
     Example:
         >>> cc.media.write_image("one/a.png", np.full((96, 96), 9, np.uint8))
@@ -29,46 +36,122 @@ class Table:
         1
     """
 
-    def __init__(self, place: Place) -> None:
-        there = place.names()
-        self._place = place
-        self._parts = [name for name in read_plan(place).parts if name in there]
+    def __init__(self, plan: Plan) -> None:
+        there = plan.place.names()
+        self.plan: Plan = plan
+        self._parts = [name for name in plan.parts if name in there]
         self._part = lru_cache(maxsize=4)(self._read)
-        counts = [self._count(name) for name in self._parts]
-        self._ends = np.cumsum(counts, dtype=int).tolist()
+        self._ends: list[int] = np.cumsum([self._count(name) for name in self._parts], dtype=int).tolist()
+        self._chosen: Sequence[int] = range(self._ends[-1] if self._ends else 0)
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._chosen)
 
     def __getitem__(self, row: int) -> Explanation:
         """Return the explanation of a row. Raises MediaError with its error where the input failed."""
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"no row {row} of {len(self)}")
-        row %= len(self)
-        part = bisect_right(self._ends, row)
-        first = self._ends[part - 1] if part else 0
-        table = self._part(self._parts[part])
-        return _explanation(table, row - first)
+        part, place = self._place(row)
+        one = explanation(part, place)
+        return replace(one, preprocess=self.plan.header.recipe())
 
-    def to_pandas(self) -> Any:
-        """Return all rows as a DataFrame."""
-        arrow = need("pyarrow")
-        tables = [self._read(name).replace_schema_metadata(None) for name in self._parts]
-        return arrow.concat_tables(tables).to_pandas()
+    def input(self, row: int) -> Image | Clip:
+        """Return the picture or clip of a row, to draw its explanation on. Raises MediaError for none.
+
+        Example:
+            >>> cc.media.write_image("nine/a.png", np.full((96, 96), 9, np.uint8))
+            >>> table = cc.runs.run("nine", "chronocam:digits", "nine-out", targets=3)
+            >>> table[0].save("nine.html", table.input(0)).name
+            'nine.html'
+        """
+        from chronocam.media import read_image
+
+        sample = self.column("sample", row)
+        shard = self.plan.settings.shard
+        item = self.plan.items(sample // shard)[sample % shard]
+        recipe: Any = self.plan.header.recipe()
+        with fetched(item) as path:
+            return recipe.read(path) if self.plan.settings.clips else read_image(path)
+
+    def where(self, condition: str) -> Table:
+        """Return the table of the rows that fit a condition of SQL on the columns, all but `map`.
+
+        Raises InputError for what is none.
+
+        Example:
+            >>> _ = [cc.media.write_image(f"dark/{k}.png", np.full((96, 96), k, np.uint8)) for k in range(3)]
+            >>> table = cc.runs.run("dark", "chronocam:digits", "dark-out", targets=[3, 5])
+            >>> len(table.where("target = '3' and key like '%2.png'"))
+            1
+        """
+        duckdb = need("duckdb")
+        chosen: list[int] = []
+        try:
+            with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+                for first, name in zip([0, *self._ends], self._parts, strict=False):
+                    rows = self._read(name, [column for column in COLUMNS if column != "map"])
+                    numbers = need("pyarrow").array(range(first, first + len(rows)))
+                    connection.register("rows", rows.append_column("row of the run", numbers))
+                    found = connection.execute(f'select "row of the run" from rows where ({condition}\n)')
+                    chosen.extend(number for (number,) in found.fetchall())
+        except duckdb.Error as error:
+            expected = f"expected SQL on the columns {', '.join(COLUMNS)}"
+            raise InputError(f"`{condition}` chooses no rows ({first_line(error)}); {expected}") from error
+        table = Table(self.plan)
+        table._chosen = sorted({*chosen} & {*self._chosen})
+        return table
+
+    def column(self, name: str, row: int) -> Any:
+        """Return what a column holds at a row, of an input that failed too."""
+        part, place = self._place(row)
+        return part[name][place].as_py()
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
+        """Return the rows as a DataFrame.
+
+        columns: None for all.
+        """
+        tables = [self._read(name, columns).replace_schema_metadata(None) for name in self._parts]
+        frame = need("pyarrow").concat_tables(tables).to_pandas()
+        whole = len(self._chosen) == len(frame)
+        return frame if whole else frame.iloc[list(self._chosen)].reset_index(drop=True)
 
     @property
     def failures(self) -> int:
         """How many inputs could not be explained."""
         errors = (self._read(name, ["error"])["error"].to_pylist() for name in self._parts)
-        return sum(map(bool, chain.from_iterable(errors)))
+        every = list(chain.from_iterable(errors))
+        return sum(bool(every[row]) for row in self._chosen)
+
+    def _place(self, row: int) -> tuple[Any, int]:
+        """Return the part of a row, and its place there."""
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"no row {row} of {len(self)}")
+        number = self._chosen[row]
+        part = bisect_right(self._ends, number)
+        return self._part(self._parts[part]), number - (self._ends[part - 1] if part else 0)
 
     def _count(self, name: str) -> int:
-        with self._place.opened(name) as file:
+        with self._open(name) as file:
             return int(need("pyarrow.parquet").read_metadata(file).num_rows)
 
-    def _read(self, name: str, columns: list[str] | None = None) -> Any:
-        with self._place.opened(name) as file:
-            return need("pyarrow.parquet").read_table(file, columns=columns)
+    def _read(self, name: str, columns: Iterable[str] | None = None) -> Any:
+        with self._open(name) as file:
+            # Arrow's own threads may still be at a file of Python when the process ends, which aborts it.
+            return need("pyarrow.parquet").read_table(
+                file, columns=columns and list(columns), use_threads=False, pre_buffer=False
+            )
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Any]:
+        try:
+            with self.plan.place.opened(name) as file:
+                yield file
+        except ChronocamError:
+            raise
+        except Exception as error:  # Arrow raises errors of its own for a damaged file
+            todo = "delete it, and run the same command again"
+            raise MediaError(
+                f"`{self.plan.place.path(name)}` cannot be read ({first_line(error)}); {todo}"
+            ) from error
 
 
 def open(folder: str | PathLike[str]) -> Table:
@@ -82,24 +165,4 @@ def open(folder: str | PathLike[str]) -> Table:
         >>> cc.runs.open("maps")[1].method
         'gradcam'
     """
-    return Table(Place(fspath(folder)))
-
-
-def _explanation(table: Any, row: int) -> Explanation:
-    one = {name: values[0] for name, values in table.slice(row, 1).to_pydict().items()}
-    if one["error"]:
-        raise MediaError(one["error"])
-    sizes = json.loads(table.schema.metadata[SIZES])
-    _, size, spans = sizes[bisect_right([start for start, *_ in sizes], row) - 1]
-    sure = one["confidence"]
-    return Explanation(
-        decoded(one["peak"], one["map"], one["grid"], one["signed"])[None, None],
-        np.array([[one["score"]]], np.float32),
-        ((TargetInfo(one["target"]),),),
-        one["method"],
-        one["layer"],
-        tuple(size),
-        frame_spans=None if spans is None else tuple((a, b) for a, b in spans),
-        confidences=None if sure is None else np.array([[sure]], np.float32),
-        findings=tuple(Finding("note", 0, one["target"], text) for text in one["findings"].splitlines()),
-    )
+    return Table(read_plan(Place(fspath(folder))))

@@ -2,108 +2,196 @@
 
 from __future__ import annotations
 
-from collections import deque
+import errno
+import os
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
+from contextvars import Context, copy_context
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, InputError, first_line
-from chronocam.runs.dataset.inputs import fetch
-from chronocam.runs.dataset.inputs.base import Item
+from chronocam.errors import ChronocamError, InputError, MediaError, TargetError, first_line
+from chronocam.runs.dataset.inputs import fetched
+from chronocam.runs.dataset.inputs.base import Item, is_url
 from chronocam.runs.dataset.plan import Plan, part_name
-from chronocam.runs.dataset.rows import Rows, part_of
+from chronocam.runs.dataset.rows import Rows
+from chronocam.runs.dataset.weights import weights_digest
 from chronocam.runs.job import MapJob
 
-_THREADS: Final = 2
+_REMOTE: Final = 16  # threads that wait for inputs from elsewhere
+_HELD: Final = 4  # batches of inputs that are decoded and not yet explained, at most
+_EXHAUSTED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what a run is done, which changes nothing in its rows.
+
+    batch_size: how many inputs go through the model at once.
+    device: where the model runs; None for where it is loaded.
+    trust: whether the model's files may run code.
+    workers: how many processes work; None for what the engine thinks fit.
+    address: of a cluster.
+    """
+
+    batch_size: int = 16
+    device: str | None = None
+    trust: bool = False
+    workers: int | None = None
+    address: str | None = None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Ready(NamedTuple):
+    """An input that is ready for the model: its number in the shard, and the class of its label."""
+
+    number: int
+    item: Item
+    value: np.ndarray
+    target: int | None
 
 
 class Worker:
     """Explains shards of one plan; the model's layer is found once."""
 
-    def __init__(self, plan: Plan, job: MapJob, batch_size: int, scope: ExitStack) -> None:
+    def __init__(self, plan: Plan, job: MapJob, batch_size: int) -> None:
         from chronocam.joint.subject import share_subjects
 
         self.plan: Plan = plan
         self.job: MapJob = job
         self.batch_size: int = batch_size
-        share_subjects(scope)
-        self.pool: ThreadPoolExecutor = scope.enter_context(ThreadPoolExecutor(_THREADS))
+        self._labels: dict[str, int | TargetError] = {}
+        # What is found out about the model is kept for as long as the worker, whatever thread calls it.
+        self._context: Context = copy_context()
+        self._context.run(share_subjects, ExitStack())
 
-    def run(self, shard: int) -> int:
-        """Write the part of a shard, and return how many of its inputs failed."""
+    @classmethod
+    def load(cls, plan: Plan, means: Means) -> Worker:
+        """Return a worker with a model of its own. Raises InputError where that has other weights."""
+        from chronocam.runs.device import load_on
+        from chronocam.runs.plan import map_job
+
+        settings = plan.settings
+        job = map_job(load_on(means.device, settings.model, means.trust), settings.clips, settings.options())
+        if weights_digest(job.loaded.model) != plan.header.weights:
+            todo = "seed what makes them, or save them to a file"
+            raise InputError(f"each time `{settings.model}` is loaded it has other weights; {todo}")
+        return cls(plan, job, means.batch_size)
+
+    def write(self, shard: int) -> bool:
+        """Write the part of a shard unless it is there; say whether this or another run has done so.
+
+        False says that another run is at it.
+        """
+        place, name = self.plan.place, part_name(shard)
+        with place.claim(name) as free:
+            if free and name not in place.names():
+                place.put(name, self._context.run(self._rows, shard).part())
+            return free
+
+    def _rows(self, shard: int) -> Rows:
         rows = Rows(self.plan.settings.maps)
         first = shard * self.plan.settings.shard
-        for batch in self._batches(self.plan.items(shard)):
+        for batch in self._batches(self.plan.items(shard), rows, first):
             self._explain(rows, first, batch)
-        self.plan.place.put(part_name(shard), part_of(rows))
-        return rows.failures
+        return rows
 
-    def _batches(self, items: Sequence[Item]) -> Iterator[list[tuple[int, Item, Any]]]:
-        """Yield neighbours of one shape and, alone, each input that cannot be read."""
-        batch: list[tuple[int, Item, Any]] = []
-        for i, (item, value) in enumerate(self._ahead(items)):
-            fits = isinstance(value, np.ndarray) and batch and batch[-1][2].shape == value.shape
-            if batch and (not fits or len(batch) == self.batch_size):
-                yield batch
-                batch = []
+    def _batches(self, items: Sequence[Item], rows: Rows, first: int) -> Iterator[list[_Ready]]:
+        """Yield inputs of one shape; those that cannot be read get their row here."""
+        held: defaultdict[Any, list[_Ready]] = defaultdict(list)
+        for number, (item, value) in enumerate(self._ahead(items)):
             if isinstance(value, ChronocamError):
-                yield [(i, item, value)]
-            else:
-                batch.append((i, item, value))
-        if batch:
-            yield batch
+                rows.fail(item.key, first + number, str(value))
+                continue
+            array, target = value
+            batch = held[array.shape, target is None]
+            batch.append(_Ready(number, item, array, target))
+            if len(batch) == self.batch_size:
+                yield held.pop((array.shape, target is None))
+            elif sum(map(len, held.values())) > _HELD * self.batch_size:
+                yield held.pop(max(held, key=lambda key: len(held[key])))
+        yield from held.values()
 
     def _ahead(self, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
+        remote = any(is_url(item.url) for item in items)
+        pool = ThreadPoolExecutor(_REMOTE if remote else min(cores(), 8))
         waiting: deque[tuple[Item, Future[Any]]] = deque()
-        for item in items:
-            waiting.append((item, self.pool.submit(self._read, item)))
-            if len(waiting) > 2 * self.batch_size:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(self._read, item)))
+                if len(waiting) > self.batch_size + (_REMOTE if remote else 0):
+                    one, value = waiting.popleft()
+                    yield one, value.result()
+            while waiting:
                 one, value = waiting.popleft()
                 yield one, value.result()
-        while waiting:
-            one, value = waiting.popleft()
-            yield one, value.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _read(self, item: Item) -> np.ndarray | ChronocamError:
-        with TemporaryDirectory(prefix="chronocam-") as folder:
-            try:
-                return np.asarray(self.job.preprocess(self.job.read(fetch(item, Path(folder)))))
-            except ChronocamError as error:
-                return InputError(str(error).replace(folder, item.key))
-            except Exception as error:  # whatever storage and decoders raise is a row of that input alone
-                return InputError(f"`{item.key}` cannot be read ({first_line(error)})")
-
-    def _explain(self, rows: Rows, first: int, batch: list[tuple[int, Item, Any]]) -> None:
-        if isinstance(batch[0][2], ChronocamError):
-            i, item, error = batch[0]
-            rows.fail(item.key, first + i, str(error))
-            return
+    def _read(self, item: Item) -> tuple[np.ndarray, int | None] | ChronocamError:
+        """Return the model's input and the class of the label, or why there are none."""
+        path = None
         try:
-            found = self._job(batch).explain(np.stack([value for *_, value in batch]))
+            target = self._target(item)
+            with fetched(item) as path:
+                return np.asarray(self.job.preprocess(self.job.read(path))), target
+        except Exception as error:  # whatever storage and decoders raise is a row of that input alone
+            if _is_exhausted(error):
+                todo = "make room, and run the same command again"
+                raise MediaError(f"cannot go on at `{item.key}` ({first_line(error)}); {todo}") from error
+            if isinstance(error, ChronocamError):
+                return type(error)(str(error).replace(str(path), item.key))
+            return InputError(f"`{item.key}` cannot be read ({first_line(error)})")
+
+    def _target(self, item: Item) -> int | None:
+        if self.plan.settings.targets or not item.label:
+            return None
+        found = self._labels.get(item.label)
+        if found is None:
+            found = self._labels[item.label] = label_index(self.job, item.label)
+        if isinstance(found, TargetError):
+            raise found
+        return found
+
+    def _explain(self, rows: Rows, first: int, batch: list[_Ready]) -> None:
+        job = self.job
+        if batch[0].target is not None:
+            job = replace(job, targets=np.array([one.target for one in batch]))
+        try:
+            found = job.explain(np.stack([one.value for one in batch]))
         except ChronocamError as error:
             if len(batch) == 1:
-                rows.fail(batch[0][1].key, first + batch[0][0], str(error))
-                return
-            for one in batch:
-                self._explain(rows, first, [one])
+                rows.fail(batch[0].item.key, first + batch[0].number, str(error))
+            else:
+                for one in batch:
+                    self._explain(rows, first, [one])
             return
-        for k, (i, item, _) in enumerate(batch):
-            rows.add(item.key, first + i, found, k)
+        for k, one in enumerate(batch):
+            rows.add(one.item.key, first + one.number, found, k)
 
-    def _job(self, batch: list[tuple[int, Item, Any]]) -> MapJob:
-        """Return the job with the labels of the inputs as targets, where no target is given."""
-        from chronocam.runs.targets import classes
 
-        labels = [item.label for _, item, _ in batch]
-        if self.plan.settings.targets or not all(labels):
-            if any(labels) and not self.plan.settings.targets and len(labels) > 1:
-                raise InputError("some inputs have labels, and others none")
-            return self.job
-        known = {label: classes(self.job.loaded, [label], ())[0] for label in dict.fromkeys(labels)}
-        return replace(self.job, targets=np.array([vars(known[label])["which"] for label in labels]))
+def label_index(job: MapJob, label: str) -> int | TargetError:
+    """Return the class that a label names, or why it names none."""
+    from chronocam.runs.targets import index_of
+
+    try:
+        return index_of(label, job.loaded.labels)
+    except TargetError as error:
+        return error
+
+
+def _is_exhausted(error: BaseException | None) -> bool:
+    """Say whether this machine, and not the input, is the reason of an error."""
+    while error is not None:
+        if getattr(error, "errno", None) in _EXHAUSTED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

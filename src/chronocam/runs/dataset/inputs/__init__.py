@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from chronocam.errors import MediaError
+from chronocam.errors import InputError, MediaError
 from chronocam.runs.dataset.inputs import arrow, files, manifest, tar
-from chronocam.runs.dataset.inputs.base import Item
+from chronocam.runs.dataset.inputs.base import Item, is_url
 
 _KINDS = (manifest, tar, arrow, files)
 _FETCH = {"file": files.fetch, "folder": files.fetch_folder, "tar": tar.fetch, "arrow": arrow.fetch}
@@ -20,17 +22,25 @@ def find_items(arguments: Sequence[str], clips: bool) -> list[Item]:
 
     Raises MediaError for an argument that names nothing.
     """
-    found: dict[str, Item] = {}
-    for argument in arguments:
+    found: dict[tuple[str, int, str], Item] = {}
+    for argument in (one for given in arguments for one in files.containers(given)):
         kind = next(kind for kind in _KINDS if kind.fits(argument))
-        named = {item.key: item for item in kind.find(argument, clips)}
+        # One file with two labels is two inputs; the same named twice is one.
+        named = {(item.url or item.key, item.offset, item.label): item for item in kind.find(argument, clips)}
         if not named:
             what = "videos or folders of frames" if clips else "pictures"
-            raise MediaError(f"`{argument}` names no {what}; check the path")
+            raise MediaError(f"`{argument}` names no {what}; check the path{files.hint(argument)}")
         found.update(named)
-    return [found[key] for key in sorted(found)]
+    return sorted(found.values())
 
 
-def fetch(item: Item, folder: Path) -> Path:
-    """Return the input as a local file or folder; what is not there yet is put into `folder`."""
-    return _FETCH[item.kind](item, folder)
+@contextmanager
+def fetched(item: Item) -> Iterator[Path]:
+    """Yield an input as a local file or folder; a copy of what lies elsewhere is gone afterwards."""
+    if not item.url:
+        raise InputError(f"{item.key} names no path; fill in its `path`")
+    if item.kind in ("file", "folder") and not is_url(item.url):
+        yield Path(item.url)
+        return
+    with TemporaryDirectory(prefix="chronocam-") as folder:
+        yield _FETCH[item.kind](item, Path(folder))

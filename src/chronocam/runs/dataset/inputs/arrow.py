@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from chronocam.errors import InputError
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, need
-
-_MEDIA = ("image", "video")
+from chronocam.errors import InputError, first_line
+from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, named, need
 
 
 def fits(argument: str) -> bool:
-    """Say whether an argument is the folder of such a data set."""
-    return not is_url(argument) and (Path(absolute(argument)) / "state.json").is_file()
+    """Say whether an argument is the folder of such a data set, or of one with several splits."""
+    home = Path(absolute(argument))
+    return not is_url(argument) and any(
+        (home / name).is_file() for name in ("state.json", "dataset_dict.json")
+    )
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
-    """Yield the rows of each file, with the column `label` where there is one."""
+    """Yield the rows of each file, with the column `label` where there is one.
+
+    Raises InputError for what is no such data set, and for one that has splits.
+    """
     home = Path(absolute(argument))
-    state = json.loads((home / "state.json").read_text())
-    for name in (one["filename"] for one in state["_data_files"]):
-        table = _table(str(home / name))
-        _column(table, name)
-        labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
-        for row, label in enumerate(labels):
-            text = "" if label is None else str(label)
-            yield Item(f"{home / name}#{row:09d}", "arrow", str(home / name), row, label=text)
+    if not (home / "state.json").is_file():
+        splits = ", ".join(sorted(f"`{argument}/{one.parent.name}`" for one in home.glob("*/state.json")))
+        raise InputError(f"`{argument}` has splits; give one of {splits or 'them'}")
+    try:
+        state = json.loads((home / "state.json").read_text())
+        files = [str(home / one["filename"]) for one in state["_data_files"]]
+        tables = {file: _table(file) for file in files}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        expected = "expected a data set of Hugging Face saved to disk"
+        raise InputError(f"cannot read `{argument}` ({first_line(error)}); {expected}") from error
+    for file, table in tables.items():
+        _column(table, file)
+        names = _class_names(table)
+        values = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
+        for row, value in enumerate(values):
+            yield Item(named(f"{file}#{row:09d}"), "arrow", file, row, label=_label(value, names))
 
 
 def fetch(item: Item, folder: Path) -> Path:
     """Return a copy of the bytes of a row, or the file that it names."""
     table = _table(item.url)
     value = table[_column(table, item.url)][item.offset].as_py()
-    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
+    if not value or not (value.get("bytes") or value.get("path")):
         raise InputError(f"`{item.key}` is empty; expected the bytes of a picture or video")
     if not value.get("bytes"):
         return Path(value["path"])
@@ -46,14 +58,29 @@ def fetch(item: Item, folder: Path) -> Path:
 
 
 def _column(table: Any, name: str) -> str:
-    column = next((one for one in _MEDIA if one in table.column_names), None)
-    if column is None:
-        names = ", ".join(table.column_names)
-        raise InputError(f"`{name}` has the columns {names}; expected one called {' or '.join(_MEDIA)}")
-    return column
+    """Return the first column of pictures or videos, which hold bytes and a path."""
+    for field in table.schema:
+        if {"bytes", "path"} <= {field.type.field(i).name for i in range(field.type.num_fields)}:
+            return str(field.name)
+    names = ", ".join(table.column_names)
+    raise InputError(f"`{name}` has the columns {names}; expected one of pictures or videos")
 
 
-@lru_cache(maxsize=8)
+def _class_names(table: Any) -> Sequence[str] | None:
+    """Return what the classes of the column `label` are called, where the data set says it."""
+    about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    label = about.get("info", {}).get("features", {}).get("label", {})
+    return label.get("names") if isinstance(label, dict) else None
+
+
+def _label(value: Any, names: Sequence[str] | None) -> str:
+    # Rows without a label have the number -1 there.
+    if isinstance(value, int) and (value == -1 or (names and 0 <= value < len(names))):
+        return "" if value == -1 or not names else names[value]
+    return label_of(value)
+
+
+@lru_cache(maxsize=64)
 def _table(url: str) -> Any:
     """Return a file as a table; its pages are mapped, and none is read before it is asked for."""
     arrow = need("pyarrow")

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from posixpath import basename, splitext
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from chronocam.errors import InputError, first_line
 from chronocam.media.files import expanded
+from chronocam.media.images import IMAGE_SUFFIXES
+from chronocam.runs.inputs import VIDEO_SUFFIXES
 
 Kind: TypeAlias = Literal["file", "folder", "tar", "arrow"]
+
+PICTURES: Final = frozenset(IMAGE_SUFFIXES - {".gif"})
+"""What counts as a picture; a GIF is a clip."""
+
+_LOCAL: Final = re.compile(r"(?:file|local)://")
 
 
 class Item(NamedTuple):
     """One input.
 
-    key: its name in the table, unlike any other's.
+    key: its name in the table: text, whatever bytes the name of a file has.
     kind: how it is fetched.
-    url: the file that holds it: a local path or any URL of fsspec.
+    url: the file that holds it: a local path or any URL of fsspec; empty where its row names none.
     offset, size: where it lies in that file; the row of an Arrow file.
     label: the class to explain where no target is given; empty for none.
     """
@@ -46,10 +55,50 @@ def is_url(argument: str) -> bool:
 
 
 def absolute(argument: str) -> str:
-    """Return a URL as it is, and a local path from the root: workers may run elsewhere."""
+    """Return a local path from the root, since workers may run elsewhere, and any other URL as it is."""
+    argument = _LOCAL.sub("", argument)
     return argument if is_url(argument) else str(expanded(argument).absolute())
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path in it. Raises InputError where fsspec knows none."""
+    try:
+        return need("fsspec").core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"`{url}` cannot be opened: {first_line(error)}") from error
 
 
 def opened(url: str) -> AbstractContextManager[Any]:
     """Return an open binary file."""
-    return need("fsspec").open(url, "rb") if is_url(url) else Path(url).open("rb")
+    if not is_url(url):
+        return Path(url).open("rb")
+    system, path = filesystem(url)
+    file: AbstractContextManager[Any] = system.open(path, "rb")
+    return file
+
+
+def named(url: str) -> str:
+    """Return a path as text: bytes that are no text are escaped."""
+    return url.encode("utf-8", "backslashreplace").decode()
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a path or URL, in lower case."""
+    return splitext(path)[1].lower()
+
+
+def is_hidden(path: str) -> bool:
+    """Say whether a file is one that others keep beside theirs."""
+    return basename(path).startswith(".")
+
+
+def suffixes(clips: bool) -> frozenset[str]:
+    """Return the suffixes of pictures, or of videos."""
+    return VIDEO_SUFFIXES if clips else PICTURES
+
+
+def label_of(value: Any) -> str:
+    """Return the label in a cell of a table, empty for none; numbers of a column with gaps are floats."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -6,16 +6,42 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from posixpath import dirname, splitext
+from posixpath import basename, dirname
 
-from chronocam.media.images import IMAGE_SUFFIXES
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, need, opened
-from chronocam.runs.inputs import VIDEO_SUFFIXES
+from chronocam.runs.dataset.inputs.base import (
+    PICTURES,
+    Item,
+    absolute,
+    filesystem,
+    is_hidden,
+    is_url,
+    named,
+    suffix_of,
+    suffixes,
+)
+
+_CONTAINERS = (".tar", ".csv", ".parquet")
 
 
 def fits(argument: str) -> bool:
     """Say yes: whatever no other source knows is a file, a folder or a pattern."""
     return True
+
+
+def containers(argument: str) -> list[str]:
+    """Return the files that a pattern of tars or manifests matches; any other argument as it is."""
+    if not glob.has_magic(argument) or suffix_of(argument) not in _CONTAINERS:
+        return [argument]
+    _, paths = _listed(absolute(argument))
+    return sorted(paths) or [argument]
+
+
+def hint(argument: str) -> str:
+    """Return what else to say of an argument without inputs: a folder of tars is named by a pattern."""
+    _, paths = _listed(absolute(argument))
+    kinds = sorted({suffix_of(path) for path in paths} & {*_CONTAINERS})
+    folder = argument.rstrip("/")
+    return "".join(f", or give `{folder}/**/*{kind}`" for kind in kinds) if kinds else ""
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
@@ -24,57 +50,62 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     alone, paths = _listed(url)
     if alone:
         # A file that was named is an input, whatever its name; one that is none gets its row.
-        yield Item(url, "file", url)
+        yield Item(named(url), "file", url)
         return
-    seen = [path for path in paths if not os.path.basename(path).startswith(".")]  # noqa: PTH119 (URLs too)
-    if not clips:
-        yield from (Item(path, "file", path) for path in seen if _suffix(path) in IMAGE_SUFFIXES - {".gif"})
-        return
-    videos = [path for path in seen if _suffix(path) in VIDEO_SUFFIXES]
-    yield from (Item(path, "file", path) for path in videos)
-    beside = {dirname(path) for path in videos}
-    frames = {dirname(path) for path in seen if _suffix(path) in IMAGE_SUFFIXES - {".gif"}}
-    yield from (Item(folder, "folder", folder) for folder in frames - beside)
+    seen = [path for path in paths if not is_hidden(path)]
+    wanted = [path for path in seen if suffix_of(path) in suffixes(clips)]
+    yield from (Item(named(path), "file", path) for path in wanted)
+    if clips:
+        beside = {dirname(path) for path in wanted}
+        frames = {dirname(path) for path in seen if suffix_of(path) in PICTURES}
+        yield from (Item(named(folder), "folder", folder) for folder in frames - beside)
 
 
 def fetch(item: Item, folder: Path) -> Path:
-    """Return a local file as it is, a copy of a remote one."""
-    if not is_url(item.url):
-        return Path(item.url)
-    copy = folder / f"input{_suffix(item.url)}"
-    with opened(item.url) as source:
-        copy.write_bytes(source.read())
+    """Return a copy of a remote file."""
+    copy = folder / f"input{suffix_of(item.url)}"
+    system, path = filesystem(item.url)
+    copy.write_bytes(system.cat_file(path))
     return copy
 
 
 def fetch_folder(item: Item, folder: Path) -> Path:
-    """Return a local folder of frames as it is, a copy of a remote one."""
-    if not is_url(item.url):
-        return Path(item.url)
-    system, path = need("fsspec").core.url_to_fs(item.url)
+    """Return a copy of a remote folder of frames."""
+    system, path = filesystem(item.url)
     for name in system.ls(path, detail=False):
-        (folder / os.path.basename(name)).write_bytes(system.cat_file(name))  # noqa: PTH119
+        if suffix_of(name) in PICTURES and not is_hidden(name):
+            (folder / basename(name)).write_bytes(system.cat_file(name))
     return folder
 
 
 def _listed(url: str) -> tuple[bool, Iterable[str]]:
     """Return whether a URL is a single file, and the files that it names otherwise."""
     if is_url(url):
-        system, path = need("fsspec").core.url_to_fs(url)
-        if system.isfile(path):
-            return True, ()
-        names = system.glob(path) if glob.has_magic(path) else system.find(path)
-        return False, (system.unstrip_protocol(name) for name in names)
-    if os.path.isfile(url):  # noqa: PTH113 (as in media.files)
+        return _listed_remotely(url)
+    if not os.path.isdir(url) and os.path.lexists(url):  # noqa: PTH112 (as in media.files)
         return True, ()
     if glob.has_magic(url) and not os.path.isdir(url):  # noqa: PTH112
-        return False, (path for path in glob.iglob(url, recursive=True) if os.path.isfile(path))  # noqa: PTH113, PTH207
-    return False, (
-        os.path.join(parent, name)  # noqa: PTH118 (a million paths)
-        for parent, _, names in os.walk(url, followlinks=True)
-        for name in names
-    )
+        return False, (path for path in glob.iglob(url, recursive=True) if not os.path.isdir(path))  # noqa: PTH112, PTH207
+    return False, _walked(url)
 
 
-def _suffix(path: str) -> str:
-    return splitext(path)[1].lower()
+def _listed_remotely(url: str) -> tuple[bool, Iterable[str]]:
+    system, path = filesystem(url)
+    if glob.has_magic(path):
+        names = system.glob(path)
+    elif system.isfile(path) and system.info(path).get("mimetype") != "text/html":
+        return True, ()
+    else:  # a folder, which a web server shows as a page of links
+        names = system.find(path)
+    return False, (system.unstrip_protocol(name) for name in names)
+
+
+def _walked(folder: str) -> Iterator[str]:
+    """Yield the files in a folder and its folders; a link to a folder around it is left out."""
+    around: dict[str, frozenset[str]] = {folder: frozenset([os.path.realpath(folder)])}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        above = around.pop(parent)
+        inside = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}  # noqa: PTH118
+        folders[:] = [name for name, real in inside.items() if real not in above]
+        around |= {os.path.join(parent, name): above | {inside[name]} for name in folders}  # noqa: PTH118
+        yield from (os.path.join(parent, name) for name in names)  # noqa: PTH118 (a million paths)

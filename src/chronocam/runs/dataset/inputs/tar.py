@@ -4,47 +4,80 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from posixpath import splitext
+from posixpath import basename, dirname, splitext
+from tempfile import TemporaryFile
+from threading import Lock
+from typing import IO, Any, Final
 
 from chronocam.errors import InputError, first_line
-from chronocam.media.images import IMAGE_SUFFIXES
-from chronocam.runs.dataset.inputs.base import Item, absolute, opened
-from chronocam.runs.inputs import VIDEO_SUFFIXES
+from chronocam.runs.dataset.inputs.base import Item, absolute, is_hidden, is_url, named, opened, suffixes
 
-_LABEL = ".cls"
+_LABEL: Final = ".cls"
+_COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_COPIES = Lock()
 
 
 def fits(argument: str) -> bool:
-    """Say whether an argument is a tar, which is read in place: no compressed one is."""
-    return argument.lower().endswith(".tar")
+    """Say whether an argument is a tar."""
+    return argument.lower().endswith((".tar", *_COMPRESSED))
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
-    """Yield the members, with the places of their bytes."""
+    """Yield the members, with the places of their bytes. Raises InputError for what is no plain tar."""
     url = absolute(argument)
-    wanted = VIDEO_SUFFIXES if clips else IMAGE_SUFFIXES
+    if url.lower().endswith(_COMPRESSED):
+        raise InputError(f"`{url}` is compressed, and members are read where they lie; unpack it to a .tar")
     members: list[tarfile.TarInfo] = []
     labels: dict[str, str] = {}
     try:
-        with opened(url) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _seekable(url) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                stem, suffix = splitext(member.name)
+                suffix = splitext(member.name)[1].lower()
                 if suffix == _LABEL and (text := archive.extractfile(member)):
-                    labels[stem] = text.read().decode().strip()
-                elif member.isfile() and suffix.lower() in wanted:
+                    labels[_sample(member.name)] = text.read().decode().strip()
+                elif member.isfile() and suffix in suffixes(clips) and not is_hidden(member.name):
                     members.append(member)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
         raise InputError(f"cannot read `{url}` ({first_line(error)}); expected a plain tar") from error
     for member in members:
-        label = labels.get(splitext(member.name)[0], "")
-        yield Item(f"{url}#{member.name}", "tar", url, member.offset_data, member.size, label)
+        key, label = named(f"{url}#{member.name}"), labels.get(_sample(member.name), "")
+        yield Item(key, "tar", url, member.offset_data, member.size, label)
 
 
 def fetch(item: Item, folder: Path) -> Path:
     """Return a copy of a member."""
     copy = folder / f"input{splitext(item.key)[1]}"
-    with opened(item.url) as file:
+    with _seekable(item.url) as file:
         file.seek(item.offset)
         copy.write_bytes(file.read(item.size))
+    return copy
+
+
+def _sample(name: str) -> str:
+    """Return what the files of one sample have in common: their name up to its first dot."""
+    return f"{dirname(name)}/{basename(name).partition('.')[0]}"
+
+
+@contextmanager
+def _seekable(url: str) -> Iterator[Any]:
+    """Yield an open file; where a server sends whole files alone, a copy of it."""
+    with opened(url) as file:
+        if not is_url(url) or file.seekable():
+            yield file
+            return
+    with _COPIES:  # two threads may want it, and a file has one place
+        copy = _copy(url)
+        copy.seek(0)
+        yield copy
+
+
+@lru_cache(maxsize=2)
+def _copy(url: str) -> IO[bytes]:
+    copy = TemporaryFile(prefix="chronocam-")  # noqa: SIM115 (open as long as it is kept)
+    with opened(url) as file:
+        while data := file.read(2**20):
+            copy.write(data)
     return copy

@@ -1,0 +1,104 @@
+"""A cluster of Ray: actors take shard numbers, and write the parts themselves."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
+from typing import Any, Final
+
+from chronocam.errors import ChronocamError, InputError, first_line
+from chronocam.runs.dataset.inputs.base import need
+from chronocam.runs.dataset.place import Place
+from chronocam.runs.dataset.plan import Plan, part_name, read_plan
+from chronocam.runs.dataset.work import Means, Worker
+from chronocam.runs.job import MapJob
+from chronocam.runs.terminal import track
+
+_TRIES: Final = 3  # more, of a shard whose worker ends
+_PAUSE: Final = 0.5  # seconds, while others are at all that is left
+
+
+def run(plan: Plan, means: Means, job: MapJob) -> None:
+    """Write every part that is missing, by actors on a cluster, which is made where there is none."""
+    ray = need("ray", "ray")
+    if not plan.pending():
+        return
+    with ExitStack() as scope:
+        if not ray.is_initialized():
+            _connect(ray, means.address)
+            scope.callback(ray.shutdown)
+        actors = _actors(ray, plan, means)
+        for actor in actors:
+            scope.callback(ray.kill, actor)
+        while pending := plan.pending():
+            _hand_out(ray, actors, pending)
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"no cluster at `{address}` ({first_line(error)}); start it, or drop address"
+        ) from error
+
+
+def _actors(ray: Any, plan: Plan, means: Means) -> list[Any]:
+    kind = "GPU" if means.device is not None and means.device.startswith("cuda") else "CPU"
+    there = int(ray.cluster_resources().get(kind, 0))
+    count = min(means.workers or max(there, 1), len(plan.pending()))
+    needs = {"num_cpus": 1, "num_gpus": 1 if kind == "GPU" else 0}
+    actor = ray.remote(max_restarts=-1, max_task_retries=_TRIES, **needs)(_Actor)
+    return [actor.remote(plan.place.path("")[:-1], means, os.getcwd()) for _ in range(count)]  # noqa: PTH109
+
+
+def _hand_out(ray: Any, actors: list[Any], pending: list[int]) -> None:
+    """Give each actor a shard until there is none left."""
+    left, idle, tasks = deque(pending), deque(actors), dict[Any, tuple[Any, int]]()
+    written = 0
+    for _ in track(pending, "Explaining"):
+        while left and idle:
+            actor, shard = idle.popleft(), left.popleft()
+            tasks[actor.write.remote(shard)] = actor, shard
+        (done, *_), _ = ray.wait([*tasks])
+        actor, shard = tasks.pop(done)
+        written += _result(ray, done, shard)
+        idle.append(actor)
+    if not written:
+        time.sleep(_PAUSE)
+
+
+def _result(ray: Any, task: Any, shard: int) -> bool:
+    try:
+        return bool(ray.get(task))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ChronocamError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        todo = "look at the memory of its machine, or use a smaller batch"
+        raise ChronocamError(f"{part_name(shard)} ended its worker {_TRIES + 1} times; {todo}") from error
+
+
+class _Actor:
+    """A worker in a process of the cluster; it loads the model when it is first asked for a part.
+
+    An actor that fails while it is made could not say why.
+    """
+
+    def __init__(self, url: str, means: Means, folder: str) -> None:
+        self.url = url
+        self.means = means
+        self.worker: Worker | None = None
+        with suppress(
+            OSError
+        ):  # specs name files as the caller saw them; other machines may have no such folder
+            os.chdir(folder)
+
+    def write(self, shard: int) -> bool:
+        """Write the part of a shard; False where another run is at it."""
+        if self.worker is None:
+            self.worker = Worker.load(read_plan(Place(self.url)), self.means)
+        return self.worker.write(shard)
