@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.look import look_at
-from chronocam.joint.placement import Ramps, follows
+from chronocam.joint.placement import Ramps, follows, is_sure
 from chronocam.joint.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 
@@ -794,4 +794,80 @@ def test_a_turn_before_all_layers_is_found_out_with_a_few_of_them() -> None:
     seen = batches_seen(net)
     with pytest.raises(LayerError, match="follows the input"):
         cc.GradCAM(net).explain(X, 1)
-    assert len(seen) < 25
+    assert len(seen) <= 9  # two draws of noise for all layers together
+
+
+def without_a_head() -> nn.Module:
+    net = Shuffled()
+    nn.init.zeros_(net.fc.weight)
+    nn.init.zeros_(net.fc.bias)
+    return net
+
+
+class Rearranged(nn.Module):
+    """Convolutions between which places are moved and put back, as windows of attention are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x.roll(1, 2)).tanh().roll(-1, 2)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Shuffled, without_a_head, Rearranged, lambda: nn.Sequential(Shuffled(), nn.Softmax(1))],
+    ids=["tokens", "zero head", "moved and back", "softmax"],
+)
+def test_the_first_search_takes_no_more_than_six_passes_of_one_sample(make: Callable[[], nn.Module]) -> None:
+    net = seeded(make)
+    seen = batches_seen(net)
+    cc.GradCAM(net).explain(X.repeat(2, 1, 1, 1), 1)
+    assert seen[-1] == 2
+    assert set(seen[:-1]) == {1}
+    assert len(seen) <= 1 + 6
+
+
+class Mixing(nn.Module):
+    """Tokens that mix all places again and again."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.first, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+        self.mix = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)) for _ in range(depth))
+        self.places = nn.ModuleList(nn.Linear(256, 256) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).flatten(2).mT
+        for mix, places in zip(self.mix, self.places, strict=True):
+            x = mix(places(x.mT).mT)
+        return self.fc(x.mean(1))
+
+
+def test_however_many_layers_fail_the_search_takes_as_many_passes() -> None:
+    counts = []
+    for depth in (2, 9):
+        net = seeded(lambda depth=depth: Mixing(depth))
+        seen = batches_seen(net)
+        assert cc.GradCAM(net).explain(X, 1).layer == "first"
+        counts.append(len(seen))
+    assert counts[0] == counts[1] <= 1 + 9
+
+
+def test_another_draw_is_spared_where_it_would_change_nothing() -> None:
+    places = np.linspace(-1, 1, 64)
+
+    def sums(looks: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+        return looks[None, :cells], np.ones(cells)
+
+    assert is_sure(False, *sums(np.cos(9 * places), 64))
+    assert not is_sure(False, *sums(np.cos(9 * places), 6))  # so few may be in no order by chance
+    assert not is_sure(False, *sums(places + 0.5 * np.cos(9 * places), 64))  # nearly in order
+    assert is_sure(None, *sums(0.01 * places, 3))  # all look at the same place
+    assert not is_sure(None, *sums(0.01 * places, 64))
+    assert is_sure(None, np.zeros((1, 8)), np.zeros(8))

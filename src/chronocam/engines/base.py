@@ -81,6 +81,8 @@ class LayerCall:
     parents: the calls of the trace, by number, whose outputs this one is made of with no other in between,
         −1 − k for input k; None where the engine does not know.
     scored: whether the score is made of this output with no other in between.
+    keeps_places: whether all that leads to it leaves places of the input where they are; None where no graph
+        was built that says it.
 
     Example:
         >>> call = cc.engines.engine_for(model).trace(images)[0]
@@ -98,6 +100,7 @@ class LayerCall:
     gradient: Array = None
     parents: tuple[int, ...] | None = None
     scored: bool = False
+    keeps_places: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from chronocam.maps.resample import resample
 from chronocam.types import Array
 
 ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input
-AT_ONCE: Final = 8  # candidates whose grids are proven by the same passes
+AT_ONCE: Final = 2**23  # numbers that candidates return, at most, whose grids the same passes prove
 FOLLOWS: Final = "follows"  # the cells of a layer follow the places of the input
 FLAT: Final = "flat"  # they do, and the score does not depend on any of them
 UNPROVEN: Final = "unproven"
@@ -126,7 +126,9 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     calls = _of_main_input(look, traced)
     look.remember(calls)
     counting = _counting(look, calls, mains[0] if mains else None)
-    if not counting and asked.score is not largest and any(call.gradient is not None for call in calls):
+    alike = bool(mains) and not np.ptp(mains[0])  # all outputs, as where the head is zero
+    flat_here = not counting and any(call.gradient is not None for call in calls)
+    if flat_here and asked.score is not largest and not alike:
         # The score is flat at this sample, as a sum of no marked class is: the largest output leads to a
         # layer.
         with suppress(ModelError):
@@ -148,7 +150,7 @@ def _chosen(
 
     flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
-    every, proof = list(counting), _Proof(look)
+    every, proof = list(counting), _Proof(look, counting)
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
     chosen = _proven(look, proof, whole, flat, targets)
@@ -190,15 +192,15 @@ def _proven(
                 counting = spread
                 continue
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
-        verdicts = {one: proof(one, counting) for one in checked}
+        verdicts = {one: proof(one) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
             return _explained(path, last, every)
         # What is turned before the first layer is turned for all of them.
-        if proof.contradicted and proof(next(iter(counting)), counting) == UNPROVEN:
+        if proof.contradicted and proof(next(iter(counting))) == UNPROVEN:
             return None
         for one in [one for one, verdict in verdicts.items() if verdict != FOLLOWS]:
             first, *others = _on_grid(one, counting)
-            mixed = verdicts[one] == UNPROVEN and proof(first, counting) == UNPROVEN
+            mixed = verdicts[one] == UNPROVEN and proof(first) == UNPROVEN
             for path in {first, *others} if mixed else {one}:
                 del counting[path]
     return None
@@ -227,17 +229,21 @@ class _Proof:
     contradicted: whether the cells of one that says its axes turned out to lie in another order.
     """
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, counting: Mapping[str, Candidate]) -> None:
         self.look = look
+        self.counting = dict(counting)
         self.moves = is_floating(look.main)
         self.contradicted = False
         self._ramps: dict[str, Ramps] = {}
+        self._sizes: Counter[str] = Counter()
+        for call in look.calls():
+            self._sizes[call.path] += math.prod(call.shape)
 
-    def __call__(self, path: str, counting: Mapping[str, Candidate]) -> str:
+    def __call__(self, path: str) -> str:
         """Say whether a layer's cells follow the input's places, and the score depends on some of them."""
-        candidate = counting[path]
+        candidate = self.counting[path]
         try:
-            settled = self.look.settled(path, self._measured(path, list(counting)))
+            settled = self.look.settled(path, self._measured(path))
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
         except MisplacedError:
             self.contradicted = True
@@ -248,17 +254,18 @@ class _Proof:
             return UNPROVEN
         return FLAT if is_zero(gradient) else FOLLOWS
 
-    def _measured(self, path: str, paths: Sequence[str]) -> Ramps | None:
-        orders = {call.path: call.order for call in self.look.calls()}
-        if not self.moves or orders[path] is not None:
+    def _measured(self, path: str) -> Ramps | None:
+        """Return how a layer moves with the input, measured with as many of the last candidates as fit."""
+        if not self.moves:
             return None
         if path not in self._ramps:
-            end = list(paths).index(path) + 1
-            some = [
-                one
-                for one in paths[max(0, end - AT_ONCE) : end]
-                if one not in self._ramps and orders[one] is None
-            ]
+            others = [one for one in reversed(self.counting) if one not in self._ramps and one != path]
+            some, left = [path], AT_ONCE - self._sizes[path]
+            for one in others:
+                left -= self._sizes[one]
+                if left < 0:
+                    break
+                some.append(one)
             self._ramps |= dict.fromkeys(some, Ramps(self.look, some))
         return self._ramps[path]
 

@@ -180,17 +180,17 @@ class Look:
         axis = self.subject.once(("rows", layer, self.which), lambda: batch_axis_of(self, layer, layout))
         return replace(layout, batch_axis=axis)
 
-    def misplaced(self, layer: str, layout: Layout) -> bool:
+    def misplaced(self, layer: str, layout: Layout, ramps: Ramps | None = None) -> bool:
         """Say whether cells of a layer whose kind tells its axes lie otherwise, as behind a flip.
 
-        Found out once per layer and input size, only where the network may move places.
+        Found out once per layer and input size, only where the network may move places. ramps: see `settle`.
         """
         if layout.per_frame or not is_floating(self.main) or not self._moves(layer):
             return False
         one = self.few(1)
         return self.subject.once(
             ("misplaced", layer, self.which, one.shape),
-            lambda: Ramps(one, [layer]).contradicts(layer, layout),
+            lambda: (ramps or Ramps(one, [layer])).contradicts(layer, layout),
         )
 
     def _proven(self, layer: str, site: Site) -> Layout:
@@ -229,6 +229,10 @@ class Look:
         return self.subject.once(
             ("calls", self.shape, *keep), lambda: self.engine.trace(self.inputs, keep=keep)
         )
+
+    def known_calls(self) -> list[LayerCall]:
+        """Return the calls of all layers where a pass has shown them; else none."""
+        return self.subject.known(("calls", self.shape)) or []
 
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""
@@ -343,8 +347,11 @@ class Look:
 
     def _moves(self, layer: str) -> bool:
         """Say whether the model, called plainly, may move places before a layer."""
-        plain = self.call is None and layer != INPUT
-        return plain and geometry_of(self.engine).may_move and not self.sight(layer).keeps_places
+        if self.call is not None or layer == INPUT or not geometry_of(self.engine).may_move:
+            return False
+        path = layer.partition("#")[0]
+        keep = [call.keeps_places for call in self.few(1).known_calls() if call.path == path]
+        return not (all(keep) if keep and None not in keep else self.sight(layer).keeps_places)
 
     def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
         """Return the first and last place that a layer sees, per axis; None where it sees all."""

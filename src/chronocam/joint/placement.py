@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -70,17 +71,24 @@ Outputs = Mapping[str, Sequence[np.ndarray]]
 
 
 class Ramps:
-    """How layers move with the input of one sample, for as many draws of noise as were taken."""
+    """How layers move with the input of one sample, for as many draws of noise as were asked for.
+
+    The same passes serve all of the layers.
+    """
 
     def __init__(self, look: Look, layers: Sequence[str]) -> None:
         self.look = look
+        self.layers = tuple(layers)
         self._moves: list[tuple[Outputs, list[Outputs]]] = []
         x = to_numpy(look.main).astype(np.float64)
         self._spread = float(x.std()) or 1.0
         # Noise like the input, and not the input: flat regions leave a network at the kinks of its ReLUs,
         # where it moves to one side only.
         self._x = x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
-        self._base = outputs_of(look.moved(self._x), layers)
+
+    @cached_property
+    def _base(self) -> Outputs:
+        return outputs_of(self.look.moved(self._x), self.layers)
 
     def draw(self) -> None:
         """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
@@ -96,22 +104,24 @@ class Ramps:
         self._moves.append((self._moved(noise), [self._moved(noise * ramp) for ramp in ramps]))
 
     def _moved(self, by: np.ndarray) -> Outputs:
-        after = outputs_of(self.look.moved(self._x + by), list(self._base))
+        after = outputs_of(self.look.moved(self._x + by), self.layers)
         return {
-            layer: [a - b for a, b in zip(after[layer], calls, strict=True)]
+            layer: [(a - b).astype(np.float32) for a, b in zip(after[layer], calls, strict=True)]
             for layer, calls in self._base.items()
         }
 
     def verdict(self, layer: str, layout: Layout, draws: int = DRAWS) -> bool | None:
         """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
 
-        A layout is refused after two draws at the least, so that the noise of a few channels decides nothing.
+        A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
+        unless so many cells say it that another draw would not change it.
         """
         if not self._moves:
             self.draw()
         while len(self._moves) < draws:
-            verdict = follows(*self._sums(layer, layout))
-            if verdict or (verdict is False and len(self._moves) > 1):
+            sums = self._sums(layer, layout)
+            verdict = follows(*sums)
+            if verdict or (verdict is False and len(self._moves) > 1) or is_sure(verdict, *sums):
                 return verdict
             self.draw()
         return follows(*self._sums(layer, layout))
@@ -147,7 +157,7 @@ class Ramps:
 
 
 def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
-    return np.asarray(layout(joined(list(calls), layout)))[0]
+    return np.asarray(layout(joined(list(calls), layout)))[0].astype(np.float64)
 
 
 def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
@@ -168,6 +178,25 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     if None in verdicts or not verdicts:
         return None
     return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
+
+
+def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether another draw of noise would leave a verdict of `follows` as it is.
+
+    It stays open where nothing moves, and along a few cells that look at the same place. It stays false where
+    the correlation of many cells is low.
+    """
+    if not squares.any():
+        return True
+    for axis, looks, places in _along(products, squares):
+        cells = len(places)
+        if verdict is None and cells < FEW:
+            slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+            if np.abs(slopes).max() < STEEP:
+                return True
+        if verdict is False and _correlation(looks[axis], places) + 3 / np.sqrt(cells) < IN_ORDER:
+            return True
+    return False
 
 
 def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
@@ -339,7 +368,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     if not fits:
         raise no_grid(site)
     if site.order is not None:
-        if look.misplaced(layer, fits[0]):
+        if look.misplaced(layer, fits[0], ramps):
             raise misplaced(layer, shape)
         return Settled(fits[0])
     if not is_floating(look.main):

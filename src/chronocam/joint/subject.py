@@ -54,6 +54,10 @@ class Subject:
         fact: T = self._facts[key]
         return fact
 
+    def known(self, key: Hashable) -> Any:
+        """Return the fact of this key if it was found out, else None."""
+        return self._facts.get(key)
+
 
 # Methods are made by whatever the user gives `cc.explain` (names, classes, functions), so a Subject cannot be
 # passed to them; a context variable keeps it to this call and this thread.

@@ -40,6 +40,22 @@ def keeps_places(output: Tensor) -> bool:
     )
 
 
+def that_keep_places(taps: Sequence[Tensor]) -> list[bool]:
+    """Say of each tap whether it keeps places; see `keeps_places`."""
+    keep: dict[Any, bool] = {}
+    for tap in taps:
+        ahead = [node_of(tap)]
+        while ahead:
+            node = ahead[-1]
+            nodes = [one for one, _ in node.next_functions if one is not None]
+            unknown = [one for one in nodes if one not in keep]
+            if node not in keep and unknown:
+                ahead += unknown
+                continue
+            keep[ahead.pop()] = not _MOVES.match(node.name()) and all(keep[one] for one in nodes)
+    return [keep[node_of(tap)] for tap in taps]
+
+
 def _parents(node: Any, numbers: Mapping[Any, int]) -> tuple[int, ...]:
     """Return the numbers of the nodes that lead to this one with no other numbered node in between."""
     found: set[int] = set()

@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.base import AxisOrder, LayerCall, Score, split_entry
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
-from chronocam.engines.torch.graph import all_parents
-from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns
+from chronocam.engines.torch.graph import all_parents, that_keep_places
+from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns, may_be_gated
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, tensor_at
 from chronocam.errors import InputError, LayerError
@@ -87,23 +87,32 @@ class Trace:
         if not scores.requires_grad:  # the model switches gradients off by itself
             scores = self._scores(self.score, through_no_grad=True)
         known = self._parents(scores)
+        keep_places = that_keep_places(self._taps) if known is not None else None
         calls = self._own(self._gradients(scores))
         if not any(call.changes and call.gradient is not None for call in calls):
             refuse_cut_off(scores, self._taps)
-        if known is None:
+        if known is None or keep_places is None:
             return calls
         *parents, scored = known
-        return [replace(call, parents=parents[at], scored=at in scored) for at, call in enumerate(calls)]
+        return [
+            replace(call, parents=parents[at], scored=at in scored, keeps_places=keep_places[at])
+            for at, call in enumerate(calls)
+        ]
 
     def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
-        """Run with a graph and return the scores; twice where the model turns out to end in a softmax."""
-        look = scoped(self._run)
-        while (scores := look(score, through_no_grad)) is None:
-            pass
+        """Run with a graph and return the scores.
+
+        A softmax at the end is looked for at once: in a pass of one sample that costs less than another pass.
+        """
+        known, self.forward.may_end_in_gate = self.forward.may_end_in_gate, True
+        scores = scoped(self._run)(score, through_no_grad)
+        main = self._main
+        self.forward.may_end_in_gate = known or (main is not None and may_be_gated(main))
+        assert scores is not None
         return scores
 
     def _run(self, scope: ExitStack, score: Score | None, through_no_grad: bool = False) -> Tensor | None:
-        """Run the model; return its scores, or None without a score or with a gate nobody looked for."""
+        """Run the model; return its scores, or None without a score."""
         self._calls, self._returned, self._passed_on, self._taps = [], [], [], []
         self.forward.start(scope)
         for path, module in self.forward.replica.items():
