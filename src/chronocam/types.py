@@ -13,6 +13,7 @@ import numpy as np
 __all__ = [
     "INPUT",
     "Array",
+    "BlackBox",
     "Capture",
     "Change",
     "Finding",
@@ -59,6 +60,25 @@ Inputs: TypeAlias = Any
 
 INPUT = "input"
 """The layer name under which pixel-level maps are recorded: the model's own input."""
+
+
+@dataclass(eq=False)
+class BlackBox:
+    """A function from arrays to scores as a model; see `chronocam.blackbox`.
+
+    labels: the names of the classes.
+    channels_last: whether it takes inputs with their channels last.
+    why: why nothing but scores is seen of it, as messages say.
+
+    Example:
+        >>> cc.engines.engine_for(cc.engines.BlackBox(lambda x: x.mean((2, 3)))).framework
+        'black box'
+    """
+
+    function: Callable[..., Any]
+    labels: Sequence[str] | None = None
+    channels_last: bool = False
+    why: str = "a black box has no layers and no gradients"
 
 
 @dataclass(frozen=True)

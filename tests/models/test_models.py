@@ -546,7 +546,7 @@ def test_pickled_network_with_trust(tmp_path: Path) -> None:
     assert loaded.preprocess == imagenet()
     assert same_outputs(model, loaded.model)
     torch.save(model.state_dict(), tmp_path / "a.pth")
-    refused(f"{tmp_path}/a.pth", "holds a OrderedDict", "a.pth@ARCHITECTURE", trust=True)
+    refused(f"{tmp_path}/a.pth", "holds weights alone", "a.pth@torchvision:NAME", trust=True)
     (tmp_path / "a.pth").write_bytes(b"damaged")
     refused(f"{tmp_path}/a.pth", "cannot be unpickled", trust=True)
 

@@ -10,7 +10,7 @@ from PIL import Image
 import chronocam as cc
 from chronocam.errors import ModelError
 from chronocam.media.preprocess import imagenet
-from chronocam.models.sources.python import clip_recipe
+from chronocam.models.recipes import clip_recipe
 
 CODE = """
 import torch

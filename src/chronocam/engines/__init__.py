@@ -11,9 +11,9 @@ from chronocam.engines.base import (
     Resumed,
     Score,
 )
-from chronocam.engines.blackbox import BlackBox
 from chronocam.engines.choose import engine_for
 from chronocam.engines.geometry import Geometry, Sight, geometry_of
+from chronocam.types import BlackBox
 
 __all__ = [
     "BlackBox",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
@@ -25,20 +24,7 @@ from chronocam.engines.misfit import FAILURES, failure
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
-from chronocam.types import INPUT, Array, Inputs
-
-
-@dataclass(frozen=True, eq=False)
-class BlackBox:
-    """A function as a model; see `chronocam.blackbox`.
-
-    Example:
-        >>> cc.engines.engine_for(cc.engines.BlackBox(lambda x: x.mean((2, 3)))).framework
-        'black box'
-    """
-
-    function: Callable[..., Any]
-    labels: Sequence[str] | None = None
+from chronocam.types import INPUT, Array, BlackBox, Inputs
 
 
 def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None) -> BlackBox:
@@ -68,23 +54,23 @@ class BlackBoxEngine(UnknownGeometry):
     """Runs a `BlackBox`: scores alone, on NumPy arrays."""
 
     framework = "black box"
-    channels_last = False
     stem: Stem | None = None
     rescales = False
     inputs: Sequence[str] = ()
 
     def __init__(self, model: BlackBox, output_layer: Any = None) -> None:
         if output_layer is not None:
-            raise LayerError("a black box has no layers; leave output_layer out")
+            raise LayerError(f"{model.why}; leave output_layer out")
         self.model = model
         self.labels: Sequence[str] | None = model.labels
+        self.channels_last = model.channels_last
         self.feed: Feed = as_given
 
     def resolve(self, layer: object) -> str:
         """Return the input's name. Raises LayerError for anything else."""
         if layer == INPUT:
             return INPUT
-        _no_layers()
+        self._refuse()
 
     def kernels(self) -> dict[str, Array]:
         """Return none."""
@@ -107,7 +93,7 @@ class BlackBoxEngine(UnknownGeometry):
         keep: Sequence[str] = (),
     ) -> list[LayerCall]:
         """Raise LayerError: no layer is known."""
-        _no_layers()
+        self._refuse()
 
     def order(self, layer: str) -> None:
         """Return None: nothing is known."""
@@ -118,12 +104,12 @@ class BlackBoxEngine(UnknownGeometry):
 
     def obstacle(self) -> str:
         """Say that nothing is seen but scores."""
-        return "a black box has no layers and no gradients; choose rise, occlusion, lime or kernelshap"
+        return f"{self.model.why}; choose rise, occlusion, lime or kernelshap"
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Return the scores, and the inputs themselves. Raises LayerError for what needs layers."""
         if request.differentiates or request.attentions or set(request.layers) - {INPUT} or request.reads:
-            _no_layers()
+            self._refuse()
         scores = self.scores(inputs, score, request.call)
         return Recording(scores, {INPUT: [_entry(inputs, request.entry)]})
 
@@ -145,14 +131,11 @@ class BlackBoxEngine(UnknownGeometry):
         self, inputs: Inputs, layer: str, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Resumed:
         """Raise LayerError: no layer is known from which the model could be resumed."""
-        _no_layers()
+        self._refuse()
 
-
-def _no_layers() -> NoReturn:
-    raise LayerError(
-        "a black box has no layers and no gradients; choose a method that only looks at scores: rise, "
-        "occlusion, lime or kernelshap"
-    )
+    def _refuse(self) -> NoReturn:
+        todo = "choose a method that only looks at scores: rise, occlusion, lime or kernelshap"
+        raise LayerError(f"{self.model.why}; {todo}")
 
 
 def _called(function: Callable[..., Any], inputs: Inputs) -> Any:

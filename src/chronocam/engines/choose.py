@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from chronocam.engines.base import Engine
-from chronocam.engines.blackbox import BlackBox, BlackBoxEngine
+from chronocam.engines.blackbox import BlackBoxEngine
 from chronocam.errors import InputError, ModelError
+from chronocam.types import BlackBox
 
 
 def engine_for(

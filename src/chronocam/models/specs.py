@@ -88,7 +88,11 @@ class ModelRequest:
     def insist_on_trust(self, why: str, instead: str) -> None:
         """Raise ModelError unless the caller trusts the file."""
         if not self.trust:
-            raise self.error(why, f"{instead}, or pass trust=True (--trust) if you know who made the file")
+            raise self.untrusted(why, instead)
+
+    def untrusted(self, why: str, instead: str) -> ModelError:
+        """Return the error for a file that has to be trusted: why, and what would do without."""
+        return self.error(why, f"{instead}, or pass trust=True (--trust) if you know who made the file")
 
 
 @dataclass(frozen=True)

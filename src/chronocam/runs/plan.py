@@ -25,6 +25,7 @@ from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
 from chronocam.runs.signals import SignalJob
 from chronocam.runs.targets import at_steps, classes
+from chronocam.types import BlackBox
 
 if TYPE_CHECKING:
     from chronocam.media import ClipPreprocess, Preprocess
@@ -51,6 +52,8 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options, device
         refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
     relevance = relevance_makers(options) if options.relevance else {}
     loaded = load_on(device, spec, trust)
+    if isinstance(loaded.model, BlackBox) and not options.methods:
+        options = replace(options, methods=("occlusion",))  # of a model that shows its scores alone
     networks = networks_of(loaded.model)
     if networks is not None:
         if relevance:
@@ -210,7 +213,7 @@ def _has_features(model: Any) -> bool:
 
 def _of_frames(model: object) -> ClipPreprocess | None:
     """Return how clips are prepared for a bare PyTorch network that takes frames first; None for others."""
-    from chronocam.models.sources.python import clip_recipe
+    from chronocam.models.recipes import clip_recipe
 
     torch = sys.modules.get("torch")
     return clip_recipe(model) if torch is not None and isinstance(model, torch.nn.Module) else None
@@ -221,6 +224,9 @@ def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPre
     from chronocam.media import ClipPreprocess
     from chronocam.models import PerFrame
 
+    if isinstance(loaded.model, BlackBox):
+        todo = "give pictures, or wrap it as a model of clips: cc.blackbox(f)"
+        raise InputError(f"`{loaded.spec}` takes pictures and shows its scores alone; {todo}")
     clips = ClipPreprocess(recipe, FRAMES, "time channel")
     return replace(loaded, model=PerFrame(loaded.model).eval(), preprocess=clips), clips
 

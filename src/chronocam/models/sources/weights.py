@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from pathlib import Path
+from types import ModuleType
+from typing import cast
 
-from chronocam.errors import ModelError, first_line
+from chronocam.errors import first_line
+from chronocam.models.checkpoints import SUFFIXES, Weights, described, fitted, is_scripted, read, weights_in
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need, resolve, sources
-
-Weights: TypeAlias = Mapping[str, Any]
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -19,6 +19,7 @@ def _load(request: ModelRequest) -> Parts:
         forms = ", ".join(source.form for source in sources() if source.build is not None)
         raise request.error(f"`{inner.text}` is not an architecture", f"expected one of {forms}")
     parts = source.build(inner)
+    weights = fitted(parts[0].state_dict(), weights)
     classes = _other_classes(parts[0].state_dict(), weights)
     if classes is not None:
         parts = source.build(replace(inner, classes=classes))
@@ -28,30 +29,48 @@ def _load(request: ModelRequest) -> Parts:
 
 def _read(request: ModelRequest) -> Weights:
     path = request.file()
-    try:
-        if path.suffix == ".safetensors":
-            weights: Weights = need("safetensors.torch", "torch").load_file(path)
-            return weights
-        content = need("torch", "torch").load(path, map_location="cpu", weights_only=not request.trust)
-    except ModelError:
-        raise
-    except Exception as error:  # a damaged file, or a pickle that wants to run code
+    if path.suffix == ".safetensors":
+        return _of_safetensors(path, request)
+    if is_scripted(path):
         raise request.error(
-            f"cannot be read as weights ({first_line(error)})",
-            "expected a dict of tensors; a file that holds more needs trust=True (--trust)",
+            "is TorchScript, a whole network and no weights alone",
+            f"give it without an architecture ({path}), or save its state_dict()",
+        )
+    content = read(path, request) if not request.trust else _unpickled(path, request)
+    weights = weights_in(content)
+    if weights is None:
+        raise request.error(
+            f"holds {described(content)}",
+            "expected a dict of tensors, or a checkpoint with one as `state_dict` or `model`",
+        )
+    return weights
+
+
+def _of_safetensors(path: Path, request: ModelRequest) -> Weights:
+    try:
+        return cast("Weights", need("safetensors.torch", "torch").load_file(path))
+    except Exception as error:  # a damaged file
+        raise request.error(
+            f"cannot be read as weights ({first_line(error)})", "expected a .safetensors file"
         ) from error
-    return _unwrap(content, request)
 
 
-def _unwrap(content: object, request: ModelRequest) -> Weights:
-    """Return the weights of a checkpoint, without its wrapper and without DataParallel's prefix."""
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(hasattr(value, "shape") for value in content.values()):
-        raise request.error(f"holds a {type(content).__name__}", "expected a dict of tensors")
-    prefix = "module." if all(key.startswith("module.") for key in content) else ""
-    return {key.removeprefix(prefix): value for key, value in content.items()}
+def _unpickled(path: Path, request: ModelRequest) -> object:
+    """Return what a trusted file holds; a network gives its weights."""
+    torch = need("torch", "torch")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # a damaged file, or a class that is not importable here
+        raise request.error(
+            f"cannot be read as weights ({first_line(error)})", "leave out trust, which weights do not need"
+        ) from error
+    if isinstance(content, dict):
+        return {key: _stated(value, torch) for key, value in content.items()}
+    return _stated(content, torch)
+
+
+def _stated(value: object, torch: ModuleType) -> object:
+    return value.state_dict() if isinstance(value, torch.nn.Module) else value
 
 
 def _other_classes(own: Weights, weights: Weights) -> int | None:
@@ -88,8 +107,8 @@ def _few(keys: list[str], limit: int = 3) -> str:
 
 
 SOURCE = ModelSource(
-    "PATH.safetensors|.pth|.pt@ARCHITECTURE",
-    rf"({PATH}\.(?:safetensors|pth|pt))@(.+)",
+    "PATH.safetensors|.pth|.pt|.ckpt|.tar|.bin@ARCHITECTURE",
+    rf"({PATH}\.(?:safetensors|{SUFFIXES}))@(.+)",
     _load,
     about="weights of your own in an architecture of any of these sources",
 )

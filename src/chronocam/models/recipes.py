@@ -1,0 +1,121 @@
+"""How inputs are prepared for a network that comes without a word about it: as it takes them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from chronocam.media.clips.preprocess import AXES, ClipPreprocess
+from chronocam.media.preprocess import Preprocess, imagenet
+from chronocam.models.specs import ModelRequest
+
+Shape: TypeAlias = tuple[int, ...]
+"""Of one sample, without a batch axis."""
+
+DECLARED: Final = "(model, Preprocess, labels), of clips (model, ClipPreprocess, labels),"
+"""What a factory returns of a network that wants its inputs otherwise."""
+
+_SIDES: Final = (224, 32, 64, 96, 112, 128, 192, 256, 299)
+_LENGTHS: Final = ((16, 8, 32), (112, 224, 64))
+"""Frames and sides of clips."""
+
+
+def recipe_of(model: object, request: ModelRequest) -> Preprocess | ClipPreprocess:
+    """Return how pictures or clips are prepared for a bare model, by what it takes without an error.
+
+    Raises ModelError for a network of 3D convolutions that takes no clip.
+    """
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    if keras is not None and isinstance(model, keras.Model):
+        return _of_keras(model) or imagenet()
+    if torch is None or not isinstance(model, torch.nn.Module):
+        return imagenet()
+    stem = next((p for p in model.parameters() if p.ndim >= 4), None)
+    channels = 3 if stem is None else int(stem.shape[1])
+    if channels not in (1, 3):
+        return imagenet()
+    with _trials(model) as takes:
+        if stem is None or stem.ndim == 4:
+            return picture_recipe(takes, channels) or imagenet(channels=channels)
+        clips = _clips(takes, AXES, channels)
+    if clips is None:
+        raise request.error("fails on clips of the usual sizes", f"return {DECLARED} from the factory")
+    return clips
+
+
+def picture_recipe(takes: Callable[[Shape], bool], channels: int = 3) -> Preprocess | None:
+    """Return the recipe for the first of the usual sizes of square pictures that a model takes.
+
+    takes: whether it takes an input of this shape. None where it takes none.
+    """
+    sides = (side for side in _SIDES if takes((channels, side, side)))
+    return next((imagenet(side, side, channels) for side in sides), None)
+
+
+def clip_recipe(model: object, orders: Sequence[str] = ("time channel",)) -> ClipPreprocess | None:
+    """Return how clips are prepared for a bare module that takes clips in one of these orders, else None."""
+    with _trials(model) as takes:
+        return _clips(takes, orders)
+
+
+def _clips(takes: Callable[[Shape], bool], orders: Sequence[str], channels: int = 3) -> ClipPreprocess | None:
+    for frames, side, axes in product(*_LENGTHS, orders):
+        clip = (channels, frames) if axes == "channel time" else (frames, channels)
+        if takes((*clip, side, side)):
+            return ClipPreprocess(imagenet(side, side, channels), frames, axes)
+    return None
+
+
+@contextmanager
+def _trials(model: Any) -> Iterator[Callable[[Shape], bool]]:
+    """Give what says whether a module runs on zeros of a shape; the module is left as it was found."""
+    import torch
+
+    like = next(model.parameters(), torch.zeros(()))
+    modes = [(module, module.training) for module in model.modules()]
+
+    def takes(shape: Shape) -> bool:
+        try:
+            with torch.no_grad():
+                model(torch.zeros((1, *shape), dtype=like.dtype, device=like.device))
+        except Exception:
+            return False
+        return True
+
+    try:
+        model.eval()
+        yield takes
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _of_keras(model: Any) -> Preprocess | None:
+    """Return how pictures are prepared for a bare Keras model: of the size that it says, or else runs on."""
+    from chronocam.models.sources.keras_files import usual_recipe
+
+    shape = getattr(model, "input_shape", None) or (None, None, None, 3)  # classes of one's own say none
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        return None
+    if None in shape[1:]:
+        free = [tuple(side if n is None else n for n in shape[1:]) for side in _SIDES]
+        shape = next(((1, *one) for one in free if _runs(model, (1, *one))), (1, *free[0]))
+    return usual_recipe(model, shape, _classes_in(model))
+
+
+def _runs(model: Any, shape: tuple[int, ...]) -> bool:
+    """Say whether a Keras model makes one row of zeros of this shape, `(1, …)`."""
+    try:
+        output = model(np.zeros(shape, np.float32), training=False)
+    except Exception:
+        return False
+    return getattr(output, "shape", shape)[0] == 1
+
+
+def _classes_in(model: Any) -> set[str]:
+    return {type(model).__name__}.union(*map(_classes_in, getattr(model, "layers", ())))
