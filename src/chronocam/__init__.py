@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         ExpectedGradients,
         ExtremalPerturbation,
         FinerCAM,
+        FullGrad,
         GradCAM,
         GradCAMElementWise,
         GradCAMPlusPlus,
@@ -77,10 +78,10 @@ else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
         "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients "
-        "ExtremalPerturbation FinerCAM GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM GuidedBackprop "
-        "GuidedGradCAM HiResCAM ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM "
-        "Occlusion RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus "
-        "TemporalMask VisualBackProp XGradCAM"
+        "ExtremalPerturbation FinerCAM FullGrad GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM "
+        "GuidedBackprop GuidedGradCAM HiResCAM ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP "
+        "LIME LayerCAM Occlusion RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad "
+        "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
         "callbacks data engines errors features layouts media methods metrics models odometry render report "
@@ -117,6 +118,7 @@ __all__ = [
     "Explanation",
     "ExtremalPerturbation",
     "FinerCAM",
+    "FullGrad",
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",

@@ -318,6 +318,7 @@ class Need:
     curvature: the Hessian of the score times the activations.
     attentions: the weights of every attention of the model.
     stages: activations of the layers before it too, the last on each grid.
+    biases: what every layer adds to what is proportional to its input, times ∂score/∂output.
 
     Example:
     >>> cc.GuidedGradCAM.needs == (cc.types.Need(), cc.types.Need(at_input=True, guided=True))
@@ -330,6 +331,7 @@ class Need:
     curvature: bool = False
     attentions: bool = False
     stages: bool = False
+    biases: bool = False
 
 
 @dataclass(frozen=True)
@@ -345,6 +347,8 @@ class Capture:
     layout_of: returns the layout of an array of tokens, given its shape `(rows, token, channel)` and their
         order (None to find it out); None unless attentions are needed.
     stages: the last layer on each grid, from the input to this layer; empty unless needed.
+    biases: what every layer adds times ∂score/∂output, `(batch, target, channel, *grid)`; of layers without a
+        grid `(batch, target, value)`. Empty unless needed.
 
     Example:
     >>> capture = cc.types.Capture(np.ones((1, 2, 4, 4)), gradients=np.ones((1, 3, 2, 4, 4)))
@@ -358,6 +362,7 @@ class Capture:
     attentions: tuple[Array, ...] = ()
     layout_of: Any = None
     stages: tuple[Stage, ...] = ()
+    biases: tuple[Array, ...] = ()
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ LEARNED = ["extremalperturbation"]  # test_extremalperturbation has its slopes a
 PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has them
 MASKS = ["rise", "occlusion", "lime", "kernelshap"]  # test_masks has them
 THROUGH = ["scorecam", "sscam", "iscam", "groupcam"]  # test_scorecam has them
+FULL = ["fullgrad"]  # test_fullgrad has it
 STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
@@ -67,6 +68,7 @@ NAMES = {
     "IntegratedGradients": "integratedgradients",
     "ExpectedGradients": "expectedgradients",
     "BlurIG": "blurig",
+    "FullGrad": "fullgrad",
 }
 GRIDS = [(3, (5,)), (7, (4,)), (3, (3, 4)), (13, (3, 4)), (4, (2, 3, 2)), (14, (2, 3, 2))]
 ARRAYS: list[Callable[[np.ndarray], Any]] = [np.asarray, torch.from_numpy]
@@ -109,6 +111,7 @@ def test_every_method_is_public_and_tested() -> None:
         *CLIPS,
         *TRANSFORMERS,
         *STAGES,
+        *FULL,
         *TAILS,
         *PATHS,
         *MASKS,
@@ -377,7 +380,8 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    names = [name for name in METHODS if name not in ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED)]
+    others = ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED, *FULL)
+    names = [name for name in METHODS if name not in others]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)
     for name in names:
@@ -707,6 +711,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "stride": [2],
     "width": [0.05],
     "groups": [2],
+    "rescale": [False],
 }
 SAME = {
     "signed": ["gradcamelementwise", "groupcam"],  # their ReLU is inside the sum: nothing is negative
@@ -726,7 +731,7 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
     net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
-    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS) else "features.2"
+    layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *FULL) else "features.2"
     quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
     if name == "expectedgradients":
         quick["baseline"] = inputs(rank) / 2

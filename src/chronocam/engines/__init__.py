@@ -1,6 +1,7 @@
 """Engines: the only code that touches a model, one folder per framework."""
 
 from chronocam.engines.base import (
+    Adds,
     Call,
     ClipOptions,
     Engine,
@@ -16,6 +17,7 @@ from chronocam.engines.geometry import Geometry, Sight, geometry_of
 from chronocam.types import BlackBox
 
 __all__ = [
+    "Adds",
     "BlackBox",
     "Call",
     "ClipOptions",

@@ -60,6 +60,10 @@ NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain grad
 Calls: TypeAlias = Mapping[str, Sequence[Array]]
 """Layer name to one array per call of the layer."""
 
+Adds: TypeAlias = Callable[[Array], Array]
+"""What a layer adds to what is proportional to its input, as a function of what it returned, and shaped to
+broadcast to that."""
+
 
 AxisOrder: TypeAlias = Literal["channels_first", "channels_last"]
 """Where the channels of a layer's output are: right after the batch, or last."""
@@ -243,6 +247,13 @@ class Engine(Protocol):
 
     def kernels(self) -> dict[str, Array]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
+
+    def biases(self) -> dict[str, Adds]:
+        """Return what layers add, by the names under which `record` takes their outputs.
+
+        Those are biases, what a BatchNorm adds (β − μγ/√(σ² + ε)), and the bounds at which a ReLU6 is flat.
+        Raises ModelError for a BatchNorm in training mode, which adds what depends on the batch.
+        """
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as the framework's arrays, where the model is and in its precision."""

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeGuard
 import numpy as np
 
 from chronocam.engines.base import (
+    Adds,
     Call,
     Feed,
     LayerCall,
@@ -73,6 +74,10 @@ class BlackBoxEngine(UnknownGeometry):
         self._refuse()
 
     def kernels(self) -> dict[str, Array]:
+        """Return none."""
+        return {}
+
+    def biases(self) -> dict[str, Adds]:
         """Return none."""
         return {}
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Call, ClipOptions, Engine, LayerCall, Sight, geometry_of
+from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall, Sight, geometry_of
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import (
     arrays_of,
@@ -233,6 +233,12 @@ class Look:
     def known_calls(self) -> list[LayerCall]:
         """Return the calls of all layers where a pass has shown them; else none."""
         return self.subject.known(("calls", self.shape)) or []
+
+    def biases(self) -> dict[str, Adds]:
+        """Return what the layers add that a pass calls; see `Engine.biases`."""
+        every = self.engine.biases()
+        called = {call.path for call in self.calls()} if every else set()
+        return {layer: adds for layer, adds in every.items() if layer.partition("#")[0] in called}
 
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""

@@ -10,7 +10,7 @@ from chronocam.errors import InputError, LayerError
 from chronocam.joint.diagnose import of_inputs
 from chronocam.joint.look import Look
 from chronocam.joint.scoring import Columns, Scoring
-from chronocam.types import Array, Inputs, Need
+from chronocam.types import INPUT, Array, Inputs, Need
 
 Places = Sequence[tuple[Need, str]]
 """What is recorded, and at which layer."""
@@ -68,7 +68,12 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
     if look.detach_attention and recording.attention is None:
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
     for need, layer in places:
-        if need.gradients and layer not in (recording.guided if need.guided else recording.gradients):
+        optional = need.biases and layer != INPUT
+        if (
+            need.gradients
+            and not optional
+            and layer not in (recording.guided if need.guided else recording.gradients)
+        ):
             return Recorded(recording, columns[0], layer, look.engine.obstacle())
     notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
     return Recorded(replace(recording, notes=tuple(notes)), columns[0])

@@ -14,7 +14,7 @@ from chronocam.types import INPUT, Need, Window
 def places(look: Look, need: Need, layer: str) -> list[str]:
     """Return the layers at which `need` is recorded for a method at `layer`."""
     if need.at_input:
-        return [INPUT]
+        return [INPUT, *(look.biases() if need.biases else ())]
     return list(stages(look, layer)) if need.stages else [layer]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
+from chronocam.joint.biases import bias_terms
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.diagnose import of_field, of_grid, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
@@ -168,6 +169,7 @@ class LayerView:
             recording.attentions if need.attentions else (),
             partial(self._layout, layer, calls=1) if need.attentions else None,
             self._stages(recording) if need.stages else (),
+            bias_terms(self._look, recording, columns) if need.biases else (),
         )
 
     def _stages(self, recording: Recording) -> tuple[Stage, ...]:

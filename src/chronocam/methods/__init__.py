@@ -22,6 +22,7 @@ from chronocam.methods.eigengradcam import EigenGradCAM
 from chronocam.methods.expectedgradients import ExpectedGradients
 from chronocam.methods.extremalperturbation import ExtremalPerturbation
 from chronocam.methods.finercam import FinerCAM
+from chronocam.methods.fullgrad import FullGrad
 from chronocam.methods.gradcam import GradCAM
 from chronocam.methods.gradcam_elementwise import GradCAMElementWise
 from chronocam.methods.gradcam_plusplus import GradCAMPlusPlus
@@ -68,6 +69,7 @@ __all__ = [
     "ExpectedGradients",
     "ExtremalPerturbation",
     "FinerCAM",
+    "FullGrad",
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",

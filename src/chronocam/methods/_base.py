@@ -295,14 +295,24 @@ class PathMethod(GradientMethod):
         end, *before = to_numpy(view.scores([_same, *starts])).astype(np.float64)
         rise = end - np.mean(before, axis=0)
         added = to_numpy(total).astype(np.float64).sum(axis=tuple(range(2, total.ndim)))
-        gap = np.abs(added - rise) / np.maximum(np.abs(rise), 1e-12)
-        worst = np.unravel_index(np.argmax(gap), gap.shape)
-        if gap[worst] > COMPLETE:
-            view.note(
-                f"what is attributed adds up to {added[worst]:.4g}, where the score rises by "
-                f"{rise[worst]:.4g} over the baseline, {gap[worst]:.2%} apart; more than the {self.steps} "
-                "steps= bring them together"
-            )
+        note_gap(
+            view,
+            added,
+            rise,
+            "rises over the baseline by",
+            f"more than the {self.steps} steps= bring them together",
+        )
+
+
+def note_gap(view: View, added: np.ndarray, whole: np.ndarray, does: str, why: str) -> None:
+    """Note by how much what is attributed, `(batch, target)`, misses what it must add up to."""
+    gap = np.abs(added - whole) / np.maximum(np.abs(whole), 1e-12)
+    worst = np.unravel_index(np.argmax(gap), gap.shape)
+    if gap[worst] > COMPLETE:
+        view.note(
+            f"what is attributed adds up to {added[worst]:.4g}, where the score {does} {whole[worst]:.4g}, "
+            f"{gap[worst]:.2%} apart; {why}"
+        )
 
 
 def _same(x: Array) -> Array:

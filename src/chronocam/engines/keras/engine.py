@@ -15,6 +15,7 @@ import numpy as np
 from chronocam.engines.base import (
     NO_RELU,
     NO_SOFTMAX,
+    Adds,
     AxisOrder,
     Call,
     Entry,
@@ -31,6 +32,7 @@ from chronocam.engines.base import (
 )
 from chronocam.engines.geometry import Centers, Sight, UnknownGeometry
 from chronocam.engines.keras.backend import Backend, backend
+from chronocam.engines.keras.biases import biases_of
 from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.kernels import kernels_of
@@ -43,7 +45,14 @@ from chronocam.engines.keras.layers import (
     nodes_of,
     path_of,
 )
-from chronocam.engines.keras.program import BackendRecording, Passed, Program, guided_relu, trace
+from chronocam.engines.keras.program import (
+    BackendRecording,
+    Passed,
+    Program,
+    guided_relu,
+    path_at,
+    trace,
+)
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
@@ -144,6 +153,10 @@ class KerasEngine(UnknownGeometry):
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         kernels = {path: kernels_of(node) for path, node in self._nodes.items()}
         return {path: array for path, array in kernels.items() if array is not None}
+
+    def biases(self) -> dict[str, Adds]:
+        """Return what layers add to what is proportional to their input; see `Engine.biases`."""
+        return biases_of(self._nodes)
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs in the backend's own arrays (NumPy for TensorFlow and JAX), as the model takes them.
@@ -246,7 +259,7 @@ class KerasEngine(UnknownGeometry):
         """Return where the kind of a layer says that its channels are; see `Engine.order`."""
         if layer == INPUT:
             return None
-        node = axes_from(self._nodes[split_call(layer)[0]])
+        node = axes_from(self._nodes[path_at(layer)])
         while isinstance(node, keras.layers.TimeDistributed):
             node = node.layer
         if isinstance(node, keras.Sequential):
@@ -256,7 +269,7 @@ class KerasEngine(UnknownGeometry):
 
     def frame_wise(self, layer: str) -> bool:
         """Say whether only TimeDistributed and pointwise layers lead to it; see `Engine.frame_wise`."""
-        return layer != INPUT and is_frame_wise(self._nodes[split_call(layer)[0]])
+        return layer != INPUT and is_frame_wise(self._nodes[path_at(layer)])
 
     def obstacle(self) -> str | None:
         """Say what keeps layers from view; see `Engine.obstacle`."""

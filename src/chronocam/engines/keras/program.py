@@ -52,6 +52,9 @@ Gated: TypeAlias = tuple[Array, Array, str]
 _REFUSALS = ("OperatorNotAllowedInGraphError", "ConcretizationTypeError")
 """What TensorFlow and JAX raise where a model cannot be compiled, and is run eagerly instead."""
 
+LINEAR = "#linear"
+"""After the path of a layer with an activation of its own: what it returns before that."""
+
 _RESHAPING = ("Reshape", "Flatten", "Squeeze", "Identity", "ExpandDims")
 _GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _LAST_IS_ACTIVATION = (
@@ -244,9 +247,14 @@ class Program:
                 wraps[path].append(_noting(gate, gates))
             elif gates_pass(node):
                 wraps[path].append(_passing_on(gates))
-        for path in dict.fromkeys(split_call(layer)[0] for layer in self.layers if layer != INPUT):
-            taps = [layer for layer in self.layers if split_call(layer)[0] == path]
-            wraps[path].append(_tap(taps, seen, change))
+        for path in dict.fromkeys(path_at(layer) for layer in self.layers if layer != INPUT):
+            taps = [layer for layer in self.layers if path_at(layer) == path]
+            linear = path + LINEAR
+            if linear in taps:
+                taps.remove(linear)
+                wraps[path].insert(0, _before_activation(_tap([linear], seen, change)))
+            if taps:
+                wraps[path].append(_tap(taps, seen, change))
         for path, further in around.items():
             wraps[path] += further
         if self.output_layer is not None:
@@ -254,6 +262,11 @@ class Program:
         for name, calls in reads.items():
             wraps[path_of(name, self.nodes)].append(_keeping_all(calls))
         return {path: wraps_of for path, wraps_of in wraps.items() if wraps_of}
+
+
+def path_at(layer: str) -> str:
+    """Return the path of the node at which a layer is tapped."""
+    return split_call(layer.removesuffix(LINEAR))[0]
 
 
 def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Array]:
@@ -448,6 +461,23 @@ def _tap(layers: Sequence[str], seen: dict[str, list[Array]], change: Change) ->
         return replace_tensor(output, old, tensor)
 
     return after(tapped)
+
+
+def _before_activation(tap: Wrap) -> Wrap:
+    """Return what taps a node before its own activation."""
+
+    def wrap(node: Node, call: Run) -> Run:
+        inner = tap(node, call)
+
+        def run(*args: object, **kwargs: object) -> object:
+            activation = node.__dict__["activation"]
+            with attribute(node, "activation", keras.activations.linear):
+                output = inner(*args, **kwargs)
+            return activation(output)
+
+        return run
+
+    return wrap
 
 
 def _keeping(outputs: list[Array]) -> Wrap:

@@ -13,8 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import AxisOrder, Call, Feed, LayerCall, Recording, Request, Score, as_given
+from chronocam.engines.base import (
+    Adds,
+    AxisOrder,
+    Call,
+    Feed,
+    LayerCall,
+    Recording,
+    Request,
+    Score,
+    as_given,
+)
 from chronocam.engines.scoped import scoped
+from chronocam.engines.torch.biases import biases_of
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
 from chronocam.engines.torch.layers import LayerLike, Layers
@@ -70,6 +81,10 @@ class TorchEngine(TorchGeometry):
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         return self.layers.kernels()
+
+    def biases(self) -> dict[str, Adds]:
+        """Return what layers add to what is proportional to their input; see `Engine.biases`."""
+        return biases_of(self.layers.replica())
 
     def resolve(self, layer: LayerLike) -> str:
         """Return the path of a layer given by path (`layer4`, `relu#1` for its second call), object or index.
