@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
+from socket import create_connection
 from typing import Any, Final
 
 from chronocam.errors import ChronocamError, InputError, first_line
@@ -17,6 +18,7 @@ from chronocam.runs.job import MapJob
 from chronocam.runs.terminal import track
 
 _TRIES: Final = 3  # more, of a shard whose worker ends
+_SECONDS: Final = 10.0  # until a cluster answers
 _PAUSE: Final = 0.5  # seconds, while others are at all that is left
 
 
@@ -37,9 +39,12 @@ def run(plan: Plan, means: Means, job: MapJob) -> None:
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    host, _, port = (address or "").rpartition(":")
     try:
+        if host and port.isdigit() and "://" not in host:  # where nobody listens, Ray would wait for minutes
+            create_connection((host.strip("[]"), int(port)), _SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"no cluster at `{address}` ({first_line(error)}); start it, or drop address"
         ) from error
