@@ -37,9 +37,9 @@ def load(
 
     Example:
         >>> cc.load(cc.GradCAM(model).explain(images).save("maps.npz"))
-        Explanation(gradcam at relu2: 2 samples, 1 targets, grid 8 × 8)
+        Explanation(gradcam at relu2: 2 samples, 1 target, grid 8 × 8)
         >>> cc.load(cc.sequence.LRP(rnn).explain(features, 0).save("steps.npz"))
-        SequenceExplanation(lrp: 1 samples, 1 targets, 6 steps × 4 features)
+        SequenceExplanation(lrp: 1 sample, 1 target, 6 steps × 4 features)
     """
     explanation: Explanation | SequenceExplanation
     with open_archive(path, SOUGHT, limit) as archive:

@@ -10,6 +10,11 @@ _LONG: Final = 60  # characters, beyond which a value is told by what it is
 _NAME: Final = "__repr__"
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number of things: `1 sample`, `2 samples`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class ShortRepr:
     """Gives dataclasses a representation of a line or two, whatever their fields hold."""
 

@@ -133,6 +133,15 @@ def note(text: str) -> Finding:
     return Finding("note", None, None, text)
 
 
+def of_sample(findings: Iterable[Finding], sample: int) -> list[str]:
+    """Return the texts of the findings that concern a sample, without its number."""
+    return [
+        finding.text.removeprefix(f"sample {sample}, ")
+        for finding in findings
+        if finding.sample in (None, sample)
+    ]
+
+
 Rows: TypeAlias = slice | np.ndarray
 """Which samples of a call a batch holds: a slice, or their numbers, where some come several times."""
 

@@ -11,7 +11,6 @@ from helpers import run
 from PIL import Image
 
 import chronocam as cc
-from chronocam.media import read_clip
 from chronocam.runs.files import slug
 
 FACTORY = """
@@ -275,8 +274,7 @@ def test_demo_says_a_sentence_about_each_result_and_figures_beside_baselines(tmp
     assert deep > max(clip_noise, clip_centre)
     assert Image.open(tmp_path / "digits.png").width > 300
     for name in ("gestures-3d", "gestures-lstm", "gestures-attention"):
-        assert len(np.unique(read_clip(tmp_path / f"clip-2-{name}.mp4").indices)) == 16
-        assert Image.open(tmp_path / f"clip-2-{name}.png").width > 300
+        assert cc.load(tmp_path / f"clip-2-{name}.npz").maps.shape[:2] == (1, 3)
     assert f"Open {tmp_path / 'index.html'}" in done.stdout
     pages = {path.name for path in tmp_path.glob("*.html")}
     assert pages == {

@@ -13,7 +13,9 @@ import chronocam as cc
 from chronocam.cli import main
 from chronocam.joint import session
 from chronocam.lab.models.digits import DigitsNet
+from chronocam.render.words import percent
 from chronocam.runs import explain as runs_explain
+from chronocam.runs.job import MapJob
 
 MODEL = ("--model", "chronocam:digits")
 
@@ -82,6 +84,23 @@ def test_quiet_says_nothing_but_errors(photos: Path, tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
     # A later call in the same process speaks again.
     assert run("explain", photos / "a.png", *MODEL, "--out", tmp_path / "q").stderr != ""
+
+
+def test_what_holds_for_the_model_is_said_once(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = ("a layer is coarse", "sample 0, 3: the map is zero everywhere")
+    monkeypatch.setattr(MapJob, "diagnostics", lambda job, explanations: findings)
+    done = run("explain", photos, *MODEL, "--out", tmp_path / "out", "--no-pictures")
+    assert [done.stderr.count(finding) for finding in findings] == [1, 3]
+
+
+def test_a_line_says_how_sure_the_model_is(photos: Path, tmp_path: Path) -> None:
+    done = run(
+        "explain", photos / "a.png", *MODEL, "--target", "3", "--out", tmp_path, "--no-pictures", "--json"
+    )
+    (entry,) = json.loads(done.stdout)["inputs"][0]["maps"]
+    assert done.stderr.startswith(f"{photos / 'a.png'}: 3 {percent(entry['confidence'])} → ")
 
 
 def test_a_call_ends_without_an_empty_line(photos: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from explained import GREY, RNG, blob, explanation
 from helpers import one_line
 from PIL import Image
+from torch import nn
 
 import chronocam as cc
 from chronocam.errors import InputError
@@ -140,6 +141,17 @@ def test_signals_are_kept_beside_their_maps_and_have_pages(tmp_path: Path) -> No
         with pytest.raises(InputError) as error:
             e.overlay(wrong)
         one_line(error, words)
+
+
+def test_a_sheet_of_a_volume_counts_slices_and_that_of_a_clip_frames() -> None:
+    for shape, unit in (((1, 1, 8, 9, 9), "slice"), ((1, 3, 8, 9, 9), "frame")):
+        net = nn.Sequential(
+            nn.Conv3d(shape[1], 2, 3, padding=1), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+        ).eval()
+        x = torch.rand(shape)
+        figure = cc.GradCAM(net).explain(x, 0).plot(x)
+        texts = [text.get_text() for text in figure.findobj(lambda one: hasattr(one, "get_text"))]
+        assert {f"{unit}s", f"{unit} 0"} <= set(texts)
 
 
 def test_plot_shows_every_sample_and_target() -> None:

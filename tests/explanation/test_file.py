@@ -199,4 +199,4 @@ def test_a_fault_of_our_own_is_not_told_as_a_damaged_file(
 
 def test_names_out_of_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     path = explanation(blob(), method="a\x1b[31m", layer="b\n").save(tmp_path / "x.npz")
-    assert repr(cc.load(path)) == r"Explanation(a\x1b[31m at b\n: 1 samples, 1 targets, grid 4 × 6)"
+    assert repr(cc.load(path)) == r"Explanation(a\x1b[31m at b\n: 1 sample, 1 target, grid 4 × 6)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chronocam.render.words import opening, percent, when, whereabouts
+from chronocam.render.words import opening, percent, under, when, whereabouts
 
 
 def blob(y, x, size=9):
@@ -20,6 +20,11 @@ def blob(y, x, size=9):
 )
 def test_shares_are_readable(share, words):
     assert percent(share) == words
+
+
+def test_the_title_of_a_map_says_how_sure_a_classifier_is():
+    assert under("cat", 8.512, 0.344) == "cat\n34 %, score 8.51"
+    assert under("age", 31.24, None) == under("age", 31.24, float("nan")) == "age\n31.2"
 
 
 def test_what_more_than_half_is_sure_of_is_what_the_network_says():

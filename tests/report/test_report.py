@@ -357,6 +357,24 @@ def test_a_signal_has_a_card_and_a_page_with_its_map_below(tmp_path, kept_too):
     assert shown["targets"][0]["sentence"] == row["sentence"]
 
 
+def test_an_index_has_a_title_and_leaves_what_most_networks_have_to_the_pages(tmp_path):
+    findings = tuple(cc.types.Finding(kind, None, None, kind) for kind in ("wide field", "coarse grid"))
+    kept(replace(of_image(), findings=findings)).save(tmp_path / "a.npz")
+    index = cc.report.write_folder(tmp_path, title="Some maps")
+    assert data_of(read(index))["title"] == "Some maps"
+    assert [row["findings"] for row in rows_of(index)] == [["coarse grid"]]
+    shown = data_of(read(tmp_path / "a.html"))["items"][0]["maps"][0]
+    assert shown["findings"] == ["wide field", "coarse grid"]
+
+
+def test_a_page_shows_the_findings_of_each_sample_without_its_number(tmp_path):
+    both = of_image(samples=2)
+    findings = [("note", None, None, "of all"), ("zero map", 1, "cat", "sample 1, cat: zero")]
+    found = replace(both, findings=tuple(cc.types.Finding(*parts) for parts in findings))
+    items = data_of(read(found.save(tmp_path / "a.html")))["items"]
+    assert [item["maps"][0]["findings"] for item in items] == [["of all"], ["of all", "cat: zero"]]
+
+
 def test_every_file_has_a_page_of_its_own_and_the_index_too(tmp_path):
     for name in ("index", "a", "a-2"):
         kept(of_image()).save(tmp_path / f"{name}.npz")

@@ -756,6 +756,26 @@ def test_an_index_leads_to_its_pages(browser, tmp_path):
         assert view.locator("h1").inner_text() == "a b#c"
 
 
+def test_the_part_that_the_model_did_not_see_is_explained(browser, tmp_path):
+    cut = of_image().with_pictures([still(photo(60, 80), "", (10, 10, 50, 50))])
+    for one, dimmed in ((cut, True), (kept(of_image()), False)):
+        with opened(browser, one.save(tmp_path / "a.html")) as view:
+            caption = view.evaluate("page.panes[0].caption.textContent")
+            assert ("dimmed: not seen by the model" in caption) is dimmed
+
+
+def test_the_curve_of_a_signal_stands_under_its_picture(browser, tmp_path):
+    one = of_image(names=("beat",))
+    signal = cc.Explanation(one.maps[:, :, 0], one.scores, one.targets, "gradcam", "conv", (90,))
+    with opened(browser, signal.save(tmp_path / "x.html", np.zeros((1, 1, 90)))) as view:
+        ends = view.evaluate("""(() => {
+            const area = document.querySelector(".chart .area").getBoundingClientRect();
+            const picture = page.panes[0].canvas.getBoundingClientRect();
+            return [area.left - picture.left, area.right - picture.right];
+        })()""")
+        assert np.abs(ends).max() <= 2
+
+
 def test_a_volume_has_a_slider_over_its_slices_and_stands_still(browser, tmp_path):
     clip = of_clip(attention=False).with_pictures(np.zeros((1, 16, 110, 160, 1), np.uint8))
     assert clip.pictures[0].unit == "slice"

@@ -68,7 +68,7 @@ def command(out: Path, scenes: int, clips: int, seed: int, opened: bool) -> None
     )
     for line in chain(*worlds):
         put(f"  {line}")
-    index = write_pages(out)
+    index = write_pages(out, title="What networks look at")
     put(f"Open {index}")
     if opened:
         open_page(index)

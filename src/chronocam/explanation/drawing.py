@@ -26,6 +26,7 @@ from chronocam.render.sheets.clip import Evidence, clip_sheet
 from chronocam.render.sheets.pictures import CELL
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
+from chronocam.render.words import under
 from chronocam.types import Media, Window
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Drawing:
         explanation = self.explanation
         heading = f"{explanation.method} at {explanation.layer}; bars: raw values of the maps"
         if self.of_clips:
-            return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None)
+            unit = "slice" if self._of_volumes(self._each(inputs)) else "frame"
+            return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None, unit=unit)
         bare = inputs is None
         maps = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
         targets = explanation.maps.shape[1]
@@ -139,7 +141,7 @@ class Drawing:
 
     def _of_volumes(self, given: Media) -> bool:
         """Say whether the inputs are arrays of one channel, without time: volumes, as far as one can tell."""
-        shapes = [np.shape(one) for one in given] if self.of_clips else []
+        shapes = [np.shape(one) for one in given] if self.of_clips and given is not None else []
         return bool(shapes) and all(
             len(shape) == 4 and 3 not in (shape[0], shape[-1]) and 1 in (*shape[:2], shape[-1])
             for shape in shapes
@@ -201,9 +203,13 @@ class Drawing:
         ]
 
     def _names(self) -> list[list[str]]:
+        scores, sure = self.explanation.scores, self.explanation.confidences
         return [
-            [f"{info}\n{score:.3g}" for info, score in zip(infos, scores, strict=True)]
-            for infos, scores in zip(self.explanation.targets, self.explanation.scores, strict=True)
+            [
+                under(str(info), scores[i, k], None if sure is None else sure[i, k])
+                for k, info in enumerate(infos)
+            ]
+            for i, infos in enumerate(self.explanation.targets)
         ]
 
     def _media(self, inputs: Media) -> list[Media]:

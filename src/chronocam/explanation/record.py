@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from chronocam._repr import count
 from chronocam.errors import InputError, MediaError, printable
 from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
@@ -24,7 +25,7 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, title_of, write_page
-from chronocam.types import Finding, Media, TargetInfo, Window
+from chronocam.types import Finding, Media, TargetInfo, Window, of_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,7 +119,7 @@ class Explanation:
     def __repr__(self) -> str:
         grid = " × ".join(map(str, self.maps.shape[2:]))
         batch, target = self.maps.shape[:2]
-        what = f"{batch} samples, {target} targets, grid {grid}"
+        what = f"{count(batch, 'sample')}, {count(target, 'target')}, grid {grid}"
         return printable(f"Explanation({self.method} at {self.layer}: {what})")
 
     def upsample(self, size: Sequence[int] | None = None, mode: Mode | None = None) -> np.ndarray:
@@ -248,7 +249,7 @@ class Explanation:
             confidences=None if confidences is None else confidences[rows],
             method=self.method,
             layer=self.layer,
-            findings=self.diagnostics,
+            findings=of_sample(self.findings, sample),
             dims=self.dims,
             input_size=self.input_size,
             centers=self.centers,
@@ -318,7 +319,7 @@ def load(path: str | Path, limit: int = LARGEST) -> Explanation:
     Example:
     >>> path = cc.GradCAM(model).explain(images).save("maps.npz")
     >>> cc.load(path)
-    Explanation(gradcam at relu2: 2 samples, 1 targets, grid 8 × 8)
+    Explanation(gradcam at relu2: 2 samples, 1 target, grid 8 × 8)
     """
     with open_archive(path, SOUGHT, limit) as archive:
         return read(archive, Explanation)

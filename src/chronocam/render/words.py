@@ -67,6 +67,13 @@ def opening(name: str, confidence: float | None) -> str:
     return f"{'Says ' * (confidence > _HALF)}{name}, {percent(confidence)}"
 
 
+def under(name: str, score: float, confidence: float | None) -> str:
+    """Return the title of a map in two lines: what is explained; how sure a classifier is, and the score."""
+    if confidence is None or not math.isfinite(confidence):
+        return f"{name}\n{score:.3g}"
+    return f"{name}\n{percent(confidence)}, score {score:.3g}"
+
+
 def where(
     values: Float[np.ndarray, "height width"],
     input_size: Sequence[int],

@@ -51,6 +51,7 @@ def write_folder(
     folder: str | Path,
     out: str | Path | None = None,
     *,
+    title: str | None = None,
     track: Track = iter,
     say: Say = lambda line: None,
 ) -> Path:
@@ -59,6 +60,7 @@ def write_folder(
     folder: what `chronocam explain --out` wrote, or `.npz` files of `Explanation.save` and
         `SequenceExplanation.save`; folders in it are left out.
     out: where the pages go; None for the folder itself.
+    title: of the index; None for the name of the folder.
     track: shows progress.
     say: gets one line about each file that cannot be read; the others are shown all the same.
 
@@ -92,7 +94,7 @@ def write_folder(
         raise InputError(
             f"none of the {len(sources)} explanations in `{folder}` can be read; see the lines above"
         )
-    text = list_page(folder.resolve().name, rows)
+    text = list_page(folder.resolve().name if title is None else title, rows)
     return replace_file(index, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -140,7 +142,8 @@ def _page(source: _Source, folder: Path, side: int) -> _Page:
     items = _items(source.written, explanations, maps, folder)
     names = [title if len(items) == 1 else item.name for item in items]
     first = next(iter([*maps.values(), *explanations.values()]))
-    rows = [row_of(_href(source.page), names[k], item, first, k, side) for k, item in enumerate(items)]
+    usual = {one.text for each in maps.values() for one in each.findings if one.kind == "wide field"}
+    rows = [row_of(_href(source.page), names[k], item, first, k, side, usual) for k, item in enumerate(items)]
     return _Page(source.page, title, items, rows)
 
 

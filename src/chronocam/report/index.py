@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
@@ -73,12 +73,19 @@ def thumbnail_side(pages: int) -> int:
 
 
 def row_of(
-    href: str, name: str, item: PageItem, shown: Explanation | SequenceExplanation, sample: int, side: int
+    href: str,
+    name: str,
+    item: PageItem,
+    shown: Explanation | SequenceExplanation,
+    sample: int,
+    side: int,
+    usual: Collection[str] = (),
 ) -> Row:
     """Return the row of one item: the target that its page opens on speaks for it.
 
     shown: the first explanation of the item, of which `sample` is drawn small.
     side: the longest of the small picture, in pixels.
+    usual: findings that most networks have, which are left to the page.
     """
     first = (item.maps or item.sequences)[0]
     at = first.first if isinstance(first, ShownMap) else 0
@@ -87,6 +94,7 @@ def row_of(
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
     if isinstance(item, DriveItem):
         findings.append(item.notes)
+    unusual = dict.fromkeys(text for text in chain.from_iterable(findings) if text not in usual)
     small = _map(shown, sample, at, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
     return Row(
         href=f"{href}#{sample + 1}" if sample else href,
@@ -98,7 +106,7 @@ def row_of(
         score=_score(best),
         confidence=best.confidence if isinstance(best, MapTarget) else None,
         sentence=best.sentence,
-        findings=list(dict.fromkeys(chain.from_iterable(findings))),
+        findings=list(unusual),
         picture=encoded(_jpeg(small)),
     )
 

@@ -16,6 +16,7 @@ from chronocam.maps.frames import merge_copies
 from chronocam.maps.regions import boxes
 from chronocam.media.files import distinct
 from chronocam.records import Box, ClipResult, Failure, MapEntry
+from chronocam.render.words import under
 from chronocam.runs.entries import attention_entry, map_entry
 from chronocam.runs.files import LONGEST_SIDE, decimals, original, rounded, slug
 from chronocam.runs.inputs import find_clips, search
@@ -89,7 +90,8 @@ class ClipJob(MapJob):
             entries = drawing.written(key, explanation, overlays)
             limits = drawing_of(explanation).limits()[0]
             for entry, overlay in zip(entries, overlays, strict=False):
-                title = f"{entry.target}\n{entry.score:.3g}" + f"\n{key}" * (len(explanations) > 1)
+                title = under(entry.target, entry.score, entry.confidence)
+                title += f"\n{key}" * (len(explanations) > 1)
                 importance = np.asarray(entry.frame_importance)
                 ends = limits[len(rows)] if len(explanations) == 1 else None
                 rows.append(Evidence(title, overlay, importance, list(entry.frame_spans or ()), ends))

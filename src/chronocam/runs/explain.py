@@ -13,11 +13,14 @@ from chronocam.errors import ChronocamError
 from chronocam.media.files import distinct
 from chronocam.records import (
     ClipFeatureResult,
+    DriveEntry,
     Failure,
     FeatureResult,
+    MapEntry,
     Result,
     SequenceEntry,
 )
+from chronocam.render.words import percent
 from chronocam.runs.files import slug
 from chronocam.runs.job import Job
 from chronocam.runs.options import Options
@@ -72,7 +75,7 @@ def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Fai
     from chronocam.joint.subject import share_subjects
 
     # Inputs of different folders may have the same name, and their files go into one folder.
-    names: set[str] = set()
+    names, known = set[str](), set[str]()
     with ExitStack() as scope:
         share_subjects(scope)  # what is found out about the model, its default layer too, is found out once
         for batch in track(_batches(paths, job.batch_size), "Explaining"):
@@ -81,7 +84,10 @@ def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Fai
             ]
             failures = [one for one in batch if isinstance(one, Failure)]
             for result in chain(failures, job.results(named)):
-                warn(*_lines(result)) if isinstance(result, Failure) else say(*_lines(result))
+                if isinstance(result, Failure):
+                    warn(f"error: {result.error}")
+                else:
+                    say(_line(result), *_news(result.diagnostics, known))
                 yield result
 
 
@@ -97,19 +103,27 @@ def _batches(items: Sequence[Path | Failure], size: int) -> list[list[Path | Fai
     return batches
 
 
-def _lines(result: Result | Failure) -> list[str]:
-    """Return the line about one input, and one for each finding."""
-    if isinstance(result, Failure):
-        return [f"error: {result.error}"]
+def _line(result: Result) -> str:
+    """Return what is said of one input: what was explained, and where to look."""
     if isinstance(result, (FeatureResult, ClipFeatureResult)):
         parts = [_relevance(entry) for entry in result.sequences]
         if isinstance(result, ClipFeatureResult):
             parts.append(f"on the frames → {result.sheet or result.maps[0].file}")
-        line = "; ".join(parts)
-    else:
-        scores = ", ".join(dict.fromkeys(f"{entry.target} {entry.score:.3g}" for entry in result.maps))
-        line = f"{scores} → {result.sheet or result.maps[0].file}"
-    return [f"{result.input}: {line}", *(f"  {finding}" for finding in result.diagnostics)]
+        return f"{result.input}: {'; '.join(parts)}"
+    sure = ", ".join(dict.fromkeys(_how_sure(entry) for entry in result.maps))
+    return f"{result.input}: {sure} → {result.sheet or result.maps[0].file}"
+
+
+def _how_sure(entry: MapEntry | DriveEntry) -> str:
+    confidence = entry.confidence if isinstance(entry, MapEntry) else None
+    return f"{entry.target} {f'{entry.score:.3g}' if confidence is None else percent(confidence)}"
+
+
+def _news(findings: Sequence[str], known: set[str]) -> list[str]:
+    """Return a line for each finding; what holds for a layer or a model is said once, not of every input."""
+    lines = [f"  {text}" for text in findings if text not in known]
+    known.update(text for text in findings if not text.startswith("sample "))
+    return lines
 
 
 def _relevance(entry: SequenceEntry) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 from chronocam.runs.terminal import track, warn
 
 
-def write_pages(folder: Path, out: Path | None = None) -> Path:
+def write_pages(folder: Path, out: Path | None = None, title: str | None = None) -> Path:
     """Write the pages of a folder and their index, which this returns; unreadable files are reported."""
     from chronocam.report import write_folder
 
     return write_folder(
         folder,
         out,
+        title=title,
         track=lambda sources: track(sources, "Writing pages"),
         say=lambda problem: warn(f"error: {problem}"),
     )

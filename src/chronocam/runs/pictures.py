@@ -12,6 +12,7 @@ import numpy as np
 from chronocam.errors import ChronocamError, InputError
 from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, PictureResult, Result
+from chronocam.render.words import under
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import VIDEO_SUFFIXES, find_pictures, search
@@ -80,7 +81,8 @@ class PictureJob(MapJob):
             entries = drawing.written(key, explanation, overlays)
             limits.append([None, *drawing_of(explanation).limits()[0]])
             rows.append([np.asarray(drawing.picture), *overlays])
-            titles.append([key, *(f"{entry.target}\n{entry.score:.3g}" for entry in entries)])
+            shown = (under(one.target, one.score, one.confidence) for one in entries)
+            titles.append([f"{path.name}\n{key}", *shown])
             maps.extend(entries)
         sheet = self.out / f"{name}.sheet.png"
         if self.draws:

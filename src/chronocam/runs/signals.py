@@ -14,6 +14,7 @@ from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, SignalResult
+from chronocam.render.words import under
 from chronocam.runs.arrays import read_array
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import slug
@@ -62,7 +63,7 @@ class SignalJob(Job):
                 write_image(picture, overlay)
                 maps.append(map_entry(explanation, k, file, picture=str(picture)))
                 rows.append(overlay)
-                titles.append(f"{key}: {maps[-1].target}, {maps[-1].score:.3g}")
+                titles.append(f"{key}: {under(maps[-1].target, maps[-1].score, maps[-1].confidence)}")
         sheet = self.out / f"{name}.sheet.png" if self.draws else None
         if sheet is not None:
             save_figure(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from chronocam._repr import count
 from chronocam.errors import POSITIVE, InputError, MediaError, check_real, printable
 from chronocam.explanation import PAGE, Explanation
 from chronocam.maps.frames import frame_spans
@@ -61,7 +62,7 @@ class SequenceExplanation:
     Example:
         >>> explanation = cc.sequence.LRP(rnn).explain(features, [cc.targets.Class(k) for k in (0, 2)])
         >>> explanation
-        SequenceExplanation(lrp: 1 samples, 2 targets, 6 steps × 4 features)
+        SequenceExplanation(lrp: 1 sample, 2 targets, 6 steps × 4 features)
         >>> explanation.top_features(0.25).shape
         (1, 2, 6, 4)
     """
@@ -83,7 +84,7 @@ class SequenceExplanation:
 
     def __repr__(self) -> str:
         batch, target, time, feature = self.relevance.shape
-        what = f"{batch} samples, {target} targets, {time} steps × {feature} features"
+        what = f"{count(batch, 'sample')}, {_extent(target, time, feature)}"
         return printable(f"SequenceExplanation({self.method}: {what})")
 
     @property
@@ -271,9 +272,7 @@ class SequenceExplanation:
         if not 0 <= sample < len(self):
             raise InputError(f"no sample {sample}; the explanation holds {len(self)}, 0 to {len(self) - 1}")
         of = f", sample {sample}" if len(self) > 1 else ""
-        count, time, feature = self._of(sample).shape
-        targets = "1 target" if count == 1 else f"{count} targets"
-        heading = f"{self.method}{of}: {targets}, {time} steps × {feature} features"
+        heading = f"{self.method}{of}: {_extent(*self._of(sample).shape)}"
         return sequence_sheet(self.drawn(sample), heading)
 
     def _of(self, sample: int) -> Float[np.ndarray, "target time feature"]:
@@ -392,6 +391,10 @@ class SequenceExplanation:
 
     def _k(self, k: int | None) -> int:
         return max(1, round(self.relevance.shape[3] / 10)) if k is None else k
+
+
+def _extent(targets: int, steps: int, features: int) -> str:
+    return f"{count(targets, 'target')}, {count(steps, 'step')} × {count(features, 'feature')}"
 
 
 def _last_steps(share: float, steps: int) -> int:

@@ -15,12 +15,12 @@ from chronocam.runs.files import write_json
 NETWORKS: Final = {"gestures-3d": "3D", "gestures-lstm": "no attention", "gestures-attention": "attention"}
 """The bundled networks, and what the page calls their maps."""
 
-RATE: Final = 8  # frames per second of the videos written
+RATE: Final = 8  # frames per second
 _SHOWN: Final = 3  # clips with a page
 
 
 def gestures(out: Path, count: int, seed: int) -> Iterator[str]:
-    """Explain both gestures of rendered clips, write videos, sheets and pages, and yield a sentence."""
+    """Explain both gestures of rendered clips, keep some for pages, and yield a sentence."""
     from chronocam.lab.data.gestures import clips
     from chronocam.models import load
 
@@ -62,7 +62,7 @@ def _baselines(world: Any) -> dict[str, np.ndarray]:
 
 
 def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
-    """Write a clip with the maps of all networks, for what is done and for what nobody does."""
+    """Keep a clip with the maps of all networks, for what is done and for what nobody does."""
     labels = next(iter(networks.values())).labels
     done = world.labels[number]
     name = f"clip-{number + 1}"
@@ -71,8 +71,7 @@ def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
     maps = []
     for network, loaded in reversed(networks.items()):
         explanation = _explained(loaded, world.pixels[number : number + 1], classes)
-        for suffix in (".mp4", ".png", ".npz"):
-            kept = explanation.save(out / f"{name}-{network}{suffix}", [clip])
+        kept = explanation.save(out / f"{name}-{network}.npz", [clip])
         maps.append(map_entry(explanation, 0, kept, called=f"{NETWORKS[network]} ({network})"))
     write_json(out, name, {"model": "", "input": clip.path.name, "maps": [one.to_json() for one in maps]})
 

@@ -39,14 +39,16 @@ class Evidence:
 Block: TypeAlias = tuple[Clip, Sequence[Evidence]]
 
 
-def clip_sheet(blocks: Sequence[Block], heading: str | None = None, *, plain: bool = True) -> Any:
+def clip_sheet(
+    blocks: Sequence[Block], heading: str | None = None, *, plain: bool = True, unit: str = "frame"
+) -> Any:
     """Return a matplotlib Figure with a block per clip.
 
     A block has at most eight frames of the clip, evenly chosen, under their times; the same frames with each
     map; and the curves of frame importance, a step per time slice over the frames that it covers.
-    `plain=False` leaves the frames without a map out.
+    `plain=False` leaves the frames without a map out. `unit` is what a frame is called.
     """
-    layouts = [_Block(clip, maps, plain) for clip, maps in blocks]
+    layouts = [_Block(clip, maps, plain, unit) for clip, maps in blocks]
     top = HEADING * bool(heading)
     page = Page(max(layout.width for layout in layouts), sum(layout.height for layout in layouts) + top)
     if heading:
@@ -60,10 +62,11 @@ def clip_sheet(blocks: Sequence[Block], heading: str | None = None, *, plain: bo
 class _Block:
     """Where the parts of one clip go."""
 
-    def __init__(self, clip: Clip, maps: Sequence[Evidence], plain: bool) -> None:
+    def __init__(self, clip: Clip, maps: Sequence[Evidence], plain: bool, unit: str) -> None:
         self.clip = clip
         self.maps = maps
         self.plain = plain
+        self.unit = unit
         unique = len(clip.unique)
         self.places: Int64[np.ndarray, " column"] = np.rint(
             np.linspace(0, unique - 1, min(COLUMNS, unique))
@@ -78,11 +81,11 @@ class _Block:
         from matplotlib import colormaps
 
         colours = [colormaps["tab10"](k % 10) for k in range(len(self.maps))]
-        times = Times(self.clip)
+        times = Times(self.clip, self.unit)
         self.cells.header(page, top + HEADER / 2, times.labels(self.places))
         top += HEADER
         if self.plain:
-            self._row(page, top, "frames", self.clip.pixels[self.clip.unique], "0.3")
+            self._row(page, top, f"{self.unit}s", self.clip.pixels[self.clip.unique], "0.3")
             top += self.step
         for evidence, colour in zip(self.maps, colours, strict=True):
             self._row(page, top, evidence.name, evidence.drawn, colour)
@@ -110,7 +113,7 @@ class _Block:
 class Times:
     """The time axis of a clip: seconds, or frame numbers where it has no clock or repeats its source."""
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Clip, unit: str = "frame") -> None:
         in_order = bool((np.diff(clip.indices) >= 0).all())
         self.timed: bool = clip.rate is not None and in_order
         begins = clip.seconds[clip.unique] if self.timed else np.arange(len(clip.unique), dtype=float)
@@ -120,11 +123,12 @@ class Times:
         self.begins: Float64[np.ndarray, " unique"] = begins
         self.ends: Float64[np.ndarray, " unique"] = np.append(begins[1:], begins[-1] + step)
         self.number: Int64[np.ndarray, " frame"] = np.searchsorted(clip.unique, clip.first)
-        self.word: str = "seconds" if self.timed else "frame"
+        self.unit = unit
+        self.word: str = "seconds" if self.timed else unit
 
     def labels(self, places: Int64[np.ndarray, " place"]) -> list[str]:
         """Return when each of these frames, counted without copies, is shown."""
-        return [f"{self.begins[place]:.2f} s" if self.timed else f"frame {place}" for place in places]
+        return [f"{self.begins[place]:.2f} s" if self.timed else f"{self.unit} {place}" for place in places]
 
     def interval(self, first: int, last: int) -> tuple[float, float]:
         """Return when the frames from `first` to `last` begin and end, copies at their source's time."""

@@ -34,7 +34,7 @@ class Chart {
   draw() {
     const width = this.element.clientWidth;
     if (!width) return;
-    const { height, left, right, top, bottom } = CHART;
+    const { height, top, bottom } = CHART, [left, right] = this.flush ? [0, 0] : [CHART.left, CHART.right];
     const known = this.series.flatMap((one) => one.values.filter((value) => value !== null));
     const low = Math.min(0, ...known), high = Math.max(0, ...known, low === 0 ? 1e-9 : 0);
     this.x = (frame) => left + ((width - left - right) * frame) / this.count;
@@ -49,8 +49,7 @@ class Chart {
     const name = (place) => (this.labels ? this.labels[place] : String(place));
     this.svg.replaceChildren(
       svgElement("line", { class: "axis", x1: left, x2: width - right, y1: this.y(0), y2: this.y(0) }),
-      text(left - 5, this.y(high) + 8, numeral(high, 2), "end"),
-      text(left - 5, this.y(low), numeral(low, 2), "end"),
+      ...(this.flush ? [] : [text(left - 5, this.y(high) + 8, numeral(high, 2), "end"), text(left - 5, this.y(low), numeral(low, 2), "end")]),
       text(left, height - 4, name(0), "start"),
       text(width - right, height - 4, name(this.count - 1), "end"),
       ...this.series.map((one, i) => this.curve(one, COLOUR[i])),

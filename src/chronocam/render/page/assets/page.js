@@ -29,7 +29,8 @@ function strongest() {
   const { field } = page.panes[0], cells = field.rows * field.columns;
   const sums = Array.from({ length: field.frames }, (_, frame) =>
     field.values.subarray(frame * cells, (frame + 1) * cells).reduce((sum, value) => sum + Math.abs(value), 0));
-  return sums.indexOf(Math.max(...sums));
+  const most = Math.max(...sums);
+  return most > 0 ? sums.indexOf(most) : sums.length >> 1; // of a map of zeros, the middle
 }
 
 async function openVisual(item, view) {
@@ -101,7 +102,7 @@ function chip(one, i, pressed, all) {
   const share = sure ? one.confidence : Math.abs(one.score ?? 0) / most;
   const bar = element("i", { className: !sure && one.score < 0 ? "below" : "" });
   bar.style.width = `${100 * share}%`;
-  const button = element("button", { type: "button", "aria-pressed": String(pressed), title: one.scores ? one.name : `score ${numeral(one.score)}` },
+  const button = element("button", { type: "button", className: one.scores ? "bare" : "", "aria-pressed": String(pressed), title: one.scores ? one.name : `score ${numeral(one.score)}` },
     element("span", { className: "name", textContent: one.name }),
     element("small", { textContent: sure ? percent(one.confidence) : one.scores ? "" : numeral(one.score) }),
     element("span", { className: "meter", hidden: Boolean(one.scores) }, bar));

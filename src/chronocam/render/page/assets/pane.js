@@ -41,6 +41,11 @@ class Pane {
   }
 
   get of() { return this.item.maps[this.map]; }
+  get whole() {
+    const { canvas, cover } = this, [left, top] = this.item.stills.seen;
+    return left <= 0 && top <= 0 && left + cover.width >= canvas.width && top + cover.height >= canvas.height;
+  }
+
   get about() { return this.of.targets[this.target]; }
 
   async choose(map, target) {
@@ -60,7 +65,9 @@ class Pane {
   // The map of a signal as a curve.
   curve(values) {
     const length = this.of.input[1], labels = values.map((_, i) => `sample ${i === 0 ? 0 : i === values.length - 1 ? length - 1 : ""}`);
-    return new Chart("Map over the samples", [{ name: this.about.name, kind: "area", values }], values.length, null, labels).element;
+    const chart = new Chart("Map over the samples", [{ name: this.about.name, kind: "area", values }], values.length, null, labels);
+    chart.flush = true; // so that it stands under the picture, sample by sample
+    return chart.element;
   }
 
   // against: {field} on the left of the slider, {} for the picture alone, null without a slider.
@@ -112,11 +119,10 @@ class Pane {
     context.fillStyle = "#000";
     context.fillRect(0, 0, canvas.width, canvas.height);
     if (!pictures.length) return;
-    const whole = left <= 0 && top <= 0 && left + cover.width >= canvas.width && top + cover.height >= canvas.height;
-    context.globalAlpha = whole ? 1 : 0.45;
+    context.globalAlpha = this.whole ? 1 : 0.45;
     context.drawImage(pictures[frame], 0, 0, canvas.width, canvas.height);
     context.globalAlpha = 1;
-    if (whole) return;
+    if (this.whole) return;
     context.save();
     context.beginPath();
     context.rect(left, top, cover.width, cover.height);
@@ -170,6 +176,6 @@ class Pane {
     const score = about.scores ? about.scores[clamped(this.frame ?? 0, 0, about.scores.length - 1)] : about.score;
     const grid = element("span", { className: "whole", textContent: `grid ${of.grid.join(" × ")}` });
     this.caption.replaceChildren(`score ${numeral(score)} · ${of.method} at ${of.layer} · `, grid,
-      of.thinned ? " · thinned for this page" : "");
+      of.thinned ? " · thinned for this page" : "", this.whole ? "" : " · dimmed: not seen by the model");
   }
 }
