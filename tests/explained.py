@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from nets import Transformer
+from nets import ClassToken, Transformer
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -47,7 +47,16 @@ def same(a: cc.Explanation, b: cc.Explanation, tolerance: float = 1e-5) -> None:
 
 
 # One forward for everything
-ELSEWHERE = ["temporalmask", "rollout", "expectedgradients"]  # for clips, for transformers, with data
+# For clips, for transformers, with data.
+ELSEWHERE = [
+    "temporalmask",
+    "rollout",
+    "legrad",
+    "attentionrelevance",
+    "gradeclip",
+    "gradientxattention",
+    "expectedgradients",
+]
 AT_LAYER = [
     name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE
 ]
@@ -75,6 +84,10 @@ OTHER_NETS: dict[str, Callable[[], nn.Module]] = {
         nn.Conv3d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)
     ),
     "rollout": Transformer,
+    "legrad": Transformer,
+    "attentionrelevance": Transformer,
+    "gradientxattention": Transformer,
+    "gradeclip": ClassToken,
 }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -64,6 +65,14 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.block(self.patches(x).flatten(2).mT).mean(1))
+
+
+class ClassToken(Transformer):
+    """The same with a class token, which alone counts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        return self.fc(self.block(torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1))[:, 0])
 
 
 class Ending(nn.Module):

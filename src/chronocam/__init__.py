@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         RISE,
         SSCAM,
         AblationCAM,
+        AttentionRelevance,
         AttentionRollout,
         BlurIG,
         EigenCAM,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
         GradCAM,
         GradCAMElementWise,
         GradCAMPlusPlus,
+        GradECLIP,
+        GradientXAttention,
         GroupCAM,
         GuidedBackprop,
         GuidedGradCAM,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
         IntegratedGradients,
         KernelSHAP,
         LayerCAM,
+        LeGrad,
         Occlusion,
         ReciproCAM,
         Saliency,
@@ -77,11 +81,12 @@ if TYPE_CHECKING:
 else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
-        "CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM ExpectedGradients "
-        "ExtremalPerturbation FinerCAM FullGrad GradCAM GradCAMElementWise GradCAMPlusPlus GroupCAM "
-        "GuidedBackprop GuidedGradCAM HiResCAM ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP "
-        "LIME LayerCAM Occlusion RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad "
-        "SmoothGradCAMPlusPlus TemporalMask VisualBackProp XGradCAM"
+        "AttentionRelevance CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM "
+        "ExpectedGradients ExtremalPerturbation FinerCAM FullGrad GradCAM GradCAMElementWise "
+        "GradCAMPlusPlus GradECLIP GradientXAttention GroupCAM GuidedBackprop GuidedGradCAM HiResCAM "
+        "ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM LeGrad Occlusion "
+        "RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus "
+        "TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
         "callbacks data engines errors features layouts media methods metrics models odometry render report "
@@ -110,6 +115,7 @@ __all__ = [
     "RISE",
     "SSCAM",
     "AblationCAM",
+    "AttentionRelevance",
     "AttentionRollout",
     "BlurIG",
     "EigenCAM",
@@ -122,6 +128,8 @@ __all__ = [
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",
+    "GradECLIP",
+    "GradientXAttention",
     "GroupCAM",
     "GuidedBackprop",
     "GuidedGradCAM",
@@ -130,6 +138,7 @@ __all__ = [
     "IntegratedGradients",
     "KernelSHAP",
     "LayerCAM",
+    "LeGrad",
     "Occlusion",
     "ReciproCAM",
     "Saliency",

@@ -326,6 +326,8 @@ class Need:
     guided: gradients through guided ReLUs.
     curvature: the Hessian of the score times the activations.
     attentions: the weights of every attention of the model.
+    attended: every attention of the model, with the gradients of the score.
+    blocks: every attention of its last row of blocks, with the gradients of each block's own score.
     stages: activations of the layers before it too, the last on each grid.
     biases: what every layer adds to what is proportional to its input, times ∂score/∂output.
 
@@ -339,6 +341,8 @@ class Need:
     guided: bool = False
     curvature: bool = False
     attentions: bool = False
+    attended: bool = False
+    blocks: bool = False
     stages: bool = False
     biases: bool = False
 
@@ -354,7 +358,10 @@ class Capture:
     attentions: the weights of every attention of the model, first to last, `(rows, query, key)`, means over
         heads.
     layout_of: returns the layout of an array of tokens, given its shape `(rows, token, channel)` and their
-        order (None to find it out); None unless attentions are needed.
+        order (None to find it out).
+    attended: every attention, first to last, with ∂score/∂output; `chronocam.maps.attended.Attended`.
+    blocks: those of each block of the last row, with the gradients of the scores that the head gives the
+        block's tokens.
     stages: the last layer on each grid, from the input to this layer; empty unless needed.
     biases: what every layer adds times ∂score/∂output, `(batch, target, channel, *grid)`; of layers without a
         grid `(batch, target, value)`. Empty unless needed.
@@ -370,6 +377,8 @@ class Capture:
     curvature: Array = None
     attentions: tuple[Array, ...] = ()
     layout_of: Any = None
+    attended: tuple[Any, ...] = ()
+    blocks: tuple[tuple[Any, ...], ...] = ()
     stages: tuple[Stage, ...] = ()
     biases: tuple[Array, ...] = ()
 

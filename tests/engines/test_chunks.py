@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from explained import AT_LAYER
 from helpers import Deliberate, noise, one_line
 from replicas import seeded
 from torch import Tensor, nn
@@ -116,11 +117,7 @@ def test_a_single_layer_equals_itself_among_others(whole: dict[Any, np.ndarray])
 
 @pytest.mark.parametrize(
     "name",
-    [
-        n
-        for n, m in cc.methods.METHODS.items()
-        if m.default_layer is None and n not in ("cam", "temporalmask", "rollout")
-    ],
+    [name for name in AT_LAYER if name != "cam"],
 )
 def test_every_method_is_exact_or_refused_in_one_line(name: str) -> None:
     layers, few = ["backbone.conv2"], {"targets": ALL[:3]}

@@ -24,7 +24,8 @@ from chronocam.types import Capture
 PIXEL = ["saliency", "inputxgradient", "smoothgrad", "guidedbackprop", "guidedgradcam"]
 NOISY = ["smoothgrad", "smoothgradcam++"]
 CLIPS = ["temporalmask"]  # what a CNN of images cannot be explained by; test_temporalmask has the replica
-TRANSFORMERS = ["rollout"]  # and what no CNN can; test_rollout has it
+# And what no CNN can; test_rollout and test_attention have them.
+TRANSFORMERS = ["rollout", "legrad", "attentionrelevance", "gradeclip", "gradientxattention"]
 TAILS = ["ablationcam", "reciprocam", "kpcacam"]  # test_tails has the replicas
 LEARNED = ["extremalperturbation"]  # test_extremalperturbation has its slopes and what it finds
 PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has them
@@ -53,6 +54,10 @@ NAMES = {
     "TemporalMask": "temporalmask",
     "ExtremalPerturbation": "extremalperturbation",
     "AttentionRollout": "rollout",
+    "LeGrad": "legrad",
+    "AttentionRelevance": "attentionrelevance",
+    "GradECLIP": "gradeclip",
+    "GradientXAttention": "gradientxattention",
     "VisualBackProp": "visualbackprop",
     "RISE": "rise",
     "Occlusion": "occlusion",
@@ -698,6 +703,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "lambda1": [0.5],
     "lambda2": [0.5],
     "readout": ["class"],
+    "layers": [1],
     "overlap": ["mean"],
     "spot": [True],
     "gamma": [0.01],
@@ -718,6 +724,16 @@ SAME = {
     "seed": ["occlusion"],  # nothing is drawn but with noise as its baseline
     "pool": ["hirescam", "gradcamelementwise", "layercam"],  # elementwise: there are no weights to pool
 }
+
+
+class Stack(Transformer):
+    """A transformer of two layers for pictures of two channels."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.block = nn.Sequential(self.block, nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))
+
+
 OWN = [
     (name, f.name)
     for name, cls in METHODS.items()
@@ -730,7 +746,7 @@ OWN = [
 def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
-    net, x = seeded(lambda: Transformer(2, 2)) if name in TRANSFORMERS else network(name, rank), inputs(rank)
+    net, x = seeded(Stack) if name in TRANSFORMERS else network(name, rank), inputs(rank)
     layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *FULL) else "features.2"
     quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
     if name == "expectedgradients":

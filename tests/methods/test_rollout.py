@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.engines.torch.attention import AttentionSeen
+from chronocam.engines.torch.attention import AttentionSeen, Mixing
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
 from chronocam.methods.rollout import AttentionRollout, _through_divided
 from chronocam.types import Capture
@@ -262,7 +262,7 @@ def test_one_pass_with_gradients_gives_the_same_map() -> None:
 def test_nothing_is_watched_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from chronocam.engines.torch import passes
 
-    def refuse() -> None:
+    def refuse(see: object) -> None:
         raise AssertionError("attention was watched")
 
     monkeypatch.setattr(passes, "AttentionSeen", refuse)
@@ -457,9 +457,15 @@ def test_frames_one_by_one_are_rolled_out_one_by_one() -> None:
 
 
 def seen_in(call: Callable[[], Any]) -> list[Tensor]:
-    with AttentionSeen() as mode:
+    kept: list[Tensor] = []
+
+    def see(mixing: Mixing) -> Tensor:
+        kept.append(mixing.means.detach())
+        return mixing.output
+
+    with AttentionSeen(see):
         call()
-    return mode.weights
+    return kept
 
 
 def drawn(*shape: int) -> Tensor:
@@ -504,13 +510,14 @@ def test_dropout_takes_nothing_from_the_weights() -> None:
     torch.manual_seed(3)
     expected, after = module(x, x, x, need_weights=False)[0], torch.get_rng_state()
     torch.manual_seed(3)
-    with AttentionSeen() as mode:
-        result = module(x, x, x, need_weights=False)
+    results: list[Any] = []
+    (found,) = seen_in(lambda: results.append(module(x, x, x, need_weights=False)))
+    result = results[0]
     assert result[1] is None
     assert torch.equal(result[0], expected)
     assert torch.equal(torch.get_rng_state(), after)
-    torch.testing.assert_close(mode.weights[0], module.eval()(x, x, x)[1], rtol=0, atol=1e-6)
-    assert not mode.weights[0].requires_grad
+    torch.testing.assert_close(found, module.eval()(x, x, x)[1], rtol=0, atol=1e-6)
+    assert not found.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeGuard, TypeV
 
 from chronocam.errors import LayerError, ModelError, suggest
 from chronocam.layouts.base import Stem
+from chronocam.maps.attended import Attended
 from chronocam.types import Array, Inputs
 
 T = TypeVar("T")
@@ -118,6 +119,7 @@ class Recording:
     attention_gradients: ∂score/∂weights, `(target, batch, time)`.
     attentions: the weights of every attention within the model in the order of the calls,
         `(rows, query, key)`, means over heads.
+    attended, blocks: every attention, and those of each block of the last row; see `Request`.
     notes: what a user should know about the scores.
 
     Example:
@@ -135,6 +137,8 @@ class Recording:
     attention: Array = None
     attention_gradients: Array = None
     attentions: tuple[Array, ...] = ()
+    attended: tuple[Attended, ...] = ()
+    blocks: tuple[tuple[Attended, ...], ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -168,6 +172,9 @@ class Request:
     curvature: where the Hessian of the score times the activations is.
     reads: modules whose outputs the score function reads, in `Result.outputs`.
     attentions: whether the weights of every attention within the model are recorded.
+    attended: whether every attention is, with the gradients of the score.
+    blocks: scores what the head makes of the tokens of one block; given, the attention of every block of the
+        model's last row of them is recorded with the gradients of its own score. None where it is not.
     call: replaces the plain call of the model.
     clips: how clips are treated; None for other inputs.
     entry: which of several inputs the layer `input` is, by the indices and keys that lead to it; None is the
@@ -184,6 +191,8 @@ class Request:
     curvature: Sequence[str] = ()
     reads: Sequence[str] = ()
     attentions: bool = False
+    attended: bool = False
+    blocks: Score | None = None
     call: Call | None = None
     clips: ClipOptions | None = None
     entry: Entry | None = None
@@ -191,7 +200,12 @@ class Request:
     @property
     def differentiates(self) -> bool:
         """Whether any gradient is asked for."""
-        return bool(self.gradients or self.guided or self.curvature)
+        return bool(self.gradients or self.guided or self.curvature or self.attended or self.blocks)
+
+    @property
+    def sees_attention(self) -> bool:
+        """Whether anything of attention is asked for."""
+        return self.attentions or self.attended or self.blocks is not None
 
 
 @runtime_checkable

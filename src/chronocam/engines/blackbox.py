@@ -113,7 +113,7 @@ class BlackBoxEngine(UnknownGeometry):
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Return the scores, and the inputs themselves. Raises LayerError for what needs layers."""
-        if request.differentiates or request.attentions or set(request.layers) - {INPUT} or request.reads:
+        if request.differentiates or request.sees_attention or set(request.layers) - {INPUT} or request.reads:
             self._refuse()
         scores = self.scores(inputs, score, request.call)
         return Recording(scores, {INPUT: [_entry(inputs, request.entry)]})

@@ -53,6 +53,10 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         columns[:] = [about]
         return values
 
+    def block(result: Result) -> Array:
+        # Of the classes that the whole network chose: what the head makes of a block may be others.
+        return replace(scoring, clean=columns[-1].logits)(result)[0]
+
     request = Request(
         layers(lambda need: True),
         gradients=layers(lambda need: need.gradients and not need.guided),
@@ -60,6 +64,8 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         curvature=layers(lambda need: need.curvature),
         reads=scoring.reads,
         attentions=any(need.attentions for need, _ in places),
+        attended=any(need.attended for need, _ in places),
+        blocks=block if any(need.blocks for need, _ in places) else None,
         call=look.call,
         clips=look.clips,
         entry=look.entry,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import count, islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from chronocam.joint.diagnose import of_field, of_grid, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.look import Look
 from chronocam.joint.passes import record
+from chronocam.joint.placement import BESIDE
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
 from chronocam.joint.stages import places, stages
 from chronocam.layouts.base import inverse, joined
+from chronocam.layouts.tokens import Tokens
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
@@ -167,7 +171,9 @@ class LayerView:
             per_target(gradients) if need.gradients else None,
             per_target(recording.curvature) if need.curvature else None,
             recording.attentions if need.attentions else (),
-            partial(self._layout, layer, calls=1) if need.attentions else None,
+            partial(self._layout_of_tokens, layer, tuple(calls[-1].shape)),
+            tuple(one.of(columns) for one in recording.attended),
+            tuple(tuple(one.of(columns) for one in block) for block in recording.blocks),
             self._stages(recording) if need.stages else (),
             bias_terms(self._look, recording, columns) if need.biases else (),
         )
@@ -192,6 +198,33 @@ class LayerView:
         self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
     ) -> Callable[[Array], Array]:
         return self._look.layout(layer, shape, calls, self._recipe.layout, order)
+
+    def _layout_of_tokens(
+        self, layer: str, own: tuple[int, ...], shape: tuple[int, ...], order: str | None = None
+    ) -> Callable[[Array], Array]:
+        """Return the layout of tokens `(row, token, channel)` that attend to each other.
+
+        They need not be those that the layer returned, of shape `own`: a class token may be left out there.
+        Then a layer that returned as many says where they lie, and where there is none, a token for each cell
+        of the layer's grid is one.
+        """
+        if self._recipe.layout is not None or order is not None:
+            return self._layout(layer, shape, order, calls=1)
+        known = self._layout(layer, own, order, calls=1)
+        if isinstance(known, Tokens) and known.prefix + prod(known.grid) + known.suffix == shape[1]:
+            return replace(known, batch_axis=0, token_axis=1)
+        if shape[:2] == own[:2]:
+            return known
+        one = self._look.few(1)
+        rows, samples = shape[0], self._look.shape[0]
+        alike = {call.path: call.shape for call in one.calls() if _as_many(call.shape, shape, samples)}
+        # The first ones, before attention mixes what the tokens hold: places stay the same.
+        for path in list(alike)[:BESIDE]:
+            with suppress(LayoutError):
+                return self._layout(path, (*shape[:2], alike[path][2]), calls=1)
+        if rows == samples and shape[1] == prod(self._grid):
+            return Tokens(self._grid)
+        raise LayoutError(f"no layer returns {shape[1]} tokens that follow the places of the input")
 
     def note(self, text: str) -> None:
         """Add a remark to the explanation's findings."""
@@ -322,6 +355,11 @@ def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
     if len(change_all) == 1 or not has_samples(x, samples):
         return change_all[0]
     return namespace(x).concat(change_all, axis=0)
+
+
+def _as_many(one: tuple[int, ...], shape: tuple[int, ...], samples: int) -> bool:
+    """Say whether a layer returns as many tokens for one sample as `shape` has for all."""
+    return len(one) == 3 and one[0] * samples == shape[0] and one[1] == shape[1]
 
 
 def _as_it_is(array: Array) -> Array:

@@ -4,6 +4,7 @@ A method of your own is a class with a `name`; by being defined it is registered
 command line know it. `METHODS` lists them all, `unregister` takes one out again.
 """
 
+from chronocam.methods._attention import AttendedMethod, AttentionMethod
 from chronocam.methods._base import (
     METHODS,
     CAMMethod,
@@ -15,6 +16,7 @@ from chronocam.methods._base import (
 )
 from chronocam.methods._masks import InputMasks, MaskMethod
 from chronocam.methods.ablationcam import AblationCAM
+from chronocam.methods.attentionrelevance import AttentionRelevance
 from chronocam.methods.blurig import BlurIG
 from chronocam.methods.cam import CAM
 from chronocam.methods.eigencam import EigenCAM
@@ -26,6 +28,8 @@ from chronocam.methods.fullgrad import FullGrad
 from chronocam.methods.gradcam import GradCAM
 from chronocam.methods.gradcam_elementwise import GradCAMElementWise
 from chronocam.methods.gradcam_plusplus import GradCAMPlusPlus
+from chronocam.methods.gradeclip import GradECLIP
+from chronocam.methods.gradientxattention import GradientXAttention
 from chronocam.methods.groupcam import GroupCAM
 from chronocam.methods.guided_backprop import GuidedBackprop
 from chronocam.methods.guided_gradcam import GuidedGradCAM
@@ -36,6 +40,7 @@ from chronocam.methods.iscam import ISCAM
 from chronocam.methods.kernelshap import KernelSHAP
 from chronocam.methods.kpcacam import KPCACAM
 from chronocam.methods.layercam import LayerCAM
+from chronocam.methods.legrad import LeGrad
 from chronocam.methods.lime import LIME
 from chronocam.methods.occlusion import Occlusion
 from chronocam.methods.reciprocam import ReciproCAM
@@ -60,6 +65,9 @@ __all__ = [
     "RISE",
     "SSCAM",
     "AblationCAM",
+    "AttendedMethod",
+    "AttentionMethod",
+    "AttentionRelevance",
     "AttentionRollout",
     "BlurIG",
     "CAMMethod",
@@ -73,7 +81,9 @@ __all__ = [
     "GradCAM",
     "GradCAMElementWise",
     "GradCAMPlusPlus",
+    "GradECLIP",
     "GradientMethod",
+    "GradientXAttention",
     "GroupCAM",
     "GuidedBackprop",
     "GuidedGradCAM",
@@ -83,6 +93,7 @@ __all__ = [
     "IntegratedGradients",
     "KernelSHAP",
     "LayerCAM",
+    "LeGrad",
     "MaskMethod",
     "Method",
     "Occlusion",

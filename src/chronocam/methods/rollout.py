@@ -11,14 +11,15 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.maps.arrays import in_full_precision, like, namespace
-from chronocam.methods._base import Maps, Method
-from chronocam.types import INPUT, Array, Capture, Need, View
+from chronocam.methods._attention import AttentionMethod, divided_in, not_on_grid
+from chronocam.methods._base import Maps
+from chronocam.types import Array, Capture, Need, View
 
 Row: TypeAlias = Float[Any, "rows token"]
 
 
 @dataclass(kw_only=True, eq=False)
-class AttentionRollout(Method):
+class AttentionRollout(AttentionMethod):
     """Attention rollout of a transformer: how much of each patch is mixed into what the head reads.
 
     Ã = ½(A + I) per attention, A the mean over heads and rows normalised; the map is a row of Ã_L ⋯ Ã_1 over
@@ -54,16 +55,6 @@ class AttentionRollout(Method):
     def __post_init__(self) -> None:
         if self.readout not in (None, "class", "mean"):
             raise InputError(f"no readout `{self.readout}`; choose class or mean")
-        if self.conv_layer == INPUT or isinstance(self.conv_layer, (list, tuple)):
-            raise LayerError(
-                "rollout is of all attention at once; give one layer of tokens, or leave conv_layer out"
-            )
-        if self.align == "receptive_field":
-            raise InputError(
-                'rollout credits the patches themselves; leave align out, or give align="half_pixel"'
-            )
-        if self.chunk_frames is not None:
-            raise InputError("rollout needs the attention over whole clips; leave chunk_frames out")
         super().__post_init__()
 
     def maps(self, view: View) -> Maps:
@@ -86,14 +77,14 @@ class AttentionRollout(Method):
     def _rolled(self, capture: Capture) -> Float[Any, "batch 1 *grid"]:
         batch, weights = int(capture.activations.shape[0]), capture.attentions
         rows, tokens, _ = weights[0].shape
-        divided = _divided([tuple(a.shape) for a in weights], batch)
+        divided = divided_in([tuple(a.shape) for a in weights], batch)
         if divided is not None:
             time, patches, prefix = divided
             layout = _layout(capture, batch, prefix + time * patches, "time")
             row = like(self._read(batch, prefix, time * patches), weights[0])
             return layout(_through_divided(row, weights, time, prefix)[..., None])
         if any(tuple(a.shape) != (rows, tokens, tokens) for a in weights):
-            raise _not_composed(capture)
+            raise not_on_grid(capture, self.name, [tuple(a.shape) for a in weights])
         layout = _layout(capture, rows, tokens, None)
         prefix = getattr(getattr(layout, "frame", layout), "prefix", 0)
         row = like(self._read(rows, prefix, tokens - prefix), weights[0])
@@ -112,30 +103,7 @@ def _layout(capture: Capture, rows: int, tokens: int, order: str | None) -> Any:
     try:
         return capture.layout_of((rows, tokens, 1), order)
     except LayoutError as error:
-        raise _not_composed(capture) from error
-
-
-def _not_composed(capture: Capture) -> ModelError:
-    shapes = list(dict.fromkeys(str(tuple(a.shape)) for a in capture.attentions))
-    more = ", …" if len(shapes) > 3 else ""
-    return ModelError(
-        f"rollout cannot compose attention of (rows, query, key) {', '.join(shapes[:3])}{more} for "
-        f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as "
-        "gradcam"
-    )
-
-
-def _divided(shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[int, int, int] | None:
-    """Return time, patches and prefix of attention divided over time and space; None for other attention."""
-    kinds = list(dict.fromkeys(shapes))
-    if len(kinds) != 2 or any(query != key for _, query, key in kinds):
-        return None
-    for temporal, spatial in (kinds, kinds[::-1]):
-        time, (patches, left) = temporal[1], divmod(temporal[0], batch)
-        prefix = spatial[1] - patches
-        if not left and spatial[0] == batch * time and prefix >= 0:
-            return time, patches, prefix
-    return None
+        raise not_on_grid(capture, "rollout", [tuple(a.shape) for a in capture.attentions]) from error
 
 
 @in_full_precision

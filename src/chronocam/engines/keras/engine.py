@@ -283,7 +283,7 @@ class KerasEngine(UnknownGeometry):
 
         Raises LayerError for a layer that is not called, ModelError for what Keras models do not support.
         """
-        if request.attentions:
+        if request.sees_attention:
             raise ModelError(
                 "attention weights cannot be recorded for Keras models; use a gradient method such as gradcam"
             )

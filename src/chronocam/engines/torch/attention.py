@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,51 +16,162 @@ from torch.utils import _pytree as pytree
 from chronocam.engines.torch.modes import Args, Function, Kwargs
 
 _SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
-_PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum}
+_PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum, torch.baddbmm}
+
+# A function hands itself to a mode before anything else, so that what it calls is never seen. With another
+# answer to whether there is a mode its own lines run, and the mode sees them.
+_MODULE = FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**vars(F), "has_torch_function": lambda tensors: False},
+    argdefs=F.multi_head_attention_forward.__defaults__,
+)
+
+
+@dataclass
+class Mixing:
+    """One call of attention.
+
+    output: what it returned, as the model has it; value, query, key: what it was given, by head, see
+        `by_head`. Queries and keys are None where the model computes its scores otherwise.
+    softmax: the weights, where the model computes them. masked: what else fused attention was given.
+    heads: how many are folded into the first axis of arrays of rank 3.
+    axes: the order of axes that brings values, and outputs, to `(…, head, token, channel)`; None as it is.
+    join: the matrix that joins the heads, `(channel, head · channel)`.
+    """
+
+    output: Tensor
+    value: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    softmax: Tensor | None = None
+    masked: dict[str, Any] = field(default_factory=dict)
+    heads: int = 1
+    axes: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
+    join: Tensor | None = None
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """Return `(row, head, token, channel)` of `(…, head, …)`, or of heads folded into the first axis."""
+        x = x.reshape(-1, self.heads, *x.shape[1:]) if x.ndim == 3 else x
+        return x.flatten(0, -4) if x.ndim > 4 else x
+
+    @property
+    def values(self) -> Tensor:
+        """The values, `(row, head, key, channel)`."""
+        return self.by_head(self.value if self.axes[0] is None else self.value.permute(*self.axes[0]))
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return what is shaped like the output as `(row, head, query, channel)`."""
+        return self.by_head(x if self.axes[1] is None else x.permute(*self.axes[1]))
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights, `(row, head, query, key)`, before any dropout; in float32 at least."""
+        if self.softmax is None:
+            return torch.stack(list(self._each_head()), dim=-3).flatten(0, -4)
+        return self.by_head(self.softmax).to(torch.promote_types(self.softmax.dtype, torch.float32))
+
+    @property
+    def means(self) -> Tensor:
+        """The means of the weights over heads, `(row, query, key)`."""
+        if self.softmax is not None:
+            return self.weights.mean(1)
+        # Head by head: all at once would take the memory that fusing saves.
+        heads = self._each_head()
+        total, count = next(heads), 1
+        for head in heads:
+            total, count = total + head, count + 1
+        return (total / count).flatten(0, -3)
+
+    def _each_head(self) -> Iterator[Tensor]:
+        assert self.query is not None
+        assert self.key is not None
+        return _each_head(self.query, self.key, **self.masked)
 
 
 class AttentionSeen(TorchFunctionMode):
-    """Keeps the weights of every attention in the order of the calls: `(rows, query, key)`, means over heads.
+    """Gives every attention of the model to `see`, in the order of the calls; what that returns goes on.
 
-    They are kept in float32 (float64 where the model is), before any dropout and free of the graph. Rows are
-    what the
-    model has in front of the heads: samples, or what it folds into them. A softmax counts where a product
-    follows it.
+    A softmax counts where a product follows it. It is to be the first mode that is entered: others then see
+    a module's attention as it is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, see: Callable[[Mixing], Tensor]) -> None:
         super().__init__()
-        self.weights: list[Tensor] = []
-        self._softmax: Tensor | None = None  # the last one, before dropout and casts
+        self._see = see
+        self._heads = 1  # of the module that runs
+        self._product: tuple[Tensor, Args] | None = None  # the last one: what became of it, and of what
+        self._softmax: tuple[Tensor, Args] | None = (
+            None  # the last one: before dropout and casts, and of what
+        )
         self._followed: Tensor | None = None  # what became of it
+        self._apart: Mixing | None = None  # the last one, whose heads are not joined
 
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return self._through_module(*args, **kwargs)
         result = func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
-            self._keep(_of_fused, args, kwargs)
-        elif func is F.multi_head_attention_forward:
-            self._keep(_of_module, args, kwargs)
-        elif func in _SOFTMAX and result.ndim > 2 and _over_keys(result, args, kwargs):
-            self._softmax = self._followed = result
-        elif self._softmax is not None and any(x is self._followed for x in pytree.tree_leaves(args)):
-            if func in _PRODUCT:
-                self._keep(_mean_over_heads, (self._softmax,), {})
-                self._softmax = self._followed = None
-            elif isinstance(result, Tensor) and result.shape == self._softmax.shape:
-                self._followed = result
+            return self._seen(_fused(result, *args, **kwargs))
+        if func is F.linear and self._apart is not None:
+            self._joined(args[0], args[1])
+        if not isinstance(result, Tensor) or result.ndim < 3:
+            return result
+        if func in _SOFTMAX and _over_keys(result, args, kwargs):
+            scores, of = self._product or (None, ())
+            given = args[0] if args else kwargs["input"]
+            self._softmax, self._followed = (result, of if given is scores else ()), result
+        elif func in _PRODUCT:
+            return self._multiplied(result, func, args)
+        else:
+            self._follow(result, args)
         return result
 
-    def _keep(self, weights: Callable[..., Tensor | None], args: Args, kwargs: Kwargs) -> None:
-        """Keep what `weights` returns, hidden from the graph, from autocast and from other modes."""
-        detached, named = pytree.tree_map_only(Tensor, Tensor.detach, (args, kwargs))
-        device = next(x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)).device.type
-        with torch._C.DisableTorchFunction(), torch.autocast(device, enabled=False):
-            means = weights(*detached, **named)
-        if means is not None:
-            self.weights.append(means)
+    def _through_module(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        self._heads = kwargs["num_heads"] if "num_heads" in kwargs else args[4]
+        try:
+            with self:
+                returned: tuple[Tensor, Tensor | None] = _MODULE(*args, **kwargs)
+            return returned
+        finally:
+            self._heads = 1
+
+    def _follow(self, result: Tensor, args: Args) -> None:
+        """Follow scores on their way to a softmax, and weights on theirs to a product."""
+        for x in args:
+            if self._product is not None and x is self._product[0] and result.shape == x.shape:
+                self._product = (result, self._product[1])
+            if x is self._followed and x is not None and result.shape == x.shape:
+                self._followed = result
+
+    def _multiplied(self, result: Tensor, func: Function, args: Args) -> Tensor:
+        weights, value = args[-2:] if func is not torch.einsum else pytree.tree_leaves(args[1:])[:2]
+        if self._softmax is None or weights is not self._followed:
+            self._product = (result, args[-2:]) if func is not torch.einsum else None
+            return result
+        (softmax, scored), self._softmax, self._followed = self._softmax, None, None
+        swap = _by_letters(args[0]) if func is torch.einsum else (None, None)
+        mixing = Mixing(result, value, softmax=softmax, heads=self._heads, axes=swap)
+        if scored:
+            mixing.query, mixing.key = scored[0], scored[1].mT
+        return self._seen(mixing)
+
+    def _seen(self, mixing: Mixing) -> Tensor:
+        """Give a call to `see`, hidden from autocast; this mode is left meanwhile."""
+        with torch.autocast(mixing.output.device.type, enabled=False):
+            fresh = self._see(mixing)
+        self._apart = mixing
+        return fresh
+
+    def _joined(self, x: Tensor, weight: Tensor) -> None:
+        """Take a linear layer that follows for the one that joins the heads, where it is given them."""
+        mixing = self._apart
+        if mixing is not None and x.numel() == mixing.output.numel():
+            output = mixing.outputs(mixing.output)
+            if x.shape[-1] == output.shape[1] * output.shape[3]:
+                mixing.join, self._apart = weight.detach(), None
 
 
 class UnfusedAttention(TorchFunctionMode):
@@ -85,14 +198,16 @@ def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
     return dim in (-1, result.ndim - 1)
 
 
-def _mean_over_heads(weights: Tensor) -> Tensor:
-    """Return `(rows, query, key)` of `(…, head, query, key)`; without an axis of heads there is one."""
-    precision = torch.promote_types(weights.dtype, torch.float32)
-    mean = weights.mean(-3, dtype=precision) if weights.ndim > 3 else weights.to(precision)
-    return mean.flatten(0, -3)
+def _by_letters(equation: str) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the order of axes of values, and of outputs, in an equation such as `bhij,bjhc->bihc`."""
+    weights, value, made = equation.replace(" ", "").replace("->", ",").split(",")
+    *lead, query, key = list(weights)
+    (channel,) = set(value) - set(weights)
+    return [value.index(x) for x in (*lead, key, channel)], [made.index(x) for x in (*lead, query, channel)]
 
 
-def _of_fused(
+def _fused(
+    output: Tensor,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -102,34 +217,33 @@ def _of_fused(
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Tensor:
-    """Return softmax(q kᵀ·scale + mask), head by head: all at once take the memory that fusing saves."""
+) -> Mixing:
+    """Return what `F.scaled_dot_product_attention` was given; keys and values that heads share, for each."""
+    if query.ndim == 3:
+        attn_mask = attn_mask[:, None] if attn_mask is not None and attn_mask.ndim == 3 else attn_mask
+        query, key, value = query[:, None], key[:, None], value[:, None]
+    heads = query.shape[-3]
+    if key.shape[-3] != heads:
+        key, value = (x.repeat_interleave(heads // x.shape[-3], -3) for x in (key, value))
+    masked = {"mask": attn_mask, "is_causal": is_causal, "scale": scale}
+    return Mixing(output, value, query, key, masked=masked)
+
+
+def _each_head(
+    query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None
+) -> Iterator[Tensor]:
+    """Yield softmax(q kᵀ·scale + mask) of each head, `(…, query, key)`."""
     precision = torch.promote_types(query.dtype, torch.float32)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if query.ndim == 3:
-        query, key = query[:, None], key[:, None]
-        attn_mask = attn_mask[:, None] if attn_mask is not None and attn_mask.ndim == 3 else attn_mask
     heads, sizes = query.shape[-3], (query.shape[-2], key.shape[-2])
-    shared = heads // key.shape[-3]
     if is_causal:
-        attn_mask = torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
-    if attn_mask is not None:
+        mask = torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
+    if mask is not None:
         lead = (query[..., 0, 0, 0] + key[..., 0, 0, 0]).shape
-        attn_mask = attn_mask.expand(*lead, heads, *sizes)
-    total = query.new_zeros((), dtype=precision)
+        mask = mask.expand(*lead, heads, *sizes)
     for head in range(heads):
-        scores = (
-            query[..., head, :, :].to(precision) @ key[..., head // shared, :, :].to(precision).mT * scale
-        )
-        if attn_mask is not None:
-            mask = attn_mask[..., head, :, :]
-            scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-        total = total + scores.softmax(-1)
-    return (total / heads).flatten(0, -3)
-
-
-def _of_module(*args: Any, **kwargs: Any) -> Tensor | None:
-    """Return the weights of `nn.MultiheadAttention`; None for an input without a batch axis."""
-    options = {"need_weights": True, "average_attn_weights": True, "training": False}
-    weights = F.multi_head_attention_forward(*args, **{**kwargs, **options})[1]
-    return None if weights is None or weights.ndim < 3 else _mean_over_heads(weights)
+        scores = query[..., head, :, :].to(precision) @ key[..., head, :, :].to(precision).mT * scale
+        if mask is not None:
+            own = mask[..., head, :, :]
+            scores = scores.masked_fill(~own, -torch.inf) if own.dtype == torch.bool else scores + own
+        yield scores.softmax(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,11 @@ class Layers(Mapping[str, nn.Module]):
         if modules != self._named.modules:
             self._named = _Named(self.model, modules)
         return modules
+
+    @property
+    def rows_of_blocks(self) -> dict[str, Any]:
+        """The row of blocks that is near a layer (`engines.torch.blocks.Row`), as far as it was found out."""
+        return self._named.rows_of_blocks
 
     def replica(self) -> Replica:
         """Return a replica of the model as it is now, with its layers by the same paths."""
@@ -118,6 +123,7 @@ class _Named:
         self.paths: dict[nn.Module, str] = {}
         for path, module in self.names.items():
             self.paths.setdefault(module, path)
+        self.rows_of_blocks: dict[str, Any] = {}
         self.by_path: dict[str, nn.Module] = {path: module for module, path in self.paths.items()}
 
 

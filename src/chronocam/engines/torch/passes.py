@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -12,7 +13,9 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call, split_entry
 from chronocam.engines.scoped import scoped
-from chronocam.engines.torch.attention import AttentionSeen, UnfusedAttention
+from chronocam.engines.torch.attended import TappedAttention
+from chronocam.engines.torch.attention import AttentionSeen, Mixing, UnfusedAttention
+from chronocam.engines.torch.blocks import Blocks, row_of_blocks
 from chronocam.engines.torch.chunks import Chunks
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
@@ -31,6 +34,7 @@ from chronocam.engines.torch.tensors import (
     with_graph,
 )
 from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.maps.attended import Attended
 from chronocam.types import INPUT, Inputs
 
 
@@ -64,7 +68,9 @@ class TorchPass:
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
-        self.attentions: AttentionSeen | None = None
+        self.attentions: list[Tensor] = []
+        self.tapped: TappedAttention | None = None
+        self.blocks: Blocks | None = None
         self.scores: Tensor
 
     def run(self, score: Score) -> Recording:
@@ -80,6 +86,7 @@ class TorchPass:
         # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
         # is called unconnected, all runs once more with a graph from the start.
         connected = {*recording.gradients, *recording.guided} == {*request.gradients, *request.guided}
+        connected &= not request.attended or any(x.gradients is not None for x in recording.attended)
         if self.chunks is None and not (connected and all(tap.outputs for tap in self.taps.values())):
             self.through_no_grad = True
             recording = self._attempt(score)
@@ -126,7 +133,9 @@ class TorchPass:
             curvature,
             attention=weights,
             attention_gradients=along,
-            attentions=tuple(self.attentions.weights) if self.attentions is not None else (),
+            attentions=tuple(self.attentions),
+            attended=self.tapped.attended(self._gradients) if self.tapped and request.attended else (),
+            blocks=self._of_blocks(),
             notes=(*self.forward.notes, *self.notes, *([self._training] if self._training else [])),
         )
 
@@ -144,19 +153,25 @@ class TorchPass:
         cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
         self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
-        self.attentions = AttentionSeen() if request.attentions else None
+        self.attentions = []
+        self.tapped = TappedAttention(cut) if request.attended or request.blocks else None
         if request.clips is not None:
             self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
+        self.blocks = self._row_of_blocks()
         self.forward.start(self.scope)
         scope.enter_context(
             torch.set_grad_enabled(self.through_no_grad or (INPUT in request.layers and self.differentiate))
         )
-        self._watch(scope, self.attention, self.attentions)
+        if request.sees_attention:
+            scope.enter_context(AttentionSeen(self._attends))
+        self._watch(scope, self.attention)
         for layer, tap in self.taps.items():
             if layer != INPUT:
                 self.forward.replica.tap(layer, tap, tap.undo)
         if self.chunks is not None:
             self.chunks.cut(self.forward.replica, self.layers)
+        if self.blocks is not None:
+            self.blocks.watch()
         self.forward.watch(scope)
         inputs = pytree.tree_map(own_copy, self.inputs)
         if self.through_no_grad:
@@ -170,6 +185,25 @@ class TorchPass:
         if result is not None:
             self.scores = score(result)
         return result is not None
+
+    def _row_of_blocks(self) -> Blocks | None:
+        """Return the blocks that are scored one by one, where that was asked for; found out once."""
+        if self.request.blocks is None or self.tapped is None:
+            return None
+        near, rows = self.request.layers[0], self.layers.rows_of_blocks
+        if near not in rows:
+            rows[near] = row_of_blocks(copy.copy(self.forward), self.inputs, near)
+        return Blocks(self.forward, self.inputs, rows[near], self.tapped)
+
+    def _of_blocks(self) -> tuple[tuple[Attended, ...], ...]:
+        if self.blocks is None or self.request.blocks is None:
+            return ()
+        return self.blocks.attended(self.request.blocks, self._gradients_of)
+
+    def _attends(self, mixing: Mixing) -> Tensor:
+        if self.request.attentions:
+            self.attentions.append(mixing.means.detach())
+        return mixing.output if self.tapped is None else self.tapped.see(mixing)
 
     def _watch(self, scope: ExitStack, *modes: TorchFunctionMode | None) -> None:
         """Enter what looks at operations, `modes` and those that any look needs."""
@@ -253,7 +287,10 @@ class TorchPass:
 
     def _gradients(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
-        found = vjp(self.scores, tensors, self._columns()) if tensors else []
+        return self._gradients_of(self.scores, tensors)
+
+    def _gradients_of(self, scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        found = vjp(scores, tensors, self._columns()) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
 
     def _gradients_at(self, taps: Sequence[Tap]) -> list[Tensor | None]:

@@ -1,0 +1,60 @@
+"""Attention head by head: what was mixed, and what a score owes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float
+
+from chronocam.maps.arrays import in_full_precision, namespace, relu
+from chronocam.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """One attention of a model. Its rows are samples, or what the model folds into them.
+
+    value: `(row, head, key, channel)`.
+    weigh: returns the weights A, `(row, head, query, key)`. They are made when they are asked for: those of
+        all attentions at once would take the memory that fusing saves.
+    gradients: ∂score/∂output, `(target, row, head, query, channel)`, the output being A · value; None where
+        the score does not depend on it.
+    query, key: `(row, head, query, channel)`, `(row, head, key, channel)`; None where the model scores keys
+        otherwise.
+    join: the matrix that joins the heads, `(channel, head · channel)`; None without one.
+    sources: which attention before, by its number, the queries and the values are made of, the last of
+        several; −1 for none.
+    """
+
+    value: Array
+    weigh: Callable[[], Array]
+    gradients: Array = None
+    query: Array = None
+    key: Array = None
+    join: Array = None
+    sources: tuple[int, int] = (-1, -1)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many rows, queries and keys there are; no query where the score does not depend on them."""
+        rows, _, keys, _ = self.value.shape
+        return rows, 0 if self.gradients is None else self.gradients.shape[3], keys
+
+    def of(self, columns: slice) -> Attended:
+        """Return the same with the gradients of some targets."""
+        return self if self.gradients is None else replace(self, gradients=self.gradients[columns])
+
+
+@in_full_precision
+def by_weights(gradients: Float[Any, "row head query channel"], attended: Attended) -> Array:
+    """Return ∂score/∂A, `(row, head, query, key)`: ∂score/∂A_ij = (∂score/∂output_i)·value_j."""
+    xp = namespace(gradients)
+    return xp.matmul(gradients, xp.matrix_transpose(xp.astype(attended.value, gradients.dtype)))
+
+
+def positive(attended: Attended, weights: Array, target: int) -> Float[Any, "row query key"]:
+    """Return the mean over heads of max(∂score/∂A ⊙ A, 0)."""
+    along = by_weights(attended.gradients[target], attended)
+    return namespace(along).mean(relu(along * namespace(along).astype(weights, along.dtype)), axis=1)

@@ -1,0 +1,65 @@
+"""LeGrad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+
+from chronocam.errors import LayoutError
+from chronocam.maps.arrays import namespace, relu
+from chronocam.maps.attended import by_weights
+from chronocam.methods._attention import AttendedMethod, check_layers, divided_in, not_on_grid, on_grid
+from chronocam.types import Capture, Need
+
+
+@dataclass(kw_only=True, eq=False)
+class LeGrad(AttendedMethod):
+    """LeGrad: where more attention would raise the score that each block's tokens have by themselves.
+
+    For each block l the head of the model scores the mean of the tokens after it, s_l. The map is the mean
+    over blocks, heads and queries of max(∂s_l/∂A_l, 0), for each key. Where the model pools its tokens by
+    attention, block l's tokens are pooled so, and A is that of the pooling.
+
+    layers: how many of the last blocks count; None is all of them.
+
+    Blocks are those of the row (a list or sequence of modules) that the tokens of the layer come from, as far
+    as their tokens are shaped like the last one's: of a network with stages, those of the last. In divided
+    attention over space and time (TimeSformer) each of the two counts by itself. Whatever the target, the
+    same head scores every block; a class that is predicted is that of the whole network. The paper's scaling
+    to [0, 1] is `Explanation.normalize`. Maps are `(batch, target, *grid)`, not negative.
+
+    Raises ModelError for models without blocks that attend to all patches, and for decoders.
+    Source: Bousselham et al. 2024 (arXiv:2404.03214), eq. 4 to 8.
+
+    Example:
+    >>> from torchvision.models import VisionTransformer
+    >>> vit = VisionTransformer(32, 8, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16).eval()
+    >>> cc.LeGrad(vit, layers=1).explain(images).maps.shape
+    (2, 1, 4, 4)
+    """
+
+    layers: int | None = None
+    name: ClassVar[str] = "legrad"
+    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, blocks=True),)
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        super().__post_init__()
+
+    def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
+        """Return the mean over blocks, heads and queries of max(∂s/∂A, 0)."""
+        blocks = capture.blocks if self.layers is None else capture.blocks[-self.layers :]
+        calls = [call for block in blocks for call in block if call.gradients is not None]
+        shapes = [call.shape for call in calls]
+        divided = divided_in(shapes, capture.activations.shape[0])
+        total: Any = 0.0
+        try:
+            for call in calls:
+                along = relu(by_weights(call.gradients[target], call))
+                keys = namespace(along).mean(along, axis=(1, 2))
+                total = total + on_grid(capture, keys, divided)
+        except LayoutError as error:
+            raise not_on_grid(capture, self.name, shapes) from error
+        return total / len(calls)
