@@ -609,7 +609,8 @@ def test_the_check_of_rows_takes_one_pass() -> None:
     net.register_forward_hook(lambda module, args, out: passes.append(len(out)))
     method = cc.GradCAM(net, "cnn")
     method.explain(x, 1)
-    assert sorted(passes) == [2, 4]
+    assert sorted(passes)[-2:] == [2, 4]
+    assert sorted(passes)[:-2] == [1] * 6  # something is transposed: that says that frames are not turned
     passes.clear()
     method.explain(x, 1)
     assert passes == [2]
@@ -871,3 +872,75 @@ def test_another_draw_is_spared_where_it_would_change_nothing() -> None:
     assert is_sure(None, *sums(0.01 * places, 3))  # all look at the same place
     assert not is_sure(None, *sums(0.01 * places, 64))
     assert is_sure(None, np.zeros((1, 8)), np.zeros(8))
+
+
+class Mirrored(nn.Module):
+    """Averages what a backbone says of the picture and of its mirror image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(self.fc(self.b(one).mean((2, 3))) for one in (x, x.flip(3))) / 2
+
+
+def test_of_two_calls_the_one_that_sees_the_picture_as_it_is_is_explained() -> None:
+    net = seeded(Mirrored)
+    found = cc.GradCAM(net).explain(X, 1)
+    assert found.layer == "b#0"
+    with torch.no_grad():
+        a = net.b(X)
+    weights = net.fc.weight[1] / 2 / a[0, 0].numel()
+    right = torch.einsum("c,bchw->bhw", weights.detach(), a).relu()
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+    assert "layer `b` is called 2 times, and call 0 is explained" in found.diagnostics[0]
+
+
+class FrameWise(nn.Module):
+    """Frames one by one, then an RNN over their features."""
+
+    def __init__(self, turn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.c, self.turn = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), turn
+        self.rnn, self.fc = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.c(self.turn(x).flatten(0, 1)).mean((2, 3)).view(*x.shape[:2], -1)
+        return self.fc(self.rnn(f)[0][:, -1])
+
+
+@pytest.mark.parametrize("layer", [None, "c"])
+@pytest.mark.parametrize("turn", [lambda x: x.flip(4), lambda x: x.transpose(3, 4), lambda x: x.flip(1)])
+def test_frames_that_are_turned_before_a_frame_wise_layer_are_refused(
+    turn: Callable[[Tensor], Tensor], layer: str | None
+) -> None:
+    clips = torch.rand(1, 6, 3, 16, 16)
+    with pytest.raises((LayerError, LayoutError), match=r"the places of the input|follows the input"):
+        cc.GradCAM(seeded(lambda: FrameWise(turn)), layer).explain(clips, 1)
+    channels = cc.GradCAM(seeded(lambda: FrameWise(lambda x: x.flip(2))), layer).explain(clips, 1)
+    assert (channels.layer, channels.maps.shape) == ("c", (1, 1, 6, 8, 8))
+
+
+class TubesFirst(nn.Module):
+    """Tubes before the batch, as PyTorch's transformer layers take them by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut, self.fc = nn.Conv3d(3, 16, (2, 8, 8), (2, 8, 8)), nn.Linear(16, 3)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.block(self.cut(x).flatten(2).permute(2, 0, 1)).mean(0))
+
+
+@pytest.mark.parametrize("clips", [1, 2])
+def test_tubes_before_the_batch_are_laid_out_by_clip(clips: int) -> None:
+    net, x = seeded(TubesFirst), torch.rand(clips, 3, 8, 32, 24)
+    found = cc.GradCAM(net, signed=True).explain(x, 1)
+    assert (found.layer, found.maps.shape) == ("block", (clips, 1, 4, 4, 3))
+    kept: list[Tensor] = []
+    net.block.register_forward_hook(lambda module, args, out: kept.append(out))
+    (g,) = torch.autograd.grad(net(x)[:, 1].sum(), kept[0])
+    right = (g.mean(0) * kept[0]).sum(2).T.reshape(clips, 4, 4, 3)
+    np.testing.assert_allclose(found.maps[:, 0], right.detach(), rtol=1e-3, atol=1e-6)

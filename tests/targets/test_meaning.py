@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import one_line, seeded
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -719,3 +720,45 @@ def test_raw_pixels_are_a_finding() -> None:
         nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).eval()
     assert not says(cc.GradCAM(scaled, "1").explain(X * 255, 0), "inputs reach")
+
+
+class AsConvolution(nn.Module):
+    """A head of 1 × 1 convolutions behind global pooling, whose outputs keep two axes of length 1."""
+
+    def __init__(self, width: int, end: nn.Module) -> None:
+        super().__init__()
+        self.f, self.end = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), end
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.head(self.pool(self.f(x))))
+
+
+@pytest.mark.parametrize("target", [None, 1, cc.targets.Regression(0), cc.targets.Contrast(0, 1)])
+@pytest.mark.parametrize(("width", "end"), [(5, nn.Identity()), (1, nn.Identity()), (5, nn.Softmax(1))])
+def test_outputs_of_one_cell_are_a_row(width: int, end: nn.Module, target: Any) -> None:
+    net = seeded(lambda: AsConvolution(width, end))
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = cc.GradCAM(net).explain(x, target)
+    rows = cc.GradCAM(seeded(lambda: nn.Sequential(AsConvolution(width, end), nn.Flatten())), "0.f")
+    expected = rows.explain(x, target)
+    assert (found.layer, found.targets) == ("f", expected.targets)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-4, atol=1e-8)
+    assert (found.confidences is None) == (expected.confidences is None)
+    if found.confidences is not None:
+        np.testing.assert_allclose(found.confidences, expected.confidences, rtol=1e-5)
+
+
+def test_finer_cam_of_outputs_of_one_cell() -> None:
+    net, x = seeded(lambda: AsConvolution(5, nn.Identity())), torch.rand(1, 3, 16, 16)
+    row = seeded(lambda: nn.Sequential(AsConvolution(5, nn.Identity()), nn.Flatten()))
+    np.testing.assert_allclose(
+        cc.FinerCAM(net).explain(x, 1).maps, cc.FinerCAM(row, "0.f").explain(x, 1).maps, rtol=1e-4, atol=1e-8
+    )
+
+
+def test_targets_that_are_given_one_by_one_are_told_how_to_be_given() -> None:
+    with pytest.raises(TypeError) as error:
+        cc.GradCAM(seeded(lambda: AsConvolution(5, nn.Identity()))).explain(torch.rand(1, 3, 16, 16), 3, 4)
+    one_line(error, "3 arguments were given", "[cc.targets.Class(3), cc.targets.Class(4)]", "a tuple")

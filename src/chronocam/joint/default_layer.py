@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -139,7 +139,34 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
     chosen = _chosen(look, Branches(look, traced), counting, flat, 0 if asked.score is largest else columns)
     if chosen is None:
+        chosen = _of_one_call(look, counting, flat, columns)
+    if chosen is None:
         raise LayerError(_none(calls, look.engine.obstacle()))
+    return chosen
+
+
+def _of_one_call(
+    look: Look, counting: Mapping[str, Candidate], flat: bool, targets: int
+) -> Chosen | None:
+    """Return one call of a layer that is called more than once, where the last sees a picture that was turned.
+
+    So it is in networks that average what they say of a picture and of its mirror image.
+    """
+    alone = {
+        f"{path}#{call}": replace(one, gradients=[gradient])
+        for path, one in counting.items()
+        if len(one.gradients) > 1
+        for call, gradient in enumerate(one.gradients)
+        if not is_zero(gradient)
+    }
+    chosen = _proven(look, _Proof(look, alone), alone, flat, targets) if alone else None
+    if chosen is not None:
+        path, _, call = chosen.partition("#")
+        every = len(counting[path].gradients)
+        chosen.why = (
+            f"layer `{path}` is called {every} times, and call {call} is explained, the last that sees the "
+            "picture as it was given"
+        )
     return chosen
 
 
@@ -238,6 +265,7 @@ class _Proof:
         self._sizes: Counter[str] = Counter()
         for call in look.calls():
             self._sizes[call.path] += math.prod(call.shape)
+        self._sizes.update({path: self._sizes[path.partition("#")[0]] for path in counting if "#" in path})
 
     def __call__(self, path: str) -> str:
         """Say whether a layer's cells follow the input's places, and the score depends on some of them."""

@@ -185,7 +185,7 @@ class Look:
 
         Found out once per layer and input size, only where the network may move places. ramps: see `settle`.
         """
-        if layout.per_frame or not is_floating(self.main) or not self._moves(layer):
+        if not is_floating(self.main) or not self._moves(layer):
             return False
         one = self.few(1)
         return self.subject.once(

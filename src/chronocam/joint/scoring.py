@@ -14,7 +14,7 @@ from chronocam.engines import Recording, Result
 from chronocam.errors import LayerError, TargetError
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.maps.attention import Attention
-from chronocam.targets.classes import is_one_logit, side_by_side
+from chronocam.targets.classes import is_one_logit, is_row, side_by_side
 from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Rows, Scored, Target, TargetInfo
 
@@ -170,7 +170,7 @@ def _probabilities(outputs: Outputs) -> np.ndarray | None:
     a single one for that of a sigmoid; outputs that are probabilities already are what they are.
     """
     seen = outputs.seen
-    if seen is None or seen.ndim > 2:
+    if seen is None or not is_row(seen.shape):
         return None
     y = to_numpy(seen).astype(np.float64).reshape(seen.shape[0], -1)
     if outputs.gate == "sigmoid" or y.shape[1] == 1:

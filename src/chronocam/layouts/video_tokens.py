@@ -25,6 +25,7 @@ class VideoTokens(Layout):
     order: `"time"`, all patches of the first slice before those of the second (VideoMAE, MViT, ViViT), or
         `"patch"`, all slices of the first patch before those of the second (TimeSformer).
         Shapes do not say which.
+    batch_axis: 1 for `(tokens, batch, channel)`.
 
     Example:
     >>> layout = cc.layouts.VideoTokens((8, 14, 14), order="time")
@@ -35,6 +36,7 @@ class VideoTokens(Layout):
     grid: tuple[int, ...]
     prefix: int = 0
     order: str = "time"
+    batch_axis: int = 0
     name: ClassVar[str] = "video_tokens"
 
     def __post_init__(self) -> None:
@@ -46,13 +48,13 @@ class VideoTokens(Layout):
 
         Raises LayoutError where their number does not fit.
         """
-        xp = namespace(array)
-        if array.ndim != 3 or array.shape[1] != self.prefix + prod(self.grid):
+        xp, token_axis = namespace(array), 1 - self.batch_axis
+        if array.ndim != 3 or array.shape[token_axis] != self.prefix + prod(self.grid):
             raise LayoutError(
                 f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
                 f"{prod(self.grid)} for the grid {self.grid}: give another layout"
             )
-        tokens = xp.moveaxis(array[:, self.prefix :], 1, 2)
+        tokens = xp.permute_dims(array, (self.batch_axis, 2, token_axis))[:, :, self.prefix :]
         time, *space = self.grid
         if self.order == "time":
             return xp.reshape(tokens, (*tokens.shape[:2], *self.grid))
@@ -63,16 +65,26 @@ class VideoTokens(Layout):
         return replace(self, order=order)
 
     def settled(self, by_patch: Callable[[int], bool]) -> VideoTokens:
-        """Return this layout with its tokens in the order in which the model has them."""
+        """Return this layout with its tokens in the order in which the model has them.
+
+        Tokens before the batch are taken to lie slice by slice, as PyTorch flattens volumes.
+        """
+        if self.batch_axis:
+            return self
         return self.ordered("patch" if by_patch(self.prefix) else "time")
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where the number of tokens is a few more than one per square patch of one or two frames."""
-        if len(site.shape) != 3 or len(site.input_grid) != 3 or site.shape[0] != site.batch:
+        fits = (cls._of(site, batch_axis) for batch_axis in (0, 1))
+        return min((fit for fit in fits if fit is not None), key=lambda fit: fit[0], default=None)
+
+    @classmethod
+    def _of(cls, site: Site, batch_axis: int) -> tuple[float, VideoTokens] | None:
+        if not _holds_tokens(site, batch_axis):
             return None
         frames, *space = site.input_grid
-        tokens, fits = site.shape[1], []
+        tokens, fits = site.shape[1 - batch_axis], []
         if tokens - frames in (0, 1):  # a vector per frame, and perhaps a class token
             return None
         for tube in FRAMES_PER_TOKEN:
@@ -80,23 +92,29 @@ class VideoTokens(Layout):
             fit = None if left or not time else patches(tokens, tuple(space), slices=time)
             if fit is not None:
                 misfit, grid, prefix = fit
-                fits.append((misfit + LONGER_TUBE * log2(tube), cls((time, *grid), prefix)))
+                layout = cls((time, *grid), prefix, batch_axis=batch_axis)
+                fits.append((misfit + LONGER_TUBE * log2(tube), layout))
         return min(fits, key=lambda fit: fit[0], default=None)
 
     @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
         """Return what fits by the number of patches or the grid of a layer before, in both orders."""
-        if len(site.shape) != 3 or len(site.input_grid) != 3 or site.shape[0] != site.batch:
-            return []
         fits: list[tuple[float, Layout]] = []
-        for age, grid in enumerate(reversed(site.grids)):
-            left = site.shape[1] - prod(grid)
-            if len(grid) == 3 and 0 <= left <= MOST_PREFIX_TOKENS:
-                fits.append((-1 + age / 1000, cls(grid, left)))
-        fit = cls.match(site)
-        fits += [] if fit is None else [fit]
+        for batch_axis in (0, 1):
+            if not _holds_tokens(site, batch_axis):
+                continue
+            for age, grid in enumerate(reversed(site.grids)):
+                left = site.shape[1 - batch_axis] - prod(grid)
+                if len(grid) == 3 and 0 <= left <= MOST_PREFIX_TOKENS:
+                    fits.append((-1 + age / 1000, cls(grid, left, batch_axis=batch_axis)))
+            fit = cls._of(site, batch_axis)
+            fits += [] if fit is None else [fit]
         return [
             (misfit + (order == "patch") / 10000, one.ordered(order))
             for misfit, one in fits
             for order in ("time", "patch")
         ]
+
+
+def _holds_tokens(site: Site, batch_axis: int) -> bool:
+    return len(site.shape) == len(site.input_grid) == 3 and site.shape[batch_axis] == site.batch

@@ -143,11 +143,18 @@ class Method(ShortRepr):
             )
         self.session = Session(self)
 
-    def explain(self, inputs: Inputs, targets: Any = None) -> Explanation:
+    def explain(self, inputs: Inputs, targets: Any = None, *others: Any) -> Explanation:
         """Explain `inputs` for `targets`; see `chronocam.explain` for what both may be.
 
         Returns an `Explanation` with maps `(batch, target, *grid)`. A data set is consumed batch by batch.
+        Raises TypeError for `others`: several targets are one argument, and several inputs a tuple.
         """
+        if others:
+            raise TypeError(
+                f"explain takes inputs and targets, and {2 + len(others)} arguments were given; give several "
+                "targets of every sample as a list of cc.targets, such as [cc.targets.Class(3), "
+                "cc.targets.Class(4)], and several inputs as a tuple"
+            )
         return self.session.explain(inputs, targets)
 
     def explain_batches(self, dataset: Any, targets: Any = None) -> Iterator[Explanation]:

@@ -10,7 +10,7 @@ import numpy as np
 from chronocam.errors import TargetError, check_whole
 from chronocam.maps.arrays import namespace, placed, to_numpy
 from chronocam.methods.gradcam import GradCAM
-from chronocam.targets.classes import both_sides, classes_of, is_one_logit, rows_of
+from chronocam.targets.classes import both_sides, classes_of, is_one_logit, is_row, rows_of
 from chronocam.types import Array, Outputs, Scored, Target
 
 
@@ -59,8 +59,8 @@ class _Finer(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         infos = self.target.scored(outputs).infos
         shape = tuple(outputs.logits.shape)
-        one_logit = len(shape) < 3 and is_one_logit(rows_of(outputs).shape[1], outputs)
-        if not one_logit and (len(shape) != 2 or shape[1] < 2):
+        one_logit = is_row(shape) and is_one_logit(rows_of(outputs).shape[1], outputs)
+        if not one_logit and (not is_row(shape) or rows_of(outputs).shape[1] < 2):
             raise TargetError(f"Finer-CAM compares classes; the outputs have shape {shape}")
         for info in infos[0]:
             if info.index is None or info.signed:
@@ -68,8 +68,8 @@ class _Finer(Target):
                     f"Finer-CAM compares classes, and `{info}` is not one: give a class, or use `gradcam`"
                 )
         chosen = np.asarray([[info.index for info in row] for row in infos])
-        choosing = to_numpy(outputs.choosing).astype(np.float64)
-        similar = self._similar(both_sides(choosing.reshape(-1, 1)) if one_logit else choosing, chosen)
+        choosing = to_numpy(outputs.choosing).astype(np.float64).reshape(outputs.batch, -1)
+        similar = self._similar(both_sides(choosing) if one_logit else choosing, chosen)
         return Scored(self._scores(classes_of(outputs), chosen, similar), infos)
 
     def _scores(self, logits: Array, chosen: np.ndarray, similar: np.ndarray) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from numbers import Integral
 from typing import Final, SupportsIndex
 
@@ -32,15 +33,21 @@ def rows_of(outputs: Outputs) -> Array:
 
 
 def as_rows(values: Array) -> Array:
-    """Return a main output as `(batch, output)`; `(batch,)` is one. Raises TargetError otherwise."""
-    if values.ndim == 1:
-        return values[:, None]
-    if values.ndim != 2:
+    """Return a main output as `(batch, output)`; `(batch,)` is one. Raises TargetError otherwise.
+
+    So is `(batch, output, 1, 1)`, as a convolution of 1 × 1 cells in the place of a linear layer returns.
+    """
+    if not is_row(values.shape):
         raise TargetError(
             f"outputs have shape {tuple(values.shape)}; expected (batch, classes): for one output per step "
             "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
         )
-    return values
+    return values if values.ndim == 2 else namespace(values).reshape(values, (values.shape[0], -1))
+
+
+def is_row(shape: Sequence[int]) -> bool:
+    """Say whether outputs of this shape are one row of values for each sample."""
+    return len(shape) < 3 or (len(shape) > 3 and max(shape[1:]) == prod(shape[1:]))
 
 
 def is_one_logit(width: int, outputs: Outputs) -> bool:
