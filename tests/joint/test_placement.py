@@ -944,3 +944,69 @@ def test_tubes_before_the_batch_are_laid_out_by_clip(clips: int) -> None:
     (g,) = torch.autograd.grad(net(x)[:, 1].sum(), kept[0])
     right = (g.mean(0) * kept[0]).sum(2).T.reshape(clips, 4, 4, 3)
     np.testing.assert_allclose(found.maps[:, 0], right.detach(), rtol=1e-3, atol=1e-6)
+
+
+class Bag(nn.Module):
+    """Patches of a picture as rows, weighed by attention."""
+
+    def __init__(self, cut: Callable[[Tensor], Tensor], by_patch: bool) -> None:
+        super().__init__()
+        self.cut, self.by_patch = cut, by_patch
+        self.each = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.attend, self.fc = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 1)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.each(self.cut(x)).mean((2, 3))
+        f = f.view(-1, len(x), 8).transpose(0, 1) if self.by_patch else f.view(len(x), -1, 8)
+        return self.fc((self.attend(f).softmax(1) * f).sum(1))
+
+
+CUTS: list[tuple[Callable[[Tensor], Tensor], bool]] = [
+    (lambda x: F.unfold(x, 16, stride=16).transpose(1, 2).reshape(-1, 3, 16, 16), False),
+    (lambda x: torch.cat([p for rows in x.split(16, 2) for p in rows.split(16, 3)]), True),
+]
+
+
+@pytest.mark.parametrize(("cut", "by_patch"), CUTS)
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_patches_as_rows_lie_where_they_were_cut(
+    cut: Callable[[Tensor], Tensor], by_patch: bool, pictures: int
+) -> None:
+    net, x = seeded(lambda: Bag(cut, by_patch)), torch.rand(pictures, 3, 32, 48)
+    found = cc.HiResCAM(net, signed=True).explain(x, 1)
+    assert (found.layer, found.maps.shape) == ("each", (pictures, 1, 16, 24))
+    kept: list[Tensor] = []
+    net.each.register_forward_hook(lambda module, args, out: kept.append(out))
+    (g,) = torch.autograd.grad(net(x)[:, 1].sum(), kept[0])
+    cells = (g * kept[0]).sum(1).detach()
+    cells = cells.view(6, pictures, 8, 8).transpose(0, 1) if by_patch else cells.view(pictures, 6, 8, 8)
+    for i, patch in enumerate(cells.unbind(1)):
+        row, column = divmod(i, 3)
+        shown = found.maps[:, 0, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        np.testing.assert_allclose(shown, patch, rtol=1e-3, atol=1e-7)
+
+
+class Loose(nn.Module):
+    """Keeps its layers in a plain list, where PyTorch does not find them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = [nn.Conv2d(3, 8, 3, 2, 1), [nn.Conv2d(8, 8, 3, 2, 1)]]
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.convs[1][0](self.convs[0](x).relu()).relu().mean((2, 3)))
+
+
+def test_layers_in_a_plain_list_are_explained() -> None:
+    net = seeded(Loose)
+    found = cc.GradCAM(net, signed=True).explain(X, 1)
+    assert found.layer == "convs.1.0"
+    kept: list[Tensor] = []
+    handle = net.convs[1][0].register_forward_hook(lambda module, args, out: kept.append(out))
+    (g,) = torch.autograd.grad(net(X)[:, 1].sum(), kept[0])
+    handle.remove()
+    right = (g.mean((2, 3), keepdim=True) * kept[0]).sum(1).detach()
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+    assert not net.convs[1][0]._forward_hooks
+    assert cc.GradCAM(net, net.convs[0]).explain(X, 1).layer == "convs.0"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from chronocam.maps.arrays import namespace
@@ -25,6 +26,7 @@ class Branches:
         counts = Counter(call.path for call in calls)
         self.calls = calls
         self._source = -1 - look.number
+        self._samples = look.shape[0]
         self._grids = [look.grid_of(call.path, call.shape, counts[call.path]) for call in calls]
         # Where the score does not depend on an output, no way leads through it, whatever it is joined with.
         self._silent = {
@@ -49,9 +51,12 @@ class Branches:
         """Return the numbers of a layer's calls, and of all calls on its grid."""
         own = {at for at, call in enumerate(self.calls) if call.path == path}
         # Of the same rank: 16 states beside features of 4 × 4 cells only happen to be as many.
-        rank = len(self.calls[max(own)].shape)
+        rank, rows = len(self.calls[max(own)].shape), self._samples * prod(grid)
         on_grid = {
-            at for at, one in enumerate(self._grids) if one == grid and len(self.calls[at].shape) == rank
+            at
+            for at, call in enumerate(self.calls)
+            if (self._grids[at] == grid and len(call.shape) == rank)
+            or (rows > self._samples and call.shape[0] == rows)  # a row for each cell, as of patches
         }
         return own, on_grid
 

@@ -145,10 +145,8 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     return chosen
 
 
-def _of_one_call(
-    look: Look, counting: Mapping[str, Candidate], flat: bool, targets: int
-) -> Chosen | None:
-    """Return one call of a layer that is called more than once, where the last sees a picture that was turned.
+def _of_one_call(look: Look, counting: Mapping[str, Candidate], flat: bool, targets: int) -> Chosen | None:
+    """Return one call of a layer with several, where the last sees a picture that was turned.
 
     So it is in networks that average what they say of a picture and of its mirror image.
     """

@@ -31,7 +31,7 @@ from chronocam.joint.placement import (
     settle,
 )
 from chronocam.joint.subject import Subject
-from chronocam.layouts import Folded, Layout
+from chronocam.layouts import Folded, Layout, PatchRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
 from chronocam.layouts.video_tokens import VideoTokens
 from chronocam.maps.arrays import like, namespace
@@ -175,7 +175,9 @@ class Look:
             layout = infer(site)
             if self.misplaced(layer, layout):
                 raise misplaced(layer, shape)
-        if not isinstance(layout, Folded) or self.shape[0] == 1 or self.engine.frame_wise(layer):
+        if not isinstance(layout, (Folded, PatchRows)) or self.shape[0] == 1:
+            return layout
+        if self.engine.frame_wise(layer):
             return layout
         axis = self.subject.once(("rows", layer, self.which), lambda: batch_axis_of(self, layer, layout))
         return replace(layout, batch_axis=axis)

@@ -20,7 +20,7 @@ import numpy as np
 
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
-from chronocam.layouts import ChannelsFirst, Folded, Layout, Tokens
+from chronocam.layouts import ChannelsFirst, Folded, Layout, PatchRows, Tokens
 from chronocam.layouts.base import Site, candidates, joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
@@ -273,10 +273,11 @@ def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: i
     return None if correlation > IN_ORDER - 0.3 else False
 
 
-def batch_axis_of(look: Look, layer: str, layout: Folded) -> int:
+def batch_axis_of(look: Look, layer: str, layout: Folded | PatchRows) -> int:
     """Return whether rows lie clip by clip (0) or frame by frame (1), as one pass of four clips shows.
 
-    The first and the third clip are the same: so must be what a layer returns for them, and for no other.
+    Patches are to pictures what frames are to clips. The first and the third clip are the same: so must be
+    what a layer returns for them, and for no other.
     Raises LayoutError where they are not, since the rows of a clip depend on other clips.
     """
     # Of clips that are too long to be run whole, two frames each say it.
@@ -289,15 +290,17 @@ def batch_axis_of(look: Look, layer: str, layout: Folded) -> int:
     (rows,) = outputs_of(four.moved(x), [layer])[layer][-1:]
     if not np.ptp(rows, axis=0).any():  # dead ones say nothing
         return layout.batch_axis
-    time = len(rows) // 4
+    if isinstance(layout, Folded):
+        layout = replace(layout, time=len(rows) // 4)
     for axis in (0, 1):
-        first, other, same, _ = replace(layout, time=time, batch_axis=axis)(rows)
+        first, other, same, _ = replace(layout, batch_axis=axis)(rows)
         apart = np.abs(first - other).max()
         if apart and np.abs(first - same).max() <= ALIKE * apart:
             return axis
+    what = ("frames", "clip") if isinstance(layout, Folded) else ("patches", "picture")
     raise LayoutError(
-        f"the rows of layer `{layer}` are not the frames of one clip after the other, or depend on other "
-        "clips; give one clip at a time (batch_size=1), or layout="
+        f"the rows of layer `{layer}` are not the {what[0]} of one {what[1]} after the other, or depend on "
+        f"other {what[1]}s; give one {what[1]} at a time (batch_size=1), or layout="
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.base import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import Replica
-from chronocam.engines.torch.scope import walk
+from chronocam.engines.torch.scope import loose_modules, walk
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.types import INPUT
@@ -35,14 +35,17 @@ class Layers(Mapping[str, nn.Module]):
             raise ModelError(
                 "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
             )
-        self._named = _Named(self.model, walk(self.model))
+        loose = loose_modules(self.model)
+        self._named = _Named(self.model, walk(self.model, loose.values()), loose)
 
     def walk(self) -> list[nn.Module]:
         """Return the modules that the model has now; those replaced since the last walk take their paths."""
-        modules = walk(self.model)
+        modules = walk(self.model, self._named.loose)
         # Naming takes several times as long as walking, and models rarely change between two calls.
         if modules != self._named.modules:
-            self._named = _Named(self.model, modules)
+            loose = loose_modules(self.model)
+            modules = walk(self.model, loose.values())
+            self._named = _Named(self.model, modules, loose)
         return modules
 
     @property
@@ -116,10 +119,15 @@ class _Named:
     It is made as a whole, since other threads may ask meanwhile.
     """
 
-    def __init__(self, model: nn.Module, modules: list[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, modules: list[nn.Module], loose: Mapping[str, nn.Module]) -> None:
         self.modules = modules
-        named = model.named_modules(remove_duplicate=False)
-        self.names: dict[str, nn.Module] = {_plain(path): module for path, module in named}
+        self.loose = list(loose.values())
+        roots = {"": model, **loose}
+        self.names: dict[str, nn.Module] = {
+            _plain(path): module
+            for prefix, root in roots.items()
+            for path, module in root.named_modules(prefix=prefix, remove_duplicate=False)
+        }
         self.paths: dict[nn.Module, str] = {}
         for path, module in self.names.items():
             self.paths.setdefault(module, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 
@@ -11,15 +11,46 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def walk(model: nn.Module) -> list[nn.Module]:
-    """Return every module of a model once, itself first; several times as fast as `model.modules()`."""
-    modules, known = [model], {model}
+def walk(model: nn.Module, more: Iterable[nn.Module] = ()) -> list[nn.Module]:
+    """Return every module of a model, and of more, once, itself first; faster than `model.modules()`."""
+    modules = list(dict.fromkeys([model, *more]))
+    known = set(modules)
     for module in modules:  # grows while it is walked
         for child in module._modules.values():
             if child is not None and child not in known:
                 known.add(child)
                 modules.append(child)
     return modules
+
+
+def loose_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return by path the modules that are kept in plain lists, tuples and dicts, where PyTorch has no names.
+
+    They run like others; only their parameters are not the model's.
+    """
+    known = set(walk(model))
+    found: dict[str, nn.Module] = {}
+
+    def look(value: object, path: str) -> None:
+        if isinstance(value, nn.Module):
+            if value not in known:
+                found[path] = value
+                known.update(walk(value))
+                look_into(value, path)
+        elif isinstance(value, (list, tuple, dict)):
+            parts = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
+            for key, part in parts.items():
+                look(part, f"{path}.{key}")
+
+    def look_into(root: nn.Module, prefix: str) -> None:
+        for path, module in root.named_modules(prefix=prefix):
+            if not type(module).__module__.startswith("torch."):
+                for name, value in vars(module).items():
+                    if not name.startswith("_"):
+                        look(value, f"{path}.{name}".lstrip("."))
+
+    look_into(model, "")
+    return found
 
 
 def settle(scope: ExitStack, model: nn.Module) -> None:
