@@ -67,7 +67,7 @@ def test_a_network_that_takes_no_usual_size_is_told_what_to_return() -> None:
     (line, *_) = result.stderr.splitlines()
     assert result.exit_code == 1
     assert "the model fails on inputs float32 (…, 3, 224, 224) (RuntimeError: mat1 and mat2" in line
-    assert line.endswith("is assumed: return (model, Preprocess, labels) from a python: factory")
+    assert "is assumed: give --size, --axes or --channels, or return (model, Preprocess, labels)" in line
 
 
 def test_what_takes_no_clip_is_told_what_to_return() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
@@ -36,6 +37,32 @@ QUIET = click.option(
     help="Say nothing but errors.",
 )
 OPEN = click.option("--open", "opened", is_flag=True, help="Open the pages in a browser.")
+
+
+_WANTS: Final = {
+    "size": "Height x width of pictures as the model takes them, such as 66x200.",
+    "mean": "Mean of each channel, or one for all, of values that --scale has scaled.",
+    "std": "Standard deviation, likewise.",
+    "scale": "What values from 0 to 255 are multiplied by, such as 1/255.",
+    "range": "What 0 and 255 become, in place of scale, mean and std: --range=-1..1.",
+    "channels": "Order of the colours: rgb, bgr, grey or yuv.",
+    "axes": "Order of the axes of one input: chw, hwc, cthw, tchw or thwc.",
+    "labels": "File with the name of each output, a line each, or a JSON list.",
+}
+"""What a model wants; see `chronocam.models.wants`."""
+
+
+def wants(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what a model wants, as one mapping of what was said."""
+
+    @wraps(command)
+    def packed(*args: object, **options: Any) -> None:
+        said = {name: options.pop(name) for name in _WANTS}
+        command(*args, wants={name: text for name, text in said.items() if text is not None}, **options)
+
+    for name, text in reversed(_WANTS.items()):
+        packed = click.option(f"--{name}", hidden=True, help=text)(packed)
+    return packed
 
 
 class _Names(click.ParamType[str]):

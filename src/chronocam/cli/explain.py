@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chronocam.cli._commands import Command
-from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN, OUT, QUIET, TRUST
+from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN, OUT, QUIET, TRUST, wants
 
 
 @click.command(
@@ -31,6 +31,9 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     gets their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class
     predicted at each output step. The methods for features also explain clips through a CNN and an LSTM:
     relevance is carried to the frames, and OUT gets both.
+
+    What a model wants is read from its file, or from a `chronocam.json` beside it, or said by --size, --mean,
+    --std, --scale, --range, --channels, --axes and --labels; what is assumed is said with every result.
 
     Signals, such as an ECG, are .npy files too, (channel, time) or (time, channel) as the model takes them:
     where its first layer is a convolution over time, they get maps behind their curves.
@@ -155,6 +158,7 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
 @DEVICE
 @TRUST
 @QUIET
+@wants
 def command(
     inputs: Sequence[str],
     spec: str,
@@ -164,6 +168,7 @@ def command(
     as_json: bool,
     device: str | None,
     trust: bool,
+    wants: Mapping[str, str],
     **options: Any,
 ) -> None:
     """Explain pictures, clips, features or drives: show what a model looked at.
@@ -180,6 +185,7 @@ def command(
         Options(out=out, **options),
         device=device,
         trust=trust,
+        wants=wants,
         pages=as_page or opened,
         opened=opened,
         as_json=as_json,

@@ -253,9 +253,7 @@ def _colours(inputs: np.ndarray, preprocess: Preprocess | None, axis: int | None
     if preprocess is None:
         largest = np.abs(last).reshape(len(last), -1).max(axis=1).reshape(-1, *[1] * (last.ndim - 1))
         return 0.5 + 0.5 * last / np.where(largest > 0, largest, 1)
-    mean, std = (np.asarray(values, np.float32) for values in (preprocess.mean, preprocess.std))
-    colours = (last * std + mean) / (255 * preprocess.scale)
-    return np.clip(colours[..., ::-1] if preprocess.order == "bgr" else colours, 0, 1)
+    return np.clip(preprocess.pixels(last) / 255, 0, 1)
 
 
 def _picture(colours: Float[np.ndarray, "*grid colours"]) -> UInt8[np.ndarray, "height width colours"]:

@@ -87,8 +87,8 @@ def filters(model: Any, layer: Any = None, *, preprocess: Preprocess | None = No
     if path not in weights:
         known = ", ".join(list(weights)[:4]) + (", …" if len(weights) > 4 else "")
         raise LayerError(f"layer `{path}` is not a convolution; choose one of {known}")
-    order = "rgb" if preprocess is None else preprocess.order
-    return Filters(to_numpy(widen(weights[path])).astype(np.float32), path, order)
+    blue_first = preprocess is not None and preprocess.order == "bgr"
+    return Filters(to_numpy(widen(weights[path])).astype(np.float32), path, "bgr" if blue_first else "rgb")
 
 
 def _tile(kernel: Float[np.ndarray, " channel *grid"], number: int, slices: int | None, order: str) -> Tile:

@@ -20,10 +20,16 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+# Luma, and the differences of blue and red to it: 0.492 (B − Y) and 0.877 (R − Y), around 128.
+_LUMA: Final = np.asarray((0.299, 0.587, 0.114), np.float32)
+_YUV: Final = np.stack(
+    [_LUMA, 0.492 * (np.asarray((0, 0, 1)) - _LUMA), 0.877 * (np.asarray((1, 0, 0)) - _LUMA)]
+).astype(np.float32)
+_MIDDLE: Final = np.asarray((0, 128, 128), np.float32)
 _IMAGENET: Final = (
-    "pictures are normalised as for ImageNet, which is assumed: nothing says what the model was trained "
-    "with; give preprocess=cc.media.Preprocess(…), or return (model, Preprocess, labels) from a python: "
-    "factory"
+    "pictures are normalised as for ImageNet, which is assumed (a guess): nothing says what the model was "
+    'trained with; give preprocess={"range": (-1, 1)} (--range=-1..1, or --mean and --std), or say it in a '
+    "chronocam.json beside the file, or return (model, Preprocess, labels) from a python: factory"
 )
 
 
@@ -38,7 +44,8 @@ class Preprocess:
     interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`.
     channels: `first` gives (channel, height, width), `last` (height, width, channel).
     scale: what 8-bit values are multiplied by.
-    order: of the colour channels, which `mean` and `std` follow.
+    order: of the colour channels, which `mean` and `std` follow: `rgb`, `bgr`, or `yuv` as OpenCV's
+        RGB2YUV makes it of 8 bits.
     antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
     assumption: what in this recipe nobody stated, in words; None where all is known.
 
@@ -59,7 +66,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     scale: float = 1 / 255
     channels: Literal["first", "last"] = "first"
-    order: Literal["rgb", "bgr"] = "rgb"
+    order: Literal["rgb", "bgr", "yuv"] = "rgb"
     antialias: bool = True
     assumption: str | None = field(default=None, compare=False)
 
@@ -90,6 +97,8 @@ class Preprocess:
         """Return RGB from 0 to 255, channels last, as the network takes it."""
         if self.order == "bgr":
             pixels = pixels[..., ::-1]
+        elif self.order == "yuv":
+            pixels = np.clip(np.rint(pixels @ _YUV.T + _MIDDLE), 0, 255)
         mean, std = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.std))
         values = (pixels * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values if self.channels == "last" else np.moveaxis(values, -1, -3))
@@ -98,6 +107,8 @@ class Preprocess:
         """Return RGB from 0 to 255 of what the network takes, channels last: the reverse of `normalised`."""
         mean, std = (np.asarray(one, dtype=np.float32) for one in (self.mean, self.std))
         pixels = (values * std + mean) / np.float32(self.scale)
+        if self.order == "yuv":
+            return (pixels - _MIDDLE) @ np.linalg.inv(_YUV).T.astype(np.float32)
         return pixels[..., ::-1] if self.order == "bgr" else pixels
 
     def view(self, image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -129,30 +129,52 @@ class ModelSource:
             return []
 
 
-def load(spec: str, *, trust: bool = False) -> Loaded:
+def load(
+    spec: str,
+    *,
+    trust: bool = False,
+    preprocess: Preprocess | ClipPreprocess | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | str | Path | None = None,
+) -> Loaded:
     """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
 
     spec: `torchvision:NAME`, `timm:NAME`, `hf:NAME-or-folder`, `PATH.safetensors@ARCHITECTURE`, `PATH.pt2`,
     `PATH/model.json`, `python:package.module:factory`, `chronocam:digits`, …; an unknown one is answered with
         all forms.
     trust: let files run code while they load; without it, a file that could is refused.
-    Raises ModelError, in one line, where the spec is unknown or what it names cannot be loaded.
+    preprocess: how inputs are prepared, or what of it is to be otherwise, as in
+        `{"size": (66, 200), "range": (-1, 1), "channels": "bgr"}`: size, mean, std, scale, range, channels
+        (rgb, bgr, grey, yuv), axes, frames. A `chronocam.json` beside a model's file may say the same, and
+        labels; what is given here comes first.
+    labels: the names of the outputs, or a file with a label per line.
+
+    Raises ModelError, in one line, where the spec is unknown, what it names cannot be loaded or what is said
+    of the inputs does not fit.
 
     Example:
         >>> loaded = cc.models.load("chronocam:digits")
         >>> loaded.preprocess.resize, loaded.labels[:3], loaded.model.training
         ((96, 96), ('0', '1', '2'), False)
     """
+    from chronocam.models.wants import Wants, beside, labels_of
+
     source, request = resolve(spec)
-    model, preprocess, labels = source.load(replace(request, trust=trust))
+    of_file = request.names[:1] != () and spec.startswith(request.names[0])
+    wants = beside(Path(request.names[0])) if of_file else Wants()
+    if isinstance(preprocess, Mapping):
+        wants = Wants.of(preprocess, f"`{spec}`").over(wants)
+    if labels is not None:
+        wants = replace(wants, labels=labels_of(labels))
+    model, recipe, names = source.load(replace(request, trust=trust))
     if callable(getattr(model, "eval", None)):
         model.eval()
+    whole = preprocess if isinstance(preprocess, (Preprocess, ClipPreprocess)) else None
+    recipe = whole or wants.applied(recipe, f"`{spec}`")
     own = getattr(model, "labels", None)
-    if labels is None and own is not None:
-        labels = tuple(own)
-    elif own is None and labels is not None:
-        model.labels = labels  # so that targets can be given by name
-    return Loaded(model, preprocess, labels, spec)
+    names = wants.labels or names or (None if own is None else tuple(own))
+    if names is not None and (own is None or wants.labels is not None):
+        model.labels = names  # so that targets can be given by name
+    return Loaded(model, recipe, names, spec)
 
 
 def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:

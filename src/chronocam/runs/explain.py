@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -39,6 +39,7 @@ def explain_all(
     *,
     device: str | None = None,
     trust: bool,
+    wants: Mapping[str, str] | None = None,
     pages: bool,
     opened: bool = False,
     as_json: bool,
@@ -46,13 +47,14 @@ def explain_all(
     """Explain every input that the arguments name; inputs that fail are reported, and the rest go on.
 
     device: where the model runs; None for where it is loaded.
+    wants: what was said of the model's inputs and labels, as of `chronocam.models.load`.
     pages: write a page for each result, and an index.
     opened: open the pages in a browser.
     as_json: print the results to stdout.
 
     Raises ChronocamError where the call itself does not fit, and at the end where inputs failed.
     """
-    job = plan(spec, trust, inputs, options, device)
+    job = plan(spec, trust, inputs, options, device, wants)
     paths = list(job.inputs(inputs))
     if options.pictures is None and len(paths) > MANY:
         say(f"{len(paths)} inputs: maps and numbers alone; --pictures draws them too")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from chronocam.errors import ChronocamError, InputError
 from chronocam.records import Failure, Result
 from chronocam.runs.files import write_result
+from chronocam.types import note
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -95,7 +96,8 @@ class MapJob(Job):
     def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
         """Return the explanations of a batch by name, from one forward pass.
 
-        Raises InputError where the model fails on what the preprocessing makes; says so where it is assumed.
+        What is assumed of the inputs is the first finding of each. Raises InputError where the model fails on
+        what the preprocessing makes.
         """
         from chronocam._explain import explain
 
@@ -105,13 +107,17 @@ class MapJob(Job):
         # More than the usual limit only where so many inputs were asked for at once.
         size = max(32, len(inputs))
         try:
-            return explain(self.loaded.model, inputs, self.targets, batch_size=size, **how)
+            explanations = explain(self.loaded.model, inputs, self.targets, batch_size=size, **how)
         except InputError as error:
             if self.preprocess.assumption is None or error.__cause__ is None:
                 raise
             kind = type(self.preprocess).__name__
-            todo = f"return (model, {kind}, labels) from a python: factory"
+            todo = (
+                f"give --size, --axes or --channels, or return (model, {kind}, labels) from a python: factory"
+            )
             raise InputError(f"{error}; how pictures are prepared is assumed: {todo}") from error
+        assumed = [note(self.preprocess.assumption)] if self.preprocess.assumption else []
+        return {name: replace(one, findings=(*assumed, *one.findings)) for name, one in explanations.items()}
 
     def explained(self, path: Path, name: str) -> Result:
         """Explain one input, write its pictures and arrays under a name, and return its result."""
@@ -125,7 +131,5 @@ class MapJob(Job):
         return self.draw(medium, explanations, path, name)
 
     def diagnostics(self, explanations: dict[str, Explanation]) -> tuple[str, ...]:
-        """Return in words what is assumed of the inputs, and the findings of the explanations, each once."""
-        assumption = self.preprocess.assumption
-        found = [text for one in explanations.values() for text in one.diagnostics]
-        return tuple(dict.fromkeys([*([assumption] if assumption else []), *found]))
+        """Return the findings of the explanations in words, each once."""
+        return tuple(dict.fromkeys(text for one in explanations.values() for text in one.diagnostics))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,10 +34,18 @@ if TYPE_CHECKING:
 FRAMES: Final = 16  # of a video that a model of pictures sees
 
 
-def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options, device: str | None = None) -> Job:
+def plan(
+    spec: str,
+    trust: bool,
+    inputs: Sequence[str],
+    options: Options,
+    device: str | None = None,
+    wants: Mapping[str, str] | None = None,
+) -> Job:
     """Load the model and return the job that explains the inputs.
 
     device: where the model runs; None for where it is loaded.
+    wants: what was said of its inputs and labels, as of `chronocam.models.load`.
 
     Options that do not fit are refused as early as they are known to: before the model is loaded, where the
     inputs or the methods alone say so.
@@ -51,7 +59,7 @@ def plan(spec: str, trust: bool, inputs: Sequence[str], options: Options, device
     else:
         refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
     relevance = relevance_makers(options) if options.relevance else {}
-    loaded = load_on(device, spec, trust)
+    loaded = load_on(device, spec, trust, wants)
     if isinstance(loaded.model, BlackBox) and not options.methods:
         options = replace(options, methods=("occlusion",))  # of a model that shows its scores alone
     networks = networks_of(loaded.model)
@@ -134,7 +142,7 @@ def _media_job(
         return _clip_job(loaded, recipe, relevance, options)
     # Pictures among videos are then refused one by one, as a model of clips does.
     if videos:
-        if loaded.spec.startswith("python:") and (clips := _of_frames(loaded.model)) is not None:
+        if recipe.assumption and (clips := _of_frames(loaded.model)) is not None:
             return _clip_job(replace(loaded, preprocess=clips), clips, relevance, options)
         return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)
     _refuse(options, "pictures", loaded)

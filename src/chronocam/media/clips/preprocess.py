@@ -22,7 +22,7 @@ AXES: Final = ("channel time", "time channel")
 class ClipPreprocess:
     """How a network wants its clips: so many frames, each prepared as a picture, and the order of the axes.
 
-    frame: what is done to every frame; with `channels="first"`.
+    frame: what is done to every frame; with `channels="last"` a clip is (time, height, width, channel).
     frames: how many the network takes.
     axes: `channel time` gives (channel, time, height, width), `time channel` (time, channel, height, width).
     sampling: how the frames are chosen, see `read_clip`.
@@ -45,9 +45,9 @@ class ClipPreprocess:
         Sampler(self.frames, self.sampling)
         if self.axes not in AXES:
             raise MediaError(f"axes `{self.axes}`; expected one of {', '.join(AXES)}")
-        if self.frame.channels != "first":
+        if self.frame.channels == "last" and self.axes == "channel time":
             raise MediaError(
-                'frames with channels="last"; expected channels="first", axes= orders those of a clip'
+                'channels="last" and axes "channel time"; expected axes "time channel", or channels="first"'
             )
 
     @property

@@ -16,9 +16,9 @@ from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts
 
 _SCALES: Final = ("Rescaling", "Normalization")
 _FROM_0_TO_1: Final = (
-    "pictures are scaled to 0…1, which is assumed: nothing says what the model was trained with; "
-    "for another range give preprocess=cc.media.Preprocess(…), or a python: factory that returns "
-    "(model, Preprocess, labels)"
+    "pictures are scaled to 0…1, which is assumed (a guess): nothing says what the model was trained with; "
+    'for another range give preprocess={"range": (-1, 1)} (--range=-1..1), or say it in a chronocam.json '
+    "beside the file, or in a python: factory that returns (model, Preprocess, labels)"
 )
 
 
