@@ -123,6 +123,65 @@ def test_all_methods_agree_with_an_ordinary_backward_pass(
     assert closed.diagnostics == plain.diagnostics
 
 
+def rows_taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return a list that grows by whether gradients were read off a weight, each time that is tried."""
+    found: list[bool] = []
+    rows = pooled.Pooled._by_weight
+
+    def seen(*args: Any) -> Any:
+        result = rows(*args)
+        found.append(result is not None)
+        return result
+
+    monkeypatch.setattr(pooled.Pooled, "_by_weight", seen)
+    return found
+
+
+def scaled_rows(net: Net, a: Tensor) -> Tensor:
+    y = torch.addmm(net.linear.bias, gap(a), net.linear.weight.T, alpha=3)
+    return y
+
+
+@pytest.mark.parametrize("targets", ["all", "some", "predicted"])
+@pytest.mark.parametrize("head", [POOLED["mean"], scaled_rows], ids=["mean", "alpha"])
+def test_many_classes_behind_a_linear_layer_are_rows_of_its_weight(
+    targets: str, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, found = Net(head).eval(), rows_taken(monkeypatch)
+    classes = np.stack(
+        [np.random.default_rng(i).permutation(20)[: 20 if targets == "all" else 17] for i in (0, 1)]
+    )
+    explanation = cc.GradCAM(net, "layer", signed=True).explain(
+        X, cc.targets.Predicted(18) if targets == "predicted" else classes
+    )
+    assert found == [True]
+    chosen = np.asarray([[info.index for info in row] for row in explanation.targets])
+    a, g = by_autograd(net, chosen)
+    wanted = np.einsum("bkc,bc...->bk...", g.mean((3, 4)), a)
+    np.testing.assert_allclose(explanation.maps, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("place", ["means", "logits", "rows"])
+def test_a_hook_between_the_mean_and_the_scores_is_obeyed_for_many_classes(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def head(net: Net, a: Tensor) -> Tensor:
+        means = a.mean((2, 3), keepdim=True)
+        rows = means.flatten(1)
+        logits = net.linear(rows)
+        hooked = {"means": means, "rows": rows, "logits": logits}[place]
+        hooked.register_hook(lambda gradient: gradient * (gradient > 0))
+        return logits
+
+    net, found = Net(head).eval(), rows_taken(monkeypatch)
+    classes = np.tile(np.arange(20), (2, 1))
+    maps = cc.GradCAM(net, "layer", signed=True).explain(X, classes).maps
+    a, g = by_autograd(net, classes)
+    wanted = np.einsum("bkc,bc...->bk...", g.mean((3, 4)), a)
+    np.testing.assert_allclose(maps, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
+    assert found == [False] or place == "logits"
+
+
 def test_callable_targets_of_several_classes_are_not_taken_for_rows() -> None:
     net = Net(POOLED["mean"]).eval()
     mixed = [lambda y, k=k: y[:, k] * y[:, 19 - k] for k in range(18)]

@@ -16,6 +16,7 @@ from weakref import ProxyTypes, proxy, ref
 _DEPTH = 4  # how deep inside what a part holds others are looked for
 _MEMBERS = 256  # what has more members holds data, not parts
 _FRAMEWORKS = {"torch", "keras", "tensorflow", "jax", "numpy"}
+_VALUES = {bool, int, float, type(None)}
 _CLOSED = sys.stdlib_module_names | _FRAMEWORKS  # packages whose own objects are not looked into
 
 
@@ -36,6 +37,8 @@ class Twins:
 
     def of(self, x: Any, depth: int = _DEPTH) -> Any:
         """Return the twin of `x`: `x` itself, where it leads to no part."""
+        if type(x) in _VALUES:  # most of what parts hold
+            return x
         if self._is_part(x):
             return self._copy_of(x)
         if id(x) in self._known:

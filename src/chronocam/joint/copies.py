@@ -56,7 +56,7 @@ def _pictures(array: Array, preprocess: Any) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         for sample, picture in zip(values, pictures, strict=True):
             pixels = of_sample(sample)
-            np.rint(np.clip(pixels, 0, 255, out=pixels), out=pixels)
+            np.rint(pixels.clip(0, 255, out=pixels), out=pixels)
             picture[...] = pixels
     return pictures
 

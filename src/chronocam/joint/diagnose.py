@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.joint.inputs import is_floating
-from chronocam.maps.arrays import held, namespace, one_cell, to_numpy
-from chronocam.maps.combine import product_over_grid
+from chronocam.maps.arrays import held, namespace, to_numpy
+from chronocam.maps.combine import magnitude_of_products
 from chronocam.types import Capture, Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
@@ -42,49 +42,37 @@ def diagnose(
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
     grid = tuple(range(2, kept.ndim))
-    # Of many targets most maps are good: all are looked at together, and the others one by one.
-    suspect = ~np.isfinite(raw).all(axis=grid) | ~np.isfinite(scores) | ~kept.any(axis=grid)
-    if moved is not None:
-        suspect |= ~(moved >= NEGLIGIBLE * np.abs(scores))
-    for i, k in np.argwhere(suspect).tolist():
-        problem = _problem(
-            raw[i, k], kept[i, k], float(scores[i, k]), layer, None if moved is None else float(moved[i, k])
-        )
-        if problem is not None:
-            kind, text = problem
-            name = str(infos[i][k])
-            yield Finding(kind, start + i, name, f"sample {start + i}, {name}: {text}")
-
-
-def _problem(
-    raw: np.ndarray, kept: np.ndarray, score: float, layer: str, moved: float | None
-) -> tuple[str, str] | None:
-    """Return the kind of the worst thing that is wrong with one map, and what it is; None for a good one."""
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
-    if not (np.isfinite(score) and np.isfinite(raw).all()):
-        return (
-            "not finite",
-            "the score or the map is not finite; look for NaN or infinity in the inputs and weights",
+    wrong = {
+        "not finite": ~(np.isfinite(scores) & np.isfinite(raw).all(axis=grid)),
+        "zero map": ~raw.any(axis=grid),
+        "small gradient": np.zeros_like(scores, bool)
+        if moved is None
+        else moved < NEGLIGIBLE * np.abs(scores),
+        "negative evidence": ~kept.any(axis=grid),
+    }
+    if not any(one.any() for one in wrong.values()):
+        return
+    worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)
+    kinds = list(wrong)
+    for i, k in np.argwhere(worst >= 0).tolist():
+        kind, name = kinds[worst[i, k]], str(infos[i][k])
+        text = _TEXTS[kind].format(
+            layer=layer, score=scores[i, k], moved=np.nan if moved is None else moved[i, k]
         )
-    if not raw.any():
-        return (
-            "zero map",
-            f"the map is zero everywhere: activations or gradients vanish at `{layer}`",
-        )
-    if moved is not None and moved < NEGLIGIBLE * abs(score):
-        return (
-            "small gradient",
-            f"the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most "
-            f"{moved:.1g} to first order, as at the minimum of a loss; check the map under noise "
-            "(metrics.noise_agreement)",
-        )
-    if not kept.any():
-        return (
-            "negative evidence",
-            f"all weighted sums are negative: evidence at `{layer}` lowers this score (see signed=True)",
-        )
-    return None
+        yield Finding(kind, start + i, name, f"sample {start + i}, {name}: {text}")
+
+
+_TEXTS: Final = {
+    "not finite": "the score or the map is not finite; look for NaN or infinity in the inputs and weights",
+    "zero map": "the map is zero everywhere: activations or gradients vanish at `{layer}`",
+    "small gradient": "the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most "
+    "{moved:.1g} to first order, as at the minimum of a loss; check the map under noise "
+    "(metrics.noise_agreement)",
+    "negative evidence": "all weighted sums are negative: evidence at `{layer}` lowers this score (see "
+    "signed=True)",
+}
 
 
 def of_grid(layer: str, grid: tuple[int, ...], within: tuple[int, ...]) -> Iterator[Finding]:
@@ -174,9 +162,5 @@ def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
 
 def _first_order(capture: Capture, samples: int) -> np.ndarray:
     # |G·A| and not |Σ G·A|: what cancels over the grid still shows where a map would have values.
-    xp = namespace(capture.gradients)
-    cell = one_cell(capture.gradients, 3)
-    gradients = capture.gradients if cell is None else cell
-    over_grid = product_over_grid(xp.abs(gradients), xp.abs(capture.activations))
-    sums = to_numpy(xp.sum(over_grid, axis=2))
+    sums = to_numpy(magnitude_of_products(capture.gradients, capture.activations))
     return np.asarray(sums.reshape(samples, -1, sums.shape[-1]).sum(axis=1))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall, Sight, geometry_of
+from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall, Sight
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import (
     arrays_of,
@@ -115,6 +115,16 @@ class Look:
             return None
         return ClipOptions(self.grid[0], self.chunk_frames, self.detach_attention)
 
+    @cached_property
+    def one(self) -> Look:
+        """A look at the first sample, as of `few`."""
+        return self.few(1)
+
+    @property
+    def _shape_of_one(self) -> tuple[int, ...]:
+        """The shape of the main input in that look, which need not be taken for it where clips are whole."""
+        return (1, *self.shape[1:]) if self.chunk_frames is None else self.one.shape
+
     def few(self, samples: int = 2) -> Look:
         """Return a look at the first samples, with one chunk of frames where whole clips are too long.
 
@@ -189,16 +199,14 @@ class Look:
         """
         if not is_floating(self.main) or not self._moves(layer):
             return False
-        one = self.few(1)
         return self.subject.once(
-            ("misplaced", layer, self.which, one.shape),
-            lambda: (ramps or Ramps(one, [layer])).contradicts(layer, layout),
+            ("misplaced", layer, self.which, self._shape_of_one),
+            lambda: (ramps or Ramps(self.one, [layer])).contradicts(layer, layout),
         )
 
     def _proven(self, layer: str, site: Site) -> Layout:
-        one = self.few(1)
         settled = self.settled(layer)
-        if one.shape[1:] == self.shape[1:]:
+        if self._shape_of_one[1:] == self.shape[1:]:
             return settled.layout
         # Proven with fewer frames than the clip has: of its own layouts the one of that kind.
         alike = [fit for fit in candidates(site) if type(fit) is type(settled.layout)]
@@ -209,9 +217,9 @@ class Look:
 
         ramps: see `settle`.
         """
-        one = self.few(1)
         return self.subject.once(
-            ("layout", layer, self.which, one.shape[1:]), lambda: settle(one, layer, one.calls(layer), ramps)
+            ("layout", layer, self.which, self._shape_of_one[1:]),
+            lambda: settle(self.one, layer, self.one.calls(layer), ramps),
         )
 
     def remarks(self, layer: str) -> tuple[str, ...]:
@@ -258,7 +266,7 @@ class Look:
         """Say whether the tokens of a layer lie patch by patch; found out once per layer."""
         return self.subject.once(
             ("tokens by patch", layer),
-            lambda: geometry_of(self.engine).tokens_by_patch(
+            lambda: self.subject.geometry.tokens_by_patch(
                 first_samples(self.inputs, 1, self.shared), layer, prefix, self.frame_axis
             ),
         )
@@ -306,13 +314,13 @@ class Look:
 
     def _centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         inputs = first_samples(self.inputs, 2, self.shared)
-        own = geometry_of(self.engine).centers(inputs, layer, grid)
+        own = self.subject.geometry.centers(inputs, layer, grid)
         axes = zip(own, grid, self.grid[-len(grid) :], strict=True)
         found = [half_pixel_centers(n, size) if axis is None else axis for axis, n, size in axes]
         if len(grid) == 3:
             past = self.past(layer)
             if own[0] is None or (past is not None and past.high - past.low >= self.grid[0]):
-                found[0] = looks_in_time(self.few(1), layer, grid[0])
+                found[0] = looks_in_time(self.one, layer, grid[0])
         return tuple(found)
 
     def causal_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
@@ -343,22 +351,22 @@ class Look:
 
         And once per input size, where the network may move places or leave some out.
         """
-        one, key = self.few(1), ("sight", layer, self.which)
+        own, key = self._shape_of_one, ("sight", layer, self.which)
 
         def find() -> Sight:
-            return geometry_of(self.engine).sight(one.inputs, layer, len(self.grid))
+            return self.subject.geometry.sight(self.one.inputs, layer, len(self.grid))
 
-        shape, first = self.subject.once(key, lambda: (one.shape, find()))
-        if first.keeps_places or shape == one.shape:
+        shape, first = self.subject.once(key, lambda: (own, find()))
+        if first.keeps_places or shape == own:
             return first
-        return self.subject.once((*key, one.shape), find)
+        return self.subject.once((*key, own), find)
 
     def _moves(self, layer: str) -> bool:
         """Say whether the model, called plainly, may move places before a layer."""
-        if self.call is not None or layer == INPUT or not geometry_of(self.engine).may_move:
+        if self.call is not None or layer == INPUT or not self.subject.geometry.may_move:
             return False
         path = layer.partition("#")[0]
-        keep = [call.keeps_places for call in self.few(1).known_calls() if call.path == path]
+        keep = [call.keeps_places for call in self.one.known_calls() if call.path == path]
         return not (all(keep) if keep and None not in keep else self.sight(layer).keeps_places)
 
     def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
@@ -388,7 +396,7 @@ class Look:
         """Return at which frame each row of a layer with folded frames looks; once per input size."""
         return self.subject.once(
             ("frame centers", layer, rows, self.shape[1:]),
-            lambda: geometry_of(self.engine).frame_centers(
+            lambda: self.subject.geometry.frame_centers(
                 first_samples(self.inputs, 1, self.shared), layer, rows, self.frame_axis
             ),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,9 @@ class Scoring:
         # Methods share targets: each is scored, and later differentiated, once.
         distinct = {id(target): target for target in self.targets}
         parts = {key: target.scored(outputs) for key, target in distinct.items()}
-        ends = np.cumsum([part.values.shape[1] for part in parts.values()])
-        slices = {
-            key: slice(int(end) - part.values.shape[1], int(end))
-            for (key, part), end in zip(parts.items(), ends, strict=True)
-        }
+        widths = [int(part.values.shape[1]) for part in parts.values()]
+        ends = zip(parts, widths, accumulate(widths), strict=True)
+        slices = {key: slice(end - width, end) for key, width, end in ends}
         scored = side_by_side(list(parts.values()))
         seen = outputs.seen
         logits = None if seen is None or (seen.ndim > 3 and not outputs.chose) else to_numpy(seen)
@@ -189,11 +188,14 @@ def confidences(
     probabilities = columns.probabilities
     if probabilities is None:
         return None
-    values = np.full((len(infos), len(infos[0])), np.nan, np.float32)
-    for row, of_sample in enumerate(infos):
-        for k, info in enumerate(of_sample):
-            if info.index is not None and info.index < probabilities.shape[1] and not info.signed:
-                values[row, k] = probabilities[row, info.index]
+    classes = probabilities.shape[1]
+
+    def of(shares: np.ndarray, info: TargetInfo) -> float:
+        known = info.index is not None and info.index < classes and not info.signed
+        return float(shares[info.index]) if known else np.nan
+
+    rows = zip(probabilities, infos, strict=True)
+    values = np.asarray([[of(shares, info) for info in row] for shares, row in rows], np.float32)
     return None if np.isnan(values).all() else values
 
 

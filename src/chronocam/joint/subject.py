@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from chronocam.engines import Engine, engine_for
+from chronocam.engines import Engine, Geometry, engine_for, geometry_of
 from chronocam.joint.fold import Fold, fold_of
 from chronocam.types import Inputs, LayerLike, Model
 
@@ -30,6 +30,7 @@ class Subject:
         precision: str | None = None,
     ) -> None:
         self.engine: Engine = engine_for(model, output_layer, fast, precision)
+        self.geometry: Geometry = geometry_of(self.engine)
         self.frames = frames
         self.fold: Fold | None = None
         self._facts: dict[Hashable, Any] = {}

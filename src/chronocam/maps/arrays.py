@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from typing import Any, ParamSpec
 
@@ -57,7 +57,7 @@ class _Torch(Library):
         return array_api_compat.is_torch_array(array)
 
     def namespace(self, array: Array) -> Any:
-        return import_module("array_api_compat.torch")
+        return _module("array_api_compat.torch")
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array.numpy(force=True))
@@ -71,7 +71,8 @@ class _Torch(Library):
     def full_precision(self, array: Array) -> AbstractContextManager[Any]:
         import torch
 
-        return torch.autocast(array.device.type, enabled=False)  # the caller's may be on
+        on = torch.is_autocast_enabled(array.device.type)
+        return torch.autocast(array.device.type, enabled=False) if on else nullcontext()
 
 
 class _Jax(Library):
@@ -99,7 +100,7 @@ class _TensorFlow(Library):
         return type(array).__module__.startswith("tensorflow.")
 
     def namespace(self, array: Array) -> Any:
-        return import_module("chronocam.maps.tensorflow")  # tensors have no array API of their own
+        return _module("chronocam.maps.tensorflow")  # tensors have no array API of their own
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
@@ -117,6 +118,7 @@ LIBRARIES: tuple[Library, ...] = (_Torch(), _Jax(), _TensorFlow(), Library())
 """The first that owns an array works with it."""
 
 _OF_TYPES: dict[type, Library] = {}  # asked several times for every map that is made
+_module = cache(import_module)
 
 
 def library(array: Array) -> Library:

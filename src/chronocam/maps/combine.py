@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from jaxtyping import Float
 
@@ -11,6 +11,8 @@ from chronocam.errors import InputError
 from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace, one_cell
 
 Reduce: TypeAlias = Literal["max", "sum", "norm"]
+
+_TARGETS: Final = 64  # whose weights are handled at once where they could be many
 
 
 @in_full_precision
@@ -21,7 +23,7 @@ def weighted_sum(
     xp = namespace(activations)
     batch, channel, *grid = activations.shape
     flat = xp.reshape(activations, (batch, channel, -1))
-    return xp.reshape(xp.matmul(weights, flat), (batch, weights.shape[1], *grid))
+    return xp.reshape(weights @ flat, (batch, weights.shape[1], *grid))
 
 
 def per_target(activations: Float[Any, "batch channel *grid"]) -> Float[Any, "batch 1 channel *grid"]:
@@ -60,6 +62,24 @@ def product_over_grid(
     if one_cell(gradients, 3) is not None:
         return mean_over_grid(gradients) * sum_over_grid(per_target(activations))
     return sum_over_grid(gradients * per_target(activations))
+
+
+@in_full_precision
+def magnitude_of_products(
+    gradients: Float[Any, "batch target channel *grid"], activations: Float[Any, "batch channel *grid"]
+) -> Float[Any, "batch target"]:
+    """Return Σ_k Σ_grid |G_k ⊙ A_k|."""
+    xp = namespace(gradients)
+    magnitudes, cell = xp.abs(activations), one_cell(gradients, 3)
+    if cell is None:
+        products = xp.abs(gradients) * per_target(magnitudes)
+        return xp.sum(products, axis=(2, *grid_axes(gradients, 3)))
+    weights = xp.reshape(cell, cell.shape[:3])
+    over_grid = xp.sum(magnitudes, axis=grid_axes(magnitudes, 2))[..., None]
+    # Some targets at a time: to make room for the magnitudes of all classes would take longer than the sums.
+    parts = [weights[:, low : low + _TARGETS] for low in range(0, weights.shape[1], _TARGETS)]
+    sums = [(xp.abs(part) @ over_grid)[..., 0] for part in parts]
+    return sums[0] if len(sums) == 1 else xp.concat(sums, axis=1)
 
 
 @in_full_precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from numbers import Integral
 from typing import Final, SupportsIndex
@@ -115,10 +116,15 @@ def same_for_all(values: Array, info: TargetInfo, notes: tuple[str, ...] = ()) -
 
 def side_by_side(parts: Sequence[Scored]) -> Scored:
     """Return the columns of several scores as one."""
+    if len(parts) == 1:
+        return parts[0]
     values = namespace(parts[0].values).concat([part.values for part in parts], axis=1)
     rows = zip(*(part.infos for part in parts), strict=True)
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return Scored(values, tuple(tuple(info for one in row for info in one) for row in rows), notes)
+
+
+_info = lru_cache(maxsize=4096)(TargetInfo)  # of many classes for many samples, each is made once
 
 
 def pick(logits: Array, indices: np.ndarray) -> Array:
@@ -128,7 +134,7 @@ def pick(logits: Array, indices: np.ndarray) -> Array:
 
 def chosen_classes(outputs: Outputs, indices: np.ndarray, notes: tuple[str, ...] = ()) -> Scored:
     """Return the scores of each sample's own classes, given as `(batch, k)` indices."""
-    infos = tuple(tuple(TargetInfo(outputs.label(int(i)), int(i)) for i in row) for row in indices)
+    infos = tuple(tuple(_info(outputs.label(i), i) for i in row) for row in indices.tolist())
     return Scored(pick(classes_of(outputs), indices), infos, notes)
 
 
@@ -256,8 +262,16 @@ class PerSample(Target):
             return Weighted(self.classes.astype(float))(outputs)
         own = outputs.own(self.classes)
         refuse_rows(len(own), len(self.classes), outputs)
-        indices = [[class_index(which, outputs) for which in row] for row in own.tolist()]
-        return chosen_classes(outputs, np.asarray(indices, np.int64), of_one_logit(outputs))
+        return chosen_classes(outputs, _indices(own, outputs), of_one_logit(outputs))
+
+
+def _indices(own: np.ndarray, outputs: Outputs) -> np.ndarray:
+    """Return the index of each class of `(batch, k)`. Raises TargetError for one that does not exist."""
+    if own.dtype.kind in "iu" and own.size:
+        for extreme in (own.min(), own.max()):
+            class_index(extreme, outputs)
+        return own.astype(np.int64)
+    return np.asarray([[class_index(which, outputs) for which in row] for row in own.tolist()], np.int64)
 
 
 class OneLabelEach(Target):

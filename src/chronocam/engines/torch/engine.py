@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import (
     Adds,
@@ -34,6 +33,7 @@ from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import device_of, dtype_of, settle
+from chronocam.engines.torch.tensors import map_leaves
 from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import InputError
 from chronocam.layouts.base import Stem
@@ -109,7 +109,7 @@ class TorchEngine(TorchGeometry):
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
 
         # Hugging Face's BatchEncoding is a Mapping that the tree functions would take for a leaf.
-        converted = pytree.tree_map(convert, dict(inputs) if isinstance(inputs, Mapping) else inputs)
+        converted = map_leaves(convert, dict(inputs) if isinstance(inputs, Mapping) else inputs)
         if isinstance(converted, Tensor):
             self._refuse_unbatched(converted)
         return converted

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from chronocam.engines.base import NO_SOFTMAX, Call, Feed, Result, logits_note, split_call
 from chronocam.engines.scoped import scoped
@@ -51,9 +51,12 @@ class ForwardPass:
         self._outputs: list[Tensor] = []
         self._read: dict[str, list[Any]] = {}
 
-    def start(self, scope: ExitStack) -> None:
-        """Begin with a replica of the model, into which what looks at it is put while `scope` is entered."""
-        self.replica = self.layers.replica()
+    def start(self, scope: ExitStack, modules: Sequence[nn.Module] | None = None) -> None:
+        """Begin with a replica of the model, into which what looks at it is put while `scope` is entered.
+
+        modules: see `Layers.replica`.
+        """
+        self.replica = self.layers.replica(modules)
         scope.callback(self.replica.close)
         self.notes.clear()
         self._outputs = []
@@ -98,6 +101,12 @@ class ForwardPass:
         returned = partial(_full, main)
         return Result(raw, lambda: self._logits(raw, before), self._read, before[1], returned)
 
+    @property
+    def _may_be_shares(self) -> bool:
+        """Whether what the model returned may be probabilities: not where it cannot come out of a gate."""
+        plain = self.output_layer is None and self.call is None
+        return plain and (self.may_end_in_gate or self.settled)
+
     def _output(self) -> Tensor:
         layer = str(self.output_layer)
         call = split_call(layer)[1]
@@ -112,7 +121,7 @@ class ForwardPass:
         if before is not None:
             main, gate = before
             self.notes.append(logits_note(gate))
-        elif self.output_layer is None and self.call is None and looks_like_probabilities(main):
+        elif self._may_be_shares and looks_like_probabilities(main):
             self.notes.append(NO_SOFTMAX)
         return _full(main)
 

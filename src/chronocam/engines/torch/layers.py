@@ -53,9 +53,12 @@ class Layers(Mapping[str, nn.Module]):
         """The row of blocks that is near a layer (`engines.torch.blocks.Row`), as far as it was found out."""
         return self._named.rows_of_blocks
 
-    def replica(self) -> Replica:
-        """Return a replica of the model as it is now, with its layers by the same paths."""
-        return Replica(self.walk(), self)
+    def replica(self, modules: Sequence[nn.Module] | None = None) -> Replica:
+        """Return a replica of the model as it is now, with its layers by the same paths.
+
+        modules: what `walk` returned just now.
+        """
+        return Replica(self.walk() if modules is None else modules, self)
 
     def __getitem__(self, layer: str) -> nn.Module:
         return self._named.by_path[split_entry(layer)[0]]

@@ -337,4 +337,4 @@ def may_be_gated(outputs: Tensor) -> bool:
     low, high = torch.stack(outputs.detach().aminmax()).tolist()
     if outputs.ndim > 2:
         return high <= 0 or 0 <= low <= high <= 1
-    return 0 <= low <= high <= 1 or looks_like_probabilities(outputs)
+    return 0 <= low <= high <= 1 or (not low < 0 < high and looks_like_probabilities(outputs))

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call, split_entry
 from chronocam.engines.scoped import scoped
@@ -28,6 +27,7 @@ from chronocam.engines.torch.tensors import (
     first_tensor,
     hessian_product,
     main_output,
+    map_leaves,
     own_copy,
     replace_tensor,
     vjp,
@@ -158,7 +158,7 @@ class TorchPass:
         if request.clips is not None:
             self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
         self.blocks = self._row_of_blocks()
-        self.forward.start(self.scope)
+        self.forward.start(self.scope, self.modules)
         scope.enter_context(
             torch.set_grad_enabled(self.through_no_grad or (INPUT in request.layers and self.differentiate))
         )
@@ -173,9 +173,9 @@ class TorchPass:
         if self.blocks is not None:
             self.blocks.watch()
         self.forward.watch(scope)
-        inputs = pytree.tree_map(own_copy, self.inputs)
+        inputs = map_leaves(own_copy, self.inputs)
         if self.through_no_grad:
-            inputs = pytree.tree_map(with_graph, inputs)
+            inputs = map_leaves(with_graph, inputs)
         if INPUT in request.layers:
             inputs = self._tapped(inputs)
         raw = self.forward.run(inputs)
@@ -303,7 +303,7 @@ class TorchPass:
         return [
             next(others)
             if one is None
-            else one.gradients(self.scores, self._columns(), users, self._own_sample)
+            else one.gradients(self.scores, self._columns, users, self._own_sample if self.couples else None)
             for one in pooled
         ]
 

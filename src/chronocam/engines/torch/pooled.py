@@ -2,7 +2,8 @@
 
 The gradient of any score is then the same at every cell: that of the mean, divided by the number of cells.
 So the backward pass need not come as far as the layer, and of a linear layer behind the mean the gradients of
-many classes are rows of its weight. That this is so is read off the graph of the pass, never off names.
+many classes are rows of its weight. That this is so is read off the graph of the pass, never off names; what
+no graph shows, hooks of tensors in between, is found out by one backward pass of all scores together.
 """
 
 from __future__ import annotations
@@ -65,22 +66,51 @@ class Pooled:
         """The shape of the means, with the axes kept."""
         return tuple(1 if axis in self.axes else n for axis, n in enumerate(self.shape))
 
-    def gradients(
-        self, scores: Tensor, columns: Tensor, users: Users, own: Callable[[Tensor], Tensor]
-    ) -> Tensor | None:
-        """Return the gradients `(column, *shape)` by the tensor, each once in memory for all cells.
+    @property
+    def cells(self) -> int:
+        """How many cells the mean is of."""
+        return prod(self.shape[axis] for axis in self.axes)
 
-        own: keeps of each gradient by the means what is of the sample itself.
+    def gradients(
+        self,
+        scores: Tensor,
+        columns: Callable[[], Tensor],
+        users: Users,
+        own: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor | None:
+        """Return the gradients `(target, *shape)` by the tensor, each once in memory for all cells.
+
+        columns: a cotangent per backward pass. own: keeps of each gradient by the means what is of the sample
+            itself; None where samples do not couple.
         """
-        linear = self._linear(users) if len(columns) > TARGETS_PER_PASS else None
-        if linear is None:
-            (found,) = vjp(scores, [GradientEdge(self.mean, 0)], columns)
-        else:
-            found = _by_rows(scores, linear, columns)
+        linear = self._linear(users) if own is None and scores.shape[1] > TARGETS_PER_PASS else None
+        found = None if linear is None else self._by_weight(scores, linear, columns)
+        if found is None:
+            (by_means,) = vjp(scores, [GradientEdge(self.mean, 0)], columns())
+            found = None if by_means is None else by_means / self.cells
         if found is None:
             return None
-        by_means = own(found.reshape(-1, *self.means) / prod(self.shape[axis] for axis in self.axes))
-        return by_means.expand(-1, *self.shape)
+        found = found.reshape(-1, *self.means)
+        return (found if own is None else own(found)).expand(-1, *self.shape)
+
+    def _by_weight(self, scores: Tensor, linear: Any, columns: Callable[[], Tensor]) -> Tensor | None:
+        """Return the gradients `(target, sample, channel)` by the tensor at any cell, of the weight.
+
+        None where one backward pass of all scores together, each by a factor of its own, shows that something
+        in between changes them.
+        """
+        found = _rows(scores, linear)
+        if found is None:
+            found = _by_output(scores, linear, columns())
+        if found is None:
+            return None
+        factors = torch.cos(torch.arange(len(found), device=found.device)).to(found.dtype)
+        (together,) = torch.autograd.grad(
+            scores, [GradientEdge(self.mean, 0)], factors.expand_as(scores), retain_graph=True
+        )
+        expected = (factors[None] @ found.reshape(len(found), -1)).reshape(together.shape)
+        apart = (together - expected).abs().max() / expected.abs().max()
+        return found.div_(self.cells) if apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps) else None
 
     def _linear(self, users: Users) -> Any:
         """Return the node of the linear layer that alone uses the means, as rows `(sample, channel)`."""
@@ -94,8 +124,26 @@ class Pooled:
         return node if alike and next(iter(node._saved_mat1_sym_sizes)) == batch else None
 
 
-def _by_rows(scores: Tensor, linear: Any, columns: Tensor) -> Tensor | None:
-    """Return the gradients `(column, sample, channel)` by what a linear layer gets."""
+def _rows(scores: Tensor, linear: Any) -> Tensor | None:
+    """Return rows of the weight of a linear layer, `(target, sample, channel)`: one for each score.
+
+    None where the scores are not its outputs, one each.
+    """
+    node: Any = scores.grad_fn
+    if node is None or node.name() != "GatherBackward0" or node._saved_dim not in (1, 2**64 - 1):
+        return None
+    before = node.next_functions[0][0]
+    if before.name() == "ExpandBackward0":  # to the shape that it has
+        before = before.next_functions[0][0]
+    if before is not linear:
+        return None
+    index = node._saved_index.T
+    rows = linear._saved_mat2.detach().T.index_select(0, index.reshape(-1)).reshape(*index.shape, -1)
+    return rows if linear._saved_alpha == 1 else rows * linear._saved_alpha
+
+
+def _by_output(scores: Tensor, linear: Any, columns: Tensor) -> Tensor | None:
+    """Return the gradients `(column, sample, channel)` by what a linear layer gets: by its output first."""
     weight = linear._saved_mat2.detach().T  # (class, channel)
     step = max(TARGETS_PER_PASS, _AT_ONCE // (columns.shape[1] * len(weight)))
     parts: list[Tensor] = []

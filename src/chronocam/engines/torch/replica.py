@@ -153,29 +153,28 @@ class Replica(Mapping[str, nn.Module]):
         self._taps = None
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-        attributes, own, copies = blank.__dict__, module.__dict__, self._copies
-        attributes.update(own)
-        if own["_modules"]:
-            attributes["_modules"] = {
-                name: copies.get(child, child) for name, child in own["_modules"].items()
-            }
-        for hooks in _HOOKS:
-            if own[hooks]:
-                # Copied at once: other threads, and the garbage collector, may take hooks away meanwhile.
-                own_hooks = own[hooks].copy()
+        # Copied at once: other threads, and the garbage collector, may change what a module holds meanwhile.
+        attributes, copies = module.__dict__.copy(), self._copies
+        object.__setattr__(blank, "__dict__", attributes)
+        if attributes["_modules"]:
+            children = attributes["_modules"].copy()
+            attributes["_modules"] = {name: copies.get(child, child) for name, child in children.items()}
+        for hooks in _HOOKS if any(map(attributes.__getitem__, _HOOKS)) else ():
+            if attributes[hooks]:
+                own_hooks = attributes[hooks].copy()
                 attributes[hooks] = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
         library = type(module).__module__.startswith("torch.nn.modules.")
         # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
-        if module.training or not library:
+        if attributes["_buffers"] and (attributes["training"] or not library):
             attributes["_buffers"] = {name: self._cloned(x) for name, x in module._buffers.items()}
         if not library:
             attributes["_parameters"] = module._parameters.copy()
-            for name, value in own.items():
-                if name not in _OF_ALL:
-                    attributes[name] = twins.of(value)
+            attributes["_buffers"] = attributes["_buffers"].copy()
+            for name in attributes.keys() - _OF_ALL:
+                attributes[name] = twins.of(attributes[name])
         if isinstance(module, nn.RNNBase):
             attributes["_flat_weights"] = list(module._flat_weights)  # that weight norm writes into
-        _run_as_written(blank, module, twins)
+        _run_as_written(attributes, blank, twins)
 
     def _cloned(self, buffer: Tensor | None) -> Tensor | None:
         """Return a copy of a buffer; the same one for each module that holds it."""
@@ -186,17 +185,15 @@ class Replica(Mapping[str, nn.Module]):
         return self._buffers[id(buffer)]
 
 
-def _run_as_written(blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-    blank.__dict__.pop("_compiled_call_impl", None)
-    own = module.__dict__.get("forward")
-    forward: Any = own or type(module).forward
-    compiled = hasattr(forward, "_torchdynamo_orig_callable")
-    if compiled:
-        forward = forward._torchdynamo_orig_callable
+def _run_as_written(attributes: dict[str, Any], blank: nn.Module, twins: Twins) -> None:
+    attributes.pop("_compiled_call_impl", None)
+    own = attributes.get("forward")
+    forward: Any = own or type(blank).forward
+    compiled = getattr(forward, "_torchdynamo_orig_callable", None)
     if own is not None:
-        blank.__dict__["forward"] = twins.of(forward)
-    elif compiled:
-        blank.__dict__["forward"] = MethodType(forward, blank)
+        attributes["forward"] = twins.of(compiled or forward)
+    elif compiled is not None:
+        attributes["forward"] = MethodType(compiled, blank)
 
 
 def _blank(module: nn.Module) -> nn.Module:

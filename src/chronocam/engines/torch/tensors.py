@@ -125,6 +125,11 @@ def _misfit(model: nn.Module, inputs: Inputs) -> str | None:
     return misfit(tuple(x.shape), str(x.dtype).removeprefix("torch."), Stem(rank, stem.in_channels))
 
 
+def map_leaves(change: Callable[[Any], Any], inputs: Any) -> Any:
+    """Return `inputs` after a change of everything in them; most are one tensor, which is no tree to walk."""
+    return change(inputs) if isinstance(inputs, Tensor) else pytree.tree_map(change, inputs)
+
+
 def own_copy(x: Any) -> Any:
     """Return a copy of `x`: free of the caller's graph and inference mode, and the model's to write into."""
     return x.detach().clone() if isinstance(x, Tensor) else x
@@ -235,9 +240,9 @@ def vjp(
     # Nothing led from the leaf to the scores: no graph was built at all.
     if not output.requires_grad:
         return [None] * len(tensors)
+    if len(columns) <= at_once:
+        return _vjp(output, tensors, columns)
     parts = [_vjp(output, tensors, part) for part in torch.split(columns, at_once)]
-    if len(parts) == 1:
-        return parts[0]
     return [None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)]
 
 
