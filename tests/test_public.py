@@ -49,6 +49,14 @@ def test_a_misspelt_name_is_refused(module: ModuleType) -> None:
         module.GradCan  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("GradCam", "GradCAM"), ("gradcam", "GradCAM"), ("explian", "explain")]
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'; did you mean `{meant}`"):
+        getattr(cc, name)
+
+
 def test_names_that_once_leaked_are_private() -> None:
     for name in ("METHODS", "Method", "CAMMethod", "method_named", "view", "stages", "scoring"):
         assert not hasattr(cc, name), name

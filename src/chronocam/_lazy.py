@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from chronocam.errors import first_line
+from chronocam.errors import first_line, suggest
 
 
 def lazily(
@@ -38,7 +38,9 @@ def lazily(
         elif name in modules:
             value = _imported(name, modules[name], extras.get(name))
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            # What Python looks up itself, such as `__path__`, is no slip.
+            meant = "" if name.startswith("_") else suggest(name, names(), 1)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{meant}")
         setattr(sys.modules[package], name, value)  # found there from now on, without this function
         return value
 

@@ -165,9 +165,10 @@ def _shortened(text: str, most: int) -> str:
 
 
 def suggest(value: str, known: list[str], limit: int = 3) -> str:
-    """Return `"; did you mean …?"` for the known names closest to `value`, or an empty string."""
-    close = get_close_matches(value, known, n=limit, cutoff=0.6)
-    return f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
+    """Return `"; did you mean …?"` for the known names closest to `value`, in any case; or an empty text."""
+    names = {name.lower(): name for name in known}
+    close = get_close_matches(value.lower(), names, n=limit, cutoff=0.6)
+    return f"; did you mean {' or '.join(f'`{names[one]}`' for one in close)}?" if close else ""
 
 
 def first_line(error: BaseException) -> str:

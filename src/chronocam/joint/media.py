@@ -12,7 +12,7 @@ from PIL import Image
 from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.maps.arrays import namespace
 from chronocam.media.clips.preprocess import ClipPreprocess
-from chronocam.media.clips.read import Clip, read_clip
+from chronocam.media.clips.read import VIDEO_SUFFIXES, Clip, read_clip
 from chronocam.media.files import is_file, is_folder
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.preprocess import Preprocess
@@ -68,9 +68,10 @@ def prepared(media: Sequence[Medium], preprocess: Callable[[Any], Array] | None)
 
 def _prepared(medium: Medium, preprocess: Callable[[Any], Array] | None) -> Array:
     if preprocess is None:
+        kind, how = ("clip", ", such as a cc.media.ClipPreprocess") if _is_clip(medium) else ("picture", "")
         raise InputError(
-            f"{_what(medium)} is not yet the model's input: give preprocess=, or a model with its own, as "
-            "cc.GradCAM(cc.models.load(SPEC)), or the array loaded.preprocess(picture)[None]"
+            f"{_what(medium)} is not yet the model's input: give preprocess={how}, or a model with its own, "
+            f"as cc.GradCAM(cc.models.load(SPEC)), or the array loaded.preprocess({kind})[None]"
         )
     opened = opened_for(medium, preprocess)
     try:
@@ -95,14 +96,17 @@ def opened_for(medium: Medium, preprocess: Any) -> Image.Image | Clip:
     Raises InputError for a clip where pictures are taken, and the other way; MediaError as the readers do.
     """
     of_clips, of_pictures = isinstance(preprocess, ClipPreprocess), isinstance(preprocess, Preprocess)
+    if of_pictures and _is_clip(medium):
+        raise InputError(
+            f"the model takes pictures, not clips such as {_what(medium)}; give a frame of it, "
+            "cc.media.read_clip(path).pixels[i], or take a model of clips"
+        )
     if isinstance(medium, (str, Path)):
         if isinstance(preprocess, ClipPreprocess):
             return preprocess.read(medium)
         path = Path(medium)
         still = of_pictures or path.suffix.lower() in IMAGE_SUFFIXES or not (is_file(path) or is_folder(path))
         return read_image(path) if still else read_clip(path)
-    if of_pictures and isinstance(medium, Clip):
-        raise InputError("the model takes pictures and the input is a Clip; give clip.pixels[i] as a picture")
     if of_clips and not isinstance(medium, Clip):
         raise InputError(
             "the model takes clips and the input is a picture; give a Clip or the path of a video"
@@ -120,6 +124,13 @@ def pictures_in(array: Array, preprocess: Any) -> list[Medium] | None:
     if array.ndim not in (3, 4) or array.shape[-1] != 3:
         return None
     return [Image.fromarray(np.ascontiguousarray(one)) for one in (array if array.ndim == 4 else array[None])]
+
+
+def _is_clip(medium: Medium) -> bool:
+    """Say whether a medium is a clip, or a path that is one by its suffix and no picture."""
+    if isinstance(medium, (str, Path)):
+        return Path(medium).suffix.lower() in VIDEO_SUFFIXES - IMAGE_SUFFIXES
+    return isinstance(medium, Clip)
 
 
 def _what(medium: Medium) -> str:

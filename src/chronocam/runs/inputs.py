@@ -8,28 +8,9 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from chronocam.errors import ChronocamError, InputError, MediaError
+from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import expanded, is_file, is_folder
 from chronocam.records import Failure
-
-VIDEO_SUFFIXES: Final = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".gif",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".webm",
-    ]
-)
-"""What counts as a video when a folder or a pattern is searched."""
 
 ARRAY_SUFFIX: Final = ".npy"
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chronocam.errors import ChronocamError, InputError
+from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, PictureResult, Result
 from chronocam.render.words import under
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
-from chronocam.runs.inputs import VIDEO_SUFFIXES, find_pictures, search
+from chronocam.runs.inputs import find_pictures, search
 from chronocam.runs.job import MapJob
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
@@ -18,7 +19,27 @@ from chronocam.media.clips.write import write_clip
 from chronocam.media.files import is_file, is_folder
 from chronocam.media.limits import check_clip
 
-__all__ = ["Clip", "read_clip", "write_clip"]
+__all__ = ["VIDEO_SUFFIXES", "Clip", "read_clip", "write_clip"]
+
+VIDEO_SUFFIXES: Final = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".gif",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".ogv",
+        ".ts",
+        ".webm",
+    ]
+)
+"""What counts as a video when a folder or a pattern is searched."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from chronocam.errors import CameraError, MediaError
 from chronocam.media.clips.pictures import is_animation, open_animation
+from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.clips.sample import Source
 from chronocam.media.clips.video import open_video
 from chronocam.media.drives.frames import colour_folder, list_frames
@@ -21,7 +22,6 @@ from chronocam.media.files import expanded, is_file, is_folder
 from chronocam.media.images import IMAGE_SUFFIXES, read_image
 from chronocam.media.limits import check_clip, check_picture
 
-_VIDEOS = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 _LARGEST = 16_384
 
 
@@ -111,10 +111,10 @@ def _find(folder: Path, visited: set[Path]) -> list[Path]:
     if odometry_camera(folder) or raw_camera(folder) or colour_folder(folder):
         return [folder]
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    stills = IMAGE_SUFFIXES - _VIDEOS
+    stills = IMAGE_SUFFIXES - VIDEO_SUFFIXES
     if sum(path.suffix.lower() in stills and is_file(path) for path in inside) > 1:
         return [folder]
-    videos = [path for path in inside if path.suffix.lower() in _VIDEOS and is_file(path)]
+    videos = [path for path in inside if path.suffix.lower() in VIDEO_SUFFIXES and is_file(path)]
     return videos + [drive for path in inside if is_folder(path) for drive in _find(path, visited)]
 
 

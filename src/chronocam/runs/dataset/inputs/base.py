@@ -10,9 +10,9 @@ from posixpath import basename, splitext
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from chronocam.errors import InputError, first_line
+from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import expanded
 from chronocam.media.images import IMAGE_SUFFIXES
-from chronocam.runs.inputs import VIDEO_SUFFIXES
 
 Kind: TypeAlias = Literal["file", "folder", "tar", "arrow"]
 
