@@ -138,10 +138,8 @@ def memory() -> str:
 
     write_photos("photos", 5000, (120, 160))
     peaks = []
-    for count in (500, 1000, 2000, 5000):
-        pattern = "photos/*.jpg" if count == 5000 else f"photos/00{'[0-1]' if count == 2000 else '0'}*.jpg"
-        pattern = "photos/000[0-4]*.jpg" if count == 500 else pattern
-        table = cc.runs.run(pattern, "python:nets:small", f"out-{count}", shard=250, trust=True)
+    for count, names in ((500, "00[0-4]*"), (1000, "00*"), (2000, "0[01]*"), (5000, "*")):
+        table = cc.runs.run(f"photos/{names}.jpg", "python:nets:small", f"out-{count}", shard=250, trust=True)
         assert len(table) == count
         peaks.append(f"{count} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     return f"peak resident memory after runs over more photos: {', '.join(peaks)}"

@@ -1,16 +1,24 @@
 """A data set is explained into parts; a run that was stopped goes on, and another one is refused."""
 
 import contextlib
+import errno
+import importlib
+import os
 import random
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
 import chronocam as cc
 from chronocam.runs.dataset.rows import decoded, encoded
+from chronocam.runs.job import MapJob
+from chronocam.runs.pictures import PictureJob
 
 MODEL = "chronocam:digits"
 
@@ -49,9 +57,200 @@ def test_a_part_that_is_missing_is_made_again_and_others_are_left(shots, tmp_pat
 
 
 def test_another_run_in_the_same_place_is_refused(shots, tmp_path):
+    def run(**options):
+        return cc.runs.run(shots, MODEL, tmp_path / "out", **{"targets": 3, **options})
+
+    run()
+    for options, said in (
+        ({"targets": 4}, "targets 3 there, 4 here"),
+        ({"shard": 3}, "shard 1024 there, 3 here"),
+        ({"layers": ["features"]}, "layers none there, features here"),
+        ({"align": "receptive_field"}, "align half_pixel there, receptive_field here"),
+        ({"maps": "float16"}, "maps uint8 there, float16 here"),
+        ({"resume": False}, "holds this run already"),
+    ):
+        with pytest.raises(cc.errors.InputError, match=said):
+            run(**options)
+    (shots / "0.png").unlink()
+    with pytest.raises(cc.errors.InputError, match="6 inputs there, 5 here"):
+        run()
+
+
+def test_another_model_under_the_same_name_is_refused(shots, tmp_path, monkeypatch):
+    nets = tmp_path / "weighty.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for seed, said in ((0, None), (0, None), (1, "the same model with other weights")):
+        nets.write_text(NET.format(seed=seed))
+        sys.modules.pop("weighty", None)
+        importlib.invalidate_caches()
+        with contextlib.nullcontext() if said is None else pytest.raises(cc.errors.InputError, match=said):
+            cc.runs.run(shots, "python:weighty:net", tmp_path / "out", trust=True)
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+
+
+NET = """
+import torch
+from torch import nn
+from chronocam.media import Preprocess
+
+def net():
+    torch.manual_seed({seed})
+    body = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    return nn.Sequential(*body), Preprocess(None, None, (0.5,) * 3, (0.5,) * 3), ("cat", "dog", "bird")
+"""
+
+
+@pytest.fixture
+def net(tmp_path, monkeypatch):
+    """A network that takes pictures of any size."""
+    (tmp_path / "anysize.py").write_text(NET.format(seed=0))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("anysize", None)
+    return "python:anysize:net"
+
+
+@pytest.mark.parametrize("options", [{"targets": 99}, {"targets": "zebra"}, {"layers": "layer9"}])
+def test_what_the_model_does_not_have_is_refused_before_anything_is_written(options, shots, tmp_path):
+    with pytest.raises((cc.errors.TargetError, cc.errors.LayerError)):
+        cc.runs.run(shots, MODEL, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_inputs_of_many_shapes_are_explained_in_batches_and_keep_their_order(tmp_path, net, monkeypatch):
+    sizes = [(24, 24), (24, 32), (32, 24), (40, 40)]
+    for k in range(16):
+        picture = np.random.default_rng(k).integers(0, 255, (*sizes[k % 4], 3)).astype(np.uint8)
+        cc.media.write_image(tmp_path / f"shots/{k:02}.png", picture)
+    explain, batches = MapJob.explain, []
+
+    def counted(self, inputs):
+        batches.append(len(inputs))
+        return explain(self, inputs)
+
+    monkeypatch.setattr(MapJob, "explain", counted)
+    table = cc.runs.run(
+        tmp_path / "shots", net, tmp_path / "out", [0, 1], ("gradcam", "layercam"), trust=True
+    )
+    assert batches[1:] == [4] * 4  # the first is the noise that the call is tried with
+    rows = table.to_pandas()
+    assert rows["sample"].tolist() == sorted([*range(16)] * 4)
+    assert rows.loc[rows["sample"] == 5, ["target", "method"]].to_numpy().tolist() == [
+        [target, method] for method in ("gradcam", "layercam") for target in ("cat", "dog")
+    ]
+    loaded = cc.models.load(net, trust=True)
+    for k in (1, 6, 15):
+        alone = cc.LayerCAM(loaded).explain(tmp_path / f"shots/{k:02}.png", 1)
+        np.testing.assert_allclose(table[4 * k + 3].scores, alone.scores, rtol=1e-5)
+        assert table[4 * k + 3].input_size == alone.input_size == sizes[k % 4]
+
+
+def test_an_input_is_explained_for_its_own_label(tmp_path, net):
+    lines = ["path,label"]
+    for k, label in enumerate(["dog", "", "2", "zebra", "9", "cat"]):
+        cc.media.write_image(tmp_path / f"shots/{k}.png", np.full((24, 24, 3), 40 * k, np.uint8))
+        lines.append(f"shots/{k}.png,{label}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    rows = cc.runs.run(tmp_path / "list.csv", net, tmp_path / "out", trust=True).to_pandas()
+    shot = tmp_path / "shots/1.png"
+    predicted = cc.GradCAM(cc.models.load(net, trust=True)).explain(shot).targets[0][0].name
+    assert rows["target"].tolist() == ["dog", predicted, "bird", "", "", "cat"]
+    assert "no label `zebra`" in rows["error"][3]
+    assert "no class 9" in rows["error"][4]
+
+    # A target that is given is explained, whatever the labels say.
+    rows = cc.runs.run(tmp_path / "list.csv", net, tmp_path / "given", "bird", trust=True).to_pandas()
+    assert rows["target"].tolist() == ["bird"] * 6
+
+    # Where no label means anything to the model, the call is wrong and not every input.
+    (tmp_path / "list.csv").write_text("path,label\nshots/0.png,zebra\nshots/1.png,okapi\n")
+    with pytest.raises(cc.errors.TargetError, match="no label `zebra`"):
+        cc.runs.run(tmp_path / "list.csv", net, tmp_path / "refused", trust=True)
+
+
+HOSTILE = {
+    "empty.jpg": b"",
+    "text.png": b"<html>no picture</html>",
+    "bomb.png": None,
+    "line\nbreak.png": b"no",
+    "quote'\".png": b"no",
+}
+
+
+def test_hostile_files_are_rows_and_none_is_lost(tmp_path, net):
+    place = tmp_path / "shots"
+    for k in range(40):
+        cc.media.write_image(place / f"{k:02}.png", np.full((24, 24, 3), k, np.uint8))
+    for name, data in HOSTILE.items():
+        (place / name).write_bytes((place / "00.png").read_bytes()[:40] if data is None else data)
+    os.mkfifo(place / "pipe.png")
+    (place / "gone.png").symlink_to("nowhere")
+    (place / "endless.png").symlink_to("/dev/zero")
+    (place / "folder.png").mkdir()
+    (place / os.fsdecode(b"caf\xe9.png")).write_bytes((place / "00.png").read_bytes())
+    table = cc.runs.run(place, net, tmp_path / "out", trust=True, shard=7)
+    rows = table.to_pandas()
+    bad = {*HOSTILE, "pipe.png", "gone.png", "endless.png"}
+    assert {Path(key).name for key in rows.loc[rows["error"] != "", "key"]} == bad
+    assert len(table) == 41 + len(bad)
+    assert table.failures == len(bad)
+    (row,) = rows.index[rows["key"].str.contains("caf")]
+    assert table.input(int(row)).size == (24, 24)
+
+
+def test_what_this_machine_lacks_stops_a_run_and_is_no_fault_of_an_input(tmp_path, net, monkeypatch):
+    cc.media.write_image(tmp_path / "shots/0.png", np.zeros((24, 24, 3), np.uint8))
+
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PictureJob, "read", full)
+    with pytest.raises(cc.errors.MediaError, match="make room, and run the same command again"):
+        cc.runs.run(tmp_path / "shots", net, tmp_path / "out", trust=True)
+    monkeypatch.undo()
+    assert not list((tmp_path / "out").glob("part-*"))
+
+
+def test_a_full_disk_leaves_nothing_and_the_run_goes_on_later(shots, tmp_path):
+    out = tmp_path / "out"
+    whole = cc.runs.run(shots, MODEL, out, targets=3, shard=3).to_pandas()
+    for part in out.glob("part-*"):
+        part.unlink()
+    before, most = {one.name for one in out.iterdir()}, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most[1]))
+    try:
+        with pytest.raises(cc.errors.MediaError, match=r"cannot write .*part-000000"):
+            cc.runs.run(shots, MODEL, out, targets=3, shard=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert {one.name for one in out.iterdir()} == before
+    assert cc.runs.run(shots, MODEL, out, targets=3, shard=3).to_pandas().equals(whole)
+
+
+def test_stores_hold_inputs_and_results(shots, tmp_path):
+    store = fsspec.filesystem("memory")
+    store.put(f"{shots}/", "/run-of/shots/", recursive=True)
+    local = cc.runs.run(f"file://{shots}", MODEL, f"file://{tmp_path}/out", targets=3, shard=4)
+    remote = cc.runs.run("memory://run-of/shots", MODEL, "memory://run-of/out", targets=3, shard=4)
+    assert sorted(name.rpartition("/")[2] for name in store.ls("/run-of/out", detail=False)) == [
+        "inputs.plan",
+        "part-000000.parquet",
+        "part-000001.parquet",
+        "plan.json",
+    ]
+    assert (tmp_path / "out/plan.json").exists()
+    columns = ["sample", "target", "score", "confidence", "peak", "map"]
+    assert local.to_pandas(columns).equals(remote.to_pandas(columns))
+    np.testing.assert_array_equal(remote[2].maps, local[2].maps)
+    assert remote.input(2).size == (96, 96)
+    with pytest.raises(cc.errors.MediaError, match="cannot write `http://127"):
+        cc.runs.run(shots, MODEL, "http://127.0.0.1:1/out", targets=3)
+
+
+def test_a_part_that_is_damaged_says_what_to_do(shots, tmp_path):
     cc.runs.run(shots, MODEL, tmp_path / "out", targets=3)
-    with pytest.raises(cc.errors.InputError, match="targets 3 there, 4 here"):
-        cc.runs.run(shots, MODEL, tmp_path / "out", targets=4)
+    (tmp_path / "out/part-000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(cc.errors.MediaError, match="delete it, and run the same command again"):
+        cc.runs.open(tmp_path / "out")
 
 
 @pytest.mark.parametrize(("kind", "share"), [("uint8", 1 / 250), ("float16", 1 / 2000)])

@@ -64,14 +64,26 @@ def _sample(name: str) -> str:
 @contextmanager
 def _seekable(url: str) -> Iterator[Any]:
     """Yield an open file; where a server sends whole files alone, a copy of it."""
-    with opened(url) as file:
-        if not is_url(url) or file.seekable():
+    if not is_url(url) or _has_ranges(url):
+        with opened(url) as file:
             yield file
-            return
+        return
     with _COPIES:  # two threads may want it, and a file has one place
         copy = _copy(url)
         copy.seek(0)
         yield copy
+
+
+@lru_cache(maxsize=64)
+def _has_ranges(url: str) -> bool:
+    """Say whether a part of a file can be read by itself."""
+    with opened(url) as file:
+        try:
+            file.seek(1)
+            file.read(1)
+        except (OSError, ValueError):
+            return False
+        return True
 
 
 @lru_cache(maxsize=2)
