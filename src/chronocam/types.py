@@ -68,6 +68,8 @@ class BlackBox:
 
     labels: the names of the classes.
     channels_last: whether it takes inputs with their channels last.
+    stem: how many axes the grid has that it sees at once (2 for frames, 3 for clips), and how many channels;
+        None where that is not known.
     why: why nothing but scores is seen of it, as messages say.
 
     Example:
@@ -78,6 +80,7 @@ class BlackBox:
     function: Callable[..., Any]
     labels: Sequence[str] | None = None
     channels_last: bool = False
+    stem: tuple[int, int] | None = None
     why: str = "a black box has no layers and no gradients"
 
 

@@ -115,12 +115,23 @@ def test_importing_imports_no_framework() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["resnet50", "nowhere:x", "torchvision:", "python:module", "a.onnx", "", "x.pt2@y:z"]
+    "spec", ["resnet50", "nowhere:x", "torchvision:", "python:module", "a.jpg", "", "x.pt2@y:z"]
 )
 def test_unknown_forms_list_the_known_ones(spec: str) -> None:
     message = refused(spec)
     for source in specs.sources():
         assert source.listed() in message
+
+
+def test_files_that_no_source_reads_are_known_by_name() -> None:
+    refused("net.mlmodel", "a Core ML model, which chronocam does not read; export it to ONNX")
+    refused("frozen.pb", "a frozen graph of TensorFlow 1")
+
+
+def test_a_folder_is_known_by_what_it_holds(vit: tuple[Path, Any], tmp_path: Path) -> None:
+    assert load(str(vit[0])).labels == ("cat", "dog")
+    (tmp_path / "empty").mkdir()
+    refused(str(tmp_path / "empty"), "is a folder that holds no model", "saved_model.pb")
 
 
 @pytest.mark.parametrize(

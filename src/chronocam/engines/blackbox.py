@@ -55,7 +55,6 @@ class BlackBoxEngine(UnknownGeometry):
     """Runs a `BlackBox`: scores alone, on NumPy arrays."""
 
     framework = "black box"
-    stem: Stem | None = None
     rescales = False
     inputs: Sequence[str] = ()
 
@@ -65,6 +64,7 @@ class BlackBoxEngine(UnknownGeometry):
         self.model = model
         self.labels: Sequence[str] | None = model.labels
         self.channels_last = model.channels_last
+        self.stem: Stem | None = None if model.stem is None else Stem(*model.stem)
         self.feed: Feed = as_given
 
     def resolve(self, layer: object) -> str:

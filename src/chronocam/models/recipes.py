@@ -20,6 +20,11 @@ Shape: TypeAlias = tuple[int, ...]
 DECLARED: Final = "(model, Preprocess, labels), of clips (model, ClipPreprocess, labels),"
 """What a factory returns of a network that wants its inputs otherwise."""
 
+FROM_0_TO_1: Final = (
+    "pictures are scaled to 0…1, which is assumed (a guess): nothing says what the model was trained with; "
+    'for another range give preprocess={"range": (-1, 1)} (--range=-1..1), or say it in a chronocam.json '
+    "beside the file, or in a python: factory that returns (model, Preprocess, labels)"
+)
 _SIDES: Final = (224, 32, 64, 96, 112, 128, 192, 256, 299)
 _LENGTHS: Final = ((16, 8, 32), (112, 224, 64))
 """Frames and sides of clips."""

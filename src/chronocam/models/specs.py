@@ -21,14 +21,33 @@ from typing import Any, Final, TypeAlias
 from chronocam._repr import ShortRepr
 from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
-from chronocam.media.files import is_file
+from chronocam.media.files import is_file, is_folder
 from chronocam.media.preprocess import Preprocess
+from chronocam.types import BlackBox
 
 PATH: Final = r"(?!\w\w+:).+"
 """Matches a path and not `prefix:…`; a drive is one letter."""
 
 SOURCES: Final = "chronocam.sources"
 """The entry points under which packages register a `ModelSource`."""
+
+_KNOWN: Final = {
+    ".pb": "a frozen graph of TensorFlow 1",
+    ".mlmodel": "a Core ML model",
+    ".mlpackage": "a Core ML model",
+    ".engine": "a TensorRT engine",
+    ".plan": "a TensorRT engine",
+    ".caffemodel": "a Caffe model",
+    ".params": "an MXNet or Paddle model",
+    ".pdmodel": "a Paddle model",
+    ".weights": "a Darknet model",
+    ".xml": "an OpenVINO model",
+    ".joblib": "a pickled object, which is code",
+    ".mar": "an archive for TorchServe",
+    ".npz": "an archive of arrays, without a network",
+    ".gguf": "a language model of GGML",
+}
+"""What files are that no source reads."""
 
 Model: TypeAlias = Any
 """A network of PyTorch or Keras, neither of which is imported for its type."""
@@ -158,7 +177,7 @@ def load(
     """
     from chronocam.models.wants import Wants, beside, labels_of
 
-    source, request = resolve(spec)
+    source, request = resolve(_within(spec))
     of_file = request.names[:1] != () and spec.startswith(request.names[0])
     wants = beside(Path(request.names[0])) if of_file else Wants()
     if isinstance(preprocess, Mapping):
@@ -170,11 +189,21 @@ def load(
         model.eval()
     whole = preprocess if isinstance(preprocess, (Preprocess, ClipPreprocess)) else None
     recipe = whole or wants.applied(recipe, f"`{spec}`")
+    if isinstance(model, BlackBox) and recipe is not None:
+        _told_axes(model, recipe)
     own = getattr(model, "labels", None)
     names = wants.labels or names or (None if own is None else tuple(own))
     if names is not None and (own is None or wants.labels is not None):
         model.labels = names  # so that targets can be given by name
     return Loaded(model, recipe, names, spec)
+
+
+def _told_axes(model: BlackBox, recipe: Preprocess | ClipPreprocess) -> None:
+    """Tell a black box, whose layers say nothing, where the channels of its inputs are."""
+    clips = isinstance(recipe, ClipPreprocess)
+    frame = recipe.frame if isinstance(recipe, ClipPreprocess) else recipe
+    rank = 3 if clips and getattr(recipe, "axes", "") == "channel time" else 2
+    model.channels_last, model.stem = frame.channels == "last", (rank, len(frame.mean))
 
 
 def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
@@ -187,11 +216,28 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
     for source in others:
         if match := re.fullmatch(source.pattern, spec):
             return source, ModelRequest(spec, match.groups())
+    if reason := _KNOWN.get(Path(spec).suffix.lower()):
+        todo = "export it to ONNX, or give a python:package.module:factory, which may return cc.blackbox(f)"
+        raise ModelError(f"`{spec}` is {reason}, which chronocam does not read; {todo}")
     forms = ", ".join(source.listed() for source in (*_own_sources(), *others))
     hints = "".join(f"; {problem}" for problem in problems)
     meant = _nearest(spec)
     expected = f"{' Expected' if meant else '; expected'} one of: {forms}"
     raise ModelError(f"unknown model spec `{spec}`{meant}{expected}{hints}")
+
+
+def _within(spec: str) -> str:
+    """Return the spec of the SavedModel or network of Hugging Face in a folder; other specs as they are."""
+    if not is_folder(spec):
+        return spec
+    if is_file(Path(spec) / "saved_model.pb"):
+        return f"{spec.rstrip('/')}/saved_model.pb"
+    if is_file(Path(spec) / "config.json"):
+        return f"hf:{spec}"
+    todo = (
+        "expected a SavedModel (saved_model.pb), a network of Hugging Face (config.json), or one file of it"
+    )
+    raise ModelError(f"`{spec}` is a folder that holds no model; {todo}")
 
 
 def _nearest(text: str) -> str:

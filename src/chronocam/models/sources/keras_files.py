@@ -12,14 +12,10 @@ import numpy as np
 
 from chronocam.errors import first_line
 from chronocam.media.preprocess import Preprocess
+from chronocam.models.recipes import FROM_0_TO_1
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 _SCALES: Final = ("Rescaling", "Normalization")
-_FROM_0_TO_1: Final = (
-    "pictures are scaled to 0…1, which is assumed (a guess): nothing says what the model was trained with; "
-    'for another range give preprocess={"range": (-1, 1)} (--range=-1..1), or say it in a chronocam.json '
-    "beside the file, or in a python: factory that returns (model, Preprocess, labels)"
-)
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -107,7 +103,7 @@ def usual_recipe(model: Model, shape: Sequence[int | None], classes: Collection[
         std=(1.0,) * channels,
         scale=1.0 if rescales else 1 / 255,
         channels="first" if first else "last",
-        assumption=None if rescales else _FROM_0_TO_1,
+        assumption=None if rescales else FROM_0_TO_1,
     )
 
 

@@ -1,0 +1,80 @@
+"""What TensorFlow exports: TFLite and SavedModel as black boxes. On TensorFlow alone."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from networks import L
+from PIL import Image
+
+import chronocam as cc
+from chronocam.errors import LayerError, ModelError
+
+tf: Any = pytest.importorskip("tensorflow")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("TensorFlow exports its own models", allow_module_level=True)
+
+
+def net(channels: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layers = L.Conv2D(4, 3, activation="relu"), L.GlobalAveragePooling2D(), L.Dense(3)
+    return keras.Sequential([keras.Input((12, 12, channels)), *layers])
+
+
+def occluded(model: Any, x: np.ndarray) -> np.ndarray:
+    return cc.Occlusion(model, baseline="zero").explain(x, 1).maps
+
+
+def test_tflite_is_a_black_box(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    model, path = net(), tmp_path / "net.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    loaded = cc.models.load(str(path))
+    x = np.random.default_rng(0).random((3, 12, 12, 3), np.float32)
+    np.testing.assert_allclose(occluded(loaded.model, x), occluded(model, x), atol=1e-6)
+    assert loaded.preprocess.assumption is not None
+    with pytest.raises(LayerError, match=r"a \.tflite file shows no layers .*give the Keras model"):
+        cc.GradCAM(loaded.model).explain(x, 1)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_the_integers_of_a_quantised_network_are_pixels(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("ai_edge_litert")
+    model, path = net(), tmp_path / "net.tflite"
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3)).astype(np.uint8)
+    pixels[0], pixels[1] = 0, 255
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None] / np.float32(127.5) - 1] for one in pixels)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = getattr(tf, kind)
+    path.write_bytes(converter.convert())
+    loaded = cc.models.load(str(path))
+    assert loaded.preprocess.assumption is None
+    values = loaded.preprocess(Image.fromarray(pixels[2]))
+    np.testing.assert_allclose(values, pixels[2] / 127.5 - 1, atol=0.02)
+    own = loaded.model.function(values[None])
+    np.testing.assert_allclose(own, np.asarray(model(values[None])), atol=0.03)
+
+
+def test_a_saved_model_is_a_black_box_that_needs_trust(tmp_path: Path) -> None:
+    model, folder = net(1), tmp_path / "exported"
+    model.export(folder, verbose=False)
+    with pytest.raises(ModelError, match=r"a SavedModel is a program.*--trust"):
+        cc.models.load(str(folder))
+    x = np.random.default_rng(0).random((3, 12, 12, 1), np.float32)
+    for spec in (folder, folder / "saved_model.pb"):
+        loaded = cc.models.load(str(spec), trust=True)
+        np.testing.assert_allclose(occluded(loaded.model, x), occluded(model, x), atol=1e-6)
+    (folder / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="cannot be read"):
+        cc.models.load(str(folder), trust=True)
+
+
+def test_damaged_files_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    (tmp_path / "net.tflite").write_bytes(b"hello")
+    with pytest.raises(ModelError, match=r"cannot be read .*expected a \.tflite file"):
+        cc.models.load(str(tmp_path / "net.tflite"))
