@@ -1010,3 +1010,29 @@ def test_layers_in_a_plain_list_are_explained() -> None:
     np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
     assert not net.convs[1][0]._forward_hooks
     assert cc.GradCAM(net, net.convs[0]).explain(X, 1).layer == "convs.0"
+
+
+class Summed(nn.Module):
+    """A clip whose time is summed up before the last convolution, or before all of them."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.time = nn.Conv3d(3, 3, 1) if first else None
+        self.flat, self.fc = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.time is None else self.time(x).tanh()
+        return self.fc(self.flat(x.mean(2)).tanh().mean((2, 3)))
+
+
+def test_a_layer_without_time_is_one_slice_and_gives_way_to_one_with_time() -> None:
+    clips = torch.rand(2, 3, 6, 32, 24, generator=torch.Generator().manual_seed(0))
+    assert cc.GradCAM(seeded(lambda: Summed(True))).explain(clips, 1).maps.shape == (2, 1, 6, 32, 24)
+    net = seeded(lambda: Summed(False))
+    found = cc.GradCAM(net).explain(clips, 1)
+    assert (found.layer, found.maps.shape) == ("flat", (2, 1, 1, 16, 12))
+    np.testing.assert_allclose(
+        found.maps[:, 0, 0], cam_by_hand(net, "flat", clips, lambda y: y[:, 1]), rtol=1e-4, atol=1e-7
+    )
+    assert "1 slice for 6 frames" in found.diagnostics[0]
+    assert np.ptp(np.asarray(found), axis=1).max() < 1e-6  # the same for every frame

@@ -388,3 +388,40 @@ def test_a_call_of_a_module_is_named_as_a_layer_is():
         cc.GradCAM(net, "conv#0").explain(X, Hidden("act#7", ("act#7",)))
     with pytest.raises(LayerError, match="no layer `akt`"):
         cc.GradCAM(net, "conv#0").explain(X, Hidden("akt", ("akt",)))
+
+
+class Remembering(nn.Module):
+    """Reads features that hooks of its own kept, or the same features as they come."""
+
+    def __init__(self, by_hooks: bool) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.Tanh()),
+            nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.Tanh()),
+        )
+        self.last, self.fc = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.Tanh()), nn.Linear(16, 3)
+        self.kept: dict[str, Tensor] = {}
+        self.by_hooks = by_hooks
+        for name, layer in (("first", self.encoder[0]), ("last", self.last)):
+            layer.register_forward_hook(lambda module, args, out, name=name: self.kept.update({name: out}))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.encoder[0](x)
+        last = self.last(self.encoder(x) if self.by_hooks else self.encoder[1](first))
+        if self.by_hooks:
+            first, last = self.kept["first"], self.kept["last"]
+        return self.fc(torch.cat([first.mean((2, 3)), last.mean((2, 3))], 1))
+
+
+@pytest.mark.parametrize("layer", ["last", "encoder.0"])
+@pytest.mark.parametrize("method", [cc.AblationCAM, cc.ReciproCAM])
+def test_what_hooks_of_the_model_keep_is_of_the_changed_pass(
+    method: type[cc.methods.Method], layer: str
+) -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found, right = (
+        method(seeded(lambda kept=kept: Remembering(kept)), layer).explain(x, 1).maps
+        for kept in (True, False)
+    )
+    assert right.any()
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-6 * right.max())

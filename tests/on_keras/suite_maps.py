@@ -479,3 +479,15 @@ def test_receptive_fields_are_where_gradients_are(make: Any) -> None:
         gradient += np.where(cell.maps[0, 0] > 0.02 * cell.maps.max(), 1, 0)
     rows, columns = (np.flatnonzero(gradient.any(axis)) for axis in (1, 0))
     assert (found[0][i], found[1][j]) == ((rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2)
+
+
+def test_the_last_state_of_a_convolutional_lstm_is_one_slice() -> None:
+    clips = keras.Input((4, 12, 16, 3))
+    state = L.ConvLSTM2D(5, 3, padding="same", strides=2, name="state")(clips)
+    net = keras.Model(clips, L.Dense(3)(L.GlobalAveragePooling2D()(state)))
+    x = np.random.default_rng(0).random((2, 4, 12, 16, 3), np.float32)
+    found = cc.GradCAM(net, signed=True).explain(x, 1)
+    assert (found.layer, found.maps.shape) == ("state", (2, 1, 1, 6, 8))
+    states = keras.ops.convert_to_numpy(keras.Model(clips, state)(x))
+    right = states @ net.layers[-1].get_weights()[0][:, 1] / 48  # of a mean over 48 cells
+    np.testing.assert_allclose(found.maps[:, 0, 0], right, rtol=1e-4, atol=1e-6)

@@ -174,15 +174,24 @@ def replaying(stored: Sequence[Stored], repeated: Callable[[Stored], Any], run: 
     return replayed
 
 
-def counting(call: int | None, change: Callable[[int, Array], Array]) -> Callable[[Array], Array]:
-    """Return what a layer's outputs go through: `change(n, output)` in the n-th call that counts."""
-    numbers = count()
+class Counting:
+    """What a layer's outputs go through: `change(n, output)` in the n-th call that counts."""
 
-    def changed(output: Array) -> Array:
-        number = next(numbers)
-        return change(number, output) if call is None else change(0, output) if number == call else output
+    def __init__(self, call: int | None, change: Callable[[int, Array], Array]) -> None:
+        self._call = call
+        self._change = change
+        self._calls = 0
 
-    return changed
+    def __call__(self, output: Array) -> Array:
+        """Return the output, changed where the call counts."""
+        number, self._calls = self._calls, self._calls + 1
+        if self._call is None:
+            return self._change(number, output)
+        return self._change(0, output) if number == self._call else output
+
+    def undo(self) -> None:
+        """Take back the last call."""
+        self._calls -= 1
 
 
 def _doubled_axis(once: Array, twice: Array) -> int | None:

@@ -17,6 +17,7 @@ from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError, Ramps, outputs_of
+from chronocam.layouts import OneSlice
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -42,11 +43,15 @@ class Chosen(str):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer that may be explained: its type, its grid by its shape, and the gradient at each call."""
+    """A layer that may be explained: its type, its grid by its shape, and the gradient at each call.
+
+    timeless: whether the time of clips was summed up before it.
+    """
 
     type: str
     grid: tuple[int, ...]
     gradients: list[Array]
+    timeless: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,11 +181,13 @@ def _chosen(
     flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
     every, proof = list(counting), _Proof(look, counting)
+    timeless = {path: one for path, one in counting.items() if one.timeless}
+    counting = {path: one for path, one in counting.items() if path not in timeless}
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
     chosen = _proven(look, proof, whole, flat, targets)
     if chosen is None:
-        chosen = _proven(look, proof, parts, flat, targets)
+        chosen = _proven(look, proof, parts, flat, targets) or _proven(look, proof, timeless, flat, targets)
     elif chosen == _on_grid(chosen, counting)[0]:
         # Branches that exchange what they know stage by stage leave nothing whole but their stems.
         grid = counting[chosen].grid
@@ -355,7 +362,8 @@ def _counting(
         zeros = namespace(call.output).zeros_like(call.output)
         filled = [zeros if gradient is None else gradient for gradient in gradients]
         if flat or not all(map(is_zero, filled)):
-            found[path] = Candidate(call.type, grid, filled)
+            timeless = len(look.grid) == 3 and isinstance(look.by_shape(path, call.shape, len(own)), OneSlice)
+            found[path] = Candidate(call.type, grid, filled, timeless)
     return found
 
 

@@ -298,9 +298,13 @@ class Look:
                         return fit
             raise
 
+    def by_shape(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> Layout:
+        """Return the layout that the shape of a layer's output suggests. Raises LayoutError without any."""
+        return self._by_shape(self.site(layer, shape, calls))
+
     def per_frame(self, layer: str, shape: tuple[int, ...], calls: int = 1) -> bool:
         """Say whether a layer sees each frame of a clip by itself."""
-        return self._by_shape(self.site(layer, shape, calls)).per_frame
+        return self.by_shape(layer, shape, calls).per_frame
 
     def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
         """Return where the cells of a layer lie in the input, per axis; found out once per input size.

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from itertools import count, islice
 from math import prod
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -171,7 +172,7 @@ class LayerView:
             per_target(gradients) if need.gradients else None,
             per_target(recording.curvature) if need.curvature else None,
             recording.attentions if need.attentions else (),
-            partial(self._layout_of_tokens, layer, tuple(calls[-1].shape)),
+            partial(_called, WeakMethod(self._layout_of_tokens), layer, tuple(calls[-1].shape)),
             tuple(one.of(columns) for one in recording.attended),
             tuple(tuple(one.of(columns) for one in block) for block in recording.blocks),
             self._stages(recording) if need.stages else (),
@@ -360,6 +361,13 @@ def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
 def _as_many(one: tuple[int, ...], shape: tuple[int, ...], samples: int) -> bool:
     """Say whether a layer returns as many tokens for one sample as `shape` has for all."""
     return len(one) == 3 and one[0] * samples == shape[0] and one[1] == shape[1]
+
+
+def _called(method: WeakMethod[Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a method of a view from what the view holds, without a cycle that waits for the collector."""
+    bound = method()
+    assert bound is not None
+    return bound(*args, **kwargs)
 
 
 def _as_it_is(array: Array) -> Array:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, candidates, infer, register
-from chronocam.layouts.misfit import FEWER_FRAMES
+from chronocam.layouts.misfit import FEWER_FRAMES, WITHOUT_TIME
+from chronocam.layouts.plain import ChannelsFirst, ChannelsLast
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
@@ -119,6 +120,41 @@ class Stepped(Layout):
             return []
         each = enumerate(_all_of_frame(site, site.batch))
         return [(i / 100, cls(site.input_grid[0], one)) for i, one in each]
+
+
+@register
+@dataclass(frozen=True)
+class OneSlice(Layout):
+    """`(batch, …)` of clips whose time was summed up before: one slice for all frames, laid out as `frame`.
+
+    Example:
+    >>> one = cc.layouts.OneSlice(cc.layouts.ChannelsFirst())
+    >>> one(torch.zeros(2, 16, 7, 7)).shape
+    torch.Size([2, 16, 1, 7, 7])
+    """
+
+    frame: Layout
+    name: ClassVar[str] = "one_slice"
+
+    def __call__(self, array: Array) -> Array:
+        """Add the axis of time."""
+        return self.frame(array)[:, :, None]
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where a layer is called once on the clips and has rows and columns, but no time."""
+        fits = cls.fits(site)
+        return fits[0] if fits else None
+
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return the layouts with every plain one that fits a frame."""
+        if len(site.input_grid) != 3 or len(site.shape) != 4 or site.calls > 1:
+            return []
+        plain = [
+            one for one in _all_of_frame(site, site.batch) if isinstance(one, (ChannelsFirst, ChannelsLast))
+        ]
+        return [(WITHOUT_TIME + i / 100, cls(one)) for i, one in enumerate(plain)]
 
 
 def _of_frame(site: Site, rows: int) -> Layout | None:

@@ -13,7 +13,7 @@ from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.layers import Node, Wrap, first_tensor, nodes_of, replace_tensor
 from chronocam.engines.keras.program import Passed, Program, after
-from chronocam.engines.resumption import Recorder, Rest, Run, Stored, counting, replaying
+from chronocam.engines.resumption import Counting, Recorder, Rest, Run, Stored, replaying
 from chronocam.errors import LayerError
 from chronocam.types import Array, Inputs
 
@@ -97,7 +97,7 @@ class KerasRest(Rest[Any]):
         return [self._backend.numpy(x) for x in floats]
 
     def _at_layer(self, change: Callable[[int, Array], Array]) -> Wrap:
-        counted = counting(self._call, change)
+        counted = Counting(self._call, change)
 
         def changed(output: object) -> object:
             tensor = first_tensor(output)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Score, split_call
-from chronocam.engines.resumption import Recorder, Stored, counting, replaying
+from chronocam.engines.resumption import Counting, Recorder, Stored, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import TappedAttention
 from chronocam.engines.torch.attention import AttentionSeen, Mixing
@@ -112,7 +112,7 @@ class Blocks:
         for module, outputs in self._recorder.calls.items():
             stored = [Stored(output, ()) for output in outputs]
             forward.replica.replace(module, partial(replaying, stored, _copied))
-        changed = counting(split_call(self._row[-1])[1], lambda number, x: tokens)
+        changed = Counting(split_call(self._row[-1])[1], lambda number, x: tokens)
         forward.replica.hook(self._row[-1], partial(_changed, changed))
         forward.watch(scope)
         result = forward.result(forward.run(pytree.tree_map(own_copy, self._inputs)))

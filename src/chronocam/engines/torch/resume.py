@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Result, Score, split_entry
-from chronocam.engines.resumption import Recorder, Rest, Stored, counting, replaying
+from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
@@ -46,16 +46,13 @@ class TorchRest(Rest[nn.Module]):
         return run()
 
     def _recorded(self, times: int) -> tuple[Recorder[nn.Module], list[Tensor], Result]:
-        # A module that holds the layer must run, or the layer would not be called. What a TorchScript module
-        # calls cannot be replaced, so it runs as well.
-        hidden = [m for m in self._modules if m is self._module or self._module not in walk(m)]
-        patched = [m for m in hidden if not isinstance(m, torch.jit.ScriptModule)]
+        patched = [m for m in self._modules if self._can_be_replaced(m)]
         while True:
             recorder = Recorder(self._module, self._call, partial(pytree.tree_map, own_copy))
             activations: list[Tensor] = []
 
             def keep(number: int, x: Tensor, kept: list[Tensor] = activations) -> Tensor:
-                kept.append(x.clone())
+                kept[number:] = [x.clone()]  # anew, where the model's own hooks made something else of it
                 return x
 
             wraps = {m: partial(recorder.around, m) for m in patched}
@@ -64,6 +61,17 @@ class TorchRest(Rest[nn.Module]):
             if result is not None:
                 self._forward.settled = True
                 return recorder, activations, result
+
+    def _can_be_replaced(self, module: nn.Module) -> bool:
+        """Say whether what a module returned can be given in the place of its run.
+
+        One that holds the layer must run, or the layer would not be called; so must one that holds others
+        with hooks of their own, which may keep features for later. What TorchScript calls cannot be replaced.
+        """
+        if isinstance(module, torch.jit.ScriptModule):
+            return False
+        within = walk(module)[1:]
+        return self._module not in within and not any(one._forward_hooks for one in within)
 
     def _called(
         self,
@@ -76,7 +84,8 @@ class TorchRest(Rest[nn.Module]):
         self._forward.start(scope)
         for module, wrap in wraps.items():
             self._forward.replica.replace(module, wrap)
-        self._forward.replica.hook(self._layer, self._at_layer(change))
+        changed = Counting(self._call, change)
+        self._forward.replica.tap(self._layer, self._at_layer(changed), changed.undo)
         self._forward.watch(scope)
         return self._forward.run(inputs)
 
@@ -97,9 +106,9 @@ class TorchRest(Rest[nn.Module]):
     def _tensors(self, output: Any) -> list[Tensor]:
         return [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]
 
-    def _at_layer(self, change: Callable[[int, Tensor], Tensor]) -> Callable[..., object]:
-        """Return a hook: the layer's output, in its n-th call that counts, goes through `change(n, …)`."""
-        changed, entry = counting(self._call, change), split_entry(self._layer)[1]
+    def _at_layer(self, changed: Callable[[Tensor], Tensor]) -> Callable[..., object]:
+        """Return a hook: the layer's output goes through `changed`."""
+        entry = split_entry(self._layer)[1]
 
         def hook(module: nn.Module, args: object, output: object) -> object:
             tensor = tensor_at(output, entry)

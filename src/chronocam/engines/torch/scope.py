@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
+from typing import Final
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_DEPTH: Final = 3  # how deep lists and dicts within each other are looked into
 
 
 def walk(model: nn.Module, more: Iterable[nn.Module] = ()) -> list[nn.Module]:
@@ -28,29 +31,33 @@ def loose_modules(model: nn.Module) -> dict[str, nn.Module]:
 
     They run like others; only their parameters are not the model's.
     """
-    known = set(walk(model))
-    found: dict[str, nn.Module] = {}
-
-    def look(value: object, path: str) -> None:
-        if isinstance(value, nn.Module):
-            if value not in known:
-                found[path] = value
-                known.update(walk(value))
-                look_into(value, path)
-        elif isinstance(value, (list, tuple, dict)):
-            parts = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
-            for key, part in parts.items():
-                look(part, f"{path}.{key}")
-
-    def look_into(root: nn.Module, prefix: str) -> None:
-        for path, module in root.named_modules(prefix=prefix):
-            if not type(module).__module__.startswith("torch."):
-                for name, value in vars(module).items():
-                    if not name.startswith("_"):
-                        look(value, f"{path}.{name}".lstrip("."))
-
-    look_into(model, "")
+    known, found, roots = set(walk(model)), dict[str, nn.Module](), [("", model)]
+    for prefix, root in roots:  # grows while it is walked
+        own = [(path, m) for path, m in root.named_modules(prefix=prefix) if not _is_of_torch(m)]
+        attributes = [(f"{path}.{name}", value) for path, m in own for name, value in vars(m).items()]
+        for path, value in attributes:
+            for rest, module in _held(value, _DEPTH):
+                if module not in known:
+                    at = f"{path}{rest}".removeprefix(".")
+                    found[at] = module
+                    known.update(walk(module))
+                    roots.append((at, module))
     return found
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
+
+
+def _held(value: object, depth: int) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules in a value, lists and dicts within each other, with what leads to each."""
+    if isinstance(value, nn.Module):
+        yield "", value
+    elif depth and isinstance(value, (list, tuple, dict)):
+        parts = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
+        for key, part in parts.items():
+            for rest, module in _held(part, depth - 1):
+                yield f".{key}{rest}", module
 
 
 def settle(scope: ExitStack, model: nn.Module) -> None:
