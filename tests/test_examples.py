@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectors import Spots, two_spots
 from torch import nn
 
 import chronocam as cc
@@ -95,6 +96,8 @@ def namespace() -> dict[str, Any]:
         "clips": torch.rand(1, 3, 8, 32, 32),
         "rnn": Classifier().eval(),
         "features": torch.rand(1, 6, 4),
+        "detector": Spots().eval(),
+        "photos": two_spots(),
     }
 
 

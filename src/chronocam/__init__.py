@@ -31,8 +31,10 @@ if TYPE_CHECKING:
         train,
         types,
     )
+    from chronocam._detect import detect
     from chronocam._explain import explain
     from chronocam._load import load
+    from chronocam.detections import Detection, Detections
     from chronocam.engines.blackbox import blackbox
     from chronocam.explanation import Explanation
     from chronocam.joint.inputs import Shared
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         ISCAM,
         KPCACAM,
         LIME,
+        ODAM,
         RISE,
         SSCAM,
         AblationCAM,
@@ -84,7 +87,7 @@ else:
         "AttentionRelevance CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM "
         "ExpectedGradients ExtremalPerturbation FinerCAM FullGrad GradCAM GradCAMElementWise "
         "GradCAMPlusPlus GradECLIP GradientXAttention GroupCAM GuidedBackprop GuidedGradCAM HiResCAM "
-        "ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM LeGrad Occlusion "
+        "ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM LeGrad ODAM Occlusion "
         "RISE ReciproCAM SSCAM Saliency ScoreCAM ShapleyCAM SmoothGrad SmoothGradCAMPlusPlus "
         "TemporalMask VisualBackProp XGradCAM"
     )
@@ -95,8 +98,10 @@ else:
     __getattr__, __dir__ = _lazily(
         __name__,
         {
+            "._detect": ["detect"],
             "._explain": ["explain"],
             "._load": ["load"],
+            ".detections": ["Detection", "Detections"],
             ".engines.blackbox": ["blackbox"],
             ".explanation": ["Explanation"],
             ".joint.inputs": ["Shared"],
@@ -112,12 +117,15 @@ __all__ = [
     "ISCAM",
     "KPCACAM",
     "LIME",
+    "ODAM",
     "RISE",
     "SSCAM",
     "AblationCAM",
     "AttentionRelevance",
     "AttentionRollout",
     "BlurIG",
+    "Detection",
+    "Detections",
     "EigenCAM",
     "EigenGradCAM",
     "ExpectedGradients",
@@ -153,6 +161,7 @@ __all__ = [
     "blackbox",
     "callbacks",
     "data",
+    "detect",
     "engines",
     "errors",
     "explain",

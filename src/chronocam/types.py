@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ __all__ = [
     "INPUT",
     "Array",
     "BlackBox",
+    "BoxInfo",
     "Capture",
     "Change",
     "Finding",
@@ -103,6 +105,41 @@ class TargetInfo:
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class BoxInfo(TargetInfo):
+    """A box that one column of the scores explains, for one sample.
+
+    box: x0, y0, x1, y1 in pixels of the input; None where the sample has no such box: the map is NaN.
+    score: of the detection, a probability.
+    row: which of the model's rows it is, before suppression. level: of a pyramid, the one it comes from.
+    extent: height and width, in pixels of the input, of what the level's grid covers, from the upper left;
+        None for the input's own.
+
+    Example:
+    >>> cc.types.BoxInfo("dog", 1, box=(0.0, 0.0, 8.0, 9.0), score=0.9).is_missing
+    False
+    """
+
+    box: tuple[float, float, float, float] | None = field(default=None, kw_only=True, compare=False)
+    score: float = field(default=math.nan, kw_only=True, compare=False)
+    row: int = field(default=-1, kw_only=True, compare=False)
+    level: int = field(default=0, kw_only=True, compare=False)
+    extent: tuple[float, float] | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the sample has no such box."""
+        return self.box is None
+
+
+def is_missing(info: TargetInfo) -> bool:
+    """Say whether a column explains nothing in a sample, since it has fewer boxes than others."""
+    return isinstance(info, BoxInfo) and info.is_missing
 
 
 @dataclass(frozen=True)
@@ -276,6 +313,13 @@ class Target:
     """Whether maps of this target keep both signs (regression does), where a method's `signed=` is None."""
     reads: Sequence[str] = ()
     """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
+
+    def of_model(self, model: Model, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the target as it is meant of a model and a batch, before that is run; most stay the same.
+
+        size: the grid of the input. samples: of the call; None where that is not known.
+        """
+        return self
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores of one batch, `(batch, target)`."""

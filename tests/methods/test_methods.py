@@ -37,6 +37,7 @@ NAMES = {
     "CAM": "cam",
     "GradCAM": "gradcam",
     "HiResCAM": "hirescam",
+    "ODAM": "odam",
     "GradCAMElementWise": "gradcamelementwise",
     "GradCAMPlusPlus": "gradcam++",
     "SmoothGradCAMPlusPlus": "smoothgradcam++",
@@ -206,6 +207,7 @@ BY_HAND = {
     "gradcam": [-6, -3, 0, 3],  # x − (6 − 2x)
     "cam": [-24, -12, 0, 12],  # 4x − 4(6 − 2x)
     "hirescam": [-6, -3, 0, 3],
+    "odam": [-6, -3, 0, 3],
     "gradcamelementwise": [0, 1, 2, 3],  # ReLU(x) + ReLU(2x − 6)
     "layercam": [0, 1, 2, 3],
     "xgradcam": [-6, -3, 0, 3],
@@ -718,11 +720,17 @@ OTHERS: dict[str, Sequence[Any]] = {
     "width": [0.05],
     "groups": [2],
     "rescale": [False],
+    "smooth": [1.5],
 }
 SAME = {
     "signed": ["gradcamelementwise", "groupcam"],  # their ReLU is inside the sum: nothing is negative
     "seed": ["occlusion"],  # nothing is drawn but with noise as its baseline
-    "pool": ["hirescam", "gradcamelementwise", "layercam"],  # elementwise: there are no weights to pool
+    "pool": [
+        "hirescam",
+        "odam",
+        "gradcamelementwise",
+        "layercam",
+    ],  # elementwise: there are no weights to pool
 }
 
 

@@ -179,6 +179,8 @@ class Request:
     clips: how clips are treated; None for other inputs.
     entry: which of several inputs the layer `input` is, by the indices and keys that lead to it; None is the
         first of floating point.
+    wanted: says, once there are scores, of which of them a layer's gradients are needed; those of others may
+        be zero. None for all.
 
     Example:
         >>> cc.engines.Request(["conv1", "conv2"], gradients=["conv2"]).differentiates
@@ -196,6 +198,7 @@ class Request:
     call: Call | None = None
     clips: ClipOptions | None = None
     entry: Entry | None = None
+    wanted: Callable[[str], Sequence[int]] | None = None
 
     @property
     def differentiates(self) -> bool:

@@ -27,7 +27,7 @@ from chronocam.render.sheets.pictures import CELL
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.render.words import under
-from chronocam.types import Media, Window
+from chronocam.types import Media, Window, is_missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,9 +107,15 @@ class Drawing:
         targets = explanation.maps.shape[1]
         # A signal is wide: its maps stand below each other. Pictures with one map each share rows.
         across = 1 if self.of_signals else targets if targets > 1 else min(len(explanation), ACROSS)
-        pictures = _folded(maps, across)
-        names, limits = _folded(self._names(), across), _folded(self.limits(), across)
+        if targets > 1 and not self.of_signals:
+            pictures, names, limits = (self._own(part) for part in (maps, self._names(), self.limits()))
+        else:
+            pictures, names, limits = (_folded(part, across) for part in (maps, self._names(), self.limits()))
         return contact_sheet(pictures, names, heading, WIDE if self.of_signals else CELL, limits)
+
+    def _own(self, rows: Iterable[Sequence[T]]) -> list[list[T]]:
+        """Return of each sample what it has: those with fewer boxes have shorter rows."""
+        return [[row[k] for k in self.explanation.columns_of(sample)] for sample, row in enumerate(rows)]
 
     def video(self, path: Path, inputs: Media) -> Path:
         """Write the overlay of the one clip, of several targets side by side."""
@@ -206,7 +212,9 @@ class Drawing:
         scores, sure = self.explanation.scores, self.explanation.confidences
         return [
             [
-                under(str(info), scores[i, k], None if sure is None else sure[i, k])
+                str(info)
+                if is_missing(info)
+                else under(str(info), scores[i, k], None if sure is None else sure[i, k])
                 for k, info in enumerate(infos)
             ]
             for i, infos in enumerate(self.explanation.targets)

@@ -16,7 +16,7 @@ from chronocam.jsonable import JsonRecord, missing
 from chronocam.maps.attention import Attention
 from chronocam.media._stills import Stills
 from chronocam.media.archive import Archive, Sought, write_archive
-from chronocam.types import Finding, TargetInfo, Window, note
+from chronocam.types import BoxInfo, Finding, TargetInfo, Window, note
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation
@@ -33,7 +33,7 @@ _LARGEST: Final = 2**27  # places that the maps of a target, or of the frames of
 _FRAMES: Final = 100_000  # of a clip
 
 _Target: TypeAlias = tuple[Any, ...]
-"""Name, index and whether signs are kept; files of the first version lack the last."""
+"""Name, index and whether signs are kept, which old files lack; of a box also where it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,7 @@ def write(path: Path, explanation: Explanation) -> None:
         method=explanation.method,
         layer=explanation.layer,
         input_size=explanation.input_size,
-        targets=tuple(
-            tuple((info.name, info.index, info.signed) for info in row) for row in explanation.targets
-        ),
+        targets=tuple(tuple(map(_parts, row)) for row in explanation.targets),
         centers=explanation.centers,
         windows=explanation.windows,
         frame_spans=explanation.frame_spans,
@@ -192,11 +190,28 @@ def _names_a_target(parts: _Target) -> bool:
     match parts:
         case (str(), int() | None) | (str(), int() | None, bool()):
             return True
+        case (str(), int() | None, bool(), None, None, int(), int()):
+            return True
+        case (str(), int() | None, bool(), [_, _, _, _] as box, float(), int(), int()):
+            return all(isinstance(side, float) for side in box)
     return False
 
 
-def _target(name: str, index: int | None, signed: bool = False) -> TargetInfo:
-    return TargetInfo(name, index, signed=signed)
+def _parts(info: TargetInfo) -> _Target:
+    parts = (info.name, info.index, info.signed)
+    if not isinstance(info, BoxInfo):
+        return parts
+    return (*parts, info.box, None if info.box is None else info.score, info.row, info.level)
+
+
+def _target(name: str, index: int | None, signed: bool = False, *of_box: Any) -> TargetInfo:
+    if not of_box:
+        return TargetInfo(name, index, signed=signed)
+    box, score, row, level = of_box
+    if box is None:
+        return BoxInfo(name, index, signed=signed)
+    x0, y0, x1, y1 = box
+    return BoxInfo(name, index, signed=signed, box=(x0, y0, x1, y1), score=score, row=row, level=level)
 
 
 def _about(picture: Stills) -> _Picture:

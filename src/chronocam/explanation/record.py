@@ -25,7 +25,7 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, title_of, write_page
-from chronocam.types import Finding, Media, TargetInfo, Window, of_sample
+from chronocam.types import BoxInfo, Finding, Media, TargetInfo, Window, is_missing, of_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,7 +148,18 @@ class Explanation:
         One scale per `"frame"`, per `"sample"` (all its targets and frames share it) or for the `"batch"`, or
         given limits `(low, high)`. All-zero maps stay zero.
         """
-        return np.asarray(normalize(self.maps, scope))
+        maps = np.asarray(normalize(np.where(self._missing, 0, self.maps), scope))
+        return np.where(self._missing, np.nan, maps) if self._missing.any() else maps
+
+    @property
+    def _missing(self) -> np.ndarray:
+        """Which columns a sample does not have, `(batch, target, 1, …)`: it has fewer boxes than others."""
+        marks = np.asarray([list(map(is_missing, row)) for row in self.targets])
+        return marks.reshape(*marks.shape, *[1] * (self.maps.ndim - 2))
+
+    def columns_of(self, sample: int) -> list[int]:
+        """Return the columns that a sample has; the first where it has none, so that there is one to show."""
+        return [k for k, info in enumerate(self.targets[sample]) if not is_missing(info)] or [0]
 
     def boxes(self, threshold: float = 0.15, largest: bool = True) -> list[list[list[Box]]]:
         """Return, per sample and target, bounding boxes `(x0, y0, x1, y1)` in input pixels (ends exclusive).
@@ -240,13 +251,13 @@ class Explanation:
         """Return what a page draws of one sample."""
         if self.maps.ndim == 3:  # of signals, which pages show as pictures
             return replace(strip(self).on_page(sample), of_signal=True, pictures=self._picture(sample))
-        rows = slice(sample, sample + 1)
+        rows, columns = slice(sample, sample + 1), self.columns_of(sample)
         confidences, attention = self.confidences, self.attention
         return SampleMaps(
-            maps=self.maps[rows],
-            names=[str(info) for info in self.targets[sample]],
-            scores=self.scores[rows],
-            confidences=None if confidences is None else confidences[rows],
+            maps=np.nan_to_num(self.maps[rows, columns]) if self._missing.any() else self.maps[rows],
+            names=[str(self.targets[sample][k]) for k in columns],
+            scores=self.scores[rows, columns],
+            confidences=None if confidences is None else confidences[rows, columns],
             method=self.method,
             layer=self.layer,
             findings=of_sample(self.findings, sample),
@@ -330,6 +341,8 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
     first = parts[0]
     if len(parts) == 1:
         return first
+    parts = _as_wide(parts)
+    first = parts[0]
     for part in parts:
         if part.maps.shape[1:] != first.maps.shape[1:] or part.input_size != first.input_size:
             raise InputError(
@@ -348,6 +361,35 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         interval=_joined_arrays([part.interval for part in parts]),
         pictures=None,
         findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
+    )
+
+
+def _as_wide(parts: Sequence[Explanation]) -> Sequence[Explanation]:
+    """Return explanations of boxes with as many columns each, NaN where a batch has fewer."""
+    width = max(part.maps.shape[1] for part in parts)
+    return [
+        part if part.maps.shape[1] == width or not _of_boxes(part) else _widened(part, width)
+        for part in parts
+    ]
+
+
+def _of_boxes(part: Explanation) -> bool:
+    return all(isinstance(info, BoxInfo) for row in part.targets for info in row)
+
+
+def _widened(part: Explanation, width: int) -> Explanation:
+    more = width - part.maps.shape[1]
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, [(0, 0), (0, more), *[(0, 0)] * (values.ndim - 2)], constant_values=np.nan)
+
+    return replace(
+        part,
+        maps=padded(part.maps),
+        scores=padded(part.scores),
+        targets=tuple((*row, *(BoxInfo("no further box"),) * more) for row in part.targets),
+        confidences=None if part.confidences is None else padded(part.confidences),
+        interval=None if part.interval is None else padded(part.interval),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import held, namespace, to_numpy
 from chronocam.maps.combine import magnitude_of_products
-from chronocam.types import Capture, Finding, TargetInfo, Window
+from chronocam.types import Capture, Finding, TargetInfo, Window, is_missing
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
@@ -42,6 +42,9 @@ def diagnose(
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
     grid = tuple(range(2, kept.ndim))
+    missing = np.asarray([list(map(is_missing, row)) for row in infos])
+    for i in np.flatnonzero(missing.all(axis=1)).tolist():
+        yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][0]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
     wrong = {
@@ -56,7 +59,7 @@ def diagnose(
         return
     worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)
     kinds = list(wrong)
-    for i, k in np.argwhere(worst >= 0).tolist():
+    for i, k in np.argwhere((worst >= 0) & ~missing).tolist():
         kind, name = kinds[worst[i, k]], str(infos[i][k])
         text = _TEXTS[kind].format(
             layer=layer, score=scores[i, k], moved=np.nan if moved is None else moved[i, k]

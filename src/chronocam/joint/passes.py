@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from chronocam.engines import Recording, Request, Result
 from chronocam.errors import InputError, LayerError
 from chronocam.joint.diagnose import of_inputs
+from chronocam.joint.levels import Levels, columns_at, used
 from chronocam.joint.look import Look
 from chronocam.joint.scoring import Columns, Scoring
+from chronocam.maps.arrays import namespace
 from chronocam.types import INPUT, Array, Inputs, Need
 
 Places = Sequence[tuple[Need, str]]
@@ -37,10 +39,13 @@ class Recorded:
         return self
 
 
-def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None) -> Recorded:
+def record(
+    look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None, levels: Levels | None = None
+) -> Recorded:
     """Record what is needed at each layer.
 
     inputs: other inputs of the same shapes, in the place of those looked at.
+    levels: the layers on which boxes of each level are explained, and no others.
     """
 
     def layers(which: Callable[[Need], bool]) -> list[str]:
@@ -69,11 +74,16 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
         call=look.call,
         clips=look.clips,
         entry=look.entry,
+        wanted=None if levels is None else lambda layer: columns_at(levels, layer, columns[0].infos),
     )
     recording = look.engine.record(look.inputs if inputs is None else inputs, score, request)
+    if levels is not None and not used(levels, columns[0].infos):
+        recording = replace(recording, gradients=_zeros(recording, request.gradients))
     if look.detach_attention and recording.attention is None:
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
     for need, layer in places:
+        if request.wanted is not None and not request.wanted(layer):
+            continue
         optional = need.biases and layer != INPUT
         if (
             need.gradients
@@ -83,3 +93,14 @@ def record(look: Look, scoring: Scoring, places: Places, inputs: Inputs | None =
             return Recorded(recording, columns[0], layer, look.engine.obstacle())
     notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
     return Recorded(replace(recording, notes=tuple(notes)), columns[0])
+
+
+def _zeros(recording: Recording, layers: Sequence[str]) -> dict[str, list[Array]]:
+    """Return gradients of batches in which nothing was found: maps have a grid, and no values."""
+    targets = recording.scores.shape[1]
+    return {
+        layer: [
+            namespace(a).stack([namespace(a).zeros_like(a)] * targets) for a in recording.activations[layer]
+        ]
+        for layer in layers
+    }

@@ -17,7 +17,7 @@ from chronocam.maps.arrays import to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.targets.classes import is_one_logit, is_row, side_by_side
 from chronocam.targets.returned import arrays_in
-from chronocam.types import Array, Outputs, Rows, Scored, Target, TargetInfo
+from chronocam.types import Array, BoxInfo, Outputs, Rows, Scored, Target, TargetInfo
 
 
 @dataclass(frozen=True)
@@ -186,16 +186,15 @@ def confidences(
 ) -> Float[np.ndarray, "batch target"] | None:
     """Return the probability of the classes explained, NaN for other targets; None where all are others."""
     probabilities = columns.probabilities
-    if probabilities is None:
-        return None
-    classes = probabilities.shape[1]
+    classes = 0 if probabilities is None else probabilities.shape[1]
 
-    def of(shares: np.ndarray, info: TargetInfo) -> float:
+    def of(sample: int, info: TargetInfo) -> float:
+        if isinstance(info, BoxInfo):
+            return info.score
         known = info.index is not None and info.index < classes and not info.signed
-        return float(shares[info.index]) if known else np.nan
+        return float(probabilities[sample, info.index]) if known and probabilities is not None else np.nan
 
-    rows = zip(probabilities, infos, strict=True)
-    values = np.asarray([[of(shares, info) for info in row] for shares, row in rows], np.float32)
+    values = np.asarray([[of(i, info) for info in row] for i, row in enumerate(infos)], np.float32)
     return None if np.isnan(values).all() else values
 
 

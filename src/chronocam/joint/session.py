@@ -5,18 +5,20 @@ The plan says what to record, the engine records it, layouts put it on grids, me
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from chronocam.engines import Call
-from chronocam.errors import ChronocamError, InputError, LayerError
+from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
 from chronocam.explanation import COPIES, Explanation, concatenate
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.inputs import Batch, batches, refuse_endless
+from chronocam.joint.levels import UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
 from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
 from chronocam.joint.recipe import Recipe
@@ -37,7 +39,7 @@ from chronocam.targets._parse import Callback, differentiable
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
-from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, note
+from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, is_missing, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -89,7 +91,10 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     parts = list(zip(*_by_batch(methods, inputs, targets), strict=True))
     if not parts:
         raise InputError("there is nothing to explain: the inputs hold no batch")
-    return [concatenate(part) for part in parts]
+    joined = [concatenate(part) for part in parts]
+    if all(is_missing(info) for row in joined[0].targets for info in row):
+        raise TargetError(f"the detector finds {joined[0].targets[0][0]} in any sample; see min_score=")
+    return joined
 
 
 def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> Iterator[list[Explanation]]:
@@ -130,7 +135,11 @@ class Explaining:
             self.target = over_steps(self.target)
         if options.views is not None:
             refuse_views(self.look, self.target)
+        model = getattr(self.look.engine, "model", options.model)
+        if call is None:
+            self.target = self.target.of_model(model, self.look.grid, batch.samples)
         self._searched = False
+        self.levels: Levels | None = self._levels()
         self.layers = self._layers("default layer")
 
     @property
@@ -141,30 +150,55 @@ class Explaining:
     def _layers(self, key: Hashable) -> list[list[str]]:
         """Return the layers of each method; where none is named, the one searched for once under this key."""
 
-        def default() -> Chosen:
-            return self.look.subject.once(key, self._search)
+        def default() -> list[str]:
+            if self.levels is not None:
+                return list(dict.fromkeys(self.levels.values()))
+            return [self.look.subject.once(key, partial(self._search, self.target))]
 
         return [
-            [default() if layer is None else layer for layer in method.session.layers]
+            default() if method.session.layers == [None] else list(filter(None, method.session.layers))
             for method in self.methods
         ]
 
-    def _search(self) -> Chosen:
+    def _levels(self) -> Levels | None:
+        """Return the layer of each level that boxes come from; None where a layer is named, or for others.
+
+        What the target does not name is searched for once: the layer of each level by its best row.
+        """
+        boxes = levels_in(self.target)
+        if boxes is None or all(method.session.layers != [None] for method in self.methods):
+            return None
+        if boxes.layers:
+            return dict(enumerate(boxes.layers))
+
+        def of_level(level: int) -> str:
+            one = boxes.at_level(level)
+            layer = self.look.subject.once(("level", level), partial(self._search, one))
+            boxes.count = max(boxes.count, one.count)
+            return layer
+
+        first = {0: of_level(0)} if boxes.levels is None else {}
+        return first | {
+            level: of_level(level)
+            for level in (range(1, boxes.count) if boxes.levels is None else boxes.levels)
+        }
+
+    def _search(self, target: Target) -> Chosen:
         """Search with the first sample and its own target; with two where the model cannot take one alone."""
         self._searched = True
         try:
-            return self._search_with(1)
+            return self._search_with(1, target)
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
                 raise
-            return self._search_with(2)
+            return self._search_with(2, target)
 
-    def _search_with(self, samples: int) -> Chosen:
+    def _search_with(self, samples: int, target: Target) -> Chosen:
         start = self.batch.rows.start
         first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
         call = _target_and_call(self.methods[0], first)[1]
         engine = self.look.engine
-        scoring = Scoring((self.target,), first.rows, self._labels, engine.channels_last)
+        scoring = Scoring((target,), first.rows, self._labels, engine.channels_last)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
@@ -188,9 +222,15 @@ class Explaining:
         """
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
         scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last)
-        recorded = record(self._input_look(), scoring, self._needs())
-        if not self._searched and any(
-            _blank(recorded, layer, self._place(layer).layer) for layers in self.layers for layer in layers
+        recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
+        if (
+            self.levels is None
+            and not self._searched
+            and any(
+                _blank(recorded, layer, self._place(layer).layer)
+                for layers in self.layers
+                for layer in layers
+            )
         ):
             before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
             if self.layers != before:
@@ -219,23 +259,34 @@ class Explaining:
         self, method: Recipe, layers: Sequence[str], scoring: Scoring, recorded: Recorded, which: int
     ) -> Explanation:
         """Return what one method makes of the pass."""
-        at = [self._place(layer) for layer in layers]
-        recording, columns, look = recorded.recording, recorded.columns.slices[which], at[0].look
+        recording, columns = recorded.recording, recorded.columns.slices[which]
         infos = tuple(row[columns] for row in recorded.columns.infos)
-        views = [LayerView(one.look, method, one.layer, scoring, recording, columns) for one in at]
+        join: Callable[[Sequence[Array]], Array] = partial(_fused, how=method.fuse)
+        known = UNKNOWN
+        if self.levels is not None and method.session.layers == [None]:
+            # Where no sample has a box, the first level still says what the grid is.
+            levels = used(self.levels, infos) or list(self.levels)[:1]
+            layers = [self.levels[level] for level in levels]
+            join, known = by_level(infos, levels), known_of(infos, self.target)
+        at = [self._place(layer) for layer in layers]
+        look = at[0].look
+        views = [LayerView(one.look, method, one.layer, scoring, recording, columns, known) for one in at]
         maps = [maps_of(method, view) for view in views]
-        raw = _fused(maps, method.fuse)
-        kept = _signs_kept(raw, maps, method.fuse, [method.keeps_signs(info) for info in infos[0]])
+        raw = join(maps)
+        kept = _signs_kept(raw, maps, join, [method.keeps_signs(info) for info in infos[0]])
         scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
+        if len(maps) > 1 and known.extent is not None:
+            centers = tiled(tuple(raw.shape[2:]), known.extent)
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
         notes = [*_assumed(method, self.batch), *recording.notes]
         of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
+        missing = np.asarray([list(map(is_missing, row)) for row in infos])
         return Explanation(
-            to_numpy(kept).astype(np.float32),
-            scores,
+            _without(to_numpy(kept).astype(np.float32), missing),
+            _without(scores, missing),
             infos,
             method.name,
             name,
@@ -310,14 +361,24 @@ def _fused(maps: Sequence[Array], how: str) -> Array:
     return maps[0] if len(maps) == 1 else fuse(maps, how)
 
 
-def _signs_kept(raw: Array, maps: Sequence[Array], how: str, signs: Sequence[bool]) -> Array:
+def _without(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return values `(batch, target, …)` with NaN for what a sample does not have."""
+    if missing.any():
+        values = values.copy()
+        values[missing] = np.nan
+    return values
+
+
+def _signs_kept(
+    raw: Array, maps: Sequence[Array], join: Callable[[Sequence[Array]], Array], signs: Sequence[bool]
+) -> Array:
     """Return the maps with both signs for the targets that keep them, else with their positive part.
 
-    Maps of several layers lose their negative part before they are fused, as each would by itself.
+    Maps of several layers lose their negative part before they are joined, as each would by itself.
     """
     if all(signs):
         return raw
-    positive = _fused([relu(one) for one in maps], how)
+    positive = join([relu(one) for one in maps])
     if not any(signs):
         return positive
     return namespace(raw).stack([(raw if sign else positive)[:, k] for k, sign in enumerate(signs)], axis=1)

@@ -21,6 +21,7 @@ from chronocam.joint.biases import bias_terms
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.diagnose import of_field, of_grid, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
+from chronocam.joint.levels import UNKNOWN, Known, tiled
 from chronocam.joint.look import Look
 from chronocam.joint.passes import record
 from chronocam.joint.placement import BESIDE
@@ -40,6 +41,7 @@ class LayerView:
 
     scoring: the target of the method alone, for further passes.
     recording: what the pass recorded. columns: of its scores, those of the method's target.
+    known: what an adapter knows of the layer's grid.
     """
 
     def __init__(
@@ -50,8 +52,12 @@ class LayerView:
         scoring: Scoring,
         recording: Recording,
         columns: slice,
+        known: Known = UNKNOWN,
     ) -> None:
         self._look = look
+        self._known = known
+        self._extent = known.extent
+        self._stated: Any = recipe.layout or known.layout
         self._recipe = recipe
         self._layer = layer
         self._scoring = scoring
@@ -69,6 +75,8 @@ class LayerView:
         look, grid = self._look, self._grid
         if self._layer == INPUT:
             return None
+        if self._extent is not None and self._recipe.align == "half_pixel":
+            return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
             causal = look.causal_centers(self._layer, grid) if self._in_3d else None
             return causal or self._part_centers
@@ -82,7 +90,7 @@ class LayerView:
     @property
     def _part_centers(self) -> tuple[tuple[float, ...], ...] | None:
         """Where the cells lie of a layer that sees a part of the input; None where it sees all of it."""
-        stated = self._per_frame or self._recipe.layout is not None
+        stated = self._per_frame or self._stated is not None
         return None if stated else self._look.part_centers(self._layer, self._grid)
 
     @property
@@ -98,6 +106,8 @@ class LayerView:
         look, grid = self._look, self._grid
         yield from of_grid(self._layer, grid, look.grid)
         yield from of_field(self._layer, self.field, look.grid)
+        if self._extent is not None:
+            return
         if self._recipe.align == "half_pixel" and self._part_centers is not None:
             yield from of_part(self._layer, look.part(self._layer) or (), look.grid)
         elif alone and self._recipe.align == "half_pixel" and self.centers is not None:
@@ -142,7 +152,7 @@ class LayerView:
                 f"layer `{layer}` is called {len(calls)} times; its last call is explained "
                 f"(`{layer}#0` is the first)"
             )
-        if self._recipe.layout is None and layer != INPUT:
+        if self._stated is None and layer != INPUT:
             self.notes.extend(self._look.remarks(layer))
         taken = joined(calls, layout)
         placed = layout(taken)
@@ -183,7 +193,7 @@ class LayerView:
         self.notes.append("class-agnostic: the same for every target")
         look, passed = self._look, list[Stage]()
         for layer, windows in stages(look, self._layer).items():
-            activations = widen(look.on_grid(layer, recording.activations[layer], self._recipe.layout))
+            activations = widen(look.on_grid(layer, recording.activations[layer], self._stated))
             grid = look.grid
             if self._per_frame:  # of frames that were thinned out before the 2D network, none are made up
                 grid = (activations.shape[2], *grid[1:])
@@ -198,7 +208,7 @@ class LayerView:
     def _layout(
         self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
     ) -> Callable[[Array], Array]:
-        return self._look.layout(layer, shape, calls, self._recipe.layout, order)
+        return self._look.layout(layer, shape, calls, self._stated, order)
 
     def _layout_of_tokens(
         self, layer: str, own: tuple[int, ...], shape: tuple[int, ...], order: str | None = None
@@ -277,7 +287,7 @@ class LayerView:
         scoring = self._further
         recorded = record(look, scoring, self._places).connected()
         columns = recorded.columns.slices[0]
-        return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns)
+        return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns, self._known)
 
     @property
     def _places(self) -> list[tuple[Need, str]]:

@@ -43,6 +43,7 @@ from chronocam.methods.layercam import LayerCAM
 from chronocam.methods.legrad import LeGrad
 from chronocam.methods.lime import LIME
 from chronocam.methods.occlusion import Occlusion
+from chronocam.methods.odam import ODAM
 from chronocam.methods.reciprocam import ReciproCAM
 from chronocam.methods.rise import RISE
 from chronocam.methods.rollout import AttentionRollout
@@ -62,6 +63,7 @@ __all__ = [
     "KPCACAM",
     "LIME",
     "METHODS",
+    "ODAM",
     "RISE",
     "SSCAM",
     "AblationCAM",

@@ -1,6 +1,7 @@
 """Targets make scores of a model's outputs: one per sample and target."""
 
 from chronocam.targets._parse import parse
+from chronocam.targets.boxes import Boxes
 from chronocam.targets.classes import Class, Contrast, Predicted
 from chronocam.targets.composed import Counter
 from chronocam.targets.dense import Region
@@ -8,6 +9,7 @@ from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regressi
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
 
 __all__ = [
+    "Boxes",
     "Class",
     "Contrast",
     "Counter",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -147,6 +149,11 @@ class Several(Target):
         self.signed = any(target.signed for target in targets)
         self.reads = tuple(dict.fromkeys(name for target in targets for name in target.reads))
 
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the targets as they are meant of a model."""
+        meant = [target.of_model(model, size, samples) for target in self.targets]
+        return self if all(map(operator.is_, meant, self.targets)) else Several(meant)
+
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the columns of all targets."""
         return side_by_side([target.scored(outputs) for target in self.targets])
@@ -172,6 +179,12 @@ class OfTarget(Target):
         object.__setattr__(self, "parsed", parsed)
         object.__setattr__(self, "signed", parsed.signed)
         object.__setattr__(self, "reads", parsed.reads)
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the target made of the other as it is meant of a model."""
+        meant = self.parsed.of_model(model, size, samples)
+        subclass: Any = self
+        return self if meant is self.parsed else replace(subclass, target=meant)
 
 
 class Callback(Target):

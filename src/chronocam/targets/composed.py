@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.targets._parse import OfTarget, Several
@@ -17,7 +17,7 @@ from chronocam.targets.classes import (
     says_classes,
 )
 from chronocam.targets.steps import EveryStep, MajorityVote, VotesInfo, votes_of
-from chronocam.types import Outputs, Scored, Target, TargetInfo, Targets
+from chronocam.types import BoxInfo, Outputs, Scored, Target, TargetInfo, Targets
 
 _OF_CLASSES = (Predicted, Class, Contrast, PerSample)
 
@@ -38,8 +38,14 @@ class Counter(OfTarget):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the negated scores of the target."""
         scored = self.parsed(outputs)
-        infos = tuple(tuple(TargetInfo(f"against {info}") for info in row) for row in scored.infos)
+        infos = tuple(tuple(_against(info) for info in row) for row in scored.infos)
         return Scored(-scored.values, infos, scored.notes)
+
+
+def _against(info: TargetInfo) -> TargetInfo:
+    """Return what speaks against something; of a box it stays where it is."""
+    name = f"against {info}"
+    return replace(info, name=name) if isinstance(info, BoxInfo) else TargetInfo(name)
 
 
 @dataclass(frozen=True)

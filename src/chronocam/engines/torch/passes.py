@@ -85,12 +85,13 @@ class TorchPass:
         # layer without a gradient may only seem unconnected, because it lies before that layer, within the
         # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
         # is called unconnected, all runs once more with a graph from the start.
-        connected = {*recording.gradients, *recording.guided} == {*request.gradients, *request.guided}
+        needed = {layer for layer in (*request.gradients, *request.guided) if self._wanted(layer) != []}
+        connected = {*recording.gradients, *recording.guided} >= needed
         connected &= not request.attended or any(x.gradients is not None for x in recording.attended)
         if self.chunks is None and not (connected and all(tap.outputs for tap in self.taps.values())):
             self.through_no_grad = True
             recording = self._attempt(score)
-            if {*recording.gradients, *recording.guided} != {*request.gradients, *request.guided}:
+            if not {*recording.gradients, *recording.guided} >= needed:
                 refuse_cut_off(self.scores, [t for tap in self.taps.values() for t in tap.outputs])
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
@@ -256,8 +257,11 @@ class TorchPass:
         """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
-        flat = iter(self._gradients_at([self.taps[layer] for layer in outer]))
-        found = {layer: [next(flat) for _ in self.taps[layer].outputs] for layer in outer}
+        few = {layer: own for layer in outer if (own := self._wanted(layer)) is not None}
+        whole = [layer for layer in outer if layer not in few]
+        flat = iter(self._gradients_at([self.taps[layer] for layer in whole]))
+        found = {layer: [next(flat) for _ in self.taps[layer].outputs] for layer in whole}
+        found |= {layer: self._gradients_of_some(own, self.taps[layer].outputs) for layer, own in few.items()}
         if len(outer) < len(layers):
             found |= self._backward_in_chunks()
         connected = [layer for layer in layers if any(g is not None for g in found.get(layer, ()))]
@@ -292,6 +296,21 @@ class TorchPass:
     def _gradients_of(self, scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         found = vjp(scores, tensors, self._columns()) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
+
+    def _wanted(self, layer: str) -> list[int] | None:
+        """Return of which scores a layer's gradients are needed; None for all."""
+        return None if self.request.wanted is None or self.couples else list(self.request.wanted(layer))
+
+    def _gradients_of_some(self, columns: list[int], tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return ∂score/∂tensor for every target, zeros but for some; only what leads to the tensors runs."""
+        if not columns:
+            return [None] * len(tensors)
+        own = vjp(self.scores, tensors, self._columns()[columns])
+        placed = [None if g is None else g.new_zeros(self.scores.shape[1], *g.shape[1:]) for g in own]
+        for whole, part in zip(placed, own, strict=True):
+            if whole is not None and part is not None:
+                whole[columns] = part
+        return placed
 
     def _gradients_at(self, taps: Sequence[Tap]) -> list[Tensor | None]:
         """Return ∂score/∂output for every call of the layers, in closed form where it has one."""

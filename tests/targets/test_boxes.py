@@ -1,0 +1,196 @@
+"""Boxes as targets: which are chosen, what of them is scored, and what is refused."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectors import Spots, two_spots
+from helpers import one_line
+from torch import nn
+
+import chronocam as cc
+from chronocam.errors import ModelError, TargetError
+from chronocam.types import BoxInfo
+
+RED, GREEN, ALONE = (3.0, 3.0, 9.0, 9.0), (23.0, 19.0, 29.0, 25.0), (7.0, 11.0, 13.0, 17.0)
+
+
+def explained(targets: Any, x: torch.Tensor | None = None, method: Any = cc.ODAM, **options: Any) -> Any:
+    return method(Spots(), **options).explain(two_spots() if x is None else x, targets)
+
+
+def boxes(explanation: Any) -> list[list[Any]]:
+    return [[None if info.box is None else info.box for info in row] for row in explanation.targets]
+
+
+def test_energy_lies_on_the_own_square_alone() -> None:
+    explanation = explained(cc.targets.Boxes())
+    assert explanation.maps.shape == (2, 2, 8, 8)
+    own = {(0, 0): 9, (0, 1): 46, (1, 0): 26}
+    for (image, k), cell in own.items():
+        flat = explanation.maps[image, k].ravel()
+        assert np.flatnonzero(flat).tolist() == [cell]  # exactly nothing on the other
+    assert np.isnan(explanation.maps[1, 1]).all()
+    assert np.isnan(explanation.scores[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (cc.targets.Boxes(), [[RED, GREEN], [ALONE, None]]),
+        (cc.targets.Boxes(top=1), [[RED], [ALONE]]),
+        (cc.targets.Boxes(label="green"), [[GREEN], [None]]),
+        (cc.targets.Boxes(label=0), [[RED], [ALONE]]),
+        (cc.targets.Boxes(min_score=0.94), [[RED], [ALONE]]),
+        (cc.targets.Boxes(box=(22, 18, 30, 26)), [[GREEN]]),
+    ],
+)
+def test_boxes_are_chosen_in_each_picture(target: Any, expected: list[list[Any]]) -> None:
+    explanation = explained(target, two_spots()[: len(expected)])
+    assert [[one and pytest.approx(one) for one in row] for row in expected] == boxes(explanation)
+
+
+def test_a_sample_without_a_box_says_so_and_the_others_go_on() -> None:
+    explanation = explained(cc.targets.Boxes(label="green"))
+    (finding,) = explanation.findings
+    assert (finding.kind, finding.sample) == ("no detection", 1)
+    assert finding.text == "sample 1: no `green` of score 0.3 or more, so no map"
+    assert np.isnan(explanation.maps[1]).all()
+    assert explanation.maps[0].any()
+
+
+def test_what_was_found_is_explained() -> None:
+    found = cc.detect(Spots(), two_spots())
+    explanation = explained(cc.targets.Boxes(found))
+    assert boxes(explanation) == [[RED, GREEN], [ALONE, None]]
+    info = explanation.targets[0][1]
+    assert isinstance(info, BoxInfo)
+    assert (info.name, info.index, info.row, info.level) == ("green (23, 19, 29, 25)", 1, 46, 0)
+    assert explanation.confidences[0, 1] == pytest.approx(found[1].score)
+    np.testing.assert_allclose(explanation.scores[0], np.log([found[0].score, found[1].score]), rtol=1e-5)
+    alone = explained(cc.targets.Boxes(found[2]), two_spots()[1:])  # the image alone that it was found in
+    np.testing.assert_array_equal(alone.maps[0, 0], explanation.maps[1, 0])
+
+
+@pytest.mark.parametrize(
+    ("of", "score"),
+    [
+        ("score", float(nn.functional.logsigmoid(torch.tensor([3.0, 6.0])).sum())),
+        ("class", 6.0),
+        ("objectness", 3.0),
+        ("x0", 3.0),
+        ("y1", 9.0),
+    ],
+)
+def test_what_of_a_box_is_scored(of: Any, score: float) -> None:
+    explanation = explained(cc.targets.Boxes(top=1, of=of), two_spots()[:1])
+    assert explanation.scores[0, 0] == pytest.approx(score, rel=1e-5)
+    name = explanation.targets[0][0].name
+    assert name == ("red (3, 3, 9, 9)" if of == "score" else f"{of} of red (3, 3, 9, 9)")
+    assert explanation.targets[0][0].signed == (of in ("x0", "y1"))
+
+
+class Sliding(nn.Module):
+    """One box whose right side is its logit: of a known overlap with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 2, 4, 4)
+        nn.init.constant_(self.body.weight, 1 / 48)
+        nn.init.zeros_(self.body.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        right = self.body(x)[:, 0].sum((1, 2))[:, None] + 20
+        zero = torch.zeros_like(right)
+        return torch.stack([torch.cat([zero, zero, right, zero + 10, zero + 5, zero + 5], 1)] * 2, 1)
+
+
+def test_the_overlap_with_a_box_is_scored_and_signed() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    x[..., 4:8, 4:8] = 1  # the side is 21
+    target = cc.targets.Boxes(box=(0, 0, 10.5, 10), of="iou", boxes="xyxy")
+    explanation = cc.ODAM(Sliding(), "body").explain(x, target)
+    assert explanation.scores[0, 0] == pytest.approx(0.5)
+    # d(10.5 / s) / ds · 1 at s = 21
+    assert explanation.maps[0, 0].sum() == pytest.approx(-10.5 / 21**2, rel=1e-4)
+
+
+def test_rows_are_held_when_the_input_is_changed() -> None:
+    # In noise other rows become the best; what is explained is the row of the clean picture.
+    explanation = explained(cc.targets.Boxes(top=1), method=cc.SmoothGrad, samples=3, noise=0.5)
+    assert explanation.targets[0][0].row == 9
+    assert set(np.flatnonzero(explanation.maps[0, 0].any(0)).tolist()) <= {4, 5, 6, 7}
+    occluded = explained(cc.targets.Boxes(top=1), method=cc.Occlusion, baseline="zero", window=4, stride=4)
+    assert np.abs(occluded.maps[0, 0])[4:8, 4:8].min() > np.abs(occluded.maps[0, 0])[16:].max()
+
+
+def test_batches_have_as_many_columns_as_the_widest() -> None:
+    explanation = explained(cc.targets.Boxes(), batch_size=1)
+    whole = explained(cc.targets.Boxes())
+    np.testing.assert_array_equal(explanation.maps, whole.maps)
+    assert boxes(explanation) == boxes(whole)
+
+
+def test_boxes_stand_beside_each_other_and_against() -> None:
+    found = cc.detect(Spots(), two_spots()[:1])
+    both = explained([cc.targets.Boxes(found[0]), cc.targets.Boxes(found[1])], two_spots()[:1])
+    np.testing.assert_array_equal(both.maps, explained(cc.targets.Boxes(found), two_spots()[:1]).maps)
+    against = explained(cc.targets.Counter(cc.targets.Boxes(found[0])), two_spots()[:1], signed=True)
+    np.testing.assert_allclose(against.maps[0, 0], -both.maps[0, 0], atol=1e-7)
+    assert str(against.targets[0][0]) == "against red (3, 3, 9, 9)"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ({"label": "blue"}, ("blue",)),
+        ({"label": 7}, ("class 7", "2")),
+        ({"box": (300, 300, 310, 310)}, ("no row", "300")),
+        ({"of": "area"}, ("`area`", "score")),
+        ({"of": "iou"}, ("box=",)),
+        ({"top": 0}, ("top is 0",)),
+        ({"box": (5, 5, 1, 9)}, ("x0 < x1",)),
+        ({"found": []}, ("nothing was found",)),
+        ({"min_score": 0.96}, ("no box of score 0.96 or more",)),
+    ],
+)
+def test_what_names_no_box_is_refused(target: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(TargetError) as error:
+        explained(cc.targets.Boxes(**target))
+    one_line(error, *words)
+
+
+def test_found_boxes_are_not_chosen_again() -> None:
+    found = cc.detect(Spots(), two_spots())
+    with pytest.raises(TargetError) as error:
+        cc.targets.Boxes(found, top=2)
+    one_line(error, "not both")
+    with pytest.raises(TargetError) as error:
+        cc.ODAM(Spots()).explain(two_spots()[:1], cc.targets.Boxes(found))
+    one_line(error, "image 1", "has 1")
+
+
+def test_a_classifier_has_no_boxes() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(ModelError) as error:
+        cc.ODAM(net).explain(two_spots(), cc.targets.Boxes())
+    one_line(error, "(1, 4)", "no boxes are known", "adapter=")
+
+
+def test_pictures_and_pages_skip_what_is_missing(tmp_path: Any) -> None:
+    explanation = explained(cc.targets.Boxes())
+    assert np.isfinite(explanation.normalize()[0]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("maps.png", "maps.html", "maps.npz"):
+            explanation.save(tmp_path / name, two_spots().permute(0, 2, 3, 1).numpy())
+        assert explanation.boxes()[1][1] == []
+        again = cc.load(tmp_path / "maps.npz")
+        np.testing.assert_array_equal(again.maps, explanation.maps)
+        assert again.targets[0][1] == explanation.targets[0][1]
+        assert boxes(again) == boxes(explanation)
+        assert again.targets[1][1].is_missing
+        page = (tmp_path / "maps.html").read_text()
+        assert "no further box" not in page
