@@ -32,6 +32,7 @@ PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has
 MASKS = ["rise", "occlusion", "lime", "kernelshap"]  # test_masks has them
 THROUGH = ["scorecam", "sscam", "iscam", "groupcam"]  # test_scorecam has them
 FULL = ["fullgrad"]  # test_fullgrad has it
+BOXES = ["odam"]  # test_odam has it
 STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
@@ -114,6 +115,7 @@ def test_every_method_is_public_and_tested() -> None:
         *CLOSED,
         *PIXEL,
         *NOISY,
+        *BOXES,
         *CLIPS,
         *TRANSFORMERS,
         *STAGES,

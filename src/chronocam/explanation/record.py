@@ -148,8 +148,10 @@ class Explanation:
         One scale per `"frame"`, per `"sample"` (all its targets and frames share it) or for the `"batch"`, or
         given limits `(low, high)`. All-zero maps stay zero.
         """
-        maps = np.asarray(normalize(np.where(self._missing, 0, self.maps), scope))
-        return np.where(self._missing, np.nan, maps) if self._missing.any() else maps
+        missing = self._missing
+        if not missing.any():
+            return np.asarray(normalize(self.maps, scope))
+        return np.where(missing, np.nan, normalize(np.where(missing, 0, self.maps), scope))
 
     @property
     def _missing(self) -> np.ndarray:
