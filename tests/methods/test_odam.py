@@ -19,7 +19,7 @@ def test_gradients_are_smoothed_over_the_grid_and_multiplied_by_the_activations(
     handle = net.get_submodule("conv2").register_forward_hook(lambda module, args, out: seen.append(out))
     y = net(x)
     handle.remove()
-    found = cc.ODAM(net, "conv2", smooth=smooth, signed=True).explain(x, [0, 2])
+    found = cc.ODAM(net, "conv2", smooth=smooth, signed=True).explain(x, list(map(cc.targets.Class, (0, 2))))
     for k, c in enumerate((0, 2)):
         (g,) = torch.autograd.grad(y[:, c].sum(), seen, retain_graph=True)
         blurred = gaussian_filter(g.numpy(), (0, 0, smooth, smooth), mode="reflect") if smooth else g.numpy()
