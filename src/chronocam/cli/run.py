@@ -26,7 +26,10 @@ from chronocam.errors import ChronocamError
 @MODEL
 @click.option("--out", required=True, help="Folder or URL of the parts; it holds one run.")
 @click.option(
-    "--target", "targets", multiple=True, help="Class index or label.  [default: labels, else predicted]"
+    "--target",
+    "targets",
+    multiple=True,
+    help="Class index or label, or `predicted`.  [default: labels of the inputs, else predicted]",
 )
 @click.option(
     "--layer", "layers", multiple=True, help="Dotted path, as in `explain`.  [default: the last with a grid]"

@@ -161,6 +161,11 @@ def test_an_input_is_explained_for_its_own_label(tmp_path, net):
     rows = cc.runs.run(tmp_path / "list.csv", net, tmp_path / "given", "bird", trust=True).to_pandas()
     assert rows["target"].tolist() == ["bird"] * 6
 
+    # As is the predicted class, where that is asked for.
+    rows = cc.runs.run(tmp_path / "list.csv", net, tmp_path / "own", "predicted", trust=True).to_pandas()
+    assert rows["target"][1] == predicted
+    assert not rows["error"].any()
+
     # Where no label means anything to the model, the call is wrong and not every input.
     (tmp_path / "list.csv").write_text("path,label\nshots/0.png,zebra\nshots/1.png,okapi\n")
     with pytest.raises(cc.errors.TargetError, match="no label `zebra`"):

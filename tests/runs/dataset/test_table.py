@@ -96,6 +96,9 @@ def test_videos_go_through_a_model_of_pictures(place: Path) -> None:
     table = cc.runs.run("videos", "python:nets:pictures", "out", 0, frames=4, trust=True)
     assert table[0].maps.ndim == 5
     assert len(table.input(0)) == 4
+    # A folder of pictures is no clip because another one has nothing but videos.
+    with pytest.raises(cc.errors.MediaError, match="`videos` names no pictures"):
+        cc.runs.run(["photos", "videos"], "python:nets:pictures", "both", 0, trust=True)
 
 
 def test_duckdb_and_pandas_read_the_parts(place: Path) -> None:

@@ -21,6 +21,9 @@ from chronocam.runs.dataset.place import Place
 from chronocam.runs.options import Options
 
 PLAN: Final = "plan.json"
+PREDICTED: Final = "predicted"
+"""The target that leaves the labels of inputs aside."""
+
 _ITEMS: Final = "inputs.plan"  # Parquet too, but no part: `*.parquet` are the parts
 _FORMAT: Final = 2
 _GROUP: Final = 4096  # inputs that are read at once
@@ -55,7 +58,7 @@ class Settings(JsonRecord):
         """Return the settings as the options of a call that draws nothing."""
         return Options(
             out=Path(),
-            targets=self.targets,
+            targets=() if self.targets == (PREDICTED,) else self.targets,
             methods=self.methods,
             layers=self.layers,
             align=self.align,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import PurePath
@@ -54,7 +55,8 @@ def run(
         URLs of fsspec.
     model: a spec, see `cc.models.load`.
     out: a folder, or a URL of fsspec. It holds one run; parts appear whole.
-    targets: class indices or labels; None for the labels of the inputs, else the predicted class.
+    targets: class indices or labels; None for the labels of the inputs, else the predicted class, and
+        `"predicted"` for that whatever the labels.
     methods: their names.
     engine: `"local"`, or `"ray"` for a cluster.
     shard: how many inputs a part holds.
@@ -109,7 +111,7 @@ def run(
     loaded = load_on(device, model, trust)
     settings, items = _found([fspath(one) for one in _listed(inputs)], loaded, settings)
     job = map_job(loaded, settings.clips, settings.options())
-    _try(job, items)
+    _try(job, [] if settings.targets else items)
     plan = freeze(Place(fspath(out)), items, settings, weights_digest(loaded.model), job.preprocess, resume)
     ENGINES[engine](plan, Means(batch_size, device, trust, workers, address), job)
     return Table(plan)
@@ -147,26 +149,29 @@ def _found(arguments: list[str], loaded: Loaded, settings: Settings) -> tuple[Se
         raise InputError("no inputs; expected folders, files or patterns")
     if isinstance(loaded.preprocess, ClipPreprocess):
         return replace(settings, clips=True), find_items(arguments, clips=True)
+    videos = suffixes(clips=True)
     try:
         items = find_items(arguments, clips=False)
-    except MediaError as error:
-        try:
-            return replace(settings, clips=True), find_items(arguments, clips=True)
-        except MediaError:
-            raise error from None
-    videos = suffixes(clips=True) - {".gif"}
-    return replace(settings, clips=all(suffix_of(item.key) in videos for item in items)), items
+        return replace(settings, clips=all(suffix_of(item.key) in videos - {".gif"} for item in items)), items
+    except MediaError:
+        with suppress(MediaError):
+            items = find_items(arguments, clips=True)
+            if all(suffix_of(item.key) in videos for item in items):
+                return replace(settings, clips=True), items
+        raise
 
 
 def _try(job: MapJob, items: Sequence[Item]) -> None:
     """Explain noise, so that a class or layer that does not exist is refused once, and not by every input.
 
-    Raises TargetError too where the labels of the inputs name no class at all.
+    items: those whose labels are explained.
+
+    Raises TargetError too where the labels name no class at all.
     """
     from chronocam.runs.dataset.work import label_index
     from chronocam.runs.layers import noise_for
 
-    if job.targets is None and items and all(item.label for item in items):
+    if items and all(item.label for item in items):
         known = [label_index(job, label) for label in dict.fromkeys(item.label for item in items)]
         refused = [one for one in known if isinstance(one, TargetError)]
         if len(refused) == len(known):

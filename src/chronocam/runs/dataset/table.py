@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -83,19 +84,20 @@ class Table:
             1
         """
         duckdb = need("duckdb")
+        columns = [column for column in COLUMNS if column != "map"]
         chosen: list[int] = []
         try:
             with duckdb.connect(config={"enable_external_access": "false"}) as connection:
                 for first, name in zip([0, *self._ends], self._parts, strict=False):
-                    rows = self._read(name, [column for column in COLUMNS if column != "map"])
+                    rows = self._read(name, columns)
                     numbers = need("pyarrow").array(range(first, first + len(rows)))
                     connection.register("rows", rows.append_column("row of the run", numbers))
                     found = connection.execute(f'select "row of the run" from rows where ({condition}\n)')
                     chosen.extend(number for (number,) in found.fetchall())
         except duckdb.Error as error:
-            expected = f"expected SQL on the columns {', '.join(COLUMNS)}"
+            expected = f"expected SQL on the columns {', '.join(columns)}"
             raise InputError(f"`{condition}` chooses no rows ({first_line(error)}); {expected}") from error
-        table = Table(self.plan)
+        table = copy(self)
         table._chosen = sorted({*chosen} & {*self._chosen})
         return table
 
@@ -109,17 +111,20 @@ class Table:
 
         columns: None for all.
         """
-        tables = [self._read(name, columns).replace_schema_metadata(None) for name in self._parts]
-        frame = need("pyarrow").concat_tables(tables).to_pandas()
-        whole = len(self._chosen) == len(frame)
-        return frame if whole else frame.iloc[list(self._chosen)].reset_index(drop=True)
+        tables = [rows.replace_schema_metadata(None) for rows in self._every(columns)]
+        return need("pyarrow").concat_tables(tables).to_pandas(use_threads=False)
+
+    def _every(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        """Yield the rows of each part."""
+        for first, last, name in zip([0, *self._ends], self._ends, self._parts, strict=False):
+            rows = self._read(name, columns)
+            chosen = self._chosen[bisect_left(self._chosen, first) : bisect_left(self._chosen, last)]
+            yield rows if len(chosen) == len(rows) else rows.take(np.array(chosen, dtype=int) - first)
 
     @property
     def failures(self) -> int:
         """How many inputs could not be explained."""
-        errors = (self._read(name, ["error"])["error"].to_pylist() for name in self._parts)
-        every = list(chain.from_iterable(errors))
-        return sum(bool(every[row]) for row in self._chosen)
+        return sum(map(bool, chain.from_iterable(one["error"].to_pylist() for one in self._every(["error"]))))
 
     def _place(self, row: int) -> tuple[Any, int]:
         """Return the part of a row, and its place there."""

@@ -24,6 +24,8 @@ def main() -> None:
         worker = Worker.load(plan, Means(**task["means"]))
         while pending := plan.pending():
             work_through(worker, dealt(pending, k, count))
+    except KeyboardInterrupt:
+        sys.exit(1)  # who started this process was interrupted too, and says so
     except ChronocamError as error:
         sys.stdout.write(f"{error}\n")
         sys.exit(1)

@@ -16,7 +16,7 @@ from chronocam.errors import ChronocamError
 from chronocam.runs.dataset.plan import Plan, part_name
 from chronocam.runs.dataset.work import Means, Worker, cores
 from chronocam.runs.job import MapJob
-from chronocam.runs.terminal import track
+from chronocam.runs.terminal import say, track
 
 _PAUSE: Final = 0.5  # seconds, until parts that others are at are looked for again
 _HELPER: Final = "chronocam.runs.dataset.engines.helper"
@@ -24,7 +24,10 @@ _HELPER: Final = "chronocam.runs.dataset.engines.helper"
 
 def run(plan: Plan, means: Means, job: MapJob) -> None:
     """Write every part that is missing, in this process or in `means.workers` others."""
-    count = min(means.workers or 1, len(plan.pending()))
+    wanted, there = means.workers or 1, len(plan.pending())
+    count = min(wanted, there)
+    if 0 < count < wanted:
+        say(f"{there} parts are left for {wanted} workers; a smaller --shard gives work to more of them")
     if count > 1:
         _run_processes(plan, means, count)
         return

@@ -31,11 +31,58 @@ def run(plan: Plan, means: Means, job: MapJob) -> None:
         if not ray.is_initialized():
             _connect(ray, means.address)
             scope.callback(ray.shutdown)
-        actors = _actors(ray, plan, means)
-        for actor in actors:
-            scope.callback(ray.kill, actor)
+        crew = _Crew(ray, plan, means)
+        scope.callback(crew.end)
         while pending := plan.pending():
-            _hand_out(ray, actors, pending)
+            crew.write(pending)
+
+
+class _Crew:
+    """The actors of a run: what each is at, and which have nothing to do."""
+
+    def __init__(self, ray: Any, plan: Plan, means: Means) -> None:
+        kind = "GPU" if means.device is not None and means.device.startswith("cuda") else "CPU"
+        there = int(ray.cluster_resources().get(kind, 0))
+        count = min(means.workers or max(there, 1), len(plan.pending()))
+        needs = {"num_cpus": 1, "num_gpus": 1 if kind == "GPU" else 0}
+        actor = ray.remote(max_restarts=-1, max_task_retries=_TRIES, **needs)(_Actor)
+        place = plan.place.path("")[:-1]
+        self.ray = ray
+        self.plan = plan
+        self.actors = [actor.remote(place, means, os.getcwd()) for _ in range(count)]  # noqa: PTH109
+        self.idle: deque[Any] = deque()
+        # A shard goes to an actor that has answered: for some there may be no room on the cluster.
+        self.tasks: dict[Any, tuple[Any, int | None]] = {
+            one.ready.remote(): (one, None) for one in self.actors
+        }
+
+    def write(self, shards: list[int]) -> None:
+        """Have the parts of shards written, but for those that other runs are at.
+
+        Raises ChronocamError where parts were written and are not there.
+        """
+        left, written = deque(shards), set[int]()
+        for _ in track(shards, "Explaining"):
+            shard = None
+            while shard is None:
+                while left and self.idle:
+                    actor, next_shard = self.idle.popleft(), left.popleft()
+                    self.tasks[actor.write.remote(next_shard)] = actor, next_shard
+                (done, *_), _ = self.ray.wait([*self.tasks])
+                actor, shard = self.tasks.pop(done)
+                if _result(self.ray, done, shard) and shard is not None:
+                    written.add(shard)
+                self.idle.append(actor)
+        if not written:
+            time.sleep(_PAUSE)
+        elif written & {*self.plan.pending()}:
+            todo = "give a folder or a URL that all machines of the cluster share"
+            raise ChronocamError(f"parts of `{self.plan.place.url}` are written elsewhere; {todo}")
+
+    def end(self) -> None:
+        """End the actors."""
+        for actor in self.actors:
+            self.ray.kill(actor)
 
 
 def _connect(ray: Any, address: str | None) -> None:
@@ -50,32 +97,7 @@ def _connect(ray: Any, address: str | None) -> None:
         ) from error
 
 
-def _actors(ray: Any, plan: Plan, means: Means) -> list[Any]:
-    kind = "GPU" if means.device is not None and means.device.startswith("cuda") else "CPU"
-    there = int(ray.cluster_resources().get(kind, 0))
-    count = min(means.workers or max(there, 1), len(plan.pending()))
-    needs = {"num_cpus": 1, "num_gpus": 1 if kind == "GPU" else 0}
-    actor = ray.remote(max_restarts=-1, max_task_retries=_TRIES, **needs)(_Actor)
-    return [actor.remote(plan.place.path("")[:-1], means, os.getcwd()) for _ in range(count)]  # noqa: PTH109
-
-
-def _hand_out(ray: Any, actors: list[Any], pending: list[int]) -> None:
-    """Give each actor a shard until there is none left."""
-    left, idle, tasks = deque(pending), deque(actors), dict[Any, tuple[Any, int]]()
-    written = 0
-    for _ in track(pending, "Explaining"):
-        while left and idle:
-            actor, shard = idle.popleft(), left.popleft()
-            tasks[actor.write.remote(shard)] = actor, shard
-        (done, *_), _ = ray.wait([*tasks])
-        actor, shard = tasks.pop(done)
-        written += _result(ray, done, shard)
-        idle.append(actor)
-    if not written:
-        time.sleep(_PAUSE)
-
-
-def _result(ray: Any, task: Any, shard: int) -> bool:
+def _result(ray: Any, task: Any, shard: int | None) -> bool:
     try:
         return bool(ray.get(task))
     except ray.exceptions.RayTaskError as error:
@@ -84,7 +106,8 @@ def _result(ray: Any, task: Any, shard: int) -> bool:
         raise
     except ray.exceptions.RayError as error:
         todo = "look at the memory of its machine, or use a smaller batch"
-        raise ChronocamError(f"{part_name(shard)} ended its worker {_TRIES + 1} times; {todo}") from error
+        what = "a worker ends before it begins" if shard is None else f"{part_name(shard)} ends its workers"
+        raise ChronocamError(f"{what} ({first_line(error)}); {todo}") from error
 
 
 class _Actor:
@@ -101,6 +124,10 @@ class _Actor:
             OSError
         ):  # specs name files as the caller saw them; other machines may have no such folder
             os.chdir(folder)
+
+    def ready(self) -> bool:
+        """Say that the process is there."""
+        return True
 
     def write(self, shard: int) -> bool:
         """Write the part of a shard; False where another run is at it."""
