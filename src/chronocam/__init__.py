@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chronocam.joint.inputs import Shared
     from chronocam.methods import (
         CAM,
+        DRISE,
         ISCAM,
         KPCACAM,
         LIME,
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
 else:
     # The command line answers before any of it is imported, and each call needs only a part.
     _METHODS = (
-        "AttentionRelevance CAM AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM "
+        "AttentionRelevance CAM DRISE AblationCAM AttentionRollout BlurIG EigenCAM EigenGradCAM "
         "ExpectedGradients ExtremalPerturbation FinerCAM FullGrad GradCAM GradCAMElementWise "
         "GradCAMPlusPlus GradECLIP GradientXAttention GroupCAM GuidedBackprop GuidedGradCAM HiResCAM "
         "ISCAM InputXGradient IntegratedGradients KPCACAM KernelSHAP LIME LayerCAM LeGrad ODAM Occlusion "
@@ -114,6 +115,7 @@ else:
 __version__ = "0.2.0"
 __all__ = [
     "CAM",
+    "DRISE",
     "ISCAM",
     "KPCACAM",
     "LIME",

@@ -32,7 +32,7 @@ PATHS = ["integratedgradients", "expectedgradients", "blurig"]  # test_paths has
 MASKS = ["rise", "occlusion", "lime", "kernelshap"]  # test_masks has them
 THROUGH = ["scorecam", "sscam", "iscam", "groupcam"]  # test_scorecam has them
 FULL = ["fullgrad"]  # test_fullgrad has it
-BOXES = ["odam"]  # test_odam has it
+BOXES = ["odam", "drise"]  # test_odam and test_drise have them
 STAGES = ["visualbackprop"]  # of several layers at once; test_visualbackprop has it
 NAMES = {
     "CAM": "cam",
@@ -62,6 +62,7 @@ NAMES = {
     "GradientXAttention": "gradientxattention",
     "VisualBackProp": "visualbackprop",
     "RISE": "rise",
+    "DRISE": "drise",
     "Occlusion": "occlusion",
     "LIME": "lime",
     "KernelSHAP": "kernelshap",
@@ -748,7 +749,8 @@ OWN = [
     (name, f.name)
     for name, cls in METHODS.items()
     for f in fields(cls)
-    if f not in fields(Method) and name not in LEARNED  # whose σ is also the size of its cells
+    # σ of the learned one is also the size of its cells; D-RISE, for boxes alone, has the options of RISE.
+    if f not in fields(Method) and name not in (*LEARNED, "drise")
 ]
 
 

@@ -194,3 +194,11 @@ def test_pictures_and_pages_skip_what_is_missing(tmp_path: Any) -> None:
         assert again.targets[1][1].is_missing
         page = (tmp_path / "maps.html").read_text()
         assert "no further box" not in page
+
+
+@pytest.mark.parametrize("method", [cc.GradCAM, cc.GradCAMPlusPlus, cc.ODAM, cc.LayerCAM])
+def test_pooled_weights_say_that_they_forget_the_place(method: Any) -> None:
+    explanation = explained(cc.targets.Boxes(top=1), method=method, conv_layer="body.0")
+    told = [text for text in explanation.diagnostics if "forgets the place" in text]
+    pools = method in (cc.GradCAM, cc.GradCAMPlusPlus)
+    assert [text.startswith(method.name) and "ODAM or HiResCAM" in text for text in told] == [True] * pools

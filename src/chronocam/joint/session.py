@@ -280,7 +280,7 @@ class Explaining:
             centers = tiled(tuple(raw.shape[2:]), known.extent)
         name = "+".join(layers)
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
-        notes = [*_assumed(method, self.batch), *recording.notes]
+        notes = [*_assumed(method, self.batch), *recording.notes, *_pooled(method, self.target)]
         of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         missing = np.asarray([list(map(is_missing, row)) for row in infos])
@@ -417,6 +417,15 @@ def _assumed(method: Recipe, batch: Batch) -> Iterator[str]:
     preprocess = method.preprocess
     if batch.prepared and isinstance(preprocess, (Preprocess, ClipPreprocess)) and preprocess.assumption:
         yield preprocess.assumption
+
+
+def _pooled(method: Recipe, target: Target) -> Iterator[str]:
+    """Yield that a method forgets the place that a score is of."""
+    if target.has_place and getattr(method, "pools", False):
+        yield (
+            f"{method.name} averages gradients over the grid, and so forgets the place that this score is of: "
+            "its map may lie on another object of the class; take ODAM or HiResCAM"
+        )
 
 
 def _remarks(

@@ -19,6 +19,7 @@ from chronocam.methods.ablationcam import AblationCAM
 from chronocam.methods.attentionrelevance import AttentionRelevance
 from chronocam.methods.blurig import BlurIG
 from chronocam.methods.cam import CAM
+from chronocam.methods.drise import DRISE
 from chronocam.methods.eigencam import EigenCAM
 from chronocam.methods.eigengradcam import EigenGradCAM
 from chronocam.methods.expectedgradients import ExpectedGradients
@@ -59,6 +60,7 @@ from chronocam.methods.xgradcam import XGradCAM
 
 __all__ = [
     "CAM",
+    "DRISE",
     "ISCAM",
     "KPCACAM",
     "LIME",

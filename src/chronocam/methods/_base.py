@@ -216,6 +216,11 @@ class CAMMethod(EvidenceMethod):
             raise InputError(f"no pooling `{self.pool}`; choose clip or frame")
         super().__post_init__()
 
+    @property
+    def pools(self) -> bool:
+        """Whether there is one weight for each channel, which forgets the place that a score is of."""
+        return type(self).combine is CAMMethod.combine
+
     def maps(self, view: View) -> Maps:
         """Combine the one capture of the layer."""
         return self.combine(view.captures[0])

@@ -147,6 +147,7 @@ class Several(Target):
     def __init__(self, targets: Sequence[Target]) -> None:
         self.targets = tuple(targets)
         self.signed = any(target.signed for target in targets)
+        self.has_place = any(target.has_place for target in targets)
         self.reads = tuple(dict.fromkeys(name for target in targets for name in target.reads))
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
@@ -178,6 +179,7 @@ class OfTarget(Target):
         parsed = Predicted() if self.target is None else parse_one(self.target)
         object.__setattr__(self, "parsed", parsed)
         object.__setattr__(self, "signed", parsed.signed)
+        object.__setattr__(self, "has_place", parsed.has_place)
         object.__setattr__(self, "reads", parsed.reads)
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:

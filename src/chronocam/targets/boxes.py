@@ -127,6 +127,8 @@ class BoxesOf(Target):
     similar: whether the score is how much the best row is like the box, as D-RISE has it.
     """
 
+    has_place = True
+
     def __init__(
         self,
         asked: Boxes,

@@ -55,6 +55,8 @@ class Region(Target):
         """
         return cls(_PREDICTED, channel)
 
+    has_place = True
+
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the mean over the region. Raises TargetError for what does not fit the outputs."""
         dense = _channels_first(_dense(outputs), outputs.channels_last)
