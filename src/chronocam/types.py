@@ -312,7 +312,7 @@ class Target:
     signed: bool = False
     """Whether maps of this target keep both signs (regression does), where a method's `signed=` is None."""
     has_place: bool = False
-    """Whether the score is of a place in the input, such as a box, which weights pooled over a grid forget."""
+    """Whether the score is of a place in the input, such as a box, which weights that are pooled forget."""
     reads: Sequence[str] = ()
     """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
 

@@ -423,7 +423,7 @@ def _pooled(method: Recipe, target: Target) -> Iterator[str]:
     """Yield that a method forgets the place that a score is of."""
     if target.has_place and getattr(method, "pools", False):
         yield (
-            f"{method.name} averages gradients over the grid, and so forgets the place that this score is of: "
+            f"{method.name} averages gradients over the grid, and so forgets the place that the score is of: "
             "its map may lie on another object of the class; take ODAM or HiResCAM"
         )
 
