@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -92,6 +93,9 @@ CHANGES: dict[str, Callable[[Net], object]] = {
     "statistics": lambda net: net.after.running_mean.add_(3),
     "a layer": lambda net: setattr(net, "linear", nn.Linear(6, 4)),
     "mode": lambda net: net.after.train(),
+    "a setting": lambda net: (
+        setattr(net.second, "dilation", (2, 2)) or setattr(net.second, "padding", (2, 2))
+    ),
 }
 
 
@@ -116,6 +120,42 @@ def test_copy_is_made_once_and_dropped_with_the_model() -> None:
     gc.collect()
     assert left() is None
     assert kept() is None
+
+
+class NormAct(nn.BatchNorm2d):
+    """A norm with an activation of its own behind it, as those of timm."""
+
+    before = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.SiLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 2 * x if self.before else x
+        shares = self.running_mean, self.running_var, self.weight, self.bias
+        return self.act(self.drop(F.batch_norm(x, *shares, self.training, self.momentum, self.eps)))
+
+
+class Doubled(NormAct):
+    """It does something before it normalises, so that it cannot be taken into the convolution."""
+
+    before = True
+
+
+@pytest.mark.parametrize("kind", [NormAct, Doubled])
+def test_a_norm_that_also_activates_is_folded_as_far_as_its_graph_proves(kind: type[NormAct]) -> None:
+    net = Net()
+    norm = kind(6)
+    norm.load_state_dict(net.after.state_dict())
+    net.after = norm.eval()
+    assert folded(net) == {"conv": "norm"} | ({"second": "after"} if kind is NormAct else {})
+    for layer in ("after", "after.act"):
+        plain, quick = (
+            cc.GradCAM(net, layer, fast=on, signed=True).explain(X, 1).maps for on in (False, True)
+        )
+        assert np.abs(plain).max() > 0
+        np.testing.assert_allclose(quick, plain, rtol=1e-3, atol=1e-5 * np.abs(plain).max())
 
 
 def test_folded_convolution_is_refused_by_path_and_object() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -31,6 +32,8 @@ _NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
+_FOLDED = "folded_convolution"
+_PLAIN = {bool, int, float, str, tuple}
 _BF16 = (
     "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
     "classes are close another one may be predicted; leave precision out to be sure"
@@ -90,20 +93,22 @@ class _Copy:
     """A copy of a model as it was.
 
     folded: the path of the norm that each convolution took in, by its path.
-    state: what tells the model from itself after a change.
-    tensors: the model's own. values: what they were.
+    state: what tells the model from itself after a change, beside its numbers.
+    values: its numbers, as they were.
     """
 
     model: nn.Module
     folded: dict[str, str]
     state: tuple[object, ...]
-    tensors: list[Tensor]
     values: list[Tensor]
 
     def is_of(self, model: nn.Module) -> bool:
         """Say whether the model is still what was copied."""
-        # Writing through `.data` or a shared array leaves no trace but the numbers, so all are compared.
-        return self.state == _state(model) and all(map(torch.equal, self.tensors, self.values))
+        # Writing through `.data` or a shared array leaves no trace but the numbers, so all are compared: that
+        # costs reading the weights twice, and nothing else is as sure.
+        modules = walk(model)
+        tensors = _tensors(modules)
+        return self.state == _state(modules, tensors) and all(map(torch.equal, tensors, self.values))
 
 
 _COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
@@ -119,10 +124,11 @@ def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
 
 
 def _made(model: nn.Module, precision: str | None) -> _Copy:
-    tensors = _tensors(model)
+    modules = walk(model)
+    tensors = _tensors(modules)
     if len({tensor.device for tensor in tensors}) != 1:
         raise ModelError("fast=True copies a model that is on one device, with weights; leave fast out")
-    if any(m._forward_hooks or m._forward_pre_hooks for m in walk(model)):
+    if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
         raise ModelError("fast=True runs a copy, and the model has forward hooks of its own; leave fast out")
     try:
         made = copy.deepcopy(model)
@@ -134,24 +140,37 @@ def _made(model: nn.Module, precision: str | None) -> _Copy:
         assert isinstance(before, _ConvNd)
         assert isinstance(after, _BatchNorm)
         # In the place of the norm, whose output it gives.
-        made.set_submodule(norm, fuse_conv_bn_eval(before, after))
+        made.set_submodule(norm, _in_place_of(after, fuse_conv_bn_eval(before, after)))
         made.set_submodule(conv, nn.Identity())
     made = made.to(memory_format=torch.channels_last)
     if precision is not None:
         made = made.to(torch.bfloat16)
-    return _Copy(made, folded, _state(model), tensors, [tensor.clone() for tensor in tensors])
+    return _Copy(made, folded, _state(modules, tensors), [tensor.detach().clone() for tensor in tensors])
 
 
-def _tensors(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
+    held = chain.from_iterable(chain(m._parameters.values(), m._buffers.values()) for m in modules)
+    return [tensor for tensor in held if tensor is not None]
 
 
-def _state(model: nn.Module) -> tuple[object, ...]:
-    tensors = chain(model.parameters(), model.buffers())
+def _state(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> tuple[object, ...]:
+    """Return what is compared before the numbers: modules, their settings, and the kind of the numbers."""
     return (
-        *((id(module), module.training) for module in walk(model)),
-        *((id(tensor), tensor._version, tensor.data_ptr(), tensor.dtype) for tensor in tensors),
+        *((id(module), *_settings(module)) for module in modules),
+        *((tensor.dtype, tensor.device) for tensor in tensors),
     )
+
+
+def _settings(module: nn.Module) -> Iterator[object]:
+    """Yield the plain values that a module holds, such as strides and whether it is in training mode."""
+    return (value for value in module.__dict__.values() if type(value) in _PLAIN)
+
+
+class _Tracer(fx.Tracer):
+    """Follows a model down to its norms, those too that do more than to scale and shift."""
+
+    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
+        return isinstance(module, _BatchNorm) or super().is_leaf_module(module, path)
 
 
 def _foldable(model: nn.Module) -> dict[str, str]:
@@ -161,7 +180,7 @@ def _foldable(model: nn.Module) -> dict[str, str]:
     if any(p.default is not Parameter.empty or p.kind is p.VAR_KEYWORD for p in parameters):
         return {}
     try:
-        nodes = list(fx.Tracer().trace(model).nodes)
+        nodes = list(_Tracer().trace(model).nodes)
     except Exception:  # whatever the model does that no tracer follows
         return {}
     paths = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
@@ -184,5 +203,45 @@ def _foldable(model: nn.Module) -> dict[str, str]:
 
 def _norm_of(conv: nn.Module, norm: nn.Module) -> bool:
     """Say whether a norm scales and shifts what a convolution returns, by numbers that are known."""
-    fits = type(conv) in _NORM_OF and type(norm) is _NORM_OF[type(conv)]
-    return fits and not norm.training and norm.running_mean is not None and norm.running_var is not None
+    if type(conv) not in _NORM_OF or not isinstance(norm, _NORM_OF[type(conv)]):
+        return False
+    known = not norm.training and norm.running_mean is not None and norm.running_var is not None
+    return known and (type(norm) is _NORM_OF[type(conv)] or _begins_as_norm(norm) is not None)
+
+
+def _begins_as_norm(norm: nn.Module) -> tuple[fx.Graph, fx.Node] | None:
+    """Return the graph of a norm of a model's own kind and where its input is normalised by its statistics.
+
+    What comes after that, such as an activation, may be anything. None where the graph does not prove it.
+    """
+    try:
+        graph = fx.Tracer().trace(norm)
+    except Exception:  # whatever the norm does that no tracer follows
+        return None
+    given, *others = [node for node in graph.nodes if node.op == "placeholder"]
+    scaled = [node for node in graph.nodes if node.target is F.batch_norm]
+    if others or len(scaled) != 1:
+        return None
+    signature_of = signature(F.batch_norm).bind(*scaled[0].args, **scaled[0].kwargs)
+    signature_of.apply_defaults()
+    asked = signature_of.arguments
+    names = ("running_mean", "running_var", "weight", "bias")
+    own = all(isinstance(asked[n], fx.Node) and asked[n].target == n for n in names)
+    plain = own and asked["training"] is False and asked["eps"] == norm.eps and asked["input"] is given
+    return (graph, scaled[0]) if plain else None
+
+
+def _in_place_of(norm: nn.Module, conv: nn.Module) -> nn.Module:
+    """Return what does as a norm did behind its convolution: that with both in one, and what else it does."""
+    found = None if type(norm) in _NORM_OF.values() else _begins_as_norm(norm)
+    if found is None:
+        return conv
+    graph, scaled = found
+    norm.add_module(_FOLDED, conv)
+    with graph.inserting_before(scaled):
+        scaled.replace_all_uses_with(graph.call_module(_FOLDED, (scaled.args[0],)))
+    graph.erase_node(scaled)
+    made = fx.GraphModule(norm, graph)
+    made.graph.eliminate_dead_code()
+    made.recompile()
+    return made
