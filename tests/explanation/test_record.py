@@ -1,6 +1,7 @@
 """What an Explanation can do."""
 
 from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from helpers import one_line
 import chronocam as cc
 from chronocam.errors import InputError
 from chronocam.explanation import concatenate
+from chronocam.maps import arrays
 from chronocam.types import TargetInfo, note
 
 
@@ -182,3 +184,41 @@ def test_cells_say_what_they_see_where_the_layer_was_chosen() -> None:
     # Two convolutions of 3 × 3 around a pooling of 2 × 2: cell i sees from 2i − 3 to 2i + 4.
     assert cc.GradCAM(net).explain(x, 0).windows == (cc.types.Window(2, -3, 4),) * 2
     assert cc.Saliency(net).explain(x, 0).windows is None
+
+
+def test_maps_come_as_a_tensor_that_shares_their_memory() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
+    x = torch.rand(3, 3, 6, 6)
+    one = cc.GradCAM(net, "0").explain(x, 0)
+    tensor = one.as_tensor()
+    assert isinstance(tensor, torch.Tensor)
+    assert tensor.dtype == torch.float32
+    np.testing.assert_array_equal(tensor, one.maps)
+    tensor += 1
+    np.testing.assert_array_equal(tensor, one.maps)
+    first = replace(one, maps=one.maps[:1])
+    assert tuple(first.as_tensor().shape) == (1, 1, 4, 4)
+    joined = cc.GradCAM(net, "0", batch_size=1).explain(x, 0)
+    np.testing.assert_array_equal(joined.as_tensor(), joined.maps)
+    assert len(joined.as_tensor()) == 3
+
+
+def test_maps_of_no_framework_are_their_own_tensor(tmp_path: Path) -> None:
+    e = explanation(blob())
+    assert e.as_tensor() is e.maps
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
+    saved = cc.GradCAM(net, "0").explain(torch.rand(1, 3, 6, 6), 0).save(tmp_path / "maps.npz")
+    assert isinstance(cc.load(saved).as_tensor(), np.ndarray)
+
+
+class OnDevice:
+    """What stands for an array elsewhere: NumPy cannot share its memory."""
+
+    def on_host(self, array: object) -> bool:
+        return False
+
+
+def test_maps_on_a_device_are_kept_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, host = torch.zeros(2, 1, 3, 3), np.zeros((2, 1, 3, 3), np.float32)
+    monkeypatch.setattr(arrays, "library", lambda array: OnDevice())
+    assert arrays.Origin(made, host).of(host) is made

@@ -14,6 +14,7 @@ from chronocam._repr import count
 from chronocam.errors import InputError, MediaError, printable
 from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
+from chronocam.maps.arrays import Origin
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance
 from chronocam.maps.normalize import Scope, normalize
@@ -25,7 +26,7 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, title_of, write_page
-from chronocam.types import BoxInfo, Finding, Media, TargetInfo, Window, is_missing, of_sample
+from chronocam.types import Array, BoxInfo, Finding, Media, TargetInfo, Window, is_missing, of_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +69,7 @@ class Explanation:
         them. Not kept in files.
     interval: half-widths of the 95 % interval of each value, shaped like maps, where a method of masks knows
         them; each holds by itself.
+    origin: where the maps were made, for `as_tensor`. Not kept in files.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
 
     Example:
@@ -96,6 +98,7 @@ class Explanation:
     preprocess: Callable[[Any], Any] | None = None
     on: int = 0
     interval: Float[np.ndarray, "batch target *grid"] | None = None
+    origin: Origin | None = None
 
     @property
     def diagnostics(self) -> tuple[str, ...]:
@@ -115,6 +118,23 @@ class Explanation:
         maps = self.upsample()
         maps = maps[:, 0] if maps.shape[1] == 1 else maps
         return maps if dtype is None else maps.astype(dtype, copy=False)
+
+    def as_tensor(self) -> Array:
+        """Return the maps, `(batch, target, *grid)`, as a tensor of the model's framework, on its device.
+
+        Of a PyTorch model, or one of Keras on PyTorch, a `torch.Tensor`. Nothing is copied: on a GPU maps are
+        kept there too, and on the CPU the tensor shares the memory of `maps`. Only maps of several batches,
+        which were joined on the host, are copied to the device of the first. Passes of Keras on TensorFlow
+        and JAX, and of black boxes, end on the host: then it is `maps`, which functions of either framework
+        take, and so it is where an explanation was read from a file.
+
+        Example:
+        >>> explanation = cc.GradCAM(model).explain(images)
+        >>> tensor = explanation.as_tensor()
+        >>> isinstance(tensor, torch.Tensor), tuple(tensor.shape)
+        (True, (2, 1, 8, 8))
+        """
+        return self.maps if self.origin is None else self.origin.of(self.maps)
 
     def __repr__(self) -> str:
         grid = " × ".join(map(str, self.maps.shape[2:]))

@@ -28,7 +28,7 @@ from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import maps_of, refuse_views
-from chronocam.maps.arrays import namespace, relu, to_numpy, widen
+from chronocam.maps.arrays import Origin, namespace, placed, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import check_fuse, fuse
 from chronocam.maps.views import views_named
@@ -282,10 +282,12 @@ class Explaining:
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
         notes = [*_assumed(method, self.batch), *recording.notes, *_pooled(method, self.target)]
         of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
-        of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
+        made = _single(kept)
         missing = np.asarray([list(map(is_missing, row)) for row in infos])
+        on_host = _without(to_numpy(made).copy(), missing)
+        of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         return Explanation(
-            _without(to_numpy(kept).astype(np.float32), missing),
+            on_host,
             _without(scores, missing),
             infos,
             method.name,
@@ -301,6 +303,7 @@ class Explaining:
             copies=copies_of(look, method.preprocess) if self.batch.rows.start < COPIES else None,
             on=look.number,
             interval=_interval(views),
+            origin=Origin(placed(on_host, made) if missing.any() else made, on_host),
         )
 
 
@@ -388,6 +391,12 @@ def _plain(method: Recipe, view: LayerView) -> list[Capture]:
     """Return the captures that hold the score's own gradients."""
     pairs = zip(method.needs, view.captures, strict=True)
     return [capture for need, capture in pairs if need.gradients and not need.guided]
+
+
+def _single(maps: Array) -> Array:
+    """Return maps in float32."""
+    xp = namespace(maps)
+    return maps if maps.dtype == xp.float32 else xp.astype(maps, xp.float32)
 
 
 def _interval(views: Sequence[LayerView]) -> np.ndarray | None:

@@ -41,6 +41,10 @@ class Library:
         """Return where `array` is, or None where values go there by themselves."""
         return array_api_compat.device(array)
 
+    def on_host(self, array: Array) -> bool:
+        """Say whether NumPy arrays can stand for `array` without going elsewhere."""
+        return True
+
     def strides(self, array: Array) -> tuple[int, ...] | None:
         """Return how far apart entries are along each axis; None where memory is not shown."""
         return getattr(array, "strides", None)
@@ -64,6 +68,9 @@ class _Torch(Library):
 
     def held(self, array: Array) -> Array:
         return array.detach()
+
+    def on_host(self, array: Array) -> bool:
+        return array.device.type == "cpu"
 
     def strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array.stride())
@@ -190,6 +197,22 @@ def like(values: np.ndarray, array: Array) -> Array:
 def placed(values: np.ndarray, array: Array, dtype: Any = None) -> Array:
     """Return NumPy `values` in the namespace and on the device of `array`, in `dtype` or their own."""
     return namespace(array).asarray(values, dtype=dtype, device=library(array).device(array))
+
+
+class Origin:
+    """Where an array was made, so that it can be had there again.
+
+    made: the array as it was made. host: the same as NumPy.
+    """
+
+    def __init__(self, made: Array, host: np.ndarray) -> None:
+        # What is on the host anyway shares the memory of `host`, and need not be kept twice.
+        self._made = placed(host, made) if library(made).on_host(made) else made
+        self._host = host
+
+    def of(self, values: np.ndarray) -> Array:
+        """Return `values` there: without a copy where they are what was made, or stay on the host."""
+        return self._made if values is self._host else placed(values, self._made)
 
 
 def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:
