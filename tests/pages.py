@@ -128,16 +128,12 @@ README = {
 
         shutil.copy(packaged_file("scikit-image", "coffee.png"), "photo.jpg")
     """,
-    "--model chronocam:gestures-steps": """
-        rng = np.random.default_rng(0)
-        cc.media.write_clip("clip.mp4", rng.integers(0, 256, (16, 120, 160, 3), dtype=np.uint8), 8.0)
-        cc.media.write_clip("drive.mp4", cc.data.drives.drive(0, frames=3, size=(480, 640)).pixels, 8.0)
-    """,
     'labels=["cat", "dog"]': """
         import numpy as np, torch, torchvision
 
         model = torchvision.models.resnet18(weights=None, num_classes=2).eval()
         images = torch.rand(2, 3, 64, 64)
+        rng = np.random.default_rng(0)
     """,
     'cc.models.load("torchvision:resnet50")': """
         bundled = cc.models.load
@@ -147,6 +143,7 @@ README = {
         cc.models.load = lambda spec: cc.models.Loaded(model, preprocess, tuple(model.labels), spec)
         cc.media.write_image("photo.jpg", rng.integers(0, 256, (80, 80, 3), dtype=np.uint8))
         data_loader = [images, images]
+        cc.media.write_clip("clip.mp4", rng.integers(0, 256, (16, 120, 160, 3), dtype=np.uint8), 8.0)
     """,
     "cc.sequence.LRP(net)": """
         net = cnn = cc.models.CNNLSTM("resnet18", hidden=8, classes=3, per_step=True).eval()
@@ -173,6 +170,10 @@ README = {
         keras.applications.ResNet50V2 = lambda: small
         cc.models.load = lambda spec: None
         images = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
+    """,
+    "--model chronocam:gestures-steps": """
+        cc.models.load = bundled
+        cc.media.write_clip("drive.mp4", cc.data.drives.drive(0, frames=3, size=(480, 640)).pixels, 8.0)
     """,
 }
 OWN_VIDEO = {

@@ -93,6 +93,14 @@ def test_links_and_pictures_are_there(page: Path) -> None:
         assert link.startswith("http") or (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+def test_links_within_the_readme_lead_to_its_headings() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", text, re.MULTILINE)}
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert links
+    assert links <= headings
+
+
 def test_formulas_name_every_method_and_target() -> None:
     text = (DOCS / "formulas.md").read_text(encoding="utf-8")
     for method in (*cc.methods.METHODS.values(), *cc.sequence.METHODS.values()):

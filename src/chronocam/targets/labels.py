@@ -53,7 +53,7 @@ def _only(hits: list[int], labels: Sequence[str], text: str) -> int:
 
 def _unknown(labels: Sequence[str], text: str) -> str:
     names = [name.strip() for label in labels for name in label.split(",")]
-    close = suggest(text.casefold(), list(dict.fromkeys(name.casefold() for name in names)))
+    close = suggest(text, names)
     known = (
         f"expected an index below {len(labels)} or a label such as `{names[0]}`"
         if names

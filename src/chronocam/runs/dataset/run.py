@@ -83,6 +83,7 @@ def run(
         (3, (1, 1))
     """
     from chronocam.runs.dataset.engines import ENGINES
+    from chronocam.runs.dataset.inputs.base import need
     from chronocam.runs.dataset.place import Place
     from chronocam.runs.dataset.plan import Settings, freeze
     from chronocam.runs.dataset.table import Table
@@ -96,6 +97,7 @@ def run(
             f"no engine `{engine}`{suggest(engine, [*ENGINES])}; expected {' or '.join(ENGINES)}"
         )
     _check(maps, shard, batch_size, workers, engine, address)
+    need("pyarrow")  # which writes the parts: what is missing is told before a model is loaded
     settings = Settings(
         model=model,
         targets=tuple(map(str, _listed(targets))),
