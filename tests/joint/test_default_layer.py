@@ -239,3 +239,10 @@ def test_a_layer_before_others_that_mix_all_places_is_chosen_with_its_reason() -
     (why,) = [one.text for one in found.findings if one.kind == "default layer"]
     assert why.startswith("layer `a` is explained, the deepest whose cells follow the places of the input")
     assert "those of `norm` (4 × 4) do not" in why
+
+
+@pytest.mark.parametrize(("net", "beside"), [(Scales, True), (Residual, False), (Beside, False)])
+def test_other_ways_to_the_score_than_through_the_layer_are_told(net: type[nn.Module], beside: bool) -> None:
+    found = cc.GradCAM(seeded(net)).explain(X, 4)
+    said = [one.text for one in found.findings if one.kind == "default layer"]
+    assert any("other branches lead to the score" in text for text in said) == beside

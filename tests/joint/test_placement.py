@@ -1036,3 +1036,64 @@ def test_a_layer_without_time_is_one_slice_and_gives_way_to_one_with_time() -> N
     )
     assert "1 slice for 6 frames" in found.diagnostics[0]
     assert np.ptp(np.asarray(found), axis=1).max() < 1e-6  # the same for every frame
+
+
+class Divided(nn.Module):
+    """Attention in time and in space by turns, on tokens `(batch, time, tokens, channel)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.first = nn.Conv2d(3, 16, 8, 8), nn.Parameter(torch.randn(1, 1, 1, 16))
+        self.mix, self.fc = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.Tanh()), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x.transpose(1, 2).flatten(0, 1)).flatten(2).mT
+        tokens = tokens.view(len(x), -1, *tokens.shape[1:])
+        tokens = torch.cat([self.first.expand(*tokens.shape[:2], -1, -1), tokens], 2)
+        return self.fc(self.mix(tokens + 0.1 * tokens.mean(1, keepdim=True)).mean((1, 2)))
+
+
+def test_tokens_of_each_frame_lie_on_its_grid() -> None:
+    net, clips = seeded(Divided), torch.rand(2, 3, 6, 32, 24, generator=torch.Generator().manual_seed(0))
+    found = cc.GradCAM(net, signed=True).explain(clips, 1)
+    assert (found.layer, found.maps.shape) == ("mix", (2, 1, 6, 4, 3))
+    kept: list[Tensor] = []
+    net.mix.register_forward_hook(lambda module, args, out: kept.append(out))
+    weights = torch.autograd.grad(net(clips)[:, 1].sum(), kept[0])[0][:, :, 1:].mean((1, 2))
+    right = (kept[0][:, :, 1:] * weights[:, None, None]).sum(3).reshape(2, 6, 4, 3).detach()
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+
+
+class Columns(nn.Module):
+    """Patches column by column, which no layout lays out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.mix, self.fc = nn.Conv2d(3, 16, 8, 8), nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.mix(self.patch(x).mT.flatten(2).mT).tanh().mean(1))
+
+
+def test_layers_that_are_passed_over_on_the_same_grid_are_told() -> None:
+    found = agrees(seeded(Columns), "patch", X, 1, lambda y: y[:, 1])
+    (why,) = [one.text for one in found.findings if one.kind == "default layer"]
+    assert "those of `mix` (8 × 8) do not" in why
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_one_sample_to_which_the_model_adds_the_channel_is_no_picture_without_batch(rank: int) -> None:
+    conv = nn.Conv1d if rank == 1 else nn.Conv2d
+
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = conv(1, 8, 5, 2), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x[:, None]).relu().flatten(2).mean(2))
+
+    net, x = seeded(Adds), torch.rand(2, *(400, 20, 20)[rank - 1 : 2 * rank - 1])
+    both = cc.GradCAM(net).explain(x, 1)
+    assert both.layer == "conv"
+    np.testing.assert_allclose(cc.GradCAM(net).explain(x[:1], 1).maps, both.maps[:1], rtol=1e-5)

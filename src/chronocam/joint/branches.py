@@ -38,6 +38,12 @@ class Branches:
         own, on_grid = self._calls_of(path, grid)
         return way_around(self.calls, own | self._silent, on_grid, self._source)
 
+    def beside(self, path: str) -> bool:
+        """Say whether a way leads around all calls of a layer, through layers on whatever grids."""
+        own, _ = self._calls_of(path, ())
+        on_grids = {at for at, grid in enumerate(self._grids) if grid is not None}
+        return way_around(self.calls, own | self._silent, on_grids, self._source)
+
     def is_trunk(self, path: str, grid: tuple[int, ...], ends: Collection[str]) -> bool:
         """Say whether some of the `ends` come later on the grid, and every way to them leads through a layer.
 

@@ -167,8 +167,8 @@ def _of_one_call(look: Look, counting: Mapping[str, Candidate], flat: bool, targ
         path, _, call = chosen.partition("#")
         every = len(counting[path].gradients)
         chosen.why = (
-            f"layer `{path}` is called {every} times, and call {call} is explained, the last that sees the "
-            "picture as it was given"
+            f"layer `{path}` is called {every} times, and call {call} is explained, the last on which the "
+            "score depends and that sees the input as it was given"
         )
     return chosen
 
@@ -195,7 +195,7 @@ def _chosen(
         ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
         trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
         chosen = _proven(look, proof, trunk, flat, targets) or chosen
-    if chosen is not None and chosen in parts:
+    if chosen is not None and (chosen in parts or branches.beside(chosen)):
         beside = f"beside layer `{chosen}`, class tokens or other branches lead to the score"
         chosen.why = f"{beside}; {chosen.why or 'conv_layer= names another'}"
     if chosen is not None or proof.contradicted:
@@ -215,7 +215,7 @@ def _proven(
 
     Where the first layer of a grid does not follow it, neither do those after it: all are taken out at once.
     """
-    every = dict(counting)
+    every, unproven = dict(counting), list[str]()
     while counting:
         path, last = _better(look, counting), list(counting)[-1]
         if _is_of_one_cell(look, counting[path], path, targets):
@@ -226,10 +226,11 @@ def _proven(
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
         verdicts = {one: proof(one) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
-            return _explained(path, last, every)
+            return _explained(path, last, every, unproven)
         # What is turned before the first layer is turned for all of them.
         if proof.contradicted and proof(next(iter(counting))) == UNPROVEN:
             return None
+        unproven += [one for one, verdict in verdicts.items() if verdict == UNPROVEN]
         for one in [one for one, verdict in verdicts.items() if verdict != FOLLOWS]:
             first, *others = _on_grid(one, counting)
             mixed = verdicts[one] == UNPROVEN and proof(first) == UNPROVEN
@@ -405,16 +406,21 @@ def _partly_silent(gradient: np.ndarray) -> bool:
     return bool(silent.any() and not silent.all())
 
 
-def _explained(path: str, last: str, every: Mapping[str, Candidate]) -> Chosen:
-    """Return the choice with its reason; last: of those that follow the input, every: of all candidates."""
-    chosen, deepest = Chosen(path), list(every)[-1]
+def _explained(path: str, last: str, every: Mapping[str, Candidate], unproven: Sequence[str]) -> Chosen:
+    """Return the choice with its reason.
+
+    last: of those that follow the input. every: all candidates. unproven: those that turned out not to follow
+    it.
+    """
+    chosen, order = Chosen(path), list(every)
+    deepest = max(unproven, key=order.index, default=path)
     cells, of_last, of_deepest = (" × ".join(map(str, every[one].grid)) for one in (path, last, deepest))
     if cells != of_last:
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
             f"has {of_last}; conv_layer= names another"
         )
-    elif cells != of_deepest:
+    elif order.index(deepest) > order.index(path):
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest whose cells follow the places of the input: {cells} "
             f"cells; those of `{deepest}` ({of_deepest}) do not; conv_layer= names another"

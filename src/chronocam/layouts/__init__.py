@@ -3,15 +3,15 @@
 Each file of this package holds one family and registers it by being there. Where `layout=` is None all of
 them are asked, and of equally good fits the one whose file comes first in the alphabet is taken. `layout=`
 takes a name (`"channels_first"`, `"channels_last"`, `"frames_first"`, `"tokens"`, `"folded"`, `"stepped"`,
-`"video_tokens"`, `"patch_rows"`, `"one_slice"`), a layout (`Tokens((14, 14), prefix=1)`), or any callable
-that does the same.
+`"video_tokens"`, `"tokens_by_frame"`, `"patch_rows"`, `"one_slice"`), a layout
+(`Tokens((14, 14), prefix=1)`), or any callable that does the same.
 """
 
 from importlib import import_module as _import_module
 from pkgutil import iter_modules as _iter_modules
 
 from chronocam.layouts.base import Layout
-from chronocam.layouts.frames import Folded, OneSlice, Stepped
+from chronocam.layouts.frames import Folded, OneSlice, Stepped, TokensByFrame
 from chronocam.layouts.patch_rows import PatchRows
 from chronocam.layouts.plain import ChannelsFirst, ChannelsLast, FramesFirst
 from chronocam.layouts.tokens import Tokens
@@ -30,5 +30,6 @@ __all__ = [
     "PatchRows",
     "Stepped",
     "Tokens",
+    "TokensByFrame",
     "VideoTokens",
 ]

@@ -10,6 +10,7 @@ from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, candidates, infer, register
 from chronocam.layouts.misfit import FEWER_FRAMES, WITHOUT_TIME
 from chronocam.layouts.plain import ChannelsFirst, ChannelsLast
+from chronocam.layouts.tokens import Tokens
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
@@ -120,6 +121,44 @@ class Stepped(Layout):
             return []
         each = enumerate(_all_of_frame(site, site.batch))
         return [(i / 100, cls(site.input_grid[0], one)) for i, one in each]
+
+
+@register
+@dataclass(frozen=True)
+class TokensByFrame(Layout):
+    """`(batch, time, tokens, channel)`; `frame` is the layout of the tokens of each slice.
+
+    Example:
+    >>> layout = cc.layouts.TokensByFrame(cc.layouts.Tokens((7, 7), prefix=1))
+    >>> layout(torch.zeros(2, 4, 1 + 49, 16)).shape
+    torch.Size([2, 16, 4, 7, 7])
+    """
+
+    frame: Layout
+    name: ClassVar[str] = "tokens_by_frame"
+
+    def __call__(self, array: Array) -> Array:
+        """Put the tokens of each slice on the grid. Raises LayoutError where their number does not fit."""
+        xp = namespace(array)
+        grids = self.frame(xp.reshape(array, (-1, *array.shape[2:])))
+        return xp.moveaxis(xp.reshape(grids, (*array.shape[:2], *grids.shape[1:])), 1, 2)
+
+    @classmethod
+    def match(cls, site: Site) -> tuple[float, Layout] | None:
+        """Fit where the second axis is an even part of the frames, and the third one tokens of a frame."""
+        fits = cls.fits(site)
+        return fits[0] if fits else None
+
+    @classmethod
+    def fits(cls, site: Site) -> list[tuple[float, Layout]]:
+        """Return the layouts with every one that fits the tokens of a slice."""
+        if len(site.input_grid) != 3 or len(site.shape) != 4 or site.shape[0] != site.batch:
+            return []
+        rows = site.shape[0] * site.shape[1]
+        if site.input_grid[0] % site.shape[1]:
+            return []
+        each = _all_of_frame(replace(site, shape=(rows, *site.shape[2:])), rows)
+        return [(i / 100, cls(one)) for i, one in enumerate(each) if isinstance(one, Tokens)]
 
 
 @register

@@ -117,7 +117,10 @@ class TorchEngine(TorchGeometry):
     def _refuse_unbatched(self, x: Tensor) -> None:
         # PyTorch's convolutions take an unbatched input without a word, and the map would be of no sample.
         stem = self.stem
-        if stem is not None and x.ndim == stem.rank + 1 and x.shape[0] == stem.channels:
+        one = (
+            stem is not None and stem.channels == 1
+        )  # (1, …) may be one sample, to which the model adds the axis
+        if stem is not None and not one and x.ndim == stem.rank + 1 and x.shape[0] == stem.channels:
             raise InputError(
                 f"inputs have shape {tuple(x.shape)} and no batch axis; expected "
                 f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
