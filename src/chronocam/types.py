@@ -200,6 +200,9 @@ class Outputs:
     gate: the function at the model's end that the logits are read before, `"softmax"`, `"log_softmax"` or
         `"sigmoid"`; None where there is none.
     returned: returns the main output as the model returned it; None where that is the logits.
+    encode: returns the embeddings, free of any graph, that the model makes of a list of texts or of one more
+        input; None where the model cannot be asked.
+    embeddings: returns the main output of a network that embeds; None where that is the logits.
 
     Example:
     >>> outputs = cc.types.Outputs(None, lambda: torch.tensor([[1.0, 2.0]]), slice(0, 1), ["cat", "dog"])
@@ -218,8 +221,12 @@ class Outputs:
         read: Mapping[str, Any] = MappingProxyType({}),
         gate: str | None = None,
         returned: Callable[[], Array] | None = None,
+        encode: Callable[[Any], Array] | None = None,
+        embeddings: Callable[[], Array] | None = None,
     ) -> None:
         self.raw = raw
+        self.encode = encode
+        self._embeddings = embeddings
         self.rows = rows
         self.labels = labels
         self.channels_last = channels_last
@@ -256,6 +263,11 @@ class Outputs:
     def logits(self) -> Array:
         """The model's main output, `(batch, …)`."""
         return self._logits()
+
+    @property
+    def embeddings(self) -> Array:
+        """The main output of a network that embeds, `(batch, channel)`: not what classes are made of it."""
+        return self.logits if self._embeddings is None else self._embeddings()
 
     @property
     def seen(self) -> Array | None:

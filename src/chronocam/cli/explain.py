@@ -38,6 +38,9 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     Signals, such as an ECG, are .npy files too, (channel, time) or (time, channel) as the model takes them:
     where its first layer is a convolution over time, they get maps behind their curves.
 
+    CLIP, SigLIP and other models of two towers explain captions, `--target "text:a red bus"`. Their labels
+    (--labels) are texts, which make them classifiers.
+
     Where a model has an output at every step of a clip, a class is its mean over the steps, and the default
     target `vote` is the class that most steps vote for.
 
@@ -55,7 +58,10 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
 @click.argument("inputs", nargs=-1, required=True)
 @MODEL
 @click.option(
-    "--target", "targets", multiple=True, help="Class index or label.  [default: the predicted class]"
+    "--target",
+    "targets",
+    multiple=True,
+    help="Class index or label, or `text:a caption`.  [default: the predicted class]",
 )
 @click.option(
     "--method",

@@ -11,6 +11,7 @@ from chronocam.engines.base import (
     Result,
     Resumed,
     Score,
+    TextTower,
 )
 from chronocam.engines.choose import engine_for
 from chronocam.engines.geometry import Geometry, Sight, geometry_of
@@ -30,6 +31,7 @@ __all__ = [
     "Resumed",
     "Score",
     "Sight",
+    "TextTower",
     "engine_for",
     "geometry_of",
 ]

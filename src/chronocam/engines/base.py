@@ -235,6 +235,27 @@ class Resumed(Protocol):
 
 
 @runtime_checkable
+class TextTower(Protocol):
+    """What embeds texts, in a model that embeds pictures or clips as well.
+
+    Example:
+        >>> cc.engines.engine_for(model).towers is None
+        True
+    """
+
+    @property
+    def template(self) -> str:
+        """What class names stand in, as in `"a photo of a {}."`."""
+
+    @property
+    def scale(self) -> tuple[Any, Any]:
+        """By what the model multiplies cosines, and what it adds, to make logits of them."""
+
+    def encode(self, texts: Sequence[str]) -> Array:
+        """Return the embeddings `(text, channel)`."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Runs a model and records what methods need; leaves the model as it was found.
 
@@ -243,6 +264,7 @@ class Engine(Protocol):
     channels_last: whether layers return their channels last.
     stem: the first convolution; None for a model without any.
     inputs: what the model calls its inputs, in order.
+    towers: what embeds texts, where the model has a tower for them beside that for pictures; else None.
 
     Example:
         >>> isinstance(cc.engines.engine_for(model), cc.engines.Engine)
@@ -256,6 +278,7 @@ class Engine(Protocol):
     rescales: bool
     """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
     inputs: Sequence[str]
+    towers: TextTower | None
     feed: Feed
     """What inputs go through right before the model gets them; see `as_given`."""
 
@@ -368,7 +391,8 @@ def scores_in(
 
     flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
     """
-    for name in ("logits", "out"):  # of classifiers, and of torchvision's segmentation networks
+    # Of classifiers, of torchvision's segmentation networks, and of pictures beside captions.
+    for name in ("logits", "out", "logits_per_image"):
         value = raw.get(name) if isinstance(raw, Mapping) else getattr(raw, name, None)
         if is_float(value):
             return value

@@ -17,6 +17,7 @@ from chronocam.engines.base import (
     Result,
     Resumed,
     Score,
+    TextTower,
     as_given,
     scores_in,
 )
@@ -55,6 +56,7 @@ class BlackBoxEngine(UnknownGeometry):
     """Runs a `BlackBox`: scores alone, on NumPy arrays."""
 
     framework = "black box"
+    towers: TextTower | None = None
     rescales = False
     inputs: Sequence[str] = ()
 

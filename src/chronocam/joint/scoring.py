@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from chronocam.engines import Recording, Result
 from chronocam.errors import LayerError, TargetError
+from chronocam.joint.encoder import Encoder, zero_shot
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.maps.attention import Attention
 from chronocam.targets.classes import is_one_logit, is_row, side_by_side
@@ -44,6 +45,7 @@ class Scoring:
 
     targets: one for each method. rows: which samples of the call they are for.
     clean: the logits of the unperturbed inputs, where the pass is over perturbed ones.
+    encoder: what the model embeds besides the inputs.
     """
 
     targets: tuple[Target, ...]
@@ -51,6 +53,7 @@ class Scoring:
     labels: Sequence[str] | None
     channels_last: bool = False
     clean: Array | None = None
+    encoder: Encoder | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -71,7 +74,7 @@ class Scoring:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""
         outputs = Outputs(
             result.raw,
-            lambda: self._per_sample(result.logits()),
+            lambda: self._logits(result),
             self.rows,
             self.labels,
             self.clean,
@@ -79,6 +82,8 @@ class Scoring:
             self._read(result),
             result.gate,
             None if result.returned is None else partial(self._returned, result.returned),
+            self.encoder,
+            lambda: self._per_sample(result.logits()),
         )
         # Methods share targets: each is scored, and later differentiated, once.
         distinct = {id(target): target for target in self.targets}
@@ -96,6 +101,23 @@ class Scoring:
             _probabilities(outputs),
             (*_of_several(outputs), *scored.notes),
         )
+
+    def _logits(self, result: Result) -> Array:
+        """Return the logits of classes; of a model of two towers those of its labels, which are texts.
+
+        Raises TargetError for such a model without labels.
+        """
+        main = self._per_sample(result.logits())
+        towers = None if self.encoder is None else self.encoder.towers
+        if towers is None or not hasattr(result.raw, "shape"):
+            return main
+        if self.labels is None:
+            raise TargetError(
+                "the model embeds pictures and has no classes of its own; give a cc.targets.Caption "
+                '(--target "text:a red bus"), a Similarity, or labels=["cat", "dog"] (--labels), which make '
+                "it a classifier"
+            )
+        return zero_shot(main, self.labels, towers)
 
     def _returned(self, returned: Callable[[], Array]) -> Array:
         return self._per_sample(returned())

@@ -17,6 +17,7 @@ from chronocam.explanation import COPIES, Explanation, concatenate
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
+from chronocam.joint.encoder import Encoder
 from chronocam.joint.inputs import Batch, batches, refuse_endless
 from chronocam.joint.levels import UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
 from chronocam.joint.look import Look
@@ -138,6 +139,7 @@ class Explaining:
         model = getattr(self.look.engine, "model", options.model)
         if call is None:
             self.target = self.target.of_model(model, self.look.grid, batch.samples)
+        self.encoder = Encoder(subject.engine, len(self.look.shape), options.preprocess)
         self._searched = False
         self.levels: Levels | None = self._levels()
         self.layers = self._layers("default layer")
@@ -198,7 +200,7 @@ class Explaining:
         first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
         call = _target_and_call(self.methods[0], first)[1]
         engine = self.look.engine
-        scoring = Scoring((target,), first.rows, self._labels, engine.channels_last)
+        scoring = Scoring((target,), first.rows, self._labels, engine.channels_last, encoder=self.encoder)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
@@ -221,7 +223,7 @@ class Explaining:
         that layer has no influence: then the search is done once more, for this one.
         """
         engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
-        scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last)
+        scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last, encoder=self.encoder)
         recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         if (
             self.levels is None

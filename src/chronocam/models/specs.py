@@ -154,6 +154,7 @@ def load(
     trust: bool = False,
     preprocess: Preprocess | ClipPreprocess | Mapping[str, Any] | None = None,
     labels: Sequence[str] | str | Path | None = None,
+    template: str | None = None,
 ) -> Loaded:
     """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
 
@@ -165,7 +166,9 @@ def load(
         `{"size": (66, 200), "range": (-1, 1), "channels": "bgr"}`: size, mean, std, scale, range, channels
         (rgb, bgr, grey, yuv), axes, frames. A `chronocam.json` beside a model's file may say the same, and
         labels; what is given here comes first.
-    labels: the names of the outputs, or a file with a label per line.
+    labels: the names of the outputs, or a file with a label per line. Of a model of two towers (CLIP, SigLIP)
+        they are texts, which make it a classifier.
+    template: what such texts stand in; None is `"a photo of a {}."`.
 
     Raises ModelError, in one line, where the spec is unknown, what it names cannot be loaded or what is said
     of the inputs does not fit.
@@ -195,6 +198,8 @@ def load(
     names = wants.labels or names or (None if own is None else tuple(own))
     if names is not None and (own is None or wants.labels is not None):
         model.labels = names  # so that targets can be given by name
+    if template is not None:
+        model.template = template
     return Loaded(model, recipe, names, spec)
 
 

@@ -10,12 +10,15 @@ from chronocam.errors import TargetError
 
 if TYPE_CHECKING:
     from chronocam.models import Loaded
-    from chronocam.targets import Class, MajorityVote, Step
+    from chronocam.targets import Caption, Class, MajorityVote, Step
 
-ClassTarget: TypeAlias = "Class | MajorityVote"
+ClassTarget: TypeAlias = "Caption | Class | MajorityVote"
 
 VOTE: Final = "vote"
 """Names the class by majority vote, unless the model has a label of this name."""
+
+TEXT: Final = "text:"
+"""Begins a caption."""
 
 
 def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[ClassTarget]:
@@ -27,8 +30,10 @@ def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[
 
 
 def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> ClassTarget:
-    from chronocam.targets import Class, MajorityVote
+    from chronocam.targets import Caption, Class, MajorityVote
 
+    if text.startswith(TEXT):
+        return Caption(text.removeprefix(TEXT).strip())
     if text == VOTE and VOTE not in (labels or ()):
         if steps:
             raise TargetError(f"the {VOTE} counts all steps; drop --step, or give a class")
@@ -59,8 +64,10 @@ def at_steps(targets: Sequence[ClassTarget], steps: Sequence[int]) -> list[Class
 
 def label(loaded: Loaded, target: ClassTarget) -> str:
     """Return what the name of a file calls a class or the vote."""
-    from chronocam.targets import Class
+    from chronocam.targets import Caption, Class
 
+    if isinstance(target, Caption):
+        return target.text
     if not isinstance(target, Class):
         return VOTE
     which = target.which

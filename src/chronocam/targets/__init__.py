@@ -7,9 +7,11 @@ from chronocam.targets.composed import Counter
 from chronocam.targets.dense import Region
 from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
+from chronocam.targets.text import Caption, Similarity
 
 __all__ = [
     "Boxes",
+    "Caption",
     "Class",
     "Contrast",
     "Counter",
@@ -21,6 +23,7 @@ __all__ = [
     "Predicted",
     "Region",
     "Regression",
+    "Similarity",
     "Step",
     "Towards",
     "parse",

@@ -224,18 +224,25 @@ class PredictedOrAll(PredictedByDefault):
 
 @dataclass(frozen=True)
 class Contrast(Target):
-    """Why `a` rather than `b`: y_a − y_b, each by index or label.
+    """Why `a` rather than `b`: y_a − y_b, each by index or label, or a target, such as a `Caption`.
 
     Example:
     >>> str(cc.GradCAM(model).explain(images, cc.targets.Contrast("cat", "dog")).targets[0][0])
     'cat rather than dog'
     """
 
-    a: SupportsIndex | str
-    b: SupportsIndex | str
+    a: SupportsIndex | str | Target
+    b: SupportsIndex | str | Target
+
+    def __post_init__(self) -> None:
+        # Frozen dataclasses of the same parts are equal: what they read follows from these.
+        reads = [name for side in (self.a, self.b) if isinstance(side, Target) for name in side.reads]
+        object.__setattr__(self, "reads", tuple(dict.fromkeys(reads)))
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_a − y_b. Raises TargetError for an unknown class, or where both are the same."""
+        if isinstance(self.a, Target) or isinstance(self.b, Target):
+            return self._of_targets(outputs)
         a, b = class_index(self.a, outputs), class_index(self.b, outputs)
         if a == b:
             raise TargetError(
@@ -244,6 +251,17 @@ class Contrast(Target):
         logits = classes_of(outputs)
         name = f"{outputs.label(a)} rather than {outputs.label(b)}"
         return same_for_all(logits[:, a] - logits[:, b], TargetInfo(name), of_one_logit(outputs))
+
+    def _of_targets(self, outputs: Outputs) -> Scored:
+        sides = [side if isinstance(side, Target) else Class(side) for side in (self.a, self.b)]
+        if sides[0] == sides[1]:
+            raise TargetError("both sides of Contrast are the same target; give two to contrast")
+        a, b = (side(outputs) for side in sides)
+        if a.values.shape[1] != 1 or b.values.shape[1] != 1:
+            raise TargetError("Contrast is of two scores; give targets of one column each")
+        pairs = zip(a.infos, b.infos, strict=True)
+        infos = tuple((TargetInfo(f"{own[0]} rather than {other[0]}"),) for own, other in pairs)
+        return Scored(a.values - b.values, infos, (*a.notes, *b.notes))
 
 
 class PerSample(Target):

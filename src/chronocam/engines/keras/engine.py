@@ -25,6 +25,7 @@ from chronocam.engines.base import (
     Request,
     Result,
     Score,
+    TextTower,
     as_given,
     child_at,
     logits_note,
@@ -82,6 +83,7 @@ class KerasEngine(UnknownGeometry):
     """
 
     framework = "keras"
+    towers: TextTower | None = None
 
     def __init__(self, model: keras.Model, output_layer: Any = None) -> None:
         if not model.built:

@@ -34,6 +34,7 @@ from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import device_of, dtype_of, settle
 from chronocam.engines.torch.tensors import map_leaves
+from chronocam.engines.torch.towers import Towers, towers_of
 from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import InputError
 from chronocam.layouts.base import Stem
@@ -57,8 +58,13 @@ class TorchEngine(TorchGeometry):
 
     @property
     def labels(self) -> Sequence[str] | None:
-        """The class names that the model carries."""
-        return self.layers.labels
+        """The class names that the model carries; a model of two towers has those that it is given."""
+        return self.layers.labels if self.towers is None else getattr(self.model, "labels", None)
+
+    @cached_property
+    def towers(self) -> Towers | None:
+        """What embeds texts, where the model has two towers."""
+        return towers_of(self.model)
 
     @property
     def stem(self) -> Stem | None:

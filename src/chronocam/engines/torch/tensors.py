@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
+from chronocam.engines.torch.towers import image_tower
 from chronocam.errors import ChronocamError, InputError, LayerError, first_line
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
@@ -24,10 +25,15 @@ TARGETS_PER_PASS = 16  # how many targets' backward passes are batched: bounds t
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """Call the model with one input, several, or several by name: in one dict where it takes that.
 
+    A model of two towers gets pictures alone: what is called is the tower that embeds them.
+
     Raises InputError, which says what the model saw, where it fails on other inputs than it takes: their
     number, names, types, sizes, channels, frames or order of axes.
     """
+    embed = image_tower(model, inputs)
     try:
+        if embed is not None:
+            return embed(inputs)
         if isinstance(inputs, Mapping):
             return model(inputs) if _takes_one_dict(model, inputs) else model(**inputs)
         if isinstance(inputs, (tuple, list)):

@@ -1,7 +1,8 @@
-"""`hf:NAME-or-folder`: image and video classifiers of the transformers library."""
+"""`hf:NAME-or-folder`: image and video classifiers and embedding networks of the transformers library."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -33,20 +34,51 @@ def _load(request: ModelRequest) -> Parts:
     try:
         with patient_only_online():
             config = transformers.AutoConfig.from_pretrained(name, **options)
-            video = type(config) in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+            kind = _kind(transformers, config)
+            video = kind is transformers.AutoModelForVideoClassification
             processor = _processor(transformers, name, options, video=video)
-            kind = (
-                transformers.AutoModelForVideoClassification
-                if video
-                else transformers.AutoModelForImageClassification
-            )
             model = _model(kind, request, options)
+            if kind is transformers.AutoModelForZeroShotImageClassification:
+                tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+                model.tokenize = Tokenize(tokenizer, config)
     except ModelError:
         raise
     except Exception as error:  # missing files, no network, code that needs trust: each has its own class
         raise _refusal(request, error) from error
     preprocess = _clip_preprocess(processor, config, request) if video else _preprocess(processor, request)
-    return model, preprocess, _labels(model.config)
+    classifies = "Classification" in type(model).__name__
+    return model, preprocess, _labels(model.config) if classifies else None
+
+
+def _kind(transformers: ModuleType, config: Config) -> Any:
+    """Return the class that loads a network: as a classifier, unless it was saved as what embeds pictures."""
+    saved = (config.architectures or [""])[0]
+    if saved.endswith("ForImageClassification") or "VideoClassification" in saved:
+        pass
+    elif type(config) in transformers.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING:
+        return transformers.AutoModelForZeroShotImageClassification
+    elif saved == getattr(transformers.MODEL_MAPPING.get(type(config), None), "__name__", None):
+        return transformers.AutoModel
+    if type(config) in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING:
+        return transformers.AutoModelForVideoClassification
+    return transformers.AutoModelForImageClassification
+
+
+class Tokenize:
+    """Makes the inputs of a text tower of a list of texts, cut to the length that it takes."""
+
+    def __init__(self, tokenizer: Processor, config: Config) -> None:
+        self._tokenizer = tokenizer
+        self._longest = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        # SigLIP was trained on texts that all have this length, and that attend to what fills them up.
+        self._filled: bool = config.model_type.startswith("siglip")
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the tokens, each text a row."""
+        padding = "max_length" if self._filled else True
+        options = {"padding": padding, "truncation": True, "max_length": self._longest}
+        tokens = dict(self._tokenizer(list(texts), return_tensors="pt", **options))
+        return {"input_ids": tokens["input_ids"]} if self._filled else tokens
 
 
 def _processor(transformers: ModuleType, name: str, options: dict[str, bool], *, video: bool) -> Processor:

@@ -1,0 +1,71 @@
+"""What a model embeds besides the inputs: texts, and the picture that others are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chronocam.engines import Engine, TextTower
+from chronocam.errors import InputError, TargetError
+from chronocam.joint.media import media_in, pictures_in, prepared
+from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.targets.text import embeddings_in, unit
+from chronocam.types import Array
+
+
+class Encoder:
+    """Embeds a list of texts, or one picture or clip, each once; free of any graph.
+
+    rank: how many axes a batch of the model's inputs has. preprocess: makes an input of a picture.
+    """
+
+    def __init__(self, engine: Engine, rank: int, preprocess: Callable[[Any], Array] | None) -> None:
+        self._engine = engine
+        self._rank = rank
+        self._preprocess = preprocess
+        self._known: dict[int, tuple[Any, Array]] = {}
+
+    @property
+    def towers(self) -> TextTower | None:
+        """The model's own text tower; None without one."""
+        return self._engine.towers
+
+    def __call__(self, what: Any) -> Array:
+        """Return the embeddings `(text, channel)` or `(1, channel)`.
+
+        Raises TargetError for texts where the model has no tower for them, InputError for what is no input.
+        """
+        if isinstance(what, list) and all(isinstance(one, str) for one in what):
+            if self.towers is None:
+                raise TargetError(
+                    "the model has no text tower of its own; give encode_text=, which returns "
+                    "(text, channel) for a list of texts"
+                )
+            return self.towers.encode(what)
+        if id(what) not in self._known:
+            inputs = self._engine.adapt(self._input(what))
+            embedded = self._engine.scores(inputs, lambda result: embeddings_in(result.raw, result.logits))
+            self._known[id(what)] = what, embedded
+        return self._known[id(what)][1]
+
+    def _input(self, what: Any) -> Array:
+        media = pictures_in(what, self._preprocess) or media_in(what)
+        if media is not None:
+            return prepared(media, self._preprocess)
+        shape = tuple(getattr(what, "shape", ()))
+        if len(shape) == self._rank - 1:
+            return what[None]
+        if len(shape) == self._rank and shape[0] == 1:
+            return what
+        raise InputError(
+            f"the reference has shape {shape}; expected one input of {self._rank - 1} axes, or a picture"
+        )
+
+
+def zero_shot(pictures: Array, labels: Sequence[str], towers: TextTower) -> Array:
+    """Return the logits `(batch, label)`: cosines with the labels as texts, as the model scales them."""
+    texts = [towers.template.format(label) for label in labels]
+    rows = unit(pictures)
+    of_texts = like(to_numpy(unit(towers.encode(texts))), rows)
+    scale, bias = towers.scale
+    return namespace(rows).matmul(rows, of_texts.T) * scale + bias
