@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         data,
         engines,
         errors,
+        evaluation,
         features,
         layouts,
         media,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from chronocam._load import load
     from chronocam.detections import Detection, Detections
     from chronocam.engines.blackbox import blackbox
+    from chronocam.evaluation import Evaluation, evaluate
     from chronocam.explanation import Explanation
     from chronocam.joint.inputs import Shared
     from chronocam.methods import (
@@ -93,8 +95,8 @@ else:
         "TemporalMask VisualBackProp XGradCAM"
     )
     _MODULES = (
-        "callbacks data engines errors features layouts media methods metrics models odometry render report "
-        "runs sequence targets train types"
+        "callbacks data engines errors evaluation features layouts media methods metrics models odometry "
+        "render report runs sequence targets train types"
     )
     __getattr__, __dir__ = _lazily(
         __name__,
@@ -103,6 +105,7 @@ else:
             "._explain": ["explain"],
             "._load": ["load"],
             ".detections": ["Detection", "Detections"],
+            ".evaluation": ["Evaluation", "evaluate"],
             ".engines.blackbox": ["blackbox"],
             ".explanation": ["Explanation"],
             ".joint.inputs": ["Shared"],
@@ -130,6 +133,7 @@ __all__ = [
     "Detections",
     "EigenCAM",
     "EigenGradCAM",
+    "Evaluation",
     "ExpectedGradients",
     "Explanation",
     "ExtremalPerturbation",
@@ -166,6 +170,8 @@ __all__ = [
     "detect",
     "engines",
     "errors",
+    "evaluate",
+    "evaluation",
     "explain",
     "features",
     "layouts",

@@ -74,8 +74,8 @@ def deletion(
     >>> cc.metrics.deletion(score, inputs, inputs[:, 0], baseline=0, steps=4).scores
     array([[7., 3., 1., 0., 0.]])
     """
-    cells = _Cells(inputs, maps, channels, seed)
-    return _curve(score, cells.without(baseline), lambda count: cells.rank >= count, cells.total, steps)
+    cells = Cells(inputs, maps, channels, seed)
+    return _curve(score, cells, baseline, lambda count: cells.rank >= count, steps)
 
 
 def insertion(
@@ -99,8 +99,8 @@ def insertion(
     >>> cc.metrics.insertion(score, inputs, inputs[:, 0], baseline=0, steps=4).scores
     array([[0., 4., 6., 7., 7.]])
     """
-    cells = _Cells(inputs, maps, channels, seed)
-    return _curve(score, cells.without(baseline), lambda count: cells.rank < count, cells.total, steps)
+    cells = Cells(inputs, maps, channels, seed)
+    return _curve(score, cells, baseline, lambda count: cells.rank < count, steps)
 
 
 Removal = Callable[[np.ndarray], np.ndarray]
@@ -108,15 +108,18 @@ Removal = Callable[[np.ndarray], np.ndarray]
 
 
 def _curve(
-    score: Score, removal: Removal, staying: Callable[[int], np.ndarray], total: int, steps: int
+    score: Score,
+    cells: Cells,
+    baseline: str | float | np.ndarray,
+    staying: Callable[[int], np.ndarray],
+    steps: int,
 ) -> Curve:
-    if steps < 1:
-        raise InputError(f"steps is {steps}; expected at least one")
-    counts = np.unique(np.round(np.linspace(0, total, steps + 1)).astype(int))
-    return Curve(counts / total, np.stack([scored(score, removal(staying(int(n)))) for n in counts], axis=1))
+    removal, counts = cells.without(baseline), cells.counts(steps)
+    scores = [scored(score, removal(staying(int(n)))) for n in counts]
+    return Curve(counts / cells.total, np.stack(scores, axis=1))
 
 
-class _Cells:
+class Cells:
     """The cells that a map orders, and the inputs without some of them."""
 
     def __init__(self, inputs: np.ndarray, maps: np.ndarray, channels: int, seed: int) -> None:
@@ -146,6 +149,12 @@ class _Cells:
                 f"maps have shape {shape}; expected {' or '.join(map(str, shapes))} for these inputs"
             )
         return choices[shapes.index(shape)]
+
+    def counts(self, steps: int) -> np.ndarray:
+        """Return how many cells are changed at each of so many equal steps, from none to all."""
+        if steps < 1:
+            raise InputError(f"steps is {steps}; expected at least one")
+        return np.unique(np.round(np.linspace(0, self.total, steps + 1)).astype(int))
 
     def without(self, baseline: str | float | np.ndarray) -> Removal:
         """Return how cells are taken away."""

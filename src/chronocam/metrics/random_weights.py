@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -43,16 +44,42 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
     >>> torch.equal(model.fc.weight, before)
     True
     """
+    modules = _some(model, count)
+    with _restored(model):
+        with torch.no_grad(), _own_random_numbers(model, seed):
+            for _, module in modules:
+                _randomise(module)
+        yield [path for path, _ in modules]
+
+
+def random_copy(model: nn.Module, count: int, seed: int = 0) -> nn.Module:
+    """Return a copy of the model whose top `count` modules are random, as in `randomised`.
+
+    The model itself is never changed, so that other threads may go on with it; the copy takes its memory
+    once more.
+
+    Raises InputError for more modules than the model has.
+
+    Example:
+    >>> copy = cc.metrics.random_copy(model, 1)
+    >>> torch.equal(copy.fc.weight, model.fc.weight), torch.equal(copy.conv2.weight, model.conv2.weight)
+    (False, True)
+    """
+    copy = deepcopy(model)
+    modules = _some(copy, count)
+    with torch.no_grad(), _own_random_numbers(copy, seed):
+        for _, module in modules:
+            _randomise(module)
+    return copy
+
+
+def _some(model: nn.Module, count: int) -> list[tuple[str, nn.Module]]:
     modules = _parameterised(model)
     if not 0 <= count <= len(modules):
         raise InputError(
             f"count is {count}; expected 0 to {len(modules)}, the modules of the model with parameters"
         )
-    with _restored(model):
-        with torch.no_grad(), _own_random_numbers(model, seed):
-            for _, module in modules[:count]:
-                _randomise(module)
-        yield [path for path, _ in modules[:count]]
+    return modules[:count]
 
 
 def _parameterised(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -1,0 +1,283 @@
+"""Judge one sample by every measure: what they ask is gathered, and each pass is run once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from chronocam.errors import InputError
+from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed
+from chronocam.evaluation.measures import Measure
+from chronocam.evaluation.panel import Panel, Row, edges
+from chronocam.evaluation.samples import Sample, read_truth
+from chronocam.joint.scores import channel_axis_of, scores_of
+from chronocam.maps.resample import resample
+from chronocam.media.preprocess import Preprocess
+from chronocam.methods import Method, Saliency
+from chronocam.metrics.baselines import centre_prior, random_maps
+
+
+@dataclass
+class Passes:
+    """How many forward passes of one input were run, and how many it would be without sharing any.
+
+    Those inside a method of several passes, such as SmoothGrad, count as one.
+    """
+
+    run: int = 0
+    alone: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One sample: the values of every row and measure, and what a page shows of it.
+
+    maps: of every row, small. picture: of the sample, uint8; None for what is no picture.
+    """
+
+    target: str
+    confidence: float
+    values: dict[Row, dict[str, Any]]
+    maps: dict[Row, np.ndarray]
+    picture: np.ndarray | None
+
+
+@dataclass(eq=False)
+class Judge:
+    """Judges samples one by one."""
+
+    panel: Panel
+    measures: Sequence[Measure]
+    preprocess: Any
+    batch_size: int
+    seed: int
+    pool: ThreadPoolExecutor
+    passes: Passes = field(default_factory=Passes)
+    near: list[tuple[np.ndarray, int | None]] = field(default_factory=list)
+    """Samples seen before, for measures that make something of several."""
+    _axes: dict[int, int | None] = field(default_factory=dict)
+    _count: int | None = None
+
+    def judge(self, sample: Sample) -> Judged:
+        """Return the values of a sample. Raises a ChronocamError that says what is wrong with it."""
+        array, size = sample.read()
+        inputs = array[None]
+        explained, maps = self.panel.first(inputs, sample.target)
+        reference = explained[0]
+        info = reference.targets[0][0]
+        target = sample.target if info.index is None else info.index
+        axis = self._channels(inputs, target)
+        laid = array[None] if axis is None else np.moveaxis(array, axis - 1, 0)
+        grid = tuple(laid.shape[1:])
+        confidences = reference.confidences
+        case = Case(
+            input=laid,
+            score=float(reference.scores[0, 0]),
+            probability=float("nan") if confidences is None else float(confidences[0, 0]),
+            index=info.index,
+            classes=self._classes(inputs, target),
+            truth=read_truth(sample, grid, size, self.preprocess),
+            seed=self.seed + sample.number,
+            black=self._black(laid, axis),
+            others=tuple(self.near),
+        )
+        self.passes.run += 1
+        whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
+        asked = _Asked(self, case, target, axis)
+        values = asked.values(whole)
+        self._remember(laid, info.index)
+        small = {row: _small(m) for row, m in whole.items()}
+        picture = None if reference.copies is None else reference.copies[0]
+        return Judged(str(info), case.probability, values, small, picture)
+
+    @cached_property
+    def scorer(self) -> Method:
+        """What scores changed inputs: a method of the input, of which no map is made."""
+        return Saliency(self.panel.model, batch_size=self.batch_size, **self.panel.options)
+
+    def _channels(self, inputs: np.ndarray, target: Any) -> int | None:
+        """Return which axis of inputs their channels are on; inputs of one rank are alike."""
+        if inputs.ndim not in self._axes:
+            self._axes[inputs.ndim] = channel_axis_of(self.scorer, inputs, target)
+        return self._axes[inputs.ndim]
+
+    def _classes(self, inputs: np.ndarray, target: Any) -> int:
+        if self._count is None and any(measure.name == "random_logit" for measure in self.measures):
+            self._count = scores_of(self.scorer, inputs, target).classes
+            self.passes.run += 1
+        return self._count or 0
+
+    def _black(self, laid: np.ndarray, axis: int | None) -> np.ndarray:
+        """Return what black is to the model; zeros where its preprocessing is not known."""
+        frame = getattr(self.preprocess, "frame", self.preprocess)
+        if not isinstance(frame, Preprocess):
+            return np.zeros(1, laid.dtype)
+        pixel = np.zeros((1, 1, len(frame.mean)), np.float32)
+        values = replace(frame, channels="last").normalised(pixel)[0, 0]
+        return values.astype(laid.dtype).reshape(-1, *[1] * (laid.ndim - 1))
+
+    def _maps(
+        self,
+        case: Case,
+        number: int,
+        maps: dict[Row, np.ndarray],
+        inputs: np.ndarray,
+        target: Any,
+        coarse: tuple[int, ...],
+    ) -> dict[Row, np.ndarray]:
+        """Return the map of every row at the size of the input."""
+        elsewhere = [row for row in self.panel.rows if row.method in self.panel.functions]
+        maps = maps | self.panel.maps(elsewhere, inputs, target)
+        self.passes.run += len(elsewhere)
+        found: dict[Row, np.ndarray] = {}
+        for row in self.panel.rows:
+            if row in maps:
+                values = maps[row][0]
+            elif row.control:
+                values = self._control(row, case, number, inputs, target, coarse)
+            else:
+                values = self.panel.arrays[row.method][number]
+            found[row] = _sized(values, case.grid, row)
+        return found
+
+    def _control(
+        self, row: Row, case: Case, number: int, inputs: np.ndarray, target: Any, coarse: tuple[int, ...]
+    ) -> np.ndarray:
+        """Return the map of a control; noise is drawn on the grid of the reference's maps."""
+        if row.method == "random":
+            return random_maps(1, coarse, case.grid, self.seed + number)[0]
+        if row.method == "centre":
+            return centre_prior(case.grid)
+        if row.method == "edges":
+            return edges(case.input)
+        self.passes.run += 1
+        return self.panel.randomised(inputs, target)
+
+    def _remember(self, laid: np.ndarray, index: int | None) -> None:
+        if any(measure.name == "focus" for measure in self.measures):
+            self.near = [*self.near[-7:], (laid, index)]
+
+
+@dataclass(eq=False)
+class _Asked:
+    """What measures ask about one sample."""
+
+    judge: Judge
+    case: Case
+    target: Any
+    axis: int | None
+    scores: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
+    explained: dict[Hashable, np.ndarray] = field(default_factory=dict)
+
+    def values(self, maps: dict[Row, np.ndarray]) -> dict[Row, dict[str, Any]]:
+        """Return the value of every row and measure."""
+        self.scores["itself"] = (self.case.score, self.case.probability)
+        values: dict[Row, dict[str, Any]] = {row: {} for row in maps}
+        waiting: dict[tuple[Row, Measure], tuple[Generator[Any, Any, Any], Any]] = {}
+        for row, map_ in maps.items():
+            for measure in self.judge.measures:
+                if not measure.controls and (row.control or row.method in self.judge.panel.arrays):
+                    continue
+                found = measure.of(self.case, map_)
+                self.judge.passes.alone += 1 if not row.control else 0
+                if isinstance(found, Generator):
+                    self._step(waiting, values, (row, measure), found, None)
+                else:
+                    values[row][measure.name] = found
+        while waiting:
+            now, waiting = waiting, {}
+            self._run([ask for _, ask in now.values()], list(now))
+            for (row, measure), (asking, ask) in now.items():
+                self._step(waiting, values, (row, measure), asking, self._answer(row, ask))
+        return values
+
+    def _step(self, waiting: Any, values: Any, key: tuple[Row, Measure], asking: Any, answer: Any) -> None:
+        row, measure = key
+        try:
+            ask = asking.send(answer)
+        except StopIteration as end:
+            values[row][measure.name] = end.value
+        else:
+            waiting[key] = (asking, ask)
+
+    def _run(self, asks: Sequence[Any], keys: Sequence[tuple[Row, Measure]]) -> None:
+        changed: dict[Hashable, Changed] = {}
+        for ask in asks:
+            if isinstance(ask, AskScores):
+                self.judge.passes.alone += len(ask.inputs)
+                changed |= {one.key: one for one in ask.inputs if one.key not in self.scores}
+        self._score(list(changed.values()))
+        groups: dict[tuple[float, int | None], dict[Hashable, tuple[Changed, set[Row]]]] = defaultdict(dict)
+        for ask, (row, _) in zip(asks, keys, strict=True):
+            if not isinstance(ask, AskMaps):
+                continue
+            inputs = ask.inputs if ask.inputs is not None else [self.case.itself]
+            self.judge.passes.alone += len(inputs)
+            for one in inputs:
+                if (row, ask.random, ask.other, one.key) not in self.explained:
+                    groups[ask.random, ask.other].setdefault(one.key, (one, set()))[1].add(row)
+        for (random, other), inputs_of in groups.items():
+            self._explain(random, other, list(inputs_of.values()))
+
+    def _score(self, changed: Sequence[Changed]) -> None:
+        size = self.judge.batch_size
+        for low in range(0, len(changed), size):
+            part = changed[low : low + size]
+            found = scores_of(self.judge.scorer, self._inputs(part), self.target)
+            self.judge.passes.run += len(part)
+            for one, value, sure in zip(part, found.values[:, 0], found.confidences[:, 0], strict=True):
+                self.scores[one.key] = (float(value), float(sure))
+
+    def _explain(self, random: float, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]) -> None:
+        """Explain changed inputs by the rows that ask for them, those of the same rows together."""
+        target = self.target if other is None else other
+        alike: dict[frozenset[Row], list[Changed]] = defaultdict(list)
+        for one, rows in inputs:
+            alike[frozenset(rows)].append(one)
+        for asking, of_rows in alike.items():
+            maps = self.judge.panel.maps(sorted(asking, key=str), self._inputs(of_rows), target, random)
+            self.judge.passes.run += len(of_rows)
+            for row, values in maps.items():
+                for one, value in zip(of_rows, values, strict=True):
+                    self.explained[row, random, other, one.key] = _sized(value, self.case.grid, row)
+
+    def _inputs(self, changed: Sequence[Changed]) -> np.ndarray:
+        """Return changed inputs as the model takes them."""
+        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(
+            self.case.input.dtype
+        )
+        return made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis)
+
+    def _answer(self, row: Row, ask: Any) -> Any:
+        if isinstance(ask, AskScores):
+            pairs = np.array([self.scores[one.key] for one in ask.inputs])
+            return Answer(pairs[:, 0], pairs[:, 1])
+        inputs = ask.inputs if ask.inputs is not None else [self.case.itself]
+        missing = np.full(self.case.grid, np.nan, np.float32)
+        return np.stack(
+            [self.explained.get((row, ask.random, ask.other, one.key), missing) for one in inputs]
+        )
+
+
+def _sized(values: np.ndarray, grid: tuple[int, ...], row: Row) -> np.ndarray:
+    """Return a map at the size of the input. Raises InputError for one of another rank or not finite."""
+    values = np.asarray(values, dtype=np.float32)
+    if values.ndim != len(grid):
+        raise InputError(f"a map of {row} has shape {values.shape}; expected one on the grid {grid}")
+    if not np.isfinite(values).all():
+        raise InputError(f"the map of {row} holds NaN or infinity")
+    if values.shape == grid:
+        return values
+    return np.asarray(resample(values[None, None], grid, "cubic" if len(grid) < 3 else "linear"))[0, 0]
+
+
+def _small(values: np.ndarray, most: int = 16) -> np.ndarray:
+    """Return a map for a small picture."""
+    size = [min(n, most) for n in values.shape]
+    return np.asarray(resample(values[None, None], size, "linear"))[0, 0].astype(np.float16)

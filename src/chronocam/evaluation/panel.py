@@ -1,0 +1,249 @@
+"""Who is judged: methods at layers, functions, maps from elsewhere, and the controls that each must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from chronocam.errors import InputError
+from chronocam.evaluation.peers import is_peer, peer
+from chronocam.explanation import Explanation
+from chronocam.joint.session import explain_all
+from chronocam.joint.subject import share_subjects
+from chronocam.maps.arrays import to_numpy
+from chronocam.methods import Method
+from chronocam.methods._base import method_named
+
+Maker: TypeAlias = Callable[..., Method]
+MapFunction: TypeAlias = Callable[[np.ndarray, Any], Any]
+"""Takes inputs as the model does and the target, and returns maps `(batch, *grid)`."""
+
+CONTROLS: Final = ("random", "centre", "edges", "randomised")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of those that are judged.
+
+    method: its name. layer: the layer's, `""` for what has none. control: whether it is one that others must
+    beat.
+    """
+
+    method: str
+    layer: str = ""
+    control: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} at {self.layer}" if self.layer else self.method
+
+
+@dataclass(eq=False)
+class Panel:
+    """All that are judged, bound to the model.
+
+    makers: of the library's methods, by name and the layer asked for.
+    functions: of maps from elsewhere. arrays: maps that are there already, `(sample, *grid)`.
+    options: of every method.
+    """
+
+    model: Any
+    makers: list[tuple[str, Any, Maker]]
+    functions: dict[str, MapFunction]
+    arrays: dict[str, np.ndarray]
+    options: dict[str, Any]
+    seed: int
+    scope: ExitStack
+    rows: list[Row] = field(default_factory=list)
+    without: str | None = None
+    """Why there is no randomised model; None where there is one."""
+    _bound: dict[float, list[Method]] = field(default_factory=dict)
+    _library: list[Row] = field(default_factory=list)
+
+    @property
+    def reference(self) -> Row:
+        """The row that others are compared with: the first one."""
+        return self.rows[0]
+
+    @property
+    def judged(self) -> list[Row]:
+        """The rows that are no controls."""
+        return [row for row in self.rows if not row.control]
+
+    def first(self, inputs: np.ndarray, target: Any) -> tuple[list[Explanation], dict[Row, np.ndarray]]:
+        """Explain a sample by all of the library's methods; the first time that finds the rows."""
+        explained = self._explained(inputs, target, 0.0)
+        if not self.rows:
+            self._library = [Row(e.method, e.layer) for e in explained]
+            if len(set(self._library)) < len(self._library):
+                raise InputError("a method is given twice at the same layer; give each once")
+            elsewhere = [Row(name) for name in (*self.functions, *self.arrays)]
+            controls = [Row(name, control=True) for name in self._controls()]
+            self.rows = [*self._library, *elsewhere, *controls]
+        return explained, {row: e.upsample()[:, 0] for row, e in zip(self._library, explained, strict=True)}
+
+    def _controls(self) -> tuple[str, ...]:
+        self.without = _cannot_be_random(self.model)
+        return CONTROLS if self.without is None and self.makers else CONTROLS[:3]
+
+    def maps(
+        self, rows: Sequence[Row], inputs: np.ndarray, target: Any, random: float = 0.0
+    ) -> dict[Row, np.ndarray]:
+        """Return the maps of those methods and functions, `(batch, *grid)` each."""
+        found: dict[Row, np.ndarray] = {}
+        wanted = [k for k, row in enumerate(self._library) if row in rows]
+        if wanted:
+            explained = self._explained(inputs, target, random, wanted)
+            for k, e in zip(wanted, explained, strict=True):
+                found[self._library[k]] = e.upsample()[:, 0]
+        for row in rows:
+            if row.method in self.functions and not random:
+                found[row] = _grids(self.functions[row.method](inputs, target), row.method, len(inputs))
+        return found
+
+    def randomised(self, inputs: np.ndarray, target: Any) -> np.ndarray:
+        """Return the reference's map of the model with all of its weights random, `(*grid)`."""
+        return self._explained(inputs, target, 1.0, [0])[0].upsample()[0, 0]
+
+    def _explained(
+        self, inputs: np.ndarray, target: Any, random: float, which: Sequence[int] | None = None
+    ) -> list[Explanation]:
+        methods = self.bound(random)
+        chosen = methods if which is None else [methods[k] for k in which]
+        explained = explain_all(chosen, inputs, target) if chosen else []
+        for one in explained:
+            if one.maps.shape[1] != 1:
+                raise InputError(
+                    f"a sample has {one.maps.shape[1]} targets; evaluate one target for each sample"
+                )
+        return explained
+
+    def bound(self, random: float = 0.0) -> list[Method]:
+        """Return the methods, of the model itself or of a copy with that share of its modules random."""
+        if random not in self._bound:
+            model = self.model if random == 0 else random_model(self.model, random, self.seed)
+            with ExitStack() as scope:
+                share_subjects(scope)
+                self._bound[random] = [
+                    make(model, layer, **self.options) if layer is not None else make(model, **self.options)
+                    for _, layer, make in self._layers(random)
+                ]
+        return self._bound[random]
+
+    def _layers(self, random: float) -> list[tuple[str, Any, Maker]]:
+        """Return the makers; in a random copy, of the layers that were found in the model itself."""
+        if random == 0 or not self._library:
+            return self.makers
+        named = []
+        for (name, layer, make), row in zip(self.makers, self._library, strict=True):
+            at = layer if layer is not None or getattr(make, "default_layer", None) is not None else row.layer
+            named.append((name, at, make))
+        return named
+
+
+def panel(
+    model: Any,
+    methods: Sequence[Any] | Mapping[str, Any] | str,
+    layers: Sequence[Any] | None,
+    options: dict[str, Any],
+    seed: int,
+    scope: ExitStack,
+) -> Panel:
+    """Return who is judged.
+
+    methods: names, method classes, `"captum:LayerGradCam"` and its like, functions; as a dict by their names
+        also arrays of maps.
+
+    Raises InputError for nothing, and for what is none of these.
+    """
+    named = _named(methods)
+    if not named:
+        raise InputError("there is nothing to evaluate: methods is empty")
+    places: list[Any] = [None] if layers is None else list(layers)
+    makers: list[tuple[str, Any, Maker]] = []
+    functions: dict[str, MapFunction] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for name, given in named:
+        if hasattr(given, "shape") or isinstance(given, Explanation):
+            maps = given.upsample()[:, 0] if isinstance(given, Explanation) else to_numpy(given)
+            arrays[name] = np.asarray(maps)
+        elif isinstance(given, str) and is_peer(given):
+            functions[name] = peer(given, model, None if layers is None else places[0])
+        elif isinstance(given, str) or _makes_methods(given):
+            make = method_named(given) if isinstance(given, str) else given
+            at_input = getattr(getattr(make, "func", make), "default_layer", None) == "input"
+            makers += [(name, place, make) for place in ([None] if at_input else places)]
+        elif callable(given):
+            functions[name] = given
+        else:
+            raise InputError(f"methods hold {given!r}; expected a name, a method class, a function or maps")
+    if not makers:
+        # The reference's grid, and the model's own scores, come of one of the library's methods.
+        makers = [("gradcam", places[0], method_named("gradcam"))]
+    return Panel(model, makers, functions, arrays, options, seed, scope)
+
+
+def _named(methods: Any) -> list[tuple[str, Any]]:
+    if isinstance(methods, Mapping):
+        return [(str(name), given) for name, given in methods.items()]
+    listed = [methods] if isinstance(methods, str) or callable(methods) else list(methods)
+    return [(_name(given), given) for given in listed]
+
+
+def _name(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    inner = getattr(given, "func", given)
+    return str(getattr(inner, "name", None) or getattr(inner, "__name__", type(given).__name__))
+
+
+def _makes_methods(given: Any) -> bool:
+    inner = getattr(given, "func", given)
+    return isinstance(inner, type) and issubclass(inner, Method)
+
+
+def _grids(maps: Any, name: str, samples: int) -> np.ndarray:
+    values = np.asarray(to_numpy(maps), dtype=np.float32)
+    if values.ndim < 2 or len(values) != samples:
+        raise InputError(
+            f"`{name}` returned shape {values.shape} for {samples} inputs; expected (batch, *grid)"
+        )
+    return values
+
+
+def edges(laid: np.ndarray) -> np.ndarray:
+    """Return the strength of edges in an input `(channel, *grid)`: Sobel's, over its rows and columns."""
+    from scipy.ndimage import sobel
+
+    grey = laid.mean(axis=0)
+    axes = range(max(0, grey.ndim - 2), grey.ndim)
+    return np.asarray(np.sqrt(sum(sobel(grey, axis=axis) ** 2 for axis in axes)))
+
+
+def random_model(model: Any, share: float, seed: int) -> Any:
+    """Return a copy of a model with a share of its modules random, from the output down."""
+    if type(model).__module__.startswith("keras") or hasattr(model, "get_config"):
+        return _random_keras(model, share)
+    from chronocam.metrics.random_weights import parameterised, random_copy
+
+    return random_copy(model, max(1, round(share * len(parameterised(model)))), seed)
+
+
+def _random_keras(model: Any, share: float) -> Any:
+    import keras
+
+    copy = keras.models.clone_model(model)
+    layers = [layer for layer in copy.layers if layer.weights]
+    kept = layers[: len(layers) - max(1, round(share * len(layers)))]
+    for layer in kept:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
+    return copy
+
+
+def _cannot_be_random(model: Any) -> str | None:
+    if type(model).__name__ == "BlackBox":
+        return "a black box has no weights that could be made random"
+    return None

@@ -1,0 +1,83 @@
+"""An evaluation as files: JSON, Parquet, a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chronocam.errors import InputError
+
+if TYPE_CHECKING:
+    from chronocam.evaluation.result import Evaluation
+
+
+def as_json(result: Evaluation) -> str:
+    """Return everything but the pictures; NaN is null."""
+    data = {
+        "verdicts": result.verdicts,
+        "rows": result.records(),
+        "comparisons": [
+            {
+                "method": one.row.method,
+                "layer": one.row.layer,
+                "against": str(one.against),
+                "measure": one.measure.name,
+                "difference": one.difference.mean,
+                "low": one.difference.low,
+                "high": one.difference.high,
+                "samples": one.difference.count,
+                "p": one.p,
+            }
+            for one in result.comparisons
+        ],
+        "samples": values_of(result),
+        "failures": [{"name": name, "error": error} for name, error in result.failures],
+        "notes": list(result.notes),
+        "passes": result.passes,
+        "alone": result.alone,
+    }
+    return json.dumps(_plain(data), indent=1, allow_nan=False)
+
+
+def values_of(result: Evaluation) -> list[dict[str, Any]]:
+    """Return a record per sample, method and measure."""
+    return [
+        {
+            **{key: sample[key] for key in ("sample", "name", "group", "target", "confidence")},
+            "method": row.method,
+            "layer": row.layer,
+            "measure": measure.name,
+            "value": measure.number(sample["values"][row][measure.name]),
+        }
+        for sample in result.samples
+        for row in result.rows
+        for measure in result.measures
+        if measure.name in sample["values"].get(row, {})
+    ]
+
+
+def write_parquet(path: Path, result: Evaluation) -> None:
+    """Write a row per sample, method and measure. Raises InputError where pyarrow is not installed."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise InputError("Parquet needs pyarrow; pip install 'chronocam[runs]'") from error
+    pq.write_table(pa.Table.from_pylist(values_of(result)), path)
+
+
+def as_page(result: Evaluation) -> str:
+    """Return a page that stands alone."""
+    from chronocam.evaluation.page import page
+
+    return page(result)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

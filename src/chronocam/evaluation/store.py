@@ -1,0 +1,147 @@
+"""Judged samples in a folder, so that an evaluation that was interrupted goes on: a line of JSON for each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from chronocam.errors import InputError
+from chronocam.evaluation.measures import Measure
+from chronocam.evaluation.panel import Panel, Row
+from chronocam.maps.arrays import to_numpy
+
+_FILE: Final = "samples.jsonl"
+_VERSION: Final = 1
+
+
+@dataclass(eq=False)
+class Store:
+    """The lines of one evaluation.
+
+    head: what was evaluated, which must be the same to go on.
+    """
+
+    path: Path
+    head: str
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield what is there but for a line cut off. Raises InputError for that of another evaluation."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file):
+                try:
+                    record = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    record = None
+                if number == 0 and (not isinstance(record, dict) or record.get("head") != self.head):
+                    raise InputError(
+                        f"`{self.path.parent}` holds another evaluation (of another model, other methods, "
+                        "measures or data); give another folder"
+                    )
+                if number and isinstance(record, dict) and "sample" in record:
+                    yield record
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Write one line and wait until it is on disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        with self.path.open("ab+") as file:
+            if new:
+                file.write(_line({"version": _VERSION, "head": self.head}))
+            else:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # the end of a line that was being written when the run ended
+                    file.write(b"\n")
+            file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Any]) -> Store:
+    """Return the store of an evaluation in a folder."""
+    told = hashlib.blake2b(digest_size=16)
+    told.update(repr([type(model).__qualname__, *settings]).encode())
+    for name, values in _weights(model):
+        told.update(name.encode() + np.ascontiguousarray(values).tobytes())
+    told.update(repr([(sample.name, repr(sample.target)[:200]) for sample in samples]).encode())
+    return Store(Path(folder) / _FILE, told.hexdigest())
+
+
+def _weights(model: Any) -> Iterator[tuple[str, np.ndarray]]:
+    if hasattr(model, "state_dict"):
+        for name, tensor in model.state_dict().items():
+            if hasattr(tensor, "detach"):
+                # bfloat16 and its like have no NumPy type.
+                yield name, to_numpy(tensor.detach().float() if tensor.is_floating_point() else tensor)
+    elif hasattr(model, "get_weights"):
+        for number, values in enumerate(model.get_weights()):
+            yield str(number), np.asarray(values)
+
+
+def packed(row: Row, value: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a row as JSON."""
+    return {
+        "method": row.method,
+        "layer": row.layer,
+        "control": row.control,
+        "values": {name: np.asarray(one).tolist() for name, one in value.items()},
+    }
+
+
+def unpacked(record: dict[str, Any], measures: Sequence[Measure]) -> dict[Row, dict[str, Any]]:
+    """Return the values of all rows."""
+    known = {measure.name for measure in measures}
+    found: dict[Row, dict[str, Any]] = {}
+    for one in record["rows"]:
+        row = Row(str(one["method"]), str(one["layer"]), bool(one["control"]))
+        found[row] = {
+            name: np.asarray(value, np.float64) if isinstance(value, list) else value
+            for name, value in one["values"].items()
+            if name in known
+        }
+    return found
+
+
+def small_picture(picture: np.ndarray | None) -> str:
+    """Return a small JPEG as text, `""` for none."""
+    if picture is None or picture.dtype != np.uint8:
+        return ""
+    from PIL import Image
+
+    still = picture[len(picture) // 2] if picture.ndim == 4 else picture
+    image = Image.fromarray(still[..., 0] if still.shape[-1] == 1 else still).convert("RGB")
+    image.thumbnail((128, 128))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def small_map(values: np.ndarray) -> dict[str, Any]:
+    """Return a small map as bytes from 0 to 255 of its largest value; of a clip the mean over time."""
+    flat = values.astype(np.float32)
+    flat = flat.mean(axis=0) if flat.ndim == 3 else flat
+    peak = float(np.maximum(flat, 0).max())
+    shown = np.rint(np.clip(flat / peak if peak > 0 else 0 * flat, 0, 1) * 255).astype(np.uint8)
+    return {"shape": list(shown.shape), "bytes": base64.b64encode(shown.tobytes()).decode()}
+
+
+def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[Any]:
+    """Return what an evaluation is told from others by, beside its model and data."""
+    makers = [(name, repr(layer)) for name, layer, _ in panel.makers]
+    arrays = [(name, hashlib.blake2b(maps.tobytes()).hexdigest()) for name, maps in panel.arrays.items()]
+    options = sorted((name, repr(value)[:200]) for name, value in panel.options.items())
+    return [makers, sorted(panel.functions), arrays, options, [repr(m) for m in measures], seed]
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, allow_nan=True) + "\n").encode()

@@ -1,0 +1,129 @@
+"""What an evaluation says, in sentences that follow of its intervals alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, log10
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from chronocam.evaluation.measures import Measure
+from chronocam.metrics.comparisons import samples_needed
+
+if TYPE_CHECKING:
+    from chronocam.evaluation.panel import Row
+    from chronocam.evaluation.result import Comparison, Evaluation
+
+LEVEL: Final = 0.05
+_MATTERS: Final = 0.1
+"""What share of the reference's number a difference must have to matter."""
+
+_CONTROLS: Final = {
+    "random": "a random map",
+    "centre": "a blob in the middle",
+    "edges": "the edges of the input",
+    "randomised": "the map of random weights",
+}
+
+
+def sentences(result: Evaluation) -> list[str]:
+    """Return the verdicts: each method beside the reference, then what is not above its controls."""
+    from chronocam.evaluation.result import names
+
+    called = dict(zip(result.rows, names(result.rows), strict=True))
+    found = []
+    for one in result.comparisons:
+        if one.measure.better is not None and not one.against.control:
+            found.append(_beside(result, one, called))
+    return found + _below_controls(result, called)
+
+
+def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:
+    a, b, what = called[one.row], called[one.against], one.measure.title
+    count = f"{one.difference.count} {'sample' if one.difference.count == 1 else 'samples'}"
+    if told_apart(one):
+        verb = "beats" if is_better(one) else "loses to"
+        return f"{a} {verb} {b} in {what} ({one.difference}, {count})."
+    if one.difference.mean == one.difference.low == one.difference.high == 0:
+        return f"{a} and {b} are equal in {what} on every one of {count}."
+    text = f"{a} and {b} cannot be told apart in {what} ({one.difference}, {count})"
+    return f"{text}{_more(result, one)}."
+
+
+def told_apart(one: Comparison) -> bool:
+    """Say whether a difference is beyond chance: no 0 in its interval, and a corrected p below 5 %."""
+    return one.p < LEVEL and not one.difference.low <= 0 <= one.difference.high
+
+
+def is_better(one: Comparison) -> bool:
+    """Say whether the first of two has the better number."""
+    return (one.difference.mean > 0) == (one.measure.better == "high")
+
+
+def _more(result: Evaluation, one: Comparison) -> str:
+    """Return how many more samples would decide the smallest difference that matters."""
+    if one.measure.pooled:
+        return ""
+    reference = next(
+        (
+            line.interval.mean
+            for line in result.lines
+            if line.row == one.against and line.measure == one.measure
+        ),
+        0.0,
+    )
+    matters = _rounded(abs(reference) * _MATTERS)
+    n = one.difference.count
+    if n < 3 or matters == 0:
+        return ""
+    differences = result.values(one.row, one.measure) - result.values(one.against, one.measure)
+    spread = _at_most(differences[np.isfinite(differences)])
+    # Holm's correction begins with α over the number of comparisons.
+    needed = samples_needed(spread, matters, 1 - LEVEL / len(result.comparisons))
+    if needed <= n:
+        return f"; one of {matters:g} would have been seen"
+    return f"; {needed - n} more would decide a difference of {matters:g}"
+
+
+def _at_most(differences: np.ndarray) -> float:
+    """Return the upper 95 % confidence limit of their standard deviation."""
+    from scipy.special import chdtri
+
+    n = len(differences)
+    return float(differences.std(ddof=1) * np.sqrt((n - 1) / chdtri(n - 1, 0.95)))
+
+
+def _rounded(value: float) -> float:
+    """Return a number with one digit that counts."""
+    return float(f"{value:.1g}") if value > 0 and floor(log10(value)) > -9 else 0.0
+
+
+def _below_controls(result: Evaluation, called: dict[Row, str]) -> list[str]:
+    """Return what is not above which control, or that all are above all."""
+    failing: dict[tuple[Row, Row], list[Measure]] = {}
+    tested: set[Row] = set()
+    for one in result.comparisons:
+        if not one.against.control or one.measure.better is None:
+            continue
+        tested.add(one.against)
+        if not (told_apart(one) and is_better(one)):
+            failing.setdefault((one.row, one.against), []).append(one.measure)
+    if not tested:
+        return []
+    if not failing:
+        controls = _listed([_CONTROLS[row.method] for row in result.rows if row in tested])
+        return [f"Every method is above {controls} in every measure."]
+    # Those that fail alike stand in one sentence.
+    alike: dict[tuple[Row, tuple[str, ...]], list[str]] = {}
+    for (row, control), measures in failing.items():
+        alike.setdefault((control, tuple(m.title for m in measures)), []).append(called[row])
+    return [
+        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} not above {_CONTROLS[control.method]} "
+        f"in {_listed(titles)}."
+        for (control, titles), names in alike.items()
+    ]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,127 @@
+"""Fill removed pixels from their neighbours, as ROAD does, so that the gap itself tells nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from chronocam.errors import InputError
+
+NOISE: Final = 0.01
+"""Standard deviation of the noise on what is filled, in the units of the input."""
+
+_TOLERANCE: Final = 1e-4
+_COARSEST: Final = 8
+_LONGEST: Final = 500
+_DAMPED: Final = 0.8
+
+
+def imputed(
+    values: Float[np.ndarray, "channel height width"],
+    stays: Bool[np.ndarray, "height width"],
+    tolerance: float = _TOLERANCE,
+) -> Float[np.ndarray, "channel height width"]:
+    """Return `values` with each removed pixel the weighted mean of its neighbours.
+
+    Every removed pixel p obeys Σ_n w_n (x_n − x_p) = 0 over its neighbours in the picture: 1/6 for the four
+    that share a side, 1/12 for the four at its corners. They are solved together, to `tolerance` times the
+    values' range.
+
+    Raises InputError where no pixel stays.
+    Source: Rong et al. 2022, ROAD (arXiv:2202.00449), section 4.2, without its noise.
+
+    Example:
+    >>> stays = np.array([[True, False, True]])
+    >>> cc.maps.impute.imputed(np.array([[[1.0, 9.0, 3.0]]]), stays)
+    array([[[1., 2., 3.]]])
+    """
+    if not stays.any():
+        raise InputError("no pixel stays to fill the others from; leave at least one")
+    x = np.asarray(values, dtype=np.float32 if values.dtype == np.float32 else np.float64)
+    if stays.all():
+        return x
+    return _solved(x, stays, tolerance * max(float(np.ptp(x[:, stays])), 1e-12))
+
+
+def _solved(x: np.ndarray, stays: np.ndarray, allowed: float) -> np.ndarray:
+    """Solve by conjugate gradients, each channel by itself, with coarser grids as the preconditioner."""
+    levels = _levels(~stays, x.dtype)
+    removed, degree = levels[0]
+    tiny = np.finfo(x.dtype).tiny
+    # What stays is a constant: its spread is the right-hand side, and the mean is where the search begins.
+    start = np.where(stays, x, x[:, stays].mean(axis=1)[:, None, None])
+    rest = _spread(start) * removed - degree * start
+    found = np.zeros_like(start)
+    step = better = _corrected(rest, levels)
+    energy = _dot(rest, better)
+    for _ in range(_LONGEST):
+        if np.abs(rest).max() <= allowed:
+            break
+        along = degree * step - _spread(step) * removed
+        length = energy / np.maximum(_dot(step, along), tiny)
+        found += length * step
+        rest -= length * along
+        before, better = energy, _corrected(rest, levels)
+        energy = _dot(rest, better)
+        step = better + energy / np.maximum(before, tiny) * step
+    return np.where(stays, x, start + found)
+
+
+def _levels(removed: np.ndarray, dtype: np.dtype) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what is removed and its weights' sums, on the grid and on ever coarser ones.
+
+    A coarse cell is removed where all of its pixels are.
+    """
+    levels = []
+    while removed.any():
+        degree = _spread(np.ones(removed.shape, dtype)) * removed
+        levels.append((removed.astype(dtype), degree))
+        if min(removed.shape) < _COARSEST:
+            break
+        height, width = removed.shape
+        even = np.pad(removed, ((0, height % 2), (0, width % 2)), constant_values=True)
+        removed = even[::2, ::2] & even[1::2, ::2] & even[::2, 1::2] & even[1::2, 1::2]
+    return levels
+
+
+def _corrected(rest: np.ndarray, levels: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return about the solution of what is left: a cycle down to the coarsest grid and back, symmetric."""
+    (removed, degree), coarser = levels[0], levels[1:]
+    scale = _DAMPED * removed / np.where(degree > 0, degree, 1)
+    x = scale * rest
+    if coarser:
+        left = rest - degree * x + _spread(x) * removed
+        # On twice the spacing the same weights are four times as stiff: sums, not means, are handed down.
+        down = _corrected(_halved(left) * coarser[0][0], coarser)
+        height, width = removed.shape
+        x += down.repeat(2, axis=-2).repeat(2, axis=-1)[..., :height, :width] * removed
+    return x + scale * (rest - degree * x + _spread(x) * removed)
+
+
+def _halved(x: np.ndarray) -> np.ndarray:
+    """Return the sums over blocks of 2 × 2."""
+    height, width = x.shape[-2:]
+    if height % 2 or width % 2:
+        x = np.pad(x, ((0, 0), (0, height % 2), (0, width % 2)))
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return np.asarray(rows[..., ::2] + rows[..., 1::2])
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("chw,chw->c", a, b)[:, None, None]
+
+
+def _spread(x: np.ndarray) -> np.ndarray:
+    """Return Σ_n w_n x_n over the neighbours of each pixel, nothing beyond the border."""
+    # The weights with 1/3 in their middle are the product of (1, 2, 1)/√12 along either side.
+    rows = 2 * x
+    rows[..., 1:, :] += x[..., :-1, :]
+    rows[..., :-1, :] += x[..., 1:, :]
+    both = 2 * rows
+    both[..., 1:] += rows[..., :-1]
+    both[..., :-1] += rows[..., 1:]
+    both /= 12
+    both -= x / 3
+    return both

@@ -1,0 +1,370 @@
+"""Whole evaluations: the same numbers as by hand, passes shared, interrupted and gone on with, never lost."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import chronocam as cc
+from chronocam.errors import InputError
+from chronocam.evaluation.store import Store
+
+
+class Counting(nn.Module):
+    """A small classifier that counts the inputs it has seen."""
+
+    def __init__(self, side=8):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(2, 6, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(6, 4)
+        self.fc.weight.data *= 20  # beyond [0, 1]: no one takes the logits for probabilities
+        self.seen = [0]  # shared by copies
+
+    def forward(self, x):
+        self.seen[0] += len(x)
+        return self.fc(self.relu(self.conv(x)).mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def model():
+    return Counting().eval()
+
+
+X = np.random.default_rng(0).normal(size=(5, 2, 8, 8)).astype(np.float32)
+MASKS = np.zeros((5, 8, 8), bool)
+MASKS[:, 2:5, 2:5] = True
+
+
+def test_values_are_those_of_maps_and_measures_by_hand(model):
+    result = cc.evaluate(
+        model, X, 1, methods=["gradcam", "layercam"], measures=["deletion", "energy", "drop"], truth=MASKS
+    )
+    names = {measure.name: measure for measure in result.measures}
+    for row in result.rows[:2]:
+        e = cc.methods.METHODS[row.method](model).explain(X, 1)
+        maps = e.upsample()[:, 0]
+        np.testing.assert_allclose(
+            result.values(row, names["energy"]), cc.metrics.energy_inside(maps, MASKS), rtol=1e-5
+        )
+
+        def score(x):
+            return torch.softmax(model(torch.from_numpy(x).float()), dim=1)[:, 1].detach()
+
+        for k in range(5):
+            curve = cc.metrics.deletion(
+                lambda x: score(x).numpy(), X[k : k + 1], maps[k : k + 1], steps=10, seed=k
+            )
+            assert result.values(row, names["deletion"])[k] == pytest.approx(curve.area[0], rel=1e-4)
+        kept = score(cc.metrics.highlighted(X, maps)).numpy()
+        drops = cc.metrics.average_drop(score(X).numpy(), kept)
+        np.testing.assert_allclose(result.values(row, names["drop"]), drops, atol=1e-4)
+
+
+def test_rows_are_methods_at_layers_and_four_controls(model):
+    result = cc.evaluate(
+        model, X, layers=["conv", "relu"], methods=["gradcam", "saliency"], measures="insertion"
+    )
+    assert [(row.method, row.layer, row.control) for row in result.rows] == [
+        ("gradcam", "conv", False),
+        ("gradcam", "relu", False),
+        ("saliency", "input", False),
+        ("random", "", True),
+        ("centre", "", True),
+        ("edges", "", True),
+        ("randomised", "", True),
+    ]
+    table = result.to_pandas()
+    assert list(table.columns) == list(cc.evaluation.result.COLUMNS)
+    assert len(table) == 7
+    assert table.cost[:3].gt(0).all()
+    assert table.cost[3:].isna().all()
+    assert np.isnan(table.difference[0])
+    first, other = table["mean"][0], table["mean"][1]
+    assert table.difference[1] == pytest.approx(other - first, abs=1e-12)
+    assert table.difference[3] == pytest.approx(table["mean"][3] - first, abs=1e-12)
+
+
+def test_the_same_inputs_go_through_the_model_once(model):
+    before = model.seen[0]
+    result = cc.evaluate(
+        model,
+        X,
+        1,
+        # In this network both are the same map: their changed inputs are the same.
+        methods=["gradcam", "hirescam", "layercam"],
+        measures=["deletion", "insertion", "drop", "mufidelity"],
+    )
+    run = model.seen[0] - before
+    assert result.passes < result.alone / 2
+    # Beside those counted: the first search for the layer, and the clock's.
+    assert result.passes <= run <= result.passes + 60
+    by_measure = [
+        cc.evaluate(model, X, 1, methods=["gradcam", "hirescam", "layercam"], measures=[name]).passes
+        for name in ("deletion", "insertion", "drop", "mufidelity")
+    ]
+    assert result.passes < sum(by_measure)
+
+
+def test_a_value_is_of_its_own_sample(model):
+    together = cc.evaluate(model, X, [0, 1, 2, 3, 1], measures=["deletion", "max_sensitivity"])
+    for k in (0, 3):
+        alone = cc.evaluate(
+            model, X[k : k + 1], [[0, 1, 2, 3, 1][k]], measures=["deletion", "max_sensitivity"], seed=k
+        )
+        for row in together.rows[:2]:
+            for measure in together.measures:
+                assert together.values(row, measure)[k] == pytest.approx(
+                    alone.values(row, measure)[0], rel=1e-4
+                )
+
+
+def test_maps_from_elsewhere_are_judged_beside_the_methods(model):
+    def constant(inputs, target):
+        assert target == 1
+        return np.ones((len(inputs), 4, 4))
+
+    given = np.zeros((5, 8, 8), np.float32)
+    given[:, 2:5, 2:5] = 1
+    result = cc.evaluate(
+        model,
+        X,
+        1,
+        methods={"gradcam": "gradcam", "constant": constant, "mine": given},
+        measures=["energy", "pointing", "max_sensitivity"],
+        truth=MASKS,
+    )
+    table = result.to_pandas().set_index(["method", "measure"])
+    assert table.loc[("mine", "energy"), "mean"] == 1
+    assert table.loc[("constant", "energy"), "mean"] == pytest.approx(9 / 64)
+    assert table.loc[("constant", "max_sensitivity"), "mean"] == 0
+    assert ("mine", "max_sensitivity") not in table.index  # maps that are there cannot be asked again
+
+
+@pytest.mark.parametrize("name", ["captum:LayerGradCam", "torchcam:LayerCAM", "grad-cam:HiResCAM"])
+def test_methods_of_other_libraries_are_judged_on_the_same_inputs(model, name):
+    pytest.importorskip(
+        {"captum": "captum", "torchcam": "torchcam", "grad-cam": "pytorch_grad_cam"}[name.split(":")[0]]
+    )
+    hooks = [len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules()]
+    result = cc.evaluate(model, X, 1, methods=["gradcam", name], measures=["energy"], truth=MASKS)
+    measure = result.measures[0]
+    assert result.rows[1].method == name
+    assert np.isfinite(result.values(result.rows[1], measure)).all()
+    if name == "captum:LayerGradCam":
+        np.testing.assert_allclose(
+            result.values(result.rows[1], measure), result.values(result.rows[0], measure), atol=0.05
+        )
+    assert [len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules()] == hooks
+
+
+def test_an_unreadable_sample_is_a_failure_and_the_others_go_on(model):
+    data = X.copy()
+    data[2] = np.nan
+    truth = [MASKS[0], MASKS[1][:4], None, MASKS[3], None]
+    result = cc.evaluate(model, data, 1, measures=["energy"], truth=truth)
+    failed = dict(result.failures)
+    assert set(failed) == {"sample 1", "sample 2"}
+    assert failed["sample 1"].startswith("a mask of the truth has shape (4, 8); expected (8, 8)")
+    assert [sample["sample"] for sample in result.samples] == [0, 3, 4]
+    assert result.lines[0].interval.count == 2
+
+
+def test_samples_of_one_picture_count_as_one():
+    line = cc.evaluation.result.Evaluation(
+        (cc.evaluation.panel.Row("gradcam"),),
+        (cc.evaluation.Energy(),),
+        tuple(
+            {"sample": k, "group": group, "values": {cc.evaluation.panel.Row("gradcam"): {"energy": value}}}
+            for k, (group, value) in enumerate([("a", 0.0), ("a", 1.0), ("b", 0.1), ("c", 0.9)])
+        ),
+    ).lines[0]
+    assert line.interval.count == 3
+    assert line.interval.mean == pytest.approx((0.5 + 0.1 + 0.9) / 3)
+
+
+def test_an_interrupted_evaluation_goes_on_without_loss(model, tmp_path):
+    whole = cc.evaluate(model, X, 1, measures=["deletion", "road"], seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        cc.evaluate(
+            model, X, 1, measures=["deletion", "road"], seed=3, out=tmp_path / "out", progress=_interrupted(2)
+        )
+    file = tmp_path / "out" / "samples.jsonl"
+    text = file.read_bytes()
+    file.write_bytes(text[:-40])  # as if it had been killed while it wrote
+    seen = []
+    result = cc.evaluate(
+        model,
+        X,
+        1,
+        measures=["deletion", "road"],
+        seed=3,
+        out=tmp_path / "out",
+        progress=lambda samples: seen.append(len(list(samples))) or samples,
+    )
+    assert seen == [4]  # one of two was whole
+    assert result.records()[0]["mean"] == pytest.approx(whole.records()[0]["mean"], rel=1e-12)
+    assert (result.passes, result.alone) == (whole.passes, whole.alone)
+    again = cc.evaluate(model, X, 1, measures=["deletion", "road"], seed=3, out=tmp_path / "out")
+    assert again.records()[1]["low"] == whole.records()[1]["low"]
+
+
+def _interrupted(after):
+    def progress(samples):
+        for k, sample in enumerate(samples):
+            if k == after:
+                raise KeyboardInterrupt
+            yield sample
+
+    return progress
+
+
+@pytest.mark.parametrize("changed", ["weights", "measures", "targets", "seed"])
+def test_another_evaluation_in_the_same_folder_is_refused(model, tmp_path, changed):
+    options = {"measures": ["deletion"], "seed": 0, "out": tmp_path / "out"}
+    cc.evaluate(model, X, 1, **options)
+    target = 1
+    if changed == "weights":
+        model.fc.weight.data[0, 0] += 1e-3
+    elif changed == "targets":
+        target = 2
+    else:
+        options[changed] = {"measures": ["insertion"], "seed": 1}[changed]
+    with pytest.raises(InputError, match="holds another evaluation"):
+        cc.evaluate(model, X, target, **options)
+
+
+def test_a_store_takes_any_bytes(tmp_path):
+    file = tmp_path / "samples.jsonl"
+    for text in (b"", b"\xff\xfe", b"[1]\n", b'{"head": "other"}\n'):
+        file.write_bytes(text)
+        store = Store(file, "mine")
+        if text:
+            with pytest.raises(InputError, match="holds another evaluation"):
+                list(store.lines())
+    file.write_bytes(b'{"head": "mine"}\nnot json\n[3]\n{"sample": 1}\n{"sample"')
+    assert list(Store(file, "mine").lines()) == [{"sample": 1}]
+
+
+def test_a_budget_ends_before_the_next_sample(model):
+    result = cc.evaluate(model, X, 1, measures=["deletion"], budget=60)
+    assert 0 < len(result.samples) < 5
+    assert result.notes[-1].startswith("stopped at ")
+    assert f"after {len(result.samples)} of 5 samples" in result.notes[-1]
+
+
+def test_the_model_is_left_as_it_was(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    cc.evaluate(model, X[:2], 1, measures=["randomisation", "random_logit", "coherency"])
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measures": ["deletoin"]}, r"no measure `deletoin`; did you mean `deletion`"),
+        ({"methods": ["gradcam", "gradcam"]}, "given twice"),
+        ({"measures": []}, "measures is empty"),
+        ({"measures": ["road", "road"]}, "a measure is given twice"),
+        ({"methods": []}, "methods is empty"),
+        ({"methods": [3]}, "methods hold 3; expected a name"),
+        ({"methods": ["captum:Nope"]}, "captum has no method `Nope`"),
+        ({"methods": ["camptum:X"]}, "no library `camptum`; did you mean `captum`"),
+        ({"targets": [1, 2]}, "targets holds 2 for 5 samples"),
+        ({"truth": MASKS[:2]}, "truth holds 2 for 5 samples"),
+        ({"tolerance": -1}, "tolerance is -1"),
+        ({"budget": 0}, "budget is 0"),
+        (
+            {"methods": {"mine": np.zeros((2, 8, 8))}, "measures": ["energy"]},
+            "`mine` holds 2 maps for 5 samples",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_one_line(model, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        cc.evaluate(model, X, **{"measures": ["deletion"], **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_measures_without_their_truth_say_so(model):
+    result = cc.evaluate(model, X, 1, measures=["energy", "deletion"])
+    assert "energy judged nothing: it needs truth= (mask)" in result.notes
+    assert {line.measure.name for line in result.lines} == {"deletion"}
+
+
+def test_black_boxes_are_judged_but_for_random_weights():
+    torch.manual_seed(0)
+    net = Counting().eval()
+
+    def scores(x):
+        with torch.no_grad():
+            return net(torch.from_numpy(np.asarray(x, np.float32))).numpy()
+
+    result = cc.evaluate(
+        cc.blackbox(scores), X[:2], 1, methods=["occlusion", "rise"], measures=["deletion"], budget=None
+    )
+    assert [row.method for row in result.rows] == ["occlusion", "rise", "random", "centre", "edges"]
+    assert any("black box" in note for note in result.notes)
+
+
+def test_clips_are_judged_in_space_and_time():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    clips = np.random.default_rng(1).normal(size=(3, 1, 6, 8, 8)).astype(np.float32)
+    active = np.zeros((3, 6), bool)
+    active[:, 2:4] = True
+    measures = [cc.evaluation.Deletion(steps=4), "temporal_iou", "temporal_auc", "flicker", "road"]
+    result = cc.evaluate(net.eval(), clips, 1, measures=measures, truth=active)
+    assert {line.measure.name for line in result.lines} == {
+        "deletion",
+        "temporal_iou",
+        "temporal_auc",
+        "flicker",
+        "road",
+    }
+    flat = cc.evaluate(
+        net,
+        clips,
+        1,
+        measures=["energy"],
+        truth=np.broadcast_to(active[:, :, None, None], (3, 6, 8, 8)).copy(),
+    )
+    assert flat.lines[0].interval.count == 3
+
+
+def test_evaluations_are_written_as_json_parquet_and_page(model, tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    result = cc.evaluate(model, X, 1, measures=["deletion", "energy", "pxap"], truth=MASKS)
+    data = json.loads(result.save(tmp_path / "e.json").read_text())
+    assert data["rows"][0]["method"] == "gradcam"
+    assert data["verdicts"] == result.verdicts
+    assert len(data["samples"]) == 5 * 6 * 3
+    table = pq.read_table(result.save(tmp_path / "e.parquet")).to_pandas()
+    one = table[(table.method == "layercam") & (table.measure == "energy")]
+    np.testing.assert_allclose(one.value, result.values(result.rows[1], result.measures[1]))
+    page = result.save(tmp_path / "e.html").read_text()
+    assert "default-src 'none'" in page
+    with pytest.raises(cc.errors.MediaError, match=r"expected \.html, \.json or \.parquet"):
+        result.save(tmp_path / "e.txt")
+
+
+def test_hostile_names_run_nothing_on_the_page(model, tmp_path):
+    result = cc.evaluate(
+        model,
+        X[:2],
+        1,
+        methods={"</script><img src=x onerror=alert(1)>": lambda x, t: np.ones((len(x), 8, 8))},
+        measures=["energy"],
+        truth=MASKS[:2],
+    )
+    text = result.save(tmp_path / "e.html").read_text()
+    assert "<img src=x" not in text
+    assert "<img src=x" not in result._repr_html_()
