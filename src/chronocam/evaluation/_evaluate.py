@@ -32,7 +32,7 @@ from chronocam.joint.scores import scores_of
 from chronocam.models import Loaded
 
 _THREADS: Final = 2
-_TIMED: Final = 3
+_TIMED: Final = 4
 
 
 def evaluate(
@@ -226,9 +226,11 @@ class _Run:
         inputs, target = array[None], self._target(done[0])
         if not judged_by.rows:
             judged_by.first(inputs, done[0].target)
-        floor = _seconds(lambda: scores_of(judge.scorer, inputs, target))
         own = [row for row in judged_by.judged if row.method not in judged_by.arrays and row in rows]
-        return {row: _seconds(partial(judged_by.maps, [row], inputs, target)) / floor for row in own}
+        calls: list[Callable[[], Any]] = [partial(scores_of, judge.scorer, inputs, target)]
+        calls += [partial(judged_by.maps, [row], inputs, target) for row in own]
+        floor, *times = _seconds(calls)
+        return {row: seconds / floor for row, seconds in zip(own, times, strict=True)}
 
     def _target(self, sample: Sample) -> Any:
         scored = scores_of(self.judge.scorer, sample.read()[0][None], sample.target)
@@ -236,11 +238,12 @@ class _Run:
         return sample.target if index is None else index
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    """Return the shortest time of a few calls."""
-    times = []
+def _seconds(calls: Sequence[Callable[[], Any]]) -> list[float]:
+    """Return the shortest time of each call, taken in turn so that what else runs disturbs all alike."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(_TIMED):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for of_call, call in zip(times, calls, strict=True):
+            start = time.perf_counter()
+            call()
+            of_call.append(time.perf_counter() - start)
+    return [min(of_call) for of_call in times]

@@ -59,11 +59,13 @@ def page(result: Evaluation) -> str:
 
 def _about(result: Evaluation) -> str:
     methods = sum(not row.control for row in result.rows)
+    groups = len({sample["group"] for sample in result.samples})
+    of = "" if groups == len(result.samples) else f" of {groups} files, each of which counts once"
     shared = f", where each method and measure by itself would take {result.alone:,}" if result.alone else ""
     return (
         f"{methods} {'method' if methods == 1 else 'methods'} and {len(result.rows) - methods} controls on "
-        f"{len(result.samples)} samples; {result.passes:,} forward passes{shared}. Bars are 95 % intervals; "
-        "a verdict also holds for how many comparisons there are (Holm)."
+        f"{len(result.samples)} samples{of}; {result.passes:,} forward passes{shared}. Bars are 95 % "
+        "intervals; a verdict also holds for how many comparisons there are (Holm)."
     )
 
 

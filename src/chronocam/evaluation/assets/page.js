@@ -12,7 +12,13 @@ const colourOf = (k) => (data.rows[k].control ? "var(--four)" : COLOURS[k % COLO
 const pictures = new Map();
 
 byId("about").textContent = data.about;
-byId("verdicts").append(...data.verdicts.map((text) => element("li", { textContent: text, className: text.includes("not above") ? "control" : "" })));
+const said = (texts) => texts.map((textContent) => element("li", { textContent }));
+const unclear = data.verdicts.filter((text) => text.includes("cannot be told apart"));
+byId("verdicts").append(...said(data.verdicts.filter((text) => !unclear.includes(text))));
+byId("undecided").append(...said(unclear));
+byId("more").hidden = !unclear.length;
+byId("more").open = unclear.length < 6;
+byId("count").textContent = `${unclear.length} ${unclear.length === 1 ? "comparison is" : "comparisons are"} undecided`;
 byId("verdict").hidden = !data.verdicts.length;
 byId("notes").append(...[...data.notes, ...data.failures].map((text) => element("li", { textContent: text })));
 byId("remarks").hidden = !data.notes.length && !data.failures.length;
@@ -43,7 +49,7 @@ function ticks(low, high) {
 }
 
 function forest(measure) {
-  const left = 190, right = 150, width = 760, step = 27, top = 8;
+  const left = 190, right = 205, width = 800, step = 27, top = 8;
   const bounds = measure.lines.flatMap((line) => [line.low, line.high, line.mean]);
   let low = Math.min(...bounds), high = Math.max(...bounds);
   const room = (high - low) * 0.05 || 0.05;

@@ -1,0 +1,120 @@
+"""`chronocam evaluate` on small photos: truths from files, a page, what fails, and where it goes on."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from chronocam.cli import main
+
+MODEL = "chronocam:digits"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four photos with a bright square, and its mask."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    for k in range(4):
+        pixels = rng.integers(0, 90, (96, 96, 3), dtype=np.uint8)
+        mask = np.zeros((96, 96), np.uint8)
+        mask[20 + k : 50, 30:60] = 255
+        pixels[mask > 0] = 230
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{k}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{k}.png")
+    return tmp_path
+
+
+def run(photos, *arguments):
+    base = ["evaluate", str(photos / "photos"), "--model", MODEL, "--out", str(photos / "out")]
+    return CliRunner().invoke(main, [*base, *arguments])
+
+
+def test_photos_with_masks_are_judged_into_a_page_and_tables(photos):
+    result = run(photos, "--masks", str(photos / "masks"), "--measure", "energy", "--measure", "drop")
+    assert result.exit_code == 0, result.output
+    assert "energy inside" in result.output
+    data = json.loads((photos / "out" / "evaluation.json").read_text())
+    assert {row["measure"] for row in data["rows"]} == {"energy", "drop"}
+    assert {sample["name"].rsplit("/", 1)[-1] for sample in data["samples"]} == {
+        "0.png",
+        "1.png",
+        "2.png",
+        "3.png",
+    }
+    assert (photos / "out" / "evaluation.html").is_file()
+    assert (photos / "out" / "samples.parquet").is_file()
+
+
+def test_boxes_of_coco_name_the_class_where_the_model_knows_it(photos):
+    boxes = {
+        "images": [{"id": 7, "file_name": "0.png"}, {"id": 8, "file_name": "sub/1.png"}],
+        "categories": [{"id": 1, "name": "3"}, {"id": 2, "name": "zebra"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": [30, 20, 30, 30]},
+            {"image_id": 8, "category_id": 2, "bbox": [30, 20, 30, 30]},
+        ],
+    }
+    (photos / "boxes.json").write_text(json.dumps(boxes))
+    result = run(photos, "--boxes", str(photos / "boxes.json"), "--measure", "energy", "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    of = {
+        sample["name"].rsplit("/", 1)[-1]: sample
+        for sample in data["samples"]
+        if sample["method"] == "gradcam"
+    }
+    assert of["0.png"]["target"] == "3"
+    assert of["0.png"]["value"] is not None
+    assert of["1.png"]["value"] is not None
+    assert of["2.png"]["value"] is None  # nothing is known of it
+
+
+def test_points_are_a_table(photos):
+    (photos / "points.csv").write_text("file,x,y\n0.png,45,35\n1.png,45,35\n")
+    options = ("--points", str(photos / "points.csv"), "--measure", "pointing", "--tolerance", "15")
+    assert run(photos, *options).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "option", "message"),
+    [
+        ("boxes.json", "{}", "--boxes", "is no file of COCO's annotations (KeyError"),
+        ("boxes.json", "[1, 2]", "--boxes", "is no file of COCO's annotations"),
+        ("boxes.json", "\x00", "--boxes", "is no file of COCO's annotations"),
+        ("points.csv", "a,b\n1,2\n", "--points", "expected file, x, y"),
+        ("points.csv", "file,x,y\n0.png,one,2\n", "--points", "line 2 of"),
+        ("points.csv", "file,x,y\nother.png,1,2\n", "--points", "names none of the files"),
+    ],
+)
+def test_damaged_annotations_are_one_line(photos, name, text, option, message):
+    (photos / name).write_text(text)
+    result = run(photos, option, str(photos / name))
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_files_that_cannot_be_judged_are_named_and_the_others_judged(photos):
+    (photos / "photos" / "4.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((9, 9), np.uint8) + 255).save(photos / "masks" / "1.png")
+    (photos / "masks" / "2.png").write_bytes(b"no mask")
+    result = run(photos, "--masks", str(photos / "masks"), "--measure", "energy")
+    assert result.exit_code == 1
+    said = " ".join(result.stderr.split())
+    assert "1.png: a mask of the truth has shape (9, 9); expected (96, 96)" in said
+    assert "4.png" in said
+    assert "3 files could not be judged; the others were" in said
+    data = json.loads((photos / "out" / "evaluation.json").read_text())
+    assert len(data["failures"]) == 3
+    assert len({sample["name"] for sample in data["samples"]}) == 2
+
+
+def test_two_truths_and_two_targets_are_refused(photos):
+    masks = ("--masks", str(photos / "masks"))
+    (photos / "points.csv").write_text("file,x,y\n0.png,45,35\n")
+    assert "give one of them" in run(photos, *masks, "--points", str(photos / "points.csv")).stderr
+    assert "one --target" in run(photos, "--target", "1", "--target", "2").stderr
