@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
-from chronocam.methods import METHODS
+from chronocam.methods._base import method_named
 from chronocam.runs.clip_features import ClipFeatureJob
 from chronocam.runs.clips import ClipJob
 from chronocam.runs.device import load_on
@@ -25,6 +25,7 @@ from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
 from chronocam.runs.signals import SignalJob
 from chronocam.runs.targets import at_steps, classes
+from chronocam.sequence import METHODS as SEQUENCE_METHODS
 from chronocam.types import BlackBox
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def map_job(loaded: Loaded, videos: bool, options: Options) -> PictureJob | Clip
     """
     if networks_of(loaded.model) is not None or loaded.preprocess is None:
         raise InputError(f"`{loaded.spec}` takes neither pictures nor clips; `chronocam explain` does others")
-    if options.relevance:
-        others = ", ".join(name for name in options.methods if name not in METHODS)
-        raise InputError(f"{others} makes no maps; choose methods such as gradcam")
+    for name in options.methods:
+        if name in SEQUENCE_METHODS:
+            raise InputError(f"{name} makes no maps; choose methods such as gradcam")
+        method_named(name)
     return _media_job(loaded, videos, {}, options)
 
 

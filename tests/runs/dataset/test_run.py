@@ -109,9 +109,24 @@ def net(tmp_path, monkeypatch):
     return "python:anysize:net"
 
 
-@pytest.mark.parametrize("options", [{"targets": 99}, {"targets": "zebra"}, {"layers": "layer9"}])
-def test_what_the_model_does_not_have_is_refused_before_anything_is_written(options, shots, tmp_path):
-    with pytest.raises((cc.errors.TargetError, cc.errors.LayerError)):
+REFUSED = {
+    "no class 99": {"targets": 99},
+    "no label `zebra`": {"targets": "zebra"},
+    "no layer `layer9`": {"layers": "layer9"},
+    "have the same name": {"layers": ["features", "features"]},
+    "no method `gradcm`; did you mean": {"methods": "gradcm"},
+    "lrp makes no maps": {"methods": ["gradcam", "lrp"]},
+    "no alignment `x`": {"align": "x"},
+    "precision": {"precision": "bf16"},
+    "maps cannot be kept as `png`": {"maps": "png"},
+    "frames is for clips": {"frames": 3},
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_written(said, shots, tmp_path):
+    options = REFUSED[said]
+    with pytest.raises(cc.errors.ChronocamError, match=said):
         cc.runs.run(shots, MODEL, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
@@ -249,6 +264,35 @@ def test_stores_hold_inputs_and_results(shots, tmp_path):
     assert remote.input(2).size == (96, 96)
     with pytest.raises(cc.errors.MediaError, match="cannot write `http://127"):
         cc.runs.run(shots, MODEL, "http://127.0.0.1:1/out", targets=3)
+
+
+class Elsewhere(fsspec.get_filesystem_class("memory")):
+    """A store that shows a file while it is still being written."""
+
+    protocol = "elsewhere"
+    store, pseudo_dirs, begun = {}, [""], []
+
+    def pipe_file(self, path, value, **options):
+        self.begun.append(path.rpartition("/")[2])
+        super().pipe_file(path, value, **options)
+
+
+def test_what_appears_before_it_is_whole_gets_its_name_at_the_end(shots):
+    fsspec.register_implementation("elsewhere", Elsewhere, clobber=True)
+    assert len(cc.runs.run(shots, MODEL, "elsewhere://place/out", targets=3)) == 6
+    assert len(Elsewhere.begun) == 3
+    assert all(name.startswith(".") for name in Elsewhere.begun)
+    names = {path.rpartition("/")[2] for path in Elsewhere.store}
+    assert names == {"inputs.plan", "plan.json", "part-000000.parquet"}
+
+
+def test_a_run_that_has_written_nothing_yet_has_an_empty_table(shots, tmp_path):
+    out = tmp_path / "out"
+    names = [*cc.runs.run(shots, MODEL, out, targets=3).to_pandas().columns]
+    (out / "part-000000.parquet").unlink()
+    table = cc.runs.open(out)
+    assert [*table.to_pandas().columns] == names
+    assert (len(table), len(table.where("score > 0")), table.failures) == (0, 0, 0)
 
 
 def test_a_part_that_is_damaged_says_what_to_do(shots, tmp_path):

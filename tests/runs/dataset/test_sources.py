@@ -218,8 +218,9 @@ def test_what_names_nothing_says_what_to_give(photos: Path) -> None:
     (photos / "arrow/train/state.json").write_text("{}")
     with pytest.raises(InputError, match=r"has splits; give one of `.*arrow/train`"):
         find_items([str(photos / "arrow")], clips=False)
-    with pytest.raises(InputError, match="nothing://photos"):
-        find_items(["nothing://photos"], clips=False)
+    for url, said in (("nothing://photos", "opened"), ("zip://a::none.zip", "opened")):
+        with pytest.raises(ChronocamError, match=f"`{url}` cannot be {said}"):
+            find_items([url], clips=False)
 
 
 def test_links_around_a_folder_repeat_nothing(photos: Path) -> None:

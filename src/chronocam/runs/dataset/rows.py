@@ -93,17 +93,22 @@ class Rows:
         """Return the rows as a Parquet file, those of each input in its place."""
         arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
         rows = sorted(self._rows, key=lambda row: row.sample)
-        types = [arrow.string(), arrow.int64(), *[arrow.string()] * 3, *[arrow.float32()] * 3, arrow.binary()]
-        types += [arrow.list_(arrow.int32()), arrow.bool_(), arrow.string(), arrow.string()]
-        fields = list(zip(COLUMNS, types, strict=True))
-        schema = arrow.schema(fields, {_NOTES: json.dumps(_notes(rows)).encode()})
+        notes = {_NOTES: json.dumps(_notes(rows)).encode()}
         columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
         data = io.BytesIO()
         # Maps repeat no value, so that a dictionary of them would be in the way.
         texts = [name for name in COLUMNS if name != "map"]
-        table = arrow.table(columns, schema=schema)
+        table = arrow.table(columns, schema=schema().with_metadata(notes))
         parquet.write_table(table, data, compression="zstd", use_dictionary=texts)
         return data.getvalue()
+
+
+def schema() -> Any:
+    """Return the names and types of the columns."""
+    arrow = need("pyarrow")
+    types = [arrow.string(), arrow.int64(), *[arrow.string()] * 3, *[arrow.float32()] * 3, arrow.binary()]
+    types += [arrow.list_(arrow.int32()), arrow.bool_(), arrow.string(), arrow.string()]
+    return arrow.schema(list(zip(COLUMNS, types, strict=True)))
 
 
 def explanation(table: Any, row: int) -> Explanation:

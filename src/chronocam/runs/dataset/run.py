@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from chronocam.errors import (
     ChronocamError,
     InputError,
-    LayerError,
     MediaError,
     TargetError,
     check_whole,
@@ -164,7 +163,7 @@ def _found(arguments: list[str], loaded: Loaded, settings: Settings) -> tuple[Se
 
 
 def _try(job: MapJob, items: Sequence[Item]) -> None:
-    """Explain noise, so that a class or layer that does not exist is refused once, and not by every input.
+    """Explain noise, so that what does not fit the model is refused once, and not by every input.
 
     items: those whose labels are explained.
 
@@ -180,7 +179,7 @@ def _try(job: MapJob, items: Sequence[Item]) -> None:
             raise refused[0]
     try:
         job.explain(noise_for(replace(job.loaded, preprocess=job.preprocess)))
-    except (TargetError, LayerError):
-        raise
-    except ChronocamError:
-        pass  # noise may be what the model cannot take; inputs will tell
+    except ChronocamError as error:
+        # Noise may be what the model itself cannot take, and that says nothing of the inputs.
+        if error.__cause__ is None:
+            raise

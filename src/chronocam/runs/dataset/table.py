@@ -20,7 +20,7 @@ from chronocam.runs.dataset.inputs import fetched
 from chronocam.runs.dataset.inputs.base import need
 from chronocam.runs.dataset.place import Place
 from chronocam.runs.dataset.plan import Plan, read_plan
-from chronocam.runs.dataset.rows import COLUMNS, explanation
+from chronocam.runs.dataset.rows import COLUMNS, explanation, schema
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,6 +112,8 @@ class Table:
         columns: None for all.
         """
         tables = [rows.replace_schema_metadata(None) for rows in self._every(columns)]
+        if not tables:
+            tables = [schema().empty_table().select(list(columns or COLUMNS))]
         return need("pyarrow").concat_tables(tables).to_pandas(use_threads=False)
 
     def _every(self, columns: Sequence[str] | None) -> Iterator[Any]:

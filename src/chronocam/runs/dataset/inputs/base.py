@@ -64,7 +64,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it. Raises InputError where fsspec knows none."""
     try:
         return need("fsspec").core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise InputError(f"`{url}` cannot be opened: {first_line(error)}") from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from posixpath import basename, dirname
 
+from chronocam.errors import MediaError, first_line
 from chronocam.runs.dataset.inputs.base import (
     PICTURES,
     Item,
@@ -91,12 +92,15 @@ def _listed(url: str) -> tuple[bool, Iterable[str]]:
 
 def _listed_remotely(url: str) -> tuple[bool, Iterable[str]]:
     system, path = filesystem(url)
-    if glob.has_magic(path):
-        names = system.glob(path)
-    elif system.isfile(path) and system.info(path).get("mimetype") != "text/html":
-        return True, ()
-    else:  # a folder, which a web server shows as a page of links
-        names = system.find(path)
+    try:
+        if glob.has_magic(path):
+            names = system.glob(path)
+        elif system.isfile(path) and system.info(path).get("mimetype") != "text/html":
+            return True, ()
+        else:  # a folder, which a web server shows as a page of links
+            names = system.find(path)
+    except Exception as error:  # stores raise errors of their own
+        raise MediaError(f"`{url}` cannot be listed ({first_line(error)}); check the URL") from error
     return False, (system.unstrip_protocol(name) for name in names)
 
 
