@@ -342,3 +342,12 @@ def test_runs_that_are_killed_lose_and_repeat_nothing(tmp_path: Path) -> None:
     assert sorted(Path(key).name for key in rows["key"]) == [f"{k:03}.png" for k in range(24)]
     assert [Path(key).name for key in rows.loc[rows["error"] != "", "key"]] == ["007.png"]
     assert table.failures == 1
+
+
+def test_what_is_missing_is_told_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(cc.errors.InputError, match=r"this needs pyarrow .*; pip install 'chronocam\[runs\]'"):
+        cc.runs.run("photos", "no:model", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
