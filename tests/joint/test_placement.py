@@ -1097,3 +1097,41 @@ def test_one_sample_to_which_the_model_adds_the_channel_is_no_picture_without_ba
     both = cc.GradCAM(net).explain(x, 1)
     assert both.layer == "conv"
     np.testing.assert_allclose(cc.GradCAM(net).explain(x[:1], 1).maps, both.maps[:1], rtol=1e-5)
+
+
+class Padded(nn.Module):
+    """Puts the picture on a larger canvas."""
+
+    def __init__(self, pad: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pad, self.conv, self.fc = pad, nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(self.pad(x)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+@pytest.mark.parametrize(
+    "pad",
+    [lambda x: F.pad(x, (16, 24, 0, 8)), nn.ZeroPad2d((16, 24, 0, 8)), nn.ReflectionPad2d((16, 24, 0, 8))],
+)
+def test_a_map_is_not_stretched_over_what_the_model_puts_around_the_picture(
+    pad: Callable[[Tensor], Tensor], layer: str | None
+) -> None:
+    net = seeded(lambda: Padded(pad))
+    method = cc.HiResCAM(net, layer, signed=True)
+    found = method.explain(X, 1)
+    assert found.maps.shape == (1, 1, 18, 26)
+    inside = found.maps[0, 0, :16, 4:20]
+    np.testing.assert_allclose(found.upsample(mode="nearest")[0, 0], inside.repeat(4, 0).repeat(4, 1))
+    assert any("2 of 18 rows and 10 of 26 columns of layer `conv`" in text for text in found.diagnostics)
+    seen = batches_seen(net)
+    method.explain(X, 2)
+    assert seen == [1]
+
+
+def test_the_padding_of_convolutions_moves_no_cell() -> None:
+    net = seeded(lambda: nn.Sequential(Padded(lambda x: F.pad(x, (3, 3, 3, 3)))))
+    net[0].conv = nn.Conv2d(3, 8, 7, 2)
+    found = cc.GradCAM(net, "0.conv").explain(X, 1)
+    assert (found.centers, found.findings) == (None, ())

@@ -134,6 +134,20 @@ def of_part(layer: str, part: Sequence[tuple[int, int]], within: tuple[int, ...]
         )
 
 
+def of_padding(layer: str, beyond: Sequence[int], grid: tuple[int, ...]) -> Iterator[Finding]:
+    """Yield that cells of a layer lie in what the model puts around its input."""
+    names = AXES.get(len(grid), ())
+    seen = [f"{k} of {n} {cell}s" for (cell, _), k, n in zip(names, beyond, grid, strict=False) if k]
+    if seen:
+        yield Finding(
+            "padded",
+            None,
+            None,
+            f"the model pads its input: {' and '.join(seen)} of layer `{layer}` lie outside it, and pictures "
+            "show the others where they are",
+        )
+
+
 def of_inputs(look: Look) -> Iterator[str]:
     """Yield what is noticeable about inputs: pictures that were not normalised."""
     main = look.main

@@ -388,13 +388,37 @@ class Look:
         """
         part = self.part(layer)
         if part is None or len(part) != len(grid):
-            return None
+            return self._padded_centers(layer, grid)
         each = list(zip(part, grid, self.grid, strict=True))
         if all((size - (high - low + 1)) * n < high - low + 1 for (low, high), n, size in each):
             return None
         return tuple(
             tuple(low + at for at in half_pixel_centers(n, high - low + 1)) for (low, high), n, _ in each
         )
+
+    def padding(self, layer: str, grid: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return how many cells along each axis of a layer lie in what the model puts around its input.
+
+        None where none do, or where that is not known.
+        """
+        known = self.call is None and layer != INPUT and self.subject.geometry.may_move
+        field = self.sight(layer).field if known else None
+        if field is None or len(field) != len(grid):
+            return None
+        beyond = []
+        for (stride, _, _), at, size in zip(field, _middles(field, grid), self.grid, strict=True):
+            more = (len(at) - 1) * stride >= size  # else they only look aside, as back in time
+            beyond.append(sum(more and not -0.5 - stride / 2 < c < size - 0.5 + stride / 2 for c in at))
+        return tuple(beyond) if any(beyond) else None
+
+    def _padded_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
+        """Return where cells lie of which some see nothing but padding: the others have their true places."""
+        beyond = self.padding(layer, grid)
+        if beyond is None:
+            return None
+        even = (half_pixel_centers(n, size) for n, size in zip(grid, self.grid, strict=True))
+        own = _middles(self.sight(layer).field or (), grid)
+        return tuple(true if n else at for n, true, at in zip(beyond, own, even, strict=True))
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
         """Return at which frame each row of a layer with folded frames looks; once per input size."""
@@ -404,6 +428,13 @@ class Look:
                 first_samples(self.inputs, 1, self.shared), layer, rows, self.frame_axis
             ),
         )
+
+
+def _middles(field: Sequence[Window], grid: Sequence[int]) -> list[tuple[float, ...]]:
+    """Return the middle of what each cell sees, per axis."""
+    return [
+        tuple((w.low + w.high) / 2 + w.stride * i for i in range(n)) for w, n in zip(field, grid, strict=True)
+    ]
 
 
 def look_at(subject: Subject, inputs: Inputs, **options: Any) -> Look:

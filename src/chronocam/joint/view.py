@@ -19,7 +19,7 @@ from chronocam.engines.base import Calls
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.biases import bias_terms
 from chronocam.joint.default_layer import Chosen
-from chronocam.joint.diagnose import of_field, of_grid, of_part
+from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.levels import UNKNOWN, Known, tiled
 from chronocam.joint.look import Look
@@ -110,6 +110,7 @@ class LayerView:
             return
         if self._recipe.align == "half_pixel" and self._part_centers is not None:
             yield from of_part(self._layer, look.part(self._layer) or (), look.grid)
+            yield from of_padding(self._layer, look.padding(self._layer, grid) or (), grid)
         elif alone and self._recipe.align == "half_pixel" and self.centers is not None:
             yield note(
                 f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "

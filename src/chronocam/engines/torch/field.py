@@ -152,7 +152,9 @@ def _through(node: Any, field: GridField, resizing: bool = False) -> GridField |
             field, kernel, stride, _per_axis(node._saved_padding, rank), dilation, resizing=resizing
         )
     if name.startswith("ConstantPadNdBackward") and not resizing:
-        return _through_padding(node, field)
+        return _through_padding(node._saved_pad, field)
+    if name.startswith(("ReflectionPad", "ReplicationPad")) and not resizing:
+        return _through_padding(node._saved_padding, field)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
     if name.startswith("CatBackward"):
@@ -182,10 +184,10 @@ def _through_window(field: GridField, *window: Sequence[int], resizing: bool) ->
     return field.through(*zip(*axes, strict=True))
 
 
-def _through_padding(node: Any, field: GridField) -> GridField:
+def _through_padding(pad: Sequence[int], field: GridField) -> GridField:
     """Return the field through `F.pad`: cells in front of an axis, or taken away there."""
     rank = len(field.stride)
-    before = list(node._saved_pad[::2])[:rank]  # from the last axis on
+    before = list(pad[::2])[:rank]  # from the last axis on
     ones = (1,) * rank
     return field.through(ones, ones, [0] * (rank - len(before)) + before[::-1], ones)
 

@@ -39,6 +39,7 @@ _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
+_KERNEL = 3  # places on one side: what a kernel of 7 × 7 needs, and no more than it needs
 _MOVES = {
     "T",
     "__getitem__",
@@ -72,7 +73,7 @@ _MOVES = {
 
 
 class MovesSeen(TorchFunctionMode):
-    """Sees whether a function is called that may put places into another order, or leave some out.
+    """Sees whether a function is called that may put places into another order, leave some out, or add many.
 
     any: whether one was, of a tensor that may have a grid.
     """
@@ -88,6 +89,8 @@ class MovesSeen(TorchFunctionMode):
         if name == "__get__":  # of a property, such as x.T
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if (name in _MOVES or "fft" in name) and not (isinstance(args[0], Tensor) and args[0].ndim < 3):
+            self.any = True
+        if name == "pad" and max((args[1:] or ((kwargs or {}).get("pad", ()),))[0], default=0) > _KERNEL:
             self.any = True
         return func(*args, **(kwargs or {}))
 
