@@ -40,6 +40,8 @@ class MapEntry(JsonRecord):
     step, vote, votes: the output step explained and its class, or the classes of all steps.
     frame_spans, frame_importance: of each time slice.
     boxes: of a picture's regions, or of each frame.
+    box: that a detector found and the map is of, x0, y0, x1, y1 in pixels of the picture. inside: the share
+        of the positive part of the map that lies in it.
     picture, video: the overlay.
     called: what a page calls the map; None for its method.
     explanation: the file with the maps.
@@ -59,6 +61,8 @@ class MapEntry(JsonRecord):
     frame_importance: tuple[float, ...] | None = field(default=None, metadata=OMITTED)
     attention: AttentionEntry | None = field(default=None, metadata=OMITTED)
     boxes: tuple[Box | None, ...] | None = field(default=None, metadata=OMITTED)
+    box: Box | None = field(default=None, metadata=OMITTED)
+    inside: float | None = field(default=None, metadata=OMITTED)
     picture: str | None = field(default=None, metadata=OMITTED)
     video: str | None = field(default=None, metadata=OMITTED)
     called: str | None = field(default=None, metadata=OMITTED)

@@ -137,6 +137,10 @@ class BoxInfo(TargetInfo):
         return self.box is None
 
 
+NO_FURTHER = "no further box"
+"""What a column is called in a sample that has fewer boxes than others."""
+
+
 def is_missing(info: TargetInfo) -> bool:
     """Say whether a column explains nothing in a sample, since it has fewer boxes than others."""
     return isinstance(info, BoxInfo) and info.is_missing

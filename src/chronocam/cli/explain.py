@@ -20,6 +20,7 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
         chronocam explain photos/ --model chronocam:efficientnet-lite0 --target tabby --json
         chronocam explain clip.mp4 --model torchvision:r3d_18 --target "arranging flowers"
         chronocam explain clip.mp4 --model torchvision:resnet50 --frames 24 --start 2 --end 8
+        chronocam explain photo.jpg --model torchvision:ssdlite320_mobilenet_v3_large --target box:dog
         chronocam explain features.npy --model python:my.nets:tagger --method lrp
         chronocam explain drive.mp4 --model chronocam:odometry --target tz --target depth
     """,
@@ -44,6 +45,11 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     Where a model has an output at every step of a clip, a class is its mean over the steps, and the default
     target `vote` is the class that most steps vote for.
 
+    A detector's boxes are targets: `box:0` is the best, `box:dog` are those of a class, `box:x0,y0,x1,y1`
+    is the one
+    nearest to a box in pixels, `box:all` all of a score of 0.3 or more, which is the default. Each map has
+    its box, and the share of the map that lies in it. `chronocam detect` lists the boxes alone.
+
     Drives (videos, folders of frames or sequences laid out like KITTI's) are for networks for depth and
     motion, such as chronocam:odometry. Targets for the motion from each frame to the next are tx, ty, tz, rx,
     ry, rz, translation (its length) and rotation (its angle); loss and photometric are the negative loss,
@@ -61,14 +67,16 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     "--target",
     "targets",
     multiple=True,
-    help="Class index or label, or `text:a caption`.  [default: the predicted class]",
+    help="Class index or label, `text:a caption`; `box:0`, `box:dog` of a detector; `region:person` of a "
+    "segmentation.  [default: the predicted class, or every box]",
 )
 @click.option(
     "--method",
     "methods",
     multiple=True,
     type=METHOD,
-    help="`chronocam methods` lists them.  [default: gradcam; lrp for features, hirescam for depth]",
+    help="`chronocam methods` lists them.  [default: gradcam; odam for boxes, lrp for features, hirescam for "
+    "depth and regions]",
 )
 @click.option(
     "--layer",

@@ -1,6 +1,6 @@
 """Detectors: their rows before suppression, which of them are kept, and what was found."""
 
-from chronocam.detections.adapters import ADAPTERS, Adapter, adapter_for
+from chronocam.detections.adapters import ADAPTERS, Adapter, adapter_for, finds_boxes
 from chronocam.detections.record import Detection, Detections
 from chronocam.detections.rows import Rows
 from chronocam.detections.suppress import Kept, Suppression
@@ -14,4 +14,5 @@ __all__ = [
     "Rows",
     "Suppression",
     "adapter_for",
+    "finds_boxes",
 ]

@@ -431,6 +431,11 @@ def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
     if isinstance(raw, (tuple, list)) and any(isinstance(part, Mapping) for part in raw):
         keys = next(list(part) for part in raw if isinstance(part, Mapping))
         shown = ", ".join(map(str, keys[:4]))
+        if "boxes" in keys:
+            raise ModelError(
+                f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, "
+                "and no scores of classes; give cc.targets.Boxes(…), such as Boxes(top=1), with cc.ODAM"
+            )
         key = "scores" if "scores" in keys else keys[0] if keys else "scores"
         raise ModelError(
             f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, not "

@@ -26,7 +26,17 @@ from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, items_of, title_of, write_page
-from chronocam.types import Array, BoxInfo, Finding, Media, TargetInfo, Window, is_missing, of_sample
+from chronocam.types import (
+    NO_FURTHER,
+    Array,
+    BoxInfo,
+    Finding,
+    Media,
+    TargetInfo,
+    Window,
+    is_missing,
+    of_sample,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -409,7 +419,7 @@ def _widened(part: Explanation, width: int) -> Explanation:
         part,
         maps=padded(part.maps),
         scores=padded(part.scores),
-        targets=tuple((*row, *(BoxInfo("no further box"),) * more) for row in part.targets),
+        targets=tuple((*row, *(BoxInfo(NO_FURTHER),) * more) for row in part.targets),
         confidences=None if part.confidences is None else padded(part.confidences),
         interval=None if part.interval is None else padded(part.interval),
     )

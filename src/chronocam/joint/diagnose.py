@@ -10,7 +10,7 @@ import numpy as np
 from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import held, namespace, to_numpy
 from chronocam.maps.combine import magnitude_of_products
-from chronocam.types import Capture, Finding, TargetInfo, Window, is_missing
+from chronocam.types import NO_FURTHER, Capture, Finding, TargetInfo, Window, is_missing
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
@@ -43,8 +43,9 @@ def diagnose(
     """
     grid = tuple(range(2, kept.ndim))
     missing = np.asarray([list(map(is_missing, row)) for row in infos])
-    for i in np.flatnonzero(missing.all(axis=1)).tolist():
-        yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][0]}, so no map")
+    for i, k in np.argwhere(missing).tolist():
+        if infos[i][k].name != NO_FURTHER:
+            yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
     wrong = {

@@ -39,6 +39,8 @@ class _Extras(TypedDict, total=False):
     picture: str | None
     video: str | None
     called: str
+    box: Box | None
+    inside: float | None
 
 
 class _Steps(TypedDict, total=False):

@@ -62,7 +62,10 @@ class Job:
 
 def finite(path: Path, explanation: Explanation) -> Explanation:
     """Return an explanation of the input at `path`. Raises InputError where its numbers are not finite."""
-    if not (np.isfinite(explanation.scores).all() and np.isfinite(explanation.maps).all()):
+    known = explanation.columns_of(0)
+    if not (
+        np.isfinite(explanation.scores[0, known]).all() and np.isfinite(explanation.maps[0, known]).all()
+    ):
         raise InputError(f"`{path}`: {explanation.diagnostics[-1]}")
     return explanation
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, InputError
+from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, PictureResult, Result
@@ -18,6 +18,7 @@ from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import find_pictures, search
 from chronocam.runs.job import MapJob
+from chronocam.types import BoxInfo, is_missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,8 +60,8 @@ class PictureJob(MapJob):
             yield from super().results(inputs)
             return
         for i, (medium, (path, name)) in enumerate(zip(media, inputs, strict=True)):
-            own = {key: _sample(explanation, i) for key, explanation in found.items()}
             try:
+                own = {key: _sample(explanation, i) for key, explanation in found.items()}
                 yield self.written(name, self.drawn(medium, own, path, name))
             except ChronocamError as error:
                 yield Failure(input=str(path), error=str(error))
@@ -72,6 +73,7 @@ class PictureJob(MapJob):
         from chronocam.explanation.drawing import drawing_of
         from chronocam.render import contact_sheet, save_figure
 
+        explanations = {key: _sample(explanation, 0) for key, explanation in explanations.items()}
         drawing = _PictureDrawing(self, medium, name)
         rows: list[list[np.ndarray]] = []
         titles: list[list[str]] = []
@@ -99,16 +101,44 @@ class PictureJob(MapJob):
 
 
 def _sample(explanation: Explanation, i: int) -> Explanation:
-    """Return the explanation of sample `i` of a batch."""
-    sure = explanation.confidences
+    """Return the explanation of sample `i` of a batch, without columns of boxes that others have.
+
+    Raises TargetError for a sample in which no box was found.
+    """
+    sure, columns = explanation.confidences, explanation.columns_of(i)
+    if is_missing(explanation.targets[i][columns[0]]):
+        raise TargetError(f"the detector finds {explanation.targets[i][columns[0]]} in the picture")
     return replace(
         explanation,
-        maps=explanation.maps[i : i + 1],
-        scores=explanation.scores[i : i + 1],
-        targets=explanation.targets[i : i + 1],
-        confidences=None if sure is None else sure[i : i + 1],
+        maps=explanation.maps[i : i + 1, columns],
+        scores=explanation.scores[i : i + 1, columns],
+        targets=(tuple(explanation.targets[i][k] for k in columns),),
+        confidences=None if sure is None else sure[i : i + 1, columns],
         copies=None,
         findings=tuple(one for one in explanation.findings if one.sample in (None, i)),
+    )
+
+
+def outline(picture: Image, box: Sequence[float], size: Sequence[int]) -> None:
+    """Draw a box of an input of this size (height, width) into a picture of that input."""
+    from PIL import ImageDraw
+
+    across, down = picture.width / size[1], picture.height / size[0]
+    corners = [box[0] * across, box[1] * down, box[2] * across - 1, box[3] * down - 1]
+    width = max(1, round(max(picture.size) / 200))
+    ImageDraw.Draw(picture).rectangle([round(side) for side in corners], outline=(255, 255, 255), width=width)
+
+
+def energy_inside(explanation: Explanation, k: int, box: Sequence[float]) -> float | None:
+    """Return the share of the positive part of a map that lies in a box; None for a map without any."""
+    fine = explanation.upsample()[0, k].clip(0)
+    height, width = fine.shape
+    x0, y0, x1, y1 = (round(side) for side in box)
+    total = float(fine.sum())
+    return (
+        round(float(fine[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)].sum()) / total, 4)
+        if total
+        else None
     )
 
 
@@ -132,9 +162,11 @@ class _PictureDrawing:
         view = self.picture.crop(self.region)
         dimmed = self.picture.point(lambda value: value * 0.45)
         overlays = []
-        for overlay in explanation.overlay([view])[0]:
-            whole = dimmed.copy()
-            whole.paste(Image.fromarray(overlay), self.region[:2])
+        for overlay, info in zip(explanation.overlay([view])[0], explanation.targets[0], strict=True):
+            whole, shown = dimmed.copy(), Image.fromarray(overlay)
+            if isinstance(info, BoxInfo) and info.box is not None:
+                outline(shown, info.box, explanation.input_size)
+            whole.paste(shown, self.region[:2])
             overlays.append(np.asarray(whole))
         return overlays
 
@@ -150,11 +182,21 @@ class _PictureDrawing:
         recipe = self.job.preprocess
         for k, found in enumerate(explanation.boxes()[0]):
             boxes = tuple(original(recipe, box, self.size) for box in found)
+            info = explanation.targets[0][k]
+            own = info.box if isinstance(info, BoxInfo) else None
             path = None
             if overlays:
                 path = self.job.out / f"{stem}.{k}-{slug(explanation.targets[0][k].name)}.png"
                 write_image(path, overlays[k])
             entries.append(
-                map_entry(explanation, k, file, boxes=boxes, picture=None if path is None else str(path))
+                map_entry(
+                    explanation,
+                    k,
+                    file,
+                    boxes=boxes,
+                    picture=None if path is None else str(path),
+                    box=None if own is None else original(recipe, own, self.size),
+                    inside=None if own is None else energy_inside(explanation, k, own),
+                )
             )
         return entries

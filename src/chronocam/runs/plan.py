@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from chronocam.detections import finds_boxes
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
 from chronocam.methods._base import method_named
@@ -63,6 +64,8 @@ def plan(
     loaded = load_on(device, spec, trust, wants)
     if isinstance(loaded.model, BlackBox) and not options.methods:
         options = replace(options, methods=("occlusion",))  # of a model that shows its scores alone
+    if not options.methods and (method := _of_places(loaded, options.targets)) is not None:
+        options = replace(options, methods=(method,))
     networks = networks_of(loaded.model)
     if networks is not None:
         if relevance:
@@ -73,6 +76,13 @@ def plan(
     if arrays:
         return _array_job(loaded, options)
     return _media_job(loaded, holds_videos(inputs), relevance, options)
+
+
+def _of_places(loaded: Loaded, targets: Sequence[str]) -> str | None:
+    """Return the method for boxes or regions, which keeps their place; None for classes."""
+    if finds_boxes(loaded.model) or any(text.startswith("box:") for text in targets):
+        return "odam"
+    return "hirescam" if any(text.startswith("region:") for text in targets) else None
 
 
 def map_job(loaded: Loaded, videos: bool, options: Options) -> PictureJob | ClipJob:

@@ -10,9 +10,12 @@ from chronocam.errors import TargetError
 
 if TYPE_CHECKING:
     from chronocam.models import Loaded
-    from chronocam.targets import Caption, Class, MajorityVote, Step
+    from chronocam.targets import Boxes, Caption, Class, MajorityVote, Region, Step
 
-ClassTarget: TypeAlias = "Caption | Class | MajorityVote"
+ClassTarget: TypeAlias = "Boxes | Caption | Class | MajorityVote | Region"
+
+PLACES: Final = ("box", "region")
+"""Words before a colon that name boxes of a detector, or where a class is predicted."""
 
 VOTE: Final = "vote"
 """Names the class by majority vote, unless the model has a label of this name."""
@@ -38,7 +41,25 @@ def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> C
         if steps:
             raise TargetError(f"the {VOTE} counts all steps; drop --step, or give a class")
         return MajorityVote()
+    kind, colon, rest = text.partition(":")
+    if colon and kind in PLACES and text not in (labels or ()):
+        return _place(kind, rest, labels)
     return Class(index_of(text, labels))
+
+
+def _place(kind: str, text: str, labels: tuple[str, ...] | None) -> Boxes | Region:
+    """Return the boxes or the region that a text after `box:` or `region:` names."""
+    from chronocam.targets import Boxes, Region
+
+    if kind == "region":
+        return Region.predicted(index_of(text, labels))
+    if re.fullmatch(r"\d+", text):
+        return Boxes(index=int(text))
+    sides = re.fullmatch(r",\s*".join([r"(-?[\d.]+)"] * 4), text)
+    if sides is not None:
+        x0, y0, x1, y1 = map(float, sides.groups())
+        return Boxes(box=(x0, y0, x1, y1))
+    return Boxes() if text == "all" else Boxes(label=index_of(text, labels))
 
 
 def index_of(text: str, labels: tuple[str, ...] | None) -> int:

@@ -13,12 +13,12 @@ import numpy as np
 
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import to_numpy
+from chronocam.targets.boxes import BoxesByDefault
 from chronocam.targets.classes import (
     Class,
     OneLabelEach,
     PerSample,
     Predicted,
-    PredictedByDefault,
     Weighted,
     marks,
     misshapen,
@@ -45,7 +45,7 @@ def parse(targets: Targets, samples: int | None) -> Target:
     Class(which='dog')
     """
     if targets is None:
-        return PredictedByDefault()
+        return BoxesByDefault()
     if not isinstance(targets, (list, tuple)):
         return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
     if not targets:

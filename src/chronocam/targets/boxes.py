@@ -8,14 +8,15 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from chronocam.detections import Adapter, Detection, Kept, Rows, adapter_for
+from chronocam.detections import Adapter, Detection, Kept, Rows, adapter_for, finds_boxes
 from chronocam.detections.adapters import AdapterLike
 from chronocam.detections.record import Corners, name_of
 from chronocam.detections.rows import Size, overlaps, picked
 from chronocam.errors import TargetError, check_whole
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
+from chronocam.targets.classes import PredictedByDefault
 from chronocam.targets.labels import find_label
-from chronocam.types import Array, BoxInfo, Outputs, Scored, Target, TargetInfo
+from chronocam.types import NO_FURTHER, Array, BoxInfo, Outputs, Scored, Target, TargetInfo
 
 Of: TypeAlias = Literal["score", "class", "objectness", "x0", "y0", "x1", "y1", "iou"]
 """What of a box is explained."""
@@ -39,6 +40,7 @@ class Boxes(Target):
         each
         picture: all of `min_score`, the `top` best, those of a `label`, or the one nearest to a `box`.
     top: how many of the best, whatever their score.
+    index: which of those found, from the best, by number; of a `label` where there is one.
     label: a class, by name or index.
     box: `(x0, y0, x1, y1)` in pixels of the input; the row with the greatest IoU times score is taken.
     of: `"score"` is the logarithm of the detection's score, `"class"` and `"objectness"` are logits, `"x0"`,
@@ -57,6 +59,7 @@ class Boxes(Target):
 
     found: Detection | Sequence[Detection] | None = None
     top: int | None = None
+    index: int | None = None
     label: int | str | None = None
     box: Corners | None = None
     of: Of = "score"
@@ -71,10 +74,14 @@ class Boxes(Target):
             raise TargetError('of="iou" is the overlap with a box; give box=(x0, y0, x1, y1)')
         if self.top is not None:
             check_whole("top", self.top, "how many boxes, at least 1")
+        if self.index is not None:
+            check_whole("index", self.index, "the number of a box, from 0", least=0)
         if self.found is not None and not self._detections:
             raise TargetError("nothing was found, so there is no box to explain; see min_score= of cc.detect")
-        if self.found is not None and any(x is not None for x in (self.top, self.label, self.box)):
-            raise TargetError("give what was found, or top=, label= or box= to choose by; not both")
+        if self.found is not None and any(
+            x is not None for x in (self.top, self.index, self.label, self.box)
+        ):
+            raise TargetError("give what was found, or top=, index=, label= or box= to choose by; not both")
         if self.box is not None and (
             len(self.box) != 4 or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]
         ):
@@ -117,6 +124,14 @@ class Choice:
     box: Corners
     score: float
     level: int
+
+
+class BoxesByDefault(PredictedByDefault):
+    """The predicted class, or of a detector the boxes that it finds, where no target is given."""
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the boxes of a detector, and else the predicted class."""
+        return Boxes().of_model(model, size, samples) if finds_boxes(model) else self
 
 
 class BoxesOf(Target):
@@ -181,7 +196,7 @@ class BoxesOf(Target):
             for n, rows, own in zip(numbers, every, choices, strict=True)
         ]
         infos = tuple(
-            tuple(self._info(one, rows, outputs) for one in own) + (self._missing(own),) * (width - len(own))
+            (*(self._info(one, rows, outputs) for one in own), *self._missing(own, width - len(own), outputs))
             for own, rows in zip(choices, every, strict=True)
         )
         return Scored(namespace(parts[0]).stack(parts), infos)
@@ -214,6 +229,8 @@ class BoxesOf(Target):
             return [self._nearest(asked.box, index, rows)]
         least = asked.min_score if asked.min_score is not None else 0.0 if asked.top else MIN_SCORE
         kept = self.adapter.suppression(rows, self.size, least, only=index, top=asked.top)
+        if asked.index is not None:
+            kept = kept[asked.index : asked.index + 1]
         return [self._from_kept(one, rows) for one in kept]
 
     def _found(self, one: Detection, rows: Rows) -> Choice:
@@ -322,13 +339,20 @@ class BoxesOf(Target):
             extent=rows.extent,
         )
 
-    def _missing(self, chosen: list[Choice]) -> TargetInfo:
-        if chosen:
-            return BoxInfo("no further box")
+    def _missing(self, chosen: list[Choice], count: int, outputs: Outputs) -> list[TargetInfo]:
+        """Return what so many columns are called that a sample does not have."""
+        further = [BoxInfo(NO_FURTHER)] * count
+        if chosen or not count:
+            return [*further]
         asked = self.asked
-        what = "no box" if asked.label is None else f"no `{asked.label}`"
+        named = (
+            asked.label if isinstance(asked.label, str) or asked.label is None else outputs.label(asked.label)
+        )
+        what = "no box" if named is None else f"no `{named}`"
+        if asked.index is not None:
+            what += f" number {asked.index}"
         least = MIN_SCORE if asked.min_score is None else asked.min_score
-        return BoxInfo(what if self.detections else f"{what} of score {least:g} or more")
+        return [BoxInfo(what if self.detections else f"{what} of score {least:g} or more"), *further[1:]]
 
 
 def _level(rows: Rows, row: int) -> int:

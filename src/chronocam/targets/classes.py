@@ -41,7 +41,8 @@ def as_rows(values: Array) -> Array:
     if not is_row(values.shape):
         raise TargetError(
             f"outputs have shape {tuple(values.shape)}; expected (batch, classes): for one output per step "
-            "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for others a callable"
+            "use cc.targets.Step or EveryStep, for dense outputs cc.targets.Region, for rows of boxes "
+            "cc.targets.Boxes, for others a callable"
         )
     return values if values.ndim == 2 else namespace(values).reshape(values, (values.shape[0], -1))
 

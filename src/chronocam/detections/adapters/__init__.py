@@ -22,7 +22,12 @@ ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
 AdapterLike: TypeAlias = Adapter | Callable[..., Any] | str | None
 """What `adapter=` takes: a name, a function of the output, or None to tell it from the model."""
 
-__all__ = ["ADAPTERS", "Adapter", "AdapterLike", "Form", "adapter_for"]
+__all__ = ["ADAPTERS", "Adapter", "AdapterLike", "Form", "adapter_for", "finds_boxes"]
+
+
+def finds_boxes(model: Any) -> bool:
+    """Say whether a model is a detector by its own account, and not by the shape of what it returns."""
+    return any(one.fits(model) for one in ADAPTERS.values())
 
 
 def adapter_for(model: Any, adapter: AdapterLike = None, boxes: str | None = None) -> Adapter:

@@ -1,0 +1,77 @@
+"""`chronocam detect`: the boxes that a detector finds in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from chronocam.cli._commands import Command
+from chronocam.cli._options import DEVICE, JSON, MODEL, OUT, QUIET, TRUST, wants
+
+
+@click.command(
+    "detect",
+    cls=Command,
+    examples="""
+        chronocam detect photo.jpg --model torchvision:ssdlite320_mobilenet_v3_large
+        chronocam detect photos/ --model python:my.nets:yolo --boxes xyxy --json
+        chronocam explain photo.jpg --model torchvision:ssdlite320_mobilenet_v3_large --target box:0
+    """,
+    details="""
+    Boxes are numbered from the best: `chronocam explain --target box:0` explains the first. Which detectors
+    are known by themselves is listed in the documentation; rows as those of YOLO are told from their shape.
+    """,
+)
+@click.argument("inputs", nargs=-1, required=True)
+@MODEL
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="The least probability of a box.",
+)
+@click.option("--adapter", help="How the model's rows are read, by name.  [default: told from the model]")
+@click.option(
+    "--boxes",
+    type=click.Choice(["xyxy", "cxcywh"]),
+    help="The form of raw rows: corners, or centre and sides.  [default: told from them]",
+)
+@OUT
+@JSON
+@DEVICE
+@TRUST
+@QUIET
+@wants
+def command(
+    inputs: Sequence[str],
+    spec: str,
+    min_score: float,
+    adapter: str | None,
+    boxes: str | None,
+    out: Path,
+    as_json: bool,
+    device: str | None,
+    trust: bool,
+    wants: Mapping[str, str],
+) -> None:
+    """Find boxes in pictures: OUT gets each picture with its boxes, and the numbers as JSON.
+
+    Inputs that fail are reported; the rest go on.
+    """
+    from chronocam.runs.detect import detect_all
+
+    detect_all(
+        inputs,
+        spec,
+        out,
+        min_score=min_score,
+        adapter=adapter,
+        boxes=boxes,
+        device=device,
+        trust=trust,
+        wants=wants,
+        as_json=as_json,
+    )
