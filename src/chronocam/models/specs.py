@@ -9,7 +9,7 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -82,12 +82,14 @@ class ModelRequest:
     names: the groups of the source's pattern.
     trust: whether files may run code.
     classes: how many outputs an architecture shall have; None for its own number.
+    custom_objects: classes of layers and functions of Lambda layers, by the name in the file.
     """
 
     text: str
     names: tuple[str, ...]
     trust: bool = False
     classes: int | None = None
+    custom_objects: Mapping[str, Any] = field(default_factory=dict)
 
     def error(self, problem: str, todo: str) -> ModelError:
         """Return the one line that says what is wrong with this spec, and what to do."""
@@ -155,6 +157,7 @@ def load(
     preprocess: Preprocess | ClipPreprocess | Mapping[str, Any] | None = None,
     labels: Sequence[str] | str | Path | None = None,
     template: str | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
 
@@ -169,6 +172,7 @@ def load(
     labels: the names of the outputs, or a file with a label per line. Of a model of two towers (CLIP, SigLIP)
         they are texts, which make it a classifier.
     template: what such texts stand in; None is `"a photo of a {}."`.
+    custom_objects: of a Keras file, classes of layers and functions of Lambda layers, by the name in it.
 
     Raises ModelError, in one line, where the spec is unknown, what it names cannot be loaded or what is said
     of the inputs does not fit.
@@ -187,7 +191,7 @@ def load(
         wants = Wants.of(preprocess, f"`{spec}`").over(wants)
     if labels is not None:
         wants = replace(wants, labels=labels_of(labels))
-    model, recipe, names = source.load(replace(request, trust=trust))
+    model, recipe, names = source.load(replace(request, trust=trust, custom_objects=custom_objects or {}))
     if callable(getattr(model, "eval", None)):
         model.eval()
     whole = preprocess if isinstance(preprocess, (Preprocess, ClipPreprocess)) else None

@@ -3,49 +3,187 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from chronocam.errors import first_line
+from chronocam.errors import ModelError, first_line, printable
+from chronocam.jsonable import Json
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
+from chronocam.models.keras_old import OLD_CLASSES, functions, layers_in, modern, regroup
 from chronocam.models.recipes import FROM_0_TO_1
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
+_FRAMES: Final = 16
 _SCALES: Final = ("Rescaling", "Normalization")
 
 
 def _load(request: ModelRequest) -> Parts:
     path = request.file()
     saving = need("keras.saving", "keras")
-    classes = _classes(_config(path, request))
-    if "Lambda" in classes:
-        request.insist_on_trust("a Lambda layer in it can run any code", "replace it by a layer of Keras")
-    try:
-        model = saving.load_model(path, compile=False, safe_mode=not request.trust)
-    except Exception as error:  # a damaged file, a class that is not known here, code that may not run
-        todo = (
-            "expected a model that Keras saved; custom layers need keras.saving.register_keras_serializable"
+    config, version = _config(path, request)
+    given = dict(request.custom_objects)
+    lambdas = list(_lambdas(config))
+    if wanting := [name for name in lambdas if name not in given]:
+        functions = ", ".join(f'"{name}": …' for name in wanting)
+        request.insist_on_trust(
+            f"its Lambda layer `{wanting[0]}` can run any code",
+            f"give its function by name: custom_objects={{{functions}}}",
         )
-        raise request.error(f"cannot be loaded ({first_line(error)})", todo) from error
-    return model, _preprocess(model, classes, request), None
+    try:
+        objects = {**_functions(given, lambdas), **_named(given)}
+        with saving.custom_object_scope(objects), _readable(path, config, version, given) as file:
+            model = saving.load_model(file, compile=False, safe_mode=not request.trust)
+    except ModelError as error:
+        raise request.error(f"of Keras {version} cannot be read: {error}", _by_hand(path)) from error
+    except Exception as error:  # a damaged file, a class that is not known here, code that may not run
+        raise _refusal(path, config, version, request, error) from error
+    return model, _preprocess(model, _classes(config), request), None
 
 
-def _config(path: Path, request: ModelRequest) -> Any:
-    """Return what a file says that the model is made of."""
+def _lambdas(config: object) -> Iterator[str]:
+    """Yield the name of every Lambda layer, an empty one where it has none."""
+    if isinstance(config, dict):
+        inner = config.get("config")
+        if config.get("class_name") == "Lambda":
+            yield str(inner.get("name", "")) if isinstance(inner, dict) else ""
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    for one in parts:
+        yield from _lambdas(one)
+
+
+def _refusal(path: Path, config: Json, version: str, request: ModelRequest, error: Exception) -> ModelError:
+    """Return why a file is not loaded: the class that it needs, or the last line of what Keras says."""
+    problem = f"a model of Keras {version} cannot be loaded"
+    missing = [name for name in _foreign(config) if name not in request.custom_objects]
+    if missing:
+        named = ", ".join(f'"{name}": {name}' for name in missing)
+        kinds = ", ".join(f"`{name}`" for name in missing)
+        return request.error(
+            f"{problem}, since {kinds} is no layer of Keras 3",
+            f"give its class: custom_objects={{{named}}} in cc.models.load, or use a python: factory",
+        )
+    return request.error(f"{problem} ({_cause(error)})", _by_hand(path))
+
+
+def _by_hand(path: Path) -> str:
+    return f"build the model in a python: factory and model.load_weights({str(path)!r})"
+
+
+def _cause(error: Exception) -> str:
+    """Return the line that says what is wrong, which Keras puts last, behind the configs of all layers."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Exception encountered" in line or line.startswith("Could not")]
+    return printable(
+        (told or lines or [type(error).__name__])[-1].rpartition("Exception encountered: ")[2], 300
+    )
+
+
+def _foreign(config: Json) -> list[str]:
+    """Return the classes of layers that Keras does not have, as the file names them."""
+    layers, models = need("keras.layers", "keras"), {"Functional", "Sequential", "Model"}
+    names = dict.fromkeys(layer["class_name"] for layer in layers_in(config))
+    return [name for name in names if not hasattr(layers, name) and name not in models | OLD_CLASSES]
+
+
+@contextmanager
+def _readable(path: Path, config: Json, version: str, given: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a file that Keras 3 reads: the file itself, or a copy whose config is said as Keras 3 says it."""
+    old = version.partition(".")[0] in ("", "0", "1", "2")
+    said = modern(config, version) if old else config
+    said = _by_name(said, given)
+    if said == config:
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / f"model{path.suffix}"
+        if path.suffix == ".keras":
+            with ZipFile(path) as before, ZipFile(copy, "w") as after:
+                for name in before.namelist():
+                    after.writestr(name, json.dumps(said) if name == "config.json" else before.read(name))
+        else:
+            shutil.copyfile(path, copy)
+            with need("h5py", "keras").File(copy, "r+") as file:
+                file.attrs["model_config"] = json.dumps(said)
+                regroup(file, said, version)
+        yield copy
+
+
+def _by_name(value: Any, given: Mapping[str, Any]) -> Any:
+    """Return a config whose Lambda layers with a function of the caller are of a class of their own."""
+    if isinstance(value, list):
+        return [_by_name(one, given) for one in value]
+    if not isinstance(value, dict):
+        return value
+    config = value.get("config")
+    if value.get("class_name") == "Lambda" and isinstance(config, dict) and config.get("name") in given:
+        own = {"name": config["name"]}
+        return {
+            **value,
+            "module": None,
+            "class_name": _own(own["name"]),
+            "registered_name": _own(own["name"]),
+            "config": own,
+        }
+    return {key: _by_name(one, given) for key, one in value.items()}
+
+
+def _own(name: str) -> str:
+    return f"Lambda_{name}"
+
+
+def _functions(given: Mapping[str, Any], lambdas: Sequence[str]) -> dict[str, Any]:
+    """Return the classes of the Lambda layers whose functions the caller gives, and what old files need."""
+    kind = need("keras.layers", "keras").Lambda
+    made = {
+        _own(name): type(_own(name), (kind,), {"from_config": _maker(kind, given[name])})
+        for name in lambdas
+        if name in given
+    }
+    return {**made, **functions()}
+
+
+def _maker(kind: Any, function: Any) -> Any:
+    return classmethod(lambda cls, config, **_: kind(function, name=config["name"]))
+
+
+def _named(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return classes under the names that files have: their own, and with the package that registers them."""
+    return {**given, **{f"Custom>{name}": value for name, value in given.items()}}
+
+
+def _config(path: Path, request: ModelRequest) -> tuple[Json, str]:
+    """Return what a file says that the model is made of, and the version of Keras that saved it."""
     try:
         if path.suffix == ".keras":
             with ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
+                told = (
+                    json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+                )
+                return json.loads(archive.read("config.json")), str(told.get("keras_version", "3"))
         with need("h5py", "keras").File(path) as file:
-            text = file.attrs["model_config"]
-            return json.loads(text.decode() if isinstance(text, bytes) else text)
-    except (OSError, BadZipFile, KeyError, ValueError) as error:
-        todo = "expected what model.save wrote; weights alone have no layers"
+            version = file.attrs.get(
+                "keras_version", file.get("model_weights", file).attrs.get("keras_version", "")
+            )
+            return json.loads(_text(file.attrs["model_config"])), _text(version)
+    except (OSError, BadZipFile, KeyError, ValueError, RecursionError) as error:
+        todo = (
+            "expected what model.save wrote; weights alone have no layers: build the model in a python: "
+            f"factory and model.load_weights({str(path)!r})"
+        )
         raise request.error(f"is not a saved model ({first_line(error)})", todo) from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _classes(config: object) -> set[str]:
@@ -64,14 +202,19 @@ def _normalises_pixels(model: Model) -> bool:
     return float(np.abs(layers[0].get_weights()[-2]).max()) > 2  # the mean, before the variance
 
 
-def _preprocess(model: Model, classes: Collection[str], request: ModelRequest) -> Preprocess | None:
+def _preprocess(
+    model: Model, classes: Collection[str], request: ModelRequest
+) -> Preprocess | ClipPreprocess | None:
     """Return the usual recipe for the input's size; None for a model of sequences `(time, feature)`."""
     shape = model.input_shape
     if isinstance(shape, tuple) and len(shape) == 3:
         return None
+    if isinstance(shape, tuple) and len(shape) == 5 and shape[4] in (1, 3):
+        frame = usual_recipe(model, (shape[0], *shape[2:]), classes)
+        return frame and ClipPreprocess(replace(frame, channels="last"), shape[1] or _FRAMES, "time channel")
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise request.error(
-            f"takes inputs of shape {shape}, neither one picture nor features (time, feature)",
+            f"takes inputs of shape {shape}, neither a picture, a clip nor features (time, feature)",
             "load it with keras.saving.load_model, and give explain() arrays",
         )
     recipe = usual_recipe(model, shape, classes)
