@@ -345,3 +345,47 @@ def test_a_layer_whose_output_is_taken_before_its_hooks_is_explained(frozen: boo
     np.testing.assert_allclose(cc.GradCAM(net, "stages.1").explain(x, 1).maps[:, 0], expected, atol=1e-7)
     with pytest.raises(LayerError, match=r"does not depend on layer `stages\.2`"):
         cc.GradCAM(net, "stages.2").explain(x, 1)
+
+
+class Viewing(nn.Module):
+    """Asks how its values lie in memory, and notes it."""
+
+    def __init__(self, flat: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.head, self.flat = nn.Conv2d(3, 4, 3, 2), nn.Linear(4 * 49, 2), flat
+        self.last: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last.append(x.is_contiguous(memory_format=torch.channels_last))
+        return self.head(self.flat(self.conv(x)))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_scores_are_of_pictures_with_channels_last_where_the_model_takes_them(asks: bool) -> None:
+    torch.manual_seed(0)
+    net = Viewing((lambda x: x.view(len(x), -1)) if asks else (lambda x: x.flatten(1))).eval()
+    engine, x = cc.engines.engine_for(net), torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        expected = net(x)
+    net.last.clear()
+    for _ in range(2):
+        torch.testing.assert_close(engine.scores(x, lambda result: result.logits()), expected)
+    assert net.last == ([True, False, False] if asks else [True, True])
+
+
+def test_a_cpu_scores_large_pictures_a_few_at_a_time() -> None:
+    rows: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            rows.append(len(x))
+            return x.mean((2, 3))
+
+    box = cc.Occlusion(Counting(), window=112, stride=112, baseline="zero", batch_size=64)
+    few = cc.engines.engine_for(Counting()).values_at_once
+    assert few is not None
+    box.explain(torch.rand(1, 3, 448, 448), 1)
+    assert max(rows) <= max(1, few // (3 * 448 * 448))
+    rows.clear()
+    box.explain(torch.rand(1, 3, 12, 12), 1)
+    assert rows[-1] > 1

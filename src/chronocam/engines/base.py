@@ -281,6 +281,8 @@ class Engine(Protocol):
     towers: TextTower | None
     feed: Feed
     """What inputs go through right before the model gets them; see `as_given`."""
+    values_at_once: int | None
+    """How many values of inputs are scored at once at most for speed's sake; None for any number."""
 
     def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""

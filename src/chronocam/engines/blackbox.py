@@ -58,6 +58,7 @@ class BlackBoxEngine(UnknownGeometry):
     framework = "black box"
     towers: TextTower | None = None
     rescales = False
+    values_at_once: int | None = None
     inputs: Sequence[str] = ()
 
     def __init__(self, model: BlackBox, output_layer: Any = None) -> None:

@@ -310,6 +310,8 @@ class LayerView:
             x for i, x in enumerate(arrays_of(look.inputs)) if is_floating(x) and i not in look.shared
         ]
         at_once = self._at_once(all(has_samples(x, look.shape[0]) for x in floating))
+        if look.engine.values_at_once is not None:
+            at_once = max(1, min(at_once, look.engine.values_at_once // prod(look.shape)))
 
         def scored(part: Sequence[Change], score: Score) -> Array:
             numbers = count()

@@ -84,6 +84,7 @@ class KerasEngine(UnknownGeometry):
 
     framework = "keras"
     towers: TextTower | None = None
+    values_at_once: int | None = None
 
     def __init__(self, model: keras.Model, output_layer: Any = None) -> None:
         if not model.built:
