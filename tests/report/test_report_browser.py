@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from browsing import SIZES, opened_page, until
 from helpers import run
 from report.test_report import hostile
 from report_samples import jpeg, kept, kept_clip, of_clip, of_image, of_sequence, photo
@@ -18,41 +18,13 @@ import chronocam as cc
 from chronocam.media import still
 from chronocam.render import overlay, strength
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-SIZES = {"desktop": (1280, 900), "phone": (390, 800)}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed; pages are not driven")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
-
 
 @contextmanager
 def opened(browser, path, size="desktop", scheme="light"):
-    """Open a page; at the end, nothing may have been complained of or asked for."""
-    faults = []
-    width, height = SIZES[size]
-    view = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    view.on("console", lambda message: faults.append(message.text))
-    view.on("pageerror", lambda error: faults.append(str(error)))
-    view.on("dialog", lambda dialog: faults.append("a dialog"))
-    view.on("request", lambda request: faults.append(request.url) if _outside(request.url) else None)
-    view.goto(f"file://{path}")
-    ready(view)
-    yield view
-    view.close()
-    assert faults == []
-
-
-def _outside(url):
-    return not url.startswith(("file://", "data:", "blob:"))
+    """Open a page of explanations and wait until everything is drawn."""
+    with opened_page(browser, path, size, scheme) as view:
+        ready(view)
+        yield view
 
 
 def ready(view):
@@ -62,15 +34,6 @@ def ready(view):
         "typeof page === 'undefined' || (page.item && (!page.item.stills || (page.panes.length > 0 &&"
         " page.panes.every((pane) => pane.shown))) && page.sequences.every((one) => one.charts))",
     )
-
-
-def until(view, condition):
-    """Wait for a condition; the policy of a page forbids the way in which Playwright does that."""
-    for _ in range(400):
-        if view.evaluate(condition):
-            return
-        view.wait_for_timeout(25)
-    raise AssertionError(f"never came: {condition}")
 
 
 def pixels(view, pane=0):

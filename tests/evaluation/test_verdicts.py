@@ -1,0 +1,69 @@
+"""What verdicts say of differences that were planted, and of none."""
+
+import numpy as np
+import pytest
+
+from chronocam.evaluation import Energy, Evaluation
+from chronocam.evaluation.panel import Row
+
+GRADCAM, OTHER, RANDOM = Row("gradcam", "top"), Row("layercam", "top"), Row("random", control=True)
+
+
+def judged(difference, spread=0.1, count=60, rows=(GRADCAM, OTHER), base=0.5, above=0.3):
+    rng = np.random.default_rng(1)
+    samples = []
+    for k in range(count):
+        value = base + 0.05 * rng.normal()
+        of = {GRADCAM: value, OTHER: value + difference + spread * rng.normal(), RANDOM: value - above}
+        samples.append({"sample": k, "group": str(k), "values": {row: {"energy": of[row]} for row in rows}})
+    return Evaluation(rows, (Energy(),), tuple(samples))
+
+
+@pytest.mark.parametrize(("difference", "verb"), [(0.1, "beats"), (-0.1, "loses to")])
+def test_a_planted_difference_is_found(difference, verb):
+    (said,) = judged(difference).verdicts
+    assert said.startswith(f"layercam {verb} gradcam in energy inside ({'+' if difference > 0 else '-'}0.")
+    assert said.endswith("60 samples).")
+
+
+def test_where_there_is_none_it_says_how_many_samples_would_decide():
+    (said,) = judged(0.0, spread=0.2, count=20).verdicts
+    assert said.startswith("layercam and gradcam cannot be told apart in energy inside")
+    assert "more would decide a difference of 0.05" in said  # a tenth of gradcam's 0.5
+    (said,) = judged(0.0, spread=0.02, count=60).verdicts
+    assert said.endswith("one of 0.05 would have been seen.")
+
+
+def test_equal_maps_are_said_to_be_equal():
+    (said,) = judged(0.0, spread=0.0).verdicts
+    assert said == "layercam and gradcam are equal in energy inside on every one of 60 samples."
+
+
+def test_what_is_not_above_a_control_is_named():
+    rows = (GRADCAM, OTHER, RANDOM)
+    assert judged(0.0, rows=rows).verdicts[-1] == "Every method is above a random map in every measure."
+    said = judged(-0.4, rows=rows).verdicts
+    assert said[-1] == "layercam is not above a random map in energy inside."
+    assert judged(0.0, rows=rows, above=0.0).verdicts[-1] == (
+        "gradcam and layercam are not above a random map in energy inside."
+    )
+
+
+def test_false_verdicts_are_few_where_nothing_differs():
+    rng = np.random.default_rng(2)
+    rows = tuple(Row(f"m{k}") for k in range(5))
+    claims = 0
+    for _ in range(60):
+        values = rng.normal(0.5, 0.1, size=(25, 5))
+        samples = [
+            {
+                "sample": i,
+                "group": str(i),
+                "values": {row: {"energy": v} for row, v in zip(rows, of, strict=True)},
+            }
+            for i, of in enumerate(values)
+        ]
+        claims += any(
+            "told apart" not in text for text in Evaluation(rows, (Energy(),), tuple(samples)).verdicts
+        )
+    assert claims / 60 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
