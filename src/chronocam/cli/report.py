@@ -23,7 +23,7 @@ from chronocam.cli._options import OPEN, QUIET
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the pages.  [default: FOLDER itself, FOLDER/pages of a run]",
+    help="Folder for the pages.  [default: FOLDER itself; of a run FOLDER/pages, made anew]",
 )
 @click.option("--where", help="Of a run: SQL on its columns that chooses rows.")
 @OPEN

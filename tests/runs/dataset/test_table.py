@@ -150,6 +150,13 @@ def test_pages_are_made_of_the_rows_that_are_asked_for(kind: str, folder: str, p
     assert all(word in page for word in ("cat", "dog", "gradcam"))
     assert ("bad.png" in done.stderr) == (kind == "pictures")
 
+    # Other rows take the place of these, but not in a folder of the user's own.
+    assert run_report("out", "--where", "sample = 3").exit_code == 0
+    assert {path.name for path in Path("out/pages").glob("*.html")} == {
+        "index.html",
+        "3.html" if kind == "clips" else "2.html",
+    }
+
 
 def run_report(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["report", *arguments])

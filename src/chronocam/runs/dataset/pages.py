@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +30,7 @@ MOST: Final = 200
 def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
     """Write a page for each input of a table's rows, and an index, which this returns.
 
-    out: a folder; None for `pages` in that of the run.
+    out: a folder; None for `pages` in that of the run, which is made anew.
 
     Inputs that failed, or that can no longer be read, are said. Raises InputError where no page is left, and
     for more than 200 inputs.
@@ -41,6 +42,8 @@ def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
     inputs = _by_input(table)
     if len(inputs) > MOST:
         raise InputError(f"{len(inputs)} inputs are too many for pages; choose at most {MOST} with --where")
+    if out is None:  # what another condition chose is not what this one does
+        rmtree(folder, ignore_errors=True)
     job, taken, written = _job(table, folder), set[str](), 0
     for rows in track(inputs, "Reading inputs"):
         key = str(table.column("key", rows[0]))
