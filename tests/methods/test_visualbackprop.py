@@ -281,3 +281,15 @@ def test_in_inference_mode_the_map_is_the_same() -> None:
     expected = cc.VisualBackProp(net).explain(x).maps
     with torch.inference_mode():
         np.testing.assert_array_equal(cc.VisualBackProp(net).explain(x).maps, expected)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_spectral_norms_in_training_mode_are_run_and_left_as_found(norm: Any) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        norm(nn.Conv2d(3, 6, 3, 2, 1)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    )
+    before = {name: value.clone() for name, value in net.train().state_dict().items()}
+    found = cc.VisualBackProp(net).explain(torch.rand(2, 3, 16, 16), 0)
+    assert found.maps.any()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

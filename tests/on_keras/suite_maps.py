@@ -491,3 +491,16 @@ def test_the_last_state_of_a_convolutional_lstm_is_one_slice() -> None:
     states = keras.ops.convert_to_numpy(keras.Model(clips, state)(x))
     right = states @ net.layers[-1].get_weights()[0][:, 1] / 48  # of a mean over 48 cells
     np.testing.assert_allclose(found.maps[:, 0, 0], right, rtol=1e-4, atol=1e-6)
+
+
+def test_a_map_is_not_stretched_over_padding_of_the_model() -> None:
+    picture = keras.Input((16, 24, 3))
+    cells = L.Conv2D(4, 4, 4, name="cells")(L.ZeroPadding2D(((8, 0), (4, 12)))(picture))
+    net = keras.Model(picture, L.Dense(3)(L.GlobalAveragePooling2D()(cells)))
+    x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
+    for layer in (None, "cells"):
+        found = cc.HiResCAM(net, layer, signed=True).explain(x, 1)
+        assert found.maps.shape == (1, 1, 6, 10)
+        inside = found.maps[0, 0, 2:, 1:7]
+        np.testing.assert_allclose(found.upsample(mode="nearest")[0, 0], inside.repeat(4, 0).repeat(4, 1))
+        assert any("2 of 6 rows and 4 of 10 columns" in text for text in found.diagnostics)

@@ -237,14 +237,17 @@ def disorder(products: np.ndarray, squares: np.ndarray) -> float:
 
 
 def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
+    """Yield each axis of more than one cell, where its cells look along every axis, and where they are.
+
+    Those that nothing moves, as in the padding around a picture, are left out.
+    """
     for axis, cells in enumerate(squares.shape):
-        if cells == 1:
-            continue
         others = tuple(i for i in range(squares.ndim) if i != axis)
         total = squares.sum(axis=others)
-        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
-        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
+        (moving,) = np.nonzero(total)
+        if len(moving) > 1:
+            looks = products.sum(axis=tuple(i + 1 for i in others))[:, moving] / total[moving]
+            yield axis, looks, (2 * moving + 1) / cells - 1
 
 
 def _correlation(looks: np.ndarray, places: np.ndarray) -> float:

@@ -73,6 +73,8 @@ _KEEP_PLACES = _POINTWISE | {
 }
 """Kinds that leave places in their order, beside windows and global pools."""
 
+KERNEL = 3  # places of padding on one side: what a kernel of 7 × 7 needs
+
 
 def keep_places(model: Node) -> bool:
     """Say whether all layers of a functional model are of kinds that leave places where they are."""
@@ -84,7 +86,8 @@ def keep_places(model: Node) -> bool:
     kind = type(model).__name__
     known = type(model).__module__.startswith("keras.") and (
         kind in _KEEP_PLACES
-        or kind.startswith(("Global", "ZeroPadding"))
+        or kind.startswith("Global")
+        or (kind.startswith("ZeroPadding") and max(keras.tree.flatten(model.padding)) <= KERNEL)
         or isinstance(model, keras.layers.RNN)
         or hasattr(model, "kernel_size")
         or hasattr(model, "pool_size")

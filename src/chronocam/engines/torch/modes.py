@@ -202,7 +202,11 @@ class ThroughNoGrad(TorchFunctionMode):
     def __torch_function__(
         self, func: Function, types: object, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
-        return None if func is torch._C._set_grad_enabled else func(*args, **(kwargs or {}))
+        if func is torch._C._set_grad_enabled:
+            return None
+        kwargs = kwargs or {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and kwargs.get("out") is None):
+            return func(*args, **kwargs)  # what writes into `out=`, as spectral norms do, has no gradient
 
 
 class DifferentiableRNNs(TorchFunctionMode):
