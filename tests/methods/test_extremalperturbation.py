@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import InputError, LayerError
 from chronocam.maps.blur import blurred
-from chronocam.methods.extremalperturbation import LEVELS, _Levels, _Smooth, of_area, of_area_slope
+from chronocam.methods.extremalperturbation import LEVELS, _blurs, _Levels, _Smooth, of_area, of_area_slope
 
 GRIDS = [(40,), (36, 48), (5, 30, 24)]
 
@@ -50,7 +50,7 @@ def test_the_slope_equals_finite_differences(grid: tuple[int, ...]) -> None:
 
 def test_the_input_is_shown_between_its_levels_of_blur() -> None:
     x = noise(20, 30).double()
-    levels = _Levels(x)
+    levels = _Levels([*_blurs(x), x])
     for i in (0, 3, LEVELS - 1):
         shown = levels.shown(np.full((2, 20, 30), i / (LEVELS - 1)))
         torch.testing.assert_close(shown, blurred(x, 0.09 * 30 * (1 - i / (LEVELS - 1))))
@@ -73,6 +73,18 @@ def test_the_part_that_counts_is_shown_and_the_area_is_kept(area: float) -> None
         assert inside.sum() > 0.8 * maps.sum()
 
 
+@pytest.mark.parametrize("baseline", ["zero", "mean", np.full((3, 1, 1), 0.5)], ids=["zero", "mean", "array"])
+def test_what_is_hidden_is_replaced_by_the_baseline(baseline: Any) -> None:
+    """Values themselves are scored, which a blur would leave: one part's are far from any baseline."""
+    net, x = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(12, 1)), torch.zeros(1, 3, 16, 16)
+    with torch.no_grad():
+        net[2].weight.fill_(1.0)
+    x[:, :, 8:, :8] = 5.0
+    explained = cc.ExtremalPerturbation(net, area=0.25, steps=40, baseline=baseline, sigma=2.0)
+    maps = explained.explain(x, cc.targets.Regression(0)).maps
+    assert maps[0, 0, 4:, :4].sum() > 0.9 * maps.sum()
+
+
 def test_a_clip_shows_the_frames_that_count() -> None:
     net = Contrast(slice(5, 8))
     explanation = cc.ExtremalPerturbation(net, area=0.3, steps=60).explain(
@@ -92,7 +104,7 @@ def test_too_small_an_area_is_said_and_a_large_one_is_not() -> None:
         assert any("larger area=" in finding.text for finding in findings) is said
 
 
-OTHERS: dict[str, Any] = {"area": 0.3, "steps": 4, "lr": 0.1, "sigma": 5.0, "drift": 0.0}
+OTHERS: dict[str, Any] = {"area": 0.3, "baseline": "zero", "steps": 4, "lr": 0.1, "sigma": 5.0, "drift": 0.0}
 
 
 @pytest.mark.parametrize("option", OTHERS)
@@ -115,6 +127,7 @@ def test_every_argument_changes_the_mask(option: str) -> None:
         ({"lr": 0.0}, "lr is 0.0"),
         ({"sigma": 0.5}, "sigma is 0.5; expected at least one pixel"),
         ({"drift": -1.0}, "drift is -1.0"),
+        ({"baseline": "freeze"}, "no baseline `freeze` that a mask can be learned with"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

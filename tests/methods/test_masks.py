@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import convolve, gaussian_filter
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -14,6 +15,7 @@ from chronocam.errors import InputError, LayerError, ModelError
 from chronocam.masks.designs import all_shapley, balanced, balanced_size
 from chronocam.masks.looks import Looks
 from chronocam.masks.regions import KINDS, regions_of
+from chronocam.masks.replacements import fill_of
 
 X = torch.rand(2, 3, 14, 14, generator=torch.Generator().manual_seed(0))
 
@@ -160,12 +162,51 @@ def test_targets_come_from_the_same_passes() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_regions_share_each_place_out(kind: str) -> None:
-    x = np.random.default_rng(0).random((2, 3, *((6, 9, 11) if kind == "frames" else (9, 11))))
+    clips = kind in ("frames", "tubes")
+    x = np.random.default_rng(0).random((2, 3, *((6, 9, 11) if clips else (9, 11))))
     spread = regions_of(kind, None).draw(x, np.random.default_rng(1))
     np.testing.assert_allclose(spread(np.ones((1, 1, spread.count))), 1)
     one = spread(np.eye(spread.count)[None])
     assert ((one >= 0) & (one <= 1)).all()
     np.testing.assert_allclose(one.sum(1), 1)
+
+
+def test_tubes_follow_what_moves() -> None:
+    rng = np.random.default_rng(0)
+    still = gaussian_filter(rng.random((40, 60)), 1.5)
+    clip = np.stack([np.roll(still, 2 * t, 1)[:, 10:50] for t in range(6)])[None, None].repeat(3, 1)
+    spread = regions_of("tubes", (1, 2, 4)).draw(clip, rng)
+    labels = spread(np.arange(spread.count, dtype=float)[None, None])[0, 0]
+    for t in range(6):
+        inside = np.s_[4:-4, 12:-12]
+        moved = np.roll(labels[0], 2 * t, 1)
+        assert (labels[t][inside] == moved[inside]).mean() > 0.9
+    assert spread.count == 8
+    (still_run, moved_run) = (regions_of("tubes", (n, 2, 4)).draw(clip, rng) for n in (6, 1))
+    assert still_run.count == 48
+    assert moved_run.count == 8
+
+
+def test_supervoxels_share_out_space_and_time() -> None:
+    clip = np.zeros((1, 3, 6, 12, 12))
+    clip[:, :, 3:, :, 6:] = 1.0
+    spread = regions_of("superpixels", 8).draw(clip, np.random.default_rng(0))
+    ones = spread(np.eye(spread.count)[None])[0] > 0
+    assert 2 <= spread.count <= 16
+    assert all(not (one[clip[0, 0] > 0].any() and one[clip[0, 0] == 0].any()) for one in ones)
+
+
+def test_noise_is_the_linear_imputation_of_road() -> None:
+    """Each hidden place is the weighted mean of its neighbours, and what stays is as it was."""
+    x, mask = X.double(), np.ones((1, 1, 14, 14))
+    mask[..., 3:7, 5:9] = 0
+    filled = fill_of(x, "noise", lambda x: x, np.random.default_rng(0))(mask)
+    np.testing.assert_array_equal(filled.numpy()[:, :, mask[0, 0] == 1], x.numpy()[:, :, mask[0, 0] == 1])
+    weights = np.array([[1 / 12, 1 / 6, 1 / 12], [1 / 6, 0, 1 / 6], [1 / 12, 1 / 6, 1 / 12]])
+    around = np.stack([[convolve(c, weights, mode="nearest") for c in one] for one in filled.numpy()])
+    gap = (filled.numpy() - around)[:, :, 3:7, 5:9]
+    assert 0.005 < gap.std() < 0.02  # the noise, of 0.01
+    assert np.abs(filled.numpy() - x.numpy())[:, :, 3:7, 5:9].max() > 0.1
 
 
 def test_frozen_frames_repeat_what_was_last_seen() -> None:

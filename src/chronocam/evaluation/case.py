@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from chronocam.evaluation.truth import Truth
-from chronocam.maps.impute import NOISE, imputed
+from chronocam.maps.impute import NOISE, filled
 from chronocam.metrics._deletion import Cells
 
 
@@ -152,15 +152,7 @@ class Case:
 
     def _imputed(self, stays: np.ndarray) -> np.ndarray:
         noise = self.rng("road").normal(scale=NOISE, size=self.input.shape).astype(self.input.dtype)
-        if not stays.any():
-            return self.input.mean(axis=tuple(range(1, self.input.ndim)), keepdims=True) + noise
-        flat = self.input.reshape(self.input.shape[0], -1, *self.grid[-2:])
-        masks = stays.reshape(-1, *self.grid[-2:])
-        # A frame of which nothing stays is filled by the mean of what stays of the others.
-        mean = flat[:, masks].mean(axis=1)[:, None, None]
-        frames = [imputed(flat[:, t], m) if m.any() else 0 * flat[:, t] + mean for t, m in enumerate(masks)]
-        filled = np.stack(frames, axis=1).reshape(self.input.shape)
-        return np.where(stays, self.input, filled + noise)
+        return filled(self.input, stays, noise)
 
 
 def digest(array: np.ndarray) -> str:

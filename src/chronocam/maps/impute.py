@@ -18,6 +18,30 @@ _LONGEST: Final = 500
 _DAMPED: Final = 0.8
 
 
+def filled(
+    values: Float[np.ndarray, channel * grid],
+    stays: Bool[np.ndarray, "*grid"],
+    noise: Float[np.ndarray, channel * grid],
+) -> Float[np.ndarray, channel * grid]:
+    """Return `values` with noise, and what is removed filled from its neighbours, of a clip in each frame.
+
+    A frame of which nothing stays gets the mean of what stays of the others, and where nothing stays at all,
+    all get the mean.
+
+    Example:
+    >>> stays = np.array([[True, False, True]])
+    >>> cc.maps.impute.filled(np.array([[[1.0, 9.0, 3.0]]]), stays, np.zeros((1, 1, 3)))
+    array([[[1., 2., 3.]]])
+    """
+    if not stays.any():
+        return np.asarray(values.mean(axis=tuple(range(1, values.ndim)), keepdims=True) + noise)
+    plane = stays.shape[-2:] if stays.ndim > 1 else (1, *stays.shape)
+    flat, masks = values.reshape(len(values), -1, *plane), stays.reshape(-1, *plane)
+    mean = flat[:, masks].mean(axis=1)[:, None, None]
+    frames = [imputed(flat[:, t], m) if m.any() else 0 * flat[:, t] + mean for t, m in enumerate(masks)]
+    return np.where(stays, values, np.stack(frames, axis=1).reshape(values.shape) + noise)
+
+
 def imputed(
     values: Float[np.ndarray, "channel height width"],
     stays: Bool[np.ndarray, "height width"],

@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from chronocam.errors import InputError, suggest
-from chronocam.maps.arrays import grid_axes, like, namespace
+from chronocam.maps.arrays import grid_axes, like, namespace, to_numpy
 from chronocam.maps.blur import blurred
+from chronocam.maps.impute import NOISE, filled
 from chronocam.types import Array
 
 Fill: TypeAlias = Callable[[np.ndarray], Array]
@@ -24,27 +25,39 @@ BLUR = 0.1
 """Standard deviation of the blur, as a share of the longest side."""
 
 
-def zero(x: Array, rng: np.random.Generator) -> Fill:
-    """Hide by zeros: of inputs that were normalised, the mean picture."""
-    return partial(_mixed, x, 0 * x)
+def zero(x: Array) -> Array:
+    """Return zeros: of inputs that were normalised, the mean picture."""
+    return 0 * x
 
 
-def mean(x: Array, rng: np.random.Generator) -> Fill:
-    """Hide by each channel's mean over its sample."""
-    return partial(_mixed, x, namespace(x).mean(x, axis=grid_axes(x, 2), keepdims=True))
+def mean(x: Array) -> Array:
+    """Return each channel's mean over its sample."""
+    return 0 * x + namespace(x).mean(x, axis=grid_axes(x, 2), keepdims=True)
 
 
-def blur(x: Array, rng: np.random.Generator) -> Fill:
-    """Hide by the input itself, blurred."""
-    return partial(_mixed, x, blurred(x, BLUR * max(x.shape[2:])))
+def blur(x: Array) -> Array:
+    """Return the input itself, blurred."""
+    return blurred(x, BLUR * max(x.shape[2:]))
+
+
+STILL: Mapping[str, Callable[[Array], Array]] = MappingProxyType({"blur": blur, "mean": mean, "zero": zero})
+"""Replacements that are the same whatever is hidden, by their names."""
 
 
 def noise(x: Array, rng: np.random.Generator) -> Fill:
-    """Hide by noise with the mean and spread of each channel, drawn once."""
-    xp, axes = namespace(x), grid_axes(x, 2)
-    drawn = like(rng.standard_normal((1, *x.shape[1:])), x)
-    middle, spread = (statistic(x, axis=axes, keepdims=True) for statistic in (xp.mean, xp.std))
-    return partial(_mixed, x, middle + spread * drawn)
+    """Hide by ROAD's noisy linear imputation: each place is the mean of its neighbours, with a little noise.
+
+    Where a mask is below ½ a place is filled; a soft mask mixes.
+    """
+    values = to_numpy(x)
+    drawn = rng.normal(scale=NOISE, size=(1, *values.shape[1:]))
+
+    def fill(mask: np.ndarray) -> Array:
+        stays = np.broadcast_to(np.asarray(mask)[:, 0] >= 0.5, (len(values), *values.shape[2:]))
+        pairs = zip(values, stays, strict=True)
+        return _mixed(x, like(np.stack([filled(one, own, drawn[0]) for one, own in pairs]), x), mask)
+
+    return fill
 
 
 def freeze(x: Array, rng: np.random.Generator) -> Fill:
@@ -62,26 +75,30 @@ def freeze(x: Array, rng: np.random.Generator) -> Fill:
     return fill
 
 
-REPLACEMENTS: Mapping[str, Callable[[Array, np.random.Generator], Fill]] = MappingProxyType(
-    {"blur": blur, "mean": mean, "noise": noise, "zero": zero, "freeze": freeze}
+_DRAWN: Mapping[str, Callable[[Array, np.random.Generator], Fill]] = MappingProxyType(
+    {"noise": noise, "freeze": freeze}
 )
+REPLACEMENTS = (*STILL, *_DRAWN)
 """Every replacement by its name."""
 
 
 def check(baseline: Any) -> None:
     """Raise InputError for a name that no replacement has."""
     if isinstance(baseline, str) and baseline not in REPLACEMENTS:
-        hint = (
-            suggest(baseline, list(REPLACEMENTS)) or f"; choose one of {', '.join(REPLACEMENTS)} or an array"
-        )
+        hint = suggest(baseline, REPLACEMENTS) or f"; choose one of {', '.join(REPLACEMENTS)} or an array"
         raise InputError(f"no baseline `{baseline}`{hint}")
 
 
 def fill_of(x: Array, baseline: Any, laid: Callable[[Any], Array], rng: np.random.Generator) -> Fill:
     """Return what fills masks of `x`: by name, or by an array that `laid` puts into the order of `x`."""
-    if isinstance(baseline, str):
-        return REPLACEMENTS[baseline](x, rng)
-    return partial(_mixed, x, 0 * x + laid(baseline))
+    if isinstance(baseline, str) and baseline in _DRAWN:
+        return _DRAWN[baseline](x, rng)
+    return partial(_mixed, x, still_of(x, baseline, laid))
+
+
+def still_of(x: Array, baseline: Any, laid: Callable[[Any], Array]) -> Array:
+    """Return what is seen where `x` is hidden, of a replacement in `STILL` or an array; see `fill_of`."""
+    return STILL[baseline](x) if isinstance(baseline, str) else 0 * x + laid(baseline)
 
 
 def _mixed(x: Array, hidden: Array, mask: np.ndarray) -> Array:

@@ -25,8 +25,8 @@ class InputMasks(EvidenceMethod):
     """Masks on the input: scores alone are read, so that any model will do (see `cc.blackbox`).
 
     baseline: what is seen where the input is hidden: the input's `"blur"`, each channel's `"mean"`, `"noise"`
-        like it, `"zero"`, for clips `"freeze"` (what was last seen), or an array shaped like one input or
-        broadcasting to it.
+        (ROAD's noisy linear imputation from what is around), `"zero"`, for clips `"freeze"` (what was last
+        seen), or an array shaped like one input or broadcasting to it.
     seed: of what is drawn, the same for all samples of a batch.
 
     Example:
@@ -72,9 +72,11 @@ class MaskMethod(InputMasks):
     """A map from many masks, with an interval for each of its cells, until it is known well enough.
 
     regions: what is hidden together: `"grid"`, RISE's smooth random cells; `"cells"`, `"superpixels"` (needs
-        scikit-image), `"frames"` of clips.
+        scikit-image; of clips supervoxels), of clips `"frames"`, and `"tubes"` that follow what moves (needs
+        scikit-image).
     cells: into how many pieces each axis is cut, a number or one per axis; of superpixels about how many.
-        None is 7 × 7 of a picture, 4 × 4 × 4 of a clip, 16 of a signal, 50 superpixels, every frame.
+        None is 7 × 7 of a picture, 4 × 4 × 4 of a clip, 16 of a signal, 50 superpixels, every frame, 4 × 4
+        tubes.
     until: stop when the half-width of every cell's 95 % interval is at most this share of the map's range;
         None goes on to the budget.
     budget: at most so many forward passes of each sample.

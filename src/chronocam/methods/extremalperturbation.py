@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, TypeAlias
+from itertools import pairwise
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole
+from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole, suggest
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.maps.blur import blurred
 from chronocam.maps.resample import axis_matrix, half_pixel_centers
+from chronocam.masks.replacements import STILL, still_of
 from chronocam.methods._adam import Adam
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Change, Need, View
@@ -51,13 +53,15 @@ class ExtremalPerturbation(Method):
     clip all frames share the area.
 
     area: the share of the input that is shown, of a clip's frames together.
+    baseline: what comes in the place of the rest: the `"blur"` above; each channel's `"mean"`, `"zero"`, or
+        an array shaped like one input or broadcasting to it, which m mixes in.
     steps: how often Adam updates θ, each a pass per target.
     lr: Adam's step size.
     sigma: standard deviation of g in pixels; None is 1/21 of the longest side.
     drift: the same in frames of a clip; 0 lets each frame's mask move freely.
 
     The map is m on cells of σ pixels, a frame of a clip by itself. A finding says where no mask of this area
-    keeps half of what the score falls by when all is blurred.
+    keeps half of what the score falls by when all is hidden.
 
     Raises LayerError for a layer.
     Source: Fong et al. 2019 (arXiv:1910.08485), eq. 3; clips Li et al. 2021 (arXiv:2005.00375).
@@ -68,6 +72,7 @@ class ExtremalPerturbation(Method):
     """
 
     area: float = 0.1
+    baseline: Any = "blur"
     steps: int = 100
     lr: float = 0.3
     sigma: float | None = None
@@ -83,6 +88,9 @@ class ExtremalPerturbation(Method):
         check_real("area", self.area, "a share of the input, such as 0.1", least=POSITIVE)
         if self.area >= START:
             raise InputError(f"area is {self.area}; expected a share of the input below {START}, such as 0.1")
+        if isinstance(self.baseline, str) and self.baseline not in STILL:
+            hint = suggest(self.baseline, list(STILL)) or f"; choose {', '.join(STILL)}, or give an array"
+            raise InputError(f"no baseline `{self.baseline}` that a mask can be learned with{hint}")
         check_whole("steps", self.steps, "at least one")
         check_real("lr", self.lr, "a positive step, such as 0.3", least=POSITIVE)
         check_real("drift", self.drift, "a number of frames, 0 for none", least=0)
@@ -94,10 +102,11 @@ class ExtremalPerturbation(Method):
         """Learn one mask per sample and target, and say where none is good."""
         x = view.captures[0].activations
         smooth = _Smooth(tuple(map(int, x.shape[2:])), self.sigma, self.drift)
-        levels = _Levels(x)
+        blurs = _blurs(x) if isinstance(self.baseline, str) and self.baseline == "blur" else None
+        levels = _Levels([*(blurs or [still_of(x, self.baseline, view.laid)]), x])
         masks = [self._learn(view, target, smooth, levels) for target in range(view.targets)]
         shown = [levels.shown(smooth.laid(mask)) for mask in masks]
-        whole, none, *kept = to_numpy(view.scores(_always(view, [x, levels.blurred[0], *shown])))
+        whole, none, *kept = to_numpy(view.scores(_always(view, [x, levels.arrays[0], *shown])))
         self._remark(view, whole - none, np.stack([kept[k][:, k] for k in range(len(kept))], axis=1) - none)
         return namespace(x).stack([like(mask, x) for mask in masks], axis=1)
 
@@ -121,33 +130,39 @@ class ExtremalPerturbation(Method):
             least = (kept[poor] / falls[poor]).min()
             view.note(
                 f"{int(poor.sum())} of {poor.size} masks keep less than half of what the score falls by "
-                f"when all is blurred (the least {max(least, 0):.0%}): it needs more than {self.area:.0%} "
+                f"when all is hidden (the least {max(least, 0):.0%}): it needs more than {self.area:.0%} "
                 "of the input; try a larger area="
             )
 
 
-class _Levels:
-    """The input from blurred to sharp, as a mask of 0…1 chooses at each place, and how that changes."""
+def _blurs(x: Array) -> list[Array]:
+    """Return the input from the strongest blur to almost sharp."""
+    strongest = BLUR * max(x.shape[2:])
+    return [blurred(x, strongest * (1 - i / (LEVELS - 1))) for i in range(LEVELS - 1)]
 
-    def __init__(self, x: Array) -> None:
-        strongest = BLUR * max(x.shape[2:])
-        self.blurred = [blurred(x, strongest * (1 - i / (LEVELS - 1))) for i in range(LEVELS)]
+
+class _Levels:
+    """The input from hidden to sharp, as a mask of 0…1 chooses at each place, and how that changes."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self._last = len(arrays) - 1
 
     def shown(self, mask: Laid) -> Array:
         """Return the input under the mask, between the two levels nearest to it at each place."""
-        at = mask * (LEVELS - 1)
-        shares = [np.clip(1 - np.abs(at - i), 0, 1) for i in range(LEVELS)]
-        return sum(like(s[:, None], level) * level for s, level in zip(shares, self.blurred, strict=True))
+        at = mask * self._last
+        shares = [np.clip(1 - np.abs(at - i), 0, 1) for i in range(len(self.arrays))]
+        return sum(like(s[:, None], level) * level for s, level in zip(shares, self.arrays, strict=True))
 
     def slope(self, gradients: Array, mask: Laid) -> np.ndarray:
         """Return ∂S/∂mask, given ∂S/∂x̃: what the next sharper level adds."""
         xp = namespace(gradients)
-        below = np.minimum(np.floor(mask * (LEVELS - 1)), LEVELS - 2)
+        below = np.minimum(np.floor(mask * self._last), self._last - 1)
         slopes = [
             like((below == i).astype(float), gradients) * xp.sum(gradients * (sharper - level), axis=1)
-            for i, (level, sharper) in enumerate(zip(self.blurred, self.blurred[1:], strict=False))
+            for i, (level, sharper) in enumerate(pairwise(self.arrays))
         ]
-        return to_numpy(sum(slopes)).astype(np.float64) * (LEVELS - 1)
+        return to_numpy(sum(slopes)).astype(np.float64) * self._last
 
 
 class _Smooth:

@@ -5,5 +5,6 @@ from chronocam.masks.regions.cells import Cells
 from chronocam.masks.regions.frames import Frames
 from chronocam.masks.regions.smooth import Smooth
 from chronocam.masks.regions.superpixels import Superpixels
+from chronocam.masks.regions.tubes import Tubes
 
-__all__ = ["KINDS", "Cells", "Frames", "Regions", "Smooth", "Superpixels", "regions_of"]
+__all__ = ["KINDS", "Cells", "Frames", "Regions", "Smooth", "Superpixels", "Tubes", "regions_of"]

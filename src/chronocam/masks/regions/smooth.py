@@ -1,14 +1,18 @@
-"""RISE's smooth grid: coarse cells, enlarged linearly, at a place that is drawn anew."""
+"""RISE's smooth grid: coarse cells, enlarged linearly."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from chronocam.maps.resample import axis_matrix, half_pixel_centers
 from chronocam.masks.regions.base import Product, Regions, Spread, pieces_of
 
 
 class Smooth(Regions):
     """Soft cells: a place between the centres of two belongs to both.
+
+    They lie still. Shifted at random for each block, as in the paper, they make blocks differ so much that a
+    map takes many times the forward passes to be known.
 
     Source: Petsiuk et al. 2018 (arXiv:1806.07421), section 3.2.
     """
@@ -16,15 +20,7 @@ class Smooth(Regions):
     name = "grid"
 
     def draw(self, x: np.ndarray, rng: np.random.Generator) -> Spread:
-        """Return the cells, shifted by a random part of one along each axis."""
-        axes = []
-        for size, n in zip(x.shape[2:], pieces_of(self.pieces, x.shape[2:]), strict=True):
-            step = -(-size // n)
-            axes.append(_tents(size, n + 1, step, int(rng.integers(step))))
-        return Product(tuple(axes))
-
-
-def _tents(size: int, cells: int, step: int, shift: int) -> np.ndarray:
-    """Return how much of each place is of each cell, cells being `step` places wide and enlarged linearly."""
-    at = np.clip((np.arange(size) + shift + 0.5) / step - 0.5, 0, cells - 1)
-    return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(cells)))
+        """Return the cells, which are always the same."""
+        grid = x.shape[2:]
+        pairs = zip(grid, pieces_of(self.pieces, grid), strict=True)
+        return Product(tuple(axis_matrix(half_pixel_centers(n, size), size) for size, n in pairs))

@@ -11,10 +11,12 @@ from chronocam.errors import InputError
 from chronocam.masks.regions.base import Regions, Spread
 
 _COUNT = 50
+_COMPACTNESS = 0.1
+"""How much place counts beside colours of 0 to 1; 10 is usual beside those of Lab, of 0 to 100."""
 
 
 @dataclass(frozen=True)
-class _Labelled:
+class Labelled:
     """Regions by their number at each place, of each sample its own."""
 
     labels: Int[np.ndarray, batch * grid]
@@ -45,8 +47,9 @@ class Superpixels(Regions):
         if x.ndim < 4:
             raise InputError(f"inputs have a grid of {x.shape[2:]}; superpixels are of pictures")
         count = self.pieces if isinstance(self.pieces, int) else _COUNT
-        labels = [slic(_scaled(one), count, channel_axis=-1, start_label=0, convert2lab=False) for one in x]
-        return _Labelled(np.stack(labels), int(max(one.max() for one in labels)) + 1)
+        options = {"channel_axis": -1, "start_label": 0, "convert2lab": False, "compactness": _COMPACTNESS}
+        labels = [slic(_scaled(one), count, **options) for one in x]
+        return Labelled(np.stack(labels), int(max(one.max() for one in labels)) + 1)
 
 
 def _scaled(x: np.ndarray) -> np.ndarray:
