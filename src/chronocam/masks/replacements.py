@@ -85,7 +85,9 @@ REPLACEMENTS = (*STILL, *_DRAWN)
 def check(baseline: Any) -> None:
     """Raise InputError for a name that no replacement has."""
     if isinstance(baseline, str) and baseline not in REPLACEMENTS:
-        hint = suggest(baseline, REPLACEMENTS) or f"; choose one of {', '.join(REPLACEMENTS)} or an array"
+        hint = (
+            suggest(baseline, list(REPLACEMENTS)) or f"; choose one of {', '.join(REPLACEMENTS)} or an array"
+        )
         raise InputError(f"no baseline `{baseline}`{hint}")
 
 
