@@ -161,6 +161,16 @@ def test_methods_of_other_libraries_are_judged_on_the_same_inputs(model, name):
     assert [len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules()] == hooks
 
 
+def test_agreement_is_how_alike_the_maps_are(model):
+    result = cc.evaluate(model, X, 1, methods=["gradcam", "hirescam", "saliency"], measures=["complexity"])
+    assert result.agreement.shape == (7, 7)
+    np.testing.assert_allclose(np.diag(result.agreement)[:4], 1)
+    assert result.agreement[0, 1] == pytest.approx(1, abs=1e-3)  # one and the same in this network
+    assert result.agreement[0, 2] < 0.95
+    np.testing.assert_allclose(result.agreement, result.agreement.T)
+    assert abs(result.agreement[0, 3]) < 0.6  # noise
+
+
 def test_an_unreadable_sample_is_a_failure_and_the_others_go_on(model):
     data = X.copy()
     data[2] = np.nan

@@ -49,6 +49,7 @@ def page(result: Evaluation) -> str:
             for name, of_rows in ends.items()
         },
         "samples": [_sample(result, at) for at in shown],
+        "agreement": [numbers(row, 2) for row in result.agreement],
     }
     data["measures"] = [one for one in data["measures"] if one["lines"]]
     script = asset("base.js") + asset("page.js", __package__)

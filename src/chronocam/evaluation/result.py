@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from chronocam._repr import ShortRepr
 from chronocam.errors import MediaError, printable
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Row
+from chronocam.maps.rank import spearman
 from chronocam.media.files import replace_file
 from chronocam.metrics.comparisons import Difference, holm, paired
 from chronocam.metrics.intervals import Interval, bootstrap
@@ -165,6 +167,16 @@ class Evaluation(ShortRepr):
 
         return sentences(self)
 
+    @cached_property
+    def agreement(self) -> np.ndarray:
+        """How alike the maps of every two rows are, `(row, row)`: Spearman's correlation, over all samples.
+
+        Of the positive values of maps cut to at most 16 cells a side; a constant map is like nothing.
+        """
+        maps = np.stack([np.stack([_cells(one["map"]) for one in sample["rows"]]) for sample in self.samples])
+        alike = spearman(maps[:, :, None], maps[:, None])
+        return np.asarray(np.nan_to_num(alike).mean(axis=0))
+
     def values(self, row: Row, measure: Measure) -> np.ndarray:
         """Return the number of each sample, NaN where it has none."""
         given = [self._one(sample, row, measure) for sample in self.samples]
@@ -242,6 +254,10 @@ class Evaluation(ShortRepr):
 
 def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _cells(small: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(small["bytes"]), np.uint8).astype(np.float64)
 
 
 def names(rows: Sequence[Row]) -> list[str]:

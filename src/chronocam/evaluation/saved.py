@@ -33,6 +33,7 @@ def as_json(result: Evaluation) -> str:
             for one in result.comparisons
         ],
         "samples": values_of(result),
+        "agreement": result.agreement.tolist(),
         "failures": [{"name": name, "error": error} for name, error in result.failures],
         "notes": list(result.notes),
         "passes": result.passes,

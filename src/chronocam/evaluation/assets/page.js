@@ -3,7 +3,7 @@
 // The data, as evaluation/page.py writes it:
 //   title, about, verdicts [text], notes [text], failures [text], colours base64 of 256 × RGB,
 //   rows [{name, control, cost}], measures [{name, title, better, pooled, lines [{row, mean, low, high, count, difference, p}], curves [[number]] | null}],
-//   ends {measure: [[worst [sample], best [sample]] per row]},
+//   agreement [[number]] per row, ends {measure: [[worst [sample], best [sample]] per row]},
 //   samples [{name, target, confidence, picture JPEG, maps [{shape, bytes}], values {measure: [number]}}]
 
 const palette = bytesOf(data.colours);
@@ -176,6 +176,17 @@ function table() {
   byId("numbers").replaceChildren(element("thead", {}, head), element("tbody", {}, ...lines));
 }
 
+function alike() {
+  const names = data.rows.map((row) => row.name);
+  const head = element("tr", {}, element("th"), ...names.map((textContent) => element("th", { textContent })));
+  byId("alike").append(element("thead", {}, head), element("tbody", {}, ...data.agreement.map((line, i) => element("tr", {},
+    element("th", { textContent: names[i] }), ...line.map((value) => {
+      const cell = element("td", { textContent: value.toFixed(2) });
+      cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(55 * Math.max(value, 0))}%, transparent)`;
+      return cell;
+    })))));
+}
+
 byId("choice").append(...data.measures.map((measure) => {
   const button = element("button", { type: "button", textContent: measure.title, onclick: () => choose(measure) });
   button.dataset.name = measure.name;
@@ -184,4 +195,5 @@ byId("choice").append(...data.measures.map((measure) => {
 byId("row").onchange = gallery;
 byId("sample").onclick = (event) => { if (event.target === byId("sample")) byId("sample").close(); };
 table();
+alike();
 if (data.measures.length) choose(data.measures.find((one) => `#${one.name}` === location.hash) ?? now);
