@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers import seeded, tensors_alive
 from nets import Net, Normed
 from plain_hooks import COLUMN, X, by_hand, cam, cam_by_hand, close, with_weights_of
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import chronocam as cc
@@ -389,3 +391,48 @@ def test_a_cpu_scores_large_pictures_a_few_at_a_time() -> None:
     rows.clear()
     box.explain(torch.rand(1, 3, 12, 12), 1)
     assert rows[-1] > 1
+
+
+class Kept:
+    """A tensor that is kept for the way back."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class SquaredThrice(nn.Module):
+    """Counts, at each square on the way back, for how many of them something is kept still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 2, 3), nn.Linear(2, 3)
+        self.kept, self.alive = [], []
+
+    def forward(self, x: Tensor) -> Tensor:
+        def pack(tensor: Tensor) -> Kept:
+            kept = Kept(tensor)
+            self.kept.append(weakref.ref(kept))
+            return kept
+
+        def count(gradient: Tensor) -> None:
+            self.alive.append(sum(one() is not None for one in self.kept))
+
+        a = self.conv(x)
+        for _ in range(3):
+            with saved_tensors_hooks(pack, lambda kept: kept.tensor):
+                a = a.square()
+            a.register_hook(count)
+        return self.linear(a.mean((2, 3)))
+
+
+def test_what_one_backward_pass_has_gone_through_is_not_kept() -> None:
+    net, x = seeded(SquaredThrice).eval(), torch.rand(1, 3, 6, 6)
+    method = cc.GradCAM(net, "conv", signed=True)
+    method.explain(x, 0)
+    net.kept.clear()
+    net.alive.clear()
+    maps = method.explain(x, 0).maps
+    assert net.alive == [3, 2, 1]
+    a = net.conv(x).detach()
+    w = (8 * a**7 * net.linear.weight[0].detach()[:, None, None] / a[0, 0].numel()).mean((2, 3), keepdim=True)
+    np.testing.assert_allclose(maps[:, 0], (w * a).sum(1), rtol=1e-4, atol=1e-7)

@@ -289,12 +289,17 @@ class TorchPass:
         pairs = zip(gradients, calls, strict=True)
         return [t.new_zeros(targets, *t.shape) if g is None else g for g, t in pairs]
 
-    def _gradients(self, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
-        return self._gradients_of(self.scores, tensors)
+    def _gradients(self, tensors: Sequence[Tensor], last: bool = False) -> list[Tensor | None]:
+        """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects.
 
-    def _gradients_of(self, scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
-        found = vjp(scores, tensors, self._columns()) if tensors else []
+        last: whether nothing is differentiated after that.
+        """
+        return self._gradients_of(self.scores, tensors, last)
+
+    def _gradients_of(
+        self, scores: Tensor, tensors: Sequence[Tensor], last: bool = False
+    ) -> list[Tensor | None]:
+        found = vjp(scores, tensors, self._columns(), keep=not last) if tensors else []
         return [None if g is None else self._own_sample(g) for g in found]
 
     def _wanted(self, layer: str) -> list[int] | None:
@@ -318,13 +323,22 @@ class TorchPass:
         passed = [t for tap in taps for t in tap.passed]
         users = users_in(self.scores)
         pooled = [pooled_in(users, *pair) for pair in zip(outputs, passed, strict=True)]
-        others = iter(self._gradients([t for t, one in zip(outputs, pooled, strict=True) if one is None]))
+        rest = [t for t, one in zip(outputs, pooled, strict=True) if one is None]
+        others = iter(self._gradients(rest, last=len(rest) == len(outputs) and self._differentiates_once))
         return [
             next(others)
             if one is None
             else one.gradients(self.scores, self._columns, users, self._own_sample if self.couples else None)
             for one in pooled
         ]
+
+    @property
+    def _differentiates_once(self) -> bool:
+        """Whether only gradients of layers are wanted, all at once: the graph can go while they are taken."""
+        request = self.request
+        others = request.guided or request.curvature or request.attended or request.blocks
+        weights = self.attention is not None and self.attention.weights
+        return not (others or weights or request.wanted is not None or self.chunks is not None)
 
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""

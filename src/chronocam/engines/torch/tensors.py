@@ -238,25 +238,29 @@ def vjp(
     tensors: Sequence[Tensor | GradientEdge],
     columns: Tensor,
     at_once: int = TARGETS_PER_PASS,
+    keep: bool = True,
 ) -> list[Tensor | None]:
     """Return vector-Jacobian products `(column, *shape)` for each tensor; None where nothing connects.
 
-    at_once: how many columns' backward passes are batched.
+    at_once: how many columns' backward passes are batched. keep: whether the graph is needed afterwards; what
+        a single column's pass has gone through need not stay in memory until its end.
     """
     # Nothing led from the leaf to the scores: no graph was built at all.
     if not output.requires_grad:
         return [None] * len(tensors)
     if len(columns) <= at_once:
-        return _vjp(output, tensors, columns)
+        return _vjp(output, tensors, columns, keep)
     parts = [_vjp(output, tensors, part) for part in torch.split(columns, at_once)]
     return [None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)]
 
 
-def _vjp(output: Tensor, tensors: Sequence[Tensor | GradientEdge], columns: Tensor) -> list[Tensor | None]:
+def _vjp(
+    output: Tensor, tensors: Sequence[Tensor | GradientEdge], columns: Tensor, keep: bool = True
+) -> list[Tensor | None]:
     grad = partial(torch.autograd.grad, output, tensors, retain_graph=True, allow_unused=True)
     # One column needs no batching, which costs time and fails for some operators.
     if len(columns) == 1:
-        return [None if g is None else g[None] for g in grad(columns[0])]
+        return [None if g is None else g[None] for g in grad(columns[0], retain_graph=keep)]
     try:
         return list(grad(columns, is_grads_batched=True))
     except RuntimeError:  # an operator that cannot be batched
