@@ -1,5 +1,7 @@
 """Draws the pictures of the README: `python docs/pictures.py SPEC CLIP`, with a trained network for clips.
 
+The clip also gets a page in the current folder, `clip.html`, which `docs/screens.py` takes a picture of.
+
 The photographs are scikit-image's (CC0), explained by `chronocam:efficientnet-lite0`. The README's clip is
 a test clip of torchcodec (BSD-3), its network MoViNet-A0 with weights of TensorFlow's examples (Apache-2.0).
 """
@@ -29,10 +31,11 @@ def sheet(loaded: Any, photo: Image.Image, target: str, methods: tuple[str, ...]
 
 
 def clip_sheet(loaded: Any, path: Path, targets: list[str], name: str) -> Path:
-    """Write frames, maps and frame importance of a clip."""
+    """Write frames, maps and frame importance of a clip, and its page."""
     preprocess = loaded.preprocess
     clip = preprocess.read(path)
     explanation = cc.GradCAM(loaded).explain(preprocess(clip)[None], targets)
+    explanation.save("clip.html", path)
     seen = replace(clip, pixels=preprocess.view(clip))
     return save_figure(explanation.plot([seen]), HERE / f"{name}.jpg", dpi=90)
 

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -323,6 +324,16 @@ def of_a_faint_class(share=0.2):
     )
 
 
+def test_slices_of_the_same_frames_have_steps_of_their_own(browser, tmp_path):
+    clip = kept_clip(replace(of_clip(attention=False), frame_spans=((0, 3), (4, 9), (4, 9), (9, 15))))
+    with opened(browser, clip.save(tmp_path / "x.html")) as view:
+        parts = view.locator(".area").first.get_attribute("d").split("Z")[:-1]
+        assert len(parts) == 3  # the two that cover frames of an earlier one begin anew
+        for part in parts:
+            across = [float(x) for x in re.findall(r"[ML]([\d.]+),", part)]
+            assert across == sorted(across)
+
+
 def test_a_page_opens_on_the_class_that_the_network_is_surest_of(browser, tmp_path):
     explanation = kept(of_image())
     assert explanation.confidences.argmax() == 1
@@ -507,6 +518,8 @@ def test_a_drive_has_its_path_and_every_output(browser, tmp_path):
     assert (tmp_path / "again" / "00.html").read_bytes() == first
     with opened(browser, tmp_path / "out" / "00.html") as view:
         assert view.evaluate("page.item.stills.count") == 5
+        sentence = view.locator("#sentence").inner_text()
+        assert sentence.startswith("tz (forwards and back), over 5 moments: ")
         maps = cc.load(tmp_path / "out" / "00.pose.gradcam.npz")
         choose_frame(view, 3)
         seen = view.evaluate("Array.from(page.panes[0].field.values.slice(3 * 14, 4 * 14))")

@@ -25,6 +25,15 @@ from chronocam.render.page.packed import encoded, number, numbers
 from chronocam.render.page.records import DriveItem, DriveOutput, ShownMap, ShownPath
 from chronocam.render.words import short_model, whereabouts
 
+_MOTIONS: Final = {
+    "tx": "sideways",
+    "ty": "up and down",
+    "tz": "forwards and back",
+    "rx": "pitch",
+    "ry": "yaw",
+    "rz": "roll",
+}
+
 _DEPTH: Final = Sought("the depth of a drive", "what `chronocam explain` wrote; explain the drive again")
 
 
@@ -96,7 +105,8 @@ def _moments(one: Explanation, name: str, entries: list[DriveEntry], frames: Sti
 
 def _sentence(name: str, one: Explanation, k: int, frames: Stills) -> str:
     places = whereabouts(one.maps[:, k], one.input_size, one.centers, frames.view)
-    return f"{name}, over {len(one)} moments: {places}."
+    words = f" ({_MOTIONS[name]})" if name in _MOTIONS else ""
+    return f"{name}{words}, over {len(one)} moments: {places}."
 
 
 def _path(path: PathEntry) -> ShownPath:

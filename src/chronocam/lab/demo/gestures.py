@@ -12,8 +12,10 @@ from chronocam.lab.demo.words import percent
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import write_json
 
-NETWORKS: Final = {"gestures-3d": "3D", "gestures-lstm": "no attention", "gestures-attention": "attention"}
+NETWORKS: Final = {"gestures-3d": "3D", "gestures-lstm": "LSTM", "gestures-attention": "LSTM with attention"}
 """The bundled networks, and what the page calls their maps."""
+
+_SPECS: Final = f"chronocam:{', '.join(NETWORKS)}"
 
 RATE: Final = 8  # frames per second
 _SHOWN: Final = 3  # clips with a page
@@ -72,8 +74,8 @@ def _show(networks: dict[str, Any], world: Any, number: int, out: Path) -> None:
     for network, loaded in reversed(networks.items()):
         explanation = _explained(loaded, world.pixels[number : number + 1], classes)
         kept = explanation.save(out / f"{name}-{network}.npz", [clip])
-        maps.append(map_entry(explanation, 0, kept, called=f"{NETWORKS[network]} ({network})"))
-    write_json(out, name, {"model": "", "input": clip.path.name, "maps": [one.to_json() for one in maps]})
+        maps.append(map_entry(explanation, 0, kept, called=NETWORKS[network]))
+    write_json(out, name, {"model": _SPECS, "input": clip.path.name, "maps": [one.to_json() for one in maps]})
 
 
 def clip_of(pixels: np.ndarray, name: str) -> Any:

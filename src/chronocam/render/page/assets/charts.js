@@ -62,11 +62,14 @@ class Chart {
 
   curve(one, colour) {
     if (one.kind === "area") {
+      const base = this.y(0), spans = one.spans ?? one.values.map((_, i) => [i, i]);
       const steps = one.values.map((value, i) => {
-        const [a, b] = one.spans ? one.spans[i] : [i, i];
-        return `L${this.x(a)},${this.y(value)} L${this.x(b + 1)},${this.y(value)}`;
+        const [a, b] = spans[i], last = i ? spans[i - 1][1] : -1;
+        // A slice over frames that an earlier one covers too has a step of its own, and no line leads back.
+        const anew = a <= last ? `L${this.x(last + 1)},${base} Z M${this.x(a)},${base} ` : "";
+        return `${anew}L${this.x(a)},${this.y(value)} L${this.x(b + 1)},${this.y(value)}`;
       });
-      const path = `M${this.x(0)},${this.y(0)} ${steps.join(" ")} L${this.x(this.count)},${this.y(0)} Z`;
+      const path = `M${this.x(0)},${base} ${steps.join(" ")} L${this.x(spans.at(-1)[1] + 1)},${base} Z`;
       return svgElement("path", { class: `${colour} area`, d: path });
     }
     let pen = "M";
