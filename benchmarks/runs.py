@@ -96,13 +96,13 @@ def kills() -> str:
 
 def photos() -> str:
     """Return the rate over photos of MobileNetV2."""
-    write_photos("photos", 2000)
+    write_photos("photos", 2080)
     return rate("photos", "python:nets:mobilenet", shard=80)
 
 
 def clips() -> str:
     """Return the rate over clips of a small 3D network."""
-    write_clips("clips", 200)
+    write_clips("clips", 220)
     return rate("clips", "chronocam:gestures-3d", shard=20)
 
 
@@ -113,7 +113,7 @@ def rate(inputs: str, spec: str, shard: int) -> str:
     torch.set_num_threads(1)
     plan, job = planned(inputs, spec, shard)
     run, plain = worker_of(plan, job), forward_alone(plan, job)
-    run.write(0)
+    run.write(0)  # the first time is not counted
     plain(0)
     spent: list[tuple[float, float]] = []
     for number in plan.pending():
@@ -309,7 +309,7 @@ def faked(count: int, shard: int, network: bool = False) -> tuple[Plan, MapJob]:
         return draw.standard_normal((3, 14, 14), np.float32).repeat(4, 1).repeat(4, 2)
 
     vars(job)["read"] = noise if network else lambda path: same
-    vars(job)["preprocess"] = lambda array: array
+    vars(job)["preprocess"] = AsItIs()
     if not network:
         known: dict[int, Any] = {}
         explain = job.explain
@@ -317,6 +317,15 @@ def faked(count: int, shard: int, network: bool = False) -> tuple[Plan, MapJob]:
             known.get(len(batch)) or known.setdefault(len(batch), explain(batch))
         )
     return plan, job
+
+
+class AsItIs:
+    """Prepares nothing."""
+
+    assumption = None
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        return array
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chronocam.cli._commands import Command
-from chronocam.cli._options import DEVICE, METHOD, MODEL, QUIET, TRUST
+from chronocam.cli._options import DEVICE, METHOD, MODEL, QUIET, TRUST, wants
 from chronocam.errors import ChronocamError
 
 
@@ -60,7 +60,13 @@ from chronocam.errors import ChronocamError
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--address", help="Of a running cluster of Ray.  [default: what Ray finds, or this machine]")
-@click.option("--method", "methods", multiple=True, type=METHOD, default=["gradcam"], show_default=True)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=METHOD,
+    help="`chronocam methods` lists them.  [default: gradcam, where it suits]",
+)
 @click.option(
     "--shard", type=click.IntRange(min=1), default=1024, show_default=True, help="Inputs of a part."
 )
@@ -70,6 +76,7 @@ from chronocam.errors import ChronocamError
 @DEVICE
 @TRUST
 @QUIET
+@wants
 def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options: Any) -> None:
     """Explain a data set: a row for each input, target and method, in Parquet files.
 

@@ -62,10 +62,7 @@ def plan(
         refuse_misfits(options, ["pictures", "clips", "drives"], "the methods make maps")
     relevance = relevance_makers(options) if options.relevance else {}
     loaded = load_on(device, spec, trust, wants)
-    if isinstance(loaded.model, BlackBox) and not options.methods:
-        options = replace(options, methods=("occlusion",))  # of a model that shows its scores alone
-    if not options.methods and (method := _of_places(loaded, options.targets)) is not None:
-        options = replace(options, methods=(method,))
+    options = with_method(loaded, options)
     networks = networks_of(loaded.model)
     if networks is not None:
         if relevance:
@@ -83,6 +80,16 @@ def _of_places(loaded: Loaded, targets: Sequence[str]) -> str | None:
     if finds_boxes(loaded.model) or any(text.startswith("box:") for text in targets):
         return "odam"
     return "hirescam" if any(text.startswith("region:") for text in targets) else None
+
+
+def with_method(loaded: Loaded, options: Options) -> Options:
+    """Return options with the method that suits, where none is named and gradcam does not."""
+    if options.methods:
+        return options
+    if isinstance(loaded.model, BlackBox):  # shows its scores alone
+        return replace(options, methods=("occlusion",))
+    method = _of_places(loaded, options.targets)
+    return options if method is None else replace(options, methods=(method,))
 
 
 def map_job(loaded: Loaded, videos: bool, options: Options) -> PictureJob | ClipJob:

@@ -14,6 +14,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import torch
+from detectors import two_spots
 
 import chronocam as cc
 from chronocam.runs.dataset.rows import decoded, encoded
@@ -185,6 +187,43 @@ def test_an_input_is_explained_for_its_own_label(tmp_path, net):
     (tmp_path / "list.csv").write_text("path,label\nshots/0.png,zebra\nshots/1.png,okapi\n")
     with pytest.raises(cc.errors.TargetError, match="no label `zebra`"):
         cc.runs.run(tmp_path / "list.csv", net, tmp_path / "refused", trust=True)
+
+
+def test_boxes_have_a_row_each_and_the_method_that_suits_them(tmp_path, monkeypatch):
+    (tmp_path / "spotty.py").write_text(SPOTTY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for k, picture in enumerate([*two_spots(), torch.zeros(3, 32, 32)]):
+        cc.media.write_image(tmp_path / f"shots/{k}.png", (picture * 255).byte().permute(1, 2, 0).numpy())
+    how = {"shard": 8, "trust": True}
+    rows = cc.runs.run(tmp_path / "shots", "python:spotty:net", tmp_path / "out", ["box:0", "box:1"], **how)
+    rows = rows.to_pandas()
+    assert rows["sample"].tolist() == [0, 0, 1, 2]
+    assert (rows["error"] != "").tolist() == [False, False, False, True]
+    assert rows["error"][3].startswith("no box")
+    assert rows["method"].tolist() == ["odam"] * 3 + [""]
+    for row, (y, x) in enumerate([(1, 1), (5, 6), (3, 2)]):  # each map is at its own spot
+        values = np.frombuffer(rows["map"][row], np.uint8).reshape(rows["grid"][row])
+        assert np.unravel_index(values.argmax(), values.shape) == (y, x)
+
+
+SPOTTY = """
+from chronocam.media import Preprocess
+from detectors import Spots
+
+def net():
+    return Spots().eval(), Preprocess(None, None, (0,) * 3, (1,) * 3), ("red", "green")
+"""
+
+
+def test_what_is_said_of_a_model_is_part_of_the_plan(shots, tmp_path, net):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("ant\nbee\nfly\n")
+    wants = {"size": "24x32", "labels": str(labels)}
+    table = cc.runs.run(shots / "0.png", net, tmp_path / "out", "bee", wants=wants, trust=True)
+    assert table[0].input_size == (24, 32)
+    assert table[0].targets[0][0].name == "bee"
+    with pytest.raises(cc.errors.InputError, match=r"wants size 24x32, labels .* there, size 24x24 here"):
+        cc.runs.run(shots / "0.png", net, tmp_path / "out", "1", wants={"size": "24x24"}, trust=True)
 
 
 HOSTILE = {

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ class Settings(JsonRecord):
     model: the spec.
     targets, methods, layers, align, frames, fast, precision: as on the command line; no target is the label
         of an input, else the predicted class.
+    wants: what was said of the model's inputs and labels.
     clips: whether the inputs are clips.
     maps: how maps are kept: `uint8` (int8 where they have both signs) or `float16`.
     shard: how many inputs a part holds.
@@ -44,10 +45,11 @@ class Settings(JsonRecord):
 
     model: str
     targets: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ("gradcam",)
+    methods: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     align: str = "half_pixel"
     frames: int | None = None
+    wants: Mapping[str, str] = field(default_factory=dict)
     fast: bool = False
     precision: str | None = None
     clips: bool = False
@@ -205,6 +207,8 @@ def _difference(there: Header, here: Header) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        value = tuple(f"{name} {one}" for name, one in value.items())
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 

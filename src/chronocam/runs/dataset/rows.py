@@ -12,7 +12,7 @@ import numpy as np
 
 from chronocam.errors import MediaError
 from chronocam.runs.dataset.inputs.base import need
-from chronocam.types import Finding, TargetInfo, Window
+from chronocam.types import BoxInfo, Finding, TargetInfo, Window
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -63,27 +63,33 @@ class Rows:
 
     def add(self, key: str, sample: int, found: dict[str, Explanation], k: int) -> None:
         """Add the rows of sample `k` of a batch; one row alone where a number of it is not finite."""
-        every = list(found.values())
-        if not all(np.isfinite(one.maps[k]).all() and np.isfinite(one.scores[k]).all() for one in every):
+        every = [(one, t) for one in found.values() for t in range(one.scores.shape[1])]
+        columns = [(one, t) for one, t in every if not _is_missing(one, k, t)]
+        if not columns:
+            one, t = every[0]
+            self.fail(key, sample, one.targets[k][t].name)
+        elif not all(
+            np.isfinite(one.maps[k, t]).all() and np.isfinite(one.scores[k, t]) for one, t in columns
+        ):
             self.fail(key, sample, "the model gives numbers that are not finite")
-            return
-        for one in every:
-            windows = None if one.windows is None else tuple(map(tuple, one.windows))
-            look = tuple(one.input_size), one.centers, windows, one.frame_spans
-            grid = one.maps.shape[2:]
-            for t, target in enumerate(one.targets[k]):
-                peak, data, signed = encoded(one.maps[k, t], self.maps)
-                sure = math.nan if one.confidences is None else float(one.confidences[k, t])
-                said = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
-                row = _Row(
-                    *(key, sample, target.name, one.method, one.layer, float(one.scores[k, t])),
-                    *(None if math.isnan(sure) else sure, peak, data, grid, signed),
-                    "\n".join(f.text.removeprefix(f"sample {k}, ") for f in said),
-                    look=look,
-                    info=(target.index, target.signed),
-                    kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in said),
-                )
-                self._rows.append(row)
+        else:
+            self._rows.extend(self._row(key, sample, one, k, t) for one, t in columns)
+
+    def _row(self, key: str, sample: int, one: Explanation, k: int, t: int) -> _Row:
+        """Return the row of sample `k` and target `t` of an explanation."""
+        target = one.targets[k][t]
+        peak, data, signed = encoded(one.maps[k, t], self.maps)
+        sure = math.nan if one.confidences is None else float(one.confidences[k, t])
+        said = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
+        windows = None if one.windows is None else tuple(map(tuple, one.windows))
+        return _Row(
+            *(key, sample, target.name, one.method, one.layer, float(one.scores[k, t])),
+            *(None if math.isnan(sure) else sure, peak, data, one.maps.shape[2:], signed),
+            "\n".join(f.text.removeprefix(f"sample {k}, ") for f in said),
+            look=(tuple(one.input_size), one.centers, windows, one.frame_spans),
+            info=(target.index, target.signed),
+            kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in said),
+        )
 
     def fail(self, key: str, sample: int, error: str) -> None:
         """Add the row of an input that could not be explained."""
@@ -139,6 +145,11 @@ def explanation(table: Any, row: int) -> Explanation:
             for (kind, of_sample, of_target), text in zip(kinds, one.findings.split("\n"), strict=False)
         ),
     )
+
+
+def _is_missing(one: Explanation, sample: int, target: int) -> bool:
+    """Say whether a column stands for a box that others in the batch have and this sample has not."""
+    return isinstance(one.targets[sample][target], BoxInfo) and bool(np.isnan(one.scores[sample, target]))
 
 
 def encoded(values: np.ndarray, kind: str) -> tuple[float, bytes, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike, fspath
@@ -31,7 +31,7 @@ def run(
     model: str,
     out: str | PathLike[str],
     targets: Sequence[str | int] | str | int | None = None,
-    methods: Sequence[str] | str = ("gradcam",),
+    methods: Sequence[str] | str | None = None,
     engine: str = "local",
     shard: int = 1024,
     resume: bool = True,
@@ -39,6 +39,7 @@ def run(
     layers: Sequence[str] | str | None = None,
     align: str = "half_pixel",
     frames: int | None = None,
+    wants: Mapping[str, str] | None = None,
     fast: bool = False,
     precision: str | None = None,
     maps: str = "uint8",
@@ -56,9 +57,11 @@ def run(
     out: a folder, or a URL of fsspec. It holds one run; parts appear whole.
     targets: class indices or labels; None for the labels of the inputs, else the predicted class, and
         `"predicted"` for that whatever the labels.
-    methods: their names.
+    methods: their names; None for gradcam, or what suits boxes, regions and models that show scores alone.
     engine: `"local"`, or `"ray"` for a cluster.
     shard: how many inputs a part holds.
+    wants: what is said of the model's inputs and labels, in the words of the command line, as in
+        `{"size": "66x200", "range": "-1..1", "labels": "labels.txt"}`.
     resume: go on where `out` holds a part of this run; False refuses it.
     layers: paths of layers, each explained by itself; None for the model's default.
     align: where the cells of a map lie in the picture: `"half_pixel"` or `"receptive_field"`.
@@ -89,7 +92,7 @@ def run(
     from chronocam.runs.dataset.weights import weights_digest
     from chronocam.runs.dataset.work import Means
     from chronocam.runs.device import load_on
-    from chronocam.runs.plan import map_job
+    from chronocam.runs.plan import map_job, with_method
 
     if engine not in ENGINES:
         raise InputError(
@@ -104,12 +107,15 @@ def run(
         layers=tuple(_listed(layers)),
         align=align,
         frames=frames,
+        wants=dict(wants or {}),
         fast=fast,
         precision=precision,
         maps=maps,
         shard=shard,
     )
-    loaded = load_on(device, model, trust)
+    loaded = load_on(device, model, trust, settings.wants)
+    chosen = with_method(loaded, settings.options()).methods
+    settings = replace(settings, methods=tuple(chosen or ["gradcam"]))
     settings, items = _found([fspath(one) for one in _listed(inputs)], loaded, settings)
     job = map_job(loaded, settings.clips, settings.options())
     _try(job, [] if settings.targets else items)

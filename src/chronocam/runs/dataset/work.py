@@ -80,7 +80,8 @@ class Worker:
         from chronocam.runs.plan import map_job
 
         settings = plan.settings
-        job = map_job(load_on(means.device, settings.model, means.trust), settings.clips, settings.options())
+        loaded = load_on(means.device, settings.model, means.trust, settings.wants)
+        job = map_job(loaded, settings.clips, settings.options())
         if weights_digest(job.loaded.model) != plan.header.weights:
             todo = "seed what makes them, or save them to a file"
             raise InputError(f"each time `{settings.model}` is loaded it has other weights; {todo}")
