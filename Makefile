@@ -41,6 +41,7 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.sequence
 	$(BIN)/python -m benchmarks.localisation
+	$(BIN)/python -m benchmarks.detectors
 	$(BIN)/python -m benchmarks.report
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.speed_keras
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.speed_keras

@@ -111,7 +111,7 @@ def test_boxes_of_several_levels_are_on_the_finest_grid_of_them() -> None:
     assert together.layer == "+".join(f"backbone[{level}]" for level in levels)
     for k, one in enumerate(some):
         alone = method.explain(X[:1], cc.targets.Boxes(one))
-        fine = resample(alone.maps, together.maps.shape[2:], "linear")
+        fine = resample(alone.maps, together.maps.shape[2:], "cubic")
         np.testing.assert_allclose(together.maps[0, k], fine[0, 0], atol=1e-6)
         np.testing.assert_allclose(together.scores[0, k], alone.scores[0, 0], rtol=1e-5)
 

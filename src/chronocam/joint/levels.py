@@ -65,7 +65,7 @@ def by_level(infos: Infos, levels: Sequence[int]) -> Callable[[Sequence[Array]],
         grid = max((tuple(one.shape[2:]) for one in maps), key=math.prod)
         xp, total = namespace(maps[0]), None
         for one, marks in zip(maps, own, strict=True):
-            fine = one if tuple(one.shape[2:]) == grid else resample(one, grid, "linear")
+            fine = one if tuple(one.shape[2:]) == grid else resample(one, grid, "cubic")
             chosen = xp.where(expand(placed(marks, fine), fine.ndim), fine, xp.zeros_like(fine))
             total = chosen if total is None else total + chosen
         return total
