@@ -200,9 +200,8 @@ def cost(net: torch.nn.Module, data: Path, rounds: int) -> None:
     for name, seconds in times.items():
         ratio = np.median(np.array(seconds[1:]) / base)
         least = min(seconds[1:]) / base.min()
-        print(
-            f"  {name:14} {np.median(seconds[1:]) * 1e3:7.1f} ms   {ratio:.2f} forward passes (of minima {least:.2f})"
-        )
+        took = f"{np.median(seconds[1:]) * 1e3:7.1f} ms"
+        print(f"  {name:14} {took}   {ratio:.2f} forward passes (of minima {least:.2f})")
 
 
 @click.command()
