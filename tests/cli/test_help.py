@@ -142,5 +142,5 @@ def test_a_spec_without_its_source_or_slightly_wrong_is_answered_with_the_neares
 
 
 def test_what_is_no_name_of_a_network_is_answered_with_all_forms() -> None:
-    done = CliRunner().invoke(main, ["layers", "weights.onnx"])
-    assert "unknown model spec `weights.onnx`; expected one of: " in done.stderr
+    done = CliRunner().invoke(main, ["layers", "weights.jpg"])
+    assert "unknown model spec `weights.jpg`; expected one of: " in done.stderr

@@ -46,23 +46,31 @@ _WANTS: Final = {
     "scale": "What values from 0 to 255 are multiplied by, such as 1/255.",
     "range": "What 0 and 255 become, in place of scale, mean and std: --range=-1..1.",
     "channels": "Order of the colours: rgb, bgr, grey or yuv.",
+    "frames": "How many frames a clip has.",
     "axes": "Order of the axes of one input: chw, hwc, cthw, tchw or thwc.",
     "labels": "File with the name of each output, a line each, or a JSON list.",
 }
 """What a model wants; see `chronocam.models.wants`."""
 
 
-def wants(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what a model wants, as one mapping of what was said."""
+def wants(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what gives a command the options that say what a model wants, as one mapping of what was said.
 
-    @wraps(command)
-    def packed(*args: object, **options: Any) -> None:
-        said = {name: options.pop(name) for name in _WANTS}
-        command(*args, wants={name: text for name, text in said.items() if text is not None}, **options)
+    left_out: options that the command has by itself.
+    """
+    names = [name for name in _WANTS if name not in left_out]
 
-    for name, text in reversed(_WANTS.items()):
-        packed = click.option(f"--{name}", hidden=True, help=text)(packed)
-    return packed
+    def with_wants(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def packed(*args: object, **options: Any) -> None:
+            said = {name: options.pop(name) for name in names}
+            command(*args, wants={name: text for name, text in said.items() if text is not None}, **options)
+
+        for name in reversed(names):
+            packed = click.option(f"--{name}", hidden=True, help=_WANTS[name])(packed)
+        return packed
+
+    return with_wants
 
 
 class _Names(click.ParamType[str]):

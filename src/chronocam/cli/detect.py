@@ -44,7 +44,7 @@ from chronocam.cli._options import DEVICE, JSON, MODEL, OUT, QUIET, TRUST, wants
 @DEVICE
 @TRUST
 @QUIET
-@wants
+@wants("frames")
 def command(
     inputs: Sequence[str],
     spec: str,

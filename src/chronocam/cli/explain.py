@@ -172,7 +172,7 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
 @DEVICE
 @TRUST
 @QUIET
-@wants
+@wants("frames")
 def command(
     inputs: Sequence[str],
     spec: str,

@@ -21,7 +21,7 @@ from chronocam.cli._options import SPEC, TRUST, wants
 @click.argument("spec", type=SPEC)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout instead of the table.")
 @TRUST
-@wants
+@wants()
 def command(spec: str, as_json: bool, trust: bool, wants: Mapping[str, str]) -> None:
     """List the layers of the model SPEC that can be explained.
 

@@ -63,7 +63,7 @@ _ORDERS: Final = {"tf": "channels_last", "th": "channels_first"}
 # How weights begin, which are in the file, and what keeps them small while they are trained.
 _TRAINING: Final = re.compile(
     r"\w+_(regularizer|constraint)|init|\w+_init|weights|input_dtype|consume_less|forget_bias_init"
-    r"|fused|rng_type|implementation|batch_input_shape|input_dim|input_length"
+    r"|fused|rng_type|implementation|batch_input_shape|input_dim|input_length|trainable"
 )
 _OFF: Final[tuple[Any, ...]] = (None, False, 0, 1, [], [1, 1], "default", "auto")
 """Values of options that say nothing: they may be left out where Keras 3 has no such option."""

@@ -184,7 +184,7 @@ def load(
     """
     from chronocam.models.wants import Wants, beside, labels_of
 
-    source, request = resolve(_within(spec))
+    source, request = resolve(within(spec))
     of_file = request.names[:1] != () and spec.startswith(request.names[0])
     wants = beside(Path(request.names[0])) if of_file else Wants()
     if isinstance(preprocess, Mapping):
@@ -235,7 +235,7 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
     raise ModelError(f"unknown model spec `{spec}`{meant}{expected}{hints}")
 
 
-def _within(spec: str) -> str:
+def within(spec: str) -> str:
     """Return the spec of the SavedModel or network of Hugging Face in a folder; other specs as they are."""
     if not is_folder(spec):
         return spec
