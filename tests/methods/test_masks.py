@@ -148,6 +148,15 @@ def test_an_interval_is_that_of_repeated_runs() -> None:
     np.testing.assert_array_equal(cc.RISE(net, seed=4, **options).explain(X[:1], 1).maps, runs[4].maps)
 
 
+def test_how_well_a_map_is_known_is_logged_at_each_look(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="chronocam.methods"):
+        found = cc.RISE(bent(), until=0.5, budget=4000, cells=3, signed=True).explain(X, 1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "after 96 forward passes" in lines[0]  # three blocks of 16 pairs
+    shares = found.interval.max((2, 3)) / np.ptp(found.maps, axis=(2, 3))
+    assert f"±{shares.max():.2g} of the map's range" in lines[-1]
+
+
 def test_the_budget_ends_it_with_a_finding() -> None:
     (finding,) = cc.RISE(bent(), until=0.01, budget=60).explain(X, 1).findings
     assert "stopped after 60 forward passes" in finding.text

@@ -62,6 +62,10 @@ VALUES = {
     "pool": "frame",
     "fuse": "product",
     "views": "flip",
+    "until": 0.3,
+    "budget": 60,
+    "passes": 7,
+    "seed": 5,
     "steps": (1,),
     "epsilon": 0.5,
     "baseline": "mean",
@@ -71,6 +75,9 @@ VALUES = {
     "fast": True,
     "precision": "bf16",
 }
+
+OF_METHODS = {name: {"methods": ("rise",)} for name in ("until", "budget", "seed")}
+OF_METHODS["passes"] = {"methods": ("blurig",)}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def test_the_table_holds_every_option():
 def test_an_option_changes_the_job_or_is_refused(inputs, kind, name):
     option, given = OPTIONS[name], {name: value_of(name, kind)}
     if kind in option.kinds:
-        others = {"layers": (LAYERS[kind],) * 2} if name == "fuse" else {}
+        others = {"layers": (LAYERS[kind],) * 2} if name == "fuse" else OF_METHODS.get(name, {})
         without = planned(kind, inputs[kind], **others)
         assert settings(planned(kind, inputs[kind], **given, **others)) != settings(without)
         return

@@ -121,6 +121,23 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     help="Average over views of each picture or clip: flip, scale, crop, or several joined by +.",
 )
 @click.option(
+    "--until",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With masks such as rise: stop where the 95 % interval of every cell is at most this share of the "
+    "map's range wide to either side.  [default: 0.1]",
+)
+@click.option(
+    "--budget", type=click.IntRange(min=6), help="With masks: forward passes at most.  [default: 2000]"
+)
+@click.option(
+    "--steps",
+    "passes",
+    type=click.IntRange(min=1),
+    hidden=True,
+    help="How many steps a method takes, such as integratedgradients.  [default: the method's own]",
+)
+@click.option("--seed", type=click.IntRange(min=0), hidden=True, help="Of what a method draws.  [default: 0]")
+@click.option(
     "--step",
     "steps",
     multiple=True,

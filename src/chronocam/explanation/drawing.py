@@ -57,6 +57,7 @@ def strip(explanation: Explanation) -> Explanation:
     return replace(
         explanation,
         maps=explanation.maps[:, :, None],
+        interval=None if explanation.interval is None else explanation.interval[:, :, None],
         input_size=(height, length),
         centers=None if centers is None else (((height - 1) / 2,), *centers),
         windows=windows and (Window(1, 0, height - 1), *windows),
@@ -99,6 +100,8 @@ class Drawing:
         """Return a figure of overlays, or of bare maps; see `Explanation.plot`."""
         explanation = self.explanation
         heading = f"{explanation.method} at {explanation.layer}; bars: raw values of the maps"
+        if explanation.interval is not None and np.isfinite(explanation.interval).all():
+            heading += f", known to ±{explanation.interval.max():.2g} (95 %)"
         if self.of_clips:
             unit = "slice" if self._of_volumes(self._each(inputs)) else "frame"
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None, unit=unit)

@@ -300,6 +300,7 @@ class Explanation:
             spans=self.frame_spans,
             attention=attention and Attention(attention.weights[rows], attention.contributions[rows]),
             pictures=self._picture(sample),
+            interval=None if self.interval is None else self.interval[rows, columns],
         )
 
     def _picture(self, sample: int) -> Stills | None:

@@ -33,7 +33,7 @@ class Looks:
     _next: int = _FIRST
     _mean: np.ndarray = field(default_factory=lambda: np.zeros(()))
     _squares: np.ndarray = field(default_factory=lambda: np.zeros(()))
-    _kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _kept: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, float]] = field(default_factory=dict)
 
     def add(self, estimate: np.ndarray) -> None:
         """Take one more estimate `(batch, target, *grid)`."""
@@ -65,17 +65,16 @@ class Looks:
         share = np.divide(half.max(axis=axes), span, out=np.zeros_like(span), where=span > 0)
         for at in np.ndindex(*span.shape):
             if self.until is not None and at not in self._kept and share[at] <= self.until:
-                self._kept[at] = self._mean[at].copy(), half[at].copy()
-        unknown = [share[at] for at in np.ndindex(*span.shape) if at not in self._kept]
-        self.reached = float(max(unknown, default=0.0))
-        for at, (_, known) in self._kept.items():
-            half[at] = known
+                self._kept[at] = self._mean[at].copy(), half[at].copy(), float(share[at])
+        for at, (_, known, reached) in self._kept.items():
+            half[at], share[at] = known, reached
+        self.reached = float(share.max(initial=0.0))
         return half
 
     @property
     def mean(self) -> np.ndarray:
         """The maps."""
         mean = self._mean.copy()
-        for at, (known, _) in self._kept.items():
+        for at, (known, *_) in self._kept.items():
             mean[at] = known
         return mean

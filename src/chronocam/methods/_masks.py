@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from chronocam.masks.regions.base import Pieces, Spread
 from chronocam.masks.replacements import Fill, check, fill_of
 from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.types import INPUT, Array, Change, Need, View
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,12 +115,20 @@ class MaskMethod(InputMasks):
             effects, cost = self.block(partial(scored, view, fill, spread), spread.count, rng)
             looks.add(spread(effects))
             passes += cost
-            if looks.enough() or passes + cost > self.budget or self.exact(spread.count):
+            looked, known = looks.looks, looks.enough()
+            if looks.looks > looked:
+                _log.info(
+                    "%s: every cell known to ±%.2g of the map's range after %d forward passes",
+                    self.name,
+                    looks.reached,
+                    passes,
+                )
+            if known or passes + cost > self.budget or self.exact(spread.count):
                 break
-        known = self.exact(spread.count)
-        half = np.zeros_like(looks.mean) if known else looks.interval()
+        exact = self.exact(spread.count)
+        half = np.zeros_like(looks.mean) if exact else looks.interval()
         view.interval = like(half, x)
-        if not known and self.until is not None and looks.reached > self.until:
+        if not exact and self.until is not None and looks.reached > self.until:
             view.note(
                 f"stopped after {passes} forward passes, with intervals up to ±{looks.reached:.2g} of the "
                 f"map's range, where until={self.until} asks for less; raise budget="

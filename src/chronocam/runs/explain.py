@@ -26,7 +26,7 @@ from chronocam.runs.job import Job
 from chronocam.runs.options import Options
 from chronocam.runs.pages import open_page, write_pages
 from chronocam.runs.plan import plan
-from chronocam.runs.terminal import put_json, say, track, warn
+from chronocam.runs.terminal import put_json, say, say_news, track, warn
 
 MANY: Final = 16
 """Of more inputs than this, pictures are drawn only where they are asked for."""
@@ -79,6 +79,7 @@ def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Fai
     # Inputs of different folders may have the same name, and their files go into one folder.
     names, known = set[str](), set[str]()
     with ExitStack() as scope:
+        say_news(scope, "chronocam.methods")
         share_subjects(scope)  # what is found out about the model, its default layer too, is found out once
         for batch in track(_batches(paths, job.batch_size), "Explaining"):
             named = [

@@ -23,12 +23,24 @@ _ARGUMENTS: Final = {
     "pool": "pool",
     "fuse": "fuse",
     "views": "views",
+    "until": "until",
+    "budget": "budget",
+    "passes": "steps",
+    "seed": "seed",
     "epsilon": "epsilon",
     "baseline": "baselines",
 }
 """The arguments of methods that options stand for."""
 
-_LACKS: Final = {"pool": "averages over no frames", "epsilon": "has none", "baseline": "has none"}
+_LACKS: Final = {
+    "pool": "averages over no frames",
+    "epsilon": "has none",
+    "baseline": "has none",
+    "until": "draws no masks",
+    "budget": "draws no masks",
+    "passes": "takes none",
+    "seed": "draws nothing",
+}
 """Why a method does not take an option."""
 
 
@@ -43,7 +55,9 @@ def map_makers(options: Options) -> list[MapMaker]:
     Raises InputError for --pool where none of them averages.
     """
     names = list(dict.fromkeys(options.methods or ["gradcam"]))
-    arguments = _arguments(options, ["pool", "fuse", "views"], names, METHODS)
+    arguments = _arguments(
+        options, ["pool", "fuse", "views", "until", "budget", "passes", "seed"], names, METHODS
+    )
     return [partial(METHODS[name], **arguments[name]) if arguments[name] else name for name in names]
 
 
@@ -82,7 +96,7 @@ def _arguments(
         takers = [name for name in names if _takes(methods[name], option)]
         if not takers:
             known = [name for name in methods if _takes(methods[name], option)]
-            for_whom = ", ".join(known) if len(known) <= 3 else "methods such as gradcam"
+            for_whom = ", ".join(known) if len(known) <= 3 else f"methods such as {known[0]}"
             flag, others = OPTIONS[option].flag, ", ".join(names)
             raise InputError(f"{flag} is for {for_whom}, and {others} {_LACKS[option]}; drop {flag}")
         for name in takers:

@@ -31,6 +31,10 @@ class Options:
     pool: str | None = None
     fuse: str | None = None
     views: str | None = None
+    until: float | None = None
+    budget: int | None = None
+    passes: int | None = None
+    seed: int | None = None
     steps: Sequence[int] = ()
     epsilon: float | None = None
     baseline: str | None = None
@@ -72,6 +76,8 @@ def _option(flag: str, purpose: str, *kinds: Kind) -> Option:
     return Option(flag, frozenset(kinds), purpose)
 
 
+_MAPS: Final[tuple[Kind, ...]] = ("pictures", "clips", "signals")
+
 # An option that is missing here is ignored: a test compares the table with the fields of `Options`.
 OPTIONS: Final[Mapping[str, Option]] = {
     "targets": _option("--target", "every input", *KINDS),
@@ -84,6 +90,10 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "pool": _option("--pool", "maps of clips", "clips"),
     "fuse": _option("--fuse", "maps of pictures, clips and signals", "pictures", "clips", "signals"),
     "views": _option("--views", "maps of pictures and clips", "pictures", "clips"),
+    "until": _option("--until", "masks of pictures, clips and signals", *_MAPS),
+    "budget": _option("--budget", "masks of pictures, clips and signals", *_MAPS),
+    "passes": _option("--steps", "maps of pictures, clips and signals", *_MAPS),
+    "seed": _option("--seed", "maps of pictures, clips and signals", *_MAPS),
     "steps": _option("--step", "sequences and clips", "clips", "features", "clip features"),
     "epsilon": _option("--epsilon", "lrp, which explains features", "features", "clip features"),
     "baseline": _option(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,7 +27,10 @@ SILENT: Final = "chronocam.quiet"
 
 _FLAGS: Final = {
     "conv_layer": "--layer",
-    **{name: f"--{name}" for name in ("align", "pool", "frames", "fuse", "views")},
+    **{
+        name: f"--{name}"
+        for name in ("align", "pool", "frames", "fuse", "views", "until", "budget", "steps", "seed")
+    },
 }
 _ARGUMENT: Final = re.compile(rf'\b({"|".join(_FLAGS)})=(?:"(\w+)")?')
 
@@ -60,6 +65,21 @@ def warn(*lines: str) -> None:
     """Say what failed on stderr, a line each, with `--quiet` too."""
     for text in lines:
         console().print(line(with_flags(text)), soft_wrap=True)
+
+
+def say_news(scope: ExitStack, of: str) -> None:
+    """Say what a part of chronocam logs while `scope` is entered, such as how well a map is known so far."""
+    log, handler = logging.getLogger(of), _Said()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    scope.callback(log.setLevel, before)
+    scope.callback(log.removeHandler, handler)
+
+
+class _Said(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"  {record.getMessage()}")
 
 
 def track(items: Sequence[T], what: str) -> Iterable[T]:

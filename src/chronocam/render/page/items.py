@@ -61,6 +61,7 @@ def title_of(targets: Iterable[Iterable[TargetInfo]], how: str, name: str = "") 
 def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> PageItem:
     maps = {name: part for name, part in parts.items() if isinstance(part, SampleMaps)}
     sequences = {name: part for name, part in parts.items() if isinstance(part, SampleRelevance)}
+    maps |= {f"{name}, surely": sure for name, part in maps.items() if (sure := part.surely) is not None}
     stills = _stills(maps) if maps else None
     return PageItem(
         name=(stills.name if stills else "") or f"sample {sample + 1}",

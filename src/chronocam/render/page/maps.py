@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypedDict
 
 import numpy as np
@@ -16,7 +16,7 @@ from chronocam.media._stills import Stills
 from chronocam.render._overlay import relative, scale_of
 from chronocam.render.page.packed import number, numbers, packed
 from chronocam.render.page.records import AttentionCurves, DriveOutput, MapTarget, Number, ShownMap
-from chronocam.render.words import opening, when, whereabouts
+from chronocam.render.words import opening, percent, when, whereabouts
 from chronocam.types import Window
 
 _FINEST: Final = (224, 64)
@@ -38,6 +38,8 @@ class SampleMaps:
     windows: for each grid axis, what cells see of the input; None where that is not known.
     spans: the first and the last input frame of each time slice.
     pictures: what the maps are drawn on; None for bare maps.
+    interval: half-widths of the 95 % interval of each value; None where that is not known.
+    scale: the raw value that has the last colour; None for the maps' own.
     of_signal: whether the maps are of a signal, as those of a picture of one row.
     """
 
@@ -55,7 +57,23 @@ class SampleMaps:
     spans: tuple[tuple[int, int], ...] | None
     attention: Attention | None
     pictures: Stills | None
+    interval: Float[np.ndarray, "1 target *grid"] | None = None
+    scale: Float[np.ndarray, ...] | None = None
     of_signal: bool = False
+
+    @property
+    def colour(self) -> Float[np.ndarray, ...]:
+        """The raw value that has the last colour."""
+        return scale_of(self.maps) if self.scale is None else self.scale
+
+    @property
+    def surely(self) -> SampleMaps | None:
+        """What is sure of the maps, on their scale: the end of each interval that is nearer to zero."""
+        if self.interval is None or not self.interval.any() or not np.isfinite(self.interval).all():
+            return None
+        sure = np.sign(self.maps) * np.maximum(np.abs(self.maps) - self.interval, 0)
+        finding = "each cell is shown at the end of its 95 % interval that is nearer to zero"
+        return replace(self, maps=sure, interval=None, scale=self.colour, findings=(finding,))
 
 
 class _Bytes(TypedDict):
@@ -88,7 +106,7 @@ def shown_maps(sample: SampleMaps, label: str, stills: Stills) -> ShownMap:
         findings=list(sample.findings),
         spans=None if spans is None else [[stills.places[a], stills.places[b]] for a, b in spans],
         cubic=not of_clip,
-        **_bytes(_at_frames(sample, stills) if of_clip else relative(sample.maps), sample),
+        **_bytes(_at_frames(sample, stills) if of_clip else sample.maps / sample.colour, sample),
         targets=targets,
     )
 
@@ -141,7 +159,7 @@ def _at_frames(sample: SampleMaps, stills: Stills) -> Float[np.ndarray, "1 targe
     # In space nothing changes: a grid is resampled to itself.
     grid = sample.maps.shape[3:]
     unchanged = [tuple(map(float, range(n))) for n in grid]
-    fine = resample(relative(sample.maps), (frames, *grid), "linear", [times, *unchanged])
+    fine = resample(sample.maps / sample.colour, (frames, *grid), "linear", [times, *unchanged])
     places = np.asarray(stills.places)
     first = np.array([int(np.flatnonzero(places == place)[0]) for place in places])
     return merge_copies(fine, first)
@@ -192,8 +210,8 @@ def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
         name=sample.names[k],
         score=number(sample.scores[0, k]),
         confidence=confidence,
-        sentence=_sentence(sample, k, stills),
-        scale=number(scale_of(sample.maps).item(), 4),
+        sentence=f"{_sentence(sample, k, stills)}{_known(sample, k)}",
+        scale=number(sample.colour.item(), 4),
         range=numbers([sample.maps[0, k].min(), sample.maps[0, k].max()], 4),
         line=numbers(sample.maps[0, k, 0], 4) if sample.of_signal else None,
         importance=numbers(frame_importance(sample.maps)[0, k], 4) if sample.maps.ndim == 5 else None,
@@ -215,6 +233,15 @@ def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:
     moment = when(frame_importance(values), shown, stills.seconds, stills.unit)
     places = whereabouts(values, sample.input_size[1:], centers, stills.view)
     return f"{begin}: {', '.join(filter(None, [places, moment]))}."
+
+
+def _known(sample: SampleMaps, k: int) -> str:
+    """Return how well a map is known, as a sentence more; nothing where that is not known."""
+    if sample.interval is None or not np.isfinite(sample.interval[0, k]).all():
+        return ""
+    half, values = sample.interval[0, k], sample.maps[0, k]
+    share = float((np.abs(values) > half).mean())
+    return f" Known to ±{half.max():.2g} (95 %); {percent(share)} of the cells are surely not zero."
 
 
 def _along(values: Float[np.ndarray, " cell"], sample: SampleMaps) -> str:
