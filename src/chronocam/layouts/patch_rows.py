@@ -72,9 +72,12 @@ class PatchRows(Layout):
 
 
 def _patches(site: Site) -> Iterator[tuple[tuple[int, int], Site]]:
-    """Yield how many square patches lie below and beside each other, and the site of one."""
+    """Yield how many square patches lie below and beside each other, and the site of one.
+
+    Tokens within patches are left out: networks that have them have tokens of patches too.
+    """
     count, left = divmod(site.shape[0], site.batch)
-    if left or count < 2 or len(site.input_grid) != 2 or len(site.shape) < 3:
+    if left or count < 2 or len(site.input_grid) != 2 or len(site.shape) != 4:
         return
     height, width = site.input_grid
     for rows in range(1, count + 1):
