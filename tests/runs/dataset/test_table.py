@@ -114,6 +114,9 @@ def test_duckdb_and_pandas_read_the_parts(place: Path) -> None:
     for method, count, score in duckdb.sql(asked).fetchall():
         assert count == 8
         assert score == pytest.approx(mean[method])
+    assert [*table.to_pandas(["score", "key"]).columns] == ["score", "key"]
+    with pytest.raises(cc.errors.InputError, match="no column `scor`; did you mean `score`"):
+        table.to_pandas(["scor"])
     first = pd.read_parquet("out/part-000000.parquet")
     assert first.equals(rows[: len(first)])
     values = np.frombuffer(first["map"][0], np.uint8).reshape(first.grid[0]) * (first.peak[0] / 255)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, InputError, MediaError, first_line
+from chronocam.errors import ChronocamError, InputError, MediaError, first_line, suggest
 from chronocam.explanation import Explanation
 from chronocam.runs.dataset.inputs import fetched
 from chronocam.runs.dataset.inputs.base import need
@@ -107,10 +107,15 @@ class Table:
         return part[name][place].as_py()
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
-        """Return the rows as a DataFrame.
+        """Return the rows as a DataFrame. Raises InputError for a column that there is not.
 
         columns: None for all.
         """
+        for name in columns or ():
+            if name not in COLUMNS:
+                raise InputError(
+                    f"no column `{name}`{suggest(name, [*COLUMNS])}; there are {', '.join(COLUMNS)}"
+                )
         tables = [rows.replace_schema_metadata(None) for rows in self._every(columns)]
         if not tables:
             tables = [schema().empty_table().select(list(columns or COLUMNS))]
