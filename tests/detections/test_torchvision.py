@@ -11,7 +11,7 @@ from helpers import one_line
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import TargetError
+from chronocam.errors import ModelError, TargetError
 from chronocam.maps.resample import resample
 
 pytest.importorskip("torchvision")
@@ -133,3 +133,33 @@ def test_rows_of_other_inputs_are_refused() -> None:
     with pytest.raises(TargetError) as error:
         cc.ODAM(net).explain(X[:1, :, :32, :32], cc.targets.Boxes(found[0]))
     one_line(error, f"row {found[0].row}", "cc.detect")
+
+
+def test_a_mask_is_the_mean_of_its_logits_by_hand() -> None:
+    net = random_detector("mask")
+    found = cc.detect(net, X, min_score=least(net)).of(1)
+    logits: list[Tensor] = []
+    handle = net.roi_heads.mask_predictor.register_forward_hook(lambda module, args, out: logits.append(out))
+
+    def score(own: dict[str, Tensor]) -> Tensor:
+        # The masks of both images follow each other; those of the second are the last.
+        mask = logits[-1][len(logits[-1]) - len(own["labels"]) + 2, own["labels"][2]]
+        return mask[mask > 0].mean()
+
+    explanation = cc.ODAM(net, signed=True).explain(X, cc.targets.Mask(found[2]))
+    levels = by_hand(net, X, 1, score)
+    handle.remove()
+    (info,) = explanation.targets[1]
+    assert info.name == f"mask of {found[2]}"
+    assert explanation.layer == f"backbone[{info.level}]"
+    hand = levels[info.level]
+    np.testing.assert_allclose(explanation.maps[1, 0], hand, atol=1e-4 * np.abs(hand).max())
+    assert np.abs(hand).max() > 0
+
+
+def test_detectors_without_masks_have_none() -> None:
+    net = random_detector("faster")
+    found = cc.detect(net, X[:1], min_score=least(net))
+    with pytest.raises(ModelError) as error:
+        cc.ODAM(net).explain(X[:1], cc.targets.Mask(found[0]))
+    one_line(error, "FasterRCNN", "no masks", "cc.targets.Boxes")

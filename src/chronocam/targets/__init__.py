@@ -5,6 +5,7 @@ from chronocam.targets.boxes import Boxes
 from chronocam.targets.classes import Class, Contrast, Predicted
 from chronocam.targets.composed import Counter
 from chronocam.targets.dense import Region
+from chronocam.targets.masks import Mask
 from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
 from chronocam.targets.text import Caption, Similarity
@@ -18,6 +19,7 @@ __all__ = [
     "Deviation",
     "EveryStep",
     "MajorityVote",
+    "Mask",
     "NegativeLoss",
     "Norm",
     "Predicted",

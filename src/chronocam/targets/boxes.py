@@ -192,8 +192,8 @@ class BoxesOf(Target):
         choices = [self._choices(int(n), rows, outputs) for n, rows in zip(numbers, every, strict=True)]
         width = max(1, *map(len, choices)) if choices else 1
         parts = [
-            self._scores(int(n), rows, own, width)
-            for n, rows, own in zip(numbers, every, choices, strict=True)
+            self._scores(i, int(n), rows, own, width, outputs)
+            for i, (n, rows, own) in enumerate(zip(numbers, every, choices, strict=True))
         ]
         infos = tuple(
             (*(self._info(one, rows, outputs) for one in own), *self._missing(own, width - len(own), outputs))
@@ -280,17 +280,20 @@ class BoxesOf(Target):
         x0, y0, x1, y1 = np.clip(box, 0, [width, height, width, height]).tolist()
         return x0, y0, x1, y1
 
-    def _scores(self, number: int, rows: Rows, chosen: list[Choice], width: int) -> Array:
-        """Return the scores `(width,)` of a sample, 0 where there are fewer boxes."""
+    def _scores(
+        self, at: int, number: int, rows: Rows, chosen: list[Choice], width: int, outputs: Outputs
+    ) -> Array:
+        """Return the scores `(width,)` of one sample of the batch, 0 where there are fewer boxes."""
         classes = widen(rows.classes)
         xp = namespace(classes)
         empty = xp.zeros_like(classes[:1, 0])
         if not chosen:
             return xp.concat([empty] * width)
-        values = self._likeness(number, rows, chosen) if self.is_similarity else self._values(rows, chosen)
+        likeness = self._likeness(number, rows, chosen) if self.is_similarity else None
+        values = self._values(at, rows, chosen, outputs) if likeness is None else likeness
         return xp.concat([values, *[empty] * (width - len(chosen))])
 
-    def _values(self, rows: Rows, chosen: list[Choice]) -> Array:
+    def _values(self, at: int, rows: Rows, chosen: list[Choice], outputs: Outputs) -> Array:
         few, of = rows.at([one.row for one in chosen]), self.asked.of
         index = np.asarray([one.index for one in chosen])
         if of == "score":

@@ -69,6 +69,12 @@ class Proposals(Adapter):
             )
         return every
 
+    def level_of_boxes(self, boxes: np.ndarray, size: Size, read: Mapping[str, Any]) -> np.ndarray:
+        """Return the level that masks and keypoints of boxes, in pixels of an input, are pooled from."""
+        sizes = read["transform"][0].image_sizes
+        scale = np.array([sizes[0][1] / size[1], sizes[0][0] / size[0]] * 2)
+        return self._level(boxes * scale, _maps(read["backbone"], self._names), sizes)
+
     def _level(self, boxes: np.ndarray, maps: Sequence[Any], sizes: Sequence[Size]) -> np.ndarray:
         """Return the level that each proposal is pooled from, by its size (equation 1 of the FPN paper)."""
         pool, tallest = self.model.roi_heads.box_roi_pool, max(size[0] for size in sizes)
