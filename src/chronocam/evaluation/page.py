@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from chronocam.evaluation.measures import Deletion, Measure
+from chronocam.evaluation.panel import names
 from chronocam.render._overlay import colour_map
 from chronocam.render.page.html import asset, filled
 from chronocam.render.page.packed import encoded, number, numbers
@@ -25,8 +26,6 @@ _ENDS: Final = 4
 
 def page(result: Evaluation) -> str:
     """Return the HTML of an evaluation."""
-    from chronocam.evaluation.result import names
-
     called = names(result.rows)
     ends = {measure.name: _ends(result, measure) for measure in result.measures if not measure.pooled}
     shown = sorted(_few(ends))

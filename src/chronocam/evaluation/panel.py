@@ -41,6 +41,12 @@ class Row:
         return f"{self.method} at {self.layer}" if self.layer else self.method
 
 
+def names(rows: Sequence[Row]) -> list[str]:
+    """Return how rows are called: without the layer where every method has one only."""
+    methods = [row.method for row in rows]
+    return [row.method if methods.count(row.method) == 1 else str(row) for row in rows]
+
+
 @dataclass(eq=False)
 class Panel:
     """All that are judged, bound to the model.

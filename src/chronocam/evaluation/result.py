@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -258,9 +258,3 @@ def _cell(value: Any) -> str:
 
 def _cells(small: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(small["bytes"]), np.uint8).astype(np.float64)
-
-
-def names(rows: Sequence[Row]) -> list[str]:
-    """Return how rows are called: without the layer where every method has one only."""
-    methods = [row.method for row in rows]
-    return [row.method if methods.count(row.method) == 1 else str(row) for row in rows]

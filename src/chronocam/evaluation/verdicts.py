@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.evaluation.measures import Measure
+from chronocam.evaluation.panel import names
 from chronocam.metrics.comparisons import samples_needed
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ _CONTROLS: Final = {
 
 def sentences(result: Evaluation) -> list[str]:
     """Return the verdicts: each method beside the reference, then what is not above its controls."""
-    from chronocam.evaluation.result import names
-
     called = dict(zip(result.rows, names(result.rows), strict=True))
     found = []
     for one in result.comparisons:
