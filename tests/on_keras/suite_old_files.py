@@ -164,6 +164,23 @@ def test_a_gru_without_a_choice_resets_before(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs(cc.models.load(path).model, x), outputs(plain, x), atol=1e-5)
 
 
+def graph(layers: Sequence[tuple[str, dict[str, Any], Any]], first: str, last: str) -> dict[str, Any]:
+    """Return a graph of layers (class, config, what they are called with), as Keras 2 wrote it."""
+    config = {
+        "name": "model_1",
+        "layers": [
+            {"name": config["name"], "class_name": kind, "config": config, "inbound_nodes": nodes}
+            for kind, config, nodes in layers
+        ],
+        "input_layers": [[first, 0, 0]],
+        "output_layers": [[last, 0, 0]],
+    }
+    return {"class_name": "Model", "config": config}
+
+
+KERNEL: Layers = [("", {"name": "c"}, {"c/kernel:0": drawn(3, 3, 3, 4), "c/bias:0": drawn(4)})]
+
+
 def functional(path: Path, *, kind: str, config: dict[str, Any]) -> str:
     """A graph of Keras 2: a convolution, a layer of some kind, and a sum of both, after a nested model."""
     inner = [
@@ -178,20 +195,11 @@ def functional(path: Path, *, kind: str, config: dict[str, Any]) -> str:
         ("GlobalAveragePooling2D", {"name": "pool"}, [[["sum", 0, 0, {}]]]),
         ("Dense", dense("d"), [[["pool", 0, 0, {}]]]),
     ]
-    graph = {
-        "name": "model_1",
-        "layers": [
-            {"name": config["name"], "class_name": kind, "config": config, "inbound_nodes": nodes}
-            for kind, config, nodes in layers
-        ],
-        "input_layers": [["i", 0, 0]],
-        "output_layers": [["d", 0, 0]],
-    }
     weights = [
         ("", {"name": "inner"}, {"c/kernel:0": np.full((3, 3, 3, 4), 0.1, np.float32), "c/bias:0": drawn(4)}),
         ("", {"name": "d"}, {"d/kernel:0": np.ones((4, 2), np.float32), "d/bias:0": np.zeros(2, np.float32)}),
     ]
-    return written(path, "2.3.1", weights, graph={"class_name": "Model", "config": graph})
+    return written(path, "2.3.1", weights, graph=graph(layers, "i", "d"))
 
 
 def test_calls_of_a_nested_model_are_counted_as_keras_3_counts_them(tmp_path: Path) -> None:
@@ -232,6 +240,42 @@ def test_a_class_that_is_missing_is_named_and_the_line_helps(tmp_path: Path) -> 
     model = cc.models.load(path, custom_objects={"Triple": Triple}).model
     inner = np.asarray(model.get_layer("inner")(x))
     np.testing.assert_allclose(outputs(model, x)[:, 0], 4 * inner.mean((1, 2)).sum(1), rtol=1e-5)
+
+
+def test_arithmetic_on_a_graph_is_a_layer_that_rescales(tmp_path: Path) -> None:
+    functions = ("math.truediv", 127.5), ("math.subtract", 1.0)
+    layers = [("InputLayer", {"name": "i", "batch_input_shape": [None, 8, 8, 3]}, [])]
+    for number, (function, y) in enumerate(functions):
+        before = layers[-1][1]["name"]
+        config = {"name": f"f{number}", "trainable": True, "dtype": "float32", "function": function}
+        layers.append(("TFOpLambda", config, [[before, 0, 0, {"y": y, "name": None}]]))
+    layers.append(("Conv2D", conv("c"), [[["f1", 0, 0, {}]]]))
+    layers.append(("GlobalAveragePooling2D", {"name": "p"}, [[["c", 0, 0, {}]]]))
+    path = written(tmp_path / "old.h5", "2.9.0", KERNEL, graph=graph(layers, "i", "p"))
+    loaded = cc.models.load(path)
+    assert (loaded.preprocess.scale, loaded.preprocess.assumption) == (1.0, None)
+    x = 255 * samples((8, 8, 3))
+    plain = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, activation="relu")])
+    plain.set_weights(list(KERNEL[0][2].values()))
+    expected = outputs(plain, x / 127.5 - 1).mean((1, 2))
+    np.testing.assert_allclose(outputs(loaded.model, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_function_of_tensorflow_is_given_by_its_name(tmp_path: Path) -> None:
+    config = {"name": "tf.roll", "function": "roll"}
+    layers = [
+        ("InputLayer", {"name": "i", "batch_input_shape": [None, 8, 8, 3]}, []),
+        ("TFOpLambda", config, [["i", 0, 0, {"shift": 1, "axis": 1}]]),
+        ("Conv2D", conv("c"), [[["tf.roll", 0, 0, {}]]]),
+    ]
+    path = written(tmp_path / "old.h5", "2.9.0", KERNEL, graph=graph(layers, "i", "c"))
+    with pytest.raises(ModelError, match=r'calls functions of TensorFlow; .*custom_objects=\{"tf.roll": …\}'):
+        cc.models.load(path)
+    loaded = cc.models.load(path, custom_objects={"tf.roll": lambda x: keras.ops.roll(x, 1, 1)})
+    plain = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, activation="relu")])
+    plain.set_weights(list(KERNEL[0][2].values()))
+    x = samples((8, 8, 3))
+    np.testing.assert_allclose(outputs(loaded.model, x), outputs(plain, np.roll(x, 1, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -76,7 +76,7 @@ from chronocam.errors import ChronocamError
 @DEVICE
 @TRUST
 @QUIET
-@wants()
+@wants("frames")
 def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options: Any) -> None:
     """Explain a data set: a row for each input, target and method, in Parquet files.
 

@@ -28,6 +28,9 @@ _CLASSES: Final = {
 OLD_CLASSES: Final = {*_CLASSES, "Merge"}
 """What layers were called that Keras 3 has under another name."""
 
+OPERATIONS: Final = ("TFOpLambda", "SlicingOpLambda")
+"""What Keras 2 made of functions of TensorFlow on a graph's tensors; their files name the function."""
+
 _MERGES: Final = {
     "sum": "Add",
     "mul": "Multiply",
@@ -106,6 +109,8 @@ class _Translation:
             return value
         if value.get("class_name") == "Sequential" and "config" in value:
             value = {**value, "config": _sequential(value["config"])}
+        if value.get("class_name") in OPERATIONS and "inbound_nodes" in value:
+            value = _rescaling(value)
         value = {key: self.node(one) for key, one in value.items()}
         return self.object(value) if isinstance(value.get("class_name"), str) and "config" in value else value
 
@@ -226,6 +231,28 @@ def _sequential(config: Any) -> Json:
             entry |= {"module": "keras.layers", "registered_name": None}
         layers.insert(0, entry)
     return {**config, "layers": layers}
+
+
+def _rescaling(layer: Json) -> Json:
+    """Return a sum or a product with a number as the layer that it is; other functions as they are."""
+    entry = first_input(layer["inbound_nodes"])
+    number = entry[3].get("y") if entry and len(entry) > 3 else None
+    function = str(layer["config"].get("function", "")).rpartition(".")[2]
+    if not isinstance(number, (int, float)) or function not in ("truediv", "multiply", "subtract", "add"):
+        return layer
+    scale = {"truediv": 1 / number if number else 1.0, "multiply": number}.get(function, 1.0)
+    offset = {"subtract": -number, "add": number}.get(function, 0.0)
+    config = {"name": layer["name"], "scale": scale, "offset": offset}
+    said = {"module": "keras.layers", "registered_name": None} if "module" in layer else {}
+    nodes = [[[*entry[:3], {}]]]
+    return {**layer, "class_name": "Rescaling", "config": config, "inbound_nodes": nodes, **said}
+
+
+def first_input(nodes: Any) -> list[Any]:
+    """Return the first tensor that a layer is called with, `[layer, call, output, …]`, or an empty list."""
+    while isinstance(nodes, list) and nodes and isinstance(nodes[0], list):
+        nodes = nodes[0]
+    return nodes if isinstance(nodes, list) and len(nodes) > 2 and isinstance(nodes[0], str) else []
 
 
 def _renumbered(config: Json) -> Json:

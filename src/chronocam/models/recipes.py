@@ -110,7 +110,7 @@ def _of_keras(model: Any) -> Preprocess | None:
     if None in shape[1:]:
         free = [tuple(side if n is None else n for n in shape[1:]) for side in _SIDES]
         shape = next(((1, *one) for one in free if _runs(model, (1, *one))), (1, *free[0]))
-    return usual_recipe(model, shape, _classes_in(model))
+    return usual_recipe(model, shape, classes_in(model))
 
 
 def _runs(model: Any, shape: tuple[int, ...]) -> bool:
@@ -122,5 +122,6 @@ def _runs(model: Any, shape: tuple[int, ...]) -> bool:
     return getattr(output, "shape", shape)[0] == 1
 
 
-def _classes_in(model: Any) -> set[str]:
-    return {type(model).__name__}.union(*map(_classes_in, getattr(model, "layers", ())))
+def classes_in(model: Any) -> set[str]:
+    """Return the names of the classes of a Keras model and of all layers in it."""
+    return {type(model).__name__}.union(*map(classes_in, getattr(model, "layers", ())))

@@ -18,8 +18,16 @@ from chronocam.errors import ModelError, first_line, printable
 from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.keras_old import OLD_CLASSES, functions, layers_in, modern, regroup
-from chronocam.models.recipes import FROM_0_TO_1
+from chronocam.models.keras_old import (
+    OLD_CLASSES,
+    OPERATIONS,
+    first_input,
+    functions,
+    layers_in,
+    modern,
+    regroup,
+)
+from chronocam.models.recipes import FROM_0_TO_1, classes_in
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 _FRAMES: Final = 16
@@ -39,14 +47,14 @@ def _load(request: ModelRequest) -> Parts:
             f"give its function by name: custom_objects={{{functions}}}",
         )
     try:
-        objects = {**_functions(given, lambdas), **_named(given)}
+        objects = {**_functions(given), **_named(given)}
         with saving.custom_object_scope(objects), _readable(path, config, version, given) as file:
             model = saving.load_model(file, compile=False, safe_mode=not request.trust)
     except ModelError as error:
         raise request.error(f"of Keras {version} cannot be read: {error}", _by_hand(path)) from error
     except Exception as error:  # a damaged file, a class that is not known here, code that may not run
         raise _refusal(path, config, version, request, error) from error
-    return model, _preprocess(model, _classes(config), request), None
+    return model, _preprocess(model, classes_in(model), request), None
 
 
 def _lambdas(config: object) -> Iterator[str]:
@@ -63,6 +71,13 @@ def _lambdas(config: object) -> Iterator[str]:
 def _refusal(path: Path, config: Json, version: str, request: ModelRequest, error: Exception) -> ModelError:
     """Return why a file is not loaded: the class that it needs, or the last line of what Keras says."""
     problem = f"a model of Keras {version} cannot be loaded"
+    operations = [one["config"].get("name") for one in layers_in(config) if one["class_name"] in OPERATIONS]
+    if wanting := [name for name in operations if name not in request.custom_objects]:
+        named = ", ".join(f'"{name}": …' for name in wanting)
+        return request.error(
+            f"{problem}, since it calls functions of TensorFlow",
+            f"give each by name, as a function of its input: custom_objects={{{named}}} in cc.models.load",
+        )
     missing = [name for name in _foreign(config) if name not in request.custom_objects]
     if missing:
         named = ", ".join(f'"{name}": {name}' for name in missing)
@@ -91,7 +106,11 @@ def _foreign(config: Json) -> list[str]:
     """Return the classes of layers that Keras does not have, as the file names them."""
     layers, models = need("keras.layers", "keras"), {"Functional", "Sequential", "Model"}
     names = dict.fromkeys(layer["class_name"] for layer in layers_in(config))
-    return [name for name in names if not hasattr(layers, name) and name not in models | OLD_CLASSES]
+    return [
+        name
+        for name in names
+        if not hasattr(layers, name) and name not in models | OLD_CLASSES | {*OPERATIONS}
+    ]
 
 
 @contextmanager
@@ -124,8 +143,11 @@ def _by_name(value: Any, given: Mapping[str, Any]) -> Any:
     if not isinstance(value, dict):
         return value
     config = value.get("config")
-    if value.get("class_name") == "Lambda" and isinstance(config, dict) and config.get("name") in given:
+    functions = ("Lambda", *OPERATIONS)
+    if value.get("class_name") in functions and isinstance(config, dict) and config.get("name") in given:
         own = {"name": config["name"]}
+        if value["class_name"] != "Lambda":  # what else it is called with is the function's own affair
+            value = {**value, "inbound_nodes": [[[*first_input(value["inbound_nodes"])[:3], {}]]]}
         return {
             **value,
             "module": None,
@@ -140,13 +162,13 @@ def _own(name: str) -> str:
     return f"Lambda_{name}"
 
 
-def _functions(given: Mapping[str, Any], lambdas: Sequence[str]) -> dict[str, Any]:
-    """Return the classes of the Lambda layers whose functions the caller gives, and what old files need."""
+def _functions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return classes of layers for the functions that the caller gives, and what old files need."""
     kind = need("keras.layers", "keras").Lambda
+    plain = {name: one for name, one in given.items() if not isinstance(one, type)}
     made = {
-        _own(name): type(_own(name), (kind,), {"from_config": _maker(kind, given[name])})
-        for name in lambdas
-        if name in given
+        _own(name): type(_own(name), (kind,), {"from_config": _maker(kind, function)})
+        for name, function in plain.items()
     }
     return {**made, **functions()}
 
@@ -184,14 +206,6 @@ def _config(path: Path, request: ModelRequest) -> tuple[Json, str]:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _classes(config: object) -> set[str]:
-    """Return the names of all classes in a saved model."""
-    if isinstance(config, dict):
-        own = {config["class_name"]} if isinstance(config.get("class_name"), str) else set()
-        return own.union(*map(_classes, config.values()))
-    return set().union(*map(_classes, config)) if isinstance(config, list) else set()
 
 
 def _normalises_pixels(model: Model) -> bool:
