@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
@@ -158,8 +158,27 @@ def _number(outputs: Outputs, i: int) -> int:
     return int(rows.start + i if isinstance(rows, slice) else rows[i])
 
 
+def of_queries(raw: Any) -> Array | None:
+    """Return Σ_q p_q(class) σ(mask_q) at every pixel, of models that give masks of queries; None for others.
+
+    That is what MaskFormer and Mask2Former make a semantic segmentation of.
+    """
+    classes, masks = (getattr(raw, f"{name}_queries_logits", None) for name in ("class", "masks"))
+    if classes is None or masks is None:
+        return None
+    xp = namespace(masks)
+    away = xp.exp(classes - xp.max(classes, axis=-1, keepdims=True))
+    shares = (away / xp.sum(away, axis=-1, keepdims=True))[..., :-1]  # the last says that nothing is there
+    batch, queries, *grid = masks.shape
+    covered = xp.reshape(1 / (1 + xp.exp(-masks)), (batch, queries, -1))
+    return xp.reshape(xp.matmul(xp.permute_dims(shares, (0, 2, 1)), covered), (batch, -1, *grid))
+
+
 def _dense(outputs: Outputs) -> Array:
     """Return the dense output: the main one, or of several the only one that is dense."""
+    queries = of_queries(outputs.raw)
+    if queries is not None:
+        return queries
     try:
         return outputs.logits
     except (ModelError, TargetError):
@@ -174,6 +193,8 @@ def _dense(outputs: Outputs) -> Array:
 
 def _choosing(outputs: Outputs, dense: Array) -> np.ndarray:
     """Return the dense outputs by which classes are chosen, `(batch, channel, *grid)`."""
+    if of_queries(outputs.raw) is not None:
+        return to_numpy(dense)
     try:
         choosing = _channels_first(to_numpy(outputs.choosing), outputs.channels_last)
     except (ModelError, TargetError):
