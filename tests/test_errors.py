@@ -55,3 +55,16 @@ def test_options_that_are_no_shares_are_named(wrong):
 def test_an_error_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(errors.MediaError("a\x1bb")))
     assert (type(error), str(error)) == (errors.MediaError, r"a\x1bb")
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("block_16", "`block_16_add` or `block_16_expand` or `block_6_add`"),
+        ("BLOCK_6_ad", "`block_6_add` or `block_16_add` or `block_16_expand`"),
+        ("blo", ""),
+    ],
+)
+def test_what_goes_on_after_a_name_comes_before_what_is_like_it(value: str, meant: str) -> None:
+    known = ["block_6_add", "block_16_expand", "block_16_add", "conv"]
+    assert errors.suggest(value, known) == (f"; did you mean {meant}?" if meant else "")

@@ -165,9 +165,13 @@ def _shortened(text: str, most: int) -> str:
 
 
 def suggest(value: str, known: list[str], limit: int = 3) -> str:
-    """Return `"; did you mean …?"` for the known names closest to `value`, in any case; or an empty text."""
-    names = {name.lower(): name for name in known}
-    close = get_close_matches(value.lower(), names, n=limit, cutoff=0.6)
+    """Return `"; did you mean …?"` for the known names closest to `value`, in any case; or an empty text.
+
+    Names that go on after `value` come first, the shortest before the others.
+    """
+    names, begun = {name.lower(): name for name in known}, value.lower()
+    longer = sorted((one for one in names if one.startswith(begun)), key=len) if len(begun) > 3 else []
+    close = list(dict.fromkeys([*longer, *get_close_matches(begun, names, n=limit, cutoff=0.6)]))[:limit]
     return f"; did you mean {' or '.join(f'`{names[one]}`' for one in close)}?" if close else ""
 
 
