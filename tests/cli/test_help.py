@@ -55,6 +55,12 @@ def test_examples_can_be_typed(path: list[str], command: Command | Commands) -> 
             parse(arguments)
 
 
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_no_option_stands_twice(path: list[str], command: click.Command) -> None:
+    names = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
+    assert len(names) == len(set(names))
+
+
 def test_the_long_help_shows_every_option_and_leaves_the_short_one_as_it_was() -> None:
     short = shown("explain", "--help")
     long = shown("explain", "--help-all")

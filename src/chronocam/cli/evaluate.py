@@ -11,7 +11,7 @@ import click
 from chronocam.cli._commands import Command
 from chronocam.cli._options import DEVICE, JSON, MODEL, QUIET, TRUST
 
-_FILE = click.Path(exists=True, path_type=Path)
+_FILE = click.Path(path_type=Path)
 
 
 @click.command(
