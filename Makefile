@@ -43,6 +43,7 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.localisation
 	$(BIN)/python -m benchmarks.detectors
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.runs
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.speed_keras
 	KERAS_BACKEND=jax $(BIN)/python -m benchmarks.speed_keras
 

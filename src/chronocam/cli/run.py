@@ -32,6 +32,13 @@ from chronocam.errors import ChronocamError
     help="Class index or label, or `predicted`.  [default: labels of the inputs, else predicted]",
 )
 @click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=METHOD,
+    help="`chronocam methods` lists them.  [default: gradcam, where it suits]",
+)
+@click.option(
     "--layer", "layers", multiple=True, help="Dotted path, as in `explain`.  [default: the last with a grid]"
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [default: as the model]")
@@ -60,13 +67,6 @@ from chronocam.errors import ChronocamError
 )
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--address", help="Of a running cluster of Ray.  [default: what Ray finds, or this machine]")
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    type=METHOD,
-    help="`chronocam methods` lists them.  [default: gradcam, where it suits]",
-)
 @click.option(
     "--shard", type=click.IntRange(min=1), default=1024, show_default=True, help="Inputs of a part."
 )
