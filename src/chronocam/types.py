@@ -207,6 +207,7 @@ class Outputs:
     encode: returns the embeddings, free of any graph, that the model makes of a list of texts or of one more
         input; None where the model cannot be asked.
     embeddings: returns the main output of a network that embeds; None where that is the logits.
+    answer: the text that the model generated; None where no target is of one.
 
     Example:
     >>> outputs = cc.types.Outputs(None, lambda: torch.tensor([[1.0, 2.0]]), slice(0, 1), ["cat", "dog"])
@@ -227,7 +228,9 @@ class Outputs:
         returned: Callable[[], Array] | None = None,
         encode: Callable[[Any], Array] | None = None,
         embeddings: Callable[[], Array] | None = None,
+        answer: Any = None,
     ) -> None:
+        self.answer = answer
         self.raw = raw
         self.encode = encode
         self._embeddings = embeddings

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
 
-from chronocam.errors import LayerError, ModelError, suggest
+from chronocam.errors import LayerError, ModelError, TargetError, suggest
 from chronocam.layouts.base import Stem
 from chronocam.maps.attended import Attended
 from chronocam.types import Array, Inputs
@@ -325,6 +325,13 @@ class Engine(Protocol):
     def obstacle(self) -> str | None:
         """Say what keeps layers or gradients from view, such as quantised layers, and what to do about it."""
 
+    def generate(self, inputs: Inputs) -> tuple[Array, int, Sequence[int]]:
+        """Return the tokens `(batch, token)` of the prompts and of what the model says.
+
+        And where that begins, and where it ends for each sample. Raises TargetError for a model that
+        generates none.
+        """
+
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Run the model once and record what is requested.
 
@@ -346,6 +353,14 @@ class Engine(Protocol):
 
         Raises LayerError for a layer from which the model cannot be resumed.
         """
+
+
+class Speechless:
+    """An engine of models that generate no text."""
+
+    def generate(self, inputs: Inputs) -> tuple[Array, int, Sequence[int]]:
+        """Raise TargetError."""
+        raise TargetError("a word is of a text that the model generates; this model generates none")
 
 
 def as_given(inputs: Inputs) -> Inputs:

@@ -17,6 +17,7 @@ from chronocam.engines.base import (
     Result,
     Resumed,
     Score,
+    Speechless,
     TextTower,
     as_given,
     scores_in,
@@ -52,7 +53,7 @@ def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None) -> Blac
     return BlackBox(f, None if labels is None else list(labels))
 
 
-class BlackBoxEngine(UnknownGeometry):
+class BlackBoxEngine(Speechless, UnknownGeometry):
     """Runs a `BlackBox`: scores alone, on NumPy arrays."""
 
     framework = "black box"

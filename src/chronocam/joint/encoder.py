@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chronocam.engines import Engine, TextTower
@@ -10,12 +10,14 @@ from chronocam.errors import InputError, TargetError
 from chronocam.joint.media import media_in, pictures_in, prepared
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.text import embeddings_in, unit
-from chronocam.types import Array
+from chronocam.targets.words import Answer
+from chronocam.types import Array, Inputs
 
 
 class Encoder:
     """Embeds a list of texts, or one picture or clip, each once; free of any graph.
 
+    answer: the text that the model generated, where it was asked for one.
     rank: how many axes a batch of the model's inputs has. preprocess: makes an input of a picture.
     """
 
@@ -23,6 +25,7 @@ class Encoder:
         self._engine = engine
         self._rank = rank
         self._preprocess = preprocess
+        self.answer: Answer | None = None
         self._known: dict[int, tuple[Any, Array]] = {}
 
     @property
@@ -47,6 +50,26 @@ class Encoder:
             embedded = self._engine.scores(inputs, lambda result: embeddings_in(result.raw, result.logits))
             self._known[id(what)] = what, embedded
         return self._known[id(what)][1]
+
+    def answered(self, inputs: Inputs, first: int) -> Inputs:
+        """Return inputs with the text that the model generates for them after their prompts.
+
+        first: the number of the first sample. Raises TargetError for a model that generates none.
+        """
+        tokens, start, ends = self._engine.generate(inputs)
+        tokenizer = getattr(getattr(self._engine, "model", None), "tokenizer", None)
+        self.answer = Answer(to_numpy(tokens), start, ends, first, tokenizer)
+        given = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
+        before = given.get("input_ids")
+        shape = None if before is None else tuple(before.shape)
+        xp, width = namespace(tokens), tokens.shape[1]
+        for name, x in given.items():
+            # What is said of each token of the prompt: of those of the answer, that they are text, and seen.
+            if name == "attention_mask" or (shape is not None and tuple(getattr(x, "shape", ())) == shape):
+                fill = xp.ones_like(tokens) if name == "attention_mask" else xp.zeros_like(tokens)
+                kept = min(x.shape[1], width)
+                given[name] = xp.concat([x[:, :kept], xp.astype(fill[:, kept:], x.dtype)], axis=1)
+        return {**given, "input_ids": tokens}
 
     def _input(self, what: Any) -> Array:
         media = pictures_in(what, self._preprocess) or media_in(what)

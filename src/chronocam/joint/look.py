@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -34,7 +34,7 @@ from chronocam.joint.subject import Subject
 from chronocam.layouts import Folded, Layout, PatchRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
 from chronocam.layouts.video_tokens import VideoTokens
-from chronocam.maps.arrays import like, namespace
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.maps.resample import half_pixel_centers
 from chronocam.types import INPUT, Array, Inputs, Window
 
@@ -77,6 +77,24 @@ class Look:
     def main(self) -> Array:
         """The input that maps are of."""
         return main_array(self.inputs, self.which)
+
+    @cached_property
+    def texts(self) -> tuple[int, ...]:
+        """How long the inputs of integers are: prompts differ, for pictures of one size."""
+        rows = [x for x in arrays_of(self.inputs) if len(x.shape) == 2 and "int" in str(x.dtype)]
+        return tuple(int(x.shape[1]) for x in rows)
+
+    @cached_property
+    def pictured(self) -> int | None:
+        """Where the picture's tokens begin in a prompt; None where the model has no place for them."""
+        config = getattr(getattr(self.engine, "model", None), "config", None)
+        tokens = self.inputs.get("input_ids") if isinstance(self.inputs, Mapping) else None
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        ids = [token for name in names if isinstance(token := getattr(config, name, None), int)]
+        if tokens is None or not ids:
+            return None
+        (places,) = np.nonzero(np.isin(to_numpy(tokens[0]), ids))
+        return int(places[0]) if len(places) else None
 
     @property
     def number(self) -> int:
@@ -174,7 +192,17 @@ class Look:
     ) -> Site:
         """Return where a layout is to be found; grids: those of layers before, see `Site`."""
         order = order_of(self.engine.order(layer), shape, self.grid)
-        return Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
+        return Site(
+            layer,
+            shape,
+            self.shape[0],
+            self.grid,
+            calls,
+            self.engine.channels_last,
+            order,
+            grids,
+            self.pictured,
+        )
 
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:
         """Return the layout that was proven of the layer at the first question; see `settle`."""
@@ -218,7 +246,7 @@ class Look:
         ramps: see `settle`.
         """
         return self.subject.once(
-            ("layout", layer, self.which, self._shape_of_one[1:]),
+            ("layout", layer, self.which, self._shape_of_one[1:], *self.texts),
             lambda: settle(self.one, layer, self.one.calls(layer), ramps),
         )
 
@@ -237,12 +265,12 @@ class Look:
         path = layer.partition("#")[0]
         keep = [path] if path.endswith("]") else []
         return self.subject.once(
-            ("calls", self.shape, *keep), lambda: self.engine.trace(self.inputs, keep=keep)
+            ("calls", self.shape, *self.texts, *keep), lambda: self.engine.trace(self.inputs, keep=keep)
         )
 
     def known_calls(self) -> list[LayerCall]:
         """Return the calls of all layers where a pass has shown them; else none."""
-        return self.subject.known(("calls", self.shape)) or []
+        return self.subject.known(("calls", self.shape, *self.texts)) or []
 
     def biases(self) -> dict[str, Adds]:
         """Return what the layers add that a pass calls; see `Engine.biases`."""
@@ -253,7 +281,7 @@ class Look:
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""
         plain = [replace(call, output=None, gradient=None) for call in calls]
-        self.subject.once(("calls", self.shape), lambda: plain)
+        self.subject.once(("calls", self.shape, *self.texts), lambda: plain)
 
     def moved(self, values: np.ndarray) -> Look:
         """Return a look at other values of the main input."""

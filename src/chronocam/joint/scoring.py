@@ -84,6 +84,7 @@ class Scoring:
             None if result.returned is None else partial(self._returned, result.returned),
             self.encoder,
             lambda: self._per_sample(result.logits()),
+            None if self.encoder is None else self.encoder.answer,
         )
         # Methods share targets: each is scored, and later differentiated, once.
         distinct = {id(target): target for target in self.targets}

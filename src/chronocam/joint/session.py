@@ -18,7 +18,7 @@ from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.encoder import Encoder
-from chronocam.joint.inputs import Batch, batches, refuse_endless
+from chronocam.joint.inputs import Batch, batches, main_array, refuse_endless
 from chronocam.joint.levels import UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
 from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
@@ -40,6 +40,7 @@ from chronocam.targets._parse import Callback, differentiable
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
+from chronocam.targets.words import speaks
 from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, is_missing, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
@@ -120,6 +121,9 @@ class Explaining:
         agnostic = all(method.class_agnostic for method in methods)
         if agnostic and batch.targets is None and options.operator is None:
             self.target = PredictedOrAll()
+        self.encoder = Encoder(subject.engine, len(main_array(inputs).shape), options.preprocess)
+        if call is None and speaks(self.target):
+            inputs = self.encoder.answered(inputs, batch.rows.start)
         self.look = Look(
             subject,
             inputs,
@@ -139,7 +143,6 @@ class Explaining:
         model = getattr(self.look.engine, "model", options.model)
         if call is None:
             self.target = self.target.of_model(model, self.look.grid, batch.samples)
-        self.encoder = Encoder(subject.engine, len(self.look.shape), options.preprocess)
         self._searched = False
         self.levels: Levels | None = self._levels()
         self.layers = self._layers("default layer")

@@ -33,6 +33,7 @@ class Site:
     order: where the kind of the layer says that its channels are, `"channels_first"` or `"channels_last"`;
         None for a kind that may have them anywhere.
     grids: of layers before it whose axes are known, such as the convolution that cuts the patches.
+    start: where the picture's tokens begin in a prompt; None where there is none.
     """
 
     layer: str
@@ -43,6 +44,7 @@ class Site:
     channels_last: bool = False
     order: str | None = None
     grids: tuple[tuple[int, ...], ...] = ()
+    start: int | None = None
 
 
 class Layout:

@@ -97,18 +97,23 @@ class Tokens(Layout):
                     continue
                 if left >= 0 and len(grid) == 2 and is_grid(grid, site.input_grid):
                     misfit = -1 + age / 1000 + (token_axis == 2) / 2 + left / 50
-                    fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in _sides(left)]
+                    sides = _sides(left, site.start)
+                    fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in sides]
         for misfit, one in cls._by_patches(site):
-            fits += [(misfit, replace(one, prefix=n, suffix=one.prefix - n)) for n in _sides(one.prefix)]
+            fits += [
+                (misfit, replace(one, prefix=n, suffix=one.prefix - n))
+                for n in _sides(one.prefix, site.start)
+            ]
         return fits
 
 
-def _sides(left: int) -> tuple[int, ...]:
+def _sides(left: int, start: int | None = None) -> tuple[int, ...]:
     """Return how many of the tokens that are not patches may stand before them, the likeliest first.
 
     All, none, or one or two on either side: class and distillation tokens, with registers on the other.
+    start: where the picture is in a prompt.
     """
-    likely = (left, 0, 1, left - 1, 2, left - 2)
+    likely = (*(() if start is None else (start,)), left, 0, 1, left - 1, 2, left - 2)
     return tuple(dict.fromkeys(n for n in likely if 0 <= n <= left))
 
 

@@ -9,6 +9,7 @@ from chronocam.targets.masks import Mask
 from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
 from chronocam.targets.text import Caption, Similarity
+from chronocam.targets.words import Phrase, Token
 
 __all__ = [
     "Boxes",
@@ -22,11 +23,13 @@ __all__ = [
     "Mask",
     "NegativeLoss",
     "Norm",
+    "Phrase",
     "Predicted",
     "Region",
     "Regression",
     "Similarity",
     "Step",
+    "Token",
     "Towards",
     "parse",
 ]

@@ -25,6 +25,7 @@ from chronocam.engines.base import (
     Request,
     Result,
     Score,
+    Speechless,
     TextTower,
     as_given,
     child_at,
@@ -76,7 +77,7 @@ _SCALE = ("Lambda", "BatchNormalization", "Divide", "TrueDivide", "Multiply", "S
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
-class KerasEngine(UnknownGeometry):
+class KerasEngine(Speechless, UnknownGeometry):
     """Runs a `keras.Model` on the backend that Keras was started with.
 
     On TensorFlow and JAX arrays go in and come out as NumPy; on PyTorch they are its tensors.

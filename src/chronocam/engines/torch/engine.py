@@ -34,6 +34,7 @@ from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import device_of, dtype_of, settle
+from chronocam.engines.torch.speech import generated
 from chronocam.engines.torch.tensors import map_leaves
 from chronocam.engines.torch.towers import Towers, towers_of
 from chronocam.engines.torch.trace import Trace, order_of
@@ -167,6 +168,10 @@ class TorchEngine(TorchGeometry):
     def frame_wise(self, layer: str) -> bool:
         """PyTorch has no such layers: frames are folded into the batch, or run one by one."""
         return False
+
+    def generate(self, inputs: Inputs) -> tuple[Tensor, int, Sequence[int]]:
+        """Return the tokens of the prompts and of what the model says; see `Engine.generate`."""
+        return scoped(generated)(self.layers.replica(), inputs)
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""

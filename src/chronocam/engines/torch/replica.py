@@ -159,10 +159,13 @@ class Replica(Mapping[str, nn.Module]):
         if attributes["_modules"]:
             children = attributes["_modules"].copy()
             attributes["_modules"] = {name: copies.get(child, child) for name, child in children.items()}
-        for hooks in _HOOKS if any(map(attributes.__getitem__, _HOOKS)) else ():
-            if attributes[hooks]:
-                own_hooks = attributes[hooks].copy()
-                attributes[hooks] = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
+        for hooks in _HOOKS:
+            # A table of its own, also an empty one: models may hook their layers while they run, as those of
+            # Hugging Face do to collect hidden states.
+            own_hooks = attributes[hooks].copy()
+            if own_hooks:
+                own_hooks = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
+            attributes[hooks] = own_hooks
         library = type(module).__module__.startswith("torch.nn.modules.")
         # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
         if attributes["_buffers"] and (attributes["training"] or not library):

@@ -41,6 +41,8 @@ def _load(request: ModelRequest) -> Parts:
             if kind is transformers.AutoModelForZeroShotImageClassification:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
                 model.tokenize = Tokenize(tokenizer, config)
+            if kind is transformers.AutoModelForImageTextToText:
+                model.tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
     except ModelError:
         raise
     except Exception as error:  # missing files, no network, code that needs trust: each has its own class
@@ -53,6 +55,9 @@ def _load(request: ModelRequest) -> Parts:
 def _kind(transformers: ModuleType, config: Config) -> Any:
     """Return the class that loads a network: as a classifier, unless it was saved as what embeds pictures."""
     saved = (config.architectures or [""])[0]
+    speaks = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None)
+    if saved == getattr(speaks, "__name__", None):
+        return transformers.AutoModelForImageTextToText
     if saved.endswith("ForImageClassification") or "VideoClassification" in saved:
         pass
     elif type(config) in transformers.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING:

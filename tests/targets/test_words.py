@@ -1,0 +1,189 @@
+"""Words of a text that a model generates, against log-probabilities and gradients written by hand."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import TargetError
+
+transformers = pytest.importorskip("transformers")
+
+TEXT: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+VISION = {**TEXT, "image_size": 24, "patch_size": 4, "num_hidden_layers": 3}
+X = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+WORDS = [f"w{i}" for i in range(40)]
+
+
+class Words:
+    """A tokenizer of one word per token, each with the space before it."""
+
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return "".join(f" {WORDS[token]}" for token in tokens)
+
+
+def drawn(model: nn.Module) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.3)
+    model.generation_config.max_new_tokens = 5
+    model.tokenizer = Words()
+    return model.double().eval()
+
+
+def llava(layer: int = -2) -> Any:
+    ends = {"vocab_size": 40, "eos_token_id": 0, "bos_token_id": 1, "pad_token_id": 0}
+    text = transformers.LlamaConfig(**TEXT, **ends, max_position_embeddings=128)
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**VISION),
+        text_config=text,
+        image_token_id=5,
+        vision_feature_layer=layer,
+    )
+    return drawn(transformers.LlavaForConditionalGeneration(config))
+
+
+def blip() -> Any:
+    ends = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 3, "sep_token_id": 0, "pad_token_id": 2}
+    text = {**TEXT, **ends, "encoder_hidden_size": 16, "max_position_embeddings": 32}
+    config = transformers.BlipConfig(text_config=text, vision_config={**VISION, "hidden_act": "gelu"})
+    return drawn(transformers.BlipForConditionalGeneration(config))
+
+
+def asked(before: int = 1, after: int = 3) -> dict[str, Tensor]:
+    ids = [1] * before + [5] * 36 + list(range(7, 7 + after))
+    return {
+        "input_ids": torch.tensor([ids] * 2),
+        "pixel_values": X,
+        "attention_mask": torch.ones(2, len(ids)),
+    }
+
+
+def said(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    return model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=5)
+
+
+def log_p(model: Any, tokens: Tensor, at: int) -> Tensor:
+    """Return log p of the tokens at a place, `(batch,)`, given all before."""
+    logits = model(input_ids=tokens, pixel_values=X).logits
+    return logits[:, at - 1].log_softmax(-1).gather(1, tokens[:, at, None])[:, 0]
+
+
+LAYER = "model.vision_tower.encoder.layers.1"
+
+
+def test_a_token_is_teacher_forced_and_its_map_the_gradient_through_hidden_states_read_early() -> None:
+    """The features are hidden state −2: what the layer before the last of the tower returned."""
+    model, inputs = llava(), asked()
+    tokens = said(copy.deepcopy(model), inputs)
+    found = cc.GradCAM(model, LAYER, signed=True).explain(inputs, [cc.targets.Token(0), cc.targets.Token(2)])
+    kept: list[Tensor] = []
+
+    def split(module: Any, args: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[-1].clone()
+
+    again = copy.deepcopy(model)
+    again.get_submodule(LAYER).register_forward_hook(split, prepend=True)
+    for column, step in enumerate((0, 2)):
+        kept.clear()
+        score = log_p(again, tokens, 40 + step)
+        np.testing.assert_allclose(found.scores[:, column], score.detach(), rtol=1e-5)
+        (g,) = torch.autograd.grad(score.sum(), kept[0])
+        a, g = (t.detach()[:, 1:].mT.unflatten(2, (6, 6)) for t in (kept[0], g))
+        expected = (g.mean((2, 3), keepdim=True) * a).sum(1)
+        np.testing.assert_allclose(found.maps[:, column], expected, rtol=0, atol=1e-5 * expected.abs().max())
+    assert found.targets[0][1].name == f"“{WORDS[tokens[0, 42]]}”"
+
+
+def test_generated_once_for_all_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = llava(), list[int]()
+    generate = type(model).generate
+    monkeypatch.setattr(type(model), "generate", lambda self, **o: calls.append(1) or generate(self, **o))
+    cc.GradCAM(model, LAYER).explain(
+        asked(), [cc.targets.Token(0), cc.targets.Token(1), cc.targets.Token(-1)]
+    )
+    assert calls == [1]
+
+
+def test_a_phrase_is_the_sum_over_its_tokens() -> None:
+    model, inputs = llava(), asked()
+    tokens = said(model, inputs)
+    one = {name: value[:1] for name, value in inputs.items()}
+    words = " ".join(WORDS[token] for token in tokens[0, 41:43])
+    phrase = cc.GradCAM(model, LAYER).explain(one, cc.targets.Phrase(words.upper()))
+    whole = log_p(model, tokens, 41) + log_p(model, tokens, 42)
+    np.testing.assert_allclose(phrase.scores[:, 0], whole[:1].detach(), rtol=1e-5)
+    word = cc.GradCAM(model, LAYER).explain(one, cc.targets.Token(WORDS[tokens[0, 40]]))
+    np.testing.assert_allclose(word.scores[:, 0], log_p(model, tokens, 40)[:1].detach(), rtol=1e-5)
+    both = cc.targets.Contrast(cc.targets.Token(0), cc.targets.Token(1))
+    apart = (log_p(model, tokens, 40) - log_p(model, tokens, 41)).detach()
+    np.testing.assert_allclose(cc.GradCAM(model, LAYER).explain(inputs, both).scores[:, 0], apart, rtol=1e-4)
+
+
+def test_hooks_by_which_a_model_collects_hidden_states_are_not_left_behind() -> None:
+    """Models of Hugging Face hook their layers in their first pass; states would be counted twice."""
+    model, inputs = llava(), asked()
+    found = cc.GradCAM(model, LAYER).explain(inputs, lambda outputs: outputs.logits[:, -1, 3])
+    assert not any(module._forward_hooks for module in model.modules())
+    again = cc.GradCAM(model, LAYER).explain(inputs, lambda outputs: outputs.logits[:, -1, 3])
+    assert np.array_equal(again.maps, found.maps)
+    model(**inputs)
+    cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token(0))
+    after = cc.GradCAM(model, LAYER).explain(inputs, lambda outputs: outputs.logits[:, -1, 3])
+    np.testing.assert_allclose(after.maps, found.maps, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 9), (7, 2)])
+def test_the_map_lies_at_the_places_of_the_image_tokens(before: int, after: int) -> None:
+    """At a layer of the language model the picture's tokens stand anywhere among those of the prompt."""
+    model, inputs = llava(), asked(before, after)
+    layer = "model.language_model.layers.0.input_layernorm"
+    found = cc.GradCAM(model, layer, signed=True).explain(inputs, cc.targets.Token(0))
+    kept: list[Tensor] = []
+    model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o))
+    at = inputs["input_ids"].shape[1]
+    score = log_p(model, said(model, inputs), at)
+    a = kept[-1]
+    (g,) = torch.autograd.grad(score.sum(), a)
+    a, g = (t[:, before : before + 36].mT.unflatten(2, (6, 6)).detach() for t in (a, g))
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1)
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * expected.abs().max())
+
+
+def test_a_captioner_says_a_text_of_a_picture_alone() -> None:
+    model = blip()
+    tokens = model.generate(pixel_values=X, do_sample=False, num_beams=1, max_new_tokens=5)
+    for layer in (None, "vision_model.encoder.layers.1"):
+        found = cc.GradCAM(model, layer).explain(X, cc.targets.Token(1))
+        np.testing.assert_allclose(found.scores[:, 0], log_p(model, tokens, 2).detach(), rtol=1e-4)
+        assert found.maps.shape == (2, 1, 6, 6)
+        assert found.maps.max() > 0
+    one = cc.GradCAM(model, "vision_model.encoder.layers.1", batch_size=1).explain(X, cc.targets.Token(1))
+    np.testing.assert_allclose(one.maps, found.maps, rtol=0, atol=1e-6 * found.maps.max())
+
+
+def test_what_is_no_word_of_the_text_is_told() -> None:
+    model, inputs = llava(), asked()
+    with pytest.raises(TargetError, match="in which there is no “sofa”"):
+        cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token("sofa"))
+    with pytest.raises(TargetError, match="no token 5: the model generated"):
+        cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token(5))
+    del model.tokenizer
+    with pytest.raises(TargetError, match="tokenizer="):
+        cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token("w3"))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(TargetError, match="generates none"):
+        cc.GradCAM(net).explain(X.float(), cc.targets.Token(0))
