@@ -301,6 +301,7 @@ class Explanation:
             attention=attention and Attention(attention.weights[rows], attention.contributions[rows]),
             pictures=self._picture(sample),
             interval=None if self.interval is None else self.interval[rows, columns],
+            boxes=[getattr(self.targets[sample][k], "box", None) for k in columns],
         )
 
     def _picture(self, sample: int) -> Stills | None:

@@ -41,6 +41,7 @@ class SampleMaps:
     interval: half-widths of the 95 % interval of each value; None where that is not known.
     scale: the raw value that has the last colour; None for the maps' own.
     of_signal: whether the maps are of a signal, as those of a picture of one row.
+    boxes: of the targets that are detections, x0, y0, x1, y1 in pixels of the input; None of others.
     """
 
     maps: Float[np.ndarray, "1 target *grid"]
@@ -60,6 +61,7 @@ class SampleMaps:
     interval: Float[np.ndarray, "1 target *grid"] | None = None
     scale: Float[np.ndarray, ...] | None = None
     of_signal: bool = False
+    boxes: Sequence[Sequence[float] | None] = ()
 
     @property
     def colour(self) -> Float[np.ndarray, ...]:
@@ -215,8 +217,13 @@ def _target(sample: SampleMaps, k: int, stills: Stills) -> MapTarget:
         range=numbers([sample.maps[0, k].min(), sample.maps[0, k].max()], 4),
         line=numbers(sample.maps[0, k, 0], 4) if sample.of_signal else None,
         importance=numbers(frame_importance(sample.maps)[0, k], 4) if sample.maps.ndim == 5 else None,
+        box=numbers(box, 5) if (box := _box(sample, k)) is not None else None,
         attention=None if sample.attention is None else _attention(sample.attention, k, stills),
     )
+
+
+def _box(sample: SampleMaps, k: int) -> Sequence[float] | None:
+    return sample.boxes[k] if k < len(sample.boxes) else None
 
 
 def _sentence(sample: SampleMaps, k: int, stills: Stills) -> str:

@@ -76,6 +76,7 @@ class MapTarget(JsonRecord):
     range: the smallest and the largest raw value.
     line: the raw values of the map of a signal.
     importance: the share of the evidence in each time slice of a clip.
+    box: of a detection, x0, y0, x1, y1 in pixels of the input.
     """
 
     name: str
@@ -86,6 +87,7 @@ class MapTarget(JsonRecord):
     range: list[Number]
     line: list[Number] | None = field(default=None, metadata=OMITTED)
     importance: list[Number] | None = field(default=None, metadata=OMITTED)
+    box: list[Number] | None = field(default=None, metadata=OMITTED)
     attention: AttentionCurves | None = field(default=None, metadata=OMITTED)
 
 

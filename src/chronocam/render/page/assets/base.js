@@ -11,7 +11,7 @@
 //                  thinned, centers [[y], [x]] | null, windows [[stride, low, high]] | null, input [height, width], signed [bool], gains [number],
 //                  bytes [base64], targets [MapTarget | DriveOutput]
 //   MapTarget      name, score, confidence, sentence, scale, range [low, high], [line] of a signal,
-//                  [importance] per slice, [attention AttentionCurves]
+//                  [importance] per slice, [box x0, y0, x1, y1] in pixels of the input, [attention AttentionCurves]
 //   AttentionCurves  weights, contributions, agreement
 //   DriveOutput    name, score null, scores per moment, confidence null, sentence, scale, truth | null, unit | null
 //   ShownPath      positions [[x, z]], truth | null, note

@@ -17,7 +17,8 @@ class Pane {
     this.handle = new Handle((share) => { this.split = share; this.again(); });
     this.cell = element("i", { className: "cell", hidden: true });
     this.sight = element("i", { className: "sight", hidden: true });
-    this.frameBox = element("div", { className: "picture" }, this.canvas, this.sight, this.cell, this.handle.element);
+    this.found = element("div", { className: "boxes" });
+    this.frameBox = element("div", { className: "picture" }, this.canvas, this.found, this.sight, this.cell, this.handle.element);
     this.frameBox.style.setProperty("--ratio", this.canvas.width / this.canvas.height);
     this.legend = new Legend();
     this.line = element("div");
@@ -58,8 +59,26 @@ class Pane {
     const field = await fieldOf(of, at);
     if (of !== this.of || at !== this.target) return; // chosen anew meanwhile
     this.field = field;
+    this.found.replaceChildren(...this.outlines());
     this.line.replaceChildren(...(this.about.line ? [this.curve(this.about.line)] : []));
     this.changed(this);
+  }
+
+  // The boxes that a detector found, each a button that shows its map; small ones lie over large ones.
+  outlines() {
+    const { canvas, cover, of } = this, [left, top] = this.item.stills.seen;
+    const down = cover.height / of.input[0], across = cover.width / of.input[1];
+    const boxes = of.targets.map(({ name, box }, i) => ({ name, box, i })).filter(({ box }) => box);
+    const area = ([x0, y0, x1, y1]) => (x1 - x0) * (y1 - y0);
+    return boxes.sort((a, b) => area(b.box) - area(a.box)).map(({ name, box: [x0, y0, x1, y1], i }) => {
+      const button = element("button", { className: i === this.target ? "found chosen" : "found", title: name, "aria-label": name });
+      const place = { left: (left + x0 * across) / canvas.width, top: (top + y0 * down) / canvas.height,
+        width: ((x1 - x0) * across) / canvas.width, height: ((y1 - y0) * down) / canvas.height };
+      for (const [side, share] of Object.entries(place)) button.style[side] = `${100 * share}%`;
+      button.onclick = () => this.choose(this.map, i);
+      button.onpointermove = (event) => this.point(event);
+      return button;
+    });
   }
 
   // The map of a signal as a curve.
