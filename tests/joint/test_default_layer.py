@@ -248,19 +248,10 @@ def test_other_ways_to_the_score_than_through_the_layer_are_told(net: type[nn.Mo
     assert any("other branches lead to the score" in text for text in said) == beside
 
 
-def test_tokens_within_patches_give_way_to_tokens_of_patches() -> None:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tokens_within_patches_give_way_to_tokens_of_patches(legacy: bool) -> None:
     tnt = pytest.importorskip("timm.models.tnt")
-    net = seeded(
-        lambda: tnt.TNT(
-            img_size=48,
-            num_classes=3,
-            embed_dim=32,
-            inner_dim=8,
-            depth=2,
-            num_heads_inner=2,
-            num_heads_outer=2,
-        )
-    )
+    size = {"img_size": 48, "embed_dim": 32, "inner_dim": 8, "num_heads_inner": 2, "num_heads_outer": 2}
+    net = seeded(lambda: tnt.TNT(num_classes=3, depth=2, legacy=legacy, **size))
     found = cc.GradCAM(net).explain(torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)), 0)
-    assert found.layer.startswith("blocks.")
-    assert found.maps.shape == (1, 1, 3, 3)
+    assert (found.layer, found.maps.shape) == ("blocks.1.norm_out", (1, 1, 3, 3))

@@ -17,7 +17,7 @@ from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError, Ramps, outputs_of
-from chronocam.layouts import OneSlice
+from chronocam.layouts import Layout, OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.resample import resample
@@ -45,13 +45,13 @@ class Chosen(str):
 class Candidate:
     """A layer that may be explained: its type, its grid by its shape, and the gradient at each call.
 
-    timeless: whether the time of clips was summed up before it.
+    fit: the layout that its shape suggests.
     """
 
     type: str
     grid: tuple[int, ...]
     gradients: list[Array]
-    timeless: bool = False
+    fit: Layout
 
 
 @dataclass(frozen=True)
@@ -181,20 +181,26 @@ def _chosen(
     flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
     every, proof = list(counting), _Proof(look, counting)
-    timeless = {path: one for path, one in counting.items() if one.timeless}
+    timeless = {path: one for path, one in counting.items() if isinstance(one.fit, OneSlice)}
     counting = {path: one for path, one in counting.items() if path not in timeless}
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
-    chosen = _proven(look, proof, whole, flat, targets)
+    rows = {path: one for path, one in whole.items() if isinstance(one.fit, PatchRows)}
+    others = {path: one for path, one in whole.items() if path not in rows}
+    chosen = _proven(look, proof, others, flat, targets)
     if chosen is None:
-        chosen = _proven(look, proof, parts, flat, targets) or _proven(look, proof, timeless, flat, targets)
+        some = (_proven(look, proof, each, flat, targets) for each in (rows, parts, timeless))
+        chosen = next((one for one in some if one is not None), None)
     elif chosen == _on_grid(chosen, counting)[0]:
         # Branches that exchange what they know stage by stage leave nothing whole but their stems.
         grid = counting[chosen].grid
         alike = {path: one for path, one in parts.items() if one.grid == grid}
         ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
         trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
-        chosen = _proven(look, proof, trunk, flat, targets) or chosen
+        trunk_or_rows = _proven(look, proof, trunk, flat, targets) or _proven(
+            look, proof, rows, flat, targets
+        )
+        chosen = trunk_or_rows or chosen
     if chosen is not None and (chosen in parts or branches.beside(chosen)):
         beside = f"beside layer `{chosen}`, class tokens or other branches lead to the score"
         chosen.why = f"{beside}; {chosen.why or 'conv_layer= names another'}"
@@ -363,8 +369,7 @@ def _counting(
         zeros = namespace(call.output).zeros_like(call.output)
         filled = [zeros if gradient is None else gradient for gradient in gradients]
         if flat or not all(map(is_zero, filled)):
-            timeless = len(look.grid) == 3 and isinstance(look.by_shape(path, call.shape, len(own)), OneSlice)
-            found[path] = Candidate(call.type, grid, filled, timeless)
+            found[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
     return found
 
 

@@ -11,7 +11,7 @@ whatever the number of cells and of layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -70,6 +70,10 @@ Outputs = Mapping[str, Sequence[np.ndarray]]
 """What layers returned, one array per call."""
 
 
+Sums = Callable[[str, Layout], tuple[np.ndarray, np.ndarray]]
+"""Makes of a layer and its layout what `follows` takes."""
+
+
 class Ramps:
     """How layers move with the input of one sample, for as many draws of noise as were asked for.
 
@@ -110,7 +114,9 @@ class Ramps:
             for layer, calls in self._base.items()
         }
 
-    def verdict(self, layer: str, layout: Layout, draws: int = DRAWS) -> bool | None:
+    def verdict(
+        self, layer: str, layout: Layout, draws: int = DRAWS, sums: Sums | None = None
+    ) -> bool | None:
         """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
 
         A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
@@ -119,12 +125,12 @@ class Ramps:
         if not self._moves:
             self.draw()
         while len(self._moves) < draws:
-            sums = self._sums(layer, layout)
-            verdict = follows(*sums)
-            if verdict or (verdict is False and len(self._moves) > 1) or is_sure(verdict, *sums):
+            both = (sums or self._sums)(layer, layout)
+            verdict = follows(*both)
+            if verdict or (verdict is False and len(self._moves) > 1) or is_sure(verdict, *both):
                 return verdict
             self.draw()
-        return follows(*self._sums(layer, layout))
+        return follows(*(sums or self._sums)(layer, layout))
 
     def contradicts(self, layer: str, layout: Layout) -> bool:
         """Say whether a layer's cells, laid out as its kind says, do not follow the input's places.
@@ -133,13 +139,16 @@ class Ramps:
         that clearly look backwards, or along another axis.
         """
         if len(self.look.grid) < 3:
-            return self.verdict(layer, layout) is False
+            return self.verdict(layer, layout, sums=self._of_picture) is False
         for draws in range(1, DRAWS):
             while len(self._moves) < draws:
                 self.draw()
             if not looks_elsewhere(*self._sums(layer, layout)):
                 return False
         return True
+
+    def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        return without_padding(*self._sums(layer, layout))
 
     def disorder(self, layer: str, layout: Layout) -> float:
         """Return by how much the order in which cells look misses that of their places: 0 to 2."""
@@ -237,17 +246,27 @@ def disorder(products: np.ndarray, squares: np.ndarray) -> float:
 
 
 def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield each axis of more than one cell, where its cells look along every axis, and where they are.
-
-    Those that nothing moves, as in the padding around a picture, are left out.
-    """
+    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
     for axis, cells in enumerate(squares.shape):
+        if cells == 1:
+            continue
         others = tuple(i for i in range(squares.ndim) if i != axis)
         total = squares.sum(axis=others)
-        (moving,) = np.nonzero(total)
-        if len(moving) > 1:
-            looks = products.sum(axis=tuple(i + 1 for i in others))[:, moving] / total[moving]
-            yield axis, looks, (2 * moving + 1) / cells - 1
+        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
+        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
+
+
+def without_padding(products: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both without the rows and columns of cells that nothing moves, as around a picture.
+
+    products, squares: see `Ramps`.
+    """
+    for axis in range(squares.ndim):
+        total = squares.sum(axis=tuple(i for i in range(squares.ndim) if i != axis))
+        if total.any():
+            (moving,) = np.nonzero(total)
+            products, squares = products.take(moving, axis + 1), squares.take(moving, axis)
+    return products, squares
 
 
 def _correlation(looks: np.ndarray, places: np.ndarray) -> float:
