@@ -723,6 +723,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "width": [0.05],
     "groups": [2],
     "rescale": [False],
+    "channels": [2],
     "smooth": [1.5],
 }
 SAME = {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.maps.blur import blurred
+from chronocam.masks.search import likely_scores
 
 X = torch.rand(2, 3, 16, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -77,3 +78,32 @@ def test_groupcam_is_the_formula() -> None:
     np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-6)
     alone = cc.GroupCAM(net, "1", groups=3).explain(X, 2)
     np.testing.assert_allclose(found.maps[:, 1], alone.maps[:, 0], atol=1e-6)
+
+
+def test_a_few_channels_are_scored_and_those_of_most_weight_are_among_them() -> None:
+    """The score of a mask is smooth in what it shows, with a peak that few masks are near."""
+    rng = np.random.default_rng(0)
+    middles = rng.permutation(np.linspace(0, 1, 120))
+    masks = np.exp(-(((np.arange(40) / 39 - middles[:, None]) / 0.1) ** 2))
+    truth = np.stack([8 * np.exp(-(((middles - peak) / 0.05) ** 2)) for peak in (0.3, 0.8)], axis=1)
+    asked: list[int] = []
+
+    def score(some: np.ndarray) -> np.ndarray:
+        asked.extend(some.tolist())
+        return truth[some][:, None]
+
+    found = likely_scores(score, masks, 30)
+    assert len(asked) == len(set(asked)) == 30
+    np.testing.assert_array_equal(found[asked, 0], truth[asked])
+    for target in (0, 1):
+        own, weights = (np.exp(scores - 8) for scores in (found[:, 0, target], truth[:, target]))
+        assert {int(truth[:, target].argmax())} <= set(asked)
+        np.testing.assert_allclose(own / own.sum(), weights / weights.sum(), atol=0.02)
+
+
+def test_scorecam_of_some_channels_takes_the_exact_scores_of_those() -> None:
+    net = seeded()
+    whole = cc.ScoreCAM(net, "1", signed=True).explain(X, 1).maps
+    all_but_one = cc.ScoreCAM(net, "1", channels=5, signed=True).explain(X, 1).maps
+    np.testing.assert_array_equal(cc.ScoreCAM(net, "1", channels=6, signed=True).explain(X, 1).maps, whole)
+    assert 0 < np.abs(all_but_one - whole).max() < 0.2 * np.abs(whole).max()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -32,10 +32,10 @@ class ISCAM(ScoreCAM):
         check_whole("steps", self.steps, "at least one")
         super().__post_init__()
 
-    def looks(self, view: View) -> Iterator[Change]:
+    def looks(self, view: View, channels: Iterable[int]) -> Iterator[Change]:
         """Yield the input seen through each channel, ever more clearly."""
         activations = view.captures[0].activations
-        for channel in range(activations.shape[1]):
+        for channel in channels:
             mask = scaled(view.upsample(activations[:, channel : channel + 1]))
             for step in range(1, self.steps + 1):
                 yield view.on_main(partial(through, mask * (step / self.steps)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -41,10 +41,10 @@ class SSCAM(ScoreCAM):
         check_whole("seed", self.seed, "a whole number from 0", least=0)
         super().__post_init__()
 
-    def looks(self, view: View) -> Iterator[Change]:
+    def looks(self, view: View, channels: Iterable[int]) -> Iterator[Change]:
         """Yield the input seen through noisy copies of each channel."""
         activations, rng = view.captures[0].activations, np.random.default_rng(self.seed)
-        for channel in range(activations.shape[1]):
+        for channel in channels:
             mask = scaled(view.upsample(activations[:, channel : channel + 1]))
             for _ in range(self.samples):
                 draw = self.noise * rng.standard_normal((1, *mask.shape[1:]))

@@ -1,0 +1,161 @@
+"""Which methods find what the score needs, where that is known because it was rendered.
+
+Digits: each picture is rendered again without the digit that is explained. Measured are the pointing game on
+its ink, how much of the positive evidence on the ink of both digits is on the right one, and the rank
+correlation of what a map puts on the digit with how much the score falls where it is left out. Gestures: two
+act at a time. Measured are the share of the evidence on both actors that is on the right one, and how well
+evidence by frame tells the frames on which it acts from the others (area under the curve). Means with 95 %
+bootstrap intervals over targets.
+
+Run it with `python -m benchmarks.masks_truth`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation
+from scipy.stats import spearmanr
+
+import chronocam as cc
+from chronocam.lab.data import digits
+from chronocam.metrics import bootstrap, temporal_auc
+
+MAP_BUDGET = 256  # forward passes of a map by masks
+ON_INK = 2  # pixels around the ink that still count
+PICTURES: Mapping[str, tuple[Any, dict[str, Any]]] = {
+    "gradcam": (cc.GradCAM, {}),
+    "fullgrad": (cc.FullGrad, {}),
+    "integratedgradients": (cc.IntegratedGradients, {"steps": 20, "baseline": "blur"}),
+    "ablationcam": (cc.AblationCAM, {}),
+    "reciprocam": (cc.ReciproCAM, {}),
+    "scorecam": (cc.ScoreCAM, {}),
+    "rise": (cc.RISE, {"budget": MAP_BUDGET, "until": None, "cells": 8}),
+    "occlusion": (cc.Occlusion, {}),
+    "kernelshap, superpixels": (
+        cc.KernelSHAP,
+        {"budget": MAP_BUDGET, "until": None, "regions": "superpixels", "cells": 30},
+    ),
+    "lime": (cc.LIME, {"budget": MAP_BUDGET, "until": None}),
+    "extremalperturbation": (cc.ExtremalPerturbation, {"steps": 40, "area": 0.08}),
+}
+CLIPS: Mapping[str, tuple[Any, dict[str, Any]]] = {
+    "gradcam": (cc.GradCAM, {}),
+    "integratedgradients": (cc.IntegratedGradients, {"steps": 20, "baseline": "blur"}),
+    "ablationcam": (cc.AblationCAM, {}),
+    "reciprocam": (cc.ReciproCAM, {}),
+    "rise, cells of space-time": (
+        cc.RISE,
+        {"budget": MAP_BUDGET, "until": None, "cells": (4, 5, 5), "regions": "cells"},
+    ),
+    "rise, tubes": (cc.RISE, {"budget": MAP_BUDGET, "until": None, "cells": (4, 5, 5), "regions": "tubes"}),
+    "kernelshap, frozen frames": (
+        cc.KernelSHAP,
+        {"budget": MAP_BUDGET, "until": None, "regions": "frames", "baseline": "freeze"},
+    ),
+    "extremalperturbation": (cc.ExtremalPerturbation, {"steps": 40}),
+}
+
+
+def rendered(index: int, seed: int, without: int | None, size: int = 96) -> tuple[np.ndarray, ...]:
+    """Return the scene of this number, labels and ink; one of its digits left out, all else the same."""
+    world, stream = digits._world("test"), list(digits.PHOTOS).index("test")
+    write, count = digits._write, [0]
+
+    def left_out(rng: Any, canvas: Any, alpha: Any) -> Any:
+        count[0] += 1
+        drawn = write(rng, canvas, alpha)  # draws the same numbers in any case
+        return canvas if count[0] == left else drawn
+
+    rng = np.random.default_rng((seed, stream, index))
+    digits.crop_photo(rng, world.photos, size)
+    strokes = int(rng.integers(2, 6))
+    left = None if without is None else strokes + 1 + without
+    digits._write = left_out
+    try:
+        return digits._scene(np.random.default_rng((seed, stream, index)), world, size)
+    finally:
+        digits._write = write
+
+
+def of_digits(count: int) -> dict[str, list[dict[str, float]]]:
+    """Return the measures of each method for each digit that the score falls without."""
+    loaded = cc.models.load("chronocam:digits")
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for index in range(count):
+        image, labels, masks = rendered(index, 5, None)
+        x = loaded.preprocess(image)[None]
+        with torch.no_grad():
+            less = [loaded.preprocess(rendered(index, 5, k)[0]) for k in (0, 1)]
+            scores = loaded.model(torch.as_tensor(np.stack([x[0], *less]))).numpy()
+        for k, label in enumerate(map(int, labels)):
+            fall = float(scores[0, label] - scores[1 + k, label])
+            for name, (method, options) in PICTURES.items():
+                found = method(loaded.model, **options).explain(x, label).upsample()[0, 0].clip(0)
+                inks = [binary_dilation(mask, iterations=ON_INK) for mask in masks]
+                on = [float(found[ink].sum()) for ink in inks]
+                rows[name].append(
+                    {
+                        "pointing": float(inks[k].flat[found.argmax()]),
+                        "right digit": on[k] / max(sum(on), 1e-12),
+                        "fall": fall,
+                        "on it": on[k],
+                    }
+                )
+    return rows
+
+
+def of_gestures(count: int) -> dict[str, list[dict[str, float]]]:
+    """Return the measures of each method for both actors of each clip."""
+    loaded = cc.models.load("chronocam:gestures-3d")
+    world = cc.data.gestures.clips(count, seed=5, actors=2)
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for index in range(count):
+        x = loaded.preprocess(world.pixels[index])[None]
+        for k, label in enumerate(map(int, world.labels[index])):
+            for name, (method, options) in CLIPS.items():
+                found = method(loaded.model, **options).explain(x, label).upsample()[0, 0].clip(0)
+                on = [float(found[actor].sum()) for actor in world.actor_masks[index]]
+                rows[name].append(
+                    {
+                        "right actor": on[k] / max(sum(on), 1e-12) if "frames" not in name else np.nan,
+                        "when": float(temporal_auc(found.mean((1, 2)), world.active[index, k])),
+                    }
+                )
+    return rows
+
+
+def table(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Print the mean of each measure with its interval, by method."""
+    for name, of_method in rows.items():
+        cells = []
+        for key in of_method[0]:
+            values = np.array([row[key] for row in of_method])
+            if key not in ("fall", "on it") and np.isfinite(values).all():
+                cells.append(f"{key} {bootstrap(values)}")
+        if "fall" in of_method[0]:
+            falls, on = ([row[key] for row in of_method] for key in ("fall", "on it"))
+            cells.append(f"rank correlation with the fall {spearmanr(falls, on)[0]:.2f}")
+        print(f"{name:28} {'; '.join(cells)}", flush=True)
+
+
+@click.command()
+@click.option("--pictures", default=20, show_default=True)
+@click.option("--clips", default=10, show_default=True)
+def main(pictures: int, clips: int) -> None:
+    torch.set_num_threads(1)
+    for title, run, count in (("digits", of_digits, pictures), ("gestures", of_gestures, clips)):
+        start = time.process_time()
+        rows = run(count)
+        print(f"\n{title}, {len(next(iter(rows.values())))} targets, {time.process_time() - start:.0f} s")
+        table(rows)
+
+
+if __name__ == "__main__":
+    main()
