@@ -156,6 +156,21 @@ def test_labels_come_with_the_inputs(photos: Path) -> None:
     assert [one.label for one in find_items([str(photos / "arrow")], clips=False)] == ["dog", "", "cat"]
 
 
+def test_arrow_files_of_other_forms_are_read(photos: Path) -> None:
+    place = photos / "arrow"
+    place.mkdir()
+    table = pa.table({"label": [1], "jpg": [(photos / "a.png").read_bytes()]})
+    with pa.ipc.new_file(str(place / "0.arrow"), table.schema) as file:
+        file.write_table(table)
+    (place / "state.json").write_text(json.dumps({"_data_files": [{"filename": "0.arrow"}]}))
+    features = {"features": {"label": {"names": ["cat", "dog"]}}}
+    (place / "dataset_info.json").write_text(json.dumps(features))
+    (item,) = find_items([str(place)], clips=False)
+    assert item.label == "dog"
+    with fetched(item) as path:
+        assert np.asarray(cc.media.read_image(path)).mean() == pixels("a.png").mean()
+
+
 def test_clips_are_videos_and_folders_of_frames(tmp_path: Path) -> None:
     frames = np.zeros((3, 16, 16, 3), np.uint8)
     cc.media.write_clip(tmp_path / "clips/a.mp4", frames, 10)

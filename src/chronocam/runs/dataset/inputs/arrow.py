@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from chronocam.errors import InputError, first_line
 from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, named, need
+
+_INFO: Final = "dataset_info.json"
 
 
 def fits(argument: str) -> bool:
@@ -33,12 +35,13 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
         state = json.loads((home / "state.json").read_text())
         files = [str(home / one["filename"]) for one in state["_data_files"]]
         tables = {file: _table(file) for file in files}
+        about = json.loads((home / _INFO).read_text()) if (home / _INFO).is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = "expected a data set of Hugging Face saved to disk"
         raise InputError(f"cannot read `{argument}` ({first_line(error)}); {expected}") from error
     for file, table in tables.items():
         _column(table, file)
-        names = _class_names(table)
+        names = _class_names(table, about)
         values = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
         for row, value in enumerate(values):
             yield Item(named(f"{file}#{row:09d}"), "arrow", file, row, label=_label(value, names))
@@ -48,6 +51,8 @@ def fetch(item: Item, folder: Path) -> Path:
     """Return a copy of the bytes of a row, or the file that it names."""
     table = _table(item.url)
     value = table[_column(table, item.url)][item.offset].as_py()
+    if isinstance(value, bytes):
+        value = {"bytes": value}
     if not value or not (value.get("bytes") or value.get("path")):
         raise InputError(f"`{item.key}` is empty; expected the bytes of a picture or video")
     if not value.get("bytes"):
@@ -58,18 +63,20 @@ def fetch(item: Item, folder: Path) -> Path:
 
 
 def _column(table: Any, name: str) -> str:
-    """Return the first column of pictures or videos, which hold bytes and a path."""
+    """Return the first column of pictures or videos, which hold bytes and a path, or bytes alone."""
     for field in table.schema:
+        if need("pyarrow").types.is_binary(field.type):
+            return str(field.name)
         if {"bytes", "path"} <= {field.type.field(i).name for i in range(field.type.num_fields)}:
             return str(field.name)
     names = ", ".join(table.column_names)
     raise InputError(f"`{name}` has the columns {names}; expected one of pictures or videos")
 
 
-def _class_names(table: Any) -> Sequence[str] | None:
-    """Return what the classes of the column `label` are called, where the data set says it."""
-    about = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    label = about.get("info", {}).get("features", {}).get("label", {})
+def _class_names(table: Any, about: dict[str, Any]) -> Sequence[str] | None:
+    """Return what the classes of the column `label` are called, where the file or the data set says it."""
+    own = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", about)
+    label = (own.get("features") or {}).get("label", {})
     return label.get("names") if isinstance(label, dict) else None
 
 
@@ -84,5 +91,7 @@ def _label(value: Any, names: Sequence[str] | None) -> str:
 def _table(url: str) -> Any:
     """Return a file as a table; its pages are mapped, and none is read before it is asked for."""
     arrow = need("pyarrow")
-    source = arrow.memory_map(url)
-    return arrow.ipc.open_stream(source).read_all()
+    try:
+        return arrow.ipc.open_stream(arrow.memory_map(url)).read_all()
+    except arrow.ArrowInvalid:  # the other form of Arrow files
+        return arrow.ipc.open_file(arrow.memory_map(url)).read_all()
