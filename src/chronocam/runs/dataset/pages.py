@@ -44,19 +44,19 @@ def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
         raise InputError(f"{len(inputs)} inputs are too many for pages; choose at most {MOST} with --where")
     if out is None:  # what another condition chose is not what this one does
         rmtree(folder, ignore_errors=True)
-    job, taken, written = _job(table, folder), set[str](), 0
+    job, names, count = _job(table, folder), set[str](), 0
     for rows in track(inputs, "Reading inputs"):
         key = str(table.column("key", rows[0]))
         try:
             medium = table.input(rows[0])
-            name = distinct(slug(Path(key).stem), taken)
+            name = distinct(slug(Path(key).stem), names)
             job.written(name, job.drawn(medium, _joined([table[row] for row in rows]), Path(key), name))
-            written += 1
+            count += 1
         except ChronocamError as error:
             warn(f"error: {error}")
-    if not written:
+    if not count:
         raise InputError(f"none of {len(inputs)} inputs has a page; choose others with --where")
-    say(f"{written} of {len(inputs)} inputs have pages")
+    say(f"{count} of {len(inputs)} inputs have pages")
     return write_pages(folder)
 
 
@@ -90,10 +90,10 @@ def _job(table: Table, out: Path) -> MapJob:
 def _joined(rows: Sequence[Explanation]) -> dict[str, Explanation]:
     """Return the rows of one input by method, and by layer where there are several, their targets in one."""
     several = len({one.layer for one in rows}) > 1
-    found: dict[str, list[Explanation]] = {}
+    groups: dict[str, list[Explanation]] = {}
     for one in rows:
-        found.setdefault(f"{one.method}@{one.layer}" if several else one.method, []).append(one)
-    return {name: _side_by_side(ones) for name, ones in found.items()}
+        groups.setdefault(f"{one.method}@{one.layer}" if several else one.method, []).append(one)
+    return {name: _side_by_side(ones) for name, ones in groups.items()}
 
 
 def _side_by_side(ones: Sequence[Explanation]) -> Explanation:

@@ -192,18 +192,18 @@ def read_plan(place: Place) -> Plan:
 
 def _difference(there: Header, here: Header) -> str:
     old, new = vars(there.settings), vars(here.settings)
-    changed = [
+    differences = [
         f"{name} {_shown(old[name])} there, {_shown(new[name])} here"
         for name in old
         if old[name] != new[name]
     ]
     if there.inputs != here.inputs:
-        changed.append(f"{there.inputs} inputs there, {here.inputs} here")
-    if not changed and there.weights != here.weights:
+        differences.append(f"{there.inputs} inputs there, {here.inputs} here")
+    if not differences and there.weights != here.weights:
         return "the same model with other weights"
-    if not changed and there.preprocess != _plain(here.preprocess):
+    if not differences and there.preprocess != _plain(here.preprocess):
         return "other preprocessing of pictures"
-    return "; ".join(changed) or "other inputs"
+    return "; ".join(differences) or "other inputs"
 
 
 def _shown(value: object) -> str:

@@ -61,9 +61,9 @@ class Rows:
         self.maps: str = maps
         self._rows: list[_Row] = []
 
-    def add(self, key: str, sample: int, found: dict[str, Explanation], k: int) -> None:
+    def add(self, key: str, sample: int, explanations: dict[str, Explanation], k: int) -> None:
         """Add the rows of sample `k` of a batch; one row alone where a number of it is not finite."""
-        every = [(one, t) for one in found.values() for t in range(one.scores.shape[1])]
+        every = [(one, t) for one in explanations.values() for t in range(one.scores.shape[1])]
         columns = [(one, t) for one, t in every if not _is_missing(one, k, t)]
         if not columns:
             one, t = every[0]
@@ -80,15 +80,15 @@ class Rows:
         target = one.targets[k][t]
         peak, data, signed = encoded(one.maps[k, t], self.maps)
         sure = math.nan if one.confidences is None else float(one.confidences[k, t])
-        said = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
+        findings = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
         windows = None if one.windows is None else tuple(map(tuple, one.windows))
         return _Row(
             *(key, sample, target.name, one.method, one.layer, float(one.scores[k, t])),
             *(None if math.isnan(sure) else sure, peak, data, one.maps.shape[2:], signed),
-            "\n".join(f.text.removeprefix(f"sample {k}, ") for f in said),
+            "\n".join(f.text.removeprefix(f"sample {k}, ") for f in findings),
             look=(tuple(one.input_size), one.centers, windows, one.frame_spans),
             info=(target.index, target.signed),
-            kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in said),
+            kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in findings),
         )
 
     def fail(self, key: str, sample: int, error: str) -> None:

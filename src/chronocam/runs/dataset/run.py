@@ -114,8 +114,8 @@ def run(
         shard=shard,
     )
     loaded = load_on(device, model, trust, settings.wants)
-    chosen = with_method(loaded, settings.options()).methods
-    settings = replace(settings, methods=tuple(chosen or ["gradcam"]))
+    options = with_method(loaded, settings.options())
+    settings = replace(settings, methods=tuple(options.methods or ["gradcam"]))
     settings, items = _found([fspath(one) for one in _listed(inputs)], loaded, settings)
     job = map_job(loaded, settings.clips, settings.options())
     _try(job, [] if settings.targets else items)
@@ -179,10 +179,10 @@ def _try(job: MapJob, items: Sequence[Item]) -> None:
     from chronocam.runs.layers import noise_for
 
     if items and all(item.label for item in items):
-        known = [label_index(job, label) for label in dict.fromkeys(item.label for item in items)]
-        refused = [one for one in known if isinstance(one, TargetError)]
-        if len(refused) == len(known):
-            raise refused[0]
+        indices = [label_index(job, label) for label in dict.fromkeys(item.label for item in items)]
+        errors = [one for one in indices if isinstance(one, TargetError)]
+        if len(errors) == len(indices):
+            raise errors[0]
     try:
         job.explain(noise_for(replace(job.loaded, preprocess=job.preprocess)))
     except ChronocamError as error:

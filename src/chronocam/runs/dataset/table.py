@@ -43,10 +43,10 @@ class Table:
         self._parts = [name for name in plan.parts if name in there]
         self._part = lru_cache(maxsize=4)(self._read)
         self._ends: list[int] = np.cumsum([self._count(name) for name in self._parts], dtype=int).tolist()
-        self._chosen: Sequence[int] = range(self._ends[-1] if self._ends else 0)
+        self._rows: Sequence[int] = range(self._ends[-1] if self._ends else 0)
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._rows)
 
     def __getitem__(self, row: int) -> Explanation:
         """Return the explanation of a row. Raises MediaError with its error where the input failed."""
@@ -85,20 +85,20 @@ class Table:
         """
         duckdb = need("duckdb")
         columns = [column for column in COLUMNS if column != "map"]
-        chosen: list[int] = []
+        rows_that_fit: list[int] = []
         try:
             with duckdb.connect(config={"enable_external_access": "false"}) as connection:
                 for first, name in zip([0, *self._ends], self._parts, strict=False):
                     rows = self._read(name, columns)
                     numbers = need("pyarrow").array(range(first, first + len(rows)))
                     connection.register("rows", rows.append_column("row of the run", numbers))
-                    found = connection.execute(f'select "row of the run" from rows where ({condition}\n)')
-                    chosen.extend(number for (number,) in found.fetchall())
+                    result = connection.execute(f'select "row of the run" from rows where ({condition}\n)')
+                    rows_that_fit.extend(number for (number,) in result.fetchall())
         except duckdb.Error as error:
             expected = f"expected SQL on the columns {', '.join(columns)}"
             raise InputError(f"`{condition}` chooses no rows ({first_line(error)}); {expected}") from error
         table = copy(self)
-        table._chosen = sorted({*chosen} & {*self._chosen})
+        table._rows = sorted({*rows_that_fit} & {*self._rows})
         return table
 
     def column(self, name: str, row: int) -> Any:
@@ -125,8 +125,8 @@ class Table:
         """Yield the rows of each part."""
         for first, last, name in zip([0, *self._ends], self._ends, self._parts, strict=False):
             rows = self._read(name, columns)
-            chosen = self._chosen[bisect_left(self._chosen, first) : bisect_left(self._chosen, last)]
-            yield rows if len(chosen) == len(rows) else rows.take(np.array(chosen, dtype=int) - first)
+            own = self._rows[bisect_left(self._rows, first) : bisect_left(self._rows, last)]
+            yield rows if len(own) == len(rows) else rows.take(np.array(own, dtype=int) - first)
 
     @property
     def failures(self) -> int:
@@ -137,7 +137,7 @@ class Table:
         """Return the part of a row, and its place there."""
         if not -len(self) <= row < len(self):
             raise IndexError(f"no row {row} of {len(self)}")
-        number = self._chosen[row]
+        number = self._rows[row]
         part = bisect_right(self._ends, number)
         return self._part(self._parts[part]), number - (self._ends[part - 1] if part else 0)
 

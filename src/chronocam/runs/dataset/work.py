@@ -107,32 +107,32 @@ class Worker:
 
     def _batches(self, items: Sequence[Item], rows: Rows, first: int) -> Iterator[list[_Ready]]:
         """Yield inputs of one shape; those that cannot be read get their row here."""
-        held: defaultdict[Any, list[_Ready]] = defaultdict(list)
+        buckets: defaultdict[Any, list[_Ready]] = defaultdict(list)
         for number, (item, value) in enumerate(self._ahead(items)):
             if isinstance(value, ChronocamError):
                 rows.fail(item.key, first + number, str(value))
                 continue
             array, target = value
-            batch = held[array.shape, target is None]
+            batch = buckets[array.shape, target is None]
             batch.append(_Ready(number, item, array, target))
             if len(batch) == self.batch_size:
-                yield held.pop((array.shape, target is None))
-            elif sum(map(len, held.values())) > _HELD * self.batch_size:
-                yield held.pop(max(held, key=lambda key: len(held[key])))
-        yield from held.values()
+                yield buckets.pop((array.shape, target is None))
+            elif sum(map(len, buckets.values())) > _HELD * self.batch_size:
+                yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
+        yield from buckets.values()
 
     def _ahead(self, items: Sequence[Item]) -> Iterator[tuple[Item, Any]]:
         remote = any(is_url(item.url) for item in items)
         pool = ThreadPoolExecutor(_REMOTE if remote else min(cores(), 8))
-        waiting: deque[tuple[Item, Future[Any]]] = deque()
+        queue: deque[tuple[Item, Future[Any]]] = deque()
         try:
             for item in items:
-                waiting.append((item, pool.submit(self._read, item)))
-                if len(waiting) > self.batch_size + (_REMOTE if remote else 0):
-                    one, value = waiting.popleft()
+                queue.append((item, pool.submit(self._read, item)))
+                if len(queue) > self.batch_size + (_REMOTE if remote else 0):
+                    one, value = queue.popleft()
                     yield one, value.result()
-            while waiting:
-                one, value = waiting.popleft()
+            while queue:
+                one, value = queue.popleft()
                 yield one, value.result()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -155,19 +155,19 @@ class Worker:
     def _target(self, item: Item) -> int | None:
         if self.plan.settings.targets or not item.label:
             return None
-        found = self._labels.get(item.label)
-        if found is None:
-            found = self._labels[item.label] = label_index(self.job, item.label)
-        if isinstance(found, TargetError):
-            raise found
-        return found
+        index = self._labels.get(item.label)
+        if index is None:
+            index = self._labels[item.label] = label_index(self.job, item.label)
+        if isinstance(index, TargetError):
+            raise index
+        return index
 
     def _explain(self, rows: Rows, first: int, batch: list[_Ready]) -> None:
         job = self.job
         if batch[0].target is not None:
             job = replace(job, targets=np.array([one.target for one in batch]))
         try:
-            found = job.explain(np.stack([one.value for one in batch]))
+            explanations = job.explain(np.stack([one.value for one in batch]))
         except ChronocamError as error:
             if len(batch) == 1:
                 rows.fail(batch[0].item.key, first + batch[0].number, str(error))
@@ -176,7 +176,7 @@ class Worker:
                     self._explain(rows, first, [one])
             return
         for k, one in enumerate(batch):
-            rows.add(one.item.key, first + one.number, found, k)
+            rows.add(one.item.key, first + one.number, explanations, k)
 
 
 def label_index(job: MapJob, label: str) -> int | TargetError:

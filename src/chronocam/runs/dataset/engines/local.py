@@ -24,10 +24,10 @@ _HELPER: Final = "chronocam.runs.dataset.engines.helper"
 
 def run(plan: Plan, means: Means, job: MapJob) -> None:
     """Write every part that is missing, in this process or in `means.workers` others."""
-    wanted, there = means.workers or 1, len(plan.pending())
-    count = min(wanted, there)
-    if 0 < count < wanted:
-        say(f"{there} parts are left for {wanted} workers; a smaller --shard gives work to more of them")
+    workers, there = means.workers or 1, len(plan.pending())
+    count = min(workers, there)
+    if 0 < count < workers:
+        say(f"{there} parts are left for {workers} workers; a smaller --shard gives work to more of them")
     if count > 1:
         _run_processes(plan, means, count)
         return
@@ -60,9 +60,9 @@ def _run_processes(plan: Plan, means: Means, count: int) -> None:
             while part_name(shard) not in plan.place.names() and any(one.poll() is None for one in processes):
                 time.sleep(_PAUSE)
         if plan.pending():
-            said = [text for one in processes if one.stdout and (text := one.stdout.read().strip())]
-            killed = f"{count} processes were ended before their work was; run the same command again"
-            raise ChronocamError(said[0] if said else killed)
+            messages = [text for one in processes if one.stdout and (text := one.stdout.read().strip())]
+            reason = f"{count} processes were ended before their work was; run the same command again"
+            raise ChronocamError(messages[0] if messages else reason)
 
 
 def _started(plan: Plan, means: Means, k: int, count: int) -> Popen[str]:

@@ -61,21 +61,21 @@ class _Crew:
 
         Raises ChronocamError where parts were written and are not there.
         """
-        left, written = deque(shards), set[int]()
+        left, shards_done = deque(shards), set[int]()
         for _ in track(shards, "Explaining"):
             shard = None
             while shard is None:
                 while left and self.idle:
                     actor, next_shard = self.idle.popleft(), left.popleft()
                     self.tasks[actor.write.remote(next_shard)] = actor, next_shard
-                (done, *_), _ = self.ray.wait([*self.tasks])
-                actor, shard = self.tasks.pop(done)
-                if _result(self.ray, done, shard) and shard is not None:
-                    written.add(shard)
+                (task, *_), _ = self.ray.wait([*self.tasks])
+                actor, shard = self.tasks.pop(task)
+                if _result(self.ray, task, shard) and shard is not None:
+                    shards_done.add(shard)
                 self.idle.append(actor)
-        if not written:
+        if not shards_done:
             time.sleep(_PAUSE)
-        elif written & {*self.plan.pending()}:
+        elif shards_done & {*self.plan.pending()}:
             todo = "give a folder or a URL that all machines of the cluster share"
             raise ChronocamError(f"parts of `{self.plan.place.url}` are written elsewhere; {todo}")
 

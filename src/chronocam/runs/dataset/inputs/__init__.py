@@ -22,16 +22,16 @@ def find_items(arguments: Sequence[str], clips: bool) -> list[Item]:
 
     Raises MediaError for an argument that names nothing.
     """
-    found: dict[tuple[str, int, str], Item] = {}
-    for argument in (one for given in arguments for one in files.containers(given)):
+    items: dict[tuple[str, int, str], Item] = {}
+    for argument in (one for pattern in arguments for one in files.containers(pattern)):
         kind = next(kind for kind in _KINDS if kind.fits(argument))
         # One file with two labels is two inputs; the same named twice is one.
-        named = {(item.url or item.key, item.offset, item.label): item for item in kind.find(argument, clips)}
-        if not named:
+        own = {(item.url or item.key, item.offset, item.label): item for item in kind.find(argument, clips)}
+        if not own:
             what = "videos or folders of frames" if clips else "pictures"
             raise MediaError(f"`{argument}` names no {what}; check the path{files.hint(argument)}")
-        found.update(named)
-    return sorted(found.values())
+        items.update(own)
+    return sorted(items.values())
 
 
 @contextmanager

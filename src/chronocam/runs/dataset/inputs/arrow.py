@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chronocam.errors import InputError, first_line
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, named, need
+from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, need, text_of
 
 _INFO: Final = "dataset_info.json"
 
@@ -44,7 +44,7 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
         names = _class_names(table, about)
         values = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
         for row, value in enumerate(values):
-            yield Item(named(f"{file}#{row:09d}"), "arrow", file, row, label=_label(value, names))
+            yield Item(text_of(f"{file}#{row:09d}"), "arrow", file, row, label=_label(value, names))
 
 
 def fetch(item: Item, folder: Path) -> Path:

@@ -77,7 +77,7 @@ def opened(url: str) -> AbstractContextManager[Any]:
     return file
 
 
-def named(url: str) -> str:
+def text_of(url: str) -> str:
     """Return a path as text: bytes that are no text are escaped."""
     return url.encode("utf-8", "backslashreplace").decode()
 

@@ -16,9 +16,9 @@ from chronocam.runs.dataset.inputs.base import (
     filesystem,
     is_hidden,
     is_url,
-    named,
     suffix_of,
     suffixes,
+    text_of,
 )
 
 _CONTAINERS = (".tar", ".csv", ".parquet")
@@ -51,15 +51,15 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     alone, paths = _listed(url)
     if alone:
         # A file that was named is an input, whatever its name; one that is none gets its row.
-        yield Item(named(url), "file", url)
+        yield Item(text_of(url), "file", url)
         return
-    seen = [path for path in paths if not is_hidden(path)]
-    wanted = [path for path in seen if suffix_of(path) in suffixes(clips)]
-    yield from (Item(named(path), "file", path) for path in wanted)
+    visible = [path for path in paths if not is_hidden(path)]
+    media = [path for path in visible if suffix_of(path) in suffixes(clips)]
+    yield from (Item(text_of(path), "file", path) for path in media)
     if clips:
-        beside = {dirname(path) for path in wanted}
-        frames = {dirname(path) for path in seen if suffix_of(path) in PICTURES}
-        yield from (Item(named(folder), "folder", folder) for folder in frames - beside)
+        beside = {dirname(path) for path in media}
+        frames = {dirname(path) for path in visible if suffix_of(path) in PICTURES}
+        yield from (Item(text_of(folder), "folder", folder) for folder in frames - beside)
 
 
 def fetch(item: Item, folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chronocam.errors import InputError, first_line
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, named, need, opened
+from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, need, opened, text_of
 
 
 def fits(argument: str) -> bool:
@@ -25,11 +25,11 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     for number, (path, value) in enumerate(_rows(url)):
         label = label_of(value)
         if not path:
-            yield Item(named(f"row {number} of {url}"), "file", "", label=label)
+            yield Item(text_of(f"row {number} of {url}"), "file", "", label=label)
             continue
         there = path if is_url(path) or path.startswith("/") else f"{home}/{path}"
         folder = clips and not is_url(there) and Path(there).is_dir()
-        yield Item(named(there), "folder" if folder else "file", there, label=label)
+        yield Item(text_of(there), "folder" if folder else "file", there, label=label)
 
 
 def _rows(url: str) -> Iterable[tuple[str | None, Any]]:

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import IO, Any, Final
 
 from chronocam.errors import InputError, first_line
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_hidden, is_url, named, opened, suffixes
+from chronocam.runs.dataset.inputs.base import Item, absolute, is_hidden, is_url, opened, suffixes, text_of
 
 _LABEL: Final = ".cls"
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -43,7 +43,7 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
         raise InputError(f"cannot read `{url}` ({first_line(error)}); expected a plain tar") from error
     for member in members:
-        key, label = named(f"{url}#{member.name}"), labels.get(_sample(member.name), "")
+        key, label = text_of(f"{url}#{member.name}"), labels.get(_sample(member.name), "")
         yield Item(key, "tar", url, member.offset_data, member.size, label)
 
 
