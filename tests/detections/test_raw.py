@@ -116,6 +116,15 @@ def test_what_is_no_detector_is_refused(output: Any) -> None:
     one_line(error, "no boxes are known", "adapter=")
 
 
+def test_rows_after_suppression_are_refused() -> None:
+    rows = np.random.default_rng(0).random((2, 30, 6)) * 20
+    rows[..., 4] /= 20
+    rows[..., 5] = np.floor(rows[..., 5])
+    with pytest.raises(ModelError) as error:
+        cc.detect(cc.blackbox(lambda x: rows), two_spots().numpy())
+    one_line(error, "(2, 30, 6)", "after suppression", "adapter=")
+
+
 def test_an_adapter_is_a_function_or_a_name() -> None:
     rows = Spots()(two_spots())
 

@@ -58,6 +58,11 @@ class Raw(Adapter):
         if along == 2:
             array = namespace(array).permute_dims(array, (0, 2, 1))
         grids = levels(int(array.shape[1]), sizes[0])
+        if grids is None and array.shape[2] == CORNERS + 2 and _are_kept(to_numpy(array)):
+            raise ModelError(
+                f"the model returns {shape}, boxes with a score and the number of a class: what is left "
+                "after suppression, without class logits; have it return its raw rows, or give adapter="
+            )
         level = None if grids is None else np.repeat(np.arange(len(grids.cells)), grids.cells)
         first = CORNERS + objectness
         rest = array[..., CORNERS:]
@@ -76,6 +81,12 @@ class Raw(Adapter):
             )
             for i in range(len(sizes))
         ]
+
+
+def _are_kept(rows: np.ndarray) -> bool:
+    """Say whether the last columns are a probability and a whole number, as after suppression."""
+    scores, classes = rows[..., CORNERS], rows[..., CORNERS + 1]
+    return bool((classes == np.round(classes)).all() and scores.min() >= 0 and scores.max() <= 1)
 
 
 def _array(raw: Any) -> Array | None:
@@ -128,6 +139,8 @@ class Grids:
 def levels(count: int, size: Size) -> Grids | None:
     """Return the levels whose cells are as many as the rows; None where no common strides give as many."""
     for strides, anchors in product(_STRIDES, _ANCHORS):
+        if strides[-1] > min(size):
+            continue
         grids = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in strides)
         if sum(map(math.prod, grids)) * anchors == count:
             return Grids(grids, strides, anchors)
