@@ -39,5 +39,8 @@ nitpick_ignore_regex = [
     # Nor have records that only the library itself makes and reads.
     (r"py:class", r"chronocam\.render\.(page|sheets)\..*"),
     (r"py:class", r"chronocam\.(sequence\.sample\.SequenceModel|odometry\.scores\.LossOfFrames)"),
-    (r"py:class", r"chronocam\.(maps\.arrays\.Origin|detections\.adapters\.base\.Adapter)"),
+    (
+        r"py:class",
+        r"chronocam\.(maps\.arrays\.Origin|detections\.adapters\.base\.Adapter|targets\.words\.\w+)",
+    ),
 ]
