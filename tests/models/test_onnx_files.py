@@ -178,3 +178,11 @@ def test_onnx_on_the_command_line() -> None:
     assert '"layer": "features_features_4_Relu"' in result.stdout
     result = run("explain", "photo.png", "--model", "net.onnx")
     assert "is a picture" in result.stderr
+
+
+def test_a_black_box_of_pictures_takes_no_video() -> None:
+    onnx.save(small_graph(), "net.onnx")
+    Path("clip.mp4").write_bytes(b"never read")
+    result = run("explain", "clip.mp4", "--model", "net.onnx")
+    assert result.exit_code == 1
+    assert "only PyTorch models see videos frame by frame; give pictures, or wrap it" in result.stderr

@@ -12,6 +12,7 @@ import torch
 import torchvision
 from helpers import run
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import chronocam as cc
@@ -121,6 +122,12 @@ def test_weights_alone_are_told_at_once(net: nn.Module) -> None:
         "`a.ckpt`: holds weights alone, 5 tensors from `model.body.0.weight` on; name their architecture: "
         "a.ckpt@torchvision:NAME, @timm:NAME or @python:module:factory"
     )
+
+
+def test_safetensors_alone_are_weights_too(net: nn.Module) -> None:
+    save_file(net.state_dict(), "a.safetensors")
+    with pytest.raises(ModelError, match=r"holds weights alone, 4 tensors .*a\.safetensors@torchvision:NAME"):
+        cc.models.load("a.safetensors")
 
 
 def test_what_the_hint_says_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
             raise LayerError(f"{model.why}; leave output_layer out")
         self.model = model
         self.labels: Sequence[str] | None = model.labels
-        self.channels_last = model.channels_last
+        self.channels_last: bool = model.channels_last
         self.stem: Stem | None = None if model.stem is None else Stem(*model.stem)
         self.feed: Feed = as_given
 

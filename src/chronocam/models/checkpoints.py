@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard, cast
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from chronocam.errors import first_line
@@ -67,6 +67,16 @@ def _reason(error: Exception) -> str:
 def _stub(name: str) -> type:
     module, _, own = name.rpartition(".")
     return type(own, (Inert,), {"__module__": module})
+
+
+def safe_weights(path: Path, request: ModelRequest) -> Weights:
+    """Return what a .safetensors file holds. Raises ModelError for a damaged one."""
+    try:
+        return cast("Weights", need("safetensors.torch", "torch").load_file(path))
+    except Exception as error:  # a damaged file
+        raise request.error(
+            f"cannot be read as weights ({first_line(error)})", "expected a .safetensors file"
+        ) from error
 
 
 def weights_in(content: object) -> Weights | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Final, TypeAlias
@@ -25,6 +25,7 @@ FROM_0_TO_1: Final = (
     'for another range give preprocess={"range": (-1, 1)} (--range=-1..1), or say it in a chronocam.json '
     "beside the file, or in a python: factory that returns (model, Preprocess, labels)"
 )
+_SCALES: Final = ("Rescaling", "Normalization")
 _SIDES: Final = (224, 32, 64, 96, 112, 128, 192, 256, 299)
 _LENGTHS: Final = ((16, 8, 32), (112, 224, 64))
 """Frames and sides of clips."""
@@ -102,8 +103,6 @@ def _trials(model: Any) -> Iterator[Callable[[Shape], bool]]:
 
 def _of_keras(model: Any) -> Preprocess | None:
     """Return how pictures are prepared for a bare Keras model: of the size that it says, or else runs on."""
-    from chronocam.models.sources.keras_files import usual_recipe
-
     shape = getattr(model, "input_shape", None) or (None, None, None, 3)  # classes of one's own say none
     if not isinstance(shape, tuple) or len(shape) != 4:
         return None
@@ -111,6 +110,38 @@ def _of_keras(model: Any) -> Preprocess | None:
         free = [tuple(side if n is None else n for n in shape[1:]) for side in _SIDES]
         shape = next(((1, *one) for one in free if _runs(model, (1, *one))), (1, *free[0]))
     return usual_recipe(model, shape, classes_in(model))
+
+
+def usual_recipe(model: Any, shape: Sequence[int | None], classes: Collection[str]) -> Preprocess | None:
+    """Return the usual recipe for pictures: values up to 1, or to 255 where the model rescales them.
+
+    shape: of its inputs. classes: the names of those of its layers.
+    None for other than 1 or 3 channels.
+    """
+    formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]
+    first = formats[:1] == ["channels_first"]
+    channels, *sides = (shape[1], *shape[2:]) if first else (shape[3], *shape[1:3])
+    if channels not in (1, 3):
+        return None
+    rescales = not set(_SCALES).isdisjoint(classes) or _normalises_pixels(model)
+    height, width = (224 if side is None else side for side in sides)
+    return Preprocess(
+        resize=(height, width),
+        crop=None,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        scale=1.0 if rescales else 1 / 255,
+        channels="first" if first else "last",
+        assumption=None if rescales else FROM_0_TO_1,
+    )
+
+
+def _normalises_pixels(model: Any) -> bool:
+    """Say whether a batch normalisation comes first that has seen values as large as those of pixels."""
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    if not layers or type(layers[0]).__name__ != "BatchNormalization":
+        return False
+    return float(np.abs(layers[0].get_weights()[-2]).max()) > 2  # the mean, before the variance
 
 
 def _runs(model: Any, shape: tuple[int, ...]) -> bool:

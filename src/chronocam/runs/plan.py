@@ -251,9 +251,12 @@ def _frame_by_frame(loaded: Loaded, recipe: Preprocess) -> tuple[Loaded, ClipPre
     from chronocam.media import ClipPreprocess
     from chronocam.models import PerFrame
 
-    if isinstance(loaded.model, BlackBox):
-        todo = "give pictures, or wrap it as a model of clips: cc.blackbox(f)"
-        raise InputError(f"`{loaded.spec}` takes pictures and shows its scores alone; {todo}")
+    framework = engine_for(loaded.model).framework
+    if framework != "torch":
+        todo = "give pictures, or wrap it as a model of clips (keras.layers.TimeDistributed, cc.blackbox)"
+        raise InputError(
+            f"`{loaded.spec}` takes pictures, and only PyTorch models see videos frame by frame; {todo}"
+        )
     clips = ClipPreprocess(recipe, FRAMES, "time channel")
     return replace(loaded, model=PerFrame(loaded.model).eval(), preprocess=clips), clips
 

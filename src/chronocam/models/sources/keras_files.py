@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
-
-import numpy as np
 
 from chronocam.errors import ModelError, first_line, printable
 from chronocam.jsonable import Json
@@ -27,11 +25,10 @@ from chronocam.models.keras_old import (
     modern,
     regroup,
 )
-from chronocam.models.recipes import FROM_0_TO_1, classes_in
+from chronocam.models.recipes import classes_in, usual_recipe
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 _FRAMES: Final = 16
-_SCALES: Final = ("Rescaling", "Normalization")
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -208,14 +205,6 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _normalises_pixels(model: Model) -> bool:
-    """Say whether a batch normalisation comes first that has seen values as large as those of pixels."""
-    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
-    if not layers or type(layers[0]).__name__ != "BatchNormalization":
-        return False
-    return float(np.abs(layers[0].get_weights()[-2]).max()) > 2  # the mean, before the variance
-
-
 def _preprocess(
     model: Model, classes: Collection[str], request: ModelRequest
 ) -> Preprocess | ClipPreprocess | None:
@@ -238,30 +227,6 @@ def _preprocess(
             "load it with keras.saving.load_model, and give arrays",
         )
     return recipe
-
-
-def usual_recipe(model: Model, shape: Sequence[int | None], classes: Collection[str]) -> Preprocess | None:
-    """Return the usual recipe for pictures: values up to 1, or to 255 where the model rescales them.
-
-    shape: of its inputs. classes: the names of those of its layers.
-    None for other than 1 or 3 channels.
-    """
-    formats = [layer.data_format for layer in model.layers if getattr(layer, "data_format", None)]
-    first = formats[:1] == ["channels_first"]
-    channels, *sides = (shape[1], *shape[2:]) if first else (shape[3], *shape[1:3])
-    if channels not in (1, 3):
-        return None
-    rescales = not set(_SCALES).isdisjoint(classes) or _normalises_pixels(model)
-    height, width = (224 if side is None else side for side in sides)
-    return Preprocess(
-        resize=(height, width),
-        crop=None,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
-        scale=1.0 if rescales else 1 / 255,
-        channels="first" if first else "last",
-        assumption=None if rescales else FROM_0_TO_1,
-    )
 
 
 SOURCE = ModelSource(

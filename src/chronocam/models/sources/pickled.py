@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from chronocam.errors import ModelError, first_line
-from chronocam.models.checkpoints import SUFFIXES, Inert, described, is_scripted, read, weights_in
+from chronocam.models.checkpoints import (
+    SUFFIXES,
+    Inert,
+    described,
+    is_scripted,
+    read,
+    safe_weights,
+    weights_in,
+)
 from chronocam.models.recipes import recipe_of
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 from chronocam.types import BlackBox
@@ -16,6 +24,8 @@ _HIDES: Final = "TorchScript hides its layers: for those give the Python module 
 
 def _load(request: ModelRequest) -> Parts:
     path = request.file()
+    if path.suffix == ".safetensors":
+        raise _no_network(safe_weights(path, request), request)
     if is_scripted(path):
         return _scripted(path, request)
     if not request.trust:
@@ -81,7 +91,7 @@ def _no_network(content: object, request: ModelRequest) -> ModelError:
 
 SOURCE = ModelSource(
     "PATH.pt|.pth|.ckpt",
-    rf"({PATH}\.(?:{SUFFIXES}))",
+    rf"({PATH}\.(?:safetensors|{SUFFIXES}))",
     _load,
     about="a pickled network or TorchScript, both programs: they need --trust",
 )

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import cast
 
 from chronocam.errors import first_line
-from chronocam.models.checkpoints import SUFFIXES, Weights, described, fitted, is_scripted, read, weights_in
+from chronocam.models.checkpoints import (
+    SUFFIXES,
+    Weights,
+    described,
+    fitted,
+    is_scripted,
+    read,
+    safe_weights,
+    weights_in,
+)
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need, resolve, sources
 
 
@@ -30,7 +38,7 @@ def _load(request: ModelRequest) -> Parts:
 def _read(request: ModelRequest) -> Weights:
     path = request.file()
     if path.suffix == ".safetensors":
-        return _of_safetensors(path, request)
+        return safe_weights(path, request)
     if is_scripted(path):
         raise request.error(
             "is TorchScript, a whole network and no weights alone",
@@ -44,15 +52,6 @@ def _read(request: ModelRequest) -> Weights:
             "expected a dict of tensors, or a checkpoint with one as `state_dict` or `model`",
         )
     return weights
-
-
-def _of_safetensors(path: Path, request: ModelRequest) -> Weights:
-    try:
-        return cast("Weights", need("safetensors.torch", "torch").load_file(path))
-    except Exception as error:  # a damaged file
-        raise request.error(
-            f"cannot be read as weights ({first_line(error)})", "expected a .safetensors file"
-        ) from error
 
 
 def _unpickled(path: Path, request: ModelRequest) -> object:
