@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import TargetError
+from chronocam.errors import InputError, TargetError
 
 transformers = pytest.importorskip("transformers")
 
@@ -146,7 +146,7 @@ def test_hooks_by_which_a_model_collects_hidden_states_are_not_left_behind() -> 
     np.testing.assert_allclose(after.maps, found.maps, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 9), (7, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 9), (7, 2), (20, 30)])
 def test_the_map_lies_at_the_places_of_the_image_tokens(before: int, after: int) -> None:
     """At a layer of the language model the picture's tokens stand anywhere among those of the prompt."""
     model, inputs = llava(), asked(before, after)
@@ -187,3 +187,94 @@ def test_what_is_no_word_of_the_text_is_told() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(TargetError, match="generates none"):
         cc.GradCAM(net).explain(X.float(), cc.targets.Token(0))
+
+
+# Pictures as rows of patches, without a batch axis.
+
+
+def qwen() -> Any:
+    ends = {
+        "vocab_size": 40,
+        "bos_token_id": 1,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+        "num_key_value_heads": 2,
+    }
+    rope = {"type": "mrope", "mrope_section": [1, 1, 2]}
+    vision = {"depth": 2, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4}
+    config = transformers.Qwen2VLConfig(
+        vision_config=vision,
+        text_config={**TEXT, **ends, "max_position_embeddings": 256, "rope_scaling": rope},
+        image_token_id=5,
+        video_token_id=6,
+        vision_start_token_id=3,
+        vision_end_token_id=4,
+    )
+    return drawn(transformers.Qwen2VLForConditionalGeneration(config))
+
+
+def rows_of_patches(pictures: int = 1, time: int = 1) -> dict[str, Tensor]:
+    grid, places = [[time, 8, 12]] * pictures, 24 * time
+    ids = torch.tensor([[1, 3] + [5 if time == 1 else 6] * places + [4, 8, 9]] * pictures)
+    kind, name = ("image", "pixel_values") if time == 1 else ("video", "pixel_values_videos")
+    drawn_rows = torch.randn(
+        pictures * time * 96, 96, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
+    types = (ids == 5).long() + 2 * (ids == 6).long()
+    return {
+        "input_ids": ids,
+        name: drawn_rows,
+        f"{kind}_grid_thw": torch.tensor(grid),
+        "mm_token_type_ids": types,
+        "attention_mask": torch.ones_like(ids),
+    }
+
+
+def at_places(rows: Tensor, pictures: int, time: int) -> np.ndarray:
+    """Put rows on the grid one by one: patches in blocks of 2 × 2, merged ones row by row."""
+    height, width = (8, 12) if len(rows) == pictures * time * 96 else (4, 6)
+    out = np.zeros((pictures, rows.shape[1], time, height, width))
+    source = iter(rows.numpy())
+    block = 2 if height == 8 else 1
+    for p, t in np.ndindex(pictures, time):
+        for by, bx, y, x in np.ndindex(height // block, width // block, block, block):
+            out[p, :, t, by * block + y, bx * block + x] = next(source)
+    return out
+
+
+@pytest.mark.parametrize(("pictures", "time"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("layer", ["model.visual.blocks.0", "model.visual.merger"])
+def test_rows_of_patches_are_pictures_and_clips(layer: str, pictures: int, time: int) -> None:
+    model, inputs = qwen(), rows_of_patches(pictures, time)
+    found = cc.GradCAM(model, layer, signed=True, pool="clip" if time > 1 else None).explain(
+        inputs, cc.targets.Token(0)
+    )
+    kept: list[Tensor] = []
+    tokens = copy.deepcopy(model).generate(**inputs, do_sample=False, max_new_tokens=1)
+    model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o))
+    logits = model(**inputs).logits
+    score = logits[:, -1].log_softmax(-1).gather(1, tokens[:, -1:])[:, 0]
+    np.testing.assert_allclose(found.scores[:, 0], score.detach(), rtol=1e-5)
+    (g,) = torch.autograd.grad(score.sum(), kept[0])
+    a, g = (at_places(t.detach(), pictures, time) for t in (kept[0], g))
+    expected = (g.mean((2, 3, 4), keepdims=True) * a).sum(1)
+    expected = expected if time > 1 else expected[:, 0]
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_rows_of_patches_at_a_layer_of_the_language_model_and_of_several_sizes() -> None:
+    model, inputs = qwen(), rows_of_patches()
+    layer = "model.language_model.layers.0.input_layernorm"
+    found = cc.HiResCAM(model, layer, signed=True).explain(inputs, cc.targets.Token(0))
+    kept: list[Tensor] = []
+    tokens = copy.deepcopy(model).generate(**inputs, do_sample=False, max_new_tokens=1)
+    model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o))
+    score = model(**inputs).logits[0, -1].log_softmax(-1)[tokens[0, -1]]
+    (g,) = torch.autograd.grad(score, kept[0])
+    expected = (g * kept[0])[:, 2:26].sum(2).reshape(1, 4, 6).detach()
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * expected.abs().max())
+    assert cc.GradCAM(model).explain(inputs, cc.targets.Token(0)).maps.max() > 0
+    two = rows_of_patches(2)
+    two["image_grid_thw"] = torch.tensor([[1, 8, 12], [1, 12, 8]])
+    with pytest.raises(InputError, match="one size at a time"):
+        cc.GradCAM(model).explain(two, cc.targets.Token(0))

@@ -85,8 +85,11 @@ class Look:
         return tuple(int(x.shape[1]) for x in rows)
 
     @cached_property
-    def pictured(self) -> int | None:
-        """Where the picture's tokens begin in a prompt; None where the model has no place for them."""
+    def pictured(self) -> tuple[int, int, int] | None:
+        """Where a prompt's tokens of the picture begin, how many they are, and how long the prompt is.
+
+        None for other inputs, and for pictures with text in between.
+        """
         config = getattr(getattr(self.engine, "model", None), "config", None)
         tokens = self.inputs.get("input_ids") if isinstance(self.inputs, Mapping) else None
         names = ("image_token_id", "image_token_index", "video_token_id")
@@ -94,7 +97,9 @@ class Look:
         if tokens is None or not ids:
             return None
         (places,) = np.nonzero(np.isin(to_numpy(tokens[0]), ids))
-        return int(places[0]) if len(places) else None
+        if not len(places) or places[-1] - places[0] >= len(places):
+            return None
+        return int(places[0]), len(places), int(tokens.shape[1])
 
     @property
     def number(self) -> int:
@@ -192,17 +197,12 @@ class Look:
     ) -> Site:
         """Return where a layout is to be found; grids: those of layers before, see `Site`."""
         order = order_of(self.engine.order(layer), shape, self.grid)
-        return Site(
-            layer,
-            shape,
-            self.shape[0],
-            self.grid,
-            calls,
-            self.engine.channels_last,
-            order,
-            grids,
-            self.pictured,
-        )
+        known = self.pictured if len(shape) == 3 else None
+        site = Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
+        if known is not None and known[2] == shape[1]:
+            site = replace(site, picture=known[:2])
+        block = getattr(self.subject.fold, "merge", 1)
+        return site if block == 1 else replace(site, block=block)
 
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:
         """Return the layout that was proven of the layer at the first question; see `settle`."""

@@ -395,6 +395,9 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
+    in_prompt = [fit for fit in fits if isinstance(fit, Tokens)] if site.picture is not None else []
+    if in_prompt:  # the ids of a prompt say where the picture is
+        return Settled(in_prompt[0])
     if site.order is not None:
         if look.misplaced(layer, fits[0], ramps):
             raise misplaced(layer, shape)

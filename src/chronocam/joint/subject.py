@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from chronocam.engines import Engine, Geometry, engine_for, geometry_of
 from chronocam.joint.fold import Fold, fold_of
+from chronocam.joint.patch_fold import PatchFold, patch_fold_of
 from chronocam.types import Inputs, LayerLike, Model
 
 T = TypeVar("T")
@@ -32,14 +33,18 @@ class Subject:
         self.engine: Engine = engine_for(model, output_layer, fast, precision)
         self.geometry: Geometry = geometry_of(self.engine)
         self.frames = frames
-        self.fold: Fold | None = None
+        self.fold: Fold | PatchFold | None = None
         self._facts: dict[Hashable, Any] = {}
 
     def as_clips(self, inputs: Inputs) -> Inputs:
-        """Return inputs as clips, where the model takes their frames as pictures; see `fold_of`."""
-        if self.frames is None:
+        """Return inputs as clips or pictures, where the model takes frames or rows of patches instead."""
+        if self.frames is not None:
+            self.fold = fold_of(self, inputs, self.frames)
+        elif (fold := patch_fold_of(getattr(self.engine, "model", None), inputs)) is not None:
+            self.fold = fold
+        else:
             return inputs
-        self.fold = self.engine.feed = fold_of(self, inputs, self.frames)
+        self.engine.feed = self.fold
         return self.fold.undo(inputs)
 
     def adapt(self, inputs: Inputs) -> Inputs:

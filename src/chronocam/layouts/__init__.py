@@ -3,7 +3,7 @@
 Each file of this package holds one family and registers it by being there. Where `layout=` is None all of
 them are asked, and of equally good fits the one whose file comes first in the alphabet is taken. `layout=`
 takes a name (`"channels_first"`, `"channels_last"`, `"frames_first"`, `"tokens"`, `"folded"`, `"stepped"`,
-`"video_tokens"`, `"tokens_by_frame"`, `"patch_rows"`, `"one_slice"`), a layout
+`"video_tokens"`, `"tokens_by_frame"`, `"patch_rows"`, `"token_rows"`, `"one_slice"`), a layout
 (`Tokens((14, 14), prefix=1)`), or any callable that does the same.
 """
 
@@ -14,6 +14,7 @@ from chronocam.layouts.base import Layout
 from chronocam.layouts.frames import Folded, OneSlice, Stepped, TokensByFrame
 from chronocam.layouts.patch_rows import PatchRows
 from chronocam.layouts.plain import ChannelsFirst, ChannelsLast, FramesFirst
+from chronocam.layouts.token_rows import TokenRows
 from chronocam.layouts.tokens import Tokens
 from chronocam.layouts.video_tokens import VideoTokens
 
@@ -29,6 +30,7 @@ __all__ = [
     "OneSlice",
     "PatchRows",
     "Stepped",
+    "TokenRows",
     "Tokens",
     "TokensByFrame",
     "VideoTokens",

@@ -33,7 +33,8 @@ class Site:
     order: where the kind of the layer says that its channels are, `"channels_first"` or `"channels_last"`;
         None for a kind that may have them anywhere.
     grids: of layers before it whose axes are known, such as the convolution that cuts the patches.
-    start: where the picture's tokens begin in a prompt; None where there is none.
+    picture: where the picture's tokens begin in a prompt, and how many there are; None for other outputs.
+    block: how many patches of each side follow each other, where the model takes pictures as rows of patches.
     """
 
     layer: str
@@ -44,7 +45,8 @@ class Site:
     channels_last: bool = False
     order: str | None = None
     grids: tuple[tuple[int, ...], ...] = ()
-    start: int | None = None
+    picture: tuple[int, int] | None = None
+    block: int = 1
 
 
 class Layout:

@@ -88,6 +88,8 @@ class Tokens(Layout):
         fits: list[tuple[float, Layout]] = []
         if len(site.shape) != 3 or len(site.input_grid) != 2:
             return fits
+        if site.picture is not None:
+            return cls._in_prompt(site, *site.picture)
         for batch_axis, token_axis in ((0, 1), (1, 0), (0, 2)):
             if site.shape[batch_axis] != site.batch or (token_axis == 2 and site.shape[1] == 1):
                 continue
@@ -97,23 +99,27 @@ class Tokens(Layout):
                     continue
                 if left >= 0 and len(grid) == 2 and is_grid(grid, site.input_grid):
                     misfit = -1 + age / 1000 + (token_axis == 2) / 2 + left / 50
-                    sides = _sides(left, site.start)
+                    sides = _sides(left)
                     fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in sides]
         for misfit, one in cls._by_patches(site):
-            fits += [
-                (misfit, replace(one, prefix=n, suffix=one.prefix - n))
-                for n in _sides(one.prefix, site.start)
-            ]
+            fits += [(misfit, replace(one, prefix=n, suffix=one.prefix - n)) for n in _sides(one.prefix)]
         return fits
 
+    @classmethod
+    def _in_prompt(cls, site: Site, start: int, count: int) -> list[tuple[float, Layout]]:
+        """Return the layout of a picture's tokens in a prompt, whose ids say where they are."""
+        height, width = site.input_grid
+        grids = dict.fromkeys((height // k, width // k) for k in range(1, max(height, width) + 1))
+        after = site.shape[1] - start - count
+        return [(0.0, cls(grid, start, suffix=after)) for grid in grids if prod(grid) == count]
 
-def _sides(left: int, start: int | None = None) -> tuple[int, ...]:
+
+def _sides(left: int) -> tuple[int, ...]:
     """Return how many of the tokens that are not patches may stand before them, the likeliest first.
 
     All, none, or one or two on either side: class and distillation tokens, with registers on the other.
-    start: where the picture is in a prompt.
     """
-    likely = (*(() if start is None else (start,)), left, 0, 1, left - 1, 2, left - 2)
+    likely = (left, 0, 1, left - 1, 2, left - 2)
     return tuple(dict.fromkeys(n for n in likely if 0 <= n <= left))
 
 

@@ -171,7 +171,7 @@ class TorchEngine(TorchGeometry):
 
     def generate(self, inputs: Inputs) -> tuple[Tensor, int, Sequence[int]]:
         """Return the tokens of the prompts and of what the model says; see `Engine.generate`."""
-        return scoped(generated)(self.layers.replica(), inputs)
+        return scoped(generated)(self.layers.replica(), self.feed(inputs))
 
     def record(self, inputs: Inputs, score: Score, request: Request) -> Recording:
         """Record one pass; see `Engine.record`. Raises LayerError for a layer that is not called."""
