@@ -47,7 +47,7 @@ def same(a: cc.Explanation, b: cc.Explanation, tolerance: float = 1e-5) -> None:
 
 
 # One forward for everything
-# For clips, for transformers, with data.
+# For clips, for transformers, with data, for boxes.
 ELSEWHERE = [
     "temporalmask",
     "rollout",
@@ -56,6 +56,7 @@ ELSEWHERE = [
     "gradeclip",
     "gradientxattention",
     "expectedgradients",
+    "drise",
 ]
 AT_LAYER = [
     name for name, method in METHODS.items() if method.default_layer is None and name not in ELSEWHERE
