@@ -108,9 +108,9 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along
     each axis is taken. Layers in a branch (see `Branches`) give way to the last that is in none: to the block
     and not the convolution that it adds, and in a vision transformer that reads its class token to the block
-    before the last. Where no grid is usable (see
-    `is_usable`), the last one is taken as it is. A layer whose cells turn out not to follow the places of the
-    input is passed over.
+    before the last. Where no grid is usable (see `is_usable`), the last one is taken as it is. A layer whose
+    cells turn out not to follow the places of the input is passed over; of several calls, one of them may
+    follow. Layers of clips without time, and patches as rows, are taken where there are no others.
 
     Raises LayerError where no layer has a grid.
     """
@@ -131,7 +131,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     calls = _of_main_input(look, traced)
     look.remember(calls)
     counting = _counting(look, calls, mains[0] if mains else None)
-    alike = bool(mains) and not np.ptp(mains[0])  # all outputs, as where the head is zero
+    alike = bool(mains) and mains[0].size > 1 and not np.ptp(mains[0])  # as where the head is zero
     flat_here = not counting and any(call.gradient is not None for call in calls)
     if flat_here and asked.score is not largest and not alike:
         # The score is flat at this sample, as a sum of no marked class is: the largest output leads to a
