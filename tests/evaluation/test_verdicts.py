@@ -49,6 +49,13 @@ def test_what_is_not_above_a_control_is_named():
     )
 
 
+def test_few_samples_give_no_verdict():
+    (said, other) = judged(0.3, spread=0.01, count=5).verdicts
+    assert said == "5 samples are too few for a verdict: 1 comparison needs at least 6."
+    assert "cannot be told apart" in other
+    assert "beats" in judged(0.3, spread=0.01, count=6).verdicts[0]
+
+
 def test_false_verdicts_are_few_where_nothing_differs():
     rng = np.random.default_rng(2)
     rows = tuple(Row(f"m{k}") for k in range(5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, log10
+from math import ceil, floor, log2, log10
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -35,7 +35,24 @@ def sentences(result: Evaluation) -> list[str]:
     for one in result.comparisons:
         if one.measure.better is not None and not one.against.control:
             found.append(_beside(result, one, called))
-    return found + _below_controls(result, called)
+    too_few = _too_few(result)
+    return [too_few, *found] if too_few else found + _below_controls(result, called)
+
+
+def _too_few(result: Evaluation) -> str:
+    """Return that no difference could be told from chance, whatever its size; nothing where one could."""
+    tested = [one for one in result.comparisons if not one.measure.pooled]
+    if not tested:
+        return ""
+    most = max(one.difference.count for one in tested)
+    # All n samples agree by chance with 2^(1 − n), which Holm multiplies by the number of comparisons.
+    needed = 1 + ceil(log2(len(result.comparisons) / LEVEL))
+    if most >= needed:
+        return ""
+    samples = f"{most} {'sample is' if most == 1 else 'samples are'}"
+    compared = len(result.comparisons)
+    need = f"{compared} {'comparison needs' if compared == 1 else 'comparisons need'}"
+    return f"{samples} too few for a verdict: {need} at least {needed}."
 
 
 def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:

@@ -49,7 +49,7 @@ function ticks(low, high) {
 }
 
 function forest(measure) {
-  const left = 190, right = 205, width = 800, step = 27, top = 8;
+  const narrow = innerWidth < 640, left = narrow ? 120 : 190, right = narrow ? 12 : 205, width = narrow ? 380 : 800, step = 27, top = 8;
   const bounds = measure.lines.flatMap((line) => [line.low, line.high, line.mean]);
   let low = Math.min(...bounds), high = Math.max(...bounds);
   const room = (high - low) * 0.05 || 0.05;
@@ -68,20 +68,20 @@ function forest(measure) {
     const said = `${numeral(line.mean)} [${numeral(line.low)}, ${numeral(line.high)}]`;
     svg.append(svgElement("g", { class: data.rows[line.row].control ? "control" : "" },
       svgElement("title", {}, `${data.rows[line.row].name}: ${said}, ${line.count} samples${line.difference ? `; to ${data.rows[0].name}: ${line.difference}, p = ${numeral(line.p)}` : ""}`),
-      svgElement("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, shortened(data.rows[line.row].name)),
+      svgElement("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, shortened(data.rows[line.row].name, narrow ? 15 : 28)),
       svgElement("line", { class: "bar", x1: x(line.low), x2: Math.max(x(line.high), x(line.low) + 0.01), y1: y, y2: y }),
       svgElement("circle", { class: "dot", cx: x(line.mean), cy: y, r: 5.5 }),
-      svgElement("text", { class: "quiet", x: width - right + 12, y: y + 4 }, said)));
+      ...(narrow ? [] : [svgElement("text", { class: "quiet", x: width - right + 12, y: y + 4 }, said)])));
   });
   return svg;
 }
 
-function shortened(name) {
-  return name.length > 28 ? `${name.slice(0, 27)}…` : name;
+function shortened(name, most) {
+  return name.length > most ? `${name.slice(0, most - 1)}…` : name;
 }
 
 function curves(measure) {
-  const width = 560, height = 300, left = 46, bottom = 34, right = 150;
+  const narrow = innerWidth < 640, width = narrow ? 380 : 560, height = 300, left = 46, bottom = 34, right = narrow ? 124 : 150;
   const all = measure.curves.flat();
   const low = Math.min(0, ...all), high = Math.max(...all) * 1.05 || 1;
   const x = (share) => left + share * (width - left - right), y = (value) => (height - bottom) - ((value - low) / (high - low)) * (height - bottom - 8);
@@ -99,7 +99,7 @@ function curves(measure) {
     svg.append(line);
     const mark = svgElement("rect", { x: width - right + 14, y: 10 + 17 * k, width: 12, height: 3 });
     mark.style.fill = colourOf(k);
-    svg.append(mark, svgElement("text", { class: data.rows[k].control ? "quiet" : "", x: width - right + 32, y: 15 + 17 * k }, shortened(data.rows[k].name).slice(0, 18)));
+    svg.append(mark, svgElement("text", { class: data.rows[k].control ? "quiet" : "", x: width - right + 32, y: 15 + 17 * k }, shortened(data.rows[k].name, narrow ? 13 : 18)));
   });
   return svg;
 }
@@ -193,6 +193,7 @@ byId("choice").append(...data.measures.map((measure) => {
   return button;
 }));
 byId("row").onchange = gallery;
+matchMedia("(max-width: 640px)").onchange = () => choose(now);
 byId("sample").onclick = (event) => { if (event.target === byId("sample")) byId("sample").close(); };
 table();
 alike();
