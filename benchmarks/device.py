@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import chronocam as cc
 from benchmarks.harness import WIDTH, Entries, interleaved, print_ratios, working
@@ -140,7 +140,6 @@ def timed(case: Case, batch: int, device: torch.device, seconds: float, peers: b
     model, x = seeded(case.build).to(device), torch.randn(batch, *case.shape, device=device)
     print(f"\n{case.title}, batch {batch} of {case.shape}")
     every = {name: run for name, run in entries(case, model, x).items() if _is_shown(name, peers)}
-    every["chronocam Grad-CAM, fast"] = _fast(case, model, x)
 
     def waited(run: Callable[[], Any]) -> Callable[[], Any]:
         def call() -> None:
@@ -166,11 +165,6 @@ def timed(case: Case, batch: int, device: torch.device, seconds: float, peers: b
 def _is_shown(name: str, peers: bool) -> bool:
     one = "5" not in name and "4 stages" not in name and "chunks" not in name
     return name == FLOOR or (one and (peers or name.startswith("chronocam")))
-
-
-def _fast(case: Case, model: nn.Module, x: Tensor) -> Callable[[], Any]:
-    quick = cc.GradCAM(model, case.layer, fast=True)
-    return lambda: quick.explain(x, 0)
 
 
 @click.command()
