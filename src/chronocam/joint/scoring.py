@@ -72,7 +72,29 @@ class Scoring:
 
     def __call__(self, result: Result) -> tuple[Array, Columns]:
         """Return the scores of one batch, `(batch, column)`, and what their columns are."""
-        outputs = Outputs(
+        outputs = self._outputs(result)
+        scored, slices = self._scored(outputs)
+        seen = outputs.seen
+        logits = None if seen is None or (seen.ndim > 3 and not outputs.chose) else to_numpy(seen)
+        return widen(scored.values), Columns(
+            tuple(slices[id(target)] for target in self.targets),
+            scored.infos,
+            logits,
+            _probabilities(outputs),
+            (*_of_several(outputs), *scored.notes),
+        )
+
+    def _scored(self, outputs: Outputs) -> tuple[Scored, dict[int, slice]]:
+        """Return the scores of all targets side by side, and the columns of each by its id."""
+        # Methods share targets: each is scored, and later differentiated, once.
+        distinct = {id(target): target for target in self.targets}
+        parts = {key: target.scored(outputs) for key, target in distinct.items()}
+        widths = [int(part.values.shape[1]) for part in parts.values()]
+        ends = zip(parts, widths, accumulate(widths), strict=True)
+        return side_by_side(list(parts.values())), {key: slice(end - width, end) for key, width, end in ends}
+
+    def _outputs(self, result: Result) -> Outputs:
+        return Outputs(
             result.raw,
             lambda: self._logits(result),
             self.rows,
@@ -85,22 +107,6 @@ class Scoring:
             self.encoder,
             lambda: self._per_sample(result.logits()),
             None if self.encoder is None else self.encoder.answer,
-        )
-        # Methods share targets: each is scored, and later differentiated, once.
-        distinct = {id(target): target for target in self.targets}
-        parts = {key: target.scored(outputs) for key, target in distinct.items()}
-        widths = [int(part.values.shape[1]) for part in parts.values()]
-        ends = zip(parts, widths, accumulate(widths), strict=True)
-        slices = {key: slice(end - width, end) for key, width, end in ends}
-        scored = side_by_side(list(parts.values()))
-        seen = outputs.seen
-        logits = None if seen is None or (seen.ndim > 3 and not outputs.chose) else to_numpy(seen)
-        return widen(scored.values), Columns(
-            tuple(slices[id(target)] for target in self.targets),
-            scored.infos,
-            logits,
-            _probabilities(outputs),
-            (*_of_several(outputs), *scored.notes),
         )
 
     def _logits(self, result: Result) -> Array:
@@ -150,7 +156,7 @@ class Scoring:
 
     def values(self, result: Result) -> Array:
         """Return the scores alone."""
-        return self(result)[0]
+        return widen(self._scored(self._outputs(result))[0].values)
 
     def _read(self, result: Result) -> dict[str, Any]:
         """Return what the modules that the targets read returned, by the name that the targets gave them."""

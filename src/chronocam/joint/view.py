@@ -341,7 +341,10 @@ class LayerView:
             changed = zip(*(put_back(change(activations)) for change in part), strict=True)
             return resumed([namespace(call[0]).concat(call, axis=0) for call in map(list, changed)], score)
 
-        return self._scored(changes, self._at_once(getattr(layout, "batch_axis", 0) == 0), scored)
+        # As many values at once as so many inputs have: of a small layer more than of a large one.
+        at_once = self._at_once(getattr(layout, "batch_axis", 0) == 0)
+        share = max(1, prod(look.shape) // prod(activations.shape)) if 1 < at_once < sys.maxsize else 1
+        return self._scored(changes, at_once * share, scored)
 
     def _at_once(self, repeatable: bool) -> int:
         """Return how many changes go through the model at once; one where the batch cannot be repeated."""

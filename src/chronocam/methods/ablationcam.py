@@ -39,21 +39,23 @@ class AblationCAM(EvidenceMethod):
         xp = namespace(activations)
         alive = np.flatnonzero(to_numpy(xp.any(activations != 0, axis=(0, *grid_axes(activations, 2)))))
         channels = activations[:, placed(alive, activations)]
-        scores = view.resume(_ablations(alive, int(activations.shape[1])))
+        scores = view.resume(_ablations(alive, activations))
         whole, without = scores[:1], scores[1:]
         floor = xp.abs(whole)
         floor = xp.where(floor < SMALLEST, xp.full_like(floor, SMALLEST), floor)
         return weighted_sum(xp.permute_dims((whole - without) / floor, (1, 2, 0)), channels)
 
 
-def _ablations(channels: np.ndarray, count: int) -> Iterator[Change]:
-    """Yield no change, and for each of the channels, of `count`, the one that sets it to zero."""
+def _ablations(channels: np.ndarray, activations: Array) -> Iterator[Change]:
+    """Yield no change, and for each of the channels of such activations the one that sets it to zero."""
     yield lambda activations: activations
-    for channel in channels:
-        yield partial(_ablated, np.arange(count) == channel)
+    count, ones = int(activations.shape[1]), [1] * (activations.ndim - 2)
+    # Made once: there may be thousands of channels, and making an array takes longer than to fill it.
+    off = placed(np.eye(count, dtype=bool)[channels].reshape(-1, 1, count, *ones), activations)
+    zero = namespace(activations).zeros_like(activations[:1, :1])
+    for row in range(len(channels)):
+        yield partial(_ablated, off[row], zero)
 
 
-def _ablated(off: np.ndarray, activations: Array) -> Array:
-    xp = namespace(activations)
-    gone = placed(off.reshape(1, -1, *[1] * (activations.ndim - 2)), activations)
-    return xp.where(gone, xp.zeros_like(activations), activations)
+def _ablated(off: Array, zero: Array, activations: Array) -> Array:
+    return namespace(activations).where(off, zero, activations)
