@@ -33,7 +33,7 @@ _NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Conv3d: nn.BatchNorm3d,
 }
 _FOLDED = "folded_convolution"
-_PLAIN = {bool, int, float, str, tuple}
+_PLAIN = {bool, int, float, str}
 _BF16 = (
     "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
     "classes are close another one may be predicted; leave precision out to be sure"
@@ -163,7 +163,11 @@ def _state(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> tuple[obj
 
 def _settings(module: nn.Module) -> Iterator[object]:
     """Yield the plain values that a module holds, such as strides and whether it is in training mode."""
-    return (value for value in module.__dict__.values() if type(value) in _PLAIN)
+    return filter(_is_plain, module.__dict__.values())
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in _PLAIN or (type(value) is tuple and all(map(_is_plain, value)))
 
 
 class _Tracer(fx.Tracer):
