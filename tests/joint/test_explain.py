@@ -33,7 +33,7 @@ def test_methods_layers_and_targets_from_one_forward() -> None:
     assert found["gradcam@conv2"].maps.shape[2:] == (4, 4)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "drise"])  # which is for boxes
 def test_each_method_equals_its_class(name: str) -> None:
     net = seeded(OTHER_NETS.get(name, Net))
     clips = name == "temporalmask"
