@@ -160,9 +160,9 @@ class BoxesOf(Target):
         self.detections = detections
         self.level = level
         self.is_similarity = similar
-        self.signed = asked.of in (*SIDES, "iou") and not similar
-        self.reads = adapter.reads
-        self.layers = adapter.layers
+        self.signed: bool = asked.of in (*SIDES, "iou") and not similar
+        self.reads: Sequence[str] = adapter.reads
+        self.layers: tuple[str, ...] = adapter.layers
         self.count: int = 1  # how many levels there are, as far as a pass has shown
         self._chosen: dict[int, list[Choice]] = {} if chosen is None else chosen
         self._vectors: dict[int, np.ndarray] = {}  # class probabilities of the boxes, for their likeness

@@ -54,7 +54,7 @@ class MasksOf(BoxesOf):
 
     def __init__(self, boxes: BoxesOf) -> None:
         super().__init__(boxes.asked, boxes.adapter, boxes.size, boxes.detections)
-        self.reads = (*boxes.reads, HEAD)
+        self.reads: Sequence[str] = (*boxes.reads, HEAD)
 
     def _choices(self, number: int, rows: Rows, outputs: Outputs) -> list[Choice]:
         """Return the detections, on the level that their masks are pooled from."""
