@@ -42,6 +42,7 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.sequence
 	$(BIN)/python -m benchmarks.localisation
 	$(BIN)/python -m benchmarks.detectors
+	$(BIN)/python -m benchmarks.segmentation
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.runs
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.speed_keras
