@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
+from warnings import catch_warnings
 
 from chronocam.errors import ModelError, first_line
 from chronocam.models.checkpoints import (
@@ -49,7 +50,8 @@ def _scripted(path: Path, request: ModelRequest) -> Parts:
     )
     torch = need("torch", "torch")
     try:
-        script = torch.jit.load(path, map_location="cpu").eval()
+        with catch_warnings(action="ignore", category=FutureWarning):  # that torch.export is to be used
+            script = torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:  # a damaged file, another version
         raise request.error(
             f"cannot be read ({first_line(error)})", "expected what torch.jit.save wrote"
