@@ -127,18 +127,20 @@ class Cells:
             raise InputError(
                 f"inputs have shape {inputs.shape} and channels={channels}; expected (batch, …, channel, …)"
             )
-        self.inputs = inputs
-        self.channels = channels % inputs.ndim
-        self.grid = tuple(axis for axis in range(1, inputs.ndim) if axis != self.channels)
-        self.axes = self._axes(maps.shape)
-        self.shape = tuple(n if axis in (0, *self.axes) else 1 for axis, n in enumerate(inputs.shape))
+        self.inputs: np.ndarray = inputs
+        self.channels: int = channels % inputs.ndim
+        self.grid: tuple[int, ...] = tuple(axis for axis in range(1, inputs.ndim) if axis != self.channels)
+        self.axes: tuple[int, ...] = self._axes(maps.shape)
+        self.shape: tuple[int, ...] = tuple(
+            n if axis in (0, *self.axes) else 1 for axis, n in enumerate(inputs.shape)
+        )
         values = flat(finite(maps, maps.ndim - 1), maps.ndim - 1)
         # Sorted by value from the largest, and by a draw where values are equal: flat regions (a ReLU's
         # zeros) would else go row by row. `rank` is the place of each cell in that order.
         ties = np.broadcast_to(np.random.default_rng(seed).random(values.shape[1:]), values.shape)
         order = np.lexsort((ties, -values), axis=-1)
-        self.rank = np.argsort(order, axis=-1)
-        self.total = values.shape[-1]
+        self.rank: np.ndarray = np.argsort(order, axis=-1)
+        self.total: int = values.shape[-1]
 
     def _axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the axes of the inputs that the maps are for."""
