@@ -121,7 +121,7 @@ class Explaining:
         agnostic = all(method.class_agnostic for method in methods)
         if agnostic and batch.targets is None and options.operator is None:
             self.target = PredictedOrAll()
-        self.encoder = Encoder(subject.engine, len(main_array(inputs).shape), options.preprocess)
+        self.encoder: Encoder = Encoder(subject.engine, len(main_array(inputs).shape), options.preprocess)
         if call is None and speaks(self.target):
             inputs = self.encoder.answered(inputs, batch.rows.start)
         self.look = Look(
