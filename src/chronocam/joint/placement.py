@@ -82,7 +82,7 @@ class Ramps:
 
     def __init__(self, look: Look, layers: Sequence[str]) -> None:
         self.look = look
-        self.layers = tuple(layers)
+        self.layers: tuple[str, ...] = tuple(layers)
         self._moves: list[tuple[Outputs, list[Outputs]]] = []
         x = to_numpy(look.main).astype(np.float64)
         self._spread = float(x.std()) or 1.0

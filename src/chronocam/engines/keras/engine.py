@@ -97,7 +97,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         self.model = model
         self._nodes = nodes_of(model)
         self.feed: Feed = as_given
-        self.may_move = not keep_places(model)
+        self.may_move: bool = not keep_places(model)
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
     @property

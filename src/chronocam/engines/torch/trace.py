@@ -57,13 +57,13 @@ class Trace:
         self.forward = forward
         self.inputs = inputs
         self.score = score
-        self.keep = frozenset(keep)
+        self.keep: frozenset[str] = frozenset(keep)
         self._entries: dict[str, list[str]] = {}  # of modules, which of several outputs are kept
         for name in keep:
             path, entry = split_entry(name)
             if entry:
                 self._entries.setdefault(path, []).append(name)
-        self.from_inputs = True  # whether the graph begins at the inputs, and not at the first layers
+        self.from_inputs: bool = True  # whether the graph begins at the inputs, and not at the first layers
         self._inputs: list[Tensor] = []
         self._calls: list[LayerCall] = []
         self._returned: list[Tensor] = []
