@@ -244,7 +244,7 @@ class OperatorScore(Target):
 
     def __init__(self, operator: Callable[..., Array]) -> None:
         self.info: TargetInfo = TargetInfo(getattr(operator, "name", "operator"))
-        self.signed = bool(getattr(operator, "signed", False))
+        self.signed: bool = bool(getattr(operator, "signed", False))
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the score as it is. Raises TargetError where it is not one per sample."""

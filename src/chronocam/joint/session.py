@@ -117,6 +117,7 @@ class Explaining:
         subject = options.session.subject
         # Inputs come first: of one sample without a batch axis, the targets would seem too few.
         inputs = _adapted(subject, batch)
+        self.target: Target
         self.target, call = _target_and_call(options, batch)
         agnostic = all(method.class_agnostic for method in methods)
         if agnostic and batch.targets is None and options.operator is None:
@@ -124,7 +125,7 @@ class Explaining:
         self.encoder: Encoder = Encoder(subject.engine, len(main_array(inputs).shape), options.preprocess)
         if call is None and speaks(self.target):
             inputs = self.encoder.answered(inputs, batch.rows.start)
-        self.look = Look(
+        self.look: Look = Look(
             subject,
             inputs,
             chunk_frames=options.chunk_frames,
@@ -145,7 +146,7 @@ class Explaining:
             self.target = self.target.of_model(model, self.look.grid, batch.samples)
         self._searched = False
         self.levels: Levels | None = self._levels()
-        self.layers = self._layers("default layer")
+        self.layers: list[list[str]] = self._layers("default layer")
 
     @property
     def _labels(self) -> Sequence[str] | None:

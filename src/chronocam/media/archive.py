@@ -87,7 +87,7 @@ class Archive:
             raise self.error(
                 f"its arrays would take {claimed:,} bytes, more than {limit:,}; limit= of cc.load allows more"
             )
-        self.names = tuple(name for name in self._members if name != _HEADER)
+        self.names: tuple[str, ...] = tuple(name for name in self._members if name != _HEADER)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members

@@ -57,7 +57,7 @@ class TorchEngine(TorchGeometry):
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
-        self.may_move = True
+        self.may_move: bool = True
         self._was_watched = False  # whether a pass has shown that
         self._channels_last = True  # whether the model takes pictures that lie so
         self._may_end_in_gate = False  # as the last pass found: the next need not run twice to find it again
