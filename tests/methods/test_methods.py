@@ -390,7 +390,7 @@ def test_all_methods_of_one_pass_equal_each_alone() -> None:
     """Plain, guided and twice differentiated gradients come out of the same graph, and do not mix."""
     net, x = network("gradcam", 2), inputs(2)
     targets = [cc.targets.Class(c) for c in CLASSES]
-    others = ("cam", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED, *FULL)
+    others = ("cam", "drise", *CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *LEARNED, *FULL)
     names = [name for name in METHODS if name not in others]
     together = cc.explain(net, x, targets, methods=names, layers=["features.2"])
     assert set(together) == set(names)

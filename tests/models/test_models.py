@@ -305,10 +305,10 @@ def test_hf_half_precision_is_loaded_in_float32(vit: tuple[Path, Any]) -> None:
     assert load(f"hf:{folder}").model.dtype == torch.float32
 
 
-def test_hf_without_classifier_is_refused(vit: tuple[Path, Any]) -> None:
+def test_hf_with_weights_missing_is_refused(vit: tuple[Path, Any]) -> None:
     folder, model = vit
-    model.vit.save_pretrained(folder)
-    refused(f"hf:{folder}", "no trained classifier", "classifier.bias")
+    model.vit.save_pretrained(folder)  # without the pooler that the embedding is read from
+    refused(f"hf:{folder}", "no trained weights for pooler.dense.bias")
 
 
 def test_hf_pickled_weights_need_trust(vit: tuple[Path, Any], tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def _model(kind: Any, request: ModelRequest, options: dict[str, bool]) -> Model:
         request.names[0], output_loading_info=True, use_safetensors=None if request.trust else True, **options
     )
     if missing := sorted(report["missing_keys"]):
-        raise request.error(f"has no trained classifier (no {missing[0]})", "expected a fine-tuned model")
+        raise request.error(f"has no trained weights for {missing[0]}", "expected a fine-tuned model")
     return model.float()
 
 
