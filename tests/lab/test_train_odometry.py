@@ -174,6 +174,16 @@ def test_settings_change_the_loss(tmp_path: Path) -> None:
 # Runs
 
 
+def _close(one: Any, other: Any) -> None:
+    """Compare figures that were rounded to four digits: the last may differ from run to run."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            _close(value, other[key])
+    else:
+        assert one == pytest.approx(other, abs=2e-4)
+
+
 def test_a_run_writes_networks_that_load_again_and_learn_nothing_else(tmp_path: Path) -> None:
     path = train_odometry(rendered(tmp_path / "out", epochs=2, half=True))
     loaded, record = load(str(path)), json.loads(path.read_text())
@@ -187,7 +197,7 @@ def test_a_run_writes_networks_that_load_again_and_learn_nothing_else(tmp_path: 
     assert record["best epoch"] == lowest["epoch"]
     assert record["drives"] == {"train": 2, "validation": 1, "test": 2}
     again = measure(loaded.model, [Rendered(index, "test", SIZE) for index in range(2)])
-    assert record["held-out"] == again
+    _close(record["held-out"], again)
     assert set(again["motion"]) == {"network", "straight ahead", "standing still"}
     with pytest.raises(InputError, match="holds a run already"):
         train_odometry(rendered(tmp_path / "out"))

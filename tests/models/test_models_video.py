@@ -138,11 +138,13 @@ def refused(spec: str, *words: str) -> None:
         assert word in message
 
 
-def test_hf_video_without_classifier_or_processor_is_refused(tmp_path: Path) -> None:
+def test_hf_video_without_processor_is_refused_and_without_classifier_embeds(tmp_path: Path) -> None:
     tiny("VideoMAE").videomae.save_pretrained(tmp_path)
     refused(f"hf:{tmp_path}", "cannot be loaded", "preprocessor_config.json")
     transformers.VideoMAEImageProcessor(**SIZES).save_pretrained(tmp_path)
-    refused(f"hf:{tmp_path}", "has no trained weights for")
+    loaded = load(f"hf:{tmp_path}")
+    assert loaded.labels is None
+    assert isinstance(loaded.preprocess, ClipPreprocess)
 
 
 def test_hf_processor_that_does_more_is_refused(tmp_path: Path) -> None:

@@ -451,7 +451,8 @@ def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
         if "boxes" in keys:
             raise ModelError(
                 f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, "
-                "and no scores of classes; give cc.targets.Boxes(…), such as Boxes(top=1), with cc.ODAM"
+                "and no scores of classes; give cc.targets.Boxes(…), such as Boxes(top=1), with cc.ODAM, or "
+                "a callable target: lambda outputs: torch.stack([one['scores'][0] for one in outputs])"
             )
         key = "scores" if "scores" in keys else keys[0] if keys else "scores"
         raise ModelError(

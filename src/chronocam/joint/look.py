@@ -228,7 +228,7 @@ class Look:
         if not is_floating(self.main) or not self._moves(layer):
             return False
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
-            layout = replace(layout, time=self.one.grid[0])
+            layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
         return self.subject.once(
             ("misplaced", layer, self.which, self._shape_of_one),
             lambda: (ramps or Ramps(self.one, [layer])).contradicts(layer, layout),

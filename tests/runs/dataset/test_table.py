@@ -37,7 +37,7 @@ def clips():
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "rowed.py").write_text(NETS)
     draw = np.random.default_rng(0)
     for k in range(4):
         coarse = draw.integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -57,7 +57,7 @@ def test_a_row_is_the_explanation_that_a_call_gives(
     kind: str, path: str, align: str, maps: str, place: Path
 ) -> None:
     layers, methods = ["1", "3"], ("gradcam", "hirescam")
-    spec, folder = f"python:nets:{kind}", path.partition("/")[0]
+    spec, folder = f"python:rowed:{kind}", path.partition("/")[0]
     table = cc.runs.run(
         folder, spec, "out", ["dog", 2], methods, layers=layers, align=align, maps=maps, trust=True
     )
@@ -85,25 +85,25 @@ def test_a_row_is_the_explanation_that_a_call_gives(
 
 
 def test_frames_of_a_clip_are_as_many_as_asked_for(place: Path) -> None:
-    table = cc.runs.run("clips", "python:nets:clips", "out", 0, frames=12, trust=True)
+    table = cc.runs.run("clips", "python:rowed:clips", "out", 0, frames=12, trust=True)
     assert table[0].input_size[0] == len(table.input(0)) == 12
     with pytest.raises(cc.errors.InputError, match="frames is for clips"):
-        cc.runs.run("photos", "python:nets:pictures", "other", 0, frames=12, trust=True)
+        cc.runs.run("photos", "python:rowed:pictures", "other", 0, frames=12, trust=True)
 
 
 def test_videos_go_through_a_model_of_pictures(place: Path) -> None:
     cc.media.write_clip("videos/a.mp4", np.zeros((8, 32, 32, 3), np.uint8), 10)
-    table = cc.runs.run("videos", "python:nets:pictures", "out", 0, frames=4, trust=True)
+    table = cc.runs.run("videos", "python:rowed:pictures", "out", 0, frames=4, trust=True)
     assert table[0].maps.ndim == 5
     assert len(table.input(0)) == 4
     # A folder of pictures is no clip because another one has nothing but videos.
     with pytest.raises(cc.errors.MediaError, match="`videos` names no pictures"):
-        cc.runs.run(["photos", "videos"], "python:nets:pictures", "both", 0, trust=True)
+        cc.runs.run(["photos", "videos"], "python:rowed:pictures", "both", 0, trust=True)
 
 
 def test_duckdb_and_pandas_read_the_parts(place: Path) -> None:
     table = cc.runs.run(
-        "photos", "python:nets:pictures", "out", [0, 1], ("gradcam", "layercam"), shard=2, trust=True
+        "photos", "python:rowed:pictures", "out", [0, 1], ("gradcam", "layercam"), shard=2, trust=True
     )
     assert len(table) == 4 * 2 * 2 + 1
     rows = table.to_pandas()
@@ -125,7 +125,7 @@ def test_duckdb_and_pandas_read_the_parts(place: Path) -> None:
 
 
 def test_rows_are_chosen_by_a_condition(place: Path) -> None:
-    table = cc.runs.run("photos", "python:nets:pictures", "out", [0, 1], shard=2, trust=True)
+    table = cc.runs.run("photos", "python:rowed:pictures", "out", [0, 1], shard=2, trust=True)
     rows = table.to_pandas()
     least = float(rows.score.median())
     chosen = table.where(f"score > {least} or target = 'dog' and sample < 3")
@@ -144,7 +144,7 @@ def test_rows_are_chosen_by_a_condition(place: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "folder"), [("pictures", "photos"), ("clips", "clips")])
 def test_pages_are_made_of_the_rows_that_are_asked_for(kind: str, folder: str, place: Path) -> None:
-    cc.runs.run(folder, f"python:nets:{kind}", "out", [0, 1], shard=2, trust=True)
+    cc.runs.run(folder, f"python:rowed:{kind}", "out", [0, 1], shard=2, trust=True)
     done = run_report("out", "--where", "sample in (1, 2) or error <> ''")
     assert done.exit_code == 0, done.stderr
     pages = sorted(path.name for path in Path("out/pages").glob("*.html"))
@@ -171,7 +171,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("call", "said"), [one[1:] for one in REFUSED], ids=[one[0] for one in REFUSED])
 def test_pages_of_nothing_are_refused(call: Callable[[], Any], said: str, place: Path) -> None:
-    cc.runs.run("photos", "python:nets:pictures", "out", 0, trust=True)
+    cc.runs.run("photos", "python:rowed:pictures", "out", 0, trust=True)
     done = call()
     assert done.exit_code == 1
     assert said in done.stderr
@@ -180,6 +180,6 @@ def test_pages_of_nothing_are_refused(call: Callable[[], Any], said: str, place:
 def test_more_inputs_than_one_looks_at_are_not_made_pages(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cc.runs.run("photos", "python:nets:pictures", "out", 0, trust=True)
+    cc.runs.run("photos", "python:rowed:pictures", "out", 0, trust=True)
     monkeypatch.setattr("chronocam.runs.dataset.pages.MOST", 3)
     assert "5 inputs are too many for pages; choose at most 3" in run_report("out").stderr

@@ -35,7 +35,8 @@ def _load(request: ModelRequest) -> Parts:
         with patient_only_online():
             config = transformers.AutoConfig.from_pretrained(name, **options)
             kind = _kind(transformers, config)
-            video = kind is transformers.AutoModelForVideoClassification
+            of_clips = type(config) in transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+            video = of_clips and kind is not transformers.AutoModelForImageClassification
             processor = _processor(transformers, name, options, video=video)
             model = _model(kind, request, options)
             if kind is transformers.AutoModelForZeroShotImageClassification:

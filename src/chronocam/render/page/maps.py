@@ -172,6 +172,7 @@ def _bytes(strengths: Float[np.ndarray, "1 target *grid"], sample: SampleMaps) -
     limit = _FINEST[1] if strengths.ndim == 5 else _FINEST[0]
     steps = [-(-n // limit) for n in strengths.shape[-2:]]
     thin = _thinned(strengths[0], steps)
+    thin = np.where(np.isfinite(thin), thin, 0)  # nothing is drawn there
     centers = None if sample.centers is None or max(steps) > 1 else sample.centers[-2:]
     windows = None if sample.windows is None or max(steps) > 1 else sample.windows[-2:]
     # A byte for each cell resolves 1/255 of the map's own maximum, so that weak maps stay smooth when the
