@@ -197,10 +197,11 @@ def test_samples_of_one_picture_count_as_one():
 
 
 def test_an_interrupted_evaluation_goes_on_without_loss(model, tmp_path):
-    whole = cc.evaluate(model, X, 1, measures=["deletion", "road"], seed=3)
+    classes, measures = [0, 1, 2, 3, 1], ["deletion", "road", "focus"]
+    whole = cc.evaluate(model, X, classes, measures=measures, seed=3)
     with pytest.raises(KeyboardInterrupt):
         cc.evaluate(
-            model, X, 1, measures=["deletion", "road"], seed=3, out=tmp_path / "out", progress=_interrupted(2)
+            model, X, classes, measures=measures, seed=3, out=tmp_path / "out", progress=_interrupted(2)
         )
     file = tmp_path / "out" / "samples.jsonl"
     text = file.read_bytes()
@@ -209,16 +210,21 @@ def test_an_interrupted_evaluation_goes_on_without_loss(model, tmp_path):
     result = cc.evaluate(
         model,
         X,
-        1,
-        measures=["deletion", "road"],
+        classes,
+        measures=measures,
         seed=3,
         out=tmp_path / "out",
         progress=lambda samples: seen.append(len(list(samples))) or samples,
     )
     assert seen == [4]  # one of two was whole
     assert result.records()[0]["mean"] == pytest.approx(whole.records()[0]["mean"], rel=1e-12)
+    focus = whole.measures[2]  # which makes mosaics of the samples before
+    assert np.isfinite(whole.values(whole.rows[0], focus)[2:]).all()
+    np.testing.assert_allclose(
+        result.values(result.rows[0], focus), whole.values(whole.rows[0], focus), rtol=1e-5
+    )
     assert (result.passes, result.alone) == (whole.passes, whole.alone)
-    again = cc.evaluate(model, X, 1, measures=["deletion", "road"], seed=3, out=tmp_path / "out")
+    again = cc.evaluate(model, X, classes, measures=measures, seed=3, out=tmp_path / "out")
     assert again.records()[1]["low"] == whole.records()[1]["low"]
 
 

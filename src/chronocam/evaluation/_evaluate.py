@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from chronocam.errors import ChronocamError, InputError, check_real, check_whole, printable
-from chronocam.evaluation.judge import Judge
+from chronocam.evaluation.judge import NEAR, Judge
 from chronocam.evaluation.measures import Measure, Pointing, measure_named
 from chronocam.evaluation.panel import Row, panel
 from chronocam.evaluation.result import Evaluation
@@ -143,7 +143,10 @@ class _Run:
         passes = self.judge.passes
         passes.run += sum(record["passes"][0] for record in self.records.values())
         passes.alone += sum(record["passes"][1] for record in self.records.values())
-        for sample in progress([one for one in samples if one.number not in self.records]):
+        pending = [one for one in samples if one.number not in self.records]
+        if pending and self.judge.mixes:
+            self._recall(samples, pending[0].number)
+        for sample in progress(pending):
             if self.budget is not None and passes.run >= self.budget:
                 self.notes.append(
                     f"stopped at {passes.run} forward passes, after {len(self.records)} of {len(samples)} "
@@ -152,6 +155,12 @@ class _Run:
                 break
             self._judge(sample)
         return self._evaluation(samples)
+
+    def _recall(self, samples: Sequence[Sample], first: int) -> None:
+        """Remember the samples that an earlier run judged before the first that is left."""
+        judged = [n for n, record in self.records.items() if n < first and "error" not in record]
+        for number in sorted(judged)[-NEAR:]:
+            self.judge.recall(samples[number], self.records[number]["index"])
 
     def _judge(self, sample: Sample) -> None:
         passes = self.judge.passes
@@ -168,6 +177,7 @@ class _Run:
         else:
             record |= {
                 "target": judged.target,
+                "index": judged.index,
                 "confidence": judged.confidence,
                 "rows": [
                     packed(row, values) | {"map": small_map(judged.maps[row])}

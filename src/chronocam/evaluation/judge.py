@@ -7,7 +7,7 @@ from collections.abc import Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method, Saliency
 from chronocam.metrics.baselines import centre_prior, random_maps
+
+NEAR: Final = 8
+"""How many of the samples before are there for measures that make something of several."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Judged:
     """
 
     target: str
+    index: int | None
     confidence: float
     values: dict[Row, dict[str, Any]]
     maps: dict[Row, np.ndarray]
@@ -59,8 +63,8 @@ class Judge:
     seed: int
     pool: ThreadPoolExecutor
     passes: Passes = field(default_factory=Passes)
-    near: list[tuple[np.ndarray, int | None]] = field(default_factory=list)
-    """Samples seen before, for measures that make something of several."""
+    near: dict[int, tuple[np.ndarray, int | None]] = field(default_factory=dict)
+    """Inputs of samples judged before, with their classes, for measures that make something of several."""
     _axes: dict[int, int | None] = field(default_factory=dict)
     _count: int | None = None
 
@@ -85,16 +89,16 @@ class Judge:
             truth=read_truth(sample, grid, size, self.preprocess),
             seed=self.seed + sample.number,
             black=self._black(laid, axis),
-            others=tuple(self.near),
+            others=tuple(self.near.values()),
         )
         self.passes.run += 1
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
         asked = _Asked(self, case, target, axis)
         values = asked.values(whole)
-        self._remember(laid, info.index)
+        self._remember(sample.number, laid, info.index)
         small = {row: _small(m) for row, m in whole.items()}
         picture = None if reference.copies is None else reference.copies[0]
-        return Judged(str(info), case.probability, values, small, picture)
+        return Judged(str(info), info.index, case.probability, values, small, picture)
 
     @cached_property
     def scorer(self) -> Method:
@@ -159,9 +163,22 @@ class Judge:
         self.passes.run += 1
         return self.panel.randomised(inputs, target)
 
-    def _remember(self, laid: np.ndarray, index: int | None) -> None:
-        if any(measure.name == "focus" for measure in self.measures):
-            self.near = [*self.near[-7:], (laid, index)]
+    @property
+    def mixes(self) -> bool:
+        """Whether a measure makes something of several samples."""
+        return any(measure.name == "focus" for measure in self.measures)
+
+    def recall(self, sample: Sample, index: int | None) -> None:
+        """Remember a sample that was judged by an earlier run, as if it had been in this one."""
+        array, _ = sample.read()
+        axis = self._channels(array[None], sample.target)
+        self._remember(sample.number, array[None] if axis is None else np.moveaxis(array, axis - 1, 0), index)
+
+    def _remember(self, number: int, laid: np.ndarray, index: int | None) -> None:
+        if self.mixes:
+            self.near[number] = laid, index
+            while len(self.near) > NEAR:
+                del self.near[min(self.near)]
 
 
 @dataclass(eq=False)
