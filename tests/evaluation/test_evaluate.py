@@ -161,6 +161,17 @@ def test_methods_of_other_libraries_are_judged_on_the_same_inputs(model, name):
     assert [len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules()] == hooks
 
 
+def test_one_module_alone_is_random_where_that_is_asked_for(model):
+    copy = cc.metrics.random_copy(model, 2, alone=True)
+    assert torch.equal(copy.fc.weight, model.fc.weight)
+    assert not torch.equal(copy.conv.weight, model.conv.weight)
+    alone = cc.evaluation.Randomisation(shares=(0.5,), independent=True)
+    below = cc.evaluation.Randomisation(shares=(1.0,), independent=True)
+    # With its head alone random, the map is another one than with its convolution alone random.
+    values = [cc.evaluate(model, X, 1, measures=[one]).lines[0].interval.mean for one in (alone, below)]
+    assert values[0] != pytest.approx(values[1], abs=1e-3)
+
+
 def test_agreement_is_how_alike_the_maps_are(model):
     result = cc.evaluate(model, X, 1, methods=["gradcam", "hirescam", "saliency"], measures=["complexity"])
     assert result.agreement.shape == (7, 7)

@@ -225,7 +225,11 @@ def test_randomisation_and_another_class_compare_with_the_maps_they_ask_for():
         return -MAP if ask.random or ask.other is not None else MAP
 
     assert answered(measure_named("randomisation"), case_of(X), MAP, maps=maps) == pytest.approx(1)
-    assert [ask.random for ask in asks] == [0.02, 0.5, 1.0]
+    assert [ask.weights for ask in asks] == [(0.02, False), (0.5, False), (1.0, False)]
+    alone = cc.evaluation.Randomisation(shares=(0.5,), independent=True, noises=3)
+    before = len(asks)
+    assert answered(alone, case_of(X), MAP, maps=maps) == pytest.approx(1)
+    assert [(ask.random, ask.alone) for ask in asks[before:]] == [(0.0, False)] * 3 + [(0.5, True)] * 3
     assert answered(measure_named("random_logit"), case_of(X), MAP, maps=maps) == pytest.approx(-1)
     assert asks[-1].other in (0, 2, 3)  # never the class itself
     assert np.isnan(answered(measure_named("random_logit"), case_of(X, index=None), MAP, maps=maps))

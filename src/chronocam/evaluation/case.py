@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,13 @@ class AskScores:
     inputs: Sequence[Changed]
 
 
+Weights: TypeAlias = tuple[float, bool]
+"""The share of the modules that are random, and whether it is the last of them alone."""
+
+OWN: Final[Weights] = (0.0, False)
+"""The model's own weights."""
+
+
 @dataclass(frozen=True, eq=False)
 class AskMaps:
     """Asks for this method's maps, `(input, *grid)`.
@@ -41,11 +48,18 @@ class AskMaps:
     inputs: changed inputs; None for the sample itself.
     other: explain this class in place of the sample's own.
     random: of the model with this share of its modules random, from the output down.
+    alone: the last of those modules alone is random.
     """
 
     inputs: Sequence[Changed] | None = None
     other: int | None = None
     random: float = 0.0
+    alone: bool = False
+
+    @property
+    def weights(self) -> Weights:
+        """Which weights are random."""
+        return self.random, self.alone
 
 
 Ask: TypeAlias = AskScores | AskMaps

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from chronocam.errors import InputError
-from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed
+from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed, Weights
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row, edges
 from chronocam.evaluation.samples import Sample, read_truth
@@ -230,17 +230,17 @@ class _Asked:
                 self.judge.passes.alone += len(ask.inputs)
                 changed |= {one.key: one for one in ask.inputs if one.key not in self.scores}
         self._score(list(changed.values()))
-        groups: dict[tuple[float, int | None], dict[Hashable, tuple[Changed, set[Row]]]] = defaultdict(dict)
+        groups: dict[tuple[Weights, int | None], dict[Hashable, tuple[Changed, set[Row]]]] = defaultdict(dict)
         for ask, (row, _) in zip(asks, keys, strict=True):
             if not isinstance(ask, AskMaps):
                 continue
             inputs = ask.inputs if ask.inputs is not None else [self.case.itself]
             self.judge.passes.alone += len(inputs)
             for one in inputs:
-                if (row, ask.random, ask.other, one.key) not in self.explained:
-                    groups[ask.random, ask.other].setdefault(one.key, (one, set()))[1].add(row)
-        for (random, other), inputs_of in groups.items():
-            self._explain(random, other, list(inputs_of.values()))
+                if (row, ask.weights, ask.other, one.key) not in self.explained:
+                    groups[ask.weights, ask.other].setdefault(one.key, (one, set()))[1].add(row)
+        for (weights, other), inputs_of in groups.items():
+            self._explain(weights, other, list(inputs_of.values()))
 
     def _score(self, changed: Sequence[Changed]) -> None:
         size = self.judge.batch_size
@@ -251,18 +251,20 @@ class _Asked:
             for one, value, sure in zip(part, found.values[:, 0], found.confidences[:, 0], strict=True):
                 self.scores[one.key] = (float(value), float(sure))
 
-    def _explain(self, random: float, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]) -> None:
+    def _explain(
+        self, weights: Weights, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]
+    ) -> None:
         """Explain changed inputs by the rows that ask for them, those of the same rows together."""
         target = self.target if other is None else other
         alike: dict[frozenset[Row], list[Changed]] = defaultdict(list)
         for one, rows in inputs:
             alike[frozenset(rows)].append(one)
         for asking, of_rows in alike.items():
-            maps = self.judge.panel.maps(sorted(asking, key=str), self._inputs(of_rows), target, random)
+            maps = self.judge.panel.maps(sorted(asking, key=str), self._inputs(of_rows), target, weights)
             self.judge.passes.run += len(of_rows)
             for row, values in maps.items():
                 for one, value in zip(of_rows, values, strict=True):
-                    self.explained[row, random, other, one.key] = _sized(value, self.case.grid, row)
+                    self.explained[row, weights, other, one.key] = _sized(value, self.case.grid, row)
 
     def _inputs(self, changed: Sequence[Changed]) -> np.ndarray:
         """Return changed inputs as the model takes them."""
@@ -278,7 +280,7 @@ class _Asked:
         inputs = ask.inputs if ask.inputs is not None else [self.case.itself]
         missing = np.full(self.case.grid, np.nan, np.float32)
         return np.stack(
-            [self.explained.get((row, ask.random, ask.other, one.key), missing) for one in inputs]
+            [self.explained.get((row, ask.weights, ask.other, one.key), missing) for one in inputs]
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from chronocam.errors import InputError
+from chronocam.evaluation.case import OWN, Weights
 from chronocam.evaluation.peers import is_peer, peer
 from chronocam.explanation import Explanation
 from chronocam.joint.session import explain_all
@@ -66,7 +67,7 @@ class Panel:
     rows: list[Row] = field(default_factory=list)
     without: str | None = None
     """Why there is no randomised model; None where there is one."""
-    _bound: dict[float, list[Method]] = field(default_factory=dict)
+    _bound: dict[Weights, list[Method]] = field(default_factory=dict)
     _library: list[Row] = field(default_factory=list)
 
     @property
@@ -81,7 +82,7 @@ class Panel:
 
     def first(self, inputs: np.ndarray, target: Any) -> tuple[list[Explanation], dict[Row, np.ndarray]]:
         """Explain a sample by all of the library's methods; the first time that finds the rows."""
-        explained = self._explained(inputs, target, 0.0)
+        explained = self._explained(inputs, target, OWN)
         if not self.rows:
             self._library = [Row(e.method, e.layer) for e in explained]
             if len(set(self._library)) < len(self._library):
@@ -96,28 +97,28 @@ class Panel:
         return CONTROLS if self.without is None and self.makers else CONTROLS[:3]
 
     def maps(
-        self, rows: Sequence[Row], inputs: np.ndarray, target: Any, random: float = 0.0
+        self, rows: Sequence[Row], inputs: np.ndarray, target: Any, weights: Weights = OWN
     ) -> dict[Row, np.ndarray]:
         """Return the maps of those methods and functions, `(batch, *grid)` each."""
         found: dict[Row, np.ndarray] = {}
         wanted = [k for k, row in enumerate(self._library) if row in rows]
         if wanted:
-            explained = self._explained(inputs, target, random, wanted)
+            explained = self._explained(inputs, target, weights, wanted)
             for k, e in zip(wanted, explained, strict=True):
                 found[self._library[k]] = e.upsample()[:, 0]
         for row in rows:
-            if row.method in self.functions and not random:
+            if row.method in self.functions and weights == OWN:
                 found[row] = _grids(self.functions[row.method](inputs, target), row.method, len(inputs))
         return found
 
     def randomised(self, inputs: np.ndarray, target: Any) -> np.ndarray:
         """Return the reference's map of the model with all of its weights random, `(*grid)`."""
-        return self._explained(inputs, target, 1.0, [0])[0].upsample()[0, 0]
+        return self._explained(inputs, target, (1.0, False), [0])[0].upsample()[0, 0]
 
     def _explained(
-        self, inputs: np.ndarray, target: Any, random: float, which: Sequence[int] | None = None
+        self, inputs: np.ndarray, target: Any, weights: Weights, which: Sequence[int] | None = None
     ) -> list[Explanation]:
-        methods = self.bound(random)
+        methods = self.bound(weights)
         chosen = methods if which is None else [methods[k] for k in which]
         explained = explain_all(chosen, inputs, target) if chosen else []
         for one in explained:
@@ -127,21 +128,21 @@ class Panel:
                 )
         return explained
 
-    def bound(self, random: float = 0.0) -> list[Method]:
-        """Return the methods, of the model itself or of a copy with that share of its modules random."""
-        if random not in self._bound:
-            model = self.model if random == 0 else random_model(self.model, random, self.seed)
+    def bound(self, weights: Weights = OWN) -> list[Method]:
+        """Return the methods, of the model itself or of a copy with some of its weights random."""
+        if weights not in self._bound:
+            model = self.model if weights == OWN else random_model(self.model, weights, self.seed)
             with ExitStack() as scope:
                 share_subjects(scope)
-                self._bound[random] = [
+                self._bound[weights] = [
                     make(model, layer, **self.options) if layer is not None else make(model, **self.options)
-                    for _, layer, make in self._layers(random)
+                    for _, layer, make in self._layers(weights)
                 ]
-        return self._bound[random]
+        return self._bound[weights]
 
-    def _layers(self, random: float) -> list[tuple[str, Any, Maker]]:
+    def _layers(self, weights: Weights) -> list[tuple[str, Any, Maker]]:
         """Return the makers; in a random copy, of the layers that were found in the model itself."""
-        if random == 0 or not self._library:
+        if weights == OWN or not self._library:
             return self.makers
         named = []
         for (name, layer, make), row in zip(self.makers, self._library, strict=True):
@@ -229,23 +230,27 @@ def edges(laid: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(sum(sobel(grey, axis=axis) ** 2 for axis in axes)))
 
 
-def random_model(model: Any, share: float, seed: int) -> Any:
-    """Return a copy of a model with a share of its modules random, from the output down."""
+def random_model(model: Any, weights: Weights, seed: int) -> Any:
+    """Return a copy of a model with some of its weights random, counted from the output down."""
     if type(model).__module__.startswith("keras") or hasattr(model, "get_config"):
-        return _random_keras(model, share)
+        return _random_keras(model, weights)
     from chronocam.metrics.random_weights import parameterised, random_copy
 
-    return random_copy(model, max(1, round(share * len(parameterised(model)))), seed)
+    share, alone = weights
+    return random_copy(model, max(1, round(share * len(parameterised(model)))), seed, alone)
 
 
-def _random_keras(model: Any, share: float) -> Any:
+def _random_keras(model: Any, weights: Weights) -> Any:
     import keras
 
+    share, alone = weights
     copy = keras.models.clone_model(model)
-    layers = [layer for layer in copy.layers if layer.weights]
-    kept = layers[: len(layers) - max(1, round(share * len(layers)))]
-    for layer in kept:
-        layer.set_weights(model.get_layer(layer.name).get_weights())
+    layers = [layer for layer in copy.layers if layer.weights][::-1]
+    count = max(1, round(share * len(layers)))
+    random = layers[count - 1 : count] if alone else layers[:count]
+    for layer in layers:
+        if layer not in random:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
     return copy
 
 

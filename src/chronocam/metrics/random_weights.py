@@ -52,8 +52,10 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
         yield [path for path, _ in modules]
 
 
-def random_copy(model: nn.Module, count: int, seed: int = 0) -> nn.Module:
+def random_copy(model: nn.Module, count: int, seed: int = 0, alone: bool = False) -> nn.Module:
     """Return a copy of the model whose top `count` modules are random, as in `randomised`.
+
+    alone: the last of them alone.
 
     The model itself is never changed, so that other threads may go on with it; the copy takes its memory
     once more.
@@ -68,7 +70,7 @@ def random_copy(model: nn.Module, count: int, seed: int = 0) -> nn.Module:
     copy = deepcopy(model)
     modules = _some(copy, count)
     with torch.no_grad(), _own_random_numbers(copy, seed):
-        for _, module in modules:
+        for _, module in modules[-1:] if alone else modules:
             _randomise(module)
     return copy
 

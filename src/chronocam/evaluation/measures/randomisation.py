@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from chronocam.evaluation.case import AskMaps, Case
+from chronocam.evaluation.case import AskMaps, Case, Changed
 from chronocam.evaluation.measures.base import Asking, Measure
 from chronocam.maps.rank import spearman
 
@@ -17,8 +17,11 @@ class Randomisation(Measure):
     """|Spearman's correlation| of a map with that of the model with its top modules random, over shares.
 
     shares: of the modules with weights, from the output down, each with those above it (cascading).
+    independent: each such module alone, the others as they were learned.
+    noises: compare means of the maps of so many noisy inputs, with a standard deviation of a tenth of the
+        input's range (smooth MPRT); 0 compares the maps themselves.
 
-    Source: Adebayo et al. 2018 (arXiv:1810.03292), section 3.
+    Source: Adebayo et al. 2018 (arXiv:1810.03292), section 3; Hedström et al. 2024 (arXiv:2401.06465).
 
     Example:
     >>> cc.evaluation.Randomisation(shares=(1.0,)).better
@@ -26,6 +29,8 @@ class Randomisation(Measure):
     """
 
     shares: tuple[float, ...] = (0.02, 0.5, 1.0)
+    independent: bool = False
+    noises: int = 0
     name: ClassVar[str] = "randomisation"
     title: ClassVar[str] = "likeness to maps of random weights"
     better: ClassVar[str | None] = "low"
@@ -33,11 +38,22 @@ class Randomisation(Measure):
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the mean over the shares; a constant map is like nothing."""
+        inputs = [self._noisy(case, k) for k in range(self.noises)] or None
+        own = values
+        if inputs is not None:
+            own = np.mean((yield AskMaps(inputs)), axis=0)
         found = []
         for share in self.shares:
-            maps = yield AskMaps(random=share)
-            found.append(abs(np.nan_to_num(spearman(values.ravel(), maps[0].ravel()))))
+            other = np.mean((yield AskMaps(inputs, random=share, alone=self.independent)), axis=0)
+            found.append(abs(np.nan_to_num(spearman(own.ravel(), other.ravel()))))
         return float(np.mean(found))
+
+    def _noisy(self, case: Case, number: int) -> Changed:
+        def make() -> np.ndarray:
+            noise = case.rng(f"smooth {number}").normal(scale=0.1 * np.ptp(case.input), size=case.input.shape)
+            return case.input + noise.astype(case.input.dtype)
+
+        return Changed(("smooth", number), make)
 
 
 @dataclass(frozen=True)
