@@ -41,6 +41,6 @@ nitpick_ignore_regex = [
     (r"py:class", r"chronocam\.(sequence\.sample\.SequenceModel|odometry\.scores\.LossOfFrames)"),
     (
         r"py:class",
-        r"chronocam\.(maps\.arrays\.Origin|detections\.adapters\.base\.Adapter|targets\.words\.\w+)",
+        r"chronocam\.(maps\.arrays\.Origin|metrics\._deletion\.Cells|detections\.adapters\.base\.Adapter|targets\.words\.\w+)",
     ),
 ]

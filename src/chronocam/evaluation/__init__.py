@@ -1,6 +1,7 @@
 """Can this map be trusted? Methods judged on a model and data by many measures, with a verdict in words."""
 
 from chronocam.evaluation._evaluate import evaluate
+from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed
 from chronocam.evaluation.measures import (
     ADCC,
     ARCC,
@@ -32,14 +33,21 @@ from chronocam.evaluation.measures import (
     TemporalAUC,
     TemporalIoU,
 )
+from chronocam.evaluation.panel import Row
 from chronocam.evaluation.result import Comparison, Evaluation, Line
+from chronocam.evaluation.truth import Truth
 
 __all__ = [
     "ADCC",
     "ARCC",
     "MEASURES",
     "ROAD",
+    "Answer",
+    "AskMaps",
+    "AskScores",
     "AverageSensitivity",
+    "Case",
+    "Changed",
     "Coherency",
     "Comparison",
     "Complexity",
@@ -63,9 +71,11 @@ __all__ = [
     "PxAP",
     "RandomLogit",
     "Randomisation",
+    "Row",
     "Sparseness",
     "Stability",
     "TemporalAUC",
     "TemporalIoU",
+    "Truth",
     "evaluate",
 ]

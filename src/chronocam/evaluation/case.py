@@ -21,7 +21,12 @@ from chronocam.metrics._deletion import Cells
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """A changed input: `make` returns it, `(channel, *grid)`; those of one key are the same."""
+    """A changed input: `make` returns it, `(channel, *grid)`; those of one key are the same.
+
+    Example:
+    >>> cc.evaluation.Changed("dark", lambda: np.zeros((3, 8, 8))).make().shape
+    (3, 8, 8)
+    """
 
     key: Hashable
     make: Callable[[], np.ndarray]
@@ -29,7 +34,12 @@ class Changed:
 
 @dataclass(frozen=True, eq=False)
 class AskScores:
-    """Asks for the scores of changed inputs; the answer is `Answer`."""
+    """Asks for the scores of changed inputs; the answer is `Answer`.
+
+    Example:
+    >>> len(cc.evaluation.AskScores([cc.evaluation.Changed("dark", lambda: np.zeros((3, 8, 8)))]).inputs)
+    1
+    """
 
     inputs: Sequence[Changed]
 
@@ -49,6 +59,10 @@ class AskMaps:
     other: explain this class in place of the sample's own.
     random: of the model with this share of its modules random, from the output down.
     alone: the last of those modules alone is random.
+
+    Example:
+    >>> cc.evaluation.AskMaps(random=1.0).weights
+    (1.0, False)
     """
 
     inputs: Sequence[Changed] | None = None
@@ -67,7 +81,12 @@ Ask: TypeAlias = AskScores | AskMaps
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Scores `(input,)` as the target gives them, and the probabilities of the class, NaN without any."""
+    """Scores `(input,)` as the target gives them, and the probabilities of the class, NaN without any.
+
+    Example:
+    >>> cc.evaluation.Answer(np.array([2.0]), np.array([0.9])).best
+    array([0.9])
+    """
 
     scores: np.ndarray
     probabilities: np.ndarray
@@ -88,6 +107,12 @@ class Case:
     truth: where the object is; None where that is not known.
     black: what a black input is, broadcasting to `input`.
     others: inputs of other samples with the index of their class, for what is made of several.
+
+    Example:
+    >>> x = np.ones((3, 8, 8), np.float32)
+    >>> case = cc.evaluation.Case(x, 2.0, 0.9, 1, 3, None, seed=0)
+    >>> case.hidden(np.zeros((8, 8), bool), 0.0).make().max()
+    np.float32(0.0)
     """
 
     input: np.ndarray

@@ -32,6 +32,10 @@ class Row:
 
     method: its name. layer: the layer's, `""` for what has none. control: whether it is one that others must
     beat.
+
+    Example:
+    >>> str(cc.evaluation.Row("gradcam", "conv2"))
+    'gradcam at conv2'
     """
 
     method: str

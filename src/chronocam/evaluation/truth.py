@@ -22,6 +22,10 @@ class Truth:
     mask: bool on the input's grid; None where only times are known.
     boxes: `(x0, y0, x1, y1)` in input pixels.
     frames: for clips, bool `(time,)`: in which the object is; None where that is not known.
+
+    Example:
+    >>> cc.evaluation.Truth(np.eye(4, dtype=bool)).boxes
+    ()
     """
 
     mask: np.ndarray | None
