@@ -52,13 +52,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         picture = np.random.default_rng(k).integers(0, 255, (40, 40, 3)).astype(np.uint8)
         cc.media.write_image(tmp_path / f"shots/{k:02}.png", picture)
     (tmp_path / "shots/05.png").write_bytes(b"no picture")
-    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "worked.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
 
-def explained(out: str, spec: str = "python:nets:deadly", **options: Any) -> Any:
+def explained(out: str, spec: str = "python:worked:deadly", **options: Any) -> Any:
     return cc.runs.run("shots", spec, out, targets=[0, 2], shard=2, trust=True, **options).to_pandas()
 
 
@@ -77,8 +77,8 @@ def test_processes_write_what_one_does_and_go_on_where_one_of_them_is_killed(pla
 
 @pytest.mark.slow
 def test_what_a_process_cannot_do_is_said_by_the_run(place: Path) -> None:
-    with pytest.raises(cc.errors.ChronocamError, match="each time `python:nets:unseeded` is loaded"):
-        explained("out", "python:nets:unseeded", workers=2)
+    with pytest.raises(cc.errors.ChronocamError, match="each time `python:worked:unseeded` is loaded"):
+        explained("out", "python:worked:unseeded", workers=2)
 
 
 def test_an_engine_that_does_not_exist_and_an_address_without_a_cluster_are_refused(place: Path) -> None:
@@ -103,7 +103,7 @@ DRIVER = """
 import sys
 import chronocam as cc
 how = {"shard": 2, "trust": True, "engine": "ray", "address": sys.argv[1]}
-cc.runs.run("shots", "python:nets:deadly", "killed", [0, 2], **how)
+cc.runs.run("shots", "python:worked:deadly", "killed", [0, 2], **how)
 """
 
 
