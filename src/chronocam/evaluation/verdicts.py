@@ -20,6 +20,9 @@ LEVEL: Final = 0.05
 _MATTERS: Final = 0.1
 """What share of the reference's number a difference must have to matter."""
 
+_ROUNDING: Final = 1e-5
+"""What share of the reference's number a difference may have that comes of rounding alone."""
+
 _CONTROLS: Final = {
     "random": "a random map",
     "centre": "a blob in the middle",
@@ -58,11 +61,12 @@ def _too_few(result: Evaluation) -> str:
 def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:
     a, b, what = called[one.row], called[one.against], one.measure.title
     count = f"{one.difference.count} {'sample' if one.difference.count == 1 else 'samples'}"
+    apart = max(abs(one.difference.low), abs(one.difference.high))
+    if apart <= _ROUNDING * abs(_number(result, one.against, one.measure)):
+        return f"{a} and {b} are equal in {what} on every one of {count}."
     if told_apart(one):
         verb = "beats" if is_better(one) else "loses to"
         return f"{a} {verb} {b} in {what} ({one.difference}, {count})."
-    if one.difference.mean == one.difference.low == one.difference.high == 0:
-        return f"{a} and {b} are equal in {what} on every one of {count}."
     text = f"{a} and {b} cannot be told apart in {what} ({one.difference}, {count})"
     return f"{text}{_more(result, one)}."
 
@@ -81,15 +85,7 @@ def _more(result: Evaluation, one: Comparison) -> str:
     """Return how many more samples would decide the smallest difference that matters."""
     if one.measure.pooled:
         return ""
-    reference = next(
-        (
-            line.interval.mean
-            for line in result.lines
-            if line.row == one.against and line.measure == one.measure
-        ),
-        0.0,
-    )
-    matters = _rounded(abs(reference) * _MATTERS)
+    matters = _rounded(abs(_number(result, one.against, one.measure)) * _MATTERS)
     n = one.difference.count
     if n < 3 or matters == 0:
         return ""
@@ -100,6 +96,11 @@ def _more(result: Evaluation, one: Comparison) -> str:
     if needed <= n:
         return f"; one of {matters:g} would have been seen"
     return f"; {needed - n} more would decide a difference of {matters:g}"
+
+
+def _number(result: Evaluation, row: Row, measure: Measure) -> float:
+    """Return the number of a row."""
+    return next(line.interval.mean for line in result.lines if (line.row, line.measure) == (row, measure))
 
 
 def _at_most(differences: np.ndarray) -> float:
