@@ -408,7 +408,6 @@ def test_layers_of_both_networks_are_listed(folder: Path) -> None:
         (["frames", "--target", "tz", "--start", "5"], "both", "it has 3 frames"),
         (["frames", "--target", "tz", "--start", "0.5"], "both", "has no clock"),
         (["frames", "--target", "tz", "--frames", "2"], "pose", "sees 3 at a time"),
-        (["nowhere.mp4", "--target", "tz"], "both", "there is no `nowhere.mp4`"),
         (["frames", "--target", "depth@72,10"], "both", "x, y from 0 to 72 and 0 to 48"),
         (["frames", "--target", "tz"], "broken", "depth is not positive and finite"),
         (["frames", "--target", "tz"], "five", "expected poses (2, 1, 6)"),

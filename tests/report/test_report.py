@@ -410,7 +410,8 @@ def test_pictures_in_files_are_not_trusted(tmp_path, wrong):
 
 def test_where_nothing_could_be_explained_there_are_no_pages(tmp_path):
     options = ["--model", "chronocam:digits", "--out", str(tmp_path / "out"), "--html"]
-    done = run("explain", str(tmp_path / "none.png"), *options)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    done = run("explain", str(tmp_path / "broken.png"), *options)
     assert done.exit_code == 1
     assert "1 of 1 inputs could not be explained" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import run
 from PIL import Image
 
 from chronocam.errors import InputError
@@ -56,3 +57,13 @@ def test_arrays_and_others_are_told_apart(folder):
     with pytest.raises(InputError, match="a separate call"):
         holds_arrays(["x.npy", "a.png"])
     assert not holds_videos(["a.png", "set"])
+
+
+def test_inputs_that_are_not_there_are_told_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.png").write_bytes(b"")
+    # The model is none: it is not looked at.
+    done = run("explain", "none.png", "also-none.png", "--model", "python:nowhere:at_all", "--trust")
+    assert done.exit_code == 1
+    assert "there is no `none.png`; expected a file, a folder, or a pattern" in done.stderr
+    assert "nowhere" in run("explain", "there.png", "none.png", "--model", "python:nowhere:at_all").stderr

@@ -22,6 +22,7 @@ from chronocam.records import (
 )
 from chronocam.render.words import percent
 from chronocam.runs.files import slug
+from chronocam.runs.inputs import refuse_absent
 from chronocam.runs.job import Job
 from chronocam.runs.options import Options
 from chronocam.runs.pages import open_page, write_pages
@@ -54,6 +55,7 @@ def explain_all(
 
     Raises ChronocamError where the call itself does not fit, and at the end where inputs failed.
     """
+    refuse_absent(inputs)
     job = plan(spec, trust, inputs, options, device, wants)
     paths = list(job.inputs(inputs))
     if options.pictures is None and len(paths) > MANY:

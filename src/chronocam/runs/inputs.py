@@ -33,6 +33,15 @@ def search(arguments: Sequence[str], find: Finder) -> Iterator[Path | Failure]:
         seen.update(paths)
 
 
+def refuse_absent(arguments: Sequence[str]) -> None:
+    """Raise MediaError where no argument names anything: no model need be loaded to say so."""
+    places = [expanded(argument) for argument in arguments]
+    if not any(is_file(place) or is_folder(place) or _matches(place) for place in places):
+        raise MediaError(
+            f"there is no `{arguments[0]}`; expected a file, a folder, or a pattern such as `*.jpg`"
+        )
+
+
 def find_pictures(argument: Path) -> list[Path]:
     """Return a picture, those of a folder, or those that match a pattern."""
     from chronocam.media import find_images
