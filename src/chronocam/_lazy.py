@@ -38,7 +38,7 @@ def lazily(
         elif name in modules:
             value = _imported(name, modules[name], extras.get(name))
         else:
-            # What Python looks up itself, such as `__path__`, is no slip.
+            # Python itself asks for names such as `__path__`: those are not misspelt.
             meant = "" if name.startswith("_") else suggest(name, names(), 1)
             raise AttributeError(f"module {package!r} has no attribute {name!r}{meant}")
         setattr(sys.modules[package], name, value)  # found there from now on, without this function

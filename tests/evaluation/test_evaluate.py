@@ -109,6 +109,12 @@ def test_the_same_inputs_go_through_the_model_once(model):
     assert result.passes < sum(by_measure)
 
 
+def test_what_is_known_is_not_scored_again(model):
+    result = cc.evaluate(model, X[:1], 1, methods=["gradcam", "hirescam"], measures=["deletion"])
+    # The map and that of random weights; all cells gone; nine steps of five orders, since two maps are equal.
+    assert result.passes == 1 + 1 + 1 + 9 * 5
+
+
 def test_a_value_is_of_its_own_sample(model):
     together = cc.evaluate(model, X, [0, 1, 2, 3, 1], measures=["deletion", "max_sensitivity"])
     for k in (0, 3):

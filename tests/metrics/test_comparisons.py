@@ -12,7 +12,8 @@ from chronocam.metrics.comparisons import _exchanged
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "mean"), [("normal", 20, 0.0), ("exponential", 60, 1.0), ("hits", 100, 0.3)]
+    ("name", "count", "mean"),
+    [("normal", 5, 0.0), ("normal", 20, 0.0), ("exponential", 60, 1.0), ("hits", 100, 0.3)],
 )
 def test_intervals_cover_the_truth_in_95_percent(name, count, mean):
     rng = np.random.default_rng(4)

@@ -118,3 +118,12 @@ def test_two_truths_and_two_targets_are_refused(photos):
     (photos / "points.csv").write_text("file,x,y\n0.png,45,35\n")
     assert "give one of them" in run(photos, *masks, "--points", str(photos / "points.csv")).stderr
     assert "one --target" in run(photos, "--target", "1", "--target", "2").stderr
+
+
+def test_a_folder_without_pictures_is_one_line(photos):
+    (photos / "empty").mkdir()
+    masks = ("--masks", str(photos / "masks"))
+    for name, told in (("empty", "none of the arguments names a picture"), ("nowhere", "there is no `")):
+        done = CliRunner().invoke(main, ["evaluate", str(photos / name), "--model", MODEL, *masks])
+        assert done.exit_code == 1
+        assert told in done.stderr

@@ -64,7 +64,7 @@ class Rows:
         )
 
     def log_scores(self) -> Array:
-        """Return the logarithms of the scores `(row, class)`; of the background it is no score."""
+        """Return the logarithms of the scores `(row, class)`; the column of a background is not a score."""
         classes = widen(self.classes)
         if self.gate == "softmax":
             xp = namespace(classes)

@@ -33,7 +33,7 @@ class Suppression:
     overlap: the IoU above which a box on a better one of its class is left out; None leaves none out.
     per_row: whether a row counts for its best class alone, and not for each class.
     within, first: of each `"level"`, of each `"class"` or of `"all"`, how many are looked at.
-    most: how many are kept of an image.
+    most: how many boxes of one image are kept.
     least_side: in pixels, below which a box is empty.
     """
 
@@ -47,7 +47,7 @@ class Suppression:
     def __call__(
         self, rows: Rows, size: Size, least: float, only: int | None = None, top: int | None = None
     ) -> list[Kept]:
-        """Return what is kept of the rows of an image, the best first.
+        """Return the rows of an image that are kept, the best first.
 
         size: of the image. least: the lowest score. only: the class that is asked for; None for all. top: how
             many are asked for.
@@ -82,7 +82,7 @@ class Suppression:
         for group in groups:
             numbers = group.ravel()
             values = scores.ravel()[numbers]
-            # What is exactly 0 is no class: the background, or one that is not the best of its row.
+            # A score of exactly 0 marks the background, or a class that is not the best of its row.
             able = np.flatnonzero((values >= least) & (values > 0))
             yield numbers[able[np.argsort(-values[able], kind="stable")[: self.first]]]
 

@@ -60,10 +60,11 @@ def evaluate_files(
     from chronocam.evaluation import evaluate
     from chronocam.media.clips.preprocess import ClipPreprocess
     from chronocam.runs.device import load_on
-    from chronocam.runs.inputs import find_clips, find_pictures, search
+    from chronocam.runs.inputs import find_clips, find_pictures, refuse_absent, search
 
     if sum(one is not None for one in (masks, boxes, points)) > 1:
         raise InputError("--masks, --boxes and --points all say where objects are; give one of them")
+    refuse_absent(inputs)
     loaded = load_on(device, spec, trust)
     if loaded.preprocess is None:
         raise InputError(f"`{spec}` takes no pictures or clips; `cc.evaluate` takes arrays")
@@ -73,6 +74,8 @@ def evaluate_files(
     for failure in found:
         if not isinstance(failure, Path):
             warn(f"{failure.input}: {failure.error}")
+    if not paths:
+        raise InputError("none of the arguments names a picture or clip; see the lines above")
     annotated = _annotated(paths, masks, boxes, points, loaded)
     result = evaluate(
         loaded,

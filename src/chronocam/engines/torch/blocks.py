@@ -205,7 +205,7 @@ def _shared(path: str, near: str) -> int:
 
 @dataclass
 class _Seen:
-    """What was seen of a pass.
+    """What one pass recorded.
 
     attentions: each with the modules that it is within, the outermost first. shapes: of what modules return.
     keep: those that return tokens shaped like those they get.

@@ -132,7 +132,7 @@ def _misfit(model: nn.Module, inputs: Inputs) -> str | None:
 
 
 def map_leaves(change: Callable[[Any], Any], inputs: Any) -> Any:
-    """Return `inputs` after a change of everything in them; most are one tensor, which is no tree to walk."""
+    """Return `inputs` with `change` applied to everything in them; the usual single tensor needs no walk."""
     return change(inputs) if isinstance(inputs, Tensor) else pytree.tree_map(change, inputs)
 
 
