@@ -36,6 +36,22 @@ QUIET = click.option(
     callback=lambda ctx, _, value: ctx.meta.__setitem__(SILENT, value),
     help="Say nothing but errors.",
 )
+ALIGN = click.option(
+    "--align",
+    type=click.Choice(["half_pixel", "receptive_field"]),
+    default="half_pixel",
+    show_default=True,
+    hidden=True,
+    help="Where the cells of a map lie in the picture.",
+)
+FAST = click.option(
+    "--fast", is_flag=True, help="Run a faster copy of a PyTorch model, with its norms folded."
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["bf16"]),
+    help="With --fast: run in bfloat16, where another class may be predicted.  [default: the model's]",
+)
 OPEN = click.option("--open", "opened", is_flag=True, help="Open the pages in a browser.")
 
 

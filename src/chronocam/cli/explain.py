@@ -9,7 +9,21 @@ from typing import Any
 import click
 
 from chronocam.cli._commands import Command
-from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN, OUT, QUIET, TRUST, wants
+from chronocam.cli._options import (
+    ALIGN,
+    DEVICE,
+    FAST,
+    INTRINSICS,
+    JSON,
+    METHOD,
+    MODEL,
+    OPEN,
+    OUT,
+    PRECISION,
+    QUIET,
+    TRUST,
+    wants,
+)
 
 
 @click.command(
@@ -95,14 +109,7 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     help="Seconds into the video, or the number of a frame in a folder, where frames begin.",
 )
 @click.option("--end", type=click.FloatRange(min=0), help="Seconds into the video where frames end.")
-@click.option(
-    "--align",
-    type=click.Choice(["half_pixel", "receptive_field"]),
-    default="half_pixel",
-    show_default=True,
-    hidden=True,
-    help="Where the cells of a map lie in the picture.",
-)
+@ALIGN
 @click.option(
     "--pool",
     type=click.Choice(["clip", "frame"]),
@@ -169,12 +176,8 @@ from chronocam.cli._options import DEVICE, INTRINSICS, JSON, METHOD, MODEL, OPEN
     hidden=True,
     help="How many pictures go through the model at once.  [default: 1]",
 )
-@click.option("--fast", is_flag=True, help="Run a faster copy of a PyTorch model, with its norms folded.")
-@click.option(
-    "--precision",
-    type=click.Choice(["bf16"]),
-    help="With --fast: run in bfloat16, where another class may be predicted.  [default: the model's]",
-)
+@FAST
+@PRECISION
 @OUT
 @click.option(
     "--pictures/--no-pictures",

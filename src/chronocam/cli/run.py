@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chronocam.cli._commands import Command
-from chronocam.cli._options import DEVICE, METHOD, MODEL, QUIET, TRUST, wants
+from chronocam.cli._options import ALIGN, DEVICE, FAST, METHOD, MODEL, PRECISION, QUIET, TRUST, wants
 from chronocam.errors import ChronocamError
 
 
@@ -42,16 +42,9 @@ from chronocam.errors import ChronocamError
     "--layer", "layers", multiple=True, help="Dotted path, as in `explain`.  [default: the last with a grid]"
 )
 @click.option("--frames", type=click.IntRange(min=1), help="Frames of a clip.  [default: as the model]")
-@click.option(
-    "--align",
-    type=click.Choice(["half_pixel", "receptive_field"]),
-    default="half_pixel",
-    show_default=True,
-    hidden=True,
-    help="Where the cells of a map lie in the picture.",
-)
-@click.option("--fast", is_flag=True, help="Run a faster copy of a PyTorch model, with its norms folded.")
-@click.option("--precision", type=click.Choice(["bf16"]), hidden=True, help="With --fast: run in bfloat16.")
+@ALIGN
+@FAST
+@PRECISION
 @click.option(
     "--maps",
     type=click.Choice(["uint8", "float16"]),
