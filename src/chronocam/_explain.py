@@ -32,9 +32,9 @@ def explain(
         iterable of batches, each inputs or (inputs, targets). Where a preprocessing is known also PIL images,
         `Clip` objects, paths, and lists of them.
     targets: None (the predicted class), an int, a label, a list of targets, labels and callables, integers
-        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. Of clips, where a model gives logits
-        at every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its logit
-        averaged over the steps; `cc.targets.Step` and `EveryStep` explain single ones.
+        `(batch,)` or `(batch, k)`, or one-hot floats `(batch, classes)`. For clips, where a model gives
+        logits at every step, None is the class by majority vote (`cc.targets.MajorityVote`) and a class its
+        logit averaged over the steps; `cc.targets.Step` and `EveryStep` explain single ones.
     methods: command-line names, method classes, or anything that makes a method of a model, a layer and
         options.
     layers: layers to explain one by one; None is each method's default. A list among them is fused into one

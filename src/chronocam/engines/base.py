@@ -408,7 +408,7 @@ def scores_in(
 
     flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
     """
-    # Of classifiers, of torchvision's segmentation networks, and of pictures beside captions.
+    # Classifiers, torchvision's segmentation networks, pictures beside captions.
     for name in ("logits", "out", "logits_per_image"):
         value = raw.get(name) if isinstance(raw, Mapping) else getattr(raw, name, None)
         if is_float(value):

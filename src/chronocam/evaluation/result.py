@@ -28,7 +28,7 @@ COLUMNS: Final = (
     *("method", "layer", "measure", "samples", "mean", "low", "high"),
     *("difference", "difference_low", "difference_high", "p", "cost"),
 )
-"""Of the table."""
+"""The columns of the table."""
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ class Explanation:
     def plot(self, inputs: Media = None) -> Figure:
         """Return a matplotlib Figure of overlays, or of bare maps.
 
-        Of images, a row per sample and a column per target. Of clips, per sample some of the frames, a row
+        For images, a row per sample and a column per target. For clips, per sample some of the frames, a row
         with the map of each target, and the curves of frame importance.
         """
         return drawing_of(self).sheet(inputs)
@@ -258,7 +258,7 @@ class Explanation:
         """Write the explanation.
 
         `.npz` keeps everything, with small copies of `inputs` where they are given; `cc.load` reads it.
-        `.html` is a page to look into it with. A picture's suffix draws `plot(inputs)`. Of one clip, `.mp4`,
+        `.html` is a page to look into it with. A picture's suffix draws `plot(inputs)`. For one clip, `.mp4`,
         `.gif` and `.webp` write its overlay as a video at its own pace; of several targets, side by side with
         their names and frame importance. Without `inputs`, a page has those kept, or else the small copies;
         other pictures are of the bare maps.

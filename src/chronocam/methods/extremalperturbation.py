@@ -27,7 +27,7 @@ BLUR = 0.09
 """Standard deviation of the strongest blur, as a share of the longest side: 20 pixels of 224."""
 
 LEVELS = 8
-"""Of blur, between which the mask chooses at each place."""
+"""Strengths of blur, between which the mask chooses at each place."""
 
 START = 0.9
 """The area shown at the first step."""

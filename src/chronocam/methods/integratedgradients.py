@@ -23,7 +23,7 @@ class IntegratedGradients(PathMethod):
     """(x − x̄) ⊙ ∫₀¹ ∂S/∂x at x̄ + α (x − x̄) dα, by Gauss and Legendre's rule of `steps` points.
 
     baseline: x̄, `"zero"`, each channel's `"mean"`, the input's own `"blur"`, or an array shaped like one
-        input or broadcasting to it. Of inputs that were normalised, zero is the mean picture.
+        input or broadcasting to it. For normalised inputs, zero is the mean picture.
 
     Source: Sundararajan et al. 2017 (arXiv:1703.01365), eq. 1.
 

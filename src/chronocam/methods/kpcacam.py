@@ -13,7 +13,7 @@ from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.types import Need, View
 
 CELLS: Final = 8192
-"""Of how many cells at most the kernel is computed: its matrix has as many rows and columns."""
+"""At most so many cells make the kernel, whose matrix has as many rows and columns."""
 
 
 @dataclass(kw_only=True, eq=False)

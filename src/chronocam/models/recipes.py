@@ -15,7 +15,7 @@ from chronocam.media.preprocess import Preprocess, imagenet
 from chronocam.models.specs import ModelRequest
 
 Shape: TypeAlias = tuple[int, ...]
-"""Of one sample, without a batch axis."""
+"""For one sample, without a batch axis."""
 
 DECLARED: Final = "(model, Preprocess, labels), of clips (model, ClipPreprocess, labels),"
 """What a factory returns of a network that wants its inputs otherwise."""

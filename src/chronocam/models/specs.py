@@ -169,8 +169,8 @@ def load(
         `{"size": (66, 200), "range": (-1, 1), "channels": "bgr"}`: size, mean, std, scale, range, channels
         (rgb, bgr, grey, yuv), axes, frames. A `chronocam.json` beside a model's file may say the same, and
         labels; what is given here comes first.
-    labels: the names of the outputs, or a file with a label per line. Of a model of two towers (CLIP, SigLIP)
-        they are texts, which make it a classifier.
+    labels: the names of the outputs, or a file with a label per line. For a model of two towers (CLIP,
+        SigLIP) they are texts, which make it a classifier.
     template: what such texts stand in; None is `"a photo of a {}."`.
     custom_objects: of a Keras file, classes of layers and functions of Lambda layers, by the name in it.
 

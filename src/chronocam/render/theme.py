@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 SEQUENTIAL: Final = "inferno"
-"""Of values that are not negative."""
+"""For values that are not negative."""
 
 WARM: Final = "warm"
 """The same over a picture: without the dark end, which would be a stain."""
 
 DIVERGING: Final = "RdBu_r"
-"""Of signed values: blue below zero, red above."""
+"""For signed values: blue below zero, red above."""
 
 MAGNITUDE: Final = "viridis"
-"""Of magnitudes that stand beside signed values, where the two must not be confused."""
+"""For magnitudes that stand beside signed values, where the two must not be confused."""
 
 DEPTH: Final = "magma"
-"""Of depth, near ones bright."""
+"""For depth, near ones bright."""
 
 BOX: Final = "#00e5ff"
-"""Of a box around a region: cyan, which none of the maps above holds."""
+"""For a box around a region: cyan, which none of the maps above holds."""
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = (
     "#0072B2",
@@ -31,4 +31,4 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = (
     "#D55E00",
 )
 CATEGORIES: Final = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
-"""Of lines and bars side by side: those of Okabe and Ito, which colour-blind people can distinguish."""
+"""For lines and bars side by side: those of Okabe and Ito, which colour-blind people can distinguish."""

@@ -30,7 +30,7 @@ from chronocam.runs.plan import plan
 from chronocam.runs.terminal import put_json, say, say_news, track, warn
 
 MANY: Final = 16
-"""Of more inputs than this, pictures are drawn only where they are asked for."""
+"""For more inputs than this, pictures are drawn only on request."""
 
 
 def explain_all(

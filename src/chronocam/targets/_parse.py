@@ -34,7 +34,7 @@ def parse(targets: Targets, samples: int | None) -> Target:
     None is the predicted class; an int or label one class; a list of targets, labels and callables explains
     all of them for every sample; a list or array of `samples` integers, or an array of `samples` labels, is
     one class per sample, an array `(samples, k)` of either k of them; a float or boolean array
-    `(samples, classes)` are weights of the outputs (one-hot, multi-hot). Of a single sample a list of
+    `(samples, classes)` are weights of the outputs (one-hot, multi-hot). For a single sample a list of
     integers is all of them.
 
     Raises TargetError for anything else, for lengths that fit neither, and for a list of as many labels as

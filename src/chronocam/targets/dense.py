@@ -26,7 +26,7 @@ class Region(Target):
 
     where: a boolean mask of the output's grid, or of a finer one, such as the input's: there each of the
         output's cells counts by the share of it that the mask covers. One mask for all samples, or one for
-        each, `(samples, *grid)`. Of pictures also a box `(x0, y0, x1, y1)` in the output's pixels, the upper
+        each, `(samples, *grid)`. For pictures also a box `(x0, y0, x1, y1)` in the output's pixels, the upper
         corner exclusive, or a pixel `(x, y)`.
     channel: which channel, by index or label; None is for outputs `(batch, *grid)` or with a single channel.
         A label of two, where there is a single channel, is that side of it, as for one logit.

@@ -14,7 +14,7 @@ from chronocam.jsonable import Json
 from chronocam.models.odometry.nets import DepthNet, PoseNet
 
 MEAN = STD = (0.5, 0.5, 0.5)
-"""Of the pictures that both networks take: (value / 255 − 0.5) / 0.5."""
+"""For the pictures that both networks take: (value / 255 − 0.5) / 0.5."""
 
 
 class Odometry(nn.Module):

@@ -26,7 +26,7 @@ class Drive(ShortRepr):
     pixels: UInt8[np.ndarray, "time height width 3"]
     """RGB, 0 to 255."""
     intrinsics: Float64[np.ndarray, "3 3"]
-    """Of every frame: pixel = intrinsics @ point / z."""
+    """For every frame: pixel = intrinsics @ point / z."""
     poses: Float64[np.ndarray, "time 4 4"] | None = None
     """Camera to world."""
     depth: Float32[np.ndarray, "time height width"] | None = None

@@ -70,9 +70,9 @@ class Sequenced:
 def sequence_sheet(drawn: Sequenced, heading: str) -> Any:
     """Return a matplotlib Figure with the relevance of one sample, and the curves that there are.
 
-    Up to three targets have a signed map over input step and feature each. Of more, the map shows each output
-    step's own features (or the mean of the targets), and a second one the mean |relevance| over the features
-    for every output and input step. Below: settling, relevance against lag, the ledger.
+    Up to three targets have a signed map over input step and feature each. For more, the map shows each
+    output step's own features (or the mean of the targets), and a second one the mean |relevance| over the
+    features for every output and input step. Below: settling, relevance against lag, the ledger.
     """
     from matplotlib.figure import Figure
 

@@ -24,7 +24,7 @@ from chronocam.runs.pictures import PictureJob
 from chronocam.runs.terminal import say, track, warn
 
 MOST: Final = 200
-"""Of more inputs than this no pages are made at once."""
+"""Pages are made for at most so many inputs at once."""
 
 
 def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
@@ -57,7 +57,7 @@ def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
     if not count:
         raise InputError(f"none of {len(inputs)} inputs has a page; choose others with --where")
     say(f"{count} of {len(inputs)} inputs have pages")
-    return write_pages(folder)
+    return write_pages(folder, title=Path(place.url).name)
 
 
 def _by_input(table: Table) -> list[list[int]]:
