@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,27 @@ def close(found: Any, expected: Any, tolerance: float) -> None:
     assert np.isfinite(expected).all()
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def run_together(*runs: Callable[[], None]) -> None:
+    """Run in as many threads; raise what was raised in any."""
+    errors: list[BaseException] = []
+    ready = threading.Barrier(len(runs))
+
+    def guarded(run: Callable[[], None]) -> None:
+        try:
+            ready.wait()
+            run()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def tensors_alive() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import run_together
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -212,3 +213,22 @@ def test_one_number_written_without_a_trace_is_seen() -> None:
         net[4].weight.data[1, at] += 1.0
         expected = cc.GradCAM(net).explain(x, 1).maps
         np.testing.assert_allclose(fast.explain(x, 1).maps, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_nothing_that_other_threads_run_is_changed_while_a_copy_is_made() -> None:
+    calls, seen = (nn.Module.__call__, nn.Module.__getattr__), []
+
+    class Watching(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((nn.Module.__call__, nn.Module.__getattr__))
+            return super().forward(x)
+
+    net = Watching(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    assert folded(net) == {"0": "1"}
+    assert set(seen) == {calls}
+
+
+def test_threads_that_copy_a_model_at_once_go_on_with_one_copy() -> None:
+    net, made = Net(), []
+    run_together(*[lambda: made.append(fast._copy_of(net, None))] * 4)
+    assert all(one is made[0] for one in made)

@@ -1,7 +1,7 @@
 """One model in several threads: maps and predictions are those of one thread, and nothing else is met."""
 
+import copy
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import does_not_grow
+from detectors import random_detector, two_spots
+from helpers import does_not_grow, run_together
 from helpers import noise as doubles
 from nets import Net
 from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines.torch import engine
+from chronocam.methods._base import METHODS
 from chronocam.models import CNNLSTM
 
 THREADS = 8
@@ -81,27 +83,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Explain]] = {
 }
 
 
-def run_together(*runs: Callable[[], None]) -> None:
-    """Run in as many threads; raise what was raised in any."""
-    errors: list[BaseException] = []
-    ready = threading.Barrier(len(runs))
-
-    def guarded(run: Callable[[], None]) -> None:
-        try:
-            ready.wait()
-            run()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def explains_and_predicts(case: str, explaining: int, predicting: int, calls: int) -> None:
     make, shape, explain = CASES[case]
     torch.manual_seed(0)
@@ -143,6 +124,141 @@ def test_threads_do_not_meet(case: str, explaining: int, predicting: int) -> Non
 @pytest.mark.parametrize(("explaining", "predicting"), [(8, 0), (4, 4)])
 def test_threads_do_not_meet_in_a_thousand_calls(case: str, explaining: int, predicting: int) -> None:
     explains_and_predicts(case, explaining, predicting, 1000)
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        first = nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(inplace=True)
+        second = nn.Conv2d(6, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+        super().__init__(*first, *second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+class Encoder(nn.Module):
+    """Patches and a class token, two encoder layers, and a head on the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.start = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.zeros(1, 1, 8))
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder, self.fc = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT
+        return self.fc(self.encoder(torch.cat([self.start.expand(len(x), -1, -1), tokens], 1))[:, 0])
+
+
+def evaluated(net: nn.Module, x: Tensor) -> np.ndarray:
+    measures = ["deletion", "randomisation"]
+    result = cc.evaluate(net, x.expand(2, -1, -1, -1), 1, methods=["gradcam"], measures=measures)
+    return result.to_pandas().select_dtypes("float").drop(columns="cost").to_numpy()
+
+
+def several(net: nn.Module, x: Tensor) -> np.ndarray:
+    return cc.explain(net, x, [0, 1], methods=["hirescam", "guidedgradcam"])["guidedgradcam"].maps
+
+
+FAST = ["gradcam", "layercam", "scorecam", "saliency", "smoothgrad", "ablationcam", "rise", "gradcam++"]
+ATTENTION = ["legrad", "rollout", "attentionrelevance", "gradientxattention", "shapleycam", "gradcam"]
+CONVOLUTIONS = ["ablationcam", "scorecam", "visualbackprop", "fullgrad", "odam", "integratedgradients"]
+TOGETHER: dict[str, tuple[Callable[[], nn.Module], list[Explain]]] = {
+    "convolutions": (Net, [*(maps(METHODS[name]) for name in CONVOLUTIONS), several, evaluated]),
+    "masks and noise": (
+        Net,
+        [
+            maps(cc.RISE, budget=64),
+            maps(cc.LIME, budget=64),
+            maps(cc.ExtremalPerturbation, steps=5),
+            *(
+                maps(METHODS[name])
+                for name in ("smoothgrad", "smoothgradcam++", "guidedbackprop", "groupcam")
+            ),
+        ],
+    ),
+    "attention": (Encoder, [maps(METHODS[name]) for name in ATTENTION]),
+    "fast copies": (Normed, [maps(METHODS[name], fast=True) for name in FAST]),
+    "detector": (
+        lambda: random_detector("faster"),
+        [
+            lambda net, x: np.array([one.box for one in cc.detect(net, two_spots(), 0.01)[:3]]),
+            *(
+                lambda net, x, name=name: (
+                    METHODS[name](net).explain(two_spots(), cc.targets.Boxes(top=2)).maps
+                )
+                for name in ("odam", "gradcam")
+            ),
+        ],
+    ),
+}
+X = noise(1, 3, 16, 16)
+
+
+def same(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.nanmax(np.abs(expected)))
+
+
+def methods_meet(case: str, rounds: int) -> None:
+    """Explain one model, which nothing is known of yet, by other methods in each thread."""
+    make, calls = TOGETHER[case]
+    torch.manual_seed(0)
+    net = make().eval()
+    expected = [call(copy.deepcopy(net), X) for call in calls]
+    for _ in range(rounds):
+        fresh = copy.deepcopy(net)
+        run_together(*(lambda k=k, net=fresh: same(calls[k](net, X), expected[k]) for k in range(len(calls))))
+        assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_methods_do_not_meet(case: str) -> None:
+    methods_meet(case, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TOGETHER)
+def test_methods_do_not_meet_in_a_hundred_rounds(case: str) -> None:
+    methods_meet(case, 100)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "scorecam", "smoothgrad"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_threads_may_share_a_method(name: str, fast: bool) -> None:
+    torch.manual_seed(0)
+    net = Normed().eval()
+    inputs = [noise(1, 3, 16, 16 + 4 * (seed % 2), seed=seed) for seed in range(THREADS)]
+    expected = [METHODS[name](net, fast=fast).explain(x, 1).maps for x in inputs]
+    shared = METHODS[name](net, fast=fast)
+    run_together(*(lambda k=k: same(shared.explain(inputs[k], 1).maps, expected[k]) for k in range(THREADS)))
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_explained_beside_predictions() -> None:
+    torch.manual_seed(0)
+    net = Net().eval()
+    expected, prediction = cc.GradCAM(net).explain(X, 1).maps, net(X).detach()
+    compiled = torch.compile(net, backend="eager")
+
+    def predicts() -> None:
+        with torch.no_grad():
+            for _ in range(20):
+                torch.testing.assert_close(compiled(X), prediction)
+
+    explains: Callable[[], None] = lambda: same(cc.GradCAM(compiled).explain(X, 1).maps, expected)  # noqa: E731
+    run_together(*[predicts] * 2, *[explains] * 4)
+
+
+def test_models_may_come_and_go_while_others_are_explained() -> None:
+    gone: list[weakref.ref[nn.Module]] = []
+
+    def explains() -> None:
+        for _ in range(5):
+            net = Net().eval()
+            cc.GradCAM(net, fast=True).explain(X, 1)
+            gone.append(weakref.ref(net))
+            del net
+
+    run_together(*[explains] * 4)
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 20
 
 
 @pytest.mark.parametrize("layer", [None, "conv1", "conv2"])

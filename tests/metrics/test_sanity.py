@@ -7,7 +7,14 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from chronocam.errors import InputError
-from chronocam.metrics import parameterised, randomisation_curve, randomised, rank_correlation, ssim
+from chronocam.metrics import (
+    parameterised,
+    random_copy,
+    randomisation_curve,
+    randomised,
+    rank_correlation,
+    ssim,
+)
 
 
 def test_rank_correlation_equals_scipy() -> None:
@@ -129,3 +136,23 @@ def test_the_model_is_put_back_after_an_exception() -> None:
     for count in (-1, 3):
         with pytest.raises(InputError, match=rf"count is {count}; expected 0 to 2"), randomised(net, count):
             pass
+
+
+def test_global_random_numbers_are_never_seeded() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Drawn(nn.Linear):
+        def reset_parameters(self) -> None:
+            seen.append(torch.get_rng_state())
+            nn.init.uniform_(self.weight)
+            nn.init.trunc_normal_(self.bias)
+            with torch.no_grad():
+                self.weight.add_(torch.rand(2, 3)).mul_(torch.randn_like(self.weight))
+
+    net = Drawn(3, 2)
+    seen.clear()
+    before = torch.get_rng_state()
+    copies = [random_copy(net, 1, seed).weight for seed in (0, 0, 1)]
+    assert all(torch.equal(state, before) for state in [*seen, torch.get_rng_state()])
+    assert torch.equal(copies[0], copies[1])
+    assert not torch.equal(copies[0], copies[2])

@@ -1,7 +1,6 @@
 """One Keras model in several threads: maps and predictions are those of one thread."""
 
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers import run_together
 from networks import cnn, samples, transfer
 
 import chronocam as cc
@@ -18,27 +18,6 @@ CASES: dict[str, tuple[Callable[[], Any], tuple[int, ...], Callable[[Any], Any]]
     "sequential": (cnn, (16, 16, 3), lambda model: cc.GradCAM(model, "conv1")),
     "functional": (transfer, (16, 16, 3), lambda model: cc.LayerCAM(model, "backbone/add")),
 }
-
-
-def run_together(*runs: Callable[[], None]) -> None:
-    """Run in as many threads; raise what was raised in any."""
-    errors: list[BaseException] = []
-    ready = threading.Barrier(len(runs))
-
-    def guarded(run: Callable[[], None]) -> None:
-        try:
-            ready.wait()
-            run()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def explains_and_predicts(case: str, explaining: int, predicting: int, calls: int) -> None:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from inspect import isfunction, signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from chronocam.errors import InputError
+
+_INITIALISERS = [
+    f for f in vars(nn.init).values() if isfunction(f) and "generator" in signature(f).parameters
+]
+_DRAWS = {
+    *_INITIALISERS,
+    torch.bernoulli,
+    torch.multinomial,
+    torch.normal,
+    torch.rand,
+    torch.randint,
+    torch.randn,
+    torch.randperm,
+    Tensor.bernoulli,
+    Tensor.bernoulli_,
+    Tensor.exponential_,
+    Tensor.multinomial,
+    Tensor.normal_,
+    Tensor.random_,
+    Tensor.uniform_,
+}
+_LIKE = {torch.rand_like: Tensor.uniform_, torch.randn_like: Tensor.normal_}
 
 
 def parameterised(model: nn.Module) -> list[str]:
@@ -29,9 +53,9 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
 
     They are initialised anew by their own `reset_parameters`; what has none, or is left as it was by it, is
     drawn from a normal distribution of its own mean and standard deviation. Every parameter and buffer is
-    restored bit for bit on exit, also after an exception, and the random number generators are left as they
-    were. The same `seed` gives the same weights, and one more module does not change those of the modules
-    above it.
+    restored bit for bit on exit, also after an exception, and the global random numbers are neither drawn nor
+    seeded. The same `seed` gives the same weights, and one more module does not change those of the modules
+    above it. Other threads that run the model meet the random weights; `random_copy` leaves the model alone.
 
     Raises InputError for more modules than the model has.
     Source: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292), section 3.
@@ -46,7 +70,7 @@ def randomised(model: nn.Module, count: int, seed: int = 0) -> Iterator[list[str
     """
     modules = _some(model, count)
     with _restored(model):
-        with torch.no_grad(), _own_random_numbers(model, seed):
+        with torch.no_grad(), _OwnNumbers(seed):
             for _, module in modules:
                 _randomise(module)
         yield [path for path, _ in modules]
@@ -69,7 +93,7 @@ def random_copy(model: nn.Module, count: int, seed: int = 0, alone: bool = False
     """
     copy = deepcopy(model)
     modules = _some(copy, count)
-    with torch.no_grad(), _own_random_numbers(copy, seed):
+    with torch.no_grad(), _OwnNumbers(seed):
         for _, module in modules[-1:] if alone else modules:
             _randomise(module)
     return copy
@@ -120,11 +144,31 @@ def _restored(model: nn.Module) -> Iterator[None]:
                 tensor.copy_(values)
 
 
-@contextmanager
-def _own_random_numbers(model: nn.Module, seed: int) -> Iterator[None]:
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)
-        for index in devices:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+class _OwnNumbers(TorchFunctionMode):
+    """Draws from numbers of its own: the global ones are those of all threads."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _LIKE:
+            return _LIKE[func](torch.empty_like(*args, **kwargs), generator=self._of(args[0].device))
+        if func in _DRAWS and kwargs.get("generator") is None:
+            given = args[0] if args and isinstance(args[0], Tensor) else None
+            device = torch.device(kwargs.get("device") or "cpu") if given is None else given.device
+            kwargs["generator"] = self._of(device)
+        return func(*args, **kwargs)
+
+    def _of(self, device: torch.device) -> torch.Generator:
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return self._generators[device]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from itertools import chain
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,6 +25,7 @@ from chronocam.engines.base import Recording, Request, Score
 from chronocam.engines.torch.engine import TorchEngine
 from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.scope import walk
+from chronocam.engines.torch.symbolic import graph_of
 from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
 
@@ -73,7 +75,7 @@ class FastEngine(TorchEngine):
         return pytree.tree_map(lay, super().adapt(inputs))
 
     def _refuse_folded(self) -> None:
-        for path in self._asked:
+        for path in self._asked.copy():  # other threads may ask meanwhile
             norm = self._copy.folded.get(path.split("#")[0])
             if norm is not None:
                 raise LayerError(
@@ -112,15 +114,21 @@ class _Copy:
 
 
 _COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
+_MEETING = Lock()
 
 
 def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
     """Return the copy of a model, made once and again after each change; it is dropped with the model."""
     copies = _COPIES.setdefault(model, {})
     known = copies.get(precision)
-    if known is None or not known.is_of(model):
-        known = copies[precision] = _made(model, precision)
-    return known
+    if known is not None and known.is_of(model):
+        return known
+    made = _made(model, precision)
+    with _MEETING:
+        # Threads that made one at the same time go on with the first: those with one engine need the same.
+        if copies.get(precision) is known:
+            copies[precision] = made
+        return copies[precision]
 
 
 def _made(model: nn.Module, precision: str | None) -> _Copy:
@@ -170,26 +178,19 @@ def _is_plain(value: object) -> bool:
     return type(value) in _PLAIN or (type(value) is tuple and all(map(_is_plain, value)))
 
 
-class _Tracer(fx.Tracer):
-    """Follows a model down to its norms, those too that do more than to scale and shift."""
-
-    def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        return isinstance(module, _BatchNorm) or super().is_leaf_module(module, path)
-
-
 def _foldable(model: nn.Module) -> dict[str, str]:
     """Return the norm by each convolution that only it uses, as the graph of the model proves."""
     # Where an argument may be left out, the traced way through the model need not be the one that is run.
     parameters = signature(model.forward).parameters.values()
     if any(p.default is not Parameter.empty or p.kind is p.VAR_KEYWORD for p in parameters):
         return {}
-    try:
-        nodes = list(_Tracer().trace(model).nodes)
-    except Exception:  # whatever the model does that no tracer follows
+    graph = graph_of(model)
+    if graph is None:
         return {}
+    nodes = list(graph.nodes)
     paths = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    read = {str(node.target).rpartition(".")[0] for node in nodes if node.op == "get_attr"}
+    read = {str(node.target).rpartition(".")[0] for node in nodes if node.op == "get_attr" and node.users}
 
     def once(path: str) -> bool:
         return calls[path] == 1 and paths[id(model.get_submodule(path))] == 1 and path not in read
@@ -218,9 +219,8 @@ def _begins_as_norm(norm: nn.Module) -> tuple[fx.Graph, fx.Node] | None:
 
     What comes after that, such as an activation, may be anything. None where the graph does not prove it.
     """
-    try:
-        graph = fx.Tracer().trace(norm)
-    except Exception:  # whatever the norm does that no tracer follows
+    graph = graph_of(norm)
+    if graph is None:
         return None
     given, *others = [node for node in graph.nodes if node.op == "placeholder"]
     scaled = [node for node in graph.nodes if node.target is F.batch_norm]
