@@ -398,6 +398,7 @@ class Need:
     blocks: every attention of its last row of blocks, with the gradients of each block's own score.
     stages: activations of the layers before it too, the last on each grid.
     biases: what every layer adds to what is proportional to its input, times ∂score/∂output.
+    resumes: what came before the layer as well, so that `View.resume` need not run it again.
 
     Example:
     >>> cc.GuidedGradCAM.needs == (cc.types.Need(), cc.types.Need(at_input=True, guided=True))
@@ -413,6 +414,7 @@ class Need:
     blocks: bool = False
     stages: bool = False
     biases: bool = False
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -498,9 +500,11 @@ class View(Protocol):
         through the model at once as the method's `batch_size` says.
         """
 
-    def resume(self, changes: Iterable[Change]) -> Array:
+    def resume(self, changes: Iterable[Change], whole: bool = False) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
 
         A change is of `(batch, channel, *grid)`, the time slices of clips together; what the layout drops (a
-        class token) stays as it is. What precedes the layer runs once.
+        class token) stays as it is. With `whole` it is of all that the layer returned, `(row, channel, …)`,
+        tokens in the place of a grid. What precedes the layer runs once; for a method that has a need with
+        `resumes`, in the pass that is recorded anyway.
         """

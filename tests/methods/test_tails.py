@@ -48,6 +48,67 @@ class Folded(nn.Module):
         return self.fc(self.rnn(f)[0][:, -1])
 
 
+class Depthwise(nn.Module):
+    """An inverted residual block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 12, 1)
+        self.each, self.narrow = nn.Conv2d(12, 12, 3, 1, 1, groups=12), nn.Conv2d(12, 4, 1)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        wide = nn.functional.hardswish(self.wide(x))
+        return self.fc((x + self.narrow(nn.functional.relu6(self.each(wide)))).mean((2, 3)))
+
+
+class Dense(nn.Module):
+    """Each layer sees what all before it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, 2, 1)
+        self.grow = nn.ModuleList(nn.Conv2d(4 + 3 * i, 3, 3, 1, 1) for i in range(3))
+        self.norm, self.fc = nn.BatchNorm2d(13), nn.Linear(13, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [self.stem(x)]
+        for layer in self.grow:
+            seen.append(layer(torch.cat(seen, 1).relu()))
+        return self.fc(self.norm(torch.cat(seen, 1)).relu().mean((2, 3)))
+
+
+class ChannelsMoved(nn.Module):
+    """A block of ConvNeXt, which norms and mixes with its channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.each = nn.Conv2d(3, 6, 4, 4), nn.Conv2d(6, 6, 3, 1, 1, groups=6)
+        self.norm, self.mix, self.fc = nn.LayerNorm(6), nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        mixed = nn.functional.gelu(self.mix(self.norm(self.each(x).permute(0, 2, 3, 1))))
+        return self.fc((x + mixed.permute(0, 3, 1, 2)).mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    """Patches and a class token, which alone is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.first = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = nn.Sequential(
+            *(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True) for _ in range(2))
+        )
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.first.expand(len(x), 1, 8), self.patches(x).flatten(2).mT], 1)
+        return self.fc(self.blocks(tokens)[:, 0])
+
+
 def plain(rank: int) -> nn.Sequential:
     conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     pool: Any = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
@@ -55,18 +116,23 @@ def plain(rank: int) -> nn.Sequential:
     return nn.Sequential(*features, pool(1), nn.Flatten(), nn.Linear(5, 4))
 
 
-NETS: dict[str, tuple[Callable[[], nn.Module], str, tuple[int, ...]]] = {
+Net = tuple[Callable[[], nn.Module], str, tuple[int, ...]]
+TOKENS: Net = (Tokens, "blocks.0", (3, 16, 12))
+NETS: dict[str, Net] = {
     "signal": (lambda: plain(1), "1", (3, 24)),
     "picture": (lambda: plain(2), "1", (3, 16, 12)),
     "clip": (lambda: plain(3), "1", (3, 6, 12, 8)),
     "residual": (Residual, "a", (3, 16, 12)),
     "branched": (Branched, "b", (3, 16, 12)),
+    "depthwise": (Depthwise, "wide", (3, 16, 12)),
+    "dense": (Dense, "grow.1", (3, 16, 12)),
+    "channels moved": (ChannelsMoved, "each", (3, 16, 12)),
     "frames under an LSTM": (Folded, "cnn", (5, 3, 16, 12)),
 }
 
 
 def seeded(kind: str) -> tuple[Any, str, Tensor]:
-    make, layer, shape = NETS[kind]
+    make, layer, shape = NETS.get(kind, TOKENS)
     torch.manual_seed(0)
     return make().double().eval(), layer, torch.randn(2, *shape, dtype=torch.float64)
 
@@ -92,27 +158,30 @@ def returned(net: nn.Module, layer: str, x: Tensor) -> np.ndarray:
     return seen[0]
 
 
-def zeroed(channel: int) -> Callable[[Tensor], Tensor]:
+def zeroed(channel: int, axis: int = 1) -> Callable[[Tensor], Tensor]:
     def change(a: Tensor) -> Tensor:
-        a[:, channel] = 0
+        a.select(axis, channel).zero_()
         return a
 
     return change
 
 
 def as_grid(a: np.ndarray, samples: int, net: nn.Module) -> np.ndarray:
-    """Put the frames of clips, which were folded into the batch, on an axis of their own."""
+    """Put frames, which were folded into the batch, on an axis of their own, and patches on 4 × 3 cells."""
+    if isinstance(net, Tokens):
+        return np.moveaxis(a[:, 1:], 1, 2).reshape(samples, -1, 4, 3)
     return np.moveaxis(a.reshape(samples, -1, *a.shape[1:]), 2, 1) if isinstance(net, Folded) else a
 
 
-@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("kind", [*NETS, "tokens"])
 def test_ablation_is_the_whole_network_without_each_channel(kind: str) -> None:
     net, layer, x = seeded(kind)
     classes = [2, 0]
     whole, a = to_numpy(net(x)), as_grid(returned(net, layer, x), len(x), net)
     expected = np.zeros((len(x), 2, *a.shape[2:]))
     for k in range(a.shape[1]):
-        fall = (whole - scores(net, layer, x, zeroed(k))) / np.abs(whole)
+        without = scores(net, layer, x, zeroed(k, axis=2 if kind == "tokens" else 1))
+        fall = (whole - without) / np.abs(whole)
         expected += fall[:, classes][(...,) + (None,) * (a.ndim - 2)] * a[:, None, k]
     targets = [cc.targets.Class(c) for c in classes]
     found = cc.AblationCAM(net, layer, signed=True).explain(x, targets)
@@ -120,6 +189,23 @@ def test_ablation_is_the_whole_network_without_each_channel(kind: str) -> None:
     np.testing.assert_allclose(found.maps, expected, rtol=0, atol=1e-6 * peak)
     positive = cc.AblationCAM(net, layer, batch_size=4).explain(x, targets)
     np.testing.assert_allclose(positive.maps, np.maximum(found.maps, 0), rtol=0, atol=1e-6 * peak)
+
+
+def test_what_precedes_the_layer_runs_once_for_all_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, layer, x = seeded("residual")
+    cc.AblationCAM(net, layer).explain(x, 1)  # whatever is found out once
+    runs: list[int] = []
+    run = nn.Conv2d.forward
+
+    def counted(conv: nn.Conv2d, x: Tensor) -> Tensor:
+        runs.extend([len(x)] * (conv.stride == (2, 2)))  # of the first convolution alone
+        return run(conv, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", counted)
+    found = cc.explain(net, x, 1, methods=("gradcam", "ablationcam", "reciprocam"), layers=["b"])
+    assert runs == [len(x)]
+    for name, method in {"ablationcam": cc.AblationCAM, "reciprocam": cc.ReciproCAM}.items():
+        np.testing.assert_array_equal(found[name].maps, method(net, "b").explain(x, 1).maps)
 
 
 def test_a_negative_score_does_not_turn_the_map_over() -> None:

@@ -120,6 +120,7 @@ class Recording:
     attentions: the weights of every attention within the model in the order of the calls,
         `(rows, query, key)`, means over heads.
     attended, blocks: every attention, and those of each block of the last row; see `Request`.
+    rests: of a model after each layer that it is to be resumed from.
     notes: what a user should know about the scores.
 
     Example:
@@ -139,6 +140,7 @@ class Recording:
     attentions: tuple[Array, ...] = ()
     attended: tuple[Attended, ...] = ()
     blocks: tuple[tuple[Attended, ...], ...] = ()
+    rests: Mapping[str, Resumed] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -171,6 +173,7 @@ class Request:
     guided: where gradients through guided ReLUs are.
     curvature: where the Hessian of the score times the activations is.
     reads: modules whose outputs the score function reads, in `Result.outputs`.
+    resumes: from which of the layers the model is to be resumed, as by `Engine.resume`.
     attentions: whether the weights of every attention within the model are recorded.
     attended: whether every attention is, with the gradients of the score.
     blocks: scores what the head makes of the tokens of one block; given, the attention of every block of the
@@ -192,6 +195,7 @@ class Request:
     guided: Sequence[str] = ()
     curvature: Sequence[str] = ()
     reads: Sequence[str] = ()
+    resumes: Sequence[str] = ()
     attentions: bool = False
     attended: bool = False
     blocks: Score | None = None

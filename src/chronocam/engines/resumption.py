@@ -81,7 +81,7 @@ class Rest(ABC, Generic[Node]):
             raise InputError("no floating-point input, so the number of samples is unknown; give one")
         if layer == INPUT:
             raise LayerError("nothing comes before the input: score changed inputs, or name a layer")
-        self.activations: list[Array] = []
+        self.activations: Sequence[Array] = []
         self._inputs = inputs
         self._samples = samples
         self._layer = layer
@@ -115,9 +115,9 @@ class Rest(ABC, Generic[Node]):
     def _tensors(self, output: Any) -> list[Array]:
         """Return the tensors in what a node returned, in the order in which they are repeated."""
 
-    def _record(self) -> None:
+    def _keep(self, recorder: Recorder[Node], activations: list[Array], result: Result) -> None:
         """Store what came before the layer, in such a way that the rest of the model follows from it."""
-        recorder, self.activations, result = self._recorded(1)
+        self.activations = activations
         if not recorder.reached:
             raise LayerError(
                 f"layer `{self._layer}` was not called where the model can be resumed; choose a layer that "

@@ -68,6 +68,7 @@ def record(
         guided=layers(lambda need: need.guided),
         curvature=layers(lambda need: need.curvature),
         reads=scoring.reads,
+        resumes=layers(lambda need: need.resumes),
         attentions=any(need.attentions for need, _ in places),
         attended=any(need.attended for need, _ in places),
         blocks=block if any(need.blocks for need, _ in places) else None,

@@ -28,7 +28,7 @@ from chronocam.joint.placement import BESIDE
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
 from chronocam.joint.stages import places, stages
-from chronocam.layouts.base import inverse, joined
+from chronocam.layouts.base import channels_in, inverse, joined
 from chronocam.layouts.tokens import Tokens
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
@@ -61,6 +61,7 @@ class LayerView:
         self._recipe = recipe
         self._layer = layer
         self._scoring = scoring
+        self._rest = recording.rests.get(layer)
         self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
         self.interval: Array = None
@@ -323,27 +324,29 @@ class LayerView:
 
         return self._scored(changes, at_once, scored)
 
-    def resume(self, changes: Iterable[Change]) -> Array:
+    def resume(self, changes: Iterable[Change], whole: bool = False) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
 
-        A change is of `(batch, channel, *grid)`. Raises LayerError for a layer from which the model cannot be
-        resumed, LayoutError for a layout that cannot be undone.
+        See `View.resume`. Raises LayerError for a layer from which the model cannot be resumed, LayoutError
+        for a layout that cannot be undone.
         """
         look = self._look
-        # The engine stores what came before the layer, so that each change costs the rest of the model alone.
-        resumed = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
+        # What came before the layer is stored, so that each change costs the rest of the model alone.
+        resumed = self._rest
+        if resumed is None:
+            resumed = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
         calls = list(resumed.activations)
         layout = self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls))
-        put_back = inverse(layout, calls)
-        activations = widen(layout(joined(calls, layout)))
+        changed_by = _of_whole(layout, calls) if whole else _of_grid(layout, calls)
 
         def scored(part: Sequence[Change], score: Score) -> Array:
-            changed = zip(*(put_back(change(activations)) for change in part), strict=True)
+            changed = zip(*map(changed_by, part), strict=True)
             return resumed([namespace(call[0]).concat(call, axis=0) for call in map(list, changed)], score)
 
         # As many values at once as so many inputs have: of a small layer more than of a large one.
         at_once = self._at_once(getattr(layout, "batch_axis", 0) == 0)
-        share = max(1, prod(look.shape) // prod(activations.shape)) if 1 < at_once < sys.maxsize else 1
+        values = prod(joined(calls, layout).shape)
+        share = max(1, prod(look.shape) // values) if 1 < at_once < sys.maxsize else 1
         return self._scored(changes, at_once * share, scored)
 
     def _at_once(self, repeatable: bool) -> int:
@@ -364,6 +367,25 @@ class LayerView:
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)
+
+
+def _of_grid(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Change], list[Array]]:
+    """Return what makes the layer's outputs after a change of what lies on the grid."""
+    put_back = inverse(layout, calls)
+    activations = widen(layout(joined(calls, layout)))
+    return lambda change: put_back(change(activations))
+
+
+def _of_whole(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Change], list[Array]]:
+    """Return what makes the layer's outputs after a change of all that it returned in the calls explained."""
+    axis, xp = channels_in(layout, calls), namespace(calls[-1])
+    kept = [] if getattr(layout, "takes_all_calls", False) else calls[:-1]
+
+    def changed(change: Change) -> list[Array]:
+        moved = (change(xp.moveaxis(call, axis, 1)) for call in calls[len(kept) :])
+        return [*kept, *(xp.moveaxis(one, 1, axis) for one in moved)]
+
+    return changed
 
 
 def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:

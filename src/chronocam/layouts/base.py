@@ -157,6 +157,38 @@ def joined(calls: Sequence[Array], layout: Callable[[Array], Array]) -> Array:
     return layout.gather(calls) if isinstance(layout, Layout) else calls[-1]
 
 
+def _numbers(layout: Callable[[Array], Array], calls: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each call's first value, and of the value that each cell of the grid comes from.
+
+    Raises LayoutError for a layout that does more than to choose and to order values.
+    """
+    sizes = [prod(call.shape) for call in calls]
+    starts = np.cumsum([0, *sizes[:-1]])
+    numbered = [
+        placed(np.arange(start, start + size).reshape(call.shape), call)
+        for call, start, size in zip(calls, starts, sizes, strict=True)
+    ]
+    numbers = to_numpy(layout(joined(numbered, layout)))
+    if numbers.dtype.kind != "i":
+        raise LayoutError("layout= makes new values of a layer's output, which cannot be put back into it")
+    return starts, numbers
+
+
+def channels_in(layout: Callable[[Array], Array], calls: Sequence[Array]) -> int:
+    """Return which axis of what a layer returned holds the channels, as the layout takes them from there.
+
+    calls: what the layer returned, one array per call. Raises LayoutError as `inverse` does.
+    """
+    taken = joined(calls, layout)
+    if layout(taken) is taken:
+        return 1
+    starts, numbers = _numbers(layout, calls)
+    channels = numbers[0].reshape(numbers.shape[1], -1)[:2, 0]  # of one cell, the first two
+    call = int(np.searchsorted(starts, channels[0], "right")) - 1
+    places = np.stack(np.unravel_index(channels - starts[call], calls[call].shape))
+    return int((places[:, 0] != places[:, -1]).argmax()) or 1
+
+
 def inverse(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Array], list[Array]]:
     """Return what puts changed values back where `layout` takes them from.
 
@@ -167,16 +199,8 @@ def inverse(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callabl
     taken = joined(calls, layout)
     if layout(taken) is taken:
         return lambda values: [*calls[:-1], namespace(values).astype(values, taken.dtype)]
-    # A layout applied to the numbers of all values says which one each cell of the grid comes from.
     sizes = [prod(call.shape) for call in calls]
-    starts = np.cumsum([0, *sizes[:-1]])
-    numbered = [
-        placed(np.arange(start, start + size).reshape(call.shape), call)
-        for call, start, size in zip(calls, starts, sizes, strict=True)
-    ]
-    numbers = to_numpy(layout(joined(numbered, layout)))
-    if numbers.dtype.kind != "i":
-        raise LayoutError("layout= makes new values of a layer's output, which cannot be put back into it")
+    starts, numbers = _numbers(layout, calls)
     source = np.arange(sum(sizes))
     source[numbers.ravel()] = sum(sizes) + np.arange(numbers.size)
 

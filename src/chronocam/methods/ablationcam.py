@@ -20,8 +20,8 @@ class AblationCAM(EvidenceMethod):
     """Ablation-CAM: Σ_k w_k A_k, w_k = (S − S_k) / |S|, S_k the score with channel k set to zero.
 
     No gradient is taken. What precedes the layer runs once, the rest once per channel that is not zero
-    everywhere, many at a time (`batch_size`). Of a clip a channel is set to zero in all frames. A score
-    nearer to 0 than 1e-7 counts as 1e-7.
+    everywhere, many at a time (`batch_size`). A channel is set to zero in all frames of a clip, and in all
+    tokens, class tokens too. A score nearer to 0 than 1e-7 counts as 1e-7.
 
     Source: Desai and Ramaswamy, WACV 2020, eq. 3; there the score is positive, and divides with its sign.
 
@@ -31,7 +31,7 @@ class AblationCAM(EvidenceMethod):
     """
 
     name: ClassVar[str] = "ablationcam"
-    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False),)
+    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, resumes=True),)
 
     def maps(self, view: View) -> Maps:
         """Weight channels by how much the score falls without each."""
@@ -39,7 +39,7 @@ class AblationCAM(EvidenceMethod):
         xp = namespace(activations)
         alive = np.flatnonzero(to_numpy(xp.any(activations != 0, axis=(0, *grid_axes(activations, 2)))))
         channels = activations[:, placed(alive, activations)]
-        scores = view.resume(_ablations(alive, activations))
+        scores = view.resume(_ablations(alive, activations), whole=True)
         whole, without = scores[:1], scores[1:]
         floor = xp.abs(whole)
         floor = xp.where(floor < SMALLEST, xp.full_like(floor, SMALLEST), floor)
@@ -48,14 +48,14 @@ class AblationCAM(EvidenceMethod):
 
 def _ablations(channels: np.ndarray, activations: Array) -> Iterator[Change]:
     """Yield no change, and for each of the channels of such activations the one that sets it to zero."""
-    yield lambda activations: activations
-    count, ones = int(activations.shape[1]), [1] * (activations.ndim - 2)
+    yield lambda whole: whole
     # Made once: there may be thousands of channels, and making an array takes longer than to fill it.
-    off = placed(np.eye(count, dtype=bool)[channels].reshape(-1, 1, count, *ones), activations)
-    zero = namespace(activations).zeros_like(activations[:1, :1])
+    off = placed(np.eye(int(activations.shape[1]), dtype=bool)[channels], activations)
     for row in range(len(channels)):
-        yield partial(_ablated, off[row], zero)
+        yield partial(_ablated, off[row])
 
 
-def _ablated(off: Array, zero: Array, activations: Array) -> Array:
-    return namespace(activations).where(off, zero, activations)
+def _ablated(off: Array, whole: Array) -> Array:
+    xp = namespace(whole)
+    laid = xp.reshape(off, (1, -1, *[1] * (whole.ndim - 2)))
+    return xp.where(laid, xp.zeros_like(whole[:1, :1]), whole)

@@ -35,7 +35,7 @@ class ReciproCAM(EvidenceMethod):
 
     spot: bool = False
     name: ClassVar[str] = "reciprocam"
-    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False),)
+    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, resumes=True),)
 
     def maps(self, view: View) -> Maps:
         """Score each cell alone."""

@@ -314,6 +314,9 @@ class KerasEngine(Speechless, UnknownGeometry):
             either.gradients if plain is not None else {},
             {} if through is None else through.gradients,
             either.curvature,
+            rests={
+                layer: self.resume(inputs, layer, request.call, request.reads) for layer in request.resumes
+            },
             notes=tuple(self._notes(either, request.call, bool(request.guided))),
         )
 

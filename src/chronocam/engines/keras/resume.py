@@ -34,7 +34,7 @@ class KerasRest(Rest[Any]):
         self._node = program.nodes[self._path]
         self._hidden = {path: node for path, node in program.nodes.items() if not self._holds(node)}
         self._compiled: Run = self._rest
-        self._record()
+        self._keep(*self._recorded(1))
 
     def _holds(self, node: Node) -> bool:
         return node is not self._node and any(inner is self._node for inner in nodes_of(node).values())

@@ -181,7 +181,11 @@ class TorchEngine(TorchGeometry):
         settle(scope, self.model)
         forward = self._forward(request.call, request.reads)
         forward.moves = None if self._was_watched else MovesSeen()
-        recording = TorchPass(scope, forward, self.layers.walk(), inputs, request).run(score)
+        rests = {
+            layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
+            for layer in request.resumes
+        }
+        recording = TorchPass(scope, forward, self.layers.walk(), inputs, request, rests).run(score)
         if forward.moves is not None:
             self.may_move, self._was_watched = forward.moves.any, True
         self._may_end_in_gate |= forward.may_end_in_gate
@@ -216,7 +220,7 @@ class TorchEngine(TorchGeometry):
     ) -> TorchRest:
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         forward = self._forward(call, reads)
-        resumed = TorchRest(forward, inputs, layer)
+        resumed = TorchRest(forward, inputs, layer).run_once()
         self._may_end_in_gate |= forward.may_end_in_gate
         return resumed
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from chronocam.engines.base import NO_RELU, Recording, Request, Score, changed_at, split_call, split_entry
+from chronocam.engines.base import (
+    NO_RELU,
+    Recording,
+    Request,
+    Result,
+    Score,
+    changed_at,
+    split_call,
+    split_entry,
+)
+from chronocam.engines.resumption import Recorder
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import TappedAttention
 from chronocam.engines.torch.attention import AttentionSeen, Mixing, UnfusedAttention
@@ -21,6 +32,7 @@ from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.pooled import pooled_in, users_in
+from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import couples_samples, training_note
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
@@ -43,6 +55,7 @@ class TorchPass:
 
     scope: entered for as long as anything is recorded.
     modules: those of the model, walked once for all that looks through them.
+    rests: of the model after layers, which note what comes before these.
     """
 
     def __init__(
@@ -52,6 +65,7 @@ class TorchPass:
         modules: Sequence[nn.Module],
         inputs: Inputs,
         request: Request,
+        rests: Mapping[str, TorchRest],
     ) -> None:
         self.scope = scope
         self.forward = forward
@@ -59,6 +73,7 @@ class TorchPass:
         self.modules = modules
         self.inputs = inputs
         self.request = request
+        self.rests = rests
         self.differentiate: bool = request.differentiates
         self.through_no_grad: bool = False
         self.relus: GuidedReLUs | None = GuidedReLUs() if request.guided else None
@@ -72,11 +87,14 @@ class TorchPass:
         self.tapped: TappedAttention | None = None
         self.blocks: Blocks | None = None
         self.scores: Tensor
+        self._noted: Callable[[], None] = lambda: None  # hands the rests what they noted
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
         with told_apart():
-            return self._recorded(score)
+            recording = self._recorded(score)
+        self._noted()
+        return recording
 
     def _recorded(self, score: Score) -> Recording:
         request = self.request
@@ -137,6 +155,7 @@ class TorchPass:
             attentions=tuple(self.attentions),
             attended=self.tapped.attended(self._gradients) if self.tapped and request.attended else (),
             blocks=self._of_blocks(),
+            rests=self.rests,
             notes=(*self.forward.notes, *self.notes, *([self._training] if self._training else [])),
         )
 
@@ -173,6 +192,9 @@ class TorchPass:
             self.chunks.cut(self.forward.replica, self.layers)
         if self.blocks is not None:
             self.blocks.watch()
+        # What runs in chunks does not return what it returns as a whole.
+        noting = {} if self.chunks is not None else self.rests
+        recorders = {layer: rest.noted(self.forward.replica) for layer, rest in noting.items()}
         self.forward.watch(scope)
         inputs = map_leaves(own_copy, self.inputs)
         if self.through_no_grad:
@@ -183,9 +205,20 @@ class TorchPass:
         if self.attention is not None:
             self.attention.end(main_output(raw, strict=False))
         result = self.forward.result(raw)
-        if result is not None:
-            self.scores = score(result)
-        return result is not None
+        if result is None:
+            return False
+        self.scores = score(result)
+        self._noted = partial(self._keep, recorders, result)
+        return True
+
+    def _keep(self, recorders: Mapping[str, Recorder[nn.Module]], result: Result) -> None:
+        """Let the model be resumed from the layers of which that is asked."""
+        for layer, rest in self.rests.items():
+            if layer in recorders:
+                gated = self.forward.may_end_in_gate
+                rest.keep(recorders[layer], self.taps[layer].outputs, result, gated)
+            else:
+                rest.run_once()
 
     def _row_of_blocks(self) -> Blocks | None:
         """Return the blocks that are scored one by one, where that was asked for; found out once."""

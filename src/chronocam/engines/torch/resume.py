@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, repla
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
-from chronocam.engines.torch.replica import Forward
+from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, settle, walk
 from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor, tensor_at
 from chronocam.errors import LayerError, ModelError
@@ -26,7 +26,11 @@ T = TypeVar("T")
 
 
 class TorchRest(Rest[nn.Module]):
-    """The rest of a PyTorch model; modules that do not run have their `forward` replaced."""
+    """The rest of a PyTorch model; modules that do not run have their `forward` replaced.
+
+    What came before the layer is noted in a pass of any kind, between `noted` and `keep`, or in one that
+    `run_once` is for.
+    """
 
     def __init__(self, forward: ForwardPass, inputs: Inputs, layer: str) -> None:
         first = first_tensor(inputs)
@@ -37,7 +41,30 @@ class TorchRest(Rest[nn.Module]):
         self._module = forward.layers[layer]
         if couples_samples(self._model, self._modules):
             raise ModelError("BatchNorm in training mode mixes the samples; call model.eval() first")
-        scoped(self._settled)(self._record)
+
+    def run_once(self) -> TorchRest:
+        """Run the whole model for this alone, and return this."""
+        scoped(self._settled)(lambda: self._keep(*self._recorded(1)))
+        return self
+
+    def noted(self, replica: Replica) -> Recorder[nn.Module]:
+        """Return what notes all that comes before the layer, in the next run of a replica of the model."""
+        recorder = Recorder(self._module, self._call, partial(pytree.tree_map, own_copy))
+        for module in self._modules:
+            if self._can_be_replaced(module):
+                replica.replace(module, partial(recorder.around, module))
+        return recorder
+
+    def keep(
+        self, recorder: Recorder[nn.Module], activations: Sequence[Tensor], result: Result, gated: bool
+    ) -> None:
+        """Take what a run gave; see `noted`.
+
+        activations: what the layer returned, per call. gated: whether the model may end in a gate.
+        """
+        self._forward.may_end_in_gate, self._forward.settled = gated, True
+        copies = [own_copy(x) for x in activations]
+        scoped(self._settled)(lambda: self._keep(recorder, copies, result))
 
     def _settled(self, scope: ExitStack, run: Callable[[], T]) -> T:
         """Return what `run` returns, without a graph."""
@@ -46,21 +73,22 @@ class TorchRest(Rest[nn.Module]):
         return run()
 
     def _recorded(self, times: int) -> tuple[Recorder[nn.Module], list[Tensor], Result]:
-        patched = [m for m in self._modules if self._can_be_replaced(m)]
         while True:
-            recorder = Recorder(self._module, self._call, partial(pytree.tree_map, own_copy))
+            recorders: list[Recorder[nn.Module]] = []
             activations: list[Tensor] = []
 
             def keep(number: int, x: Tensor, kept: list[Tensor] = activations) -> Tensor:
                 kept[number:] = [x.clone()]  # anew, where the model's own hooks made something else of it
                 return x
 
-            wraps = {m: partial(recorder.around, m) for m in patched}
-            raw = scoped(self._called)(wraps, keep, pytree.tree_map(own_copy, self._repeated_inputs(times)))
+            def note(replica: Replica, made: list[Recorder[nn.Module]] = recorders) -> None:
+                made.append(self.noted(replica))
+
+            raw = scoped(self._called)(note, keep, pytree.tree_map(own_copy, self._repeated_inputs(times)))
             result = self._forward.result(raw)
             if result is not None:
                 self._forward.settled = True
-                return recorder, activations, result
+                return recorders[0], activations, result
 
     def _can_be_replaced(self, module: nn.Module) -> bool:
         """Say whether what a module returned can be given in the place of its run.
@@ -76,14 +104,13 @@ class TorchRest(Rest[nn.Module]):
     def _called(
         self,
         scope: ExitStack,
-        wraps: Mapping[nn.Module, Callable[[Forward], Forward]],
+        prepare: Callable[[Replica], object],
         change: Callable[[int, Tensor], Tensor],
         inputs: Inputs,
     ) -> Any:
-        """Run a replica of the model, the forwards in `wraps` replaced, the layer's outputs changed."""
+        """Run a replica of the model that `prepare` got, the layer's outputs changed."""
         self._forward.start(scope)
-        for module, wrap in wraps.items():
-            self._forward.replica.replace(module, wrap)
+        prepare(self._forward.replica)
         changed = Counting(self._call, change)
         self._forward.replica.tap(self._layer, self._at_layer(changed), changed.undo)
         self._forward.watch(scope)
@@ -91,9 +118,13 @@ class TorchRest(Rest[nn.Module]):
 
     def _run(self, changed: Sequence[Tensor], times: int) -> Result:
         repeated = partial(_repeated, times)
-        wraps = {module: partial(replaying, stored, repeated) for module, stored in self._stored.items()}
+
+        def replay(replica: Replica) -> None:
+            for module, stored in self._stored.items():
+                replica.replace(module, partial(replaying, stored, repeated))
+
         raw = scoped(self._called)(
-            wraps, lambda number, x: own_copy(changed[number]), self._repeated_inputs(times)
+            replay, lambda number, x: own_copy(changed[number]), self._repeated_inputs(times)
         )
         # An output that does not depend on the layer comes as it was stored.
         result = self._forward.result(pytree.tree_map_only(Repeated, Repeated.copies, raw))
