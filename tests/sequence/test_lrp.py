@@ -20,7 +20,7 @@ from chronocam.sequence import LRP
 from chronocam.targets import Class, Contrast, EveryStep, MajorityVote, Norm, Step
 
 T, IN, H, CLASSES = 5, 4, 3, 3
-KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU}
+KINDS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
 
 
 class Stepwise(nn.Module):
@@ -78,6 +78,8 @@ def surrogate_layer(kind: str, x: Tensor, w: Tensor, u: Tensor, b: Tensor, b2: T
             i, f, o = (torch.sigmoid(gate).detach() for gate in (i, f, o))
             c = f * c + i * straight(g)
             h = o * straight(c)
+        elif kind == "RNN":
+            h = straight(w @ at + b + u @ h + b2)
         else:
             (r, z, n), (r2, z2, n2) = (w @ at + b).reshape(3, H), (u @ h + b2).reshape(3, H)
             r, z = torch.sigmoid(r + r2).detach(), torch.sigmoid(z + z2).detach()
@@ -214,6 +216,22 @@ class Textbook:
         self.initial = r_h.sum()
         return found
 
+    def rnn(self, x: np.ndarray, step: int, which: int, start: tuple[np.ndarray, ...]) -> np.ndarray:
+        w, u = self.p["rnn.weight_ih_l0"], self.p["rnn.weight_hh_l0"]
+        b, hs = self.p["rnn.bias_ih_l0"] + self.p["rnn.bias_hh_l0"], [start[0]]
+        for at in x:
+            hs.append(np.tanh(w @ at + u @ hs[-1] + b))
+        found, r_h = np.zeros_like(x), self.head(hs[step + 1], which)
+        for t in range(step, -1, -1):
+            r_before = np.zeros(H)
+            for j in range(H):
+                shares = self.sum_rule([*(w[j] * x[t]), *(u[j] * hs[t])], b[j], r_h[j])
+                found[t] += shares[:IN]
+                r_before += shares[IN:]
+            r_h = r_before
+        self.initial = r_h.sum()
+        return found
+
 
 class FromState(nn.Module):
     """A network whose initial state is not zero."""
@@ -241,7 +259,7 @@ def test_it_is_the_textbook_rule(kind: str, epsilon: float, given_state: bool) -
     for sample in range(2):
         for column in range(T * CLASSES):
             book = Textbook(model, epsilon)
-            walk = book.lstm if kind == "LSTM" else book.gru
+            walk = getattr(book, kind.lower())
             expected = walk(x[sample], *divmod(column, CLASSES), start)
             assert np.allclose(found.relevance[sample, column], expected, rtol=0, atol=1e-12)
             for term in ("bias", "stabiliser"):
@@ -411,7 +429,7 @@ def test_cells_called_step_by_step_are_the_layer() -> None:
     class Unrolled(nn.Module):
         def __init__(self, model: Any, kind: str) -> None:
             super().__init__()
-            self.cell = (nn.LSTMCell if kind == "LSTM" else nn.GRUCell)(IN, H).double()
+            self.cell = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell, "RNN": nn.RNNCell}[kind](IN, H).double()
             self.head, self.lstm = model.head, kind == "LSTM"
             self.cell.load_state_dict({k.removesuffix("_l0"): v for k, v in model.rnn.state_dict().items()})
 
@@ -516,16 +534,47 @@ class Attends(nn.Module):
         return self.head(self.attend(x, x, x)[0][:, -1])
 
 
-class Elman(Stepwise):
-    def __init__(self) -> None:
-        super().__init__("LSTM")
-        self.rnn = nn.RNN(IN, H, batch_first=True)
+def test_layers_without_a_rule_are_named() -> None:
+    with pytest.raises(ModelError, match="no rule for `multi_head_attention_forward`"):
+        LRP(seeded(Attends)).explain(features(), 1)
 
 
-@pytest.mark.parametrize(("make", "name"), [(Attends, "multi_head_attention_forward"), (Elman, "rnn_tanh")])
-def test_layers_without_a_rule_are_named(make: Callable[[], nn.Module], name: str) -> None:
-    with pytest.raises(ModelError, match=f"no rule for `{name}`"):
-        LRP(seeded(make)).explain(features(), Step(0, 1) if make is Elman else 1)
+def test_a_plain_network_of_relu_is_gradient_times_input() -> None:
+    model = seeded(lambda: Stepwise("RNN", nonlinearity="relu"))
+    x = torch.from_numpy(features()).requires_grad_()
+    relevance = torch.autograd.grad(model(x)[:, -1, 0].sum(), x)[0] * x
+    found = LRP(model, epsilon=0).explain(features(), Step(-1, 0))
+    assert closes(found)
+    assert np.allclose(found.relevance[:, 0], relevance.detach().numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_projection_shares_by_the_linear_rule(bias: bool) -> None:
+    units, epsilon = 6, 0.1
+
+    def projected() -> nn.Module:
+        model = Stepwise("LSTM")
+        model.rnn = nn.LSTM(IN, units, batch_first=True, proj_size=H, bias=bias)
+        return model
+
+    model, x = seeded(projected), features(1)[:, :1]
+    found = LRP(model, epsilon=epsilon).explain(x, Step(0, 0))
+    # One step from zero states, by hand: h = P (o⊙tanh(c)), c = i⊙g, g = tanh(W x + b).
+    p = {name: value.detach().numpy() for name, value in model.rnn.named_parameters()}
+    constant = p["bias_ih_l0"] + p["bias_hh_l0"] if bias else np.zeros(4 * units)
+    z = (p["weight_ih_l0"] @ x[0, 0] + constant).reshape(4, units)
+    c = 1 / (1 + np.exp(-z[0])) * np.tanh(z[2])
+    h = 1 / (1 + np.exp(-z[3])) * np.tanh(c)
+    book = Textbook(model, epsilon)
+    expected = np.zeros(IN)
+    for k, r in enumerate(book.head(p["weight_hr_l0"] @ h, 0)):
+        shares = book.sum_rule(list(p["weight_hr_l0"][k] * h), 0.0, r)
+        for j, share in enumerate(shares):
+            (r_g,) = book.sum_rule([c[j]], 0.0, share)
+            row = 2 * units + j
+            expected += book.sum_rule(list(p["weight_ih_l0"][row] * x[0, 0]), constant[row], r_g)
+    assert np.allclose(found.relevance[0, 0, 0], expected, rtol=0, atol=1e-12)
+    assert closes(LRP(model).explain(features(), EveryStep()))
 
 
 def test_values_must_be_those_of_the_model() -> None:
@@ -534,19 +583,15 @@ def test_values_must_be_those_of_the_model() -> None:
         LRP(model).explain(features(), 0)
 
 
-def test_projections_and_dropout_in_training_mode_are_refused() -> None:
-    projected = Stepwise("LSTM")
-    projected.rnn = nn.LSTM(IN, 6, batch_first=True, proj_size=H)
-    with pytest.raises(ModelError, match="proj_size"):
-        LRP(projected.eval()).explain(features())
+def test_training_mode_and_odd_epsilons_are_refused() -> None:
     with pytest.raises(ModelError, match=r"model\.eval\(\)"):
         LRP(Stepwise("GRU", num_layers=2, dropout=0.5).train()).explain(features())
     with pytest.raises(ModelError, match=r"BatchNorm.*model\.eval\(\)"):
         LRP(Pooled(lambda net, s: s[:, -1], nn.BatchNorm1d(H)).train()).explain(features())
     with pytest.raises(InputError, match="epsilon is -1"):
-        LRP(projected, epsilon=-1)
+        LRP(Stepwise("GRU"), epsilon=-1)
     with pytest.raises(InputError, match="epsilon is nan"):
-        LRP(projected, epsilon=float("nan"))
+        LRP(Stepwise("GRU"), epsilon=float("nan"))
 
 
 def test_a_target_that_is_not_linear_in_the_logits_is_refused() -> None:

@@ -297,6 +297,7 @@ def test_models_that_switch_gradients_off_are_explained(method: Any) -> None:
     ("given", "words"),
     [
         (features()[0], ["(5, 4)", "(batch, time, feature)", "features[None]"]),
+        (np.arange(10).reshape(2, 5), ["(2, 5)", "ids of tokens", "after its embedding"]),
         (np.zeros((2, 0, 4)), ["(2, 0, 4)"]),
         (np.zeros((2, 3, 4, 4)), ["(2, 3, 4, 4)"]),
         (np.zeros((2, 5, 7)), ["fails on features of shape (1, 5, 7)", "batch_first="]),

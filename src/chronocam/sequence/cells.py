@@ -35,6 +35,7 @@ class Cell:
     gate: the function of the gates.
     bend: the function of the signal, and of an LSTM's cell.
     state_bias: in a GRU, what is added to the state's part of the signal.
+    projection: `(units, output)`, by which an LSTM's h is multiplied; None for none.
     """
 
     step: Callable[[Ledger, Cell, Array, Array, State], State]
@@ -43,6 +44,7 @@ class Cell:
     gate: Function
     bend: Function
     state_bias: Array | None = None
+    projection: Array | None = None
 
 
 def inputs(ledger: Ledger, cell: Cell, x: Array) -> tuple[Array, Array]:
@@ -57,7 +59,7 @@ def inputs(ledger: Ledger, cell: Cell, x: Array) -> tuple[Array, Array]:
 def lstm(ledger: Ledger, cell: Cell, gates: Array, signal: Array, state: State) -> State:
     """Return the next h and c; gates in the order i, f, o.
 
-    `c = f⊙c + i⊙g`, `h = o⊙tanh(c)`, `g = tanh(W x + U h + b)`.
+    `c = f⊙c + i⊙g`, `h = o⊙tanh(c)`, `g = tanh(W x + U h + b)`; with a projection P, `h = P (o⊙tanh(c))`.
     """
     h, c = state
     # The gates are constants, so the cell is a weighted sum of c and g, and h is c times a constant.
@@ -65,7 +67,8 @@ def lstm(ledger: Ledger, cell: Cell, gates: Array, signal: Array, state: State) 
     z = signal + h @ cell.signal.state
     g = ledger.passed(z, cell.bend(held(z)))
     c = ledger.share(f * c + i * g)
-    return c * ratio(o * cell.bend(held(c)), c, o), c
+    h = c * ratio(o * cell.bend(held(c)), c, o)
+    return (h if cell.projection is None else ledger.share(h @ cell.projection)), c
 
 
 def gru(ledger: Ledger, cell: Cell, gates: Array, signal: Array, state: State) -> State:

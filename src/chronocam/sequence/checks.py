@@ -9,6 +9,7 @@ import numpy as np
 
 from chronocam.errors import InputError, ModelError
 from chronocam.maps.arrays import to_numpy
+from chronocam.types import Array
 
 if TYPE_CHECKING:
     from chronocam.sequence.sample import Sample
@@ -25,6 +26,16 @@ def checked(features: np.ndarray) -> np.ndarray:
             f"features of shape {features.shape} hold {bad} NaN or infinite values; replace those"
         )
     return features
+
+
+def misshapen(features: Array) -> InputError:
+    """Return the error for features that are not `(batch, time, feature)`."""
+    shape, hint = tuple(features.shape), ""
+    if len(shape) == 2 and "int" in str(features.dtype):
+        hint = "; of ids of tokens, explain the model after its embedding, for what that returns"
+    elif len(shape) == 2:
+        hint = ": give features[None]"
+    return InputError(f"features have shape {shape}; expected (batch, time, feature){hint}")
 
 
 def refuse_other(expected: np.ndarray, got: np.ndarray, rounding: float) -> None:

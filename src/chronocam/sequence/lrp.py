@@ -26,11 +26,12 @@ class LRP(SequenceMethod):
     anything back to the features. At ε = 0 relevance is gradient × input of the network with those factors
     held constant.
 
-    Runs the model's own modules; supports `nn.LSTM`, `nn.GRU` (stacked, bidirectional, packed), their cells,
-    linear and convolutional layers, LayerNorm, BatchNorm; in Keras LSTM, GRU and SimpleRNN, their cells,
-    bidirectional, masked and stateful ones, layers and the operations of functional models, and `Attention`.
-    Other layers can be given a rule: `cc.sequence.register_rule`. Raises ModelError for projections, dropout
-    in training mode, and operations between the features and the score for which relevance does not add up.
+    Runs the model's own modules; supports `nn.LSTM`, `nn.GRU`, `nn.RNN` (stacked, bidirectional, packed, with
+    projections), their cells, linear and convolutional layers, LayerNorm, BatchNorm; in Keras LSTM, GRU and
+    SimpleRNN, their cells, bidirectional, masked and stateful ones, layers and the operations of functional
+    models, and `Attention`. Other layers can be given a rule: `cc.sequence.register_rule`. Raises
+    ModelError for dropout in training mode, and operations between the features and the score for which
+    relevance does not add up.
 
     Source: Arras et al. 2017 (arXiv:1706.07206), section 3.2, with δ = 0; Ali et al. 2022 (arXiv:2202.07304)
     for LayerNorm and attention; the rule for GRU applies the same principle.

@@ -16,7 +16,7 @@ from chronocam.engines.keras.layers import Wrap, frames_at_once, is_float, nodes
 from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
 from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.maps.arrays import held, to_numpy
-from chronocam.sequence.checks import checked
+from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.keras.rules import rule_of, ruled, suspecting
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.rules import RULES
@@ -38,8 +38,7 @@ def split(engine: KerasEngine, features: Inputs) -> list[SampleInputs]:
     if not hasattr(first, "shape"):
         raise InputError(f"cannot explain a {type(first).__name__}; give features (batch, time, feature)")
     if len(first.shape) != 3 or 0 in first.shape:
-        hint = ": give features[None]" if len(first.shape) == 2 else ""
-        raise InputError(f"features have shape {tuple(first.shape)}; expected (batch, time, feature){hint}")
+        raise misshapen(first)
     adapted = engine.adapt((first, *others) if others else first)
     batch, *rest = [to_numpy(x) for x in (adapted if others else (adapted,))]
     batch = batch.astype(keras.config.floatx()) if batch.dtype.kind in "iub" else batch

@@ -22,7 +22,7 @@ from chronocam.engines.torch.scope import couples_samples, dtype_of, settle
 from chronocam.engines.torch.tensors import main_output
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.maps.arrays import to_numpy
-from chronocam.sequence.checks import checked
+from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.ledger import Ledger
 from chronocam.sequence.sample import PassResult, SampleInputs, SequenceModel
 from chronocam.sequence.torch.rules import FinalGate, RelevanceMode, own_rules, ruled
@@ -45,8 +45,7 @@ def split(engine: TorchEngine, features: Inputs) -> list[SampleInputs]:
         raise InputError(f"cannot explain a {type(first).__name__}; give features (batch, time, feature)")
     batch = engine.adapt(first)
     if batch.ndim != 3 or 0 in batch.shape:
-        hint = ": give features[None]" if batch.ndim == 2 else ""
-        raise InputError(f"features have shape {tuple(batch.shape)}; expected (batch, time, feature){hint}")
+        raise misshapen(first)
     batch = batch if batch.is_floating_point() else batch.to(dtype_of(engine.model))
     others = [_other(engine, x) for x in others]
     return [

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from chronocam.errors import ModelError
-from chronocam.sequence.cells import Cell, State, Weights, gru, inputs, lstm
+from chronocam.sequence.cells import Cell, Function, State, Weights, gru, inputs, lstm, simple
 from chronocam.sequence.ledger import Ledger, ratio
 from chronocam.sequence.rules import RULES as OWN_RULES
 from chronocam.sequence.rules import Rule, own_rule
@@ -113,11 +113,12 @@ def layer_norm(
 
 
 def lstm_cell(weights: Sequence[Tensor]) -> Cell:
-    """Return an LSTM's cell from W, U and, where there are biases, both: rows in the order i, f, g, o."""
+    """Return an LSTM's cell from W, U, any biases and any projection: rows in the order i, f, g, o."""
     w, u, *biases = weights
+    projection = biases.pop().detach().T if len(biases) % 2 else None
     each = (w, u, biases[0] + biases[1] if biases else None)
     gates, signals = (Weights(*(_rows(x, 4, which) for x in each)) for which in ([0, 1, 3], [2]))
-    return Cell(lstm, gates, signals, torch.sigmoid, torch.tanh)
+    return Cell(lstm, gates, signals, torch.sigmoid, torch.tanh, projection=projection)
 
 
 def gru_cell(weights: Sequence[Tensor]) -> Cell:
@@ -127,6 +128,13 @@ def gru_cell(weights: Sequence[Tensor]) -> Cell:
     gates = Weights(*(_rows(x, 3, [0, 1]) for x in (w, u, biases[0] + biases[1] if biases else None)))
     signals = Weights(*(_rows(x, 3, [2]) for x in (w, u, own)))
     return Cell(gru, gates, signals, torch.sigmoid, torch.tanh, _rows(state, 3, [2]))
+
+
+def rnn_cell(bend: Function, weights: Sequence[Tensor]) -> Cell:
+    """Return the cell of a plain RNN from W, U and, where there are biases, both. bend: tanh or ReLU."""
+    w, u, *biases = weights
+    each = (w, u, biases[0] + biases[1] if biases else None)
+    return Cell(simple, None, Weights(*(_rows(x, 1, [0]) for x in each)), torch.sigmoid, bend)
 
 
 def _rows(weight: Tensor | None, parts: int, which: Sequence[int]) -> Tensor | None:
@@ -139,7 +147,7 @@ def _rows(weight: Tensor | None, parts: int, which: Sequence[int]) -> Tensor | N
 
 
 def fused(cell_of: CellOf, ledger: Ledger, func: Rule, *args: Any) -> tuple[Tensor, ...]:
-    """Return what `torch.lstm` or `torch.gru` does for these arguments, padded or packed."""
+    """Return what `torch.lstm`, `torch.gru` and their kin do for these arguments, padded or packed."""
     packed = isinstance(args[1], Tensor) and not args[1].is_floating_point()
     if packed:
         x, sizes, hx, weights, _, layers, dropout, training, bidirectional = args
@@ -149,10 +157,8 @@ def fused(cell_of: CellOf, ledger: Ledger, func: Rule, *args: Any) -> tuple[Tens
     else:
         x, hx, weights, _, layers, dropout, training, bidirectional, batch_first = args
     states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
-    if len({state.shape[-1] for state in states}) > 1:
-        raise ModelError("LRP has no rule for an LSTM with projections (proj_size); give one without")
     if training and dropout and layers > 1:
-        raise ModelError("the LSTM or GRU drops units at random in training mode; call model.eval() first")
+        raise ModelError("the recurrent layer drops units at random in training mode; call model.eval()")
     each = len(weights) // (layers * (2 if bidirectional else 1))
     cells = [cell_of(weights[low : low + each]) for low in range(0, len(weights), each)]
     x = x.transpose(0, 1) if batch_first else x
@@ -194,7 +200,7 @@ def _stepped(ledger: Ledger, cell: Cell, x: Tensor, state: State) -> tuple[Tenso
 def single(
     cell_of: CellOf, ledger: Ledger, func: Rule, x: Tensor, hx: Tensor | State, *weights: Tensor | None
 ) -> Tensor | State:
-    """Return what `torch.lstm_cell` or `torch.gru_cell` does: one step of `x` `(batch, feature)`."""
+    """Return what `torch.lstm_cell` and its kin do: one step of `x` `(batch, feature)`."""
     states = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
     cell = cell_of([w for w in weights if w is not None])
     start = tuple(_state(ledger, s) for s in states)
@@ -210,8 +216,12 @@ def _state(ledger: Ledger, h: Tensor) -> Tensor:
 RULES: dict[str, Rule] = {
     "lstm": partial(fused, lstm_cell),
     "gru": partial(fused, gru_cell),
+    "rnn_tanh": partial(fused, partial(rnn_cell, torch.tanh)),
+    "rnn_relu": partial(fused, partial(rnn_cell, torch.relu)),
     "lstm_cell": partial(single, lstm_cell),
     "gru_cell": partial(single, gru_cell),
+    "rnn_tanh_cell": partial(single, partial(rnn_cell, torch.tanh)),
+    "rnn_relu_cell": partial(single, partial(rnn_cell, torch.relu)),
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
     "linear": linear,
