@@ -45,6 +45,13 @@ def test_help_is_short_and_begins_with_examples(path: list[str], command: Comman
     assert text[3 : 3 + len(command.examples)] == [f"  {line}" for line in command.examples]
 
 
+@pytest.mark.parametrize("path", [[], ["train"]], ids=" ".join)
+def test_a_group_alone_shows_its_help(path: list[str]) -> None:
+    done = CliRunner().invoke(main, path)
+    assert done.exit_code == 2
+    assert done.stderr == shown(*path, "--help")
+
+
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_examples_can_be_typed(path: list[str], command: Command | Commands) -> None:
     assert command.examples

@@ -36,6 +36,8 @@ def _printable_usage() -> Iterator[None]:
     # Click spells out what was typed, whatever that does to a terminal, and declares its message final.
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:  # its message is the help itself, of many lines
+        raise
     except click.ClickException as error:
         vars(error)["message"] = printable(error.message)
         raise
