@@ -23,7 +23,7 @@ import chronocam as cc
 try:
     cc.GradCAM(object())
 except cc.errors.ModelError as error:
-    assert "cannot explain a builtins.object" in str(error)
+    assert "cannot explain an object" in str(error)
 else:
     raise AssertionError("an object is no model")
 explanation = cc.Explanation(

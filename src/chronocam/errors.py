@@ -98,7 +98,7 @@ class ModelError(ChronocamError):
     Example:
     >>> cc.GradCAM("resnet50")
     Traceback (most recent call last):
-    chronocam.errors.ModelError: cannot explain a builtins.str...
+    chronocam.errors.ModelError: cannot explain a str, `resnet50`; ...
     """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -52,11 +53,22 @@ def engine_for(
     if of_torch:
         engine = import_module("chronocam.engines.torch.engine").TorchEngine(model, output_layer)
         return engine
-    kind = f"{type(model).__module__}.{type(model).__qualname__}"
+    raise _no_model(model)
+
+
+def _no_model(given: Any) -> ModelError:
+    """Return the error for what no engine runs, with what its giver may have meant."""
+    kind = f"{type(given).__module__}.{type(given).__qualname__}".removeprefix("builtins.")
+    hint = "expected a torch.nn.Module, a keras.Model or cc.blackbox(f)"
     if kind.startswith("tf_keras."):
-        raise ModelError(
-            f"cannot explain a {kind} of Keras 2; save it as .keras or .h5 and load it with Keras 3"
-        )
-    if kind.startswith("torch.export."):
-        raise ModelError(f"cannot explain a {kind}; give torch.export.unflatten(exported)")
-    raise ModelError(f"cannot explain a {kind}; expected a torch.nn.Module, a keras.Model or cc.blackbox(f)")
+        kind, hint = f"{kind} of Keras 2", "save it as .keras or .h5 and load it with Keras 3"
+    elif kind.startswith("torch.export."):
+        hint = "give torch.export.unflatten(exported)"
+    elif isinstance(given, str):
+        kind, hint = f"str, `{given}`", f"load the model that it names: cc.models.load({given!r})"
+    elif isinstance(given, Mapping):
+        hint = "of weights, give the model that they are for, after model.load_state_dict(weights)"
+    elif isinstance(given, type) or type(given).__name__ == "function":
+        kind = "class" if isinstance(given, type) else kind
+        hint = f"give the model that it makes, {given.__name__}(…), or cc.blackbox(f) of a function"
+    return ModelError(f"cannot explain {'an' if kind[0] in 'aeio' else 'a'} {kind}; {hint}")

@@ -157,9 +157,10 @@ def _is_dataset(inputs: Inputs) -> bool:
         return False
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
-    raise InputError(
-        f"cannot explain a {type(inputs).__name__}; give an array, a tuple or dict of arrays, or batches"
-    )
+    hint = "an array, a tuple or dict of arrays, or batches"
+    if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__") and not isinstance(inputs, str):
+        hint = "its batches: torch.utils.data.DataLoader(data, batch_size=32)"
+    raise InputError(f"cannot explain a {type(inputs).__name__}; give {hint}")
 
 
 def _hold_shared(inputs: Inputs) -> bool:
