@@ -93,6 +93,17 @@ def test_pictures_of_one_batch_have_their_own_boxes(photos: Path) -> None:
     assert "no box" in empty["error"]
 
 
+def test_how_rows_are_read_may_be_said(photos: Path) -> None:
+    common = ("--model", SPEC, "--out", photos / "o", "--json", "--adapter", "detectors:flipped_rows")
+    (found,) = out_of(run("detect", photos / "a.png", *common))
+    assert [one["label"] for one in found["boxes"]] == ["green", "red"]
+    (explained,) = out_of(run("explain", photos / "a.png", *common, "--target", "box:red"))
+    assert [one["target"] for one in explained["maps"]] == ["red (23, 19, 29, 25)"]
+    result = run("detect", photos / "a.png", "--model", SPEC, "--out", photos / "o", "--boxes", "yxyx")
+    assert result.exit_code == 1
+    assert "xywh" in result.stderr
+
+
 def test_a_detector_has_no_classes(photos: Path) -> None:
     result = run("explain", photos / "a.png", "--model", SPEC, "--out", photos / "o", "--target", "red")
     assert result.exit_code == 1

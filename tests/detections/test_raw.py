@@ -1,17 +1,18 @@
 """Rows as YOLO's heads return them: which axis they are on, what is in a row, from which level it comes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from detectors import Spots, two_spots
+from detectors import Spots, flipped_rows, two_spots
 from helpers import one_line
 from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.detections.adapters.raw import form_of, levels
-from chronocam.errors import ModelError
+from chronocam.errors import ModelError, TargetError
 
 BOXES = [(3.0, 3.0, 9.0, 9.0), (23.0, 19.0, 29.0, 25.0), (7.0, 11.0, 13.0, 17.0)]
 ROWS = [9, 46, 26]  # 8 · 1 + 1, 8 · 5 + 6, 8 · 3 + 2
@@ -30,6 +31,8 @@ class Changed(nn.Module):
         box, objectness, classes = rows[..., :4], rows[..., 4:5], rows[..., 5:]
         if "centres" in self.form:
             box = torch.cat([(box[..., :2] + box[..., 2:]) / 2, box[..., 2:] - box[..., :2]], -1)
+        if "edges" in self.form:
+            box = torch.cat([box[..., :2], box[..., 2:] - box[..., :2]], -1)
         if "ultralytics" in self.form:
             # Without an objectness: a class is there where both are.
             rows = torch.cat([box, objectness.sigmoid() * classes.sigmoid()], -1).transpose(1, 2)
@@ -43,6 +46,7 @@ FORMS = [
     "corners shares",
     "centres logits",
     "centres shares",
+    "edges logits",
     "ultralytics",
     "ultralytics centres",
 ]
@@ -116,13 +120,78 @@ def test_what_is_no_detector_is_refused(output: Any) -> None:
     one_line(error, "no boxes are known", "adapter=")
 
 
-def test_rows_after_suppression_are_refused() -> None:
-    rows = np.random.default_rng(0).random((2, 30, 6)) * 20
-    rows[..., 4] /= 20
-    rows[..., 5] = np.floor(rows[..., 5])
-    with pytest.raises(ModelError) as error:
-        cc.detect(cc.blackbox(lambda x: rows), two_spots().numpy())
-    one_line(error, "(2, 30, 6)", "after suppression", "adapter=")
+class Chosen(nn.Module):
+    """The toy end to end, as YOLOv10 is: best rows first, each a score and the number of a class."""
+
+    def __init__(self, count: int = 20) -> None:
+        super().__init__()
+        self.spots = Spots()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.spots(x)
+        scores, classes = (rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()).max(-1)
+        best, order = scores.topk(self.count)
+        boxes = rows[..., :4].gather(1, order[..., None].expand(-1, -1, 4))
+        return torch.cat([boxes, best[..., None], classes.gather(1, order)[..., None].to(x)], -1)
+
+
+def test_rows_that_the_model_has_kept_are_explained_end_to_end() -> None:
+    photos = two_spots()
+    photos[0, 1, 8:12, 4:8] = 0.95  # below the red one, whose box it overlaps
+    found = cc.detect(Chosen(), photos, labels=["red", "green"])
+    assert [(one.image, one.label, one.row) for one in found] == [
+        (0, "red", 0),
+        (0, "green", 1),
+        (0, "green", 2),
+        (1, "red", 0),
+    ]
+    assert found[3].box == BOXES[2]
+    explanation = cc.ODAM(Chosen()).explain(photos, cc.targets.Boxes(found))
+    assert [np.flatnonzero(one).tolist() for one in explanation.maps[0]] == [[9], [17], [46]]
+    np.testing.assert_allclose(explanation.scores[0], np.log([one.score for one in found[:3]]), rtol=1e-5)
+    with pytest.raises(TargetError) as error:
+        cc.ODAM(Chosen(), labels=["red", "green", "blue"]).explain(photos, cc.targets.Boxes(label="blue"))
+    one_line(error, "no `blue` of score 0.3")
+
+
+def test_rows_end_to_end_are_followed_when_their_order_changes() -> None:
+    # Where the best one is hidden, the second takes its row.
+    photos = two_spots()[:1]
+    target = cc.targets.Boxes(cc.detect(Chosen(), photos)[1])
+    explanation = cc.Occlusion(Chosen(), baseline="zero", window=4, stride=4).explain(photos, target)
+    drop = explanation.maps[0, 0]
+    assert drop[20:24, 24:28].min() > 1
+    assert np.abs(drop[4:8, 4:8]).max() < 1e-5
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_columns_after_the_classes_are_left_out(objectness: bool, named: bool) -> None:
+    class Masked(Changed):
+        def forward(self, x: Tensor) -> Any:
+            rows = super().forward(x)
+            rows = rows if objectness else rows[0].transpose(1, 2)
+            more = torch.linspace(-3, 40, 32) + 0 * rows[..., :1]  # coefficients of a mask
+            rows = torch.cat([rows, more], -1)
+            return rows if objectness else (rows.transpose(1, 2), None)
+
+    net = Masked("corners shares" if objectness else "ultralytics")
+    if named:
+        net.names = {0: "red", 1: "green"}
+    found = cc.detect(net, two_spots())
+    assert [(one.index, one.row) for one in found] == [(0, ROWS[0]), (1, ROWS[1]), (0, ROWS[2])]
+
+
+@pytest.mark.parametrize("form", ["corners shares", "centres shares", "edges shares"])
+def test_boxes_may_be_shares_of_the_picture(form: str) -> None:
+    class Relative(Changed):
+        def forward(self, x: Tensor) -> Any:
+            rows = super().forward(x)
+            return torch.cat([rows[..., :4] / 32, rows[..., 4:]], -1)
+
+    found = cc.detect(Relative(form), two_spots())
+    np.testing.assert_allclose([one.box for one in found], BOXES, atol=1e-4)
 
 
 def test_an_adapter_is_a_function_or_a_name() -> None:
@@ -149,3 +218,27 @@ def test_an_adapter_is_a_function_or_a_name() -> None:
     with pytest.raises(ModelError) as error:
         cc.detect(Spots(), two_spots(), adapter=lambda out: (out[..., :5], out))
     one_line(error, "(2, 64, 5)", "(2, row, 4)")
+
+
+def test_a_model_that_is_loaded_with_an_adapter_needs_none_later(tmp_path: Path) -> None:
+    spots, photos = Spots().eval(), two_spots()
+    program = torch.export.export(spots, (photos,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "spots.pt2")
+    spec = f"{tmp_path}/spots.pt2"
+    loaded = cc.models.load(spec, trust=True, labels=["green", "red"], adapter=flipped_rows)
+    found = cc.detect(loaded, photos)
+    assert [(one.label, one.row) for one in found] == [("red", 9), ("green", 46), ("red", 26)]
+    explanation = cc.ODAM(loaded, "body.0").explain(photos)  # a detector, whose default target is its boxes
+    assert [info.name for info in explanation.targets[0]] == ["red (3, 3, 9, 9)", "green (23, 19, 29, 25)"]
+    plain = cc.ODAM(spots, "body.0").explain(photos, cc.targets.Boxes(adapter=flipped_rows))
+    np.testing.assert_array_equal(explanation.maps, plain.maps)
+
+
+def test_how_rows_are_read_may_be_named_with_the_spec() -> None:
+    loaded = cc.models.load("python:detectors:spots", adapter="detectors:flipped_rows")
+    assert [one.label for one in cc.detect(loaded.model, two_spots())] == ["green", "red", "green"]
+    stated = cc.models.load("python:detectors:spots", boxes="xywh")
+    assert cc.detect(stated.model, two_spots())[0].box == (3, 3, 12, 12)
+    with pytest.raises(ModelError) as error:
+        cc.models.load("python:detectors:spots", adapter="detectors:rows_of")
+    one_line(error, "detectors", "`rows_of`")

@@ -65,6 +65,8 @@ _WANTS: Final = {
     "frames": "How many frames a clip has.",
     "axes": "Order of the axes of one input: chw, hwc, cthw, tchw or thwc.",
     "labels": "File with the name of each output, a line each, or a JSON list.",
+    "adapter": "How a detector's rows are read: by name, or by your own function package.module:function.",
+    "boxes": "The form of a detector's rows: xyxy, cxcywh or xywh.",
 }
 """What a model wants; see `chronocam.models.wants`."""
 

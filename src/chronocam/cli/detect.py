@@ -21,7 +21,8 @@ from chronocam.cli._options import DEVICE, JSON, MODEL, OUT, QUIET, TRUST, wants
     """,
     details="""
     Boxes are numbered from the best: `chronocam explain --target box:0` explains the first. Which detectors
-    are known by themselves is listed in the documentation; rows as those of YOLO are told from their shape.
+    are known by themselves is listed in the documentation; rows as those of YOLO are told from their shape,
+    or said by --adapter and --boxes.
     """,
 )
 @click.argument("inputs", nargs=-1, required=True)
@@ -33,12 +34,6 @@ from chronocam.cli._options import DEVICE, JSON, MODEL, OUT, QUIET, TRUST, wants
     show_default=True,
     help="The least probability of a box.",
 )
-@click.option("--adapter", help="How the model's rows are read, by name.  [default: told from the model]")
-@click.option(
-    "--boxes",
-    type=click.Choice(["xyxy", "cxcywh"]),
-    help="The form of raw rows: corners, or centre and sides.  [default: told from them]",
-)
 @OUT
 @JSON
 @DEVICE
@@ -49,8 +44,6 @@ def command(
     inputs: Sequence[str],
     spec: str,
     min_score: float,
-    adapter: str | None,
-    boxes: str | None,
     out: Path,
     as_json: bool,
     device: str | None,
@@ -68,8 +61,6 @@ def command(
         spec,
         out,
         min_score=min_score,
-        adapter=adapter,
-        boxes=boxes,
         device=device,
         trust=trust,
         wants=wants,

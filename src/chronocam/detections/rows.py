@@ -36,6 +36,8 @@ class Rows:
     extent: height and width, in pixels of the input, of what the grids of the levels cover, from the upper
         left: more than the input where the model pads it. None for the input's own.
     given: whether classes and objectness are logits or probabilities already.
+    stable: whether a row stays at its place when the image changes, as those of proposals do not.
+    suppressed: whether the model has left out what lies on a better box already.
     """
 
     classes: Array
@@ -47,6 +49,8 @@ class Rows:
     level: np.ndarray | None = None
     extent: tuple[float, float] | None = None
     given: Literal["logits", "probabilities"] = "logits"
+    stable: bool = True
+    suppressed: bool = False
 
     def __len__(self) -> int:
         return int(self.classes.shape[0])

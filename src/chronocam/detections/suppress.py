@@ -65,7 +65,7 @@ class Suppression:
         values = scores[row, index]
         large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= self.least_side
         order = [i for i in np.argsort(-values, kind="stable") if large[i]]
-        kept = order if self.overlap is None else apart(boxes, index, order, self.overlap)
+        kept = order if self.overlap is None or rows.suppressed else apart(boxes, index, order, self.overlap)
         return [
             Kept(int(row[i]), int(index[i]), tuple(boxes[i].tolist()), float(values[i]))
             for i in islice(kept, self.most if top is None else min(self.most, top))

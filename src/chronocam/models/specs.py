@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 from chronocam._repr import ShortRepr
+from chronocam.detections.adapters import AdapterLike, adapter_for
 from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.files import is_file, is_folder
@@ -158,6 +159,8 @@ def load(
     labels: Sequence[str] | str | Path | None = None,
     template: str | None = None,
     custom_objects: Mapping[str, Any] | None = None,
+    adapter: AdapterLike = None,
+    boxes: str | None = None,
 ) -> Loaded:
     """Load the model that `spec` names, in eval mode, with its preprocessing and labels.
 
@@ -173,6 +176,8 @@ def load(
         SigLIP) they are texts, which make it a classifier.
     template: what such texts stand in; None is `"a photo of a {}."`.
     custom_objects: of a Keras file, classes of layers and functions of Lambda layers, by the name in it.
+    adapter, boxes: how the rows of a detector are read, as of `cc.detect`, which then needs neither; a
+        function may also be named, `package.module:function`.
 
     Raises ModelError, in one line, where the spec is unknown, what it names cannot be loaded or what is said
     of the inputs does not fit.
@@ -182,6 +187,7 @@ def load(
         >>> loaded.preprocess.resize, loaded.labels[:3], loaded.model.training
         ((96, 96), ('0', '1', '2'), False)
     """
+    from chronocam.models.sources.python import function_named
     from chronocam.models.wants import Wants, beside, labels_of
 
     source, request = resolve(within(spec))
@@ -204,6 +210,9 @@ def load(
         model.labels = names  # so that targets can be given by name
     if template is not None:
         model.template = template
+    if adapter is not None or boxes is not None:
+        named = isinstance(adapter, str) and ":" in adapter
+        model.box_adapter = adapter_for(model, function_named(str(adapter)) if named else adapter, boxes)
     return Loaded(model, recipe, names, spec)
 
 

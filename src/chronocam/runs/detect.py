@@ -54,8 +54,6 @@ def detect_all(
     out: Path,
     *,
     min_score: float,
-    adapter: str | None,
-    boxes: str | None,
     device: str | None,
     trust: bool,
     wants: Mapping[str, str],
@@ -77,7 +75,7 @@ def detect_all(
             if isinstance(path, Failure):
                 raise InputError(path.error)
             name = distinct(slug(path.resolve().stem), names)
-            result = _detected(loaded, loaded.preprocess, path, out / name, min_score, adapter, boxes)
+            result = _detected(loaded, loaded.preprocess, path, out / name, min_score)
             say(f"{path}: {_words(result)} → {result.picture}")
             results.append(result)
         except ChronocamError as error:
@@ -98,8 +96,6 @@ def _detected(
     path: Path,
     stem: Path,
     min_score: float,
-    adapter: str | None,
-    boxes: str | None,
 ) -> DetectResult:
     from PIL import Image
 
@@ -107,7 +103,7 @@ def _detected(
     from chronocam.media import read_image
 
     picture = read_image(path)
-    found = detect(loaded.model, recipe(picture)[None], min_score, adapter, boxes, loaded.labels)
+    found = detect(loaded.model, recipe(picture)[None], min_score, labels=loaded.labels)
     rows = tuple(
         Found(
             label=one.label,

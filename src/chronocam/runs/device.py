@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chronocam.errors import InputError, first_line
 
@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 def load_on(device: str | None, spec: str, trust: bool, wants: Mapping[str, str] | None = None) -> Loaded:
     """Return the model of a spec, on a device of PyTorch; None leaves it where it was loaded.
 
-    wants: what was said of its inputs and labels, as of `chronocam.models.load`.
+    wants: what was said of its inputs, labels and boxes, as of `chronocam.models.load`.
 
     Raises InputError for a device that is not there, and for one named for a model of Keras.
     """
     from chronocam.models import load
 
     said = dict(wants or {})
-    loaded = load(spec, trust=trust, labels=said.pop("labels", None), preprocess=said)
+    others: dict[str, Any] = {name: said.pop(name, None) for name in ("labels", "adapter", "boxes")}
+    loaded = load(spec, trust=trust, preprocess=said, **others)
     if device is None:
         return loaded
     torch = sys.modules.get("torch")

@@ -211,7 +211,7 @@ class BoxesOf(Target):
             self._chosen[number] = self._choose(number, rows, outputs)
             return self._chosen[number]
         chosen = self._chosen[number]
-        return chosen if self.adapter.stable or self.is_similarity else self._moved(chosen, rows)
+        return chosen if rows.stable or self.is_similarity else self._moved(chosen, rows)
 
     def _best_of_level(self, rows: Rows) -> list[Choice]:
         scores = rows.scores()
@@ -261,10 +261,11 @@ class BoxesOf(Target):
 
     def _moved(self, chosen: list[Choice], rows: Rows) -> list[Choice]:
         """Return the rows that take the place of the chosen ones, where rows have no place of their own."""
-        moved = []
+        moved, scores = [], rows.scores()
         for one in chosen:
             boxes = to_numpy(rows.boxes_of(np.full(len(rows), one.index))).astype(np.float64)
-            row = int(overlaps(boxes, np.asarray([one.box])).argmax())
+            of_class = scores[:, one.index] > 0
+            row = int((overlaps(boxes, np.asarray([one.box])) * of_class).argmax())
             moved.append(replace(one, row=row, level=_level(rows, row)))
         return moved
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -27,14 +28,22 @@ __all__ = ["ADAPTERS", "Adapter", "AdapterLike", "Form", "adapter_for", "finds_b
 
 def finds_boxes(model: Any) -> bool:
     """Say whether a model is a detector by its own account, and not by the shape of what it returns."""
-    return any(one.fits(model) for one in ADAPTERS.values())
+    return _own(model) is not None or any(one.fits(model) for one in ADAPTERS.values())
+
+
+def _own(model: Any) -> AdapterLike:
+    """Return the adapter that a model carries, as one that was loaded with `adapter=`."""
+    adapter: AdapterLike = getattr(model, "box_adapter", None)
+    return replace(adapter, model=model) if isinstance(adapter, Adapter) else adapter
 
 
 def adapter_for(model: Any, adapter: AdapterLike = None, boxes: str | None = None) -> Adapter:
-    """Return how the boxes of a model are read.
+    """Return how the boxes of a model are read: what is given, or what the model carries, or by its kind.
 
     Raises ModelError for an unknown name, and for `boxes=` where the adapter knows the form itself.
     """
+    if adapter is None and boxes is None:
+        adapter = _own(model)
     if isinstance(adapter, Adapter):
         return adapter
     if isinstance(adapter, str):

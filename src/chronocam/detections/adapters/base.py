@@ -22,8 +22,6 @@ class Adapter:
     name: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     """Modules whose outputs are read, by path."""
-    stable: ClassVar[bool] = True
-    """Whether a row stays at its place when the image changes, as those of proposals do not."""
 
     @classmethod
     def fits(cls, model: Any) -> bool:

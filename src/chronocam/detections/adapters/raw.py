@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from chronocam.detections.adapters.base import Adapter
-from chronocam.detections.rows import Rows, Size, corners
+from chronocam.detections.rows import Rows, Size, corners, scaled
 from chronocam.errors import ModelError
-from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.types import Array
 
-Form: TypeAlias = Literal["xyxy", "cxcywh"]
-"""How a row gives its box: by two corners, or by its centre and sides; in pixels."""
+Form: TypeAlias = Literal["xyxy", "cxcywh", "xywh"]
+"""How a row gives its box: by two corners, or by its centre or its upper left corner, and its sides."""
 
 CORNERS = 4
 _POWERS = [2**k for k in range(8)]
@@ -26,13 +26,18 @@ _STRIDES = (  # of the levels of a pyramid: the common ones first
     *(tuple(_POWERS[a : a + n]) for n in (4, 2, 3, 5, 1) for a in (3, 4, 2, 5, 1, 0)),
 )
 _ANCHORS = (1, 3)  # of a cell
+_SHARES = 2.0  # of the picture: what no side of a box reaches that is in shares of it, and some in pixels do
+_TOLD = 32  # rows, from which columns that all lie between 0 and 1 are probabilities
+_CLASSES = 1024  # at least as many as a detector has whose rows name one class each
 
 
 @dataclass(frozen=True, eq=False)
 class Raw(Adapter):
     """Rows `(batch, box, 4 + 1 + class)`, as of YOLOX, or `(batch, 4 + class, box)`, as of ultralytics.
 
-    The first have an objectness. Classes and objectness may be probabilities or logits.
+    The first have an objectness. Classes and objectness may be probabilities or logits, boxes in pixels or
+    shares of the picture. Columns after the classes (coefficients of masks, keypoints) are left out. Rows
+    `(batch, box, 4 + 2)` of a score and the number of a class are what the model itself has kept.
 
     boxes: the form of the boxes; None tells it from the rows.
     """
@@ -41,8 +46,8 @@ class Raw(Adapter):
     name: ClassVar[str] = "rows"
 
     def __post_init__(self) -> None:
-        if self.boxes not in (None, "xyxy", "cxcywh"):
-            raise ModelError(f"no form `{self.boxes}` of boxes; choose xyxy or cxcywh")
+        if self.boxes not in (None, *get_args(Form)):
+            raise ModelError(f"no form `{self.boxes}` of boxes; choose {', '.join(get_args(Form))}")
 
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:
         """Return the rows of each image. Raises ModelError for an output that holds none."""
@@ -57,36 +62,74 @@ class Raw(Adapter):
         along, objectness = _axes(shape, sizes[0])
         if along == 2:
             array = namespace(array).permute_dims(array, (0, 2, 1))
-        grids = levels(int(array.shape[1]), sizes[0])
-        if grids is None and array.shape[2] == CORNERS + 2 and _are_kept(to_numpy(array)):
-            raise ModelError(
-                f"the model returns {shape}, boxes with a score and the number of a class: what is left "
-                "after suppression, without class logits; have it return its raw rows, or give adapter="
-            )
-        level = None if grids is None else np.repeat(np.arange(len(grids.cells)), grids.cells)
-        first = CORNERS + objectness
-        rest = array[..., CORNERS:]
-        told = to_numpy(rest)
-        shares = bool(told.min() >= 0 and told.max() <= 1)
-        values = array[..., :CORNERS]
-        form = self.boxes or form_of(to_numpy(values).reshape(-1, CORNERS), grids, len(sizes))
-        values = values if form == "xyxy" else corners(values)
+        told = to_numpy(array).astype(np.float64)
+        grids = levels(told.shape[1], sizes[0])
+        values, placed = array[..., :CORNERS], told[..., :CORNERS].reshape(-1, CORNERS)
+        if placed.max() <= _SHARES < min(sizes[0]):
+            (height, width), placed = sizes[0], scaled(placed, *sizes[0])
+            values = scaled(values, height, width)
+        if _are_kept(told, grids):
+            classes, boxes = self._by_number(array, told), cornered(values, self.boxes or "xyxy")
+            return [
+                Rows(classes[i], boxes[i], given="probabilities", stable=False, suppressed=True)
+                for i in range(len(sizes))
+            ]
+        boxes = cornered(values, self.boxes or form_of(placed, grids, len(sizes)))
+        count, shares = self._classes(told[..., CORNERS:], objectness)
+        rest = array[..., CORNERS : CORNERS + count]
         return [
             Rows(
-                rest[i, :, first - CORNERS :],
-                values[i],
+                rest[i, :, int(objectness) :],
+                boxes[i],
                 objectness=rest[i, :, 0] if objectness else None,
-                level=level,
+                level=None if grids is None else np.repeat(np.arange(len(grids.cells)), grids.cells),
                 given="probabilities" if shares else "logits",
             )
             for i in range(len(sizes))
         ]
 
+    @property
+    def _known(self) -> int | None:
+        """How many classes the model names; None where it carries no names."""
+        names = getattr(self.model, "labels", None) or getattr(self.model, "names", None)
+        return len(names) if isinstance(names, (Sequence, Mapping)) and names else None
 
-def _are_kept(rows: np.ndarray) -> bool:
+    def _classes(self, told: np.ndarray, objectness: bool) -> tuple[int, bool]:
+        """Return how many columns after the box are of classes and objectness, and whether of probabilities.
+
+        Where probabilities are followed by columns that are none, those are of something else.
+        """
+        inside = np.all((told >= 0) & (told <= 1), axis=(0, 1))
+        least, count = int(objectness), len(inside)
+        if inside[: least + 1].all() and not inside.all() and told.shape[0] * told.shape[1] >= _TOLD:
+            count = int(inside.argmin()) if self._known is None else min(count, self._known + least)
+        return count, bool(inside[:count].all())
+
+    def _by_number(self, array: Array, told: np.ndarray) -> Array:
+        """Return probabilities `(batch, row, class)`: the score for the class that a row names, else 0."""
+        numbers = told[..., CORNERS + 1].astype(np.int64)
+        count = self._known or -(-(int(numbers.max()) + 1) // _CLASSES) * _CLASSES
+        marks = np.arange(max(count, int(numbers.max()) + 1)) == numbers[..., None]
+        return array[..., CORNERS : CORNERS + 1] * like(marks.astype(np.float32), array)
+
+
+def cornered(values: Array, form: Form | str) -> Array:
+    """Return x0, y0, x1, y1 of boxes `(…, 4)` of another form."""
+    if form == "xyxy":
+        return values
+    if form == "cxcywh":
+        return corners(values)
+    return namespace(values).concat([values[..., :2], values[..., :2] + values[..., 2:]], axis=-1)
+
+
+def _are_kept(rows: np.ndarray, grids: Grids | None) -> bool:
     """Say whether the last columns are a probability and a whole number, as after suppression."""
+    if rows.shape[2] != CORNERS + 2:
+        return False
     scores, classes = rows[..., CORNERS], rows[..., CORNERS + 1]
-    return bool((classes == np.round(classes)).all() and scores.min() >= 0 and scores.max() <= 1)
+    numbers = (classes == np.round(classes)).all() and classes.min() >= 0
+    chosen = grids is None or classes.max() > 1 or bool((np.diff(scores, axis=1) <= 0).all())
+    return bool(numbers and chosen and scores.min() >= 0 and scores.max() <= 1)
 
 
 def _array(raw: Any) -> Array | None:
@@ -150,15 +193,17 @@ def levels(count: int, size: Size) -> Grids | None:
 def form_of(boxes: np.ndarray, grids: Grids | None, images: int) -> Form:
     """Return the form of boxes `(row, 4)`: that in which each lies at its cell, or in which all are boxes.
 
-    Raises ModelError where either may be meant.
+    Raises ModelError where corners or centres may be meant.
     """
-    ordered = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    if not ordered.all():
-        return "cxcywh"
+    centres, halves = boxes[:, :2], boxes[:, 2:] / 2
+    middles: dict[Form, np.ndarray] = {"cxcywh": centres, "xywh": centres + halves}
+    if ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).all():
+        middles["xyxy"] = centres / 2 + halves
     if grids is None or grids.anchors != 1:
+        if "xyxy" not in middles:
+            return "cxcywh"
         raise ModelError(
             'boxes may be corners or centres with sides; say which: boxes="xyxy" or boxes="cxcywh"'
         )
     cells = np.tile(grids.centres(), (images, 1))
-    as_corners = np.abs((boxes[:, :2] + boxes[:, 2:]) / 2 - cells).mean()
-    return "xyxy" if as_corners <= np.abs(boxes[:, :2] - cells).mean() else "cxcywh"
+    return min(middles, key=lambda form: float(np.abs(middles[form] - cells).mean()))

@@ -19,7 +19,6 @@ class Proposals(Adapter):
 
     name: ClassVar[str] = "torchvision-proposals"
     reads: ClassVar[tuple[str, ...]] = ("transform", "backbone", "rpn", "roi_heads.box_predictor")
-    stable: ClassVar[bool] = False
 
     @classmethod
     def fits(cls, model: Any) -> bool:
@@ -65,6 +64,7 @@ class Proposals(Adapter):
                     background=0,
                     level=self._level(to_numpy(boxes), maps, images.image_sizes),
                     extent=(images.tensors.shape[-2] * height, images.tensors.shape[-1] * width),
+                    stable=False,
                 )
             )
         return every

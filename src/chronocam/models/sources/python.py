@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
@@ -40,7 +41,14 @@ def parts_of(value: object, request: ModelRequest) -> Parts:
     return model, preprocess, None if labels is None else tuple(labels)
 
 
-def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], object]:
+def function_named(text: str) -> Callable[..., Any]:
+    """Return the function of `package.module:function`, of the user's own code."""
+    module, _, name = text.rpartition(":")
+    with _current_folder_importable():
+        return _factory(module, name, ModelRequest(text, (module, name)))
+
+
+def _factory(module: str, name: str, request: ModelRequest) -> Callable[..., Any]:
     try:
         code = import_module(module)
     except (Exception, SystemExit) as error:  # not there, or it fails while it is imported
@@ -49,7 +57,7 @@ def _factory(module: str, name: str, request: ModelRequest) -> Callable[[], obje
     factory = getattr(code, name, None)
     if not callable(factory):
         what = f"function in `{module}` ({getattr(code, '__file__', 'built in')}) named"
-        raise request.unknown(what, name, dir(code), "expected one that returns a model")
+        raise request.unknown(what, name, dir(code), "expected one that is there")
     return factory
 
 
