@@ -472,6 +472,10 @@ class View(Protocol):
     def targets(self) -> int:
         """How many targets are explained per sample."""
 
+    @property
+    def by_feature(self) -> bool:
+        """Whether the input is a sequence, captured as `(batch, 1, time, feature)`, each feature a place."""
+
     interval: Array
     """Half-widths of 95 % intervals, shaped like the maps, which a method sets that knows them; else None."""
 

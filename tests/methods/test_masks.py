@@ -173,7 +173,7 @@ def test_targets_come_from_the_same_passes() -> None:
 def test_regions_share_each_place_out(kind: str) -> None:
     clips = kind in ("frames", "tubes")
     x = np.random.default_rng(0).random((2, 3, *((6, 9, 11) if clips else (9, 11))))
-    spread = regions_of(kind, None).draw(x, np.random.default_rng(1))
+    spread = regions_of(kind, None, kind == "features").draw(x, np.random.default_rng(1))
     np.testing.assert_allclose(spread(np.ones((1, 1, spread.count))), 1)
     one = spread(np.eye(spread.count)[None])
     assert ((one >= 0) & (one <= 1)).all()
@@ -247,6 +247,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "no frames to freeze": (lambda net: cc.RISE(net, baseline="freeze"), InputError, "for clips"),
     "no frames": (lambda net: cc.RISE(net, regions="frames"), InputError, "for clips"),
     "cells": (lambda net: cc.RISE(net, cells=0), InputError, "cells= is 0"),
+    "no steps": (lambda net: cc.RISE(net, regions="features"), InputError, "for sequences"),
     "a budget": (lambda net: cc.RISE(net, budget=2), InputError, "budget is 2"),
     "a window": (lambda net: cc.Occlusion(net, window=(1, 2, 3)), InputError, "window= is"),
 }

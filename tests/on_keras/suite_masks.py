@@ -101,3 +101,15 @@ def test_the_learned_mask_shows_the_part_that_counts() -> None:
     )
     inside = maps[0, 0, : maps.shape[2] // 2, : maps.shape[3] // 2]
     assert inside.sum() > 0.9 * maps.sum()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_sequence_is_masked_by_step_and_feature(bidirectional: bool) -> None:
+    rnn = L.Bidirectional(L.GRU(5)) if bidirectional else L.LSTM(5)
+    model = drawn(keras.Sequential([keras.Input((6, 4)), rnn, L.Dense(3)]))
+    x = np.random.default_rng(0).random((2, 6, 4), np.float32)
+    found = cc.KernelSHAP(model, regions="features", baseline="zero", signed=True).explain(x, 1)
+    assert found.dims == ("batch", "target", "time", "feature")
+    fall = model.predict(x, verbose=0)[:, 1] - model.predict(0 * x, verbose=0)[:, 1]
+    np.testing.assert_allclose(found.maps[:, 0, 0].sum(-1), fall, atol=1e-5)
+    assert cc.Saliency(model).explain(x, 1).maps.shape == (2, 1, 6, 4)

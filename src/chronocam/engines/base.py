@@ -267,6 +267,8 @@ class Engine(Protocol):
     labels: the class names that the model carries, or None.
     channels_last: whether layers return their channels last.
     stem: the first convolution; None for a model without any.
+    features: how many features of each step a model of sequences takes, `(batch, step, feature)`, as its
+        first layer says; None for others.
     inputs: what the model calls its inputs, in order.
     towers: what embeds texts, where the model has a tower for them beside that for pictures; else None.
 
@@ -279,6 +281,7 @@ class Engine(Protocol):
     labels: Sequence[str] | None
     channels_last: bool
     stem: Stem | None
+    features: int | None
     rescales: bool
     """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
     inputs: Sequence[str]

@@ -58,6 +58,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
 
     framework = "black box"
     towers: TextTower | None = None
+    features: int | None = None
     rescales = False
     values_at_once: int | None = None
     inputs: Sequence[str] = ()

@@ -67,6 +67,7 @@ class _Header(JsonRecord):
     findings: tuple[tuple[str, int | None, str | None, str], ...] = field(metadata=missing(()))
     pictures: tuple[_Picture, ...] | None = field(metadata=missing(None))
     on: int = field(metadata=missing(0))
+    axes: tuple[str, ...] | None = field(metadata=missing(None))
     diagnostics: tuple[str, ...] = field(default=(), metadata=missing(()))
 
 
@@ -85,6 +86,7 @@ def write(path: Path, explanation: Explanation) -> None:
         findings=tuple(astuple(finding) for finding in explanation.findings),
         pictures=tuple(map(_about, pictures)) or None,
         on=explanation.on,
+        axes=explanation.axes,
     )
     arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
@@ -136,6 +138,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         interval=arrays.get("interval"),
         pictures=pictures or None,
         on=header.on,
+        axes=header.axes,
     )
 
 
@@ -159,6 +162,8 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
     frames = shapes[0][-1:] if shapes else ()
     if shapes and shapes != [(batch, *frames), (batch, targets, *frames)]:
         yield f"attention is {shapes} of maps {maps.shape}"
+    if header.axes is not None and len(header.axes) != len(grid):
+        yield f"axes are {header.axes} of maps {maps.shape}"
     if header.on < 0:
         yield f"on is {header.on}, no number of an input"
     if header.pictures is not None and len(header.pictures) != batch:

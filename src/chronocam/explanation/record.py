@@ -81,6 +81,8 @@ class Explanation:
         them; each holds by itself.
     origin: where the maps were made, for `as_tensor`. Not kept in files.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
+    axes: the names of the grid's axes, where they are not those of a picture, a clip or a signal: time and
+        feature of a sequence.
 
     Example:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
@@ -107,6 +109,7 @@ class Explanation:
     copies: Shaped[np.ndarray, "sample *places channel"] | None = None
     preprocess: Callable[[Any], Any] | None = None
     on: int = 0
+    axes: tuple[str, ...] | None = None
     interval: Float[np.ndarray, "batch target *grid"] | None = None
     origin: Origin | None = None
 
@@ -118,7 +121,7 @@ class Explanation:
     @property
     def dims(self) -> tuple[str, ...]:
         """The names of the maps' axes, such as `("batch", "target", "height", "width")`."""
-        return ("batch", "target", *GRID_DIMS[self.maps.ndim - 2])
+        return ("batch", "target", *(self.axes or GRID_DIMS[self.maps.ndim - 2]))
 
     def __len__(self) -> int:
         return len(self.maps)

@@ -50,6 +50,7 @@ class Look:
     chunk_frames, detach_attention: options of clips; see `ClipOptions`.
     call: takes the place of a plain call of the model.
     channels: the axis of the inputs' channels, where it is known and need not be guessed.
+    by_feature: whether each feature of a sequence `(batch, time, feature)` is a place, and not a channel.
     which: the number of the input that maps are of, among several; None is the first of floating point.
     shared: the numbers of the inputs that are not per sample.
     """
@@ -60,6 +61,7 @@ class Look:
     detach_attention: bool = False
     call: Call | None = None
     channels: int | None = None
+    by_feature: bool = False
     which: int | None = None
     shared: frozenset[int] = frozenset()
 
@@ -117,9 +119,18 @@ class Look:
     @cached_property
     def channel_axis(self) -> int | None:
         """Which axis of the main input the channels are on; None where it has none."""
+        if self.by_feature:
+            return None
         if self.channels is not None:
             return self.channels
+        if self.of_sequence:
+            return 2
         return channel_axis(self.shape, self.engine.channels_last, self.engine.stem)
+
+    @property
+    def of_sequence(self) -> bool:
+        """Whether the main input is a sequence `(batch, time, feature)`, as the model's first layer says."""
+        return len(self.shape) == 3 and self.shape[2] == self.engine.features
 
     @cached_property
     def grid(self) -> tuple[int, ...]:

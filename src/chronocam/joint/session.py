@@ -233,8 +233,8 @@ class Explaining:
             self.levels is None
             and not self._searched
             and any(
-                _blank(recorded, layer, self._place(layer).layer)
-                for layers in self.layers
+                _blank(recorded, layer, self._place(method, layer).layer)
+                for method, layers in zip(self.methods, self.layers, strict=True)
                 for layer in layers
             )
         ):
@@ -248,18 +248,22 @@ class Explaining:
             (need, layer)
             for method, layers in zip(self.methods, self.layers, strict=True)
             for need in method.needs
-            for place in map(self._place, layers)
+            for place in map(partial(self._place, method), layers)
             for layer in places(place.look, need, place.layer)
         ]
 
     def _input_look(self) -> Look:
         """Return the look at the input that is recorded: that of the layer, where a method needs both."""
         pairs = zip(self.methods, self.layers, strict=True)
-        layers = [layers[0] for method, layers in pairs if any(need.at_input for need in method.needs)]
-        return self._place(layers[0]).look if layers else self.look
+        looks = [
+            self._place(method, layers[0]).look
+            for method, layers in pairs
+            if any(need.at_input for need in method.needs)
+        ]
+        return looks[0] if looks else self.look
 
-    def _place(self, layer: str) -> Place:
-        return place_of(self.look, layer, self.methods[0].on)
+    def _place(self, method: Recipe, layer: str) -> Place:
+        return place_of(self.look, layer, self.methods[0].on, getattr(method, "regions", None) == "features")
 
     def _explanation(
         self, method: Recipe, layers: Sequence[str], scoring: Scoring, recorded: Recorded, which: int
@@ -274,7 +278,7 @@ class Explaining:
             levels = used(self.levels, infos) or list(self.levels)[:1]
             layers = [self.levels[level] for level in levels]
             join, known = by_level(infos, levels), known_of(infos, self.target)
-        at = [self._place(layer) for layer in layers]
+        at = [self._place(method, layer) for layer in layers]
         look = at[0].look
         views = [LayerView(one.look, method, one.layer, scoring, recording, columns, known) for one in at]
         maps = [maps_of(method, view) for view in views]
@@ -308,6 +312,7 @@ class Explaining:
             preprocess=method.preprocess,
             copies=copies_of(look, method.preprocess) if self.batch.rows.start < COPIES else None,
             on=look.number,
+            axes=("time", "feature") if look.by_feature else None,
             interval=_interval(views),
             origin=Origin(placed(on_host, made) if missing.any() else made, on_host),
         )

@@ -61,12 +61,17 @@ def names_of(look: Look) -> list[str]:
     return list(names[:count]) if flat and len(names) >= count else list(map(str, range(count)))
 
 
-def place_of(look: Look, layer: str, on: On) -> Place:
+def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     """Return where the map of a layer comes from; found out once per layer and size of the inputs.
 
-    A call that depends on one input gives a map of that input, and calls are numbered by their inputs. Raises
-    LayerError where the layer does not depend on the input that `on=` names.
+    A call that depends on one input gives a map of that input, and calls are numbered by their inputs. Maps
+    of a sequence itself are of each feature.
+
+    by_feature: whether inputs `(batch, time, feature)` are a sequence where the model does not say it.
+    Raises LayerError where the layer does not depend on the input that `on=` names.
     """
+    if layer == INPUT and (look.of_sequence or (by_feature and len(look.shape) == 3)):
+        look = replace(look, by_feature=True)
     arrays = arrays_of(look.inputs)
     grids = [i for i, x in enumerate(arrays) if is_floating(x) and len(x.shape) > 2]
     if len(grids) < 2 or look.call is not None:

@@ -70,6 +70,11 @@ class LayerView:
         self._per_frame = False
         self.captures: tuple[Capture, ...] = self._captures(recording, columns)
 
+    @property
+    def by_feature(self) -> bool:
+        """Whether the input is a sequence, each feature of which is a place; see `View`."""
+        return self._look.by_feature
+
     @cached_property
     def centers(self) -> tuple[tuple[float, ...], ...] | None:
         """Where the cells lie in the input, per axis; None where they tile it evenly."""

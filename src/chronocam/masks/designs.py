@@ -47,15 +47,23 @@ def balanced(score: Score, regions: int, pairs: int, rng: np.random.Generator) -
     return np.einsum("mr,mbt->btr", signs, differences) / pairs
 
 
-def local_ridge(
-    score: Score, regions: int, masks: int, rng: np.random.Generator, width: float, alpha: float
-) -> Effects:
+def every_mask(regions: int) -> np.ndarray:
+    """Return all masks there are, the one that shows nothing first, the one that shows all last."""
+    return np.array(list(product([0.0, 1.0], repeat=regions)))
+
+
+def some_masks(regions: int, masks: int, rng: np.random.Generator) -> np.ndarray:
+    """Return masks that show each region or not as a coin falls, each with its complement."""
+    half = rng.integers(0, 2, (-(-masks // 2), regions))
+    return np.concatenate([half, 1 - half]).astype(np.float64)
+
+
+def local_ridge(score: Score, shown: np.ndarray, width: float, alpha: float) -> Effects:
     """Return the slopes of a ridge regression on which regions are shown: LIME.
 
     Masks weigh exp(−D² / width²), D = 1 − the cosine of what is shown and of all shown, √(share).
     """
-    half = rng.integers(0, 2, (-(-masks // 2), regions))
-    shown = np.concatenate([half, 1 - half]).astype(np.float64)
+    regions = shown.shape[1]
     scores = score(shown)
     distance = 1 - np.sqrt(shown.mean(axis=1))
     weights = np.exp(-((distance / width) ** 2))
@@ -82,7 +90,7 @@ def shapley(score: Score, regions: int, pairs: int, rng: np.random.Generator) ->
 
 def all_shapley(score: Score, regions: int) -> Effects:
     """Return the Shapley values themselves, from every mask there is."""
-    shown = np.array(list(product([0.0, 1.0], repeat=regions)))[1:-1]
+    shown = every_mask(regions)[1:-1]
     sizes = shown.sum(axis=1).astype(int)
     from scipy.special import binom
 

@@ -62,8 +62,10 @@ def noise(x: Array, rng: np.random.Generator) -> Fill:
 
 def freeze(x: Array, rng: np.random.Generator) -> Fill:
     """Hide by what was last seen at the same place: motion stops, and nothing new comes in."""
-    if x.ndim != 5:
-        raise InputError(f'inputs have a grid of {tuple(x.shape[2:])}; baseline="freeze" is for clips')
+    if x.ndim == 4:
+        raise InputError(
+            f'inputs have a grid of {tuple(x.shape[2:])}; baseline="freeze" is for clips and sequences'
+        )
 
     def fill(mask: np.ndarray) -> Array:
         shown = like(np.asarray(mask), x)
@@ -101,6 +103,23 @@ def fill_of(x: Array, baseline: Any, laid: Callable[[Any], Array], rng: np.rando
 def still_of(x: Array, baseline: Any, laid: Callable[[Any], Array]) -> Array:
     """Return what is seen where `x` is hidden, of a replacement in `STILL` or an array; see `fill_of`."""
     return STILL[baseline](x) if isinstance(baseline, str) else 0 * x + laid(baseline)
+
+
+def by_feature(x: Array, made: Callable[[Array], Fill]) -> Fill:
+    """Return what fills masks of sequences `(batch, 1, time, feature)`, each feature by what it is itself.
+
+    made: returns what fills masks of `(batch · feature, 1, time)`.
+    """
+    xp, (batch, _, time, features) = namespace(x), x.shape
+
+    def rows(array: Array) -> Array:
+        whole = namespace(array).broadcast_to(array, x.shape)
+        return namespace(array).reshape(namespace(array).moveaxis(whole, 3, 1), (batch * features, 1, time))
+
+    fill = made(rows(x))
+    return lambda mask: xp.moveaxis(
+        xp.reshape(fill(rows(np.asarray(mask))), (batch, features, 1, time)), 1, 3
+    )
 
 
 def _mixed(x: Array, hidden: Array, mask: np.ndarray) -> Array:

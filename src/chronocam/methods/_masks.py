@@ -16,7 +16,7 @@ from chronocam.masks.designs import Effects
 from chronocam.masks.looks import Looks
 from chronocam.masks.regions import regions_of
 from chronocam.masks.regions.base import Pieces, Spread
-from chronocam.masks.replacements import Fill, check, fill_of
+from chronocam.masks.replacements import Fill, by_feature, check, fill_of
 from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.types import INPUT, Array, Change, Need, View
 
@@ -28,8 +28,8 @@ class InputMasks(EvidenceMethod):
     """Masks on the input: scores alone are read, so that any model will do (see `cc.blackbox`).
 
     baseline: what is seen where the input is hidden: the input's `"blur"`, each channel's `"mean"`, `"noise"`
-        (ROAD's noisy linear imputation from what is around), `"zero"`, for clips `"freeze"` (what was last
-        seen), or an array shaped like one input or broadcasting to it.
+        (ROAD's noisy linear imputation from what is around), `"zero"`, for clips and sequences `"freeze"`
+        (what was last seen), or an array shaped like one input or broadcasting to it.
     seed: of what is drawn, the same for all samples of a batch.
 
     Example:
@@ -52,8 +52,10 @@ class InputMasks(EvidenceMethod):
 
     def filled(self, view: View) -> Fill:
         """Return what shows the input through a mask."""
-        x = view.captures[0].activations
-        return fill_of(x, self.baseline, view.laid, np.random.default_rng(self.seed))
+        x, rng = view.captures[0].activations, np.random.default_rng(self.seed)
+        if not view.by_feature or not isinstance(self.baseline, str):
+            return fill_of(x, self.baseline, view.laid, rng)
+        return by_feature(x, lambda rows: fill_of(rows, self.baseline, view.laid, rng))
 
 
 def scored(view: View, fill: Fill, spread: Spread, shown: np.ndarray) -> np.ndarray:
@@ -76,10 +78,11 @@ class MaskMethod(InputMasks):
 
     regions: what is hidden together: `"grid"`, RISE's smooth random cells; `"cells"`, `"superpixels"` (needs
         scikit-image; of clips supervoxels), of clips `"frames"`, and `"tubes"` that follow what moves (needs
-        scikit-image).
+        scikit-image). Of sequences `(batch, time, feature)` cells are of steps and features; `"features"` are
+        hidden at all times, and `"frames"` are whole steps.
     cells: into how many pieces each axis is cut, a number or one per axis; of superpixels about how many.
-        None is 7 × 7 of a picture, 4 × 4 × 4 of a clip, 16 of a signal, 50 superpixels, every frame, 4 × 4
-        tubes.
+        None is 7 × 7 of a picture or a sequence, 4 × 4 × 4 of a clip, 16 of a signal, 50 superpixels, every
+        frame and feature, 4 × 4 tubes.
     until: stop when the half-width of every cell's 95 % interval is at most this share of the map's range;
         None goes on to the budget.
     budget: at most so many forward passes of each sample.
@@ -109,7 +112,8 @@ class MaskMethod(InputMasks):
         """Add blocks of masks until the map is known, and tell the view the interval."""
         x = view.captures[0].activations
         inputs, fill, rng = to_numpy(x), self.filled(view), np.random.default_rng(self.seed)
-        kind, looks, passes = regions_of(self.regions, self.cells), Looks(self.until), 0
+        kind = regions_of(self.regions, self.cells, view.by_feature)
+        looks, passes = Looks(self.until), 0
         while True:
             spread = kind.draw(inputs, rng)
             effects, cost = self.block(partial(scored, view, fill, spread), spread.count, rng)

@@ -101,6 +101,11 @@ class ExtremalPerturbation(Method):
     def maps(self, view: View) -> Maps:
         """Learn one mask per sample and target, and say where none is good."""
         x = view.captures[0].activations
+        if view.by_feature:
+            raise InputError(
+                "extremalperturbation learns masks that are smooth in space; inputs are sequences of "
+                f"{x.shape[2]} steps and {x.shape[3]} features: take KernelSHAP, or cc.sequence"
+            )
         smooth = _Smooth(tuple(map(int, x.shape[2:])), self.sigma, self.drift)
         blurs = _blurs(x) if isinstance(self.baseline, str) and self.baseline == "blur" else None
         levels = _Levels([*(blurs or [still_of(x, self.baseline, view.laid)]), x])

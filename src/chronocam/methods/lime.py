@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from chronocam.errors import POSITIVE, check_real
-from chronocam.masks.designs import Effects, Score, local_ridge
+from chronocam.masks.designs import Effects, Score, every_mask, local_ridge, some_masks
 from chronocam.methods._masks import MaskMethod
 
 
@@ -17,7 +17,8 @@ class LIME(MaskMethod):
     """LIME: the slopes of a ridge regression of the score on which regions are shown.
 
     Masks weigh exp(−D² / width²), D one less the cosine between what is shown and all shown. The score is the
-    call's own, not the probability.
+    call's own, not the probability. Where all masks of the regions fit into the budget, slopes are those of
+    all, and their interval is 0.
 
     width: of the weights; the authors' package takes 0.25 for pictures.
     alpha: of the ridge. The package takes 1, which shrinks the slopes.
@@ -39,6 +40,12 @@ class LIME(MaskMethod):
         super().__post_init__()
 
     def block(self, score: Score, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
-        """Return the slopes of one regression, of four masks per region, or of a third of the budget."""
+        """Return the slopes of all masks, or of four per region, or of a third of what the budget allows."""
+        if self.exact(regions):
+            return local_ridge(score, every_mask(regions), self.width, self.alpha), 2**regions
         masks = 2 * max(min(2 * regions, self.budget // 6), 1)
-        return local_ridge(score, regions, masks, rng, self.width, self.alpha), masks
+        return local_ridge(score, some_masks(regions, masks, rng), self.width, self.alpha), masks
+
+    def exact(self, regions: int) -> bool:
+        """Say whether all masks fit into the budget."""
+        return 2**regions <= self.budget

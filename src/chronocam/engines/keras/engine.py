@@ -118,6 +118,15 @@ class KerasEngine(Speechless, UnknownGeometry):
         return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
 
     @cached_property
+    def features(self) -> int | None:
+        """How many features of each step a model of sequences takes; see `Engine.features`."""
+        nodes = self._nodes.values()
+        if self.stem is not None or not any(map(is_recurrent, nodes)):
+            return None
+        kernels = (getattr(getattr(node, "cell", node), "kernel", None) for node in nodes)
+        return next((int(kernel.shape[0]) for kernel in kernels if kernel is not None), None)
+
+    @cached_property
     def rescales(self) -> bool:
         """Whether layers or operations scale the inputs before anything else."""
         kinds = [type(node).__name__ for node in self._nodes.values()]

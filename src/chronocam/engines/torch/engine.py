@@ -78,6 +78,11 @@ class TorchEngine(TorchGeometry):
         return self.layers.stem
 
     @cached_property
+    def features(self) -> int | None:
+        """How many features of each step a model of sequences takes; see `Engine.features`."""
+        return self.layers.features
+
+    @cached_property
     def rescales(self) -> bool:
         """Whether the first layer scales the inputs: a normalisation, or one of a model's own making."""
         first = next((m for m in self.layers.walk() if not m._modules), None)

@@ -108,6 +108,19 @@ class Layers(Mapping[str, nn.Module]):
         first = next((m for m in self.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
         return None if first is None else Stem(len(first.kernel_size), first.in_channels)
 
+    @property
+    def features(self) -> int | None:
+        """How many features of each step a model of sequences takes; see `Engine.features`."""
+        recurrent = any(isinstance(m, (nn.RNNBase, nn.RNNCellBase)) for m in self.values())
+        if not recurrent or self.stem is not None:
+            return None
+        widths = (
+            m.in_features if isinstance(m, nn.Linear) else m.input_size
+            for m in self.values()
+            if isinstance(m, (nn.Linear, nn.RNNBase, nn.RNNCellBase))
+        )
+        return next(widths)
+
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
         plain = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -32,6 +32,7 @@ class Regions:
     """A kind of regions; a class with a `name` is registered by being defined.
 
     pieces: see `Pieces`; kinds without axes to cut take a single number, about how many there are.
+    by_feature: whether the grid is that of a sequence, (time, feature), whose features have no order.
     """
 
     name: ClassVar[str]
@@ -39,8 +40,9 @@ class Regions:
     def __init_subclass__(cls) -> None:
         _KINDS[cls.name] = cls
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: Pieces, by_feature: bool = False) -> None:
         self.pieces = pieces
+        self.by_feature = by_feature
 
     def draw(self, x: Float[np.ndarray, "batch channel *grid"], rng: np.random.Generator) -> Spread:
         """Return the regions of a batch; kinds that are drawn at random take them from `rng`."""
@@ -52,12 +54,15 @@ KINDS: Mapping[str, type[Regions]] = MappingProxyType(_KINDS)
 """Every kind of regions by its name."""
 
 
-def regions_of(kind: str, pieces: Pieces) -> Regions:
-    """Return regions by the name of their kind. Raises InputError, with close names, for an unknown one."""
+def regions_of(kind: str, pieces: Pieces, by_feature: bool = False) -> Regions:
+    """Return regions by the name of their kind; see `Regions`.
+
+    Raises InputError, with close names, for an unknown one.
+    """
     if kind not in KINDS:
         hint = suggest(str(kind), list(KINDS)) or f"; choose one of {', '.join(KINDS)}"
         raise InputError(f"no regions `{kind}`{hint}")
-    return KINDS[kind](pieces)
+    return KINDS[kind](pieces, by_feature)
 
 
 @dataclass(frozen=True)

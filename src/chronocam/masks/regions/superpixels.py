@@ -44,7 +44,7 @@ class Superpixels(Regions):
             raise InputError(
                 'regions="superpixels" needs scikit-image (pip install scikit-image); or choose cells'
             ) from None
-        if x.ndim < 4:
+        if x.ndim < 4 or self.by_feature:
             raise InputError(f"inputs have a grid of {x.shape[2:]}; superpixels are of pictures")
         count = self.pieces if isinstance(self.pieces, int) else _COUNT
         options = {"channel_axis": -1, "start_label": 0, "convert2lab": False, "compactness": _COMPACTNESS}
