@@ -62,7 +62,7 @@ class Branches:
             at
             for at, call in enumerate(self.calls)
             if (self._grids[at] == grid and len(call.shape) == rank)
-            or (rows > self._samples and call.shape[0] == rows and len(call.shape) == 4)  # patches as rows
+            or (rows > self._samples and len(call.shape) == 4 and call.shape[0] == rows)  # patches as rows
         }
         return own, on_grid
 

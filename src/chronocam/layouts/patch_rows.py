@@ -76,8 +76,10 @@ def _patches(site: Site) -> Iterator[tuple[tuple[int, int], Site]]:
 
     Tokens within patches are left out: networks that have them have tokens of patches too.
     """
+    if len(site.input_grid) != 2 or len(site.shape) != 4:
+        return
     count, left = divmod(site.shape[0], site.batch)
-    if left or count < 2 or len(site.input_grid) != 2 or len(site.shape) != 4:
+    if left or count < 2:
         return
     height, width = site.input_grid
     for rows in range(1, count + 1):

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, ModelError, first_line
+from chronocam.errors import ChronocamError, first_line
 from chronocam.models.boxes import Port, box, recipe_for
+from chronocam.models.onnx_copies import copied
 from chronocam.models.recipes import Shape
-from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
-from chronocam.types import BlackBox
+from chronocam.models.specs import PATH, ModelRequest, ModelSource, Parts, need
 
-_TOLERANCE: Final = 1e-4
-"""By how much a copy's outputs may differ, as a share of the largest of them, or of 1."""
-
-_OPSETS: Final = (17, 13)
 _FREE: Final = 64  # stands in for a length that is free and no side of a picture
 _TYPES: Final = {
     "float": "f4",
@@ -57,13 +50,11 @@ def _load(request: ModelRequest) -> Parts:
 
     recipe = recipe_for(ports[0], takes)
     hidden = box(run, ports, "")
-    shape = tuple(_FREE if side is None else side for side in ports[0].shape[1:])
+    shapes = [tuple(_FREE if side is None else side for side in port.shape[1:]) for port in ports]
     if recipe is not None and None in ports[0].shape[1:]:
-        shape = _shape_made(recipe)
+        shapes[0] = _shape_made(recipe)
     try:
-        if len(ports) > 1:
-            raise ModelError(f"it has {len(ports)} inputs")
-        return _copied(path, hidden, shape, ports[0]), recipe, None
+        return copied(path, hidden, dict(zip(ports, shapes, strict=True))), recipe, None
     except Exception as error:  # whatever the converter raises for operations that it does not know
         why = error if isinstance(error, ChronocamError) else f"onnx2torch fails ({first_line(error)})"
         hidden.why = f"this ONNX file's layers are not at hand, since {why}"
@@ -84,94 +75,6 @@ def _shape_made(recipe: Any) -> Shape:
     if frames is None:
         return tuple(recipe(Image.new("RGB", (64, 64))).shape)
     return tuple(recipe(np.zeros((frames, 64, 64, 3), np.uint8)).shape)
-
-
-def _copied(path: Path, hidden: BlackBox, shape: Shape, port: Port) -> Model:
-    """Return a copy in PyTorch; raises ModelError where its outputs differ from those of onnxruntime."""
-    torch = need("torch", "torch")
-    onnx, onnx2torch = need("onnx", "onnx"), need("onnx2torch", "onnx")
-    need("onnx.version_converter", "onnx")
-    if port.dtype != np.float32:
-        raise ModelError(f"it takes {port.dtype}")
-    proto = onnx.load(str(path))
-    _rename(proto.graph)
-    _free_batch(proto.graph, onnx)
-    inputs = np.random.default_rng(0).random((2, *shape), np.float32) * 2 - 1
-    wanted = hidden.function(inputs)
-    rights = list(wanted.values()) if isinstance(wanted, dict) else [wanted]
-    problem: Exception | None = None
-    for copy in _readings(proto, onnx):
-        try:
-            model = onnx2torch.convert(copy).eval()
-            with torch.no_grad():
-                found = model(torch.from_numpy(inputs))
-            _compare(
-                [one.numpy() for one in (found if isinstance(found, (list, tuple)) else [found])], rights
-            )
-            return model
-        except Exception as error:  # whatever the converter raises for operations that it does not know
-            problem = problem if isinstance(problem, ModelError) else error
-    raise problem or ModelError("it has no version")
-
-
-def _readings(proto: Any, onnx: Any) -> Iterator[Any]:
-    """Yield a graph as it is, and in versions that the converter knows; outputs tell whether that was right.
-
-    First translated by ONNX, which does not know how for every operation; then merely read by older rules.
-    """
-    own = next((one for one in proto.opset_import if one.domain in ("", "ai.onnx")), None)
-    yield proto
-    older = [] if own is None else [version for version in _OPSETS if version < own.version]
-    for version in older:
-        with suppress(Exception):  # whatever it raises for operations without a translation
-            yield onnx.version_converter.convert_version(proto, version)
-    for version in older:
-        cast("Any", own).version = version
-        yield proto
-
-
-def _compare(found: list[np.ndarray], rights: list[np.ndarray]) -> None:
-    """Raise ModelError, with the figure, where outputs of a copy differ."""
-    for own, right in zip(found, rights, strict=True):
-        if own.shape != right.shape:
-            raise ModelError(f"a copy by onnx2torch returns {own.shape} in the place of {right.shape}")
-        apart = float(np.abs(own - right).max() / max(1.0, np.abs(right).max()))
-        if not apart <= _TOLERANCE:
-            raise ModelError(
-                f"outputs of a copy by onnx2torch are {apart:.2g} apart, more than {_TOLERANCE:g}"
-            )
-
-
-def _rename(graph: Any) -> None:
-    """Give nodes names that are names in Python: the copy's code is written with them."""
-    for number, node in enumerate(graph.node):
-        name = re.sub(r"\W+", "_", node.name, flags=re.ASCII).strip("_")
-        node.name = name if name and not name[0].isdigit() else f"{node.op_type}_{number}_{name}".rstrip("_")
-        node.name = re.sub(r"\W+", "_", node.name, flags=re.ASCII)
-        node.domain = "" if node.domain == "ai.onnx" else node.domain
-
-
-def _free_batch(graph: Any, onnx: Any) -> None:
-    """Let a network that was exported for one input take several: what is reshaped to 1 row keeps its rows.
-
-    Whether that is right is seen where the copy's outputs for two inputs are compared.
-    """
-    entry = graph.input[0].type.tensor_type.shape.dim
-    if entry[0].dim_value != 1:
-        return
-    for value in (graph.input[0], *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    del graph.value_info[:]
-    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape" and len(node.input) > 1}
-    constants = [one for one in graph.initializer if one.name in shapes]
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output[0] in shapes:
-            constants.extend(one.t for one in node.attribute if one.name == "value")
-    for one in constants:
-        sizes = onnx.numpy_helper.to_array(one).copy()
-        if sizes.size > 1 and sizes[0] == 1:
-            sizes[0] = 0
-            one.CopyFrom(onnx.numpy_helper.from_array(sizes, one.name))
 
 
 SOURCE = ModelSource(
