@@ -52,6 +52,50 @@ def test_threads_do_not_meet(case: str, explaining: int, predicting: int) -> Non
     explains_and_predicts(case, explaining, predicting, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("explaining", "predicting"), [(8, 0), (4, 4)])
+def test_threads_do_not_meet_in_a_thousand_calls(case: str, explaining: int, predicting: int) -> None:
+    explains_and_predicts(case, explaining, predicting, 1000 // THREADS)
+
+
+TOGETHER = {
+    "gradients": ("gradcam", "shapleycam", "guidedgradcam", "smoothgrad", "fullgrad"),
+    "tails and masks": ("ablationcam", "scorecam", "visualbackprop", "kpcacam", "rise", "lime"),
+}
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_methods_do_not_meet(case: str) -> None:
+    """Explain one model, which nothing is known of yet, by another method in each thread."""
+    model, x = cnn(), samples((16, 16, 3))[:1]
+
+    def explain(name: str, model: Any) -> np.ndarray:
+        options = {"budget": 32} if name in ("rise", "lime") else {}
+        return cc.methods.METHODS[name](model, **options).explain(x, 1).maps
+
+    expected = {name: explain(name, cnn()) for name in TOGETHER[case]}
+
+    def same(name: str) -> None:
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(explain(name, model), expected[name], rtol=1e-3, atol=1e-4 * scale)
+
+    run_together(*(lambda name=name: same(name) for name in expected))
+
+
+def test_threads_may_share_a_method() -> None:
+    model, sizes = cnn(), (1, 2, 3)
+    inputs = [samples((16, 16, 3))[:1].repeat(sizes[k % 3], 0) + k for k in range(THREADS)]
+    alone, shared = cc.GradCAM(cnn()), cc.GradCAM(model)
+    expected = [alone.explain(x, 1).maps for x in inputs]
+
+    def same(k: int) -> None:
+        found, scale = shared.explain(inputs[k], 1).maps, np.abs(expected[k]).max()
+        np.testing.assert_allclose(found, expected[k], rtol=1e-3, atol=1e-4 * scale)
+
+    run_together(*(lambda k=k: same(k) for k in range(THREADS)))
+
+
 def test_a_call_in_the_middle_of_an_explanation_is_the_models_own() -> None:
     model, x = cnn(), samples((16, 16, 3))
     expected, met = keras.ops.convert_to_numpy(model(x)), []

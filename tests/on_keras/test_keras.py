@@ -93,6 +93,22 @@ def run(backend: str, *command: str) -> None:
         )
 
 
+def test_one_model_in_several_threads() -> None:
+    needs("torch")
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore",
+        "-n",
+        "0",
+        "-k",
+        "not thousand and (sequential or share)",
+    ]
+    run("torch", "-m", "pytest", *options, "suite_threads.py")
+
+
 @pytest.mark.slow
 def test_keras_on_tensorflow_needs_no_torch() -> None:
     needs("tensorflow")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.engines.base import child_at, split_call, split_entry, unknown_layer
-from chronocam.engines.torch.replica import Replica
+from chronocam.engines.torch.replica import DISTRIBUTING, Replica
 from chronocam.engines.torch.scope import loose_modules, walk
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
@@ -31,6 +31,11 @@ class Layers(Mapping[str, nn.Module]):
 
     def __init__(self, model: nn.Module) -> None:
         self.model: nn.Module = unwrap(model)
+        if self.model is not model and (model._forward_hooks or model._forward_pre_hooks):
+            raise ModelError(
+                f"the {type(model).__name__} around the model is looked through, and has forward hooks of "
+                f"its own; register them on the {type(self.model).__name__} inside"
+            )
         if isinstance(self.model, torch.jit.ScriptModule):
             raise ModelError(
                 "a TorchScript module hides its layers; give the Python module or a `.pt2` export"
@@ -156,7 +161,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     # Wrappers nest: torch.compile(DataParallel(model)) is one in the other.
     while True:
         inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        if isinstance(model, DISTRIBUTING):
             inner = model.module
         if not isinstance(inner, nn.Module):
             return model

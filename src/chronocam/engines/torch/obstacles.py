@@ -27,6 +27,10 @@ _REENTRANT: Final = (
     "the model checkpoints activations with use_reentrant=True, and no gradient of a layer can be taken "
     "through that; switch checkpointing off, or give it use_reentrant=False"
 )
+_SHARDED: Final = (
+    "the weights are shards, which fully_shard() gathers for the model's own modules alone, and a copy of "
+    "them is explained; load the full state dict into a model that is not sharded"
+)
 
 _OVERWRITTEN = (
     "the model overwrites in place what its gradients are made of, and cannot be trained either; write "
@@ -43,17 +47,26 @@ def obstacle(model: nn.Module, modules: Iterable[nn.Module]) -> str | None:
     return _FLAT if any(isinstance(node.target, torch._ops.OpOverload) for node in nodes) else None
 
 
+_REASONS: Final = {
+    "use_reentrant": _REENTRANT,
+    "modified by an inplace operation": _OVERWRITTEN,
+    "mixed torch.Tensor and DTensor": _SHARDED,
+}
+"""Why a model cannot be explained, by what is said in PyTorch's own error."""
+
+
+def reason_of(error: Exception) -> str | None:
+    """Return what about the model makes PyTorch raise an error, and what to do; None for other errors."""
+    return next((reason for sign, reason in _REASONS.items() if sign in str(error)), None)
+
+
 @contextmanager
 def told_apart() -> Iterator[None]:
-    """Raise ModelError in the place of PyTorch's own error where it is the model that has no gradients.
-
-    So it is where they meet a reentrant checkpoint, and where the model overwrites what they are made of.
-    """
+    """Raise ModelError in the place of PyTorch's own error where it is the model that has no gradients."""
     try:
         yield
     except RuntimeError as error:
-        reasons = {"use_reentrant": _REENTRANT, "modified by an inplace operation": _OVERWRITTEN}
-        reason = next((reason for sign, reason in reasons.items() if sign in str(error)), None)
+        reason = reason_of(error)
         if reason is None:
             raise
         raise ModelError(reason) from error

@@ -75,7 +75,9 @@ class TorchPass:
         self.request = request
         self.rests = rests
         self.differentiate: bool = request.differentiates
-        self.through_no_grad: bool = False
+        # Backward hooks of the model get gradients of what layers took, which only a whole graph has.
+        hooked = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+        self.through_no_grad: bool = self.differentiate and hooked
         self.relus: GuidedReLUs | None = GuidedReLUs() if request.guided else None
         self.couples: bool = couples_samples(self.layers.model, modules)
         self.notes: list[str] = []

@@ -29,6 +29,9 @@ Taps: TypeAlias = list[tuple[Hook, Callable[[], object]]]
 """The taps of a layer with hooks of its own, each with what takes back its last call."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+DISTRIBUTING = nn.DataParallel, nn.parallel.DistributedDataParallel
+"""What runs copies of its `module` elsewhere."""
+
 _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
 
 
@@ -189,6 +192,10 @@ class Replica(Mapping[str, nn.Module]):
 
 
 def _run_as_written(attributes: dict[str, Any], blank: nn.Module, twins: Twins) -> None:
+    if isinstance(blank, DISTRIBUTING):
+        # It would copy the copy once more, for threads and processes that are not waiting for it.
+        attributes["forward"] = attributes["_modules"]["module"]
+        return
     attributes.pop("_compiled_call_impl", None)
     own = attributes.get("forward")
     forward: Any = own or type(blank).forward

@@ -14,8 +14,9 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import scores_in
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
+from chronocam.engines.torch.obstacles import reason_of
 from chronocam.engines.torch.towers import image_tower
-from chronocam.errors import ChronocamError, InputError, LayerError, first_line
+from chronocam.errors import ChronocamError, InputError, LayerError, ModelError, first_line
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
@@ -28,7 +29,7 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
     A model of two towers gets pictures alone: what is called is the tower that embeds them.
 
     Raises InputError, which says what the model saw, where it fails on other inputs than it takes: their
-    number, names, types, sizes, channels, frames or order of axes.
+    number, names, types, sizes, channels, frames or order of axes. ModelError where the model cannot run.
     """
     embed = image_tower(model, inputs)
     try:
@@ -42,6 +43,8 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
     except FAILURES as error:
         if isinstance(error, ChronocamError) or out_of_memory(error):
             raise
+        if (reason := reason_of(error)) is not None:
+            raise ModelError(reason) from error
         raise InputError(_reason(model, inputs, error)) from error
 
 
