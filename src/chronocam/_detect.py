@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from chronocam.detections import Adapter, Detection, Detections, adapter_for
@@ -12,6 +12,7 @@ from chronocam.errors import InputError
 from chronocam.joint.inputs import batches
 from chronocam.joint.look import Look
 from chronocam.joint.subject import Subject
+from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import namespace
 from chronocam.models.specs import Loaded
 from chronocam.targets.returned import arrays_in
@@ -55,21 +56,12 @@ def detect(
     reader = adapter_for(getattr(subject.engine, "model", model), adapter, boxes)
     found: list[Detection] = []
     count = 0
-    for images_of_a_size in _of_a_size(images):
-        for batch in batches(images_of_a_size, None, 1 if preprocess else 8, preprocess):
-            look = Look(subject, subject.adapt(batch.inputs), shared=batch.shared)
-            found += _found(look, reader, count, min_score, labels)
-            count += look.shape[0]
+    stem = subject.engine.stem or Stem(2, 3)
+    for batch in batches(images, None, 8, preprocess, stem=stem):
+        look = Look(subject, subject.adapt(batch.inputs), shared=batch.shared)
+        found += _found(look, reader, count, min_score, labels)
+        count += look.shape[0]
     return Detections(tuple(found), count)
-
-
-def _of_a_size(images: Inputs) -> Iterator[Inputs]:
-    """Yield images of one size at a time, in their order."""
-    if not isinstance(images, list) or not all(len(getattr(one, "shape", ())) == 3 for one in images):
-        yield images
-        return
-    for image in images:
-        yield image[None]
 
 
 def _found(

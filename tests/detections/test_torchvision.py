@@ -55,6 +55,17 @@ def test_images_of_several_sizes_are_what_the_model_returns_for_each(net: nn.Mod
         np.testing.assert_allclose([x.box for x in found.of(image)], own["boxes"], atol=1e-4)
 
 
+def test_one_call_explains_images_of_several_sizes() -> None:
+    net = random_detector("retina")
+    images = [X[0], X[1][:, :50, :70]]
+    whole = cc.ODAM(net).explain(images, cc.targets.Boxes(top=1))
+    assert whole.sizes == ((64, 88), (50, 70))
+    for i, x in enumerate(images):
+        alone = cc.ODAM(net).explain(x[None], cc.targets.Boxes(top=1))
+        assert whole.targets[i] == alone.targets[0]
+        np.testing.assert_allclose(whole.maps[[i]], alone.resampled(alone.maps, whole.maps.shape[2:]))
+
+
 def by_hand(net: nn.Module, x: Tensor, image: int, score: Callable[[Any], Tensor]) -> list[np.ndarray]:
     """Return Σ_k G_k ⊙ A_k at each level, of a score of what the model itself returns for one image."""
     levels: list[Tensor] = []

@@ -134,6 +134,18 @@ def test_batches_of_different_grids_are_explained_batch_by_batch() -> None:
     one_line(error, "(16, 16)", "(16, 12)", "explain_batches")
 
 
+def test_a_list_of_pictures_of_several_sizes_is_one_call() -> None:
+    pictures = [X[0], X[1], X[2, :, :, :12]]
+    method = cc.GradCAM(seeded(), "conv2")
+    explanation = method.explain(pictures, [0, 1, 2])
+    assert explanation.sizes == ((16, 16), (16, 16), (16, 12))
+    same_maps = method.explain(X[:2], [0, 1]).maps
+    np.testing.assert_allclose(explanation.maps[:2], same_maps, atol=1e-6)
+    last = method.explain(X[2:3, :, :, :12], 2)
+    np.testing.assert_allclose(explanation.maps[2:], last.resampled(last.maps, (4, 4)), atol=1e-6)
+    assert method.explain(pictures[:2], [0, 1]).sizes is None
+
+
 # What is refused
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import chronocam as cc
 from chronocam.errors import InputError, ModelError, TargetError
+from chronocam.maps.resample import resample
 from chronocam.types import BoxInfo
 
 RED, GREEN, ALONE = (3.0, 3.0, 9.0, 9.0), (23.0, 19.0, 29.0, 25.0), (7.0, 11.0, 13.0, 17.0)
@@ -59,6 +60,29 @@ def test_a_sample_without_a_box_says_so_and_the_others_go_on() -> None:
     assert finding.text == "sample 1: no `green` of score 0.3 or more, so no map"
     assert np.isnan(explanation.maps[1]).all()
     assert explanation.maps[0].any()
+
+
+def test_pictures_of_several_sizes_are_explained_in_one_call(tmp_path: Any) -> None:
+    first, second = two_spots()
+    pictures = [first, second[:, :24], torch.zeros(3, 16, 32)]
+    explanation = explained(cc.targets.Boxes(), pictures)
+    assert explanation.maps.shape == (3, 2, 8, 8)
+    assert (explanation.input_size, explanation.sizes) == ((32, 32), ((32, 32), (24, 32), (16, 32)))
+    assert boxes(explanation) == [[RED, GREEN], [ALONE, None], [None, None]]
+    np.testing.assert_array_equal(explanation.maps[0], explained(cc.targets.Boxes(), first[None]).maps[0])
+    alone = explained(cc.targets.Boxes(), second[None, :, :24])
+    assert alone.maps.shape == (1, 1, 6, 8)
+    np.testing.assert_array_equal(explanation.maps[1:2, :1], resample(alone.maps, (8, 8), "cubic"))
+    assert np.isnan(explanation.maps[1, 1]).all()
+    assert np.isnan(explanation.maps[2]).all()
+    assert [one.sample for one in explanation.findings] == [2]
+    (box,) = explanation.boxes(0.5)[1][0]
+    assert box[1] <= ALONE[1] + 2 < box[3]  # in pixels of its own picture, of 24 rows
+    again = cc.load(explanation.save(tmp_path / "maps.npz"))
+    assert again.sizes == explanation.sizes
+    found = cc.detect(Spots(), pictures)
+    of_found = explained(cc.targets.Boxes(found), pictures)
+    np.testing.assert_array_equal(of_found.maps, explanation.maps)
 
 
 def test_what_was_found_is_explained() -> None:

@@ -68,6 +68,7 @@ class _Header(JsonRecord):
     pictures: tuple[_Picture, ...] | None = field(metadata=missing(None))
     on: int = field(metadata=missing(0))
     axes: tuple[str, ...] | None = field(metadata=missing(None))
+    sizes: tuple[tuple[int, ...], ...] | None = field(metadata=missing(None))
     diagnostics: tuple[str, ...] = field(default=(), metadata=missing(()))
 
 
@@ -87,6 +88,7 @@ def write(path: Path, explanation: Explanation) -> None:
         pictures=tuple(map(_about, pictures)) or None,
         on=explanation.on,
         axes=explanation.axes,
+        sizes=explanation.sizes,
     )
     arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
@@ -139,6 +141,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         pictures=pictures or None,
         on=header.on,
         axes=header.axes,
+        sizes=header.sizes,
     )
 
 
@@ -166,6 +169,14 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
         yield f"axes are {header.axes} of maps {maps.shape}"
     if header.on < 0:
         yield f"on is {header.on}, no number of an input"
+    sizes = header.sizes or (header.input_size,) * batch
+    within = all(
+        len(size) == len(header.input_size)
+        and all(0 < side <= most for side, most in zip(size, header.input_size, strict=True))
+        for size in sizes
+    )
+    if len(sizes) != batch or not within:
+        yield f"sizes are not one for each of {batch} samples, of at most {header.input_size}"
     if header.pictures is not None and len(header.pictures) != batch:
         yield f"{len(header.pictures)} pictures are kept of {batch} samples"
 

@@ -80,6 +80,7 @@ class Explanation:
     interval: half-widths of the 95 % interval of each value, shaped like maps, where a method of masks knows
         them; each holds by itself.
     origin: where the maps were made, for `as_tensor`. Not kept in files.
+    sizes: the size of each sample's input where they differ; `input_size` is then the largest of each side.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
     axes: the names of the grid's axes, where they are not those of a picture, a clip or a signal: time and
         feature of a sequence.
@@ -108,6 +109,7 @@ class Explanation:
     pictures: tuple[Stills, ...] | None = None
     copies: Shaped[np.ndarray, "sample *places channel"] | None = None
     preprocess: Callable[[Any], Any] | None = None
+    sizes: tuple[tuple[int, ...], ...] | None = None
     on: int = 0
     axes: tuple[str, ...] | None = None
     interval: Float[np.ndarray, "batch target *grid"] | None = None
@@ -159,7 +161,8 @@ class Explanation:
         """Return maps `(batch, target, *size)`, by default at the input's size.
 
         `mode` is `"nearest"`, `"linear"` or `"cubic"`; None is cubic, linear for clips. Values stay within
-        each raw map's own range. Raises InputError for a size of another rank than the grid.
+        each raw map's own range; pictures of several sizes are stretched to one. Raises InputError for a size
+        of another rank than the grid.
         """
         return self.resampled(self.maps, tuple(size or self.input_size), mode)
 
@@ -202,7 +205,10 @@ class Explanation:
         The region where the upsampled map is at least `threshold` of its maximum: the largest one, or all
         with `largest=False`, largest first. A map without positive values has none.
         """
-        return [[boxes(one, threshold, largest) for one in row] for row in self.upsample()]
+        if self.sizes is None:
+            return [[boxes(one, threshold, largest) for one in row] for row in self.upsample()]
+        every = (self.resampled(self.maps[[i]], size)[0] for i, size in enumerate(self.sizes))
+        return [[boxes(one, threshold, largest) for one in row] for row in every]
 
     def overlay(
         self,
@@ -297,7 +303,7 @@ class Explanation:
             layer=self.layer,
             findings=of_sample(self.findings, sample),
             dims=self.dims,
-            input_size=self.input_size,
+            input_size=self.input_size if self.sizes is None else self.sizes[sample],
             centers=self.centers,
             windows=self.windows,
             spans=self.frame_spans,
@@ -396,8 +402,36 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         copies=_joined_copies(parts),
         confidences=_joined_arrays([part.confidences for part in parts]),
         interval=_joined_arrays([part.interval for part in parts]),
+        sizes=None if first.sizes is None else tuple(size for part in parts for size in part.sizes or ()),
         pictures=None,
         findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
+    )
+
+
+def on_one_grid(parts: Sequence[Explanation]) -> Sequence[Explanation]:
+    """Return explanations of pictures of several sizes with their maps on the finest grid of each axis."""
+    if len({part.input_size for part in parts}) == 1 or parts[0].maps.ndim != 4:
+        return parts
+    grid, size = (
+        tuple(max(sides) for sides in zip(*each, strict=True))
+        for each in ([part.maps.shape[2:] for part in parts], [part.input_size for part in parts])
+    )
+    return [_resized(part, grid, size) for part in parts]
+
+
+def _resized(part: Explanation, grid: tuple[int, ...], size: tuple[int, ...]) -> Explanation:
+    """Return an explanation with its maps on another grid, whose cells tile the input evenly."""
+    same = part.maps.shape[2:] == grid and part.centers is None
+    interval = part.interval
+    return replace(
+        part,
+        maps=part.maps if same else part.resampled(part.maps, grid),
+        interval=interval if same or interval is None else part.resampled(interval, grid),
+        input_size=size,
+        sizes=(part.input_size,) * len(part),
+        centers=None,
+        windows=None,
+        origin=part.origin if same else None,
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
+from itertools import groupby
 from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
 from chronocam.joint.items import labels_of_samples, split_targets
-from chronocam.joint.media import media_in, pictures_in, prepared
+from chronocam.joint.media import MEDIA, each_prepared, media_in, pictures_in, prepared
+from chronocam.layouts.base import Stem
+from chronocam.maps.arrays import namespace
 from chronocam.types import Array, Inputs, Targets
 
 _ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
@@ -113,28 +116,61 @@ def batches(
     batch_size: int | None,
     preprocess: Callable[[Any], Array] | None = None,
     as_clips: Callable[[Inputs], Inputs] = lambda inputs: inputs,
+    stem: Stem | None = None,
 ) -> Iterator[Batch]:
     """Yield batches of at most `batch_size` samples of arrays, or of each batch of a data set.
 
-    A picture, a clip, a path, or a list of them is read and preprocessed one batch at a time. A data set is
-    any other iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one batch at a
-    time.
+    A picture, a clip, a path, or a list of them is read and preprocessed one batch at a time; those of one
+    size that follow each other are a batch, and so are arrays without a batch axis. A data set is any other
+    iterable; its batches are inputs, or pairs (inputs, targets). It is consumed one batch at a time.
     as_clips: makes clips of pictures that are their frames, before samples are counted.
+    stem: the model's, by which a list of pictures is told from one of batches.
     Raises InputError for empty or unequal inputs, TargetError for left-over targets.
     """
-    media = _media(inputs, preprocess)
-    if media is not None:
-        step = batch_size or len(media)
-        for low in range(0, len(media), step):
-            part = media[low : low + step]
-            array = as_clips(prepared(part, preprocess))
-            yield Batch(array, targets, slice(low, low + len(part)), len(media), array, prepared=True)
+    every = samples_listed(inputs, preprocess, stem)
+    if every is not None:
+        made = isinstance(every[0], MEDIA)
+        step = batch_size or len(every)
+        for low in range(0, len(every), step):
+            some = every[low : low + step]
+            for at, stacked in _stacked(each_prepared(some, preprocess) if made else some):
+                array, start = as_clips(stacked), low + at
+                rows = slice(start, start + len(stacked))
+                yield Batch(array, targets, rows, len(every), array, prepared=made)
     elif _is_dataset(inputs):
         yield from _of_dataset(inputs, targets, batch_size, preprocess, as_clips)
     else:
         inputs = as_clips(inputs)
         samples = _samples(inputs)
         yield from _pieces(inputs, targets, batch_size, 0, samples, samples)
+
+
+def samples_listed(
+    inputs: Inputs, preprocess: Callable[[Any], Array] | None, stem: Stem | None
+) -> list[Any] | None:
+    """Return the samples of a list of pictures, clips or paths, or of arrays that are one each.
+
+    Such arrays have as many axes as one input of the model, and its channels: no batch looks like that.
+    None for other inputs.
+    """
+    media = _media(inputs, preprocess)
+    if media is not None or stem is None or not isinstance(inputs, list) or not inputs:
+        return media
+    pictures = [pictures_in(one, preprocess) for one in inputs]
+    if all(pictures):
+        return [picture for some in pictures for picture in some or ()]
+    shapes = [tuple(getattr(one, "shape", ())) for one in inputs]
+    alone = all(len(one) == stem.rank + 1 and stem.channels in (one[0], one[-1]) for one in shapes)
+    return inputs if alone else None
+
+
+def _stacked(arrays: Sequence[Array]) -> Iterator[tuple[int, Array]]:
+    """Yield the number of the first, and the batch, of arrays of one shape that follow each other."""
+    start = 0
+    for _, group in groupby(arrays, lambda one: tuple(one.shape)):
+        some = list(group)
+        yield start, namespace(some[0]).stack(some)
+        start += len(some)
 
 
 def _media(inputs: Inputs, preprocess: Callable[[Any], Array] | None) -> list[Any] | None:

@@ -51,19 +51,26 @@ def media_in(inputs: Any) -> list[Medium] | None:
 
 
 def prepared(media: Sequence[Medium], preprocess: Callable[[Any], Array] | None) -> Array:
-    """Return the model's input `(batch, …)` of pictures and clips.
+    """Return the model's input `(batch, …)` of pictures and clips, as of `each_prepared`.
 
-    preprocess: makes the input of one of them, without a batch axis; an image gets there as a PIL image, a
-        video as a `Clip`.
-    Raises InputError where none is known or where it fails, and where the inputs are of several sizes.
+    Raises InputError where the inputs are of several sizes.
     """
-    arrays = [_prepared(one, preprocess) for one in media]
+    arrays = each_prepared(media, preprocess)
     shapes = list(dict.fromkeys(tuple(array.shape) for array in arrays))
     if len(shapes) > 1:
         raise InputError(
             f"preprocess= gives inputs of several shapes, {shapes[0]} and {shapes[1]}; explain each alone"
         )
     return namespace(arrays[0]).stack(arrays)
+
+
+def each_prepared(media: Sequence[Medium], preprocess: Callable[[Any], Array] | None) -> list[Array]:
+    """Return the model's input of each picture or clip, without a batch axis.
+
+    preprocess: makes it of one of them; an image gets there as a PIL image, a video as a `Clip`.
+    Raises InputError where none is known or where it fails.
+    """
+    return [_prepared(one, preprocess) for one in media]
 
 
 def _prepared(medium: Medium, preprocess: Callable[[Any], Array] | None) -> Array:

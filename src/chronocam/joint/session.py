@@ -13,12 +13,12 @@ import numpy as np
 
 from chronocam.engines import Call
 from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
-from chronocam.explanation import COPIES, Explanation, concatenate
+from chronocam.explanation import COPIES, Explanation, concatenate, on_one_grid
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.encoder import Encoder
-from chronocam.joint.inputs import Batch, batches, main_array, refuse_endless
+from chronocam.joint.inputs import Batch, batches, main_array, refuse_endless, samples_listed
 from chronocam.joint.levels import UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
 from chronocam.joint.look import Look
 from chronocam.joint.passes import Recorded, record
@@ -93,7 +93,10 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     parts = list(zip(*_by_batch(methods, inputs, targets), strict=True))
     if not parts:
         raise InputError("there is nothing to explain: the inputs hold no batch")
-    joined = [concatenate(part) for part in parts]
+    first = methods[0]
+    # Batches of several sizes of a data set are refused: its maps are seldom wanted all at once.
+    listed = samples_listed(inputs, first.preprocess, first.session.subject.stem) is not None
+    joined = [concatenate(on_one_grid(part) if listed else part) for part in parts]
     if all(is_missing(info) for row in joined[0].targets for info in row):
         raise TargetError(f"the detector finds {joined[0].targets[0][0]} in any sample; see min_score=")
     return joined
@@ -102,8 +105,9 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
 def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> Iterator[list[Explanation]]:
     """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
     first = methods[0]
-    as_clips = first.session.subject.as_clips
-    for batch in batches(inputs, targets, first.batch_size, first.preprocess, as_clips):
+    subject = first.session.subject
+    how = first.batch_size, first.preprocess, subject.as_clips, subject.stem
+    for batch in batches(inputs, targets, *how):
         yield Explaining(methods, batch).explanations()
 
 

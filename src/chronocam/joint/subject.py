@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from chronocam.engines import Engine, Geometry, engine_for, geometry_of
 from chronocam.joint.fold import Fold, fold_of
 from chronocam.joint.patch_fold import PatchFold, patch_fold_of
+from chronocam.layouts.base import Stem
 from chronocam.types import Inputs, LayerLike, Model
 
 T = TypeVar("T")
@@ -35,6 +36,11 @@ class Subject:
         self.frames = frames
         self.fold: Fold | PatchFold | None = None
         self._facts: dict[Hashable, Any] = {}
+
+    @property
+    def stem(self) -> Stem | None:
+        """The first convolution of a model that takes inputs as they are; None where frames are folded."""
+        return self.engine.stem if self.frames is None else None
 
     def as_clips(self, inputs: Inputs) -> Inputs:
         """Return inputs as clips or pictures, where the model takes frames or rows of patches instead."""

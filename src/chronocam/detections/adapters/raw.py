@@ -181,7 +181,7 @@ class Grids:
 
 def levels(count: int, size: Size) -> Grids | None:
     """Return the levels whose cells are as many as the rows; None where no common strides give as many."""
-    for strides, anchors in product(_STRIDES, _ANCHORS):
+    for anchors, strides in product(_ANCHORS, _STRIDES):
         if strides[-1] > min(size):
             continue
         grids = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in strides)
