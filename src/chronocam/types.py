@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 
 import numpy as np
 
+from chronocam.errors import TargetError
+
 __all__ = [
     "INPUT",
     "Array",
@@ -208,6 +210,7 @@ class Outputs:
         input; None where the model cannot be asked.
     embeddings: returns the main output of a network that embeds; None where that is the logits.
     answer: the text that the model generated; None where no target is of one.
+    samples: how many the whole call has; None where that is not known yet.
 
     Example:
     >>> outputs = cc.types.Outputs(None, lambda: torch.tensor([[1.0, 2.0]]), slice(0, 1), ["cat", "dog"])
@@ -229,8 +232,10 @@ class Outputs:
         encode: Callable[[Any], Array] | None = None,
         embeddings: Callable[[], Array] | None = None,
         answer: Any = None,
+        samples: int | None = None,
     ) -> None:
         self.answer = answer
+        self.samples = samples
         self.raw = raw
         self.encode = encode
         self._embeddings = embeddings
@@ -254,17 +259,23 @@ class Outputs:
         """How many rows an array for all samples of the call has at least."""
         return int(self.rows.stop if isinstance(self.rows, slice) else self.rows.max() + 1)
 
-    def own(self, values: Any) -> Any:
-        """Return the batch's rows of what has a row for every sample of the call; fewer where some lack."""
-        if isinstance(self.rows, slice):
+    def own(self, values: Any, what: str) -> Any:
+        """Return the batch's rows of what has a row for every sample of the call.
+
+        what: what they are called, such as `"y"`. Raises TargetError where there are fewer or more rows.
+        """
+        count, samples = len(values), self.samples
+        if count < self.least or (samples is not None and count > samples):
+            expected = f"at least {self.least}" if samples is None else samples
+            raise TargetError(f"{what} has {count} rows; expected {expected}, one per sample")
+        if isinstance(self.rows, slice) or hasattr(values, "shape"):
             return values[self.rows]
-        rows = self.rows[self.rows < len(values)]
-        return values[rows] if hasattr(values, "shape") else [values[int(row)] for row in rows]
+        return [values[int(row)] for row in self.rows]
 
     def of(self, logits: Array, clean: Array | None) -> Outputs:
         """Return the same outputs with other logits, such as those of one step."""
         more = (self.labels, clean, self.channels_last, self.read, self.gate)
-        return Outputs(logits, lambda: logits, self.rows, *more)
+        return Outputs(logits, lambda: logits, self.rows, *more, samples=self.samples)
 
     @cached_property
     def logits(self) -> Array:

@@ -402,5 +402,5 @@ def test_scores_refuse_calls_that_do_not_fit(
 
 def test_too_few_frames_for_the_sources_are_refused(nets: tuple[TinyDepth, TinyPose], frames: Tensor) -> None:
     depth, pose = nets
-    with pytest.raises(TargetError, match="frames have 2 rows; expected one per sample, at least 3"):
+    with pytest.raises(TargetError, match="frames has 2 rows; expected 3, one per sample"):
         cc.HiResCAM(pose, "act").explain(frames, [PoseLoss(LOSS, depth, K).target(frames[:2])])

@@ -524,8 +524,10 @@ def test_each_sample_has_its_own_mask(batch_size: int | None) -> None:
         found = explained(net, Region(masks, "person"), batch_size=batch_size)
         np.testing.assert_allclose(found.scores[:, 0], mean_over(y, MASKS), rtol=1e-5)
         assert names(found) == ["region of person"] * 3
-    with pytest.raises(TargetError, match="masks for 2 samples"):
+    with pytest.raises(TargetError, match="the mask has 2 rows"):
         explained(net, Region(MASKS[:2], 0))
+    with pytest.raises(TargetError, match="the mask has 4 rows; expected 3, one per sample"):
+        explained(net, Region(np.concatenate([MASKS, MASKS[:1]]), 0), batch_size=batch_size)
     with pytest.raises(TargetError, match="mask of sample 1 is empty"):
         explained(net, Region(MASKS * np.array([1, 0, 1])[:, None, None], 0))
     with pytest.raises(TargetError, match="no label `cow`"):

@@ -108,7 +108,7 @@ def test_a_region_of_one_pixel() -> None:
 def test_values_that_do_not_fit(kind: Any) -> None:
     refused(kind(1.0), "3 outputs", f"{kind.__name__}(…, index=0)")
     refused(kind(1.0, 7), "no class 7")
-    refused(kind([1.0], 0), "1 values", "at least 2")
+    refused(kind([1.0], 0), "the value has 1 rows", "at least 2")
     refused(kind([[1.0], [2.0]], 0), "shape (2, 1)", "one per sample")
     refused(kind(float("nan"), 0), "finite")
 
@@ -253,3 +253,12 @@ def test_a_network_with_one_output_in_three_lines() -> None:
     found = cc.GradCAM(net).explain(X, Regression())
     bias = net[4].bias.detach().numpy()
     np.testing.assert_allclose(found.maps.sum((2, 3)) + bias, net(X).detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_what_is_compared_with_has_one_row_per_sample(rows: int, batch_size: int | None) -> None:
+    net, x, y = Small(), X[:1].repeat(3, 1, 1, 1), torch.zeros(rows)
+    for target in (Towards(y, 0), Deviation(y, 0), NegativeLoss(squared, y)):
+        with pytest.raises(TargetError, match=f"has {rows} rows; expected 3, one per sample"):
+            cc.GradCAM(net, "body", batch_size=batch_size).explain(x, target)

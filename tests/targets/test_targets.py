@@ -500,7 +500,7 @@ def test_more_rows_than_samples_are_refused_by_tasks_too() -> None:
         with pytest.raises(TargetError, match="rows"):
             task_values(name, y, raw)
         with pytest.raises(
-            TargetError, match=rf"{len(y)} rows; expected one per sample, at least {len(y) + 2}"
+            TargetError, match=rf"has {len(y)} rows; expected at least {len(y) + 2}, one per sample"
         ):
             task_values(name, y, np.repeat(raw[:1], 3, axis=0), slice(len(y) - 1, len(y) + 2))
 

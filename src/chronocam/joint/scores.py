@@ -59,7 +59,8 @@ def channel_axis_of(method: Recipe, inputs: Inputs, targets: Any) -> int | None:
 def _of_batch(explaining: Explaining) -> Scores:
     look, method = explaining.look, explaining.methods[0]
     labels = look.engine.labels if method.labels is None else method.labels
-    scoring = Scoring((explaining.target,), explaining.batch.rows, labels, look.engine.channels_last)
+    rows, samples = explaining.batch.rows, explaining.batch.samples
+    scoring = Scoring((explaining.target,), rows, labels, look.engine.channels_last, samples=samples)
     about: list[Columns] = []
 
     def score(result: Result) -> Array:

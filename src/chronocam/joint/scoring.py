@@ -46,6 +46,7 @@ class Scoring:
     targets: one for each method. rows: which samples of the call they are for.
     clean: the logits of the unperturbed inputs, where the pass is over perturbed ones.
     encoder: what the model embeds besides the inputs.
+    samples: how many the call has; None where that is not known yet.
     """
 
     targets: tuple[Target, ...]
@@ -54,6 +55,7 @@ class Scoring:
     channels_last: bool = False
     clean: Array | None = None
     encoder: Encoder | None = None
+    samples: int | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class Scoring:
             self.encoder,
             lambda: self._per_sample(result.logits()),
             None if self.encoder is None else self.encoder.answer,
+            self.samples,
         )
 
     def _logits(self, result: Result) -> Array:

@@ -207,14 +207,23 @@ class Explaining:
         start = self.batch.rows.start
         first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
         call = _target_and_call(self.methods[0], first)[1]
-        engine = self.look.engine
-        scoring = Scoring((target,), first.rows, self._labels, engine.channels_last, encoder=self.encoder)
+        scoring = replace(self._scoring((target,)), rows=first.rows)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
             # Asked while passes are of one sample; the answer is kept.
             self.look.sight(chosen)
         return chosen
+
+    def _scoring(self, targets: tuple[Target, ...]) -> Scoring:
+        return Scoring(
+            targets,
+            self.batch.rows,
+            self._labels,
+            self.look.engine.channels_last,
+            encoder=self.encoder,
+            samples=self.batch.samples,
+        )
 
     def explanations(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
@@ -230,8 +239,7 @@ class Explaining:
         The default layer is that of the model's first target. Another target may read other outputs, on which
         that layer has no influence: then the search is done once more, for this one.
         """
-        engine, targets = self.look.engine, tuple(method.retarget(self.target) for method in self.methods)
-        scoring = Scoring(targets, self.batch.rows, self._labels, engine.channels_last, encoder=self.encoder)
+        scoring = self._scoring(tuple(method.retarget(self.target) for method in self.methods))
         recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         if (
             self.levels is None

@@ -257,6 +257,8 @@ def _clip_channels(shape: tuple[int, ...], stem: Stem | None) -> int | None:
     # the frames one by one. A clip of 3 frames of 3 channels is told apart by that alone.
     order = (2, 1) if stem is not None and stem.rank == 2 else (1, 2)
     known = () if stem is None or stem.rank == 1 else (stem.channels,)
+    if order == (2, 1) and shape[2] == 3 and stem is not None and stem.channels in (6, 9):
+        return 2  # of two or three frames at once, which there may happen to be as many of as channels
     return next(
         (axis for lengths in (known, IMAGE_CHANNELS) for axis in order if shape[axis] in lengths), None
     )

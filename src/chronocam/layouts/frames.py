@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, candidates, infer, register
-from chronocam.layouts.misfit import FEWER_FRAMES, WITHOUT_TIME
+from chronocam.layouts.misfit import FEWER_FRAMES, OVERLAPPING, WITHOUT_TIME
 from chronocam.layouts.plain import ChannelsFirst, ChannelsLast
 from chronocam.layouts.tokens import Tokens
 from chronocam.maps.arrays import namespace
@@ -46,14 +46,18 @@ class Folded(Layout):
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where the rows are frames of the batch's clips, all or an even part, each with a grid."""
+        """Fit where the rows are frames of the batch's clips, all or an even part, each with a grid.
+
+        Or two or three frames in a row, as networks for motion take them: each with the one before it.
+        """
         if len(site.input_grid) != 3:
             return None
+        frames = site.input_grid[0]
         time, left = divmod(site.shape[0], site.batch)
-        if left or time < 2 or site.input_grid[0] % time:
+        if left or time < 2 or (frames % time and not _overlap(frames, time)):
             return None
         inner = _of_frame(site, site.shape[0])
-        misfit = 0.0 if time == site.input_grid[0] else FEWER_FRAMES
+        misfit = 0.0 if time == frames else FEWER_FRAMES if frames % time == 0 else OVERLAPPING
         return None if inner is None else (misfit, cls(time, inner))
 
     @classmethod
@@ -108,19 +112,28 @@ class Stepped(Layout):
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where the layer is called as often as there are frames, or a multiple, on the whole batch."""
-        if len(site.input_grid) != 3 or site.input_grid[0] < 2 or site.calls % site.input_grid[0]:
+        """Fit where the layer is called as often as there are frames, or a multiple, on the whole batch.
+
+        Or once for every two or three frames in a row.
+        """
+        frames = site.input_grid[0]
+        if len(site.input_grid) != 3 or frames < 2 or site.shape[0] != site.batch:
             return None
-        inner = _of_frame(site, site.batch) if site.shape[0] == site.batch else None
-        return None if inner is None else (0.0, cls(site.input_grid[0], inner))
+        overlap = _overlap(frames, site.calls)
+        if not overlap and site.calls % frames:
+            return None
+        inner = _of_frame(site, site.batch)
+        fit = (OVERLAPPING, site.calls) if overlap else (0.0, frames)
+        return None if inner is None else (fit[0], cls(fit[1], inner))
 
     @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
         """Return the layouts with every one that fits a frame."""
-        if cls.match(site) is None:
+        fit = cls.match(site)
+        if fit is None:
             return []
-        each = enumerate(_all_of_frame(site, site.batch))
-        return [(i / 100, cls(site.input_grid[0], one)) for i, one in each]
+        time = site.calls if fit[0] else site.input_grid[0]
+        return [(fit[0] + i / 100, cls(time, one)) for i, one in enumerate(_all_of_frame(site, site.batch))]
 
 
 @register
@@ -194,6 +207,11 @@ class OneSlice(Layout):
             one for one in _all_of_frame(site, site.batch) if isinstance(one, (ChannelsFirst, ChannelsLast))
         ]
         return [(WITHOUT_TIME + i / 100, cls(one)) for i, one in enumerate(plain)]
+
+
+def _overlap(frames: int, slices: int) -> bool:
+    """Say whether there are as many slices as pairs of frames in a row, or as threes of them."""
+    return slices >= 2 and frames - slices in (1, 2)
 
 
 def _of_frame(site: Site, rows: int) -> Layout | None:

@@ -8,6 +8,7 @@ A perfect fit is 0, and every token before the patches adds 1. What follows is w
 | 0.5 | tokens of two frames each | half a prefix token: both are common, one frame is tried first |
 | 1.0 | channels first in a model that has them last | a class token: reshapes at the end of a network do it |
 | 1.0 | fewer frames than the input has | a class token: clips are thinned out before the 2D network |
+| 1.5 | rows of two or three frames in a row | between these and patches: networks for motion pair frames |
 | 2.0 | rows that are the patches of pictures | two prefix tokens: few networks see patches one by one |
 | 5.0 | tokens on the last axis, channels before them | more tokens than a class token and four registers |
 | 5.5 | square patches that do not tile the input | more than that: the grid before the patches is a guess |
@@ -23,6 +24,7 @@ from typing import Final
 LONGER_TUBE: Final = 0.5
 OTHER_ORDER: Final = 1.0
 FEWER_FRAMES: Final = 1.0
+OVERLAPPING: Final = 1.5
 PATCH_ROWS: Final = 2.0
 TOKENS_LAST: Final = 5.0
 RAGGED: Final = 5.5

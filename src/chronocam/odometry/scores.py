@@ -247,11 +247,7 @@ class LossOfFrames(Target):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return −loss per sample. Raises TargetError where there are too few frames."""
         predicted = outputs.logits
-        frames = _like(outputs.own(self.frames), predicted)
-        if len(frames) != len(predicted):
-            raise TargetError(
-                f"frames have {len(self.frames)} rows; expected one per sample, at least {outputs.least}"
-            )
+        frames = _like(outputs.own(self.frames, "frames"), predicted)
         return _column(self.score.of_outputs(predicted, frames, outputs.rows), self.score.name)
 
 

@@ -279,8 +279,7 @@ class PerSample(Target):
         width = rows_of(outputs).shape[1]
         if self.classes.dtype.kind in "iu" and self.classes.shape[1] == width > 2 and marks(self.classes):
             return Weighted(self.classes.astype(float))(outputs)
-        own = outputs.own(self.classes)
-        refuse_rows(len(own), len(self.classes), outputs)
+        own = outputs.own(self.classes, "targets")
         return chosen_classes(outputs, _indices(own, outputs), of_one_logit(outputs))
 
 
@@ -314,8 +313,7 @@ class Weighted(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return Σ f(x)·y. Raises TargetError where there is not one weight per output."""
-        logits, weights = rows_of(outputs), outputs.own(self.weights)
-        refuse_rows(len(weights), len(self.weights), outputs)
+        logits, weights = rows_of(outputs), outputs.own(self.weights, "targets")
         width, columns = logits.shape[1], self.weights.shape[1]
         if width == columns == 1 and marks(self.weights):
             return self._sides(logits, weights[:, 0], outputs)
@@ -365,9 +363,3 @@ def misshapen(values: np.ndarray) -> str:
         f"targets has shape {values.shape} and dtype {values.dtype}; expected integers (batch,) or "
         "(batch, k), or floats (batch, classes)"
     )
-
-
-def refuse_rows(own: int, given: int, outputs: Outputs) -> None:
-    """Raise TargetError where targets have too few rows for the samples of a batch."""
-    if own != rows_of(outputs).shape[0]:
-        raise TargetError(f"targets has {given} rows; expected one per sample, at least {outputs.least}")

@@ -131,11 +131,7 @@ class Region(Target):
             if len(grid) != 2:
                 raise TargetError(f"the outputs' grid is {grid}; give a mask, since boxes are of pictures")
             return name, _box(corners, grid)[None]
-        masks = (outputs.own(where) if where.ndim == len(grid) + 1 else where[None]).astype(bool)
-        if where.ndim == len(grid) + 1 and len(masks) != outputs.batch:
-            raise TargetError(
-                f"there are masks for {len(where)} samples; expected one per sample, at least {outputs.least}"
-            )
+        masks = (outputs.own(where, "the mask") if where.ndim == len(grid) + 1 else where[None]).astype(bool)
         if masks.shape[1:] != grid and not _is_finer(masks.shape[1:], grid):
             raise TargetError(
                 f"the mask has shape {where.shape}; expected that of the outputs, {grid}, or a finer one of "

@@ -140,12 +140,8 @@ class NegativeLoss(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return −loss per sample. Raises TargetError where `y` has too few rows."""
-        y, batch = outputs.own(self.y), outputs.batch
-        predicted = self._predicted(outputs)
-        rows = batch if predicted is None else predicted.shape[0]
-        if len(y) != rows:
-            raise TargetError(f"y has {len(self.y)} rows; expected one per sample, at least {outputs.least}")
+        """Return −loss per sample. Raises TargetError where `y` has not one row per sample."""
+        y, predicted = outputs.own(self.y, "y"), self._predicted(outputs)
         # One by one: most losses average over the batch, which would mix the samples' gradients.
         xp = namespace(next(iter(arrays_in(outputs.raw)), predicted))
         losses = [xp.mean(self._loss(outputs, predicted, y[i : i + 1], i)) for i in range(len(y))]
@@ -197,9 +193,5 @@ def _distance(
         raise TargetError(
             f"the value to compare with has shape {values.shape}; expected finite numbers, one per sample"
         )
-    rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else outputs.own(values)
-    if len(rows) != y.shape[0]:
-        raise TargetError(
-            f"got {len(values)} values to compare with; expected at least {outputs.least}, one each"
-        )
+    rows = np.broadcast_to(values, y.shape) if values.ndim == 0 else outputs.own(values, "the value")
     return namespace(y).abs(y - like(rows, y)), [(name, float(value)) for value in rows]

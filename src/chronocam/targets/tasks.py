@@ -37,11 +37,7 @@ class Task(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the task's score per sample. Raises TargetError where `y` does not fit the outputs."""
-        y = outputs.own(self.y)
-        if len(y) != outputs.logits.shape[0]:
-            raise TargetError(
-                f"targets have {len(self.y)} rows; expected one per sample, at least {outputs.least}"
-            )
+        y = outputs.own(self.y, "targets")
         return same_for_all(self.formula(outputs.logits, like(y, outputs.logits)), TargetInfo(self.name))
 
 

@@ -120,10 +120,7 @@ class Similarity(Target):
         values = to_numpy(widen(held(self.reference)))
         if len(shape) == 1 or shape[0] == 1:
             return values.reshape(1, -1)
-        own = np.asarray(outputs.own(values))
-        if len(own) != outputs.batch:
-            raise TargetError(f"the reference has {len(values)} rows; expected one, or one per sample")
-        return own
+        return np.asarray(outputs.own(values, "the reference"))
 
 
 def embedding_of(outputs: Outputs) -> Array:
