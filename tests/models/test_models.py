@@ -436,7 +436,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     save_file(torchvision.models.resnet18().state_dict(), tmp_path / "a.safetensors")
     message = refused(f"{tmp_path}/a.safetensors@torchvision:resnet34")
     assert re.search(r"\d+ missing \(layer1.2.conv1.weight, .*, …\)", message)
-    assert "check the architecture" in message
+    assert "build the network as it was trained" in message
     message = refused(f"{tmp_path}/a.safetensors@torchvision:resnet50")
     assert re.search(
         r"\d+ of another shape \(layer1.0.conv1.weight \(64, 64, 3, 3\) for \(64, 64, 1, 1\), ", message
@@ -456,7 +456,7 @@ def test_weights_need_an_architecture(tmp_path: Path) -> None:
     save_file(SmallNet().state_dict(), tmp_path / "a.safetensors")
     refused(f"{tmp_path}/a.safetensors@hf:x", "`hf:x` is not an architecture", "torchvision:NAME")
     refused(f"{tmp_path}/b.safetensors@torchvision:resnet18", "there is no file")
-    (tmp_path / "a.safetensors").write_bytes(b"damaged")
+    (tmp_path / "a.safetensors").write_bytes(b"\xffdamaged")
     refused(f"{tmp_path}/a.safetensors@torchvision:resnet18", "cannot be read as weights")
     torch.save([1, 2], tmp_path / "a.pt")
     refused(f"{tmp_path}/a.pt@torchvision:resnet18", "holds a list")
@@ -533,7 +533,7 @@ def test_exported_network_runs_no_code_without_trust(
 
 
 def test_what_is_no_exported_network(tmp_path: Path) -> None:
-    (tmp_path / "a.pt2").write_bytes(b"hello")
+    (tmp_path / "a.pt2").write_bytes(b"\xffhello")
     refused(f"{tmp_path}/a.pt2", "is not an archive", "torch.export.save", trust=True)
     shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path, "a.pt2")
     (tmp_path / "b.zip").rename(tmp_path / "b.pt2")
@@ -558,7 +558,7 @@ def test_pickled_network_with_trust(tmp_path: Path) -> None:
     assert same_outputs(model, loaded.model)
     torch.save(model.state_dict(), tmp_path / "a.pth")
     refused(f"{tmp_path}/a.pth", "holds weights alone", "a.pth@torchvision:NAME", trust=True)
-    (tmp_path / "a.pth").write_bytes(b"damaged")
+    (tmp_path / "a.pth").write_bytes(b"\xffdamaged")
     refused(f"{tmp_path}/a.pth", "cannot be unpickled", trust=True)
 
 

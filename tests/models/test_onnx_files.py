@@ -360,7 +360,7 @@ def test_weights_outside_of_the_folder_are_not_read() -> None:
 
 
 def test_what_is_no_onnx_file() -> None:
-    Path("net.onnx").write_bytes(b"hello")
+    Path("net.onnx").write_bytes(b"\xffhello")
     with pytest.raises(ModelError, match=r"cannot be read .*expected an \.onnx file"):
         cc.models.load("net.onnx")
 

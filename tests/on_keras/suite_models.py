@@ -75,7 +75,7 @@ def test_code_in_a_file_needs_trust(tmp_path: Path, suffix: str) -> None:
 
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     cnn().save_weights(tmp_path / "only.weights.h5")
-    (tmp_path / "net.keras").write_bytes(b"no archive")
+    (tmp_path / "net.keras").write_bytes(b"\xffno archive")
     deep = keras.Sequential([keras.Input((3, 8, 8, 5)), L.Conv3D(2, 2), L.Flatten(), L.Dense(2)])
     deep.save(tmp_path / "deep.keras")
     for name, words in {

@@ -75,6 +75,6 @@ def test_a_saved_model_is_a_black_box_that_needs_trust(tmp_path: Path) -> None:
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
-    (tmp_path / "net.tflite").write_bytes(b"hello")
+    (tmp_path / "net.tflite").write_bytes(b"\xffhello")
     with pytest.raises(ModelError, match=r"cannot be read .*expected a \.tflite file"):
         cc.models.load(str(tmp_path / "net.tflite"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from chronocam.errors import first_line
+from chronocam.media.files import is_file
+from chronocam.models.kinds import TORCH
 from chronocam.models.specs import ModelRequest, need
 
 Weights: TypeAlias = Mapping[str, Any]
 
-SUFFIXES: Final = "pth|pt|ckpt|tar|bin|th|pkl"
-"""How files of torch.save are called; Lightning writes .ckpt, old scripts .pth.tar."""
+SUFFIXES: Final = "|".join(
+    ("safetensors", *(suffix[1:] for suffix in TORCH), r"(?:safetensors|bin)\.index\.json")
+)
+"""How files of weights are called; Lightning writes .ckpt, old scripts .pth.tar, Hugging Face an index."""
+
+INDEX: Final = ".index.json"
 
 _WRAPPERS: Final = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params")
 _UNKNOWN: Final = re.compile(r"GLOBAL (\S+) was not an allowed global")
@@ -79,6 +86,31 @@ def safe_weights(path: Path, request: ModelRequest) -> Weights:
         ) from error
 
 
+def whole_weights(path: Path, request: ModelRequest) -> Weights:
+    """Return the weights in the files that an index names, all of which lie beside it.
+
+    Raises ModelError for an index that is damaged or names other files, and for what `read` refuses.
+    """
+    try:
+        named = dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise request.error(
+            f"cannot be read ({first_line(error)})", "expected an index with a weight_map"
+        ) from error
+    weights: dict[str, Any] = {}
+    for name in named:
+        part = path.parent / str(name)
+        if not isinstance(name, str) or Path(name).name != name or not is_file(part):
+            raise request.error(
+                f"names the file `{name}`, which is not beside it", "fetch all files of the model"
+            )
+        found = (
+            safe_weights(part, request) if part.suffix == ".safetensors" else weights_in(read(part, request))
+        )
+        weights |= found or {}
+    return weights
+
+
 def weights_in(content: object) -> Weights | None:
     """Return the weights in a checkpoint: itself, or what is under a usual key or is alone in being weights.
 
@@ -109,6 +141,20 @@ def described(content: object) -> str:
         keys = ", ".join(f"`{key}` ({_kind(value)})" for key, value in list(content.items())[:5])
         return f"a dict with {keys}" if keys else "an empty dict"
     return _kind(content)
+
+
+def wanted_instead(content: object, path: Path) -> str:
+    """Return what to do with a file that holds no weights, or several without saying which are meant."""
+    if isinstance(content, Mapping):
+        several = [key for key, value in content.items() if _are_weights(value)]
+        if several:
+            only = f"torch.save(torch.load({str(path)!r}, weights_only=True)[{several[0]!r}], 'one.pth')"
+            return f"save those that are meant: {only}"
+        if any("_packed_params" in str(key) for key in content):
+            return "these are quantised, and have no gradients: give the weights they were made from"
+        if {"state", "param_groups"} <= content.keys():
+            return "that is an optimizer's state: give the state_dict() of the model"
+    return "expected a dict of tensors, or a checkpoint with one as `state_dict` or `model`"
 
 
 def _kind(content: object) -> str:

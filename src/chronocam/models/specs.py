@@ -22,8 +22,9 @@ from chronocam._repr import ShortRepr
 from chronocam.detections.adapters import AdapterLike, adapter_for
 from chronocam.errors import ModelError, first_line, suggest
 from chronocam.media.clips.preprocess import ClipPreprocess
-from chronocam.media.files import is_file, is_folder
+from chronocam.media.files import expanded, is_file, is_folder
 from chronocam.media.preprocess import Preprocess
+from chronocam.models.kinds import FILES, TORCH, fault_of
 from chronocam.types import BlackBox
 
 PATH: Final = r"(?!\w\w+:).+"
@@ -46,6 +47,10 @@ _KNOWN: Final = {
     ".joblib": "a pickled object, which is code",
     ".mar": "an archive for TorchServe",
     ".npz": "an archive of arrays, without a network",
+    ".npy": "an array, without a network",
+    ".msgpack": "weights of Flax, without a network",
+    ".yaml": "settings, without a network",
+    ".yml": "settings, without a network",
     ".gguf": "a language model of GGML",
 }
 """What files are that no source reads."""
@@ -101,10 +106,15 @@ class ModelRequest:
         return self.error(f"no {what} `{name}`", suggest(name, known).removeprefix("; ") or where)
 
     def file(self) -> Path:
-        """Return the path that the spec begins with; raises ModelError where there is no such file."""
-        path = Path(self.names[0])
+        """Return the path that the spec begins with.
+
+        Raises ModelError where there is no such file, and where it is no model or one of another kind.
+        """
+        path = expanded(self.names[0])
         if not is_file(path):
             raise self.error(f"there is no file `{path}`", "check the path")
+        if fault := fault_of(path):
+            raise self.error(*fault)
         return path
 
     def insist_on_trust(self, why: str, instead: str) -> None:
@@ -227,16 +237,27 @@ def _told_axes(model: BlackBox, recipe: Preprocess | ClipPreprocess) -> None:
 def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
     """Return the source that `spec` belongs to, and the request to put to it."""
     for source in _own_sources():
-        if match := re.fullmatch(source.pattern, spec):
+        if match := re.fullmatch(source.pattern, spec, re.IGNORECASE):
             return source, ModelRequest(spec, match.groups())
     # Sources of other packages are loaded only now: a broken one cannot spoil a spec that works without it.
     others, problems = _other_sources()
     for source in others:
-        if match := re.fullmatch(source.pattern, spec):
+        if match := re.fullmatch(source.pattern, spec, re.IGNORECASE):
             return source, ModelRequest(spec, match.groups())
+    if code := re.fullmatch(r"(?:\./)?([\w/]+)\.py(?::(\w+))?", spec):
+        module, name = code[1].replace("/", "."), code[2] or "FACTORY"
+        raise ModelError(
+            f"`{spec}` is code; name the function in it that returns a model: python:{module}:{name}"
+        )
     if reason := _KNOWN.get(Path(spec).suffix.lower()):
         todo = "export it to ONNX, or give a python:package.module:factory, which may return cc.blackbox(f)"
         raise ModelError(f"`{spec}` is {reason}, which chronocam does not read; {todo}")
+    name, at, _ = spec.partition("@")
+    if is_file(path := expanded(name)):
+        kind = "the file is of an unknown kind", f"expected one of {', '.join(FILES)}"
+        whole = "the file is a whole network, which needs no architecture", f"give it as {name}"
+        problem, todo = fault_of(path) or (whole if at and path.suffix.lower() in FILES else kind)
+        raise ModelError(f"`{spec}`: {problem}; {todo}")
     forms = ", ".join(source.listed() for source in (*_own_sources(), *others))
     hints = "".join(f"; {problem}" for problem in problems)
     meant = _nearest(spec)
@@ -245,17 +266,36 @@ def resolve(spec: str) -> tuple[ModelSource, ModelRequest]:
 
 
 def within(spec: str) -> str:
-    """Return the spec of the SavedModel or network of Hugging Face in a folder; other specs as they are."""
-    if not is_folder(spec):
+    """Return the spec of what is in a folder: SavedModel, network of Hugging Face, weights; others as is."""
+    name, at, architecture = spec.partition("@")
+    if not is_folder(name):
         return spec
-    if is_file(Path(spec) / "saved_model.pb"):
+    folder = Path(name)
+    weights = _weights_within(folder)
+    if at and weights is not None:
+        return f"{weights}@{architecture}"
+    if is_file(folder / "saved_model.pb"):
         return f"{spec.rstrip('/')}/saved_model.pb"
-    if is_file(Path(spec) / "config.json"):
+    if is_file(folder / "config.json"):
         return f"hf:{spec}"
-    todo = (
-        "expected a SavedModel (saved_model.pb), a network of Hugging Face (config.json), or one file of it"
-    )
+    if weights is not None:
+        return str(weights)
+    todo = "expected saved_model.pb, config.json as Hugging Face writes it, or one file of weights"
     raise ModelError(f"`{spec}` is a folder that holds no model; {todo}")
+
+
+def _weights_within(folder: Path) -> Path | None:
+    """Return the file of weights in a folder: of a usual name, or the only one there is."""
+    names = [
+        f"{stem}{end}" for stem in ("model.safetensors", "pytorch_model.bin") for end in (".index.json", "")
+    ]
+    if usual := next((folder / name for name in names if is_file(folder / name)), None):
+        return usual
+    try:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in (".safetensors", *TORCH)]
+    except OSError:
+        return None
+    return files[0] if len(files) == 1 else None
 
 
 def _nearest(text: str) -> str:

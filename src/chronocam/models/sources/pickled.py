@@ -8,13 +8,16 @@ from warnings import catch_warnings
 
 from chronocam.errors import ModelError, first_line
 from chronocam.models.checkpoints import (
+    INDEX,
     SUFFIXES,
     Inert,
     described,
     is_scripted,
     read,
     safe_weights,
+    wanted_instead,
     weights_in,
+    whole_weights,
 )
 from chronocam.models.recipes import recipe_of
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
@@ -25,8 +28,10 @@ _HIDES: Final = "TorchScript hides its layers: for those give the Python module 
 
 def _load(request: ModelRequest) -> Parts:
     path = request.file()
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         raise _no_network(safe_weights(path, request), request)
+    if path.name.endswith(INDEX):
+        raise _no_network(whole_weights(path, request), request)
     if is_scripted(path):
         return _scripted(path, request)
     if not request.trust:
@@ -36,8 +41,11 @@ def _load(request: ModelRequest) -> Parts:
         model: Model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # a damaged file, or a class that is not importable here
         raise request.error(f"cannot be unpickled ({first_line(error)})", "expected a network") from error
-    if isinstance(model, dict) and isinstance(model.get("model"), torch.nn.Module):
-        model = model["model"].float()
+    if isinstance(model, dict):  # as detectors are published: the network beside its history
+        networks = [value for value in model.values() if isinstance(value, torch.nn.Module)]
+        named = model.get("model")
+        only = networks[0] if len(networks) == 1 else model
+        model = named.float() if isinstance(named, torch.nn.Module) else only
     if not isinstance(model, torch.nn.Module):
         raise _no_network(model, request)
     return model, recipe_of(model, request), None
@@ -70,8 +78,8 @@ def _refusal(path: Path, request: ModelRequest) -> ModelError:
         content = read(path, request)
     except ModelError:
         content = Inert()
-    whole = content.get("model") if isinstance(content, dict) else content
-    if weights_in(content) is None and isinstance(whole, Inert):
+    parts = content.values() if isinstance(content, dict) else [content]
+    if weights_in(content) is None and any(isinstance(part, Inert) for part in parts):
         return request.untrusted(
             "a pickled network can run any code while it is loaded",
             f"give its weights an architecture ({request.text}@ARCHITECTURE)",
@@ -83,7 +91,9 @@ def _no_network(content: object, request: ModelRequest) -> ModelError:
     """Return the error for a file that holds no network: weights want an architecture."""
     weights = weights_in(content)
     if weights is None:
-        return request.error(f"holds {described(content)}, no network", "expected a network, or weights")
+        return request.error(
+            f"holds {described(content)}, no network", wanted_instead(content, Path(request.names[0]))
+        )
     first, count = next(iter(weights)), len(weights)
     return request.error(
         f"holds weights alone, {count} tensors from `{first}` on",
@@ -93,7 +103,7 @@ def _no_network(content: object, request: ModelRequest) -> ModelError:
 
 SOURCE = ModelSource(
     "PATH.pt|.pth|.ckpt",
-    rf"({PATH}\.(?:safetensors|{SUFFIXES}))",
+    rf"({PATH}\.(?:{SUFFIXES}))",
     _load,
     about="a pickled network or TorchScript, both programs: they need --trust",
 )

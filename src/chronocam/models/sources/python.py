@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from chronocam.errors import first_line
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.recipes import DECLARED, recipe_of
 from chronocam.models.specs import Loaded, ModelRequest, ModelSource, Parts
+
+_CLASSES: Final = ("num_classes", "classes", "n_classes", "num_labels")
+"""What factories call the number of classes."""
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -61,12 +65,22 @@ def _factory(module: str, name: str, request: ModelRequest) -> Callable[..., Any
     return factory
 
 
-def _call(factory: Callable[[], object], request: ModelRequest) -> object:
+def _call(factory: Callable[..., object], request: ModelRequest) -> object:
     try:
-        return factory()
+        return factory(**_counted(factory, request))
     except (Exception, SystemExit) as error:
         problem = f"the factory failed ({type(error).__name__}: {first_line(error)})"
         raise request.error(problem, "expected it to return a model when called without arguments") from error
+
+
+def _counted(factory: Callable[..., object], request: ModelRequest) -> dict[str, int]:
+    """Return the number of classes as the argument that a factory has for it, where one is wanted."""
+    try:
+        known = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # built in
+        return {}
+    name = next((name for name in _CLASSES if name in known), None)
+    return {name: request.classes} if name is not None and request.classes is not None else {}
 
 
 # Last, so that a torch.py or json.py that lies here never stands in for what is installed.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from chronocam.errors import first_line
 from chronocam.models.checkpoints import (
+    INDEX,
     SUFFIXES,
     Weights,
     described,
@@ -15,9 +17,12 @@ from chronocam.models.checkpoints import (
     is_scripted,
     read,
     safe_weights,
+    wanted_instead,
     weights_in,
+    whole_weights,
 )
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need, resolve, sources
+from chronocam.models.wants import Wants
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -28,17 +33,25 @@ def _load(request: ModelRequest) -> Parts:
         raise request.error(f"`{inner.text}` is not an architecture", f"expected one of {forms}")
     parts = source.build(inner)
     weights = fitted(parts[0].state_dict(), weights)
-    classes = _other_classes(parts[0].state_dict(), weights)
+    grey = _first_of_grey(parts[0].state_dict(), weights)
+    classes = _other_classes(parts[0].state_dict(), weights, grey)
     if classes is not None:
         parts = source.build(replace(inner, classes=classes))
-    _fill(parts[0], weights, request)
-    return parts
+    model, recipe, labels = parts
+    _reshape(
+        model, weights, [*grey, *(_reshaped(model.state_dict(), weights) if classes is not None else ())]
+    )
+    _fill(model, weights, request)
+    names = labels if classes is None or labels is None or len(labels) == classes else None
+    return model, Wants(channels="grey").applied(recipe, f"`{request.text}`") if grey else recipe, names
 
 
 def _read(request: ModelRequest) -> Weights:
     path = request.file()
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return safe_weights(path, request)
+    if path.name.endswith(INDEX):
+        return whole_weights(path, request)
     if is_scripted(path):
         raise request.error(
             "is TorchScript, a whole network and no weights alone",
@@ -47,10 +60,7 @@ def _read(request: ModelRequest) -> Weights:
     content = read(path, request) if not request.trust else _unpickled(path, request)
     weights = weights_in(content)
     if weights is None:
-        raise request.error(
-            f"holds {described(content)}",
-            "expected a dict of tensors, or a checkpoint with one as `state_dict` or `model`",
-        )
+        raise request.error(f"holds {described(content)}", wanted_instead(content, path))
     return weights
 
 
@@ -72,9 +82,38 @@ def _stated(value: object, torch: ModuleType) -> object:
     return value.state_dict() if isinstance(value, torch.nn.Module) else value
 
 
-def _other_classes(own: Weights, weights: Weights) -> int | None:
-    """Return the number of classes in the file, where that alone differs from the architecture."""
-    differ = [(own[key].shape, weights[key].shape) for key in _reshaped(own, weights)]
+def _first_of_grey(own: Weights, weights: Weights) -> list[str]:
+    """Return the kernel of the first convolution, where the file has it for grey pictures."""
+    kernels = [key for key in own if own[key].ndim == 4][:1]
+    return [
+        key
+        for key in kernels
+        if key in weights and own[key].shape[1] == 3 and weights[key].shape == _with_channel(own[key].shape)
+    ]
+
+
+def _with_channel(shape: Sequence[int]) -> tuple[int, ...]:
+    return (shape[0], 1, *shape[2:])
+
+
+def _reshape(model: Model, weights: Weights, keys: Sequence[str]) -> None:
+    """Give parameters of convolutions and linear layers the shapes that they have in a file."""
+    torch = need("torch", "torch")
+    for key in keys:
+        path, _, name = key.rpartition(".")
+        module, shape = model.get_submodule(path), weights[key].shape
+        if not hasattr(module, "out_features") and not hasattr(module, "out_channels"):
+            continue
+        setattr(module, name, torch.nn.Parameter(torch.zeros(shape)))
+        if name == "weight":
+            kind = "features" if hasattr(module, "out_features") else "channels"
+            setattr(module, f"out_{kind}", shape[0])
+            setattr(module, f"in_{kind}", shape[1] * getattr(module, "groups", 1))
+
+
+def _other_classes(own: Weights, weights: Weights, others: Sequence[str]) -> int | None:
+    """Return the number of classes in the file, where that alone, and what is known, differs."""
+    differ = [(own[key].shape, weights[key].shape) for key in _reshaped(own, weights) if key not in others]
     numbers = {tuple(theirs[:1]) for _, theirs in differ}
     alone = len(numbers) == 1 and all(ours[1:] == theirs[1:] for ours, theirs in differ)
     return next(iter(numbers))[0] if alone else None
@@ -93,7 +132,10 @@ def _fill(model: Model, weights: Weights, request: ModelRequest) -> None:
     }
     problem = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in faults.items() if keys)
     if problem:
-        raise request.error(f"the weights do not fit: {problem}", "check the architecture")
+        path, known = request.names[0], sum(key in weights for key in own)
+        build = f"build the network as it was trained: {path}@python:module:factory"
+        todo = build if 2 * known > len(own) else "check the architecture"
+        raise request.error(f"the weights do not fit: {problem}", todo)
     model.load_state_dict(weights, strict=False)
 
 
@@ -107,7 +149,7 @@ def _few(keys: list[str], limit: int = 3) -> str:
 
 SOURCE = ModelSource(
     "PATH.safetensors|.pth|.pt|.ckpt|.tar|.bin@ARCHITECTURE",
-    rf"({PATH}\.(?:safetensors|{SUFFIXES}))@(.+)",
+    rf"({PATH}\.(?:{SUFFIXES}))@(.+)",
     _load,
     about="weights of your own in an architecture of any of these sources",
 )
