@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Protocol, TypeAlias, TypeGuard, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from chronocam.errors import LayerError, ModelError, TargetError, suggest
+from chronocam.errors import TargetError
 from chronocam.layouts.base import Stem
 from chronocam.maps.attended import Attended
 from chronocam.types import Array, Inputs
-
-T = TypeVar("T")
-
-_CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
-_ENTRY = re.compile(r"(?P<path>.*?)(?P<keys>(?:\[[^][]+\])+)$")
 
 
 @dataclass(frozen=True)
@@ -52,11 +46,6 @@ Entry: TypeAlias = tuple[int | str, ...]
 
 Feed: TypeAlias = Callable[[Inputs], Inputs]
 """Makes of the inputs that are looked at what the model gets, as of clips the pictures in them."""
-
-# What a recording notes about its scores.
-_LOGITS = "scores are logits, read before the model's final "
-NO_SOFTMAX = "scores look like probabilities and no final softmax was found; name output_layer="
-NO_RELU = "the model calls no ReLU: guided backpropagation equals the plain gradient"
 
 Calls: TypeAlias = Mapping[str, Sequence[Array]]
 """Layer name to one array per call of the layer."""
@@ -386,120 +375,3 @@ def changed_at(inputs: Inputs, entry: Entry, change: Callable[[Array], Array]) -
     parts = list(inputs)
     parts[int(entry[0])] = changed_at(parts[int(entry[0])], entry[1:], change)
     return parts if isinstance(inputs, list) else tuple(parts)
-
-
-def unknown_layer(layer: object, known: Sequence[str], hint: str | None = None) -> LayerError:
-    """Return the error for a layer that does not exist. hint: replaces the names closest among `known`.
-
-    Where none is close, the last of the outermost layers are named.
-    """
-    close = hint if hint is not None else suggest(str(layer), list(known))
-    outermost = [path for path in known if "." not in path and "/" not in path]
-    if not close and outermost:
-        close = f"; the last ones are {', '.join(f'`{path}`' for path in outermost[-4:])};"
-    return LayerError(f"no layer `{layer}`{close or ';'} `chronocam layers SPEC` lists them")
-
-
-def logits_note(gate: str) -> str:
-    """Return what is noted where logits are read before a final gate."""
-    return _LOGITS + ("sigmoid" if gate == "sigmoid" else "softmax")
-
-
-def scores_in(
-    raw: Any, flat: Sequence[Any], is_float: Callable[[Any], TypeGuard[T]], strict: bool
-) -> T | None:
-    """Return the tensor that holds the scores: `logits`, `out`, the only one, or the first of a plain tuple.
-
-    The first of a tuple is refused where another is shaped more like scores than it is: features are often
-    returned first.
-
-    flat: all that is in the output. Where no tensor holds them, raises ModelError if `strict`.
-    """
-    # Classifiers, torchvision's segmentation networks, pictures beside captions.
-    for name in ("logits", "out", "logits_per_image"):
-        value = raw.get(name) if isinstance(raw, Mapping) else getattr(raw, name, None)
-        if is_float(value):
-            return value
-    tensors = [x for x in flat if is_float(x)]
-    if len(tensors) == 1:
-        return tensors[0]
-    if isinstance(raw, (tuple, list)) and not any(isinstance(part, Mapping) for part in raw):
-        better = _more_like_scores([tuple(getattr(x, "shape", ())) for x in tensors])
-        if tensors and better is None:
-            return tensors[0]
-    return None if not strict else _refuse(raw, [tuple(getattr(x, "shape", ())) for x in tensors])
-
-
-def _more_like_scores(shapes: Sequence[tuple[int, ...]]) -> int | None:
-    """Return which of several tensors is shaped more like scores than the first, None where none is.
-
-    That is one row of numbers per sample beside a feature map or tokens, and a much shorter row beside a row.
-    Weights of attention over the steps of the first, and its own classes without them, do not count.
-    """
-    if not shapes or len(shapes[0]) < 2:
-        return None
-    first = shapes[0]
-    for at, shape in enumerate(shapes[1:], 1):
-        if not 0 < len(shape) <= 2 or shape[0] != first[0]:
-            continue
-        width = shape[1] if len(shape) == 2 else 1
-        of_steps = len(first) == 3 and width in first[1:]
-        if (8 * width <= 5 * first[1]) if len(first) == 2 else not of_steps:
-            return at
-    return None
-
-
-def _refuse(raw: Any, shapes: Sequence[tuple[int, ...]]) -> NoReturn:
-    """Raise the ModelError for an output in which no tensor is known to hold the scores."""
-    kind = type(raw).__name__
-    if isinstance(raw, (tuple, list)) and any(isinstance(part, Mapping) for part in raw):
-        keys = next(list(part) for part in raw if isinstance(part, Mapping))
-        shown = ", ".join(map(str, keys[:4]))
-        if "boxes" in keys:
-            raise ModelError(
-                f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, "
-                "and no scores of classes; give cc.targets.Boxes(…), such as Boxes(top=1), with cc.ODAM, or "
-                "a callable target: lambda outputs: torch.stack([one['scores'][0] for one in outputs])"
-            )
-        key = "scores" if "scores" in keys else keys[0] if keys else "scores"
-        raise ModelError(
-            f"the model returns a {kind} of {len(raw)} dicts ({shown}), one per sample as detectors do, not "
-            "one tensor of scores; give a callable target, such as "
-            f"lambda outputs: torch.stack([one[{key!r}][0] for one in outputs])"
-        )
-    better = _more_like_scores(shapes) if isinstance(raw, (tuple, list)) else None
-    if better is not None:
-        column = "[:, 0]" if len(shapes[better]) > 1 else ""
-        raise ModelError(
-            f"the model returns a {kind} of {len(shapes)} tensors, {', '.join(map(str, shapes[:4]))}, and "
-            "the first is not shaped like scores; name output_layer=, or give a callable target, such as "
-            f"lambda outputs: outputs[{better}]{column}"
-        )
-    named = f" with {sorted(raw)}" if isinstance(raw, Mapping) else ""
-    raise ModelError(
-        f"the model returns a {kind}{named}, not one tensor of scores; name output_layer= or give a "
-        "callable target"
-    )
-
-
-def split_call(layer: str) -> tuple[str, int | None]:
-    """Split `relu#1` into the path and the number of the call."""
-    match = _CALL.match(layer)
-    return (match["path"], int(match["call"])) if match else (layer, None)
-
-
-def split_entry(layer: str) -> tuple[str, tuple[str, ...]]:
-    """Split `fpn[1]` into the path and what leads to one of several outputs; `fpn[a][1]` has two steps.
-
-    The number of a call may follow and is dropped.
-    """
-    path = split_call(layer)[0]
-    match = _ENTRY.match(path)
-    return (match["path"], tuple(match["keys"][1:-1].split("]["))) if match else (path, ())
-
-
-def child_at(index: int, children: Sequence[T]) -> T:
-    """Return a top-level layer by its number. Raises LayerError for one that does not exist."""
-    if not -len(children) <= index < len(children):
-        raise LayerError(f"no layer {index}; the model has {len(children)} top-level layers")
-    return children[index]

@@ -20,10 +20,10 @@ from chronocam.engines.base import (
     Speechless,
     TextTower,
     as_given,
-    scores_in,
 )
 from chronocam.engines.geometry import UnknownGeometry
 from chronocam.engines.misfit import FAILURES, failure
+from chronocam.engines.outputs import scores_in
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy

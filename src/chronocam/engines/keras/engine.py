@@ -13,8 +13,6 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import (
-    NO_RELU,
-    NO_SOFTMAX,
     Adds,
     AxisOrder,
     Call,
@@ -28,9 +26,6 @@ from chronocam.engines.base import (
     Speechless,
     TextTower,
     as_given,
-    child_at,
-    logits_note,
-    split_call,
 )
 from chronocam.engines.geometry import Centers, Sight, UnknownGeometry
 from chronocam.engines.keras.backend import Backend, backend
@@ -56,6 +51,8 @@ from chronocam.engines.keras.program import (
     trace,
 )
 from chronocam.engines.keras.resume import KerasRest
+from chronocam.engines.names import child_at, split_call
+from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy

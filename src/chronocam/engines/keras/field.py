@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import keras
 
-from chronocam.engines.base import split_call
 from chronocam.engines.keras.layers import Node, Run, Wrap, first_tensor, is_float
 from chronocam.engines.keras.program import Program
+from chronocam.engines.names import split_call
 from chronocam.types import Array, Inputs
 
 _POINTWISE = {

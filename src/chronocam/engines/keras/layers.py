@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 import keras
 
-from chronocam.engines.base import unknown_layer
+from chronocam.engines.names import unknown_layer
 from chronocam.errors import LayerError, suggest
 from chronocam.types import Array
 

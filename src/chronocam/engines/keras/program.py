@@ -14,16 +14,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from chronocam.engines.base import (
-    Call,
-    Entry,
-    Feed,
-    Result,
-    as_given,
-    changed_at,
-    scores_in,
-    split_call,
-)
+from chronocam.engines.base import Call, Entry, Feed, Result, as_given, changed_at
 from chronocam.engines.keras.layers import (
     Node,
     Nodes,
@@ -39,6 +30,8 @@ from chronocam.engines.keras.layers import (
 )
 from chronocam.engines.keras.replica import Replica
 from chronocam.engines.misfit import FAILURES, failure, out_of_memory
+from chronocam.engines.names import split_call
+from chronocam.engines.outputs import scores_in
 from chronocam.engines.scoped import scoped
 from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs

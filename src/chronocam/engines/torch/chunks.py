@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import split_entry
+from chronocam.engines.names import split_entry
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.replica import Forward, Replica
 from chronocam.engines.torch.taps import Cut, Tap

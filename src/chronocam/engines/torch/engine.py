@@ -12,17 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import (
-    Adds,
-    AxisOrder,
-    Call,
-    Feed,
-    LayerCall,
-    Recording,
-    Request,
-    Score,
-    as_given,
-)
+from chronocam.engines.base import Adds, AxisOrder, Call, Feed, LayerCall, Recording, Request, Score, as_given
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.biases import biases_of

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import Feed, LayerCall, split_call, split_entry
+from chronocam.engines.base import Feed, LayerCall
 from chronocam.engines.geometry import Centers, Sight
+from chronocam.engines.names import split_call, split_entry
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
 from chronocam.engines.torch.graph import keeps_places

@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import child_at, split_call, split_entry, unknown_layer
+from chronocam.engines.names import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import DISTRIBUTING, Replica
 from chronocam.engines.torch.scope import loose_modules, walk
 from chronocam.errors import LayerError, ModelError

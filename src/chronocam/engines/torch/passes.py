@@ -11,16 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from chronocam.engines.base import (
-    NO_RELU,
-    Recording,
-    Request,
-    Result,
-    Score,
-    changed_at,
-    split_call,
-    split_entry,
-)
+from chronocam.engines.base import Recording, Request, Result, Score, changed_at
+from chronocam.engines.names import split_call, split_entry
+from chronocam.engines.outputs import NO_RELU
 from chronocam.engines.resumption import Recorder
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.attended import TappedAttention

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import Result, Score, split_entry
+from chronocam.engines.base import Result, Score
+from chronocam.engines.names import split_entry
 from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, replaying
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.utils import _pytree as pytree
 
-from chronocam.engines.base import scores_in
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
+from chronocam.engines.outputs import scores_in
 from chronocam.engines.torch.obstacles import reason_of
 from chronocam.engines.torch.towers import image_tower
 from chronocam.errors import ChronocamError, InputError, LayerError, ModelError, first_line
