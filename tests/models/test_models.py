@@ -537,7 +537,7 @@ def test_what_is_no_exported_network(tmp_path: Path) -> None:
     refused(f"{tmp_path}/a.pt2", "is not an archive", "torch.export.save", trust=True)
     shutil.make_archive(str(tmp_path / "b"), "zip", tmp_path, "a.pt2")
     (tmp_path / "b.zip").rename(tmp_path / "b.pt2")
-    refused(f"{tmp_path}/b.pt2", "cannot be read", trust=True)
+    refused(f"{tmp_path}/b.pt2", "is a zip archive that holds `a.pt2`", trust=True)
     refused(f"{tmp_path}/none.pt2", "there is no file")
 
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from chronocam._lazy import lazily as _lazily
-from chronocam.models.specs import Loaded, load
+from chronocam.models.loading import load
+from chronocam.models.specs import Loaded
 
 if TYPE_CHECKING:
     from chronocam.models.cnn_lstm import CNNLSTM

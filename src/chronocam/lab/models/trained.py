@@ -10,7 +10,8 @@ from chronocam.errors import MediaError, first_line
 from chronocam.jsonable import Json, read_json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
-from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, load, need
+from chronocam.models.loading import load
+from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 
 _WIDEST: Final = 8192  # units of a recurrent network: half a billion weights
 
