@@ -168,9 +168,44 @@ def test_a_mask_is_the_mean_of_its_logits_by_hand() -> None:
     assert np.abs(hand).max() > 0
 
 
+@pytest.mark.parametrize("which", [1, "left eye"])
+def test_a_keypoint_is_the_highest_logit_of_its_heat_map_by_hand(which: Any) -> None:
+    net = random_detector("keypoint")
+    found = cc.detect(net, X, min_score=least(net)).of(1)
+    logits: list[Tensor] = []
+    handle = net.roi_heads.keypoint_predictor.register_forward_hook(lambda _, args, out: logits.append(out))
+
+    def score(own: dict[str, Tensor]) -> Tensor:
+        return logits[-1][len(logits[-1]) - len(own["labels"]) + 2, 1].max()
+
+    explanation = cc.ODAM(net, signed=True).explain(X, cc.targets.Keypoint(found[2], which))
+    levels = by_hand(net, X, 1, score)
+    handle.remove()
+    (info,) = explanation.targets[1]
+    assert info.name == f"left eye of {found[2]}"
+    assert explanation.layer == f"backbone[{info.level}]"
+    hand = levels[info.level]
+    np.testing.assert_allclose(explanation.maps[1, 0], hand, atol=1e-4 * np.abs(hand).max())
+    assert np.abs(hand).max() > 0
+    highest = logits[-1][len(logits[-1]) - len(kept(net, X)[1]["labels"]) + 2, 1].max().item()
+    np.testing.assert_allclose(explanation.scores[1, 0], highest, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("which", "words"), [(3, ("keypoint 3", "0 to 2")), ("left eyes", ("left eye",))])
+def test_keypoints_that_are_not_there_are_refused(which: Any, words: tuple[str, ...]) -> None:
+    net = random_detector("keypoint")
+    found = cc.detect(net, X[:1], min_score=least(net))
+    with pytest.raises(TargetError) as error:
+        cc.ODAM(net).explain(X[:1], cc.targets.Keypoint(found[0], which))
+    one_line(error, *words)
+
+
 def test_detectors_without_masks_have_none() -> None:
     net = random_detector("faster")
     found = cc.detect(net, X[:1], min_score=least(net))
     with pytest.raises(ModelError) as error:
         cc.ODAM(net).explain(X[:1], cc.targets.Mask(found[0]))
     one_line(error, "FasterRCNN", "no masks", "cc.targets.Boxes")
+    with pytest.raises(ModelError) as error:
+        cc.ODAM(net).explain(X[:1], cc.targets.Keypoint(found[0], 0))
+    one_line(error, "FasterRCNN", "no keypoints", "Region.peak")

@@ -20,7 +20,7 @@ from chronocam.joint.placement import MisplacedError, Ramps, outputs_of
 from chronocam.layouts import Layout, OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
-from chronocam.maps.resample import resample
+from chronocam.maps.resample import Mode, resample
 from chronocam.types import Array
 
 ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input
@@ -401,8 +401,9 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
         return False
     if _partly_silent(gradient):
         return True
-    resized = resample(output.astype(np.float64), main.shape[2:], "linear")
-    return float(np.corrcoef(resized.ravel(), main.ravel())[0, 1]) > SAME
+    modes: tuple[Mode, ...] = ("linear", "nearest")
+    resized = (resample(output.astype(np.float64), main.shape[2:], mode) for mode in modes)
+    return any(float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME for one in resized)
 
 
 def _partly_silent(gradient: np.ndarray) -> bool:

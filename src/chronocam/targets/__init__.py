@@ -5,6 +5,7 @@ from chronocam.targets.boxes import Boxes
 from chronocam.targets.classes import Class, Contrast, Predicted
 from chronocam.targets.composed import Counter
 from chronocam.targets.dense import Region
+from chronocam.targets.keypoints import Keypoint
 from chronocam.targets.masks import Mask
 from chronocam.targets.regression import Deviation, NegativeLoss, Norm, Regression, Towards
 from chronocam.targets.steps import EveryStep, MajorityVote, Step
@@ -19,6 +20,7 @@ __all__ = [
     "Counter",
     "Deviation",
     "EveryStep",
+    "Keypoint",
     "MajorityVote",
     "Mask",
     "NegativeLoss",

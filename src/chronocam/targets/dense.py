@@ -15,6 +15,7 @@ from chronocam.targets.returned import arrays_in
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 _PREDICTED: Final = "predicted"
+_PEAK: Final = "peak"
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,35 @@ class Region(Target):
         """
         return cls(_PREDICTED, channel)
 
+    @classmethod
+    def peak(cls, channel: SupportsIndex | str | None = None) -> Region:
+        """Return the place where a channel is highest in each sample, as that of a keypoint's heat map is.
+
+        Example:
+        >>> heat_maps = nn.Conv2d(3, 5, 3)
+        >>> str(cc.HiResCAM(heat_maps, "input").explain(images, cc.targets.Region.peak(2)).targets[0][0])
+        'peak of class 2'
+        """
+        return cls(_PEAK, channel)
+
     has_place = True
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the mean over the region. Raises TargetError for what does not fit the outputs."""
         dense = _channels_first(_dense(outputs), outputs.channels_last)
         if isinstance(self.where, str):
-            if self.where != _PREDICTED:
+            if self.where not in (_PREDICTED, _PEAK):
                 raise TargetError(
                     f"`{self.where}` is not a region; give a mask or a box, or Region.predicted(…)"
                 )
             dense = dense[:, None] if dense.ndim == 3 else dense
         index, sign = self._index(dense, outputs)
         one = dense if index is None else dense[:, index]
-        if isinstance(self.where, str):
+        if isinstance(self.where, str) and self.where == _PEAK:
+            name, masks = _PEAK, _highest(to_numpy(one))
+        elif isinstance(self.where, str):
             choosing = _choosing(outputs, dense)
-            name, masks = "predicted", _largest(choosing, index or 0, sign, outputs.gate is None)
+            name, masks = _PREDICTED, _largest(choosing, index or 0, sign, outputs.gate is None)
         else:
             name, masks = self._marked(tuple(one.shape[1:]), outputs)
         weights = masks / masks.reshape(len(masks), -1).sum(axis=1).reshape(-1, *(1,) * (masks.ndim - 1))
@@ -222,6 +236,13 @@ def _largest(dense: np.ndarray, channel: int, sign: int, returned: bool) -> np.n
             "class"
         )
     return np.asarray(masks, float)
+
+
+def _highest(values: np.ndarray) -> np.ndarray:
+    """Return masks of the place with the largest value of each sample, `(batch, *grid)`."""
+    flat = values.reshape(len(values), -1)
+    marks = np.arange(flat.shape[1]) == flat.argmax(axis=1)[:, None]
+    return marks.reshape(values.shape).astype(float)
 
 
 def _is_finer(shape: tuple[int, ...], grid: tuple[int, ...]) -> bool:

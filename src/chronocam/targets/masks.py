@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -49,15 +49,28 @@ class Mask(Target):
         raise TargetError("masks go with a model that is called plainly; leave operator= out")
 
 
-class MasksOf(BoxesOf):
-    """Masks of one model and batch of inputs."""
+class OfKept(BoxesOf):
+    """What a head of the model makes of the boxes that it keeps itself: of each a score and a name.
+
+    head: the path of the module whose outputs follow the boxes of all images.
+    """
+
+    head: ClassVar[str]
 
     def __init__(self, boxes: BoxesOf) -> None:
         super().__init__(boxes.asked, boxes.adapter, boxes.size, boxes.detections)
-        self.reads: Sequence[str] = (*boxes.reads, HEAD)
+        self.reads: Sequence[str] = (*boxes.reads, self.head)
+
+    def score(self, own: Array, one: Choice) -> Array:
+        """Return the score of what the head made of one box, `(…)` without an axis of boxes."""
+        raise NotImplementedError(f"{type(self).__name__} must define score(own, one)")
+
+    def name(self, info: TargetInfo) -> str:
+        """Return what is explained of a box."""
+        raise NotImplementedError(f"{type(self).__name__} must define name(info)")
 
     def _choices(self, number: int, rows: Rows, outputs: Outputs) -> list[Choice]:
-        """Return the detections, on the level that their masks are pooled from."""
+        """Return the detections, on the level that the head pools them from."""
         chosen = super()._choices(number, rows, outputs)
         if not chosen or not hasattr(self.adapter, "level_of_boxes"):
             return chosen
@@ -67,23 +80,36 @@ class MasksOf(BoxesOf):
 
     def _values(self, at: int, rows: Rows, chosen: list[Choice], outputs: Outputs) -> Array:
         counts = [len(one["labels"]) for one in outputs.raw]
-        logits, own = widen(outputs.read[HEAD]), outputs.raw[at]
-        xp, start = namespace(logits), sum(counts[:at])
+        made, own = widen(outputs.read[self.head]), outputs.raw[at]
+        start, values = sum(counts[:at]), []
         labels, boxes = to_numpy(own["labels"]), to_numpy(own["boxes"])
-        values = []
         for one in chosen:
             away = np.where(labels == one.index, np.abs(boxes - one.box).max(axis=1), np.inf)
             if not len(away) or away.min() > SAME * max(self.size):
                 raise TargetError(
-                    "the model itself leaves out a box whose mask is asked for, and makes no mask of it; "
-                    "give one of a higher score"
+                    "the model itself leaves out a box that is asked for, and makes nothing more of it; give "
+                    "one of a higher score"
                 )
-            mask = logits[start + int(away.argmin()), one.index]
-            marks = to_numpy(mask) > 0
-            shares = like((marks if marks.any() else np.ones_like(marks)).astype(np.float32), mask)
-            values.append(xp.sum(mask * shares) / float(max(marks.sum(), 1) if marks.any() else marks.size))
-        return xp.stack(values)
+            values.append(self.score(made[start + int(away.argmin())], one))
+        return namespace(made).stack(values)
 
     def _info(self, one: Choice, rows: Rows, outputs: Outputs) -> TargetInfo:
         info = super()._info(one, rows, outputs)
-        return replace(info, name=f"mask of {info}") if isinstance(info, BoxInfo) else info
+        return replace(info, name=self.name(info)) if isinstance(info, BoxInfo) else info
+
+
+class MasksOf(OfKept):
+    """Masks of one model and batch of inputs."""
+
+    head = HEAD
+
+    def score(self, own: Array, one: Choice) -> Array:
+        """Return the mean of a mask's logits where they are above 0, or of all where none is."""
+        mask = own[one.index]
+        marks = to_numpy(mask) > 0
+        marks = marks if marks.any() else np.ones_like(marks)
+        return namespace(mask).sum(mask * like(marks.astype(np.float32), mask)) / float(marks.sum())
+
+    def name(self, info: TargetInfo) -> str:
+        """Return that the mask is explained."""
+        return f"mask of {info}"
