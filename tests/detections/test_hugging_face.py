@@ -228,3 +228,28 @@ def test_without_focal_loss_rt_detr_has_a_background() -> None:
     with torch.no_grad():
         shares = net(X[:1]).logits[0].softmax(-1)[:, :-1].max(-1).values
     assert {one.row: one.score for one in found} == pytest.approx(dict(enumerate(shares.tolist())), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [detr, conditional])
+def test_cross_attention_of_a_query_times_its_gradient_is_autograd_by_hand(
+    make: Callable[[], nn.Module],
+) -> None:
+    net = network(make)
+    net.set_attn_implementation("eager")
+    one = cc.detect(net, X[:1], min_score=0.01)[1]
+    attention = net.model.decoder.layers[-1].encoder_attn
+    weights: list[Tensor] = []
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        weights[:] = [output[1]]
+
+    handle = attention.register_forward_hook(hook)
+    own = net(X[:1].requires_grad_(), output_attentions=True).logits[0, one.row]
+    handle.remove()
+    score = (own.log_softmax(0) if make in SOFTMAX else nn.functional.logsigmoid(own))[one.index]
+    (gradient,) = torch.autograd.grad(score, weights)
+    hand = (gradient * weights[0]).clamp(min=0).mean(1)[0, one.row].reshape(3, 4).detach().numpy()
+    explanation = cc.GradientXAttention(net).explain(X[:1].detach(), cc.targets.Boxes(one))
+    np.testing.assert_allclose(explanation.maps[0, 0], hand, atol=1e-5 * hand.max())
+    assert hand.max() > 0

@@ -310,6 +310,44 @@ def torchvision_vit() -> Any:
     return drawn(lambda: models.VisionTransformer(32, 8, 3, 2, 8, 16, num_classes=4))
 
 
+class OneHead(nn.Module):
+    """Two queries look at 2 × 2 cells of 4 × 4 pixels: red are their keys, green their values."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.memory = nn.Conv2d(3, 2, 4, 4, bias=False)
+        self.memory.weight.data.zero_()
+        for channel in range(2):
+            self.memory.weight.data[channel, channel] = 1 / 16
+        self.mask = torch.tensor([[True, True, True, False]]) if masked else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, v = self.memory(x).flatten(2)[:, :, None, :, None].unbind(1)
+        q = torch.tensor([0.0, 1.0]).to(x).expand(len(x), 1, 2)[..., None]
+        return F.scaled_dot_product_attention(q, k, v, self.mask)[:, 0]  # (batch, query, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "masked", "expected"),
+    [
+        (1, False, [0.5, 0, 0.6, 0.4]),  # shares of 1 to 4 tenths times values 5, −1, 2, 1
+        (0, False, [1.25, 0, 0.5, 0.25]),  # a query of 0 looks at all alike
+        (1, True, [5 / 6, 0, 1, 0]),  # of 1 to 3 sixths, the last cell hidden
+    ],
+)
+def test_cross_attention_of_a_query_times_its_gradient_by_hand(
+    query: int, masked: bool, expected: list[float]
+) -> None:
+    x = torch.zeros(1, 3, 2, 2)
+    x[0, 0] = torch.tensor([[1.0, 2], [3, 4]]).log()
+    x[0, 1] = torch.tensor([[5.0, -1], [2, 1]])
+    net = OneHead(masked)
+    explanation = cc.GradientXAttention(net, "memory").explain(
+        x.repeat_interleave(4, 2).repeat_interleave(4, 3), lambda out: out[:, query, 0]
+    )
+    np.testing.assert_allclose(explanation.maps[0, 0].ravel(), expected, atol=1e-6)
+
+
 def test_legrad_equals_a_peer_on_random_transformers() -> None:
     peer = pytest.importorskip("torchcam.methods")
     net, x = torchvision_vit(), torch.cat([X, X.flip(3)], 2).repeat(1, 1, 1, 2)

@@ -18,8 +18,8 @@ class GradientXAttention(AttendedMethod):
     """Gradient times attention of the last block: a plain reference for methods of all blocks.
 
     The mean over heads of max(∂score/∂A ⊙ A, 0), A the last attention over the patches, at the queries that
-    the score reads: the class token's, or the mean of those that a model averages. Maps are `(batch, target,
-    *grid)`, not negative.
+    the score reads: the class token's, the mean of those that a model averages, or those of a box's query, of
+    which it is the cross-attention (DETR). Maps are `(batch, target, *grid)`, not negative.
 
     Raises ModelError for models without attention over all patches, or over all of each frame and each patch.
     Source: Chefer et al. 2021 (arXiv:2103.15679), eq. 5, of one layer alone; as used for CLIP there.
