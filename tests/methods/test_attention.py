@@ -252,6 +252,64 @@ def test_one_pass_serves_all_of_them() -> None:
     assert rows == [2]
 
 
+class Streams(nn.Module):
+    """Patches and words that attend to themselves and, both at once, to each other (LXMERT)."""
+
+    def __init__(self, reads: int, apart: bool) -> None:
+        super().__init__()
+        self.reads = reads  # the stream: 0 of the patches, 1 of the words
+        self.apart = apart  # at first each to itself
+        self.patches, self.places = nn.Conv2d(3, 8, 4, stride=4), nn.Parameter(torch.randn(1, 16, 8))
+        self.words = nn.Parameter(torch.randn(1, 5, 8))
+        self.own, self.other = (
+            nn.ModuleList([nn.ModuleList([Heads(), Heads()]) for _ in range(2)]) for _ in range(2)
+        )
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, w = self.patches(x).flatten(2).mT + self.places, self.words.expand(len(x), -1, -1)
+        for layer, (other, own) in enumerate(zip(self.other, self.own, strict=True)):
+            p, w = self.norm(p), self.norm(w)
+            if layer or not self.apart:
+                p, w = p + other[0](p, w), w + other[1](w, p)
+            p, w = self.norm(p), self.norm(w)
+            p, w = p + own[0](p), w + own[1](w)
+        return self.fc(self.norm((p, w)[self.reads])[:, 2].tanh())
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("reads", [0, 1])
+def test_relevance_of_co_attention_equals_full_matrices(reads: int, apart: bool) -> None:
+    """What two streams are of each other goes both ways, from the values before the layer."""
+    net = drawn(lambda: Streams(reads, apart))
+    copied, kept = copy.deepcopy(net), list[dict[str, Tensor]]()
+    for module in copied.modules():
+        if isinstance(module, Heads):
+            module.kept = kept
+    score = copied(X)[:, 2].sum()
+    for call in kept:
+        (g,) = torch.autograd.grad(score, [call["a"]], retain_graph=True, allow_unused=True)
+        call["G"] = torch.zeros_like(call["a"]) if g is None else g
+    every = [np.zeros((2, 16, 5)), np.zeros((2, 5, 16))] if apart else []
+    every += [positive(call) for call in kept]
+    expected = []
+    for b in range(2):
+        pp, pw, wp, ww = np.eye(16), np.zeros((16, 5)), np.zeros((5, 16)), np.eye(5)
+        for layer in range(2):
+            of_words, of_patches, on_patches, on_words = (every[4 * layer + n][b] for n in range(4))
+            before = pp, pw, wp, ww
+            pw = pw + normalised(before[0]).T @ of_words @ normalised(before[3])
+            pp = pp + of_words @ before[2]
+            wp = wp + normalised(before[3]).T @ of_patches @ normalised(before[0])
+            ww = ww + of_patches @ before[1]
+            pp, pw = pp + on_patches @ pp, pw + on_patches @ pw
+            wp, ww = wp + on_words @ wp, ww + on_words @ ww
+        expected.append((pp, wp)[reads][2])
+    found = raw(cc.AttentionRelevance(net, "patches"), X, 2)[:, 0].reshape(2, 16)
+    assert np.std(expected) > 0.05 * np.mean(expected)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.max(expected))
+
+
 # By hand: one layer, one head, a class token c and two patches p₁, p₂, the score what the class token holds.
 # Queries and keys are chosen so that A is known: rows softmax(ln …).
 
@@ -408,6 +466,30 @@ def test_windows_are_refused_and_the_last_stage_is_explained() -> None:
     assert found.maps.shape == (2, 1, 4, 4)
     assert found.maps.max() > 0
     assert cc.LeGrad(net).explain(X, 1).maps.shape == (2, 1, 4, 4)
+
+
+def test_blocks_that_attend_to_finer_tokens_do_not_count() -> None:
+    """The first block of a stage may pool its queries, not its keys (MViT, Hiera)."""
+    timm = pytest.importorskip("timm")
+    kind = timm.models.mvitv2
+    sizes = kind.MultiScaleVitCfg(depths=(1, 1, 1, 2), embed_dim=8, num_heads=1)
+    net = drawn(lambda: kind.MultiScaleVit(sizes, img_size=64, num_classes=4)).float()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = cc.LeGrad(net).explain(x, 1).maps
+    assert maps.shape == (1, 1, 2, 2)
+    np.testing.assert_array_equal(maps, cc.LeGrad(net, layers=1).explain(x, 1).maps)
+
+
+def test_a_pooling_that_the_score_does_not_read_is_none() -> None:
+    """A tower may pool its tokens for others, while the head averages them (SigLIP as a classifier)."""
+
+    class Beside(Net):
+        def read(self, x: Tensor) -> Tensor:
+            self.pool(self.queries.expand(len(x), -1, -1), x)
+            return super().read(x)
+
+    expected = cc.LeGrad(drawn(lambda: Net("mean"))).explain(X, 2).maps
+    np.testing.assert_allclose(cc.LeGrad(drawn(lambda: Beside("mean"))).explain(X, 2).maps, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

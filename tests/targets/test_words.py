@@ -181,12 +181,35 @@ def test_what_is_no_word_of_the_text_is_told() -> None:
         cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token("sofa"))
     with pytest.raises(TargetError, match="no token 5: the model generated"):
         cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token(5))
+    with pytest.raises(TargetError, match=r"says nothing of such inputs .*processor"):
+        cc.GradCAM(model, LAYER).explain(X, cc.targets.Token(0))
+    with pytest.raises(TargetError, match="is no word"):
+        cc.targets.Token(" ")
     del model.tokenizer
     with pytest.raises(TargetError, match="tokenizer="):
         cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token("w3"))
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(TargetError, match="generates none"):
         cc.GradCAM(net).explain(X.float(), cc.targets.Token(0))
+
+
+def test_words_on_the_command_line() -> None:
+    from chronocam.runs.targets import classes, label
+
+    loaded = cc.models.Loaded(nn.Identity(), None, None, "hf:folder")
+    texts = ["token:-1", "word:dog", "phrase:on a sofa", "text:a dog"]
+    found = classes(loaded, texts, [])
+    assert found == [
+        cc.targets.Token(-1),
+        cc.targets.Token("dog"),
+        cc.targets.Phrase("on a sofa"),
+        cc.targets.Caption("a dog"),
+    ]
+    assert [label(loaded, target) for target in found] == ["token -1", "dog", "on a sofa", "a dog"]
+    with pytest.raises(TargetError, match="give word:dog"):
+        classes(loaded, ["token:dog"], [])
+    named = cc.models.Loaded(nn.Identity(), None, ("word:dog",), "hf:folder")
+    assert classes(named, ["word:dog"], []) == [cc.targets.Class(0)]
 
 
 # Pictures as rows of patches, without a batch axis.

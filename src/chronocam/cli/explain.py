@@ -54,7 +54,8 @@ from chronocam.cli._options import (
     where its first layer is a convolution over time, they get maps behind their curves.
 
     CLIP, SigLIP and other models of two towers explain captions, `--target "text:a red bus"`. Their labels
-    (--labels) are texts, which make them classifiers.
+    (--labels) are texts, which make them classifiers. Of the text that a captioner says of a picture,
+    `token:0` is the first token, `word:dog` a word, `phrase:on a sofa` a few.
 
     Where a model has an output at every step of a clip, a class is its mean over the steps, and the default
     target `vote` is the class that most steps vote for.
@@ -81,8 +82,9 @@ from chronocam.cli._options import (
     "--target",
     "targets",
     multiple=True,
-    help="Class index or label, `text:a caption`; `box:0`, `box:dog` of a detector; `region:person` of a "
-    "segmentation.  [default: the predicted class, or every box]",
+    help="Class index or label; `text:a caption`; `token:0`, `word:dog`, `phrase:on a sofa` of what a model "
+    "says; `box:0`, `box:dog` of a detector; `region:person` of a segmentation.  [default: the predicted "
+    "class, or every box]",
 )
 @click.option(
     "--method",

@@ -69,10 +69,16 @@ def check_layers(layers: int | None) -> None:
 
 def counting(capture: Capture, name: str) -> list[tuple[int, Attended]]:
     """Return the attentions that the score depends on, with their numbers. Raises ModelError for none."""
-    calls = [(i, call) for i, call in enumerate(capture.attended) if call.gradients is not None]
+    depended_on(capture.attended, name)
+    return [(i, call) for i, call in enumerate(capture.attended) if call.gradients is not None]
+
+
+def depended_on(attended: Sequence[Attended], name: str) -> list[Attended]:
+    """Return the attentions that the score depends on. Raises ModelError for none."""
+    calls = [call for call in attended if call.gradients is not None]
     if calls:
         return calls
-    seen = "the score depends on none" if capture.attended else "none was seen"
+    seen = "the score depends on none" if attended else "none was seen"
     raise ModelError(
         f"{name} needs attention, and {seen} in this model; for networks without attention choose gradcam"
     )

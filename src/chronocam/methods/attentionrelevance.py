@@ -99,15 +99,23 @@ class Streams:
         self.calls = calls
         self.sizes: list[tuple[int, int]] = []
         self.of: list[tuple[int, int]] = []
-        self._made: dict[Any, int] = {}  # which stream a call's tokens belong to
+        self._made: dict[Any, int] = {}  # the streams by what they are known by, a call's number above all
         for number, call in calls:
             rows, queries, keys = call.shape
-            asked, held = call.sources
-            asks = self._stream(asked if asked >= 0 else ("asks", number), (rows, queries))
-            own = asked == held and queries == keys
-            given = held if held >= 0 else ("given", rows, keys)
-            self.of.append((asks, asks if own else self._stream(given, (rows, keys))))
-            self._made[number] = asks
+            asks, given = self._names(number, call)
+            self.of.append((self._stream(asks, (rows, queries)), self._stream(given, (rows, keys))))
+            self._made[number] = self._made["asks", rows, queries, keys] = self._made[asks]
+
+    def _names(self, number: int, call: Attended) -> tuple[Any, Any]:
+        """Return what the streams of the queries and of the keys of a call are known by."""
+        rows, queries, keys = call.shape
+        asked, given = call.sources
+        if asked == given == -1 and queries == keys:
+            return (number, number)
+        if asked == given == -1 and ("asks", rows, keys, queries) in self._made:
+            # Two streams that begin with attention to each other: what was given before asks now.
+            return ("given", rows, queries), ("asks", rows, keys, queries)
+        return number if asked < 0 else asked, ("given", rows, keys) if given < 0 else given
 
     def _stream(self, source: Any, size: tuple[int, int]) -> int:
         if source not in self._made:

@@ -7,10 +7,17 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 
-from chronocam.errors import LayoutError
 from chronocam.maps.arrays import namespace, relu
 from chronocam.maps.attended import by_weights
-from chronocam.methods._attention import AttendedMethod, check_layers, divided_in, not_on_grid, on_grid
+from chronocam.methods._attention import (
+    AttendedMethod,
+    check_layers,
+    depended_on,
+    divided_in,
+    is_on_grid,
+    not_on_grid,
+    on_grid,
+)
 from chronocam.types import Capture, Need
 
 
@@ -25,8 +32,9 @@ class LeGrad(AttendedMethod):
     layers: how many of the last blocks count; None is all of them.
 
     Blocks are those of the row (a list or sequence of modules) that the tokens of the layer come from, as far
-    as their tokens are shaped like the last one's: of a network with stages, those of the last. In divided
-    attention over space and time (TimeSformer) each of the two counts by itself. Whatever the target, the
+    as their tokens are shaped like the last one's: of a network with stages, those of the last, without one
+    that still attends to the finer tokens before (MViT, Hiera). In divided attention over space and time
+    (TimeSformer) each of the two counts by itself. Whatever the target, the
     same head scores every block; a class that is predicted is that of the whole network. The paper's scaling
     to [0, 1] is `Explanation.normalize`. Maps are `(batch, target, *grid)`, not negative.
 
@@ -51,15 +59,15 @@ class LeGrad(AttendedMethod):
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return the mean over blocks, heads and queries of max(∂s/∂A, 0)."""
         blocks = capture.blocks if self.layers is None else capture.blocks[-self.layers :]
-        calls = [call for block in blocks for call in block if call.gradients is not None]
+        calls = depended_on([call for block in blocks for call in block], self.name)
         shapes = [call.shape for call in calls]
         divided = divided_in(shapes, capture.activations.shape[0])
+        calls = [call for call in calls if is_on_grid(capture, call, divided)]
+        if not calls:
+            raise not_on_grid(capture, self.name, shapes)
         total: Any = 0.0
-        try:
-            for call in calls:
-                along = relu(by_weights(call.gradients[target], call))
-                keys = namespace(along).mean(along, axis=(1, 2))
-                total = total + on_grid(capture, keys, divided)
-        except LayoutError as error:
-            raise not_on_grid(capture, self.name, shapes) from error
+        for call in calls:
+            along = relu(by_weights(call.gradients[target], call))
+            keys = namespace(along).mean(along, axis=(1, 2))
+            total = total + on_grid(capture, keys, divided)
         return total / len(calls)

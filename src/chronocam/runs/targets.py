@@ -10,9 +10,9 @@ from chronocam.errors import TargetError
 
 if TYPE_CHECKING:
     from chronocam.models import Loaded
-    from chronocam.targets import Boxes, Caption, Class, MajorityVote, Region, Step
+    from chronocam.targets import Boxes, Caption, Class, MajorityVote, Phrase, Region, Step, Token
 
-ClassTarget: TypeAlias = "Boxes | Caption | Class | MajorityVote | Region"
+ClassTarget: TypeAlias = "Boxes | Caption | Class | MajorityVote | Phrase | Region | Token"
 
 PLACES: Final = ("box", "region")
 """Words before a colon that name boxes of a detector, or where a class is predicted."""
@@ -20,8 +20,8 @@ PLACES: Final = ("box", "region")
 VOTE: Final = "vote"
 """Names the class by majority vote, unless the model has a label of this name."""
 
-TEXT: Final = "text:"
-"""Begins a caption."""
+SAID: Final = ("text", "token", "word", "phrase")
+"""Words before a colon that name a caption, or what a model says: a token by its number, a word, a few."""
 
 
 def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[ClassTarget]:
@@ -33,18 +33,32 @@ def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[
 
 
 def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> ClassTarget:
-    from chronocam.targets import Caption, Class, MajorityVote
+    from chronocam.targets import Class, MajorityVote
 
-    if text.startswith(TEXT):
-        return Caption(text.removeprefix(TEXT).strip())
     if text == VOTE and VOTE not in (labels or ()):
         if steps:
             raise TargetError(f"the {VOTE} counts all steps; drop --step, or give a class")
         return MajorityVote()
     kind, colon, rest = text.partition(":")
-    if colon and kind in PLACES and text not in (labels or ()):
-        return _place(kind, rest, labels)
+    if colon and text not in (labels or ()):
+        if kind in PLACES:
+            return _place(kind, rest, labels)
+        if kind in SAID:
+            return _said(kind, rest.strip())
     return Class(index_of(text, labels))
+
+
+def _said(kind: str, text: str) -> Caption | Phrase | Token:
+    """Return the caption, or the words of a text that the model generates."""
+    from chronocam.targets import Caption, Phrase, Token
+
+    if kind == "text":
+        return Caption(text)
+    if kind != "token":
+        return Token(text) if kind == "word" else Phrase(text)
+    if not re.fullmatch(r"-?\d+", text):
+        raise TargetError(f"`token:{text}` is no number of a token; for a word give word:{text}")
+    return Token(int(text))
 
 
 def _place(kind: str, text: str, labels: tuple[str, ...] | None) -> Boxes | Region:
@@ -85,10 +99,12 @@ def at_steps(targets: Sequence[ClassTarget], steps: Sequence[int]) -> list[Class
 
 def label(loaded: Loaded, target: ClassTarget) -> str:
     """Return what the name of a file calls a class or the vote."""
-    from chronocam.targets import Caption, Class
+    from chronocam.targets import Caption, Class, Phrase, Token
 
-    if isinstance(target, Caption):
+    if isinstance(target, (Caption, Phrase)):
         return target.text
+    if isinstance(target, Token):
+        return f"token {target.which}" if isinstance(target.which, int) else target.which
     if not isinstance(target, Class):
         return VOTE
     which = target.which

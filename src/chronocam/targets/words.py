@@ -100,6 +100,10 @@ class Token(_Words):
     which: int | str
     tokenizer: Tokenizer | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.which, str):
+            _refuse_empty(self.which)
+
     def spans(self, outputs: Outputs, answer: Answer) -> list[list[int]]:
         """Return the token, or those of the word."""
         rows = answer.rows(outputs)
@@ -134,6 +138,9 @@ class Phrase(_Words):
     text: str
     tokenizer: Tokenizer | None = None
 
+    def __post_init__(self) -> None:
+        _refuse_empty(self.text)
+
     def spans(self, outputs: Outputs, answer: Answer) -> list[list[int]]:
         """Return the tokens of the words."""
         rows = answer.rows(outputs)
@@ -148,6 +155,11 @@ def speaks(target: Target) -> bool:
     """Say whether a target, or one that it is made of, is of a text that the model generates."""
     parts = (*getattr(target, "targets", ()), *(getattr(target, side, None) for side in ("parsed", "a", "b")))
     return isinstance(target, _Words) or any(isinstance(one, Target) and speaks(one) for one in parts)
+
+
+def _refuse_empty(text: str) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise TargetError(f"{text!r} is no word; give a word, or a few, of what the model says")
 
 
 def _span(
@@ -166,7 +178,7 @@ def _span(
     ends = [len(tokenizer.decode(numbers[:end], skip_special_tokens=True)) for end in range(len(row) + 1)]
     said = tokenizer.decode(numbers, skip_special_tokens=True)
     found = re.search(rf"(?<!\w){re.escape(text.strip())}(?!\w)", said, re.IGNORECASE)
-    if found is None or not text.strip():
+    if found is None:
         raise TargetError(f"sample {sample}: the model says “{said.strip()}”, in which there is no “{text}”")
     return [at for at in range(len(row)) if ends[at] < found.end() and ends[at + 1] > found.start()]
 

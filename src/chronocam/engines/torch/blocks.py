@@ -75,21 +75,28 @@ class Blocks:
 
     def attended(self, score: Score, vjp: Vjp) -> tuple[tuple[Attended, ...], ...]:
         """Return the attention of every block, with the gradients of what the head makes of its tokens."""
-        found: list[tuple[Attended, ...]] = []
-        pooled = self._pools()
+        if self._pools():
+            found = tuple(self._pooled(tokens, score, vjp) for tokens, _ in self._last_stage())
+            # A tower may pool its tokens where the head that scores reads them as they are.
+            if any(call.gradients is not None for calls in found for call in calls):
+                return found
+        return tuple(self._averaged(tokens, span, score, vjp) for tokens, span in self._last_stage())
+
+    def _last_stage(self) -> list[tuple[Tensor, slice]]:
+        """Return the tokens, and the calls, of the blocks whose tokens the head can take."""
         shape = self._tokens[-1].shape
-        for tokens, span in zip(self._tokens, self._spans, strict=True):
-            if tokens.shape != shape:  # of another stage, which the head cannot take
-                continue
-            if pooled:
-                tail = TappedAttention(Cut())
-                scores = scoped(self._tail)(tokens.detach(), score, tail)
-                found.append(tail.attended(partial(vjp, scores)))
-                continue
-            mean = tokens.mean(self._axes, keepdim=True).expand_as(tokens)
-            scores = scoped(self._tail)(mean, score, None)
-            found.append(self._tapped.attended(partial(vjp, scores), span))
-        return tuple(found)
+        pairs = zip(self._tokens, self._spans, strict=True)
+        return [(tokens, span) for tokens, span in pairs if tokens.shape == shape]
+
+    def _pooled(self, tokens: Tensor, score: Score, vjp: Vjp) -> tuple[Attended, ...]:
+        tail = TappedAttention(Cut())
+        scores = scoped(self._tail)(tokens.detach(), score, tail)
+        return tail.attended(partial(vjp, scores))
+
+    def _averaged(self, tokens: Tensor, span: slice, score: Score, vjp: Vjp) -> tuple[Attended, ...]:
+        mean = tokens.mean(self._axes, keepdim=True).expand_as(tokens)
+        scores = scoped(self._tail)(mean, score, None)
+        return self._tapped.attended(partial(vjp, scores), span)
 
     def _pools(self) -> bool:
         """Say whether attention pools the tokens of the last block. Raises ModelError for a decoder."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import settle
-from chronocam.errors import TargetError
+from chronocam.errors import TargetError, first_line
 from chronocam.types import Inputs
 
 _LONGEST: Final = 64  # tokens, where the model does not say
@@ -30,7 +30,13 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
     scope.enter_context(torch.no_grad())
     given: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
     longest = getattr(getattr(model, "generation_config", None), "max_new_tokens", None) or _LONGEST
-    tokens = generate(**given, do_sample=False, num_beams=1, max_new_tokens=longest)
+    try:
+        tokens = generate(**given, do_sample=False, num_beams=1, max_new_tokens=longest)
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise TargetError(
+            f"this {type(model).__name__} says nothing of such inputs ({first_line(error)}); give all that "
+            "its processor makes of a picture and a prompt: dict(processor(images=…, text=…))"
+        ) from error
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
         raise TargetError(f"generate() returned a {type(tokens).__name__}; expected tokens (batch, token)")
     prompts, start = given.get("input_ids"), 1  # the first token says that a text begins

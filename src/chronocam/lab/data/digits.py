@@ -12,7 +12,7 @@ from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
 from chronocam.lab.data.photos import crop_photo, load_module, load_photos
 
-__all__ = ["PHOTOS", "Scenes", "scenes"]
+__all__ = ["COLOURS", "NUMBERS", "PHOTOS", "Scenes", "scenes"]
 
 PHOTOS = {
     "train": (
@@ -29,6 +29,18 @@ PHOTOS = {
     "test": ("chelsea", "coins", "grass", "retina", "rocket"),
 }
 """Names in `skimage.data` of the photographs behind the scenes of each split; none needs a download."""
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""What captions call the digits."""
+
+COLOURS = {
+    "red": (0.85, 0.12, 0.12),
+    "yellow": (0.90, 0.80, 0.10),
+    "green": (0.10, 0.65, 0.15),
+    "blue": (0.15, 0.30, 0.90),
+    "purple": (0.60, 0.15, 0.75),
+}
+"""Inks of coloured scenes by their names, RGB in [0, 1]."""
 
 TRAIN_SHARE = 0.75
 """Share of the samples for training: the first in the file, where samples of a hand stand together."""
@@ -53,9 +65,22 @@ class Scenes(ShortRepr):
     images: UInt8[np.ndarray, "count height width 3"]
     """RGB, 0 to 255."""
     labels: Int[np.ndarray, "count 2"]
-    """The two digits, 0 to 9, always different; in no order."""
+    """The two digits, 0 to 9, different where they have no colours; in no order."""
     masks: Bool[np.ndarray, "count 2 height width"]
     """True where the ink of `labels[:, k]` covers more than half of the pixel."""
+    colours: Int[np.ndarray, "count 2"] | None = None
+    """The inks, numbers of `COLOURS`; None where scenes are not coloured."""
+
+    @property
+    def captions(self) -> list[tuple[str, str]]:
+        """What each digit is called, as "a red seven"; "a seven" where scenes are not coloured."""
+        inks = [f"{name} " for name in COLOURS] if self.colours is not None else [""]
+        colours = np.zeros_like(self.labels) if self.colours is None else self.colours
+        names = [
+            [f"a {inks[ink]}{NUMBERS[digit]}" for ink, digit in zip(*pair, strict=True)]
+            for pair in zip(colours, self.labels, strict=True)
+        ]
+        return [(first, second) for first, second in names]
 
 
 @dataclass(frozen=True)
@@ -67,13 +92,18 @@ class _World:
     photos: tuple[Image.Image, ...]
 
 
-def scenes(count: int, *, seed: int = 0, split: str = "test", size: int = 96) -> Scenes:
+def scenes(
+    count: int, *, seed: int = 0, split: str = "test", size: int = 96, coloured: bool = False
+) -> Scenes:
     """Generate `count` pictures of `size` x `size` pixels, each with two different handwritten digits.
 
     The digits (scikit-learn's 8x8 samples, drawn at 23 to 37 % of the picture's side) stand on crops of
     scikit-image's photographs, among strokes and blobs that are not digits, under uneven light and noise.
+    `coloured` scenes are grey but for the digits, whose inks are `COLOURS`. In a third of them, by chance,
+    the digits differ in both number and ink, in a third in the ink alone, in a third in the number alone.
+
     Splits `"train"` and `"test"` share neither handwritten samples nor photographs. A scene depends on
-    `seed`, `split`, `size` and its index alone, so a longer run starts with the shorter one.
+    `seed`, `split`, `size`, `coloured` and its index alone, so a longer run starts with the shorter one.
 
     Raises `InputError` for an argument out of range, and `ChronocamError` where scikit-learn or
     scikit-image is not installed.
@@ -86,9 +116,9 @@ def scenes(count: int, *, seed: int = 0, split: str = "test", size: int = 96) ->
     _check(count, seed, split, size)
     world = _world(split)
     stream = list(PHOTOS).index(split)
-    parts = [_scene(np.random.default_rng((seed, stream, index)), world, size) for index in range(count)]
-    images, labels, masks = (np.stack(part) for part in zip(*parts, strict=True))
-    return Scenes(images, labels, masks)
+    make = _coloured if coloured else _scene
+    parts = [make(np.random.default_rng((seed, stream, index)), world, size) for index in range(count)]
+    return Scenes(*(np.stack(part) for part in zip(*parts, strict=True)))
 
 
 def _check(count: int, seed: int, split: str, size: int) -> None:
@@ -120,6 +150,23 @@ def _scene(
     for alpha in alphas:
         canvas = _write(rng, canvas, alpha)
     return _expose(rng, canvas), world.labels[samples], alphas > 0.5
+
+
+def _coloured(rng: np.random.Generator, world: _World, size: int) -> tuple[np.ndarray, ...]:
+    """Return a grey picture with two coloured digits, the digits, their masks and their inks."""
+    canvas = crop_photo(rng, world.photos, size)
+    for _ in range(rng.integers(2, 6)):
+        canvas = _write(rng, canvas, _distractor(rng, size))
+    canvas = np.repeat(canvas.mean(axis=2, keepdims=True), 3, axis=2)
+    digits, inks = rng.choice(10, 2, replace=False), rng.choice(len(COLOURS), 2, replace=False)
+    alike = rng.integers(3)
+    digits, inks = (digits[[0, 0]] if alike == 1 else digits), (inks[[0, 0]] if alike == 2 else inks)
+    samples = np.array([rng.choice(np.flatnonzero(world.labels == digit)) for digit in digits])
+    alphas = _place(rng, [_glyph(rng, world.glyphs[sample], size) for sample in samples], size)
+    for alpha, ink in zip(alphas, np.array(list(COLOURS.values()), np.float32)[inks], strict=True):
+        shade = np.clip(ink * rng.uniform(0.8, 1.15) + rng.uniform(-0.06, 0.06, 3), 0, 1)
+        canvas = canvas + alpha[..., None] * (shade.astype(np.float32) - canvas)
+    return _expose(rng, canvas), digits, alphas > 0.5, inks
 
 
 def _two_samples(rng: np.random.Generator, labels: Int[np.ndarray, "sample"]) -> Int[np.ndarray, "2"]:

@@ -23,6 +23,7 @@ import torch
 from rich.progress import track
 from safetensors.torch import save
 from sklearn.metrics import average_precision_score
+from torch import nn
 
 from chronocam.lab.data.digits import Scenes, scenes
 from chronocam.lab.models.digits import MEAN, STD, DigitsNet, digits_net
@@ -83,7 +84,7 @@ def lessons(settings: DigitsSettings) -> Iterator[tuple[torch.Tensor, torch.Tens
         yield prepare(images), torch.from_numpy(truth).float()
 
 
-def look_closer(world: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def look_closer(world: Scenes, rng: np.random.Generator, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Cut a window around each digit, a little off centre.
 
     A digit counts where half of its ink is visible.
@@ -96,7 +97,7 @@ def look_closer(world: Scenes, rng: np.random.Generator) -> tuple[np.ndarray, np
             rows, columns = slice(top, top + SIDE), slice(left, left + SIDE)
             visible = 2 * masks[:, rows, columns].sum(axis=(1, 2)) > masks.sum(axis=(1, 2))
             windows.append(image[rows, columns])
-            truth.append(np.isin(range(10), labels[visible]))
+            truth.append(np.isin(range(classes), labels[visible]))
     return np.stack(windows), np.stack(truth)
 
 
@@ -106,9 +107,9 @@ def prepare(images: np.ndarray) -> torch.Tensor:
     return ((torch.from_numpy(images) / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-def present(labels: np.ndarray) -> np.ndarray:
+def present(labels: np.ndarray, classes: int = 10) -> np.ndarray:
     """Turn the two digits of each scene into ten answers: is this digit there? `(batch, 10)`."""
-    return np.eye(10, dtype=bool)[labels].any(axis=1)
+    return np.eye(classes, dtype=bool)[labels].any(axis=1)
 
 
 def train(network: DigitsNet, settings: DigitsSettings) -> DigitsNet:
@@ -133,7 +134,7 @@ def train(network: DigitsNet, settings: DigitsSettings) -> DigitsNet:
 
 
 @torch.inference_mode()
-def measure(network: DigitsNet, held_out: Scenes) -> dict[str, object]:
+def measure(network: nn.Module, held_out: Scenes) -> dict[str, object]:
     """Compare the two highest logits of every scene with its two digits."""
     logits = np.concatenate([network(part) for part in torch.split(prepare(held_out.images), 100)])
     truth = present(held_out.labels)
@@ -149,7 +150,7 @@ def measure(network: DigitsNet, held_out: Scenes) -> dict[str, object]:
     }
 
 
-def write(network: DigitsNet, record: dict[str, object], path: Path) -> None:
+def write(network: nn.Module, record: dict[str, object], path: Path) -> None:
     """Write the weights, with the record in their metadata, and the record beside them."""
     text = json.dumps(record, indent=2) + "\n"
     metadata = {name: str(value) for name, value in record.items()}
