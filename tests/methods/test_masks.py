@@ -247,8 +247,16 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "no frames to freeze": (lambda net: cc.RISE(net, baseline="freeze"), InputError, "for clips"),
     "no frames": (lambda net: cc.RISE(net, regions="frames"), InputError, "for clips"),
     "cells": (lambda net: cc.RISE(net, cells=0), InputError, "cells= is 0"),
+    "parts of cells": (lambda net: cc.RISE(net, cells=2.5), InputError, "cells= is 2.5"),
+    "no superpixels": (lambda net: cc.LIME(net, regions="superpixels", cells=0), InputError, "cells= is 0"),
+    "axes of superpixels": (
+        lambda net: cc.LIME(net, regions="superpixels", cells=(3, 3)),
+        InputError,
+        r"cells= is \(3, 3\); expected a positive whole number",
+    ),
     "no steps": (lambda net: cc.RISE(net, regions="features"), InputError, "for sequences"),
     "a budget": (lambda net: cc.RISE(net, budget=2), InputError, "budget is 2"),
+    "part of a window": (lambda net: cc.Occlusion(net, window=2.5), InputError, "window= is 2.5"),
     "a window": (lambda net: cc.Occlusion(net, window=(1, 2, 3)), InputError, "window= is"),
 }
 
@@ -261,7 +269,136 @@ def test_what_does_not_fit_is_one_line(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", [cc.RISE, cc.KernelSHAP])
+def test_one_region_is_worth_all_there_is_to_lose(method: Any) -> None:
+    net = linear()
+    found = method(net, regions="cells", cells=1, baseline="zero", signed=True).explain(X, 2)
+    expected = (net(X) - net(0 * X))[:, 2].detach().numpy()
+    np.testing.assert_allclose(
+        found.maps[:, 0], np.broadcast_to(expected[:, None, None], (2, 14, 14)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", [cc.RISE, cc.LIME, cc.KernelSHAP])
+def test_rounding_is_no_evidence(method: Any) -> None:
+    """What nothing moves is zero and known at once; where scores are not finite, nothing is to be learnt."""
+    passes = [0]
+
+    class Deaf(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            passes[0] += len(x)
+            noise = 1e-7 * torch.cos(1e3 * x.sum((1, 2, 3)))
+            return (0.7 + noise)[:, None] * torch.tensor([1.0, 2.0, torch.nan])
+
+    found = method(Deaf(), until=0.01, signed=True).explain(X, [cc.targets.Class(0), cc.targets.Class(1)])
+    assert not found.maps.any()
+    assert any("4 of 4 scores stay the same whatever is hidden" in finding.text for finding in found.findings)
+    assert passes[0] < 3000
+    passes[0] = 0
+    method(Deaf(), until=0.01, regions="cells").explain(X, 2)
+    assert passes[0] < 3000  # of two samples; the budget allows 4,000
+
+
+def test_gaps_between_windows_are_told() -> None:
+    found = cc.Occlusion(linear(), window=2, stride=4, baseline="zero").explain(X, 1)
+    assert any("were never hidden" in finding.text for finding in found.findings)
+    assert not cc.Occlusion(linear(), window=4, stride=4, baseline="zero", signed=True).explain(X, 1).findings
+
+
+@pytest.mark.parametrize("shape", [(3, 16), (3, 14, 14), (3, 4, 8, 8)])
+def test_an_interval_of_any_grid_covers_the_effect_of_all_masks(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    rank = len(shape) - 1
+    pieces = {1: 8, 2: (2, 4), 3: (2, 2, 2)}[rank]
+    conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    net = nn.Sequential(conv(3, 6, 3), nn.Tanh(), nn.Flatten(2)).eval()
+    x = torch.rand(2, *shape)
+
+    class Largest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.fc = net, nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.net(x).amax(2))
+
+    whole = Largest().eval()
+    options: dict[str, Any] = {"regions": "cells", "cells": pieces, "baseline": "zero", "signed": True}
+    found = cc.RISE(whole, until=0.2, budget=4000, **options).explain(x, 1)
+    assert not found.findings
+    spread = regions_of("cells", pieces).draw(x.numpy(), np.random.default_rng(0))
+    every = np.array([[m >> j & 1 for j in range(8)] for m in range(256)], float)
+    masks = torch.from_numpy(spread(every[None])[0]).float()
+    with torch.no_grad():
+        scores = np.stack([whole(masks[:, None] * one)[:, 1].numpy() for one in x])
+    effects = [[s[every[:, j] == 1].mean() - s[every[:, j] == 0].mean() for j in range(8)] for s in scores]
+    truth = spread(np.array(effects)[:, None])
+    assert (np.abs(found.maps - truth) <= found.interval).mean() > 0.9
+    assert (
+        found.interval <= 0.2 * np.ptp(found.maps, axis=tuple(range(2, rank + 2)), keepdims=True) + 1e-9
+    ).all()
+
+
+def test_intervals_of_views_are_moved_back_with_the_maps() -> None:
+    net, options = bent(), {"budget": 200, "until": None, "signed": True}
+    plain, mirrored = (cc.RISE(net, **options).explain(x, 1) for x in (X, X.flip(3)))
+    both = cc.RISE(net, views="flip", **options).explain(X, 1)
+    np.testing.assert_allclose(both.interval, (plain.interval + mirrored.interval[..., ::-1]) / 2, atol=1e-6)
+
+
 # Black boxes
+
+
+def test_a_model_that_takes_one_sample_at_a_time_is_given_one() -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = bent()
+
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) != 1:
+                raise ValueError("one sample at a time")
+            return self.net(x)
+
+    options: dict[str, Any] = {"budget": 60, "until": None}
+    found = cc.RISE(Single().eval(), **options).explain(X[:1], 1)
+    np.testing.assert_allclose(found.maps, cc.RISE(bent(), **options).explain(X[:1], 1).maps, atol=1e-6)
+
+
+def test_a_detector_is_explained_after_suppression() -> None:
+    """Boxes are suppressed, and the score is that of the best one of a class that is left, or 0."""
+    nms = pytest.importorskip("torchvision", reason="torchvision is not installed").ops.nms
+    scene = np.zeros((1, 1, 24, 24), np.float32)
+    scene[0, 0, 2:8, 3:9], scene[0, 0, 14:20, 13:19] = 0.8, 0.6
+
+    def detected(batch: np.ndarray) -> np.ndarray:
+        scores = np.zeros((len(batch), 2), np.float32)
+        for row, image in enumerate(torch.from_numpy(batch[:, 0])):
+            means = image.unfold(0, 6, 1).unfold(1, 6, 1).mean((2, 3))
+            y, x = (means > 0.3).nonzero(as_tuple=True)
+            kept = nms(torch.stack([x, y, x + 6, y + 6], 1).float(), means[y, x], 0.3)
+            for at in kept:
+                kind = int(y[at] > 11)
+                scores[row, kind] = max(scores[row, kind], float(means[y[at], x[at]]))
+        return scores
+
+    for kind, (rows, columns) in enumerate([(np.s_[2:8], np.s_[3:9]), (np.s_[14:20], np.s_[13:19])]):
+        box = cc.blackbox(detected, labels=["above", "below"])
+        (found,) = cc.Occlusion(box, window=4, stride=2, baseline="zero").explain(scene, kind).maps[0]
+        assert np.unravel_index(found.argmax(), found.shape)[0] in range(rows.start, rows.stop)
+        assert found[rows, columns].sum() > 0.5 * found.sum()
+        assert found[10:].sum() < 1e-6 if kind == 0 else found[:10].sum() < 1e-6
+
+
+def test_rows_of_lists_and_whole_numbers_are_scores_and_numbers_of_classes_are_not() -> None:
+    listed = cc.blackbox(lambda x: [[float(v.mean()), float(v.max())] for v in x])
+    arrays = cc.blackbox(lambda x: np.stack([x.mean((1, 2, 3)), x.max((1, 2, 3))], 1))
+    pair = [cc.Occlusion(box).explain(X.numpy(), 0).maps for box in (listed, arrays)]
+    np.testing.assert_allclose(*pair, atol=1e-6)
+    votes = cc.blackbox(lambda x: (x > 0.5).sum((2, 3)))
+    assert cc.Occlusion(votes, baseline="zero").explain(X.numpy(), 1).maps.max() > 1
+    with pytest.raises(ModelError, match="such as numbers of classes; return scores"):
+        cc.Occlusion(cc.blackbox(lambda x: x.mean((2, 3)).argmax(1))).explain(X.numpy(), 1)
 
 
 def test_a_function_is_explained_like_the_model_in_it() -> None:

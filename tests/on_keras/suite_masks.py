@@ -113,3 +113,13 @@ def test_a_sequence_is_masked_by_step_and_feature(bidirectional: bool) -> None:
     fall = model.predict(x, verbose=0)[:, 1] - model.predict(0 * x, verbose=0)[:, 1]
     np.testing.assert_allclose(found.maps[:, 0, 0].sum(-1), fall, atol=1e-5)
     assert cc.Saliency(model).explain(x, 1).maps.shape == (2, 1, 6, 4)
+
+
+def test_a_keras_predict_is_a_black_box() -> None:
+    layers = [keras.Input((16, 16, 3)), L.Conv2D(4, 3, activation="tanh"), L.GlobalMaxPooling2D(), L.Dense(3)]
+    model = drawn(keras.Sequential(layers))
+    x = samples((16, 16, 3))
+    served = cc.blackbox(lambda batch: model.predict(batch, verbose=0))
+    options = {"budget": 60, "until": None, "signed": True}
+    found = cc.RISE(served, **options).explain(x, 1)
+    np.testing.assert_allclose(found.maps, cc.RISE(model, **options).explain(x, 1).maps, atol=1e-5)

@@ -130,6 +130,9 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         raw = _plain((call or _called)(self.model.function, inputs))
 
         def logits() -> Array:
+            if isinstance(raw, np.ndarray) and raw.dtype.kind in "iub":
+                what = f"{raw.dtype} {raw.shape}, such as numbers of classes"
+                raise ModelError(f"the function returns {what}; return scores (batch, class)")
             parts = (
                 raw.values() if isinstance(raw, dict) else raw if isinstance(raw, (tuple, list)) else [raw]
             )
@@ -163,9 +166,14 @@ def _plain(raw: Any) -> Any:
     """Return what a function returned with NumPy arrays in the place of those of a framework."""
     if isinstance(raw, Mapping):
         return {key: _plain(one) for key, one in raw.items()}
-    if isinstance(raw, (tuple, list)) and not all(isinstance(one, (int, float)) for one in raw):
+    if isinstance(raw, (tuple, list)) and any(isinstance(x, Mapping) or getattr(x, "ndim", 0) for x in raw):
         return type(raw)(map(_plain, raw)) if type(raw) in (tuple, list) else tuple(map(_plain, raw))
-    return to_numpy(raw) if hasattr(raw, "dtype") else np.asarray(raw)
+    try:
+        array = to_numpy(raw) if hasattr(raw, "dtype") else np.asarray(raw)
+    except ValueError:  # lists of several lengths
+        return tuple(map(_plain, raw))
+    # Rows of whole numbers are scores, such as votes; one for each sample would be the number of its class.
+    return array.astype(np.float64) if array.dtype.kind in "iub" and array.ndim > 1 else array
 
 
 def _is_float(x: Any) -> TypeGuard[np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from chronocam.engines import Recording, Score
 from chronocam.engines.base import Calls
-from chronocam.errors import InputError, LayoutError
+from chronocam.errors import ChronocamError, InputError, LayoutError
 from chronocam.joint.biases import bias_terms
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part
@@ -364,11 +364,21 @@ class LayerView:
     def _scored(
         self, changes: Iterable[Change], at_once: int, scored: Callable[[Sequence[Change], Score], Array]
     ) -> Array:
-        parts, rest = [], iter(changes)
-        while part := list(islice(rest, at_once)):
+        def once(part: Sequence[Change]) -> Array:
             scores = widen(scored(part, self._scoring.repeated(len(part)).values))
             shape = (len(part), self._look.shape[0], scores.shape[1])
-            parts.append(namespace(scores).reshape(scores, shape))
+            return namespace(scores).reshape(scores, shape)
+
+        parts, rest = list[Array](), iter(changes)
+        while part := list(islice(rest, at_once)):
+            try:
+                parts.append(once(part))
+            except ChronocamError:
+                if len(part) == 1:
+                    raise
+                # The batch that was given went through the model, which may take no larger one.
+                at_once = 1
+                parts += [once([change]) for change in part]
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)

@@ -23,11 +23,14 @@ def maps_of(method: Recipe, view: LayerView) -> Array:
         raise InputError(
             f"maps of {method.name} have no rows and columns here, which views= move; drop views="
         )
-    seen, every = views_named(method.views), [maps]
+    seen, every, half = views_named(method.views), [maps], [view.interval]
     for one in seen[1:]:
         moved = view.moved(one.of)
         every.append(moved.unfolded(method.maps(moved)))
+        half.append(moved.interval)
         view.notes.extend(moved.notes)
+    if view.interval is not None:  # a mean is off by no more than the mean of what its parts are off by
+        view.interval = mean_of_views(seen, half)
     return mean_of_views(seen, every)
 
 

@@ -90,6 +90,9 @@ def shapley(score: Score, regions: int, pairs: int, rng: np.random.Generator) ->
 
 def all_shapley(score: Score, regions: int) -> Effects:
     """Return the Shapley values themselves, from every mask there is."""
+    if regions == 1:
+        none, whole = score(every_mask(1))
+        return (whole - none)[..., None]
     shown = every_mask(regions)[1:-1]
     sizes = shown.sum(axis=1).astype(int)
     from scipy.special import binom

@@ -24,9 +24,12 @@ class Looks:
     A map that is known is kept as it is then, while others of the batch go on: it depends on no neighbour.
 
     until: the half-width that is narrow enough, as a share of the map's range; None looks only at the end.
+    rounding: `(batch, target)`, below which values are no more than rounding errors of the scores: a map of
+        them is known, and so is one that is not finite, which no further estimate changes.
     """
 
     until: float | None = None
+    rounding: np.ndarray | float = 0.0
     count: int = 0
     looks: int = 0
     reached: float = np.inf
@@ -62,7 +65,8 @@ class Looks:
         half = stdtrit(self.count - 1, 1 - alpha / 2) * error
         axes = tuple(range(2, half.ndim))
         span = np.ptp(self._mean, axis=axes)
-        share = np.divide(half.max(axis=axes), span, out=np.zeros_like(span), where=span > 0)
+        open_ = (span > self.rounding) & np.isfinite(span)
+        share = np.divide(half.max(axis=axes), span, out=np.zeros_like(span), where=open_)
         for at in np.ndindex(*span.shape):
             if self.until is not None and at not in self._kept and share[at] <= self.until:
                 self._kept[at] = self._mean[at].copy(), half[at].copy(), float(share[at])

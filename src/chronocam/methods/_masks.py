@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,7 +17,9 @@ from chronocam.masks.regions import regions_of
 from chronocam.masks.regions.base import Pieces, Spread
 from chronocam.masks.replacements import Fill, by_feature, check, fill_of
 from chronocam.methods._base import EvidenceMethod, Maps
-from chronocam.types import INPUT, Array, Change, Need, View
+from chronocam.types import INPUT, Array, Need, View
+
+_ULPS = 4  # of the largest score: by so much sums may differ that are made in another order
 
 _log = logging.getLogger(__name__)
 
@@ -58,14 +59,24 @@ class InputMasks(EvidenceMethod):
         return by_feature(x, lambda rows: fill_of(rows, self.baseline, view.laid, rng))
 
 
-def scored(view: View, fill: Fill, spread: Spread, shown: np.ndarray) -> np.ndarray:
-    """Return the scores `(mask, batch, target)` of masks that show the regions marked 1."""
+class Scorer:
+    """Scores `(mask, batch, target)` of masks that show the regions marked 1.
 
-    def changes() -> Iterator[Change]:
-        for marks in shown:
-            yield view.on_main(partial(_masked, fill, spread, marks))
+    rounding: `(batch, target)`, which differences of scores that size may be and mean nothing.
+    """
 
-    return to_numpy(view.scores(changes())).astype(np.float64)
+    def __init__(self, view: View, fill: Fill) -> None:
+        self.view = view
+        self.fill = fill
+        self.rounding: np.ndarray | float = 0.0
+
+    def __call__(self, spread: Spread, shown: np.ndarray) -> np.ndarray:
+        """Return the scores."""
+        changes = (self.view.on_main(partial(_masked, self.fill, spread, marks)) for marks in shown)
+        scores = to_numpy(self.view.scores(changes))
+        largest = np.abs(scores).max(axis=0).astype(np.float64)
+        self.rounding = np.fmax(self.rounding, _ULPS * np.finfo(scores.dtype).eps * largest)
+        return scores.astype(np.float64)
 
 
 def _masked(fill: Fill, spread: Spread, marks: np.ndarray, x: Array) -> Array:
@@ -113,10 +124,11 @@ class MaskMethod(InputMasks):
         x = view.captures[0].activations
         inputs, fill, rng = to_numpy(x), self.filled(view), np.random.default_rng(self.seed)
         kind = regions_of(self.regions, self.cells, view.by_feature)
-        looks, passes = Looks(self.until), 0
+        looks, passes, score = Looks(self.until), 0, Scorer(view, fill)
         while True:
             spread = kind.draw(inputs, rng)
-            effects, cost = self.block(partial(scored, view, fill, spread), spread.count, rng)
+            effects, cost = self.block(partial(score, spread), spread.count, rng)
+            looks.rounding = score.rounding
             looks.add(spread(effects))
             passes += cost
             looked, known = looks.looks, looks.enough()
@@ -133,11 +145,21 @@ class MaskMethod(InputMasks):
         half = np.zeros_like(looks.mean) if exact else looks.interval()
         view.interval = like(half, x)
         if not exact and self.until is not None and looks.reached > self.until:
-            view.note(
-                f"stopped after {passes} forward passes, with intervals up to ±{looks.reached:.2g} of the "
-                f"map's range, where until={self.until} asks for less; raise budget="
+            reached = f"intervals up to ±{looks.reached:.2g} of the map's range, where until={self.until}"
+            how_far = (
+                f"with {reached} asks for less" if np.isfinite(looks.reached) else "too few for intervals"
             )
-        return like(looks.mean, x)
+            view.note(f"stopped after {passes} forward passes, {how_far}; raise budget=")
+        return like(self._without_rounding(view, looks.mean, score.rounding), x)
+
+    def _without_rounding(self, view: View, maps: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:
+        """Return maps with zeros where nothing but rounding moved a score, and say it."""
+        idle = np.abs(maps).max(axis=tuple(range(2, maps.ndim))) <= rounding
+        if idle.any():
+            unmoved = f"{int(idle.sum())} of {idle.size} scores"
+            view.note(f"{unmoved} stay the same whatever is hidden; try another baseline=")
+        maps[idle] = 0
+        return maps
 
     def block(self, score: Any, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
         """Return an estimate of each region's number, and how many forward passes it took."""

@@ -10,9 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from chronocam.errors import InputError
 from chronocam.maps.arrays import like, to_numpy
-from chronocam.masks.regions.base import Pieces
+from chronocam.masks.regions.base import Pieces, numbers_of
 from chronocam.masks.replacements import Fill
 from chronocam.methods._base import Maps
 from chronocam.methods._masks import InputMasks
@@ -45,8 +44,12 @@ class Occlusion(InputMasks):
         """Hide one window after the other."""
         x = view.captures[0].activations
         grid = tuple(int(n) for n in x.shape[2:])
-        window = _sizes("window", self.window, [-(-n // 7) for n in grid])
-        stride = _sizes("stride", self.stride, [-(-n // 2) for n in window])
+        window = numbers_of(
+            "window", [-(-n // 7) for n in grid] if self.window is None else self.window, grid
+        )
+        stride = numbers_of(
+            "stride", [-(-n // 2) for n in window] if self.stride is None else self.stride, grid
+        )
         places = list(_windows(grid, window, stride))
         fill = self.filled(view)
         scores = to_numpy(view.scores(_changes(view, fill, grid, places))).astype(np.float64)
@@ -55,20 +58,14 @@ class Occlusion(InputMasks):
         for place, fall in zip(places, falls, strict=True):
             total[:, :, *place] += fall[(...,) + (None,) * len(grid)]
             times[place] += 1
+        if not times.all():
+            view.note(
+                f"stride={stride} leaves gaps between windows of {window}: {np.mean(times == 0):.0%} of the "
+                "places were never hidden, and are zero"
+            )
         mean = total / np.maximum(times, 1)
         view.interval = like(np.zeros_like(mean), x)
         return like(mean, x)
-
-
-def _sizes(name: str, given: Pieces, default: Sequence[int]) -> tuple[int, ...]:
-    if given is None:
-        return tuple(default)
-    sizes = [given] * len(default) if isinstance(given, (int, np.integer)) else list(given)
-    if len(sizes) != len(default) or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in sizes):
-        raise InputError(
-            f"{name}= is {given!r}; expected a positive whole number, or one for each of {len(default)} axes"
-        )
-    return tuple(int(n) for n in sizes)
 
 
 def _windows(

@@ -89,12 +89,23 @@ def pieces_of(pieces: Pieces, grid: Sequence[int]) -> tuple[int, ...]:
 
     By default 7 × 7 of a picture, 4 × 4 × 4 of a clip and 16 of a signal: about as many regions each.
     """
-    if pieces is None:
-        pieces = {1: 16, 2: 7, 3: 4}.get(len(grid), 2)
-    each = [pieces] * len(grid) if isinstance(pieces, (int, np.integer)) else list(pieces)
-    if len(each) != len(grid) or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in each):
+    each = numbers_of("cells", {1: 16, 2: 7, 3: 4}.get(len(grid), 2) if pieces is None else pieces, grid)
+    return tuple(min(n, size) for n, size in zip(each, grid, strict=True))
+
+
+def numbers_of(name: str, value: int | Sequence[int], axes: Sequence[object]) -> tuple[int, ...]:
+    """Return the numbers that an option has for each axis, one for all or one each.
+
+    Raises InputError for what is not that.
+    """
+    each: list[int] = []
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        each = [int(value)] * len(axes)
+    elif isinstance(value, (list, tuple)):
+        each = list(value)
+    if len(each) != len(axes) or not all(isinstance(n, (int, np.integer)) and n >= 1 for n in each):
         raise InputError(
-            f"cells= is {pieces!r}; expected a positive whole number, or one for each of {len(grid)} axes "
-            f"{tuple(grid)}"
+            f"{name}= is {value!r}; expected a positive whole number, or one for each of {len(axes)} axes "
+            f"{tuple(axes)}"
         )
-    return tuple(min(int(n), size) for n, size in zip(each, grid, strict=True))
+    return tuple(map(int, each))

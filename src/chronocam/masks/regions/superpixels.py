@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from chronocam.errors import InputError
-from chronocam.masks.regions.base import Regions, Spread
+from chronocam.masks.regions.base import Regions, Spread, numbers_of
 
 _COUNT = 50
 _COMPACTNESS = 0.1
@@ -46,7 +46,7 @@ class Superpixels(Regions):
             ) from None
         if x.ndim < 4 or self.by_feature:
             raise InputError(f"inputs have a grid of {x.shape[2:]}; superpixels are of pictures")
-        count = self.pieces if isinstance(self.pieces, int) else _COUNT
+        (count,) = numbers_of("cells", _COUNT if self.pieces is None else self.pieces, ["superpixels"])
         options = {"channel_axis": -1, "start_label": 0, "convert2lab": False, "compactness": _COMPACTNESS}
         labels = [slic(_scaled(one), count, **options) for one in x]
         return Labelled(np.stack(labels), int(max(one.max() for one in labels)) + 1)
