@@ -26,7 +26,6 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import spearmanr
 
 import chronocam as cc
-from chronocam.lab.data import digits
 from chronocam.lab.data.gestures import world
 from chronocam.metrics import bootstrap, temporal_auc
 
@@ -69,38 +68,18 @@ CLIPS: Mapping[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def rendered(index: int, seed: int, without: int | None, size: int = 96) -> tuple[np.ndarray, ...]:
-    """Return the scene of this number, labels and ink; one of its digits left out, all else the same."""
-    world, stream = digits._world("test"), list(digits.PHOTOS).index("test")
-    write, count = digits._write, [0]
-
-    def left_out(rng: Any, canvas: Any, alpha: Any) -> Any:
-        count[0] += 1
-        drawn = write(rng, canvas, alpha)  # draws the same numbers in any case
-        return canvas if count[0] == left else drawn
-
-    rng = np.random.default_rng((seed, stream, index))
-    digits.crop_photo(rng, world.photos, size)
-    strokes = int(rng.integers(2, 6))
-    left = None if without is None else strokes + 1 + without
-    digits._write = left_out
-    try:
-        return digits._scene(np.random.default_rng((seed, stream, index)), world, size)
-    finally:
-        digits._write = write
-
-
 def of_digits(count: int) -> dict[str, list[dict[str, float]]]:
     """Return the measures of each method for each digit that the score falls without."""
     loaded = cc.models.load("chronocam:digits")
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for index in range(count):
-        image, labels, masks = rendered(index, 5, None)
-        x = loaded.preprocess(image)[None]
+        scene, parts = cc.data.digits.parts(index, seed=5)
+        masks = scene.masks[0]
+        x = loaded.preprocess(scene.images[0])[None]
         with torch.no_grad():
-            less = [loaded.preprocess(rendered(index, 5, k)[0]) for k in (0, 1)]
+            less = [loaded.preprocess(part.pixels) for part in parts[-2:]]
             scores = loaded.model(torch.as_tensor(np.stack([x[0], *less]))).numpy()
-        for k, label in enumerate(map(int, labels)):
+        for k, label in enumerate(map(int, scene.labels[0])):
             fall = float(scores[0, label] - scores[1 + k, label])
             for name, (method, options) in PICTURES.items():
                 found = method(loaded.model, **options).explain(x, label).upsample()[0, 0].clip(0)
@@ -145,17 +124,8 @@ def of_gestures(count: int) -> dict[str, list[dict[str, float]]]:
 
 def without(index: int, actor: int) -> np.ndarray:
     """Return a clip without one of its actors, all else the same."""
-    draw = world.draw_figure
-
-    def others(canvas: Any, camera: Any, figure: Any, whole: int, acting: int) -> None:
-        if whole != 2 * actor:
-            draw(canvas, camera, figure, whole, acting)
-
-    world.draw_figure = others
-    try:
-        return world.render(index, SEED, "test", FRAMES, SIZE, 2, world.Conditions()).pixels
-    finally:
-        world.draw_figure = draw
+    asked = (index, SEED, "test", FRAMES, SIZE, 2, world.Conditions())
+    return world.render(*asked, without=("first person", "second person")[actor]).pixels
 
 
 def falls(loaded: Any, clip: np.ndarray, less: np.ndarray, label: int) -> tuple[float, np.ndarray]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import chronocam as cc
@@ -113,6 +114,34 @@ def test_what_is_known_is_not_scored_again(model):
     result = cc.evaluate(model, X[:1], 1, methods=["gradcam", "hirescam"], measures=["deletion"])
     # The map and that of random weights; all cells gone; nine steps of five orders, since two maps are equal.
     assert result.passes == 1 + 1 + 1 + 9 * 5
+
+
+def test_classes_of_one_picture_are_scored_in_one_pass(model, tmp_path):
+    paths = []
+    for k in range(2):
+        paths.append(str(tmp_path / f"{k}.png"))
+        Image.fromarray((255 * np.random.default_rng(k).random((8, 8, 3))).astype(np.uint8)).save(paths[k])
+
+    def two_channels(image):
+        return np.asarray(image, np.float32)[..., :2].transpose(2, 0, 1) / 64 - 2
+
+    options = {
+        "methods": ["eigencam", "gradcam"],
+        "measures": ["deletion", "road", "mufidelity"],
+        "preprocess": two_channels,
+    }
+    result = cc.evaluate(model, [paths[0], paths[1], paths[1]], [3, 0, 2], **options)
+    passes = []
+    for number, (path, target) in enumerate([(paths[0], 3), (paths[1], 0), (paths[1], 2)]):
+        alone = cc.evaluate(model, [path], target, seed=min(number, 1), **options)
+        passes.append(alone.passes)
+        for row in result.rows[:-1]:  # the last one is of random weights, which the seed changes too
+            for measure in result.measures:
+                assert result.values(row, measure)[number] == pytest.approx(
+                    alone.values(row, measure)[0], abs=1e-5
+                )
+    # Both classes of the second picture share what no class changes: EigenCAM, three controls, random sets.
+    assert result.passes <= sum(passes) - 200 - 4 * (9 + 10)
 
 
 def test_a_value_is_of_its_own_sample(model):

@@ -6,9 +6,14 @@ import torch
 from evaluation.test_measures import X, answered, case_of
 from torch import nn
 
+import chronocam as cc
+from chronocam.errors import InputError
 from chronocam.evaluation import ROAD
 from chronocam.evaluation.measures import measure_named
+from chronocam.evaluation.peers import peer
 from chronocam.maps.impute import imputed
+
+MASK = np.eye(*X.shape[1:], dtype=bool)
 
 
 def network():
@@ -101,3 +106,45 @@ def test_sensitivity_is_captums_of_the_same_noises():
 
     own = answered(measure, case, maps(X, None), maps=maps)
     assert own == pytest.approx(float(theirs[0]), rel=1e-4)
+
+
+class Folding(nn.Module):
+    """A classifier of clips `(batch, time, channel, height, width)` whose layer sees single frames."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+        self.fc = nn.Linear(5, 4)
+
+    def forward(self, x):
+        features = self.conv(x.flatten(0, 1)).relu().mean((2, 3)).unflatten(0, x.shape[:2])
+        return 20 * self.fc(self.lstm(features)[0][:, -1])
+
+
+def test_maps_of_clips_are_over_frames_and_places():
+    attr = pytest.importorskip("captum.attr")
+    net, clips = Folding().eval(), np.random.default_rng(0).normal(size=(2, 7, 3, 6, 8)).astype(np.float32)
+    x = torch.from_numpy(clips)
+    theirs = attr.Saliency(net).attribute(x, target=1).sum(dim=2)
+    np.testing.assert_allclose(peer("captum:Saliency", net, None)(clips, 1), theirs.numpy(), rtol=1e-5)
+    of_frames = attr.LayerGradCam(net, net.conv).attribute(x, target=1)
+    np.testing.assert_allclose(
+        peer("captum:LayerGradCam", net, "conv")(clips, 1),
+        of_frames.detach().numpy().reshape(2, 7, 6, 8),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "says"),
+    [
+        ("captum:Saliency", cc.targets.Norm(), "`captum:Saliency` explains one output by its index"),
+        ("captum:Occlusion", 1, "`captum:Occlusion` failed"),  # it needs windows
+    ],
+)
+def test_what_another_library_cannot_do_is_one_line(name, target, says):
+    pytest.importorskip("captum.attr")
+    with pytest.raises(InputError, match=says):
+        cc.evaluate(network(), 6 * X[None], target, methods=[name], measures=["energy"], truth=[MASK])

@@ -21,6 +21,7 @@ from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method, Saliency
 from chronocam.metrics.baselines import centre_prior, random_maps
+from chronocam.targets import Class
 
 NEAR: Final = 8
 """How many of the samples before are there for measures that make something of several."""
@@ -65,6 +66,9 @@ class Judge:
     passes: Passes = field(default_factory=Passes)
     near: dict[int, tuple[np.ndarray, int | None]] = field(default_factory=dict)
     """Inputs of samples judged before, with their classes, for measures that make something of several."""
+    shared: dict[int | None, dict[Hashable, tuple[float, float]]] = field(default_factory=dict)
+    """Scores and probabilities of changed inputs of one picture, by class."""
+    _picture: str | None = None
     _axes: dict[int, int | None] = field(default_factory=dict)
     _count: int | None = None
 
@@ -87,13 +91,16 @@ class Judge:
             index=info.index,
             classes=self._classes(inputs, target),
             truth=read_truth(sample, grid, size, self.preprocess),
-            seed=self.seed + sample.number,
+            # All samples of one picture are changed alike, so that one pass scores all of their classes.
+            seed=self.seed + sample.first,
             black=self._black(laid, axis),
             others=tuple(self.near.values()),
         )
         self.passes.run += 1
+        if sample.group != self._picture:
+            self.shared, self._picture = {}, sample.group
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
-        asked = _Asked(self, case, target, axis)
+        asked = _Asked(self, case, target, axis, _scored_together(sample, target))
         values = asked.values(whole)
         self._remember(sample.number, laid, info.index)
         small = {row: _small(m) for row, m in whole.items()}
@@ -144,18 +151,18 @@ class Judge:
             if row in maps:
                 values = maps[row][0]
             elif row.control:
-                values = self._control(row, case, number, inputs, target, coarse)
+                values = self._control(row, case, inputs, target, coarse)
             else:
                 values = self.panel.arrays[row.method][number]
             found[row] = _sized(values, case.grid, row)
         return found
 
     def _control(
-        self, row: Row, case: Case, number: int, inputs: np.ndarray, target: Any, coarse: tuple[int, ...]
+        self, row: Row, case: Case, inputs: np.ndarray, target: Any, coarse: tuple[int, ...]
     ) -> np.ndarray:
         """Return the map of a control; noise is drawn on the grid of the reference's maps."""
         if row.method == "random":
-            return random_maps(1, coarse, case.grid, self.seed + number)[0]
+            return random_maps(1, coarse, case.grid, case.seed)[0]
         if row.method == "centre":
             return centre_prior(case.grid)
         if row.method == "edges":
@@ -183,14 +190,22 @@ class Judge:
 
 @dataclass(eq=False)
 class _Asked:
-    """What measures ask about one sample."""
+    """What measures ask about one sample.
+
+    targets: what is scored in each pass, the target of the sample among it.
+    """
 
     judge: Judge
     case: Case
     target: Any
     axis: int | None
-    scores: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
+    targets: Any
     explained: dict[Hashable, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[Hashable, tuple[float, float]]:
+        """Scores of changed inputs that are known."""
+        return self.judge.shared.setdefault(self.case.index, {})
 
     def values(self, maps: dict[Row, np.ndarray]) -> dict[Row, dict[str, Any]]:
         """Return the value of every row and measure."""
@@ -202,7 +217,7 @@ class _Asked:
                 if not measure.controls and (row.control or row.method in self.judge.panel.arrays):
                     continue
                 found = measure.of(self.case, map_)
-                self.judge.passes.alone += 1 if not row.control else 0
+                self.judge.passes.alone += self.judge.panel.passes(row)
                 if isinstance(found, Generator):
                     self._step(waiting, values, (row, measure), found, None)
                 else:
@@ -246,10 +261,12 @@ class _Asked:
         size = self.judge.batch_size
         for low in range(0, len(changed), size):
             part = changed[low : low + size]
-            found = scores_of(self.judge.scorer, self._inputs(part), self.target)
+            found = scores_of(self.judge.scorer, self._inputs(part), self.targets)
             self.judge.passes.run += len(part)
-            for one, value, sure in zip(part, found.values[:, 0], found.confidences[:, 0], strict=True):
-                self.scores[one.key] = (float(value), float(sure))
+            for one, *columns in zip(part, found.values, found.confidences, found.infos, strict=True):
+                for value, sure, info in zip(*columns, strict=True):
+                    known = self.judge.shared.setdefault(info.index, {})
+                    known[one.key] = (float(value), float(sure))
 
     def _explain(
         self, weights: Weights, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]
@@ -282,6 +299,13 @@ class _Asked:
         return np.stack(
             [self.explained.get((row, ask.weights, ask.other, one.key), missing) for one in inputs]
         )
+
+
+def _scored_together(sample: Sample, target: Any) -> Any:
+    """Return the classes of all samples of a picture; the sample's own target where they are no classes."""
+    if len(sample.beside) > 1 and all(isinstance(one, (int, np.integer, str)) for one in sample.beside):
+        return [Class(one) for one in dict.fromkeys(sample.beside)]
+    return target
 
 
 def _sized(values: np.ndarray, grid: tuple[int, ...], row: Row) -> np.ndarray:

@@ -84,6 +84,10 @@ class Panel:
         """The rows that are no controls."""
         return [row for row in self.rows if not row.control]
 
+    def passes(self, row: Row) -> int:
+        """Return how many forward passes a row's map takes by itself."""
+        return int(row.method == "randomised" if row.control else row.method not in self.arrays)
+
     def first(self, inputs: np.ndarray, target: Any) -> tuple[list[Explanation], dict[Row, np.ndarray]]:
         """Explain a sample by all of the library's methods; the first time that finds the rows."""
         explained = self._explained(inputs, target, OWN)

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.errors import InputError, suggest
+from chronocam.errors import InputError, first_line, suggest
+from chronocam.joint.scores import channel_axis_of
 from chronocam.maps.resample import resample
+from chronocam.methods import GradCAM, Saliency
 
 LIBRARIES: Final = {"captum": "captum.attr", "torchcam": "torchcam.methods", "grad-cam": "pytorch_grad_cam"}
 
@@ -30,6 +32,8 @@ def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.nd
     if library not in LIBRARIES:
         hint = suggest(library, list(LIBRARIES)) or f"; choose one of {', '.join(LIBRARIES)}"
         raise InputError(f"no library `{library}`{hint}")
+    if not hasattr(model, "parameters"):
+        raise InputError(f"`{name}` needs a PyTorch model, not a {type(model).__name__}")
     try:
         module = importlib.import_module(LIBRARIES[library])
     except ImportError as error:
@@ -41,15 +45,46 @@ def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.nd
     def explain(inputs: np.ndarray, target: Any) -> np.ndarray:
         import torch
 
-        from chronocam.methods import GradCAM
-
         x = torch.as_tensor(inputs, device=next(model.parameters()).device)
-        path = layer or GradCAM(model).explain(x[:1], target).layer
-        # Any of them leaves hooks or gradients behind on what it explains: it gets a copy.
-        maps = _RUNS[library](made, _copied(model), path, x, int(target))
-        return resample(np.asarray(maps, np.float32), x.shape[2:], "linear")[:, 0]
+        index = _index(target, name)
+        path = layer or GradCAM(model).explain(x[:1], index).layer
+        try:
+            # Any of them leaves hooks or gradients behind on what it explains: it gets a copy.
+            maps = _RUNS[library](made, _copied(model), path, x, index)
+        except Exception as error:
+            raise InputError(f"`{name}` failed ({type(error).__name__}: {first_line(error)})") from error
+        return _on_grid(np.asarray(maps, np.float32), x, _channels(model, x, target), name)
 
     return explain
+
+
+def _index(target: Any, name: str) -> int:
+    if not isinstance(target, (int, np.integer)):
+        raise InputError(f"`{name}` explains one output by its index; the target is {target}")
+    return int(target)
+
+
+def _channels(model: Any, x: Any, target: Any) -> int:
+    axis = channel_axis_of(Saliency(model), x[:1], target)
+    if axis is None:
+        raise InputError("methods of other libraries are judged on inputs with an axis of channels")
+    return axis
+
+
+def _on_grid(maps: np.ndarray, x: Any, axis: int, name: str) -> np.ndarray:
+    """Return maps `(batch, *grid)` of what a method of another library returned.
+
+    maps: for each input, or for each frame of clips that the layer has folded into the batch; those of the
+        shape of the inputs are attributions, summed over the channels.
+    """
+    if maps.shape == tuple(x.shape):
+        return np.asarray(maps.sum(axis=axis))
+    grid = tuple(n for k, n in enumerate(x.shape) if k not in (0, axis))
+    if axis == 2 and len(maps) == x.shape[0] * x.shape[1]:
+        maps = maps.reshape(*x.shape[:2], *maps.shape[1:])
+    if maps.ndim != 1 + len(grid) or len(maps) != len(x):
+        raise InputError(f"`{name}` returned shape {maps.shape} for inputs of shape {tuple(x.shape)}")
+    return np.asarray(resample(maps[:, None], grid, "linear"))[:, 0]
 
 
 def _copied(model: Any) -> Any:
@@ -61,15 +96,15 @@ def _copied(model: Any) -> Any:
 def _captum(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
     of_layer = "Layer" in made.__name__ or made.__name__ == "GuidedGradCam"
     method = made(model, model.get_submodule(path)) if of_layer else made(model)
-    attributions = method.attribute(x, target=index)
-    return np.asarray(attributions.detach().sum(dim=1, keepdim=True))
+    attributions = method.attribute(x, target=index).detach()
+    return np.asarray(attributions if attributions.shape == x.shape else attributions.sum(dim=1))
 
 
 def _torchcam(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
     with made(model, path) as method:
         scores = model(x)
         maps = method(index, scores)[0]
-    return np.asarray(maps.detach())[:, None]
+    return np.asarray(maps.detach())
 
 
 def _grad_cam(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarray:
@@ -77,7 +112,7 @@ def _grad_cam(made: type, model: Any, path: str, x: Any, index: int) -> np.ndarr
 
     with made(model=model, target_layers=[model.get_submodule(path)]) as method:
         maps = method(input_tensor=x, targets=[ClassifierOutputTarget(index)] * len(x))
-    return np.asarray(maps)[:, None]
+    return np.asarray(maps)
 
 
 _RUNS: Final = {"captum": _captum, "torchcam": _torchcam, "grad-cam": _grad_cam}

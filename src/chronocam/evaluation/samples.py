@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from chronocam.media.images import read_image
 class Sample:
     """One sample before it is read.
 
-    number: its place in the data. name: in words. group: samples of one group are no evidence of their own.
+    number: its place in the data. name: in words. group: samples of one picture are no evidence of their own.
+    first: the number of the first sample of its picture. beside: the targets of all samples of its picture.
     read: returns the model's input without a batch axis, and the size (width, height) of the picture it was
         made of, None for arrays.
     """
@@ -34,6 +36,8 @@ class Sample:
     read: Callable[[], tuple[np.ndarray, tuple[int, int] | None]]
     target: Any
     truth: Any
+    first: int
+    beside: tuple[Any, ...]
 
 
 def samples_of(data: Any, targets: Any, truth: Any, preprocess: Any) -> list[Sample]:
@@ -51,8 +55,20 @@ def samples_of(data: Any, targets: Any, truth: Any, preprocess: Any) -> list[Sam
     own = targets is None and any(target is not None for *_, target in rows)
     wanted = [target for *_, target in rows] if own else _each(targets, len(rows), "targets")
     truths = _each(truth, len(rows), "truth")
+    of_group: dict[str, list[int]] = defaultdict(list)
+    for number, (_, group, *_) in enumerate(rows):
+        of_group[group].append(number)
     return [
-        Sample(number, name, group, read, wanted[number], truths[number])
+        Sample(
+            number,
+            name,
+            group,
+            read,
+            wanted[number],
+            truths[number],
+            of_group[group][0],
+            tuple(wanted[other] for other in of_group[group]),
+        )
         for number, (name, group, read, _) in enumerate(rows)
     ]
 

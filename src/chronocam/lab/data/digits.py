@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
+from chronocam.lab.data.parts import Part
 from chronocam.lab.data.photos import crop_photo, load_module, load_photos
 
-__all__ = ["COLOURS", "NUMBERS", "PHOTOS", "Scenes", "scenes"]
+__all__ = ["COLOURS", "NUMBERS", "PHOTOS", "Part", "Scenes", "parts", "scenes"]
 
 PHOTOS = {
     "train": (
@@ -121,6 +122,29 @@ def scenes(
     return Scenes(*(np.stack(part) for part in zip(*parts, strict=True)))
 
 
+def parts(
+    index: int, *, seed: int = 0, split: str = "test", size: int = 96
+) -> tuple[Scenes, tuple[Part, ...]]:
+    """Return scene number `index` of `scenes`, alone, and the same scene without each of its parts.
+
+    Parts are the things on the photograph in the order in which they are painted: strokes and blobs (`thing
+    0`, …), then both digits, named by what they are. Raises `InputError` and `ChronocamError` as `scenes`.
+
+    Example:
+        >>> whole, parts = cc.data.digits.parts(0, size=48)
+        >>> [part.name for part in parts[-2:]] == [str(label) for label in whole.labels[0]]
+        True
+    """
+    _check(index + 1, seed, split, size)
+    key, world = (seed, list(PHOTOS).index(split), index), _world(split)
+    image, labels, masks = _scene(np.random.default_rng(key), world, size)
+    things = _painted(np.random.default_rng(key), world, size).things
+    names = [f"thing {number}" for number in range(things - 2)] + [str(label) for label in labels]
+    without = [_scene(np.random.default_rng(key), world, size, number)[0] for number in range(things)]
+    found = tuple(Part(name, pixels) for name, pixels in zip(names, without, strict=True))
+    return Scenes(image[None], labels[None], masks[None]), found
+
+
 def _check(count: int, seed: int, split: str, size: int) -> None:
     if split not in PHOTOS:
         raise InputError(f"no split `{split}`, expected `train` or `test`{suggest(split, list(PHOTOS))}")
@@ -139,24 +163,56 @@ def _world(split: str) -> _World:
     )
 
 
+class _Painting:
+    """A canvas on which one of the things may be left out.
+
+    Colours are chosen on the whole picture, so that what is left out changes nothing else.
+    """
+
+    labels: Int[np.ndarray, "2"]
+    alphas: Float[np.ndarray, "2 size size"]
+
+    def __init__(self, canvas: _Canvas, without: int | None) -> None:
+        self.canvas = canvas
+        self.things = 0
+        self._whole = canvas
+        self._without = without
+
+    def write(self, rng: np.random.Generator, alpha: _Alpha) -> None:
+        """Cover the canvas with ink of a colour that stands out from what is under it."""
+        ink = _ink(rng, self._whole, alpha)
+        self._whole = _cover(self._whole, alpha, ink)
+        if self.things != self._without:
+            self.canvas = _cover(self.canvas, alpha, ink)
+        self.things += 1
+
+
 def _scene(
-    rng: np.random.Generator, world: _World, size: int
+    rng: np.random.Generator, world: _World, size: int, without: int | None = None
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Int[np.ndarray, "2"], Bool[np.ndarray, "2 size size"]]:
-    canvas = crop_photo(rng, world.photos, size)
+    painted = _painted(rng, world, size, without)
+    return _expose(rng, painted.canvas), painted.labels, painted.alphas > 0.5
+
+
+def _painted(rng: np.random.Generator, world: _World, size: int, without: int | None = None) -> _Painting:
+    """Paint a scene before it is lit; thing number `without` is drawn, but not painted."""
+    painting = _Painting(crop_photo(rng, world.photos, size), without)
     for _ in range(rng.integers(2, 6)):
-        canvas = _write(rng, canvas, _distractor(rng, size))
+        painting.write(rng, _distractor(rng, size))
     samples = _two_samples(rng, world.labels)
-    alphas = _place(rng, [_glyph(rng, world.glyphs[sample], size) for sample in samples], size)
-    for alpha in alphas:
-        canvas = _write(rng, canvas, alpha)
-    return _expose(rng, canvas), world.labels[samples], alphas > 0.5
+    painting.labels = world.labels[samples]
+    painting.alphas = _place(rng, [_glyph(rng, world.glyphs[sample], size) for sample in samples], size)
+    for alpha in painting.alphas:
+        painting.write(rng, alpha)
+    return painting
 
 
 def _coloured(rng: np.random.Generator, world: _World, size: int) -> tuple[np.ndarray, ...]:
     """Return a grey picture with two coloured digits, the digits, their masks and their inks."""
     canvas = crop_photo(rng, world.photos, size)
     for _ in range(rng.integers(2, 6)):
-        canvas = _write(rng, canvas, _distractor(rng, size))
+        alpha = _distractor(rng, size)
+        canvas = _cover(canvas, alpha, _ink(rng, canvas, alpha))
     canvas = np.repeat(canvas.mean(axis=2, keepdims=True), 3, axis=2)
     digits, inks = rng.choice(10, 2, replace=False), rng.choice(len(COLOURS), 2, replace=False)
     alike = rng.integers(3)
@@ -165,7 +221,7 @@ def _coloured(rng: np.random.Generator, world: _World, size: int) -> tuple[np.nd
     alphas = _place(rng, [_glyph(rng, world.glyphs[sample], size) for sample in samples], size)
     for alpha, ink in zip(alphas, np.array(list(COLOURS.values()), np.float32)[inks], strict=True):
         shade = np.clip(ink * rng.uniform(0.8, 1.15) + rng.uniform(-0.06, 0.06, 3), 0, 1)
-        canvas = canvas + alpha[..., None] * (shade.astype(np.float32) - canvas)
+        canvas = _cover(canvas, alpha, shade.astype(np.float32))
     return _expose(rng, canvas), digits, alphas > 0.5, inks
 
 
@@ -232,13 +288,17 @@ def _apart(rng: np.random.Generator, glyphs: list[np.ndarray], size: int) -> Int
             return corners
 
 
-def _write(rng: np.random.Generator, canvas: _Canvas, alpha: _Alpha) -> _Canvas:
-    """Cover `canvas` with ink of a colour that stands out from what is under it, lighter or darker."""
+def _ink(rng: np.random.Generator, canvas: _Canvas, alpha: _Alpha) -> Float[np.ndarray, "3"]:
+    """Draw a colour that is lighter or darker than what it will cover."""
     under = np.tensordot(alpha, canvas, 2).mean() / max(alpha.sum(), 1e-6)
     sign = 1 if under < rng.uniform(0.35, 0.65) else -1
     tint = rng.uniform(-0.2, 0.2, 3)
-    ink = np.clip(under + sign * rng.uniform(0.25, 0.6) + tint - tint.mean(), 0, 1)
-    covered: _Canvas = canvas + alpha[..., None] * (ink.astype(np.float32) - canvas)
+    ink: np.ndarray = np.clip(under + sign * rng.uniform(0.25, 0.6) + tint - tint.mean(), 0, 1)
+    return ink.astype(np.float32)
+
+
+def _cover(canvas: _Canvas, alpha: _Alpha, ink: Float[np.ndarray, "3"]) -> _Canvas:
+    covered: _Canvas = canvas + alpha[..., None] * (ink - canvas)
     return covered
 
 

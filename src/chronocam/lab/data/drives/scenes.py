@@ -40,6 +40,8 @@ class Scene:
     """Which wall a rectangle belongs to, -1 for none."""
     mover: Bool[np.ndarray, " quad"]
     """What moves by itself."""
+    thing: Int[np.ndarray, " quad"]
+    """Which thing a rectangle belongs to: those of a box are one."""
     sky: Float64[np.ndarray, "2 3"]
     """Colours at the horizon and above."""
 
@@ -106,6 +108,7 @@ class _Surface:
     texture: int | None = None
     wall: int = -1
     mover: bool = False
+    thing: int | None = None
 
 
 @dataclass
@@ -114,7 +117,7 @@ class _Builder:
 
     rng: np.random.Generator
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
-    looks: list[tuple[int, np.ndarray, np.ndarray, int, bool]] = field(default_factory=list)
+    looks: list[tuple[int, np.ndarray, np.ndarray, int, bool, int]] = field(default_factory=list)
 
     def quad(self, corners: tuple[np.ndarray, np.ndarray, np.ndarray], look: _Surface) -> None:
         """Add a rectangle by its corners: top left, top right, bottom left, as it is seen."""
@@ -124,7 +127,8 @@ class _Builder:
         tint = self.rng.uniform(0.9, 1.1, 3) * self.rng.uniform(0.8, 1.15)
         texture = self.texture() if look.texture is None else look.texture
         self.rows.append((origin, right, down))
-        self.looks.append((texture, texels, tint, look.wall, look.mover))
+        thing = len(self.looks) if look.thing is None else look.thing
+        self.looks.append((texture, texels, tint, look.wall, look.mover, thing))
 
     def texture(self) -> int:
         """Draw a photograph's place in the atlas."""
@@ -141,7 +145,7 @@ class _Builder:
 
     def box(self, stand: Stand, floor: float, look: _Surface) -> None:
         """Add a box that stands on the floor: four sides and the top, of one texture."""
-        look = replace(look, texture=self.texture())
+        look = replace(look, texture=self.texture(), thing=len(self.looks))
         corners, top = stand.corners(), floor - stand.size[1]
         for left, right in zip(corners, corners[1:] + corners[:1], strict=True):
             self.upright(left, right, top, floor, look)
@@ -151,9 +155,10 @@ class _Builder:
     def scene(self, sky: np.ndarray) -> Scene:
         """Put everything together."""
         origin, right, down = (np.stack(column) for column in zip(*self.rows, strict=True))
-        texture, texels, tint, wall, mover = (np.array(column) for column in zip(*self.looks, strict=True))
+        columns = (np.array(column) for column in zip(*self.looks, strict=True))
+        texture, texels, tint, wall, mover, thing = columns
         tint = tint * _light(np.cross(right, down))
-        return Scene(Quads(origin, right, down), texture, texels, tint, wall, mover, sky)
+        return Scene(Quads(origin, right, down), texture, texels, tint, wall, mover, thing, sky)
 
 
 def _light(inward: Float64[np.ndarray, "quad 3"]) -> Float64[np.ndarray, "quad 1"]:

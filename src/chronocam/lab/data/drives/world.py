@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -16,6 +17,7 @@ from chronocam.lab.data.drives.path import CameraPath, camera_matrix, draw_path
 from chronocam.lab.data.drives.scenes import TEXTURES, Mover, Scene, draw_mover, draw_scene
 from chronocam.lab.data.drives.textures import PLAIN, Atlas, draw_atlas, halve
 from chronocam.lab.data.gestures.world import PHOTOS
+from chronocam.lab.data.parts import Part
 from chronocam.lab.data.photos import load_photos
 from chronocam.media.drives.record import Drive
 
@@ -23,6 +25,9 @@ SCENES = ("room", "street")
 
 SMALLEST = 32
 """Smallest height and width of a picture, in pixels."""
+
+SMALLEST_PART = 0.01
+"""Share of the view that a thing must take to be a part."""
 
 _CHANCES = {"moving": 0.3, "plain": 0.7, "exposure": 0.2}
 
@@ -106,7 +111,42 @@ def drive(
     return _drive(index, DriveOptions(seed, split, frames, size, scene, moving, plain, exposure))
 
 
+def parts(
+    index: int,
+    *,
+    seed: int = 0,
+    split: str = "test",
+    frames: int = 2,
+    size: tuple[int, int] = (64, 208),
+    scene: str | None = None,
+) -> tuple[Drive, tuple[Part, ...]]:
+    """Return drive number `index`, and the same drive with the texture of each thing left out.
+
+    Things are walls and houses, the floor, and whatever stands on it; without its texture a thing has one
+    colour, and nothing on it shows how the camera moves. Those are left out that take less than 1 % of the
+    view. Raises `InputError` and `ChronocamError` as `drive`.
+
+    Example:
+        >>> whole, parts = cc.data.drives.parts(3, size=(32, 48))
+        >>> parts[0].pixels.shape == whole.pixels.shape, len(parts) > 2
+        (True, True)
+    """
+    options = DriveOptions(seed, split, frames, size, scene, None, None, None)
+    stage, name = _stage(index, options)
+    whole = stage.drive(name)
+    seen = np.append(stage.scene.thing, -1)[np.stack([sight.index for sight in stage.centres])]
+    shares = {int(thing): float((seen == thing).mean()) for thing in np.unique(seen[seen >= 0])}
+    things = [thing for thing, share in shares.items() if share >= SMALLEST_PART]
+    return whole, tuple(Part(f"thing {t}", stage.pixels(stage.scene.thing == t)) for t in things)
+
+
 def _drive(index: int, options: DriveOptions) -> Drive:
+    stage, name = _stage(index, options)
+    return stage.drive(name)
+
+
+def _stage(index: int, options: DriveOptions) -> tuple[_Stage, str]:
+    """Return everything that is filmed in a drive, and the drive's name."""
     _check(index, options)
     rng = np.random.default_rng([options.seed, tuple(PHOTOS).index(options.split), index])
     # Everything is drawn whether it is asked for or not: so a switch changes nothing else in the drive.
@@ -115,7 +155,7 @@ def _drive(index: int, options: DriveOptions) -> Drive:
     settings = (options.moving, options.plain, options.exposure)
     switches = [draw if switch is None else switch for draw, switch in zip(draws, settings, strict=True)]
     name = f"{options.split}-{options.seed}-{index:05d}"
-    return _render(rng, options.scene or kind, options, switches, name)
+    return _staged(rng, options.scene or kind, options, switches), name
 
 
 def _check(index: int, options: DriveOptions) -> None:
@@ -138,9 +178,48 @@ def _least(name: str, value: int, least: int) -> None:
         raise InputError(f"{name} is {value}, expected at least {least}; pass {name}={least} or more")
 
 
-def _render(
-    rng: np.random.Generator, kind: str, options: DriveOptions, switches: list[bool], name: str
-) -> Drive:
+@dataclass(frozen=True)
+class _Stage:
+    """What a drive is filmed of.
+
+    bare: rectangles without texture. centres: what the middle of each pixel meets, frame by frame.
+    light: random numbers of the exposure, which changes or not.
+    """
+
+    path: CameraPath
+    scene: Scene
+    atlas: Atlas
+    intrinsics: Float64[np.ndarray, "3 3"]
+    views: list[CameraView]
+    centres: list[Sight]
+    bare: Bool[np.ndarray, " quad"]
+    size: tuple[int, int]
+    light: np.random.Generator
+    exposure: bool
+
+    def pixels(self, plain: Bool[np.ndarray, " quad"]) -> UInt8[np.ndarray, "time height width 3"]:
+        """Return the frames, some more rectangles without texture."""
+        scene = replace(self.scene, texture=np.where(self.bare | plain, PLAIN, self.scene.texture))
+        colours = [
+            _paint(scene, self.atlas, view, pose @ _ray(self.intrinsics), self.size)
+            for view, pose in zip(self.views, self.path.poses, strict=True)
+        ]
+        return _expose(deepcopy(self.light), colours, self.exposure)
+
+    def drive(self, name: str) -> Drive:
+        """Return the drive with its truth."""
+        return Drive(
+            pixels=self.pixels(np.zeros_like(self.bare)),
+            intrinsics=self.intrinsics,
+            poses=np.linalg.inv(self.path.poses[0]) @ self.path.poses,
+            depth=np.stack([_depth(sight) for sight in self.centres]),
+            moving=np.stack([whole(self.scene.mover, sight) for sight in self.centres]),
+            plain=np.stack([whole(self.bare, sight) for sight in self.centres]),
+            name=name,
+        )
+
+
+def _staged(rng: np.random.Generator, kind: str, options: DriveOptions, switches: list[bool]) -> _Stage:
     moving, plain, exposure = switches
     size = options.size
     # One generator for each part: what one of them draws leaves the others as they are.
@@ -153,20 +232,7 @@ def _render(
     views = _views(scene, path, mover, intrinsics)
     centres = [cast(view, np.arange(size[1]), np.arange(size[0])) for view in views]
     bare = _bare(walls, scene, views, size) if plain else np.zeros(len(scene.wall), bool)
-    scene = replace(scene, texture=np.where(bare, PLAIN, scene.texture))
-    colours = [
-        _paint(scene, atlas, view, pose @ _ray(intrinsics), size)
-        for view, pose in zip(views, path.poses, strict=True)
-    ]
-    return Drive(
-        pixels=_expose(light, colours, exposure),
-        intrinsics=intrinsics,
-        poses=np.linalg.inv(path.poses[0]) @ path.poses,
-        depth=np.stack([_depth(sight) for sight in centres]),
-        moving=np.stack([whole(scene.mover, sight) for sight in centres]),
-        plain=np.stack([whole(bare, sight) for sight in centres]),
-        name=name,
-    )
+    return _Stage(path, scene, atlas, intrinsics, views, centres, bare, size, light, exposure)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -59,7 +61,11 @@ class _Spot:
 class Canvas:
     """Clips in the making: red, green and blue in 0 to 1, then mattes, each `(time, height, width)`."""
 
-    def __init__(self, backdrop: Float[np.ndarray, "3 time side side"], mattes: int) -> None:
+    def __init__(
+        self, backdrop: Float[np.ndarray, "3 time side side"], mattes: int, without: str | None = None
+    ) -> None:
+        self.without: str | None = without
+        self.left_out: bool = False
         self.frames: int = backdrop.shape[1]
         self.size: int = backdrop.shape[2]
         self.channels: np.ndarray = np.zeros((3 + mattes, backdrop[0].size), np.float32)
@@ -74,8 +80,17 @@ class Canvas:
         """Return how much of each pixel belongs to matte `number`."""
         return self.channels[3 + number].reshape(self.frames, self.size, self.size)
 
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Take what is painted within the scope for one part; the one to be left out is not painted."""
+        before, self.left_out = self.left_out, self.left_out or name == self.without
+        yield
+        self.left_out = before
+
     def paint(self, shape: Cones, paint: Paint) -> None:
         """Cover the shape on every frame, its edges smoothed over one pixel."""
+        if self.left_out:
+            return
         spot = self._spot(shape, 1)
         distance = self._distance(shape, spot)
         near = distance < 0.5
@@ -101,6 +116,8 @@ class Canvas:
 
     def shade(self, shape: Cones, matte: int, depth: float) -> None:
         """Darken what belongs to `matte` around the shape: an arm stays visible before the trunk."""
+        if self.left_out:
+            return
         reach = _SHADOW * self.size
         spot = self._spot(shape, reach)
         distance = self._distance(shape, spot)

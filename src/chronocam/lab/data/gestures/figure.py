@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -77,15 +78,27 @@ def reach(person: Identity, track: Track) -> tuple[float, float]:
     return max(widest, 0.15 - float(across.min())), max(widest, 0.15 + float(across.max()))
 
 
-def draw_figure(canvas: Canvas, camera: Camera, figure: Figure, whole: int, acting: int) -> None:
-    """Paint the actor; matte `whole` takes all of it, `acting` the parts whose motion is the action."""
-    _Painter(canvas, camera, figure, whole, acting).draw()
+PARTS = ("hair", "trunk", "head", "mouth", "left arm", "left hand", "right arm", "right hand")
+"""What may be left out of a figure, a `person`; the mouth is of the head, and each hand of its arm."""
+
+
+def draw_figure(
+    canvas: Canvas, camera: Camera, figure: Figure, whole: int, acting: int, prefix: str = ""
+) -> None:
+    """Paint the actor; matte `whole` takes all of it, `acting` the parts whose motion is the action.
+
+    prefix: of the names of its parts.
+    """
+    _Painter(canvas, camera, figure, whole, acting, prefix).draw()
 
 
 class _Painter:
     """What the parts of one figure share while it is painted."""
 
-    def __init__(self, canvas: Canvas, camera: Camera, figure: Figure, whole: int, acting: int) -> None:
+    def __init__(
+        self, canvas: Canvas, camera: Camera, figure: Figure, whole: int, acting: int, prefix: str
+    ) -> None:
+        self.prefix = prefix
         self.canvas = canvas
         self.camera = camera
         self.figure = figure
@@ -100,11 +113,24 @@ class _Painter:
         self.neck = _NECK + self.track.sway[:, None]
 
     def draw(self) -> None:
-        self._hair_behind()
-        self._trunk()
-        self._head()
-        for arm in (0, 1):
-            self._arm(arm)
+        with self._part("person"):
+            self._body()
+
+    def _body(self) -> None:
+        with self._part("hair"):
+            self._hair_behind()
+        with self._part("trunk"):
+            self._trunk()
+        with self._part("head"):
+            self._head()
+        for arm, side in enumerate(("left", "right")):
+            with self._part(f"{side} arm"):
+                self._arm(arm)
+                with self._part(f"{side} hand"):
+                    self._hand(arm)
+
+    def _part(self, name: str) -> AbstractContextManager[None]:
+        return self.canvas.part(self.prefix + name)
 
     def _paint(self, cones: Cones, colour: np.ndarray, shade: float = 0, acting: bool = False) -> None:
         mattes = (self.whole, self.acting) if acting else (self.whole,)
@@ -172,13 +198,16 @@ class _Painter:
         jaw, volume = person.between("jaw", 0.22, 0.29), person.between("volume", 0.0, 0.06)
         back = {"curls": 0.47 + volume, "bald": 0.0, "cap": 0.40}.get(person.style, 0.42 + volume)
         if back:
-            self._paint(self._on_head([(0, -0.14, back, 0, -0.10, back - 0.03)]), person.hair, 0.25)
+            with self._part("hair"):
+                self._paint(self._on_head([(0, -0.14, back, 0, -0.10, back - 0.03)]), person.hair, 0.25)
         ears = [(side * 0.37, 0.0, 0.08, side * 0.36, 0.08, 0.07) for side in SIDES]
         self._paint(self._on_head(ears, -0.5), 0.88 * person.skin)
         self._paint(self._on_head([(0, -0.12, 0.38, 0, 0.22, jaw)]), person.skin, 0.22)
-        self._fringe()
+        with self._part("hair"):
+            self._fringe()
         self._eyes()
-        self._mouth()
+        with self._part("mouth"):
+            self._mouth()
 
     def _fringe(self) -> None:
         person = self.person
@@ -238,7 +267,6 @@ class _Painter:
         self._paint(whole, 0.92 * person.cloth if person.sleeves else person.skin, _RIM, acts)
         if not person.sleeves:
             self._paint(self._limb((shoulder, hem, 0.15, 0.135)), 0.92 * person.cloth, _RIM, acts)
-        self._hand(arm, acts)
 
     def _limb(self, *parts: tuple[Place, Place, float, float]) -> Cones:
         """Place cones given by both ends on every frame and by their radii."""
@@ -246,7 +274,7 @@ class _Painter:
         radii = self.person.girth * np.array([part[2:] for part in parts]).T
         return self._place(ends, radii[:, None])
 
-    def _hand(self, arm: int, acts: bool) -> None:
+    def _hand(self, arm: int) -> None:
         """Paint palm, four fingers and a thumb on the side of the head."""
         size = self.person.between("hand", 0.95, 1.15)
         wrist, grip = self.body.wrist[:, arm, None], self.body.grip[:, arm, None]
@@ -260,7 +288,7 @@ class _Painter:
         ends = wrist + along[:, None, :, None] * grip + across[:, None, :, None] * side
         hand = self._place(ends, radii[:, None])
         self.canvas.shade(hand, self.whole, _LIMB_SHADOW)
-        self._paint(hand, self.person.skin, 0.15, acts)
+        self._paint(hand, self.person.skin, 0.15, self.track.acting[arm])
 
 
 def _ends(strokes: _Strokes) -> Float[np.ndarray, " 2 time cone 3"]:

@@ -59,6 +59,13 @@ class Track:
         names = ("upper", "fore", "hand", "sway", "tilt", "turn", "smile", "lids", "active")
         return replace(self, **{name: getattr(self, name)[::-1] for name in names})
 
+    def held(self, start: int, stop: int) -> Track:
+        """Return the motion with the frames from `start` to `stop` as the one before them."""
+        frames = np.arange(len(self.tilt))
+        shown = np.where((frames >= start) & (frames < stop), max(start - 1, 0), frames)
+        names = ("upper", "fore", "hand", "sway", "tilt", "turn", "smile", "lids", "active")
+        return replace(self, **{name: getattr(self, name)[shown] for name in names})
+
 
 def draw_progress(rng: np.random.Generator, frames: int) -> _Curve:
     """Draw when an action happens: 0 before, 1 after, in between for 35 to 70 % of the frames."""

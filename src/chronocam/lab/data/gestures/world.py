@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
 
@@ -14,10 +14,11 @@ from chronocam._repr import ShortRepr
 from chronocam.errors import InputError, suggest
 from chronocam.lab.data.gestures.camera import MARGIN, draw_camera, draw_light
 from chronocam.lab.data.gestures.canvas import Canvas
-from chronocam.lab.data.gestures.figure import Figure, draw_figure, reach
+from chronocam.lab.data.gestures.figure import PARTS, Figure, draw_figure, reach
 from chronocam.lab.data.gestures.identity import SPLITS, draw_identity
 from chronocam.lab.data.gestures.motion import LABELS, draw_progress, draw_track
 from chronocam.lab.data.gestures.scenery import draw_scenery
+from chronocam.lab.data.parts import Part
 from chronocam.lab.data.photos import crop_photo, load_photos
 
 PHOTOS = {
@@ -152,6 +153,63 @@ def clip(
     return render(index, seed, split, frames, size, actors, Conditions())
 
 
+def parts(
+    index: int, *, seed: int = 0, split: str = "test", frames: int = 16, size: int = 64, actors: int = 1
+) -> tuple[Record, tuple[Part, ...]]:
+    """Return clip number `index`, and the same clip without each of its parts.
+
+    Parts of an actor are hair, trunk, head, mouth, both arms (with their hands) and both hands, of two actors
+    each named with `first` or `second`; the last one is what else moves or stands before the photograph,
+    `background`. Raises `InputError` and `ChronocamError` as `clip`.
+
+    Example:
+        >>> whole, parts = cc.data.gestures.parts(2, frames=8, size=48)
+        >>> part = next(part for part in parts if part.name == "trunk")
+        >>> bool(part.where(whole.pixels).any())
+        True
+    """
+    check(seed, split, frames, size, actors)
+    _check_least("index", index, 0)
+    asked = (index, seed, split, frames, size, actors, Conditions())
+    names = [prefix + name for prefix in _prefixes(actors) for name in PARTS] + ["background"]
+    return render(*asked), tuple(Part(name, render(*asked, without=name).pixels) for name in names)
+
+
+def moments(
+    index: int,
+    *,
+    length: int = 2,
+    seed: int = 0,
+    split: str = "test",
+    frames: int = 16,
+    size: int = 64,
+    actors: int = 1,
+) -> tuple[Record, tuple[Part, ...]]:
+    """Return clip number `index`, and the same clip without the motion of each `length` frames.
+
+    In such a clip the actors stay on these frames as they were on the one before; camera, light and
+    background go on. Parts are named by their first and last frame, `"1-2"`; frame 0 has none before it, and
+    what is left over at the end is in no part. Raises `InputError` and `ChronocamError` as `clip`.
+
+    Example:
+        >>> whole, parts = cc.data.gestures.moments(2, length=3, frames=8, size=48)
+        >>> [part.name for part in parts]
+        ['1-3', '4-6']
+    """
+    check(seed, split, frames, size, actors)
+    _check_least("index", index, 0)
+    _check_least("length", length, 1)
+    asked = (index, seed, split, frames, size, actors, Conditions())
+    spans = [(start, start + length) for start in range(1, frames - length + 1, length)]
+    return render(*asked), tuple(
+        Part(f"{start}-{stop - 1}", render(*asked, held=(start, stop)).pixels) for start, stop in spans
+    )
+
+
+def _prefixes(actors: int) -> tuple[str, ...]:
+    return ("",) if actors == 1 else ("first ", "second ")
+
+
 def check(seed: int, split: str, frames: int, size: int, actors: int) -> None:
     """Raise `InputError` for an argument out of range."""
     if split not in PHOTOS:
@@ -177,19 +235,34 @@ def labels_of(index: int, seed: int, split: str, actors: int) -> tuple[int, ...]
 
 
 def render(
-    index: int, seed: int, split: str, frames: int, size: int, actors: int, conditions: Conditions
+    index: int,
+    seed: int,
+    split: str,
+    frames: int,
+    size: int,
+    actors: int,
+    conditions: Conditions,
+    without: str | None = None,
+    held: tuple[int, int] | None = None,
 ) -> Record:
-    """Generate one clip under `conditions`; what they switch off leaves everything else as it was."""
+    """Generate one clip under `conditions`; what they switch off leaves everything else as it was.
+
+    without: a part that is left out. held: frames on which the actors stay as before them.
+    """
     labels = labels_of(index, seed, split, actors)
     rng = np.random.default_rng((seed, SPLITS.index(split), actors, index))
     camera = draw_camera(rng, frames, conditions.shake)
     light = draw_light(rng, frames, conditions.light, conditions.noise)
     figures = _cast(rng, labels, split, frames, conditions.restless)
+    if held is not None:
+        figures = [replace(figure, track=figure.track.held(*held)) for figure in figures]
     photo = crop_photo(rng, _photos(split), round(size * (1 + 2 * MARGIN)))
-    canvas = Canvas(camera.film((255 * np.clip(photo, 0, 1) + 0.5).astype(np.uint8), size), 2 * actors)
-    draw_scenery(rng, canvas, camera, conditions.busy)
-    for actor, figure in enumerate(figures):
-        draw_figure(canvas, camera, figure, 2 * actor, 2 * actor + 1)
+    film = camera.film((255 * np.clip(photo, 0, 1) + 0.5).astype(np.uint8), size)
+    canvas = Canvas(film, 2 * actors, without)
+    with canvas.part("background"):
+        draw_scenery(rng, canvas, camera, conditions.busy)
+    for actor, (figure, prefix) in enumerate(zip(figures, _prefixes(actors), strict=True)):
+        draw_figure(canvas, camera, figure, 2 * actor, 2 * actor + 1, prefix)
     active = np.stack([figure.track.active for figure in figures])
     whole, acting = (np.stack([canvas.matte(2 * actor + k) for actor in range(actors)]) > 0.5 for k in (0, 1))
     return Record(
