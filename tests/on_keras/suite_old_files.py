@@ -224,6 +224,203 @@ def test_a_lambda_is_given_by_the_name_in_the_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs(model, x)[:, 0], 4 * inner.mean((1, 2)).sum(1), rtol=1e-5)
 
 
+def correlated(x: np.ndarray, kernel: np.ndarray, mirrored: bool) -> np.ndarray:
+    """Return the sums of kernels (filter, channel, row, column) at each place; x has its channels first."""
+    kernel = kernel[:, :, ::-1, ::-1] if mirrored else kernel
+    high, wide = kernel.shape[2:]
+    rows, columns = x.shape[2] - high + 1, x.shape[3] - wide + 1
+    places = [[x[:, :, i : i + high, j : j + wide] for j in range(columns)] for i in range(rows)]
+    return np.stack(
+        [np.stack([np.einsum("nchw,fchw->nf", one, kernel) for one in row], -1) for row in places], -2
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "backend", "mirrored"),
+    [
+        ("1.0.8", None, True),
+        ("1.2.2", "tensorflow", False),
+        ("2.0.4", "theano", True),
+        ("2.0.4", "tensorflow", False),
+    ],
+)
+def test_kernels_of_theano_are_turned(
+    tmp_path: Path, version: str, backend: str | None, mirrored: bool
+) -> None:
+    kernel, head = drawn(4, 3, 3, 2), drawn(4 * 6 * 5, 2)
+    shape = {"batch_input_shape": [None, 3, 8, 6]}
+    if version.startswith("1"):
+        first = {"name": "c", "nb_filter": 4, "nb_row": 3, "nb_col": 2, "border_mode": "valid"}
+        first |= {"dim_ordering": "th", "activation": "linear", "bias": True}
+        kind, stored = "Convolution2D", kernel
+        end = {"name": "d", "output_dim": 2, "activation": "linear"}
+    else:
+        first = conv("c", data_format="channels_first", kernel_size=[3, 2], activation="linear")
+        kind, stored, end = "Conv2D", kernel.transpose(2, 3, 1, 0), dense("d")
+    layers: Layers = [
+        (kind, first | shape, {"c_W": stored, "c_b": np.zeros(4, np.float32)}),
+        ("Flatten", {"name": "f"}, {}),
+        ("Dense", end, {"d_W": head, "d_b": np.zeros(2, np.float32)}),
+    ]
+    path = written(tmp_path / "old.h5", version, layers)
+    if backend is not None:
+        with h5py.File(path, "r+") as file:
+            file.attrs["backend"] = backend
+    loaded, x = cc.models.load(path), samples((3, 8, 6))
+    expected = correlated(x, kernel, mirrored).reshape(2, -1) @ head
+    np.testing.assert_allclose(outputs(loaded.model, x), expected, atol=1e-4)
+    assert ("kernels are taken to be Theano's" in str(loaded.preprocess.assumption)) == (backend is None)
+
+
+def test_where_it_was_tensorflow_the_line_helps(tmp_path: Path) -> None:
+    first = {"name": "c", "nb_filter": 4, "nb_row": 3, "nb_col": 3, "dim_ordering": "th"}
+    first |= {"batch_input_shape": [None, 3, 8, 8], "activation": "linear"}
+    kernel = drawn(4, 3, 3, 3)
+    layers: Layers = [
+        ("Convolution2D", first, {"c_W": kernel, "c_b": np.zeros(4, np.float32)}),
+        ("GlobalAveragePooling2D", {"name": "p", "dim_ordering": "th"}, {}),
+    ]
+    path = written(tmp_path / "old.h5", "1.1.0", layers)
+    x = samples((3, 8, 8))
+    told = str(cc.models.load(path).preprocess.assumption)
+    exec(told.rpartition("say so: ")[2], {"h5py": h5py})
+    expected = correlated(x, kernel, mirrored=False).mean((2, 3))
+    np.testing.assert_allclose(outputs(cc.models.load(path).model, x), expected, atol=1e-5)
+
+
+def by_gates(kind: str, x: np.ndarray, weights: list[np.ndarray]) -> np.ndarray:
+    """Return the last state as cuDNN computes it: each gate's rows from the left, two biases."""
+    kernel, state, bias = weights
+    gates, units = (4, 4) if kind == "CuDNNLSTM" else (3, 4)
+    # A file has the rows of cuDNN's matrices written into the shape of Keras.
+    rows = [one.ravel().reshape(units, -1) for one in np.split(kernel, gates, axis=1)]
+    own = [one.ravel().reshape(units, units) for one in np.split(state, gates, axis=1)]
+    of_x, of_h = np.split(bias, 2)
+    h = c = np.zeros((len(x), units), np.float32)
+
+    def sigmoid(z: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-z))
+
+    for t in range(x.shape[1]):
+        a = [x[:, t] @ w.T + b for w, b in zip(rows, np.split(of_x, gates), strict=True)]
+        r = [h @ w.T + b for w, b in zip(own, np.split(of_h, gates), strict=True)]
+        if kind == "CuDNNLSTM":
+            i, f, g, o = (one + two for one, two in zip(a, r, strict=True))
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        else:
+            z, reset = sigmoid(a[0] + r[0]), sigmoid(a[1] + r[1])
+            h = z * h + (1 - z) * np.tanh(a[2] + reset * r[2])
+    return h
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("kind", ["CuDNNLSTM", "CuDNNGRU"])
+def test_layers_of_cudnn_are_those_of_everyone(tmp_path: Path, kind: str, wrapped: bool) -> None:
+    gates = 4 if kind == "CuDNNLSTM" else 3
+    ways = [[drawn(3, 4 * gates), drawn(4, 4 * gates), drawn(8 * gates)] for _ in range(2 if wrapped else 1)]
+    shape = {"batch_input_shape": [None, 5, 3]}
+    config = {"name": "r", "units": 4, "return_sequences": False, "stateful": False}
+    parts = ("kernel:0", "recurrent_kernel:0", "bias:0")
+    if wrapped:
+        layer = {"class_name": kind, "config": config}
+        entry = "Bidirectional", {"name": "b", "layer": layer, "merge_mode": "concat", **shape}
+        names = [f"b/{way}_r/{part}" for way in ("forward", "backward") for part in parts]
+    else:
+        entry = kind, config | shape
+        names = [f"r/{part}" for part in parts]
+    weights = dict(zip(names, [one for way in ways for one in way], strict=True))
+    path = written(tmp_path / "old.h5", "2.2.4", [(*entry, weights)], listed=False)
+    x = samples((5, 3))
+    expected = [by_gates(kind, one, way) for one, way in zip((x, x[:, ::-1]), ways, strict=False)]
+    np.testing.assert_allclose(
+        outputs(cc.models.load(path).model, x), np.concatenate(expected, axis=-1), atol=1e-5
+    )
+
+
+def test_a_bidirectional_lstm_of_keras_1(tmp_path: Path) -> None:
+    ways = [(drawn(3, 16), drawn(4, 16), drawn(16)) for _ in range(2)]
+    inner = {"name": "r", "output_dim": 4, "inner_activation": "hard_sigmoid", "activation": "tanh"}
+    config = {"name": "b", "merge_mode": "concat", "batch_input_shape": [None, 5, 3]}
+    weights = {}
+    for way, arrays in zip(("forward", "backward"), ways, strict=True):
+        split = [np.split(one, 4, axis=-1) for one in arrays]
+        for gate in "icfo":
+            for kind, gates in zip("WUb", split, strict=True):
+                weights[f"{way}_r_{kind}_{gate}"] = gates["ifco".index(gate)]
+    layer = {"layer": {"class_name": "LSTM", "config": inner}}
+    path = written(tmp_path / "old.h5", "1.2.2", [("Bidirectional", config | layer, weights)])
+    x = samples((5, 3))
+    expected = [lstm_by_hand(one, *way) for one, way in zip((x, x[:, ::-1]), ways, strict=True)]
+    np.testing.assert_allclose(
+        outputs(cc.models.load(path).model, x), np.concatenate(expected, axis=-1), atol=1e-5
+    )
+
+
+def test_a_merge_and_layers_for_each_frame_of_keras_1(tmp_path: Path) -> None:
+    kernel, head = drawn(3, 3, 3, 4), drawn(8, 2)
+    inner = {
+        "name": "c",
+        "nb_filter": 4,
+        "nb_row": 3,
+        "nb_col": 3,
+        "dim_ordering": "tf",
+        "activation": "relu",
+    }
+    wrapped = {"class_name": "Convolution2D", "config": inner}
+    pool = {"class_name": "GlobalAveragePooling2D", "config": {"name": "p", "dim_ordering": "tf"}}
+    layers = [
+        ("InputLayer", {"name": "i", "batch_input_shape": [None, 2, 8, 8, 3]}, []),
+        ("TimeDistributed", {"name": "t", "layer": wrapped}, [[["i", 0, 0]]]),
+        ("TimeDistributed", {"name": "tp", "layer": pool}, [[["t", 0, 0]]]),
+        ("Flatten", {"name": "f"}, [[["tp", 0, 0]]]),
+        (
+            "Merge",
+            {"name": "m", "mode": "concat", "concat_axis": -1, "dot_axes": -1},
+            [[["f", 0, 0], ["f", 0, 0]]],
+        ),
+        ("Dense", {"name": "d", "output_dim": 2, "activation": "linear"}, [[["m", 0, 0]]]),
+    ]
+    weights: Layers = [
+        ("", {"name": "t"}, {"c_W": kernel, "c_b": np.zeros(4, np.float32)}),
+        ("", {"name": "d"}, {"d_W": np.concatenate([head, head]), "d_b": np.zeros(2, np.float32)}),
+    ]
+    path = written(tmp_path / "old.h5", "1.2.0", weights, graph=graph(layers, "i", "d"))
+    x = samples((2, 8, 8, 3))
+    frames = x.reshape(-1, 8, 8, 3).transpose(0, 3, 1, 2)
+    seen = np.maximum(correlated(frames, kernel.transpose(3, 2, 0, 1), mirrored=False), 0).mean((2, 3))
+    np.testing.assert_allclose(
+        outputs(cc.models.load(path).model, x), 2 * seen.reshape(2, -1) @ head, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        ("__operators__.add", lambda a, b: a + b),
+        ("math.multiply", lambda a, b: a * b),
+        ("math.subtract", lambda a, b: a - b),
+        ("math.maximum", np.maximum),
+    ],
+)
+def test_arithmetic_of_two_tensors_is_a_layer(tmp_path: Path, function: str, value: Any) -> None:
+    layers = [
+        ("InputLayer", {"name": "i", "batch_input_shape": [None, 8, 8, 3]}, []),
+        ("Conv2D", conv("c"), [[["i", 0, 0, {}]]]),
+        ("TFOpLambda", {"name": "r", "function": "nn.relu6"}, [["c", 0, 0, {"name": None}]]),
+        ("TFOpLambda", {"name": "op", "function": function}, [["c", 0, 0, {"y": ["r", 0, 0], "name": None}]]),
+        ("TFOpLambda", {"name": "m", "function": "math.reduce_mean"}, [["op", 0, 0, {"axis": [1, 2]}]]),
+    ]
+    path = written(tmp_path / "old.h5", "2.9.0", KERNEL, graph=graph(layers, "i", "m"))
+    plain = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3, activation="relu")])
+    plain.set_weights(list(KERNEL[0][2].values()))
+    x = 9 * samples((8, 8, 3))
+    seen = outputs(plain, x)
+    assert seen.max() > 6
+    expected = value(seen, np.minimum(seen, 6)).mean((1, 2))
+    np.testing.assert_allclose(outputs(cc.models.load(path).model, x), expected, rtol=1e-4, atol=1e-5)
+
+
 class Triple(L.Layer):
     def call(self, x: Any) -> Any:
         return 3 * x

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +26,8 @@ _CLASSES: Final = {
     "AtrousConvolution2D": "Conv2D",
     "Deconvolution2D": "Conv2DTranspose",
     "SeparableConvolution2D": "SeparableConv2D",
+    "CuDNNLSTM": "LSTM",
+    "CuDNNGRU": "GRU",
 }
 OLD_CLASSES: Final = {*_CLASSES, "Merge"}
 """What layers were called that Keras 3 has under another name."""
@@ -57,6 +61,21 @@ _NAMES: Final = {
 }
 """What Keras 1 called the arguments of its layers."""
 
+_WRAPPED: Final = ("layer", "forward_layer", "backward_layer")
+"""Where the layers lie that another calls."""
+
+_SUMS: Final = {
+    "add": "Add",
+    "subtract": "Subtract",
+    "multiply": "Multiply",
+    "maximum": "Maximum",
+    "minimum": "Minimum",
+}
+_ACTIVATIONS: Final = {
+    name: name for name in ("relu", "relu6", "sigmoid", "tanh", "softmax", "elu", "selu", "silu")
+}
+"""Functions of two tensors, and of one, that are layers."""
+
 _GATES: Final = {"LSTM": "icfo", "GRU": "zrh"}
 _ORDER: Final = {"LSTM": "ifco", "GRU": "zrh"}
 """The gates of Keras 1 in its order, and in the order that they have had since."""
@@ -83,7 +102,7 @@ def layers_in(config: object) -> Iterator[Json]:
     if isinstance(config.get("class_name"), str) and isinstance(inner, (dict, list)):
         yield {**config, "config": inner if isinstance(inner, dict) else {"layers": inner}}
     parts = inner if isinstance(inner, dict) else {"layers": inner}
-    for key in ("layers", "layer", "forward_layer", "backward_layer"):
+    for key in ("layers", *_WRAPPED):
         yield from layers_in(parts.get(key))
 
 
@@ -109,10 +128,15 @@ class _Translation:
             return value
         if value.get("class_name") == "Sequential" and "config" in value:
             value = {**value, "config": _sequential(value["config"])}
-        if value.get("class_name") in OPERATIONS and "inbound_nodes" in value:
-            value = _rescaling(value)
-        value = {key: self.node(one) for key, one in value.items()}
+        value = {key: self.node(self._placed(one) if key in _WRAPPED else one) for key, one in value.items()}
         return self.object(value) if isinstance(value.get("class_name"), str) and "config" in value else value
+
+    def _placed(self, layer: Any) -> Any:
+        """Return a layer inside another with where its class is: it is not looked for among layers."""
+        name = layer.get("class_name") if isinstance(layer, dict) else None
+        known = isinstance(name, str) and hasattr(self.layers, _CLASSES.get(name, name))
+        own = known or name in ("Sequential", "Model", "Functional")
+        return {"module": "keras.layers", "registered_name": None, **layer} if own else layer
 
     def object(self, node: Json) -> Any:
         """Return one model or layer; other objects are as they are."""
@@ -120,6 +144,8 @@ class _Translation:
         config = node["config"]
         if name == "Merge":
             name, config = _merged(config)
+        if name in OPERATIONS and (layer := _as_layer(node)) is not None:
+            return layer
         if name in ("Policy", "DTypePolicy"):
             return config["name"]
         if name == "Sequential":
@@ -130,7 +156,9 @@ class _Translation:
         if not isinstance(config, dict) or kind is None or not inspect.isclass(kind):
             return {**node, "class_name": name}
         node.pop("build_config", None)  # shapes, which are known when the network is called
-        return {**node, "class_name": name, "config": self._layer(name, kind, config, "module" in node)}
+        cudnn = node["class_name"].startswith("CuDNN")
+        arguments = self._layer(name, kind, config, placed="module" in node, cudnn=cudnn)
+        return {**node, "class_name": name, "config": arguments}
 
     def _model(self, node: Json, name: str, module: str, config: Json) -> Json:
         rest = {key: value for key, value in node.items() if key not in ("module", "registered_name")}
@@ -138,14 +166,17 @@ class _Translation:
             rest |= {"module": module, "registered_name": "Functional" if name == "Functional" else None}
         return {**rest, "class_name": name, "config": config}
 
-    def _layer(self, name: str, kind: type, config: Json, placed: bool) -> Json:
-        """Return the arguments of a layer; placed: whether the file says in which module objects are."""
+    def _layer(self, name: str, kind: type, config: Json, *, placed: bool, cudnn: bool) -> Json:
+        """Return the arguments of a layer.
+
+        placed: whether the file says in which module objects are. cudnn: whether it is of that library.
+        """
         old = self._of_keras_1(name, config) if self.first else dict(config)
         if name == "InputLayer":
             shape = old.pop("batch_input_shape", None)
             return {"batch_shape": shape, **_some(old, "name", "dtype")} if shape else old
         if name == "GRU":
-            old.setdefault("reset_after", False)  # of before there was a choice
+            old.setdefault("reset_after", cudnn)  # of before there was a choice
         if name == "BatchNormalization" and isinstance(old.get("axis"), list):
             (old["axis"],) = old["axis"]
         if name == "LeakyReLU" and "alpha" in old:
@@ -233,19 +264,37 @@ def _sequential(config: Any) -> Json:
     return {**config, "layers": layers}
 
 
-def _rescaling(layer: Json) -> Json:
-    """Return a sum or a product with a number as the layer that it is; other functions as they are."""
-    entry = first_input(layer["inbound_nodes"])
-    number = entry[3].get("y") if entry and len(entry) > 3 else None
-    function = str(layer["config"].get("function", "")).rpartition(".")[2]
-    if not isinstance(number, (int, float)) or function not in ("truediv", "multiply", "subtract", "add"):
-        return layer
-    scale = {"truediv": 1 / number if number else 1.0, "multiply": number}.get(function, 1.0)
-    offset = {"subtract": -number, "add": number}.get(function, 0.0)
-    config = {"name": layer["name"], "scale": scale, "offset": offset}
-    said = {"module": "keras.layers", "registered_name": None} if "module" in layer else {}
-    nodes = [[[*entry[:3], {}]]]
-    return {**layer, "class_name": "Rescaling", "config": config, "inbound_nodes": nodes, **said}
+def _as_layer(node: Json) -> Json | None:
+    """Return a function of TensorFlow as the layer that does the same; None where there is none."""
+    entry = first_input(node.get("inbound_nodes"))
+    options = entry[3] if len(entry) > 3 else {}
+    function = str(node["config"].get("function", "")).rpartition(".")[2]
+    other: Any = options.get("y")
+    inputs: list[Any] = [entry[:3]]
+    config: Json = {}
+    if isinstance(other, (int, float)) and function in ("truediv", "multiply", "subtract", "add"):
+        scale = {"truediv": 1 / other if other else 1.0, "multiply": other}.get(function, 1.0)
+        kind = "Rescaling"
+        config = {"scale": scale, "offset": {"subtract": -other, "add": other}.get(function, 0.0)}
+    elif function in _SUMS and _is_tensor(other):
+        kind, inputs = _SUMS[function], [entry[:3], other]
+    elif (
+        function in _ACTIVATIONS and options.keys() <= {"name", "axis"} and options.get("axis") in (None, -1)
+    ):
+        kind, config = "Activation", {"activation": _ACTIVATIONS[function]}
+    elif function == "reduce_mean" and options.get("axis") in ([1, 2], [-3, -2]):
+        kind, config = "GlobalAveragePooling2D", {"keepdims": bool(options.get("keepdims"))}
+    else:
+        return None
+    said = {"module": "keras.layers", "registered_name": None} if "module" in node else {}
+    nodes = [[[*one, {}] for one in inputs]] if entry else []
+    return {
+        **node,
+        "class_name": kind,
+        "config": {"name": node.get("name", node["config"].get("name")), **config},
+        "inbound_nodes": nodes,
+        **said,
+    }
 
 
 def first_input(nodes: Any) -> list[Any]:
@@ -319,34 +368,99 @@ def _tensor(entry: list[Any]) -> Json:
 
 
 def regroup(file: Any, config: Json, version: str) -> None:
-    """Put weights of Keras 1, in a copy of a file, as later ones have them: of all gates in one."""
-    if not version.startswith("1"):
-        return
-    kinds = {layer["config"].get("name"): layer["class_name"] for layer in layers_in(config)}
-    groups = file["model_weights"]
-    for name in groups:
-        gates = _GATES.get(kinds.get(name, ""))
-        names = [
-            one.decode() if isinstance(one, bytes) else one for one in groups[name].attrs["weight_names"]
-        ]
-        arrays = [np.asarray(groups[name][one]) for one in names]
-        if gates is not None and len(arrays) == 3 * len(gates):
-            # In the file each gate has what it takes from the input, from the state, and its bias.
-            arrays = [
-                np.concatenate(
-                    [arrays[3 * gates.index(gate) + part] for gate in _ORDER[kinds[name]]], axis=-1
-                )
-                for part in range(3)
-            ]
-        elif kinds.get(name) == "Conv1D" and arrays and arrays[0].ndim == 4:
-            arrays[0] = arrays[0][:, 0]
-        else:
+    """Put weights of Keras 1, of Theano and of cuDNN, in a copy of a file, as later ones have them.
+
+    config: the model as in the file.
+    """
+    groups = file.get("model_weights", file)
+    kinds = {str(layer["config"].get("name")): layer for layer in layers_in(config)}
+    mirrored = of_theano(file, config, version)
+    for group, content in groups.items():
+        names = list(map(_text, content.attrs.get("weight_names", ())))
+        arrays = [np.asarray(content[name]) for name in names]
+        owners = [_owner(name, group, kinds) for name in names]
+        found: list[np.ndarray] = []
+        for owner, run in groupby(zip(owners, arrays, strict=True), itemgetter(0)):
+            found += _reordered(kinds.get(owner[1]), [array for _, array in run], version, mirrored)
+        if len(found) == len(arrays) and all(one is two for one, two in zip(found, arrays, strict=True)):
             continue
-        for one in names:
-            del groups[name][one]
-        for one, array in zip(names, arrays, strict=False):
-            groups[name][one] = array
-        groups[name].attrs["weight_names"] = [one.encode() for one in names[: len(arrays)]]
+        for name in names:
+            del content[name]
+        for name, array in zip(names, found, strict=False):
+            content[name] = array
+        content.attrs["weight_names"] = [name.encode() for name in names[: len(found)]]
+
+
+def of_theano(file: Any, config: Json, version: str) -> bool:
+    """Say whether kernels are those of Theano, which mirrored them: a file of Keras 1 does not say.
+
+    Theano was what had the channels first.
+    """
+    attributes = {**file.attrs, **(file["model_weights"].attrs if "model_weights" in file else {})}
+    if "backend" in attributes:
+        return _text(attributes["backend"]) == "theano"
+    orders = [layer["config"].get("dim_ordering") for layer in layers_in(config)]
+    return version.startswith("1") and "th" in orders
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _owner(name: str, group: str, kinds: Mapping[str, Json]) -> tuple[str, str]:
+    """Return the direction and the name of the layer that has a weight, in a group of weights."""
+    for part in name.split("/")[::-1]:
+        way = next((way for way in ("forward_", "backward_") if part.startswith(way)), "")
+        bare = part.removeprefix(way)
+        fits = [one for one in kinds if bare == one or bare.startswith(f"{one}_")]
+        if fits:
+            return way, max(fits, key=len)
+    return "", group
+
+
+def _reordered(
+    layer: Json | None, arrays: list[np.ndarray], version: str, mirrored: bool
+) -> list[np.ndarray]:
+    """Return the weights of one layer, in one direction, as Keras 3 has them; as they are where it does."""
+    kind, config = (layer["class_name"], layer["config"]) if layer is not None else ("", {})
+    if kind.startswith("CuDNN"):
+        return _of_cudnn(kind, arrays)
+    gates = _GATES.get(kind)
+    if version.startswith("1") and gates is not None and len(arrays) == 3 * len(gates):
+        # In the file each gate has what it takes from the input, from the state, and its bias.
+        places = [3 * gates.index(gate) for gate in _ORDER[kind]]
+        return [np.concatenate([arrays[at + part] for at in places], axis=-1) for part in range(3)]
+    if not arrays or "Conv" not in kind or arrays[0].ndim < 3:
+        return arrays
+    kernel, *rest = arrays
+    if version.startswith("1"):
+        kernel = _kernel_of_keras_1(kernel, _CLASSES.get(kind, kind), config.get("dim_ordering") == "th")
+    if mirrored:
+        kernel = kernel[(slice(None, None, -1),) * (kernel.ndim - 2)]
+    return [kernel, *rest]
+
+
+def _kernel_of_keras_1(kernel: np.ndarray, kind: str, first: bool) -> np.ndarray:
+    """Return a kernel with its channels last, those that it takes and those that it gives."""
+    if kind == "Conv1D":
+        return kernel[:, 0] if kernel.ndim == 4 else kernel
+    if kind == "Conv2DTranspose":
+        return kernel.transpose(2, 3, 0, 1) if first else kernel.transpose(0, 1, 3, 2)
+    return kernel.transpose(*range(2, kernel.ndim), 1, 0) if first else kernel
+
+
+def _of_cudnn(kind: str, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Return kernel, state and bias: cuDNN multiplies from the other side, and adds two biases."""
+    kernel, state, bias = arrays
+    count = len(_GATES[kind.removeprefix("CuDNN")])
+    own = [one.ravel().reshape(one.shape, order="F") for one in np.split(kernel, count, axis=1)]
+    turned = [one.T for one in np.split(state, count, axis=1)]
+    both = bias.reshape(2, -1)
+    return [
+        np.concatenate(own, axis=1),
+        np.concatenate(turned, axis=1),
+        both if kind == "CuDNNGRU" else both.sum(0),
+    ]
 
 
 def functions() -> Mapping[str, Any]:
@@ -356,4 +470,5 @@ def functions() -> Mapping[str, Any]:
     def hard_sigmoid(x: Any) -> Any:
         return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
+    hard_sigmoid.__name__ = HARD_SIGMOID  # wrappers copy their layers by what these say of themselves
     return {HARD_SIGMOID: hard_sigmoid}

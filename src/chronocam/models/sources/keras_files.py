@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from chronocam.errors import ModelError, first_line, printable
 from chronocam.jsonable import Json
@@ -23,12 +23,18 @@ from chronocam.models.keras_old import (
     functions,
     layers_in,
     modern,
+    of_theano,
     regroup,
 )
 from chronocam.models.recipes import classes_in, usual_recipe
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
+from chronocam.models.wants import Recipe
 
 _FRAMES: Final = 16
+_OF_THEANO: Final = (
+    "kernels are taken to be Theano's, which mirrored them, since the channels come first (a guess): the "
+    "file does not say; was it TensorFlow, say so: h5py.File({path!r}, 'r+').attrs['backend'] = 'tensorflow'"
+)
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -51,7 +57,19 @@ def _load(request: ModelRequest) -> Parts:
         raise request.error(f"of Keras {version} cannot be read: {error}", _by_hand(path)) from error
     except Exception as error:  # a damaged file, a class that is not known here, code that may not run
         raise _refusal(path, config, version, request, error) from error
-    return model, _preprocess(model, classes_in(model), request), None
+    recipe = _preprocess(model, classes_in(model), request)
+    return model, _mirrored(path, config, version, recipe), None
+
+
+def _mirrored(path: Path, config: Json, version: str, recipe: Recipe | None) -> Recipe | None:
+    """Return a recipe that tells where the kernels are taken to be Theano's without a word about it."""
+    if not isinstance(recipe, Preprocess) or not version.startswith("1"):
+        return recipe
+    with need("h5py", "keras").File(path) as file:
+        if "backend" in file.attrs or not of_theano(file, config, version):
+            return recipe
+    told = _OF_THEANO.format(path=str(path))
+    return replace(recipe, assumption=f"{recipe.assumption}; {told}" if recipe.assumption else told)
 
 
 def _lambdas(config: object) -> Iterator[str]:
@@ -116,12 +134,13 @@ def _readable(path: Path, config: Json, version: str, given: Mapping[str, Any]) 
     old = version.partition(".")[0] in ("", "0", "1", "2")
     said = modern(config, version) if old else config
     said = _by_name(said, given)
-    if said == config:
+    suffix = ".keras" if is_zipfile(path) else ".h5"  # Keras 2 wrote the latter under any name
+    if said == config and path.suffix == suffix:
         yield path
         return
     with TemporaryDirectory() as folder:
-        copy = Path(folder) / f"model{path.suffix}"
-        if path.suffix == ".keras":
+        copy = Path(folder) / f"model{suffix}"
+        if suffix == ".keras":
             with ZipFile(path) as before, ZipFile(copy, "w") as after:
                 for name in before.namelist():
                     after.writestr(name, json.dumps(said) if name == "config.json" else before.read(name))
@@ -129,7 +148,8 @@ def _readable(path: Path, config: Json, version: str, given: Mapping[str, Any]) 
             shutil.copyfile(path, copy)
             with need("h5py", "keras").File(copy, "r+") as file:
                 file.attrs["model_config"] = json.dumps(said)
-                regroup(file, said, version)
+                if old:
+                    regroup(file, config, version)
         yield copy
 
 
@@ -182,7 +202,7 @@ def _named(given: Mapping[str, Any]) -> dict[str, Any]:
 def _config(path: Path, request: ModelRequest) -> tuple[Json, str]:
     """Return what a file says that the model is made of, and the version of Keras that saved it."""
     try:
-        if path.suffix == ".keras":
+        if is_zipfile(path):
             with ZipFile(path) as archive:
                 told = (
                     json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
