@@ -1,8 +1,9 @@
 """What masks and tails cost, as ratios to one forward pass of the same picture, beside peers in one process.
 
 One thread, seconds of the processor, the best of a few rounds in which floor and entries take turns; the slow
-ones run once. Of RISE: how many forward passes `until=0.1` takes, and how its map agrees with that of plain
-masks, shifted at random as in the paper. Needs the data that the tests use; see `benchmarks.localisation`.
+ones run once. Of Score-CAM: how few channels give its map. Of RISE: how many forward passes `until=0.1`
+takes, and how many plain masks, shifted at random as in the paper. Needs the data that the tests use; see
+`benchmarks.localisation`.
 
 Run it with `python -m benchmarks.masks`, or one part of it with `--part ablation`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -28,6 +30,9 @@ import chronocam as cc
 from benchmarks.localisation import annotated
 
 WIDTH = 44
+PHOTOS = ("burn_dog.jpg", "coral_parrot.jpg", "gradcam_both_dog_cat.png")
+PLAIN = 1600  # of the paper's masks
+COARSE = 8  # pixels between places that plain masks are judged at
 
 
 def seconds(run: Callable[[], Any], rounds: int = 1) -> tuple[float, Any]:
@@ -116,33 +121,54 @@ def agreement(map_: np.ndarray, other: np.ndarray) -> str:
     return f"rank correlation {spearmanr(map_.ravel(), other.ravel())[0]:.4f}"
 
 
+def channels(data: Path, x: torch.Tensor) -> None:
+    """Measure how few channels, or groups of them, give the map of all."""
+    photos = [data / "photos" / name for name in PHOTOS]
+    for name, layer in (("squeezenet1_0", "features.7"), ("mobilenet_v2", "features.13")):
+        loaded = network(name, data)
+        found: dict[str, list[float]] = defaultdict(list)
+        for photo in photos:
+            x = torch.as_tensor(loaded.preprocess(cc.media.read_image(photo)))[None]
+            whole = cc.ScoreCAM(loaded.model, layer).explain(x)
+            few = {f"channels={n}": cc.ScoreCAM(loaded.model, layer, channels=n) for n in (8, 16, 32)}
+            for way, method in {**few, "GroupCAM": cc.GroupCAM(loaded.model, layer)}.items():
+                other = method.explain(x, whole.targets[0][0].index)
+                found[way].append(spearmanr(other.maps.ravel(), whole.maps.ravel())[0])
+        print(f"{name} {layer}, all {len(photos)} photographs")
+        for way, values in found.items():
+            print(
+                f"  {way:12} rank correlation {np.median(values):.4f}, the least {min(values):.4f}",
+                flush=True,
+            )
+
+
 def rise(data: Path, x: torch.Tensor) -> None:
-    """Count the forward passes that RISE takes, and compare its map with that of plain masks."""
-    model = network("mobilenet_v2", data).model
-    for until in (0.2, 0.1):
+    """Count the forward passes that RISE takes, and those that plain masks would."""
+    torch.manual_seed(0)
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 224 * 224, 244)).eval()
+    models = {name: network(name, data).model for name in ("mobilenet_v2", "squeezenet1_0")}
+    for name, model in {"linear": linear, **models}.items():
         passes = [0]
         handle = model.register_forward_hook(
             lambda module, args, out, n=passes: n.__setitem__(0, n[0] + len(out))
         )
-        method = cc.RISE(model, until=until, budget=8000, signed=True)
-        spent, found = seconds(partial(method.explain, x, 243))
+        found = cc.RISE(model, until=0.1, budget=8000, signed=True).explain(x, 243)
         handle.remove()
         known = found.interval.max() / np.ptp(found.maps)
-        print(
-            f"RISE until={until}: {passes[0]} passes, {spent:.1f} s, known to {known:.3f} of the range",
-            flush=True,
-        )
-    maps = [plain(model, x, 2000, seed) for seed in (0, 1)]
-    both = (maps[0] + maps[1]) / 2
-    print("plain masks, 2,000 and other 2,000:", agreement(maps[0], maps[1]))
-    print("RISE until=0.1 and the 4,000 plain masks:", agreement(found.maps[0, 0], both))
-    print("RISE until=0.1 and 2,000 plain masks:", agreement(found.maps[0, 0], maps[0]))
+        print(f"{name}: RISE took {passes[0]} passes, and is known to {known:.3f} of its range", flush=True)
+        needed, map_ = plain(model, x, PLAIN)
+        own = found.maps[0, 0, ::COARSE, ::COARSE]
+        print(f"  plain masks need {needed:.0f}; after {PLAIN}, {agreement(own, map_)}", flush=True)
 
 
-def plain(model: torch.nn.Module, x: torch.Tensor, count: int, seed: int) -> np.ndarray:
-    """Return the centred map of the paper's masks, shifted at random, of a blurred baseline."""
-    rng, hidden = np.random.default_rng(seed), cc.maps.blur.blurred(x, 0.1 * 224)
-    total, scores, masks = np.zeros((224, 224)), [], np.zeros((224, 224))
+def plain(model: torch.nn.Module, x: torch.Tensor, count: int) -> tuple[float, np.ndarray]:
+    """Return how many of the paper's masks a map takes to be known to 0.1 of its range, and the map of a few.
+
+    Masks are shifted at random, over a blur; the map is the covariance with the score. What it takes follows
+    from the variance: 1.96 standard errors, looked at once.
+    """
+    rng, hidden = np.random.default_rng(0), cc.maps.blur.blurred(x, 0.1 * 224)
+    scores, masks = list[float](), list[np.ndarray]()
     for _ in range(count // 8):
         cells = torch.from_numpy((rng.random((8, 1, 8, 8)) < 0.5).astype(np.float32))
         large = torch.nn.functional.interpolate(cells, size=(256, 256), mode="bilinear", align_corners=False)
@@ -150,14 +176,15 @@ def plain(model: torch.nn.Module, x: torch.Tensor, count: int, seed: int) -> np.
         mask = large[:, :, top : top + 224, left : left + 224]
         with torch.inference_mode():
             seen = (hidden + mask * (x - hidden)).to(memory_format=torch.channels_last)
-            score = model(seen)[:, 243].double().numpy()
-        total += np.einsum("b,bhw->hw", score, mask[:, 0].numpy())
-        masks += mask[:, 0].numpy().sum(0)
-        scores += score.tolist()
-    return total / count - np.mean(scores) * masks / count
+            scores += model(seen)[:, 243].tolist()
+        masks += list(mask[:, 0, ::COARSE, ::COARSE].numpy())
+    shown, away = np.stack(masks) - np.mean(masks, axis=0), np.array(scores) - np.mean(scores)
+    each = away[:, None, None] * shown / shown.var(axis=0)
+    error = each.std(axis=0).max() / (0.1 * np.ptp(each.mean(axis=0)))
+    return float((1.96 * error) ** 2), each.mean(axis=0)
 
 
-PARTS = {"ablation": ablation, "scorecam": scorecam, "rise": rise}
+PARTS = {"ablation": ablation, "scorecam": scorecam, "channels": channels, "rise": rise}
 
 
 @click.command()

@@ -91,6 +91,8 @@ def test_expected_gradients_are_the_mean_over_the_data() -> None:
             expected += (x - one) * gradient(net, one + share * (x - one), 1) / 160
     scale = float(expected.sum(1).abs().max())
     np.testing.assert_allclose(found.maps[:, 0], expected.sum(1).numpy(), atol=0.03 * scale)
+    rise = (net(x)[:, 1] - net(data)[:, 1].mean()).detach().numpy()
+    np.testing.assert_allclose(summed(found.maps), rise, atol=0.03 * np.abs(rise).max())
     again = cc.ExpectedGradients(net, baseline=list(data), steps=400, seed=1).explain(x, 1)
     np.testing.assert_array_equal(again.maps, found.maps)
 

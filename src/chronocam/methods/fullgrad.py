@@ -20,8 +20,9 @@ class FullGrad(Method):
 
     z = W x + b is what a layer returns before its activation. b are biases, what a BatchNorm adds
     (β − μγ/√(σ² + ε)), and the values at which a ReLU6 is flat. Without the magnitudes they add up to the
-    score itself, of a network that is linear in pieces. That is checked at each call; where they differ by
-    more than 0.1 %, a finding says by how much. Layers without a grid take part in that alone.
+    score itself, of a network that is linear in pieces: not with GELU, SiLU, attention or LayerNorm. That is
+    checked at each call; where they differ by more than 0.1 %, a finding says by how much. Layers without a
+    grid take part in that alone.
 
     rescale: scale what each layer adds from 0 to 1 over its channels and places first, as the paper does;
         without it layers count by how much they add.
