@@ -77,6 +77,9 @@ def ablation(data: Path, x: torch.Tensor) -> None:
                 seconds(explain, 3)[0],
                 floor,
             )
+        if find_spec("pytorch_grad_cam") and layer != "features.18":
+            spent, _ = seconds(partial(grad_cam, "AblationCAM", model, layer, x))
+            say("  grad-cam AblationCAM", spent, floor)
 
 
 def scorecam(data: Path, x: torch.Tensor) -> None:
@@ -95,7 +98,7 @@ def scorecam(data: Path, x: torch.Tensor) -> None:
         spent, other = seconds(lambda: torchcam(model, layer, x))
         say("  torchcam ScoreCAM", spent, floor, agreement(other, found))
     if find_spec("pytorch_grad_cam"):
-        spent, _ = seconds(lambda: grad_cam(model, x))
+        spent, _ = seconds(partial(grad_cam, "ScoreCAM", model, layer, x))
         say("  grad-cam ScoreCAM", spent, floor)
 
 
@@ -107,13 +110,14 @@ def torchcam(model: torch.nn.Module, layer: str, x: torch.Tensor) -> np.ndarray:
         return extract(243, model(x))[0][0].numpy()
 
 
-def grad_cam(model: Any, x: torch.Tensor) -> np.ndarray:
+def grad_cam(method: str, model: Any, layer: str, x: torch.Tensor) -> np.ndarray:
     """Return the map of grad-cam."""
-    from pytorch_grad_cam import ScoreCAM
+    import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+    explain = getattr(pytorch_grad_cam, method)(model, [model.get_submodule(layer)])
     with contextlib.redirect_stderr(io.StringIO()):
-        return ScoreCAM(model, [model.features[7]])(x, [ClassifierOutputTarget(243)])
+        return explain(x, [ClassifierOutputTarget(243)])
 
 
 def agreement(map_: np.ndarray, other: np.ndarray) -> str:

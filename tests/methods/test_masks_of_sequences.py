@@ -72,6 +72,26 @@ def test_a_feature_is_blurred_and_frozen_in_time_alone() -> None:
     np.testing.assert_allclose(frozen.maps[:, 0, :, 0].sum(1), whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", [cc.BlurIG, cc.IntegratedGradients])
+def test_blurred_starts_leave_each_feature_to_itself(method: Any) -> None:
+    net = LinearSequence().eval()
+    level = X[:, :1].expand(-1, TIME, -1) * torch.tensor([1.0, 5.0, 1.0, 9.0])
+    options = {} if method is cc.BlurIG else {"baseline": "blur"}
+    np.testing.assert_allclose(method(net, **options).explain(level, 1).maps, 0, atol=1e-4)
+    found = method(net, steps=60, **options).explain(X, 1)
+    assert np.abs(found.maps).max() > 0.01
+    assert not found.findings  # what is attributed adds up to the rise of the score
+
+
+def test_attention_without_a_convolution_reads_features_of_steps() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(FEATURES, 2, 8, batch_first=True)
+    net = nn.Sequential(layer, nn.Flatten(), nn.Linear(TIME * FEATURES, 3)).eval()
+    found = cc.KernelSHAP(net, regions="frames", baseline="zero", signed=True).explain(X, 1)
+    fall = (net(X) - net(0 * X))[:, 1].detach().numpy()
+    np.testing.assert_allclose(found.maps[:, 0, :, 0].sum(1), fall, atol=1e-4)
+
+
 def test_a_served_model_of_sequences_is_told_by_its_regions() -> None:
     net = LinearSequence().eval()
     box = cc.blackbox(lambda x: net(torch.from_numpy(x)).detach().numpy())
@@ -92,5 +112,8 @@ def test_features_of_a_picture_and_superpixels_of_a_sequence_are_refused() -> No
         cc.RISE(picture, regions="features").explain(torch.rand(1, 1, 8, 8), 1)
     with pytest.raises(InputError, match="superpixels are of pictures"):
         cc.LIME(LinearSequence().eval(), regions="superpixels").explain(X, 1)
+    signal = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten(), nn.Linear(18, 2)).eval()
+    with pytest.raises(InputError, match=r"regions=\"features\" is for sequences"):
+        cc.RISE(signal, regions="features").explain(torch.rand(1, 2, 8), 1)
     with pytest.raises(InputError, match="smooth in space"):
         cc.ExtremalPerturbation(LinearSequence().eval(), steps=2).explain(X, 1)

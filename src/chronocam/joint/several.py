@@ -70,7 +70,8 @@ def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     by_feature: whether inputs `(batch, time, feature)` are a sequence where the model does not say it.
     Raises LayerError where the layer does not depend on the input that `on=` names.
     """
-    if layer == INPUT and (look.of_sequence or (by_feature and len(look.shape) == 3)):
+    may_be = by_feature and len(look.shape) == 3 and (look.engine.stem is None or look.channel_axis == 2)
+    if layer == INPUT and (look.of_sequence or may_be):
         look = replace(look, by_feature=True)
     arrays = arrays_of(look.inputs)
     grids = [i for i, x in enumerate(arrays) if is_floating(x) and len(x.shape) > 2]

@@ -100,26 +100,34 @@ def fill_of(x: Array, baseline: Any, laid: Callable[[Any], Array], rng: np.rando
     return partial(_mixed, x, still_of(x, baseline, laid))
 
 
-def still_of(x: Array, baseline: Any, laid: Callable[[Any], Array]) -> Array:
-    """Return what is seen where `x` is hidden, of a replacement in `STILL` or an array; see `fill_of`."""
-    return STILL[baseline](x) if isinstance(baseline, str) else 0 * x + laid(baseline)
+def still_of(x: Array, baseline: Any, laid: Callable[[Any], Array], by_feature: bool = False) -> Array:
+    """Return what is seen where `x` is hidden, of a replacement in `STILL` or an array; see `fill_of`.
+
+    by_feature: whether `x` is of sequences, `(batch, 1, time, feature)`.
+    """
+    if not isinstance(baseline, str):
+        return 0 * x + laid(baseline)
+    return each_feature(x, STILL[baseline]) if by_feature else STILL[baseline](x)
 
 
-def by_feature(x: Array, made: Callable[[Array], Fill]) -> Fill:
+def each_feature(x: Array, change: Callable[[Array], Array]) -> Array:
+    """Return sequences `(batch, 1, time, feature)` after a change of `(batch · feature, 1, time)`."""
+    xp, (batch, _, time, features) = namespace(x), x.shape
+    return xp.moveaxis(xp.reshape(change(_rows(x)), (batch, features, 1, time)), 1, 3)
+
+
+def fill_of_features(x: Array, made: Callable[[Array], Fill]) -> Fill:
     """Return what fills masks of sequences `(batch, 1, time, feature)`, each feature by what it is itself.
 
     made: returns what fills masks of `(batch · feature, 1, time)`.
     """
+    fill = made(_rows(x))
+    return lambda mask: each_feature(x, lambda rows: fill(_rows(np.broadcast_to(mask, x.shape))))
+
+
+def _rows(x: Array) -> Array:
     xp, (batch, _, time, features) = namespace(x), x.shape
-
-    def rows(array: Array) -> Array:
-        whole = namespace(array).broadcast_to(array, x.shape)
-        return namespace(array).reshape(namespace(array).moveaxis(whole, 3, 1), (batch * features, 1, time))
-
-    fill = made(rows(x))
-    return lambda mask: xp.moveaxis(
-        xp.reshape(fill(rows(np.asarray(mask))), (batch, features, 1, time)), 1, 3
-    )
+    return xp.reshape(xp.moveaxis(x, 3, 1), (batch * features, 1, time))
 
 
 def _mixed(x: Array, hidden: Array, mask: np.ndarray) -> Array:

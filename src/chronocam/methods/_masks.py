@@ -15,7 +15,7 @@ from chronocam.masks.designs import Effects
 from chronocam.masks.looks import Looks
 from chronocam.masks.regions import regions_of
 from chronocam.masks.regions.base import Pieces, Spread
-from chronocam.masks.replacements import Fill, by_feature, check, fill_of
+from chronocam.masks.replacements import Fill, check, fill_of, fill_of_features
 from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.types import INPUT, Array, Need, View
 
@@ -56,7 +56,7 @@ class InputMasks(EvidenceMethod):
         x, rng = view.captures[0].activations, np.random.default_rng(self.seed)
         if not view.by_feature or not isinstance(self.baseline, str):
             return fill_of(x, self.baseline, view.laid, rng)
-        return by_feature(x, lambda rows: fill_of(rows, self.baseline, view.laid, rng))
+        return fill_of_features(x, lambda rows: fill_of(rows, self.baseline, view.laid, rng))
 
 
 class Scorer:

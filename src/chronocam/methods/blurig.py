@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from chronocam.errors import POSITIVE, check_real
 from chronocam.maps.blur import blurred
+from chronocam.masks.replacements import each_feature
 from chronocam.methods._base import PathMethod
 from chronocam.types import Array, View
 
@@ -19,9 +21,9 @@ SIGMA = 0.2
 class BlurIG(PathMethod):
     """∫ ∂S/∂z ⊙ ∂z/∂σ dσ from the blurred input z(σ_max) to the input: what each scale adds to the score.
 
-    z(σ) is the input blurred by a Gaussian of σ, frames of a clip each by itself. No baseline is needed. σ
-    grows with the square of the step, since little is lost per pixel once all is smooth; the gradient is
-    taken in the middle of each step.
+    z(σ) is the input blurred by a Gaussian of σ, frames of a clip and features of a sequence each by itself.
+    No baseline is needed. σ grows with the square of the step, since little is lost per pixel once all is
+    smooth; the gradient is taken in the middle of each step.
 
     sigma: σ_max in pixels; None is a fifth of the longest side. The paper takes 50.
 
@@ -54,5 +56,10 @@ class BlurIG(PathMethod):
 
     def _blurred(self, view: View, share: float) -> Array:
         x = view.captures[0].activations
+        if view.by_feature:
+            return each_feature(x, partial(self._softened, share=share))
+        return self._softened(x, share)
+
+    def _softened(self, x: Array, share: float) -> Array:
         sigma = SIGMA * max(x.shape[2:]) if self.sigma is None else self.sigma
         return blurred(x, sigma * share**2)

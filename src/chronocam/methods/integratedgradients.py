@@ -9,13 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from chronocam.errors import InputError, suggest
-from chronocam.maps.arrays import grid_axes, namespace
-from chronocam.maps.blur import blurred
+from chronocam.masks.replacements import STILL, still_of
 from chronocam.methods._base import PathMethod
 from chronocam.types import Array, View
-
-BLUR = 0.1
-"""Standard deviation of the blur of a baseline, as a share of the longest side."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -37,30 +33,21 @@ class IntegratedGradients(PathMethod):
     name: ClassVar[str] = "integratedgradients"
 
     def __post_init__(self) -> None:
-        if isinstance(self.baseline, str) and self.baseline not in BASELINES:
-            hint = (
-                suggest(self.baseline, list(BASELINES))
-                or f"; choose {', '.join(BASELINES)}, or give an array"
-            )
+        if isinstance(self.baseline, str) and self.baseline not in STILL:
+            hint = suggest(self.baseline, list(STILL)) or f"; choose {', '.join(STILL)}, or give an array"
             raise InputError(f"no baseline `{self.baseline}`{hint}")
         super().__post_init__()
 
     def starts(self, view: View) -> Sequence[Array]:
         """Return the baseline of each sample."""
         x = view.captures[0].activations
-        xp = namespace(x)
         if not isinstance(self.baseline, str):
             laid = view.laid(self.baseline)
             if laid.shape[0] != 1:
                 raise InputError(
                     f"baseline= holds {laid.shape[0]} inputs; give one, or take ExpectedGradients for many"
                 )
-            return [0 * x + laid]
-        if self.baseline == "blur":
-            return [blurred(x, BLUR * max(x.shape[2:]))]
-        if self.baseline == "mean":
-            return [0 * x + xp.mean(x, axis=grid_axes(x, 2), keepdims=True)]
-        return [xp.zeros_like(x)]
+        return [still_of(x, self.baseline, view.laid, view.by_feature)]
 
     def way(self, view: View) -> Iterator[tuple[Array, Array]]:
         """Yield the points of the rule on the straight line from the baseline."""
@@ -69,6 +56,3 @@ class IntegratedGradients(PathMethod):
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         for node, weight in zip(nodes, weights, strict=True):
             yield start + float(node + 1) / 2 * (x - start), float(weight) / 2 * (x - start)
-
-
-BASELINES = ("zero", "mean", "blur")

@@ -118,7 +118,8 @@ class KerasEngine(Speechless, UnknownGeometry):
     def features(self) -> int | None:
         """How many features of each step a model of sequences takes; see `Engine.features`."""
         nodes = self._nodes.values()
-        if self.stem is not None or not any(map(is_recurrent, nodes)):
+        attends = any(isinstance(node, keras.layers.MultiHeadAttention) for node in nodes)
+        if self.stem is not None or not (attends or any(map(is_recurrent, nodes))):
             return None
         kernels = (getattr(getattr(node, "cell", node), "kernel", None) for node in nodes)
         return next((int(kernel.shape[0]) for kernel in kernels if kernel is not None), None)

@@ -116,15 +116,13 @@ class Layers(Mapping[str, nn.Module]):
     @property
     def features(self) -> int | None:
         """How many features of each step a model of sequences takes; see `Engine.features`."""
-        recurrent = any(isinstance(m, (nn.RNNBase, nn.RNNCellBase)) for m in self.values())
-        if not recurrent or self.stem is not None:
+        steps = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+        first = next((m for m in self.values() if isinstance(m, (nn.Linear, *steps))), None)
+        if self.stem is not None or not any(isinstance(m, steps) for m in self.values()):
             return None
-        widths = (
-            m.in_features if isinstance(m, nn.Linear) else m.input_size
-            for m in self.values()
-            if isinstance(m, (nn.Linear, nn.RNNBase, nn.RNNCellBase))
-        )
-        return next(widths)
+        widths = {nn.Linear: "in_features", nn.MultiheadAttention: "embed_dim"}
+        name = next((width for kind, width in widths.items() if isinstance(first, kind)), "input_size")
+        return int(getattr(first, name))
 
     def kernels(self) -> dict[str, Tensor]:
         """Return the kernels `(filter, channel, *grid)` of the convolutions by path, in their order."""
