@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -146,6 +147,14 @@ NO_FURTHER = "no further box"
 def is_missing(info: TargetInfo) -> bool:
     """Say whether a column explains nothing in a sample, since it has fewer boxes than others."""
     return isinstance(info, BoxInfo) and info.is_missing
+
+
+def missing_in(infos: Sequence[Sequence[TargetInfo]]) -> np.ndarray:
+    """Return which columns explain nothing, `(sample, target)`."""
+    # Of a thousand classes none is looked at one by one.
+    if not any(issubclass(kind, BoxInfo) for kind in set(map(type, chain.from_iterable(infos)))):
+        return np.zeros((len(infos), len(infos[0])), bool)
+    return np.asarray([list(map(is_missing, row)) for row in infos])
 
 
 @dataclass(frozen=True)

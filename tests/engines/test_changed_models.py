@@ -1,5 +1,7 @@
 """A model may change between two calls of one method: what counts is what it is now."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -50,7 +52,27 @@ def new_weights(net: nn.Sequential) -> None:
     net.load_state_dict({name: p * 2 if p.is_floating_point() else p for name, p in net.state_dict().items()})
 
 
+def wider_kernel(net: nn.Sequential) -> None:
+    net[3].dilation, net[3].padding = (2, 2), (1, 1)
+
+
+def another_norm(net: nn.Sequential) -> None:
+    net[1].eps = 0.5
+
+
+def a_hook(net: nn.Sequential) -> None:
+    net[2].register_forward_hook(lambda module, args, output: output * output)
+
+
+def another_class(net: nn.Sequential) -> None:
+    nn.utils.parametrize.register_parametrization(net[0], "weight", nn.Tanh())
+
+
 CHANGES = [
+    wider_kernel,
+    another_norm,
+    a_hook,
+    another_class,
     replace_the_layer,
     replace_the_head,
     nest_the_stem,
@@ -110,3 +132,50 @@ def test_scores_and_the_rest_of_a_changed_model() -> None:
     torch.testing.assert_close(engine.scores(X, lambda result: result.logits()), expected)
     resumed = engine.resume(X, "3")
     torch.testing.assert_close(resumed(resumed.activations, lambda result: result.logits()), expected)
+
+
+class Counting(nn.Module):
+    """It does more at each call, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.seen, self.scale = 0, None, nn.Identity()
+        self.scale.by = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.scale.by, self.seen = self.scale.by + 1, x
+        return x * self.calls * self.scale.by
+
+
+def test_what_a_model_writes_into_itself_in_one_pass_is_not_there_in_the_next() -> None:
+    net = network()
+    net[2] = Counting()
+    bound = cc.GradCAM(net, "3")
+    first, again = (bound.explain(X, 1) for _ in range(2))
+    np.testing.assert_array_equal(again.maps, first.maps)
+    assert (net[2].calls, net[2].seen, net[2].scale.by) == (0, None, 1.0)
+    net(X)
+    assert not np.allclose(bound.explain(X, 1).maps, first.maps)
+
+
+def test_what_a_pass_saw_is_not_kept_for_the_next() -> None:
+    net = network()
+    net[2] = Counting()
+    seen: list[weakref.ref[Tensor]] = []
+    net[3].register_forward_pre_hook(lambda module, args: seen.append(weakref.ref(args[0])))
+    bound = cc.GradCAM(net, "3")
+    for _ in range(2):
+        bound.explain(X, 1)
+    gc.collect()
+    assert seen
+    assert not any(one() is not None for one in seen)
+
+
+def test_passes_of_an_unchanged_model_share_their_copies_one_after_the_other() -> None:
+    layers = engine_for(network()).layers
+    first, second = layers.replica(), layers.replica()
+    assert first["3"] is not second["3"]
+    copy = first["3"]
+    first.close()
+    assert layers.replica()["3"] is copy

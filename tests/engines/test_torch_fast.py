@@ -91,6 +91,9 @@ def test_what_is_not_proven_stays_unfolded(way: str, expected: dict[str, str]) -
 CHANGES: dict[str, Callable[[Net], object]] = {
     "weights": lambda net: nn.init.normal_(net.second.weight),
     "weights, through data": lambda net: net.second.weight.data.mul_(-2),
+    "weights, through an array": lambda net: net.second.weight.data.numpy().__imul__(-2),
+    "filters that change places": lambda net: net.second.weight.data.copy_(net.second.weight.data.flip(0)),
+    "all signs": lambda net: net.linear.weight.data.neg_(),
     "statistics": lambda net: net.after.running_mean.add_(3),
     "a layer": lambda net: setattr(net, "linear", nn.Linear(6, 4)),
     "mode": lambda net: net.after.train(),
@@ -232,3 +235,19 @@ def test_threads_that_copy_a_model_at_once_go_on_with_one_copy() -> None:
     net, made = Net(), []
     run_together(*[lambda: made.append(fast._copy_of(net, None))] * 4)
     assert all(one is made[0] for one in made)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(700, 11), (64, 64, 3, 3), (4099,), ()])
+def test_any_number_that_is_written_changes_the_digest(shape: tuple[int, ...], kind: torch.dtype) -> None:
+    numbers = torch.randn(shape).to(kind)
+    turned = numbers.transpose(0, -1) if numbers.ndim else numbers
+    seen = {fast._digest([numbers, turned])}
+    draw = np.random.default_rng(0)
+    for count in range(1, 8):
+        flat = numbers.data.view(-1)
+        flat[int(draw.integers(len(flat)))] += 1
+        seen.add(fast._digest([numbers, turned]))
+        flat[:] = flat.flip(0) if len(flat) > 1 else flat + 1
+        seen.add(fast._digest([numbers, turned]))
+        assert len(seen) == 1 + 2 * count

@@ -35,6 +35,7 @@ from chronocam.types import (
     TargetInfo,
     Window,
     is_missing,
+    missing_in,
     of_sample,
 )
 
@@ -192,7 +193,7 @@ class Explanation:
     @property
     def _missing(self) -> np.ndarray:
         """Which columns a sample does not have, `(batch, target, 1, …)`: it has fewer boxes than others."""
-        marks = np.asarray([list(map(is_missing, row)) for row in self.targets])
+        marks = missing_in(self.targets)
         return marks.reshape(*marks.shape, *[1] * (self.maps.ndim - 2))
 
     def columns_of(self, sample: int) -> list[int]:

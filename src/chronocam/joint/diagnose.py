@@ -10,7 +10,7 @@ import numpy as np
 from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import held, namespace, to_numpy
 from chronocam.maps.combine import magnitude_of_products
-from chronocam.types import NO_FURTHER, Capture, Finding, TargetInfo, Window, is_missing
+from chronocam.types import NO_FURTHER, Capture, Finding, TargetInfo, Window, missing_in
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
@@ -42,7 +42,7 @@ def diagnose(
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
     """
     grid = tuple(range(2, kept.ndim))
-    missing = np.asarray([list(map(is_missing, row)) for row in infos])
+    missing = missing_in(infos)
     for i, k in np.argwhere(missing).tolist():
         if infos[i][k].name != NO_FURTHER:
             yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")

@@ -220,13 +220,17 @@ def confidences(
     probabilities = columns.probabilities
     classes = 0 if probabilities is None else probabilities.shape[1]
 
-    def of(sample: int, info: TargetInfo) -> float:
+    unknown = float("nan")
+
+    def of(sample: Sequence[float], info: TargetInfo) -> float:
         if isinstance(info, BoxInfo):
             return info.score
-        known = info.index is not None and info.index < classes and not info.signed
-        return float(probabilities[sample, info.index]) if known and probabilities is not None else np.nan
+        index = info.index
+        return unknown if index is None or index >= classes or info.signed else sample[index]
 
-    values = np.asarray([[of(i, info) for info in row] for i, row in enumerate(infos)], np.float32)
+    samples = [()] * len(infos) if probabilities is None else probabilities.tolist()
+    pairs = zip(samples, infos, strict=True)
+    values = np.asarray([[of(sample, info) for info in row] for sample, row in pairs], np.float32)
     return None if np.isnan(values).all() else values
 
 

@@ -41,7 +41,7 @@ from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
 from chronocam.targets.words import speaks
-from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, is_missing, note
+from chronocam.types import Array, Capture, Finding, Inputs, Need, Target, Targets, Window, missing_in, note
 
 CLIP_OPTIONS = ("pool", "chunk_frames", "detach_attention")
 
@@ -97,7 +97,7 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     # Batches of several sizes of a data set are refused: its maps are seldom wanted all at once.
     listed = samples_listed(inputs, first.preprocess, first.session.subject.stem) is not None
     joined = [concatenate(on_one_grid(part) if listed else part) for part in parts]
-    if all(is_missing(info) for row in joined[0].targets for info in row):
+    if missing_in(joined[0].targets).all():
         raise TargetError(f"the detector finds {joined[0].targets[0][0]} in any sample; see min_score=")
     return joined
 
@@ -305,7 +305,7 @@ class Explaining:
         notes = [*_assumed(method, self.batch), *recording.notes, *_pooled(method, self.target)]
         of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
         made = _single(kept)
-        missing = np.asarray([list(map(is_missing, row)) for row in infos])
+        missing = missing_in(infos)
         on_host = _without(to_numpy(made).copy(), missing)
         of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
         return Explanation(

@@ -12,7 +12,7 @@ from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespac
 
 Reduce: TypeAlias = Literal["max", "sum", "norm"]
 
-_TARGETS: Final = 64  # whose weights are handled at once where they could be many
+_TARGETS: Final = 256  # whose weights are handled at once where they could be many
 
 
 @in_full_precision

@@ -135,7 +135,8 @@ def pick(logits: Array, indices: np.ndarray) -> Array:
 
 def chosen_classes(outputs: Outputs, indices: np.ndarray, notes: tuple[str, ...] = ()) -> Scored:
     """Return the scores of each sample's own classes, given as `(batch, k)` indices."""
-    infos = tuple(tuple(_info(outputs.label(i), i) for i in row) for row in indices.tolist())
+    known = {i: _info(outputs.label(i), i) for i in set(indices.ravel().tolist())}
+    infos = tuple(tuple(map(known.__getitem__, row)) for row in indices.tolist())
     return Scored(pick(classes_of(outputs), indices), infos, notes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -36,6 +37,8 @@ _NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 _FOLDED = "folded_convolution"
 _PLAIN = {bool, int, float, str}
+_SMALL = 2048  # numbers
+_APART = 509  # words; a prime, so that no row or column of a weight is as long
 _BF16 = (
     "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
     "classes are close another one may be predicted; leave precision out to be sure"
@@ -95,22 +98,12 @@ class _Copy:
     """A copy of a model as it was.
 
     folded: the path of the norm that each convolution took in, by its path.
-    state: what tells the model from itself after a change, beside its numbers.
-    values: its numbers, as they were.
+    state: what tells the model from itself after a change; see `_state`.
     """
 
     model: nn.Module
     folded: dict[str, str]
     state: tuple[object, ...]
-    values: list[Tensor]
-
-    def is_of(self, model: nn.Module) -> bool:
-        """Say whether the model is still what was copied."""
-        # Writing through `.data` or a shared array leaves no trace but the numbers, so all are compared: that
-        # costs reading the weights twice, and nothing else is as sure.
-        modules = walk(model)
-        tensors = _tensors(modules)
-        return self.state == _state(modules, tensors) and all(map(torch.equal, tensors, self.values))
 
 
 _COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
@@ -121,9 +114,11 @@ def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
     """Return the copy of a model, made once and again after each change; it is dropped with the model."""
     copies = _COPIES.setdefault(model, {})
     known = copies.get(precision)
-    if known is not None and known.is_of(model):
+    modules = walk(model)
+    state = _state(modules)
+    if known is not None and known.state == state:
         return known
-    made = _made(model, precision)
+    made = _made(model, modules, state, precision)
     with _MEETING:
         # Threads that made one at the same time go on with the first: those with one engine need the same.
         if copies.get(precision) is known:
@@ -131,10 +126,10 @@ def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
         return copies[precision]
 
 
-def _made(model: nn.Module, precision: str | None) -> _Copy:
-    modules = walk(model)
-    tensors = _tensors(modules)
-    if len({tensor.device for tensor in tensors}) != 1:
+def _made(
+    model: nn.Module, modules: Sequence[nn.Module], state: tuple[object, ...], precision: str | None
+) -> _Copy:
+    if len({tensor.device for tensor in _tensors(modules)}) != 1:
         raise ModelError("fast=True copies a model that is on one device, with weights; leave fast out")
     if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
         raise ModelError("fast=True runs a copy, and the model has forward hooks of its own; leave fast out")
@@ -153,7 +148,7 @@ def _made(model: nn.Module, precision: str | None) -> _Copy:
     made = made.to(memory_format=torch.channels_last)
     if precision is not None:
         made = made.to(torch.bfloat16)
-    return _Copy(made, folded, _state(modules, tensors), [tensor.detach().clone() for tensor in tensors])
+    return _Copy(made, folded, state)
 
 
 def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
@@ -161,21 +156,52 @@ def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [tensor for tensor in held if tensor is not None]
 
 
-def _state(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    """Return what is compared before the numbers: modules, their settings, and the kind of the numbers."""
-    return (
-        *((id(module), *_settings(module)) for module in modules),
-        *((tensor.dtype, tensor.device) for tensor in tensors),
-    )
-
-
-def _settings(module: nn.Module) -> Iterator[object]:
-    """Yield the plain values that a module holds, such as strides and whether it is in training mode."""
-    return filter(_is_plain, module.__dict__.values())
+def _state(modules: Sequence[nn.Module]) -> tuple[object, ...]:
+    """Return what tells a model from itself after a change: its modules, their settings, all its numbers."""
+    tensors = _tensors(modules)
+    settings = [[x for x in m.__dict__.values() if type(x) in _PLAIN or _is_plain(x)] for m in modules]
+    kinds = [(tensor.dtype, tensor.device, tensor.shape) for tensor in tensors]
+    return list(map(id, modules)), settings, kinds, _digest(tensors)
 
 
 def _is_plain(value: object) -> bool:
     return type(value) in _PLAIN or (type(value) is tuple and all(map(_is_plain, value)))
+
+
+@torch.no_grad()
+def _digest(tensors: Sequence[Tensor]) -> bytes:
+    """Return bytes that change with any bit of the tensors.
+
+    Writing through `.data` or a shared array leaves no trace but the numbers, so all are read at each call.
+    Small tensors are taken as they are, many at once. Of large ones words of 64 bits are added up, those that
+    are `_APART` from each other: only changes that cancel out there are missed, as of two words that change
+    places.
+    """
+    small: dict[torch.dtype, list[Tensor]] = {}
+    parts: list[Any] = []
+    for tensor in tensors:
+        if tensor.numel() < _SMALL:
+            small.setdefault(tensor.dtype, []).append(tensor if tensor.ndim == 1 else tensor.flatten())
+        else:
+            parts += _sums(tensor)
+    parts += [_octets(torch.cat(alike)) for alike in small.values()]
+    if any(isinstance(part, Tensor) for part in parts):  # to be read from their device at once
+        parts = [torch.cat([part.view(torch.uint8) for part in parts]).numpy(force=True)]
+    return b"".join(parts)
+
+
+def _sums(tensor: Tensor) -> list[Any]:
+    """Return the sums of the words of a tensor, and what is left over."""
+    octets = _octets(tensor)
+    end = len(octets) // (8 * _APART) * 8 * _APART
+    words = octets[:end].view(torch.int64 if isinstance(octets, Tensor) else np.int64)
+    return [words.reshape(-1, _APART).sum(0), octets[end:]]
+
+
+def _octets(tensor: Tensor) -> Any:
+    """Return the memory of a tensor as an array, which is added up twice as fast; on a device as a tensor."""
+    octets = tensor.detach().flatten().view(torch.uint8)
+    return octets.numpy() if octets.device.type == "cpu" else octets
 
 
 def _foldable(model: nn.Module) -> dict[str, str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from chronocam.engines.names import child_at, split_call, split_entry, unknown_layer
-from chronocam.engines.torch.replica import DISTRIBUTING, Replica
+from chronocam.engines.torch.replica import DISTRIBUTING, Copies, Replica
 from chronocam.engines.torch.scope import loose_modules, walk
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
@@ -63,7 +63,14 @@ class Layers(Mapping[str, nn.Module]):
 
         modules: what `walk` returned just now.
         """
-        return Replica(self.walk() if modules is None else modules, self)
+        if modules is None:
+            modules = self.walk()
+        spare = self._named.spare
+        # Each pass has copies of its own: those of an earlier one, or new ones while other threads run.
+        copies = spare.pop() if spare else None
+        if copies is None or not copies.are_of(modules):
+            copies = Copies(modules)
+        return Replica(copies, self, spare)
 
     def __getitem__(self, layer: str) -> nn.Module:
         return self._named.by_path[split_entry(layer)[0]]
@@ -151,6 +158,7 @@ class _Named:
         for path, module in self.names.items():
             self.paths.setdefault(module, path)
         self.rows_of_blocks: dict[str, Any] = {}
+        self.spare: list[Copies] = []
         self.by_path: dict[str, nn.Module] = {path: module for module, path in self.paths.items()}
 
 

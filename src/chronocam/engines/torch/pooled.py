@@ -108,9 +108,9 @@ class Pooled:
         (together,) = torch.autograd.grad(
             scores, [GradientEdge(self.mean, 0)], factors.expand_as(scores), retain_graph=True
         )
-        expected = (factors[None] @ found.reshape(len(found), -1)).reshape(together.shape)
+        expected = torch.einsum("t,tsc->sc", factors, found).reshape(together.shape)
         apart = (together - expected).abs().max() / expected.abs().max()
-        return found.div_(self.cells) if apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps) else None
+        return found / self.cells if apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps) else None
 
     def _linear(self, users: Users) -> Any:
         """Return the node of the linear layer that alone uses the means, as rows `(sample, channel)`."""
@@ -137,9 +137,18 @@ def _rows(scores: Tensor, linear: Any) -> Tensor | None:
         before = before.next_functions[0][0]
     if before is not linear:
         return None
-    index = node._saved_index.T
-    rows = linear._saved_mat2.detach().T.index_select(0, index.reshape(-1)).reshape(*index.shape, -1)
+    index, weight = node._saved_index.T, linear._saved_mat2.detach().T
+    if (index == index[:, :1]).all():  # the same classes of each sample: their rows are in memory once
+        rows = weight if _is_range(index[:, 0], len(weight)) else weight[index[:, 0]]
+        rows = rows[:, None].expand(-1, index.shape[1], -1)
+    else:
+        rows = weight[index]
     return rows if linear._saved_alpha == 1 else rows * linear._saved_alpha
+
+
+def _is_range(index: Tensor, count: int) -> bool:
+    """Say whether an index is of all of so many rows in their order."""
+    return torch.equal(index, torch.arange(count, device=index.device))
 
 
 def _by_output(scores: Tensor, linear: Any, columns: Tensor) -> Tensor | None:

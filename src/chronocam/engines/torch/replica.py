@@ -11,6 +11,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from types import MethodType
 from typing import Any, TypeAlias
 
@@ -29,37 +30,124 @@ Taps: TypeAlias = list[tuple[Hook, Callable[[], object]]]
 """The taps of a layer with hooks of its own, each with what takes back its last call."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_VALUES = {bool, int, float, str, type(None)}
+_NO_PARTS: dict[str, Any] = {"_modules": None}
 DISTRIBUTING = nn.DataParallel, nn.parallel.DistributedDataParallel
 """What runs copies of its `module` elsewhere."""
 
 _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
 
 
-class Replica(Mapping[str, nn.Module]):
-    """The copies of a model's modules by path: of all `modules`, the model first, with `layers` by path.
+class Copies:
+    """The copies of a model's modules, which serve several passes, one after the other.
+
+    modules: all of them, the model first.
 
     What a module holds besides its submodules may lead to others (lists of modules, bound methods, hooks);
     what the copy holds leads to their copies. What is compiled runs as it was written, since hooks do not
     fire in compiled code.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], layers: Mapping[str, nn.Module]) -> None:
-        self._layers = layers
-        self._copies: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        self.of: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
+        wrappers = {m for m in modules if "_orig_mod" in m._modules}
+        filled = (m for m in modules if m not in wrappers and not isinstance(m, torch.jit.ScriptModule))
+        self._own = {m: self.of[m] for m in filled}
+        self._others = {m: copy for m, copy in self._own.items() if not _is_of_library(m)}
+        self.of |= {m: self.of[m.get_submodule("_orig_mod")] for m in wrappers}
+        self._plain: set[nn.Module] = set()
         self._buffers: dict[int, Tensor] = {}
-        self._undo: list[Callable[[], object]] = []
+
+    def are_of(self, modules: Sequence[nn.Module]) -> bool:
+        """Say whether these are the modules still, each of the class that it had."""
+        return self.modules == modules and all(type(m) is type(copy) for m, copy in self._own.items())
+
+    def fill(self) -> None:
+        """Let each copy hold what its module holds now."""
+        self._buffers.clear()
+        twins = Twins(nn.Module, lambda module: self.of.get(module, module))
+        for module, blank in self._own.items():
+            if not self._is_filled(module, blank):
+                self._fill(blank, module, twins)
+
+    def clear(self) -> None:
+        """Drop what a pass has left in the copies; modules of PyTorch leave nothing."""
+        for module, blank in self._others.items():
+            if not self._is_filled(module, blank):
+                self._plain.discard(module)
+                object.__setattr__(blank, "__dict__", {})
+
+    def _is_filled(self, module: nn.Module, blank: nn.Module) -> bool:
+        """Say whether a copy holds what its module holds, where that shows."""
+        if module not in self._plain:
+            return False
+        own, copied = module.__dict__, blank.__dict__
+        if parts := own["_modules"]:
+            copies = [(name, self.of.get(part, part)) for name, part in parts.items()]
+            if copies != list(copied["_modules"].items()):
+                return False
+            own, copied = own | _NO_PARTS, copied | _NO_PARTS
+        try:
+            # In one step, which takes what is the same for equal.
+            return [*own.values()] == [*copied.values()]
+        except Exception:  # tensors or arrays in the place of plain values
+            return False
+
+    def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
+        # Copied at once: other threads, and the garbage collector, may change what a module holds meanwhile.
+        attributes, copies = module.__dict__.copy(), self.of
+        object.__setattr__(blank, "__dict__", attributes)
+        if attributes["_modules"]:
+            children = attributes["_modules"].copy()
+            attributes["_modules"] = {name: copies.get(child, child) for name, child in children.items()}
+        for hooks in _HOOKS:
+            # A table of its own, also an empty one: models may hook their layers while they run, as those of
+            # Hugging Face do to collect hidden states.
+            own_hooks = attributes[hooks].copy()
+            if own_hooks:
+                own_hooks = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
+            attributes[hooks] = own_hooks
+        library = _is_of_library(module)
+        # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
+        if attributes["_buffers"] and (attributes["training"] or not library):
+            attributes["_buffers"] = {name: self._cloned(x) for name, x in module._buffers.items()}
+        if not library:
+            attributes["_parameters"] = module._parameters.copy()
+            attributes["_buffers"] = attributes["_buffers"].copy()
+            for name in attributes.keys() - _OF_ALL:
+                attributes[name] = twins.of(attributes[name])
+        if isinstance(module, nn.RNNBase):
+            attributes["_flat_weights"] = list(module._flat_weights)  # that weight norm writes into
+        _run_as_written(attributes, blank, twins)
+        keep = self._plain.add if _is_plain(module) else self._plain.discard
+        keep(module)
+
+    def _cloned(self, buffer: Tensor | None) -> Tensor | None:
+        """Return a copy of a buffer; the same one for each module that holds it."""
+        if buffer is None:
+            return None
+        if id(buffer) not in self._buffers:
+            self._buffers[id(buffer)] = buffer.detach().clone()
+        return self._buffers[id(buffer)]
+
+
+class Replica(Mapping[str, nn.Module]):
+    """A model of copies, for one pass, with its `layers` by path.
+
+    spare: where the copies go when they are no longer needed.
+    """
+
+    def __init__(self, copies: Copies, layers: Mapping[str, nn.Module], spare: list[Copies]) -> None:
+        self._layers = layers
+        self._copies = copies.of
+        self._undo: list[Callable[[], object]] = [lambda: spare.append(copies), copies.clear]
         self._taps: dict[nn.Module, Taps] | None = None
         # The outputs that the model's own hooks are looking at. What they run meanwhile is not recorded: it
         # is not part of this pass.
         self._passed_on: list[object] = []
-        wrappers = [m for m in modules if "_orig_mod" in m._modules]
-        self._copies |= {m: self._copies[m.get_submodule("_orig_mod")] for m in wrappers}
-        copies = self._copies
-        twins = Twins(nn.Module, lambda module: copies.get(module, module))
-        for module in modules:
-            if module not in wrappers and not isinstance(module, torch.jit.ScriptModule):
-                self._fill(copies[module], module, twins)
-        self.model: nn.Module = self._copies[modules[0]]
+        copies.fill()
+        self.model: nn.Module = self._copies[copies.modules[0]]
 
     def __getitem__(self, layer: str) -> nn.Module:
         return self._copies[self._layers[layer]]
@@ -155,40 +243,24 @@ class Replica(Mapping[str, nn.Module]):
             self._undo.pop()()
         self._taps = None
 
-    def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-        # Copied at once: other threads, and the garbage collector, may change what a module holds meanwhile.
-        attributes, copies = module.__dict__.copy(), self._copies
-        object.__setattr__(blank, "__dict__", attributes)
-        if attributes["_modules"]:
-            children = attributes["_modules"].copy()
-            attributes["_modules"] = {name: copies.get(child, child) for name, child in children.items()}
-        for hooks in _HOOKS:
-            # A table of its own, also an empty one: models may hook their layers while they run, as those of
-            # Hugging Face do to collect hidden states.
-            own_hooks = attributes[hooks].copy()
-            if own_hooks:
-                own_hooks = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
-            attributes[hooks] = own_hooks
-        library = type(module).__module__.startswith("torch.nn.modules.")
-        # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
-        if attributes["_buffers"] and (attributes["training"] or not library):
-            attributes["_buffers"] = {name: self._cloned(x) for name, x in module._buffers.items()}
-        if not library:
-            attributes["_parameters"] = module._parameters.copy()
-            attributes["_buffers"] = attributes["_buffers"].copy()
-            for name in attributes.keys() - _OF_ALL:
-                attributes[name] = twins.of(attributes[name])
-        if isinstance(module, nn.RNNBase):
-            attributes["_flat_weights"] = list(module._flat_weights)  # that weight norm writes into
-        _run_as_written(attributes, blank, twins)
 
-    def _cloned(self, buffer: Tensor | None) -> Tensor | None:
-        """Return a copy of a buffer; the same one for each module that holds it."""
-        if buffer is None:
-            return None
-        if id(buffer) not in self._buffers:
-            self._buffers[id(buffer)] = buffer.detach().clone()
-        return self._buffers[id(buffer)]
+def _is_of_library(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.modules.")
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Say whether what a module holds shows in its attributes alone, so that a change of it shows, too."""
+    attributes = module.__dict__
+    if "forward" in attributes or isinstance(module, nn.RNNBase) or any(map(attributes.get, _HOOKS)):
+        return False
+    if hasattr(type(module).forward, "_torchdynamo_orig_callable"):
+        return False
+    if _is_of_library(module):
+        return not (attributes["training"] and attributes["_buffers"])
+    own = any(
+        x is not None for x in chain(attributes["_parameters"].values(), attributes["_buffers"].values())
+    )
+    return not own and all(type(attributes[name]) in _VALUES for name in attributes.keys() - _OF_ALL)
 
 
 def _run_as_written(attributes: dict[str, Any], blank: nn.Module, twins: Twins) -> None:
