@@ -154,6 +154,14 @@ def _ssd() -> nn.Module:
     return D.ssd.SSD(Levels(), DefaultBoxGenerator([[2], [2], [2]]), (96, 96), 4, head=head)
 
 
+def _ssdlite() -> nn.Module:
+    import torchvision.models.detection as D
+    from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+
+    head = D.ssdlite.SSDLiteHead([8, 8, 8], [4, 4, 4], 4, nn.BatchNorm2d)
+    return D.ssd.SSD(Levels(), DefaultBoxGenerator([[2], [2], [2]]), (96, 96), 4, head=head)
+
+
 TORCHVISION: dict[str, Callable[[], nn.Module]] = {
     "faster": _faster,
     "mask": _mask,
@@ -161,6 +169,7 @@ TORCHVISION: dict[str, Callable[[], nn.Module]] = {
     "retina": _retina,
     "fcos": _fcos,
     "ssd": _ssd,
+    "ssdlite": _ssdlite,
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from helpers import does_not_grow
+from helpers import does_not_grow, one_line
 from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
@@ -469,3 +469,50 @@ def test_noisy_methods_explain_the_class_of_the_clean_input() -> None:
     assert [row[0].index for row in noisy.targets] == [row[0].index for row in clean.targets]
     still = cc.SmoothGrad(model, noise=0.0, samples=3).explain(x)
     np.testing.assert_allclose(still.maps, clean.maps, rtol=1e-5)
+
+
+class Pyramid(keras.layers.Layer):
+    """Two levels of a picture, as a dict or a tuple."""
+
+    def __init__(self, keyed: bool, **options: object) -> None:
+        super().__init__(**options)
+        self.keyed = keyed
+        self.fine = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="fine")
+        self.coarse = keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu", name="coarse")
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.fine.build(shape)
+        self.coarse.build((*shape[:-1], 4))
+
+    def call(self, x: Any) -> Any:
+        fine = self.fine(x)
+        levels = {"p3": fine, "p4": self.coarse(fine)}
+        return levels if self.keyed else tuple(levels.values())
+
+
+@pytest.mark.parametrize(("keyed", "layer"), [(True, "fpn[p4]"), (True, "fpn[1]"), (False, "fpn[1]")])
+def test_one_of_several_outputs_is_named_by_index_or_key(keyed: bool, layer: str) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    levels = Pyramid(keyed, name="fpn")(inputs)
+    levels = list(levels.values()) if keyed else levels
+    pooled = [keras.layers.GlobalAveragePooling2D()(one) for one in levels]
+    heads = [keras.layers.Dense(3, name=f"head{k}")(one) for k, one in enumerate(pooled)]
+    model = keras.Model(inputs, keras.layers.Add()(heads))
+    x = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    coarse = keras.ops.convert_to_numpy(keras.Model(inputs, levels[1])(x))
+    weights = keras.ops.convert_to_numpy(model.get_layer("head1").kernel)[:, 2] / 64
+    hand = (coarse * weights).sum(-1)
+    explanation = cc.HiResCAM(model, layer, signed=True).explain(x, 2)
+    assert explanation.layer == layer
+    np.testing.assert_allclose(explanation.maps[:, 0], hand, atol=1e-5)
+    # The score falls by 64 times weight times mean where a channel is gone.
+    falls = 64 * weights * coarse.mean((1, 2), keepdims=True)
+    ablated = cc.AblationCAM(model, layer, signed=True).explain(x, 2)
+    by_hand = (falls * coarse).sum(-1)
+    np.testing.assert_allclose(
+        ablated.maps[:, 0] * np.abs(ablated.scores)[:, :, None], by_hand, atol=1e-4 * np.abs(by_hand).max()
+    )
+    with pytest.raises(LayerError) as error:
+        cc.GradCAM(model, "fpn[p9]").explain(x, 2)
+    one_line(error, "no output `[p9]`", "[0]" if not keyed else "[p3]")

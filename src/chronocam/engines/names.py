@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from chronocam.errors import LayerError, suggest
 
@@ -28,6 +28,30 @@ def split_entry(layer: str) -> tuple[str, tuple[str, ...]]:
     path = split_call(layer)[0]
     match = _ENTRY.match(path)
     return (match["path"], tuple(match["keys"][1:-1].split("]["))) if match else (path, ())
+
+
+def part_at(output: Any, entry: Sequence[str]) -> Any:
+    """Return the part of an output that indices or keys lead to; all of it without any.
+
+    A key comes before an index: of the dict {"0": …, "pool": …} both `pool` and `1` are the second.
+    Raises LayerError for a step that does not exist.
+    """
+    for step in entry:
+        parts = parts_of(output)
+        if step not in parts and step.isdigit() and int(step) < len(parts):
+            step = list(parts)[int(step)]
+        if step not in parts:
+            names = ", ".join(f"`[{key}]`" for key in parts) or f"one {type(output).__name__}"
+            raise LayerError(f"no output `[{step}]`; the layer returns {names}")
+        output = parts[step]
+    return output
+
+
+def parts_of(output: Any) -> dict[str, Any]:
+    """Return the parts of an output by key, those of tuples and lists by index."""
+    if isinstance(output, Mapping):
+        return {str(key): part for key, part in output.items()}
+    return {str(at): part for at, part in enumerate(output)} if isinstance(output, (tuple, list)) else {}
 
 
 def child_at(index: int, children: Sequence[T]) -> T:

@@ -37,7 +37,7 @@ class Method(ShortRepr):
     model: a `torch.nn.Module`, a `keras.Model` that is built, or what `cc.models.load` returns, whose
         preprocessing and labels are used.
     conv_layer: dotted path, layer object, index of a top-level layer, or a list of them, whose maps are
-        fused; `"fpn[1]"` or `"fpn[p3]"` is one of several outputs of a PyTorch layer, by index or key. None
+        fused; `"fpn[1]"` or `"fpn[p3]"` is one of several outputs of a layer, by index or key. None
         picks the last layer that still has a grid and that the score depends on.
     output_layer: where scores are read (path, object or index); None is the model's output, before a final
         softmax.

@@ -36,7 +36,6 @@ from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import (
     axes_from,
     first_tensor,
-    is_float,
     is_frame_wise,
     is_recurrent,
     nodes_of,
@@ -51,7 +50,7 @@ from chronocam.engines.keras.program import (
     trace,
 )
 from chronocam.engines.keras.resume import KerasRest
-from chronocam.engines.names import child_at, split_call
+from chronocam.engines.names import child_at, part_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
@@ -148,8 +147,9 @@ class KerasEngine(Speechless, UnknownGeometry):
             return self.resolve(child_at(int(layer), self.model.layers))
         if layer == INPUT:
             return INPUT
-        name, call = split_call(str(layer))
-        path = self._at_input(path_of(name, self._nodes))
+        whole, call = split_call(str(layer))
+        name, _ = split_entry(whole)
+        path = self._at_input(path_of(name, self._nodes)) + whole.removeprefix(name)
         return path if call is None else f"{path}#{call}"
 
     def _at_input(self, path: str) -> str:
@@ -229,9 +229,9 @@ class KerasEngine(Speechless, UnknownGeometry):
 
         def run(inputs: Inputs) -> None:
             calls.clear()
-            found, final = trace(program, inputs)
+            found, final = trace(program, inputs, [name for name in keep if split_entry(name)[1]])
             for path, tensor in found:
-                node = self._nodes[path]
+                node = self._nodes[path_at(path)]
                 kind = type(node).__name__
                 changes = kind not in _PASS_ON and tensor is not final
                 shape, order = tuple(tensor.shape), self.order(path)
@@ -392,11 +392,10 @@ class KerasEngine(Speechless, UnknownGeometry):
 
     def _extent(self, inputs: Inputs, layer: str) -> tuple[tuple[int, int], ...] | None:
         """Return the first and last place that any cell of a layer sees, per axis of a sample."""
-        path, number = split_call(layer)
+        (path, entry), (_, number) = split_entry(layer), split_call(layer)
 
         def score(result: Result) -> Array:
-            output = result.outputs[path][-1 if number is None else number]
-            output = output if is_float(output) else first_tensor(output)
+            output = first_tensor(part_at(result.outputs[path][-1 if number is None else number], entry))
             noise = np.random.default_rng(0).standard_normal(output.shape)
             return keras.ops.reshape(keras.ops.sum(output * keras.ops.cast(noise, output.dtype)), (1, 1))
 

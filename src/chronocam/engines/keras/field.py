@@ -14,7 +14,7 @@ import keras
 
 from chronocam.engines.keras.layers import Node, Run, Wrap, first_tensor, is_float
 from chronocam.engines.keras.program import Program
-from chronocam.engines.names import split_call
+from chronocam.engines.names import part_at, split_call, split_entry
 from chronocam.types import Array, Inputs
 
 _POINTWISE = {
@@ -121,7 +121,7 @@ Fields = tuple[AxisField, ...] | None
 
 def fields_of(program: Program, inputs: Inputs, layer: str, rank: int, channels_last: bool) -> list[Fields]:
     """Return the fields of the calls of `layer` over `rank` axes, None for one that is unknown."""
-    path, number = split_call(layer)
+    (path, entry), (_, number) = split_entry(layer), split_call(layer)
     start = first_tensor(inputs)
     # By the tensors' ids, which no other tensor gets while these are kept.
     known: dict[int, tuple[Array, Fields]] = {id(start): (start, (AxisField(),) * rank)}
@@ -139,7 +139,8 @@ def fields_of(program: Program, inputs: Inputs, layer: str, rank: int, channels_
                         _after(node, inputs, [known[id(x)][1] for x in inputs], channels_last),
                     )
                 if at == path:
-                    calls.append(known.get(id(tensor), (None, None))[1])
+                    own = first_tensor(part_at(output, entry))
+                    calls.append(known.get(id(own), (None, None))[1])
                 return output
 
             return run

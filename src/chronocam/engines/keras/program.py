@@ -30,7 +30,7 @@ from chronocam.engines.keras.layers import (
 )
 from chronocam.engines.keras.replica import Replica
 from chronocam.engines.misfit import FAILURES, failure, out_of_memory
-from chronocam.engines.names import split_call
+from chronocam.engines.names import part_at, split_call, split_entry
 from chronocam.engines.outputs import scores_in
 from chronocam.engines.scoped import scoped
 from chronocam.errors import ChronocamError, InputError, LayerError
@@ -259,17 +259,23 @@ class Program:
 
 def path_at(layer: str) -> str:
     """Return the path of the node at which a layer is tapped."""
-    return split_call(layer.removesuffix(LINEAR))[0]
+    return split_entry(layer.removesuffix(LINEAR))[0]
 
 
-def trace(program: Program, inputs: Inputs) -> tuple[list[tuple[str, Array]], Array]:
-    """Return the calls of nodes with their outputs, in the order in which they end, and the main output."""
+def trace(
+    program: Program, inputs: Inputs, entries: Sequence[str] = ()
+) -> tuple[list[tuple[str, Array]], Array]:
+    """Return the calls of nodes with their outputs, in the order in which they end, and the main output.
+
+    entries: layers that are one of several outputs, such as `fpn[1]`, which are calls too.
+    """
     calls: list[tuple[str, Array]] = []
 
     def noted(path: str, output: object) -> object:
-        tensor = first_tensor(output)
-        if tensor is not None:
-            calls.append((path, tensor))
+        for name in (path, *(one for one in entries if path_at(one) == path)):
+            tensor = first_tensor(part_at(output, split_entry(name)[1]))
+            if tensor is not None:
+                calls.append((name, tensor))
         return output
 
     nodes = program.nodes
@@ -443,15 +449,16 @@ def _tap(layers: Sequence[str], seen: dict[str, list[Array]], change: Change) ->
     calls = count()
 
     def tapped(output: object) -> object:
-        tensor = old = first_tensor(output)
         call = next(calls)
-        if tensor is None:
-            raise LayerError(f"layer `{layers[0]}` returns no floating-point tensor; choose another layer")
         for layer in layers:
-            if split_call(layer)[1] in (None, call):
-                tensor = change(layer, tensor)
-                seen[layer].append(tensor)
-        return replace_tensor(output, old, tensor)
+            if split_call(layer)[1] not in (None, call):
+                continue
+            old = first_tensor(part_at(output, split_entry(layer)[1]))
+            if old is None:
+                raise LayerError(f"layer `{layer}` returns no floating-point tensor; choose another layer")
+            seen[layer].append(change(layer, old))
+            output = replace_tensor(output, old, seen[layer][-1])
+        return output
 
     return after(tapped)
 

@@ -13,6 +13,7 @@ from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.layers import Node, Wrap, first_tensor, nodes_of, replace_tensor
 from chronocam.engines.keras.program import Passed, Program, after
+from chronocam.engines.names import part_at, split_entry
 from chronocam.engines.resumption import Counting, Recorder, Rest, Run, Stored, replaying
 from chronocam.errors import LayerError
 from chronocam.types import Array, Inputs
@@ -30,7 +31,7 @@ class KerasRest(Rest[Any]):
         super().__init__(inputs, None if first is None else first.shape[0], layer)
         self._backend = backend
         self._program = program
-        self._path = self._layer.partition("#")[0]
+        self._path, self._entry = split_entry(layer)
         self._node = program.nodes[self._path]
         self._hidden = {path: node for path, node in program.nodes.items() if not self._holds(node)}
         self._compiled: Run = self._rest
@@ -100,7 +101,7 @@ class KerasRest(Rest[Any]):
         counted = Counting(self._call, change)
 
         def changed(output: object) -> object:
-            tensor = first_tensor(output)
+            tensor = first_tensor(part_at(output, self._entry))
             if tensor is None:
                 raise LayerError(
                     f"layer `{self._layer}` returns no floating-point tensor; choose another layer"

@@ -13,10 +13,11 @@ from torch.autograd.graph import GradientEdge
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.misfit import FAILURES, failure, misfit, out_of_memory
+from chronocam.engines.names import part_at, parts_of
 from chronocam.engines.outputs import scores_in
 from chronocam.engines.torch.obstacles import reason_of
 from chronocam.engines.torch.towers import image_tower
-from chronocam.errors import ChronocamError, InputError, LayerError, ModelError, first_line
+from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs
 
@@ -183,25 +184,9 @@ def first_tensor(output: Any) -> Tensor | None:
 def tensor_at(output: Any, entry: Sequence[str]) -> Tensor | None:
     """Return the floating-point tensor that indices or keys lead to, or None; the first without any.
 
-    A key comes before an index: of the dict {"0": …, "pool": …} both `pool` and `1` are the second.
     Raises LayerError for a step that does not exist.
     """
-    for step in entry:
-        parts = _parts(output)
-        if step not in parts and step.isdigit() and int(step) < len(parts):
-            step = list(parts)[int(step)]
-        if step not in parts:
-            names = ", ".join(f"`[{key}]`" for key in parts) or f"one {type(output).__name__}"
-            raise LayerError(f"no output `[{step}]`; the layer returns {names}")
-        output = parts[step]
-    return first_tensor(output)
-
-
-def _parts(output: Any) -> dict[str, Any]:
-    """Return the parts of an output by key, those of tuples and lists by index."""
-    if isinstance(output, Mapping):
-        return {str(key): part for key, part in output.items()}
-    return {str(at): part for at, part in enumerate(output)} if isinstance(output, (tuple, list)) else {}
+    return first_tensor(part_at(output, entry))
 
 
 def levels(output: Any, first: Tensor) -> list[str]:
@@ -217,7 +202,7 @@ def levels(output: Any, first: Tensor) -> list[str]:
 
 
 def _tensors(output: Any) -> Iterator[tuple[str, Tensor]]:
-    for key, part in _parts(output).items():
+    for key, part in parts_of(output).items():
         if _is_float(part):
             yield f"[{key}]", part
         else:
