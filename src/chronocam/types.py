@@ -354,6 +354,8 @@ class Target:
     """Whether the score is of a place in the input, such as a box, which weights that are pooled forget."""
     reads: Sequence[str] = ()
     """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
+    layer: str | None = None
+    """The layer that it is explained on, where it knows one; None where a gradient has to tell."""
 
     def of_model(self, model: Model, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the target as it is meant of a model and a batch, before that is run; most stay the same.

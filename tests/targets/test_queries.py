@@ -62,7 +62,8 @@ def test_a_region_of_masks_of_queries_is_their_semantic_segmentation_by_hand() -
         (cc.targets.Region.predicted(predicted), dense[0, predicted][mask].mean()),
     ):
         (gradient,) = torch.autograd.grad(score, cut, retain_graph=True)
-        found = cc.HiResCAM(net, layer, signed=True).explain(x, target)
+        found = cc.HiResCAM(net, signed=True).explain(x, target)
+        assert found.layer == layer
         hand = (gradient * cut[0]).sum(1).detach().numpy()
         np.testing.assert_allclose(found.maps[:, 0], hand, atol=1e-5 * np.abs(hand).max())
         assert found.scores[0, 0] == pytest.approx(float(score.detach()), rel=1e-5)

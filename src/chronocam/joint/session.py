@@ -163,6 +163,8 @@ class Explaining:
         def default() -> list[str]:
             if self.levels is not None:
                 return list(dict.fromkeys(self.levels.values()))
+            if self.target.layer is not None:
+                return [Chosen(self.target.layer)]
             return [self.look.subject.once(key, partial(self._search, self.target))]
 
         return [

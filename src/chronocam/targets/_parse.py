@@ -149,6 +149,8 @@ class Several(Target):
         self.signed = any(target.signed for target in targets)
         self.has_place = any(target.has_place for target in targets)
         self.reads = tuple(dict.fromkeys(name for target in targets for name in target.reads))
+        layers = {target.layer for target in targets}
+        self.layer = layers.pop() if len(layers) == 1 else None
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the targets as they are meant of a model."""
@@ -181,6 +183,7 @@ class OfTarget(Target):
         object.__setattr__(self, "signed", parsed.signed)
         object.__setattr__(self, "has_place", parsed.has_place)
         object.__setattr__(self, "reads", parsed.reads)
+        object.__setattr__(self, "layer", parsed.layer)
 
     def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the target made of the other as it is meant of a model."""

@@ -16,6 +16,7 @@ from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
 
 _PREDICTED: Final = "predicted"
 _PEAK: Final = "peak"
+_MASK_FEATURES: Final = "model.pixel_level_module.decoder.mask_projection"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Region(Target):
         return cls(_PEAK, channel)
 
     has_place = True
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Region:
+        """Return the region on the layer that a model of masks of queries takes its masks from."""
+        modules = model.named_modules() if hasattr(model, "named_modules") else ()
+        return _OfQueries(self.where, self.channel) if _MASK_FEATURES in dict(modules) else self
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the mean over the region. Raises TargetError for what does not fit the outputs."""
@@ -156,6 +162,12 @@ class Region(Target):
             which = f" of sample {_number(outputs, blank[0])}" if len(masks) > 1 else ""
             raise TargetError(f"the mask{which} is empty; mark at least one pixel")
         return "region", np.stack([_shares(mask.astype(float), grid) for mask in masks])
+
+
+class _OfQueries(Region):
+    """A region of MaskFormer or Mask2Former, whose masks are queries times the last features of pixels."""
+
+    layer = _MASK_FEATURES
 
 
 def _array(where: Array) -> np.ndarray:
