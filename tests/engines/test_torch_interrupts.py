@@ -10,11 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from detectors import random_detector, two_spots
 from engines.test_torch_left_as_found import snapshot
-from engines.test_torch_threads import Attending, Sequences, clip_network, normalised, recurrent
+from engines.test_torch_threads import (
+    Attending,
+    Encoder,
+    Normed,
+    Sequences,
+    clip_network,
+    normalised,
+    recurrent,
+)
 from helpers import noise
 from nets import Net
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import chronocam as cc
 
@@ -62,6 +72,28 @@ def found(net: nn.Module) -> dict[str, Any]:
     }
 
 
+class Checkpointed(Net):
+    def features(self, x: Tensor) -> Tensor:
+        return checkpoint(super().features, x, use_reentrant=False)
+
+
+def hooked() -> nn.Module:
+    """A network with hooks and a parametrised weight of its own."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 3))
+    net[0].register_forward_hook(lambda module, args, output: output * 2)
+    net[1].register_forward_pre_hook(lambda module, args: None)
+    net[3].register_full_backward_hook(lambda module, into, out: None)
+    return net
+
+
+def detected(net: nn.Module, x: Tensor) -> Any:
+    return cc.ODAM(net).explain(two_spots(), cc.targets.Boxes(cc.detect(net, two_spots(), 0.01)[:1]))
+
+
+def evaluated(net: nn.Module, x: Tensor) -> Any:
+    return cc.evaluate(net, x, 1, methods=["gradcam"], layers=["conv2"], measures=["drop", "randomisation"])
+
+
 Call = Callable[[nn.Module, Tensor], Any]
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool, Call]] = {
     "convolutions": (Net, (1, 3, 12, 12), False, lambda net, x: cc.GradCAM(net).explain(x, 1)),
@@ -91,6 +123,26 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool, Call]] = 
         lambda net, x: cc.ShapleyCAM(net, "patches").explain(x, 1),
     ),
     "lstm": (Sequences, (1, 4, 5), False, lambda net, x: cc.sequence.LRP(net).explain(x, 1)),
+    "checkpointed": (
+        Checkpointed,
+        (1, 3, 12, 12),
+        False,
+        lambda net, x: cc.GradCAM(net, "conv1").explain(x, 1),
+    ),
+    "hooked": (hooked, (1, 3, 12, 12), False, lambda net, x: cc.GradCAM(net, "1").explain(x, 1)),
+    "batch norm": (Normed, (2, 3, 16, 16), True, lambda net, x: cc.GradCAM(net, "5").explain(x, 1)),
+    "masks": (Net, (1, 3, 12, 12), False, lambda net, x: cc.RISE(net, budget=8).explain(x, 1)),
+    "tails": (Net, (1, 3, 12, 12), False, lambda net, x: cc.AblationCAM(net, "conv2").explain(x, 1)),
+    "attention": (Encoder, (1, 3, 16, 16), False, lambda net, x: cc.LeGrad(net).explain(x, 1)),
+    "fast": (Normed, (1, 3, 16, 16), False, lambda net, x: cc.GradCAM(net, "5", fast=True).explain(x, 1)),
+    "fast, copied anew": (
+        Normed,
+        (1, 3, 16, 16),
+        False,
+        lambda net, x: cc.GradCAM(nn.Sequential(net), fast=True).explain(x, 1),
+    ),
+    "detector": (lambda: random_detector("faster"), (1, 3, 8, 8), False, detected),
+    "evaluation": (Net, (2, 3, 12, 12), False, evaluated),
     "normalised": (normalised, (2, 3, 12, 12), True, lambda net, x: cc.GradCAM(net, "3").explain(x, 1)),
 }
 

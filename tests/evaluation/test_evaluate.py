@@ -430,3 +430,18 @@ def test_hostile_names_run_nothing_on_the_page(model, tmp_path):
     text = result.save(tmp_path / "e.html").read_text()
     assert "<img src=x" not in text
     assert "<img src=x" not in result._repr_html_()
+
+
+def test_damaged_lines_are_judged_anew(model, tmp_path):
+    ask = {"methods": ["gradcam"], "measures": ["drop"], "out": tmp_path}
+    whole = cc.evaluate(model, X, 1, **ask)
+    path = tmp_path / "samples.jsonl"
+    lines = path.read_text().splitlines()
+    record = json.loads(lines[2])
+    record["rows"][0]["values"]["drop"] += 1
+    lines[2], lines[3] = json.dumps(record), lines[3][:-40]
+    path.write_text("\n".join(lines) + "\n")
+    seen = model.seen[0]
+    again = cc.evaluate(model, X, 1, **ask)
+    assert model.seen[0] > seen
+    assert [s["values"] for s in again.samples] == [s["values"] for s in whole.samples]

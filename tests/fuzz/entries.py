@@ -8,23 +8,27 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-from fuzz.seeds import CORPUS
+from fuzz.seeds import CORPUS, noise
 from fuzz.strategies import WORDS, changed, damaged, reshaped
 from hypothesis import strategies as st
 
 import chronocam as cc
 from chronocam.errors import ChronocamError
 from chronocam.runs.arrays import read_features
+from chronocam.runs.dataset.pages import write_run_pages
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,45 @@ def load_weights(data: bytes, folder: Path) -> None:
 
 def load_record(data: bytes, folder: Path) -> None:
     cc.models.load(str(written(folder, "model.json", data)))
+
+
+def load_checkpoint(data: bytes, folder: Path) -> None:
+    path = written(folder, "a.pth", data)
+    cc.models.load(f"{path}@python:fuzz.nets:net")
+
+
+def load_whole(given: tuple[str, bytes], folder: Path) -> None:
+    """Load a file that holds a whole network: without trust none does."""
+    suffix, data = given
+    written(folder, "saved_model.pb", data)
+    cc.models.load(str(written(folder, f"a.{suffix}", data)))
+    raise AssertionError("code of a file that is not trusted was run")
+
+
+def load_network(given: tuple[str, bytes], folder: Path) -> None:
+    suffix, data = given
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    cc.models.load(str(written(folder, f"a.{suffix}", data)))
+
+
+def load_beside(data: bytes, folder: Path) -> None:
+    """Load weights beside a file that says what the network wants, and explain a picture so prepared."""
+    written(folder, "chronocam.json", data)
+    path = written(folder, "a.safetensors", WEIGHTS)
+    loaded = cc.models.load(f"{path}@python:fuzz.nets:net")
+    if isinstance(loaded.preprocess, cc.media.Preprocess):
+        cc.GradCAM(loaded).explain(noise(9, 8, 3), 0)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[str, bytes]:
+    path = draw(st.sampled_from(sorted((CORPUS / "networks").glob("net.*"))))
+    return path.suffix[1:], draw(damaged([path.read_bytes()]))
+
+
+def json_of(data: bytes) -> st.SearchStrategy[bytes]:
+    """Return a strategy of damaged JSON, in its bytes and in what it says."""
+    return st.one_of(damaged([data]), changed(json.loads(data)).map(json.dumps).map(str.encode))
 
 
 @st.composite
@@ -189,6 +232,88 @@ def files_of_reports(draw: st.DrawFn) -> tuple[str, bytes]:
     return name, draw(damaged([whole]))
 
 
+# Runs over a data set, and evaluations
+
+
+def open_run(given: tuple[str, bytes], folder: Path) -> None:
+    name, data = given
+    shutil.copytree(CORPUS / "run", folder, dirs_exist_ok=True)
+    written(folder, name, data)
+    table = cc.runs.open(folder)
+    table.to_pandas()
+    assert table.failures <= len(table)
+    table.where("score > 0 or error <> ''")
+    for row in range(min(len(table), 3)):
+        with suppress(cc.errors.MediaError):
+            table[row].save(folder / "page.html")
+            np.asarray(table[row])
+    said = io.StringIO()
+    with suppress(cc.errors.InputError), redirect_stderr(said):
+        write_run_pages(table, folder / "pages")
+    assert all(line == cc.errors.printable(line) for line in said.getvalue().splitlines())
+
+
+@st.composite
+def files_of_runs(draw: st.DrawFn) -> tuple[str, bytes]:
+    name = draw(st.sampled_from(sorted(path.name for path in (CORPUS / "run").iterdir())))
+    whole = (CORPUS / "run" / name).read_bytes()
+    if not name.endswith(".parquet") or draw(st.booleans()):
+        return name, draw(json_of(whole) if name.endswith(".json") else damaged([whole]))
+    return name, draw(parts_of_runs(whole))
+
+
+@st.composite
+def parts_of_runs(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Return a part with other values, columns or notes."""
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    table, column = parquet.read_table(io.BytesIO(whole)), draw(st.integers(0, 12))
+    how, name = draw(st.sampled_from(["notes", "values", "remove"])), table.column_names[column]
+    if how == "notes":
+        notes = draw(changed(json.loads(table.schema.metadata[b"chronocam"])))
+        table = table.replace_schema_metadata({"chronocam": json.dumps(notes)})
+    elif how == "remove":
+        table = table.drop_columns([name])
+    else:
+        try:
+            table = table.set_column(column, name, [draw(changed(table[name].to_pylist()))])
+        except (ValueError, TypeError, OverflowError, arrow.ArrowException):  # Parquet holds no such values
+            table = table.set_column(column, name, arrow.nulls(len(table)))
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    return file.getvalue()
+
+
+@cache
+def judged() -> bytes:
+    """Return what an evaluation keeps of its samples."""
+    with TemporaryDirectory() as folder:
+        evaluate(Path(folder))
+        return (Path(folder) / "samples.jsonl").read_bytes()
+
+
+def evaluate(folder: Path) -> cc.Evaluation:
+    pictures = np.linspace(0, 1, 2 * 3 * 24 * 24, dtype=np.float32).reshape(2, 3, 24, 24)
+    return cc.evaluate(net(), pictures, 1, methods=["gradcam"], measures=["drop"], out=folder)
+
+
+@st.composite
+def lines_of_evaluations(draw: st.DrawFn) -> bytes:
+    lines = judged().splitlines(keepends=True)
+    if draw(st.booleans()):
+        return draw(damaged([b"".join(lines)]))
+    at = draw(st.integers(0, len(lines) - 1))
+    lines[at] = json.dumps(draw(changed(json.loads(lines[at])))).encode() + b"\n"
+    return b"".join(lines)
+
+
+def go_on_judging(data: bytes, folder: Path) -> None:
+    written(folder, "samples.jsonl", data)
+    result = evaluate(folder)
+    result.to_pandas()
+    result.save(folder / "page.html")
+    result.save(folder / "result.json")
+
+
 # Words
 
 
@@ -238,6 +363,7 @@ NUMBERS: Final = st.one_of(st.integers(), st.floats(), st.booleans(), st.binary(
 SAVED: Final = [
     path.read_bytes() for path in sorted((CORPUS / "report").glob("*.npz")) if "depth" not in path.name
 ]
+WEIGHTS: Final = (CORPUS / "weights" / "net.safetensors").read_bytes()
 RECORD: Final = (CORPUS / "weights" / "model.json").read_bytes()
 PICTURES: Final = wholes("pictures", ".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", ".ppm", ".tga")
 
@@ -247,12 +373,22 @@ ENTRIES: Final[dict[str, Entry]] = {
     "array": Entry(damaged(wholes("arrays", ".npy")), read_array),
     "drive": Entry(files_of_drives(), read_drive),
     "weights": Entry(damaged(wholes("weights", ".safetensors")), load_weights),
-    "record": Entry(
-        st.one_of(damaged([RECORD]), changed(json.loads(RECORD)).map(json.dumps).map(str.encode)), load_record
+    "record": Entry(json_of(RECORD), load_record),
+    "beside": Entry(json_of((CORPUS / "weights" / "chronocam.json").read_bytes()), load_beside),
+    "checkpoint": Entry(damaged(wholes("weights", ".pth", ".ckpt", ".pt")), load_checkpoint),
+    "untrusted": Entry(
+        st.tuples(
+            st.sampled_from(("pt", "pth", "pt2", "pkl", "bin")),
+            damaged([*wholes("networks", ".pt"), *wholes("weights", ".pt")]),
+        ),
+        load_whole,
     ),
+    "network": Entry(networks(), load_network),
     "saved, bytes": Entry(damaged(SAVED), load_bytes),
     "saved, parts": Entry(changed_parts(), load_parts),
     "report": Entry(files_of_reports(), report),
+    "run": Entry(files_of_runs(), open_run),
+    "evaluation": Entry(lines_of_evaluations(), go_on_judging),
     "words": Entry(
         st.one_of(
             st.tuples(st.sampled_from(KINDS), st.one_of(WORDS, NEAR)),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 import chronocam as cc
 from chronocam.maps.attention import Attention
 from chronocam.media import Stills
+from chronocam.media.preprocess import imagenet
 from chronocam.records import (
     ClipFeatureResult,
     DriveEntry,
@@ -25,6 +27,10 @@ from chronocam.records import (
     SequenceEntry,
     Written,
 )
+from chronocam.runs.dataset.inputs.base import Item
+from chronocam.runs.dataset.place import Place
+from chronocam.runs.dataset.plan import Settings, freeze, part_name
+from chronocam.runs.dataset.rows import Rows
 from chronocam.sequence import SequenceExplanation
 from chronocam.targets.steps import StepInfo, VotesInfo
 from chronocam.types import Finding, TargetInfo
@@ -40,7 +46,9 @@ def write_all(folder: Path) -> None:
     clips(folder / "clips")
     report(folder / "report")
     drive(folder / "drive")
+    run(folder / "run")
     weights(folder / "weights")
+    networks(folder / "networks")
     (folder / "arrays").mkdir(exist_ok=True)
     np.save(folder / "arrays" / "features.npy", RNG.normal(size=(3, 4)).astype(np.float32))
 
@@ -171,6 +179,7 @@ def drive(folder: Path) -> None:
 
 def weights(folder: Path) -> None:
     """Write the weights of `fuzz.nets.net`, and the record of a network without its weights."""
+    import torch
     from fuzz.nets import net
     from safetensors.torch import save_file
 
@@ -190,6 +199,65 @@ def weights(folder: Path) -> None:
         "sampling": "uniform",
     }
     (folder / "model.json").write_text(json.dumps(record))
+    for name, content in {
+        "plain.pth": net().state_dict(),
+        "lightning.ckpt": {
+            "epoch": 1,
+            "pytorch-lightning_version": "2.4.0",
+            "hyper_parameters": {"lr": 0.1},
+            "state_dict": {f"model.{key}": value for key, value in net().state_dict().items()},
+        },
+        "network.pt": net(),
+    }.items():
+        torch.save(content, folder / name)
+    torch.save(net().state_dict(), folder / "old.pth", _use_new_zipfile_serialization=False)
+    said = {
+        "size": "24x24",
+        "range": "-1..1",
+        "channels": "bgr",
+        "axes": "chw",
+        "labels": ["cat", "dog", "bird"],
+    }
+    (folder / "chronocam.json").write_text(json.dumps(said))
+
+
+def networks(folder: Path) -> None:
+    """Write `fuzz.nets.net` and small networks like it as files of other frameworks."""
+    import keras
+    import tensorflow
+    import torch
+    from fuzz.nets import net
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.onnx.export(net(), (torch.zeros(1, 3, 24, 24),), folder / "net.onnx", dynamo=False, verbose=False)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(3, 2), torch.zeros(1, 3)), file)
+    with ZipFile(file) as whole, ZipFile(folder / "script.pt", "w") as script:
+        for name in whole.namelist():
+            if not name.endswith(".debug_pkl"):  # which says where its source was
+                script.writestr(ZipInfo(name), whole.read(name))
+    layers = keras.Input((24, 24, 3)), keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    model.save(folder / "net.keras")
+    model.save(folder / "net.h5")
+    converter = tensorflow.lite.TFLiteConverter.from_keras_model(model)
+    (folder / "net.tflite").write_bytes(converter.convert())
+
+
+def run(folder: Path) -> None:
+    """Write the folder of a run over three pictures, of which one failed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Place(str(folder))
+    items = [Item(f"{name}.png", "file", f"/pictures/{name}.png") for name in ("cat", "dog", "worm")]
+    settings = Settings(model="chronocam:digits", methods=("gradcam",), shard=2)
+    freeze(place, items, settings, "0" * 32, imagenet(24, 24), resume=True)
+    for part, samples in enumerate([(0, 1), (2,)]):
+        rows = Rows("uint8")
+        for sample in samples:
+            rows.add(items[sample].key, sample, {"gradcam": explanation(2, 3)}, 0)
+        if part:
+            rows.fail("worm.png", 2, "it is damaged")
+        place.put(part_name(part), rows.part())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -334,3 +335,12 @@ def test_a_view_lies_where_it_was_taken_and_what_is_outside_is_left_out(region, 
     laid[:, inside[0], inside[1]] = 0
     assert not laid.any()
     assert not whole.any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"resize": "9"}, {"resize": (4, 0.5)}, {"crop": (0, 4)}, {"mean": ("a",)}, {"std": (float("nan"),)}],
+)
+def test_a_recipe_is_made_of_numbers(fields: dict[str, Any]) -> None:
+    with pytest.raises(MediaError, match="expected whole numbers of pixels, and numbers"):
+        Preprocess(**{"resize": 8, "crop": None, "mean": (0.5,), "std": (1.0,)} | fields)

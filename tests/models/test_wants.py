@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import run
+from helpers import one_line, run
 from PIL import Image
 from torch import nn
 
@@ -15,7 +15,7 @@ import chronocam as cc
 from chronocam.errors import ModelError
 from chronocam.media import ClipPreprocess, Preprocess
 from chronocam.media.preprocess import imagenet
-from chronocam.models.wants import Wants, labels_of
+from chronocam.models.wants import Wants, beside, labels_of
 
 CODE = """
 from torch import nn
@@ -195,3 +195,28 @@ def test_a_size_that_no_square_fits_is_said() -> None:
     result = run("layers", "python:wanting_nets:wide", "--size", "66x200")
     assert "32 × 99" in result.stdout
     assert run("layers", "python:wanting_nets:wide", "--size", "no").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('{"labels": "../labels.txt"}', "are not in"),
+        ('{"labels": "/etc/hostname"}', "are not in"),
+        ('{"channels": 3}', "channels `3`; expected one of rgb"),
+        ('{"axes": null, "scale": 1e999}', "scale `inf`; expected a number"),
+        ('{"mean": [NaN]}', "mean `[nan]`; expected one number"),
+        ('{"size": [100000, 100000]}', "expected a side"),
+        ('{"frames": 1e999}', "frames `inf`; expected how many"),
+        ('{"size": ' * 20_000, "nested too deep"),
+    ],
+)
+def test_what_a_file_beside_a_model_says_is_taken_for_nothing_else(
+    said: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "chronocam.json").write_text(said)
+    with pytest.raises(ModelError) as error:
+        beside(folder / "net.safetensors")
+    one_line(error, told)

@@ -20,7 +20,7 @@ from chronocam.evaluation.panel import Panel, Row
 from chronocam.maps.arrays import to_numpy
 
 _FILE: Final = "samples.jsonl"
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(eq=False)
@@ -34,7 +34,10 @@ class Store:
     head: str
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what is there but for a line cut off. Raises InputError for that of another evaluation."""
+        """Yield what is there but for lines that were cut off or damaged.
+
+        Raises InputError for that of another evaluation.
+        """
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -48,7 +51,7 @@ class Store:
                         f"`{self.path.parent}` holds another evaluation (of another model, other methods, "
                         "measures or data); give another folder"
                     )
-                if number and isinstance(record, dict) and "sample" in record:
+                if number and isinstance(record, dict) and record.pop("digest", "") == _digest(record):
                     yield record
 
     def add(self, record: dict[str, Any]) -> None:
@@ -62,7 +65,7 @@ class Store:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # the end of a line that was being written when the run ended
                     file.write(b"\n")
-            file.write(_line(record))
+            file.write(_line({**record, "digest": _digest(record)}))
             file.flush()
             os.fsync(file.fileno())
 
@@ -70,7 +73,7 @@ class Store:
 def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Any]) -> Store:
     """Return the store of an evaluation in a folder."""
     told = hashlib.blake2b(digest_size=16)
-    told.update(repr([type(model).__qualname__, *settings]).encode())
+    told.update(repr([_VERSION, type(model).__qualname__, *settings]).encode())
     for name, values in _weights(model):
         told.update(name.encode() + np.ascontiguousarray(values).tobytes())
     told.update(repr([(sample.name, repr(sample.target)[:200]) for sample in samples]).encode())
@@ -141,6 +144,11 @@ def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[An
     arrays = [(name, hashlib.blake2b(maps.tobytes()).hexdigest()) for name, maps in panel.arrays.items()]
     options = sorted((name, repr(value)[:200]) for name, value in panel.options.items())
     return [makers, sorted(panel.functions), arrays, options, [repr(m) for m in measures], seed]
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Return what a line is known by again: as JSON gives it back, names may be in another order."""
+    return hashlib.blake2b(json.dumps(record, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _line(record: dict[str, Any]) -> bytes:

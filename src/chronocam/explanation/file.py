@@ -74,8 +74,19 @@ class _Header(JsonRecord):
 
 def write(path: Path, explanation: Explanation) -> None:
     """Write all of an explanation but how pictures were prepared; `read` reads it."""
-    pictures, attention = explanation.pictures or (), explanation.attention
-    header = _Header(
+    arrays = _arrays(explanation)
+    for i, picture in enumerate(explanation.pictures or ()):
+        arrays |= {_frame(i, j): np.frombuffer(file, np.uint8) for j, file in enumerate(picture.frames)}
+    write_archive(path, _header(explanation), arrays)
+
+
+def problems(explanation: Explanation) -> Iterator[str]:
+    """Yield what about an explanation does not fit together, of one from elsewhere."""
+    yield from _problems(_header(explanation), _arrays(explanation))
+
+
+def _header(explanation: Explanation) -> _Header:
+    return _Header(
         format=_FORMAT,
         method=explanation.method,
         layer=explanation.layer,
@@ -85,11 +96,15 @@ def write(path: Path, explanation: Explanation) -> None:
         windows=explanation.windows,
         frame_spans=explanation.frame_spans,
         findings=tuple(astuple(finding) for finding in explanation.findings),
-        pictures=tuple(map(_about, pictures)) or None,
+        pictures=tuple(map(_about, explanation.pictures or ())) or None,
         on=explanation.on,
         axes=explanation.axes,
         sizes=explanation.sizes,
     )
+
+
+def _arrays(explanation: Explanation) -> dict[str, np.ndarray]:
+    attention = explanation.attention
     arrays = {"maps": explanation.maps, "scores": explanation.scores}
     if explanation.confidences is not None:
         arrays["confidences"] = explanation.confidences
@@ -97,9 +112,7 @@ def write(path: Path, explanation: Explanation) -> None:
         arrays["interval"] = explanation.interval
     if attention is not None:
         arrays |= dict(zip(_ATTENTION, (attention.weights, attention.contributions), strict=True))
-    for i, picture in enumerate(pictures):
-        arrays |= {_frame(i, j): np.frombuffer(file, np.uint8) for j, file in enumerate(picture.frames)}
-    write_archive(path, header, arrays)
+    return arrays
 
 
 def read(archive: Archive, make: type[Explanation]) -> Explanation:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -71,6 +73,15 @@ class Preprocess:
     assumption: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        numbers = (*_several(self.mean), *_several(self.std), self.scale)
+        sides = (*_several(self.resize), *_several(self.crop))
+        if not all(isinstance(one, Real) and math.isfinite(one) for one in numbers) or not all(
+            isinstance(one, Integral) and int(one) > 0 for one in sides
+        ):
+            raise MediaError(
+                f"resize {self.resize}, crop {self.crop}, mean {self.mean}, std {self.std} and scale "
+                f"{self.scale}; expected whole numbers of pixels, and numbers"
+            )
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise MediaError(
                 f"mean {self.mean} and std {self.std}: expected one value per channel, 1 or 3 channels"
@@ -201,6 +212,10 @@ def _between_neighbours(
         weight = (at - low).reshape([-1] + [1] * (values.ndim - 1 - axis))
         values = values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
     return np.rint(values).astype(np.uint8)
+
+
+def _several(value: object) -> Iterable[object]:
+    return () if value is None else value if isinstance(value, Collection) else (value,)
 
 
 def _offset(size: int, crop: int) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from chronocam.errors import ModelError, first_line, suggest
+from chronocam.errors import MediaError, ModelError, first_line, suggest
+from chronocam.jsonable import LONGEST, parse_json, read_json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.files import is_file, is_folder
+from chronocam.media.limits import PICTURE
 from chronocam.media.preprocess import Preprocess
 
 Recipe: TypeAlias = Preprocess | ClipPreprocess
@@ -161,8 +163,8 @@ def beside(path: Path) -> Wants:
     if not is_file(sidecar):
         return Wants()
     try:
-        settings = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        settings = read_json(sidecar)
+    except MediaError as error:
         raise ModelError(
             f"`{sidecar}` cannot be read ({first_line(error)}); expected a JSON object"
         ) from error
@@ -174,15 +176,21 @@ def beside(path: Path) -> Wants:
 def labels_of(labels: str | Path | Sequence[str], folder: Path | None = None) -> tuple[str, ...]:
     """Return labels as they are given, or from a file: a line each, or JSON, a list or names by index.
 
+    folder: of the file that names that of the labels, which must be in it.
     Raises ModelError for a file that is not there or holds none.
     """
     if not isinstance(labels, (str, Path)):
         return tuple(map(str, labels))
     path = Path(labels) if folder is None else folder / labels
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"labels `{labels}` are not in `{folder}`, the folder of the model; put them there")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = _of_json(json.loads(text)) if path.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise MediaError(f"more than {LONGEST:,} letters")
+        names = _of_json(parse_json(text)) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError, KeyError, TypeError, MediaError) as error:
         problem = f"labels cannot be read from `{path}` ({first_line(error)})"
         raise ModelError(f"{problem}; expected a file with a label per line, or a JSON list") from error
     while names and not names[-1].strip():
@@ -215,16 +223,17 @@ def _read(name: str, value: Any, where: str, folder: Path | None) -> Any:
         return labels_of(value, folder) if name == "labels" else read(value)
     except ModelError:
         raise
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"{where}: {name} `{value}`; expected {expected}") from error
 
 
 def _number(value: Any) -> float:
     """Return a number, or a fraction as `1/255`."""
-    if isinstance(value, str) and "/" in value:
-        above, below = value.split("/")
-        return float(above) / float(below)
-    return float(value)
+    above, below = value.split("/") if isinstance(value, str) and "/" in value else (value, 1)
+    number = float(above) / float(below)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
@@ -258,7 +267,7 @@ def _size(value: Any) -> tuple[int, int]:
         re.split(r"[x×,]", value) if isinstance(value, str) else [value] if isinstance(value, int) else value
     )
     sides = [int(part) for part in parts]
-    if len(sides) not in (1, 2) or min(sides) < 1:
+    if len(sides) not in (1, 2) or min(sides) < 1 or sides[0] * sides[-1] > PICTURE:
         raise ValueError(value)
     return sides[0], sides[-1]
 

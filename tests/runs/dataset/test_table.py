@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as arrow
 import pytest
 from click.testing import CliRunner
+from helpers import one_line
+from pyarrow import parquet
 
 import chronocam as cc
 from chronocam.cli import main
@@ -183,3 +187,50 @@ def test_more_inputs_than_one_looks_at_are_not_made_pages(
     cc.runs.run("photos", "python:rowed:pictures", "out", 0, trust=True)
     monkeypatch.setattr("chronocam.runs.dataset.pages.MOST", 3)
     assert "5 inputs are too many for pages; choose at most 3" in run_report("out").stderr
+
+
+def part_with(path: Path, change: Callable[[Any], Any]) -> None:
+    """Write a part again, its table changed."""
+    parquet.write_table(change(parquet.read_table(path)), path)
+
+
+def without_notes(table: Any) -> Any:
+    return table.replace_schema_metadata({"chronocam": "{}"})
+
+
+def cut_short(table: Any) -> Any:
+    return table.set_column(8, table.schema.field(8), [[value.as_py()[:-1] for value in table["map"]]])
+
+
+def without_scores(table: Any) -> Any:
+    return table.set_column(5, table.schema.field(5), arrow.nulls(len(table), arrow.float32()))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (without_notes, "does not say what its rows are of"),
+        (cut_short, "has a map of"),
+        (without_scores, "lacks values of row 0"),
+        (lambda table: table.drop_columns(["key"]), "has other columns"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_one_line(change: Any, told: str, place: Path) -> None:
+    table = cc.runs.run("photos/1.png", "python:rowed:pictures", "maps", targets="cat")
+    table[0]
+    part_with(Path("maps/part-000000.parquet"), change)
+    with pytest.raises(cc.errors.MediaError) as error:
+        cc.runs.open("maps")[0]
+    one_line(error, "part-000000.parquet", told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("inputs", 10**15), ("inputs", -1), ("preprocess", {"mean": "grey"}), ("format", 3)]
+)
+def test_a_plan_of_no_run_is_one_line(name: str, value: Any, place: Path) -> None:
+    cc.runs.run("photos/1.png", "python:rowed:pictures", "maps", targets="cat")
+    plan = json.loads(Path("maps/plan.json").read_text())
+    Path("maps/plan.json").write_text(json.dumps(plan | {name: value}))
+    with pytest.raises(cc.errors.MediaError) as error:
+        cc.runs.open("maps")
+    one_line(error, "plan.json", "cannot be read")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from chronocam.errors import ModelError, first_line, printable
-from chronocam.jsonable import Json
+from chronocam.errors import MediaError, ModelError, first_line, printable
+from chronocam.jsonable import LONGEST, Json, parse_json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.keras_old import (
@@ -35,6 +36,8 @@ _OF_THEANO: Final = (
     "kernels are taken to be Theano's, which mirrored them, since the channels come first (a guess): the "
     "file does not say; was it TensorFlow, say so: h5py.File({path!r}, 'r+').attrs['backend'] = 'tensorflow'"
 )
+_DAMAGED: Final = (OSError, BadZipFile, KeyError, ValueError, RuntimeError, NotImplementedError, zlib.error)
+"""What is raised for archives and HDF5 that are damaged, encrypted or packed in ways that are not known."""
 
 
 def _load(request: ModelRequest) -> Parts:
@@ -204,21 +207,32 @@ def _config(path: Path, request: ModelRequest) -> tuple[Json, str]:
     try:
         if is_zipfile(path):
             with ZipFile(path) as archive:
-                told = (
-                    json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-                )
-                return json.loads(archive.read("config.json")), str(told.get("keras_version", "3"))
+                told = _said(archive, "metadata.json") if "metadata.json" in archive.namelist() else {}
+                return _said(archive, "config.json"), str(told.get("keras_version", "3"))
         with need("h5py", "keras").File(path) as file:
             version = file.attrs.get(
                 "keras_version", file.get("model_weights", file).attrs.get("keras_version", "")
             )
-            return json.loads(_text(file.attrs["model_config"])), _text(version)
-    except (OSError, BadZipFile, KeyError, ValueError, RecursionError) as error:
+            return _object(_text(file.attrs["model_config"])), _text(version)
+    except (*_DAMAGED, MediaError) as error:
         todo = (
             "expected what model.save wrote; weights alone have no layers: build the model in a python: "
             f"factory and model.load_weights({str(path)!r})"
         )
         raise request.error(f"is not a saved model ({first_line(error)})", todo) from error
+
+
+def _said(archive: ZipFile, name: str) -> Json:
+    """Return what JSON in an archive says. Raises MediaError for more than JSON may have."""
+    with archive.open(name) as file:
+        return _object(file.read(LONGEST + 1).decode())
+
+
+def _object(text: str) -> Json:
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise MediaError(f"its JSON is a {type(value).__name__}")
+    return value
 
 
 def _text(value: Any) -> str:

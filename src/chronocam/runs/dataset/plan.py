@@ -6,9 +6,9 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ PREDICTED: Final = "predicted"
 
 _ITEMS: Final = "inputs.plan"  # Parquet too, but no part: `*.parquet` are the parts
 _FORMAT: Final = 2
+_MOST: Final = 10_000_000  # parts of a run
+_AGAIN: Final = "delete it, and run the same command again"
 _GROUP: Final = 4096  # inputs that are read at once
 _PAUSE: Final = 0.05  # seconds, while another run writes its plan
 
@@ -88,6 +90,16 @@ class Header(JsonRecord):
     settings: Settings
     preprocess: Any
 
+    def refuse_misfits(self) -> None:
+        """Raise MediaError for numbers of inputs, and for a preprocessing, that no run has."""
+        shard = self.settings.shard
+        if shard < 1 or not 0 <= self.inputs <= _MOST * shard:
+            raise MediaError(f"{self.inputs} inputs in shards of {shard} are no run")
+        try:
+            self.recipe()
+        except (AttributeError, TypeError, ValueError) as error:
+            raise MediaError(f"`preprocess` is {self.preprocess}; expected what a run writes") from error
+
     def recipe(self) -> Preprocess | ClipPreprocess:
         """Return how pictures or clips are prepared."""
         frame = _recipe(self.preprocess.get("frame", self.preprocess))
@@ -122,19 +134,36 @@ class Plan:
         first = shard * self.settings.shard
         last = min(first + self.settings.shard, self.header.inputs)
         groups = range(first // _GROUP, (last - 1) // _GROUP + 1)
-        with self.place.opened(_ITEMS) as file:
-            parquet = need("pyarrow.parquet").ParquetFile(file, metadata=self._index, pre_buffer=False)
+        with readable(self.place, _ITEMS, _columns()) as parquet:
             rows = parquet.read_row_groups(list(groups), use_threads=False).slice(
                 first - groups[0] * _GROUP, last - first
             )
-        columns = rows.to_pydict()
-        columns["url"] = [url.decode("utf-8", "surrogatepass") for url in columns["url"]]
+            if len(rows) != last - first or any(column.null_count for column in rows.columns):
+                raise MediaError(f"`{self.place.path(_ITEMS)}` lacks inputs {first} to {last - 1}; {_AGAIN}")
+            columns = rows.to_pydict()
+            columns["url"] = [url.decode("utf-8", "surrogatepass") for url in columns["url"]]
         return [Item(*row) for row in zip(*(columns[name] for name in Item._fields), strict=True)]
 
-    @cached_property
-    def _index(self) -> Any:
-        with self.place.opened(_ITEMS) as file:
-            return need("pyarrow.parquet").read_metadata(file)
+
+@contextmanager
+def readable(place: Place, name: str, schema: Any) -> Iterator[Any]:
+    """Give an open Parquet file with the columns of a schema; MediaError for what Arrow cannot read."""
+    arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
+    try:
+        with place.opened(name) as file:
+            whole = parquet.ParquetFile(file, pre_buffer=False)
+            if not whole.schema_arrow.equals(schema):
+                raise MediaError(f"`{place.path(name)}` has other columns than a run writes; {_AGAIN}")
+            yield whole
+    except (arrow.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise MediaError(f"`{place.path(name)}` cannot be read ({first_line(error)}); {_AGAIN}") from error
+
+
+def _columns() -> Any:
+    """Return the names and types of the columns of what is planned."""
+    arrow = need("pyarrow")
+    types = [arrow.string(), arrow.string(), arrow.binary(), arrow.int64(), arrow.int64(), arrow.string()]
+    return arrow.schema(list(zip(Item._fields, types, strict=True)))
 
 
 def part_name(shard: int) -> str:
@@ -183,7 +212,9 @@ def read_plan(place: Place) -> Plan:
         data: Any = parse_json(place.read(PLAN).decode())
         if isinstance(data, dict) and data.get("format") != _FORMAT:
             raise MediaError(f"is of format {data.get('format')}; expected {_FORMAT}, update chronocam")
-        return Plan(place, Header.from_json(data))
+        header = Header.from_json(data)
+        header.refuse_misfits()
+        return Plan(place, header)
     except FileNotFoundError as error:
         raise MediaError(f"`{place.url}` holds no run: it has no {PLAN}; check the path") from error
     except (OSError, UnicodeDecodeError, MediaError) as error:
@@ -224,7 +255,9 @@ def _frozen(items: Sequence[Item]) -> bytes:
     columns: dict[str, list[Any]] = dict(zip(Item._fields, map(list, zip(*items, strict=True)), strict=True))
     columns["url"] = [url.encode("utf-8", "surrogatepass") for url in columns["url"]]
     data = io.BytesIO()
-    parquet.write_table(arrow.table(columns), data, row_group_size=_GROUP, compression="zstd")
+    parquet.write_table(
+        arrow.table(columns, schema=_columns()), data, row_group_size=_GROUP, compression="zstd"
+    )
     return data.getvalue()
 
 

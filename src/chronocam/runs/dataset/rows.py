@@ -6,11 +6,15 @@ import io
 import json
 import math
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from chronocam.errors import MediaError
+from chronocam.errors import MediaError, first_line
+from chronocam.jsonable import JsonRecord, parse_json
 from chronocam.runs.dataset.inputs.base import need
 from chronocam.types import BoxInfo, Finding, TargetInfo, Window
 
@@ -23,6 +27,33 @@ COLUMNS: Final = (
 )
 _NOTES: Final = b"chronocam"
 """Where the metadata of a part hold what has no column: by kind, `[row, value]`, so from that row on."""
+
+
+class Damaged(Exception):
+    """A part holds what no run writes; what it is, for the place where the name of its file is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Notes(JsonRecord):
+    """What of the rows has no column: `[row, value]`, so from that row on.
+
+    looks: where grids lie in inputs: the size of the input, centres, windows and spans of frames.
+    look: by method and layer, the number of a look. info: by target, its index and whether signs are kept.
+    kinds: of each finding, its kind, and whether it concerns the sample and the target.
+    """
+
+    looks: tuple[
+        tuple[
+            tuple[int, ...],
+            tuple[tuple[float, ...], ...] | None,
+            tuple[tuple[int, int, int], ...] | None,
+            tuple[tuple[int, int], ...] | None,
+        ],
+        ...,
+    ]
+    look: Mapping[str, tuple[tuple[int, int], ...]]
+    info: Mapping[str, tuple[tuple[int, tuple[int | None, bool]], ...]]
+    kinds: tuple[tuple[int, tuple[tuple[str, bool, bool], ...]], ...]
 
 
 class _Row(NamedTuple):
@@ -118,18 +149,30 @@ def schema() -> Any:
 
 
 def explanation(table: Any, row: int) -> Explanation:
-    """Return the explanation of a row of a part. Raises MediaError where the input failed."""
+    """Return the explanation of a row of a part.
+
+    Raises MediaError where the input failed, and Damaged where the part does not fit together.
+    """
     from chronocam.explanation import Explanation
+    from chronocam.explanation.file import problems
 
     one = _Row(**{name: values[0] for name, values in table.slice(row, 1).to_pydict().items()})
     if one.error:
         raise MediaError(one.error)
-    notes = json.loads(table.schema.metadata[_NOTES])
-    size, centers, windows, spans = notes["looks"][_at(notes["look"][_place(one)], row)]
-    index, signed = _at(notes["info"][one.target], row)
-    kinds = _at(notes["kinds"], row)
+    if None in (*one[:6], one.map, one.grid, one.findings):
+        raise Damaged(f"lacks values of row {row}")
+    cells = math.prod(one.grid)
+    if min(one.grid, default=0) < 1 or len(one.map) not in (cells, 2 * cells):
+        raise Damaged(f"has a map of {len(one.map)} bytes on {one.grid} in row {row}")
+    notes = _told((table.schema.metadata or {}).get(_NOTES, b""))
+    try:
+        size, centers, windows, spans = notes.looks[_at(notes.look[_place(one)], row)]
+        index, signed = _at(notes.info[one.target], row)
+        kinds = _at(notes.kinds, row)
+    except LookupError as error:
+        raise Damaged(f"does not say what row {row} is of") from error
     sure = one.confidence
-    return Explanation(
+    found = Explanation(
         decoded(one.peak or 0.0, one.map, one.grid, one.signed)[None, None],
         np.array([[one.score]], np.float32),
         ((TargetInfo(one.target, index, signed=signed),),),
@@ -145,6 +188,18 @@ def explanation(table: Any, row: int) -> Explanation:
             for (kind, of_sample, of_target), text in zip(kinds, one.findings.split("\n"), strict=False)
         ),
     )
+    for problem in problems(found):
+        raise Damaged(f"does not fit together in row {row}: {problem}")
+    return found
+
+
+@lru_cache(maxsize=4)
+def _told(notes: bytes) -> _Notes:
+    """Return the notes of a part, which all its rows share."""
+    try:
+        return _Notes.from_json(parse_json(notes.decode()), "its notes")
+    except (MediaError, UnicodeDecodeError) as error:
+        raise Damaged(f"does not say what its rows are of ({first_line(error)})") from error
 
 
 def _is_missing(one: Explanation, sample: int, target: int) -> bool:
@@ -196,6 +251,6 @@ def _put(changes: list[Any], row: int, value: Any) -> None:
         changes.append((row, value))
 
 
-def _at(changes: list[Any], row: int) -> Any:
-    """Return the value at a row."""
+def _at(changes: Sequence[Any], row: int) -> Any:
+    """Return the value at a row. Raises LookupError where there is none."""
     return changes[bisect_right([first for first, _ in changes], row) - 1][1]

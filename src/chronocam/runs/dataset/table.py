@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chronocam.errors import ChronocamError, InputError, MediaError, first_line, suggest
+from chronocam.errors import InputError, MediaError, first_line, suggest
 from chronocam.explanation import Explanation
 from chronocam.runs.dataset.inputs import fetched
 from chronocam.runs.dataset.inputs.base import need
 from chronocam.runs.dataset.place import Place
-from chronocam.runs.dataset.plan import Plan, read_plan
-from chronocam.runs.dataset.rows import COLUMNS, explanation, schema
+from chronocam.runs.dataset.plan import Plan, read_plan, readable
+from chronocam.runs.dataset.rows import COLUMNS, Damaged, explanation, schema
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +50,11 @@ class Table:
     def __getitem__(self, row: int) -> Explanation:
         """Return the explanation of a row. Raises MediaError with its error where the input failed."""
         part, place = self._place(row)
-        one = explanation(part, place)
+        try:
+            one = explanation(part, place)
+        except Damaged as error:
+            name = self._parts[bisect_right(self._ends, self._rows[row])]
+            raise MediaError(f"`{self.plan.place.path(name)}` {error}") from error
         return replace(one, preprocess=self.plan.header.recipe())
 
     def input(self, row: int) -> Image | Clip:
@@ -142,28 +145,13 @@ class Table:
         return self._part(self._parts[part]), number - (self._ends[part - 1] if part else 0)
 
     def _count(self, name: str) -> int:
-        with self._open(name) as file:
-            return int(need("pyarrow.parquet").read_metadata(file).num_rows)
+        with readable(self.plan.place, name, schema()) as part:
+            return int(part.metadata.num_rows)
 
     def _read(self, name: str, columns: Iterable[str] | None = None) -> Any:
-        with self._open(name) as file:
+        with readable(self.plan.place, name, schema()) as part:
             # Arrow's own threads may still be at a file of Python when the process ends, which aborts it.
-            return need("pyarrow.parquet").read_table(
-                file, columns=columns and list(columns), use_threads=False, pre_buffer=False
-            )
-
-    @contextmanager
-    def _open(self, name: str) -> Iterator[Any]:
-        try:
-            with self.plan.place.opened(name) as file:
-                yield file
-        except ChronocamError:
-            raise
-        except Exception as error:  # Arrow raises errors of its own for a damaged file
-            todo = "delete it, and run the same command again"
-            raise MediaError(
-                f"`{self.plan.place.path(name)}` cannot be read ({first_line(error)}); {todo}"
-            ) from error
+            return part.read(columns=columns and list(columns), use_threads=False)
 
 
 def open(folder: str | PathLike[str]) -> Table:
