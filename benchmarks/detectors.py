@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -129,19 +128,22 @@ def judge(values: np.ndarray, own: np.ndarray, others: np.ndarray | None) -> dic
 
 def maps_of(
     net: torch.nn.Module, x: torch.Tensor, boxes: list[cc.Detection], drise: int
-) -> dict[str, np.ndarray]:
-    """Return the maps of the boxes at the size of the input, by method."""
+) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Yield each method with its maps of the boxes, at the size of the input, and the seconds they took."""
     target = cc.targets.Boxes(boxes)
-    methods = ["odam", "gradcam"]
-    explained: dict[str, Any] = cc.explain(net, x, target, methods=methods)
+    methods: list[tuple[str, cc.methods.Method]] = [("odam", cc.ODAM(net)), ("gradcam", cc.GradCAM(net))]
     if drise:
-        explained["drise"] = cc.DRISE(net, until=None, budget=drise).explain(x, target)
-    return {name: one.upsample()[0] for name, one in explained.items()}
+        methods.append((f"drise, {drise} passes", cc.DRISE(net, until=None, budget=drise)))
+    for name, method in methods:
+        start = time.process_time()
+        explanation = method.explain(x, target)
+        yield name, explanation.upsample()[0], time.process_time() - start
 
 
 def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> None:
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     large: list[bool] = []
+    seconds: dict[str, list[float]] = defaultdict(list)
     detections = 0
     for photo in track(list(photos(data))[:most], "Photos", console=Console(stderr=True), transient=True):
         found = cc.detect(net, photo.x, MIN_SCORE)
@@ -149,16 +151,19 @@ def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> N
         kept = right(photo, found)
         if not kept:
             continue
-        maps = maps_of(net, photo.x, [one for one, _, _ in kept], drise)
-        for k, (one, own, others) in enumerate(kept):
-            large.append(own.sum() >= LARGE * photo.scale**2)
-            for name, values in maps.items():
+        for name, values, took in maps_of(net, photo.x, [one for one, _, _ in kept], drise):
+            seconds[name].append(took)
+            for k, (_, own, others) in enumerate(kept):
                 judged[name].append(judge(photo.cut(values[k]).clip(0), own, others))
+        for one, own, others in kept:
+            large.append(own.sum() >= LARGE * photo.scale**2)
             judged["(box, filled)"].append(judge(filled(one.box, photo.seen), own, others))
             judged["(centre of the photo)"].append(judge(centre_prior(photo.seen), own, others))
     print(f"{len(large)} of {detections} detections of a score above {MIN_SCORE} are right")
     table("all", judged, [True] * len(large))
     table("of objects of 32² pixels or more", judged, large)
+    for name, took in seconds.items():
+        print(f"  {name:22} {np.median(took):.2f} s of processor time for the boxes of a photo (median)")
 
 
 def table(title: str, judged: dict[str, list[dict[str, float]]], which: list[bool]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from chronocam.detections import Adapter, Detection, Detections, adapter_for
 from chronocam.detections.adapters import AdapterLike
 from chronocam.engines import Result
-from chronocam.errors import InputError
+from chronocam.errors import InputError, check_real
 from chronocam.joint.inputs import batches
 from chronocam.joint.look import Look
 from chronocam.joint.subject import Subject
@@ -48,6 +48,9 @@ def detect(
     >>> found[0].label, found[0].box, found[0].row
     ('red', (3.0, 3.0, 9.0, 9.0), 9)
     """
+    check_real("min_score", min_score, "a probability from 0 to 1", most=1)
+    if isinstance(labels, str):
+        raise InputError("labels= is a str; expected a list of names, one per class")
     preprocess = None
     if isinstance(model, Loaded):
         labels = model.labels if labels is None else labels

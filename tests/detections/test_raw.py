@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.detections.adapters.raw import form_of, levels
-from chronocam.errors import ModelError, TargetError
+from chronocam.errors import InputError, ModelError, TargetError
 
 BOXES = [(3.0, 3.0, 9.0, 9.0), (23.0, 19.0, 29.0, 25.0), (7.0, 11.0, 13.0, 17.0)]
 ROWS = [9, 46, 26]  # 8 · 1 + 1, 8 · 5 + 6, 8 · 3 + 2
@@ -109,6 +109,27 @@ def test_a_row_comes_from_its_level() -> None:
     explanation = cc.ODAM(Spots(levels=2)).explain(photos, cc.targets.Boxes(coarse[0]))
     assert explanation.maps.shape[2:] == (4, 4)
     assert np.flatnonzero(explanation.maps[1, 0]).tolist() == [9]
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_pictures_of_odd_sizes_have_levels_too(pad: bool) -> None:
+    photos = nn.functional.pad(two_spots(), (0, 5, 0, 3))  # 35 × 37 pixels
+    net = Spots()
+    if pad:
+        net.register_forward_pre_hook(lambda _, args: nn.functional.pad(args[0], (0, 3, 0, 1)))
+    found = cc.detect(net, photos)
+    np.testing.assert_allclose([one.box for one in found], BOXES, atol=1e-4)
+    (columns,) = {10} if pad else {9}
+    assert [one.row for one in found] == [columns + 1, 5 * columns + 6, 3 * columns + 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"min_score": 30}, ("min_score is 30",)), ({"labels": "red"}, ("str",))]
+)
+def test_options_that_mean_nothing_are_refused(options: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError) as error:
+        cc.detect(Spots(), two_spots(), **options)
+    one_line(error, *words)
 
 
 @pytest.mark.parametrize(

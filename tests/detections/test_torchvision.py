@@ -11,7 +11,7 @@ from helpers import one_line
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import ModelError, TargetError
+from chronocam.errors import InputError, ModelError, TargetError
 from chronocam.maps.resample import resample
 
 pytest.importorskip("torchvision")
@@ -136,6 +136,12 @@ def test_a_map_lies_where_the_model_puts_its_grid(net: nn.Module) -> None:
     width = 88 if squeezed else 160 * 88 / 132
     assert rows[0] == pytest.approx(64 / len(rows) / 2 - 0.5)
     assert columns[-1] == pytest.approx(width * (1 - 0.5 / len(columns)) - 0.5, abs=0.5)
+
+
+def test_a_detector_that_is_left_in_training_mode_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        cc.detect(random_detector("retina").train(), X)
+    one_line(error, "training mode", "model.eval()")
 
 
 def test_rows_of_other_inputs_are_refused() -> None:

@@ -177,6 +177,12 @@ def test_boxes_stand_beside_each_other_and_against() -> None:
         ({"top": 0}, ("top is 0",)),
         ({"box": (5, 5, 1, 9)}, ("x0 < x1",)),
         ({"found": []}, ("nothing was found",)),
+        ({"found": "dog"}, ("'dog'", "Boxes(label='dog')")),
+        ({"found": 0}, ("0", "Boxes(index=0)")),
+        ({"found": [(3, 3, 9, 9)]}, ("nothing that cc.detect found", "box=")),
+        ({"min_score": 30}, ("min_score is 30", "from 0 to 1")),
+        ({"index": -1}, ("index is -1",)),
+        ({"index": 9}, ("no box number 9",)),
         ({"min_score": 0.96}, ("no box of score 0.96 or more",)),
     ],
 )
@@ -184,6 +190,25 @@ def test_what_names_no_box_is_refused(target: dict[str, Any], words: tuple[str, 
     with pytest.raises((TargetError, InputError)) as error:
         explained(cc.targets.Boxes(**target))
     one_line(error, *words)
+
+
+@pytest.mark.parametrize("which", [slice(None), 0])
+def test_what_was_found_is_wrapped(which: Any) -> None:
+    with pytest.raises(TargetError) as error:
+        explained(cc.detect(Spots(), two_spots())[which])
+    one_line(error, "cc.targets.Boxes(found)")
+
+
+def test_why_this_box_and_not_that_one() -> None:
+    photos = two_spots()
+    red, green = cc.targets.Boxes(label="red"), cc.targets.Boxes(label="green")
+    explanation = explained(cc.targets.Contrast(red, green), photos, signed=True)
+    first, second = (explained(one, photos[:1], signed=True) for one in (red, green))
+    np.testing.assert_allclose(explanation.maps[0, 0], first.maps[0, 0] - second.maps[0, 0], atol=1e-6)
+    assert explanation.targets[0][0].name == "red (3, 3, 9, 9) rather than green (23, 19, 29, 25)"
+    assert np.isnan(explanation.maps[1]).all()  # nothing is green in the second
+    pooled = explained(cc.targets.Contrast(red, green), photos, method=cc.GradCAM)
+    assert any("forgets the place" in text for text in pooled.diagnostics)
 
 
 def test_found_boxes_are_not_chosen_again() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chronocam.detections import Detection, Detections
 from chronocam.errors import TargetError
 from chronocam.maps.arrays import to_numpy
 from chronocam.targets.boxes import BoxesByDefault
@@ -107,6 +108,8 @@ def parse_one(target: Any) -> Target:
         return Class(int(target))
     if callable(target):
         return Callback(target)
+    if isinstance(target, (Detection, Detections)):
+        raise TargetError("boxes that were found are explained by cc.targets.Boxes(found)")
     raise TargetError(
         f"cannot explain a {type(target).__name__}; give a class index, a label, a cc.targets.* or a callable"
     )

@@ -12,7 +12,7 @@ from chronocam.detections import Adapter, Detection, Kept, Rows, adapter_for, fi
 from chronocam.detections.adapters import AdapterLike
 from chronocam.detections.record import Corners, name_of
 from chronocam.detections.rows import Size, overlaps, picked
-from chronocam.errors import TargetError, check_whole
+from chronocam.errors import TargetError, check_real, check_whole
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.targets.classes import PredictedByDefault
 from chronocam.targets.labels import find_label
@@ -76,8 +76,10 @@ class Boxes(Target):
             check_whole("top", self.top, "how many boxes, at least 1")
         if self.index is not None:
             check_whole("index", self.index, "the number of a box, from 0", least=0)
-        if self.found is not None and not self._detections:
-            raise TargetError("nothing was found, so there is no box to explain; see min_score= of cc.detect")
+        if self.min_score is not None:
+            check_real("min_score", self.min_score, "a probability from 0 to 1", most=1)
+        if self.found is not None:
+            self._check_found()
         if self.found is not None and any(
             x is not None for x in (self.top, self.index, self.label, self.box)
         ):
@@ -86,6 +88,17 @@ class Boxes(Target):
             len(self.box) != 4 or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]
         ):
             raise TargetError(f"box={self.box!r}; expected (x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1")
+
+    def _check_found(self) -> None:
+        """Raise TargetError for what was not found by `cc.detect`, and where nothing was."""
+        found = self.found
+        every = [found] if isinstance(found, Detection) else found
+        if not isinstance(every, Sequence) or not all(isinstance(one, Detection) for one in every):
+            kind = {str: "label", int: "index"}.get(type(found))
+            other = "top=, index=, label= or box=" if kind is None else f"Boxes({kind}={found!r})"
+            raise TargetError(f"{found!r} is nothing that cc.detect found; choose boxes by {other}")
+        if not every:
+            raise TargetError("nothing was found, so there is no box to explain; see min_score= of cc.detect")
 
     @property
     def _detections(self) -> tuple[Detection, ...]:

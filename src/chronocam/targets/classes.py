@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from numbers import Integral
-from typing import Final, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.targets.returned import arrays_in
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, is_missing
 
 ONE_LOGIT: Final = (
     "the model's one output is taken for the logit of two classes, class 1 = +output and class 0 = −output; "
@@ -238,8 +239,16 @@ class Contrast(Target):
 
     def __post_init__(self) -> None:
         # Frozen dataclasses of the same parts are equal: what they read follows from these.
-        reads = [name for side in (self.a, self.b) if isinstance(side, Target) for name in side.reads]
+        targets = [side for side in (self.a, self.b) if isinstance(side, Target)]
+        reads = [name for side in targets for name in side.reads]
         object.__setattr__(self, "reads", tuple(dict.fromkeys(reads)))
+        object.__setattr__(self, "has_place", any(side.has_place for side in targets))
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the contrast of both sides as they are meant of a model."""
+        sides = (self.a, self.b)
+        meant = [side.of_model(model, size, samples) if isinstance(side, Target) else side for side in sides]
+        return self if all(map(operator.is_, meant, sides)) else Contrast(*meant)
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_a − y_b. Raises TargetError for an unknown class, or where both are the same."""
@@ -262,8 +271,14 @@ class Contrast(Target):
         if a.values.shape[1] != 1 or b.values.shape[1] != 1:
             raise TargetError("Contrast is of two scores; give targets of one column each")
         pairs = zip(a.infos, b.infos, strict=True)
-        infos = tuple((TargetInfo(f"{own[0]} rather than {other[0]}"),) for own, other in pairs)
+        infos = tuple((_rather(own[0], other[0]),) for own, other in pairs)
         return Scored(a.values - b.values, infos, (*a.notes, *b.notes))
+
+
+def _rather(one: TargetInfo, other: TargetInfo) -> TargetInfo:
+    """Return what a contrast is called; where a sample lacks one side, that one."""
+    missing = next((info for info in (one, other) if is_missing(info)), None)
+    return missing or TargetInfo(f"{one} rather than {other}")
 
 
 class PerSample(Target):

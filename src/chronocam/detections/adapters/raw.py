@@ -181,10 +181,11 @@ class Grids:
 
 def levels(count: int, size: Size) -> Grids | None:
     """Return the levels whose cells are as many as the rows; None where no common strides give as many."""
-    for anchors, strides in product(_ANCHORS, _STRIDES):
+    # Sizes that no stride divides are padded, or lose their last pixels.
+    for rounded, anchors, strides in product((math.ceil, math.floor), _ANCHORS, _STRIDES):
         if strides[-1] > min(size):
             continue
-        grids = tuple((-(-size[0] // stride), -(-size[1] // stride)) for stride in strides)
+        grids = tuple((rounded(size[0] / stride), rounded(size[1] / stride)) for stride in strides)
         if sum(map(math.prod, grids)) * anchors == count:
             return Grids(grids, strides, anchors)
     return None

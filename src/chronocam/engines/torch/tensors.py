@@ -54,6 +54,8 @@ def _reason(model: nn.Module, inputs: Inputs, error: Exception) -> str:
     known = _fixed_by_export(error) or _misnamed(model, inputs, error) or _misfit(model, inputs)
     if known is not None:
         return known
+    if model.training:
+        return f"the model fails while it is in training mode ({first_line(error)}); call model.eval() before"
     clip = first_tensor(inputs)
     if clip is None or clip.ndim != 5:
         return failure(inputs, error)
