@@ -62,6 +62,8 @@ def test_channels_are_in_the_order_that_was_said() -> None:
     assert applied(channels="grey", scale=1)(red)[:, 0, 0].tolist() == [76]
     # As OpenCV: Y = 0.299 R + 0.587 G + 0.114 B, U = 0.492 (B - Y) + 128, V = 0.877 (R - Y) + 128.
     assert applied(channels="yuv", scale=1)(red)[:, 0, 0].tolist() == [76, 90, 255]
+    blue_of_red = applied(channels="yuv", scale=1)(Image.new("RGB", (8, 8), (0, 0, 255)))
+    np.testing.assert_array_equal(applied(channels="bgr2yuv", scale=1)(red), blue_of_red)
     blue = applied(channels="YUV", scale=1)
     assert blue(Image.new("RGB", (8, 8), (10, 20, 200)))[:, 0, 0].tolist() == [38, 208, 104]
     grey = applied(imagenet(8, 8), channels="grey")
@@ -69,9 +71,10 @@ def test_channels_are_in_the_order_that_was_said() -> None:
     assert grey.assumption is not None
 
 
-def test_yuv_is_turned_back_into_colours() -> None:
+@pytest.mark.parametrize("channels", ["yuv", "bgr2yuv"])
+def test_yuv_is_turned_back_into_colours(channels: str) -> None:
     rgb = np.random.default_rng(0).integers(60, 190, (5, 5, 3)).astype(np.float32)
-    recipe = applied(channels="yuv", range="-1..1", axes="hwc")
+    recipe = applied(channels=channels, range="-1..1", axes="hwc")
     np.testing.assert_allclose(recipe.pixels(recipe.normalised(rgb)), rgb, atol=2)
 
 
@@ -116,7 +119,7 @@ def test_axes_make_clips(axes: str, shape: tuple[int, ...]) -> None:
         ({"range": "0..1", "std": 2}, "range says what scale, mean and std say"),
         ({"std": "0"}, "std `0`; expected one number above 0"),
         ({"size": "a"}, "size `a`; expected a side, or height x width"),
-        ({"channels": "cmyk"}, "channels `cmyk`; expected one of rgb, bgr, grey, yuv"),
+        ({"channels": "cmyk"}, "channels `cmyk`; expected one of rgb, bgr, grey, yuv, bgr2yuv"),
         ({"axes": "thc"}, "axes `thc`; expected the order"),
         ({"mean": "123.7,116.3,103.5"}, "is of values up to 255, and scale 1/255; give scale 1 too"),
         ({"mean": "0.5,0.5,0.5", "channels": "grey"}, "for 1 channels"),

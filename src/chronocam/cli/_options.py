@@ -61,7 +61,7 @@ _WANTS: Final = {
     "std": "Standard deviation, likewise.",
     "scale": "What values from 0 to 255 are multiplied by, such as 1/255.",
     "range": "What 0 and 255 become, in place of scale, mean and std: --range=-1..1.",
-    "channels": "Order of the colours: rgb, bgr, grey or yuv.",
+    "channels": "Order of the colours: rgb, bgr, grey, yuv or bgr2yuv.",
     "frames": "How many frames a clip has.",
     "axes": "Order of the axes of one input: chw, hwc, cthw, tchw or thwc.",
     "labels": "File with the name of each output, a line each, or a JSON list.",

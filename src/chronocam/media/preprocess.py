@@ -46,8 +46,8 @@ class Preprocess:
     interpolation: `nearest`, `bilinear`, `bicubic`, `lanczos`, `box` or `hamming`.
     channels: `first` gives (channel, height, width), `last` (height, width, channel).
     scale: what 8-bit values are multiplied by.
-    order: of the colour channels, which `mean` and `std` follow: `rgb`, `bgr`, or `yuv` as OpenCV's
-        RGB2YUV makes it of 8 bits.
+    order: of the colour channels, which `mean` and `std` follow: `rgb`, `bgr`, `yuv` as OpenCV's RGB2YUV
+        makes it of 8 bits, or `bgr2yuv` as its BGR2YUV makes it of an array of red, green and blue.
     antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
     assumption: what in this recipe nobody stated, in words; None where all is known.
 
@@ -68,7 +68,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     scale: float = 1 / 255
     channels: Literal["first", "last"] = "first"
-    order: Literal["rgb", "bgr", "yuv"] = "rgb"
+    order: Literal["rgb", "bgr", "yuv", "bgr2yuv"] = "rgb"
     antialias: bool = True
     assumption: str | None = field(default=None, compare=False)
 
@@ -106,9 +106,9 @@ class Preprocess:
         self, pixels: Float32[np.ndarray, "*frames _ _ _"]
     ) -> Float32[np.ndarray, "*frames _ _ _"]:
         """Return RGB from 0 to 255, channels last, as the network takes it."""
-        if self.order == "bgr":
+        if self.order.startswith("bgr"):
             pixels = pixels[..., ::-1]
-        elif self.order == "yuv":
+        if self.order.endswith("yuv"):
             pixels = np.clip(np.rint(pixels @ _YUV.T + _MIDDLE), 0, 255)
         mean, std = (np.asarray(values, dtype=np.float32) for values in (self.mean, self.std))
         values = (pixels * np.float32(self.scale) - mean) / std
@@ -118,9 +118,9 @@ class Preprocess:
         """Return RGB from 0 to 255 of what the network takes, channels last: the reverse of `normalised`."""
         mean, std = (np.asarray(one, dtype=np.float32) for one in (self.mean, self.std))
         pixels = (values * std + mean) / np.float32(self.scale)
-        if self.order == "yuv":
-            return (pixels - _MIDDLE) @ np.linalg.inv(_YUV).T.astype(np.float32)
-        return pixels[..., ::-1] if self.order == "bgr" else pixels
+        if self.order.endswith("yuv"):
+            pixels = (pixels - _MIDDLE) @ np.linalg.inv(_YUV).T.astype(np.float32)
+        return pixels[..., ::-1] if self.order.startswith("bgr") else pixels
 
     def view(self, image: Image.Image) -> Image.Image:
         """Return the part of the picture that the network sees, at the network's resolution."""

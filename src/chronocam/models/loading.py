@@ -35,7 +35,7 @@ def load(
     trust: let files run code while they load; without it, a file that could is refused.
     preprocess: how inputs are prepared, or what of it is to be otherwise, as in
         `{"size": (66, 200), "range": (-1, 1), "channels": "bgr"}`: size, mean, std, scale, range, channels
-        (rgb, bgr, grey, yuv), axes, frames. A `chronocam.json` beside a model's file may say the same, and
+        (rgb, bgr, grey, yuv, bgr2yuv), axes, frames. A `chronocam.json` beside the file may say the same, and
         labels; what is given here comes first.
     labels: the names of the outputs, or a file with a label per line. For a model of two towers (CLIP,
         SigLIP) they are texts, which make it a classifier.

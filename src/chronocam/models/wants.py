@@ -22,7 +22,7 @@ SIDECAR: Final = "chronocam.json"
 """The file that says what the models beside it want."""
 
 _FRAMES: Final = 16
-_ORDERS: Final = ("rgb", "bgr", "grey", "yuv")
+_ORDERS: Final = ("rgb", "bgr", "grey", "yuv", "bgr2yuv")
 _AXES: Final[Mapping[str, tuple[str | None, Literal["first", "last"]]]] = {
     "channel height width": (None, "first"),
     "height width channel": (None, "last"),
@@ -42,7 +42,7 @@ class Wants:
     size: (height, width) of pictures and frames.
     scale: what 8-bit values are multiplied by; mean, std: per channel, of values already scaled.
     range: what 0 and 255 become.
-    channels: `rgb`, `bgr`, `grey` or `yuv`.
+    channels: `rgb`, `bgr`, `grey`, `yuv` or `bgr2yuv`.
     axes: of one input, as `_AXES` has them. frames: of a clip.
     labels: the names of the outputs.
     """
