@@ -7,10 +7,12 @@ import pytest
 import torch
 from explained import AT_INPUT, AT_LAYER, OTHER_NETS, Net, X, batches_seen, once, same, seeded
 from helpers import one_line
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import chronocam as cc
 from chronocam.errors import InputError, LayerError
+from chronocam.maps.arrays import library
 from chronocam.methods import METHODS
 
 
@@ -201,3 +203,46 @@ def test_inputs_of_numpy_and_other_precisions() -> None:
     with pytest.raises(InputError) as error:
         cc.GradCAM(net).explain(np.array([["a", "b"]]), 1)
     one_line(error, "dtype <U1", "numbers")
+
+
+class Waits(TorchDispatchMode):
+    """Counts the numbers that are asked of tensors one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ in ("_local_scalar_dense", "equal", "nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_made_on_a_device_is_read_from_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    net[4].bias.data = torch.tensor([-5.0, 5.0, -5.0, 5.0])  # no probabilities, as two numbers say
+    bound, x = cc.GradCAM(net.eval(), "1"), torch.randn(3, 3, 12, 12)
+    expected = bound.explain(x, [0, 3, 1])
+    reads: list[str] = []
+
+    def watch(name: str) -> None:
+        read = getattr(Tensor, name)
+
+        def watched(x: Tensor, *args: Any, **options: Any) -> Any:
+            reads.append(name)
+            return read(x, *args, **options)
+
+        monkeypatch.setattr(Tensor, name, watched)
+
+    for name in ("numpy", "tolist", "cpu"):
+        watch(name)
+    # As if the memory of the tensors were a device's.
+    monkeypatch.setattr(type(library(x)), "on_host", lambda *_: False)
+    with Waits() as waits:
+        found = bound.explain(x, [0, 3, 1])
+    # Whether outputs may be probabilities, the logits, all that is made of the pass, and of its inputs the
+    # largest value and small copies.
+    assert len(reads) + waits.count <= 5
+    np.testing.assert_array_equal(found.maps, expected.maps)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    assert found.findings == expected.findings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ContextDecorator, ExitStack
-from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -23,7 +22,6 @@ def scoped(function: Callable[Concatenate[ExitStack, P], T]) -> Callable[P, T]:
     library, and what was entered is left there, too.
     """
 
-    @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         scope = _Scope()
         return scope(function)(scope, *args, **kwargs)

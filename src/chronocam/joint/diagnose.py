@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from chronocam.joint.inputs import is_floating
-from chronocam.maps.arrays import held, namespace, to_numpy
+from chronocam.maps.arrays import held, namespace
 from chronocam.maps.combine import magnitude_of_products
-from chronocam.types import NO_FURTHER, Capture, Finding, TargetInfo, Window, missing_in
+from chronocam.types import NO_FURTHER, Array, Capture, Finding, TargetInfo, Window, missing_in
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
@@ -166,7 +166,7 @@ def of_inputs(look: Look) -> Iterator[str]:
         )
 
 
-def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
+def first_order(captures: Sequence[Capture], samples: int) -> Array | None:
     """Return Σ|G·A| over channels and grid, `(sample, target)`, the largest of several captures.
 
     None without any capture.
@@ -175,10 +175,16 @@ def first_order(captures: Sequence[Capture], samples: int) -> np.ndarray | None:
     a capture may be the time slices of each sample, which are added.
     """
     moved = [_first_order(capture, samples) for capture in captures]
-    return np.max(moved, axis=0) if moved else None
+    if len(moved) < 2:
+        return moved[0] if moved else None
+    xp = namespace(moved[0])
+    return xp.max(xp.stack(moved), axis=0)
 
 
-def _first_order(capture: Capture, samples: int) -> np.ndarray:
+def _first_order(capture: Capture, samples: int) -> Array:
     # |G·A| and not |Σ G·A|: what cancels over the grid still shows where a map would have values.
-    sums = to_numpy(magnitude_of_products(capture.gradients, capture.activations))
-    return np.asarray(sums.reshape(samples, -1, sums.shape[-1]).sum(axis=1))
+    sums = magnitude_of_products(capture.gradients, capture.activations)
+    if sums.shape[0] == samples:
+        return sums
+    xp = namespace(sums)
+    return xp.sum(xp.reshape(sums, (samples, -1, sums.shape[-1])), axis=1)

@@ -221,7 +221,7 @@ class Look:
         if site.order is None:
             layout = self._proven(layer, site)
         else:
-            layout = infer(site)
+            layout = self.subject.once(("inferred", site), lambda: infer(site))
             if self.misplaced(layer, layout):
                 raise misplaced(layer, shape)
         if not isinstance(layout, (Folded, PatchRows)) or self.shape[0] == 1:

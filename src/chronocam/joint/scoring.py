@@ -82,7 +82,7 @@ class Scoring:
             tuple(slices[id(target)] for target in self.targets),
             scored.infos,
             logits,
-            _probabilities(outputs),
+            _probabilities(outputs, logits),
             (*_of_several(outputs), *scored.notes),
         )
 
@@ -194,16 +194,15 @@ def _of_several(outputs: Outputs) -> tuple[str, ...]:
     )
 
 
-def _probabilities(outputs: Outputs) -> np.ndarray | None:
+def _probabilities(outputs: Outputs, logits: np.ndarray | None) -> np.ndarray | None:
     """Return the probability of each class, `(batch, class)`; None without any, or where no logits were read.
 
     After a sigmoid that is its value, and after a softmax too. Plain logits are taken for those of a softmax,
     a single one for that of a sigmoid; outputs that are probabilities already are what they are.
     """
-    seen = outputs.seen
-    if seen is None or not is_row(seen.shape):
+    if logits is None or not is_row(logits.shape):
         return None
-    y = to_numpy(seen).astype(np.float64).reshape(seen.shape[0], -1)
+    y = logits.astype(np.float64).reshape(len(logits), -1)
     if outputs.gate == "sigmoid" or y.shape[1] == 1:
         p = 1 / (1 + np.exp(-np.clip(y, -700, 700)))
         return np.concatenate([1 - p, p], axis=1) if is_one_logit(y.shape[1], outputs) else p

@@ -29,7 +29,7 @@ from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject, subject_of
 from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import maps_of, refuse_views
-from chronocam.maps.arrays import Origin, namespace, placed, relu, to_numpy, widen
+from chronocam.maps.arrays import Origin, all_to_numpy, namespace, placed, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import check_fuse, fuse
 from chronocam.maps.views import views_named
@@ -298,7 +298,6 @@ class Explaining:
         maps = [maps_of(method, view) for view in views]
         raw = join(maps)
         kept = _signs_kept(raw, maps, join, [method.keeps_signs(info) for info in infos[0]])
-        scores = to_numpy(widen(recording.scores[:, columns])).astype(np.float32)
         centers = views[-1].centers if len(maps) == 1 and not method.maps_input else None
         if len(maps) > 1 and known.extent is not None:
             centers = tiled(tuple(raw.shape[2:]), known.extent)
@@ -306,10 +305,11 @@ class Explaining:
         moved = first_order([capture for view in views for capture in _plain(method, view)], look.shape[0])
         notes = [*_assumed(method, self.batch), *recording.notes, *_pooled(method, self.target)]
         of_grids = [finding for view in views for finding in view.remarks(alone=len(views) == 1)]
-        made = _single(kept)
-        missing = missing_in(infos)
-        on_host = _without(to_numpy(made).copy(), missing)
-        of_maps = diagnose(to_numpy(raw), to_numpy(kept), scores, infos, name, self.batch.rows.start, moved)
+        arrays = [raw, kept, widen(recording.scores[:, columns]), *([] if moved is None else [moved])]
+        whole, positive, scores, *moves = all_to_numpy(arrays)
+        scores, missing = scores.astype(np.float32), missing_in(infos)
+        on_host = _without(positive.astype(np.float32), missing)
+        of_maps = diagnose(whole, positive, scores, infos, name, self.batch.rows.start, *moves)
         return Explanation(
             on_host,
             _without(scores, missing),
@@ -328,7 +328,7 @@ class Explaining:
             on=look.number,
             axes=("time", "feature") if look.by_feature else None,
             interval=_interval(views),
-            origin=Origin(placed(on_host, made) if missing.any() else made, on_host),
+            origin=Origin(placed(on_host, kept) if missing.any() else _single(kept), on_host),
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
 from importlib import import_module
+from math import prod
 from typing import Any, ParamSpec
 
 import array_api_compat
@@ -32,6 +33,10 @@ class Library:
     def to_numpy(self, array: Array) -> np.ndarray:
         """Return a copy on the host."""
         return np.asarray(array_api_compat.to_device(array, "cpu"))
+
+    def joined(self, arrays: Sequence[Array]) -> Array | None:
+        """Return arrays one after the other, flat, where to read them at once is faster; else None."""
+        return None
 
     def held(self, array: Array) -> Array:
         """Return `array` as a constant: no gradient goes through it."""
@@ -65,6 +70,11 @@ class _Torch(Library):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array.numpy(force=True))
+
+    def joined(self, arrays: Sequence[Array]) -> Array | None:
+        if self.on_host(arrays[0]) or len({getattr(array, "device", None) for array in arrays}) > 1:
+            return None
+        return self.namespace(arrays[0]).concat([array.detach().flatten() for array in arrays])
 
     def held(self, array: Array) -> Array:
         return array.detach()
@@ -187,6 +197,18 @@ def to_numpy(array: Array) -> np.ndarray:
     if isinstance(array, np.ndarray):
         return array
     return library(array).to_numpy(widen(array) if "bfloat16" in str(array.dtype) else array)
+
+
+def all_to_numpy(arrays: Sequence[Array]) -> list[np.ndarray]:
+    """Return arrays of one library as NumPy: from a device other than the host in a single transfer.
+
+    Each transfer waits for all that the device has to do.
+    """
+    flat = library(arrays[0]).joined(arrays)
+    if flat is None:
+        return [to_numpy(array) for array in arrays]
+    parts = np.split(to_numpy(flat), np.cumsum([prod(array.shape) for array in arrays])[:-1])
+    return [part.reshape(tuple(array.shape)) for part, array in zip(parts, arrays, strict=True)]
 
 
 def like(values: np.ndarray, array: Array) -> Array:

@@ -117,7 +117,7 @@ class Layers(Mapping[str, nn.Module]):
     @property
     def stem(self) -> Stem | None:
         """The first convolution; None for a model without any."""
-        first = next((m for m in self.values() if isinstance(m, nn.modules.conv._ConvNd)), None)
+        first = self._named.convolution
         return None if first is None else Stem(len(first.kernel_size), first.in_channels)
 
     @property
@@ -160,6 +160,8 @@ class _Named:
         self.rows_of_blocks: dict[str, Any] = {}
         self.spare: list[Copies] = []
         self.by_path: dict[str, nn.Module] = {path: module for module, path in self.paths.items()}
+        convolutions = (m for m in self.paths if isinstance(m, nn.modules.conv._ConvNd))
+        self.convolution: Any = next(convolutions, None)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
