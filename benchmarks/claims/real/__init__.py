@@ -1,0 +1,1 @@
+"""Maps of published networks on their own data: steering angles, ages, heart beats."""
