@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from helpers import run
+from helpers import one_line, run
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -188,3 +189,27 @@ def test_torchscript_on_the_command_line(net: nn.Module) -> None:
 def test_a_bare_grey_network_gets_grey_pictures(net: nn.Module) -> None:
     preprocess = cc.models.load("python:own_nets:grey").preprocess
     assert preprocess(Image.new("RGB", (50, 40))).shape == (1, 32, 32)
+
+
+def packed_again(path: str, extra: dict[str, bytes]) -> None:
+    """Write an archive anew, its entries deflated, as tools for archives do."""
+    with ZipFile(path) as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    with ZipFile(path, "w", ZIP_DEFLATED) as packed:
+        for name, data in (entries | extra).items():
+            packed.writestr(name, data)
+
+
+def test_weights_in_an_archive_that_was_packed_again_are_the_same(net: nn.Module) -> None:
+    torch.save(net.state_dict(), "net.pth")
+    packed_again("net.pth", {})
+    loaded = cc.models.load("net.pth" + ARCH).model
+    assert all(torch.equal(one, net.state_dict()[key]) for key, one in loaded.state_dict().items())
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused(net: nn.Module) -> None:
+    torch.save(net.state_dict(), "net.pth")
+    packed_again("net.pth", {"net/data/99": bytes(2 * 10**8)})
+    with pytest.raises(ModelError) as error:
+        cc.models.load("net.pth" + ARCH)
+    one_line(error, "net/data/99", "200,000,000 bytes")

@@ -11,6 +11,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from chronocam.errors import first_line
 from chronocam.media.files import is_file
+from chronocam.models.archives import is_plain
 from chronocam.models.kinds import TORCH
 from chronocam.models.specs import ModelRequest, need
 
@@ -46,11 +47,12 @@ def read(path: Path, request: ModelRequest) -> object:
     """
     torch = need("torch", "torch")
     stubs: list[tuple[type, str]] = []
+    # A file that is mapped is not read anew for every class that turns up in it.
+    mapped = is_plain(path, request) or None
     while True:
         try:
             with torch.serialization.safe_globals(stubs):
-                # A file that is mapped is not read anew for every class that turns up in it.
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path) or None)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:  # a damaged file, or a pickle that wants to run code
             unknown = _UNKNOWN.search(str(error))
             if unknown is None or len(stubs) == _MOST:

@@ -17,6 +17,7 @@ from chronocam.errors import MediaError, ModelError, first_line, printable
 from chronocam.jsonable import LONGEST, Json, parse_json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
+from chronocam.models.archives import is_plain
 from chronocam.models.keras_old import (
     OLD_CLASSES,
     OPERATIONS,
@@ -43,6 +44,7 @@ _DAMAGED: Final = (OSError, BadZipFile, KeyError, ValueError, RuntimeError, NotI
 def _load(request: ModelRequest) -> Parts:
     path = request.file()
     saving = need("keras.saving", "keras")
+    is_plain(path, request)
     config, version = _config(path, request)
     given = dict(request.custom_objects)
     lambdas = list(_lambdas(config))
