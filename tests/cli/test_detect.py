@@ -93,6 +93,18 @@ def test_pictures_of_one_batch_have_their_own_boxes(photos: Path) -> None:
     assert "no box" in empty["error"]
 
 
+def test_boxes_of_lower_scores_are_explained_where_asked_for(photos: Path) -> None:
+    common = ("explain", photos / "a.png", "--model", SPEC, "--out", photos / "o", "--json", "--no-pictures")
+    for least, names in (("0.8", ["red"]), ("0.3", ["red", "green"])):
+        (one,) = out_of(run(*common, "--min-score", least, "--target", "box:all"))
+        assert [entry["target"].split()[0] for entry in one["maps"]] == names
+    result = run(*common, "--target", "box:0", "--min-score", "0.9")
+    assert "--min-score" in result.stderr
+    result = run(*common, "--target", "red", "--min-score", "0.2")
+    assert result.exit_code == 1
+    assert "--target box:0" in result.stderr
+
+
 def test_how_rows_are_read_may_be_said(photos: Path) -> None:
     common = ("--model", SPEC, "--out", photos / "o", "--json", "--adapter", "detectors:flipped_rows")
     (found,) = out_of(run("detect", photos / "a.png", *common))

@@ -61,9 +61,9 @@ from chronocam.cli._options import (
     target `vote` is the class that most steps vote for.
 
     A detector's boxes are targets: `box:0` is the best, `box:dog` are those of a class, `box:x0,y0,x1,y1`
-    is the one
-    nearest to a box in pixels, `box:all` all of a score of 0.3 or more, which is the default. Each map has
-    its box, and the share of the map that lies in it. `chronocam detect` lists the boxes alone.
+    is the one nearest to a box in pixels, `box:all` all of a score of 0.3 (--min-score) or more, which is the
+    default. Each map has its box, and the share of the map that lies in it. `chronocam detect` lists the
+    boxes alone.
 
     Drives (videos, folders of frames or sequences laid out like KITTI's) are for networks for depth and
     motion, such as chronocam:odometry. Targets for the motion from each frame to the next are tx, ty, tz, rx,
@@ -177,6 +177,12 @@ from chronocam.cli._options import (
     type=click.IntRange(min=1),
     hidden=True,
     help="How many pictures go through the model at once.  [default: 1]",
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    hidden=True,
+    help="The least probability of a detector's boxes.  [default: 0.3]",
 )
 @FAST
 @PRECISION

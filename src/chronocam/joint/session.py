@@ -98,7 +98,8 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     listed = samples_listed(inputs, first.preprocess, first.session.subject.stem) is not None
     joined = [concatenate(on_one_grid(part) if listed else part) for part in parts]
     if missing_in(joined[0].targets).all():
-        raise TargetError(f"the detector finds {joined[0].targets[0][0]} in any sample; see min_score=")
+        what = joined[0].targets[0][0]
+        raise TargetError(f"the detector finds {what} in any sample; see min_score= (--min-score)")
     return joined
 
 

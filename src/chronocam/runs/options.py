@@ -40,6 +40,7 @@ class Options:
     baseline: str | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     batch_size: int | None = None
+    min_score: float | None = None
     pictures: bool | None = None
     fast: bool = False
     precision: str | None = None
@@ -101,6 +102,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "intrinsics": _option("--intrinsics", "networks for depth and motion", "drives"),
     "batch_size": _option("--batch-size", "pictures", "pictures"),
+    "min_score": _option("--min-score", "boxes in pictures", "pictures"),
     "fast": _option("--fast", "maps of pictures and clips", "pictures", "clips"),
     "precision": _option("--precision", "maps of pictures and clips", "pictures", "clips"),
     "pictures": _option(

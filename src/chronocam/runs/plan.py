@@ -25,7 +25,7 @@ from chronocam.runs.methods import RelevanceMakers, map_makers, relevance_makers
 from chronocam.runs.options import Kind, Options, refuse_misfits
 from chronocam.runs.pictures import PictureJob
 from chronocam.runs.signals import SignalJob
-from chronocam.runs.targets import at_steps, classes
+from chronocam.runs.targets import at_steps, classes, scored
 from chronocam.sequence import METHODS as SEQUENCE_METHODS
 from chronocam.types import BlackBox
 
@@ -170,7 +170,7 @@ def _media_job(
         out=options.out,
         draws=options.pictures is not False,
         preprocess=recipe,
-        targets=classes(loaded, options.targets, options.steps) or None,
+        targets=scored(classes(loaded, options.targets, options.steps), options.min_score) or None,
         methods=map_makers(options),
         layers=_layers(loaded, options),
         align=options.align,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chronocam.errors import TargetError
@@ -30,6 +31,21 @@ def classes(loaded: Loaded, texts: Sequence[str], steps: Sequence[int]) -> list[
     Raises TargetError for a label that does not exist, and for the vote at a step.
     """
     return list(dict.fromkeys(_class(text, loaded.labels, steps) for text in texts))
+
+
+def scored(targets: Sequence[ClassTarget], least: float | None) -> list[ClassTarget]:
+    """Return the targets, the boxes among them of a score of `least` or more; without any target all boxes.
+
+    Raises TargetError where a score is given and no target is a box.
+    """
+    from chronocam.targets import Boxes
+
+    if least is None:
+        return list(targets)
+    if targets and not any(isinstance(one, Boxes) for one in targets):
+        raise TargetError("--min-score is the least score of boxes; give --target box:0, box:dog or box:all")
+    every = targets or [Boxes()]
+    return [replace(one, min_score=least) if isinstance(one, Boxes) else one for one in every]
 
 
 def _class(text: str, labels: tuple[str, ...] | None, steps: Sequence[int]) -> ClassTarget:
