@@ -73,6 +73,39 @@ def test_code_in_a_file_needs_trust(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(outputs(loaded, x), outputs(model, x), rtol=1e-5)
 
 
+OWN = """
+import keras
+from networks import cnn as made
+def cnn(): return made()
+def other(): return keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 3)])
+def torch_net():
+    from torch import nn
+    return nn.Conv2d(3, 2, 3)
+"""
+
+
+@pytest.mark.parametrize("name", ["only.weights.h5", "whole.h5", "whole.keras"])
+def test_weights_alone_go_into_an_architecture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("keras_arch.py").write_text(OWN)
+    model = drawn(cnn(), 3)
+    (model.save_weights if "weights" in name else model.save)(name)
+    if "weights" in name:
+        with pytest.raises(
+            ModelError, match=rf"name their architecture: {name}@keras:NAME or {name}@python:"
+        ):
+            cc.models.load(name)
+    loaded, x = cc.models.load(f"{name}@python:keras_arch:cnn"), samples((16, 16, 3))
+    np.testing.assert_allclose(outputs(loaded.model, x), outputs(model, x), rtol=1e-6)
+    with pytest.raises(ModelError, match=r"the weights do not fit .*build the network as it was trained"):
+        cc.models.load(f"{name}@python:keras_arch:other")
+    with pytest.raises(ModelError, match=r"is no network of Keras; expected keras:NAME"):
+        pytest.importorskip("torch")
+        cc.models.load(f"{name}@python:keras_arch:torch_net")
+
+
 def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
     cnn().save_weights(tmp_path / "only.weights.h5")
     (tmp_path / "net.keras").write_bytes(b"\xffno archive")

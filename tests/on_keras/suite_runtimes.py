@@ -73,6 +73,44 @@ def test_a_saved_model_is_a_black_box_that_needs_trust(tmp_path: Path) -> None:
         cc.models.load(str(folder), trust=True)
 
 
+RECURRENT = """
+import keras
+L = keras.layers
+def inner():
+    return keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(4, 3), L.BatchNormalization(), L.ReLU()])
+def picture():
+    x = keras.Input((8, 8, 3))
+    return keras.Model(x, L.Dense(3)(L.GlobalAveragePooling2D()(L.SeparableConv2D(5, 3)(inner()(x)))))
+def rows():
+    x = keras.Input((5, 3))
+    return keras.Model(x, L.Dense(2)(L.Bidirectional(L.LSTM(4))(L.GRU(6, return_sequences=True)(x))))
+"""
+
+
+@pytest.mark.parametrize(("name", "shape"), [("picture", (8, 8, 3)), ("rows", (5, 3))])
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_checkpoint_of_tensorflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, ...], folder: bool
+) -> None:
+    old = pytest.importorskip("tf_keras")
+    monkeypatch.chdir(tmp_path)
+    Path("checked_nets.py").write_text(RECURRENT)
+    Path("trained").mkdir()
+    space: dict[str, Any] = {}
+    exec(RECURRENT.replace("import keras", "import tf_keras as keras"), space)
+    model, rng = space[name](), np.random.default_rng(0)
+    model.set_weights([np.abs(rng.normal(0, 0.5, one.shape)) for one in model.get_weights()])
+    assert isinstance(model, old.Model)
+    model.save_weights("trained/net", save_format="tf")
+    spec = "trained" if folder else "trained/net.index"
+    loaded = cc.models.load(f"{spec}@python:checked_nets:{name}").model
+    x = rng.random((2, *shape), np.float32)
+    np.testing.assert_allclose(np.asarray(loaded(x)), np.asarray(model(x)), atol=1e-5)
+    other = "rows" if name == "picture" else "picture"
+    with pytest.raises(ModelError, match=r"the weights do not fit \(.* under `layer_with_weights-0/"):
+        cc.models.load(f"{spec}@python:checked_nets:{other}")
+
+
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     (tmp_path / "net.tflite").write_bytes(b"\xffhello")

@@ -217,7 +217,9 @@ def _weights_within(folder: Path) -> Path | None:
     if usual := next((folder / name for name in names if is_file(folder / name)), None):
         return usual
     try:
-        files = [path for path in folder.iterdir() if path.suffix.lower() in (".safetensors", *TORCH)]
+        files = [
+            path for path in folder.iterdir() if path.suffix.lower() in (".safetensors", ".index", *TORCH)
+        ]
     except OSError:
         return None
     return files[0] if len(files) == 1 else None

@@ -33,6 +33,12 @@ def _load(request: ModelRequest) -> Parts:
     return model, recipe(builder, model), _labels()
 
 
+def _build(request: ModelRequest) -> Parts:
+    builder = builder_of(request)
+    model = builder(weights=None)
+    return model, recipe(builder, model), None
+
+
 def builder_of(request: ModelRequest) -> Callable[..., Model]:
     """Return the function that builds a network. Raises ModelError for an unknown name."""
     applications = need("keras.applications", "keras")
@@ -94,5 +100,5 @@ def _labels() -> tuple[str, ...] | None:
 
 
 SOURCE = ModelSource(
-    "keras:NAME", r"keras:(.+)", _load, about="networks of keras.applications", catalogue=_names
+    "keras:NAME", r"keras:(.+)", _load, _build, about="networks of keras.applications", catalogue=_names
 )

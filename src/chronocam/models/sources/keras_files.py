@@ -218,8 +218,8 @@ def _config(path: Path, request: ModelRequest) -> tuple[Json, str]:
             return _object(_text(file.attrs["model_config"])), _text(version)
     except (*_DAMAGED, MediaError) as error:
         todo = (
-            "expected what model.save wrote; weights alone have no layers: build the model in a python: "
-            f"factory and model.load_weights({str(path)!r})"
+            "expected what model.save wrote; weights alone have no layers, so name their architecture: "
+            f"{path}@keras:NAME or {path}@python:module:factory"
         )
         raise request.error(f"is not a saved model ({first_line(error)})", todo) from error
 
