@@ -107,3 +107,13 @@ def does_not_grow(call: Callable[[], object], rounds: int = 1000) -> None:
 
 class Deliberate(Exception):
     """Raised on purpose, to see what is left behind."""
+
+
+def kinds_in_docs() -> dict[str, str]:
+    """Return what docs/bring-your-model.md says of each kind of file: what works."""
+    page = Path(__file__).parents[1] / "docs" / "bring-your-model.md"
+    table = page.read_text(encoding="utf-8").partition("## Kind by kind")[2].partition("|---|---|---|\n")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "|" in line
+    ]
+    return {row[0]: row[2] for row in rows}

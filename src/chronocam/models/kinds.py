@@ -85,7 +85,9 @@ def _kind(path: Path, head: bytes) -> tuple[str, Sequence[str]]:
         return "what safetensors wrote", (".safetensors",)
     if _is_legacy(head):
         return "what torch.save wrote", TORCH
-    if head[0] == 8 and head[1:2] < b"\x20" and head[2:3] in b"\x12\x1a\x22\x2a\x32\x3a\x42":
+    # So begin other messages of protobuf too, as saved_model.pb.
+    named = path.suffix.lower() in FILES or not path.suffix
+    if named and head[0] == 8 and head[1:2] < b"\x20" and head[2:3] in b"\x12\x1a\x22\x2a\x32\x3a\x42":
         return "an ONNX model", (".onnx",)
     return "", ()
 

@@ -51,7 +51,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _fill(model: Model, arrays: dict[str, np.ndarray], prefix: str) -> None:
-    """Set the weights of a model, whose layers with weights a checkpoint counts, and those of models in it."""
+    """Set the weights of a model; a checkpoint counts its layers with weights, and those of models in it."""
     layers = [layer for layer in model.layers if layer.weights]
     for number, layer in enumerate(layers):
         own = f"{prefix}layer_with_weights-{number}/"
