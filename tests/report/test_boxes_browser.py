@@ -18,6 +18,7 @@ def test_a_click_on_a_box_shows_its_map(browser: Any, tmp_path: Path) -> None:
     with opened_page(browser, path) as view:
         until(view, "document.querySelectorAll('.found').length === 2")
         assert view.get_attribute(".found.chosen", "title") == "red (3, 3, 9, 9)"
+        assert view.is_checked("#own")  # maps of boxes share no scale
         place = view.locator(".found[title^=green]").bounding_box()
         canvas = view.locator(".picture canvas").bounding_box()
         x = (place["x"] + place["width"] / 2 - canvas["x"]) / canvas["width"]
@@ -36,3 +37,4 @@ def test_a_page_without_boxes_has_no_outlines(browser: Any, tmp_path: Path) -> N
     with opened_page(browser, path) as view:
         until(view, "document.querySelector('.picture canvas').getAttribute('aria-label') !== ''")
         assert view.locator(".found").count() == 0
+        assert not view.is_checked("#own")

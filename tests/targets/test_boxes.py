@@ -245,6 +245,16 @@ def test_pictures_and_pages_skip_what_is_missing(tmp_path: Any) -> None:
         assert "no further box" not in page
 
 
+def test_each_box_is_drawn_at_its_own_scale() -> None:
+    # The gradient of a sure detection's score is small: on one scale its map would be the faintest.
+    explanation = explained(cc.targets.Boxes(), two_spots()[:1])
+    black = np.zeros((1, 32, 32, 3), np.uint8)
+    red, green = explanation.overlay(black)[0]
+    assert red[5, 5].tolist() == green[21, 25].tolist()
+    together = explanation.overlay(black, scope="sample")[0]
+    assert together[0][5, 5].sum() < together[1][21, 25].sum()
+
+
 @pytest.mark.parametrize("method", [cc.GradCAM, cc.GradCAMPlusPlus, cc.ODAM, cc.LayerCAM])
 def test_pooled_weights_say_that_they_forget_the_place(method: Any) -> None:
     explanation = explained(cc.targets.Boxes(top=1), method=method, conv_layer="body.0")

@@ -27,7 +27,7 @@ from chronocam.render.sheets.pictures import CELL
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.render.words import under
-from chronocam.types import Media, Window, is_missing
+from chronocam.types import BoxInfo, Media, Window, is_missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +42,11 @@ WIDE = 8.0  # inches of the picture of a signal
 ACROSS = 4  # pictures in a row where each has one map
 
 T = TypeVar("T")
+
+
+def of_boxes(explanation: Explanation) -> bool:
+    """Say whether all that is explained are boxes of a detector."""
+    return all(isinstance(info, BoxInfo) for row in explanation.targets for info in row)
 
 
 def drawing_of(explanation: Explanation) -> Drawing:
@@ -79,15 +84,20 @@ class Drawing:
         return self.explanation.maps.ndim == 5
 
     def overlay(
-        self, inputs: Media, cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
+        self, inputs: Media, cmap: str | None, alpha: float, scope: Scope | tuple[float, float] | None
     ) -> list[list[np.ndarray]]:
         """Return the maps over `inputs`, per sample and target; see `Explanation.overlay`."""
         return self._drawn(self._media(inputs), cmap, alpha, scope)
 
     def _drawn(
-        self, media: Sequence[Media], cmap: str | None, alpha: float, scope: Scope | tuple[float, float]
+        self,
+        media: Sequence[Media],
+        cmap: str | None,
+        alpha: float,
+        scope: Scope | tuple[float, float] | None,
     ) -> list[list[np.ndarray]]:
-        strengths = strength(self.explanation.maps, scope)
+        maps = self.explanation.maps
+        strengths = strength(maps / self._scale, (-1, 1)) if scope is None else strength(maps, scope)
         draw: Callable[..., np.ndarray] = overlay_clip if self.of_clips else overlay
         overlays = []
         for medium, values in zip(media, strengths, strict=True):
@@ -106,7 +116,7 @@ class Drawing:
             unit = "slice" if self._of_volumes(self._each(inputs)) else "frame"
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None, unit=unit)
         bare = inputs is None
-        maps = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, "sample")
+        maps = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, None)
         targets = explanation.maps.shape[1]
         # A signal is wide: its maps stand below each other. Pictures with one map each share rows.
         across = 1 if self.of_signals else targets if targets > 1 else min(len(explanation), ACROSS)
@@ -179,7 +189,7 @@ class Drawing:
         black = (len(explanation), *self._size, 3)
         clips = self._media(np.zeros(black, np.uint8) if bare else inputs)
         spans = explanation.frame_spans or frame_spans(explanation.maps.shape[2], explanation.input_size[0])
-        overlays = self._drawn(clips, None, 1.0 if bare else 0.7, "sample")
+        overlays = self._drawn(clips, None, 1.0 if bare else 0.7, None)
         parts = self._names(), overlays, explanation.frame_importance(), self.limits()
         return [
             (
@@ -201,14 +211,27 @@ class Drawing:
         scale = min(1.0, _LONGEST / max(size[-2:]))
         return (*size[:-2], *(max(1, round(side * scale)) for side in size[-2:]))
 
+    @property
+    def _scale(self) -> np.ndarray:
+        """The raw value at the end of the colours, `(batch, target, 1, …)`: one for all maps of a sample.
+
+        Those of boxes have one each: the gradient of a detection's score falls to zero as it comes near 1, so
+        that of two boxes the surer one has the fainter map.
+        """
+        maps = self.explanation.maps
+        shape = (*maps.shape[:2], *(1,) * (maps.ndim - 2))
+        if not of_boxes(self.explanation):
+            return np.broadcast_to(scale_of(maps), shape)
+        return np.concatenate([scale_of(maps[:, [k]]) for k in range(maps.shape[1])], axis=1)
+
     def limits(self) -> list[list[tuple[float, float]]]:
         """Return the raw values at the ends of the colours of each map."""
         maps = self.explanation.maps
-        ends = np.broadcast_to(scale_of(maps, "sample"), (len(maps), *(1,) * (maps.ndim - 1))).ravel()
+        ends = self._scale.reshape(maps.shape[:2])
         signed = np.any(maps < 0, axis=tuple(range(2, maps.ndim))).tolist()
         return [
-            [(-end if both else 0.0, end) for both in row]
-            for end, row in zip(ends.tolist(), signed, strict=True)
+            [(-end if both else 0.0, end) for end, both in zip(own, row, strict=True)]
+            for own, row in zip(ends.tolist(), signed, strict=True)
         ]
 
     def _names(self) -> list[list[str]]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 
 from chronocam._repr import count
 from chronocam.errors import InputError, MediaError, printable
-from chronocam.explanation.drawing import drawing_of, strip
+from chronocam.explanation.drawing import drawing_of, of_boxes, strip
 from chronocam.explanation.file import SOUGHT, read, write
 from chronocam.maps.arrays import Origin
 from chronocam.maps.attention import Attention
@@ -216,14 +216,14 @@ class Explanation:
         inputs: Media,
         cmap: str | None = None,
         alpha: float = 0.7,
-        scope: Scope | tuple[float, float] = "sample",
+        scope: Scope | tuple[float, float] | None = None,
     ) -> list[list[np.ndarray]]:
         """Return pictures uint8 `(height, width, 3)`, per sample and target, of the maps over `inputs`.
 
         `inputs` are the images at any size: PIL images, their paths, or arrays with channels last or first;
         of one sample, the image alone will do. Colour follows
         the value (inferno, or a diverging map where a value is negative), opacity its strength; all targets
-        of a sample share one scale unless `scope` says otherwise.
+        of a sample share one scale, and each box has its own, unless `scope` says otherwise.
 
         Of signals, pictures of their curves: `inputs` are what the model was given.
 
@@ -440,13 +440,8 @@ def _as_wide(parts: Sequence[Explanation]) -> Sequence[Explanation]:
     """Return explanations of boxes with as many columns each, NaN where a batch has fewer."""
     width = max(part.maps.shape[1] for part in parts)
     return [
-        part if part.maps.shape[1] == width or not _of_boxes(part) else _widened(part, width)
-        for part in parts
+        part if part.maps.shape[1] == width or not of_boxes(part) else _widened(part, width) for part in parts
     ]
-
-
-def _of_boxes(part: Explanation) -> bool:
-    return all(isinstance(info, BoxInfo) for row in part.targets for info in row)
 
 
 def _widened(part: Explanation, width: int) -> Explanation:

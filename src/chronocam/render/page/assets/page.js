@@ -229,6 +229,9 @@ function wire() {
   control("threshold", "threshold", (input) => Number(input.value));
   control("background", "background", (input) => input.value);
   byId("threshold").onchange();
+  // The surer a detection is, the smaller the gradient of its score: maps of boxes share no scale.
+  const boxed = ({ targets }) => targets.some(({ box }) => box);
+  look.own = byId("own").checked = data.items.some(({ maps }) => maps.some(boxed));
   // The slider lies over a single picture, so that one of the two switches the other off.
   byId("compare").onchange = () => {
     if (byId("compare").checked && byId("slider").checked) click("slider");
