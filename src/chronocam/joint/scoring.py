@@ -77,7 +77,8 @@ class Scoring:
         outputs = self._outputs(result)
         scored, slices = self._scored(outputs)
         seen = outputs.seen
-        logits = None if seen is None or (seen.ndim > 3 and not outputs.chose) else to_numpy(seen)
+        dense = seen is not None and seen.ndim > 3 and not is_row(seen.shape) and not outputs.chose
+        logits = None if seen is None or dense else to_numpy(seen)
         return widen(scored.values), Columns(
             tuple(slices[id(target)] for target in self.targets),
             scored.infos,

@@ -158,7 +158,9 @@ class Class(Target):
         """Return y_c. Raises TargetError for an unknown or ambiguous class."""
         index = class_index(self.which, outputs)
         info = TargetInfo(outputs.label(index), index)
-        return same_for_all(classes_of(outputs)[:, index], info, of_one_logit(outputs))
+        # One operation, where taking the column and making it one again are two, on the way back as well.
+        values = classes_of(outputs)[:, index : index + 1]
+        return Scored(values, ((info,),) * values.shape[0], of_one_logit(outputs))
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,8 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     )
     taps = program.layers, program.entry, program.output_layer, program.reads
     full = (taps, program.guided is not None, program.feed, key, parts)
-    if full not in known:
-        known.setdefault(full, make())  # two threads share what was made first
-    return known[full]
+    found = known.get(full)
+    return known.setdefault(full, make()) if found is None else found  # threads share what was made first
 
 
 def signature(inputs: Inputs) -> tuple[Any, ...]:
@@ -130,7 +129,10 @@ class OffsetPass(ABC):
             elif self.layers:
                 shapes.note(self.program, inputs)
             self._shapes[known] = shapes
-        return self._shapes[known].zeros()
+        return {
+            layer: [self.array(np.zeros(shape, np.float32), dtype) for shape, dtype in calls]
+            for layer, calls in self._shapes[known].calls.items()
+        }
 
     def record(
         self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
@@ -181,10 +183,6 @@ class Shapes:
         for calls in self.calls.values():
             calls.clear()
         program.forward(inputs, self)
-
-    def zeros(self) -> Offsets:
-        """Return zeros in the place of every output."""
-        return {layer: [keras.ops.zeros(*each) for each in calls] for layer, calls in self.calls.items()}
 
     def __call__(self, layer: str, x: Array) -> Array:
         """Note the output of a layer."""

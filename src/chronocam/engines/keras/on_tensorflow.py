@@ -194,8 +194,12 @@ class _Scored:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(floats)
             self.scores = self.score(Passed.of((raw, logits, read)).result)
-            columns = tf.unstack(self.scores, axis=1)
-        each = [tape.gradient(column, floats, unconnected_gradients="zero") for column in columns]
+        targets = self.scores.shape[1]
+        columns = np.broadcast_to(np.eye(targets, dtype=np.float32)[:, None], (targets, *self.scores.shape))
+        each = [
+            tape.gradient(self.scores, floats, tf.constant(column, self.scores.dtype), "zero")
+            for column in columns
+        ]
         return [np.stack(of_output) for of_output in zip(*each, strict=True)]
 
 
