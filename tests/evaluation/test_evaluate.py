@@ -1,6 +1,10 @@
 """Whole evaluations: the same numbers as by hand, passes shared, interrupted and gone on with, never lost."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +276,47 @@ def test_an_interrupted_evaluation_goes_on_without_loss(model, tmp_path):
     assert (result.passes, result.alone) == (whole.passes, whole.alone)
     again = cc.evaluate(model, X, classes, measures=measures, seed=3, out=tmp_path / "out")
     assert again.records()[1]["low"] == whole.records()[1]["low"]
+
+
+def test_a_run_that_is_killed_keeps_what_it_judged(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    script = """
+import os, sys
+import numpy as np
+import chronocam as cc
+from chronocam.evaluation import _evaluate
+from evaluation.test_evaluate import Counting, X
+
+_evaluate._TABLE_EVERY = 0.0
+
+def killed(samples):
+    for number, sample in enumerate(samples):
+        if number == 3:
+            os.kill(os.getpid(), 9)
+        yield sample
+
+cc.evaluate(Counting().eval(), X, 1, measures=["deletion", "drop"], out=sys.argv[1], progress=killed)
+"""
+    tests, out = str(Path(__file__).parents[1]), tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
+    done = subprocess.run([sys.executable, "-c", script, str(out)], env=environment, check=False)
+    assert done.returncode == -9
+    table = pandas.read_parquet(out / "samples.parquet")
+    assert set(table["sample"]) == {0, 1, 2}
+    assert len(table) == 3 * 6 * 2
+    options = {"measures": ["deletion", "drop"]}
+    seen = []
+    again = cc.evaluate(
+        Counting().eval(), X, 1, out=out, progress=lambda left: seen.extend(left) or seen, **options
+    )
+    assert [sample.number for sample in seen] == [3, 4]
+    whole = cc.evaluate(Counting().eval(), X, 1, **options)
+    assert (again.passes, again.alone) == (whole.passes, whole.alone)
+    for row in whole.rows:
+        for measure in whole.measures:
+            np.testing.assert_allclose(again.values(row, measure), whole.values(row, measure), rtol=1e-5)
+    assert set(pandas.read_parquet(out / "samples.parquet")["sample"]) == {0, 1, 2, 3, 4}
 
 
 def _interrupted(after):

@@ -19,6 +19,7 @@ from chronocam.evaluation.measures import Measure, Pointing, measure_named
 from chronocam.evaluation.panel import Row, panel
 from chronocam.evaluation.result import Evaluation
 from chronocam.evaluation.samples import Sample, samples_of
+from chronocam.evaluation.saved import values_of, write_parquet
 from chronocam.evaluation.store import (
     Store,
     packed,
@@ -29,10 +30,13 @@ from chronocam.evaluation.store import (
     unpacked,
 )
 from chronocam.joint.scores import scores_of
+from chronocam.media.files import replace_file
 from chronocam.models import Loaded
 
 _THREADS: Final = 2
 _TIMED: Final = 4
+_TABLE_EVERY: Final = 20.0
+"""Seconds between two writings of the table while samples are judged."""
 
 
 def evaluate(
@@ -71,7 +75,8 @@ def evaluate(
         pixels of the picture, or of the input where data are arrays; None where it is not known.
     tolerance: of the pointing game, in pixels of the input.
     budget: no sample is begun after so many forward passes of one input; None is all samples.
-    out: a folder in which judged samples are kept; the same call goes on there after an interruption.
+    out: a folder in which judged samples are kept, and their values as a table (`samples.parquet`); the same
+        call goes on there after an interruption.
     batch_size: how many changed inputs go through the model at once.
     seed: of all that is drawn.
     progress: wraps the samples while they are judged, such as `rich.progress.track`.
@@ -134,6 +139,7 @@ class _Run:
         self.records: dict[int, dict[str, Any]] = {}
         self.failures: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.written = time.monotonic()
 
     def of(self, samples: Sequence[Sample], progress: Callable[[Iterable[Any]], Iterable[Any]]) -> Evaluation:
         """Judge all samples."""
@@ -189,18 +195,40 @@ class _Run:
         self.records[sample.number] = record
         if self.store is not None:
             self.store.add(record)
+            if time.monotonic() - self.written >= _TABLE_EVERY:
+                self._write_table(self._shown())
+
+    def _shown(self) -> tuple[dict[str, Any], ...]:
+        """Return the samples that were judged, their values as arrays."""
+        records = [self.records[number] for number in sorted(self.records)]
+        measures = tuple(self.judge.measures)
+        return tuple(
+            {**record, "values": unpacked(record, measures)} for record in records if "error" not in record
+        )
+
+    def _write_table(self, shown: Sequence[dict[str, Any]]) -> None:
+        """Write all values so far beside the store, for whoever kills the run or cannot wait for its end."""
+        if self.store is None or not shown:
+            return
+        self.written = time.monotonic()
+        values = values_of(shown, tuple(shown[0]["values"]), tuple(self.judge.measures))
+        try:
+            replace_file(self.store.path.with_suffix(".parquet"), lambda path: write_parquet(path, values))
+        except InputError as error:  # pyarrow is an extra
+            self.written = float("inf")
+            self.notes.append(f"samples.parquet is not written: {error}")
 
     def _evaluation(self, samples: Sequence[Sample]) -> Evaluation:
         records = [self.records[number] for number in sorted(self.records)]
         failures = tuple((record["name"], record["error"]) for record in records if "error" in record)
-        judged = [record for record in records if "error" not in record]
-        if not judged:
+        shown = self._shown()
+        if not shown:
             first = f": {failures[0][0]}: {failures[0][1]}" if failures else ""
             raise InputError(f"none of {len(samples)} samples could be judged{first}")
         measures = tuple(self.judge.measures)
-        shown = tuple({**record, "values": unpacked(record, measures)} for record in judged)
         rows = tuple(shown[0]["values"])
         self._remark(shown, measures)
+        self._write_table(shown)
         return Evaluation(
             rows,
             measures,

@@ -240,12 +240,13 @@ class Evaluation(ShortRepr):
         The rows of Parquet are sample × method × measure: `sample`, `name`, `group`, `target`, `confidence`,
         `method`, `layer`, `measure`, `value`. Raises MediaError for another suffix. Written atomically.
         """
-        from chronocam.evaluation.saved import as_json, as_page, write_parquet
+        from chronocam.evaluation.saved import as_json, as_page, values_of, write_parquet
 
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".parquet":
-            return replace_file(path, lambda temporary: write_parquet(temporary, self))
+            values = values_of(self.samples, self.rows, self.measures)
+            return replace_file(path, lambda temporary: write_parquet(temporary, values))
         if suffix not in (".json", ".html"):
             raise MediaError(f"cannot save as `{path.name}`; expected .html, .json or .parquet")
         text = as_json(self) if suffix == ".json" else as_page(self)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chronocam.errors import InputError
 
 if TYPE_CHECKING:
+    from chronocam.evaluation.measures import Measure
+    from chronocam.evaluation.panel import Row
     from chronocam.evaluation.result import Evaluation
 
 
@@ -32,7 +35,7 @@ def as_json(result: Evaluation) -> str:
             }
             for one in result.comparisons
         ],
-        "samples": values_of(result),
+        "samples": values_of(result.samples, result.rows, result.measures),
         "agreement": result.agreement.tolist(),
         "failures": [{"name": name, "error": error} for name, error in result.failures],
         "notes": list(result.notes),
@@ -42,7 +45,9 @@ def as_json(result: Evaluation) -> str:
     return json.dumps(_plain(data), indent=1, allow_nan=False)
 
 
-def values_of(result: Evaluation) -> list[dict[str, Any]]:
+def values_of(
+    samples: Iterable[dict[str, Any]], rows: Sequence[Row], measures: Sequence[Measure]
+) -> list[dict[str, Any]]:
     """Return a record per sample, method and measure."""
     return [
         {
@@ -52,21 +57,21 @@ def values_of(result: Evaluation) -> list[dict[str, Any]]:
             "measure": measure.name,
             "value": measure.number(sample["values"][row][measure.name]),
         }
-        for sample in result.samples
-        for row in result.rows
-        for measure in result.measures
+        for sample in samples
+        for row in rows
+        for measure in measures
         if measure.name in sample["values"].get(row, {})
     ]
 
 
-def write_parquet(path: Path, result: Evaluation) -> None:
-    """Write a row per sample, method and measure. Raises InputError where pyarrow is not installed."""
+def write_parquet(path: Path, values: list[dict[str, Any]]) -> None:
+    """Write the rows of `values_of`. Raises InputError where pyarrow is not installed."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("Parquet needs pyarrow; pip install 'chronocam[runs]'") from error
-    pq.write_table(pa.Table.from_pylist(values_of(result)), path)
+    pq.write_table(pa.Table.from_pylist(values), path)
 
 
 def as_page(result: Evaluation) -> str:

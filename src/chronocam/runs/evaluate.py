@@ -92,17 +92,10 @@ def evaluate_files(
         seed=seed,
         progress=lambda samples: track(list(samples), "Judging"),
     )
-    for name in ("evaluation.html", "evaluation.json", "samples.parquet"):
-        _save(result, out / name)
+    for name in ("evaluation.html", "evaluation.json"):
+        result.save(out / name)
     _report(result, out, as_json)
     return result
-
-
-def _save(result: Evaluation, path: Path) -> None:
-    try:
-        result.save(path)
-    except InputError as error:  # Parquet alone needs an extra
-        say(f"{path.name} is not written: {error}")
 
 
 def _report(result: Evaluation, out: Path, as_json: bool) -> None:
