@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.claims.page import DOCS
 from benchmarks.claims.tables import Cell, Record, Table
+from benchmarks.truth.judged import BUDGET
 from chronocam.media.files import replace_file
 from chronocam.metrics import Interval
 
@@ -23,6 +24,23 @@ def publish(record: Record, out: Path = DOCS) -> Path:
     return replace_file(out / f"{NAME}.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
+def joined(record: Record, measured: Record) -> Record:
+    """Return a record with what was measured of some worlds in place of what it says of them."""
+    tables = {
+        name: {row: dict(cells) for row, cells in table.items()} for name, table in record.tables.items()
+    }
+    for name, table in measured.tables.items():
+        for row, cells in table.items():
+            tables.setdefault(name, {}).setdefault(row, {}).update(cells)
+    cannot = {name: dict(reasons) for name, reasons in record.values["cannot"].items()}
+    for world in measured.about:
+        for reasons in cannot.values():
+            reasons.pop(world, None)
+    for name, reasons in measured.values["cannot"].items():
+        cannot.setdefault(name, {}).update(reasons)
+    return Record({**record.about, **measured.about}, tables, {"cannot": cannot})
+
+
 def page(record: Record) -> str:
     """Return the template with its tables."""
     template = (Path(__file__).parent / "page.md").read_text(encoding="utf-8")
@@ -33,7 +51,13 @@ def page(record: Record) -> str:
         for kind in ("space", "time")
         for measure in ("rank", "linear")
     }
-    return template.format(**record.about, **shown, cannot=_cannot(record.values["cannot"]))
+    return template.format(
+        **shown, budget=BUDGET, counts=_counts(record.about), cannot=_cannot(record.values["cannot"])
+    )
+
+
+def _counts(about: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{title} {scenes}" for title, (scenes, _) in about.items())
 
 
 def markdown(table: Table, sides: Table) -> str:

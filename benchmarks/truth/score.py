@@ -66,16 +66,16 @@ class Scores:
                 table = tables.setdefault(f"{kind}: {measure}", {})
                 for name, values in rows.items():
                     table.setdefault(name, {})[world] = bootstrap(values)
-        return tables
+        return tables | self._sides()
 
-    def sides(self, measure: str = "rank") -> dict[str, Table]:
+    def _sides(self, measure: str = "rank") -> dict[str, Table]:
         """Return which methods are not told apart from the best, and which are not above a random map."""
         tables: dict[str, Table] = {}
         for title, measures in self.values.items():
             kind, _, world = title.partition(": ")
             rows = measures[measure]
             best = max(rows, key=lambda name: float(rows[name].mean()))
-            table = tables.setdefault(kind, {})
+            table = tables.setdefault(f"{kind}: sides", {})
             for name, values in rows.items():
                 says = "best" if name == best or paired(rows[best], values).low <= 0 else ""
                 if name != "random map" and paired(values, rows["random map"]).low <= 0:

@@ -399,6 +399,39 @@ def test_what_does_not_fit_is_one_line(model, options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_function_that_fails_on_a_sample_fails_that_sample(model):
+    def sometimes(inputs, target):
+        if inputs[0, 0, 0, 0] == X[2, 0, 0, 0]:
+            raise KeyError("no such thing")
+        return inputs[:, 0]
+
+    result = cc.evaluate(model, X, 1, methods={"mine": sometimes}, measures=["complexity"])
+    assert result.failures == (("sample 2", "`mine` failed (KeyError: 'no such thing')"),)
+    assert len(result.samples) == 4
+
+
+def test_methods_of_other_libraries_are_judged_at_every_layer(model):
+    pytest.importorskip("captum")
+    names = ["gradcam", "captum:LayerGradCam", "captum:Saliency"]
+    result = cc.evaluate(model, X[:1], 1, methods=names, layers=["conv", "relu"], measures=["complexity"])
+    assert [str(row) for row in result.rows[:5]] == [
+        *("gradcam at conv", "gradcam at relu"),
+        *("captum:LayerGradCam@conv", "captum:LayerGradCam@relu", "captum:Saliency"),
+    ]
+    values = [float(result.values(row, result.measures[0])[0]) for row in result.rows[:4]]
+    assert values[2] != pytest.approx(values[3])  # each at its own
+
+
+def test_half_precision_is_judged(model):
+    result = cc.evaluate(model.half(), X.astype(np.float16), 1, measures=["deletion", "insertion"])
+    assert all(np.isfinite(line.interval.mean) for line in result.lines)
+
+
+def test_one_layer_is_a_path_and_not_its_letters(model):
+    result = cc.evaluate(model, X[:1], 1, methods="gradcam", layers="conv", measures=["complexity"])
+    assert [str(row) for row in result.rows if not row.control] == ["gradcam at conv"]
+
+
 def test_measures_without_their_truth_say_so(model):
     result = cc.evaluate(model, X, 1, measures=["energy", "deletion"])
     assert "energy judged nothing: it needs truth= (mask)" in result.notes

@@ -71,12 +71,26 @@ def test_boxes_of_coco_name_the_class_where_the_model_knows_it(photos):
     assert of["0.png"]["value"] is not None
     assert of["1.png"]["value"] is not None
     assert of["2.png"]["value"] is None  # nothing is known of it
+    said = " ".join(result.stderr.split())
+    assert "`zebra` is no class of the model: of 1 file the predicted class is explained" in said
 
 
 def test_points_are_a_table(photos):
     (photos / "points.csv").write_text("file,x,y\n0.png,45,35\n1.png,45,35\n")
     options = ("--points", str(photos / "points.csv"), "--measure", "pointing", "--tolerance", "15")
     assert run(photos, *options).exit_code == 0
+
+
+def test_points_of_json_are_those_of_the_table(photos):
+    def judged(name, text):
+        (photos / name).write_text(text)
+        result = run(photos, "--points", str(photos / name), "--measure", "energy", "--json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["samples"]
+
+    table = judged("points.csv", "file,x,y,label\n0.png,45,35,3\n1.png,45,35,\n")
+    points = [{"file": "a/0.png", "x": 45, "y": 35, "label": 3}, {"file": "1.png", "x": 45, "y": 35}]
+    assert judged("points.json", json.dumps(points)) == table
 
 
 @pytest.mark.parametrize(
@@ -87,6 +101,10 @@ def test_points_are_a_table(photos):
         ("boxes.json", "\x00", "--boxes", "is no file of COCO's annotations"),
         ("points.csv", "a,b\n1,2\n", "--points", "expected file, x, y"),
         ("points.csv", "file,x,y\n0.png,one,2\n", "--points", "line 2 of"),
+        ("points.json", '[{"file": "0.png", "x": 1}]', "--points", "expected file, x, y"),
+        ("points.json", '[{"file": "0.png", "x": 1, "y": null}]', "--points", "entry 1 of"),
+        ("points.json", '{"0.png": [1, 2]}', "--points", "holds no list of points"),
+        ("points.json", "[", "--points", "is no JSON"),
         ("points.csv", "file,x,y\nother.png,1,2\n", "--points", "names none of the files"),
     ],
 )

@@ -25,7 +25,7 @@ _FILE = click.Path(path_type=Path)
     details="""
         A mask is a picture named like its photo, the object brighter than 0. Boxes are COCO's annotations;
         where a category is a label of the model, that class is explained, else the predicted one. Points are
-        a table file,x,y or file,x,y,label.
+        a table file,x,y or file,x,y,label, or the same as a list of JSON.
 
         Besides the methods, a random map, a blob in the middle, the edges of the input and the map of random
         weights are judged. A method that is not above them tells nothing about the model.
@@ -38,7 +38,7 @@ _FILE = click.Path(path_type=Path)
 @MODEL
 @click.option("--masks", type=_FILE, help="Folder of masks, named like the files.")
 @click.option("--boxes", type=_FILE, help="Boxes of the objects: a JSON file of COCO's form.")
-@click.option("--points", type=_FILE, help="Points on the objects: a table file,x,y[,label].")
+@click.option("--points", type=_FILE, help="Points on the objects: a table file,x,y[,label], or JSON.")
 @click.option(
     "--method",
     "methods",

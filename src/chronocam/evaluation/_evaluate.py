@@ -45,7 +45,7 @@ def evaluate(
     targets: Any = None,
     *,
     methods: str | Sequence[Any] | Mapping[str, Any] = ("gradcam", "layercam"),
-    layers: Sequence[Any] | None = None,
+    layers: str | Sequence[Any] | None = None,
     measures: str | Sequence[str | Measure | type[Measure]] = ("deletion", "pointing"),
     truth: Any = None,
     tolerance: float = 0,

@@ -82,6 +82,8 @@ class Judge:
         target = sample.target if info.index is None else info.index
         axis = self._channels(inputs, target)
         laid = array[None] if axis is None else np.moveaxis(array, axis - 1, 0)
+        # Inputs are changed with the precision that SciPy has, and shown to the model with their own.
+        laid = laid.astype(np.promote_types(array.dtype, np.float32), copy=False)
         grid = tuple(laid.shape[1:])
         confidences = reference.confidences
         case = Case(
@@ -100,7 +102,7 @@ class Judge:
         if sample.group != self._picture:
             self.shared, self._picture = {}, sample.group
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
-        asked = _Asked(self, case, target, axis, _scored_together(sample, target))
+        asked = _Asked(self, case, target, axis, array.dtype, _scored_together(sample, target))
         values = asked.values(whole)
         self._remember(sample.number, laid, info.index)
         small = {row: _small(m) for row, m in whole.items()}
@@ -199,6 +201,7 @@ class _Asked:
     case: Case
     target: Any
     axis: int | None
+    dtype: np.dtype[Any]
     targets: Any
     explained: dict[Hashable, np.ndarray] = field(default_factory=dict)
 
@@ -285,9 +288,7 @@ class _Asked:
 
     def _inputs(self, changed: Sequence[Changed]) -> np.ndarray:
         """Return changed inputs as the model takes them."""
-        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(
-            self.case.input.dtype
-        )
+        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(self.dtype)
         return made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis)
 
     def _answer(self, row: Row, ask: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from chronocam.errors import InputError
+from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.evaluation.case import OWN, Weights
-from chronocam.evaluation.peers import is_peer, peer
+from chronocam.evaluation.peers import is_peer, peers
 from chronocam.explanation import Explanation
 from chronocam.joint.session import explain_all
 from chronocam.joint.subject import share_subjects
@@ -116,8 +116,16 @@ class Panel:
                 found[self._library[k]] = e.upsample()[:, 0]
         for row in rows:
             if row.method in self.functions and weights == OWN:
-                found[row] = _grids(self.functions[row.method](inputs, target), row.method, len(inputs))
+                found[row] = _grids(self._called(row.method, inputs, target), row.method, len(inputs))
         return found
+
+    def _called(self, name: str, inputs: np.ndarray, target: Any) -> Any:
+        try:
+            return self.functions[name](inputs, target)
+        except ChronocamError:
+            raise
+        except Exception as error:  # whatever it is, other samples may do
+            raise InputError(f"`{name}` failed ({type(error).__name__}: {first_line(error)})") from error
 
     def randomised(self, inputs: np.ndarray, target: Any) -> np.ndarray:
         """Return the reference's map of the model with all of its weights random, `(*grid)`."""
@@ -162,7 +170,7 @@ class Panel:
 def panel(
     model: Any,
     methods: Sequence[Any] | Mapping[str, Any] | str,
-    layers: Sequence[Any] | None,
+    layers: str | Sequence[Any] | None,
     options: dict[str, Any],
     seed: int,
     scope: ExitStack,
@@ -177,7 +185,13 @@ def panel(
     named = _named(methods)
     if not named:
         raise InputError("there is nothing to evaluate: methods is empty")
-    places: list[Any] = [None] if layers is None else list(layers)
+    called = [name for name, _ in named]
+    for name in called:
+        if called.count(name) > 1:
+            raise InputError(
+                f"`{name}` is given twice; give each once, functions and maps in a dict by names"
+            )
+    places: list[Any] = [None] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     makers: list[tuple[str, Any, Maker]] = []
     functions: dict[str, MapFunction] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -186,7 +200,7 @@ def panel(
             maps = given.upsample()[:, 0] if isinstance(given, Explanation) else to_numpy(given)
             arrays[name] = np.asarray(maps)
         elif isinstance(given, str) and is_peer(given):
-            functions[name] = peer(given, model, None if layers is None else places[0])
+            functions |= peers(given, model, places)
         elif isinstance(given, str) or _makes_methods(given):
             make = method_named(given) if isinstance(given, str) else given
             at_input = getattr(getattr(make, "func", make), "default_layer", None) == "input"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from chronocam.errors import InputError, first_line, suggest
+from chronocam.errors import InputError, suggest
 from chronocam.joint.scores import channel_axis_of
 from chronocam.maps.resample import resample
 from chronocam.methods import GradCAM, Saliency
@@ -19,6 +19,17 @@ LIBRARIES: Final = {"captum": "captum.attr", "torchcam": "torchcam.methods", "gr
 def is_peer(name: str) -> bool:
     """Say whether a name is of a method of another library, such as `captum:LayerGradCam`."""
     return ":" in name
+
+
+def peers(name: str, model: Any, layers: Sequence[Any]) -> dict[str, Callable[[np.ndarray, Any], np.ndarray]]:
+    """Return functions of a method of another library by their names: one for each of several layers.
+
+    Raises InputError as `peer`.
+    """
+    at_layer = not name.startswith("captum:") or "Layer" in name or name.endswith(":GuidedGradCam")
+    if len(layers) == 1 or not at_layer:
+        return {name: peer(name, model, layers[0])}
+    return {f"{name}@{layer}": peer(name, model, layer) for layer in layers}
 
 
 def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.ndarray]:
@@ -48,11 +59,8 @@ def peer(name: str, model: Any, layer: Any) -> Callable[[np.ndarray, Any], np.nd
         x = torch.as_tensor(inputs, device=next(model.parameters()).device)
         index = _index(target, name)
         path = layer or GradCAM(model).explain(x[:1], index).layer
-        try:
-            # Any of them leaves hooks or gradients behind on what it explains: it gets a copy.
-            maps = _RUNS[library](made, _copied(model), path, x, index)
-        except Exception as error:
-            raise InputError(f"`{name}` failed ({type(error).__name__}: {first_line(error)})") from error
+        # Any of them leaves hooks or gradients behind on what it explains: it gets a copy.
+        maps = _RUNS[library](made, _copied(model), path, x, index)
         return _on_grid(np.asarray(maps, np.float32), x, _channels(model, x, target), name)
 
     return explain

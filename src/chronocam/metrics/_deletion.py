@@ -200,4 +200,6 @@ class Cells:
         from scipy.ndimage import gaussian_filter
 
         sigma = [BLUR * n if axis in self.grid[-2:] else 0.0 for axis, n in enumerate(self.inputs.shape)]
-        return np.asarray(gaussian_filter(self.inputs, sigma))
+        # SciPy has no half precision.
+        exact = self.inputs.astype(np.promote_types(self.inputs.dtype, np.float32))
+        return np.asarray(gaussian_filter(exact, sigma)).astype(self.inputs.dtype)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -145,6 +145,7 @@ Places = Mapping[str, Mapping[str | None, list[Sequence[float]]]]
 def _joined(paths: Sequence[Path], places: Places, file: Path, loaded: Loaded) -> list[Annotated]:
     known = set(loaded.labels or ())
     found: list[Annotated] = []
+    lacking: Counter[str] = Counter()
     for path in paths:
         of = places.get(path.name, {})
         named = {label: where for label, where in of.items() if label in known}
@@ -153,10 +154,14 @@ def _joined(paths: Sequence[Path], places: Places, file: Path, loaded: Loaded) -
         else:
             # Of labels that the model does not know, the class it predicts is explained.
             found.append(Annotated(path, truth=[place for where in of.values() for place in where]))
+            lacking.update(label for label in of if label is not None)
     if not any(one.truth for one in found):
         first = next(iter(places), None)
         hint = suggest(paths[0].name, list(places)) or (f", such as {first}" if first else "")
         raise MediaError(f"`{file}` names none of the files{hint}")
+    for label, count in lacking.items():
+        files = "1 file" if count == 1 else f"{count} files"
+        warn(f"`{label}` is no class of the model: of {files} the predicted class is explained")
     return found
 
 
@@ -181,18 +186,40 @@ def _boxes(file: Path) -> Places:
 
 
 def _points(file: Path) -> Places:
-    """Return the points of a table `file,x,y` or `file,x,y,label`."""
+    """Return the points of a table `file,x,y` or `file,x,y,label`, or of the same as a list of JSON."""
     places: dict[str, dict[str | None, list[Sequence[float]]]] = defaultdict(lambda: defaultdict(list))
-    rows = csv.DictReader(_text(file).splitlines())
-    if not {"file", "x", "y"} <= set(rows.fieldnames or ()):
-        raise MediaError(f"`{file}` has the columns {rows.fieldnames}; expected file, x, y and perhaps label")
-    for number, row in enumerate(rows, start=2):
+    for what, row in _rows(file):
         try:
             place = float(row["x"]), float(row["y"])
         except (TypeError, ValueError) as error:
-            raise MediaError(f"line {number} of `{file}` holds no point; expected numbers x and y") from error
-        places[Path(row["file"]).name][row.get("label") or None].append(place)
+            raise MediaError(f"{what} of `{file}` holds no point; expected numbers x and y") from error
+        label = row.get("label")
+        places[Path(str(row["file"])).name][None if label in (None, "") else str(label)].append(place)
     return places
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the rows of a table, each with what it is called."""
+    text = _text(file)
+    if file.suffix.lower() != ".json":
+        rows = csv.DictReader(text.splitlines())
+        _check_columns(file, rows.fieldnames or ())
+        yield from ((f"line {number}", row) for number, row in enumerate(rows, start=2))
+        return
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise MediaError(f"`{file}` is no JSON ({first_line(error)})") from error
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise MediaError(f'`{file}` holds no list of points; expected [{{"file", "x", "y"}}, …]')
+    for number, row in enumerate(found, start=1):
+        _check_columns(file, row)
+        yield f"entry {number}", row
+
+
+def _check_columns(file: Path, columns: Iterable[str]) -> None:
+    if not {"file", "x", "y"} <= set(columns):
+        raise MediaError(f"`{file}` has the columns {list(columns)}; expected file, x, y and perhaps label")
 
 
 def _text(file: Path) -> str:
