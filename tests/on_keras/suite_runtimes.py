@@ -1,7 +1,9 @@
 """What TensorFlow exports: TFLite and SavedModel as black boxes. On TensorFlow alone."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -57,6 +59,95 @@ def test_the_integers_of_a_quantised_network_are_pixels(tmp_path: Path, kind: st
     np.testing.assert_allclose(values, pixels[2] / 127.5 - 1, atol=0.02)
     own = loaded.model.function(values[None])
     np.testing.assert_allclose(own, np.asarray(model(values[None])), atol=0.03)
+
+
+def with_metadata(content: bytes, mean: list[float], std: list[float]) -> bytes:
+    """Return a model with metadata, as LiteRT has them, that say how its first input is normalised."""
+    builders: Any = pytest.importorskip("flatbuffers")
+    schema: Any = pytest.importorskip("tensorflow.lite.python.schema_py_generated")
+    builder = builders.Builder(64)
+
+    def floats(values: list[float]) -> int:
+        builder.StartVector(4, len(values), 4)
+        for value in reversed(values):
+            builder.PrependFloat32(value)
+        return builder.EndVector()
+
+    def table(count: int, **fields: int) -> int:
+        builder.StartObject(count)
+        for name, value in fields.items():
+            number = int(name[1:])
+            if name[0] == "k":
+                builder.PrependUint8Slot(number, value, 0)
+            else:
+                builder.PrependUOffsetTRelativeSlot(number, value, 0)
+        return builder.EndObject()
+
+    def one(item: int) -> int:
+        builder.StartVector(4, 1, 4)
+        builder.PrependUOffsetTRelative(item)
+        return builder.EndVector()
+
+    options = table(2, f0=floats(mean), f1=floats(std))
+    unit = table(2, k0=1, f1=options)
+    tensor = table(7, f4=one(unit))
+    graph = table(8, f2=one(tensor))
+    builder.Finish(table(8, f3=one(graph)), b"M001")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    held, entry = schema.BufferT(), schema.MetadataT()
+    held.data = np.frombuffer(bytes(builder.Output()), np.uint8)
+    entry.name, entry.buffer = b"TFLITE_METADATA", len(model.buffers)
+    model.buffers.append(held)
+    model.metadata = [*(model.metadata or []), entry]
+    packed = builders.Builder(1024)
+    packed.Finish(model.Pack(packed), b"TFL3")
+    return bytes(packed.Output())
+
+
+def test_metadata_of_tflite_say_how_pixels_are_prepared(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    model, path = net(), tmp_path / "net.tflite"
+    plain = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    path.write_bytes(with_metadata(plain, [127.5], [127.5]))
+    with ZipFile(path, "a") as archive:  # labels are packed behind the model
+        archive.writestr("labels.txt", "ant\nbee\ncat\n")
+    loaded = cc.models.load(str(path))
+    assert (loaded.labels, loaded.preprocess.assumption) == (("ant", "bee", "cat"), None)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    values = loaded.preprocess(Image.fromarray(pixels))
+    np.testing.assert_allclose(values, pixels / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.model.function(values[None]), np.asarray(model(values[None])), atol=1e-5
+    )
+    for broken in (with_metadata(plain, [], [1.0]), with_metadata(plain, [1.0, 2.0], [1.0]), plain):
+        path.write_bytes(broken)
+        assert cc.models.load(str(path)).preprocess.assumption is not None
+    whole = with_metadata(plain, [127.5], [127.5])
+    for number in range(0, len(whole), 997):  # damaged anywhere it loads or is refused
+        path.write_bytes(whole[:number] + bytes([255]) + whole[number + 1 :])
+        with suppress(ModelError):
+            cc.models.load(str(path))
+
+
+def test_several_outputs_of_tflite_have_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    keras.utils.set_random_seed(1)
+    x = keras.Input((12, 12, 3), name="picture")
+    pooled = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu")(x))
+    model = keras.Model(x, {name: L.Dense(n, name=name)(pooled) for name, n in (("kind", 3), ("age", 1))})
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    loaded = cc.models.load(str(path))
+    x = np.random.default_rng(0).random((3, 12, 12, 3), np.float32)
+    found, wanted = loaded.model.function(x), model(x)
+    assert sorted(found) == sorted(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], np.asarray(value), atol=1e-5)
+    maps = cc.Occlusion(loaded.model, baseline="zero", output_layer="kind").explain(x, 1).maps
+    wanted_maps = cc.Occlusion(model, baseline="zero", output_layer="kind").explain(x, 1).maps
+    np.testing.assert_allclose(maps, wanted_maps, atol=1e-5)
+    with pytest.raises(LayerError, match=r"no output `kinds`; expected one of age, kind"):
+        cc.Occlusion(loaded.model, output_layer="kinds").explain(x, 1)
 
 
 def test_a_saved_model_is_a_black_box_that_needs_trust(tmp_path: Path) -> None:

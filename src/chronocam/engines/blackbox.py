@@ -64,9 +64,8 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
     inputs: Sequence[str] = ()
 
     def __init__(self, model: BlackBox, output_layer: Any = None) -> None:
-        if output_layer is not None:
-            raise LayerError(f"{model.why}; leave output_layer out")
         self.model = model
+        self.output_layer = output_layer
         self.labels: Sequence[str] | None = model.labels
         self.channels_last: bool = model.channels_last
         self.stem: Stem | None = None if model.stem is None else Stem(*model.stem)
@@ -127,7 +126,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Array:
         """Return the scores of a batch."""
-        raw = _plain((call or _called)(self.model.function, inputs))
+        raw = self._chosen(_plain((call or _called)(self.model.function, inputs)))
 
         def logits() -> Array:
             if isinstance(raw, np.ndarray) and raw.dtype.kind in "iub":
@@ -145,6 +144,16 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
     ) -> Resumed:
         """Raise LayerError: no layer is known from which the model could be resumed."""
         self._refuse()
+
+    def _chosen(self, raw: Any) -> Any:
+        """Return the output that output_layer names, where several have names; all where it is not given."""
+        if self.output_layer is None:
+            return raw
+        if not isinstance(raw, Mapping):
+            raise LayerError(f"{self.model.why}; its output has no name, leave output_layer out")
+        if self.output_layer not in raw:
+            raise LayerError(f"no output `{self.output_layer}`; expected one of {', '.join(map(str, raw))}")
+        return raw[self.output_layer]
 
     def _refuse(self) -> NoReturn:
         todo = "choose a method that only looks at scores: rise, occlusion, lime or kernelshap"
