@@ -117,3 +117,11 @@ def test_features_of_a_picture_and_superpixels_of_a_sequence_are_refused() -> No
         cc.RISE(signal, regions="features").explain(torch.rand(1, 2, 8), 1)
     with pytest.raises(InputError, match="smooth in space"):
         cc.ExtremalPerturbation(LinearSequence().eval(), steps=2).explain(X, 1)
+
+
+def test_batches_of_sequences_are_joined() -> None:
+    net = LinearSequence().eval()
+    options: dict[str, Any] = {"regions": "features", "baseline": "zero", "signed": True}
+    joined = cc.KernelSHAP(net, batch_size=1, **options).explain(X, 1)
+    assert joined.dims == ("batch", "target", "time", "feature")
+    np.testing.assert_allclose(joined.maps, cc.KernelSHAP(net, **options).explain(X, 1).maps, atol=1e-5)
