@@ -526,11 +526,16 @@ class View(Protocol):
         through the model at once as the method's `batch_size` says.
         """
 
-    def resume(self, changes: Iterable[Change], whole: bool = False) -> Array:
+    def resume(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
 
         A change is of `(batch, channel, *grid)`, the time slices of clips together; what the layout drops (a
-        class token) stays as it is. With `whole` it is of all that the layer returned, `(row, channel, …)`,
-        tokens in the place of a grid. What precedes the layer runs once; for a method that has a need with
+        class token) stays as it is. What precedes the layer runs once; for a method that has a need with
         `resumes`, in the pass that is recorded anyway.
+        """
+
+    def without(self, channels: Iterable[int]) -> Array:
+        """Return the targets' scores `(channel, batch, target)` without each channel of the layer's output.
+
+        A channel is set to zero wherever it is, in all frames and tokens. What precedes the layer runs once.
         """

@@ -10,6 +10,7 @@ from nets import Transformer
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.engines.torch.ablated import Ablated
 from chronocam.errors import LayerError
 from chronocam.maps.arrays import to_numpy
 
@@ -79,6 +80,21 @@ class Dense(nn.Module):
         return self.fc(self.norm(torch.cat(seen, 1)).relu().mean((2, 3)))
 
 
+class InPlace(nn.Module):
+    """Writes into what the layer returned, reads it again, and pools it in several ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next, self.fc = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 5, 1), nn.Linear(15, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        pooled = x.mean((2, 3))
+        after = self.next(x).sum((2, 3))
+        x.mul_(0.5).relu_()
+        return self.fc(torch.cat([pooled, after, x.mean((-1, -2)) + x.amax((2, 3))], 1))
+
+
 class ChannelsMoved(nn.Module):
     """A block of ConvNeXt, which norms and mixes with its channels last."""
 
@@ -124,6 +140,8 @@ NETS: dict[str, Net] = {
     "clip": (lambda: plain(3), "1", (3, 6, 12, 8)),
     "residual": (Residual, "a", (3, 16, 12)),
     "branched": (Branched, "b", (3, 16, 12)),
+    "pooled": (lambda: plain(2), "3", (3, 16, 12)),
+    "in place": (InPlace, "conv", (3, 16, 12)),
     "depthwise": (Depthwise, "wide", (3, 16, 12)),
     "dense": (Dense, "grow.1", (3, 16, 12)),
     "channels moved": (ChannelsMoved, "each", (3, 16, 12)),
@@ -151,7 +169,7 @@ def returned(net: nn.Module, layer: str, x: Tensor) -> np.ndarray:
     seen: list[np.ndarray] = []
 
     def keep(a: Tensor) -> Tensor:
-        seen.append(to_numpy(a))
+        seen.append(to_numpy(a).copy())  # the network may write into it
         return a
 
     scores(net, layer, x, keep)
@@ -189,6 +207,21 @@ def test_ablation_is_the_whole_network_without_each_channel(kind: str) -> None:
     np.testing.assert_allclose(found.maps, expected, rtol=0, atol=1e-6 * peak)
     positive = cc.AblationCAM(net, layer, batch_size=4).explain(x, targets)
     np.testing.assert_allclose(positive.maps, np.maximum(found.maps, 0), rtol=0, atol=1e-6 * peak)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_what_is_linear_in_the_channels_is_computed_once(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copy of the layer's output is made before a convolution, or before pooling and a linear layer."""
+    net, x = plain(rank).eval(), torch.randn(2, 3, *(16, 12, 8)[:rank])
+    expected = {layer: cc.AblationCAM(net, layer, signed=True).explain(x, 1).maps for layer in ("1", "3")}
+
+    def copied(ablated: Ablated) -> Tensor:
+        raise AssertionError("copies are made")
+
+    monkeypatch.setattr(Ablated, "copies", copied)
+    for layer, maps in expected.items():
+        found = cc.AblationCAM(net, layer, signed=True).explain(x, 1)
+        np.testing.assert_array_equal(found.maps, maps)
 
 
 def test_what_precedes_the_layer_runs_once_for_all_methods(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 import pytest
-from networks import conv1d, conv3d, frames_lstm, outputs, samples, transfer
+from networks import L, conv1d, conv3d, drawn, frames_lstm, outputs, samples, transfer
 
 import chronocam as cc
 from chronocam.maps.arrays import namespace, to_numpy
@@ -128,3 +128,30 @@ def test_a_target_reads_what_a_layer_returned_in_every_verb() -> None:
     backbone = model.get_layer("backbone")
     first = outputs(keras.Model(backbone.inputs, backbone.get_layer("stem").output), x)
     np.testing.assert_allclose(stem[0, :, 1], first.reshape(2, -1).mean(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_ablation_is_the_rest_of_the_layers_without_each_channel(rank: int) -> None:
+    conv, pool = [(L.Conv1D, L.GlobalMaxPooling1D), (L.Conv2D, L.GlobalMaxPooling2D)][rank - 1]
+    first, *rest = [
+        conv(5, 3, activation="tanh", name="first"),
+        conv(4, 3, activation="gelu"),
+        pool(),
+        L.Dense(3),
+    ]
+    model = drawn(keras.Sequential([keras.Input((9,) * rank + (3,)), first, *rest]))
+    x = samples((9,) * rank + (3,))
+    a = np.asarray(to_numpy(first(x)))
+
+    def scored(values: np.ndarray) -> np.ndarray:
+        for layer in rest:
+            values = layer(values)
+        return np.asarray(to_numpy(values))[:, 1]
+
+    whole, expected = scored(a), 0.0
+    for channel in range(5):
+        without = scored(np.where(np.arange(5) == channel, 0, a).astype(np.float32))
+        fall = (whole - without) / np.abs(whole)
+        expected = expected + fall.reshape(-1, *[1] * rank) * a[..., channel]
+    found = cc.AblationCAM(model, "first", signed=True).explain(x, 1)
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-5 * np.abs(expected).max())

@@ -226,6 +226,12 @@ class Resumed(Protocol):
             returned `(row, …)`, all rows of the first change first.
         """
 
+    def without(self, channels: Sequence[int], axis: int, calls: int, score: Score) -> Array:
+        """Return the scores `(channel · batch, target)` with each channel set to zero, one at a time.
+
+        axis: that of the channels. calls: in how many of the layer's calls they are, the last ones.
+        """
+
 
 @runtime_checkable
 class TextTower(Protocol):

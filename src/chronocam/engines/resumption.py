@@ -15,7 +15,7 @@ from chronocam.engines.base import Result, Score
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
 from chronocam.errors import InputError, LayerError, first_line
-from chronocam.maps.arrays import namespace, to_numpy, widen
+from chronocam.maps.arrays import namespace, placed, to_numpy, widen
 from chronocam.types import INPUT, Array, Inputs
 
 # How far an output may move when a batch is run twice over: kernels differ a little from one batch size to
@@ -99,6 +99,21 @@ class Rest(ABC, Generic[Node]):
                 f"{len(changed[0])} rows; expected {calls}, and a multiple of {rows} rows"
             )
         return self._scored(changed, len(changed[0]) // rows, score)
+
+    def without(self, channels: Sequence[int], axis: int, calls: int, score: Score) -> Array:
+        """Return the scores `(channel · batch, target)` without each channel; see `Resumed`."""
+        xp = namespace(self.activations[0])
+        stay = [xp.concat([x] * len(channels)) for x in self.activations[:-calls]]
+        changed = [self._ablated(x, np.asarray(channels), axis) for x in self.activations[-calls:]]
+        return self([*stay, *changed], score)
+
+    def _ablated(self, x: Array, channels: np.ndarray, axis: int) -> Array:
+        """Return copies of what the layer returned, one after the other, each without one of the channels."""
+        xp, shape = namespace(x), [1] * (len(x.shape) + 1)
+        shape[0], shape[axis + 1] = len(channels), x.shape[axis]
+        off = placed(np.eye(x.shape[axis], dtype=bool)[channels].reshape(shape), x)
+        copies = xp.where(off, xp.zeros_like(x[None, :1]), x[None])
+        return xp.reshape(copies, (-1, *x.shape[1:]))
 
     @abstractmethod
     def _recorded(self, times: int) -> tuple[Recorder[Node], list[Array], Result]:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import count, islice
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakMethod
 
 import numpy as np
 
-from chronocam.engines import Recording, Score
+from chronocam.engines import Recording, Resumed, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import ChronocamError, InputError, LayoutError
 from chronocam.joint.biases import bias_terms
@@ -34,6 +34,9 @@ from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
 from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window, note
+
+T = TypeVar("T")
+"""What is changed: a change of inputs or activations, or the number of a channel."""
 
 
 class LayerView:
@@ -329,30 +332,52 @@ class LayerView:
 
         return self._scored(changes, at_once, scored)
 
-    def resume(self, changes: Iterable[Change], whole: bool = False) -> Array:
+    def resume(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
 
-        See `View.resume`. Raises LayerError for a layer from which the model cannot be resumed, LayoutError
-        for a layout that cannot be undone.
+        A change is of `(batch, channel, *grid)`. Raises LayerError for a layer from which the model cannot be
+        resumed, LayoutError for a layout that cannot be undone.
         """
-        look = self._look
-        # What came before the layer is stored, so that each change costs the rest of the model alone.
-        resumed = self._rest
-        if resumed is None:
-            resumed = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
-        calls = list(resumed.activations)
-        layout = self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls))
-        changed_by = _of_whole(layout, calls) if whole else _of_grid(layout, calls)
+        resumed, layout, calls = self._resumed()
+        put_back = inverse(layout, calls)
+        activations = widen(layout(joined(calls, layout)))
 
         def scored(part: Sequence[Change], score: Score) -> Array:
-            changed = zip(*map(changed_by, part), strict=True)
+            changed = zip(*(put_back(change(activations)) for change in part), strict=True)
             return resumed([namespace(call[0]).concat(call, axis=0) for call in map(list, changed)], score)
 
+        return self._scored(changes, self._at_once_from(layout, calls), scored)
+
+    def without(self, channels: Iterable[int]) -> Array:
+        """Return the targets' scores `(channel, batch, target)` without each channel of the layer's output.
+
+        Raises as `resume` does.
+        """
+        resumed, layout, calls = self._resumed()
+        axis = channels_in(layout, calls)
+        count = len(calls) if getattr(layout, "takes_all_calls", False) else 1
+
+        def scored(part: Sequence[int], score: Score) -> Array:
+            return resumed.without(part, axis, count, score)
+
+        return self._scored(channels, self._at_once_from(layout, calls), scored)
+
+    def _resumed(self) -> tuple[Resumed, Callable[[Array], Array], list[Array]]:
+        """Return the rest of the model after the layer, the layer's layout, and what it returned."""
+        look, rest = self._look, self._rest
+        # What came before the layer is stored, so that each change costs the rest of the model alone.
+        if rest is None:
+            rest = look.engine.resume(look.inputs, self._layer, look.call, self._scoring.reads)
+        calls = list(rest.activations)
+        return rest, self._layout(self._layer, tuple(calls[-1].shape), calls=len(calls)), calls
+
+    def _at_once_from(self, layout: Callable[[Array], Array], calls: Sequence[Array]) -> int:
+        """Return how many changes of a layer go through the rest of the model at once."""
         # As many values at once as so many inputs have: of a small layer more than of a large one.
         at_once = self._at_once(getattr(layout, "batch_axis", 0) == 0)
         values = prod(joined(calls, layout).shape)
-        share = max(1, prod(look.shape) // values) if 1 < at_once < sys.maxsize else 1
-        return self._scored(changes, at_once * share, scored)
+        share = max(1, prod(self._look.shape) // values) if 1 < at_once < sys.maxsize else 1
+        return at_once * share
 
     def _at_once(self, repeatable: bool) -> int:
         """Return how many changes go through the model at once; one where the batch cannot be repeated."""
@@ -362,9 +387,9 @@ class LayerView:
         return sys.maxsize if size is None else max(1, size // self._look.shape[0])
 
     def _scored(
-        self, changes: Iterable[Change], at_once: int, scored: Callable[[Sequence[Change], Score], Array]
+        self, changes: Iterable[T], at_once: int, scored: Callable[[Sequence[T], Score], Array]
     ) -> Array:
-        def once(part: Sequence[Change]) -> Array:
+        def once(part: Sequence[T]) -> Array:
             scores = widen(scored(part, self._scoring.repeated(len(part)).values))
             shape = (len(part), self._look.shape[0], scores.shape[1])
             return namespace(scores).reshape(scores, shape)
@@ -382,25 +407,6 @@ class LayerView:
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)
-
-
-def _of_grid(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Change], list[Array]]:
-    """Return what makes the layer's outputs after a change of what lies on the grid."""
-    put_back = inverse(layout, calls)
-    activations = widen(layout(joined(calls, layout)))
-    return lambda change: put_back(change(activations))
-
-
-def _of_whole(layout: Callable[[Array], Array], calls: Sequence[Array]) -> Callable[[Change], list[Array]]:
-    """Return what makes the layer's outputs after a change of all that it returned in the calls explained."""
-    axis, xp = channels_in(layout, calls), namespace(calls[-1])
-    kept = [] if getattr(layout, "takes_all_calls", False) else calls[:-1]
-
-    def changed(change: Change) -> list[Array]:
-        moved = (change(xp.moveaxis(call, axis, 1)) for call in calls[len(kept) :])
-        return [*kept, *(xp.moveaxis(one, 1, axis) for one in moved)]
-
-    return changed
 
 
 def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:

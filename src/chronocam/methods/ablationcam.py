@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +9,7 @@ import numpy as np
 from chronocam.maps.arrays import grid_axes, namespace, placed, to_numpy
 from chronocam.maps.combine import weighted_sum
 from chronocam.methods._base import EvidenceMethod, Maps
-from chronocam.types import Array, Change, Need, View
+from chronocam.types import Need, View
 
 SMALLEST = 1e-7
 
@@ -39,23 +37,7 @@ class AblationCAM(EvidenceMethod):
         xp = namespace(activations)
         alive = np.flatnonzero(to_numpy(xp.any(activations != 0, axis=(0, *grid_axes(activations, 2)))))
         channels = activations[:, placed(alive, activations)]
-        scores = view.resume(_ablations(alive, activations), whole=True)
-        whole, without = scores[:1], scores[1:]
+        whole, without = view.resume([lambda unchanged: unchanged]), view.without(alive.tolist())
         floor = xp.abs(whole)
         floor = xp.where(floor < SMALLEST, xp.full_like(floor, SMALLEST), floor)
         return weighted_sum(xp.permute_dims((whole - without) / floor, (1, 2, 0)), channels)
-
-
-def _ablations(channels: np.ndarray, activations: Array) -> Iterator[Change]:
-    """Yield no change, and for each of the channels of such activations the one that sets it to zero."""
-    yield lambda whole: whole
-    # Made once: there may be thousands of channels, and making an array takes longer than to fill it.
-    off = placed(np.eye(int(activations.shape[1]), dtype=bool)[channels], activations)
-    for row in range(len(channels)):
-        yield partial(_ablated, off[row])
-
-
-def _ablated(off: Array, whole: Array) -> Array:
-    xp = namespace(whole)
-    laid = xp.reshape(off, (1, -1, *[1] * (whole.ndim - 2)))
-    return xp.where(laid, xp.zeros_like(whole[:1, :1]), whole)

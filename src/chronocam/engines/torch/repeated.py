@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Repeated(Tensor):
     ) -> Any:
         # Facts are read off a stand-in of one number; anything else gets the copies, as plain tensors.
         with torch._C.DisableTorchFunctionSubclass():
-            real = Repeated.standing if func in _FACTS else Repeated.copies
+            real = methodcaller("standing" if func in _FACTS else "copies")
             args, kwargs = pytree.tree_map_only(Repeated, real, (args, kwargs or {}))
         return func(*args, **kwargs)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from operator import methodcaller
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -15,6 +17,7 @@ from chronocam.engines.base import Result, Score
 from chronocam.engines.names import split_entry
 from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, replaying
 from chronocam.engines.scoped import scoped
+from chronocam.engines.torch.ablated import Ablated
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.replica import Replica
@@ -124,16 +127,23 @@ class TorchRest(Rest[nn.Module]):
             for module, stored in self._stored.items():
                 replica.replace(module, partial(replaying, stored, repeated))
 
-        raw = scoped(self._called)(
-            replay, lambda number, x: own_copy(changed[number]), self._repeated_inputs(times)
-        )
+        def own(number: int, x: Tensor) -> Tensor:
+            one = changed[number]
+            return one if isinstance(one, Ablated) else own_copy(one)
+
+        raw = scoped(self._called)(replay, own, self._repeated_inputs(times))
         # An output that does not depend on the layer comes as it was stored.
-        result = self._forward.result(pytree.tree_map_only(Repeated, Repeated.copies, raw))
+        result = self._forward.result(pytree.tree_map_only(Repeated, methodcaller("copies"), raw))
         assert result is not None  # the recording has settled whether a gate is looked for
         return result
 
     def _scored(self, changed: Sequence[Tensor], times: int, score: Score) -> Tensor:
         return scoped(self._settled)(lambda: score(self._run(changed, times)))
+
+    def _ablated(self, x: Tensor, channels: np.ndarray, axis: int) -> Tensor:
+        if axis != 1:
+            return super()._ablated(x, channels, axis)
+        return Ablated.without(x, torch.as_tensor(channels, device=x.device))
 
     def _tensors(self, output: Any) -> list[Tensor]:
         return [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]
