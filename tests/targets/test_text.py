@@ -119,6 +119,15 @@ def test_a_caption_is_encoded_once_and_never_cut_with_the_batch(folder: Path) ->
     assert np.abs(again.scores[:, 0] - found.scores[:, 0]).max() > 1e-4
 
 
+def test_a_caption_that_is_longer_than_the_model_takes_is_refused(folder: Path) -> None:
+    """Its end would be cut off, and the map be of another text."""
+    loaded = cc.models.load(f"hf:{folder}")
+    fits = " ".join(["dog"] * 10)
+    assert np.isfinite(cc.GradCAM(loaded).explain(X[:1], cc.targets.Caption(fits)).scores).all()
+    with pytest.raises(TargetError, match="has 13 tokens, and the model takes 12"):
+        cc.GradCAM(loaded).explain(X[:1], cc.targets.Caption(fits + " dog"))
+
+
 def test_two_captions_are_contrasted_and_templates_averaged(folder: Path) -> None:
     loaded = cc.models.load(f"hf:{folder}")
     red, blue = (cc.targets.Caption(f"a {colour} bus") for colour in ("red", "blue"))
@@ -219,6 +228,16 @@ def test_similarity_to_an_embedding_a_picture_and_one_per_sample(folder: Path) -
     np.testing.assert_allclose(found.scores, 1, rtol=1e-4)
     with pytest.raises(InputError, match="expected one input"):
         cc.GradCAM(loaded).explain(X, cc.targets.Similarity(X))
+
+
+@pytest.mark.parametrize("made", [np.zeros((1, 8)), np.full((1, 8), np.nan), "text"])
+def test_embeddings_without_a_direction_are_refused(made: Any) -> None:
+    net, x = Towers(), torch.rand(1, 3, 16, 16)
+    with pytest.raises(TargetError, match=r"no cosine|expected an array"):
+        cc.GradCAM(net, "conv").explain(x, cc.targets.Caption("abc", lambda texts: made))
+    if not isinstance(made, str):
+        with pytest.raises(TargetError, match="the reference is zero or not finite"):
+            cc.GradCAM(net, "conv").explain(x, cc.targets.Similarity(made))
 
 
 def test_a_model_of_two_towers_has_no_classes_of_its_own(folder: Path) -> None:

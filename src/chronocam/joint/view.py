@@ -233,16 +233,16 @@ class LayerView:
             return self._layout(layer, shape, order, calls=1)
         known = self._layout(layer, own, order, calls=1)
         if isinstance(known, Tokens) and known.prefix + prod(known.grid) + known.suffix == shape[1]:
-            return replace(known, batch_axis=0, token_axis=1)
-        if shape[:2] == own[:2]:
-            return known
+            return _by_row(known)
+        if len(own) == 3 and shape[:2] == own[:2]:
+            return _by_row(known)
         one = self._look.few(1)
         rows, samples = shape[0], self._look.shape[0]
         alike = {call.path: call.shape for call in one.calls() if _as_many(call.shape, shape, samples)}
         # The first ones, before attention mixes what the tokens hold: places stay the same.
         for path in list(alike)[:BESIDE]:
             with suppress(LayoutError):
-                return self._layout(path, (*shape[:2], alike[path][2]), calls=1)
+                return _by_row(self._layout(path, (*shape[:2], alike[path][2]), calls=1))
         if rows == samples and shape[1] == prod(self._grid):
             return Tokens(self._grid)
         raise LayoutError(f"no layer returns {shape[1]} tokens that follow the places of the input")
@@ -415,6 +415,11 @@ def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
     if len(change_all) == 1 or not has_samples(x, samples):
         return change_all[0]
     return namespace(x).concat(change_all, axis=0)
+
+
+def _by_row(layout: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Return the same layout of tokens for arrays `(row, token, channel)`."""
+    return replace(layout, batch_axis=0, token_axis=1) if isinstance(layout, Tokens) else layout
 
 
 def _as_many(one: tuple[int, ...], shape: tuple[int, ...], samples: int) -> bool:

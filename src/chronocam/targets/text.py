@@ -78,9 +78,15 @@ class Caption(Target):
             if not self._encoded:
                 self._encoded.append(self.encode_text(texts))
             rows = self._encoded[0]
-        values = to_numpy(widen(held(rows)))
+        try:
+            values = to_numpy(widen(held(rows)))
+        except TypeError as error:
+            raise TargetError(
+                f"encode_text= returned a {type(rows).__name__}; expected an array ({len(texts)}, channel)"
+            ) from error
         if values.ndim != 2 or len(values) != len(texts):
             raise TargetError(f"encode_text= returned {values.shape}; expected ({len(texts)}, channel)")
+        _refuse_no_direction(values, f"the embedding of caption {self.text!r}")
         mean = (values / np.linalg.norm(values, axis=1, keepdims=True)).mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean))
 
@@ -106,7 +112,9 @@ class Similarity(Target):
         """Return the cosines. Raises TargetError for a reference of another width."""
         own = embedding_of(outputs)
         rows, xp = unit(own), namespace(own)
-        reference = like(unit(self._embedded(outputs, rows.shape[1])), rows)
+        embedded = self._embedded(outputs, rows.shape[1])
+        _refuse_no_direction(embedded, "the reference")
+        reference = like(unit(embedded), rows)
         refuse_width(rows, reference, "the reference")
         return same_for_all(xp.sum(rows * reference, axis=1), TargetInfo("similarity"))
 
@@ -150,6 +158,12 @@ def unit(rows: Array) -> Array:
     """Return rows of length 1."""
     xp = namespace(rows)
     return rows / xp.sqrt(xp.sum(rows * rows, axis=-1, keepdims=True))
+
+
+def _refuse_no_direction(rows: np.ndarray, what: str) -> None:
+    """Raise TargetError for embeddings that are zero or not finite: a cosine with them is undefined."""
+    if not (np.isfinite(rows).all() and rows.any(axis=-1).all()):
+        raise TargetError(f"{what} is zero or not finite, so that no cosine with it is defined; give another")
 
 
 def refuse_width(rows: Array, other: Array, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from types import ModuleType
 
+from chronocam.lab.data.gestures.motion import LABELS
 from chronocam.lab.models.trained import odometry_parts, recipe
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.specs import Parts, need
@@ -36,6 +37,22 @@ gestures_3d = partial(gestures, "gestures-3d")
 gestures_lstm = partial(gestures, "gestures-lstm")
 gestures_attention = partial(gestures, "gestures-attention")
 gestures_steps = partial(gestures, "gestures-steps")
+
+
+def transformer(name: str, *, weights: bool = True) -> Parts:
+    """Return one of the transformers, for pictures or for clips; without `weights`, random ones."""
+    nets = _module("transformers")
+    net = nets.load_transformer(name) if weights else nets.NETWORKS[name]()
+    if name == "gestures-transformer":
+        return net, recipe(_module("gestures").gesture_record("gestures-3d")), tuple(LABELS)
+    of_digits = _module("digits")
+    picture = Preprocess(of_digits.INPUT_SIZE, None, of_digits.MEAN, of_digits.STD)
+    return net, picture, of_digits.LABELS if name == "digits-vit" else None
+
+
+digits_vit = partial(transformer, "digits-vit")
+gestures_transformer = partial(transformer, "gestures-transformer")
+colours = partial(transformer, "colours")
 
 
 def odometry(*, weights: bool = True) -> Parts:

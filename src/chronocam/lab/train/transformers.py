@@ -1,8 +1,8 @@
 """Train the bundled transformers on generated scenes and clips, and measure them on held-out ones.
 
-The convolutions that make tokens start from those of `chronocam:digits` and `chronocam:gestures-3d`, which
-saw the same training scenes and clips, and are kept where a network learns classes: so a few minutes of one
-core are enough. Inks are new to them, so of `colours` they learn too.
+The convolutions that make tokens are those of `chronocam:digits` and `chronocam:gestures-3d`, which learnt
+from the same training scenes and clips; `colours` goes on from `digits-vit`, and all of it learns. So a few
+minutes of one core are enough.
 
 Run from anywhere: python -m chronocam.lab.train.transformers digits-vit (gestures-transformer, colours)
 """
@@ -29,7 +29,7 @@ from chronocam.lab.data import gestures
 from chronocam.lab.data.digits import COLOURS, NUMBERS, Scenes, scenes
 from chronocam.lab.models.digits import load_digits_net
 from chronocam.lab.models.gestures import load_gesture_net
-from chronocam.lab.models.transformers import NETWORKS, ColoursNet, GesturesTransformer
+from chronocam.lab.models.transformers import NETWORKS, ColoursNet, GesturesTransformer, load_transformer
 from chronocam.lab.train.digits import look_closer, measure, prepare, present, write
 from chronocam.lab.train.figures import accuracy
 from chronocam.lab.train.run import STDERR
@@ -111,7 +111,10 @@ def of_digits(network: VisionTransformer, settings: TransformerSettings) -> Iter
 
 def of_colours(network: ColoursNet, settings: TransformerSettings) -> Iterator[Tensor]:
     """Yield how far a network is from choosing the two captions of a scene among all."""
-    stem = begin_as_digits(network.pictures)
+    trained = load_transformer("digits-vit").state_dict()
+    known = {name: value for name, value in trained.items() if not name.startswith("heads")}
+    network.pictures.load_state_dict(known, strict=False)
+    stem = stem_of(network.pictures)
     world = scenes(settings.samples, seed=settings.seed, split="train", coloured=True)
     assert world.colours is not None
     tokens = network.tokenize(CAPTIONS)
@@ -144,11 +147,16 @@ def in_half(stem: nn.Module, images: Tensor) -> Tensor:
 
 def begin_as_digits(network: VisionTransformer) -> nn.Module:
     """Give the first four convolutions the weights of `chronocam:digits`, and return them."""
-    stem = nn.Sequential(*list(network.conv_proj.children())[:4])
+    stem = stem_of(network)
     theirs = [part for stage in list(load_digits_net().features.children())[:2] for part in stage.children()]
     for part, other in zip((part for block in stem for part in block.children()), theirs, strict=True):
         part.load_state_dict(other.state_dict())
-    return stem.eval()
+    return stem
+
+
+def stem_of(network: VisionTransformer) -> nn.Sequential:
+    """Return the first four convolutions, whose norms are no longer measured."""
+    return nn.Sequential(*list(network.conv_proj.children())[:4]).eval()
 
 
 def seen(network: VisionTransformer, features: Tensor, rng: np.random.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from chronocam.errors import ModelError, first_line
+from chronocam.errors import ModelError, TargetError, first_line
 from chronocam.jsonable import Json
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.files import is_folder
@@ -71,7 +71,7 @@ def _kind(transformers: ModuleType, config: Config) -> Any:
 
 
 class Tokenize:
-    """Makes the inputs of a text tower of a list of texts, cut to the length that it takes."""
+    """Makes the inputs of a text tower of a list of texts."""
 
     def __init__(self, tokenizer: Processor, config: Config) -> None:
         self._tokenizer = tokenizer
@@ -80,9 +80,16 @@ class Tokenize:
         self._filled: bool = config.model_type.startswith("siglip")
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Any]:
-        """Return the tokens, each text a row."""
-        padding = "max_length" if self._filled else True
-        options = {"padding": padding, "truncation": True, "max_length": self._longest}
+        """Return the tokens, each text a row. Raises TargetError for a text longer than the tower takes."""
+        for text, numbers in zip(texts, self._tokenizer(list(texts))["input_ids"], strict=True):
+            if len(numbers) > self._longest:
+                raise TargetError(
+                    f"caption {text!r} has {len(numbers)} tokens, and the model takes {self._longest}; "
+                    "give a shorter one"
+                )
+        options: dict[str, Any] = {"padding": True}
+        if self._filled:
+            options = {"padding": "max_length", "max_length": self._longest}
         tokens = dict(self._tokenizer(list(texts), return_tensors="pt", **options))
         return {"input_ids": tokens["input_ids"]} if self._filled else tokens
 
