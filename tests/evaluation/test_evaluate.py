@@ -353,7 +353,9 @@ def test_a_store_takes_any_bytes(tmp_path):
             with pytest.raises(InputError, match="holds another evaluation"):
                 list(store.lines())
     file.write_bytes(b'{"head": "mine"}\nnot json\n[3]\n{"sample": 1}\n{"sample"')
-    assert list(Store(file, "mine").lines()) == [{"sample": 1}]
+    store = Store(file, "mine")
+    store.add({"sample": 2})
+    assert list(store.lines()) == [{"sample": 2}]  # the others were not written so
 
 
 def test_a_budget_ends_before_the_next_sample(model):
@@ -420,6 +422,38 @@ def test_methods_of_other_libraries_are_judged_at_every_layer(model):
     ]
     values = [float(result.values(row, result.measures[0])[0]) for row in result.rows[:4]]
     assert values[2] != pytest.approx(values[3])  # each at its own
+
+
+class Beside(nn.Module):
+    """The small classifier, with numbers beside the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Counting()
+
+    def forward(self, number, picture):
+        return self.inner(picture) * number[:, :1]
+
+
+def test_models_of_several_inputs_are_judged_on_the_one_with_places(model):
+    numbers = np.linspace(0.5, 1.5, 5, dtype=np.float32)[:, None]
+    options = {"measures": ["deletion", "max_sensitivity", "infidelity"], "methods": ["gradcam", "layercam"]}
+    both = {"number": numbers, "picture": X}
+    result = cc.evaluate(Beside().eval(), both, 1, **options)
+    for k in (0, 4):
+        scaled = Counting().eval()
+        scaled.fc.weight.data *= float(numbers[k, 0])
+        scaled.fc.bias.data *= float(numbers[k, 0])
+        alone = cc.evaluate(scaled, X[k : k + 1], 1, seed=k, **options)
+        for row, same in zip(result.rows[:5], alone.rows[:5], strict=True):
+            for measure in result.measures:
+                np.testing.assert_allclose(
+                    result.values(row, measure)[k], alone.values(same, measure)[0], rtol=1e-3, atol=1e-5
+                )
+    with pytest.raises(InputError, match="no input `image`; the data hold number, picture"):
+        cc.evaluate(Beside().eval(), both, 1, on="image", **options)
+    with pytest.raises(InputError, match="different numbers of samples"):
+        cc.evaluate(Beside().eval(), {**both, "number": numbers[:2]}, 1, **options)
 
 
 def test_half_precision_is_judged(model):

@@ -62,8 +62,9 @@ def evaluate(
     weights are the same for all.
 
     model: a `torch.nn.Module`, a `keras.Model`, `cc.blackbox(…)`, or what `cc.models.load` returns.
-    data: an array with a batch axis; pictures, clips or their paths where a preprocessing is known; or an
-        iterable of batches of either, or of pairs (batch, targets).
+    data: an array with a batch axis; for models of several inputs a dict of them by the inputs' names, of
+        which the one with places is judged (or `on=`); pictures, clips or their paths where a preprocessing
+        is known; or an iterable of batches of these, or of pairs (batch, targets).
     targets: a class or label for each sample, one for all, a callable, or None for the predicted class.
     methods: names, method classes, functions `(inputs, target) -> maps (batch, *grid)`, or methods of other
         libraries that are installed, such as `"captum:LayerGradCam"`, `"torchcam:LayerCAM"` and
@@ -100,7 +101,7 @@ def evaluate(
         model = model.model
     preprocess = options.pop("preprocess", None)
     chosen = _measures(measures, tolerance)
-    samples = samples_of(data, targets, truth, preprocess)
+    samples = samples_of(data, targets, truth, preprocess, options.get("on"))
     with ExitStack() as scope:
         judged_by = panel(model, methods, layers, options, seed, scope)
         for name, maps in judged_by.arrays.items():
@@ -260,8 +261,7 @@ class _Run:
         """Return what a map of each of the library's methods costs, in forward passes, by the clock."""
         judge, judged_by = self.judge, self.judge.panel
         done = [sample for sample in samples if "error" not in self.records.get(sample.number, {"error": ""})]
-        array, _ = done[0].read()
-        inputs, target = array[None], self._target(done[0])
+        inputs, target = done[0].read().itself, self._target(done[0])
         if not judged_by.rows:
             judged_by.first(inputs, done[0].target)
         own = [row for row in judged_by.judged if row.method not in judged_by.arrays and row in rows]
@@ -271,7 +271,7 @@ class _Run:
         return {row: seconds / floor for row, seconds in zip(own, times, strict=True)}
 
     def _target(self, sample: Sample) -> Any:
-        scored = scores_of(self.judge.scorer, sample.read()[0][None], sample.target)
+        scored = scores_of(self.judge.scorer, sample.read().itself, sample.target)
         index = scored.infos[0][0].index
         return sample.target if index is None else index
 

@@ -15,7 +15,7 @@ from chronocam.errors import InputError
 from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed, Weights
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row, edges
-from chronocam.evaluation.samples import Sample, read_truth
+from chronocam.evaluation.samples import Read, Sample, read_truth
 from chronocam.joint.scores import channel_axis_of, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
@@ -74,13 +74,13 @@ class Judge:
 
     def judge(self, sample: Sample) -> Judged:
         """Return the values of a sample. Raises a ChronocamError that says what is wrong with it."""
-        array, size = sample.read()
-        inputs = array[None]
+        read = sample.read()
+        array, inputs = read.array, read.itself
         explained, maps = self.panel.first(inputs, sample.target)
         reference = explained[0]
         info = reference.targets[0][0]
         target = sample.target if info.index is None else info.index
-        axis = self._channels(inputs, target)
+        axis = self._channels(read, target)
         laid = array[None] if axis is None else np.moveaxis(array, axis - 1, 0)
         # Inputs are changed with the precision that SciPy has, and shown to the model with their own.
         laid = laid.astype(np.promote_types(array.dtype, np.float32), copy=False)
@@ -92,7 +92,7 @@ class Judge:
             probability=float("nan") if confidences is None else float(confidences[0, 0]),
             index=info.index,
             classes=self._classes(inputs, target),
-            truth=read_truth(sample, grid, size, self.preprocess),
+            truth=read_truth(sample, grid, read.size, self.preprocess),
             # All samples of one picture are changed alike, so that one pass scores all of their classes.
             seed=self.seed + sample.first,
             black=self._black(laid, axis),
@@ -102,7 +102,7 @@ class Judge:
         if sample.group != self._picture:
             self.shared, self._picture = {}, sample.group
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
-        asked = _Asked(self, case, target, axis, array.dtype, _scored_together(sample, target))
+        asked = _Asked(self, case, target, axis, read, _scored_together(sample, target))
         values = asked.values(whole)
         self._remember(sample.number, laid, info.index)
         small = {row: _small(m) for row, m in whole.items()}
@@ -114,13 +114,14 @@ class Judge:
         """What scores changed inputs: a method of the input, of which no map is made."""
         return Saliency(self.panel.model, batch_size=self.batch_size, **self.panel.options)
 
-    def _channels(self, inputs: np.ndarray, target: Any) -> int | None:
-        """Return which axis of inputs their channels are on; inputs of one rank are alike."""
-        if inputs.ndim not in self._axes:
-            self._axes[inputs.ndim] = channel_axis_of(self.scorer, inputs, target)
-        return self._axes[inputs.ndim]
+    def _channels(self, read: Read, target: Any) -> int | None:
+        """Return which axis of a batch the channels are on; inputs of one rank are alike."""
+        rank = read.array.ndim
+        if rank not in self._axes:
+            self._axes[rank] = channel_axis_of(self.scorer, read.itself, target)
+        return self._axes[rank]
 
-    def _classes(self, inputs: np.ndarray, target: Any) -> int:
+    def _classes(self, inputs: Any, target: Any) -> int:
         if self._count is None and any(measure.name == "random_logit" for measure in self.measures):
             self._count = scores_of(self.scorer, inputs, target).classes
             self.passes.run += 1
@@ -140,7 +141,7 @@ class Judge:
         case: Case,
         number: int,
         maps: dict[Row, np.ndarray],
-        inputs: np.ndarray,
+        inputs: Any,
         target: Any,
         coarse: tuple[int, ...],
     ) -> dict[Row, np.ndarray]:
@@ -159,9 +160,7 @@ class Judge:
             found[row] = _sized(values, case.grid, row)
         return found
 
-    def _control(
-        self, row: Row, case: Case, inputs: np.ndarray, target: Any, coarse: tuple[int, ...]
-    ) -> np.ndarray:
+    def _control(self, row: Row, case: Case, inputs: Any, target: Any, coarse: tuple[int, ...]) -> np.ndarray:
         """Return the map of a control; noise is drawn on the grid of the reference's maps."""
         if row.method == "random":
             return random_maps(1, coarse, case.grid, case.seed)[0]
@@ -179,8 +178,8 @@ class Judge:
 
     def recall(self, sample: Sample, index: int | None) -> None:
         """Remember a sample that was judged by an earlier run, as if it had been in this one."""
-        array, _ = sample.read()
-        axis = self._channels(array[None], sample.target)
+        read = sample.read()
+        array, axis = read.array, self._channels(read, sample.target)
         self._remember(sample.number, array[None] if axis is None else np.moveaxis(array, axis - 1, 0), index)
 
     def _remember(self, number: int, laid: np.ndarray, index: int | None) -> None:
@@ -201,7 +200,7 @@ class _Asked:
     case: Case
     target: Any
     axis: int | None
-    dtype: np.dtype[Any]
+    read: Read
     targets: Any
     explained: dict[Hashable, np.ndarray] = field(default_factory=dict)
 
@@ -286,10 +285,12 @@ class _Asked:
                 for one, value in zip(of_rows, values, strict=True):
                     self.explained[row, weights, other, one.key] = _sized(value, self.case.grid, row)
 
-    def _inputs(self, changed: Sequence[Changed]) -> np.ndarray:
+    def _inputs(self, changed: Sequence[Changed]) -> Any:
         """Return changed inputs as the model takes them."""
-        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(self.dtype)
-        return made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis)
+        made = np.stack(list(self.judge.pool.map(lambda one: one.make(), changed))).astype(
+            self.read.array.dtype
+        )
+        return self.read.batch(made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis))
 
     def _answer(self, row: Row, ask: Any) -> Any:
         if isinstance(ask, AskScores):

@@ -88,7 +88,7 @@ class Panel:
         """Return how many forward passes a row's map takes by itself."""
         return int(row.method == "randomised" if row.control else row.method not in self.arrays)
 
-    def first(self, inputs: np.ndarray, target: Any) -> tuple[list[Explanation], dict[Row, np.ndarray]]:
+    def first(self, inputs: Any, target: Any) -> tuple[list[Explanation], dict[Row, np.ndarray]]:
         """Explain a sample by all of the library's methods; the first time that finds the rows."""
         explained = self._explained(inputs, target, OWN)
         if not self.rows:
@@ -105,7 +105,7 @@ class Panel:
         return CONTROLS if self.without is None and self.makers else CONTROLS[:3]
 
     def maps(
-        self, rows: Sequence[Row], inputs: np.ndarray, target: Any, weights: Weights = OWN
+        self, rows: Sequence[Row], inputs: Any, target: Any, weights: Weights = OWN
     ) -> dict[Row, np.ndarray]:
         """Return the maps of those methods and functions, `(batch, *grid)` each."""
         found: dict[Row, np.ndarray] = {}
@@ -116,10 +116,10 @@ class Panel:
                 found[self._library[k]] = e.upsample()[:, 0]
         for row in rows:
             if row.method in self.functions and weights == OWN:
-                found[row] = _grids(self._called(row.method, inputs, target), row.method, len(inputs))
+                found[row] = _grids(self._called(row.method, inputs, target), row.method, _samples(inputs))
         return found
 
-    def _called(self, name: str, inputs: np.ndarray, target: Any) -> Any:
+    def _called(self, name: str, inputs: Any, target: Any) -> Any:
         try:
             return self.functions[name](inputs, target)
         except ChronocamError:
@@ -127,12 +127,12 @@ class Panel:
         except Exception as error:  # whatever it is, other samples may do
             raise InputError(f"`{name}` failed ({type(error).__name__}: {first_line(error)})") from error
 
-    def randomised(self, inputs: np.ndarray, target: Any) -> np.ndarray:
+    def randomised(self, inputs: Any, target: Any) -> np.ndarray:
         """Return the reference's map of the model with all of its weights random, `(*grid)`."""
         return self._explained(inputs, target, (1.0, False), [0])[0].upsample()[0, 0]
 
     def _explained(
-        self, inputs: np.ndarray, target: Any, weights: Weights, which: Sequence[int] | None = None
+        self, inputs: Any, target: Any, weights: Weights, which: Sequence[int] | None = None
     ) -> list[Explanation]:
         methods = self.bound(weights)
         chosen = methods if which is None else [methods[k] for k in which]
@@ -241,6 +241,10 @@ def _grids(maps: Any, name: str, samples: int) -> np.ndarray:
             f"`{name}` returned shape {values.shape} for {samples} inputs; expected (batch, *grid)"
         )
     return values
+
+
+def _samples(inputs: Any) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
 
 
 def edges(laid: np.ndarray) -> np.ndarray:

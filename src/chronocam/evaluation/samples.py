@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from chronocam.errors import InputError
 from chronocam.evaluation.truth import Truth, truth_of
+from chronocam.joint.inputs import main_array
 from chronocam.joint.items import split_targets
 from chronocam.joint.media import media_in, opened_for
 from chronocam.maps.arrays import to_numpy
@@ -21,35 +22,64 @@ from chronocam.media.images import read_image
 
 
 @dataclass(frozen=True, eq=False)
+class Read:
+    """What a sample holds, without a batch axis.
+
+    array: the input whose maps are judged. size: (width, height) of the picture it was made of; None for
+        arrays. name: of that input, where the model takes several. beside: all of them by their names.
+    """
+
+    array: np.ndarray
+    size: tuple[int, int] | None = None
+    name: str = ""
+    beside: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def batch(self, arrays: np.ndarray) -> Any:
+        """Return what the model takes, with arrays `(batch, …)` in place of the sample's own."""
+        if not self.beside:
+            return arrays
+        return {
+            name: arrays if name == self.name else np.repeat(value[None], len(arrays), axis=0)
+            for name, value in self.beside.items()
+        }
+
+    @property
+    def itself(self) -> Any:
+        """The sample as a batch of one."""
+        return self.batch(self.array[None])
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One sample before it is read.
 
     number: its place in the data. name: in words. group: samples of one picture are no evidence of their own.
     first: the number of the first sample of its picture. beside: the targets of all samples of its picture.
-    read: returns the model's input without a batch axis, and the size (width, height) of the picture it was
-        made of, None for arrays.
+    read: returns what it holds.
     """
 
     number: int
     name: str
     group: str
-    read: Callable[[], tuple[np.ndarray, tuple[int, int] | None]]
+    read: Callable[[], Read]
     target: Any
     truth: Any
     first: int
     beside: tuple[Any, ...]
 
 
-def samples_of(data: Any, targets: Any, truth: Any, preprocess: Any) -> list[Sample]:
+def samples_of(
+    data: Any, targets: Any, truth: Any, preprocess: Any, on: int | str | None = None
+) -> list[Sample]:
     """Return the samples of data.
 
-    data: an array with a batch axis, pictures, clips and paths (with a preprocessing), or an iterable of
-        batches of either, or of pairs (batch, targets).
-    targets, truth: one for each sample, or None; one target for all.
+    data: an array with a batch axis, a dict of them by the names of the model's inputs, pictures, clips and
+        paths (with a preprocessing), or an iterable of batches of these, or of pairs (batch, targets).
+    targets, truth: one for each sample, or None; one target for all. on: which of several inputs is judged.
 
     Raises InputError where they are not as many.
     """
-    rows = list(_rows(data, preprocess, targets is not None))
+    rows = list(_rows(data, preprocess, targets is not None, on))
     if not rows:
         raise InputError("there is nothing to evaluate: the data hold no sample")
     own = targets is None and any(target is not None for *_, target in rows)
@@ -73,19 +103,24 @@ def samples_of(data: Any, targets: Any, truth: Any, preprocess: Any) -> list[Sam
     ]
 
 
-def _rows(data: Any, preprocess: Any, targeted: bool) -> Iterator[tuple[str, str, Any, Any]]:
+def _rows(
+    data: Any, preprocess: Any, targeted: bool, on: int | str | None
+) -> Iterator[tuple[str, str, Any, Any]]:
     count = 0
     for batch, targets in _batches(data, targeted):
-        media = media_in(batch)
-        if media is None and not hasattr(batch, "shape"):
+        several = isinstance(batch, Mapping)
+        media = None if several else media_in(batch)
+        if media is None and not several and not hasattr(batch, "shape"):
             raise InputError(
-                f"data hold a {type(batch).__name__}; expected arrays with a batch axis, pictures or paths: "
-                "maps of models with several inputs are not evaluated"
+                f"data hold a {type(batch).__name__}; expected arrays with a batch axis, a dict of them by "
+                "the names of the model's inputs, pictures or paths"
             )
-        size = len(batch) if media is None else len(media)
+        size = _count(batch) if several else len(batch) if media is None else len(media)
         wanted = _each(targets, size, "targets")
         for k in range(size):
-            if media is None:
+            if several:
+                yield f"sample {count}", str(count), _several(batch, k, on), wanted[k]
+            elif media is None:
                 yield f"sample {count}", str(count), _array(batch, k), wanted[k]
             else:
                 name = _name(media[k], count)
@@ -95,7 +130,7 @@ def _rows(data: Any, preprocess: Any, targeted: bool) -> Iterator[tuple[str, str
 
 def _batches(data: Any, targeted: bool) -> Iterator[tuple[Any, Any]]:
     """Yield batches of inputs with their targets, or None."""
-    if hasattr(data, "shape") or media_in(data):
+    if hasattr(data, "shape") or isinstance(data, Mapping) or media_in(data):
         yield data, None
         return
     if isinstance(data, bytes) or not isinstance(data, Iterable):
@@ -106,18 +141,41 @@ def _batches(data: Any, targeted: bool) -> Iterator[tuple[Any, Any]]:
         yield split_targets(item, targeted)
 
 
-def _array(batch: Any, row: int) -> Callable[[], tuple[np.ndarray, None]]:
-    return lambda: (np.asarray(to_numpy(batch[row])), None)
+def _array(batch: Any, row: int) -> Callable[[], Read]:
+    return lambda: Read(np.asarray(to_numpy(batch[row])))
 
 
-def _medium(medium: Any, preprocess: Any) -> Callable[[], tuple[np.ndarray, tuple[int, int]]]:
+def _count(batch: Mapping[str, Any]) -> int:
+    counts = {name: len(values) for name, values in batch.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
+        raise InputError(
+            f"the inputs hold different numbers of samples ({listed or 'none'}); expected as many"
+        )
+    return next(iter(counts.values()))
+
+
+def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Callable[[], Read]:
+    def read() -> Read:
+        values = {name: np.asarray(to_numpy(value[row : row + 1])) for name, value in batch.items()}
+        names = list(values)
+        main = main_array(values, on if isinstance(on, int) else None)
+        name = on if isinstance(on, str) else next(name for name in names if values[name] is main)
+        if name not in values:
+            raise InputError(f"no input `{name}`; the data hold {', '.join(names)}")
+        return Read(values[name][0], None, name, {name: value[0] for name, value in values.items()})
+
+    return read
+
+
+def _medium(medium: Any, preprocess: Any) -> Callable[[], Read]:
     if preprocess is None:
         raise InputError("pictures and paths need preprocess=, or a model from cc.models.load with its own")
 
-    def read() -> tuple[np.ndarray, tuple[int, int]]:
+    def read() -> Read:
         opened = opened_for(medium, preprocess)
         size = opened.size if isinstance(opened, Image.Image) else opened.pixels.shape[2:0:-1]
-        return np.asarray(to_numpy(preprocess(opened))), (int(size[0]), int(size[1]))
+        return Read(np.asarray(to_numpy(preprocess(opened))), (int(size[0]), int(size[1])))
 
     return read
 
