@@ -127,16 +127,12 @@ def judge(values: np.ndarray, own: np.ndarray, others: np.ndarray | None) -> dic
 
 
 def maps_of(
-    net: torch.nn.Module, x: torch.Tensor, boxes: list[cc.Detection], drise: int
+    methods: dict[str, cc.methods.Method], x: torch.Tensor, boxes: list[cc.Detection]
 ) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield each method with its maps of the boxes, at the size of the input, and the seconds they took."""
-    target = cc.targets.Boxes(boxes)
-    methods: list[tuple[str, cc.methods.Method]] = [("odam", cc.ODAM(net)), ("gradcam", cc.GradCAM(net))]
-    if drise:
-        methods.append((f"drise, {drise} passes", cc.DRISE(net, until=None, budget=drise)))
-    for name, method in methods:
+    for name, method in methods.items():
         start = time.process_time()
-        explanation = method.explain(x, target)
+        explanation = method.explain(x, cc.targets.Boxes(boxes))
         yield name, explanation.upsample()[0], time.process_time() - start
 
 
@@ -144,6 +140,9 @@ def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> N
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     large: list[bool] = []
     seconds: dict[str, list[float]] = defaultdict(list)
+    methods: dict[str, cc.methods.Method] = {"odam": cc.ODAM(net), "gradcam": cc.GradCAM(net)}
+    if drise:
+        methods[f"drise, {drise} passes"] = cc.DRISE(net, until=None, budget=drise)
     detections = 0
     for photo in track(list(photos(data))[:most], "Photos", console=Console(stderr=True), transient=True):
         found = cc.detect(net, photo.x, MIN_SCORE)
@@ -151,7 +150,7 @@ def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> N
         kept = right(photo, found)
         if not kept:
             continue
-        for name, values, took in maps_of(net, photo.x, [one for one, _, _ in kept], drise):
+        for name, values, took in maps_of(methods, photo.x, [one for one, _, _ in kept]):
             seconds[name].append(took)
             for k, (_, own, others) in enumerate(kept):
                 judged[name].append(judge(photo.cut(values[k]).clip(0), own, others))
