@@ -231,6 +231,19 @@ def test_without_focal_loss_rt_detr_has_a_background() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_pictures_of_several_sizes_may_have_several_layers() -> None:
+    # At the second size cells of the encoder do not follow the picture, and a layer before it does.
+    pictures = [X[0], X[1][:, :64], X[0][:, :64]]
+    whole = cc.ODAM(network(detr)).explain(pictures, cc.targets.Boxes(top=1))
+    assert whole.sizes == ((96, 128), (64, 128), (64, 128))
+    for i, x in enumerate(pictures):
+        alone = cc.ODAM(network(detr)).explain(x[None], cc.targets.Boxes(top=1))
+        assert whole.targets[i] == alone.targets[0]
+        expected = alone.resampled(alone.maps, whole.maps.shape[2:])
+        np.testing.assert_allclose(whole.maps[[i]], expected, atol=1e-4 * expected.max())
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("make", [detr, conditional])
 def test_cross_attention_of_a_query_times_its_gradient_is_autograd_by_hand(
     make: Callable[[], nn.Module],

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from chronocam.engines import Call
-from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
+from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, TargetError
 from chronocam.explanation import COPIES, Explanation, concatenate, on_one_grid
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
@@ -166,12 +166,17 @@ class Explaining:
                 return list(dict.fromkeys(self.levels.values()))
             if self.target.layer is not None:
                 return [Chosen(self.target.layer)]
-            return [self.look.subject.once(key, partial(self._search, self.target))]
+            return [self._found(key, self.target)]
 
         return [
             default() if method.session.layers == [None] else list(filter(None, method.session.layers))
             for method in self.methods
         ]
+
+    def _found(self, key: Hashable, target: Target) -> Chosen:
+        """Return the layer that was searched for under a key, or under it and the size of these inputs."""
+        subject, size = self.look.subject, self.look.shape[1:]
+        return subject.once((key, size) if size in subject.apart else key, partial(self._search, target))
 
     def _levels(self) -> Levels | None:
         """Return the layer of each level that boxes come from; None where a layer is named, or for others.
@@ -186,7 +191,7 @@ class Explaining:
 
         def of_level(level: int) -> str:
             one = boxes.at_level(level)
-            layer = self.look.subject.once(("level", level), partial(self._search, one))
+            layer = self._found(("level", level), one)
             boxes.count = max(boxes.count, one.count)
             return layer
 
@@ -229,6 +234,23 @@ class Explaining:
         )
 
     def explanations(self) -> list[Explanation]:
+        """Return one Explanation per method.
+
+        The default layer is searched for once; where it turns out to have no grid at another size of inputs,
+        one is searched for at that size.
+        """
+        try:
+            return self._explained()
+        except LayoutError:
+            apart, size = self.look.subject.apart, self.look.shape[1:]
+            if self._searched or size in apart or all(one.session.layers != [None] for one in self.methods):
+                raise
+            apart.add(size)
+            self.levels = self._levels()
+            self.layers = self._layers("default layer")
+            return self._explained()
+
+    def _explained(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
         scoring, recorded = self._recorded()
         return [

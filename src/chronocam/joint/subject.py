@@ -35,6 +35,7 @@ class Subject:
         self.geometry: Geometry = geometry_of(self.engine)
         self.frames = frames
         self.fold: Fold | PatchFold | None = None
+        self.apart: set[tuple[int, ...]] = set()  # shapes of inputs at which other layers have a grid
         self._facts: dict[Hashable, Any] = {}
 
     @property
