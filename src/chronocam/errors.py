@@ -152,6 +152,16 @@ def printable(text: str, most: int = _LONGEST) -> str:
     return _shortened("".join(map(_shown, short)), most)
 
 
+def encodable(text: str) -> str:
+    r"""Return text that UTF-8 can hold: halves of surrogate pairs, which it cannot, are written out.
+
+    Example:
+    >>> cc.errors.encodable("bad\udcff.png")
+    'bad\\udcff.png'
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _shown(letter: str) -> str:
     # Spaces of other widths are harmless, and common in names.
     plain = letter.isprintable() or unicodedata.category(letter) == "Zs"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, encodable
 
 if TYPE_CHECKING:
     from chronocam.evaluation.measures import Measure
@@ -71,7 +71,10 @@ def write_parquet(path: Path, values: list[dict[str, Any]]) -> None:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise InputError("Parquet needs pyarrow; pip install 'chronocam[runs]'") from error
-    pq.write_table(pa.Table.from_pylist(values), path)
+    rows = [
+        {name: encodable(one) if isinstance(one, str) else one for name, one in row.items()} for row in values
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def as_page(result: Evaluation) -> str:

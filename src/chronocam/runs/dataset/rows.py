@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from chronocam.errors import MediaError, first_line
+from chronocam.errors import MediaError, encodable, first_line
 from chronocam.jsonable import JsonRecord, parse_json
 from chronocam.runs.dataset.inputs.base import need
 from chronocam.types import BoxInfo, Finding, TargetInfo, Window
@@ -114,9 +114,9 @@ class Rows:
         findings = [f for f in one.findings if f.sample in (None, k) and f.target in (None, target.name)]
         windows = None if one.windows is None else tuple(map(tuple, one.windows))
         return _Row(
-            *(key, sample, target.name, one.method, one.layer, float(one.scores[k, t])),
+            *(key, sample, encodable(target.name), one.method, one.layer, float(one.scores[k, t])),
             *(None if math.isnan(sure) else sure, peak, data, one.maps.shape[2:], signed),
-            "\n".join(f.text.removeprefix(f"sample {k}, ") for f in findings),
+            encodable("\n".join(f.text.removeprefix(f"sample {k}, ") for f in findings)),
             look=(tuple(one.input_size), one.centers, windows, one.frame_spans),
             info=(target.index, target.signed),
             kinds=tuple((f.kind, f.sample is not None, f.target is not None) for f in findings),
@@ -124,7 +124,7 @@ class Rows:
 
     def fail(self, key: str, sample: int, error: str) -> None:
         """Add the row of an input that could not be explained."""
-        self._rows.append(_Row(key, sample, error=error))
+        self._rows.append(_Row(key, sample, error=encodable(error)))
 
     def part(self) -> bytes:
         """Return the rows as a Parquet file, those of each input in its place."""

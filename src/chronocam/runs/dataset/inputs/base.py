@@ -9,7 +9,7 @@ from pathlib import Path
 from posixpath import basename, splitext
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from chronocam.errors import InputError, first_line
+from chronocam.errors import InputError, encodable, first_line
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import expanded
 from chronocam.media.images import IMAGE_SUFFIXES
@@ -79,7 +79,7 @@ def opened(url: str) -> AbstractContextManager[Any]:
 
 def text_of(url: str) -> str:
     """Return a path as text: bytes that are no text are escaped."""
-    return url.encode("utf-8", "backslashreplace").decode()
+    return encodable(url)
 
 
 def suffix_of(path: str) -> str:
