@@ -223,3 +223,11 @@ def test_what_a_file_beside_a_model_says_is_taken_for_nothing_else(
     with pytest.raises(ModelError) as error:
         beside(folder / "net.safetensors")
     one_line(error, told)
+
+
+@pytest.mark.parametrize(("count", "doubted"), [(1, True), (2, False), (3, True)])
+def test_labels_are_counted_against_the_outputs(count: int, doubted: bool) -> None:
+    loaded = cc.models.load("python:wanting_nets:free", labels=["a", "b", "c"][:count])
+    for target in (None, 0):
+        found = cc.GradCAM(loaded.model).explain(torch.rand(1, 3, 16, 16), target).diagnostics
+        assert any(f"{count} labels for 2 outputs" in text for text in found) == doubted

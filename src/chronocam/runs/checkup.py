@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -197,7 +198,8 @@ def _outputs(model: Any, x: np.ndarray) -> Any:
     if torch is not None and isinstance(model, torch.nn.Module):
         with torch.no_grad():
             return _plain(model(inputs))
-    return _plain(model(inputs, training=False))
+    with catch_warnings(action="ignore", category=UserWarning):  # of Keras, that a list is an array
+        return _plain(model(inputs, training=False))
 
 
 def _plain(outputs: Any) -> Any:

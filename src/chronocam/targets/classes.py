@@ -138,7 +138,18 @@ def chosen_classes(outputs: Outputs, indices: np.ndarray, notes: tuple[str, ...]
     """Return the scores of each sample's own classes, given as `(batch, k)` indices."""
     known = {i: _info(outputs.label(i), i) for i in set(indices.ravel().tolist())}
     infos = tuple(tuple(map(known.__getitem__, row)) for row in indices.tolist())
-    return Scored(pick(classes_of(outputs), indices), infos, notes)
+    return Scored(pick(classes_of(outputs), indices), infos, (*notes, *_miscounted(outputs)))
+
+
+def _miscounted(outputs: Outputs) -> tuple[str, ...]:
+    """Return the note that there are more or fewer labels than classes."""
+    width, labels = rows_of(outputs).shape[1], outputs.labels
+    if labels is None or len(labels) == width or (width == 1 and len(labels) == 2):
+        return ()
+    return (
+        f"{len(labels)} labels for {width} outputs: a class may bear the name of another, as where the first "
+        "output is the background; give a label for each (labels=, --labels)",
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ class Class(Target):
         info = TargetInfo(outputs.label(index), index)
         # One operation, where taking the column and making it one again are two, on the way back as well.
         values = classes_of(outputs)[:, index : index + 1]
-        return Scored(values, ((info,),) * values.shape[0], of_one_logit(outputs))
+        return Scored(values, ((info,),) * values.shape[0], (*of_one_logit(outputs), *_miscounted(outputs)))
 
 
 @dataclass(frozen=True)
@@ -263,7 +274,9 @@ class Contrast(Target):
             )
         logits = classes_of(outputs)
         name = f"{outputs.label(a)} rather than {outputs.label(b)}"
-        return same_for_all(logits[:, a] - logits[:, b], TargetInfo(name), of_one_logit(outputs))
+        return same_for_all(
+            logits[:, a] - logits[:, b], TargetInfo(name), (*of_one_logit(outputs), *_miscounted(outputs))
+        )
 
     def _of_targets(self, outputs: Outputs) -> Scored:
         sides = [side if isinstance(side, Target) else Class(side) for side in (self.a, self.b)]
