@@ -16,7 +16,7 @@ import chronocam as cc
 from benchmarks.detectors import letterboxed
 from benchmarks.localisation import annotated
 from chronocam.render import contact_sheet, save_figure
-from chronocam.runs.pictures import outline
+from chronocam.render.boxes import outline
 
 PHOTO = "000000000872"
 FILE = Path(__file__).parent / "images" / "detectors-twins.jpg"

@@ -241,6 +241,25 @@ def test_an_adapter_is_a_function_or_a_name() -> None:
     one_line(error, "(2, 64, 5)", "(2, row, 4)")
 
 
+def test_a_predictor_is_answered_with_the_network_within() -> None:
+    class YOLO(nn.Module):
+        """As ultralytics' own: a call predicts, and returns a list of results."""
+
+        predictor = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Spots()
+
+        def forward(self, x: Tensor) -> list[object]:
+            return [object() for _ in self.model(x)]
+
+    with pytest.raises(ModelError) as error:
+        cc.detect(YOLO(), two_spots())
+    one_line(error, "a list", "model.model")
+    assert len(cc.detect(YOLO().model, two_spots())) == 3
+
+
 def test_a_model_that_is_loaded_with_an_adapter_needs_none_later(tmp_path: Path) -> None:
     spots, photos = Spots().eval(), two_spots()
     program = torch.export.export(spots, (photos,), dynamic_shapes=({0: torch.export.Dim("batch")},))

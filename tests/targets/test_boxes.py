@@ -245,6 +245,17 @@ def test_pictures_and_pages_skip_what_is_missing(tmp_path: Any) -> None:
         assert "no further box" not in page
 
 
+def test_sheets_show_the_box_of_each_map() -> None:
+    photos = [photo.permute(1, 2, 0).numpy() for photo in two_spots()]
+    explanation = explained(cc.targets.Boxes())
+    images = [one.images[0].get_array() for one in explanation.plot(photos).axes if one.images]
+    drawn = [image for image in images if image.ndim == 3]  # and not a bar
+    for picture, (x0, y0, x1, _) in zip(drawn, (RED, GREEN, ALONE), strict=True):
+        edge = np.asarray(picture)[int(y0), int(x0) : int(x1)]
+        assert (edge == 255).all()
+        assert not (np.asarray(picture)[int(y0) - 1] == 255).all(1).any()
+
+
 def test_each_box_is_drawn_at_its_own_scale() -> None:
     # The gradient of a sure detection's score is small: on one scale its map would be the faintest.
     explanation = explained(cc.targets.Boxes(), two_spots()[:1])

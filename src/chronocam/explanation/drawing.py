@@ -21,6 +21,7 @@ from chronocam.media.images import read_image
 from chronocam.media.preprocess import Preprocess
 from chronocam.render import contact_sheet, overlay, overlay_clip, strength
 from chronocam.render._overlay import scale_of, to_pictures
+from chronocam.render.boxes import outline
 from chronocam.render.clips import pace, to_clips
 from chronocam.render.sheets.clip import Evidence, clip_sheet
 from chronocam.render.sheets.pictures import CELL
@@ -116,7 +117,7 @@ class Drawing:
             unit = "slice" if self._of_volumes(self._each(inputs)) else "frame"
             return clip_sheet(self._evidence(inputs), heading, plain=inputs is not None, unit=unit)
         bare = inputs is None
-        maps = explanation.upsample(self._size) if bare else self.overlay(inputs, None, 0.7, None)
+        maps = explanation.upsample(self._size) if bare else self._boxed(inputs)
         targets = explanation.maps.shape[1]
         # A signal is wide: its maps stand below each other. Pictures with one map each share rows.
         across = 1 if self.of_signals else targets if targets > 1 else min(len(explanation), ACROSS)
@@ -125,6 +126,18 @@ class Drawing:
         else:
             pictures, names, limits = (_folded(part, across) for part in (maps, self._names(), self.limits()))
         return contact_sheet(pictures, names, heading, WIDE if self.of_signals else CELL, limits)
+
+    def _boxed(self, inputs: Media) -> list[list[np.ndarray]]:
+        """Return the maps over `inputs`, with the boxes that a detector found drawn into them."""
+        explanation, overlays = self.explanation, self.overlay(inputs, None, 0.7, None)
+        sizes = explanation.sizes or (explanation.input_size,) * len(explanation)
+        for row, infos, size in zip(overlays, explanation.targets, sizes, strict=True):
+            for k, info in enumerate(infos):
+                if isinstance(info, BoxInfo) and info.box is not None:
+                    picture = Image.fromarray(row[k])
+                    outline(picture, info.box, size)
+                    row[k] = np.asarray(picture)
+        return overlays
 
     def _own(self, rows: Iterable[Sequence[T]]) -> list[list[T]]:
         """Return of each sample what it has: those with fewer boxes have shorter rows."""

@@ -12,11 +12,11 @@ from chronocam.errors import ChronocamError, InputError
 from chronocam.jsonable import JsonRecord
 from chronocam.media.files import distinct, replace_file
 from chronocam.records import Box, Failure
+from chronocam.render.boxes import outline
 from chronocam.render.words import percent
 from chronocam.runs.device import load_on
 from chronocam.runs.files import original, slug
 from chronocam.runs.inputs import find_pictures, search
-from chronocam.runs.pictures import outline
 from chronocam.runs.terminal import put_json, say, track, warn
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import distinct
 from chronocam.records import Failure, MapEntry, PictureResult, Result
+from chronocam.render.boxes import outline
 from chronocam.render.words import under
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
@@ -117,16 +118,6 @@ def _sample(explanation: Explanation, i: int) -> Explanation:
         copies=None,
         findings=tuple(one for one in explanation.findings if one.sample in (None, i)),
     )
-
-
-def outline(picture: Image, box: Sequence[float], size: Sequence[int]) -> None:
-    """Draw a box of an input of this size (height, width) into a picture of that input."""
-    from PIL import ImageDraw
-
-    across, down = picture.width / size[1], picture.height / size[0]
-    corners = [box[0] * across, box[1] * down, box[2] * across - 1, box[3] * down - 1]
-    width = max(1, round(max(picture.size) / 200))
-    ImageDraw.Draw(picture).rectangle([round(side) for side in corners], outline=(255, 255, 255), width=width)
 
 
 def energy_inside(explanation: Explanation, k: int, box: Sequence[float]) -> float | None:

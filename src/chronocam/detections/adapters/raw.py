@@ -55,9 +55,11 @@ class Raw(Adapter):
         shape = () if array is None else tuple(array.shape)
         if array is None or len(shape) != 3 or shape[0] != len(sizes) or max(shape[1:]) <= CORNERS:
             what = f"an array {shape}" if shape else f"a {type(raw).__name__}"
+            predicts = not shape and hasattr(self.model, "predictor")
+            within = "the network within, model.model, or " if predicts else ""
             raise ModelError(
-                f"the model returns {what}, in which no boxes are known: give adapter=, a function that "
-                "makes (boxes, class logits) of it"
+                f"the model returns {what}, in which no boxes are known: give {within}adapter=, a function "
+                "that makes (boxes, class logits) of it"
             )
         along, objectness = _axes(shape, sizes[0])
         if along == 2:
