@@ -225,3 +225,19 @@ def test_what_is_missing_or_too_much_is_named(net: nn.Module) -> None:
     assert "1 missing (head.bias)" in error(f"less.pth{ARCH}")
     torch.save(type(net)(3, 4).state_dict(), "four.pth")
     assert "body.0.weight (4, 4, 3, 3) for (4, 3, 3, 3)" in error(f"four.pth{ARCH}")
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_folder_of_timm(safe: bool) -> None:
+    timm = pytest.importorskip("timm")
+    hub: Any = pytest.importorskip("timm.models._hub")
+    model = timm.create_model("resnet10t", pretrained=False, num_classes=3).eval()
+    named = {"num_classes": 3, "label_names": ["ant", "bee", "cat"]}
+    hub.save_for_hf(model, "net", model_config=named, safe_serialization=safe)
+    loaded, x = cc.models.load("net"), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(x), model(x))
+    assert loaded.labels == ("ant", "bee", "cat")
+    for path in Path("net").iterdir():
+        path.write_bytes(path.read_bytes() if path.suffix == ".json" else b"")
+    assert "cannot be loaded" in error("net")

@@ -343,18 +343,33 @@ def test_names_in_a_file_are_no_code() -> None:
     assert not Path("ran").exists()
 
 
-def test_weights_outside_of_the_folder_are_not_read() -> None:
-    Path("secret").write_bytes(b"\0" * 64)
-    Path("inside").mkdir()
+def outside(location: str) -> None:
+    """Write a network whose weights lie in another file."""
+    Path("inside").mkdir(exist_ok=True)
     proto = small_graph("FLOAT")
     tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [3], [0.0] * 3)
     tensor.ClearField("float_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../secret")
+    tensor.external_data.add(key="location", value=location)
     proto.graph.initializer.append(tensor)
     proto.graph.node[1].output[0] = "m"
     proto.graph.node.append(onnx.helper.make_node("Add", ["m", "w"], ["y"], name="add"))
     Path("inside/net.onnx").write_bytes(proto.SerializeToString())
+
+
+def test_weights_beside_a_network_are_read() -> None:
+    outside("net.bin")
+    Path("inside/net.bin").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    with torch.no_grad():
+        found = cc.models.load("inside/net.onnx").model(torch.ones(1, 8, 8, 3))
+    np.testing.assert_allclose(found, [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("location", ["../secret", "sub/../../secret", "link", "absolute", "gone.bin"])
+def test_weights_outside_of_the_folder_are_not_read(location: str) -> None:
+    Path("secret").write_bytes(b"\0" * 64)
+    outside(str(Path("secret").resolve()) if location == "absolute" else location)
+    Path("inside/link").symlink_to("../secret")
     with pytest.raises(ModelError, match="cannot be read"):
         cc.models.load("inside/net.onnx")
 

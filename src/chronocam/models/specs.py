@@ -6,6 +6,7 @@ by registering a `ModelSource` as an entry point of the group `chronocam.sources
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -202,11 +203,19 @@ def within(spec: str) -> str:
     if is_file(folder / "saved_model.pb"):
         return f"{spec.rstrip('/')}/saved_model.pb"
     if is_file(folder / "config.json"):
-        return f"hf:{spec}"
+        return f"timm:local-dir:{spec}" if _is_of_timm(folder / "config.json") else f"hf:{spec}"
     if weights is not None:
         return str(weights)
     todo = "expected saved_model.pb, config.json as Hugging Face writes it, or one file of weights"
     raise ModelError(f"`{spec}` is a folder that holds no model; {todo}")
+
+
+def _is_of_timm(config: Path) -> bool:
+    try:
+        names = json.loads(config.read_text(encoding="utf-8")).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+    return "architecture" in names and "model_type" not in names
 
 
 def _weights_within(folder: Path) -> Path | None:

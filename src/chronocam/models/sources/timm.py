@@ -18,6 +18,11 @@ def _load(request: ModelRequest) -> Parts:
     except ModelError:
         raise
     except Exception as error:  # whatever the hub's client raises without a network
+        if request.names[0].startswith("local-dir:"):
+            raise request.error(
+                f"cannot be loaded ({first_line(error)})",
+                "expected config.json and weights as timm writes them",
+            ) from error
         raise request.error(
             f"could not fetch {_where(request)} ({first_line(error)})",
             f"fetch it once online, or give the weights: PATH.safetensors@{request.text}",
@@ -62,7 +67,10 @@ def translate(config: Json, request: ModelRequest) -> Preprocess:
 
 
 def _labels(model: Model) -> tuple[str, ...] | None:
-    """Return ImageNet's labels where the number of classes is that of a known subset of it."""
+    """Return the labels that its folder has, or ImageNet's where there are as many as of a subset of it."""
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    if names:
+        return tuple(map(str, names))
     data = need("timm.data", "hub")
     subset = data.infer_imagenet_subset(model)
     return tuple(data.ImageNetInfo(subset).label_descriptions()) if subset else None
