@@ -468,6 +468,16 @@ def test_windows_are_refused_and_the_last_stage_is_explained() -> None:
     assert cc.LeGrad(net).explain(X, 1).maps.shape == (2, 1, 4, 4)
 
 
+@pytest.mark.parametrize("name", ["attentionrelevance", "gradientxattention", "legrad", "rollout"])
+def test_windows_of_two_sizes_are_not_taken_for_divided_space_and_time(name: str) -> None:
+    """48 windows of 16 tokens and 12 of 16 would also be 16 frames of 4 patches and 12 more tokens."""
+    models = pytest.importorskip("torchvision.models")
+    net = drawn(lambda: models.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [4, 4], num_classes=4))
+    x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(ModelError, match=r"layers=|cannot compose"):
+        METHODS[name](net).explain(x, 1)
+
+
 def test_blocks_that_attend_to_finer_tokens_do_not_count() -> None:
     """The first block of a stage may pool its queries, not its keys (MViT, Hiera)."""
     timm = pytest.importorskip("timm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ def is_on_grid(capture: Capture, attended: Attended, divided: tuple[int, int, in
 def last_on_grid(capture: Capture, name: str) -> tuple[Attended, tuple[int, int, int] | None]:
     """Return the last attention over the patches that the score depends on, and how it is divided."""
     calls = [call for _, call in counting(capture, name)]
-    divided = divided_in([call.shape for call in calls], capture.activations.shape[0])
+    divided = divided_in([call.shape for call in calls], capture)
     for call in reversed(calls):
         if is_on_grid(capture, call, divided):
             return call, divided
@@ -161,17 +162,18 @@ def reading(attended: Attended, target: int) -> Float[Any, "row query"]:
     return read / xp.where(total == 0, xp.ones_like(total), total)
 
 
-def divided_in(shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[int, int, int] | None:
+def divided_in(shapes: Sequence[tuple[int, ...]], capture: Capture) -> tuple[int, int, int] | None:
     """Return time, patches and prefix of attention divided over time and space; None for other attention.
 
-    shapes: `(row, query, key)` of every attention.
+    shapes: `(row, query, key)` of every attention. Windows of two sizes look alike, but for the grid.
     """
-    kinds = list(dict.fromkeys(shapes))
-    if len(kinds) != 2 or any(query != key for _, query, key in kinds):
+    kinds, (batch, _, *grid) = list(dict.fromkeys(shapes)), capture.activations.shape
+    if len(kinds) != 2 or any(query != key for _, query, key in kinds) or len(grid) != 3:
         return None
     for temporal, spatial in (kinds, kinds[::-1]):
         time, (patches, left) = temporal[1], divmod(temporal[0], batch)
         prefix = spatial[1] - patches
-        if not left and spatial[0] == batch * time and prefix >= 0:
+        on_grid = (time, patches) == (grid[0], prod(grid[1:]))
+        if on_grid and not left and spatial[0] == batch * time and prefix >= 0:
             return time, patches, prefix
     return None

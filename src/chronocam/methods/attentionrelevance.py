@@ -66,8 +66,8 @@ class AttentionRelevance(AttendedMethod):
         """Return the row of the tokens that are read, over the patches."""
         calls = counting(capture, self.name)
         calls = calls if self.layers is None else calls[-self.layers :]
-        shapes, batch = [call.shape for _, call in calls], capture.activations.shape[0]
-        divided = divided_in(shapes, batch)
+        shapes = [call.shape for _, call in calls]
+        divided = divided_in(shapes, capture)
         try:
             if divided is not None:
                 return on_grid(capture, _through_divided(calls, target, divided), divided)

@@ -61,7 +61,7 @@ class LeGrad(AttendedMethod):
         blocks = capture.blocks if self.layers is None else capture.blocks[-self.layers :]
         calls = depended_on([call for block in blocks for call in block], self.name)
         shapes = [call.shape for call in calls]
-        divided = divided_in(shapes, capture.activations.shape[0])
+        divided = divided_in(shapes, capture)
         calls = [call for call in calls if is_on_grid(capture, call, divided)]
         if not calls:
             raise not_on_grid(capture, self.name, shapes)

@@ -77,7 +77,7 @@ class AttentionRollout(AttentionMethod):
     def _rolled(self, capture: Capture) -> Float[Any, "batch 1 *grid"]:
         batch, weights = int(capture.activations.shape[0]), capture.attentions
         rows, tokens, _ = weights[0].shape
-        divided = divided_in([tuple(a.shape) for a in weights], batch)
+        divided = divided_in([tuple(a.shape) for a in weights], capture)
         if divided is not None:
             time, patches, prefix = divided
             layout = _layout(capture, batch, prefix + time * patches, "time")
