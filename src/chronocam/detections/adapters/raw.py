@@ -51,25 +51,11 @@ class Raw(Adapter):
 
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:
         """Return the rows of each image. Raises ModelError for an output that holds none."""
-        array = _array(raw)
-        shape = () if array is None else tuple(array.shape)
-        if array is None or len(shape) != 3 or shape[0] != len(sizes) or max(shape[1:]) <= CORNERS:
-            what = f"an array {shape}" if shape else f"a {type(raw).__name__}"
-            predicts = not shape and hasattr(self.model, "predictor")
-            within = "the network within, model.model, or " if predicts else ""
-            raise ModelError(
-                f"the model returns {what}, in which no boxes are known: give {within}adapter=, a function "
-                "that makes (boxes, class logits) of it"
-            )
-        along, objectness = _axes(shape, sizes[0])
-        if along == 2:
-            array = namespace(array).permute_dims(array, (0, 2, 1))
-        told = to_numpy(array).astype(np.float64)
-        grids = levels(told.shape[1], sizes[0])
+        array, objectness = self._laid(raw, sizes)
+        told, grids = to_numpy(array), levels(int(array.shape[1]), sizes[0])
         values, placed = array[..., :CORNERS], told[..., :CORNERS].reshape(-1, CORNERS)
         if placed.max() <= _SHARES < min(sizes[0]):
-            (height, width), placed = sizes[0], scaled(placed, *sizes[0])
-            values = scaled(values, height, width)
+            values, placed = scaled(values, *sizes[0]), scaled(placed, *sizes[0])
         if _are_kept(told, grids):
             classes, boxes = self._by_number(array, told), cornered(values, self.boxes or "xyxy")
             return [
@@ -90,6 +76,21 @@ class Raw(Adapter):
             for i in range(len(sizes))
         ]
 
+    def _laid(self, raw: Any, sizes: Sequence[Size]) -> tuple[Array, bool]:
+        """Return the rows as `(batch, row, column)`, and whether they have an objectness."""
+        array = _array(raw)
+        shape = () if array is None else tuple(array.shape)
+        if array is None or len(shape) != 3 or shape[0] != len(sizes) or max(shape[1:]) <= CORNERS:
+            what = f"an array {shape}" if shape else f"a {type(raw).__name__}"
+            predicts = not shape and hasattr(self.model, "predictor")
+            within = "the network within, model.model, or " if predicts else ""
+            raise ModelError(
+                f"the model returns {what}, in which no boxes are known: give {within}adapter=, a function "
+                "that makes (boxes, class logits) of it"
+            )
+        along, objectness = _axes(shape, sizes[0])
+        return array if along == 1 else namespace(array).permute_dims(array, (0, 2, 1)), objectness
+
     @property
     def _known(self) -> int | None:
         """How many classes the model names; None where it carries no names."""
@@ -101,7 +102,7 @@ class Raw(Adapter):
 
         Where probabilities are followed by columns that are none, those are of something else.
         """
-        inside = np.all((told >= 0) & (told <= 1), axis=(0, 1))
+        inside = (told.min(axis=(0, 1)) >= 0) & (told.max(axis=(0, 1)) <= 1)
         least, count = int(objectness), len(inside)
         if inside[: least + 1].all() and not inside.all() and told.shape[0] * told.shape[1] >= _TOLD:
             count = int(inside.argmin()) if self._known is None else min(count, self._known + least)
