@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
-from chronocam.engines.scoped import scoped
 from chronocam.errors import InputError
 from chronocam.explanation import Explanation
 from chronocam.joint.session import explain_all
-from chronocam.joint.subject import share_subjects
 from chronocam.methods import Method
 from chronocam.methods._base import method_named
 from chronocam.types import INPUT
@@ -56,12 +53,8 @@ def explain(
     if not makers or not places:
         raise InputError("nothing to explain: methods or layers is empty")
 
-    def bind(scope: ExitStack) -> list[Method]:
-        share_subjects(scope)
-        at_layers = [make(model, at, **options) for at in places for make in makers if not _at_input(make)]
-        return at_layers + [make(model, **options) for make in makers if _at_input(make)]
-
-    bound = scoped(bind)()
+    at_layers = [make(model, at, **options) for at in places for make in makers if not _at_input(make)]
+    bound = at_layers + [make(model, **options) for make in makers if _at_input(make)]
     explanations = explain_all(bound, inputs, targets)
     several = len(places) > 1
     named = {f"{e.method}@{e.layer}" if several and e.layer != INPUT else e.method: e for e in explanations}

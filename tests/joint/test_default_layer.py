@@ -255,3 +255,39 @@ def test_tokens_within_patches_give_way_to_tokens_of_patches(legacy: bool) -> No
     net = seeded(lambda: tnt.TNT(num_classes=3, depth=2, legacy=legacy, **size))
     found = cc.GradCAM(net).explain(torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0)), 0)
     assert (found.layer, found.maps.shape) == ("blocks.1.norm_out", (1, 1, 3, 3))
+
+
+class Instances(nn.Module):
+    """A bag of patches of a picture, each with its features, weighed by attention or by the largest."""
+
+    def __init__(self, weigh: str, of_features: bool) -> None:
+        super().__init__()
+        self.weigh, self.stem = weigh, nn.Conv2d(3, 8, 3, 2, 1) if of_features else nn.Identity()
+        self.cut, self.of_features = nn.Unfold(4, stride=4), of_features
+        self.cnn, self.linear = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU()), nn.Linear(128, 8)
+        self.hidden, self.gate = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Sequential(nn.Linear(8, 8))
+        self.weight, self.fc = nn.Linear(8, 1), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.cut(self.stem(x).relu()).mT
+        if self.of_features:
+            features = self.linear(patches).relu()
+        else:
+            rows = self.cnn(patches.reshape(-1, 3, 4, 4)).mean((2, 3))
+            features = rows.view(len(x), -1, 8)
+        if self.weigh == "largest":
+            return self.fc(features).amax(1)
+        hidden = self.hidden(features)
+        hidden = hidden * self.gate(features).sigmoid() if self.weigh == "gated" else hidden
+        return self.fc((self.weight(hidden).softmax(1) * features).sum(1))
+
+
+@pytest.mark.parametrize("weigh", ["attention", "gated", "largest"])
+@pytest.mark.parametrize(("of_features", "layer"), [(False, "cnn"), (True, "linear")])
+def test_instances_are_explained_at_their_features_and_not_at_their_weights(
+    weigh: str, of_features: bool, layer: str
+) -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    if of_features and weigh == "largest":
+        layer = "stem"  # of their features the score of a class is that of one
+    assert cc.GradCAM(seeded(lambda: Instances(weigh, of_features))).explain(x, 1).layer == layer

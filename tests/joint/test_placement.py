@@ -733,10 +733,29 @@ def test_a_clip_that_the_network_turns_is_refused(
 
 @pytest.mark.parametrize("layer", [None, "cnn"])
 @pytest.mark.parametrize(
+    ("turn", "how"),
+    [
+        (lambda x: x.flip(3), "its columns lie backwards"),
+        (lambda x: x.mT, "its rows follow the input's columns, its columns follow the input's rows"),
+        (lambda x: x + x.flip(3), "its columns follow no axis, as where a picture is joined with its mirror"),
+        (lambda x: x.roll(24, 3), "its columns follow no axis"),
+    ],
+)
+def test_how_a_picture_is_turned_is_told(
+    turn: Callable[[Tensor], Tensor], how: str, layer: str | None
+) -> None:
+    with pytest.raises((LayerError, LayoutError)) as error:
+        cc.GradCAM(seeded(lambda: Turned(turn)), layer).explain(torch.rand(1, 3, 32, 48), 1)
+    one_line(error, how, "layout=")
+
+
+@pytest.mark.parametrize("layer", [None, "cnn"])
+@pytest.mark.parametrize(
     "crop",
     [
         lambda x: x[:, :, 8:24, 12:36],
         lambda x: nn.functional.interpolate(x[:, :, 8:24, 12:36], scale_factor=2),
+        lambda x: F.pad(x, (-12, -12, -8, -8)),
     ],
 )
 def test_a_map_of_a_part_of_the_picture_lies_on_that_part(
@@ -1110,10 +1129,27 @@ class Padded(nn.Module):
         return self.fc(self.conv(self.pad(x)).relu().mean((2, 3)))
 
 
+def beside(x: Tensor) -> Tensor:
+    wide = torch.cat([x.new_zeros(len(x), 3, 64, 16), x, x.new_ones(len(x), 3, 64, 24)], -1)
+    return torch.cat([wide, wide.new_zeros(len(x), 3, 8, 104)], 2)
+
+
+def pasted(x: Tensor) -> Tensor:
+    canvas = x.new_full((len(x), 3, 72, 104), 0.5)
+    canvas[:, :, :64, 16:80] = x
+    return canvas
+
+
 @pytest.mark.parametrize("layer", [None, "conv"])
 @pytest.mark.parametrize(
     "pad",
-    [lambda x: F.pad(x, (16, 24, 0, 8)), nn.ZeroPad2d((16, 24, 0, 8)), nn.ReflectionPad2d((16, 24, 0, 8))],
+    [
+        lambda x: F.pad(x, (16, 24, 0, 8)),
+        nn.ZeroPad2d((16, 24, 0, 8)),
+        nn.ReflectionPad2d((16, 24, 0, 8)),
+        beside,
+        pasted,
+    ],
 )
 def test_a_map_is_not_stretched_over_what_the_model_puts_around_the_picture(
     pad: Callable[[Tensor], Tensor], layer: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -66,7 +66,8 @@ class LayerCall:
     path: the layer's path.
     type: the name of its class.
     shape: of what it returned.
-    changes: False for layers that only pass on, drop or resample their input, and for the model's own output.
+    changes: False for layers that only pass on, drop, reorder or resample their input, and for the output of
+        the model.
     recurrent: whether it returned the steps of a sequence, as recurrent layers do; they are not places.
     order: where its channels are, as its kind says, or that of the layer whose output it only activates.
     output: what it returned, where that was to be kept or a score was given to `trace`.
@@ -95,6 +96,24 @@ class LayerCall:
     parents: tuple[int, ...] | None = None
     scored: bool = False
     keeps_places: bool | None = None
+
+
+@dataclass
+class Learned:
+    """What passes have shown of a model, so that the next need not run twice to find it again.
+
+    may_end_in_gate: whether a softmax or sigmoid may be at its end.
+    moves: whether it may move places, as a flip does; None until a pass was watched.
+    channels_last: whether it takes pictures whose channels lie last in memory.
+
+    Example:
+        >>> cc.engines.engine_for(model).learned
+        Learned(may_end_in_gate=False, moves=None, channels_last=True)
+    """
+
+    may_end_in_gate: bool = False
+    moves: bool | None = None
+    channels_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -259,6 +278,8 @@ class Engine(Protocol):
     """Runs a model and records what methods need; leaves the model as it was found.
 
     framework: its name, `torch` or `keras`.
+    model: what it runs.
+    learned: what passes have shown of that.
     labels: the class names that the model carries, or None.
     channels_last: whether layers return their channels last.
     stem: the first convolution; None for a model without any.
@@ -273,6 +294,8 @@ class Engine(Protocol):
     """
 
     framework: str
+    model: Any
+    learned: Learned
     labels: Sequence[str] | None
     channels_last: bool
     stem: Stem | None
@@ -285,6 +308,15 @@ class Engine(Protocol):
     """What inputs go through right before the model gets them; see `as_given`."""
     values_at_once: int | None
     """How many values of inputs are scored at once at most for speed's sake; None for any number."""
+
+    def structure(self) -> Hashable:
+        """Return what tells the model from itself after a change of its layers or settings.
+
+        It holds no array, and nothing that leads to the model.
+        """
+
+    def hooks(self) -> Hashable:
+        """Return which hooks of the model change what they see, as far as passes have shown."""
 
     def resolve(self, layer: object) -> str:
         """Return the path of a layer given by path, object or index. Raises LayerError for an unknown one."""

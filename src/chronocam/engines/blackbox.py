@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
@@ -12,6 +12,7 @@ from chronocam.engines.base import (
     Call,
     Feed,
     LayerCall,
+    Learned,
     Recording,
     Request,
     Result,
@@ -66,10 +67,19 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
     def __init__(self, model: BlackBox, output_layer: Any = None) -> None:
         self.model = model
         self.output_layer = output_layer
+        self.learned = Learned()
         self.labels: Sequence[str] | None = model.labels
         self.channels_last: bool = model.channels_last
         self.stem: Stem | None = None if model.stem is None else Stem(*model.stem)
         self.feed: Feed = as_given
+
+    def structure(self) -> Hashable:
+        """Return None: nothing is known of what it is made of."""
+        return None
+
+    def hooks(self) -> Hashable:
+        """Return nothing, since there are none."""
+        return ()
 
     def resolve(self, layer: object) -> str:
         """Return the input's name. Raises LayerError for anything else."""

@@ -45,8 +45,9 @@ class Geometry(Protocol):
         (0.0, 2.0, 4.0)
     """
 
-    may_move: bool
-    """Whether the model may flip, crop or otherwise move places, as `sight` says; True until known."""
+    @property
+    def may_move(self) -> bool:
+        """Whether the model may flip, crop or otherwise move places, as `sight` says; True until known."""
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Return, per grid axis, the input coordinate at the centre of every cell's receptive field.
@@ -79,7 +80,11 @@ class UnknownGeometry:
     """What an engine answers that knows no geometry; an engine that knows some of it overrides the rest."""
 
     framework: str
-    may_move = False
+
+    @property
+    def may_move(self) -> bool:
+        """Nothing is known that would."""
+        return False
 
     def centers(self, inputs: Inputs, layer: str, grid: Sequence[int]) -> tuple[Centers, ...]:
         """Raise LayoutError."""

@@ -14,7 +14,6 @@ from chronocam.evaluation.case import OWN, Weights
 from chronocam.evaluation.peers import is_peer, peers
 from chronocam.explanation import Explanation
 from chronocam.joint.session import explain_all
-from chronocam.joint.subject import share_subjects
 from chronocam.maps.arrays import to_numpy
 from chronocam.methods import Method
 from chronocam.methods._base import method_named
@@ -148,12 +147,10 @@ class Panel:
         """Return the methods, of the model itself or of a copy with some of its weights random."""
         if weights not in self._bound:
             model = self.model if weights == OWN else random_model(self.model, weights, self.seed)
-            with ExitStack() as scope:
-                share_subjects(scope)
-                self._bound[weights] = [
-                    make(model, layer, **self.options) if layer is not None else make(model, **self.options)
-                    for _, layer, make in self._layers(weights)
-                ]
+            self._bound[weights] = [
+                make(model, layer, **self.options) if layer is not None else make(model, **self.options)
+                for _, layer, make in self._layers(weights)
+            ]
         return self._bound[weights]
 
     def _layers(self, weights: Weights) -> list[tuple[str, Any, Maker]]:

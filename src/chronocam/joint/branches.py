@@ -44,6 +44,14 @@ class Branches:
         on_grids = {at for at, grid in enumerate(self._grids) if grid is not None}
         return way_around(self.calls, own | self._silent, on_grids, self._source)
 
+    def leads_on(self, path: str, around: Collection[str]) -> bool:
+        """Say whether a way leads from a layer to the score around others."""
+        reached = {at for at, call in enumerate(self.calls) if call.path == path and path not in around}
+        for at, call in enumerate(self.calls):
+            if call.path not in around and not reached.isdisjoint(call.parents or ()):
+                reached.add(at)
+        return any(self.calls[at].scored for at in reached)
+
     def is_trunk(self, path: str, grid: tuple[int, ...], ends: Collection[str]) -> bool:
         """Say whether some of the `ends` come later on the grid, and every way to them leads through a layer.
 

@@ -36,9 +36,13 @@ class Chosen(str):
     """The path of the layer that is explained.
 
     why: in words, where it is not the last one that the score depends on.
+    flat: whether the score depends on no layer, as that of a network whose head is zero.
+    specific: whether there are deeper ones on which it does not depend, as another score may.
     """
 
     why: str | None = None
+    flat: bool = False
+    specific: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Candidate:
     grid: tuple[int, ...]
     gradients: list[Array]
     fit: Layout
+
+    @property
+    def channels(self) -> int:
+        """How many numbers it has at each place."""
+        return int(self.fit(joined(self.gradients, self.fit)).shape[1])
 
 
 @dataclass(frozen=True)
@@ -137,17 +146,34 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         # The score is flat at this sample, as a sum of no marked class is: the largest output leads to a
         # layer.
         with suppress(ModelError):
-            return default_layer(look, Asked(largest, asked.call))
+            chosen = default_layer(look, Asked(largest, asked.call))
+            chosen.flat = True
+            return chosen
     flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
     if flat:
         counting = _counting(look, calls, None, flat)
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
-    chosen = _chosen(look, Branches(look, traced), counting, flat, 0 if asked.score is largest else columns)
-    if chosen is None:
-        chosen = _of_one_call(look, counting, flat, columns)
-    if chosen is None:
-        raise LayerError(_none(calls, look.engine.obstacle()))
-    return chosen
+    proof, targets = _Proof(look, counting), 0 if asked.score is largest else columns
+    found = _chosen(look, proof, Branches(look, traced), flat, targets)
+    if found is None:
+        found = _of_one_call(look, counting, flat, columns)
+    if found is None:
+        raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted))
+    found.flat, found.specific = flat, _is_specific(look, calls, found)
+    return found
+
+
+def _is_specific(look: Look, calls: Sequence[LayerCall], chosen: Chosen) -> bool:
+    """Say whether layers with a grid come after the chosen one on which the score does not depend."""
+    last = max(at for at, call in enumerate(calls) if call.path == chosen.partition("#")[0])
+    counts = Counter(call.path for call in calls)
+    return any(
+        call.changes
+        and not call.recurrent
+        and (call.gradient is None or is_zero(call.gradient))
+        and look.grid_of(call.path, call.shape, counts[call.path]) is not None
+        for call in calls[last + 1 :]
+    )
 
 
 def _of_one_call(look: Look, counting: Mapping[str, Candidate], flat: bool, targets: int) -> Chosen | None:
@@ -173,14 +199,12 @@ def _of_one_call(look: Look, counting: Mapping[str, Candidate], flat: bool, targ
     return chosen
 
 
-def _chosen(
-    look: Look, branches: Branches, counting: dict[str, Candidate], flat: bool, targets: int
-) -> Chosen | None:
+def _chosen(look: Look, proof: _Proof, branches: Branches, flat: bool, targets: int) -> Chosen | None:
     """Return the candidate to explain; one in a branch where no other can be.
 
     flat: the score depends on none of them. targets: of how many scores, each of which may be of one place.
     """
-    every, proof = list(counting), _Proof(look, counting)
+    counting, every = proof.counting, list(proof.counting)
     timeless = {path: one for path, one in counting.items() if isinstance(one.fit, OneSlice)}
     counting = {path: one for path, one in counting.items() if path not in timeless}
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
@@ -188,19 +212,13 @@ def _chosen(
     rows = {path: one for path, one in whole.items() if isinstance(one.fit, PatchRows)}
     others = {path: one for path, one in whole.items() if path not in rows}
     chosen = _proven(look, proof, others, flat, targets)
-    if chosen is None:
-        some = (_proven(look, proof, each, flat, targets) for each in (rows, parts, timeless))
-        chosen = next((one for one in some if one is not None), None)
-    elif chosen == _on_grid(chosen, counting)[0]:
-        # Branches that exchange what they know stage by stage leave nothing whole but their stems.
-        grid = counting[chosen].grid
-        alike = {path: one for path, one in parts.items() if one.grid == grid}
-        ends = {path for path, one in alike.items() if not is_zero(_on_cells(look, path, one))}
-        trunk = {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
-        trunk_or_rows = _proven(look, proof, trunk, flat, targets) or _proven(
-            look, proof, rows, flat, targets
-        )
-        chosen = trunk_or_rows or chosen
+    if chosen is None or chosen == _on_grid(chosen, counting)[0]:
+        stem = counting[chosen] if chosen is not None else next(iter(whole.values()), None)
+        instead = [_trunk(look, branches, stem, parts) if stem is not None else {}, rows]
+        if chosen is None:
+            instead += [{path: one for path, one in parts.items() if one.channels > 1} or parts, timeless]
+        some = (_proven(look, proof, each, flat, targets) for each in instead)
+        chosen = next((one for one in some if one is not None), chosen)
     if chosen is not None and (chosen in parts or branches.beside(chosen)):
         beside = f"beside layer `{chosen}`, class tokens or other branches lead to the score"
         chosen.why = f"{beside}; {chosen.why or 'conv_layer= names another'}"
@@ -212,6 +230,27 @@ def _chosen(
             if look.settled(path).remark is not None:
                 return Chosen(path)
     return None
+
+
+def _trunk(
+    look: Look, branches: Branches, stem: Candidate, parts: Mapping[str, Candidate]
+) -> dict[str, Candidate]:
+    """Return the layers of branches that carry what a network makes of the places of a stem.
+
+    They are on its grid, or on that of the last branch where none is. Branches that exchange what they know
+    stage by stage leave nothing whole but their stems. One that ends in fewer channels, as the weights of
+    attention do, says how much places count and carries nothing.
+    """
+    grids = [one.grid for one in parts.values()]
+    grid = stem.grid if stem.grid in grids or not grids else grids[-1]
+    alike = {path: one for path, one in parts.items() if one.grid == grid}
+    narrow = {path for path, one in alike.items() if 2 * one.channels <= stem.channels}
+    ends = {
+        path
+        for path, one in alike.items()
+        if branches.leads_on(path, narrow) and not is_zero(_on_cells(look, path, one))
+    }
+    return {path: one for path, one in alike.items() if branches.is_trunk(path, grid, ends)}
 
 
 def _proven(
@@ -265,14 +304,14 @@ def _on_cells(look: Look, path: str, candidate: Candidate) -> Array:
 class _Proof:
     """Whether candidates can be explained, a few at a time: moving the input costs the same for all.
 
-    contradicted: whether the cells of one that says its axes turned out to lie in another order.
+    contradicted: how the cells of one that says its axes turned out to lie in another order, in words.
     """
 
     def __init__(self, look: Look, counting: Mapping[str, Candidate]) -> None:
         self.look = look
         self.counting = dict(counting)
         self.moves = is_floating(look.main)
-        self.contradicted = False
+        self.contradicted: str | None = None
         self._ramps: dict[str, Ramps] = {}
         self._sizes: Counter[str] = Counter()
         for call in look.calls():
@@ -285,8 +324,8 @@ class _Proof:
         try:
             settled = self.look.settled(path, self._measured(path))
             gradient = settled.layout(joined(candidate.gradients, settled.layout))
-        except MisplacedError:
-            self.contradicted = True
+        except MisplacedError as error:
+            self.contradicted = self.contradicted or f"at layer `{path}`, {error.how}"
             return UNPROVEN
         except LayoutError:
             return UNPROVEN
@@ -332,8 +371,11 @@ def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
     return own
 
 
-def _none(calls: Sequence[LayerCall], obstacle: str | None) -> str:
-    """Return why no layer can be taken."""
+def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -> str:
+    """Return why no layer can be taken.
+
+    order: how the cells of one lie, in words, where they are misplaced.
+    """
     if obstacle is not None:
         return f"no layer of the model can be explained; {obstacle}"
     spread = [call for call in calls if len(call.shape) > 2]
@@ -344,7 +386,11 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None) -> str:
             "no gradient of the score reaches a layer with a grid: the model detaches them, or runs them "
             "without gradients; name conv_layer= and choose a method that needs none, such as cc.EigenCAM"
         )
-    return "no layer of the model has a grid that follows the input; name conv_layer= and layout="
+    follows = "no layer of the model has a grid that follows the input"
+    if order is None:
+        return f"{follows}; name conv_layer= and layout="
+    todo = "name conv_layer= and layout=, a function that puts them in the input's order"
+    return f"{follows}, which it turns or mixes: {order}; {todo}"
 
 
 def _counting(

@@ -78,7 +78,7 @@ def fold_of(subject: Subject, inputs: Inputs, frames: int) -> Fold:
     """
     engine = subject.engine
     last = engine.channels_last
-    every = [tuple(x.shape) for x in arrays_of(inputs)]
+    every = tuple(tuple(x.shape) for x in arrays_of(inputs))
     pictures = [shape for shape in every if len(shape) == _AXES]
     clips = [shape for shape in every if len(shape) == _AXES + 1]
     wrong = next((shape for shape in clips if shape[1] != frames), None)
@@ -97,7 +97,7 @@ def fold_of(subject: Subject, inputs: Inputs, frames: int) -> Fold:
             f"{channels[0]} channels; give whole clips, one after the other"
         )
     if rows and stacked:
-        stacked = not subject.once("frames in one row", lambda: _one_row(engine, inputs, frames))
+        stacked = not subject.once(("frames in one row", every), lambda: _one_row(engine, inputs, frames))
     stem = engine.stem
     if stacked and stem is not None and (stem.rank, stem.channels) == (2, channels[0]):
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -16,17 +16,18 @@ from chronocam.joint.inputs import (
     arrays_of,
     entries_of,
     first_samples,
+    has_samples,
     is_floating,
     main_array,
     map_arrays,
 )
 from chronocam.joint.placement import (
+    MisplacedError,
     Ramps,
     Settled,
     batch_axis_of,
     known_grids,
     looks_in_time,
-    misplaced,
     order_of,
     settle,
 )
@@ -81,10 +82,19 @@ class Look:
         return main_array(self.inputs, self.which)
 
     @cached_property
-    def texts(self) -> tuple[int, ...]:
-        """How long the inputs of integers are: prompts differ, for pictures of one size."""
-        rows = [x for x in arrays_of(self.inputs) if len(x.shape) == 2 and "int" in str(x.dtype)]
-        return tuple(int(x.shape[1]) for x in rows)
+    def sizes(self) -> Hashable:
+        """What tells a sample's inputs from others: sizes, types, and where a prompt has pictures."""
+        numbers, samples = count(), self.shape[0]
+        each = [
+            (
+                tuple(
+                    x.shape[1:] if next(numbers) not in self.shared and has_samples(x, samples) else x.shape
+                ),
+                x.dtype,
+            )
+            for x in arrays_of(self.inputs)
+        ]
+        return tuple((shape, str(dtype)) for shape, dtype in each), self.pictured
 
     @cached_property
     def pictured(self) -> tuple[int, int, int] | None:
@@ -159,6 +169,11 @@ class Look:
         """The shape of the main input in that look, which need not be taken for it where clips are whole."""
         return (1, *self.shape[1:]) if self.chunk_frames is None else self.one.shape
 
+    @property
+    def _size_of_one(self) -> Hashable:
+        """What tells inputs of one sample from others, in that look."""
+        return self.sizes if self.chunk_frames is None else self.one.sizes
+
     def few(self, samples: int = 2) -> Look:
         """Return a look at the first samples, with one chunk of frames where whole clips are too long.
 
@@ -222,28 +237,35 @@ class Look:
             layout = self._proven(layer, site)
         else:
             layout = self.subject.once(("inferred", site), lambda: infer(site))
-            if self.misplaced(layer, layout):
-                raise misplaced(layer, shape)
+            self.refuse_misplaced(layer, shape, layout)
         if not isinstance(layout, (Folded, PatchRows)) or self.shape[0] == 1:
             return layout
         if self.engine.frame_wise(layer):
             return layout
-        axis = self.subject.once(("rows", layer, self.which), lambda: batch_axis_of(self, layer, layout))
+        axis = self.subject.once(
+            ("rows", layer, self.number, self.sizes), lambda: batch_axis_of(self, layer, layout)
+        )
         return replace(layout, batch_axis=axis)
 
-    def misplaced(self, layer: str, layout: Layout, ramps: Ramps | None = None) -> bool:
-        """Say whether cells of a layer whose kind tells its axes lie otherwise, as behind a flip.
+    def refuse_misplaced(
+        self, layer: str, shape: tuple[int, ...], layout: Layout, ramps: Ramps | None = None
+    ) -> None:
+        """Raise MisplacedError where cells of a layer whose kind tells its axes lie otherwise.
 
         Found out once per layer and input size, only where the network may move places. ramps: see `settle`.
         """
         if not is_floating(self.main) or not self._moves(layer):
-            return False
+            return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
-        return self.subject.once(
-            ("misplaced", layer, self.which, self._shape_of_one),
-            lambda: (ramps or Ramps(self.one, [layer])).contradicts(layer, layout),
-        )
+
+        def found() -> str | None:
+            moving = ramps or Ramps(self.one, [layer])
+            return moving.order(layer, layout) if moving.contradicts(layer, layout) else None
+
+        how = self.subject.once(("misplaced", layer, self.number, self._size_of_one), found)
+        if how is not None:
+            raise MisplacedError(layer, shape, how)
 
     def _proven(self, layer: str, site: Site) -> Layout:
         settled = self.settled(layer)
@@ -259,7 +281,7 @@ class Look:
         ramps: see `settle`.
         """
         return self.subject.once(
-            ("layout", layer, self.which, self._shape_of_one[1:], *self.texts),
+            ("layout", layer, self.number, self._size_of_one),
             lambda: settle(self.one, layer, self.one.calls(layer), ramps),
         )
 
@@ -278,12 +300,13 @@ class Look:
         path = layer.partition("#")[0]
         keep = [path] if path.endswith("]") else []
         return self.subject.once(
-            ("calls", self.shape, *self.texts, *keep), lambda: self.engine.trace(self.inputs, keep=keep)
+            ("calls", self.shape[0], self.sizes, *keep),
+            lambda: [plain(call) for call in self.engine.trace(self.inputs, keep=keep)],
         )
 
     def known_calls(self) -> list[LayerCall]:
         """Return the calls of all layers where a pass has shown them; else none."""
-        return self.subject.known(("calls", self.shape, *self.texts)) or []
+        return self.subject.facts.known(("calls", self.shape[0], self.sizes)) or []
 
     def biases(self) -> dict[str, Adds]:
         """Return what the layers add that a pass calls; see `Engine.biases`."""
@@ -293,8 +316,7 @@ class Look:
 
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""
-        plain = [replace(call, output=None, gradient=None) for call in calls]
-        self.subject.once(("calls", self.shape, *self.texts), lambda: plain)
+        self.subject.once(("calls", self.shape[0], self.sizes), lambda: list(map(plain, calls)))
 
     def moved(self, values: np.ndarray) -> Look:
         """Return a look at other values of the main input."""
@@ -354,7 +376,7 @@ class Look:
         causal network that see more frames than there are lie where they look most.
         """
         return self.subject.once(
-            ("centers", layer, grid, self.which, self.shape[1:]), lambda: self._centers(layer, grid)
+            ("centers", layer, grid, self.number, self.sizes), lambda: self._centers(layer, grid)
         )
 
     def _centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
@@ -396,7 +418,7 @@ class Look:
 
         And once per input size, where the network may move places or leave some out.
         """
-        own, key = self._shape_of_one, ("sight", layer, self.which)
+        own, key = self._size_of_one, ("sight", layer, self.number)
 
         def find() -> Sight:
             return self.subject.geometry.sight(self.one.inputs, layer, len(self.grid))
@@ -464,11 +486,16 @@ class Look:
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
         """Return at which frame each row of a layer with folded frames looks; once per input size."""
         return self.subject.once(
-            ("frame centers", layer, rows, self.shape[1:]),
+            ("frame centers", layer, rows, self.number, self.sizes),
             lambda: self.subject.geometry.frame_centers(
                 first_samples(self.inputs, 1, self.shared), layer, rows, self.frame_axis
             ),
         )
+
+
+def plain(call: LayerCall) -> LayerCall:
+    """Return a call without what was recorded in it."""
+    return replace(call, output=None, gradient=None)
 
 
 def _middles(field: Sequence[Window], grid: Sequence[int]) -> list[tuple[float, ...]]:

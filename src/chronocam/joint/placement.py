@@ -150,6 +150,10 @@ class Ramps:
     def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
         return without_padding(*self._sums(layer, layout))
 
+    def order(self, layer: str, layout: Layout) -> str:
+        """Return where the cells of a layer, laid out like this, look instead, in words."""
+        return _order_in_words(*self._sums(layer, layout))
+
     def disorder(self, layer: str, layout: Layout) -> float:
         """Return by how much the order in which cells look misses that of their places: 0 to 2."""
         return disorder(*self._sums(layer, layout))
@@ -399,8 +403,7 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     if in_prompt:  # the ids of a prompt say where the picture is
         return Settled(in_prompt[0])
     if site.order is not None:
-        if look.misplaced(layer, fits[0], ramps):
-            raise misplaced(layer, shape)
+        look.refuse_misplaced(layer, shape, fits[0], ramps)
         return Settled(fits[0])
     if not is_floating(look.main):
         return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
@@ -506,16 +509,36 @@ def _assumed(layer: str) -> str:
 
 
 class MisplacedError(LayoutError):
-    """The cells of a layer lie in another order than its kind says."""
+    """The cells of a layer lie in another order than its kind says.
+
+    how: where they look, in words.
+    """
+
+    def __init__(self, layer: str, shape: tuple[int, ...], how: str) -> None:
+        super().__init__(
+            f"layer `{layer}` returns {shape}, but its cells do not follow the places of the input, which "
+            f"the model turns or mixes before: {how}; explain the part behind that, or give layout=, a "
+            "function that puts them in the input's order"
+        )
+        self.how: str = how
 
 
-def misplaced(layer: str, shape: tuple[int, ...]) -> MisplacedError:
-    """Return the error for a layer whose cells lie in another order than its kind says."""
-    return MisplacedError(
-        f"layer `{layer}` returns {shape}, but its cells do not follow the places of the input, which the "
-        "model turns or mixes before; explain the part behind that, or give layout= (channels_first, "
-        "channels_last)"
-    )
+def _order_in_words(products: np.ndarray, squares: np.ndarray) -> str:
+    """Return where cells look, as far as that is clear; products, squares: see `Ramps`."""
+    names = ("slices", "rows", "columns")[-squares.ndim :] if squares.ndim > 1 else ("cells",)
+    said = []
+    for axis, looks, places in _along(products, squares):
+        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
+        strongest = int(np.abs(slopes).argmax())
+        if abs(_correlation(looks[strongest], places)) < IN_ORDER or abs(slopes[strongest]) < STEEP:
+            said.append(
+                f"its {names[axis]} follow no axis, as where a picture is joined with its mirror image"
+            )
+        elif strongest != axis:
+            said.append(f"its {names[axis]} follow the input's {names[strongest]}")
+        elif slopes[axis] < 0:
+            said.append(f"its {names[axis]} lie backwards")
+    return ", ".join(said) or "its cells look at other places"
 
 
 def no_grid(site: Site) -> LayoutError:

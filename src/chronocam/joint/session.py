@@ -5,15 +5,17 @@ The plan says what to record, the engine records it, layouts put it on grids, me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from chronocam.engines import Call
-from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, TargetError
+from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
 from chronocam.explanation import COPIES, Explanation, concatenate, on_one_grid
+from chronocam.joint.branches import is_zero
+from chronocam.joint.choices import Choices
 from chronocam.joint.copies import copies_of
 from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
@@ -26,7 +28,7 @@ from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
 from chronocam.joint.several import Place, look_on, place_of
 from chronocam.joint.stages import places
-from chronocam.joint.subject import Subject, subject_of
+from chronocam.joint.subject import Subject
 from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import maps_of, refuse_views
 from chronocam.maps.arrays import Origin, all_to_numpy, namespace, placed, relu, to_numpy, widen
@@ -36,7 +38,7 @@ from chronocam.maps.views import views_named
 from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.preprocess import Preprocess
 from chronocam.targets import parse
-from chronocam.targets._parse import Callback, differentiable
+from chronocam.targets._parse import differentiable
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
@@ -52,8 +54,13 @@ class Session:
     def __init__(self, method: Recipe) -> None:
         self.method = method
         check_fuse(method.fuse)
-        self.subject: Subject = subject_of(
-            method.model, method.output_layer, method.frames, method.fast, method.precision
+        self.subject: Subject = Subject(
+            method.model,
+            method.output_layer,
+            method.frames,
+            method.fast,
+            method.precision,
+            method.operator,
         )
         self.layers: list[str | None] = self._resolve(method)
         if method.align not in ("half_pixel", "receptive_field"):
@@ -149,34 +156,29 @@ class Explaining:
         model = getattr(self.look.engine, "model", options.model)
         if call is None:
             self.target = self.target.of_model(model, self.look.grid, batch.samples)
-        self._searched = False
+        self.choices: Choices = Choices(self.look)
         self.levels: Levels | None = self._levels()
-        self.layers: list[list[str]] = self._layers("default layer")
+        self.layers: list[list[str]] = self._layers()
 
     @property
     def _labels(self) -> Sequence[str] | None:
         labels = self.methods[0].labels
         return self.look.engine.labels if labels is None else labels
 
-    def _layers(self, key: Hashable) -> list[list[str]]:
-        """Return the layers of each method; where none is named, the one searched for once under this key."""
+    def _layers(self) -> list[list[str]]:
+        """Return the layers of each method; where none is named, the one of the target."""
 
         def default() -> list[str]:
             if self.levels is not None:
                 return list(dict.fromkeys(self.levels.values()))
             if self.target.layer is not None:
                 return [Chosen(self.target.layer)]
-            return [self._found(key, self.target)]
+            return [self.choices.of(self.target, self._search)]
 
         return [
             default() if method.session.layers == [None] else list(filter(None, method.session.layers))
             for method in self.methods
         ]
-
-    def _found(self, key: Hashable, target: Target) -> Chosen:
-        """Return the layer that was searched for under a key, or under it and the size of these inputs."""
-        subject, size = self.look.subject, self.look.shape[1:]
-        return subject.once((key, size) if size in subject.apart else key, partial(self._search, target))
 
     def _levels(self) -> Levels | None:
         """Return the layer of each level that boxes come from; None where a layer is named, or for others.
@@ -190,9 +192,8 @@ class Explaining:
             return dict(enumerate(boxes.layers))
 
         def of_level(level: int) -> str:
-            one = boxes.at_level(level)
-            layer = self._found(("level", level), one)
-            boxes.count = max(boxes.count, one.count)
+            layer, count = self.choices.at_level(boxes, level, self._search)
+            boxes.count = max(boxes.count, count)
             return layer
 
         first = {0: of_level(0)} if boxes.levels is None else {}
@@ -203,7 +204,6 @@ class Explaining:
 
     def _search(self, target: Target) -> Chosen:
         """Search with the first sample and its own target; with two where the model cannot take one alone."""
-        self._searched = True
         try:
             return self._search_with(1, target)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -234,23 +234,6 @@ class Explaining:
         )
 
     def explanations(self) -> list[Explanation]:
-        """Return one Explanation per method.
-
-        The default layer is searched for once; where it turns out to have no grid at another size of inputs,
-        one is searched for at that size.
-        """
-        try:
-            return self._explained()
-        except LayoutError:
-            apart, size = self.look.subject.apart, self.look.shape[1:]
-            if self._searched or size in apart or all(one.session.layers != [None] for one in self.methods):
-                raise
-            apart.add(size)
-            self.levels = self._levels()
-            self.layers = self._layers("default layer")
-            return self._explained()
-
-    def _explained(self) -> list[Explanation]:
         """Record once and return one Explanation per method."""
         scoring, recorded = self._recorded()
         return [
@@ -261,24 +244,33 @@ class Explaining:
     def _recorded(self) -> tuple[Scoring, Recorded]:
         """Record what all methods need.
 
-        The default layer is that of the model's first target. Another target may read other outputs, on which
-        that layer has no influence: then the search is done once more, for this one.
+        The default layer may be that of another target, which reads other outputs: where that has no
+        influence on the scores, the search is done once more, for this one.
         """
         scoring = self._scoring(tuple(method.retarget(self.target) for method in self.methods))
         recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
-        if (
-            self.levels is None
-            and not self._searched
-            and any(
-                _blank(recorded, layer, self._place(method, layer).layer)
-                for method, layers in zip(self.methods, self.layers, strict=True)
-                for layer in layers
-            )
-        ):
-            before, self.layers = self.layers, self._layers(("default layer", _key(self.target)))
-            if self.layers != before:
-                recorded = record(self._input_look(), scoring, self._needs())
+        if self.look.subject.changed():
+            self.levels, self.layers = self._levels(), self._layers()
+            recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
+        if self._chose_again(recorded):
+            recorded = record(self._input_look(), scoring, self._needs())
         return scoring, recorded.connected()
+
+    def _chose_again(self, recorded: Recorded) -> bool:
+        """Say whether another layer was taken than the known one: that was not of such scores."""
+        every = dict.fromkeys(layer for layers in self.layers for layer in layers)
+        known = [layer for layer in every if isinstance(layer, Chosen)]
+        named = self.levels is not None or self.target.layer is not None
+        if named or self.choices.searched or not known:
+            return False
+        (before,) = known
+        places = zip(self.methods, self.layers, strict=True)
+        flat = _is_flat(recorded, next(self._place(m, before).layer for m, own in places if before in own))
+        if flat in (None, before.flat):
+            return False
+        after = self.choices.again(self.target, flat, self._search)
+        self.layers = [[after if layer is before else layer for layer in layers] for layers in self.layers]
+        return after != before
 
     def _needs(self) -> list[tuple[Need, str]]:
         return [
@@ -387,25 +379,12 @@ def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:
         )
 
 
-def _blank(recorded: Recorded, layer: str, place: str) -> bool:
-    """Say whether no score depends on anything at a layer that was chosen."""
-    if not isinstance(layer, Chosen):
-        return False
-    gradients = recorded.recording.gradients.get(place)
+def _is_flat(recorded: Recorded, layer: str) -> bool | None:
+    """Say whether no score depends on anything at a layer; None where no gradient was recorded."""
+    gradients = recorded.recording.gradients.get(layer)
     if gradients is None:
-        return recorded.unconnected == place
-    return not any(bool(namespace(g).any(g != 0)) for g in gradients)
-
-
-def _key(target: Target) -> Hashable:
-    """Return what tells a target from others; the same function made anew is the same."""
-    if isinstance(target, Callback):
-        return getattr(target.function, "__code__", target.function)
-    try:
-        hash(target)
-    except TypeError:
-        return id(target)
-    return target
+        return True if recorded.unconnected == layer else None
+    return all(map(is_zero, gradients))
 
 
 def _fused(maps: Sequence[Array], how: str) -> Array:

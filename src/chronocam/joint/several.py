@@ -80,8 +80,7 @@ def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     if layer == INPUT:
         return Place(layer, look, f"the map is of input {names_of(look)[look.number]}")
     path, _, number = layer.partition("#")
-    shapes = tuple(tuple(x.shape[1:]) for x in arrays)
-    seen = look.subject.once(("inputs of", path, shapes), lambda: _seen(look.few(1), path, grids))
+    seen = look.subject.once(("inputs of", path, look.sizes), lambda: _seen(look.few(1), path, grids))
     return _chosen(look, layer, int(number) if number else None, seen, on is not None)
 
 

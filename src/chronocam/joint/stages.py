@@ -26,7 +26,9 @@ def stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:
 
     Raises LayerError for a layer that is not called, or without a grid.
     """
-    return look.subject.once(("stages", last, look.few().shape[1:]), lambda: _stages(look.few(), last))
+    return look.subject.once(
+        ("stages", last, look.number, look.few().sizes), lambda: _stages(look.few(), last)
+    )
 
 
 def _stages(look: Look, last: str) -> dict[str, tuple[Window, ...] | None]:

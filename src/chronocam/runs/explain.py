@@ -76,13 +76,10 @@ def explain_all(
 
 
 def _results(job: Job, paths: Sequence[Path | Failure]) -> Iterator[Result | Failure]:
-    from chronocam.joint.subject import share_subjects
-
     # Inputs of different folders may have the same name, and their files go into one folder.
     names, known = set[str](), set[str]()
     with ExitStack() as scope:
         say_news(scope, "chronocam.methods")
-        share_subjects(scope)  # what is found out about the model, its default layer too, is found out once
         for batch in track(_batches(paths, job.batch_size), "Explaining"):
             named = [
                 (one, distinct(slug(one.resolve().stem), names)) for one in batch if isinstance(one, Path)

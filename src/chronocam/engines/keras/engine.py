@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from numbers import Integral
@@ -19,6 +19,7 @@ from chronocam.engines.base import (
     Entry,
     Feed,
     LayerCall,
+    Learned,
     Recording,
     Request,
     Result,
@@ -52,6 +53,7 @@ from chronocam.engines.keras.program import (
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.engines.names import child_at, part_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
+from chronocam.engines.structure import plain_settings
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
@@ -70,6 +72,19 @@ _PASS_ON = (
 )
 _AT_ONCE = 24  # how many layers are differentiated at once, which are compiled together
 _SCALE = ("Lambda", "BatchNormalization", "Divide", "TrueDivide", "Multiply", "Subtract", "Add", "GetItem")
+_OF_TRAINING = {
+    "compiled",
+    "loss",
+    "optimizer",
+    "predict_function",
+    "stop_evaluating",
+    "stop_predicting",
+    "stop_training",
+    "test_function",
+    "train_function",
+}
+"""What Keras sets on a model that is trained or run, beside names of its own with a `_` in front."""
+
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
@@ -93,8 +108,24 @@ class KerasEngine(Speechless, UnknownGeometry):
         self.model = model
         self._nodes = nodes_of(model)
         self.feed: Feed = as_given
-        self.may_move: bool = not keep_places(model)
+        self.learned = Learned()
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
+
+    @cached_property
+    def may_move(self) -> bool:
+        """Whether some layer may move places."""
+        return not keep_places(self.model)
+
+    def structure(self) -> Hashable:
+        """Return what tells the model from itself after a change; see `Engine.structure`."""
+        own = plain_settings(self.model).items()
+        parts = ((type(node), *plain_settings(node).values()) for node in self._nodes.values())
+        activations = (vars(node).get("activation") for node in self._nodes.values())
+        return (
+            tuple((name, value) for name, value in own if name[0] != "_" and name not in _OF_TRAINING),
+            tuple(parts),
+            tuple(getattr(one, "__code__", type(one)) for one in activations),
+        )
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -129,6 +160,10 @@ class KerasEngine(Speechless, UnknownGeometry):
         kinds = [type(node).__name__ for node in self._nodes.values()]
         first = next((kind for kind in kinds if kind not in ("InputLayer", "ZeroPadding2D")), "")
         return first in _SCALE or any(kind in ("Rescaling", "Normalization") for kind in kinds)
+
+    def hooks(self) -> Hashable:
+        """Return nothing, since there are none."""
+        return ()
 
     def resolve(self, layer: Any) -> str:
         """Return the path of a layer given by path (`backbone/conv1`, `relu#1`: 2nd call), object or index.

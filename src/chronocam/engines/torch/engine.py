@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from inspect import signature
@@ -12,9 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.base import Adds, AxisOrder, Call, Feed, LayerCall, Recording, Request, Score, as_given
+from chronocam.engines.base import (
+    Adds,
+    AxisOrder,
+    Call,
+    Feed,
+    LayerCall,
+    Learned,
+    Recording,
+    Request,
+    Score,
+    as_given,
+)
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.scoped import scoped
+from chronocam.engines.structure import structure_of
 from chronocam.engines.torch.biases import biases_of
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
@@ -22,6 +34,7 @@ from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.modes import MovesSeen
 from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
+from chronocam.engines.torch.replica import ACTING, TABLES
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import device_of, dtype_of, settle
 from chronocam.engines.torch.speech import generated
@@ -47,10 +60,21 @@ class TorchEngine(TorchGeometry):
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
-        self.may_move: bool = True
-        self._was_watched = False  # whether a pass has shown that
-        self._channels_last = True  # whether the model takes pictures that lie so
-        self._may_end_in_gate = False  # as the last pass found: the next need not run twice to find it again
+        self.learned = Learned()
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the model may move places; True until known."""
+        return self.learned.moves is not False
+
+    def structure(self) -> Hashable:
+        """Return what tells the model from itself after a change; see `Engine.structure`."""
+        return structure_of(self.layers.walk(), nn.Module, TABLES)
+
+    def hooks(self) -> Hashable:
+        """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
+        tables = (table for m in self.layers.walk() for table in (m._forward_pre_hooks, m._forward_hooks))
+        return tuple(key for table in tables if table for key in table.copy() if key in ACTING)
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -149,7 +173,7 @@ class TorchEngine(TorchGeometry):
     ) -> list[LayerCall]:
         settle(scope, self.model)
         calls = Trace(forward, inputs, score, keep).calls()
-        self._may_end_in_gate |= forward.may_end_in_gate
+        self.learned.may_end_in_gate |= forward.may_end_in_gate
         return calls
 
     def order(self, layer: str) -> AxisOrder | None:
@@ -175,15 +199,15 @@ class TorchEngine(TorchGeometry):
     def _recorded(self, scope: ExitStack, inputs: Inputs, score: Score, request: Request) -> Recording:
         settle(scope, self.model)
         forward = self._forward(request.call, request.reads)
-        forward.moves = None if self._was_watched else MovesSeen()
+        forward.moves = MovesSeen() if self.learned.moves is None else None
         rests = {
             layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
             for layer in request.resumes
         }
         recording = TorchPass(scope, forward, self.layers.walk(), inputs, request, rests).run(score)
         if forward.moves is not None:
-            self.may_move, self._was_watched = forward.moves.any, True
-        self._may_end_in_gate |= forward.may_end_in_gate
+            self.learned.moves = forward.moves.any
+        self.learned.may_end_in_gate |= forward.may_end_in_gate
         return recording
 
     @property
@@ -197,7 +221,7 @@ class TorchEngine(TorchGeometry):
     ) -> Tensor:
         """Return the scores `(batch, target)` from a forward pass without a graph; see `Engine.scores`."""
         request = Request(reads=reads, call=call)
-        if not self._channels_last:
+        if not self.learned.channels_last:
             return self.record(inputs, score, request).scores
         # A CPU convolves pictures up to twice as fast with their channels last. A model that asks how its
         # values lie in memory, as `view` does, may refuse them: from then on it gets them as they were.
@@ -207,7 +231,7 @@ class TorchEngine(TorchGeometry):
             if out_of_memory(error):
                 raise
         scores: Tensor = self.record(inputs, score, request).scores
-        self._channels_last = False
+        self.learned.channels_last = False
         return scores
 
     def resume(
@@ -216,11 +240,13 @@ class TorchEngine(TorchGeometry):
         """Return the rest of the model after `layer`; see `Engine.resume`."""
         forward = self._forward(call, reads)
         resumed = TorchRest(forward, inputs, layer).run_once()
-        self._may_end_in_gate |= forward.may_end_in_gate
+        self.learned.may_end_in_gate |= forward.may_end_in_gate
         return resumed
 
     def _forward(self, call: Call | None, reads: Sequence[str]) -> ForwardPass:
-        return ForwardPass(self.layers, self.output_layer, call, reads, self._may_end_in_gate, self.feed)
+        return ForwardPass(
+            self.layers, self.output_layer, call, reads, self.learned.may_end_in_gate, self.feed
+        )
 
 
 def _channels_last(x: Any) -> Any:

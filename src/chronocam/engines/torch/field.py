@@ -9,7 +9,7 @@ the wider interval holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from chronocam.engines.torch.graph import signed
 from chronocam.errors import LayoutError
 from chronocam.types import Window
 
@@ -124,16 +125,56 @@ def _between(
             return fields[node]
         if node not in fields or not node.next_functions or _GLOBAL.match(node.name()):
             continue
-        below = through(node, fields[node])
-        if below is None:
-            return None
-        for child, _ in node.next_functions:
-            if child is not None:
-                met = below.joined(fields.get(child))
-                if met is None:
-                    return None
-                fields[child] = met
+        for child, below in _below(node, fields[node], through):
+            met = None if below is None else below.joined(fields.get(child))
+            if met is None:
+                return None
+            fields[child] = met
     raise LookupError
+
+
+def _below(
+    node: Any, field: GridField, through: Callable[[Any, GridField], GridField | None]
+) -> Iterator[tuple[Any, GridField | None]]:
+    """Yield the nodes that one is made of, each with the field in it."""
+    pasted = pastes(node, len(field.stride))
+    for at, (child, _) in enumerate(node.next_functions):
+        if child is not None:
+            yield child, _through_pasting(node, at, field) if pasted else through(node, field)
+
+
+def pastes(node: Any, rank: int) -> bool:
+    """Say whether a node puts tensors side by side on the last `rank` axes, or one onto a part of another."""
+    if node.name().endswith("CopySlices"):
+        return True
+    if not node.name().startswith("CatBackward"):
+        return False
+    axes = len(node._input_metadata[0].shape)
+    return bool(signed(node._saved_dim) % axes >= axes - rank)
+
+
+def _through_pasting(node: Any, at: int, field: GridField) -> GridField | None:
+    """Return the field in one of the tensors that were put together.
+
+    None where it does not lie in the whole as it was.
+
+    The node's own backward pass says where it lies: of the places of the whole it returns those of each part.
+    """
+    whole, rank = node._input_metadata[0], len(field.stride)
+    starts = []
+    for axis in range(-rank, 0):
+        size = whole.shape[axis]
+        places = torch.arange(1, size + 1, dtype=whole.dtype, device=whole.device)
+        places = places.reshape(-1, *(1,) * (-axis - 1)).expand(whole.shape)
+        part = node(places.contiguous())[at]
+        if part is None or part.ndim != len(whole.shape):
+            return None
+        own = part.movedim(axis, 0).flatten(1)[:, 0]
+        starts.append(int(own[0]) - 1)
+        if not torch.equal(own, own[0] + torch.arange(len(own)).to(own)):
+            return None
+    ones = (1,) * rank
+    return field.through(ones, ones, starts, ones)
 
 
 def _through(node: Any, field: GridField, resizing: bool = False) -> GridField | None:
@@ -157,11 +198,7 @@ def _through(node: Any, field: GridField, resizing: bool = False) -> GridField |
         return _through_padding(node._saved_padding, field)
     if name.startswith(("SelectBackward", "SliceBackward")):
         return _through_part(node, field)
-    if name.startswith("CatBackward"):
-        axes = len(node._input_metadata[0].shape)
-        beside = (node._saved_dim + 2**63) % 2**64 - 2**63  # a negative axis is saved as unsigned
-        return None if beside % axes >= axes - len(field.stride) else field
-    return field if _POINTWISE.match(name) else None
+    return field if name.startswith("CatBackward") or _POINTWISE.match(name) else None
 
 
 def _through_window(field: GridField, *window: Sequence[int], resizing: bool) -> GridField:
@@ -187,7 +224,7 @@ def _through_window(field: GridField, *window: Sequence[int], resizing: bool) ->
 def _through_padding(pad: Sequence[int], field: GridField) -> GridField:
     """Return the field through `F.pad`: cells in front of an axis, or taken away there."""
     rank = len(field.stride)
-    before = list(pad[::2])[:rank]  # from the last axis on
+    before = [signed(n) for n in pad[::2]][:rank]  # from the last axis on
     ones = (1,) * rank
     return field.through(ones, ones, [0] * (rank - len(before)) + before[::-1], ones)
 

@@ -41,7 +41,11 @@ class TorchGeometry:
 
     layers: Layers
     feed: Feed
-    may_move: bool
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the model may move places."""
+        raise NotImplementedError
 
     def trace(self, inputs: Inputs) -> list[LayerCall]:
         """Return the layers in the order in which they finish."""

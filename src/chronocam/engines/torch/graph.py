@@ -16,8 +16,8 @@ def node_of(tensor: Tensor) -> Any:
 
 
 _MOVES = re.compile(
-    r"(Flip|Rot90|Permute|Transpose|T|Roll|Index|IndexSelect|Gather|Take|Slice|Select|Split|"
-    r"SplitWithSizes|Unbind|AsStrided|GridSampler[23]D|Fft\w*)Backward\d*$"
+    r"(.*CopySlices|SliceScatterBackward\d*|(Flip|Rot90|Permute|Transpose|T|Roll|Index|IndexSelect|Gather|Take|Slice|Select|Split|"
+    r"SplitWithSizes|Unbind|AsStrided|GridSampler[23]D|Fft\w*)Backward\d*)$"
 )
 """Operations after which places may be in another order, or some may be left out."""
 
@@ -33,10 +33,27 @@ def before(node: Any) -> Iterator[Any]:
                 yield one
 
 
+def signed(n: int) -> int:
+    """Return a number as it was given: nodes save negative ones as unsigned."""
+    return (n + 2**63) % 2**64 - 2**63
+
+
+def _moves(node: Any) -> bool:
+    """Say whether a node may put places into another order, or leave any out."""
+    name = node.name()
+    if name.startswith("ConstantPadNd"):
+        return min(map(signed, node._saved_pad)) < 0
+    if name.startswith("CatBackward"):
+        # Side by side on a grid; features are joined on their channels, and tokens have three axes.
+        axes = len(node._input_metadata[0].shape)
+        return axes > 3 and signed(node._saved_dim) % axes > 1
+    return _MOVES.match(name) is not None
+
+
 def keeps_places(output: Tensor) -> bool:
     """Say whether nothing that leads to an output may have put places into another order, or left any out."""
     return output.grad_fn is not None and not any(
-        _MOVES.match(one.name()) for one in [output.grad_fn, *before(output.grad_fn)]
+        _moves(one) for one in [output.grad_fn, *before(output.grad_fn)]
     )
 
 
@@ -52,7 +69,7 @@ def that_keep_places(taps: Sequence[Tensor]) -> list[bool]:
             if node not in keep and unknown:
                 ahead += unknown
                 continue
-            keep[ahead.pop()] = not _MOVES.match(node.name()) and all(keep[one] for one in nodes)
+            keep[ahead.pop()] = not _moves(node) and all(keep[one] for one in nodes)
     return [keep[node_of(tap)] for tap in taps]
 
 

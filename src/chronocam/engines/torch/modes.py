@@ -43,6 +43,7 @@ _KERNEL = 3  # places on one side: what a kernel of 7 × 7 needs, and no more th
 _MOVES = {
     "T",
     "__getitem__",
+    "__setitem__",
     "as_strided",
     "chunk",
     "einsum",
@@ -61,6 +62,7 @@ _MOVES = {
     "roll",
     "rot90",
     "select",
+    "slice_scatter",
     "split",
     "swapaxes",
     "swapdims",
@@ -70,6 +72,9 @@ _MOVES = {
     "unbind",
     "unfold",
 }
+
+
+_JOINS = {"cat", "concat", "concatenate"}
 
 
 class MovesSeen(TorchFunctionMode):
@@ -90,9 +95,14 @@ class MovesSeen(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if (name in _MOVES or "fft" in name) and not (isinstance(args[0], Tensor) and args[0].ndim < 3):
             self.any = True
-        if name == "pad" and max((args[1:] or ((kwargs or {}).get("pad", ()),))[0], default=0) > _KERNEL:
-            self.any = True
-        return func(*args, **(kwargs or {}))
+        if name == "pad":
+            pad = (args[1:] or ((kwargs or {}).get("pad", ()),))[0]
+            self.any |= max(pad, default=0) > _KERNEL or min(pad, default=0) < 0
+        result = func(*args, **(kwargs or {}))
+        if name in _JOINS and isinstance(result, Tensor) and result.ndim > 3:
+            dim = (args[1:] or ((kwargs or {}).get("dim", (kwargs or {}).get("axis", 0)),))[0]
+            self.any |= dim % result.ndim > 1  # on a grid, and not of features or samples
+        return result
 
 
 class GatesSeen(TorchFunctionMode):

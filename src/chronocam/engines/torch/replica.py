@@ -29,11 +29,16 @@ Hook: TypeAlias = Callable[..., object]
 Taps: TypeAlias = list[tuple[Hook, Callable[[], object]]]
 """The taps of a layer with hooks of its own, each with what takes back its last call."""
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _VALUES = {bool, int, float, str, type(None)}
 _NO_PARTS: dict[str, Any] = {"_modules": None}
 DISTRIBUTING = nn.DataParallel, nn.parallel.DistributedDataParallel
 """What runs copies of its `module` elsewhere."""
+
+TABLES = frozenset({"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"})
+"""What modules keep their hooks in."""
+
+ACTING: set[int] = set()
+"""The numbers of hooks, which PyTorch gives once, that were seen to change what they see."""
 
 _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not looked through
 
@@ -101,12 +106,12 @@ class Copies:
         if attributes["_modules"]:
             children = attributes["_modules"].copy()
             attributes["_modules"] = {name: copies.get(child, child) for name, child in children.items()}
-        for hooks in _HOOKS:
+        for hooks in TABLES:
             # A table of its own, also an empty one: models may hook their layers while they run, as those of
             # Hugging Face do to collect hidden states.
             own_hooks = attributes[hooks].copy()
             if own_hooks:
-                own_hooks = OrderedDict((key, twins.of(hook)) for key, hook in own_hooks.items())
+                own_hooks = OrderedDict((key, _noted(key, twins.of(hook))) for key, hook in own_hooks.items())
             attributes[hooks] = own_hooks
         library = _is_of_library(module)
         # Modules of PyTorch write into their buffers in training mode alone, others may at any time.
@@ -251,7 +256,7 @@ def _is_of_library(module: nn.Module) -> bool:
 def _is_plain(module: nn.Module) -> bool:
     """Say whether what a module holds shows in its attributes alone, so that a change of it shows, too."""
     attributes = module.__dict__
-    if "forward" in attributes or isinstance(module, nn.RNNBase) or any(map(attributes.get, _HOOKS)):
+    if "forward" in attributes or isinstance(module, nn.RNNBase) or any(map(attributes.get, TABLES)):
         return False
     if hasattr(type(module).forward, "_torchdynamo_orig_callable"):
         return False
@@ -261,6 +266,20 @@ def _is_plain(module: nn.Module) -> bool:
         x is not None for x in chain(attributes["_parameters"].values(), attributes["_buffers"].values())
     )
     return not own and all(type(attributes[name]) in _VALUES for name in attributes.keys() - _OF_ALL)
+
+
+def _noted(key: int, hook: Hook) -> Hook:
+    """Return a hook that is noted where it changes what it sees, and does not only look."""
+    if key in ACTING:
+        return hook
+
+    def run(*args: object) -> object:
+        result = hook(*args)
+        if result is not None:
+            ACTING.add(key)
+        return result
+
+    return run
 
 
 def _run_as_written(attributes: dict[str, Any], blank: nn.Module, twins: Twins) -> None:

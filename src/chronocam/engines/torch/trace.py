@@ -24,6 +24,7 @@ from chronocam.errors import InputError, LayerError
 from chronocam.types import Inputs
 
 _SAME = (nn.Identity, nn.modules.dropout._DropoutNd)
+_REORDER = (nn.Unfold, nn.PixelUnshuffle)
 _RESAMPLE = (nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
 _POOLS = (
     nn.modules.pooling._AvgPoolNd,
@@ -149,7 +150,10 @@ class Trace:
             if first_tensor(output) is None:
                 return None
             order = self._order(module, first_tensor(args))
-            changes, recurrent = not isinstance(module, _SAME + _RESAMPLE), isinstance(module, nn.RNNBase)
+            changes, recurrent = (
+                not isinstance(module, _SAME + _REORDER + _RESAMPLE),
+                isinstance(module, nn.RNNBase),
+            )
             for name in names:
                 tensor = tensor_at(output, split_entry(name)[1])
                 if tensor is None:

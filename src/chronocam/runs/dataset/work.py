@@ -7,8 +7,6 @@ import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -63,15 +61,10 @@ class Worker:
     """Explains shards of one plan; the model's layer is found once."""
 
     def __init__(self, plan: Plan, job: MapJob, batch_size: int) -> None:
-        from chronocam.joint.subject import share_subjects
-
         self.plan: Plan = plan
         self.job: MapJob = job
         self.batch_size: int = batch_size
         self._labels: dict[str, int | TargetError] = {}
-        # What is found out about the model is kept for as long as the worker, whatever thread calls it.
-        self._context: Context = copy_context()
-        self._context.run(share_subjects, ExitStack())
 
     @classmethod
     def load(cls, plan: Plan, means: Means) -> Worker:
@@ -95,7 +88,7 @@ class Worker:
         place, name = self.plan.place, part_name(shard)
         with place.claim(name) as free:
             if free and name not in place.names():
-                place.put(name, self._context.run(self._rows, shard).part())
+                place.put(name, self._rows(shard).part())
             return free
 
     def _rows(self, shard: int) -> Rows:

@@ -1,0 +1,122 @@
+"""What tells a model from itself after a change: its parts and their settings, and not its weights."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from enum import Enum
+from functools import partial
+from types import CellType, ModuleType
+from typing import Any, Final
+
+_PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, type(None)})
+_HOLDERS: Final = frozenset({dict, OrderedDict, list, set, tuple})
+_DEPTH: Final = 2
+"""How deep containers and objects within each other are looked into."""
+
+_MEMBERS: Final = 128
+"""What has more members holds data, not settings."""
+
+
+def structure_of(parts: Iterable[object], kind: type, without: Collection[str] = ()) -> Hashable:
+    """Return what tells the parts of a model from what they are after a change.
+
+    That is their settings, as far as they are plain values or containers of such, the shapes of arrays, and
+    the code of functions: no array, and nothing that leads to the model.
+
+    without: names of what is left out.
+    kind: of the parts; what is one of them is told by its class where another part holds it.
+    """
+    frozen = _Frozen(kind, without)
+    return tuple((type(part), frozen.members(vars(part).copy())) for part in parts)
+
+
+def settings_of(value: object) -> Hashable:
+    """Return what tells a value from others of its kind, as `structure_of` does."""
+    told: tuple[object, ...] = (_Frozen(type(None)).of(value, 2 * _DEPTH),)
+    return told
+
+
+def plain_settings(value: object) -> dict[str, object]:
+    """Return the settings of an object that are plain values, or tuples of such, by name."""
+    return {name: held for name, held in vars(value).copy().items() if _is_plain(held)}
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value)))
+
+
+class _Frozen:
+    def __init__(self, kind: type, without: Collection[str] = ()) -> None:
+        self._kind = kind
+        self._without = without
+        self._known: dict[int, object] = {}
+
+    def members(self, held: Mapping[str, object], depth: int = _DEPTH) -> tuple[object, ...]:
+        """Return the names and values of what an object holds."""
+        values = [
+            value
+            if (kind := type(value)) in _PLAIN
+            else kind
+            if kind in _HOLDERS and (not value or name in self._without)
+            else self.of(value, depth)
+            for name, value in held.items()
+        ]
+        return (*held, *values)
+
+    def of(self, value: Any, depth: int) -> object:
+        """Return what tells a value from another."""
+        kind = type(value)
+        if isinstance(value, Enum) or _is_plain(value):
+            plain: object = value
+            return plain
+        if isinstance(value, self._kind):
+            return kind
+        if isinstance(value, (type, ModuleType)):
+            return getattr(value, "__qualname__", value.__name__)
+        if isinstance(value, (tuple, list, set, frozenset, Mapping)):
+            return kind, self._container(value, depth)
+        if hasattr(value, "__code__"):
+            return value.__code__, self._closed_over(value, depth)
+        if isinstance(value, partial):
+            return kind, tuple(self.of(x, depth) for x in (value.func, value.args, value.keywords))
+        shape = _shape(value)
+        return self._object(value, depth) if shape is None else (kind, shape)
+
+    def _container(self, held: Collection[Any], depth: int) -> object:
+        if not depth or len(held) > _MEMBERS:
+            return len(held)
+        if isinstance(held, Mapping):
+            return tuple((self.of(key, 0), self.of(part, depth - 1)) for key, part in held.items())
+        each = (self.of(part, depth - 1) for part in held)
+        return frozenset(each) if isinstance(held, (set, frozenset)) else tuple(each)
+
+    def _closed_over(self, function: Any, depth: int) -> object:
+        """Return what a function takes from around it: defaults, local variables, constants of its module."""
+        if not depth:
+            return None
+        code, around = function.__code__, getattr(function, "__globals__", {})
+        cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+        constants = [
+            around[name] for name in code.co_names if name in around and type(around[name]) in _PLAIN
+        ]
+        taken = (function.__defaults__, function.__kwdefaults__, *cells, *constants)
+        return tuple(self.of(value, depth - 1) for value in taken)
+
+    def _object(self, value: Any, depth: int) -> object:
+        held, kind = getattr(value, "__dict__", None), type(value)
+        if held is None or not depth or len(held) > _MEMBERS:
+            return kind, str(value) if kind.__module__ == "torch" else None  # such as torch.float16
+        if id(value) not in self._known:
+            self._known[id(value)] = kind  # for what leads back to it
+            self._known[id(value)] = kind, self.members(held.copy(), depth - 1)
+        return self._known[id(value)]
+
+
+def _shape(value: Any) -> object:
+    try:
+        shape = getattr(value, "shape", None)
+    except RuntimeError:  # of parameters that get theirs with the first batch
+        return "lazy"
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None

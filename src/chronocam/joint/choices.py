@@ -1,0 +1,83 @@
+"""Which layer a call explains where none is named: known of the model, or searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TypeAlias
+
+from chronocam.engines.structure import settings_of
+from chronocam.joint.default_layer import Chosen
+from chronocam.joint.look import Look
+from chronocam.targets._parse import OfTarget, Several
+from chronocam.targets.boxes import BoxesOf
+from chronocam.targets.classes import Class, Contrast, OneLabelEach, PerSample, Predicted, Weighted
+from chronocam.types import Target
+
+Search: TypeAlias = Callable[[Target], Chosen]
+"""Finds the layer of a target."""
+
+_OF_CLASSES = (Class, Contrast, OneLabelEach, PerSample, Predicted, Weighted)
+_OF_SAMPLES = (OneLabelEach, PerSample, Weighted)
+
+
+class Choices:
+    """The layers of a call: searched for at the first question, and known from then on.
+
+    A choice holds for inputs of one size and kind, and for a target: for all of its kind, where no deeper
+    layer is left that may count for another one. What is asked for a layer comes with what searches for it.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._subject = look.subject
+        self._where: Hashable = "default layer", look.sizes, look.number, look.chunk_frames
+        self.searched: bool = False  # in this call
+
+    def of(self, target: Target, search: Search) -> Chosen:
+        """Return the layer of a target."""
+        exact, subject = (self._where, _exactly(target)), self._subject
+        places = (subject.facts, exact), (subject.facts, (self._where, _kind(target))), (subject.own, exact)
+        for facts, key in places:
+            known: Chosen | None = facts.known(key)
+            if known is not None:
+                return known
+        return self._found(target, search)
+
+    def again(self, target: Target, flat: bool, search: Search) -> Chosen:
+        """Return the layer of a target whose scores were found to be flat at the one known, or not to be."""
+        facts = self._subject.own if flat else self._subject.facts
+        return facts.once((self._where, _exactly(target)), lambda: self._found(target, search))
+
+    def at_level(self, boxes: BoxesOf, level: int, search: Search) -> tuple[Chosen, int]:
+        """Return the layer that the boxes of a level come from, and how many levels are known of."""
+        one = boxes.at_level(level)
+        key = self._where, level, type(boxes.adapter)
+        return self._subject.once(key, lambda: (search(one), one.count))
+
+    def _found(self, target: Target, search: Search) -> Chosen:
+        self.searched = True
+        chosen = search(target)
+        # That a score is flat may hang on weights, of which the facts of a model say nothing.
+        facts = self._subject.own if chosen.flat else self._subject.facts
+        names = {_exactly(target)} if chosen.flat or chosen.specific else {_exactly(target), _kind(target)}
+        for name in names:
+            facts.keep((self._where, name), chosen)
+        return chosen
+
+
+def _exactly(target: Target) -> Hashable:
+    """Return what tells a target from others; the same function made anew is the same."""
+    if isinstance(target, Several):
+        return type(target), tuple(map(_exactly, target.targets))
+    if isinstance(target, OfTarget):
+        return type(target), _exactly(target.parsed)
+    # Batches of a data set come with labels of their own, and are explained at one layer.
+    return "classes" if isinstance(target, _OF_SAMPLES) else settings_of(target)
+
+
+def _kind(target: Target) -> Hashable:
+    """Return what tells a target from others that read other outputs."""
+    if isinstance(target, Several):
+        return type(target), tuple(map(_kind, target.targets))
+    if isinstance(target, OfTarget):
+        return type(target), _kind(target.parsed)
+    return "classes" if isinstance(target, _OF_CLASSES) else settings_of(target)
