@@ -120,3 +120,11 @@ def test_a_detector_has_no_classes(photos: Path) -> None:
     result = run("explain", photos / "a.png", "--model", SPEC, "--out", photos / "o", "--target", "red")
     assert result.exit_code == 1
     assert "cc.targets.Boxes" in result.stderr
+
+
+def test_a_place_that_cannot_be_written_is_a_line(photos: Path) -> None:
+    (photos / "file").write_text("no folder")
+    result = run("detect", photos / "a.png", "--model", SPEC, "--out", photos / "file" / "out")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "a.boxes.png`: Not a directory; choose another place" in result.stderr.replace("\n", "")

@@ -557,3 +557,11 @@ def test_damaged_lines_are_judged_anew(model, tmp_path):
     again = cc.evaluate(model, X, 1, **ask)
     assert model.seen[0] > seen
     assert [s["values"] for s in again.samples] == [s["values"] for s in whole.samples]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(model, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        cc.errors.MediaError, match=r"^cannot write `.*samples.jsonl`: .*; choose another place$"
+    ):
+        cc.evaluate(model, X, 1, methods=["gradcam"], measures=["drop"], out=tmp_path / "file" / "out")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.errors import InputError
+from chronocam.errors import InputError, MediaError
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row
 from chronocam.maps.arrays import to_numpy
@@ -55,7 +55,13 @@ class Store:
                     yield record
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write one line and wait until it is on disk."""
+        """Write one line and wait until it is on disk. Raises MediaError where that cannot be."""
+        try:
+            self._add(record)
+        except OSError as error:
+            raise MediaError(f"cannot write `{self.path}`: {error.strerror}; choose another place") from error
+
+    def _add(self, record: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = not self.path.exists() or self.path.stat().st_size == 0
         with self.path.open("ab+") as file:

@@ -68,7 +68,6 @@ def detect_all(
     loaded = load_on(device, spec, trust, wants)
     if not isinstance(loaded.preprocess, Preprocess):
         raise InputError(f"`{spec}` takes no pictures; `chronocam detect` finds boxes in pictures")
-    out.mkdir(parents=True, exist_ok=True)
     names, results = set[str](), list[DetectResult | Failure]()
     for path in track(list(search(inputs, find_pictures)), "Detecting"):
         try:
