@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import convolve, gaussian_filter
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -126,7 +127,7 @@ def test_intervals_hold_under_the_rule_that_stops() -> None:
     truth = rng.normal(size=(1, 1, 40))
     missed, plain, runs = 0, 0, 150
     for _ in range(runs):
-        looks, ever, values = Looks(until=0.25), np.zeros(truth.shape, bool), list[np.ndarray]()
+        looks, ever, values = Looks(0.25, most=400), np.zeros(truth.shape, bool), list[np.ndarray]()
         while not looks.enough() and looks.count < 400:
             values.append(truth + rng.normal(size=truth.shape))
             looks.add(values[-1])
@@ -137,6 +138,22 @@ def test_intervals_hold_under_the_rule_that_stops() -> None:
         plain += int(ever.sum())
     assert missed / (runs * 40) < 0.05
     assert plain / (runs * 40) > 0.15
+
+
+def test_every_planned_look_has_the_same_share() -> None:
+    """Intervals of the same estimates: wider the more looks are planned, and not for those that were made."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(12, 1, 1, 5))
+    widths = {}
+    for most in (3, 12, 62, None):
+        looks = Looks(None if most is None else 1e-9, most=most or 12)
+        for value in values:
+            looks.add(value)
+            looks.enough()
+        widths[most] = looks.interval()
+        error = values.std(0, ddof=1) / np.sqrt(12)
+        planned = {3: 1, 12: 4, 62: 8, None: 1}[most]
+        np.testing.assert_allclose(widths[most], student.ppf(1 - 0.025 / planned, 11) * error)
 
 
 def test_an_interval_is_that_of_repeated_runs() -> None:

@@ -17,18 +17,21 @@ _GROWTH = 1.5
 class Looks:
     """The mean of independent estimates of a map, with a 95 % interval for each of its cells.
 
-    Looking often at an interval until it is narrow makes it miss far more often than it says. So the k-th
-    look gets α / (k (k + 1)) of α = 5 %, which adds up to α, and looks come at 3 estimates and then at each
-    half more. Estimates are sums over many masks, so Student's t is their law.
+    Looking often at an interval until it is narrow makes it miss far more often than it says. So looks are
+    planned, at 3 estimates and then at each half more, and each gets the same share of α = 5 %: however many
+    are needed, together they miss no more often. Estimates are sums over many masks, so Student's t is their
+    law.
 
     A map that is known is kept as it is then, while others of the batch go on: it depends on no neighbour.
 
     until: the half-width that is narrow enough, as a share of the map's range; None looks only at the end.
+    most: how many estimates there may be.
     rounding: `(batch, target)`, below which values are no more than rounding errors of the scores: a map of
         them is known, and so is one that is not finite, which no further estimate changes.
     """
 
-    until: float | None = None
+    until: float | None
+    most: int
     rounding: np.ndarray | float = 0.0
     count: int = 0
     looks: int = 0
@@ -49,7 +52,7 @@ class Looks:
         """Say whether the map is known well enough, where it is time for a look."""
         if self.until is None or self.count < self._next:
             return False
-        self._next = int(np.ceil(self.count * _GROWTH))
+        self._next = _after(self.count)
         self.interval()
         return self.reached <= self.until
 
@@ -60,7 +63,7 @@ class Looks:
         self.looks += 1
         if self.count < 2:
             return np.full_like(self._mean, np.inf)
-        alpha = SHARE / (self.looks * (self.looks + 1))
+        alpha = SHARE / (1 if self.until is None else _planned(self.most))
         error = np.sqrt(self._squares / (self.count - 1) / self.count)
         half = stdtrit(self.count - 1, 1 - alpha / 2) * error
         axes = tuple(range(2, half.ndim))
@@ -82,3 +85,16 @@ class Looks:
         for at, (known, *_) in self._kept.items():
             mean[at] = known
         return mean
+
+
+def _after(count: int) -> int:
+    """Return how many estimates the next look waits for."""
+    return int(np.ceil(count * _GROWTH))
+
+
+def _planned(most: int) -> int:
+    """Return how many looks there may be: at the counts planned, and at the end."""
+    counts = [_FIRST]
+    while counts[-1] < most:
+        counts.append(_after(counts[-1]))
+    return len(counts)

@@ -124,10 +124,12 @@ class MaskMethod(InputMasks):
         x = view.captures[0].activations
         inputs, fill, rng = to_numpy(x), self.filled(view), np.random.default_rng(self.seed)
         kind = regions_of(self.regions, self.cells, view.by_feature)
-        looks, passes, score = Looks(self.until), 0, Scorer(view, fill)
+        passes, score = 0, Scorer(view, fill)
+        looks: Looks | None = None
         while True:
             spread = kind.draw(inputs, rng)
             effects, cost = self.block(partial(score, spread), spread.count, rng)
+            looks = looks or Looks(self.until, self.budget // cost)
             looks.rounding = score.rounding
             looks.add(spread(effects))
             passes += cost
