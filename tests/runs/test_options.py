@@ -71,6 +71,7 @@ VALUES = {
     "baseline": "mean",
     "intrinsics": (50.0, 50.0, 30.0, 20.0),
     "batch_size": 2,
+    "min_score": 0.2,
     "pictures": False,
     "fast": True,
     "precision": "bf16",

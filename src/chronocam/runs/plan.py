@@ -75,11 +75,12 @@ def plan(
     return _media_job(loaded, holds_videos(inputs), relevance, options)
 
 
-def _of_places(loaded: Loaded, targets: Sequence[str]) -> str | None:
+def _of_places(loaded: Loaded, options: Options) -> str | None:
     """Return the method for boxes or regions, which keeps their place; None for classes."""
-    if finds_boxes(loaded.model) or any(text.startswith("box:") for text in targets):
+    boxes = options.min_score is not None or any(text.startswith("box:") for text in options.targets)
+    if boxes or finds_boxes(loaded.model):
         return "odam"
-    return "hirescam" if any(text.startswith("region:") for text in targets) else None
+    return "hirescam" if any(text.startswith("region:") for text in options.targets) else None
 
 
 def with_method(loaded: Loaded, options: Options) -> Options:
@@ -88,7 +89,7 @@ def with_method(loaded: Loaded, options: Options) -> Options:
         return options
     if isinstance(loaded.model, BlackBox):  # shows its scores alone
         return replace(options, methods=("occlusion",))
-    method = _of_places(loaded, options.targets)
+    method = _of_places(loaded, options)
     return options if method is None else replace(options, methods=(method,))
 
 
