@@ -68,7 +68,6 @@ def found(net: nn.Module) -> dict[str, Any]:
         "versions of buffers": {name: x._version for name, x in net.named_buffers()},
         "random": torch.random.get_rng_state().tolist() if not net.training else None,
         "warnings": list(warnings.filters),
-        "subjects": cc.joint.subject._SHARED.get(),
     }
 
 

@@ -13,6 +13,7 @@ T = TypeVar("T")
 _STATES: Final = 8
 """Of how many states of a model facts are kept, such as training and evaluation mode."""
 
+_MISSING: Final[Any] = object()
 _FACTS: Final = 1024
 """How many facts are kept of each: those of inputs of many sizes would add up."""
 
@@ -25,9 +26,9 @@ class Facts:
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return the fact of this key, found out at the first question."""
-        if key in self._facts:
-            fact: T = self._facts[key]
-        else:
+        # Asked for in one step, since another thread may drop it.
+        fact: T = self._facts.get(key, _MISSING)
+        if fact is _MISSING:
             # Two threads may find it at the same time; both go on with what was found first.
             fact = self._facts.setdefault(key, find())
         _trim(self._facts, key, _FACTS)
