@@ -95,6 +95,17 @@ class InPlace(nn.Module):
         return self.fc(torch.cat([pooled, after, x.mean((-1, -2)) + x.amax((2, 3))], 1))
 
 
+class Mapped(nn.Module):
+    """Goes on with each sample by itself, in a way that takes tensors by their memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next, self.fc = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 5, 1), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.vmap(lambda one: self.next(one).tanh().mean((1, 2)))(self.conv(x)))
+
+
 class ChannelsMoved(nn.Module):
     """A block of ConvNeXt, which norms and mixes with its channels last."""
 
@@ -141,6 +152,7 @@ NETS: dict[str, Net] = {
     "residual": (Residual, "a", (3, 16, 12)),
     "branched": (Branched, "b", (3, 16, 12)),
     "pooled": (lambda: plain(2), "3", (3, 16, 12)),
+    "mapped": (Mapped, "conv", (3, 16, 12)),
     "in place": (InPlace, "conv", (3, 16, 12)),
     "depthwise": (Depthwise, "wide", (3, 16, 12)),
     "dense": (Dense, "grow.1", (3, 16, 12)),

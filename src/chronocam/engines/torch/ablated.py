@@ -34,11 +34,10 @@ class Ablated(Repeated):
     def copies(self) -> Tensor:
         """Return the copies; the same ones each time, since a model may write into them."""
         if self._copies is None:
-            count = len(self._channels)
-            copies = self._stored.repeat(count, *[1] * (self._stored.ndim - 1))
-            rows = copies.view(count, *self._stored.shape)
-            rows[torch.arange(count, device=copies.device), :, self._channels] = 0
-            self._copies = copies
+            stored, channels = self._stored, self._channels
+            off = channels[:, None] == torch.arange(stored.shape[1], device=channels.device)
+            laid = off.view(len(channels), 1, -1, *[1] * (stored.ndim - 2))
+            self._copies = stored[None].masked_fill(laid, 0).flatten(0, 1)
         return self._copies
 
     @classmethod

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Result, Score
+from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_entry
 from chronocam.engines.resumption import Counting, Recorder, Rest, Stored, replaying
 from chronocam.engines.scoped import scoped
@@ -43,6 +44,7 @@ class TorchRest(Rest[nn.Module]):
         self._model = forward.layers.model
         self._modules = forward.layers.walk()
         self._module = forward.layers[layer]
+        self._stands_in = True  # whether the model takes what stands for copies
         if couples_samples(self._model, self._modules):
             raise ModelError("BatchNorm in training mode mixes the samples; call model.eval() first")
 
@@ -140,8 +142,20 @@ class TorchRest(Rest[nn.Module]):
     def _scored(self, changed: Sequence[Tensor], times: int, score: Score) -> Tensor:
         return scoped(self._settled)(lambda: score(self._run(changed, times)))
 
+    def without(self, channels: Sequence[int], axis: int, calls: int, score: Score) -> Tensor:
+        """Return the scores `(channel · batch, target)` without each channel; see `Resumed`."""
+        try:
+            return super().without(channels, axis, calls, score)
+        except Exception as error:
+            if not self._stands_in or out_of_memory(error):
+                raise
+        # What takes a tensor by its memory, as `torch.vmap` does, sees too few rows: it gets copies.
+        self._stands_in = False
+        return super().without(channels, axis, calls, score)
+
     def _ablated(self, x: Tensor, channels: np.ndarray, axis: int) -> Tensor:
-        if axis != 1:
+        # Of a single channel the rows are as many as those of the whole, and would be taken for it.
+        if not self._stands_in or axis != 1 or len(channels) == 1:
             return super()._ablated(x, channels, axis)
         return Ablated.without(x, torch.as_tensor(channels, device=x.device))
 
