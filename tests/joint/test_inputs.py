@@ -146,6 +146,19 @@ def test_a_list_of_pictures_of_several_sizes_is_one_call() -> None:
     assert method.explain(pictures[:2], [0, 1]).sizes is None
 
 
+def test_a_list_of_pictures_as_they_are_read_is_prepared_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (*size, 3), np.uint8) for size in ((16, 16), (16, 12), (16, 12))]
+    recipe = cc.media.Preprocess(None, None, (0.5,) * 3, (0.5,) * 3)
+    method = cc.GradCAM(seeded(), "conv2", preprocess=recipe)
+    explanation = method.explain(pixels, 1)
+    assert explanation.sizes == ((16, 16), (16, 12), (16, 12))
+    for i, one in enumerate(pixels):
+        alone = method.explain(torch.from_numpy(np.asarray(recipe(one)))[None], 1)
+        expected = alone.resampled(alone.maps, (4, 4))
+        np.testing.assert_allclose(explanation.maps[[i]], expected, atol=1e-6)
+
+
 # What is refused
 
 

@@ -156,10 +156,10 @@ def samples_listed(
     media = _media(inputs, preprocess)
     if media is not None or stem is None or not isinstance(inputs, list) or not inputs:
         return media
-    pictures = [pictures_in(one, preprocess) for one in inputs]
-    if all(pictures):
-        return [picture for some in pictures for picture in some or ()]
     shapes = [tuple(getattr(one, "shape", ())) for one in inputs]
+    pictures = [pictures_in(one, preprocess) for one in inputs] if {*map(len, shapes)} == {3} else []
+    if pictures and all(pictures):
+        return [picture for some in pictures for picture in some or ()]
     alone = all(len(one) == stem.rank + 1 and stem.channels in (one[0], one[-1]) for one in shapes)
     return inputs if alone else None
 
