@@ -394,6 +394,33 @@ def test_a_merge_and_layers_for_each_frame_of_keras_1(tmp_path: Path) -> None:
     )
 
 
+def test_networks_that_a_merge_joins_are_refused_in_a_line(tmp_path: Path) -> None:
+    dense_layer = {"name": "a", "output_dim": 2, "batch_input_shape": [None, 3], "activation": "linear"}
+    branch = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": dense_layer}]}
+    layers: Layers = [("Merge", {"name": "m", "mode": "concat", "layers": [branch, branch]}, {})]
+    path = written(tmp_path / "old.h5", "1.2.0", layers)
+    with pytest.raises(ModelError, match=r"Merge `m` joins networks at the start .*python: factory"):
+        cc.models.load(path)
+
+
+class Mine(keras.Model):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.conv, self.pool = L.Conv2D(2, 3), L.GlobalAveragePooling2D()
+
+    def call(self, x: Any) -> Any:
+        return self.pool(self.conv(x))
+
+
+def test_a_class_of_one_s_own_says_no_shape(tmp_path: Path) -> None:
+    model, x = Mine(), samples((16, 16, 3))
+    wanted = outputs(model, x)
+    model.save(tmp_path / "net.keras")
+    loaded = cc.models.load(str(tmp_path / "net.keras"), custom_objects={"Mine": Mine})
+    np.testing.assert_allclose(outputs(loaded.model, x), wanted, rtol=1e-5)
+    assert loaded.preprocess is not None
+
+
 @pytest.mark.parametrize(
     ("function", "value"),
     [

@@ -240,6 +240,8 @@ def _merged(config: Json) -> tuple[str, Json]:
     mode = config.get("mode", "sum")
     if mode not in _MERGES:
         raise ModelError(f"its Merge `{config.get('name')}` has the mode {mode!r}, which Keras 3 has not")
+    if config.get("layers"):
+        raise ModelError(f"its Merge `{config.get('name')}` joins networks at the start of a Sequential")
     axis = {"axis": config.get("concat_axis", -1)} if mode == "concat" else {}
     return _MERGES[mode], _some(config, "name") | axis
 

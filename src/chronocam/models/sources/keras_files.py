@@ -28,7 +28,7 @@ from chronocam.models.keras_old import (
     of_theano,
     regroup,
 )
-from chronocam.models.recipes import classes_in, usual_recipe
+from chronocam.models.recipes import classes_in, recipe_of, usual_recipe
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 from chronocam.models.wants import Recipe
 
@@ -245,7 +245,9 @@ def _preprocess(
     model: Model, classes: Collection[str], request: ModelRequest
 ) -> Preprocess | ClipPreprocess | None:
     """Return the usual recipe for the input's size; None for a model of sequences `(time, feature)`."""
-    shape = model.input_shape
+    shape = getattr(model, "input_shape", None)  # classes of one's own say none
+    if shape is None:
+        return recipe_of(model, request)
     if isinstance(shape, tuple) and len(shape) == 3:
         return None
     if isinstance(shape, tuple) and len(shape) == 5 and shape[4] in (1, 3):
