@@ -43,6 +43,8 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.localisation
 	$(BIN)/python -m benchmarks.detectors
 	$(BIN)/python -m benchmarks.segmentation
+	$(BIN)/python -m benchmarks.transformers
+	$(BIN)/python -m benchmarks.attention
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.runs
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.speed_keras

@@ -474,8 +474,9 @@ def test_windows_of_two_sizes_are_not_taken_for_divided_space_and_time(name: str
     models = pytest.importorskip("torchvision.models")
     net = drawn(lambda: models.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [4, 4], num_classes=4))
     x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    with pytest.raises(ModelError, match=r"layers=|cannot compose"):
-        METHODS[name](net).explain(x, 1)
+    for layer in (None, "features.1.0"):  # the last stage, and one before it
+        with pytest.raises(ModelError, match=r"layers=|cannot compose"):
+            METHODS[name](net, layer).explain(x, 1)
 
 
 def test_blocks_that_attend_to_finer_tokens_do_not_count() -> None:

@@ -133,6 +133,18 @@ def test_a_phrase_is_the_sum_over_its_tokens() -> None:
     np.testing.assert_allclose(cc.GradCAM(model, LAYER).explain(inputs, both).scores[:, 0], apart, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gradcam", "hirescam"])
+def test_a_word_depends_on_no_later_one(name: str) -> None:
+    """The text goes on after the word, and a neighbour says another: neither is seen."""
+    model, inputs = llava(), asked()
+    whole = cc.methods.METHODS[name](model, LAYER).explain(inputs, cc.targets.Token(0))
+    model.generation_config.max_new_tokens = 1
+    alone = {name: value[1:] for name, value in inputs.items()}
+    found = cc.methods.METHODS[name](model, LAYER).explain(alone, cc.targets.Token(0))
+    np.testing.assert_allclose(found.scores[0], whole.scores[1], rtol=1e-6)
+    np.testing.assert_allclose(found.maps[0], whole.maps[1], rtol=0, atol=1e-6 * np.abs(whole.maps).max())
+
+
 def test_hooks_by_which_a_model_collects_hidden_states_are_not_left_behind() -> None:
     """Models of Hugging Face hook their layers in their first pass; states would be counted twice."""
     model, inputs = llava(), asked()
