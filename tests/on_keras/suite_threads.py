@@ -121,3 +121,16 @@ def test_a_deleted_model_is_collected(case: str) -> None:
     del model
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("name", [name for names in TOGETHER.values() for name in names])
+def test_a_deleted_model_is_collected_whatever_explained_it(name: str) -> None:
+    model = cnn()
+    options = {"budget": 32} if name in ("rise", "lime") else {}
+    kept = cc.methods.METHODS[name](model, **options).explain(samples((16, 16, 3))[:1], 1)
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+    assert np.isfinite(kept.maps).all()
