@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import chronocam as cc
+from chronocam.lab.train.transformers import CAPTIONS
 from chronocam.metrics import (
     bootstrap,
     centre_prior,
@@ -82,11 +83,9 @@ WORLDS = {"digits-vit": digits, "gestures-transformer": gestures, "colours": col
 def known(name: str, model: torch.nn.Module, samples: Samples) -> Iterator[int]:
     """Yield the numbers of the samples whose two things the network ranks first."""
     if name == "colours":
-        world = cc.data.digits
-        texts = [f"a {ink} {number}" for ink in world.COLOURS for number in world.NUMBERS]
-        embedded = torch.nn.functional.normalize(model.encode_text(model.tokenize(texts)), dim=1)
+        embedded = torch.nn.functional.normalize(model.encode_text(model.tokenize(CAPTIONS)), dim=1)
         logits = torch.cat([model(part) for part in samples.inputs.split(50)]) @ embedded.T
-        asked = [tuple(texts.index(target.text) for target in pair) for pair in samples.targets]
+        asked = [tuple(CAPTIONS.index(target.text) for target in pair) for pair in samples.targets]
     else:
         logits = torch.cat([model(part) for part in samples.inputs.split(50)])
         asked = [tuple(pair) for pair in samples.targets]

@@ -58,7 +58,9 @@ class TransformerSettings:
 @click.argument("name", type=click.Choice(list(NETWORKS)))
 @click.option("--seed", default=0, help="Seeds the weights and the data.")
 @click.option("--samples", default=4000, help="Training scenes or clips, shown over and over.")
-@click.option("--close-ups", default=250, help="Steps on close-ups of digits, before those on whole scenes.")
+@click.option(
+    "--close-ups", default=250, help="Steps on close-ups of digits, before whole scenes; 0 for gestures."
+)
 @click.option("--steps", default=600, help="Steps on whole scenes or clips.")
 @click.option("--batch", default=64, help="Scenes or clips in a step.")
 @click.option("--rate", default=2e-3, help="Highest learning rate.")
@@ -70,6 +72,8 @@ class TransformerSettings:
 def main(name: str, out: Path, **options: Any) -> None:
     """Train one of the networks, measure it, and write its weights and the figures."""
     settings = TransformerSettings(**options)
+    if name == "gestures-transformer" and settings.close_ups:
+        raise click.UsageError("there are no close-ups of gestures; give --close-ups 0")
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     begin, network = time.perf_counter(), NETWORKS[name]()
