@@ -55,13 +55,15 @@ class _Frozen:
 
     def members(self, held: Mapping[str, object], depth: int = _DEPTH) -> tuple[object, ...]:
         """Return the names and values of what an object holds."""
+        without = self._without
         values = [
             value
             if (kind := type(value)) in _PLAIN
             else kind
-            if kind in _HOLDERS and (not value or name in self._without)
+            if kind in _HOLDERS and not value
             else self.of(value, depth)
             for name, value in held.items()
+            if name not in without
         ]
         return (*held, *values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 from typing import ClassVar
 
@@ -123,6 +124,7 @@ def _sides(left: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(n for n in likely if 0 <= n <= left))
 
 
+@lru_cache(maxsize=4096)  # asked of every layer, of which many have the same tokens
 def patches(
     tokens: int, input_grid: tuple[int, ...], slices: int = 1
 ) -> tuple[float, tuple[int, ...], int] | None:

@@ -34,7 +34,7 @@ from chronocam.engines.torch.layers import LayerLike, Layers
 from chronocam.engines.torch.modes import MovesSeen
 from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
-from chronocam.engines.torch.replica import ACTING, TABLES
+from chronocam.engines.torch.replica import ACTING
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.scope import device_of, dtype_of, settle
 from chronocam.engines.torch.speech import generated
@@ -44,6 +44,9 @@ from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import ChronocamError, InputError
 from chronocam.layouts.base import Stem
 from chronocam.types import INPUT, Inputs
+
+_OF_ALL = vars(nn.Module()).keys() - {"training", "_buffers", "_modules", "_parameters"}
+"""What every module has and is no setting of it, such as its hooks."""
 
 _CACHED = 1_250_000
 """Values of inputs: 8 pictures of 224 × 224. Of 32 each takes up to 2.7 times as long."""
@@ -69,10 +72,12 @@ class TorchEngine(TorchGeometry):
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
-        return structure_of(self.layers.walk(), nn.Module, TABLES)
+        return structure_of(self.layers.walk(), nn.Module, _OF_ALL)
 
     def hooks(self) -> Hashable:
         """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
+        if not ACTING:  # hooks that only look are the most
+            return ()
         tables = (table for m in self.layers.walk() for table in (m._forward_pre_hooks, m._forward_hooks))
         return tuple(key for table in tables if table for key in table.copy() if key in ACTING)
 
