@@ -142,7 +142,7 @@ def scaled_rows(net: Net, a: Tensor) -> Tensor:
     return y
 
 
-@pytest.mark.parametrize("targets", ["all", "some", "predicted"])
+@pytest.mark.parametrize("targets", ["all", "some", "predicted", "in order", "the same"])
 @pytest.mark.parametrize("head", [POOLED["mean"], scaled_rows], ids=["mean", "alpha"])
 def test_many_classes_behind_a_linear_layer_are_rows_of_its_weight(
     targets: str, head: Head, monkeypatch: pytest.MonkeyPatch
@@ -151,6 +151,8 @@ def test_many_classes_behind_a_linear_layer_are_rows_of_its_weight(
     classes = np.stack(
         [np.random.default_rng(i).permutation(20)[: 20 if targets == "all" else 17] for i in (0, 1)]
     )
+    if targets in ("in order", "the same"):
+        classes = np.stack([np.arange(20) if targets == "in order" else classes[0]] * 2)
     explanation = cc.GradCAM(net, "layer", signed=True).explain(
         X, cc.targets.Predicted(18) if targets == "predicted" else classes
     )

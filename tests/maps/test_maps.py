@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy, widen
-from chronocam.maps.combine import principal_component
+from chronocam.maps.combine import magnitude_of_products, principal_component
 from chronocam.maps.fuse import fuse
 from chronocam.maps.normalize import normalize
 from chronocam.maps.regions import boxes
@@ -473,3 +473,19 @@ def test_the_principal_component_has_the_scale_of_the_array(shape, scale):
     expected = principal_component(array)
     found = principal_component((array * np.float32(scale)).astype(np.float32))
     np.testing.assert_allclose(found / scale, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("targets", [3, 300])
+def test_gradients_that_are_in_memory_once_are_as_large_as_others(
+    targets: int, make: Callable[[np.ndarray], Any]
+) -> None:
+    draw = np.random.default_rng(0)
+    weights, activations = draw.standard_normal((targets, 5)), draw.standard_normal((4, 5, 2, 3))
+    dense = np.broadcast_to(weights[None, :, :, None, None], (4, targets, 5, 2, 3))
+    expected = np.abs(dense * activations[:, None]).sum((2, 3, 4))
+    for rows in (weights[None], weights[None] * np.ones((4, 1, 1))):
+        once = torch.as_tensor(rows)[..., None, None].expand(4, targets, 5, 2, 3)
+        gradients = once if make is torch.as_tensor else once.numpy()
+        found = to_numpy(magnitude_of_products(gradients, make(activations)))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from jaxtyping import Float
 
 from chronocam.errors import InputError
-from chronocam.maps.arrays import expand, grid_axes, in_full_precision, namespace, one_cell
+from chronocam.maps.arrays import expand, grid_axes, in_full_precision, library, namespace, one_cell
 
 Reduce: TypeAlias = Literal["max", "sum", "norm"]
 
@@ -78,7 +78,11 @@ def magnitude_of_products(
     over_grid = xp.sum(magnitudes, axis=grid_axes(magnitudes, 2))[..., None]
     # Some targets at a time: to make room for the magnitudes of all classes would take longer than the sums.
     parts = [weights[:, low : low + _TARGETS] for low in range(0, weights.shape[1], _TARGETS)]
-    sums = [(xp.abs(part) @ over_grid)[..., 0] for part in parts]
+    strides = library(weights).strides(weights)
+    if strides and strides[0] == 0:  # the same weights for each sample: one product for all
+        sums = [(xp.abs(part[0]) @ over_grid[..., 0].T).T for part in parts]
+    else:
+        sums = [(xp.abs(part) @ over_grid)[..., 0] for part in parts]
     return sums[0] if len(sums) == 1 else xp.concat(sums, axis=1)
 
 

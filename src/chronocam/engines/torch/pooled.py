@@ -108,9 +108,11 @@ class Pooled:
         (together,) = torch.autograd.grad(
             scores, [GradientEdge(self.mean, 0)], factors.expand_as(scores), retain_graph=True
         )
-        expected = torch.einsum("t,tsc->sc", factors, found).reshape(together.shape)
-        apart = (together - expected).abs().max() / expected.abs().max()
-        return found / self.cells if apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps) else None
+        expected = (factors[None] @ found.reshape(len(found), -1)).reshape(found.shape[1:])
+        apart = (together.reshape(len(together), -1) - expected).abs().max() / expected.abs().max()
+        if not apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps):
+            return None
+        return (found / self.cells).expand(-1, len(together), -1)
 
     def _linear(self, users: Users) -> Any:
         """Return the node of the linear layer that alone uses the means, as rows `(sample, channel)`."""
@@ -127,6 +129,8 @@ class Pooled:
 def _rows(scores: Tensor, linear: Any) -> Tensor | None:
     """Return rows of the weight of a linear layer, `(target, sample, channel)`: one for each score.
 
+    Of one sample where all have the same classes.
+
     None where the scores are not its outputs, one each.
     """
     node: Any = scores.grad_fn
@@ -138,9 +142,8 @@ def _rows(scores: Tensor, linear: Any) -> Tensor | None:
     if before is not linear:
         return None
     index, weight = node._saved_index.T, linear._saved_mat2.detach().T
-    if (index == index[:, :1]).all():  # the same classes of each sample: their rows are in memory once
-        rows = weight if _is_range(index[:, 0], len(weight)) else weight[index[:, 0]]
-        rows = rows[:, None].expand(-1, index.shape[1], -1)
+    if (index == index[:, :1]).all():
+        rows = (weight if _is_range(index[:, 0], len(weight)) else weight[index[:, 0]])[:, None]
     else:
         rows = weight[index]
     return rows if linear._saved_alpha == 1 else rows * linear._saved_alpha
