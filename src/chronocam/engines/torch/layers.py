@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, SupportsIndex, TypeAlias
 
@@ -67,7 +68,11 @@ class Layers(Mapping[str, nn.Module]):
             modules = self.walk()
         spare = self._named.spare
         # Each pass has copies of its own: those of an earlier one, or new ones while other threads run.
-        copies = spare.pop() if spare else None
+        copies: Copies | None = None
+        with suppress(
+            IndexError
+        ):  # another thread may take the last one after any question whether there is one
+            copies = spare.pop()
         if copies is None or not copies.are_of(modules):
             copies = Copies(modules)
         return Replica(copies, self, spare)
