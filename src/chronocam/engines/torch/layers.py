@@ -69,9 +69,8 @@ class Layers(Mapping[str, nn.Module]):
         spare = self._named.spare
         # Each pass has copies of its own: those of an earlier one, or new ones while other threads run.
         copies: Copies | None = None
-        with suppress(
-            IndexError
-        ):  # another thread may take the last one after any question whether there is one
+        # Asked whether there are any, another thread might take the last before they are taken here.
+        with suppress(IndexError):
             copies = spare.pop()
         if copies is None or not copies.are_of(modules):
             copies = Copies(modules)
