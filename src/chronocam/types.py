@@ -153,7 +153,7 @@ def missing_in(infos: Sequence[Sequence[TargetInfo]]) -> np.ndarray:
     """Return which columns explain nothing, `(sample, target)`."""
     # Of a thousand classes none is looked at one by one.
     if not any(issubclass(kind, BoxInfo) for kind in set(map(type, chain.from_iterable(infos)))):
-        return np.zeros((len(infos), len(infos[0])), bool)
+        return np.zeros((len(infos), len(infos[0]) if infos else 0), bool)
     return np.asarray([list(map(is_missing, row)) for row in infos])
 
 
