@@ -493,6 +493,14 @@ def test_the_last_state_of_a_convolutional_lstm_is_one_slice() -> None:
     np.testing.assert_allclose(found.maps[:, 0, 0], right, rtol=1e-4, atol=1e-6)
 
 
+def test_axes_that_the_model_exchanges_are_told() -> None:
+    sound = keras.Input((40, 60, 1))
+    cells = L.Conv2D(4, 3, 2, name="cells")(L.Permute((2, 1, 3))(sound))
+    net = drawn(keras.Model(sound, L.Dense(3)(L.GlobalAveragePooling2D()(cells))))
+    with pytest.raises(LayerError, match="`cells`, its rows follow the input's columns, its columns follow"):
+        cc.GradCAM(net).explain(samples((40, 60, 1)), 1)
+
+
 def test_a_map_is_not_stretched_over_padding_of_the_model() -> None:
     picture = keras.Input((16, 24, 3))
     cells = L.Conv2D(4, 4, 4, name="cells")(L.ZeroPadding2D(((8, 0), (4, 12)))(picture))

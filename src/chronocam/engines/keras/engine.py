@@ -66,6 +66,7 @@ _PASS_ON = (
     "GaussianDropout",
     "GaussianNoise",
     "Identity",
+    "Permute",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
