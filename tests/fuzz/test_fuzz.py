@@ -8,8 +8,13 @@ import pytest
 from fuzz.entries import ENTRIES
 from hypothesis import HealthCheck, given, settings
 
+SLOW = {"network"}
+"""Those behind which other frameworks are imported."""
 
-@pytest.mark.parametrize("name", ENTRIES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ENTRIES]
+)
 def test_what_comes_from_elsewhere_is_taken_or_refused_in_one_line(name: str) -> None:
     entry = ENTRIES[name]
 

@@ -213,3 +213,13 @@ def test_an_archive_that_would_fill_the_memory_is_refused(net: nn.Module) -> Non
     with pytest.raises(ModelError) as error:
         cc.models.load("net.pth" + ARCH)
     one_line(error, "net/data/99", "200,000,000 bytes")
+
+
+def test_names_of_classes_that_are_no_names_are_left_out(net: nn.Module) -> None:
+    torch.save(
+        {"state_dict": net.state_dict(), "of": Settings()}, "net.pth", _use_new_zipfile_serialization=False
+    )
+    path = Path("net.pth")
+    path.write_bytes(path.read_bytes().replace(b"\nSettings\n", b"\nSet\0ings\n"))
+    loaded = cc.models.load("net.pth" + ARCH).model
+    assert torch.equal(scores(loaded), scores(net))

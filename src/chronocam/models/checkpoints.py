@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeGuard, cast
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
-from chronocam.errors import first_line
+from chronocam.errors import first_line, printable
 from chronocam.media.files import is_file
 from chronocam.models.archives import is_plain
 from chronocam.models.kinds import TORCH
@@ -75,7 +75,7 @@ def _reason(error: Exception) -> str:
 
 def _stub(name: str) -> type:
     module, _, own = name.rpartition(".")
-    return type(own, (Inert,), {"__module__": module})
+    return type(printable(own), (Inert,), {"__module__": module})
 
 
 def safe_weights(path: Path, request: ModelRequest) -> Weights:
