@@ -5,7 +5,8 @@ Prints the table, the verdicts, how many forward passes were run, and how many e
 itself would take. What is done is kept: the same command goes on after an interruption.
 
 Needs the data that the tests use; see `benchmarks/localisation.py`. Run it with
-`python -m benchmarks.evaluation --objects 60`.
+`python -m benchmarks.evaluation --objects 60`; with `--measure pointing --measure energy` no changed input is
+scored.
 """
 
 from __future__ import annotations
@@ -36,20 +37,22 @@ MEASURES = ("pointing", "energy", "drop", "deletion", "insertion", "road")
 
 
 @click.command()
-@click.option("--network", default="mobilenet_v2", show_default=True)
+@click.option("--network", default="mobilenet_v2", show_default=True, help="Or a spec, as chronocam:NAME.")
+@click.option("--measure", "measures", multiple=True, default=MEASURES, show_default=True)
 @click.option("--objects", default=300, show_default=True, help="How many annotated objects at most.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("evaluation"), show_default=True)
-def main(network: str, objects: int, out: Path) -> None:
+def main(network: str, measures: tuple[str, ...], objects: int, out: Path) -> None:
     data, photos = annotated()
     pairs = [pair for of_photo in photos.values() for pair in of_photo][:objects]
-    loaded = cc.models.load(f"{data / 'imagenet' / network}.safetensors@torchvision:{network}")
+    spec = network if ":" in network else f"{data / 'imagenet' / network}.safetensors@torchvision:{network}"
+    loaded = cc.models.load(spec)
     start = time.process_time(), time.perf_counter()
     result = cc.evaluate(
         loaded,
         [str(data / "coco/images" / pair["file"]) for pair in pairs],
         [pair["imagenet_index"] for pair in pairs],
         methods=METHODS,
-        measures=MEASURES,
+        measures=measures,
         truth=[_mask(data, pair) for pair in pairs],
         out=out,
         progress=lambda samples: track(list(samples), network, console=Console(stderr=True)),
