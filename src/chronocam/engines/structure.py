@@ -14,6 +14,9 @@ _HOLDERS: Final = frozenset({dict, OrderedDict, list, set, tuple})
 _DEPTH: Final = 2
 """How deep containers and objects within each other are looked into."""
 
+_ARRAYS: Final[set[type]] = set()
+"""Classes of arrays that were met: most of what a model holds, and known at once."""
+
 _MEMBERS: Final = 128
 """What has more members holds data, not settings."""
 
@@ -70,11 +73,15 @@ class _Frozen:
     def of(self, value: Any, depth: int) -> object:
         """Return what tells a value from another."""
         kind = type(value)
-        if isinstance(value, Enum) or _is_plain(value):
-            plain: object = value
+        if kind in _ARRAYS:
+            return kind, _shape(value)
+        plain: object = value
+        if _is_plain(value):
             return plain
         if isinstance(value, self._kind):
             return kind
+        if isinstance(value, Enum):
+            return plain
         if isinstance(value, (type, ModuleType)):
             return getattr(value, "__qualname__", value.__name__)
         if isinstance(value, (tuple, list, set, frozenset, Mapping)):
@@ -84,13 +91,16 @@ class _Frozen:
         if isinstance(value, partial):
             return kind, tuple(self.of(x, depth) for x in (value.func, value.args, value.keywords))
         shape = _shape(value)
+        if isinstance(shape, tuple):
+            _ARRAYS.add(kind)
         return self._object(value, depth) if shape is None else (kind, shape)
 
     def _container(self, held: Collection[Any], depth: int) -> object:
         if not depth or len(held) > _MEMBERS:
             return len(held)
         if isinstance(held, Mapping):
-            return tuple((self.of(key, 0), self.of(part, depth - 1)) for key, part in held.items())
+            names = [key if type(key) is str else self.of(key, 0) for key in held]
+            return (*names, *[self.of(part, depth - 1) for part in held.values()])
         each = (self.of(part, depth - 1) for part in held)
         return frozenset(each) if isinstance(held, (set, frozenset)) else tuple(each)
 
