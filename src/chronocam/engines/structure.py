@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from types import CellType, ModuleType
+from types import BuiltinFunctionType, CellType, ModuleType
 from typing import Any, Final
 
 _PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, type(None)})
@@ -21,8 +22,8 @@ _MEMBERS: Final = 128
 """What has more members holds data, not settings."""
 
 
-def structure_of(parts: Iterable[object], kind: type, without: Collection[str] = ()) -> Hashable:
-    """Return what tells the parts of a model from what they are after a change.
+class Structure:
+    """Tells the parts of a model from what they are after a change.
 
     That is their settings, as far as they are plain values or containers of such, the shapes of arrays, and
     the code of functions: no array, and nothing that leads to the model.
@@ -30,12 +31,100 @@ def structure_of(parts: Iterable[object], kind: type, without: Collection[str] =
     without: names of what is left out.
     kind: of the parts; what is one of them is told by its class where another part holds it.
     """
-    frozen = _Frozen(kind, without)
-    return tuple((type(part), frozen.members(vars(part).copy())) for part in parts)
+
+    def __init__(self, kind: type, without: Collection[str] = ()) -> None:
+        self._kind = kind
+        self._without = without
+        self._last: _Told | None = None
+
+    def of(self, parts: Sequence[object]) -> Hashable:
+        """Return what tells the parts, as it was told before where all of them hold the same as then."""
+        last = self._last  # read once, since another thread may replace it
+        if last is None or not last.holds(parts, self._others):
+            self._last = last = self._told(parts)
+        return last.told
+
+    def _told(self, parts: Sequence[object]) -> _Told:
+        frozen = _Frozen(self._kind, self._without)
+        members = [vars(part).copy() for part in parts]
+        told = tuple((type(part), frozen.members(held)) for part, held in zip(parts, members, strict=True))
+        values = [value for held in members for name, value in held.items() if name not in self._without]
+        watched = [value for value in values if type(value) in _HOLDERS and type(value) is not tuple]
+        inner = [one for each in watched for one in _contents(each)]
+        arrays = [one for one in (*values, *inner) if type(one) in _ARRAYS]
+        others = {id(one): one for one in (*values, *inner) if self._may_change(one)}
+        for one in inner:
+            if type(one) in _HOLDERS:  # what they hold in turn
+                others[id(one)] = one
+        return _Told(
+            list(parts),
+            list(map(type, parts)),
+            [tuple(held.values()) for held in members],
+            watched,
+            [_contents(each) for each in watched],
+            arrays,
+            [_shape(one) for one in arrays],
+            list(others.values()),
+            self._others(list(others.values())),
+            told,
+        )
+
+    def _may_change(self, value: object) -> bool:
+        """Say whether what a value holds may change in ways that no list of its contents shows."""
+        kind = type(value)
+        known = _is_plain(value) or kind in _HOLDERS - {tuple} or kind in _ARRAYS
+        return not (known or isinstance(value, (self._kind, Enum, type, ModuleType)))
+
+    def _others(self, values: Sequence[object]) -> tuple[object, ...]:
+        frozen = _Frozen(self._kind, self._without)
+        return tuple(frozen.of(value, _DEPTH) for value in values)
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What was told of parts, and what they held then: to see whether it still is so takes a fraction.
+
+    watched, contents: containers, and what was in them. arrays, shapes: the same of arrays.
+    others, said: what holds more than can be listed, and what was told of it.
+    """
+
+    parts: list[object]
+    kinds: list[type]
+    values: list[tuple[object, ...]]
+    watched: list[Any]
+    contents: list[tuple[object, ...]]
+    arrays: list[Any]
+    shapes: list[object]
+    others: list[object]
+    said: tuple[object, ...]
+    told: Hashable
+
+    def holds(
+        self, parts: Sequence[object], told_of: Callable[[Sequence[object]], tuple[object, ...]]
+    ) -> bool:
+        """Say whether all of it is as it was."""
+        # What is the same object is equal at once. Arrays that are not the same refuse to be compared.
+        try:
+            return (
+                self.parts == parts
+                and self.kinds == list(map(type, parts))
+                and all(
+                    tuple(vars(one).values()) == held for one, held in zip(parts, self.values, strict=True)
+                )
+                and all(_contents(one) == held for one, held in zip(self.watched, self.contents, strict=True))
+                and [_shape(one) for one in self.arrays] == self.shapes
+                and told_of(self.others) == self.said
+            )
+        except Exception:
+            return False
+
+
+def _contents(container: Any) -> tuple[object, ...]:
+    return tuple(container.values()) if isinstance(container, dict) else tuple(container)
 
 
 def settings_of(value: object) -> Hashable:
-    """Return what tells a value from others of its kind, as `structure_of` does."""
+    """Return what tells a value from others of its kind, as `Structure` does."""
     told: tuple[object, ...] = (_Frozen(type(None)).of(value, 2 * _DEPTH),)
     return told
 
@@ -82,7 +171,7 @@ class _Frozen:
             return kind
         if isinstance(value, Enum):
             return plain
-        if isinstance(value, (type, ModuleType)):
+        if isinstance(value, (type, ModuleType, BuiltinFunctionType)):
             return getattr(value, "__qualname__", value.__name__)
         if isinstance(value, (tuple, list, set, frozenset, Mapping)):
             return kind, self._container(value, depth)

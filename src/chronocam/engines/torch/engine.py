@@ -26,7 +26,7 @@ from chronocam.engines.base import (
 )
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.scoped import scoped
-from chronocam.engines.structure import structure_of
+from chronocam.engines.structure import Structure
 from chronocam.engines.torch.biases import biases_of
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
@@ -64,6 +64,7 @@ class TorchEngine(TorchGeometry):
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
         self.learned = Learned()
+        self._structure = Structure(nn.Module, _OF_ALL)
 
     @property
     def may_move(self) -> bool:
@@ -72,7 +73,7 @@ class TorchEngine(TorchGeometry):
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
-        return structure_of(self.layers.walk(), nn.Module, _OF_ALL)
+        return self._structure.of(self.layers.walk())
 
     def hooks(self) -> Hashable:
         """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
