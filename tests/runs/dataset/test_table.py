@@ -18,6 +18,8 @@ from pyarrow import parquet
 
 import chronocam as cc
 from chronocam.cli import main
+from chronocam.runs.dataset.inputs import fetched
+from chronocam.runs.dataset.inputs.base import Item
 
 NETS = """
 import torch
@@ -234,3 +236,11 @@ def test_a_plan_of_no_run_is_one_line(name: str, value: Any, place: Path) -> Non
     with pytest.raises(cc.errors.MediaError) as error:
         cc.runs.open("maps")
     one_line(error, "plan.json", "cannot be read")
+
+
+def test_an_input_of_no_kind_is_one_line() -> None:
+    kind: Any = "gile"
+    item = Item("a.png", kind, "/photos/a.png")
+    with pytest.raises(cc.errors.InputError) as error, fetched(item):
+        pass
+    one_line(error, "a.png is a `gile`; expected one of")

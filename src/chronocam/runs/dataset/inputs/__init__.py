@@ -42,5 +42,7 @@ def fetched(item: Item) -> Iterator[Path]:
     if item.kind in ("file", "folder") and not is_url(item.url):
         yield Path(item.url)
         return
+    if item.kind not in _FETCH:
+        raise InputError(f"{item.key} is a `{item.kind}`; expected one of {', '.join(_FETCH)}")
     with TemporaryDirectory(prefix="chronocam-") as folder:
         yield _FETCH[item.kind](item, Path(folder))
