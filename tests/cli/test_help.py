@@ -128,7 +128,7 @@ def test_completion_knows_methods_and_bundled_networks() -> None:
         return CliRunner().invoke(main, [], env=environment, prog_name="chronocam").stdout
 
     assert completed("layer", "--method") == "plain,layercam\n"
-    assert completed("chronocam:dig", "--model") == "plain,chronocam:digits\n"
+    assert completed("chronocam:dig", "--model") == "plain,chronocam:digits\nplain,chronocam:digits-vit\n"
 
 
 def test_a_command_that_does_not_exist_is_answered_with_the_nearest() -> None:

@@ -41,9 +41,7 @@ def test_what_is_no_model_says_how_to_get_one(given: Any, words: tuple[str, ...]
     one_line(error, "cannot explain", *words)
 
 
-def test_a_list_of_samples_and_a_data_set_are_told_what_to_do() -> None:
+def test_a_data_set_is_told_what_to_do() -> None:
     x = torch.rand(2, 3, 8, 8)
-    with pytest.raises(InputError, match=r"np\.stack of a list"):
-        cc.GradCAM(net()).explain([x[0], x[1]], 1)
     with pytest.raises(InputError, match=r"TensorDataset.*DataLoader"):
         cc.GradCAM(net()).explain(TensorDataset(x, torch.arange(2)))

@@ -273,7 +273,7 @@ def test_torchscript_is_refused_as_a_model_and_as_a_layer() -> None:
     one_line(error, "`stem` is TorchScript")
 
 
-@pytest.mark.parametrize("model", [lambda x: x, None, "resnet50", np.zeros(3), nn.Module])
+@pytest.mark.parametrize("model", [None, 3, np.zeros(3)])
 def test_what_is_not_a_model_is_refused(model: Any) -> None:
     with pytest.raises(ModelError) as error:
         cc.GradCAM(model)

@@ -160,7 +160,7 @@ class TorchEngine(TorchGeometry):
         if stem is not None and not one and x.ndim == stem.rank + 1 and x.shape[0] == stem.channels:
             raise InputError(
                 f"inputs have shape {tuple(x.shape)} and no batch axis; expected "
-                f"(batch, {', '.join(map(str, x.shape))}): give inputs[None], or np.stack of a list of them"
+                f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
             )
 
     def trace(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -82,13 +81,14 @@ class TorchPass:
         self.tapped: TappedAttention | None = None
         self.blocks: Blocks | None = None
         self.scores: Tensor
-        self._noted: Callable[[], None] = lambda: None  # hands the rests what they noted
+        self.recorders: dict[str, Recorder[nn.Module]] = {}
+        self.result: Result | None = None
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
         with told_apart():
             recording = self._recorded(score)
-        self._noted()
+        self._hand_over()
         return recording
 
     def _recorded(self, score: Score) -> Recording:
@@ -189,7 +189,7 @@ class TorchPass:
             self.blocks.watch()
         # What runs in chunks does not return what it returns as a whole.
         noting = {} if self.chunks is not None else self.rests
-        recorders = {layer: rest.noted(self.forward.replica) for layer, rest in noting.items()}
+        self.recorders = {layer: rest.noted(self.forward.replica) for layer, rest in noting.items()}
         self.forward.watch(scope)
         inputs = map_leaves(own_copy, self.inputs)
         if self.through_no_grad:
@@ -199,19 +199,18 @@ class TorchPass:
         raw = self.forward.run(inputs)
         if self.attention is not None:
             self.attention.end(main_output(raw, strict=False))
-        result = self.forward.result(raw)
-        if result is None:
+        self.result = self.forward.result(raw)
+        if self.result is None:
             return False
-        self.scores = score(result)
-        self._noted = partial(self._keep, recorders, result)
+        self.scores = score(self.result)
         return True
 
-    def _keep(self, recorders: Mapping[str, Recorder[nn.Module]], result: Result) -> None:
+    def _hand_over(self) -> None:
         """Let the model be resumed from the layers of which that is asked."""
         for layer, rest in self.rests.items():
-            if layer in recorders:
+            if layer in self.recorders and self.result is not None:
                 gated = self.forward.may_end_in_gate
-                rest.keep(recorders[layer], self.taps[layer].outputs, result, gated)
+                rest.keep(self.recorders[layer], self.taps[layer].outputs, self.result, gated)
             else:
                 rest.run_once()
 

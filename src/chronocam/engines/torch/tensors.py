@@ -54,15 +54,14 @@ def _reason(model: nn.Module, inputs: Inputs, error: Exception) -> str:
     known = _fixed_by_export(error) or _misnamed(model, inputs, error) or _misfit(model, inputs)
     if known is not None:
         return known
-    if model.training:
-        return f"the model fails while it is in training mode ({first_line(error)}); call model.eval() before"
+    mode = "; the model is in training mode: try model.eval() first" if model.training else ""
     clip = first_tensor(inputs)
     if clip is None or clip.ndim != 5:
-        return failure(inputs, error)
+        return failure(inputs, error) + mode
     return (
         f"the model fails on clips of shape {tuple(clip.shape)} ({first_line(error)}); expected the frames "
         "it takes, as (batch, channel, time, height, width) for 3D networks, (batch, time, channel, height, "
-        "width) for others"
+        f"width) for others{mode}"
     )
 
 
