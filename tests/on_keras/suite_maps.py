@@ -501,9 +501,17 @@ def test_axes_that_the_model_exchanges_are_told() -> None:
         cc.GradCAM(net).explain(samples((40, 60, 1)), 1)
 
 
-def test_a_map_is_not_stretched_over_padding_of_the_model() -> None:
+def joined(picture: Any) -> Any:
+    """Zeros beside a picture, as a model may write its own padding."""
+    zeros = keras.ops.zeros_like(picture)
+    wide = L.Concatenate(axis=2)([zeros[:, :, :4], picture, zeros[:, :, :12]])
+    return keras.ops.concatenate([keras.ops.zeros_like(wide)[:, :8], wide], axis=1)
+
+
+@pytest.mark.parametrize("pad", [L.ZeroPadding2D(((8, 0), (4, 12))), joined], ids=["padded", "joined"])
+def test_a_map_is_not_stretched_over_padding_of_the_model(pad: Any) -> None:
     picture = keras.Input((16, 24, 3))
-    cells = L.Conv2D(4, 4, 4, name="cells")(L.ZeroPadding2D(((8, 0), (4, 12)))(picture))
+    cells = L.Conv2D(4, 4, 4, name="cells")(pad(picture))
     net = keras.Model(picture, L.Dense(3)(L.GlobalAveragePooling2D()(cells)))
     x = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
     for layer in (None, "cells"):

@@ -115,7 +115,7 @@ class KerasEngine(Speechless, UnknownGeometry):
     @cached_property
     def may_move(self) -> bool:
         """Whether some layer may move places."""
-        return not keep_places(self.model)
+        return not keep_places(self.model, self.channels_last)
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""

@@ -7,7 +7,7 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -73,17 +73,21 @@ _KEEP_PLACES = _POINTWISE | {
 }
 """Kinds that leave places in their order, beside windows and global pools."""
 
+_CONSTANT = {"ZerosLike", "OnesLike", "FullLike"}
+
 KERNEL = 3  # places of padding on one side: what a kernel of 7 × 7 needs
 
 
-def keep_places(model: Node) -> bool:
+def keep_places(model: Node, channels_last: bool) -> bool:
     """Say whether all layers of a functional model are of kinds that leave places where they are."""
     if isinstance(model, (keras.layers.TimeDistributed, keras.layers.Wrapper)):
-        return keep_places(model.layer)
+        return keep_places(model.layer, channels_last)
     inside = model.layers if isinstance(model, keras.Sequential) else getattr(model, "operations", None)
     if isinstance(inside, list):
-        return all(map(keep_places, inside))
+        return all(keep_places(one, channels_last) for one in inside)
     kind = type(model).__name__
+    if kind == "Concatenate" and (shape := _shape_of(model)) is not None and len(shape) > 3:
+        return _keeps_places(model, len(shape), channels_last)
     known = type(model).__module__.startswith("keras.") and (
         kind in _KEEP_PLACES
         or kind.startswith("Global")
@@ -93,6 +97,15 @@ def keep_places(model: Node) -> bool:
         or hasattr(model, "pool_size")
     )
     return known
+
+
+def _shape_of(node: Node) -> Sequence[int | None] | None:
+    """Return the shape of what a node makes; None for one that is called several times."""
+    try:
+        shape: Sequence[int | None] = keras.tree.flatten(node.output)[0].shape
+    except (AttributeError, ValueError):
+        return None
+    return shape
 
 
 @dataclass(frozen=True)
@@ -131,13 +144,11 @@ def fields_of(program: Program, inputs: Inputs, layer: str, rank: int, channels_
         def around(node: Node, call: Run) -> Run:
             def run(*args: object, **options: object) -> object:
                 output = call(*args, **options)
-                inputs = [x for x in keras.tree.flatten((args, options)) if is_float(x) and id(x) in known]
+                every = [x for x in keras.tree.flatten((args, options)) if is_float(x)]
+                fields = {id(x): known[id(x)][1] for x in every if id(x) in known}
                 tensor = first_tensor(output)
-                if inputs and tensor is not None and id(tensor) not in known and not _forgets(node):
-                    known[id(tensor)] = (
-                        tensor,
-                        _after(node, inputs, [known[id(x)][1] for x in inputs], channels_last),
-                    )
+                if fields and tensor is not None and id(tensor) not in known and not _forgets(node):
+                    known[id(tensor)] = tensor, _after(node, every, fields, channels_last)
                 if at == path:
                     own = first_tensor(part_at(output, entry))
                     calls.append(known.get(id(own), (None, None))[1])
@@ -152,18 +163,24 @@ def fields_of(program: Program, inputs: Inputs, layer: str, rank: int, channels_
 
 
 def _forgets(node: Node) -> bool:
-    """Say whether a layer's output has no grid: no local path leads through it."""
-    return type(node).__name__.startswith("Global")
+    """Say whether no local path leads through a layer: its output has no grid, or is constant."""
+    return type(node).__name__.startswith("Global") or type(node).__name__ in _CONSTANT
 
 
-def _after(node: Node, inputs: Sequence[Array], fields: Sequence[Fields], channels_last: bool) -> Fields:
-    """Return the fields after a layer whose inputs have these; None for one of unknown extent."""
-    known = [f for f in fields if f is not None]
-    if len(known) < len(fields):
+def _after(node: Node, every: Sequence[Array], fields: Mapping[int, Fields], channels_last: bool) -> Fields:
+    """Return the fields after a layer, None for one of unknown extent.
+
+    every: its inputs. fields: of those that depend on the model's input, by id.
+    """
+    inputs = [x for x in every if id(x) in fields]
+    known = [f for f in map(fields.__getitem__, map(id, inputs)) if f is not None]
+    if len(known) < len(inputs):
         return None
     kind = type(node).__name__
     if kind in _POINTWISE:
-        return _joined(known) if _keeps_places(node, len(inputs[0].shape), channels_last) else None
+        if _keeps_places(node, len(inputs[0].shape), channels_last):
+            return _joined(known)
+        return _moved(node, every, inputs[0], known[0], channels_last) if len(inputs) == 1 else None
     if kind.startswith(("ZeroPadding", "Cropping")):
         return _padded(node, known[0])
     return _windowed(node, inputs[0].shape, known[0])
@@ -173,6 +190,16 @@ def _keeps_places(node: Node, ndim: int, channels_last: bool) -> bool:
     """Say whether a layer keeps every cell where it is: all but a concatenation along an axis of the grid."""
     channels = ndim - 1 if channels_last else 1
     return type(node).__name__ != "Concatenate" or bool(node.axis % ndim == channels)
+
+
+def _moved(
+    node: Node, every: Sequence[Array], own: Array, fields: tuple[AxisField, ...], channels_last: bool
+) -> Fields:
+    """Return the fields of what stands beside constants along an axis of the grid: those are its padding."""
+    axis = node.axis % len(own.shape)
+    before = sum(x.shape[axis] for x in every[: [x is own for x in every].index(True)])
+    along = axis - 1 if channels_last else axis - 2
+    return tuple(f.through(1, 1, before if i == along else 0, 1) for i, f in enumerate(fields))
 
 
 def _padded(node: Node, fields: tuple[AxisField, ...]) -> Fields:
