@@ -1,5 +1,8 @@
 """Regions of networks that give masks of queries."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,17 @@ from torch import nn
 import chronocam as cc
 
 T = pytest.importorskip("transformers")
+
+
+def swin() -> Any:
+    return T.SwinConfig(
+        embed_dim=8,
+        depths=[1] * 4,
+        num_heads=[1, 1, 2, 2],
+        window_size=2,
+        image_size=64,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
 
 
 def maskformer() -> nn.Module:
@@ -21,18 +35,10 @@ def maskformer() -> nn.Module:
         "decoder_ffn_dim": 16,
         "num_queries": 7,
     }
-    swin = T.SwinConfig(
-        embed_dim=8,
-        depths=[1] * 4,
-        num_heads=[1, 1, 2, 2],
-        window_size=2,
-        image_size=64,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
     config = T.MaskFormerConfig(
         fpn_feature_size=32,
         mask_feature_size=32,
-        backbone_config=swin,
+        backbone_config=swin(),
         decoder_config=T.DetrConfig(**small),
         num_labels=5,
     )
@@ -40,9 +46,30 @@ def maskformer() -> nn.Module:
     return T.MaskFormerForInstanceSegmentation(config).eval().double()
 
 
+def mask2former() -> nn.Module:
+    config = T.Mask2FormerConfig(
+        backbone_config=swin(),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=16,
+        encoder_feedforward_dim=16,
+        num_queries=7,
+        num_labels=5,
+    )
+    torch.manual_seed(0)
+    return T.Mask2FormerForUniversalSegmentation(config).eval().double()
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_a_region_of_masks_of_queries_is_their_semantic_segmentation_by_hand() -> None:
-    net, x = maskformer(), torch.rand(1, 3, 64, 64).double()
+@pytest.mark.parametrize("make", [maskformer, mask2former])
+def test_a_region_of_masks_of_queries_is_their_semantic_segmentation_by_hand(
+    make: Callable[[], nn.Module],
+) -> None:
+    net, x = make(), torch.rand(1, 3, 64, 64).double()
     layer = "model.pixel_level_module.decoder.mask_projection"
     cut: list[torch.Tensor] = []
 
