@@ -75,7 +75,7 @@ folder = Path(sys.argv[1])
 # Of the orders of colours this one alone gives what the network was given: r 0.999, others below 0.7.
 loaded = cc.models.load(str(folder / "pilotnet.keras"), preprocess={"channels": "bgr2yuv"})
 given = np.load(folder / "inputs.npz")
-angles = np.asarray(loaded.model(given["x"].astype("float32"), training=False)).ravel()
+angles = loaded.model.predict(given["x"].astype("float32"), verbose=0).ravel()
 rng = np.random.default_rng(0)
 moved = []
 for name, x, angle in zip(("center", "left", "right"), given["x"], angles):
@@ -108,7 +108,7 @@ loaded = cc.models.load(str(folder / "lane.keras"))
 assert loaded.preprocess.resize == (80, 160) and loaded.preprocess.scale == 1
 for name in ("test1", "test2", "straight_lines1"):
     x = loaded.preprocess(cc.media.read_image(folder / f"{name}.jpg"))[None]
-    mask = np.asarray(loaded.model(x, training=False))[0, ..., 0] > 0.5
+    mask = loaded.model.predict(x, verbose=0)[0, ..., 0] > 0.5
     assert 0.05 < mask.mean() < 0.25 and not mask[:40].any()
     e = cc.HiResCAM(loaded, "Conv7").explain(x, cc.targets.Region((70, 55, 90, 70)))
     assert e.maps.shape[2:] == (12, 32)
@@ -167,7 +167,7 @@ with TemporaryDirectory() as home:
     loaded = cc.models.load(path, custom_objects={"AttentionLayer": AttentionLayer}, labels=list("FNQSV"))
 x, y = beats["x"].astype("float32"), beats["y"]
 letters = np.asarray([str(one) if isinstance(one, str) else "NVSFQ"[one] for one in y.tolist()])
-found = np.asarray(list("FNQSV"))[np.asarray(loaded.model(x, training=False)).argmax(1)]
+found = np.asarray(list("FNQSV"))[loaded.model.predict(x, verbose=0).argmax(1)]
 assert (found == letters).sum() >= 95, (found == letters).sum()
 e = cc.InputXGradient(loaded.model).explain(x, [int("FNQSV".index(one)) for one in letters])
 strength = np.abs(e.maps[:, 0]).reshape(len(x), 180)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
+
+KERNEL: Final = 3
+"""Places on one side: what a kernel of 7 × 7 needs, and no more than it needs."""
 
 
 def node_of(tensor: Tensor) -> Any:
@@ -42,7 +45,11 @@ def _moves(node: Any) -> bool:
     """Say whether a node may put places into another order, or leave any out."""
     name = node.name()
     if name.startswith("ConstantPadNd"):
-        return min(map(signed, node._saved_pad)) < 0
+        return min(map(signed, node._saved_pad)) < -KERNEL
+    if name.startswith("SliceBackward"):
+        size, start = node._saved_self_sym_sizes[signed(node._saved_dim)], signed(node._saved_start or 0)
+        first, last = slice(start, signed(node._saved_end)).indices(size)[:2]
+        return node._saved_step != 1 or max(first, size - last) > KERNEL
     if name.startswith("CatBackward"):
         # Side by side on a grid; features are joined on their channels, and tokens have three axes.
         axes = len(node._input_metadata[0].shape)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from chronocam.engines.torch.graph import KERNEL
 
 Function: TypeAlias = Callable[..., Any]
 Args: TypeAlias = tuple[Any, ...]
@@ -39,7 +41,6 @@ _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
-_KERNEL = 3  # places on one side: what a kernel of 7 × 7 needs, and no more than it needs
 _MOVES = {
     "T",
     "__getitem__",
@@ -93,16 +94,28 @@ class MovesSeen(TorchFunctionMode):
         name = func.__name__
         if name == "__get__":  # of a property, such as x.T
             name = getattr(getattr(func, "__self__", None), "__name__", "")
-        if (name in _MOVES or "fft" in name) and not (isinstance(args[0], Tensor) and args[0].ndim < 3):
-            self.any = True
         if name == "pad":
             pad = (args[1:] or ((kwargs or {}).get("pad", ()),))[0]
-            self.any |= max(pad, default=0) > _KERNEL or min(pad, default=0) < 0
+            self.any |= max(map(abs, pad), default=0) > KERNEL  # a crop where it is negative
         result = func(*args, **(kwargs or {}))
+        moves = name in _MOVES or "fft" in name
+        if moves and not (
+            isinstance(args[0], Tensor) and (args[0].ndim < 3 or _is_trimmed(name, args, result))
+        ):
+            self.any = True
         if name in _JOINS and isinstance(result, Tensor) and result.ndim > 3:
             dim = (args[1:] or ((kwargs or {}).get("dim", (kwargs or {}).get("axis", 0)),))[0]
             self.any |= dim % result.ndim > 1  # on a grid, and not of features or samples
         return result
+
+
+def _is_trimmed(name: str, args: Sequence[Any], result: Any) -> bool:
+    """Say whether a few places were cut off at the ends, as a kernel without padding does."""
+    if name != "__getitem__" or not isinstance(result, Tensor) or result.ndim != args[0].ndim:
+        return False
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    plain = all(one is Ellipsis or (isinstance(one, slice) and one.step in (None, 1)) for one in index)
+    return plain and all(n - m <= KERNEL for n, m in zip(args[0].shape, result.shape, strict=True))
 
 
 class GatesSeen(TorchFunctionMode):
