@@ -92,6 +92,7 @@ def keep_places(model: Node, channels_last: bool) -> bool:
         kind in _KEEP_PLACES
         or kind.startswith("Global")
         or (kind.startswith("ZeroPadding") and max(keras.tree.flatten(model.padding)) <= KERNEL)
+        or (kind.startswith("Cropping") and max(keras.tree.flatten(model.cropping)) <= KERNEL)
         or isinstance(model, keras.layers.RNN)
         or hasattr(model, "kernel_size")
         or hasattr(model, "pool_size")
