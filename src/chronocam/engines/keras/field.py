@@ -75,6 +75,7 @@ _KEEP_PLACES = _POINTWISE | {
 
 _CONSTANT = {"ZerosLike", "OnesLike", "FullLike"}
 
+TRIM = 1  # rows or columns cut off at an end, as networks do whose kernels are even
 KERNEL = 3  # places of padding on one side: what a kernel of 7 × 7 needs
 
 
@@ -92,7 +93,7 @@ def keep_places(model: Node, channels_last: bool) -> bool:
         kind in _KEEP_PLACES
         or kind.startswith("Global")
         or (kind.startswith("ZeroPadding") and max(keras.tree.flatten(model.padding)) <= KERNEL)
-        or (kind.startswith("Cropping") and max(keras.tree.flatten(model.cropping)) <= KERNEL)
+        or (kind == "Cropping2D" and max(keras.tree.flatten(model.cropping)) <= TRIM)
         or isinstance(model, keras.layers.RNN)
         or hasattr(model, "kernel_size")
         or hasattr(model, "pool_size")

@@ -9,8 +9,8 @@ from typing import Any, Final
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-KERNEL: Final = 3
-"""Places on one side: what a kernel of 7 × 7 needs, and no more than it needs."""
+TRIM: Final = 1
+"""Rows or columns cut off at an end that move no map, as networks do whose kernels are even."""
 
 
 def node_of(tensor: Tensor) -> Any:
@@ -45,11 +45,13 @@ def _moves(node: Any) -> bool:
     """Say whether a node may put places into another order, or leave any out."""
     name = node.name()
     if name.startswith("ConstantPadNd"):
-        return min(map(signed, node._saved_pad)) < -KERNEL
+        return min(map(signed, node._saved_pad)) < -TRIM
     if name.startswith("SliceBackward"):
-        size, start = node._saved_self_sym_sizes[signed(node._saved_dim)], signed(node._saved_start or 0)
+        sizes, start = node._saved_self_sym_sizes, signed(node._saved_start or 0)
+        size = sizes[signed(node._saved_dim)]
         first, last = slice(start, signed(node._saved_end)).indices(size)[:2]
-        return node._saved_step != 1 or max(first, size - last) > KERNEL
+        # A frame of a clip is not a row of a picture: each counts.
+        return len(sizes) > 4 or node._saved_step != 1 or max(first, size - last) > TRIM
     if name.startswith("CatBackward"):
         # Side by side on a grid; features are joined on their channels, and tokens have three axes.
         axes = len(node._input_metadata[0].shape)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from chronocam.engines.torch.graph import KERNEL
+from chronocam.engines.torch.graph import TRIM
 
 Function: TypeAlias = Callable[..., Any]
 Args: TypeAlias = tuple[Any, ...]
@@ -41,6 +41,7 @@ _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
 
+_KERNEL = 3  # places on one side: what a kernel of 7 × 7 needs, and no more than it needs
 _MOVES = {
     "T",
     "__getitem__",
@@ -96,7 +97,7 @@ class MovesSeen(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if name == "pad":
             pad = (args[1:] or ((kwargs or {}).get("pad", ()),))[0]
-            self.any |= max(map(abs, pad), default=0) > KERNEL  # a crop where it is negative
+            self.any |= max(pad, default=0) > _KERNEL or min(pad, default=0) < -TRIM
         result = func(*args, **(kwargs or {}))
         moves = name in _MOVES or "fft" in name
         if moves and not (
@@ -110,12 +111,16 @@ class MovesSeen(TorchFunctionMode):
 
 
 def _is_trimmed(name: str, args: Sequence[Any], result: Any) -> bool:
-    """Say whether a few places were cut off at the ends, as a kernel without padding does."""
+    """Say whether a row or column was cut off at an end of a picture, and no more."""
     if name != "__getitem__" or not isinstance(result, Tensor) or result.ndim != args[0].ndim:
         return False
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     plain = all(one is Ellipsis or (isinstance(one, slice) and one.step in (None, 1)) for one in index)
-    return plain and all(n - m <= KERNEL for n, m in zip(args[0].shape, result.shape, strict=True))
+    return (
+        plain
+        and result.ndim < 5
+        and all(n - m <= TRIM for n, m in zip(args[0].shape, result.shape, strict=True))
+    )
 
 
 class GatesSeen(TorchFunctionMode):
