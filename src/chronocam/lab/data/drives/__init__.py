@@ -2,13 +2,11 @@
 
 from chronocam.lab.data.drives.world import SCENES, drive, drives, parts
 from chronocam.lab.data.drives.write import export
-from chronocam.lab.data.parts import Part
 from chronocam.media.drives import Drive, count_frames, find_drives, read_drive
 
 __all__ = [
     "SCENES",
     "Drive",
-    "Part",
     "count_frames",
     "drive",
     "drives",

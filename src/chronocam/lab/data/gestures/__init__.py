@@ -3,6 +3,5 @@
 from chronocam.lab.data.gestures.folder import export
 from chronocam.lab.data.gestures.motion import LABELS
 from chronocam.lab.data.gestures.world import PHOTOS, Clips, Record, clip, clips, moments, parts
-from chronocam.lab.data.parts import Part
 
-__all__ = ["LABELS", "PHOTOS", "Clips", "Part", "Record", "clip", "clips", "export", "moments", "parts"]
+__all__ = ["LABELS", "PHOTOS", "Clips", "Record", "clip", "clips", "export", "moments", "parts"]
