@@ -15,7 +15,7 @@ import contextlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import quantus
@@ -60,6 +60,10 @@ class Explaining:
         return self.maps[-1]
 
 
+Said: TypeAlias = dict[str, Any]
+"""What quantus returns, by name."""
+
+
 def main() -> None:
     net = network()
     x = RNG.normal(size=(1, 1, SIDE, SIDE)).round(3).astype(np.float32)
@@ -68,16 +72,43 @@ def main() -> None:
     mask = np.zeros((1, 1, SIDE, SIDE), bool)
     mask[:, :, 2:6, 1:5] = True
     given = {"model": net, "x_batch": x, "y_batch": y, "a_batch": a, "device": "cpu"}
-    said: dict[str, Any] = {"version": version("quantus")}
+    noise = RNG.uniform(-0.02, 0.02, (10, SIDE * SIDE)).round(4).astype(np.float32)
+    gone = np.flatnonzero(RNG.random(SIDE * SIDE) < 0.6)
+    said: Said = {
+        "version": version("quantus"),
+        **of_maps(given, mask),
+        **of_scores(given),
+        **of_changes(given, noise),
+        **of_random_weights(given),
+        **of_road(given, gone),
+        "infidelity_changed": changed_by_infidelity(net, x, y, a),
+    }
+    linear = [net[k].state_dict() for k in (1, 3)]
+    record = {
+        **said,
+        "x": x, "map": a, "mask": mask, "noise": noise, "gone": gone,
+        "weights": [layer["weight"] for layer in linear], "biases": [layer["bias"] for layer in linear],
+    }  # fmt: skip
+    OUT.write_text(json.dumps(record, default=plain, indent=None) + "\n", encoding="utf-8")
+    print({name: value for name, value in said.items() if np.size(value) < 12})
 
+
+def of_maps(given: Said, mask: np.ndarray) -> Said:
+    """Return what is said of the map alone, and of the map beside a mask."""
+    a, said = given["a_batch"], dict[str, Any]()
     said["sparseness"] = quantus.Sparseness(**ALIKE | {"abs": True})(**given)
     said["entropy_of_shares"] = quantus.Complexity(**ALIKE | {"abs": True})(**given)
     said["pointing"] = np.asarray(quantus.PointingGame(**ALIKE)(**given, s_batch=mask)).astype(float)
     inside = quantus.AttributionLocalisation(positive_attributions=True, **ALIKE)
     said["energy"] = inside(**given, s_batch=mask)
     said["focus"] = quantus.Focus(**ALIKE).evaluate_batch(a_batch=a, c_batch=[(1, 0, 0, 1)])
-    said["entropy_of_values"] = discrete_entropy(a, x, n_bins=100)
+    said["entropy_of_values"] = discrete_entropy(a, given["x_batch"], n_bins=100)
+    return said
 
+
+def of_scores(given: Said) -> Said:
+    """Return what is said of scores as values are taken away."""
+    said: Said = {}
     flipping = quantus.PixelFlipping(features_in_step=8, perturb_baseline=0.0, **ALIKE)
     said["flipping"] = flipping(**given, softmax=True)
     np.random.seed(3)  # noqa: NPY002 - quantus draws from it
@@ -86,8 +117,12 @@ def main() -> None:
         return_aggregate=False, **ALIKE,
     )  # fmt: skip
     said["faithfulness_correlation"] = correlation(**given, softmax=False)
+    return said
 
-    noise = RNG.uniform(-0.02, 0.02, (10, SIDE * SIDE)).round(4).astype(np.float32)
+
+def of_changes(given: Said, noise: np.ndarray) -> Said:
+    """Return what is said of maps of noisy inputs, and of another class."""
+    said: Said = {}
     for name, sensitivity in (("avg", quantus.AvgSensitivity), ("max", quantus.MaxSensitivity)):
         draws = iter(noise)
         metric = sensitivity(
@@ -100,7 +135,12 @@ def main() -> None:
     said["random_logit"] = quantus.RandomLogit(num_classes=2, similarity_func=correlation_spearman, **ALIKE)(
         **given, explain_func=explain
     )
+    return said
 
+
+def of_random_weights(given: Said) -> Said:
+    """Return what is said of maps as weights are made random, and those maps."""
+    said: Said = {}
     for order in ("top_down", "independent"):
         keeping = Explaining()
         metric = quantus.MPRT(similarity_func=correlation_spearman, layer_order=order, **ALIKE)
@@ -113,9 +153,13 @@ def main() -> None:
 
     smooth = quantus.SmoothMPRT(nr_samples=3, similarity_func=correlation_spearman, **ALIKE)
     said["smooth_mprt_of_itself"] = smooth(**given, explain_func=explain)["original"][0]
+    return said
 
-    gone = np.flatnonzero(RNG.random(SIDE * SIDE) < 0.6)
-    said["imputed"] = noisy_linear_imputation(x[0], gone, noise=0.0)
+
+def of_road(given: Said, gone: np.ndarray) -> Said:
+    """Return how ROAD fills in what is gone, and which error it ends in for colours."""
+    x, y, a = (given[f"{name}_batch"] for name in "xya")
+    said: Said = {"imputed": noisy_linear_imputation(x[0], gone, noise=0.0)}
     colour = np.repeat(x, 3, axis=1)
     three = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE * SIDE, 2)).eval()
     try:
@@ -123,16 +167,7 @@ def main() -> None:
         said["road_of_colours"] = ""
     except Exception as error:
         said["road_of_colours"] = type(error).__name__
-    said["infidelity_changed"] = changed_by_infidelity(net, x, y, a)
-
-    linear = [net[k].state_dict() for k in (1, 3)]
-    record = {
-        **said,
-        "x": x, "map": a, "mask": mask, "noise": noise, "gone": gone,
-        "weights": [layer["weight"] for layer in linear], "biases": [layer["bias"] for layer in linear],
-    }  # fmt: skip
-    OUT.write_text(json.dumps(record, default=plain, indent=None) + "\n", encoding="utf-8")
-    print({name: value for name, value in said.items() if np.size(value) < 12})
+    return said
 
 
 def changed_by_infidelity(net: Any, x: np.ndarray, y: np.ndarray, a: np.ndarray) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 Table = Sequence[Sequence[float]]
 
@@ -236,3 +237,17 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 def inputs(rank: int, batch: int = 2, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 2, *SIZES[rank], generator=generator, dtype=torch.float64)
+
+
+class Softmaxes(TorchFunctionMode):
+    """Keeps what every softmax over keys returns, in the order of the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.__name__ == "softmax" and result.ndim == 4 and result.requires_grad:
+            self.kept.append(result)
+        return result

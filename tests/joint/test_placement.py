@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.look import look_at
-from chronocam.joint.placement import Ramps, follows, is_sure
+from chronocam.joint.ramps import Ramps, follows, is_sure
 from chronocam.joint.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 

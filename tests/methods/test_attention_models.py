@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from replicas import Softmaxes
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 import chronocam as cc
 
@@ -54,20 +54,6 @@ def detr(attention: str | None = None) -> Any:
 
 
 SIDES = {"layers": 2, "attention_heads": 2, "ffn_dim": 24}
-
-
-class Softmaxes(TorchFunctionMode):
-    """Keeps what every softmax over keys returns, in the order of the calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func.__name__ == "softmax" and result.ndim == 4 and result.requires_grad:
-            self.kept.append(result)
-        return result
 
 
 def positive(model: nn.Module, score: Any) -> Sequence[np.ndarray]:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from replicas import Softmaxes
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 import chronocam as cc
 from chronocam.errors import ModelError
@@ -58,20 +58,6 @@ def made(name: str, attention: str = "sdpa") -> nn.Module:
 def clips(name: str) -> Tensor:
     shape = (2, FRAMES[name], 3, 24, 24)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-class Softmaxes(TorchFunctionMode):
-    """Keeps what every softmax returns, in the order of the calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func.__name__ == "softmax":
-            self.kept.append(result)
-        return result
 
 
 def attentions(model: nn.Module, x: Tensor, target: int) -> list[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""What tells a model from itself after a change: its parts and their settings, and not its weights."""
+"""A fingerprint of a model's structure: its parts and their settings, but not its weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _DEPTH: Final = 2
 """How deep containers and objects within each other are looked into."""
 
 _ARRAYS: Final[set[type]] = set()
-"""Classes of arrays that were met: most of what a model holds, and known at once."""
+"""Classes of arrays seen so far. Most of what a model holds are arrays: their class says so at once."""
 
 _MEMBERS: Final = 128
-"""What has more members holds data, not settings."""
+"""A container or object with more members holds data, not settings."""
 
 
 class Structure:
-    """Tells the parts of a model from what they are after a change.
+    """Takes the fingerprint of a model's parts, which changes when they do.
 
-    That is their settings, as far as they are plain values or containers of such, the shapes of arrays, and
-    the code of functions: no array, and nothing that leads to the model.
+    It is made of their settings (plain values, and containers of them), the shapes of arrays, and the code of
+    functions. It holds no array, and nothing that leads to the model.
 
-    without: names of what is left out.
-    kind: of the parts; what is one of them is told by its class where another part holds it.
+    kind: the class of the parts; where one part holds another, only the class of that one counts.
+    without: names of attributes that are left out.
     """
 
     def __init__(self, kind: type, without: Collection[str] = ()) -> None:
@@ -38,7 +38,7 @@ class Structure:
         self._last: _Told | None = None
 
     def of(self, parts: Sequence[object]) -> Hashable:
-        """Return what tells the parts, as it was told before where all of them hold the same as then."""
+        """Return the fingerprint; where nothing changed, which is far cheaper to see, the last one again."""
         last = self._last  # read once, since another thread may replace it
         if last is None or not last.holds(parts, self._others):
             self._last = last = self._told(parts)
@@ -70,7 +70,7 @@ class Structure:
         )
 
     def _may_change(self, value: object) -> bool:
-        """Say whether what a value holds may change in ways that no list of its contents shows."""
+        """Say whether a value may change inside without a change of what a container lists."""
         kind = type(value)
         known = _is_plain(value) or kind in _HOLDERS - {tuple} or kind in _ARRAYS
         return not (known or isinstance(value, (self._kind, Enum, type, ModuleType)))
@@ -82,10 +82,10 @@ class Structure:
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """What was told of parts, and what they held then: to see whether it still is so takes a fraction.
+    """A fingerprint, `told`, with what the parts held when it was taken.
 
-    watched, contents: containers, and what was in them. arrays, shapes: the same of arrays.
-    others, said: what holds more than can be listed, and what was told of it.
+    watched, contents: containers, and what was in them. arrays, shapes: arrays, and their shapes then.
+    others, said: objects that may change inside, such as configurations, and the fingerprints of these.
     """
 
     parts: list[object]
@@ -102,8 +102,8 @@ class _Told:
     def holds(
         self, parts: Sequence[object], told_of: Callable[[Sequence[object]], tuple[object, ...]]
     ) -> bool:
-        """Say whether all of it is as it was."""
-        # What is the same object is equal at once. Arrays that are not the same refuse to be compared.
+        """Say whether the parts still hold all of it."""
+        # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise.
         try:
             return (
                 self.parts == parts

@@ -304,7 +304,7 @@ class _Asked:
 
 
 def _scored_together(sample: Sample, target: Any) -> Any:
-    """Return the classes of all samples of a picture; the sample's own target where they are no classes."""
+    """Return the classes of all samples of a picture, scored in one pass; else the sample's own target."""
     if len(sample.beside) > 1 and all(isinstance(one, (int, np.integer, str)) for one in sample.beside):
         return [Class(one) for one in dict.fromkeys(sample.beside)]
     return target

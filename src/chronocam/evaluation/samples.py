@@ -53,7 +53,8 @@ class Read:
 class Sample:
     """One sample before it is read.
 
-    number: its place in the data. name: in words. group: samples of one picture are no evidence of their own.
+    number: its place in the data. name: in words. group: of the samples of one picture, which are not
+        independent and are averaged.
     first: the number of the first sample of its picture. beside: the targets of all samples of its picture.
     read: returns what it holds.
     """

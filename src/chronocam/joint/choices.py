@@ -66,18 +66,19 @@ class Choices:
 
 def _exactly(target: Target) -> Hashable:
     """Return what tells a target from others; the same function made anew is the same."""
-    if isinstance(target, Several):
-        return type(target), tuple(map(_exactly, target.targets))
-    if isinstance(target, OfTarget):
-        return type(target), _exactly(target.parsed)
     # Batches of a data set come with labels of their own, and are explained at one layer.
-    return "classes" if isinstance(target, _OF_SAMPLES) else settings_of(target)
+    return _told(target, _OF_SAMPLES)
 
 
 def _kind(target: Target) -> Hashable:
     """Return what tells a target from others that read other outputs."""
+    return _told(target, _OF_CLASSES)
+
+
+def _told(target: Target, alike: tuple[type[Target], ...]) -> Hashable:
+    """Return what tells a target from others, but for those of the classes `alike`."""
     if isinstance(target, Several):
-        return type(target), tuple(map(_kind, target.targets))
+        return type(target), tuple(_told(one, alike) for one in target.targets)
     if isinstance(target, OfTarget):
-        return type(target), _kind(target.parsed)
-    return "classes" if isinstance(target, _OF_CLASSES) else settings_of(target)
+        return type(target), _told(target.parsed, alike)
+    return "classes" if isinstance(target, alike) else settings_of(target)

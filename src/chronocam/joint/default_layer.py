@@ -16,7 +16,8 @@ from chronocam.errors import LayerError, LayoutError, ModelError
 from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
-from chronocam.joint.placement import MisplacedError, Ramps, outputs_of
+from chronocam.joint.placement import MisplacedError
+from chronocam.joint.ramps import Ramps, outputs_of
 from chronocam.layouts import Layout, OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 T = TypeVar("T")
 
 _STATES: Final = 8
-"""Of how many states of a model facts are kept, such as training and evaluation mode."""
+"""Facts are kept for at most so many states of a model, such as training and evaluation mode."""
 
 _MISSING: Final[Any] = object()
 _FACTS: Final = 1024
-"""How many facts are kept of each: those of inputs of many sizes would add up."""
+"""At most so many facts are kept for each state: inputs of ever new sizes would add up."""
 
 
 class Facts:

@@ -23,7 +23,6 @@ from chronocam.joint.inputs import (
 )
 from chronocam.joint.placement import (
     MisplacedError,
-    Ramps,
     Settled,
     batch_axis_of,
     known_grids,
@@ -31,6 +30,7 @@ from chronocam.joint.placement import (
     order_of,
     settle,
 )
+from chronocam.joint.ramps import Ramps
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Folded, Layout, PatchRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named

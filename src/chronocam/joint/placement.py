@@ -1,27 +1,22 @@
 """Whether the cells of a layer follow the places of the input: proven once per layer, not guessed.
 
 Shapes alone do not say what an axis is: 56 steps of an RNN fit a picture of 7 × 8 cells, and 100 object
-queries one of 10 × 10. So the input is moved a little, and the layer watched. With noise n over the whole
-input a cell moves by d = Σ_x J_x n_x, where J_x is how much it sees of place x; with the same noise times a
-ramp r over one axis, which rises from −1 to 1, it moves by e = Σ_x J_x r_x n_x. As the n_x are independent,
-E[d·e] / E[d²] is the mean of the ramp over what the cell sees: where it looks along that axis. The means are
-taken over the channels of a cell. That costs a forward pass for the noise and one for each axis of the input,
-whatever the number of cells and of layers.
+queries one of 10 × 10. So the input is moved a little, and the layer watched: see `chronocam.joint.ramps`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
+from chronocam.joint.ramps import DRAWS, SMALL, STEP, Ramps, outputs_of
 from chronocam.layouts import ChannelsFirst, Folded, Layout, PatchRows, Tokens
-from chronocam.layouts.base import Site, candidates, joined
+from chronocam.layouts.base import Site, candidates
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
 
@@ -30,273 +25,11 @@ if TYPE_CHECKING:
     from chronocam.engines.base import AxisOrder
     from chronocam.joint.look import Look
 
-STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
-"""How far the input is moved, in units of its own spread, where its precision needs more than a tenth."""
-
 ALIKE: Final = 1e-3
 """Of what a moved clip changes: rounding that depends on the place in a batch is less."""
 
-SMALL: Final = 1e-3
-"""How far it is moved where the measure is to be exact, and not only the sign of it to be safe."""
-
-IN_ORDER: Final = 0.8
-"""The least correlation of where cells look with where they are: true grids had 0.85 to 1, false ones less
-than 0.65."""
-
-LEAST_SLOPE: Final = 0.02
-"""Of where cells look by where they are: 0.05 where attention mixes all places, 0.01 at false grids."""
-
-UNEVEN: Final = 0.2
-"""Of the slopes along rows and columns the lesser by the greater, below which its order may be chance."""
-
-SURE: Final = 0.95
-"""The correlation that tells such an order from chance."""
-
-FEW: Final = 4
-"""Cells along an axis that are too few for a correlation to say much: a slope of `STEEP` does."""
-
-STEEP: Final = 0.1
-
-SPREAD: Final = 0.3
-"""How far the places where cells look are spread, at most, where they all look at the whole input."""
-
 BESIDE: Final = 4
 """How many layers of the same shape, first and last, are asked where a layer mixes all places."""
-
-DRAWS: Final = 3
-"""How many draws of noise are averaged where the first leaves it open."""
-
-Outputs = Mapping[str, Sequence[np.ndarray]]
-"""What layers returned, one array per call."""
-
-
-Sums = Callable[[str, Layout], tuple[np.ndarray, np.ndarray]]
-"""Makes of a layer and its layout what `follows` takes."""
-
-
-class Ramps:
-    """How layers move with the input of one sample, for as many draws of noise as were asked for.
-
-    The same passes serve all of the layers.
-    """
-
-    def __init__(self, look: Look, layers: Sequence[str]) -> None:
-        self.look = look
-        self.layers: tuple[str, ...] = tuple(layers)
-        self._moves: list[tuple[Outputs, list[Outputs]]] = []
-        x = to_numpy(look.main).astype(np.float64)
-        self._spread = float(x.std()) or 1.0
-        # Noise like the input, and not the input: flat regions leave a network at the kinks of its ReLUs,
-        # where it moves to one side only.
-        self._x = x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
-
-    @cached_property
-    def _base(self) -> Outputs:
-        return outputs_of(self.look.moved(self._x), self.layers)
-
-    def draw(self) -> None:
-        """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
-        x, look = self._x, self.look
-        rng = np.random.default_rng(len(self._moves) + 1)
-        step = STEP.get(str(look.main.dtype).rpartition(".")[2], 0.1)
-        noise = rng.standard_normal(x.shape) * self._spread * step
-        axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
-        ramps = [
-            np.linspace(-1, 1, x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-            for axis in axes
-        ]
-        self._moves.append((self._moved(noise), [self._moved(noise * ramp) for ramp in ramps]))
-
-    def _moved(self, by: np.ndarray) -> Outputs:
-        after = outputs_of(self.look.moved(self._x + by), self.layers)
-        return {
-            layer: [(a - b).astype(np.float32) for a, b in zip(after[layer], calls, strict=True)]
-            for layer, calls in self._base.items()
-        }
-
-    def verdict(
-        self, layer: str, layout: Layout, draws: int = DRAWS, sums: Sums | None = None
-    ) -> bool | None:
-        """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
-
-        A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
-        unless so many cells say it that another draw would not change it.
-        """
-        if not self._moves:
-            self.draw()
-        while len(self._moves) < draws:
-            both = (sums or self._sums)(layer, layout)
-            verdict = follows(*both)
-            if verdict or (verdict is False and len(self._moves) > 1) or is_sure(verdict, *both):
-                return verdict
-            self.draw()
-        return follows(*(sums or self._sums)(layer, layout))
-
-    def contradicts(self, layer: str, layout: Layout) -> bool:
-        """Say whether a layer's cells, laid out as its kind says, do not follow the input's places.
-
-        Slices of clips may see so much of the time that their order cannot be measured: those only contradict
-        that clearly look backwards, or along another axis.
-        """
-        if len(self.look.grid) < 3:
-            return self.verdict(layer, layout, sums=self._of_picture) is False
-        for draws in range(1, DRAWS):
-            while len(self._moves) < draws:
-                self.draw()
-            if not looks_elsewhere(*self._sums(layer, layout)):
-                return False
-        return True
-
-    def _of_picture(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-        return without_padding(*self._sums(layer, layout))
-
-    def order(self, layer: str, layout: Layout) -> str:
-        """Return where the cells of a layer, laid out like this, look instead, in words."""
-        return _order_in_words(*self._sums(layer, layout))
-
-    def disorder(self, layer: str, layout: Layout) -> float:
-        """Return by how much the order in which cells look misses that of their places: 0 to 2."""
-        return disorder(*self._sums(layer, layout))
-
-    def mixes(self, layer: str, layout: Layout) -> bool:
-        """Say whether all cells of a layer, laid out like this, look at about the same place."""
-        return mixes(*self._sums(layer, layout))
-
-    def _sums(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-        """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
-        products, squares = [], []
-        for plain, ramped in self._moves:
-            d = _on(plain[layer], layout)
-            squares.append((d**2).sum(0))
-            products.append([(d * _on(one[layer], layout)).sum(0) for one in ramped])
-        return np.sum(products, axis=0), np.sum(squares, axis=0)
-
-
-def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
-    return np.asarray(layout(joined(list(calls), layout)))[0].astype(np.float64)
-
-
-def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
-    """Say whether cells look along each axis in their own order, and along no other axis more.
-
-    products, squares: see `Ramps`. None where noise leaves it open, and where no cell moves.
-    """
-    if not squares.any():
-        return None
-    verdicts = []
-    along: dict[int, tuple[float, float]] = {}
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        verdicts.append(_in_order(looks[axis], places, slopes, axis))
-        along[axis] = slopes[axis], _correlation(looks[axis], places)
-    if False in verdicts:
-        return False
-    if None in verdicts or not verdicts:
-        return None
-    return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
-
-
-def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether another draw of noise would leave a verdict of `follows` as it is.
-
-    It stays open where nothing moves, and along a few cells that look at the same place. It stays false where
-    the correlation of many cells is low.
-    """
-    if not squares.any():
-        return True
-    for axis, looks, places in _along(products, squares):
-        cells = len(places)
-        if verdict is None and cells < FEW:
-            slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-            if np.abs(slopes).max() < STEEP:
-                return True
-        if verdict is False and _correlation(looks[axis], places) + 3 / np.sqrt(cells) < IN_ORDER:
-            return True
-    return False
-
-
-def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether cells clearly look backwards along an axis, or along another one in its place.
-
-    products, squares: see `Ramps`.
-    """
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        strongest = int(np.abs(slopes).argmax())
-        order = abs(_correlation(looks[strongest], places))
-        if order > IN_ORDER and abs(slopes[strongest]) > STEEP and (strongest != axis or slopes[axis] < 0):
-            return True
-    return False
-
-
-def _chance(rows: tuple[float, float] | None, columns: tuple[float, float] | None) -> bool:
-    """Say whether the order of cells along one axis may be chance: along the other they see far more sharply.
-
-    rows, columns: slope and correlation along each; None for an axis of one cell.
-    """
-    if rows is None or columns is None or min(rows[0], columns[0]) <= 0:
-        return False
-    slope, correlation = min(rows, columns)
-    return slope < UNEVEN * max(rows, columns)[0] and correlation < SURE
-
-
-def disorder(products: np.ndarray, squares: np.ndarray) -> float:
-    """Return 1 less the least correlation, of all axes, of where cells look with where they are.
-
-    products, squares: see `Ramps`.
-    """
-    along = _along(products, squares)
-    return 1 - min((_correlation(looks[axis], places) for axis, looks, places in along), default=0.0)
-
-
-def _along(products: np.ndarray, squares: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield each axis of more than one cell, where its cells look along every axis, and where they are."""
-    for axis, cells in enumerate(squares.shape):
-        if cells == 1:
-            continue
-        others = tuple(i for i in range(squares.ndim) if i != axis)
-        total = squares.sum(axis=others)
-        looks = products.sum(axis=tuple(i + 1 for i in others)) / np.maximum(total, 1e-300)
-        yield axis, looks, (2 * np.arange(cells) + 1) / cells - 1
-
-
-def without_padding(products: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both without the rows and columns of cells that nothing moves, as around a picture.
-
-    products, squares: see `Ramps`.
-    """
-    for axis in range(squares.ndim):
-        total = squares.sum(axis=tuple(i for i in range(squares.ndim) if i != axis))
-        if total.any():
-            (moving,) = np.nonzero(total)
-            products, squares = products.take(moving, axis + 1), squares.take(moving, axis)
-    return products, squares
-
-
-def _correlation(looks: np.ndarray, places: np.ndarray) -> float:
-    return float(np.corrcoef(looks, places)[0, 1]) if np.ptp(looks) else 0.0
-
-
-def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether all cells that move look at about the same place: each of them sees all places.
-
-    products, squares: see `Ramps`.
-    """
-    moving = squares > 0
-    looks = products[:, moving] / squares[moving]
-    return bool(moving.any() and (looks.std(axis=1) < SPREAD).all())
-
-
-def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int) -> bool | None:
-    steepest = np.abs(slopes).max()
-    if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
-        return None if steepest < STEEP else bool(slopes[axis] == steepest)
-    if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
-        return False
-    correlation = _correlation(looks, places)
-    if correlation >= IN_ORDER:
-        return True
-    return None if correlation > IN_ORDER - 0.3 else False
 
 
 def batch_axis_of(look: Look, layer: str, layout: Folded | PatchRows) -> int:
@@ -352,19 +85,6 @@ def looks_in_time(look: Look, layer: str, slices: int) -> tuple[float, ...]:
     looks = np.divide((d * e).sum(axis=1) * frames, total, even, where=total > 0)
     # Slices follow each other, whatever the noise of the measurement says.
     return tuple((np.maximum.accumulate(looks) + 1e-6 * np.arange(slices)).tolist())
-
-
-def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:
-    """Return what layers return for a look's inputs, one array per call, or the one call that is named."""
-    paths = {layer: layer.partition("#")[0] for layer in layers}
-    every: dict[str, list[np.ndarray]] = {path: [] for path in paths.values()}
-    for call in look.engine.trace(look.inputs, keep=list(every)):
-        if call.path in every and call.output is not None:
-            every[call.path].append(to_numpy(call.output).astype(np.float64))
-    return {
-        layer: [every[path][int(layer.partition("#")[2])]] if "#" in layer else every[path]
-        for layer, path in paths.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -521,24 +241,6 @@ class MisplacedError(LayoutError):
             "function that puts them in the input's order"
         )
         self.how: str = how
-
-
-def _order_in_words(products: np.ndarray, squares: np.ndarray) -> str:
-    """Return where cells look, as far as that is clear; products, squares: see `Ramps`."""
-    names = ("slices", "rows", "columns")[-squares.ndim :] if squares.ndim > 1 else ("cells",)
-    said = []
-    for axis, looks, places in _along(products, squares):
-        slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        strongest = int(np.abs(slopes).argmax())
-        if abs(_correlation(looks[strongest], places)) < IN_ORDER or abs(slopes[strongest]) < STEEP:
-            said.append(
-                f"its {names[axis]} follow no axis, as where a picture is joined with its mirror image"
-            )
-        elif strongest != axis:
-            said.append(f"its {names[axis]} follow the input's {names[strongest]}")
-        elif slopes[axis] < 0:
-            said.append(f"its {names[axis]} lie backwards")
-    return ", ".join(said) or "its cells look at other places"
 
 
 def no_grid(site: Site) -> LayoutError:

@@ -15,7 +15,7 @@ import numpy as np
 from chronocam.errors import InputError, LayerError
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
-from chronocam.joint.placement import outputs_of
+from chronocam.joint.ramps import outputs_of
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import INPUT
 

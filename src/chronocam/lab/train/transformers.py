@@ -73,7 +73,7 @@ def main(name: str, out: Path, **options: Any) -> None:
     """Train one of the networks, measure it, and write its weights and the figures."""
     settings = TransformerSettings(**options)
     if name == "gestures-transformer" and settings.close_ups:
-        raise click.UsageError("there are no close-ups of gestures; give --close-ups 0")
+        raise click.UsageError("gestures-transformer is trained on whole clips only; pass --close-ups 0")
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     begin, network = time.perf_counter(), NETWORKS[name]()
