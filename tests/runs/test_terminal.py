@@ -61,6 +61,7 @@ def test_a_reader_that_has_gone_ends_the_command_in_silence():
             "border to border; use --align half_pixel, or more",
         ),
         ("name conv_layer= and layout=", "name --layer and layout="),  # no option stands for a layout
+        ('give adapter=, boxes="xyxy" or min_score=', "give --adapter, --boxes xyxy or --min-score"),
         ("per_frames=3 and realign=", "per_frames=3 and realign="),
     ],
 )

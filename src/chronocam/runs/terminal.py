@@ -25,13 +25,11 @@ T = TypeVar("T")
 SILENT: Final = "chronocam.quiet"
 """Stands in the `meta` of click's context where nothing but errors is to be said."""
 
-_FLAGS: Final = {
-    "conv_layer": "--layer",
-    **{
-        name: f"--{name}"
-        for name in ("align", "pool", "frames", "fuse", "views", "until", "budget", "steps", "seed")
-    },
-}
+_SAME: Final = (
+    *("align", "pool", "frames", "fuse", "views", "until", "budget", "steps", "seed"),
+    *("adapter", "boxes", "min_score", "precision", "batch_size"),
+)
+_FLAGS: Final = {"conv_layer": "--layer", **{name: f"--{name.replace('_', '-')}" for name in _SAME}}
 _ARGUMENT: Final = re.compile(rf'\b({"|".join(_FLAGS)})=(?:"(\w+)")?')
 
 _LONGEST: Final = 4000  # letters of a line: one may list the scores of many targets
