@@ -35,6 +35,6 @@ def test_a_page_without_boxes_has_no_outlines(browser: Any, tmp_path: Path) -> N
     explanation = cc.HiResCAM(Spots(), "body.0").explain(two_spots()[:1], lambda rows: rows[:, 9, 4])
     path = explanation.save(tmp_path / "plain.html")
     with opened_page(browser, path) as view:
-        until(view, "document.querySelector('.picture canvas').getAttribute('aria-label') !== ''")
+        until(view, "Boolean(document.querySelector('.picture canvas')?.getAttribute('aria-label'))")
         assert view.locator(".found").count() == 0
         assert not view.is_checked("#own")
