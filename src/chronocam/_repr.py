@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any, Final, cast
 
-_LONG: Final = 60  # characters, beyond which a value is told by what it is
+_LONG: Final = 60  # characters, beyond which a value is described by its type
 _NAME: Final = "__repr__"
 
 

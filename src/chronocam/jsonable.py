@@ -40,7 +40,7 @@ def keyed(key: str) -> Mapping[str, object]:
 
 
 def read_json(path: Path) -> object:
-    """Return what a JSON file says. Raises MediaError as `parse_json` does, and for what is no text."""
+    """Return what a JSON file says. Raises MediaError as `parse_json` does, and for undecodable text."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST + 1)
@@ -50,7 +50,7 @@ def read_json(path: Path) -> object:
 
 
 def parse_json(text: str) -> object:
-    """Return what JSON text says. Raises MediaError for text that is none, is nested deep or is very long."""
+    """Return what JSON text says. Raises MediaError for text that is not JSON, or is too deep or too long."""
     if len(text) > LONGEST:
         raise MediaError(f"has {len(text):,} letters of JSON, more than {LONGEST:,}")
     try:

@@ -341,8 +341,8 @@ def test_truth_is_laid_on_what_the_model_sees():
     ("given", "message"),
     [
         (np.zeros((4, 4), bool), r"a mask of the truth has shape \(4, 4\); expected \(8, 8\)"),
-        ([(0, 0, 9, 9)], "is no place in a picture of 8 × 8 pixels"),
-        ([(3, 3, 3, 5)], "is no place in a picture"),
+        ([(0, 0, 9, 9)], "is empty, or outside a picture of 8 × 8 pixels"),
+        ([(3, 3, 3, 5)], "is empty, or outside a picture"),
         (np.full((8, 8), 0.3), "expected a mask of truth values, boxes"),
         ("dog", "expected a mask of truth values, boxes"),
     ],

@@ -103,13 +103,13 @@ def test_an_array_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str)
         (saved("{"), "its header is not readable as JSON"),
         (saved("[" * 100_000), "nested too deep"),
         (saved("1" * 5000), "not readable as JSON"),
-        (saved("[1]"), "its header is no object"),
+        (saved("[1]"), "its header is not an object"),
         (saved('{"format": "thing 2"}'), "of another format"),
         (saved('{"format": "thing 1", "name": 3}'), "`name` of its header is 3; expected text"),
         (saved('{"format": "thing 1", "more": 3}'), "its header has an unknown `more`"),
-        (saved(["{}"]), "`header` is no text"),
-        (saved(3.0), "`header` is no text"),
-        (npy(about("<U1", "()"), b"\xff\xff\xff\xff"), "`header` is no text"),
+        (saved(["{}"]), "`header` is not text"),
+        (saved(3.0), "`header` is not text"),
+        (npy(about("<U1", "()"), b"\xff\xff\xff\xff"), "`header` is not text"),
     ],
 )
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes, words: str) -> None:

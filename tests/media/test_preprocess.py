@@ -142,7 +142,7 @@ def test_arrays_and_paths_are_taken_as_pictures_are(tmp_path: Path) -> None:
         (torch.zeros(3, 8, 8), r"array of torch\.float32 \(3, 8, 8\)"),
         (np.zeros((8, 8, 3), np.float32), "array of float32"),
         (np.zeros((3, 8, 8), np.uint8), r"uint8 \(3, 8, 8\)"),
-        ([1, 2], "a list is no picture"),
+        ([1, 2], "a list is not a picture"),
     ],
 )
 def test_what_is_no_picture_is_told_in_one_line(given: object, words: str) -> None:

@@ -102,7 +102,7 @@ def test_weights_alone_go_into_an_architecture(
     with pytest.raises(ModelError, match=r"the weights do not fit .*build the network as it was trained"):
         cc.models.load(f"{name}@python:keras_arch:other")
     pytest.importorskip("torch")
-    with pytest.raises(ModelError, match=r"is no network of Keras; expected keras:NAME"):
+    with pytest.raises(ModelError, match=r"is not a network of Keras; expected keras:NAME"):
         cc.models.load(f"{name}@python:keras_arch:torch_net")
 
 

@@ -458,7 +458,7 @@ def test_a_class_that_is_missing_is_named_and_the_line_helps(tmp_path: Path) -> 
     with pytest.raises(ModelError) as caught:
         cc.models.load(path)
     said = str(caught.value)
-    assert "a model of Keras 2.3.1 cannot be loaded, since `Triple` is no layer of Keras 3" in said
+    assert "a model of Keras 2.3.1 cannot be loaded, since `Triple` is not a layer of Keras 3" in said
     assert 'custom_objects={"Triple": Triple} in cc.models.load' in said
     x = samples((8, 8, 3))
     model = cc.models.load(path, custom_objects={"Triple": Triple}).model
@@ -507,7 +507,7 @@ def test_the_hint_helps_for_new_files_too(tmp_path: Path, suffix: str) -> None:
     model = keras.Sequential([keras.Input((8, 8, 3)), L.Conv2D(2, 3), Triple(), L.Flatten(), L.Dense(2)])
     path = str(tmp_path / f"net{suffix}")
     model.save(path)
-    with pytest.raises(ModelError, match=r'`Triple` is no layer of Keras 3; .*\{"Triple": Triple\}'):
+    with pytest.raises(ModelError, match=r'`Triple` is not a layer of Keras 3; .*\{"Triple": Triple\}'):
         cc.models.load(path)
     x = samples((8, 8, 3))
     loaded = cc.models.load(path, custom_objects={"Triple": Triple})

@@ -72,7 +72,7 @@ def test_boxes_of_coco_name_the_class_where_the_model_knows_it(photos):
     assert of["1.png"]["value"] is not None
     assert of["2.png"]["value"] is None  # nothing is known of it
     said = " ".join(result.stderr.split())
-    assert "`zebra` is no class of the model: of 1 file the predicted class is explained" in said
+    assert "the model has no class `zebra`: for 1 file, the predicted class is explained" in said
 
 
 def test_points_are_a_table(photos):
@@ -96,15 +96,15 @@ def test_points_of_json_are_those_of_the_table(photos):
 @pytest.mark.parametrize(
     ("name", "text", "option", "message"),
     [
-        ("boxes.json", "{}", "--boxes", "is no file of COCO's annotations (KeyError"),
-        ("boxes.json", "[1, 2]", "--boxes", "is no file of COCO's annotations"),
-        ("boxes.json", "\x00", "--boxes", "is no file of COCO's annotations"),
+        ("boxes.json", "{}", "--boxes", "is not a file of COCO annotations (KeyError"),
+        ("boxes.json", "[1, 2]", "--boxes", "is not a file of COCO annotations"),
+        ("boxes.json", "\x00", "--boxes", "is not a file of COCO annotations"),
         ("points.csv", "a,b\n1,2\n", "--points", "expected file, x, y"),
         ("points.csv", "file,x,y\n0.png,one,2\n", "--points", "line 2 of"),
         ("points.json", '[{"file": "0.png", "x": 1}]', "--points", "expected file, x, y"),
         ("points.json", '[{"file": "0.png", "x": 1, "y": null}]', "--points", "entry 1 of"),
         ("points.json", '{"0.png": [1, 2]}', "--points", "holds no list of points"),
-        ("points.json", "[", "--points", "is no JSON"),
+        ("points.json", "[", "--points", "is not JSON"),
         ("points.csv", "file,x,y\nother.png,1,2\n", "--points", "names none of the files"),
     ],
 )

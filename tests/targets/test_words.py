@@ -195,7 +195,7 @@ def test_what_is_no_word_of_the_text_is_told() -> None:
         cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token(5))
     with pytest.raises(TargetError, match=r"says nothing of such inputs .*processor"):
         cc.GradCAM(model, LAYER).explain(X, cc.targets.Token(0))
-    with pytest.raises(TargetError, match="is no word"):
+    with pytest.raises(TargetError, match="is not a word"):
         cc.targets.Token(" ")
     del model.tokenizer
     with pytest.raises(TargetError, match="tokenizer="):

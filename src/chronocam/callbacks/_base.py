@@ -82,7 +82,7 @@ class MapCallback:
         raise NotImplementedError
 
     def _bind(self, model: Any) -> None:
-        """Bind the method to the model, and try it: what does not fit is told before the first epoch."""
+        """Bind the method to the model, and try it: what does not fit is reported before the first epoch."""
         self._bound = self.method(model, **self.options)
         self._drawn(self._bound)
 

@@ -21,7 +21,7 @@ from chronocam.cli._options import DEVICE, JSON, MODEL, OUT, QUIET, TRUST, wants
     """,
     details="""
     Boxes are numbered from the best: `chronocam explain --target box:0` explains the first. Which detectors
-    are known by themselves is listed in the documentation; rows as those of YOLO are told from their shape,
+    are known by themselves is listed in the documentation; rows like YOLO's are recognised by their shape,
     or said by --adapter and --boxes.
     """,
 )

@@ -107,7 +107,7 @@ def _of_places(
     outside = (places < 0) | (places > limits)
     if outside.any() or (places.shape[1] == 4 and (places[:, 2:] <= places[:, :2]).any()):
         at = tuple(map(float, places[outside.any(axis=1) if outside.any() else slice(0, 1)][0]))
-        raise InputError(f"{at} is no place in a picture of {limits[0]:g} × {limits[1]:g} pixels")
+        raise InputError(f"{at} is empty, or outside a picture of {limits[0]:g} × {limits[1]:g} pixels")
     if region is not None:
         x0, y0, x1, y1 = region
         scale = np.tile([width / (x1 - x0), height / (y1 - y0)], places.shape[1] // 2)

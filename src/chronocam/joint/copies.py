@@ -20,7 +20,7 @@ _VALUES: Final = 3_000_000  # of all copies together, unless one sample has more
 
 
 def copies_of(look: Look, preprocess: Any) -> np.ndarray | None:
-    """Return the first samples of the input that maps are of; None for what is no picture, clip or signal.
+    """Return the first samples of the input that maps are of; None unless pictures, clips or signals.
 
     preprocess: made the input of pictures, where that is known, and is undone; other values are stretched to
         the range of their sample.

@@ -36,7 +36,7 @@ class Encoder:
     def __call__(self, what: Any) -> Array:
         """Return the embeddings `(text, channel)` or `(1, channel)`.
 
-        Raises TargetError for texts where the model has no tower for them, InputError for what is no input.
+        Raises TargetError for texts where the model has no tower for them, InputError for other values.
         """
         if isinstance(what, list) and all(isinstance(one, str) for one in what):
             if self.towers is None:

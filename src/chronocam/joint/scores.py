@@ -22,7 +22,7 @@ class Scores:
 
     values: `(batch, target)`. confidences: the probability of each class explained, likewise; NaN where the
         model gives none. infos: what the columns explain, per sample.
-    classes: how many the model tells apart; 0 for what is no classifier.
+    classes: how many the model tells apart; 0 for models other than classifiers.
     """
 
     values: np.ndarray

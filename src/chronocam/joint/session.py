@@ -449,7 +449,7 @@ def _spans(
 
 
 def _assumed(method: Recipe, batch: Batch) -> Iterator[str]:
-    """Yield what nobody stated of the preprocessing that made the inputs."""
+    """Yield what was assumed of the preprocessing that made the inputs."""
     preprocess = method.preprocess
     if batch.prepared and isinstance(preprocess, (Preprocess, ClipPreprocess)) and preprocess.assumption:
         yield preprocess.assumption

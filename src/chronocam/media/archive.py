@@ -103,7 +103,7 @@ class Archive:
         except MediaError as error:
             raise self.error(f"its header {error}") from error
         if not isinstance(data, dict):
-            raise self.error("its header is no object")
+            raise self.error("its header is not an object")
         return data
 
     @property
@@ -143,11 +143,11 @@ class Archive:
     def _text(self, name: str) -> str:
         kind, shape, _, values = self._read(name)
         if kind[1] != "U" or shape:
-            raise self.error(f"`{name}` is no text")
+            raise self.error(f"`{name}` is not text")
         try:
             return values.tobytes().decode("utf-32-be" if kind[0] == ">" else "utf-32-le").rstrip("\0")
         except UnicodeDecodeError as error:
-            raise self.error(f"`{name}` is no text") from error
+            raise self.error(f"`{name}` is not text") from error
 
     def _read(self, name: str) -> tuple[str, tuple[int, ...], Any, np.ndarray]:
         """Return the type of an array as NumPy writes it, its shape, its order and its bytes.
@@ -159,7 +159,7 @@ class Archive:
         size = self._members[name].file_size
         about, start = _about(self._bytes(name, min(size, _HEAD)).tobytes())
         if about is None:
-            raise self.error(f"`{name}` is no array of numbers or text")
+            raise self.error(f"`{name}` is not an array of numbers or text")
         order, kind, width, fortran, listed = about.groups()
         if kind != b"U" and int(width) not in _SIZES[kind]:
             raise self.error(f"`{name}` has numbers of {int(width)} bytes")
@@ -207,7 +207,7 @@ def open_archive(path: str | Path, sought: Sought, limit: int = LARGEST) -> Iter
 
     limit: the bytes that all arrays together may take in memory.
 
-    Raises MediaError for a missing file, one that is no archive of arrays, and one that claims too much.
+    Raises MediaError for a missing file, one that is not an archive of arrays, and one that claims too much.
     """
     if not is_file(path):
         raise MediaError(f"no file `{path}`; expected {sought.expected}")

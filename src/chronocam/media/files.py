@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from chronocam.errors import MediaError
 
-_OLD: Final = 24 * 3600  # seconds after which a temporary file is nobody's any more
+_OLD: Final = 24 * 3600  # seconds after which a temporary file counts as abandoned
 _TEMPORARY: Final = re.compile(r"\.chronocam-(\w+)-(\d+)-[0-9a-f]{32}(?:\.|$)")
 
 
@@ -47,7 +47,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def is_file(path: str | Path) -> bool:
-    """Say whether there is a file; there is none of a name that no file can have, such as one too long."""
+    """Say whether there is a file. False for names that no file can have, such as one too long."""
     return os.path.isfile(path)  # noqa: PTH113 (Path.is_file raises for such names)
 
 
@@ -94,7 +94,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _gone(host: str, process: str) -> bool:
-    """Say whether a process of this machine has ended; of another one, nobody knows."""
+    """Say whether a process of this machine has ended; False for those of others."""
     if host != _host() or sys.platform == "win32":  # where signal 0 would end it
         return False
     try:

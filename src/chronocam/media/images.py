@@ -161,5 +161,5 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if not drawable or array.ndim < 2 or array.shape[2:] not in ((), (3,), (4,)):
         shaped = hasattr(array, "shape")
         what = f"an array of {array.dtype} {tuple(array.shape)}" if shaped else f"a {type(array).__name__}"
-        raise MediaError(f"{what} is no picture; expected uint8 {_SHAPES}, or a PIL image")
+        raise MediaError(f"{what} is not a picture; expected uint8 {_SHAPES}, or a PIL image")
     return Image.fromarray(array)

@@ -49,7 +49,7 @@ class Preprocess:
     order: of the colour channels, which `mean` and `std` follow: `rgb`, `bgr`, `yuv` as OpenCV's RGB2YUV
         makes it of 8 bits, or `bgr2yuv` as its BGR2YUV makes it of an array of red, green and blue.
     antialias: False takes the nearest pixels even where the picture shrinks; `bilinear` only.
-    assumption: what in this recipe nobody stated, in words; None where all is known.
+    assumption: what in this recipe is assumed rather than stated, in words; None where nothing is.
 
     Equal to torchvision's `ImageClassification` preset and to timm's evaluation transform on PIL images.
 

@@ -88,7 +88,7 @@ def depended_on(attended: Sequence[Attended], name: str) -> list[Attended]:
 def on_grid(
     capture: Capture, values: Float[Any, "row token"], divided: tuple[int, int, int] | None
 ) -> Float[Any, batch * grid]:
-    """Return a value per token on the grid; tokens that are no patches are left out.
+    """Return a value per token on the grid; tokens that are not patches are left out.
 
     divided: see `divided_in`. Raises LayoutError where the tokens are not those of the grid.
     """

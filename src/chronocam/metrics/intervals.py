@@ -40,7 +40,7 @@ class Interval:
         digits = 3
         if width > 0 and isfinite(width):
             digits = min(max(3, min(1 - floor(log10(width)), 3 - floor(log10(size)))), 6)
-        # Rounded first: there is no −0.
+        # Rounded first, so that −0 is never printed.
         mean, low, high = (round(value, digits) + 0.0 for value in (self.mean, self.low, self.high))
         return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 

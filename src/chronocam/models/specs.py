@@ -107,7 +107,7 @@ class ModelRequest:
     def file(self) -> Path:
         """Return the path that the spec begins with.
 
-        Raises ModelError where there is no such file, and where it is no model or one of another kind.
+        Raises ModelError where there is no such file, and where it is not a model, or one of another kind.
         """
         path = expanded(self.names[0])
         if not is_file(path):

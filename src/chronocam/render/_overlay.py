@@ -55,7 +55,7 @@ def scale_of(
 
 
 def _finite(maps: Float[np.ndarray, "batch target *grid"]) -> Float[np.ndarray, "batch target *grid"]:
-    """Return maps with zero for what is no finite number: it has no strength, and findings say so."""
+    """Return maps with zero for values that are not finite, which the findings report."""
     return np.where(np.isfinite(maps), maps, np.zeros_like(maps))
 
 

@@ -263,7 +263,7 @@ def _maps(loaded: Loaded, x: np.ndarray) -> Iterator[Check]:
     if len(chosen) == 1:
         try:
             explanation = GradCAM(loaded.model).explain(x)
-        except TargetError as error:  # no row of classes, so there is no target without being told
+        except TargetError as error:  # no row of classes: the target must be stated
             yield Check("map", f"needs a target: {error}")
             return
         target, score = explanation.targets[0][0].name, float(explanation.scores[0, 0])

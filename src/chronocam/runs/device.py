@@ -28,7 +28,7 @@ def load_on(device: str | None, spec: str, trust: bool, wants: Mapping[str, str]
         return loaded
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(loaded.model, torch.nn.Module):
-        raise InputError(f"--device is for PyTorch models, and `{spec}` is none; drop --device {device}")
+        raise InputError(f"--device is for PyTorch models, which `{spec}` is not; drop --device {device}")
     try:
         loaded.model.to(device)
         torch.zeros(1, device=device).sum().item()  # a device that holds no values fails only here

@@ -161,7 +161,7 @@ def _joined(paths: Sequence[Path], places: Places, file: Path, loaded: Loaded) -
         raise MediaError(f"`{file}` names none of the files{hint}")
     for label, count in lacking.items():
         files = "1 file" if count == 1 else f"{count} files"
-        warn(f"`{label}` is no class of the model: of {files} the predicted class is explained")
+        warn(f"the model has no class `{label}`: for {files}, the predicted class is explained")
     return found
 
 
@@ -179,7 +179,7 @@ def _boxes(file: Path) -> Places:
                 places[images[one["image_id"]]][label].append((x, y, x + width, y + height))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(
-            f"`{file}` is no file of COCO's annotations ({type(error).__name__}: {first_line(error)}); "
+            f"`{file}` is not a file of COCO annotations ({type(error).__name__}: {first_line(error)}); "
             'expected {"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}], "categories"}'
         ) from error
     return places
@@ -209,7 +209,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise MediaError(f"`{file}` is no JSON ({first_line(error)})") from error
+        raise MediaError(f"`{file}` is not JSON ({first_line(error)})") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise MediaError(f'`{file}` holds no list of points; expected [{{"file", "x", "y"}}, …]')
     for number, row in enumerate(found, start=1):

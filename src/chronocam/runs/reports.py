@@ -14,7 +14,7 @@ def write_report(folder: str, out: Path | None, where: str | None) -> Path:
 
     where: which rows of a run; None for all.
 
-    Raises InputError where there is nothing to show, and for a condition on what is no run.
+    Raises InputError where there is nothing to show, and for a condition on a folder that is not a run.
     """
     from chronocam.runs.dataset.plan import PLAN
 

@@ -73,7 +73,7 @@ def _said(kind: str, text: str) -> Caption | Phrase | Token:
     if kind != "token":
         return Token(text) if kind == "word" else Phrase(text)
     if not re.fullmatch(r"-?\d+", text):
-        raise TargetError(f"`token:{text}` is no number of a token; for a word give word:{text}")
+        raise TargetError(f"`token:{text}` is not the number of a token; for a word give word:{text}")
     return Token(int(text))
 
 

@@ -32,7 +32,7 @@ _Target: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class _Header(JsonRecord):
-    """The fields of a `SequenceExplanation` that are no arrays."""
+    """The fields of a `SequenceExplanation` that are not arrays."""
 
     format: str
     method: str

@@ -76,7 +76,7 @@ def to_frames(
 def clip_features(model: object, clips: Array) -> Float[np.ndarray, "batch time feature"]:
     """Return what `model.features` finds in each frame of clips, as the model takes them.
 
-    Raises ModelError for a model without `features`, or whose features are no `(batch, time, feature)`.
+    Raises ModelError for a model without `features`, or whose features are not `(batch, time, feature)`.
     """
     engine = engine_for(model)
     framework = import_module(f"chronocam.sequence.{engine.framework}.frames")

@@ -45,7 +45,7 @@ class Caption(Target):
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
-            raise TargetError(f"caption {self.text!r} is no text; give a sentence or a few words")
+            raise TargetError(f"caption {self.text!r} is not text; give a sentence or a few words")
         for template in self._templates:
             if "{}" not in template:
                 raise TargetError(

@@ -159,7 +159,7 @@ def speaks(target: Target) -> bool:
 
 def _refuse_empty(text: str) -> None:
     if not isinstance(text, str) or not text.strip():
-        raise TargetError(f"{text!r} is no word; give a word, or a few, of what the model says")
+        raise TargetError(f"{text!r} is not a word; give a word, or a few, of what the model says")
 
 
 def _span(

@@ -46,7 +46,7 @@ from chronocam.layouts.base import Stem
 from chronocam.types import INPUT, Inputs
 
 _OF_ALL = vars(nn.Module()).keys() - {"training", "_buffers", "_modules", "_parameters"}
-"""Attributes that every module has and that are no settings, such as its hooks."""
+"""Attributes that every module has and that are not settings, such as its hooks."""
 
 _CACHED = 1_250_000
 """Values of inputs run at once: 8 pictures of 224 × 224. Among 32, each takes up to 2.7 times as long."""

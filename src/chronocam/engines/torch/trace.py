@@ -157,7 +157,7 @@ class Trace:
             for name in names:
                 tensor = tensor_at(output, split_entry(name)[1])
                 if tensor is None:
-                    raise LayerError(f"`{name}` is no floating-point tensor; choose another output")
+                    raise LayerError(f"`{name}` is not a floating-point tensor; choose another output")
                 call = LayerCall(name, type(module).__name__, tuple(tensor.shape), changes, recurrent, order)
                 if name in self.keep:
                     call = replace(call, output=tensor.detach().clone())

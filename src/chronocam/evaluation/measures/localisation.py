@@ -46,7 +46,7 @@ class Pointing(Measure):
         if self.tolerance > 0:
             from scipy.ndimage import distance_transform_edt
 
-            # In space alone: a pixel is no frame.
+            # In space alone: a tolerance in pixels says nothing of frames.
             frames = mask.reshape(-1, *mask.shape[-2:])
             near = [
                 distance_transform_edt(~frame) < self.tolerance if frame.any() else frame for frame in frames

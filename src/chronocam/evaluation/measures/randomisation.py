@@ -103,7 +103,7 @@ class RandomLogit(Measure):
     controls: ClassVar[bool] = False
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
-        """Return the correlation, 0 where either map is constant; NaN for a target that is no class."""
+        """Return the correlation, 0 where either map is constant; NaN for targets other than classes."""
         if case.index is None or case.classes < 2:
             return float("nan")
         other = int(case.rng("class").integers(case.classes - 1))

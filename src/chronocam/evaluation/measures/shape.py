@@ -64,5 +64,5 @@ class Flicker(Measure):
     better: ClassVar[str | None] = None
 
     def of(self, case: Case, values: np.ndarray) -> float:
-        """Return the flicker; NaN for what is no clip."""
+        """Return the flicker; NaN for anything but clips."""
         return float(flicker(values)) if values.ndim == 3 else float("nan")

@@ -103,7 +103,7 @@ def _refusal(path: Path, config: Json, version: str, request: ModelRequest, erro
         named = ", ".join(f'"{name}": {name}' for name in missing)
         kinds = ", ".join(f"`{name}`" for name in missing)
         return request.error(
-            f"{problem}, since {kinds} is no layer of Keras 3",
+            f"{problem}, since {kinds} is not a layer of Keras 3",
             f"give its class: custom_objects={{{named}}} in cc.models.load, or use a python: factory",
         )
     return request.error(f"{problem} ({_cause(error)})", _by_hand(path))

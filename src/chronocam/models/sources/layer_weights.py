@@ -24,7 +24,7 @@ def _load(request: ModelRequest) -> Parts:
     model, recipe, labels = source.build(inner)
     if not isinstance(model, keras.Model):
         raise request.error(
-            f"`{inner.text}` is no network of Keras", "expected keras:NAME, or a factory that returns one"
+            f"`{inner.text}` is not a network of Keras", "expected keras:NAME, or a factory that returns one"
         )
     try:
         if path.suffix == ".index":

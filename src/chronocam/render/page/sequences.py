@@ -85,7 +85,7 @@ def _sentence(name: str, values: Float[np.ndarray, "time feature"]) -> str:
     shares = np.abs(values).sum(axis=1)
     total = float(shares.sum())
     if not total > 0:
-        return f"{name}: there is no relevance."
+        return f"{name}: no relevance."
     step = int(shares.argmax())
     strongest = int(np.abs(values[step]).argmax())
     return (

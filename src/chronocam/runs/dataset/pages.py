@@ -37,7 +37,7 @@ def write_run_pages(table: Table, out: str | Path | None = None) -> Path:
     """
     place = table.plan.place
     if out is None and is_url(place.url):
-        raise InputError(f"`{place.url}` is no local folder; say with --out where the pages go")
+        raise InputError(f"`{place.url}` is not a local folder; say with --out where the pages go")
     folder = Path(place.path("pages") if out is None else out)
     inputs = _by_input(table)
     if len(inputs) > MOST:

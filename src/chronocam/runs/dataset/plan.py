@@ -94,7 +94,7 @@ class Header(JsonRecord):
         """Raise MediaError for numbers of inputs, and for a preprocessing, that no run has."""
         shard = self.settings.shard
         if shard < 1 or not 0 <= self.inputs <= _MOST * shard:
-            raise MediaError(f"{self.inputs} inputs in shards of {shard} are no run")
+            raise MediaError(f"{self.inputs} inputs in shards of {shard} are not a run")
         try:
             self.recipe()
         except (AttributeError, TypeError, ValueError) as error:

@@ -164,7 +164,7 @@ def explanation(table: Any, row: int) -> Explanation:
     cells = math.prod(one.grid)
     if min(one.grid, default=0) < 1 or len(one.map) not in (cells, 2 * cells):
         raise Damaged(f"has a map of {len(one.map)} bytes on {one.grid} in row {row}")
-    notes = _told((table.schema.metadata or {}).get(_NOTES, b""))
+    notes = _parsed((table.schema.metadata or {}).get(_NOTES, b""))
     try:
         size, centers, windows, spans = notes.looks[_at(notes.look[_place(one)], row)]
         index, signed = _at(notes.info[one.target], row)
@@ -194,7 +194,7 @@ def explanation(table: Any, row: int) -> Explanation:
 
 
 @lru_cache(maxsize=4)
-def _told(notes: bytes) -> _Notes:
+def _parsed(notes: bytes) -> _Notes:
     """Return the notes of a part, which all its rows share."""
     try:
         return _Notes.from_json(parse_json(notes.decode()), "its notes")

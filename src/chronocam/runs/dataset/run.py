@@ -99,7 +99,7 @@ def run(
             f"no engine `{engine}`{suggest(engine, [*ENGINES])}; expected {' or '.join(ENGINES)}"
         )
     _check(maps, shard, batch_size, workers, engine, address)
-    need("pyarrow")  # which writes the parts: what is missing is told before a model is loaded
+    need("pyarrow")  # which writes the parts; asked for before a model is loaded
     settings = Settings(
         model=model,
         targets=tuple(map(str, _listed(targets))),

@@ -17,7 +17,7 @@ from chronocam.runs.dataset.work import Means, Worker
 def main() -> None:
     """Work as a line on stdin says; end when stdin does. The reason of a failure goes to stdout."""
     task = json.loads(sys.stdin.readline())
-    # Who started this process may be killed, and then nobody is left to end it.
+    # The process that started this one may be killed, and could then not end it.
     Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
     plan, k, count = read_plan(Place(task["out"])), task["k"], task["count"]
     try:

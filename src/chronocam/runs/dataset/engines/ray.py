@@ -23,7 +23,7 @@ _PAUSE: Final = 0.5  # seconds, while others are at all that is left
 
 
 def run(plan: Plan, means: Means, job: MapJob) -> None:
-    """Write every part that is missing, by actors on a cluster, which is made where there is none."""
+    """Write every part that is missing, by actors on a cluster; without one, a local one is started."""
     ray = need("ray", "ray")
     if not plan.pending():
         return
@@ -88,7 +88,7 @@ class _Crew:
 def _connect(ray: Any, address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     try:
-        if host and port.isdigit() and "://" not in host:  # where nobody listens, Ray would wait for minutes
+        if host and port.isdigit() and "://" not in host:  # Ray would wait for minutes on a closed port
             create_connection((host.strip("[]"), int(port)), _SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, ValueError, RuntimeError) as error:

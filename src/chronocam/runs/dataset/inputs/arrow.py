@@ -25,7 +25,7 @@ def fits(argument: str) -> bool:
 def find(argument: str, clips: bool) -> Iterator[Item]:
     """Yield the rows of each file, with the column `label` where there is one.
 
-    Raises InputError for what is no such data set, and for one that has splits.
+    Raises InputError for folders that are not such a data set, and for one that has splits.
     """
     home = Path(absolute(argument))
     if not (home / "state.json").is_file():

@@ -78,7 +78,7 @@ def opened(url: str) -> AbstractContextManager[Any]:
 
 
 def text_of(url: str) -> str:
-    """Return a path as text: bytes that are no text are escaped."""
+    """Return a path as text; bytes that are not text are escaped."""
     return encodable(url)
 
 

@@ -50,7 +50,7 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
     url = absolute(argument)
     alone, paths = _listed(url)
     if alone:
-        # A file that was named is an input, whatever its name; one that is none gets its row.
+        # A file that was named is an input, whatever its name; if it cannot be read, its row says why.
         yield Item(text_of(url), "file", url)
         return
     visible = [path for path in paths if not is_hidden(path)]

@@ -26,7 +26,7 @@ def fits(argument: str) -> bool:
 
 
 def find(argument: str, clips: bool) -> Iterator[Item]:
-    """Yield the members, with the places of their bytes. Raises InputError for what is no plain tar."""
+    """Yield the members, with the places of their bytes. Raises InputError for anything but a plain tar."""
     url = absolute(argument)
     if url.lower().endswith(_COMPRESSED):
         raise InputError(f"`{url}` is compressed, and members are read where they lie; unpack it to a .tar")
