@@ -74,19 +74,19 @@ def test_what_is_written_is_read(tmp_path: Path, dtype: str, order: Any) -> None
 
 
 BAD = {
-    "objects": (saved(np.array([{}], dtype=object)), "no array of numbers or text"),
-    "no array": (b"x" * 200, "no array of numbers or text"),
-    "nothing": (b"", "no array of numbers or text"),
-    "code": (npy("__import__('os').abort()"), "no array of numbers or text"),
-    "deep": (npy("(" * 4000), "no array of numbers or text"),
-    "record": (saved(np.zeros(2, [("a", "f4")])), "no array of numbers or text"),
+    "objects": (saved(np.array([{}], dtype=object)), "not an array of numbers or text"),
+    "no array": (b"x" * 200, "not an array of numbers or text"),
+    "nothing": (b"", "not an array of numbers or text"),
+    "code": (npy("__import__('os').abort()"), "not an array of numbers or text"),
+    "deep": (npy("(" * 4000), "not an array of numbers or text"),
+    "record": (saved(np.zeros(2, [("a", "f4")])), "not an array of numbers or text"),
     "text": (saved("maps"), "holds no numbers"),
     "empty": (saved(np.zeros((2, 0))), "holds no numbers"),
     "odd width": (npy(about("<f3"), bytes(6)), "numbers of 3 bytes"),
     "too much": (npy(about(shape=f"({10**17}, {10**17})"), bytes(8)), "has 8 bytes, which are not"),
     "too little": (npy(about(shape="(1,)"), bytes(8)), "has 8 bytes, which are not (1,) of 4"),
-    "many axes": (npy(about(shape=f"({'1,' * 40})"), bytes(4)), "no array of numbers or text"),
-    "negative": (npy(about(shape="(-2,)"), bytes(8)), "no array of numbers or text"),
+    "many axes": (npy(about(shape=f"({'1,' * 40})"), bytes(4)), "not an array of numbers or text"),
+    "negative": (npy(about(shape="(-2,)"), bytes(8)), "not an array of numbers or text"),
 }
 
 
