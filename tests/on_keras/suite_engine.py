@@ -107,13 +107,30 @@ def test_tracing_happens_once_per_model_layers_and_shape() -> None:
 
 def test_a_model_that_was_changed_is_explained_as_it_is_now() -> None:
     model, x = cnn(), samples((16, 16, 3))
-    before = cc.Saliency(model).explain(x, 1)
-    model.get_layer("conv1").activation = keras.activations.tanh
-    after = cc.Saliency(model).explain(x, 1)
-    assert not np.allclose(before.maps, after.maps)
-    fresh = keras.Sequential.from_config(model.get_config())
-    fresh.set_weights(model.get_weights())
-    np.testing.assert_allclose(after.maps, cc.Saliency(fresh).explain(x, 1).maps, rtol=1e-4, atol=1e-6)
+    saliency = cc.Saliency(model)
+    before = saliency.explain(x, 1)
+    for layer, name, value in (("conv1", "activation", keras.activations.tanh), ("relu", "max_value", 0.1)):
+        setattr(model.get_layer(layer), name, value)
+        after = saliency.explain(x, 1)
+        assert not np.allclose(before.maps, after.maps)
+        fresh = keras.Sequential.from_config(model.get_config())
+        fresh.set_weights(model.get_weights())
+        np.testing.assert_allclose(after.maps, cc.Saliency(fresh).explain(x, 1).maps, rtol=1e-4, atol=1e-6)
+        before = after
+
+
+def test_settings_are_not_gone_through_again_while_they_stay(monkeypatch: Any) -> None:
+    model, x = cnn(), samples((16, 16, 3))
+    gradcam, taken = cc.GradCAM(model, "relu"), []
+    found = KerasEngine._fingerprint
+    monkeypatch.setattr(KerasEngine, "_fingerprint", lambda engine: taken.append(1) or found(engine))
+    for _ in range(3):
+        gradcam.explain(x, 1)
+        model.set_weights(model.get_weights())
+    assert len(taken) == 1
+    model.get_layer("pool").strides = (1, 1)
+    gradcam.explain(x, 1)
+    assert len(taken) == 2
 
 
 def drawn_twice() -> Any:

@@ -35,7 +35,9 @@ def failure(inputs: Inputs, error: Exception) -> str:
         shown = ", ".join(map(_described, inputs if isinstance(inputs, (tuple, list)) else [inputs]))
     said = shorten(_NODE.sub("", first_line(error)), 200, placeholder=" …")
     hint = ""
-    if len(getattr(inputs, "shape", ())) == 4 and ("reshape" in said or "invalid for input of size" in said):
+    if len(getattr(inputs, "shape", ())) == 4 and (
+        "reshape" in said.lower() or "invalid for input of size" in said
+    ):
         hint = "; where rows are the frames of clips, frames= says how many a clip has"
     return (
         f"the model fails on inputs {shown} ({type(error).__name__}: {said}); expected the number, sizes and "

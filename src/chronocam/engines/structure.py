@@ -129,6 +129,45 @@ def settings_of(value: object) -> Hashable:
     return told
 
 
+class PlainStructure:
+    """A fingerprint that is made of the parts' own plain values, which do not change inside."""
+
+    def __init__(self) -> None:
+        self._last: tuple[list[tuple[object, ...]], Hashed] | None = None
+
+    def of(self, parts: Sequence[object], take: Callable[[], Hashable]) -> Hashed:
+        """Return the fingerprint that is taken; where the parts hold what they held, the last one again."""
+        held = [(type(part), *vars(part).values()) for part in parts]
+        last = self._last  # read once, since another thread may replace it
+        if last is None or not _equal(last[0], held):
+            self._last = last = held, Hashed(take())
+        return last[1]
+
+
+def _equal(held: object, now: object) -> bool:
+    # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise.
+    try:
+        return bool(held == now)
+    except Exception:
+        return False
+
+
+class Hashed:
+    """A large value whose hash is computed once."""
+
+    def __init__(self, value: Hashable) -> None:
+        self._value = value
+        self._hash = hash(value)
+
+    def __hash__(self) -> int:
+        """Return the hash of the value."""
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether the values are equal."""
+        return self is other or (isinstance(other, Hashed) and self._value == other._value)
+
+
 def plain_settings(value: object) -> dict[str, object]:
     """Return the settings of an object that are plain values, or tuples of such, by name."""
     return {name: held for name, held in vars(value).copy().items() if _is_plain(held)}

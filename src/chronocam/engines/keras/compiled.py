@@ -31,12 +31,10 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     if program.call is not None:
         return make()
     known: dict[Any, T] = _COMPILED.setdefault(program.model, {})
-    # A layer that was added, or given another activation, makes it another model.
-    parts = tuple(
-        (path, id(node), id(node.__dict__.get("activation"))) for path, node in program.nodes.items()
-    )
+    # Another layer, another setting or another activation makes it another model.
+    parts = tuple([(id(node), id(node.__dict__.get("activation"))) for node in program.nodes.values()])
     taps = program.layers, program.entry, program.output_layer, program.reads
-    full = (taps, program.guided is not None, program.feed, key, parts)
+    full = (taps, program.guided is not None, program.feed, key, program.state, parts)
     found = known.get(full)
     return known.setdefault(full, make()) if found is None else found  # threads share what was made first
 
@@ -102,7 +100,7 @@ class OffsetPass(ABC):
         self._shapes: dict[Any, Shapes] = {}
 
     @abstractmethod
-    def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
+    def differentiated(self, inputs: Inputs, score: Score) -> Differentiated:
         """Run the pass and differentiate its scores."""
 
     @abstractmethod
@@ -111,7 +109,7 @@ class OffsetPass(ABC):
 
     @abstractmethod
     def curvature(
-        self, inputs: Inputs, offsets: Offsets, score: Score, layer: str, at: Sequence[np.ndarray]
+        self, inputs: Inputs, score: Score, layer: str, at: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
 
@@ -138,27 +136,26 @@ class OffsetPass(ABC):
         self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
     ) -> BackendRecording:
         """Run once and differentiate the scores."""
-        offsets = self.offsets(inputs)
-        result = self.differentiated(inputs, offsets, score)
+        result = self.differentiated(inputs, score)
         # One pass gives everything but curvature, which needs gradients of gradients.
         recording = self.backend.recording(result.passed, result.scores)
         for layer in gradients:
             calls = result.gradients[layer]
             # Zeros are a gradient, or say that nothing leads from the layer to the scores.
-            if any(g.any() for g in calls) or self._moves(inputs, offsets, layer, result):
+            if any(g.any() for g in calls) or self._moves(inputs, layer, result):
                 recording.gradients[layer] = calls
         for layer in curvature:
             at = recording.activations[layer]
-            recording.curvature[layer] = self.curvature(inputs, offsets, score, layer, at)
+            recording.curvature[layer] = self.curvature(inputs, score, layer, at)
         return recording
 
-    def _moves(self, inputs: Inputs, offsets: Offsets, layer: str, result: Differentiated) -> bool:
+    def _moves(self, inputs: Inputs, layer: str, result: Differentiated) -> bool:
         """Say whether other outputs of the layer change what the scores were made of.
 
         The noise is a thousand times as strong as activations usually are, so that it gets through what lets
         nothing through at the activations themselves: a dead ReLU, a saturated gate.
         """
-        rng = np.random.default_rng(0)
+        rng, offsets = np.random.default_rng(0), self.offsets(inputs)
         noise = [
             self.array(1e3 * rng.standard_normal(tuple(x.shape), dtype=np.float32), x.dtype)
             for x in offsets[layer]

@@ -53,7 +53,7 @@ from chronocam.engines.keras.program import (
 from chronocam.engines.keras.resume import KerasRest
 from chronocam.engines.names import child_at, part_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
-from chronocam.engines.structure import plain_settings
+from chronocam.engines.structure import PlainStructure, plain_settings
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
@@ -110,6 +110,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         self._nodes = nodes_of(model)
         self.feed: Feed = as_given
         self.learned = Learned()
+        self._structure = PlainStructure()
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 
     @cached_property
@@ -119,6 +120,9 @@ class KerasEngine(Speechless, UnknownGeometry):
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
+        return self._structure.of([self.model, *self._nodes.values()], self._fingerprint)
+
+    def _fingerprint(self) -> Hashable:
         own = plain_settings(self.model).items()
         parts = ((type(node), *plain_settings(node).values()) for node in self._nodes.values())
         activations = (vars(node).get("activation") for node in self._nodes.values())
@@ -389,9 +393,8 @@ class KerasEngine(Speechless, UnknownGeometry):
         guided: Any = None,
         entry: Entry | None = None,
     ) -> Program:
-        return Program(
-            self.model, self._nodes, layers, self.output_layer, guided, call, reads, self.feed, entry
-        )
+        how = self.output_layer, guided, call, reads, self.feed, entry
+        return Program(self.model, self._nodes, layers, *how, state=self.structure())
 
     def _notes(self, recording: BackendRecording, call: Call | None, guided: bool) -> list[str]:
         notes = [NO_RELU] if guided and not self._has_relu else []

@@ -141,9 +141,9 @@ class JaxPass(OffsetPass):
         outputs: Sequence[Array] = self._run(_values(self.program), inputs, offsets)[0]
         return outputs
 
-    def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
+    def differentiated(self, inputs: Inputs, score: Score) -> Differentiated:
         """Run the pass and differentiate its scores."""
-        outputs, pull, rest = self._run(_values(self.program), inputs, offsets)
+        outputs, pull, rest = self._run(_values(self.program), inputs, self.offsets(inputs))
         passed = self._passed(outputs, rest)
         if not self.layers:
             return Differentiated(passed, score(passed.result), outputs)
@@ -159,9 +159,10 @@ class JaxPass(OffsetPass):
         return [np.stack([self.backend.numpy(g) for g in calls]) for calls in zip(*per_target, strict=True)]
 
     def curvature(
-        self, inputs: Inputs, offsets: Offsets, score: Score, layer: str, at: Sequence[np.ndarray]
+        self, inputs: Inputs, score: Score, layer: str, at: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
+        offsets = self.offsets(inputs)
 
         def scores(offset: Array, call: int) -> Array:
             calls = [offset if i == call else x for i, x in enumerate(offsets[layer])]

@@ -21,7 +21,7 @@ from chronocam.engines.keras.compiled import (
     Start,
     compiled,
 )
-from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Change, Passed, Program
 from chronocam.types import INPUT, Array, Inputs
 
 _REFUSAL = tf.errors.OperatorNotAllowedInGraphError
@@ -53,7 +53,7 @@ class TensorFlowBackend(Backend):
         self, program: Program, run: Callable[..., Any], compiles: bool = True
     ) -> Callable[..., Any]:
         """Return `run`, compiled, or eager where the model decides by values."""
-        tried = OrEagerly(program, tf.function(run, autograph=False), run, _REFUSAL, compiles)
+        tried = OrEagerly(program, _Concrete(run), run, _REFUSAL, compiles)
         return lambda *args: tried(*keras.tree.map_structure(_tensor, args))
 
     def record(
@@ -76,9 +76,9 @@ class TensorFlowPass(OffsetPass):
 
     def __init__(self, backend: Backend, program: Program, layers: Sequence[str]) -> None:
         super().__init__(backend, program, layers)
-        self._run = OrEagerly(program, tf.function(self._forward, autograph=False), self._forward, _REFUSAL)
+        self._run = OrEagerly(program, _Concrete(self._moved), self._moved, _REFUSAL)
         both = self._there_and_back
-        self._run_both = OrEagerly(program, tf.function(both, autograph=False), both, _REFUSAL)
+        self._run_both = OrEagerly(program, _Concrete(both), both, _REFUSAL)
         self._scored: dict[int, _Scored] = {}
         self._numbers = count()
 
@@ -86,28 +86,32 @@ class TensorFlowPass(OffsetPass):
         """Return numbers as a tensor."""
         return tf.constant(values, dtype)
 
-    def _forward(self, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
+    def _forward(self, inputs: Inputs, change: Change, state: Sequence[Any] = ()) -> tuple[Any, ...]:
         self.traces += 1
-        # Neither a parameter nor what comes before the first layer is differentiated.
+        with keras.StatelessScope(state_mapping=state):
+            passed = self.program.forward(inputs, change)
+        return *passed.seen, passed.activations
+
+    def _moved(self, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
+        """Return what the forward pass gives with offsets."""
+        # A tape around this function would prepare gradients of all that it takes.
         constants = [(v, tf.stop_gradient(v.value)) for v in self.program.model.variables]
         if INPUT not in self.layers:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
-        with keras.StatelessScope(state_mapping=constants):
-            passed = self.program.forward(inputs, Start(offsets, tf.stop_gradient))
-        return *passed.seen, passed.activations
+        return self._forward(inputs, Start(offsets, tf.stop_gradient), constants)
 
-    def _there_and_back(self, number: Array, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
-        """Return what the forward pass gives and, per offset, the gradients `(target, *shape)`."""
+    def _there_and_back(self, number: Array, inputs: Inputs) -> tuple[Any, ...]:
+        """Return what the forward pass gives and, per call, the gradients `(target, *shape)`."""
         # A score is the user's Python and cannot be traced. It is called through numpy_function from the
         # middle of the compiled function: it leaves its values in `_scored`, under the number of the call
         # (other threads call it, too), and sends back its gradients in
         # the outputs, one per target, which the tape carries on to the layers. So nothing is compiled anew
         # for another target, and a backward pass per target needs neither a second forward pass nor a
         # persistent tape around the compiled function, for which TensorFlow prepares gradients of gradients.
-        flat = keras.tree.flatten(offsets)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(flat)
-            passed = self._forward(inputs, offsets)
+            passed = self._forward(inputs, _Watched(tape, self.layers))
+        at = {layer: passed[-1][layer] for layer in self.layers}
+        flat = keras.tree.flatten(at)
         leaves = _leaves(passed[:3])
         floats = _floats(leaves)
         upstream_of = partial(self._upstream, passed[:3])
@@ -123,7 +127,7 @@ class TensorFlowPass(OffsetPass):
         gradients = (
             tf.map_fn(pulled, upstream, fn_output_signature=dtypes, parallel_iterations=1) if flat else []
         )
-        return *passed, keras.tree.pack_sequence_as(offsets, gradients)
+        return *passed, keras.tree.pack_sequence_as(at, gradients)
 
     def _upstream(self, structure: Any, number: np.ndarray, *leaves: np.ndarray) -> list[np.ndarray]:
         """Score the outputs; return ∂score/∂output `(target, *shape)` of the floating-point ones."""
@@ -133,12 +137,12 @@ class TensorFlowPass(OffsetPass):
         """Return the floating-point outputs."""
         return _floats(_leaves(self._run(inputs, offsets)[:3]))
 
-    def differentiated(self, inputs: Inputs, offsets: Offsets, score: Score) -> Differentiated:
+    def differentiated(self, inputs: Inputs, score: Score) -> Differentiated:
         """Run the pass and differentiate its scores."""
         number, scored = next(self._numbers), _Scored(score)
         self._scored[number] = scored
         try:
-            *outputs, pulled = self._run_both(tf.constant(number, tf.int64), inputs, offsets)
+            *outputs, pulled = self._run_both(tf.constant(number, tf.int64), inputs)
         finally:
             del self._scored[number]
         if scored.error is not None:
@@ -150,10 +154,10 @@ class TensorFlowPass(OffsetPass):
         )
 
     def curvature(
-        self, inputs: Inputs, offsets: Offsets, score: Score, layer: str, at: Sequence[np.ndarray]
+        self, inputs: Inputs, score: Score, layer: str, at: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """Return the Hessian of every score times the activations, per call, `(target, *shape)`."""
-        products = []
+        products, offsets = [], self.offsets(inputs)
         for offset, a in zip(offsets[layer], at, strict=True):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
                 outer.watch(offset)
@@ -167,6 +171,44 @@ class TensorFlowPass(OffsetPass):
                 np.stack([np.zeros_like(a) if g is None else self.backend.numpy(g) for g in each])
             )
         return products
+
+
+class _Concrete:
+    """A function that is compiled once for each signature.
+
+    What it is for a signature is kept here: TensorFlow would look it up in each call by all that it takes,
+    the variables too.
+    """
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._function = tf.function(run, autograph=False)
+        self._known: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """Return what the function returns."""
+        known = str(keras.tree.map_structure(lambda x: x if x is None else (*x.shape, x.dtype.name), args))
+        if known not in self._known:
+            self._known[known] = self._function.get_concrete_function(*args)
+        return self._known[known](*args)
+
+
+class _Watched:
+    """Lets a tape watch what layers return; the first of them is cut off from what comes before it."""
+
+    def __init__(self, tape: Any, layers: Sequence[str]) -> None:
+        self._tape = tape
+        self._layers = layers
+        self._started = False
+
+    def __call__(self, layer: str, x: Array) -> Array:
+        """Return the output that the model goes on with."""
+        if layer not in self._layers:
+            return x
+        # What used the output within the layer does not count, and keeps the old tensor.
+        x = tf.identity(x) if self._started else tf.stop_gradient(x)
+        self._started = True
+        self._tape.watch(x)
+        return x
 
 
 class _Scored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -128,7 +128,7 @@ class Program:
 
     layers: what is tapped, `relu#1` for the second call. guided: a backend's ReLU that takes the place of the
     model's. call: what is called in the place of the model. reads: nodes whose outputs the score reads.
-    feed: see `Engine.feed`. entry: see `Request`.
+    feed: see `Engine.feed`. entry: see `Request`. state: see `Engine.structure`.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class Program:
         reads: Sequence[str] = (),
         feed: Feed = as_given,
         entry: Entry | None = None,
+        state: Hashable = None,
     ) -> None:
         self._model = weakref.ref(model)  # what is compiled is kept by model, and must not keep it alive
         self.nodes = nodes
@@ -152,6 +153,7 @@ class Program:
         self.reads: tuple[Any, ...] = tuple(reads)
         self.feed = feed
         self.entry = entry
+        self.state = state
 
     @property
     def model(self) -> keras.Model:
