@@ -23,6 +23,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, settle, walk
+from chronocam.engines.torch.spectral import Spectral
 from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor, tensor_at
 from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
@@ -120,6 +121,7 @@ class TorchRest(Rest[nn.Module]):
         changed = Counting(self._call, change)
         self._forward.replica.tap(self._layer, self._at_layer(changed), changed.undo)
         self._forward.watch(scope)
+        scope.enter_context(Spectral())
         return self._forward.run(inputs)
 
     def _run(self, changed: Sequence[Tensor], times: int) -> Result:

@@ -1,0 +1,158 @@
+"""Convolutions of many rows over a small grid as products of matrices, with a third of the multiplications.
+
+A discrete Fourier transform makes a convolution one product for each frequency, of all channels with all
+kernels. Over a small grid it is itself the product with a small matrix. Of real numbers half of the
+frequencies do, and with those of one axis moved by a half none of them is real; three real products make a
+complex one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, reduce
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_RANKS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+# As measured: what a number in a transform costs, as so many multiplications of a product of matrices.
+_OF_INPUT = 4
+_OF_KERNEL = 48
+_GAIN = 1.2  # less is not worth it
+_AT_ONCE = 2**22  # numbers in the transform of the kernels that are held at once: they stay in the cache
+
+
+class Axis(NamedTuple):
+    """An axis of a convolution: of its input, of its kernel, and how many zeros are put before and after."""
+
+    size: int
+    kernel: int
+    padding: int
+
+    @property
+    def outputs(self) -> int:
+        """How many places it returns."""
+        return self.size + 2 * self.padding - self.kernel + 1
+
+    @property
+    def period(self) -> int:
+        """The length at which what is periodic overlaps in no place that is returned."""
+        return self.size + self.padding
+
+    @property
+    def taps(self) -> int:
+        """How many products it is the sum of, without those of zeros beside the input."""
+        starts = np.arange(self.outputs) - self.padding
+        return int((np.minimum(starts + self.kernel, self.size) - np.maximum(starts, 0)).sum())
+
+
+class Spectral(TorchFunctionMode):
+    """Computes convolutions by their spectrum where that is faster; they differ by rounding alone."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        rank, found = _RANKS.get(func), None
+        if rank and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+            found = convolved(rank, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if found is None else found
+
+
+def convolved(
+    rank: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """Return a convolution, or None where it is of a kind, or so small, that it is not faster this way."""
+    ones = (1,) * rank
+    if (
+        groups != 1
+        or _each(stride, rank) != ones
+        or _each(dilation, rank) != ones
+        or isinstance(padding, str)
+    ):
+        return None
+    if not _are_plain(input, weight) or input.ndim != rank + 2:
+        return None
+    sizes = zip(input.shape[2:], weight.shape[2:], _each(padding, rank), strict=True)
+    axes = tuple(Axis(*each) for each in sizes)
+    possible = len(input) and all(axis.padding < axis.kernel for axis in axes)
+    if not possible or not _is_faster(axes, len(input), *weight.shape[:2]):
+        return None
+    found = _by_spectrum(input, weight, axes)
+    return found if bias is None else found + bias.view(-1, *ones)
+
+
+def _by_spectrum(input: Tensor, weight: Tensor, axes: tuple[Axis, ...]) -> Tensor:
+    (rows, channels), outputs = input.shape[:2], len(weight)
+    at_once = max(1, _AT_ONCE // (channels * outputs))
+    matrices = (torch.from_numpy(m).to(input.dtype) for m in _matrices(axes))
+    of_input, of_kernel, back = (torch.split(m, at_once) for m in matrices)
+    places, taps = input.reshape(rows * channels, -1).T, weight.reshape(outputs * channels, -1).T
+    found = input.new_zeros(rows * outputs, prod(axis.outputs for axis in axes))
+    for a, b, c in zip(of_input, of_kernel, back, strict=True):
+        x, w = (a @ places).view(-1, rows, channels), (b @ taps).view(-1, outputs, channels)
+        found = found.addmm_(torch.bmm(x, w.mT).view(len(c), -1).T, c)
+    return found.view(rows, outputs, *(axis.outputs for axis in axes))
+
+
+def _each(number: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    return (number,) * rank if isinstance(number, int) else tuple(number) * (rank // len(number))
+
+
+def _are_plain(*tensors: Tensor) -> bool:
+    """Say whether tensors are in the processor's memory, all of one type that is precise enough."""
+    (first, *_), kinds = tensors, (torch.float32, torch.float64)
+    return first.dtype in kinds and all(
+        type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == first.dtype
+        for x in tensors
+    )
+
+
+def _is_faster(axes: Sequence[Axis], rows: int, outputs: int, channels: int) -> bool:
+    """Say whether the multiplications for each row are so many fewer that it is faster, too."""
+    direct = outputs * channels * prod(axis.taps for axis in axes)
+    inputs, found = (
+        prod(places) for places in zip(*((axis.size, axis.outputs) for axis in axes), strict=True)
+    )
+    kernels = outputs * channels * (1 + _OF_KERNEL / rows)
+    by_spectrum = 3 * prod(_periods(axes)) / 2 * (kernels + _OF_INPUT * (channels * inputs + outputs * found))
+    return direct >= _GAIN * by_spectrum
+
+
+def _periods(axes: Sequence[Axis]) -> list[int]:
+    """Return a period for each axis; that of the last, of whose frequencies a half is left out, is even."""
+    *others, last = (axis.period for axis in axes)
+    return [*others, last + last % 2]
+
+
+@lru_cache(maxsize=16)
+def _matrices(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what transforms inputs, kernels, and products back, each `(product, place)`."""
+    periods = _periods(axes)
+    frequencies = [np.arange(period) / period for period in periods]
+    frequencies[-1] = (np.arange(periods[-1] // 2) + 0.5) / periods[-1]
+
+    def waves(places: Sequence[np.ndarray]) -> np.ndarray:
+        each = zip(frequencies, places, strict=True)
+        return reduce(np.kron, [np.exp(2j * np.pi * np.outer(f, at)) for f, at in each])
+
+    x = waves([-np.arange(axis.size) for axis in axes])
+    w = waves([np.arange(axis.kernel) - axis.padding for axis in axes])
+    y = waves([np.arange(axis.outputs) for axis in axes]) * 2 / prod(periods)
+    # With x = a + ib and w = c + id, xw is (k₁ − k₃) + i (k₁ + k₂), where k₁ = (a + b) c, k₂ = a (d − c) and
+    # k₃ = b (c + d).
+    return (
+        np.concatenate([x.real + x.imag, x.real, x.imag]),
+        np.concatenate([w.real, w.imag - w.real, w.real + w.imag]),
+        np.concatenate([y.real - y.imag, -y.imag, -y.real]),
+    )
