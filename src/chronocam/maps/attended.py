@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from jaxtyping import Float
 
 from chronocam.maps.arrays import in_full_precision, namespace, relu
 from chronocam.types import Array
+
+Sources: TypeAlias = tuple[int, ...]
+"""The attentions that tokens are made of, by their numbers: the last one, or several side by side."""
+
+Origins: TypeAlias = np.ndarray | None
+"""For each token, which attention it is made of and which of its queries, `(token, 2)`; −1 for none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +31,10 @@ class Attended:
     query, key: `(row, head, query, channel)`, `(row, head, key, channel)`; None where the model scores keys
         otherwise.
     join: the matrix that joins the heads, `(channel, head · channel)`; None without one.
-    sources: which attention before, by its number, the queries and the values are made of, the last of
-        several; −1 for none.
+    sources: which attention before the queries and the values are made of; none of those that lead to them
+        through another.
+    origins: the same for each query and for each key, where tokens were added, dropped or joined since; None
+        where they are those of `sources` one for one.
     """
 
     value: Array
@@ -34,7 +43,8 @@ class Attended:
     query: Array = None
     key: Array = None
     join: Array = None
-    sources: tuple[int, int] = (-1, -1)
+    sources: tuple[Sources, Sources] = ((), ())
+    origins: tuple[Origins, Origins] = (None, None)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 from jaxtyping import Float
 
 from chronocam.errors import LayoutError, ModelError
-from chronocam.maps.arrays import in_full_precision, namespace
-from chronocam.maps.attended import Attended, positive
+from chronocam.maps.arrays import in_full_precision, like, namespace
+from chronocam.maps.attended import Attended, Sources, positive
 from chronocam.methods._attention import (
     AttendedMethod,
     check_layers,
@@ -24,6 +26,8 @@ from chronocam.types import Array, Capture, Need
 
 Divided: TypeAlias = tuple[int, int, int]
 Numbered: TypeAlias = Sequence[tuple[int, Attended]]
+Tokens: TypeAlias = Sequence[tuple[Any, int]]
+Relevance: TypeAlias = dict[int, Array]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,7 +36,8 @@ class AttentionRelevance(AttendedMethod):
 
     With Ā = mean over heads of max(∂score/∂A ⊙ A, 0), relevance starts as R_ss = 1 for every row of tokens s
     and R_st = 0 for two of them. Self-attention adds Ā R_st to R_st. Attention of s to another row t adds
-    R̂_ssᵀ Ā R̂_tt to R_st, and Ā R_ts to R_ss; R̂ = 1 + (R − 1) with rows that sum to 1. The map is the row of
+    R̂_ssᵀ Ā R̂_tt to R_st, and Ā R_ts to R_ss; R̂ = 1 + (R − 1) with rows that sum to 1. A class token that
+    joins later, or that alone attends (CaiT), adds as in self-attention. The map is the row of
     the tokens that the score reads: the class token's, the mean of those that a model averages, a query's in
     a decoder (DETR), that of a caption's last token. So it is defined for self-, cross- and co-attention.
 
@@ -92,88 +97,208 @@ class AttentionRelevance(AttendedMethod):
 class Streams:
     """The rows of tokens that attend, to themselves and to each other.
 
-    sizes: `(row, token)` of each. of: for each call the stream of its queries and that of its keys.
+    sizes: `(row, token)` of each, as it begins. tokens: for each call its queries and its keys, each by what
+    it was before and its number there. of: for each call the stream of its queries and those of its keys.
     """
 
     def __init__(self, calls: Numbered) -> None:
         self.calls = calls
         self.sizes: list[tuple[int, int]] = []
-        self.of: list[tuple[int, int]] = []
-        self._made: dict[Any, int] = {}  # the streams by what they are known by, a call's number above all
+        self.tokens: list[tuple[Tokens, Tokens]] = []
+        self.of: list[tuple[int, set[int]]] = []
+        self._homes: dict[Any, int] = {}  # the streams by what they are known by, a call's number above all
+        self._made: dict[Any, int] = {}  # how many tokens each call makes
         for number, call in calls:
             rows, queries, keys = call.shape
-            asks, given = self._names(number, call)
-            self.of.append((self._stream(asks, (rows, queries)), self._stream(given, (rows, keys))))
-            self._made[number] = self._made["asks", rows, queries, keys] = self._made[asks]
+            before = self._names(number, call)
+            asks, given = (self._tokens(number, call, side, before) for side in range(2))
+            for tokens in (asks, given):
+                self._begin(rows, tokens)
+            homes = [self._homes[name] for name, _ in asks if name in self._made] or [self._homes[asks[0][0]]]
+            self.tokens.append((asks, given))
+            self.of.append((homes[0], {self._homes[name] for name, _ in given}))
+            self._homes[number], self._made[number] = homes[0], queries
+            self._homes["asks", rows, queries, keys] = homes[0]
 
     def _names(self, number: int, call: Attended) -> tuple[Any, Any]:
-        """Return what the streams of the queries and of the keys of a call are known by."""
+        """Return what the queries and the keys of a call are known by, where each are of one stream."""
         rows, queries, keys = call.shape
-        asked, given = call.sources
-        if asked == given == -1 and queries == keys:
-            return (number, number)
-        if asked == given == -1 and ("asks", rows, keys, queries) in self._made:
+        asked, given = (
+            self._together(sources if origins is None else sources[-1:])
+            for sources, origins in zip(call.sources, call.origins, strict=True)
+        )
+        if asked is given is None and queries == keys:
+            return ("first", number), ("first", number)
+        if asked is given is None and ("asks", rows, keys, queries) in self._homes:
             # Two streams that begin with attention to each other: what was given before asks now.
             return ("given", rows, queries), ("asks", rows, keys, queries)
-        return number if asked < 0 else asked, ("given", rows, keys) if given < 0 else given
+        return ("first", number) if asked is None else asked, (
+            "given",
+            rows,
+            keys,
+        ) if given is None else given
 
-    def _stream(self, source: Any, size: tuple[int, int]) -> int:
-        if source not in self._made:
-            self.sizes.append(size)
-            self._made[source] = len(self.sizes) - 1
-        stream = self._made[source]
-        if self.sizes[stream] != size:
-            (rows, tokens), (others, before) = size, self.sizes[stream]
+    def _together(self, sources: Sources) -> Any:
+        """Return what the tokens that attentions make together are known by; None for no attention."""
+        counted = tuple(call for call in sources if call in self._made) or sources
+        if len(counted) < 2 or counted in self._made or counted[0] not in self._made:
+            return counted if len(counted) > 1 else counted[0] if counted else None
+        if any(self._asked(call) != self._asked(counted[0]) for call in counted):
             raise ModelError(
-                f"attention over {tokens} tokens in {rows} rows follows one over {before} in {others}, and "
-                "what became of them in between has no rule in attentionrelevance; give layers= so that only "
-                "attention over the last tokens counts, or choose legrad or gradcam"
+                f"{len(counted)} attentions side by side are joined, and whether they are of the same "
+                "tokens is not known; give layers= so that only later attention counts, or choose legrad"
             )
-        return stream
+        self._homes[counted], self._made[counted] = self._homes[counted[0]], self._made[counted[0]]
+        return counted
+
+    def _asked(self, number: int) -> Tokens:
+        """Return the queries of a call by its number."""
+        return next(
+            asks for (other, _), (asks, _) in zip(self.calls, self.tokens, strict=False) if other == number
+        )
+
+    def _tokens(self, number: int, call: Attended, side: int, names: tuple[Any, Any]) -> Tokens:
+        """Return what the queries (side 0) or the keys (1) of a call were before."""
+        origins, count = call.origins[side], call.shape[1 + side]
+        if origins is None:
+            self._refuse_others(names[side], count, call)
+            return [(names[side], at) for at in range(count)]
+        fresh = iter(range(count))
+        new = int((origins[:, 0] < 0).sum())
+        # As many new keys as there are new queries are the same tokens.
+        name = (
+            names[0]
+            if side and names[0] == ("first", number) and new == call.shape[1]
+            else ("new", number, new)
+        )
+        return [(name, next(fresh)) if before < 0 else (before, at) for before, at in origins.tolist()]
+
+    def _refuse_others(self, name: Any, count: int, call: Attended) -> None:
+        """Raise ModelError where there are not as many tokens as there were before, or as many rows."""
+        if name not in self._homes:
+            return
+        rows, tokens = self.sizes[self._homes[name]]
+        tokens = self._made.get(name, tokens)
+        if (rows, tokens) != (call.shape[0], count):
+            raise ModelError(
+                f"attention over {count} tokens in {call.shape[0]} rows follows one over {tokens} in {rows}, "
+                "and what became of them in between has no rule in attentionrelevance; give layers= so that "
+                "only attention over the last tokens counts, or choose legrad or gradcam"
+            )
+
+    def _begin(self, rows: int, tokens: Tokens) -> None:
+        """Begin a stream for each row of tokens that none is known of."""
+        for name in dict.fromkeys(name for name, _ in tokens):
+            if name not in self._homes:
+                self._homes[name] = len(self.sizes)
+                self.sizes.append((rows, 1 + max(at for other, at in tokens if other == name)))
 
     def row(self, stream: int, target: int) -> Float[Any, "row token"] | None:
         """Return the relevance of the tokens of a stream for what the score reads; None for no relevance."""
-        every = list(zip(self.calls, self.of, strict=True))
-        own = [call for (_, call), pair in every if pair == (stream, stream)]
-        if own and not any(stream in pair for pair in self.of if pair != (stream, stream)):
-            return _through(own, target)
+        every = [pair for pair in self.of if stream in (pair[0], *pair[1])]
+        if all(pair == (stream, {stream}) for pair in every) and self._follow(stream):
+            return _through(
+                [call for (_, call), pair in zip(self.calls, self.of, strict=True) if pair in every], target
+            )
         relevance, total = self._relevance(target), None
-        for number, call in self._ends():
-            over = relevance[number].get(stream)
+        for calls, last in self._ends():
+            over = self._of(relevance, calls, last.value).get(stream)
             if over is not None:
-                row = _product(reading(call, target)[:, None], over)[:, 0]
+                row = _product(reading(last, target)[:, None], over)[:, 0]
                 total = row if total is None else total + row
         return total
 
-    def _ends(self) -> list[tuple[int, Attended]]:
-        """Return the last calls of the streams that no later call attends to: there the score reads."""
-        ends = []
+    def _follow(self, stream: int) -> bool:
+        """Say whether each call over a stream asks with all tokens that the one before has made."""
+        of_stream = [at for at, (asks, _) in enumerate(self.of) if asks == stream]
+        pairs = pairwise(of_stream)
+        return bool(of_stream) and all(
+            self.tokens[after][0] == [(self.calls[before][0], at) for at in range(len(self.tokens[after][0]))]
+            for before, after in pairs
+        )
+
+    def _ends(self) -> list[tuple[Any, Attended]]:
+        """Return the last call of each stream that no later one attends to, or calls side by side.
+
+        There the score reads.
+        """
+        ends: list[tuple[Any, Attended]] = []
         for stream in range(len(self.sizes)):
             asking = [at for at, (asks, _) in enumerate(self.of) if asks == stream]
-            asked = [at for at, (asks, keys) in enumerate(self.of) if keys == stream != asks]
+            asked = [at for at, (asks, keys) in enumerate(self.of) if asks != stream and stream in keys]
             if asking and asking[-1] > max(asked, default=-1):
-                ends.append(self.calls[asking[-1]])
+                last = self.tokens[asking[-1]][0]
+                beside = tuple(self.calls[at][0] for at in asking if self.tokens[at][0] == last)
+                ends.append((self._together(beside), self.calls[asking[-1]][1]))
         return ends
 
-    def _relevance(self, target: int) -> dict[int, dict[int, Array]]:
+    def _relevance(self, target: int) -> dict[Any, Relevance]:
         """Return, for the tokens that each call makes, their relevance R over those of each stream."""
-        made: dict[int, dict[int, Array]] = {}
-        for (number, call), (asks, keys) in zip(self.calls, self.of, strict=True):
+        made: dict[Any, Relevance] = {}
+        for (number, call), (asks, given), (home, _) in zip(self.calls, self.tokens, self.of, strict=True):
             mixed = positive(call, call.weigh(), target)
-            queries, held = (
-                made.get(source, {stream: _ones(mixed, self.sizes[stream])})
-                for source, stream in zip(call.sources, (asks, keys), strict=True)
-            )
-            after = dict(queries)
-            for stream, over in held.items():
-                if asks != keys == stream:
-                    mine = namespace(mixed).matrix_transpose(_normalised(queries[asks]))
-                    added = _product(_product(mine, mixed), _normalised(over))
-                else:
-                    added = _product(mixed, over)
-                after[stream] = after[stream] + added if stream in after else added
+            before = self._gathered(made, asks, mixed)
+            after = dict(before)
+            own = {*asks} <= {*given}
+            for name in dict.fromkeys(name for name, _ in given):
+                for stream, over in self._gathered(made, given, mixed, name, normalise=not own).items():
+                    through = mixed
+                    if not own and stream == self._homes[name]:
+                        through = _product(
+                            namespace(mixed).matrix_transpose(_normalised(before[home])), mixed
+                        )
+                    added = _product(through, over)
+                    after[stream] = after[stream] + added if stream in after else added
             made[number] = after
         return made
+
+    def _gathered(
+        self,
+        made: dict[Any, Relevance],
+        tokens: Tokens,
+        like: Array,
+        only: Any = None,
+        normalise: bool = False,
+    ) -> Relevance:
+        """Return the relevance R of some tokens over those of each stream, `(row, token, token of stream)`.
+
+        only: leave the others zero, whose name is another. normalise: that over the stream that they are of.
+        """
+        gathered: Relevance = {}
+        for name in dict.fromkeys(name for name, _ in tokens):
+            if only is not None and name != only:
+                continue
+            home, whole = self._homes[name], self._of(made, name, like)
+            places = [(at, number) for at, (other, number) in enumerate(tokens) if other == name]
+            for stream, over in whole.items():
+                over = _normalised(over) if normalise and stream == home else over
+                moved = _moved(over, places, len(tokens))
+                gathered[stream] = gathered[stream] + moved if stream in gathered else moved
+        return gathered
+
+    def _of(self, made: dict[Any, Relevance], name: Any, like: Array) -> Relevance:
+        """Return the relevance R of tokens by what they are known by: that of themselves where they begin."""
+        if name in made:
+            return made[name]
+        if name not in self._made:
+            home = self._homes[name]
+            return {home: _ones(like, self.sizes[home])}
+        # Attentions side by side: each adds to what all of them ask with.
+        total = dict(before := self._gathered(made, self._asked(name[0]), like))
+        for call in name:
+            for stream, over in made[call].items():
+                added = over - before[stream] if stream in before else over
+                total[stream] = total[stream] + added if stream in total else added
+        return total
+
+
+def _moved(over: Array, places: Sequence[tuple[int, int]], count: int) -> Array:
+    """Return the rows of R at others of `count` places, each a pair of its new and its old one; else 0."""
+    if all(new == old for new, old in places) and len(places) == count == over.shape[1]:
+        return over
+    chosen = np.zeros((count, over.shape[1]))
+    chosen[tuple(np.transpose(places))] = 1
+    return _product(like(chosen, over)[None], over)
 
 
 def _ones(like: Array, size: tuple[int, int]) -> Float[Any, "row token token"]:
@@ -189,6 +314,12 @@ def _product(a: Array, b: Array) -> Array:
 
 def _normalised(relevance: Float[Any, "row token token"]) -> Array:
     """Return 1 + (R − 1) with rows that sum to 1, and rows of 1 alone as they are."""
+    if relevance.shape[1] != relevance.shape[2]:
+        raise ModelError(
+            f"attention to {relevance.shape[1]} tokens that were {relevance.shape[2]} before has no rule in "
+            "attentionrelevance; give layers= so that only attention over the last tokens counts, or choose "
+            "legrad or gradcam"
+        )
     xp, eye = namespace(relevance), _ones(relevance, relevance.shape[:2])
     added = relevance - eye
     sums = xp.sum(added, axis=2, keepdims=True)

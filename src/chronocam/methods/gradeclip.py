@@ -22,10 +22,11 @@ class GradECLIP(AttendedMethod):
     In the last attention over the patches, with g = ∂score/∂(output of the heads, before they are joined) at
     the class token, the map is max(λ_i Σ_d g_d v_{i,d}, 0) for patch i, v all heads' values. λ is the cosine
     of W q and W k_i, W the matrix that joins the heads, scaled to [0, 1] over the patches. In place of the
-    class token stands the one query of a model that pools by attention (SigLIP). Made for CLIP and captions;
-    any score will do.
+    class token stands the one query of a model that pools by attention (SigLIP); of two tokens that are read
+    (a distilled DeiT's) both are added up before negative values are dropped. Made for CLIP and captions; any
+    score will do.
 
-    Raises ModelError for models that read more than one token, or that score keys in a way of their own.
+    Raises ModelError for models that read patches, or that score keys in a way of their own.
     Source: Zhao et al. 2025 (arXiv:2502.18816), section 3; with the model's own heads, where the released
     code recomputes the block with one head.
 
@@ -42,24 +43,26 @@ class GradECLIP(AttendedMethod):
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return max(λ_i g·v_i, 0)."""
         call, divided = last_on_grid(capture, self.name)
-        at, (rows, _, keys) = self._query(call, target), call.shape
+        rows, _, keys = call.shape
         patches = patches_in(capture, rows, keys, divided)
-        return on_grid(capture, _weighted(call, target, at, patches), divided)
+        weighted = [_weighted(call, target, at, patches) for at in self._read(call, target, patches)]
+        return on_grid(capture, relu(sum(weighted[1:], start=weighted[0])), divided)
 
-    def _query(self, call: Attended, target: int) -> int:
-        """Return which query the score reads."""
-        read = np.flatnonzero(to_numpy(reading(call, target)).any(axis=0))
-        if len(read) > 1:
+    def _read(self, call: Attended, target: int, patches: np.ndarray) -> list[int]:
+        """Return which queries the score reads; the first for none."""
+        read = np.flatnonzero(to_numpy(reading(call, target)).any(axis=0)).tolist()
+        _, queries, keys = call.shape
+        if len(read) > 1 and (queries != keys or not set(patches.tolist()).isdisjoint(read)):
             raise ModelError(
                 f"the score reads {len(read)} tokens of the last attention, and gradeclip is defined for "
-                "one, a class token's; choose legrad or attentionrelevance"
+                "one, such as a class token; choose legrad or attentionrelevance"
             )
-        if call.query is None:
+        if call.query is None or call.query.shape[3] != call.value.shape[3]:
             raise ModelError(
                 "gradeclip compares queries with keys, and this model scores keys in another way; load "
                 'transformers of Hugging Face with attn_implementation="sdpa", or choose legrad'
             )
-        return int(read[0]) if len(read) else 0
+        return read or [0]
 
 
 @in_full_precision
@@ -80,4 +83,4 @@ def _weighted(call: Attended, target: int, at: int, patches: np.ndarray) -> Floa
     own = xp.take(cosine, placed(patches, cosine), axis=1)
     low, high = xp.min(own, axis=1, keepdims=True), xp.max(own, axis=1, keepdims=True)
     share = (cosine - low) / xp.where(high == low, xp.ones_like(high), high - low)
-    return relu(agreement * share)
+    return agreement * share

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from chronocam.engines.torch.attention import Mixing
 from chronocam.engines.torch.taps import Cut, Tap
-from chronocam.maps.attended import Attended
+from chronocam.maps.attended import Attended, Origins, Sources
 
 Gradients = Callable[[Sequence[Tensor]], list[Tensor | None]]
 """Returns ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
@@ -19,13 +22,15 @@ Gradients = Callable[[Sequence[Tensor]], list[Tensor | None]]
 class TappedAttention:
     """Taps what every attention returns, so that the graph may begin there.
 
-    sources: of each call, see `Attended`.
+    sources, origins: of each call, see `Attended`.
     """
 
     def __init__(self, cut: Cut | None) -> None:
         self._tap = Tap(None, cut)
         self._calls: list[Mixing] = []
-        self.sources: list[tuple[int, int]] = []
+        self.sources: list[tuple[Sources, Sources]] = []
+        self.origins: list[tuple[Origins, Origins]] = []
+        self._before: list[set[int]] = []
         self._numbers: dict[Any, int] = {}  # of the calls, by the nodes of the graph that go on from them
 
     def __len__(self) -> int:
@@ -34,7 +39,15 @@ class TappedAttention:
     def see(self, mixing: Mixing) -> Tensor:
         """Take note of a call, and return what goes on in the place of its output."""
         asks = mixing.softmax if mixing.query is None else mixing.query
-        self.sources.append((self._latest(asks), self._latest(mixing.value)))
+        of_queries, of_keys = self._calls_before(asks), self._calls_before(mixing.value)
+        self.sources.append((self._latest(of_queries), self._latest(of_keys)))
+        self._before.append(of_queries | of_keys)
+        self.origins.append(
+            (
+                None if asks is None else self._origins(mixing.by_head(asks), of_queries),
+                self._origins(mixing.values, of_keys),
+            )
+        )
         fresh = self._tap.capture(mixing.output)
         self._numbers[fresh.grad_fn] = len(self._calls)
         for name in ("output", "value", "query", "key", "softmax"):
@@ -43,28 +56,98 @@ class TappedAttention:
         self._calls.append(mixing)
         return fresh
 
-    def _latest(self, tensor: Tensor | None) -> int:
-        """Return which call's output a tensor is made of, the last of several; −1 for none."""
-        ahead, seen, latest = [None if tensor is None else tensor.grad_fn], set[Any](), -1
+    def _calls_before(self, tensor: Tensor | None) -> set[int]:
+        """Return the calls whose outputs a tensor is made of, with no other call in between."""
+        ahead, seen, calls = [None if tensor is None else tensor.grad_fn], set[Any](), set[int]()
         while ahead:
             node = ahead.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
             if node in self._numbers:
-                latest = max(latest, self._numbers[node])
+                calls.add(self._numbers[node])
             else:
                 ahead.extend(before for before, _ in node.next_functions)
-        return latest
+        return calls
+
+    def _latest(self, calls: set[int]) -> Sources:
+        """Return the calls that no other of them is made of."""
+        return tuple(sorted(calls.difference(*(self._before[call] for call in calls))))
+
+    def _origins(self, tokens: Tensor, calls: set[int]) -> Origins:
+        """Return which token of which call each token is made of; see `Attended`.
+
+        None where they are those of the latest call one for one, as far as their number says, and where one
+        is made of several. Two gradients tell: in the second, each token has its number as weight.
+        """
+        if not calls:
+            return None
+        latest = max(calls)
+        before = self._calls[latest].outputs(self._calls[latest].output)
+        rows, count = tokens.shape[0], tokens.shape[2]
+        if before.shape[0] != rows or before.shape[2] == count:
+            return None
+        along = torch.randn(tokens.shape[-1], generator=torch.Generator().manual_seed(0)).to(tokens)
+        sums = (tokens * along).sum((0, 1, 3))
+        numbers = torch.arange(1, count + 1).to(sums)
+        once, numbered = (self._straight(total, calls) for total in (sums.sum(), (sums * numbers).sum()))
+        origins = np.full((count, 2), -1)
+        for call, a, b in zip(sorted(calls), once, numbered, strict=True):
+            places = _places(*(self._calls[call].outputs(g).transpose(0, 2).flatten(1) for g in (a, b)))
+            if places is None:
+                return None
+            for token, place in places:
+                origins[place] = call, token
+        return origins
+
+    def _straight(self, total: Tensor, calls: set[int]) -> list[Tensor]:
+        """Return the gradients at the outputs of some calls on the ways that lead through no other call."""
+        found: dict[int, Tensor] = {}
+
+        def stop(gradients: tuple[Tensor, ...], call: int) -> tuple[Tensor, ...]:
+            (found[call],) = gradients
+            return (torch.zeros_like(found[call]),)
+
+        in_order = sorted(calls)
+        with ExitStack() as scope:
+            for call in in_order:
+                node = self._tap.passed[call].grad_fn
+                assert node is not None  # a clone of what the tap keeps
+                scope.callback(node.register_prehook(partial(stop, call=call)).remove)
+            kept = [self._tap.outputs[call] for call in in_order]
+            torch.autograd.grad(total, kept, retain_graph=True)
+        return [found[call] for call in in_order]
 
     def attended(self, gradients: Gradients, calls: slice = slice(None)) -> tuple[Attended, ...]:
         """Return some of the calls, with the gradients at what they returned."""
         found = gradients(self._tap.outputs[calls])
-        every = zip(self._calls[calls], found, self.sources[calls], strict=True)
-        return tuple(_attended(mixing, gradient, sources) for mixing, gradient, sources in every)
+        every = zip(self._calls[calls], found, self.sources[calls], self.origins[calls], strict=True)
+        return tuple(_attended(*one) for one in every)
 
 
-def _attended(mixing: Mixing, gradients: Tensor | None, sources: tuple[int, int]) -> Attended:
+def _places(once: Tensor, numbered: Tensor) -> list[tuple[int, int]] | None:
+    """Return pairs of a token and the place that it went to, of gradients `(token, …)` in two passes.
+
+    The second is the first times the place's number, from 1. None where a token went to several places, or
+    two to one.
+    """
+    sizes = (once * once).sum(1)
+    ratios = (once * numbered).sum(1) / torch.where(sizes > 0, sizes, 1)
+    whole = ratios.round()
+    apart = ((numbered - whole[:, None] * once) ** 2).sum(1) > 0.01 * sizes
+    used = torch.nonzero(sizes)[:, 0].tolist()
+    places = [int(whole[token]) - 1 for token in used]
+    if apart.any() or len(set(places)) < len(places):
+        return None
+    return list(zip(used, places, strict=True))
+
+
+def _attended(
+    mixing: Mixing,
+    gradients: Tensor | None,
+    sources: tuple[Sources, Sources],
+    origins: tuple[Origins, Origins],
+) -> Attended:
     return Attended(
         mixing.values,
         lambda: mixing.weights,
@@ -73,4 +156,5 @@ def _attended(mixing: Mixing, gradients: Tensor | None, sources: tuple[int, int]
         None if mixing.key is None else mixing.by_head(mixing.key),
         mixing.join,
         sources,
+        origins,
     )

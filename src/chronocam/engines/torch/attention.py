@@ -34,7 +34,7 @@ class Mixing:
     output: what it returned, as the model has it; value, query, key: what it was given, by head, see
         `by_head`. Queries and keys are None where the model computes its scores otherwise.
     softmax: the weights, where the model computes them. masked: what else fused attention was given.
-    heads: how many are folded into the first axis of arrays of rank 3.
+    heads: how many are folded into the first axis, of arrays that have no axis of heads or one of size 1.
     axes: the order of axes that brings values, and outputs, to `(…, head, token, channel)`; None as it is.
     join: the matrix that joins the heads, `(channel, head · channel)`.
     """
@@ -51,6 +51,7 @@ class Mixing:
 
     def by_head(self, x: Tensor) -> Tensor:
         """Return `(row, head, token, channel)` of `(…, head, …)`, or of heads folded into the first axis."""
+        x = x[:, 0] if self.heads > 1 and x.ndim == 4 and x.shape[1] == 1 else x
         x = x.reshape(-1, self.heads, *x.shape[1:]) if x.ndim == 3 else x
         return x.flatten(0, -4) if x.ndim > 4 else x
 
@@ -67,7 +68,7 @@ class Mixing:
     def weights(self) -> Tensor:
         """The weights, `(row, head, query, key)`, before any dropout; in float32 at least."""
         if self.softmax is None:
-            return torch.stack(list(self._each_head()), dim=-3).flatten(0, -4)
+            return self.by_head(torch.stack(list(self._each_head()), dim=-3))
         return self.by_head(self.softmax).to(torch.promote_types(self.softmax.dtype, torch.float32))
 
     @property
@@ -91,8 +92,9 @@ class Mixing:
 class AttentionSeen(TorchFunctionMode):
     """Gives every attention of the model to `see`, in the order of the calls; what that returns goes on.
 
-    A softmax counts where a product follows it. It is to be the first mode that is entered: others then see
-    a module's attention as it is called.
+    A softmax counts where a product follows it, and the weights are what is multiplied: heads may be mixed,
+    and weights scaled, in between. It is to be the first mode that is entered: others then see a module's
+    attention as it is called.
     """
 
     def __init__(self, see: Callable[[Mixing], Tensor]) -> None:
@@ -100,10 +102,9 @@ class AttentionSeen(TorchFunctionMode):
         self._see = see
         self._heads = 1  # of the module that runs
         self._product: tuple[Tensor, Args] | None = None  # the last one: what became of it, and of what
-        self._softmax: tuple[Tensor, Args] | None = (
-            None  # the last one: before dropout and casts, and of what
-        )
-        self._followed: Tensor | None = None  # what became of it
+        self._scored: Args = ()  # what the scores of the last softmax are the product of
+        # What became of that softmax, the same by way of dropout and casts, and the weights without these.
+        self._weights: list[tuple[Tensor, Tensor]] = []
         self._apart: Mixing | None = None  # the last one, whose heads are not joined
 
     def __torch_function__(
@@ -122,11 +123,11 @@ class AttentionSeen(TorchFunctionMode):
         if func in _SOFTMAX and _over_keys(result, args, kwargs):
             scores, of = self._product or (None, ())
             given = args[0] if args else kwargs["input"]
-            self._softmax, self._followed = (result, of if given is scores else ()), result
+            self._scored, self._weights = (of if given is scores else ()), [(result, result)]
         elif func in _PRODUCT:
             return self._multiplied(result, func, args)
         else:
-            self._follow(result, args)
+            self._follow(result, func, args)
         return result
 
     def _through_module(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -138,20 +139,30 @@ class AttentionSeen(TorchFunctionMode):
         finally:
             self._heads = 1
 
-    def _follow(self, result: Tensor, args: Args) -> None:
+    def _follow(self, result: Tensor, func: Function, args: Args) -> None:
         """Follow scores on their way to a softmax, and weights on theirs to a product."""
         for x in args:
             if self._product is not None and x is self._product[0] and result.shape == x.shape:
                 self._product = (result, self._product[1])
-            if x is self._followed and x is not None and result.shape == x.shape:
-                self._followed = result
+            made = self._weights_in(x)
+            if made is not None and result.numel() == made.numel():
+                kept = func is F.dropout or result.dtype != x.dtype
+                self._weights.append((result, made if kept else result))
+
+    def _weights_in(self, x: Any) -> Tensor | None:
+        """Return the weights that a tensor is, without dropout and casts; None for other tensors."""
+        return next((weights for became, weights in self._weights if became is x), None)
 
     def _multiplied(self, result: Tensor, func: Function, args: Args) -> Tensor:
         weights, value = args[-2:] if func is not torch.einsum else pytree.tree_leaves(args[1:])[:2]
-        if self._softmax is None or weights is not self._followed:
+        softmax = self._weights_in(weights)
+        if softmax is not None and func is torch.einsum and not _over_last(args[0]):
+            self._follow(result, func, (weights,))  # heads are mixed
+            return result
+        if softmax is None:
             self._product = (result, args[-2:]) if func is not torch.einsum else None
             return result
-        (softmax, scored), self._softmax, self._followed = self._softmax, None, None
+        scored, self._scored, self._weights = self._scored, (), []
         swap = _by_letters(args[0]) if func is torch.einsum else (None, None)
         mixing = Mixing(result, value, softmax=softmax, heads=self._heads, axes=swap)
         if scored:
@@ -170,6 +181,11 @@ class AttentionSeen(TorchFunctionMode):
         mixing = self._apart
         if mixing is not None and x.numel() == mixing.output.numel():
             output = mixing.outputs(mixing.output)
+            heads, left = divmod(x.shape[-1], output.shape[3])
+            if heads > output.shape[1] == 1 and not left and not output.shape[0] % heads:
+                apart = output[:, 0].reshape(-1, heads, *output.shape[2:])
+                if (apart.transpose(1, 2).reshape(x.shape) == x).all():
+                    mixing.heads, output = heads, apart
             if x.shape[-1] == output.shape[1] * output.shape[3]:
                 mixing.join, self._apart = weight.detach(), None
 
@@ -196,6 +212,12 @@ def _over_keys(result: Tensor, args: Args, kwargs: Kwargs) -> bool:
     """Say whether a softmax is over the last axis."""
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return dim in (-1, result.ndim - 1)
+
+
+def _over_last(equation: str) -> bool:
+    """Say whether an equation sums over the last axis of the first of two arrays, as over keys."""
+    weights, value, made = equation.replace(" ", "").replace("->", ",").split(",")
+    return weights[-1] in value and weights[-1] not in made
 
 
 def _by_letters(equation: str) -> tuple[Sequence[int], Sequence[int]]:

@@ -101,7 +101,7 @@ class Blocks:
     def _pools(self) -> bool:
         """Say whether attention pools the tokens of the last block. Raises ModelError for a decoder."""
         first, end = self._spans[0].start, self._spans[-1].stop
-        pools = [call for call in self._tapped.sources[end:] if first <= call[1] < end]
+        pools = [keys for _, keys in self._tapped.sources[end:] if any(first <= call < end for call in keys)]
         if len(pools) > 1:
             raise ModelError(
                 f"{len(pools)} attentions read the tokens of `{self._row[-1]}`, as in a decoder, and LeGrad "
@@ -162,7 +162,12 @@ def row_of_blocks(forward: ForwardPass, inputs: Inputs, near: str) -> Row:
     for path in dict.fromkeys(path for within, _ in seen.attentions for path in within):
         rows.setdefault(path.rpartition(".")[0], []).append(path)
     lists = {path for path, module in forward.layers.items() if isinstance(module, _LISTS)}
-    in_rows = {path for parent, row in rows.items() if parent in lists and len(row) > 1 for path in row}
+    in_rows = {
+        path
+        for parent, row in rows.items()
+        if parent in lists and len(row) > 1 and not seen.beside(row)
+        for path in row
+    }
     found: list[tuple[str, Mixing]] = []
     for within, mixing in seen.attentions:
         inner = next((path for path in reversed(within) if path in in_rows), None)
@@ -216,12 +221,18 @@ class _Seen:
     """What one pass recorded.
 
     attentions: each with the modules that it is within, the outermost first. shapes: of what modules return.
-    keep: those that return tokens shaped like those they get.
+    keep: those that return tokens shaped like those they get. given: to modules.
     """
 
     attentions: list[tuple[list[str], Mixing]] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     keep: set[str] = field(default_factory=set)
+    given: dict[str, Tensor] = field(default_factory=dict)
+
+    def beside(self, row: Sequence[str]) -> bool:
+        """Say whether modules of a row stand side by side: they get the same tokens."""
+        given = [id(self.given[path]) for path in row if path in self.given]
+        return len(set(given)) < len(given)
 
 
 def _seen(scope: ExitStack, forward: ForwardPass, inputs: Inputs) -> _Seen:
@@ -235,6 +246,8 @@ def _seen(scope: ExitStack, forward: ForwardPass, inputs: Inputs) -> _Seen:
         within.pop()
         given, returned = first_tensor(args), first_tensor(output)
         seen.shapes[path] = () if returned is None else tuple(returned.shape)
+        if given is not None:
+            seen.given[path] = given
         if given is not None and len(seen.shapes[path]) == 3 and seen.shapes[path] == tuple(given.shape):
             seen.keep.add(path)
 

@@ -1,0 +1,185 @@
+"""Attention that mixes its heads, and tokens that join, leave or are read by attention side by side."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import chronocam as cc
+from chronocam.errors import ModelError
+
+timm = pytest.importorskip("timm")
+
+X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+TINY: dict[str, Any] = {"img_size": 64, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 5}
+
+
+def drawn(name: str, **options: Any) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net: nn.Module = timm.create_model(name, **TINY, **options).double().eval()
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.3)
+    return net
+
+
+def weighted(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights that are multiplied by the values, as dropout gets them, and their gradients."""
+    net, weights = copy.deepcopy(net), list[Tensor]()
+    for path, module in net.named_modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+        if path.endswith("attn_drop"):
+            module.register_forward_hook(lambda module, args, output: weights.append(output))
+    score = net(X)[:, 2].sum()
+    return weights, list(torch.autograd.grad(score, weights))
+
+
+def positive(net: nn.Module) -> Sequence[np.ndarray]:
+    """Return the mean over heads of max(A ⊙ ∂score/∂A, 0) of every attention, first to last."""
+    pairs = zip(*weighted(net), strict=True)
+    return [(a * g).clamp(min=0).mean(1).detach().numpy() for a, g in pairs]
+
+
+def class_attention(every: Sequence[np.ndarray]) -> np.ndarray:
+    """Patches attend to each other, then a class token alone to them and to itself (CaiT)."""
+    patches, read = np.eye(16)[None], np.zeros((2, 1, 16))
+    for a in every[:-2]:
+        patches = patches + a @ patches
+    for a in every[-2:]:
+        read = read + a[:, :, 1:] @ patches + a[:, :, :1] @ read
+    return read[:, 0]
+
+
+def class_token_that_joins(every: Sequence[np.ndarray]) -> np.ndarray:
+    """A class token is added between two blocks (ConViT)."""
+    r = np.eye(16)[None]
+    for a in every:
+        if a.shape[1] == r.shape[1] + 1:
+            r = np.concatenate([np.zeros((2, 1, 16)), np.broadcast_to(r, (2, 16, 16))], axis=1)
+        r = r + a @ r
+    return r[:, 0]
+
+
+def two_tokens(every: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of a class and a distillation token is read (DeiT)."""
+    r = np.eye(18)[None]
+    for a in every:
+        r = r + a @ r
+    return r[:, :2, 2:].mean(1)
+
+
+def side_by_side(every: Sequence[np.ndarray]) -> np.ndarray:
+    """The last two blocks, each with two attentions of the same tokens."""
+    r = np.eye(17)[None]
+    for first, second in zip(every[2::2], every[3::2], strict=True):
+        r = r + first @ r + second @ r
+    return r[:, 0, 1:]
+
+
+CASES: list[tuple[str, dict[str, Any], dict[str, Any], Callable[[Sequence[np.ndarray]], np.ndarray]]] = [
+    ("cait_xxs24_224", {}, {}, class_attention),
+    ("convit_tiny", {"local_up_to_layer": 2}, {}, class_token_that_joins),
+    ("deit_tiny_distilled_patch16_224", {}, {}, two_tokens),
+    ("vit_small_patch16_18x2_224", {}, {"layers": 4}, side_by_side),
+]
+
+
+@pytest.mark.parametrize(("name", "made", "options", "expected"), CASES)
+def test_relevance_equals_matrices_over_all_tokens(
+    name: str, made: dict[str, Any], options: dict[str, Any], expected: Callable[..., np.ndarray]
+) -> None:
+    net = drawn(name, **made)
+    found = cc.AttentionRelevance(net, **options).explain(X, 2).maps[:, 0]
+    wanted = expected(positive(net)).reshape(2, 4, 4)
+    assert wanted.std() > 0.3 * wanted.mean()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.max())
+
+
+def test_attention_side_by_side_of_tokens_that_may_differ_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"2 attentions side by side are joined.*give layers="):
+        cc.AttentionRelevance(drawn("vit_small_patch16_18x2_224")).explain(X, 2)
+
+
+def test_blocks_with_attention_side_by_side_are_blocks() -> None:
+    net = drawn("vit_small_patch16_18x2_224")
+    found, read = cc.LeGrad(net, layers=1).explain(X, 2).maps[:, 0], list[dict[str, Tensor]]()
+    copied = copy.deepcopy(net)
+    copied.blocks.register_forward_hook(
+        lambda module, args, tokens: tokens.mean(1, keepdim=True).expand_as(tokens)
+    )
+    for path, module in copied.named_modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+        if path.startswith("blocks.2.") and path.endswith("attn_drop"):
+            module.register_forward_hook(lambda module, args, output: read.append({"a": output}))
+    score = copied(X)[:, 2].sum()
+    every = torch.autograd.grad(score, [one["a"] for one in read])
+    wanted = torch.stack([g.clamp(min=0).mean((1, 2))[:, 1:] for g in every]).mean(0).reshape(2, 4, 4)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_grad_eclip_adds_up_a_class_and_a_distillation_token() -> None:
+    net = drawn("deit_tiny_distilled_patch16_224")
+    found, attention = cc.GradECLIP(net).explain(X, 2).maps[:, 0], net.blocks[-1].attn
+    given = list[Tensor]()
+    joined = list[Tensor]()
+    handles = [
+        attention.qkv.register_forward_hook(lambda module, args, output: given.append(output)),
+        attention.proj.register_forward_pre_hook(lambda module, args: joined.append(args[0])),
+    ]
+    g = torch.autograd.grad(net(X)[:, 2].sum(), joined)[0]
+    for handle in handles:
+        handle.remove()
+    q, k, v = given[0].unflatten(2, (3, -1)).unbind(2)
+    total, join = torch.zeros(2, 16, dtype=torch.float64), attention.proj.weight.T
+    for token in range(2):
+        near = torch.cosine_similarity((q[:, [token]] @ join), k[:, 2:] @ join, dim=2)
+        low, high = near.amin(1, keepdim=True), near.amax(1, keepdim=True)
+        total += (g[:, [token]] * v[:, 2:]).sum(2) * (near - low) / (high - low)
+    wanted = total.clamp(min=0).reshape(2, 4, 4).detach()
+    assert (total < 0).any()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.max())
+
+
+class Written(nn.Module):
+    """Attention of two heads, written out in one of several ways; the mean of 16 patches is read."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.weights = how, torch.empty(0)
+        self.patches, self.qkv = nn.Conv2d(3, 8, 16, stride=16), nn.Linear(8, 24)
+        self.mixes = nn.Parameter(torch.randn(2, 2))
+        self.out, self.fc = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        q, k, v = self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        if self.how == "folded":
+            q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+        a = (q @ k.mT / 2).softmax(-1)
+        if self.how == "einsum":
+            a = torch.einsum("b h i j, h g -> b g i j", a, self.mixes)
+        elif self.how == "scaled":
+            a = a / (a + 0.1).sum(-1, keepdim=True)
+        self.weights = a
+        mixed = a @ v
+        mixed = mixed.unflatten(0, (-1, 2)) if self.how == "folded" else mixed
+        return self.fc((x + self.out(mixed.transpose(1, 2).flatten(2))).tanh().mean(1))
+
+
+@pytest.mark.parametrize("how", ["plain", "folded", "einsum", "scaled"])
+def test_the_weights_are_what_is_multiplied_by_the_values(how: str) -> None:
+    torch.manual_seed(0)
+    net = Written(how).double().eval()
+    found = cc.GradientXAttention(net).explain(X, 2).maps[:, 0]
+    score = net(X)[:, 2].sum()
+    (g,) = torch.autograd.grad(score, net.weights)
+    mixed = (net.weights * g).clamp(min=0).reshape(2, 2, 16, 16).mean((1, 2))
+    assert mixed.std() > 0.02 * mixed.mean()
+    np.testing.assert_allclose(found, mixed.detach().reshape(2, 4, 4), rtol=1e-5)
