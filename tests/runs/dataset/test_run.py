@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -301,8 +302,45 @@ def test_stores_hold_inputs_and_results(shots, tmp_path):
     assert local.to_pandas(columns).equals(remote.to_pandas(columns))
     np.testing.assert_array_equal(remote[2].maps, local[2].maps)
     assert remote.input(2).size == (96, 96)
-    with pytest.raises(cc.errors.MediaError, match="cannot write `http://127"):
+    listed = tmp_path / "list.csv"
+    listed.write_text("path\nmemory://run-of/shots/none.png\n")
+    missing = cc.runs.run(listed, MODEL, tmp_path / "missing", targets=3)
+    assert list(missing.to_pandas()["error"]) == [
+        "there is no `memory://run-of/shots/none.png`; check the path"
+    ]
+    with pytest.raises(cc.errors.MediaError, match=r"`http://127.0.0.1:1/out`.*choose another place"):
         cc.runs.run(shots, MODEL, "http://127.0.0.1:1/out", targets=3)
+
+
+class Silent(fsspec.get_filesystem_class("memory")):
+    """A store whose server does not answer, of a library with errors of its own."""
+
+    protocol = "silent"
+
+    class NoAnswerError(Exception):
+        pass
+
+    def _refuse(self, *args, **options):
+        raise self.NoAnswerError("no answer from the endpoint")
+
+    ls = info = find = glob = pipe_file = _open = _refuse
+
+
+@pytest.mark.parametrize(
+    "inputs", ["silent://shots", "silent://shots/*.png", "silent://shots.tar", "silent://shots.csv"]
+)
+def test_a_store_that_does_not_answer_is_one_line(shots, tmp_path, inputs):
+    fsspec.register_implementation("silent", Silent, clobber=True)
+    with pytest.raises(
+        cc.errors.ChronocamError, match=rf"`{re.escape(inputs)}`.*no answer from the endpoint"
+    ):
+        cc.runs.run(inputs, MODEL, tmp_path / "out", targets=3)
+    for call in (
+        lambda: cc.runs.run(shots, MODEL, "silent://out", targets=3),
+        lambda: cc.runs.open("silent://out"),
+    ):
+        with pytest.raises(cc.errors.MediaError, match=r"silent://out.*no answer from the endpoint"):
+            call()
 
 
 class Elsewhere(fsspec.get_filesystem_class("memory")):

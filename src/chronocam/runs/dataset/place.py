@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from chronocam.errors import MediaError, first_line
 from chronocam.media.files import replace_file
-from chronocam.runs.dataset.inputs.base import absolute, filesystem, is_url, opened
+from chronocam.runs.dataset.inputs.base import absolute, asking, is_url, opened
 
 _WHOLE: Final = frozenset(
     ["abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a"]
@@ -41,18 +41,18 @@ class Place:
 
     def names(self) -> set[str]:
         """Return the names of the files."""
-        if self.is_remote:
-            system, path = filesystem(self.path("")[:-1])
-            system.invalidate_cache()
-            if not system.exists(path):
-                return set()
-            return {name.rpartition("/")[2] for name in system.ls(path, detail=False)}
         try:
-            return set(os.listdir(self.path("")))  # noqa: PTH208 (names alone)
+            if not self.is_remote:
+                return set(os.listdir(self.path("")))  # noqa: PTH208 (names alone)
+            with asking(self.path("")[:-1]) as (system, path):
+                system.invalidate_cache()
+                # Not `exists`: it says no where a store does not answer, and a plan there would be lost.
+                return {name.rpartition("/")[2] for name in system.ls(path, detail=False)}
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise MediaError(f"`{self.url}`: {error.strerror}; choose another place") from error
+            reason = error.strerror or first_line(error)
+            raise MediaError(f"`{self.url}`: {reason}; choose another place") from error
 
     def opened(self, name: str) -> AbstractContextManager[Any]:
         """Return a file, open for reading; of Parquet no more is read than is asked for."""
@@ -71,7 +71,7 @@ class Place:
         if self.is_remote:
             try:
                 _put(self.path(name), data)
-            except (OSError, NotImplementedError) as error:
+            except OSError as error:
                 todo = "choose another place"
                 raise MediaError(f"cannot write `{self.path(name)}` ({first_line(error)}); {todo}") from error
             return
@@ -113,15 +113,15 @@ class Place:
 
 
 def _put(url: str, data: bytes) -> None:
-    system, path = filesystem(url)
-    if url.partition("://")[0] in _WHOLE:
-        system.pipe_file(path, data)
-        return
-    folder, _, name = path.rpartition("/")
-    system.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{name}.{uuid4().hex}"
-    system.pipe_file(temporary, data)
-    system.mv(temporary, path)
+    with asking(url) as (system, path):
+        if url.partition("://")[0] in _WHOLE:
+            system.pipe_file(path, data)
+            return
+        folder, _, name = path.rpartition("/")
+        system.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/.{name}.{uuid4().hex}"
+        system.pipe_file(temporary, data)
+        system.mv(temporary, path)
 
 
 def _write(path: Path, data: bytes) -> None:

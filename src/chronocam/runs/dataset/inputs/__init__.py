@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from chronocam.errors import InputError, MediaError
+from chronocam.errors import ChronocamError, InputError, MediaError, first_line
 from chronocam.runs.dataset.inputs import arrow, files, manifest, tar
 from chronocam.runs.dataset.inputs.base import Item, is_url
 
@@ -36,7 +36,10 @@ def find_items(arguments: Sequence[str], clips: bool) -> list[Item]:
 
 @contextmanager
 def fetched(item: Item) -> Iterator[Path]:
-    """Yield an input as a local file or folder; a copy of what lies elsewhere is gone afterwards."""
+    """Yield an input as a local file or folder; a copy of what lies elsewhere is gone afterwards.
+
+    Raises InputError where it cannot be had, MediaError where there is no such file.
+    """
     if not item.url:
         raise InputError(f"{item.key} names no path; fill in its `path`")
     if item.kind in ("file", "folder") and not is_url(item.url):
@@ -45,4 +48,15 @@ def fetched(item: Item) -> Iterator[Path]:
     if item.kind not in _FETCH:
         raise InputError(f"{item.key} is a `{item.kind}`; expected one of {', '.join(_FETCH)}")
     with TemporaryDirectory(prefix="chronocam-") as folder:
-        yield _FETCH[item.kind](item, Path(folder))
+        yield _copy(item, Path(folder))
+
+
+def _copy(item: Item, folder: Path) -> Path:
+    try:
+        return _FETCH[item.kind](item, folder)
+    except ChronocamError:
+        raise
+    except FileNotFoundError as error:
+        raise MediaError(f"there is no `{item.key}`; check the path") from error
+    except Exception as error:  # storage and decoders raise errors of their own
+        raise InputError(f"`{item.key}` cannot be read ({first_line(error)})") from error

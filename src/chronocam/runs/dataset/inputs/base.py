@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from chronocam.errors import InputError, encodable, first_line
+from chronocam.errors import ChronocamError, InputError, encodable, first_line
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import expanded
 from chronocam.media.images import IMAGE_SUFFIXES
@@ -68,12 +69,26 @@ def filesystem(url: str) -> tuple[Any, str]:
         raise InputError(f"`{url}` cannot be opened: {first_line(error)}") from error
 
 
+@contextmanager
+def asking(url: str) -> Iterator[tuple[Any, str]]:
+    """Enter with the file system of a URL, and the path in it; what the store raises is an OSError.
+
+    Libraries of stores have errors of their own, as for a server that does not answer.
+    """
+    try:
+        yield filesystem(url)
+    except (ChronocamError, OSError):
+        raise
+    except Exception as error:
+        raise OSError(first_line(error)) from error
+
+
 def opened(url: str) -> AbstractContextManager[Any]:
-    """Return an open binary file."""
+    """Return an open binary file. Raises OSError where it cannot be opened."""
     if not is_url(url):
         return Path(url).open("rb")
-    system, path = filesystem(url)
-    file: AbstractContextManager[Any] = system.open(path, "rb")
+    with asking(url) as (system, path):
+        file: AbstractContextManager[Any] = system.open(path, "rb")
     return file
 
 

@@ -13,6 +13,7 @@ from chronocam.runs.dataset.inputs.base import (
     PICTURES,
     Item,
     absolute,
+    asking,
     filesystem,
     is_hidden,
     is_url,
@@ -91,15 +92,15 @@ def _listed(url: str) -> tuple[bool, Iterable[str]]:
 
 
 def _listed_remotely(url: str) -> tuple[bool, Iterable[str]]:
-    system, path = filesystem(url)
     try:
-        if glob.has_magic(path):
-            names = system.glob(path)
-        elif system.isfile(path) and system.info(path).get("mimetype") != "text/html":
-            return True, ()
-        else:  # a folder, which a web server shows as a page of links
-            names = system.find(path)
-    except Exception as error:  # stores raise errors of their own
+        with asking(url) as (system, path):
+            if glob.has_magic(path):
+                names = system.glob(path)
+            elif system.isfile(path) and system.info(path).get("mimetype") != "text/html":
+                return True, ()
+            else:  # a folder, which a web server shows as a page of links
+                names = system.find(path)
+    except OSError as error:
         raise MediaError(f"`{url}` cannot be listed ({first_line(error)}); check the URL") from error
     return False, (system.unstrip_protocol(name) for name in names)
 
