@@ -14,7 +14,9 @@ from torch import nn
 
 import chronocam as cc
 from chronocam.errors import InputError
+from chronocam.evaluation.case import Case
 from chronocam.evaluation.store import Store
+from chronocam.joint.scores import scores_of
 
 
 class Counting(nn.Module):
@@ -118,6 +120,45 @@ def test_what_is_known_is_not_scored_again(model):
     result = cc.evaluate(model, X[:1], 1, methods=["gradcam", "hirescam"], measures=["deletion"])
     # The map and that of random weights; all cells gone; nine steps of five orders, since two maps are equal.
     assert result.passes == 1 + 1 + 1 + 9 * 5
+
+
+def test_road_is_read_off_curves_that_fill_gaps_as_it_does(model):
+    curves = [cc.evaluation.Deletion(baseline="road"), cc.evaluation.Insertion(baseline="road")]
+    passes = [cc.evaluate(model, X, 1, measures=some).passes for some in (curves, [*curves, "road"])]
+    assert passes[1] == passes[0]
+    by_itself = cc.evaluate(model, X, 1, measures=["road"])
+    together = cc.evaluate(model, X, 1, measures=[*curves, "road"])
+    np.testing.assert_allclose(
+        together.values(together.rows[0], together.measures[2]),
+        by_itself.values(by_itself.rows[0], by_itself.measures[0]),
+        rtol=1e-5,
+    )
+
+
+def test_large_inputs_are_scored_a_few_at_a_time():
+    rows = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            rows.append(len(x))
+            return x.mean((2, 3))
+
+    method = cc.Saliency(Watched(), batch_size=16)
+    few = cc.engines.engine_for(Watched()).values_at_once // (3 * 224 * 224)
+    x = np.random.default_rng(0).normal(size=(16, 3, 224, 224)).astype(np.float32)
+    values = scores_of(method, x, 1).values[:, 0]
+    np.testing.assert_allclose(values, x[:, 1].mean((1, 2)), atol=1e-6)
+    assert 1 < max(rows) <= few < 16
+    rows.clear()
+    scores_of(method, x[:, :, :8, :8], 1)
+    assert max(rows) == 16
+
+
+def test_equal_maps_are_put_in_order_once():
+    case = Case(X[0], 0.0, 0.5, 1, 4, None, seed=0)
+    map_ = np.random.default_rng(1).random((8, 8)).astype(np.float32)
+    assert case.cells(map_) is case.cells(map_.copy())
+    assert case.cells(map_) is not case.cells(map_[::-1])
 
 
 def test_classes_of_one_picture_are_scored_in_one_pass(model, tmp_path):

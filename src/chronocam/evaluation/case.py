@@ -140,8 +140,15 @@ class Case:
         return np.random.default_rng([self.seed, *name.encode()])
 
     def cells(self, values: np.ndarray) -> Cells:
-        """Return the order of the cells of a map; of a curve, that of the frames."""
-        return Cells(self.input[None], values[None], 1, self.seed)
+        """Return the order of the cells of a map, once for equal maps; of a curve, that of the frames."""
+        key = digest(values)
+        if key not in self._ordered:
+            self._ordered[key] = Cells(self.input[None], values[None], 1, self.seed)
+        return self._ordered[key]
+
+    @cached_property
+    def _ordered(self) -> dict[str, Cells]:
+        return {}
 
     def hidden(self, stays: np.ndarray, baseline: Any) -> Changed:
         """Return the input with a baseline where it does not stay.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from chronocam.engines import Result
-from chronocam.joint.inputs import batches
+from chronocam.joint.inputs import arrays_of, batches
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Columns, Scoring, confidences
 from chronocam.joint.session import Explaining
@@ -34,12 +35,14 @@ class Scores:
 def scores_of(method: Recipe, inputs: Inputs, targets: Any) -> Scores:
     """Return the scores that a method would explain, batch by batch.
 
-    method: one of the input, whose model, labels and `batch_size` count.
+    method: one of the input, whose model, labels and `batch_size` count; large inputs go in smaller batches
+        where that is faster.
     """
-    as_clips = method.session.subject.as_clips
+    subject = method.session.subject
+    size = _at_once(inputs, method.batch_size, subject.engine.values_at_once)
     parts = [
         _of_batch(Explaining([method], batch))
-        for batch in batches(inputs, targets, method.batch_size, method.preprocess, as_clips)
+        for batch in batches(inputs, targets, size, method.preprocess, subject.as_clips)
     ]
     return Scores(
         np.concatenate([part.values for part in parts]),
@@ -47,6 +50,14 @@ def scores_of(method: Recipe, inputs: Inputs, targets: Any) -> Scores:
         tuple(row for part in parts for row in part.infos),
         parts[0].classes,
     )
+
+
+def _at_once(inputs: Inputs, batch_size: int | None, values: int | None) -> int | None:
+    """Return how many inputs are scored at once."""
+    if values is None:
+        return batch_size
+    largest = max((prod(array.shape[1:]) for array in arrays_of(inputs)), default=1)
+    return max(1, min(batch_size or values, values // max(1, largest)))
 
 
 def channel_axis_of(method: Recipe, inputs: Inputs, targets: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -69,21 +70,36 @@ def imputed(
     return _solved(x, stays, tolerance * max(float(np.ptp(x[:, stays])), 1e-12))
 
 
+@dataclass(frozen=True)
+class _Level:
+    """The equations A x = b of the removed cells of one grid, each times 12, x being 0 at the others.
+
+    removed: which they are, 1 or 0. diagonal: of A + 4: A x = diagonal · x − removed · (x summed around).
+    scale: of a damped Jacobi step, its inverse times 0.8. kept: what such a step leaves of x by itself.
+    """
+
+    removed: np.ndarray
+    diagonal: np.ndarray
+    scale: np.ndarray
+    kept: np.ndarray
+
+
 def _solved(x: np.ndarray, stays: np.ndarray, allowed: float) -> np.ndarray:
     """Solve by conjugate gradients, each channel by itself, with coarser grids as the preconditioner."""
     levels = _levels(~stays, x.dtype)
-    removed, degree = levels[0]
+    finest = levels[0]
     tiny = np.finfo(x.dtype).tiny
     # What stays is a constant: its spread is the right-hand side, and the mean is where the search begins.
     start = np.where(stays, x, x[:, stays].mean(axis=1)[:, None, None])
-    rest = _spread(start) * removed - degree * start
+    rest = _around(start) * finest.removed - finest.diagonal * start
     found = np.zeros_like(start)
     step = better = _corrected(rest, levels)
     energy = _dot(rest, better)
     for _ in range(_LONGEST):
-        if np.abs(rest).max() <= allowed:
+        if np.abs(rest).max() <= 12 * allowed:
             break
-        along = degree * step - _spread(step) * removed
+        along = finest.diagonal * step
+        along -= _around(step) * finest.removed
         length = energy / np.maximum(_dot(step, along), tiny)
         found += length * step
         rest -= length * along
@@ -93,15 +109,17 @@ def _solved(x: np.ndarray, stays: np.ndarray, allowed: float) -> np.ndarray:
     return np.where(stays, x, start + found)
 
 
-def _levels(removed: np.ndarray, dtype: np.dtype) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return what is removed and its weights' sums, on the grid and on ever coarser ones.
+def _levels(removed: np.ndarray, dtype: np.dtype) -> list[_Level]:
+    """Return the equations on the grid and on ever coarser ones.
 
     A coarse cell is removed where all of its pixels are.
     """
     levels = []
     while removed.any():
-        degree = _spread(np.ones(removed.shape, dtype)) * removed
-        levels.append((removed.astype(dtype), degree))
+        here = removed.astype(dtype)
+        diagonal = _around(np.ones(removed.shape, dtype)) * here
+        scale = _DAMPED * here / np.maximum(diagonal - 4 * here, 1)
+        levels.append(_Level(here, diagonal, scale, here - scale * diagonal))
         if min(removed.shape) < _COARSEST:
             break
         height, width = removed.shape
@@ -110,18 +128,24 @@ def _levels(removed: np.ndarray, dtype: np.dtype) -> list[tuple[np.ndarray, np.n
     return levels
 
 
-def _corrected(rest: np.ndarray, levels: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _corrected(rest: np.ndarray, levels: list[_Level]) -> np.ndarray:
     """Return about the solution of what is left: a cycle down to the coarsest grid and back, symmetric."""
-    (removed, degree), coarser = levels[0], levels[1:]
-    scale = _DAMPED * removed / np.where(degree > 0, degree, 1)
-    x = scale * rest
+    here, coarser = levels[0], levels[1:]
+    x = here.scale * rest
     if coarser:
-        left = rest - degree * x + _spread(x) * removed
+        left = _around(x)
+        left *= here.removed
+        left += here.kept * rest
         # On twice the spacing the same weights are four times as stiff: sums, not means, are handed down.
-        down = _corrected(_halved(left) * coarser[0][0], coarser)
-        height, width = removed.shape
-        x += down.repeat(2, axis=-2).repeat(2, axis=-1)[..., :height, :width] * removed
-    return x + scale * (rest - degree * x + _spread(x) * removed)
+        down = _corrected(_halved(left) * coarser[0].removed, coarser)
+        height, width = here.removed.shape
+        x += down.repeat(2, axis=-2).repeat(2, axis=-1)[..., :height, :width] * here.removed
+    better = _around(x)
+    better += rest
+    better *= here.scale
+    x *= here.kept
+    better += x
+    return better
 
 
 def _halved(x: np.ndarray) -> np.ndarray:
@@ -137,15 +161,15 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("chw,chw->c", a, b)[:, None, None]
 
 
-def _spread(x: np.ndarray) -> np.ndarray:
-    """Return Σ_n w_n x_n over the neighbours of each pixel, nothing beyond the border."""
-    # The weights with 1/3 in their middle are the product of (1, 2, 1)/√12 along either side.
-    rows = 2 * x
+def _around(x: np.ndarray) -> np.ndarray:
+    """Return four times each cell, and twelve w_n x_n of its neighbours n, summed; nothing beyond the border.
+
+    With 4 in their middle, twelve times the weights are the product of (1, 2, 1) along either side.
+    """
+    rows = x + x
     rows[..., 1:, :] += x[..., :-1, :]
     rows[..., :-1, :] += x[..., 1:, :]
-    both = 2 * rows
+    both = rows + rows
     both[..., 1:] += rows[..., :-1]
     both[..., :-1] += rows[..., 1:]
-    both /= 12
-    both -= x / 3
     return both
