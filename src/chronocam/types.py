@@ -75,6 +75,8 @@ class BlackBox:
     channels_last: whether it takes inputs with their channels last.
     stem: how many axes the grid has that it sees at once (2 for frames, 3 for clips), and how many channels;
         None where that is not known.
+    axes: the order of the axes of one input, a letter each, as `cc.blackbox` takes it; None where it was not
+        said.
     why: why nothing but scores is seen of it, as messages say.
 
     Example:
@@ -86,6 +88,7 @@ class BlackBox:
     labels: Sequence[str] | None = None
     channels_last: bool = False
     stem: tuple[int, int] | None = None
+    axes: str | None = None
     why: str = "a black box has no layers and no gradients"
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import chronocam as cc
-from chronocam.errors import InputError
+from chronocam.errors import InputError, ModelError
 
 TIME, FEATURES = 6, 4
 X = torch.rand(2, TIME, FEATURES, generator=torch.Generator().manual_seed(0)) + 0.5
@@ -97,6 +97,49 @@ def test_a_served_model_of_sequences_is_told_by_its_regions() -> None:
     box = cc.blackbox(lambda x: net(torch.from_numpy(x)).detach().numpy())
     found = cc.KernelSHAP(box, regions="features", baseline="zero", signed=True).explain(X.numpy(), 1)
     np.testing.assert_allclose(found.maps[:, 0], over("features", shares(net, 0)), atol=1e-4)
+
+
+def test_a_function_says_what_the_axes_of_its_inputs_are() -> None:
+    net = LinearSequence().eval()
+
+    def served(x: Any) -> Any:
+        return net(torch.from_numpy(np.ascontiguousarray(x))).detach().numpy()
+
+    options: dict[str, Any] = {"window": 1, "stride": 1, "baseline": "zero", "signed": True}
+    with pytest.raises(InputError, match=r"shape \(6, 4\), which may be steps .* axes=\"tf\""):
+        cc.Occlusion(cc.blackbox(served), **options).explain(X.numpy(), 1)
+    found = cc.Occlusion(cc.blackbox(served, axes="tf"), **options).explain(X.numpy(), 1)
+    assert found.dims == ("batch", "target", "time", "feature")
+    np.testing.assert_allclose(found.maps[:, 0], shares(net, 0), atol=1e-5)
+    signal = cc.Occlusion(cc.blackbox(served, axes="tc"), **options).explain(X.numpy(), 1)
+    np.testing.assert_allclose(signal.maps[:, 0], shares(net, 0).sum(2), atol=1e-5)
+    turned = cc.blackbox(lambda x: served(x.swapaxes(1, 2)), axes="ct")
+    signal = cc.Occlusion(turned, **options).explain(X.mT.numpy(), 1)
+    np.testing.assert_allclose(signal.maps[:, 0], shares(net, 0).sum(2), atol=1e-5)
+    frames = cc.KernelSHAP(cc.blackbox(served, axes="tf"), regions="frames", baseline="zero", signed=True)
+    np.testing.assert_allclose(
+        frames.explain(X.numpy(), 1).maps[:, 0], over("frames", shares(net, 0)), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("hwc", (3, 4, 5)), ("hw", (3, 4)), ("thw", (2, 3, 4)), ("dhwc", (2, 3, 4, 2)), ("tchw", (3, 3, 2, 2))],
+)
+def test_axes_that_no_number_of_channels_tells(axes: str, shape: tuple[int, ...]) -> None:
+    x, weights = np.random.default_rng(0).random((2, 2, *shape)).astype(np.float32)
+    box = cc.blackbox(lambda a: (a * weights[0]).reshape(len(a), -1).sum(1)[:, None] * [0, 1], axes=axes)
+    found = cc.Occlusion(box, window=1, stride=1, baseline="zero", signed=True).explain(x, 1)
+    share = x * weights[:1]
+    expected = share.sum(1 + axes.index("c")) if "c" in axes else share
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=1e-5)
+    with pytest.raises(InputError, match=f"expected {len(axes)} axes"):
+        cc.Occlusion(box).explain(x[..., None], 1)
+
+
+def test_an_unknown_order_of_axes_is_refused() -> None:
+    with pytest.raises(ModelError, match="axes='time' is not an order of axes"):
+        cc.blackbox(lambda x: x, axes="time")
 
 
 def test_gradients_at_a_sequence_are_of_each_feature(tmp_path: Any) -> None:

@@ -285,6 +285,7 @@ class Engine(Protocol):
     stem: the first convolution; None for a model without any.
     features: how many features of each step a model of sequences takes, `(batch, step, feature)`, as its
         first layer says; None for others.
+    axes: the order of the axes of one input, a letter each, where it was said; see `cc.blackbox`.
     inputs: what the model calls its inputs, in order.
     towers: what embeds texts, where the model has a tower for them beside that for pictures; else None.
 
@@ -300,6 +301,7 @@ class Engine(Protocol):
     channels_last: bool
     stem: Stem | None
     features: int | None
+    axes: str | None
     rescales: bool
     """Whether the model begins with layers that scale its inputs, so that those may be raw pixels."""
     inputs: Sequence[str]

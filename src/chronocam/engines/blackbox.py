@@ -30,19 +30,26 @@ from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import INPUT, Array, BlackBox, Inputs
 
+AXES = ("chw", "hwc", "hw", "cthw", "tchw", "thwc", "thw", "cdhw", "dhwc", "dhw", "ct", "tc", "t", "tf")
+"""Orders of the axes of one input: channel, time, depth, height, width, feature."""
 
-def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None) -> BlackBox:
+
+def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None, axes: str | None = None) -> BlackBox:
     """Return a model of any function from arrays to scores, for the methods that only look at scores.
 
     f: gets a batch as a NumPy array (several as several arguments, named ones by name) and returns scores
         `(batch, class)`, or what a callable target makes scores of. Batching and repeating calls to a remote
         model are its own affair; `batch_size=` of a method says how many inputs it gets at once.
     labels: the names of the classes.
+    axes: the order of the axes of one input, a letter each: `"chw"`, `"hwc"` or `"hw"` of a picture,
+        `"cthw"`, `"tchw"`, `"thwc"` or `"thw"` of a clip, `"cdhw"`, `"dhwc"` or `"dhw"` of a volume, `"ct"`,
+        `"tc"` or `"t"` of a signal, `"tf"` of a sequence whose steps have features. None goes by the number
+        of channels, which says enough of pictures and clips.
 
     RISE, Occlusion, LIME, KernelSHAP and others that mask the input take it. Those that need a layer raise
     LayerError. What it returns is the score: before a softmax, if it can be had.
 
-    Raises ModelError for what cannot be called.
+    Raises ModelError for what cannot be called, and for other axes.
 
     Example:
     >>> box = cc.blackbox(lambda x: x.mean((2, 3)), labels=["red", "green", "blue"])
@@ -51,7 +58,9 @@ def blackbox(f: Callable[..., Any], labels: Sequence[str] | None = None) -> Blac
     """
     if not callable(f):
         raise ModelError(f"a black box is a function from arrays to scores; got a {type(f).__name__}")
-    return BlackBox(f, None if labels is None else list(labels))
+    if axes is not None and axes not in AXES:
+        raise ModelError(f"axes={axes!r} is not an order of axes; expected one of {', '.join(AXES)}")
+    return BlackBox(f, None if labels is None else list(labels), axes=axes)
 
 
 class BlackBoxEngine(Speechless, UnknownGeometry):
@@ -70,6 +79,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         self.learned = Learned()
         self.labels: Sequence[str] | None = model.labels
         self.channels_last: bool = model.channels_last
+        self.axes: str | None = model.axes
         self.stem: Stem | None = None if model.stem is None else Stem(*model.stem)
         self.feed: Feed = as_given
 

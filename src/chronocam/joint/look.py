@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall, Sight
-from chronocam.errors import LayoutError
+from chronocam.errors import InputError, LayoutError
 from chronocam.joint.inputs import (
     arrays_of,
     entries_of,
@@ -133,13 +133,25 @@ class Look:
             return None
         if self.channels is not None:
             return self.channels
+        if self.engine.axes not in (None, "tf"):
+            return self._channels_in(str(self.engine.axes))
         if self.of_sequence:
             return 2
         return channel_axis(self.shape, self.engine.channels_last, self.engine.stem)
 
+    def _channels_in(self, axes: str) -> int | None:
+        """Return the axis of the channels where it was said. Raises InputError for another number of axes."""
+        if len(axes) != len(self.shape) - 1:
+            raise InputError(
+                f'one input has shape {self.shape[1:]}; expected {len(axes)} axes, as axes="{axes}"'
+            )
+        return axes.index("c") + 1 if "c" in axes else None
+
     @property
     def of_sequence(self) -> bool:
         """Whether the main input is a sequence `(batch, time, feature)`, as the model's first layer says."""
+        if self.engine.axes == "tf":
+            return self._channels_in("tf") is None
         return len(self.shape) == 3 and self.shape[2] == self.engine.features
 
     @cached_property

@@ -68,10 +68,10 @@ def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     of a sequence itself are of each feature.
 
     by_feature: whether inputs `(batch, time, feature)` are a sequence where the model does not say it.
-    Raises LayerError where the layer does not depend on the input that `on=` names.
+    Raises LayerError where the layer does not depend on the input that `on=` names, InputError for an input
+    of a function that may be a sequence or a signal.
     """
-    may_be = by_feature and len(look.shape) == 3 and (look.engine.stem is None or look.channel_axis == 2)
-    if layer == INPUT and (look.of_sequence or may_be):
+    if layer == INPUT and _is_of_features(look, by_feature):
         look = replace(look, by_feature=True)
     arrays = arrays_of(look.inputs)
     grids = [i for i, x in enumerate(arrays) if is_floating(x) and len(x.shape) > 2]
@@ -82,6 +82,21 @@ def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     path, _, number = layer.partition("#")
     seen = look.subject.once(("inputs of", path, look.sizes), lambda: _seen(look.few(1), path, grids))
     return _chosen(look, layer, int(number) if number else None, seen, on is not None)
+
+
+def _is_of_features(look: Look, by_feature: bool) -> bool:
+    """Say whether each feature of the main input is a place, as of a sequence, and not a channel."""
+    engine = look.engine
+    if look.of_sequence:
+        return True
+    if len(look.shape) != 3 or engine.axes is not None:
+        return False
+    if not by_feature and engine.framework == "black box" and engine.stem is None:
+        raise InputError(
+            f"one input has shape {look.shape[1:]}, which may be steps and their features, or channels of a "
+            'signal; say cc.blackbox(f, axes="tf"), "ct" or "tc"'
+        )
+    return by_feature and (engine.stem is None or look.channel_axis == 2)
 
 
 def _chosen(look: Look, layer: str, number: int | None, seen: list[set[int]], on: bool) -> Place:

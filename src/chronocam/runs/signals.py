@@ -20,6 +20,7 @@ from chronocam.runs.entries import map_entry
 from chronocam.runs.files import slug
 from chronocam.runs.inputs import find_arrays, search
 from chronocam.runs.job import Job, finite
+from chronocam.types import BlackBox
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -47,9 +48,11 @@ class SignalJob(Job):
         from chronocam.media import write_image
         from chronocam.render import contact_sheet, save_figure
 
-        signal = self.read(path)
+        signal, model = self.read(path), self.loaded.model
+        if isinstance(model, BlackBox) and model.axes is None:
+            model.axes = "tc" if model.channels_last else "ct"
         how: dict[str, Any] = {"methods": self.methods, "layers": self.layers, "align": self.align}
-        explanations = explain(self.loaded.model, signal, self.targets, **how)
+        explanations = explain(model, signal, self.targets, **how)
         rows, titles, maps, names = list[np.ndarray](), list[str](), list[MapEntry](), set[str]()
         for key, explanation in explanations.items():
             self._refuse_pictures(path, finite(path, explanation))

@@ -96,6 +96,7 @@ class KerasEngine(Speechless, UnknownGeometry):
     """
 
     framework = "keras"
+    axes: str | None = None
     towers: TextTower | None = None
     values_at_once: int | None = None
 

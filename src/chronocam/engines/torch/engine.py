@@ -60,6 +60,7 @@ class TorchEngine(TorchGeometry):
     """Runs a `torch.nn.Module`. Wrappers (DataParallel, torch.compile) are looked through."""
 
     framework = "torch"
+    axes: str | None = None
     channels_last = False
 
     def __init__(self, model: nn.Module, output_layer: LayerLike | None = None) -> None:
