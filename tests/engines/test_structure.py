@@ -73,20 +73,21 @@ CHANGES = (stride, data, parameter, buffer, table, item, entry, attribute, funct
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.__name__)
 def test_every_change_is_told(change: Callable[[Any], None]) -> None:
     net = Net().eval()
-    structure = Structure(nn.Module)
-    before = structure.of(list(net.modules()))
-    assert structure.of(list(net.modules())) is before
+    before, again = (Structure(list(net.modules()), nn.Module) for _ in range(2))
+    assert before.holds()
+    assert before.fingerprint == again.fingerprint
+    assert hash(before.fingerprint) == hash(again.fingerprint)
     change(net)
-    after = structure.of(list(net.modules()))
-    assert after != before
-    assert after == Structure(nn.Module).of(list(net.modules()))
+    after = Structure(list(net.modules()), nn.Module)
+    assert not before.holds()
+    assert after.fingerprint != before.fingerprint
 
 
 def test_weights_are_no_structure() -> None:
     net = Net()
-    structure = Structure(nn.Module)
-    before = structure.of(list(net.modules()))
+    before = Structure(list(net.modules()), nn.Module)
     with torch.no_grad():
         net[0].weight += 1
+    assert before.holds()
     net[0].weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
-    assert structure.of(list(net.modules())) == before
+    assert Structure(list(net.modules()), nn.Module).fingerprint == before.fingerprint

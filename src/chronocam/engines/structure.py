@@ -4,123 +4,118 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from types import BuiltinFunctionType, CellType, ModuleType
 from typing import Any, Final
 
 _PLAIN: Final = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _HOLDERS: Final = frozenset({dict, OrderedDict, list, set, tuple})
+_CHANGING: Final = _HOLDERS - {tuple}
 _DEPTH: Final = 2
 """How deep containers and objects within each other are looked into."""
 
 _ARRAYS: Final[set[type]] = set()
 """Classes of arrays seen so far. Most of what a model holds are arrays: their class says so at once."""
 
+_SHAPE: Final = attrgetter("shape")
 _MEMBERS: Final = 128
 """A container or object with more members holds data, not settings."""
 
 
-class Structure:
-    """Takes the fingerprint of a model's parts, which changes when they do.
+class Held:
+    """What objects hold, to be compared with what they hold later in few steps, however many they are.
 
-    It is made of their settings (plain values, and containers of them), the shapes of arrays, and the code of
-    functions. It holds no array, and nothing that leads to the model.
-
-    kind: the class of the parts; where one part holds another, only the class of that one counts.
-    without: names of attributes that are left out.
+    members: what each held in its attributes. containers: those of which the contents count as well.
     """
 
-    def __init__(self, kind: type, without: Collection[str] = ()) -> None:
-        self._kind = kind
-        self._without = without
-        self._last: _Told | None = None
+    def __init__(
+        self, objects: Sequence[object], members: Sequence[dict[str, Any]], containers: Sequence[Any]
+    ) -> None:
+        self.objects: list[object] = list(objects)
+        # Most containers are empty, which is seen faster than what is in the others.
+        self._empty = [one for one in containers if not one]
+        self._full = [one for one in containers if one]
+        self._seen = self._flat(members)
 
-    def of(self, parts: Sequence[object]) -> Hashable:
-        """Return the fingerprint; where nothing changed, which is far cheaper to see, the last one again."""
-        last = self._last  # read once, since another thread may replace it
-        if last is None or not last.holds(parts, self._others):
-            self._last = last = self._told(parts)
-        return last.told
+    def still(self) -> bool:
+        """Say whether the objects hold the same still."""
+        # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise.
+        try:
+            return not any(self._empty) and self._flat(list(map(vars, self.objects))) == self._seen
+        except Exception:
+            return False
 
-    def _told(self, parts: Sequence[object]) -> _Told:
-        frozen = _Frozen(self._kind, self._without)
-        members = [vars(part).copy() for part in parts]
-        told = tuple((type(part), frozen.members(held)) for part, held in zip(parts, members, strict=True))
-        values = [value for held in members for name, value in held.items() if name not in self._without]
-        watched = [value for value in values if type(value) in _HOLDERS and type(value) is not tuple]
-        inner = [one for each in watched for one in _contents(each)]
-        arrays = [one for one in (*values, *inner) if type(one) in _ARRAYS]
-        others = {id(one): one for one in (*values, *inner) if self._may_change(one)}
-        for one in inner:
-            if type(one) in _HOLDERS:  # what they hold in turn
-                others[id(one)] = one
-        return _Told(
-            list(parts),
-            list(map(type, parts)),
-            [tuple(held.values()) for held in members],
-            watched,
-            [_contents(each) for each in watched],
-            arrays,
-            [_shape(one) for one in arrays],
-            list(others.values()),
-            self._others(list(others.values())),
-            told,
+    def _flat(self, members: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
+        return (
+            list(map(type, self.objects)),
+            list(map(len, members)),
+            list(chain.from_iterable(map(dict.values, members))),
+            list(map(len, self._full)),
+            list(chain.from_iterable(map(_contents, self._full))),
         )
+
+
+class Structure:
+    """What the parts of a model are and how they are set, as it was when this was made.
+
+    That is their settings (plain values, and containers of them), the shapes of arrays, and the code of
+    functions.
+
+    kind: the class of the parts; where one part holds another, only the class of that one counts.
+    without: names of attributes that are not settings.
+    watched: those of them whose contents count all the same where it is asked whether this still holds.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[object],
+        kind: type,
+        without: Collection[str] = (),
+        watched: Collection[str] = (),
+    ) -> None:
+        self._frozen = partial(_Frozen, kind, without)
+        self._kind = kind
+        members = [vars(part).copy() for part in parts]
+        frozen = self._frozen()
+        pairs = zip(parts, members, strict=True)
+        self.fingerprint: Hashed = Hashed(tuple((type(part), frozen.members(held)) for part, held in pairs))
+        settings = [value for one in members for name, value in one.items() if name not in without]
+        containers = [one for one in settings if type(one) in _CHANGING]
+        values = [*settings, *(member for one in containers for member in _contents(one))]
+        self._arrays = [one for one in values if type(one) in _ARRAYS]
+        self._shapes = list(map(_SHAPE, self._arrays))
+        # What may change inside: objects such as configurations, and containers within containers.
+        inner = [one for one in values[len(settings) :] if type(one) in _HOLDERS]
+        changing = [*filter(self._may_change, values), *inner]
+        self._changing = list({id(one): one for one in changing}.values())
+        self._inside = self._insides()
+        others = [one[name] for one in members for name in watched if name in one]
+        self._held = Held(parts, members, [*containers, *others])
+
+    def holds(self) -> bool:
+        """Say whether all of it still holds."""
+        try:
+            alike = list(map(_SHAPE, self._arrays)) == self._shapes
+            return alike and self._held.still() and self._insides() == self._inside
+        except Exception:  # a shape that is not known yet, or arrays that cannot be compared
+            return False
+
+    def _insides(self) -> list[object]:
+        frozen = self._frozen()
+        return [frozen.of(one, _DEPTH) for one in self._changing]
 
     def _may_change(self, value: object) -> bool:
         """Say whether a value may change inside without a change of what a container lists."""
         kind = type(value)
-        known = _is_plain(value) or kind in _HOLDERS - {tuple} or kind in _ARRAYS
+        known = _is_plain(value) or kind in _CHANGING or kind in _ARRAYS
         return not (known or isinstance(value, (self._kind, Enum, type, ModuleType)))
 
-    def _others(self, values: Sequence[object]) -> tuple[object, ...]:
-        frozen = _Frozen(self._kind, self._without)
-        return tuple(frozen.of(value, _DEPTH) for value in values)
 
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """A fingerprint, `told`, with what the parts held when it was taken.
-
-    watched, contents: containers, and what was in them. arrays, shapes: arrays, and their shapes then.
-    others, said: objects that may change inside, such as configurations, and the fingerprints of these.
-    """
-
-    parts: list[object]
-    kinds: list[type]
-    values: list[tuple[object, ...]]
-    watched: list[Any]
-    contents: list[tuple[object, ...]]
-    arrays: list[Any]
-    shapes: list[object]
-    others: list[object]
-    said: tuple[object, ...]
-    told: Hashable
-
-    def holds(
-        self, parts: Sequence[object], told_of: Callable[[Sequence[object]], tuple[object, ...]]
-    ) -> bool:
-        """Say whether the parts still hold all of it."""
-        # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise.
-        try:
-            return (
-                self.parts == parts
-                and self.kinds == list(map(type, parts))
-                and all(
-                    tuple(vars(one).values()) == held for one, held in zip(parts, self.values, strict=True)
-                )
-                and all(_contents(one) == held for one, held in zip(self.watched, self.contents, strict=True))
-                and [_shape(one) for one in self.arrays] == self.shapes
-                and told_of(self.others) == self.said
-            )
-        except Exception:
-            return False
-
-
-def _contents(container: Any) -> tuple[object, ...]:
-    return tuple(container.values()) if isinstance(container, dict) else tuple(container)
+def _contents(container: Any) -> Collection[object]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def settings_of(value: object) -> Hashable:
@@ -153,14 +148,16 @@ def _equal(held: object, now: object) -> bool:
 
 
 class Hashed:
-    """A large value whose hash is computed once."""
+    """A large value whose hash is computed once, when it is first asked for."""
 
     def __init__(self, value: Hashable) -> None:
         self._value = value
-        self._hash = hash(value)
+        self._hash: int | None = None
 
     def __hash__(self) -> int:
-        """Return the hash of the value."""
+        """Return the hash of the value. Raises TypeError where it has none."""
+        if self._hash is None:
+            self._hash = hash(self._value)
         return self._hash
 
     def __eq__(self, other: object) -> bool:

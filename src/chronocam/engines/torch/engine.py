@@ -26,7 +26,6 @@ from chronocam.engines.base import (
 )
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.scoped import scoped
-from chronocam.engines.structure import Structure
 from chronocam.engines.torch.biases import biases_of
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.geometry import TorchGeometry
@@ -44,9 +43,6 @@ from chronocam.engines.torch.trace import Trace, order_of
 from chronocam.errors import ChronocamError, InputError
 from chronocam.layouts.base import Stem
 from chronocam.types import INPUT, Inputs
-
-_OF_ALL = vars(nn.Module()).keys() - {"training", "_buffers", "_modules", "_parameters"}
-"""Attributes that every module has and that are not settings, such as its hooks."""
 
 _AT_ONCE = 950_000
 """Values of inputs run at once: 6 pictures of 224 × 224.
@@ -69,7 +65,6 @@ class TorchEngine(TorchGeometry):
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
         self.learned = Learned()
-        self._structure = Structure(nn.Module, _OF_ALL)
 
     @property
     def may_move(self) -> bool:
@@ -78,14 +73,13 @@ class TorchEngine(TorchGeometry):
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
-        return self._structure.of(self.layers.walk())
+        return self.layers.now().fingerprint
 
     def hooks(self) -> Hashable:
         """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
         if not ACTING:  # hooks that only look are the most
             return ()
-        tables = (table for m in self.layers.walk() for table in (m._forward_pre_hooks, m._forward_hooks))
-        return tuple(key for table in tables if table for key in table.copy() if key in ACTING)
+        return tuple(key for key in self.layers.now().hooks if key in ACTING)
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -215,7 +209,7 @@ class TorchEngine(TorchGeometry):
             layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
             for layer in request.resumes
         }
-        recording = TorchPass(scope, forward, self.layers.walk(), inputs, request, rests).run(score)
+        recording = TorchPass(scope, forward, self.layers.now(), inputs, request, rests).run(score)
         if forward.moves is not None:
             self.learned.moves = forward.moves.any
         self.learned.may_end_in_gate |= forward.may_end_in_gate

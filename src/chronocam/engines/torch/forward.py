@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chronocam.engines.base import Call, Feed, Result
 from chronocam.engines.names import split_call
@@ -17,6 +17,7 @@ from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import GatesSeen, MovesSeen, looks_like_probabilities, may_be_gated
 from chronocam.engines.torch.replica import Replica
+from chronocam.engines.torch.state import State
 from chronocam.engines.torch.tensors import call_model, keep_all, keep_output, main_output
 from chronocam.errors import LayerError
 from chronocam.types import Inputs
@@ -53,12 +54,12 @@ class ForwardPass:
         self._outputs: list[Tensor] = []
         self._read: dict[str, list[Any]] = {}
 
-    def start(self, scope: ExitStack, modules: Sequence[nn.Module] | None = None) -> None:
+    def start(self, scope: ExitStack, state: State | None = None) -> None:
         """Begin with a replica of the model, into which what looks at it is put while `scope` is entered.
 
-        modules: see `Layers.replica`.
+        state: see `Layers.replica`.
         """
-        self.replica = self.layers.replica(modules)
+        self.replica = self.layers.replica(state)
         scope.callback(self.replica.close)
         self.notes.clear()
         self._outputs = []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from chronocam.engines.names import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import DISTRIBUTING, Copies, Replica
 from chronocam.engines.torch.scope import loose_modules, walk
+from chronocam.engines.torch.state import State
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.types import INPUT
@@ -43,9 +44,20 @@ class Layers(Mapping[str, nn.Module]):
             )
         loose = loose_modules(self.model)
         self._named = _Named(self.model, walk(self.model, loose.values()), loose)
+        self._state: State | None = None
 
-    def walk(self) -> list[nn.Module]:
-        """Return the modules that the model has now; those replaced since the last walk take their paths."""
+    def now(self) -> State:
+        """Return the model as it is now; modules that were replaced take their paths."""
+        state = self._state  # read once, since another thread may replace it
+        if state is None or not state.holds():
+            self._state = state = State(self._walked())
+        return state
+
+    def walk(self) -> Sequence[nn.Module]:
+        """Return the modules that the model has now."""
+        return self.now().modules
+
+    def _walked(self) -> list[nn.Module]:
         modules = walk(self.model, self._named.loose)
         # Naming takes several times as long as walking, and models rarely change between two calls.
         if modules != self._named.modules:
@@ -59,21 +71,21 @@ class Layers(Mapping[str, nn.Module]):
         """The row of blocks that is near a layer (`engines.torch.blocks.Row`), as far as it was found out."""
         return self._named.rows_of_blocks
 
-    def replica(self, modules: Sequence[nn.Module] | None = None) -> Replica:
+    def replica(self, state: State | None = None) -> Replica:
         """Return a replica of the model as it is now, with its layers by the same paths.
 
-        modules: what `walk` returned just now.
+        state: what `now` returned just now.
         """
-        if modules is None:
-            modules = self.walk()
-        spare = self._named.spare
+        if state is None:
+            state = self.now()
+        spare = state.spare
         # Each pass has copies of its own: those of an earlier one, or new ones while other threads run.
         copies: Copies | None = None
         # Asked whether there are any, another thread might take the last before they are taken here.
         with suppress(IndexError):
             copies = spare.pop()
-        if copies is None or not copies.are_of(modules):
-            copies = Copies(modules)
+        if copies is None:
+            copies = Copies(state.modules)
         return Replica(copies, self, spare)
 
     def __getitem__(self, layer: str) -> nn.Module:
@@ -162,7 +174,6 @@ class _Named:
         for path, module in self.names.items():
             self.paths.setdefault(module, path)
         self.rows_of_blocks: dict[str, Any] = {}
-        self.spare: list[Copies] = []
         self.by_path: dict[str, nn.Module] = {path: module for module, path in self.paths.items()}
         convolutions = (m for m in self.paths if isinstance(m, nn.modules.conv._ConvNd))
         self.convolution: Any = next(convolutions, None)

@@ -25,7 +25,7 @@ from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNo
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.pooled import pooled_in, users_in
 from chronocam.engines.torch.resume import TorchRest
-from chronocam.engines.torch.scope import couples_samples, training_note
+from chronocam.engines.torch.state import State
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
     first_tensor,
@@ -46,7 +46,7 @@ class TorchPass:
     """One forward pass with taps, and the backward passes from its scores.
 
     scope: entered for as long as anything is recorded.
-    modules: those of the model, walked once for all that looks through them.
+    state: the model as it is now.
     rests: of the model after layers, which note what comes before these.
     """
 
@@ -54,7 +54,7 @@ class TorchPass:
         self,
         scope: ExitStack,
         forward: ForwardPass,
-        modules: Sequence[nn.Module],
+        state: State,
         inputs: Inputs,
         request: Request,
         rests: Mapping[str, TorchRest],
@@ -62,18 +62,17 @@ class TorchPass:
         self.scope = scope
         self.forward = forward
         self.layers: Layers = forward.layers
-        self.modules = modules
+        self.state = state
         self.inputs = inputs
         self.request = request
         self.rests = rests
         self.differentiate: bool = request.differentiates
         # Backward hooks of the model get gradients of what layers took, which only a whole graph has.
-        hooked = any(m._backward_hooks or m._backward_pre_hooks for m in modules)
-        self.through_no_grad: bool = self.differentiate and hooked
+        self.through_no_grad: bool = self.differentiate and state.hooked_backward
         self.relus: GuidedReLUs | None = GuidedReLUs() if request.guided else None
-        self.couples: bool = couples_samples(self.layers.model, modules)
+        self.couples: bool = state.couples
         self.notes: list[str] = []
-        self._training = training_note(modules)
+        self._training = state.training_note
         self.taps: dict[str, Tap] = {}
         self.chunks: Chunks | None = None
         self.attention: FrameAttention | None = None
@@ -173,7 +172,7 @@ class TorchPass:
         if request.clips is not None:
             self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
         self.blocks = self._row_of_blocks()
-        self.forward.start(self.scope, self.modules)
+        self.forward.start(self.scope, self.state)
         scope.enter_context(
             torch.set_grad_enabled(self.through_no_grad or (INPUT in request.layers and self.differentiate))
         )
@@ -236,7 +235,7 @@ class TorchPass:
     def _watch(self, scope: ExitStack, *modes: TorchFunctionMode | None) -> None:
         """Enter what looks at operations, `modes` and those that any look needs."""
         twice = bool(self.request.curvature)
-        rnns = differentiable_rnns(self.modules, twice) if self.differentiate else None
+        rnns = differentiable_rnns(self.state.recurrent, twice) if self.differentiate else None
         unfused = UnfusedAttention() if twice else None
         through = ThroughNoGrad() if self.through_no_grad else None
         for mode in (rnns, unfused, self.relus, *modes, through):

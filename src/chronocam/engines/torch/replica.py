@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from chronocam.engines.structure import Held
 from chronocam.engines.twins import Twins
 
 Forward: TypeAlias = Callable[..., Any]
@@ -46,7 +47,8 @@ _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not l
 class Copies:
     """The copies of a model's modules, which serve several passes, one after the other.
 
-    modules: all of them, the model first.
+    modules: all of them, the model first. They hold what they held as long as the copies are in use, but for
+        what does not show: see `_is_plain`.
 
     What a module holds besides its submodules may lead to others (lists of modules, bound methods, hooks);
     what the copy holds leads to their copies. What is compiled runs as it was written, since hooks do not
@@ -59,34 +61,38 @@ class Copies:
         wrappers = {m for m in modules if "_orig_mod" in m._modules}
         filled = (m for m in modules if m not in wrappers and not isinstance(m, torch.jit.ScriptModule))
         self._own = {m: self.of[m] for m in filled}
-        self._others = {m: copy for m, copy in self._own.items() if not _is_of_library(m)}
         self.of |= {m: self.of[m.get_submodule("_orig_mod")] for m in wrappers}
-        self._plain: set[nn.Module] = set()
+        self._anew = self._own  # what is filled before each pass
+        self._lasting: Held | None = None  # what the others hold
         self._buffers: dict[int, Tensor] = {}
-
-    def are_of(self, modules: Sequence[nn.Module]) -> bool:
-        """Say whether these are the modules still, each of the class that it had."""
-        return self.modules == modules and all(type(m) is type(copy) for m, copy in self._own.items())
 
     def fill(self) -> None:
         """Let each copy hold what its module holds now."""
         self._buffers.clear()
         twins = Twins(nn.Module, lambda module: self.of.get(module, module))
-        for module, blank in self._own.items():
-            if not self._is_filled(module, blank):
-                self._fill(blank, module, twins)
+        for module, blank in self._anew.items():
+            self._fill(blank, module, twins)
+        if self._lasting is None:
+            self._tell_lasting()
 
     def clear(self) -> None:
         """Drop what a pass has left in the copies; modules of PyTorch leave nothing."""
-        for module, blank in self._others.items():
-            if not self._is_filled(module, blank):
-                self._plain.discard(module)
+        if self._lasting is None or not self._lasting.still():
+            self._tell_lasting()
+        for module, blank in self._anew.items():
+            if not _is_of_library(module):
                 object.__setattr__(blank, "__dict__", {})
 
+    def _tell_lasting(self) -> None:
+        """Tell the copies that need not be filled again from those that a pass changes."""
+        lasting = {m: copy for m, copy in self._own.items() if _is_plain(m) and self._is_filled(m, copy)}
+        self._anew = {m: copy for m, copy in self._own.items() if m not in lasting}
+        members = [vars(copy) for copy in lasting.values()]
+        own = [one[name] for one in members for name in ("_modules", *TABLES)]
+        self._lasting = Held(list(lasting.values()), members, own)
+
     def _is_filled(self, module: nn.Module, blank: nn.Module) -> bool:
-        """Say whether a copy holds what its module holds, where that shows."""
-        if module not in self._plain:
-            return False
+        """Say whether a copy holds what its plain module holds."""
         own, copied = module.__dict__, blank.__dict__
         if parts := own["_modules"]:
             copies = [(name, self.of.get(part, part)) for name, part in parts.items()]
@@ -125,8 +131,6 @@ class Copies:
         if isinstance(module, nn.RNNBase):
             attributes["_flat_weights"] = list(module._flat_weights)  # that weight norm writes into
         _run_as_written(attributes, blank, twins)
-        keep = self._plain.add if _is_plain(module) else self._plain.discard
-        keep(module)
 
     def _cloned(self, buffer: Tensor | None) -> Tensor | None:
         """Return a copy of a buffer; the same one for each module that holds it."""
@@ -241,6 +245,12 @@ class Replica(Mapping[str, nn.Module]):
             else partial(attributes.pop, "forward")
         )
         self._undo.append(undo)
+
+    def put(self, module: nn.Module, name: str, value: object) -> None:
+        """Let the copy of a module hold another value in an attribute that it has."""
+        attributes = self._copies[module].__dict__
+        self._undo.append(partial(attributes.__setitem__, name, attributes[name]))
+        attributes[name] = value
 
     def close(self) -> None:
         """Drop what was put in: it leads back to the copies, and all would wait for the garbage collector."""

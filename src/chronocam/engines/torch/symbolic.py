@@ -47,7 +47,7 @@ class _Tracer(fx.Tracer):
         self.submodule_paths[blank] = path
         for kind in ("_parameters", "_buffers"):
             nodes = {name: self._read(path, name, x) for name, x in getattr(module, kind).items()}
-            object.__setattr__(blank, kind, nodes)
+            replica.put(module, kind, nodes)
         replica.replace(module, lambda forward: self._called(blank, forward))
 
     def _read(self, path: str, name: str, x: torch.Tensor | None) -> fx.Proxy | None:
