@@ -502,3 +502,19 @@ def test_every_slice_has_a_frame():
     net = Causal(*[(9, 1, 1)] * 2, residual=True)
     spans = cc.GradCAM(net).explain(torch.rand(1, 1, 12, 6, 6), 1).frame_spans
     assert all(0 <= first <= last < 12 for first, last in spans)
+
+
+@pytest.mark.parametrize(
+    "crop", [lambda x: x[..., -20:], lambda x: x.narrow(-1, 10, 20), lambda x: x.narrow(-1, -20, 20)]
+)
+def test_what_is_counted_from_the_end_lies_there(crop):
+    class Cropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, 2, 1), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.conv(crop(x)).relu().mean((2, 3)))
+
+    found = cc.GradCAM(Cropped().eval(), align="receptive_field").explain(torch.rand(1, 3, 30, 30), 1)
+    assert found.centers[1] == tuple(range(10, 30, 2))

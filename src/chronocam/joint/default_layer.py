@@ -351,13 +351,23 @@ class _Proof:
 
 
 def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
-    """Return the calls that move with the main input; with a single input all of them."""
-    if sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
+    """Return the calls that move with the main input; all of them where nothing else could move any.
+
+    Positions are looked up as the ids of tokens are, and depend on none of them.
+    """
+    looked_up = any(call.type == "Embedding" for call in calls)
+    if not looked_up and sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
         return list(calls)
-    x = to_numpy(look.main).astype(np.float64)
-    noise = np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0)
+    x = to_numpy(look.main)
+    if is_floating(look.main):
+        x = x.astype(np.float64)
+        other = x + np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0)
+    else:
+        other = np.roll(x, 1, axis=-1)
+        if np.array_equal(x, other):
+            return list(calls)
     paths = list(dict.fromkeys(call.path for call in calls))
-    before, after = (outputs_of(one, paths) for one in (look, look.moved(x + noise)))
+    before, after = (outputs_of(one, paths) for one in (look, look.moved(other)))
     moving = {
         path: [not np.array_equal(a, b) for a, b in zip(before[path], after[path], strict=True)]
         for path in paths
@@ -508,4 +518,5 @@ def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:
     classifiers have: what is too coarse for a small picture is then the picture's fault and not the layer's.
     """
     axes = zip(grid[-2:], within[-2:], strict=True)
-    return all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)
+    spread = math.prod(grid[-2:]) > 1  # slices of one cell each only say when
+    return spread and all(cells >= ENOUGH or size < COMMON * (cells + 1) for cells, size in axes)

@@ -235,6 +235,8 @@ class Look:
     ) -> Site:
         """Return where a layout is to be found; grids: those of layers before, see `Site`."""
         order = order_of(self.engine.order(layer), shape, self.grid)
+        if not grids and len(self.grid) == 1:
+            grids = known_grids(self, self.known_calls(), layer.partition("#")[0])
         known = self.pictured if len(shape) == 3 else None
         site = Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
         if known is not None and known[2] == shape[1]:
@@ -264,9 +266,10 @@ class Look:
     ) -> None:
         """Raise MisplacedError where cells of a layer whose kind tells its axes lie otherwise.
 
-        Found out once per layer and input size, only where the network may move places. ramps: see `settle`.
+        Found out once per layer and input size, only where the network may move places, or where the grid is
+        finer than the input's. ramps: see `settle`.
         """
-        if not is_floating(self.main) or not self._moves(layer):
+        if not is_floating(self.main) or not (self._moves(layer) or self._is_finer(shape)):
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
@@ -447,6 +450,11 @@ class Look:
         path = layer.partition("#")[0]
         keep = [call.keeps_places for call in self.one.known_calls() if call.path == path]
         return not (all(keep) if keep and None not in keep else self.sight(layer).keeps_places)
+
+    def _is_finer(self, shape: tuple[int, ...]) -> bool:
+        """Say whether a layer's output of this shape has more cells along an axis than the input."""
+        grids = (shape[2:], shape[1:-1]) if len(shape) == len(self.grid) + 2 else ()
+        return all(any(n > size for n, size in zip(grid, self.grid, strict=True)) for grid in grids)
 
     def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
         """Return the first and last place that a layer sees, per axis; None where it sees all."""

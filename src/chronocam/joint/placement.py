@@ -15,7 +15,7 @@ import numpy as np
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
 from chronocam.joint.ramps import DRAWS, SMALL, STEP, Ramps, outputs_of
-from chronocam.layouts import ChannelsFirst, Folded, Layout, PatchRows, Tokens
+from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, Layout, PatchRows, Tokens
 from chronocam.layouts.base import Site, candidates
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
@@ -126,7 +126,10 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         look.refuse_misplaced(layer, shape, fits[0], ramps)
         return Settled(fits[0])
     if not is_floating(look.main):
-        return Settled(fits[0], f"{_assumed(layer)}: the input holds no floating-point numbers to move")
+        looked_up = next(
+            (fit for fit in fits if isinstance(fit, ChannelsLast)), fits[0]
+        )  # features come last
+        return Settled(looked_up, f"{_assumed(layer)}: the input holds no floating-point numbers to move")
     beside = [] if ramps else _beside(path, calls)
     ramps = ramps or Ramps(look, [layer, *beside])
     settled = _proven(ramps, layer, fits, beside) or _left_open(ramps, layer, fits, site)

@@ -5,6 +5,7 @@ A perfect fit is 0, and every token before the patches adds 1. What follows is w
 | misfit | what is odd | as unlikely as |
 |---|---|---|
 | log of the ratio | one axis shrunk more than the other, both to a plain grid | 1: 2.7 times as much |
+| 0.1 | a signal's steps, as many as neither the input nor a convolution before has | less than all below |
 | 0.5 | tokens of two frames each | half a prefix token: both are common, one frame is tried first |
 | 1.0 | channels first in a model that has them last | a class token: reshapes at the end of a network do it |
 | 1.0 | fewer frames than the input has | a class token: clips are thinned out before the 2D network |
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from typing import Final
 
+UNKNOWN_LENGTH: Final = 0.1
 LONGER_TUBE: Final = 0.5
 OTHER_ORDER: Final = 1.0
 FEWER_FRAMES: Final = 1.0

@@ -7,7 +7,7 @@ from math import inf, log, prod
 from typing import ClassVar
 
 from chronocam.layouts.base import Layout, Site, is_grid, register
-from chronocam.layouts.misfit import OTHER_ORDER
+from chronocam.layouts.misfit import OTHER_ORDER, UNKNOWN_LENGTH
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
@@ -29,11 +29,13 @@ def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layo
         return None
     # Both orders often fit: (1, 8, 8, 8) is 8 channels of 8 × 8 either way. Strides shrink height and width
     # alike, so that the order which does is the likelier one.
+    if site.order is not None:  # such a grid may be finer, as where the model enlarges or pads its input
+        return (0.0, layout) if len(grid) == len(site.input_grid) else None
     misfit = _misfit(grid, site.input_grid)
-    if site.order is not None:
-        return (0.0, layout) if misfit < inf else None
     if site.channels_last and not isinstance(layout, ChannelsLast):
         misfit += OTHER_ORDER
+    if len(grid) == 1 and grid not in (site.input_grid, *site.grids):
+        misfit += UNKNOWN_LENGTH
     return (misfit, layout) if misfit < inf else None
 
 

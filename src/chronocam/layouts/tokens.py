@@ -60,8 +60,32 @@ class Tokens(Layout):
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where the number of tokens is a few more than one per square patch of the input."""
-        return min(cls._by_patches(site), key=lambda fit: fit[0], default=None)
+        """Fit where the number of tokens is a few more than one per square patch, or per step of a signal."""
+        return min((*cls._by_patches(site), *cls._by_steps(site)), key=lambda fit: fit[0], default=None)
+
+    @classmethod
+    def _by_steps(cls, site: Site) -> list[tuple[float, Tokens]]:
+        """Return the layouts of a signal's steps, or of patches that a convolution cut from it.
+
+        They are for tokens that have others beside them, or that come before the batch: the rest is a plain
+        grid.
+        """
+        fits: list[tuple[float, Tokens]] = []
+        if len(site.shape) != 3 or len(site.input_grid) != 1:
+            return fits
+        lengths = [grid[0] for grid in reversed((site.input_grid, *site.grids)) if len(grid) == 1]
+        for batch_axis, token_axis in ((0, 1), (1, 0)):
+            tokens = site.shape[token_axis]
+            if site.shape[batch_axis] != site.batch or (tokens in lengths and not batch_axis):
+                continue
+            for age, length in enumerate(dict.fromkeys(lengths)):
+                left = tokens - length
+                if length > 1 and 0 <= left <= MOST_PREFIX_TOKENS:
+                    misfit = -1 + age / 1000 + left / 50
+                    fits += [
+                        (misfit, cls((length,), n, batch_axis, token_axis, left - n)) for n in _sides(left)
+                    ]
+        return fits
 
     @classmethod
     def _by_patches(cls, site: Site) -> list[tuple[float, Tokens]]:
@@ -87,6 +111,8 @@ class Tokens(Layout):
         Tokens that are left over may stand before the patches, after them, or on both sides.
         """
         fits: list[tuple[float, Layout]] = []
+        if len(site.input_grid) == 1:
+            return list(cls._by_steps(site))
         if len(site.shape) != 3 or len(site.input_grid) != 2:
             return fits
         if site.picture is not None:

@@ -232,13 +232,14 @@ def _through_padding(pad: Sequence[int], field: GridField) -> GridField:
 def _through_part(node: Any, field: GridField) -> GridField | None:
     """Return the field through `x[..., start:end:step]` or `x[:, i]`; None where the grid loses an axis."""
     sizes, rank = node._saved_self_sym_sizes, len(field.stride)
-    axis = node._saved_dim % len(sizes) - (len(sizes) - rank)
+    dim = signed(node._saved_dim) % len(sizes)
+    axis = dim - (len(sizes) - rank)
     if axis < 0:
         return field
     if node.name().startswith("SelectBackward"):
         return None
     ones, start, step = (1,) * rank, [0] * rank, [1] * rank
-    start[axis], step[axis] = node._saved_start % sizes[node._saved_dim], node._saved_step
+    start[axis], step[axis] = signed(node._saved_start) % sizes[dim], node._saved_step
     return field.through(ones, step, [-s for s in start], ones)
 
 

@@ -47,6 +47,8 @@ def order_of(module: nn.Module) -> AxisOrder | None:
         for child in reversed(module):
             if not isinstance(child, _ELEMENTWISE):
                 return order_of(child)
+    if isinstance(module, nn.Embedding):
+        return "channels_last"
     return "channels_first" if isinstance(module, _CHANNELS_FIRST) else None
 
 

@@ -1,0 +1,156 @@
+"""Signals, sequences and ids of tokens without a named layer: each map beside one made by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import seeded
+from torch import Tensor, nn
+
+import chronocam as cc
+
+X = torch.randn(2, 3, 160, generator=torch.Generator().manual_seed(0))
+STEPS = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(0))
+IDS = torch.randint(0, 50, (2, 20), generator=torch.Generator().manual_seed(0))
+
+
+def agrees(net: nn.Module, layer: str, x: Tensor, as_grid: Callable[[Tensor], Tensor] = lambda a: a) -> None:
+    """The default map is that of `layer`, whose output `as_grid` puts on `(batch, channel, *grid)`."""
+    kept: list[Tensor] = []
+    handle = net.get_submodule(layer).register_forward_hook(lambda m, a, out: kept.append(out))
+    score = net(x)[:, 1].sum()
+    handle.remove()
+    g, a = (as_grid(one) for one in (*torch.autograd.grad(score, kept[-1]), kept[-1]))
+    right = (a * g.mean(tuple(range(2, g.ndim)), keepdim=True)).sum(1).relu().detach().numpy()
+    found = cc.GradCAM(net).explain(x, 1)
+    assert found.layer == layer
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
+
+
+def encoder(batch_first: bool = True) -> nn.Module:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=batch_first)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+class Tokens(nn.Module):
+    """Patches of a signal, or its steps, with tokens before or after them, which alone may be read."""
+
+    def __init__(self, cut: nn.Module, before: int, after: int, read: int | None) -> None:
+        super().__init__()
+        self.cut, self.enc, self.fc = cut, encoder(), nn.Linear(16, 4)
+        self.first = nn.Parameter(torch.randn(1, before, 16))
+        self.last = nn.Parameter(torch.randn(1, after, 16))
+        self.read = read
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.cut(x)
+        z = z.transpose(1, 2) if isinstance(self.cut, nn.Conv1d) else z
+        beside = (one.expand(len(x), -1, -1) for one in (self.first, self.last))
+        z = self.enc(torch.cat([next(beside), z, next(beside)], 1))
+        return self.fc(z.mean(1) if self.read is None else z[:, self.read])
+
+
+@pytest.mark.parametrize("patches", [True, False])
+@pytest.mark.parametrize(("before", "after", "read"), [(1, 0, 0), (4, 0, 0), (0, 1, -1), (1, 0, None)])
+def test_tokens_beside_the_steps_of_a_signal_are_no_steps(
+    patches: bool, before: int, after: int, read: int | None
+) -> None:
+    net = seeded(lambda: Tokens(nn.Conv1d(3, 16, 8, 8) if patches else nn.Linear(6, 16), before, after, read))
+    layer = "enc" if read is None else "enc.layers.0"  # the last block's steps are not read
+    agrees(net, layer, X if patches else STEPS, lambda a: a[:, before : before + 20].transpose(1, 2))
+
+
+class StepsFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.enc, self.fc = nn.Linear(6, 16), encoder(batch_first=False), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.enc(self.lin(x).transpose(0, 1)).mean(0))
+
+
+@pytest.mark.parametrize("steps", [20, 16])
+def test_steps_before_the_batch_are_steps(steps: int) -> None:
+    agrees(seeded(StepsFirst), "enc", STEPS[:, :steps], lambda a: a.permute(1, 2, 0))
+
+
+class Scan(nn.Module):
+    """A linear layer, and a causal convolution whose last outputs are cut off, as in state space models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.conv = nn.Linear(6, 16), nn.Conv1d(16, 16, 4, padding=3, groups=16)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(self.lin(x).transpose(1, 2))[..., : x.shape[1]]
+        return self.fc(F.silu(z).mean(2))
+
+
+def test_features_go_through_a_linear_layer_before_a_convolution_over_the_steps() -> None:
+    agrees(seeded(Scan), "lin", STEPS, lambda a: a.transpose(1, 2))
+
+
+class OfIds(nn.Module):
+    """What is made of ids of tokens: by a convolution, a transformer with positions, or an LSTM."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.tokens, self.places = kind, nn.Embedding(50, 16), nn.Embedding(64, 16)
+        self.conv, self.enc, self.rnn = (
+            nn.Conv1d(16, 16, 3, 1, 1),
+            encoder(),
+            nn.LSTM(16, 16, batch_first=True),
+        )
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        z = self.tokens(ids)
+        if self.kind == "conv":
+            return self.fc(self.conv(z.transpose(1, 2)).relu().mean(2))
+        if self.kind == "enc":
+            z = self.enc(z + self.places(torch.arange(ids.shape[1]).expand_as(ids)))
+            return self.fc(z.mean(1))
+        return self.fc(self.rnn(z + self.places(torch.arange(ids.shape[1]).expand_as(ids)))[0][:, -1])
+
+
+@pytest.mark.parametrize("length", [20, 16])  # as many as features
+@pytest.mark.parametrize(("kind", "layer"), [("conv", "conv"), ("enc", "enc"), ("rnn", "tokens")])
+def test_ids_of_tokens_are_steps_and_positions_are_no_layer(kind: str, layer: str, length: int) -> None:
+    first = kind == "conv"
+    agrees(seeded(lambda: OfIds(kind)), layer, IDS[:, :length], lambda a: a if first else a.transpose(1, 2))
+
+
+class Enlarged(nn.Module):
+    def __init__(self, conv: type[nn.Conv1d] | type[nn.Conv2d], size: int, padding: int) -> None:
+        super().__init__()
+        self.conv, self.fc, self.size = conv(3, 8, 3, padding=padding), nn.Linear(8, 4), size
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, size=[self.size] * (x.ndim - 2))
+        return self.fc(self.conv(x).relu().flatten(2).mean(2))
+
+
+@pytest.mark.parametrize(("size", "padding"), [(64, 1), (30, 2)])
+def test_a_grid_may_be_finer_than_the_input(size: int, padding: int) -> None:
+    for conv, x in ((nn.Conv1d, torch.randn(2, 3, 30)), (nn.Conv2d, torch.randn(2, 3, 30, 30))):
+        agrees(seeded(lambda conv=conv: Enlarged(conv, size, padding)), "conv", x)
+
+
+class Timed(nn.Module):
+    """Clips whose rows and columns are pooled before a convolution over time, as in I3D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv3d(3, 8, 3, (1, 2, 2), 1), nn.Linear(8, 4)
+        self.over_time = nn.Conv3d(8, 8, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.conv(x).relu().mean((3, 4), keepdim=True)
+        return self.fc(self.over_time(pooled).relu().mean((2, 3, 4)))
+
+
+def test_slices_of_one_cell_give_way_to_those_with_rows_and_columns() -> None:
+    agrees(seeded(Timed), "conv", torch.rand(2, 3, 6, 16, 16))
