@@ -193,3 +193,90 @@ def spots() -> tuple[nn.Module, Any, list[str]]:
     from chronocam.media import Preprocess
 
     return Spots(), Preprocess(resize=(32, 32), crop=None, mean=(0, 0, 0), std=(1, 1, 1)), ["red", "green"]
+
+
+class Head(nn.Module):
+    """The last layer of a network that is a list: it names the layers that it reads, and their strides.
+
+    kind: `"cells"`, rows beside class logits; `"maps"`, beside maps of each level; `"end"`, the best rows,
+    which it keeps; `"turned"`, with an angle; `"turned end"`; `"masks"`, with coefficients; `"objectness"`,
+    rows first; `"queries"`.
+    """
+
+    nc, nl, f = 3, 2, (0, 1)
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.f = list(self.f)
+        self.stride = torch.tensor([4.0, 8.0])
+        self.end2end = "end" in kind
+        if "turned" in kind:
+            self.ne = 1
+        if kind == "objectness":
+            self.no = self.nc + 5
+        if kind == "queries":
+            self.num_queries = 12
+        self.box, self.logits, self.extra = (
+            nn.ModuleList(
+                nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, n, 1)) for _ in range(2)
+            )
+            for n in (4, self.nc, 2)
+        )
+
+    def _boxes(self, maps: list[Tensor], corners: bool) -> Tensor:
+        every = []
+        for at, one in enumerate(maps):
+            h, w = one.shape[2:]
+            y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+            centre = (torch.stack([x, y]).reshape(1, 2, -1).to(one) + 0.5) * self.stride[at]
+            out = nn.functional.softplus(self.box[at](one).flatten(2)) * self.stride[at]
+            low, high = centre - out[:, :2], centre + out[:, 2:]
+            every.append(torch.cat([low, high] if corners else [(low + high) / 2, high - low], 1))
+        return torch.cat(every, 2)
+
+    def forward(self, maps: list[Tensor]) -> Any:
+        by_level = [of(one) for of, one in zip(self.logits, maps, strict=True)]
+        scores = torch.cat([one.flatten(2) for one in by_level], 2)
+        boxes = self._boxes(maps, self.kind == "end")
+        extra = torch.cat([of(one).flatten(2) for of, one in zip(self.extra, maps, strict=True)], 2)
+        beside: Any = {"scores": scores, "feats": maps}
+        if self.kind in ("end", "turned end", "queries"):
+            best, order = scores.sigmoid().flatten(1).topk(100)
+            cell, index = order % scores.shape[2], order // scores.shape[2]
+            rows = torch.cat([boxes, extra[:, :1]], 1).gather(2, cell[:, None].expand(-1, 5, -1))
+            rows = rows.transpose(1, 2)
+            kept = torch.cat([rows[..., :4], best[..., None], index[..., None].to(best)], -1)
+            if self.kind == "queries":
+                kept = torch.cat([kept[..., :4] / 32, kept[..., 4:]], -1)
+            return (
+                torch.cat([kept, rows[..., 4:]], -1) if "turned" in self.kind else kept,
+                {"one2many": {"scores": -scores}, "one2one": beside},
+            )
+        rows = torch.cat([boxes, scores.sigmoid()], 1)
+        if self.kind == "objectness":
+            rows = torch.cat([boxes, extra[:, :1].sigmoid(), scores.sigmoid()], 1)
+            return rows.transpose(1, 2), []
+        if self.kind in ("turned", "masks"):
+            rows = torch.cat([rows, extra[:, :1] if self.kind == "turned" else extra], 1)
+        if self.kind == "maps":
+            beside = [torch.cat([of(one), b], 1) for of, one, b in zip(self.box, maps, by_level, strict=True)]
+        return ((rows, extra) if self.kind == "masks" else rows), beside
+
+
+class Listed(nn.Module):
+    """A network that is a list of layers, as YOLO's are: two levels of strides 4 and 8, and a head."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.Tanh()),
+            nn.Sequential(nn.Conv2d(6, 6, 3, 2, 1), nn.Tanh()),
+            Head(kind),
+        )
+        self.names = {0: "cat", 1: "dog", 2: "cow"}
+
+    def forward(self, x: Tensor) -> Any:
+        first = self.model[0](x)
+        return self.model[2]([first, self.model[1](first)])

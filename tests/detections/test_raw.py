@@ -215,6 +215,74 @@ def test_boxes_may_be_shares_of_the_picture(form: str) -> None:
     np.testing.assert_allclose([one.box for one in found], BOXES, atol=1e-4)
 
 
+def test_as_many_columns_are_classes_as_the_model_names() -> None:
+    class Turned(Changed):
+        names = ("red", "green")
+
+        def forward(self, x: Tensor) -> Any:
+            rows, beside = super().forward(x)
+            return torch.cat([rows, 0.9 + 0 * rows[:, :1]], 1), beside  # an angle, which might be a class
+
+    found = cc.detect(Turned("ultralytics"), two_spots())
+    assert [(one.label, one.row) for one in found] == list(zip(("red", "green", "red"), ROWS, strict=True))
+
+
+@pytest.mark.parametrize("centres", [False, True])
+def test_rows_that_the_model_has_kept_may_have_centres_and_more_columns(centres: bool) -> None:
+    class More(Chosen):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = super().forward(x)
+            if centres:
+                low, high = rows[..., :2], rows[..., 2:4]
+                rows = torch.cat([(low + high) / 2, high - low, rows[..., 4:]], -1)
+            return torch.cat([rows, torch.full_like(rows[..., :3], 7.5)], -1)
+
+    found = cc.detect(More(), two_spots())
+    assert [one.row for one in found] == [0, 1, 0]
+    np.testing.assert_allclose([one.box for one in found], BOXES, atol=1e-5)
+
+
+def test_boxes_are_held_against_each_other_before_they_are_cut_off() -> None:
+    # Cut off at the left border, both are the same box; as the model gives them, the IoU is 0.2.
+    rows = torch.tensor([[[-10.0, 0, 10, 10, 0.9, 0.1], [-90, 0, 10, 10, 0.8, 0.1]]])
+    net = cc.blackbox(lambda x: rows.numpy().transpose(0, 2, 1))
+    found = cc.detect(net, torch.zeros(1, 3, 32, 32).numpy(), boxes="xyxy")
+    assert [one.row for one in found] == [0, 1]
+
+
+class TwoBranches(nn.Module):
+    """A head whose boxes and classes come from branches of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 8, 8), nn.Tanh())
+        self.box, self.classes = (
+            nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, n, 1)) for n in (4, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        h, w = features.shape[2:]
+        y, x_ = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        centre = (torch.stack([x_, y]).reshape(1, 2, -1).to(features) + 0.5) * 8
+        sides = self.box(features).flatten(2)
+        box = torch.cat([centre + sides[:, :2], 8 * sides[:, 2:].exp()], 1)
+        return torch.cat([box, self.classes(features).flatten(2).sigmoid()], 1)
+
+
+def test_score_and_sides_are_explained_where_both_come_from() -> None:
+    net, x = TwoBranches().eval(), torch.rand(1, 3, 64, 64)
+    one = cc.detect(net, x, min_score=0)[0]
+    score, side = (cc.ODAM(net).explain(x, cc.targets.Boxes(one, of=of)) for of in ("score", "x0"))
+    assert score.layer == side.layer == "body"
+    features = net.body(x).detach().requires_grad_()
+    sides = net.box(features).flatten(2)[0, :, one.row]
+    (gradient,) = torch.autograd.grad(sides[0] - 4 * sides[2].exp(), features)
+    expected = (gradient * features).sum(1)[0].numpy(force=True)
+    np.testing.assert_allclose(side.maps[0, 0], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_an_adapter_is_a_function_or_a_name() -> None:
     rows = Spots()(two_spots())
 

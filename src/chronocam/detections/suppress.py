@@ -35,6 +35,7 @@ class Suppression:
     within, first: of each `"level"`, of each `"class"` or of `"all"`, how many are looked at.
     most: how many boxes of one image are kept.
     least_side: in pixels, below which a box is empty.
+    cut_first: whether boxes are cut off at the image's borders before they are held against each other.
     """
 
     overlap: float | None = 0.45
@@ -43,6 +44,7 @@ class Suppression:
     first: int = 3000
     most: int = 300
     least_side: float = 0.0
+    cut_first: bool = False
 
     def __call__(
         self, rows: Rows, size: Size, least: float, only: int | None = None, top: int | None = None
@@ -61,11 +63,13 @@ class Suppression:
         chosen = np.concatenate([np.zeros(0, np.int64), *self._candidates(scores, rows, least)])
         row, index = np.divmod(chosen, scores.shape[1])
         few = rows.at(row)
-        boxes = within(to_numpy(few.boxes_of(index)).astype(np.float64), size)
+        whole = to_numpy(few.boxes_of(index)).astype(np.float64)
+        boxes = within(whole, size)
         values = scores[row, index]
         large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= self.least_side
         order = [i for i in np.argsort(-values, kind="stable") if large[i]]
-        kept = order if self.overlap is None or rows.suppressed else apart(boxes, index, order, self.overlap)
+        rivals = boxes if self.cut_first else whole
+        kept = order if self.overlap is None or rows.suppressed else apart(rivals, index, order, self.overlap)
         return [
             Kept(int(row[i]), int(index[i]), tuple(boxes[i].tolist()), float(values[i]))
             for i in islice(kept, self.most if top is None else min(self.most, top))

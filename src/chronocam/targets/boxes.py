@@ -151,7 +151,7 @@ class BoxesOf(Target):
     """Boxes of one model and batch of inputs: what they are is decided once, in the unperturbed pass.
 
     size: height and width of the inputs. detections: those asked for, by the number of the sample.
-    level: where it is given, the best row of that level stands for what was asked for.
+    level: where it is given, score and sides of the best row of that level stand for what was asked for.
     similar: whether the score is how much the best row is like the box, as D-RISE has it.
     """
 
@@ -188,8 +188,8 @@ class BoxesOf(Target):
         return None
 
     def at_level(self, level: int) -> BoxesOf:
-        """Return the score of the best row of a level, by which its layer is found."""
-        return BoxesOf(replace(self.asked, of="score"), self.adapter, self.size, level=level)
+        """Return score and sides of the best row of a level: its layer is the one that both come from."""
+        return BoxesOf(self.asked, self.adapter, self.size, level=level)
 
     def similar(self) -> BoxesOf:
         """Return the same boxes scored by how much the most alike row is like each."""
@@ -310,6 +310,9 @@ class BoxesOf(Target):
     def _values(self, at: int, rows: Rows, chosen: list[Choice], outputs: Outputs) -> Array:
         few, of = rows.at([one.row for one in chosen]), self.asked.of
         index = np.asarray([one.index for one in chosen])
+        if self.level is not None:
+            sides = widen(few.boxes_of(index))
+            return picked(few.log_scores(), index) + namespace(sides).sum(sides, axis=1)
         if of == "score":
             return picked(few.log_scores(), index)
         if of == "class":

@@ -10,13 +10,14 @@ from typing import Any, TypeAlias, cast
 from chronocam.detections.adapters.base import Adapter
 from chronocam.detections.adapters.function import Function
 from chronocam.detections.adapters.hugging_face import HuggingFace
+from chronocam.detections.adapters.listed import Listed
 from chronocam.detections.adapters.raw import Form, Raw
 from chronocam.detections.adapters.torchvision_anchors import Anchors
 from chronocam.detections.adapters.torchvision_proposals import Proposals
 from chronocam.errors import ModelError, suggest
 
 ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
-    {one.name: one for one in (Proposals, Anchors, HuggingFace, Raw)}
+    {one.name: one for one in (Proposals, Anchors, HuggingFace, Listed, Raw)}
 )
 """The adapters by name, in the order in which a model is tried."""
 
@@ -57,8 +58,8 @@ def adapter_for(model: Any, adapter: AdapterLike = None, boxes: str | None = Non
         return Function(model, function=adapter)
     else:
         made = next((one for one in ADAPTERS.values() if one.fits(model)), Raw)
-    if made is Raw:
-        return Raw(model, cast("Form | None", boxes))
+    if issubclass(made, Raw):
+        return made(model, cast("Form | None", boxes))
     if boxes is not None:
         raise ModelError(f"boxes= states the form of raw rows; adapter `{made.name}` knows its own")
     return made(model)

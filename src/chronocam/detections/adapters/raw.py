@@ -37,7 +37,7 @@ class Raw(Adapter):
 
     The first have an objectness. Classes and objectness may be probabilities or logits, boxes in pixels or
     shares of the picture. Columns after the classes (coefficients of masks, keypoints) are left out. Rows
-    `(batch, box, 4 + 2)` of a score and the number of a class are what the model itself has kept.
+    `(batch, box, 4 + 2 + …)` of a score and the number of a class are what the model itself has kept.
 
     boxes: the form of the boxes; None tells it from the rows.
     """
@@ -56,12 +56,9 @@ class Raw(Adapter):
         values, placed = array[..., :CORNERS], told[..., :CORNERS].reshape(-1, CORNERS)
         if placed.max() <= _SHARES < min(sizes[0]):
             values, placed = scaled(values, *sizes[0]), scaled(placed, *sizes[0])
-        if _are_kept(told, grids):
-            classes, boxes = self._by_number(array, told), cornered(values, self.boxes or "xyxy")
-            return [
-                Rows(classes[i], boxes[i], given="probabilities", stable=False, suppressed=True)
-                for i in range(len(sizes))
-            ]
+        if are_kept(told, grids):
+            boxes = cornered(values, self.boxes or _form_of_kept(placed))
+            return [kept_rows(array[i], boxes[i], self._known) for i in range(len(sizes))]
         boxes = cornered(values, self.boxes or form_of(placed, grids, len(sizes)))
         count, shares = self._classes(told[..., CORNERS:], objectness)
         rest = array[..., CORNERS : CORNERS + count]
@@ -78,7 +75,7 @@ class Raw(Adapter):
 
     def _laid(self, raw: Any, sizes: Sequence[Size]) -> tuple[Array, bool]:
         """Return the rows as `(batch, row, column)`, and whether they have an objectness."""
-        array = _array(raw)
+        array = first_array(raw)
         shape = () if array is None else tuple(array.shape)
         if array is None or len(shape) != 3 or shape[0] != len(sizes) or max(shape[1:]) <= CORNERS:
             what = f"an array {shape}" if shape else f"a {type(raw).__name__}"
@@ -100,20 +97,28 @@ class Raw(Adapter):
     def _classes(self, told: np.ndarray, objectness: bool) -> tuple[int, bool]:
         """Return how many columns after the box are of classes and objectness, and whether of probabilities.
 
-        Where probabilities are followed by columns that are none, those are of something else.
+        They are as many as the classes that the model names. Where it names none, and probabilities are
+        followed by columns that are none, those are of something else.
         """
         inside = (told.min(axis=(0, 1)) >= 0) & (told.max(axis=(0, 1)) <= 1)
         least, count = int(objectness), len(inside)
-        if inside[: least + 1].all() and not inside.all() and told.shape[0] * told.shape[1] >= _TOLD:
-            count = int(inside.argmin()) if self._known is None else min(count, self._known + least)
+        if self._known is not None:
+            count = min(count, self._known + least)
+        elif inside[: least + 1].all() and not inside.all() and told.shape[0] * told.shape[1] >= _TOLD:
+            count = int(inside.argmin())
         return count, bool(inside[:count].all())
 
-    def _by_number(self, array: Array, told: np.ndarray) -> Array:
-        """Return probabilities `(batch, row, class)`: the score for the class that a row names, else 0."""
-        numbers = told[..., CORNERS + 1].astype(np.int64)
-        count = self._known or -(-(int(numbers.max()) + 1) // _CLASSES) * _CLASSES
-        marks = np.arange(max(count, int(numbers.max()) + 1)) == numbers[..., None]
-        return array[..., CORNERS : CORNERS + 1] * like(marks.astype(np.float32), array)
+
+def kept_rows(array: Array, boxes: Array, known: int | None) -> Rows:
+    """Return what a model has kept of one image, `(row, 4 + 2 + …)`: the score is that of the class it names.
+
+    boxes: of the rows, `(row, 4)`. known: how many classes there are, where that is known.
+    """
+    numbers = to_numpy(array[..., CORNERS + 1]).astype(np.int64)
+    count = known or -(-(int(numbers.max()) + 1) // _CLASSES) * _CLASSES
+    marks = np.arange(max(count, int(numbers.max()) + 1)) == numbers[..., None]
+    classes = array[..., CORNERS : CORNERS + 1] * like(marks.astype(np.float32), array)
+    return Rows(classes, boxes, given="probabilities", stable=False, suppressed=True)
 
 
 def cornered(values: Array, form: Form | str) -> Array:
@@ -125,17 +130,23 @@ def cornered(values: Array, form: Form | str) -> Array:
     return namespace(values).concat([values[..., :2], values[..., :2] + values[..., 2:]], axis=-1)
 
 
-def _are_kept(rows: np.ndarray, grids: Grids | None) -> bool:
-    """Say whether the last columns are a probability and a whole number, as after suppression."""
-    if rows.shape[2] != CORNERS + 2:
+def are_kept(rows: np.ndarray, grids: Grids | None) -> bool:
+    """Say whether the columns after the box are a probability and a whole number, as after suppression."""
+    if rows.shape[2] < CORNERS + 2:
         return False
     scores, classes = rows[..., CORNERS], rows[..., CORNERS + 1]
     numbers = (classes == np.round(classes)).all() and classes.min() >= 0
-    chosen = grids is None or classes.max() > 1 or bool((np.diff(scores, axis=1) <= 0).all())
+    alone = grids is None and rows.shape[2] == CORNERS + 2
+    chosen = alone or classes.max() > 1 or bool((np.diff(scores, axis=1) <= 0).all())
     return bool(numbers and chosen and scores.min() >= 0 and scores.max() <= 1)
 
 
-def _array(raw: Any) -> Array | None:
+def _form_of_kept(boxes: np.ndarray) -> Form:
+    """Return the form of boxes that a model has kept: corners, unless few of them would be boxes."""
+    return "xyxy" if (boxes[:, 2:] > boxes[:, :2]).all(axis=1).mean() > 0.5 else "cxcywh"
+
+
+def first_array(raw: Any) -> Array | None:
     """Return the output, or the first of several, where it is an array."""
     while isinstance(raw, (tuple, list)) and raw:
         raw = raw[0]

@@ -44,6 +44,7 @@ class Anchors(Adapter):
             within="class" if self._of_ssd else "level",
             first=model.topk_candidates,
             most=model.detections_per_img,
+            cut_first=True,
         )
 
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:

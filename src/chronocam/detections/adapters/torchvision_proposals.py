@@ -43,8 +43,14 @@ class Proposals(Adapter):
     def suppression(self) -> Suppression:
         """The model's own, of each class."""
         heads = self.model.roi_heads
-        most = heads.detections_per_img
-        return Suppression(heads.nms_thresh, per_row=False, first=10**9, most=most, least_side=1e-2)
+        return Suppression(
+            heads.nms_thresh,
+            per_row=False,
+            first=10**9,
+            most=heads.detections_per_img,
+            least_side=1e-2,
+            cut_first=True,
+        )
 
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:
         """Return the proposals of each image."""

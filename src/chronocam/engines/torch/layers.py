@@ -123,10 +123,16 @@ class Layers(Mapping[str, nn.Module]):
 
     @property
     def labels(self) -> Sequence[str] | None:
-        """The class names that the model carries: `model.labels`, or Hugging Face's `config.id2label`."""
+        """The class names that the model carries.
+
+        As `model.labels`, in `config.id2label` (Hugging Face), or by number in `model.names` (ultralytics).
+        """
         labels: Sequence[str] | None = getattr(self.model, "labels", None)
-        names = getattr(getattr(self.model, "config", None), "id2label", None)
-        if labels is None and isinstance(names, Mapping) and names:
+        names = getattr(getattr(self.model, "config", None), "id2label", getattr(self.model, "names", None))
+        if isinstance(names, (list, tuple)):
+            names = dict(enumerate(names))
+        known = isinstance(names, Mapping) and all(isinstance(key, int) for key in names)
+        if labels is None and names and known and all(isinstance(one, str) for one in names.values()):
             return [names.get(i, f"class {i}") for i in range(max(names) + 1)]
         return labels
 
