@@ -128,22 +128,39 @@ def agreement(map_: np.ndarray, other: np.ndarray) -> str:
 def channels(data: Path, x: torch.Tensor) -> None:
     """Measure how few channels, or groups of them, give the map of all."""
     photos = [data / "photos" / name for name in PHOTOS]
-    for name, layer in (("squeezenet1_0", "features.7"), ("mobilenet_v2", "features.13")):
+    layers = ("squeezenet1_0", "features.7"), ("mobilenet_v2", "features.18"), ("mobilenet_v2", "features.13")
+    for name, layer in layers:
         loaded = network(name, data)
+        passes: dict[str, list[int]] = defaultdict(list)
         found: dict[str, list[float]] = defaultdict(list)
         for photo in photos:
             x = torch.as_tensor(loaded.preprocess(cc.media.read_image(photo)))[None]
             whole = cc.ScoreCAM(loaded.model, layer).explain(x)
             few = {f"channels={n}": cc.ScoreCAM(loaded.model, layer, channels=n) for n in (8, 16, 32)}
+            few["until=0.1"] = cc.ScoreCAM(loaded.model, layer, until=0.1)
             for way, method in {**few, "GroupCAM": cc.GroupCAM(loaded.model, layer)}.items():
-                other = method.explain(x, whole.targets[0][0].index)
+                other, count = counted(loaded.model, partial(method.explain, x, whole.targets[0][0].index))
+                passes[way].append(count)
                 found[way].append(spearmanr(other.maps.ravel(), whole.maps.ravel())[0])
         print(f"{name} {layer}, all {len(photos)} photographs")
         for way, values in found.items():
             print(
-                f"  {way:12} rank correlation {np.median(values):.4f}, the least {min(values):.4f}",
+                f"  {way:12} {np.mean(passes[way]):5.0f} passes, rank correlation {np.median(values):.4f}, "
+                f"the least {min(values):.4f}",
                 flush=True,
             )
+
+
+def counted(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
+    """Return what something returned, and how many inputs a model got meanwhile."""
+    passes = [0]
+    handle = model.register_forward_hook(
+        lambda module, args, out: passes.__setitem__(0, passes[0] + len(out))
+    )
+    try:
+        return run(), passes[0]
+    finally:
+        handle.remove()
 
 
 def rise(data: Path, x: torch.Tensor) -> None:
@@ -152,14 +169,10 @@ def rise(data: Path, x: torch.Tensor) -> None:
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 224 * 224, 244)).eval()
     models = {name: network(name, data).model for name in ("mobilenet_v2", "squeezenet1_0")}
     for name, model in {"linear": linear, **models}.items():
-        passes = [0]
-        handle = model.register_forward_hook(
-            lambda module, args, out, n=passes: n.__setitem__(0, n[0] + len(out))
-        )
-        found = cc.RISE(model, until=0.1, budget=8000, signed=True).explain(x, 243)
-        handle.remove()
+        method = cc.RISE(model, until=0.1, budget=8000, signed=True)
+        found, passes = counted(model, partial(method.explain, x, 243))
         known = found.interval.max() / np.ptp(found.maps)
-        print(f"{name}: RISE took {passes[0]} passes, and is known to {known:.3f} of its range", flush=True)
+        print(f"{name}: RISE took {passes} passes, and is known to {known:.3f} of its range", flush=True)
         needed, centred, map_ = plain(model, x, PLAIN)
         own = found.maps[0, 0, ::COARSE, ::COARSE]
         print(f"  the paper's sum needs {needed:.0f}, centred {centred:.0f}, looked at once", flush=True)

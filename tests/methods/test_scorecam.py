@@ -92,13 +92,76 @@ def test_a_few_channels_are_scored_and_those_of_most_weight_are_among_them() -> 
         asked.extend(some.tolist())
         return truth[some][:, None]
 
-    found = likely_scores(score, masks, 30)
+    found, share = likely_scores(score, masks, masks[:, None], 30)
+    assert share < 0.05
     assert len(asked) == len(set(asked)) == 30
     np.testing.assert_array_equal(found[asked, 0], truth[asked])
     for target in (0, 1):
         own, weights = (np.exp(scores - 8) for scores in (found[:, 0, target], truth[:, target]))
         assert {int(truth[:, target].argmax())} <= set(asked)
         np.testing.assert_allclose(own / own.sum(), weights / weights.sum(), atol=0.02)
+
+
+def test_how_well_a_map_of_some_channels_is_known_is_told() -> None:
+    """Of scores that nothing tells, and of those that masks tell: how far the map is from that of all."""
+    rng = np.random.default_rng(0)
+    parts = rng.standard_normal((60, 1, 12))
+    parts -= parts.mean(axis=2, keepdims=True)
+    for smooth in (False, True):
+        told, true = list[float](), list[float]()
+        for _ in range(20):
+            noise = rng.standard_normal(60)
+            truth = (parts[:, 0] @ rng.standard_normal(12) * 0.3 if smooth else noise)[:, None, None]
+            found, share = likely_scores(lambda some, s=truth: s[some], parts[:, 0], parts, 30)
+            maps = [np.einsum("k,kc->c", np.exp(s[:, 0, 0]), parts[:, 0]) for s in (found, truth)]
+            maps = [m / np.linalg.norm(m) for m in maps]
+            told.append(share)
+            true.append(float(np.linalg.norm(maps[0] - maps[1])))
+        assert 0.5 < np.sqrt(np.mean(np.square(told)) / np.mean(np.square(true))) < 2
+
+
+def test_it_stops_where_the_map_is_known_and_says_where_it_is_not() -> None:
+    torch.manual_seed(0)
+    features = [nn.Conv2d(3, 64, 3, 2, 1), nn.Tanh()]
+    net = nn.Sequential(*features, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 4)).eval()
+    with torch.no_grad():
+        net[-1].weight *= 20
+    x, passes = X[:1].float(), list[int]()
+    net.register_forward_hook(lambda module, args, output: passes.append(len(output)))
+
+    def explained(**options: Any) -> tuple[cc.Explanation, int]:
+        passes.clear()
+        return cc.ScoreCAM(net, "1", signed=True, **options).explain(x, 1), sum(passes)
+
+    whole, all_passes = explained()
+    loose, few = explained(until=0.5)
+    tight, more = explained(until=0.02)
+    errors = [np.linalg.norm(one.maps - whole.maps) / np.ptp(whole.maps) for one in (loose, tight)]
+    assert few < more <= all_passes
+    assert errors[1] < errors[0]
+    assert not loose.findings
+    capped, least = explained(until=1e-9, channels=8)
+    assert least < few
+    assert "8 of 64 channels leave the map uncertain by" in capped.findings[-1].text
+
+
+def test_channels_that_are_the_same_everywhere_cost_one_pass() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(384, 4)).double().eval()
+    with torch.no_grad():
+        net[0].bias[2:7] = torch.tensor([-9.0, -8.0, 9.0, 7.0, -7.0])
+        net[0].weight[2:7] = 0
+        a = net[:2](X)
+    passes: list[int] = []
+    net.register_forward_hook(lambda module, args, output: passes.append(len(output)))
+    found = cc.ScoreCAM(net, "1", signed=True).explain(X, 1)
+    masks = enlarged(a)
+    with torch.no_grad():
+        scores = torch.stack([net(X * masks[:, k : k + 1])[:, 1] for k in range(8)], 1)
+    np.testing.assert_allclose(
+        found.maps[:, 0], torch.einsum("bk,bkhw->bhw", scores.softmax(1), a), atol=1e-6
+    )
+    assert passes[-9] == 2 * 4  # three channels, and one of the five that show nothing, of two samples
 
 
 def test_scorecam_of_some_channels_takes_the_exact_scores_of_those() -> None:

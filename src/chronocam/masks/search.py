@@ -1,4 +1,4 @@
-"""Which of many masks to score where only the highest scores count, and what the others likely have."""
+"""Which of many masks to score, where each weighs exp(score) in a map, and what the others likely have."""
 
 from __future__ import annotations
 
@@ -7,43 +7,64 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-_FIRST = (
-    0.25  # of the masks that are scored, how many are spread over all; the others are where scores are high
-)
-_ROUNDS = 8
-_NUGGET = 1e-3
-_NEIGHBOUR = 5  # alike masks lie as far apart as the fifth nearest usually is
+_FEWEST = 16  # masks that are scored before what they say of the others is believed
+_NUGGET = 0.03  # of the variance of scores, which no alike mask explains
+_NEIGHBOUR = 5  # alike masks lie as far apart as the fifth nearest usually is,
+_REACH = 4  # times this
+_LARGEST = 20.0  # of a variance: exp() of it is still a number
+
+Told = tuple[Float[np.ndarray, "mask batch target"], Float[np.ndarray, "mask batch target"]]
 
 
 def likely_scores(
     score: Callable[[Int[np.ndarray, " some"]], Float[np.ndarray, "some batch target"]],
     masks: Float[np.ndarray, "mask value"],
-    count: int,
-) -> Float[np.ndarray, "mask batch target"]:
-    """Return the scores of all masks, `count` of them scored, the others told from those that are alike.
+    parts: Float[np.ndarray, "mask batch cell"],
+    most: int,
+    until: float | None = None,
+) -> tuple[Float[np.ndarray, "mask batch target"], float]:
+    """Return the scores of all masks, some of them scored, the others told from those that are alike.
 
-    A Gaussian process over the masks says what each is likely to score, and how surely. The first are
-    spread over all masks; then those follow whose weight exp(S) is expected to be highest for some sample
-    and target.
+    The map is Σ_k exp(S_k) P_k over Σ_k exp(S_k). A Gaussian process over the masks says what each is likely
+    to score, and how surely, as leaving out one after the other of those that are known confirms. The first
+    are spread over all masks; then those follow that leave the map most uncertain for some sample and target.
 
     score: of some masks, by their numbers.
+    masks: what is seen through each. parts: what each adds to the map, less its mean over the grid.
+    most: how many are scored at most.
+    until: stop before, where the map is known to this share of its spread.
+
+    Returns also to which share of its spread each map is known: the largest one.
     """
-    distance = _distances(masks)
-    scale = float(np.median(np.sort(distance, axis=1)[:, min(_NEIGHBOUR, len(masks) - 1)])) or 1.0
-    alike = np.exp(-distance / scale)
-    known = _spread_out(distance, max(1, round(count * _FIRST)))
+    count, step = len(masks), max(1, min(most // 8, max(len(masks) // 32, 8)))
+    distance, sizes = _distances(masks), np.linalg.norm(parts, axis=2)
+    scale = float(np.median(np.sort(distance, axis=1)[:, min(_NEIGHBOUR, count - 1)])) * _REACH or 1.0
+    away = np.sqrt(3 * distance / scale)
+    alike = (1 + away) * np.exp(-away)
+    known = _spread_out(distance, max(1, min(most // 4, max(_FEWEST, count // 16))))
     scores = score(known)
-    while len(known) < count:
+    while True:
         mean, variance = _told(alike, known, scores)
+        mean[known], variance[known] = scores, 0
         expected = mean + variance / 2
-        weight = np.exp(expected - expected.max(axis=0)).max(axis=(1, 2))
-        weight[known] = -1
-        more = np.argsort(-weight)[: min(max(1, count // _ROUNDS), count - len(known))]
+        weights = np.exp(expected - expected.max(axis=0))
+        unsure = weights * np.sqrt(np.expm1(np.minimum(variance, _LARGEST))) * sizes[:, :, None]
+        share = _shares(weights, unsure, parts)
+        believed = until is not None and len(known) >= min(_FEWEST, count) and share <= until
+        if believed or len(known) >= min(most, count):
+            return mean, share
+        unsure[known] = -1
+        order = np.argsort(-(unsure / np.maximum(unsure.max(axis=0), 1e-300)).max(axis=(1, 2)))
+        more = order[: min(step, most - len(known), count - len(known))]
         scores = np.concatenate([scores, score(more)])
         known = np.concatenate([known, more])
-    found, _ = _told(alike, known, scores)
-    found[known] = scores
-    return found
+
+
+def _shares(weights: np.ndarray, unsure: np.ndarray, parts: np.ndarray) -> float:
+    """Return how large the standard error of a map is beside its spread, at most."""
+    spread = np.linalg.norm(np.einsum("kbt,kbc->btc", weights, parts), axis=2)
+    error = np.sqrt((unsure**2).sum(axis=0))
+    return float(np.divide(error, spread, out=np.where(error > 0, np.inf, 0.0), where=spread > 0).max())
 
 
 def _distances(masks: np.ndarray) -> Float[np.ndarray, "mask mask"]:
@@ -61,13 +82,14 @@ def _spread_out(distance: np.ndarray, count: int) -> Int[np.ndarray, " count"]:
     return np.array(chosen)
 
 
-def _told(
-    alike: np.ndarray, known: np.ndarray, scores: np.ndarray
-) -> tuple[Float[np.ndarray, "mask batch target"], Float[np.ndarray, "mask batch target"]]:
+def _told(alike: np.ndarray, known: np.ndarray, scores: np.ndarray) -> Told:
     """Return the mean and the variance of every mask's score, given those that are known."""
-    within = alike[np.ix_(known, known)] + _NUGGET * np.eye(len(known))
-    shares = np.linalg.solve(within, alike[known])
+    inverse = np.linalg.inv(alike[np.ix_(known, known)] + _NUGGET * np.eye(len(known)))
+    shares = inverse @ alike[known]
     middle = scores.mean(axis=0)
-    mean = middle + np.tensordot(shares, scores - middle, (0, 0))
-    unsure = np.maximum(1 - (alike[known] * shares).sum(axis=0), 0)
-    return mean, unsure[:, None, None] * scores.var(axis=0)
+    solved = np.tensordot(inverse, scores - middle, (1, 0))
+    mean = middle + np.tensordot(alike[known], solved, (0, 0))
+    unsure = np.maximum(1 + _NUGGET - (alike[known] * shares).sum(axis=0), 0)
+    # How far each that is known lies from what the others say of it, beside how far it should.
+    scale = (solved**2 / np.diag(inverse)[:, None, None]).mean(axis=0)
+    return mean, unsure[:, None, None] * scale
