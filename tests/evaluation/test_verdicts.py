@@ -1,5 +1,7 @@
 """What verdicts say of differences that were planted, and of none."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,10 @@ def test_false_verdicts_are_few_where_nothing_differs():
             "told apart" not in text for text in Evaluation(rows, (Energy(),), tuple(samples)).verdicts
         )
     assert claims / 60 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 60)
+
+
+def test_one_sample_has_no_interval():
+    said = judged(0.3, spread=0.01, count=1).verdicts[1]
+    assert re.fullmatch(
+        r"layercam and gradcam cannot be told apart in energy inside \(\+0\.\d{3}, 1 sample\)\.", said
+    )

@@ -31,6 +31,7 @@ from chronocam.evaluation.store import (
 )
 from chronocam.joint.scores import scores_of
 from chronocam.media.files import replace_file
+from chronocam.methods import Saliency
 from chronocam.models import Loaded
 
 _THREADS: Final = 2
@@ -62,23 +63,24 @@ def evaluate(
     weights are the same for all.
 
     model: a `torch.nn.Module`, a `keras.Model`, `cc.blackbox(…)`, or what `cc.models.load` returns.
-    data: an array with a batch axis; for models of several inputs a dict of them by the inputs' names, of
-        which the one with places is judged (or `on=`); pictures, clips or their paths where a preprocessing
-        is known; or an iterable of batches of these, or of pairs (batch, targets).
+    data: an array with a batch axis or a list of its samples; for models of several inputs a dict of them by
+        the inputs' names, of which the one with places is judged (or `on=`); pictures, clips or their paths
+        where a preprocessing is known; or an iterable of batches of these, or of pairs (batch, targets).
     targets: a class or label for each sample, one for all, a callable, or None for the predicted class.
-    methods: names, method classes, functions `(inputs, target) -> maps (batch, *grid)`, or methods of other
-        libraries that are installed, such as `"captum:LayerGradCam"`, `"torchcam:LayerCAM"` and
-        `"grad-cam:ScoreCAM"`; a dict by their names also of arrays `(sample, *grid)`. The first is the
-        reference that others are compared with.
+    methods: names, method classes, methods with their options, functions `(inputs, target) -> maps (batch,
+        *grid)`, or methods of other libraries that are installed, such as `"captum:LayerGradCam"`,
+        `"torchcam:LayerCAM"` and `"grad-cam:ScoreCAM"`; a dict by their names also of arrays
+        `(sample, *grid)`. The first is the reference that others are compared with.
     layers: layers to judge one by one; None is each method's default.
     measures: names of `cc.evaluation.MEASURES`, or measures with options.
-    truth: where the object is, for each sample: a mask or its file, boxes, points or (of clips) frames, in
-        pixels of the picture, or of the input where data are arrays; None where it is not known.
+    truth: where the object is, for each sample, in order or as a dict by the files' names: a mask or its
+        file, boxes, points or (of clips) frames, in pixels of the picture, or of the input where data are
+        arrays; None where it is not known.
     tolerance: of the pointing game, in pixels of the input.
     budget: no sample is begun after so many forward passes of one input; None is all samples.
     out: a folder in which judged samples are kept, and their values as a table (`samples.parquet`); the same
         call goes on there after an interruption.
-    batch_size: how many changed inputs go through the model at once.
+    batch_size: how many changed inputs go through the model at once; fewer where that is faster.
     seed: of all that is drawn.
     progress: wraps the samples while they are judged, such as `rich.progress.track`.
     options: of every method, such as `labels`, `fast`, `frames`.
@@ -101,7 +103,9 @@ def evaluate(
         model = model.model
     preprocess = options.pop("preprocess", None)
     chosen = _measures(measures, tolerance)
-    samples = samples_of(data, targets, truth, preprocess, options.get("on"))
+    scorer = Saliency(model, batch_size=batch_size, **options)
+    stem = scorer.session.subject.stem
+    samples = samples_of(data, targets, truth, preprocess, options.get("on"), stem)
     with ExitStack() as scope:
         judged_by = panel(model, methods, layers, options, seed, scope)
         for name, maps in judged_by.arrays.items():
@@ -110,7 +114,7 @@ def evaluate(
                     f"`{name}` holds {len(maps)} maps for {len(samples)} samples; give one for each"
                 )
         pool = scope.enter_context(ThreadPoolExecutor(_THREADS))
-        judge = Judge(judged_by, chosen, preprocess, batch_size, seed, pool)
+        judge = Judge(judged_by, chosen, preprocess, scorer, seed, pool)
         store = None
         if out is not None:
             store = store_of(fspath(out), model, settings_of(judged_by, chosen, seed), samples)

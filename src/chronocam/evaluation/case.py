@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from chronocam.errors import InputError
 from chronocam.evaluation.truth import Truth
 from chronocam.maps.impute import NOISE, filled
 from chronocam.metrics._deletion import Cells
@@ -177,8 +178,17 @@ class Case:
             return self._imputed(np.broadcast_to(_over(stays, self.grid), self.grid))
         if isinstance(baseline, str) and baseline == "freeze":
             return self.cells(np.zeros(self.grid[:1])).without("freeze")(stays[None])[0]
-        other = self.baseline(baseline) if isinstance(baseline, str) else baseline
+        other = self.baseline(baseline) if isinstance(baseline, str) else self._given(baseline)
         return np.where(_over(stays, self.grid), self.input, other)
+
+    def _given(self, baseline: Any) -> np.ndarray:
+        try:
+            return np.broadcast_to(np.asarray(baseline, self.input.dtype), self.input.shape)
+        except ValueError as error:
+            raise InputError(
+                f"baseline has shape {np.shape(baseline)}; expected one that broadcasts to "
+                f"{self.input.shape}, (channel, *grid)"
+            ) from error
 
     def baseline(self, name: str) -> np.ndarray:
         """Return what the input is replaced by, made once per sample."""

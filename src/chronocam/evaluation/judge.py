@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from chronocam.evaluation.samples import Read, Sample, read_truth
 from chronocam.joint.scores import channel_axis_of, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
-from chronocam.methods import Method, Saliency
+from chronocam.methods import Method
 from chronocam.metrics.baselines import centre_prior, random_maps
 from chronocam.targets import Class
 
@@ -60,7 +59,8 @@ class Judge:
     panel: Panel
     measures: Sequence[Measure]
     preprocess: Any
-    batch_size: int
+    scorer: Method
+    """What scores changed inputs: a method of the input, of which no map is made."""
     seed: int
     pool: ThreadPoolExecutor
     passes: Passes = field(default_factory=Passes)
@@ -108,11 +108,6 @@ class Judge:
         small = {row: _small(m) for row, m in whole.items()}
         picture = None if reference.copies is None else reference.copies[0]
         return Judged(str(info), info.index, case.probability, values, small, picture)
-
-    @cached_property
-    def scorer(self) -> Method:
-        """What scores changed inputs: a method of the input, of which no map is made."""
-        return Saliency(self.panel.model, batch_size=self.batch_size, **self.panel.options)
 
     def _channels(self, read: Read, target: Any) -> int | None:
         """Return which axis of a batch the channels are on; inputs of one rank are alike."""
@@ -260,7 +255,7 @@ class _Asked:
             self._explain(weights, other, list(inputs_of.values()))
 
     def _score(self, changed: Sequence[Changed]) -> None:
-        size = self.judge.batch_size
+        size = self.judge.scorer.batch_size or len(changed)
         for low in range(0, len(changed), size):
             part = changed[low : low + size]
             found = scores_of(self.judge.scorer, self._inputs(part), self.targets)

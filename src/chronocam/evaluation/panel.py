@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -91,7 +92,8 @@ class Panel:
         """Explain a sample by all of the library's methods; the first time that finds the rows."""
         explained = self._explained(inputs, target, OWN)
         if not self.rows:
-            self._library = [Row(e.method, e.layer) for e in explained]
+            called = [name for name, _, _ in self.makers]
+            self._library = [Row(name, e.layer) for name, e in zip(called, explained, strict=True)]
             if len(set(self._library)) < len(self._library):
                 raise InputError("a method is given twice at the same layer; give each once")
             elsewhere = [Row(name) for name in (*self.functions, *self.arrays)]
@@ -174,30 +176,34 @@ def panel(
 ) -> Panel:
     """Return who is judged.
 
-    methods: names, method classes, `"captum:LayerGradCam"` and its like, functions; as a dict by their names
-        also arrays of maps.
+    methods: names, method classes, methods with options of their own, `"captum:LayerGradCam"` and its like,
+        functions; as a dict by their names also arrays of maps.
 
     Raises InputError for nothing, and for what is none of these.
     """
     named = _named(methods)
     if not named:
         raise InputError("there is nothing to evaluate: methods is empty")
-    called = [name for name, _ in named]
+    called = [name for name, given in named if not isinstance(given, Method)]
     for name in called:
         if called.count(name) > 1:
             raise InputError(
                 f"`{name}` is given twice; give each once, functions and maps in a dict by names"
             )
     places: list[Any] = [None] if layers is None else [layers] if isinstance(layers, str) else list(layers)
+    if not places:
+        raise InputError("layers is empty; name at least one, or leave it out")
     makers: list[tuple[str, Any, Maker]] = []
     functions: dict[str, MapFunction] = {}
     arrays: dict[str, np.ndarray] = {}
     for name, given in named:
-        if hasattr(given, "shape") or isinstance(given, Explanation):
-            maps = given.upsample()[:, 0] if isinstance(given, Explanation) else to_numpy(given)
-            arrays[name] = np.asarray(maps)
+        if isinstance(given, (Explanation, list, tuple)) or hasattr(given, "shape"):
+            arrays[name] = _maps_elsewhere(name, given)
         elif isinstance(given, str) and is_peer(given):
-            functions |= peers(given, model, places)
+            of_layers = peers(given, model, places)
+            functions |= {key.replace(given, name, 1): function for key, function in of_layers.items()}
+        elif isinstance(given, Method):
+            makers.append((name, None, _Again(given)))
         elif isinstance(given, str) or _makes_methods(given):
             make = method_named(given) if isinstance(given, str) else given
             at_input = getattr(getattr(make, "func", make), "default_layer", None) == "input"
@@ -205,24 +211,75 @@ def panel(
         elif callable(given):
             functions[name] = given
         else:
-            raise InputError(f"methods hold {given!r}; expected a name, a method class, a function or maps")
+            raise InputError(
+                f"methods hold {reprlib.repr(given)}; expected a name, a method, a function or maps"
+            )
     if not makers:
         # The reference's grid, and the model's own scores, come of one of the library's methods.
         makers = [("gradcam", places[0], method_named("gradcam"))]
     return Panel(model, makers, functions, arrays, options, seed, scope)
 
 
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """Makes a method that was given as an object, for a model of the same layers."""
+
+    given: Method
+
+    @property
+    def default_layer(self) -> str | None:
+        """The layer that it takes where it names none."""
+        return self.given.default_layer
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Its options."""
+        return {one.name: getattr(self.given, one.name) for one in fields(self.given) if one.name != "model"}
+
+    def __call__(self, model: Any, layer: Any = None, **options: Any) -> Method:
+        own = self.given.conv_layer
+        # A module is one of its own model; paths are the same in all.
+        layer = own if layer is None or isinstance(own, (str, list, tuple)) else layer
+        return replace(self.given, model=model, conv_layer=layer, **options)
+
+
+def _maps_elsewhere(name: str, given: Any) -> np.ndarray:
+    """Return maps that are there already, `(sample, *grid)`."""
+    if isinstance(given, Explanation):
+        if given.maps.shape[1] != 1:
+            raise InputError(
+                f"`{name}` explains {given.maps.shape[1]} targets of each sample; give an explanation of one"
+            )
+        return np.asarray(given.upsample()[:, 0])
+    listed = isinstance(given, (list, tuple))
+    each = [np.asarray(to_numpy(one) if hasattr(one, "shape") else one) for one in given] if listed else []
+    if listed and len({one.shape for one in each}) != 1:
+        raise InputError(f"`{name}` holds maps of several sizes; give an array (sample, *grid)")
+    maps = np.stack(each) if listed else np.asarray(to_numpy(given))
+    if maps.dtype.kind not in "biuf":
+        raise InputError(f"`{name}` holds {maps.dtype}; expected maps of numbers, (sample, *grid)")
+    return maps
+
+
 def _named(methods: Any) -> list[tuple[str, Any]]:
     if isinstance(methods, Mapping):
         return [(str(name), given) for name, given in methods.items()]
-    listed = [methods] if isinstance(methods, str) or callable(methods) else list(methods)
-    return [(_name(given), given) for given in listed]
+    if isinstance(methods, (str, Method)) or callable(methods):
+        methods = [methods]
+    if not isinstance(methods, Iterable):
+        raise InputError(f"methods is {reprlib.repr(methods)}; expected names, methods, functions or maps")
+    return [(_name(given), given) for given in methods]
 
 
 def _name(given: Any) -> str:
     if isinstance(given, str):
         return given
     inner = getattr(given, "func", given)
+    kind = inner if isinstance(inner, type) else type(inner)
+    if issubclass(kind, Method) and not hasattr(kind, "name"):
+        raise InputError(
+            f"{kind.__name__} has no name; give the class a `name`, by which its maps are called"
+        )
     return str(getattr(inner, "name", None) or getattr(inner, "__name__", type(given).__name__))
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from chronocam.errors import InputError
+from chronocam.evaluation.case import digest
 from chronocam.evaluation.truth import Truth, truth_of
-from chronocam.joint.inputs import main_array
+from chronocam.joint.inputs import main_array, samples_listed
 from chronocam.joint.items import split_targets
-from chronocam.joint.media import media_in, opened_for
+from chronocam.joint.media import MEDIA, media_in, opened_for
+from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
 from chronocam.media.clips.read import Clip
 from chronocam.media.images import read_image
+
+_MARKED: Final = 2**16
+"""Bytes at either end of a file by which it is known again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,10 @@ class Read:
         return self.batch(self.array[None])
 
 
+Source: TypeAlias = "tuple[Callable[[], Read], Callable[[], str]]"
+"""What reads a sample, and what says by what it is told from others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One sample before it is read.
@@ -56,13 +67,14 @@ class Sample:
     number: its place in the data. name: in words. group: of the samples of one picture, which are not
         independent and are averaged.
     first: the number of the first sample of its picture. beside: the targets of all samples of its picture.
-    read: returns what it holds.
+    read: returns what it holds. mark: returns what it is told from others by, without reading all of it.
     """
 
     number: int
     name: str
     group: str
     read: Callable[[], Read]
+    mark: Callable[[], str]
     target: Any
     truth: Any
     first: int
@@ -70,22 +82,31 @@ class Sample:
 
 
 def samples_of(
-    data: Any, targets: Any, truth: Any, preprocess: Any, on: int | str | None = None
+    data: Any,
+    targets: Any,
+    truth: Any,
+    preprocess: Any,
+    on: int | str | None = None,
+    stem: Stem | None = None,
 ) -> list[Sample]:
     """Return the samples of data.
 
     data: an array with a batch axis, a dict of them by the names of the model's inputs, pictures, clips and
-        paths (with a preprocessing), or an iterable of batches of these, or of pairs (batch, targets).
-    targets, truth: one for each sample, or None; one target for all. on: which of several inputs is judged.
+        paths (with a preprocessing), a list of arrays that are a sample each, or an iterable of batches of
+        these, or of pairs (batch, targets).
+    targets, truth: one for each sample, in order or as a dict by the files' names, or None; one target for
+        all. on: which of several inputs is judged. stem: the model's, by which a list of samples is told from
+        one of batches.
 
     Raises InputError where they are not as many.
     """
-    rows = list(_rows(data, preprocess, targets is not None, on))
+    rows = list(_rows(data, preprocess, targets is not None, on, stem))
     if not rows:
         raise InputError("there is nothing to evaluate: the data hold no sample")
     own = targets is None and any(target is not None for *_, target in rows)
-    wanted = [target for *_, target in rows] if own else _each(targets, len(rows), "targets")
-    truths = _each(truth, len(rows), "truth")
+    names = [name for name, *_ in rows]
+    wanted = [target for *_, target in rows] if own else _each(targets, names, "targets")
+    truths = _each(truth, names, "truth")
     of_group: dict[str, list[int]] = defaultdict(list)
     for number, (_, group, *_) in enumerate(rows):
         of_group[group].append(number)
@@ -95,20 +116,21 @@ def samples_of(
             name,
             group,
             read,
+            mark,
             wanted[number],
             truths[number],
             of_group[group][0],
             tuple(wanted[other] for other in of_group[group]),
         )
-        for number, (name, group, read, _) in enumerate(rows)
+        for number, (name, group, (read, mark), _) in enumerate(rows)
     ]
 
 
 def _rows(
-    data: Any, preprocess: Any, targeted: bool, on: int | str | None
-) -> Iterator[tuple[str, str, Any, Any]]:
+    data: Any, preprocess: Any, targeted: bool, on: int | str | None, stem: Stem | None
+) -> Iterator[tuple[str, str, Source, Any]]:
     count = 0
-    for batch, targets in _batches(data, targeted):
+    for batch, targets in _batches(data, preprocess, targeted, stem):
         several = isinstance(batch, Mapping)
         media = None if several else media_in(batch)
         if media is None and not several and not hasattr(batch, "shape"):
@@ -117,7 +139,7 @@ def _rows(
                 "the names of the model's inputs, pictures or paths"
             )
         size = _count(batch) if several else len(batch) if media is None else len(media)
-        wanted = _each(targets, size, "targets")
+        wanted = _each(targets, [""] * size, "targets")
         for k in range(size):
             if several:
                 yield f"sample {count}", str(count), _several(batch, k, on), wanted[k]
@@ -129,10 +151,14 @@ def _rows(
             count += 1
 
 
-def _batches(data: Any, targeted: bool) -> Iterator[tuple[Any, Any]]:
+def _batches(data: Any, preprocess: Any, targeted: bool, stem: Stem | None) -> Iterator[tuple[Any, Any]]:
     """Yield batches of inputs with their targets, or None."""
-    if hasattr(data, "shape") or isinstance(data, Mapping) or media_in(data):
-        yield data, None
+    listed = None if isinstance(data, Mapping) else samples_listed(data, preprocess, stem)
+    if listed is not None and not isinstance(listed[0], MEDIA):
+        yield from ((one[None], None) for one in listed)
+        return
+    if listed is not None or hasattr(data, "shape") or isinstance(data, Mapping):
+        yield (data if listed is None else listed), None
         return
     if isinstance(data, bytes) or not isinstance(data, Iterable):
         raise InputError(
@@ -142,8 +168,11 @@ def _batches(data: Any, targeted: bool) -> Iterator[tuple[Any, Any]]:
         yield split_targets(item, targeted)
 
 
-def _array(batch: Any, row: int) -> Callable[[], Read]:
-    return lambda: Read(np.asarray(to_numpy(batch[row])))
+def _array(batch: Any, row: int) -> Source:
+    def array() -> np.ndarray:
+        return np.asarray(to_numpy(batch[row]))
+
+    return lambda: Read(array()), lambda: digest(array())
 
 
 def _count(batch: Mapping[str, Any]) -> int:
@@ -156,9 +185,12 @@ def _count(batch: Mapping[str, Any]) -> int:
     return next(iter(counts.values()))
 
 
-def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Callable[[], Read]:
+def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Source:
+    def arrays() -> dict[str, np.ndarray]:
+        return {name: np.asarray(to_numpy(value[row : row + 1])) for name, value in batch.items()}
+
     def read() -> Read:
-        values = {name: np.asarray(to_numpy(value[row : row + 1])) for name, value in batch.items()}
+        values = arrays()
         names = list(values)
         main = main_array(values, on if isinstance(on, int) else None)
         name = on if isinstance(on, str) else next(name for name in names if values[name] is main)
@@ -166,10 +198,10 @@ def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Callab
             raise InputError(f"no input `{name}`; the data hold {', '.join(names)}")
         return Read(values[name][0], None, name, {name: value[0] for name, value in values.items()})
 
-    return read
+    return read, lambda: " ".join(digest(value) for value in arrays().values())
 
 
-def _medium(medium: Any, preprocess: Any) -> Callable[[], Read]:
+def _medium(medium: Any, preprocess: Any) -> Source:
     if preprocess is None:
         raise InputError("pictures and paths need preprocess=, or a model from cc.models.load with its own")
 
@@ -178,7 +210,7 @@ def _medium(medium: Any, preprocess: Any) -> Callable[[], Read]:
         size = opened.size if isinstance(opened, Image.Image) else opened.pixels.shape[2:0:-1]
         return Read(np.asarray(to_numpy(preprocess(opened))), (int(size[0]), int(size[1])))
 
-    return read
+    return read, lambda: mark_of(medium)
 
 
 def _name(medium: Any, number: int) -> str:
@@ -188,18 +220,49 @@ def _name(medium: Any, number: int) -> str:
     return str(name) if name else f"sample {number}"
 
 
-def _each(given: Any, count: int, what: str) -> list[Any]:
+def _each(given: Any, names: Sequence[str], what: str) -> list[Any]:
     """Return one for each sample."""
     if given is None or isinstance(given, (int, str, np.integer)) or callable(given):
-        return [given] * count
-    listed = list(given) if isinstance(given, Sequence) or hasattr(given, "__len__") else [given] * count
-    if len(listed) != count:
-        raise InputError(f"{what} holds {len(listed)} for {count} samples; give one for each, or None")
+        return [given] * len(names)
+    if isinstance(given, Mapping):
+        return _by_name(given, names, what)
+    several = isinstance(given, Sequence) or hasattr(given, "__len__")
+    listed = list(given) if several else [given] * len(names)
+    if len(listed) != len(names):
+        raise InputError(f"{what} holds {len(listed)} for {len(names)} samples; give one for each, or None")
     return [one.item() if getattr(one, "ndim", None) == 0 else one for one in map(_plain, listed)]
+
+
+def _by_name(given: Mapping[Any, Any], names: Sequence[str], what: str) -> list[Any]:
+    """Return what a dict holds for each sample, by its path, its file's name or that without its suffix."""
+    by_text = {str(name): value for name, value in given.items()}
+    keys = [(name, Path(name).name, Path(name).stem) for name in names]
+    found = [next((key for key in of_sample if key in by_text), None) for of_sample in keys]
+    if not any(key is not None for key in found):
+        first = f"`{keys[0][1]}`" if keys[0][1] else "no name"
+        raise InputError(f"{what} is a dict that names none of the samples; the first of them is {first}")
+    return [None if key is None else _plain(by_text[key]) for key in found]
 
 
 def _plain(one: Any) -> Any:
     return to_numpy(one) if hasattr(one, "detach") else one
+
+
+def mark_of(given: Any) -> str:
+    """Return what a truth or a medium is told from others by: of a file its size and both ends."""
+    if isinstance(given, (str, Path)):
+        try:
+            with Path(given).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                ends = [file.read(_MARKED) for at in (0, max(0, size - _MARKED)) if file.seek(at) == at]
+        except OSError as error:
+            return f"{given}: {error.strerror}"
+        return f"{size} {hashlib.blake2b(b''.join(ends), digest_size=16).hexdigest()}"
+    if isinstance(given, Clip):
+        return digest(np.asarray(given.pixels))
+    if isinstance(given, Image.Image) or hasattr(given, "shape"):
+        return digest(np.asarray(given))
+    return repr(given)
 
 
 def read_truth(

@@ -10,17 +10,20 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 
 from chronocam.errors import InputError, MediaError
+from chronocam.evaluation.case import digest
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row
+from chronocam.evaluation.samples import Sample, mark_of
 from chronocam.maps.arrays import to_numpy
 
 _FILE: Final = "samples.jsonl"
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 
 @dataclass(eq=False)
@@ -76,13 +79,15 @@ class Store:
             os.fsync(file.fileno())
 
 
-def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Any]) -> Store:
+def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Sample]) -> Store:
     """Return the store of an evaluation in a folder."""
     told = hashlib.blake2b(digest_size=16)
     told.update(repr([_VERSION, type(model).__qualname__, *settings]).encode())
     for name, values in _weights(model):
         told.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    told.update(repr([(sample.name, repr(sample.target)[:200]) for sample in samples]).encode())
+    for sample in samples:
+        known = sample.name, sample.mark(), repr(sample.target)[:200], mark_of(sample.truth)
+        told.update(repr(known).encode())
     return Store(Path(folder) / _FILE, told.hexdigest())
 
 
@@ -146,10 +151,29 @@ def small_map(values: np.ndarray) -> dict[str, Any]:
 
 def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[Any]:
     """Return what an evaluation is told from others by, beside its model and data."""
-    makers = [(name, repr(layer)) for name, layer, _ in panel.makers]
-    arrays = [(name, hashlib.blake2b(maps.tobytes()).hexdigest()) for name, maps in panel.arrays.items()]
+    makers = [(name, repr(layer), _made_by(make)) for name, layer, make in panel.makers]
+    functions = sorted((name, _code(function)) for name, function in panel.functions.items())
+    arrays = [(name, digest(maps)) for name, maps in panel.arrays.items()]
     options = sorted((name, repr(value)[:200]) for name, value in panel.options.items())
-    return [makers, sorted(panel.functions), arrays, options, [repr(m) for m in measures], seed]
+    return [makers, functions, arrays, options, [repr(m) for m in measures], seed]
+
+
+def _made_by(make: Any) -> str:
+    """Return the options with which methods are made."""
+    return repr(getattr(make, "keywords", {}))
+
+
+def _code(function: Any) -> str:
+    """Return what a function does, as far as its own code says."""
+    code = getattr(function, "__code__", None)
+    return "" if code is None else f"{code.co_code!r} {code.co_names} {_constants(code)}"
+
+
+def _constants(code: CodeType) -> list[str]:
+    return [
+        _code(SimpleNamespace(__code__=one)) if isinstance(one, CodeType) else repr(one)
+        for one in code.co_consts
+    ]
 
 
 def _digest(record: dict[str, Any]) -> str:

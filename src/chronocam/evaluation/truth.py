@@ -39,7 +39,8 @@ def truth_of(
     """Return a truth on the input's grid.
 
     given: a mask `(height, width)`, for clips also `(time, height, width)` or frames `(time,)`; boxes
-        `[(x0, y0, x1, y1), …]`, points `[(x, y), …]`; None or an empty list where it is not known.
+        `[(x0, y0, x1, y1), …]` or one, points `[(x, y), …]` or one, as lists or numbers of an array; None or
+        an empty list where it is not known.
     size: (width, height) of the picture that it is in; None where it is in pixels of the input.
     region: which part of that picture the model sees.
 
@@ -48,14 +49,27 @@ def truth_of(
     if given is None or (isinstance(given, (list, tuple)) and not given):
         return None
     array = np.asarray(given)
-    if isinstance(given, (list, tuple)) and array.ndim == 2 and array.shape[1] in (2, 4) and len(grid) > 1:
-        return _of_places(array.astype(float), tuple(grid), size, region)
+    if _are_places(given, array, tuple(grid), size):
+        places = np.atleast_2d(array).astype(float)
+        return _of_places(places, tuple(grid), size, region) if len(places) else None
     if array.dtype != bool and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1, 255)).all()):
+        what = type(given).__name__ if array.dtype == object else f"{array.dtype} {array.shape}"
         raise InputError(
-            f"truth is {array.dtype} {array.shape}; expected a mask of truth values, boxes "
-            "[(x0, y0, x1, y1), …] or points [(x, y), …]"
+            f"truth is {what}; expected a mask of truth values, boxes [(x0, y0, x1, y1), …] or points "
+            "[(x, y), …]"
         )
     return _of_mask(array.astype(bool), tuple(grid), size, region)
+
+
+def _are_places(given: Any, array: np.ndarray, grid: tuple[int, ...], size: tuple[int, int] | None) -> bool:
+    """Say whether a truth is boxes or points, and no mask as small as these."""
+    if len(grid) < 2 or array.dtype.kind not in "iuf" or array.ndim not in (1, 2):
+        return False
+    if array.shape[-1] not in (2, 4):
+        return False
+    listed = isinstance(given, (list, tuple)) and array.ndim == 2
+    masks = [grid[-2:] if size is None else (size[1], size[0]), *([grid[:1]] if len(grid) == 3 else [])]
+    return listed or array.shape not in masks
 
 
 def _of_mask(
@@ -104,7 +118,7 @@ def _of_places(
 ) -> Truth | None:
     height, width = grid[-2:]
     limits = np.tile(np.array([width, height] if size is None else size, float), places.shape[1] // 2)
-    outside = (places < 0) | (places > limits)
+    outside = ~((places >= 0) & (places <= limits))
     if outside.any() or (places.shape[1] == 4 and (places[:, 2:] <= places[:, :2]).any()):
         at = tuple(map(float, places[outside.any(axis=1) if outside.any() else slice(0, 1)][0]))
         raise InputError(f"{at} is empty, or outside a picture of {limits[0]:g} × {limits[1]:g} pixels")

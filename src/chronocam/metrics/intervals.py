@@ -35,11 +35,16 @@ class Interval:
         return self._written("")
 
     def _written(self, sign: str) -> str:
-        """Return it with three digits, and up to six where its width calls for them: four that count."""
+        """Return it with three digits, and up to six where its width calls for them: four that count.
+
+        One sample says nothing of how others would be: then the mean alone.
+        """
         width, size = self.high - self.low, max(abs(self.low), abs(self.high), abs(self.mean))
         digits = 3
         if width > 0 and isfinite(width):
             digits = min(max(3, min(1 - floor(log10(width)), 3 - floor(log10(size)))), 6)
+        if self.count == 1:
+            return f"{round(self.mean, digits) + 0.0:{sign}.{digits}f}"
         # Rounded first, so that −0 is never printed.
         mean, low, high = (round(value, digits) + 0.0 for value in (self.mean, self.low, self.high))
         return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"

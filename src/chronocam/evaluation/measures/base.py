@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from chronocam.errors import InputError, suggest
+from chronocam.errors import POSITIVE, InputError, check_real, suggest
 from chronocam.evaluation.case import Ask, Case
 
 Value: TypeAlias = "float | np.ndarray"
@@ -67,6 +67,14 @@ class Measure:
     def pooled(self) -> bool:
         """Whether only many samples have a number."""
         return type(self).total is not Measure.total
+
+
+def check_shares(name: str, shares: Sequence[float]) -> None:
+    """Raise InputError unless an option is one or more shares above 0, up to 1."""
+    if len(shares) == 0:
+        raise InputError(f"{name} is empty; expected at least one share above 0, up to 1")
+    for share in shares:
+        check_real(name, share, "shares above 0, up to 1", least=POSITIVE, most=1)
 
 
 def measure_named(given: str | Measure | type[Measure]) -> Measure:

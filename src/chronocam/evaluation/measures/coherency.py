@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from chronocam.evaluation.case import Ask, AskMaps, AskScores, Case
-from chronocam.evaluation.measures.base import Asking, Measure
+from chronocam.evaluation.measures.base import Asking, Measure, check_shares
 from chronocam.evaluation.measures.drop import highlighted, unit
 from chronocam.evaluation.measures.road import ROAD
 from chronocam.metrics.drop import average_drop
@@ -96,6 +96,9 @@ class ARCC(Measure):
     name: ClassVar[str] = "arcc"
     title: ClassVar[str] = "ARCC"
     controls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_shares("shares", self.shares)
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the mean; NaN for a constant map."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from chronocam.errors import InputError, check_whole
 from chronocam.evaluation.case import AskScores, Case
 from chronocam.evaluation.measures.base import Asking, Measure, Value
 from chronocam.maps.frames import frame_importance
@@ -29,17 +30,28 @@ class Deletion(Measure):
     """
 
     steps: int = 10
-    baseline: Any = "blur"
+    baseline: Any = field(default="blur", hash=False)
     over: str = "cells"
     name: ClassVar[str] = "deletion"
     title: ClassVar[str] = "deletion"
     better: ClassVar[str | None] = "low"
     inserts: ClassVar[bool] = False
 
-    def of(self, case: Case, values: np.ndarray) -> Asking:
-        """Return the curve of the class's probability, or of its score: shares and scores."""
-        if self.over == "frames":
-            values = frame_importance(values)
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, "a number of shares")
+        if self.over not in ("cells", "frames"):
+            raise InputError(f"over is {self.over!r}; expected 'cells', or for clips also 'frames'")
+
+    def of(self, case: Case, values: np.ndarray) -> Value | Asking:
+        """Return the curve of the class's probability, or of its score: shares and scores.
+
+        NaN for whole frames of what is no clip.
+        """
+        if self.over == "cells":
+            return self._curve(case, values)
+        return self._curve(case, frame_importance(values)) if values.ndim == 3 else np.full((2, 2), np.nan)
+
+    def _curve(self, case: Case, values: np.ndarray) -> Asking:
         cells = case.cells(values)
         counts = cells.counts(self.steps)
         asked = []

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from chronocam.errors import check_real, check_whole
 from chronocam.evaluation.case import Case
 from chronocam.evaluation.measures.base import Measure, Value
 from chronocam.evaluation.measures.drop import unit
@@ -37,6 +38,9 @@ class Pointing(Measure):
     name: ClassVar[str] = "pointing"
     title: ClassVar[str] = "pointing game"
     truth: ClassVar[str | None] = "mask"
+
+    def __post_init__(self) -> None:
+        check_real("tolerance", self.tolerance, "pixels, from 0", least=0)
 
     def of(self, case: Case, values: np.ndarray) -> float:
         """Return the share of hits."""
@@ -94,6 +98,9 @@ class MaxBoxAcc(Measure):
     name: ClassVar[str] = "maxboxacc"
     title: ClassVar[str] = "MaxBoxAccV2"
     truth: ClassVar[str | None] = "boxes"
+
+    def __post_init__(self) -> None:
+        check_whole("thresholds", self.thresholds, "a number of thresholds")
 
     def of(self, case: Case, values: np.ndarray) -> np.ndarray:
         """Return 1 where a box fits, `(IoU · threshold,)`."""

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from chronocam.errors import check_whole
 from chronocam.evaluation.case import AskMaps, Case, Changed
-from chronocam.evaluation.measures.base import Asking, Measure
+from chronocam.evaluation.measures.base import Asking, Measure, check_shares
 from chronocam.maps.rank import spearman
 
 
@@ -35,6 +36,10 @@ class Randomisation(Measure):
     title: ClassVar[str] = "likeness to maps of random weights"
     better: ClassVar[str | None] = "low"
     controls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_shares("shares", self.shares)
+        check_whole("noises", self.noises, "a number of noisy inputs, or 0", least=0)
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the mean over the shares; a constant map is like nothing."""
@@ -73,6 +78,9 @@ class EfficientRandomisation(Measure):
     name: ClassVar[str] = "efficient_randomisation"
     title: ClassVar[str] = "rise of entropy under random weights"
     controls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_whole("bins", self.bins, "a number of bins, from 2", least=2)
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return (H(random) − H(map))/H(map); NaN for a constant map."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from chronocam.evaluation.case import AskScores, Case
-from chronocam.evaluation.measures.base import Asking, Measure
+from chronocam.evaluation.measures.base import Asking, Measure, check_shares
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class ROAD(Measure):
     shares: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     name: ClassVar[str] = "road"
     title: ClassVar[str] = "ROAD"
+
+    def __post_init__(self) -> None:
+        check_shares("shares", self.shares)
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the mean over the shares."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from chronocam.errors import POSITIVE, check_real, check_whole
 from chronocam.evaluation.case import AskMaps, Case, Changed
 from chronocam.evaluation.measures.base import Asking, Measure
 from chronocam.maps.rank import spearman
@@ -31,6 +32,10 @@ class MaxSensitivity(Measure):
     title: ClassVar[str] = "max-sensitivity"
     better: ClassVar[str | None] = "low"
     controls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_real("radius", self.radius, "a positive radius in units of the input", least=POSITIVE)
+        check_whole("draws", self.draws, "a number of noises")
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the value over the draws; NaN for a map of zeros."""

@@ -6,13 +6,14 @@ The sets are drawn once per sample, so that all methods share their forward pass
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from chronocam.errors import check_whole
 from chronocam.evaluation.case import Ask, AskScores, Case
-from chronocam.evaluation.measures.base import Asking, Measure
+from chronocam.evaluation.measures.base import Asking, Measure, check_shares
 from chronocam.maps.rank import spearman
 
 
@@ -33,9 +34,14 @@ class MuFidelity(Measure):
     sets: int = 200
     cells: int = 9
     share: float = 0.2
-    baseline: Any = 0.0
+    baseline: Any = field(default=0.0, hash=False)
     name: ClassVar[str] = "mufidelity"
     title: ClassVar[str] = "µFidelity"
+
+    def __post_init__(self) -> None:
+        check_whole("sets", self.sets, "a number of sets, from 2", least=2)
+        check_whole("cells", self.cells, "a number of pieces")
+        check_shares("share", [self.share])
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
         """Return the correlation; NaN for a constant map or score."""

@@ -1,0 +1,246 @@
+"""What users give: truths, data, methods and measures in every form, right or refused in one line."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import chronocam as cc
+from chronocam.errors import InputError
+from chronocam.evaluation.truth import truth_of
+
+X = np.random.default_rng(0).normal(size=(4, 3, 12, 12)).astype(np.float32)
+MASKS = np.zeros((4, 12, 12), bool)
+MASKS[:, 2:6, 3:9] = True
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval()
+    net[6].weight.data *= 20
+    return net
+
+
+def energies(model, data=X, row=0, **options):
+    result = cc.evaluate(model, data, 1, measures=["energy"], **options)
+    return result.values(result.rows[row], result.measures[0])
+
+
+BOX, POINT = (3, 2, 9, 6), (4, 3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [[BOX], BOX, list(BOX), np.array([BOX]), np.array(BOX, float), torch.tensor([BOX]).numpy()],
+    ids=["list", "tuple", "flat list", "array", "flat array", "tensor"],
+)
+def test_a_box_is_a_box_in_any_form(given):
+    truth = truth_of(given, (12, 12))
+    np.testing.assert_array_equal(truth.mask, MASKS[0])
+    assert truth.boxes == (BOX,)
+
+
+@pytest.mark.parametrize("given", [[POINT], POINT, np.array([POINT]), np.array(POINT)])
+def test_a_point_is_a_point_in_any_form(given):
+    assert truth_of(given, (12, 12)).boxes == ((4, 3, 5, 4),)
+
+
+def test_a_small_mask_is_no_list_of_boxes():
+    mask = np.array([[0, 1, 1, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(truth_of(mask, (2, 4)).mask, mask > 0)
+    frames = np.array([0, 1, 1, 0])
+    np.testing.assert_array_equal(truth_of(frames, (4, 8, 8)).frames, frames > 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([(float("nan"), 0, 5, 5)], r"\(nan, 0.0, 5.0, 5.0\) is empty, or outside a picture of 12 × 12"),
+        ([(8, 8, 2, 2)], "is empty, or outside"),
+        ([(0, 0, 13, 5)], "is empty, or outside"),
+        (3, r"truth is int64 \(\); expected a mask"),
+        (object(), "truth is object; expected a mask"),
+        (MASKS[0] * 0.5, r"truth is float64 \(12, 12\); expected a mask"),
+    ],
+)
+def test_what_is_no_truth_is_refused(given, why):
+    with pytest.raises(InputError, match=why):
+        truth_of(given, (12, 12))
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(1)
+    for k in range(3):
+        Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).save(tmp_path / f"p{k}.png")
+        mask = np.zeros((12, 12), np.uint8)
+        mask[k : k + 4, 2:8] = 255
+        Image.fromarray(mask).save(tmp_path / f"m{k}.png")
+    return [str(tmp_path / f"p{k}.png") for k in range(3)], [str(tmp_path / f"m{k}.png") for k in range(3)]
+
+
+RECIPE = cc.media.Preprocess((12, 12), None, (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize("key", [str, lambda p: Path(p).name, lambda p: Path(p).stem, Path])
+def test_a_truth_is_found_by_the_name_of_its_file(model, files, key):
+    paths, masks = files
+    by_name = {key(path): mask for path, mask in zip(paths[::-1], masks[::-1], strict=True)}
+    expected = energies(model, paths, truth=masks, preprocess=RECIPE)
+    np.testing.assert_array_equal(energies(model, paths, truth=by_name, preprocess=RECIPE), expected)
+
+
+def test_truths_of_other_files_are_refused(model, files):
+    paths, masks = files
+    with pytest.raises(InputError, match=r"truth is a dict that names none of the samples; .* is `p0\.png`"):
+        cc.evaluate(model, paths, 1, measures=["energy"], truth={"q.png": masks[0]}, preprocess=RECIPE)
+    result = cc.evaluate(
+        model, paths, 1, measures=["energy"], truth={"p1.png": masks[1], "q": 0}, preprocess=RECIPE
+    )
+    assert np.isfinite(result.values(result.rows[0], result.measures[0])).tolist() == [False, True, False]
+
+
+def test_a_list_of_arrays_is_a_list_of_samples(model):
+    np.testing.assert_array_equal(energies(model, list(X), truth=MASKS), energies(model, truth=MASKS))
+
+
+def test_a_method_with_its_options_is_judged_as_it_is(model):
+    by_layer = energies(model, truth=MASKS, layers=["1"])
+    early = cc.GradCAM(model, "1")
+    np.testing.assert_array_equal(energies(model, truth=MASKS, methods=[early]), by_layer)
+    coarse, fine = (functools.partial(cc.Occlusion, window=w, stride=w) for w in (6, 3))
+    result = cc.evaluate(
+        model,
+        X,
+        1,
+        methods={"early": early, "late": cc.GradCAM(model, "3"), "coarse": coarse, "fine": fine},
+        measures=["complexity", cc.evaluation.Randomisation(shares=(1.0,))],
+    )
+    assert [str(row) for row in result.rows[:4]] == [
+        "early at 1",
+        "late at 3",
+        "coarse at input",
+        "fine at input",
+    ]
+    values = [result.values(row, result.measures[0]) for row in result.rows[:4]]
+    assert all(not np.allclose(a, b) for k, a in enumerate(values) for b in values[:k])
+    # Random weights are those of a copy, also where the method was bound to the model.
+    assert (result.values(result.rows[0], result.measures[1]) < 0.999).all()
+
+
+def test_maps_from_elsewhere_are_a_list_or_an_array(model):
+    maps = np.random.default_rng(2).random((4, 6, 6))
+    given = [
+        energies(model, truth=MASKS, row=1, methods={"gradcam": "gradcam", "mine": m})
+        for m in (maps, list(maps))
+    ]
+    np.testing.assert_array_equal(*given)
+
+
+class Nameless(cc.methods.CAMMethod):
+    """A method that was not given a name."""
+
+
+@pytest.mark.parametrize(
+    ("methods", "why"),
+    [
+        (None, "methods is None; expected names, methods, functions or maps"),
+        ([3], "methods hold 3; expected a name, a method, a function or maps"),
+        ([Nameless], "Nameless has no name; give the class a `name`"),
+        ({"mine": np.ones((4, 12, 12), complex)}, "`mine` holds complex128; expected maps of numbers"),
+        ({"mine": [np.ones((3, 3)), np.ones((4, 4))]}, "`mine` holds maps of several sizes"),
+        ({"mine": np.ones((3, 12, 12))}, "`mine` holds 3 maps for 4 samples"),
+    ],
+)
+def test_what_is_no_method_is_refused(model, methods, why):
+    with pytest.raises(InputError, match=why):
+        cc.evaluate(model, X, 1, methods=methods, measures=["complexity"])
+
+
+def test_an_explanation_of_several_targets_is_refused(model):
+    both = cc.GradCAM(model).explain(X, cc.targets.Predicted(2))
+    with pytest.raises(InputError, match="`mine` explains 2 targets of each sample"):
+        cc.evaluate(model, X, 1, methods={"mine": both}, measures=["complexity"])
+
+
+def test_no_layer_is_refused(model):
+    with pytest.raises(InputError, match="layers is empty"):
+        cc.evaluate(model, X, 1, layers=[], measures=["complexity"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Deletion", {"steps": 0}),
+        ("Deletion", {"over": "pixels"}),
+        ("ROAD", {"shares": ()}),
+        ("ROAD", {"shares": (0.0,)}),
+        ("ROAD", {"shares": (2.0,)}),
+        ("ARCC", {"shares": ()}),
+        ("Pointing", {"tolerance": -1}),
+        ("MaxBoxAcc", {"thresholds": 0}),
+        ("Randomisation", {"shares": (3.0,)}),
+        ("Randomisation", {"noises": -1}),
+        ("EfficientRandomisation", {"bins": 1}),
+        ("MaxSensitivity", {"draws": 0}),
+        ("Stability", {"radius": 0}),
+        ("MuFidelity", {"sets": 1}),
+        ("Infidelity", {"cells": 0}),
+        ("MuFidelity", {"share": 0}),
+    ],
+)
+def test_options_that_measure_nothing_are_refused(name, options):
+    option = next(iter(options))
+    with pytest.raises(InputError, match=f"^{option} is "):
+        getattr(cc.evaluation, name)(**options)
+
+
+def test_a_baseline_may_be_an_array(model):
+    values = [
+        cc.evaluate(model, X, 1, measures=[cc.evaluation.Deletion(baseline=b)]).lines[0].interval.mean
+        for b in (0.0, np.zeros((3, 1, 1)), np.ones((3, 12, 12)))
+    ]
+    assert values[0] == pytest.approx(values[1])
+    assert values[0] != pytest.approx(values[2], rel=1e-3)
+    with pytest.raises(InputError, match=r"baseline has shape \(2, 2\); expected one that broadcasts"):
+        cc.evaluate(model, X, 1, measures=[cc.evaluation.Deletion(baseline=np.ones((2, 2)))])
+
+
+def test_whole_frames_of_a_picture_have_no_value(model):
+    result = cc.evaluate(model, X, 1, measures=[cc.evaluation.Deletion(over="frames")])
+    assert result.notes[-1] == "deletion judged nothing: it has no value for these inputs and targets"
+
+
+@pytest.mark.parametrize("changed", ["data", "truth", "function", "options", "file"])
+def test_other_data_truths_and_options_are_another_evaluation(model, files, tmp_path, changed):
+    paths, masks = files
+    options = {"measures": ["energy"], "out": tmp_path / "out", "preprocess": RECIPE}
+    data, truth, methods = X[:2], MASKS[:2], {"a": functools.partial(cc.Occlusion, window=4), "f": _mean}
+    if changed == "file":
+        data, truth, methods = paths, masks, ["gradcam"]
+    cc.evaluate(model, data, 1, truth=truth, methods=methods, **options)
+    cc.evaluate(
+        model, data, 1, truth=truth, methods=dict(methods) if changed != "file" else methods, **options
+    )
+    if changed == "data":
+        data = X[2:]
+    elif changed == "truth":
+        truth = ~truth
+    elif changed == "function":
+        methods["f"] = lambda x, k: -np.abs(x).mean(1)
+    elif changed == "options":
+        methods["a"] = functools.partial(cc.Occlusion, window=8)
+    else:
+        Image.open(masks[2]).rotate(90).save(masks[2])
+    with pytest.raises(InputError, match="holds another evaluation"):
+        cc.evaluate(model, data, 1, truth=truth, methods=methods, **options)
+
+
+def _mean(inputs, target):
+    return np.abs(inputs).mean(1)
