@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from explained import batches_seen
 from helpers import one_line, seeded
 from torch import Tensor, nn
@@ -501,7 +502,7 @@ def test_nothing_is_proven_twice_nor_where_a_layer_or_a_layout_says_it() -> None
     net.register_forward_hook(lambda module, args, output: passes.append(len(args[0])))
     method = cc.GradCAM(net)
     method.explain(X, 1)
-    assert len(passes) <= 1 + 6  # one of them with a backward pass to the layers
+    assert len(passes) <= 1 + 5  # one of them with a backward pass to the layers
     passes.clear()
     method.explain(X, 2)
     assert passes == [1]
@@ -853,6 +854,76 @@ def test_the_first_search_takes_no_more_than_six_passes_of_one_sample(make: Call
     assert len(seen) <= 1 + 6
 
 
+class Scales(nn.Module):
+    """A decoder that adds up its levels, as a pyramid of features does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(n, 8, 3, 2, 1) for n in (3, 8, 8))
+        self.sides, self.out = nn.ModuleList(nn.Conv2d(8, 8, 1) for _ in range(3)), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = []
+        for down, side in zip(self.down, self.sides, strict=True):
+            x = down(x).relu()
+            levels.append(F.interpolate(side(x), size=(32, 32)))
+        return F.interpolate(self.out(torch.stack(levels).sum(0)), scale_factor=2)
+
+
+class Frames(nn.Module):
+    """A network over the frames of a clip, and a recurrent one over what it says of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn, self.rnn, self.fc = nn.Conv2d(3, 8, 3, 2), nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.cnn(x.flatten(0, 1)).relu().mean((2, 3))
+        return self.fc(self.rnn(rows.view(*x.shape[:2], 8))[0][:, -1])
+
+
+def vision_transformer() -> nn.Module:
+    net = torchvision.models.VisionTransformer(64, 8, 3, 2, 16, 32)
+    nn.init.normal_(net.heads.head.weight)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "target", "forward"),
+    [
+        (lambda: torchvision.models.resnet18(num_classes=3), (1, 3, 64, 64), 1, 1),
+        (Scales, (1, 3, 64, 64), lambda y: y[:, 1].mean((1, 2)), 1),
+        (Heads, (1, 3, 64, 64), lambda y: y["a"][:, 1], 1),
+        (Frames, (1, 4, 3, 32, 32), 1, 1),
+        (vision_transformer, (1, 3, 64, 64), 1, 4),
+        (
+            lambda: torchvision.models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [2, 2]),
+            (1, 3, 64, 96),
+            1,
+            4,
+        ),
+    ],
+    ids=["ResNet", "pyramid", "several heads", "frames", "vision transformer", "Swin"],
+)
+def test_the_pass_that_shows_the_layers_serves_what_else_is_asked_of_them(
+    make: Callable[[], nn.Module],
+    shape: tuple[int, ...],
+    target: Any,
+    forward: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, backward = seeded(make), list[int]()
+    seen, grad = batches_seen(net), torch.autograd.grad
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        backward.append(1)
+        return grad(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    assert cc.GradCAM(net, signed=True).explain(torch.rand(shape), target).maps.any()
+    assert (len(seen), len(backward)) == (forward + 1, 1 + 1)  # those of the map itself
+
+
 class Mixing(nn.Module):
     """Tokens that mix all places again and again."""
 
@@ -876,7 +947,7 @@ def test_however_many_layers_fail_the_search_takes_as_many_passes() -> None:
         seen = batches_seen(net)
         assert cc.GradCAM(net).explain(X, 1).layer == "first"
         counts.append(len(seen))
-    assert counts[0] == counts[1] <= 1 + 9
+    assert max(counts) <= 1 + 8
 
 
 def test_another_draw_is_spared_where_it_would_change_nothing() -> None:

@@ -144,6 +144,7 @@ def test_tokens_last_go_to_their_grid(grid: tuple[int, ...], within: tuple[int, 
         ((2, 600, 50), (224, 224)),  # no patches give 600 tokens
         ((2, 1, 256), (224, 224)),  # a class token of 256 channels, not 16 × 16 tokens
         ((1, 1, 128), (64, 64)),
+        ((2, 8, 15), (64, 64)),  # 8 channels, not 2 × 2 tokens and as many others
         ((2, 9, 300, 8), (224, 224)),
         ((2, 64), (100,)),
         ((2, 8, 1), (100,)),

@@ -12,10 +12,11 @@ from chronocam.engines.base import (
     Result,
     Resumed,
     Score,
+    Sight,
     TextTower,
 )
 from chronocam.engines.choose import engine_for
-from chronocam.engines.geometry import Geometry, Sight, geometry_of
+from chronocam.engines.geometry import Geometry, geometry_of
 from chronocam.types import BlackBox
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from chronocam.errors import TargetError
 from chronocam.layouts.base import Stem
 from chronocam.maps.attended import Attended
-from chronocam.types import Array, Inputs
+from chronocam.types import Array, Inputs, Window
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,27 @@ AxisOrder: TypeAlias = Literal["channels_first", "channels_last"]
 
 
 @dataclass(frozen=True)
+class Sight:
+    """What a layer sees of the input.
+
+    field: what each cell sees along the last axes of the input; None where that is not known.
+    keeps_places: whether all that lies in between is of a kind that leaves places where they are. Others may
+        flip or crop the input.
+    extent: the first and last place, along each axis of the input, that any cell sees; None where it is not
+        known, and where places are kept.
+
+    Example:
+        >>> engine = cc.engines.engine_for(model)
+        >>> cc.engines.geometry_of(engine).sight(images, "conv2", 2).keeps_places
+        True
+    """
+
+    field: tuple[Window, ...] | None = None
+    keeps_places: bool = True
+    extent: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
 class LayerCall:
     """One call of a layer in a forward pass.
 
@@ -78,6 +99,8 @@ class LayerCall:
     scored: whether the score is made of this output with no other in between.
     keeps_places: whether all that leads to it leaves places of the input where they are; None where no graph
         was built that says it.
+    sight: returns what it sees of the input along so many last axes, as the graph of this pass says, which it
+        holds; None where that does not say it.
 
     Example:
         >>> call = cc.engines.engine_for(model).trace(images)[0]
@@ -96,6 +119,7 @@ class LayerCall:
     parents: tuple[int, ...] | None = None
     scored: bool = False
     keeps_places: bool | None = None
+    sight: Callable[[int], Sight | None] | None = None
 
 
 @dataclass

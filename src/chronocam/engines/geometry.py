@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from chronocam.engines.base import Engine
+from chronocam.engines.base import Engine, Sight
 from chronocam.errors import LayoutError
 from chronocam.types import Inputs, Window
 
 Centers: TypeAlias = tuple[float, ...] | None
 """Where the cells along one axis have the centre of what they see, in the input's coordinates."""
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What a layer sees of the input.
-
-    field: what each cell sees along the last axes of the input; None where that is not known.
-    keeps_places: whether all that lies in between is of a kind that leaves places where they are. Others may
-        flip or crop the input.
-    extent: the first and last place, along each axis of the input, that any cell sees; None where it is not
-        known, and where places are kept.
-
-    Example:
-        >>> engine = cc.engines.engine_for(model)
-        >>> cc.engines.geometry_of(engine).sight(images, "conv2", 2).keeps_places
-        True
-    """
-
-    field: tuple[Window, ...] | None = None
-    keeps_places: bool = True
-    extent: tuple[tuple[int, int], ...] | None = None
 
 
 @runtime_checkable

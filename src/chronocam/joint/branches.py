@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
@@ -17,6 +17,9 @@ from chronocam.types import Array
 if TYPE_CHECKING:
     from chronocam.engines import LayerCall
     from chronocam.joint.look import Look
+
+BEGINNING: Final = 8
+"""Channels or tokens of the first sample, at which a gradient is looked at before the rest."""
 
 
 class Branches:
@@ -101,4 +104,6 @@ def way_around(
 
 def is_zero(gradient: Array) -> bool:
     """Say whether a gradient is zero everywhere."""
-    return not bool(namespace(gradient).any(gradient != 0))
+    # Most gradients are not, and show it at once.
+    parts = (gradient[:1, :BEGINNING], gradient) if gradient.ndim > 1 else (gradient,)
+    return not any(bool(namespace(part).any(part != 0)) for part in parts)

@@ -17,7 +17,7 @@ from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError
-from chronocam.joint.ramps import Ramps, outputs_of
+from chronocam.joint.ramps import Ramps, of_call, outputs_of
 from chronocam.layouts import Layout, OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
@@ -154,14 +154,27 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     if flat:
         counting = _counting(look, calls, None, flat)
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
-    proof, targets = _Proof(look, counting), 0 if asked.score is largest else columns
+    # An operator may give the model other inputs than the passes of a proof do.
+    proof = _Proof(look, counting, traced if asked.call is None else ())
+    targets = 0 if asked.score is largest else columns
     found = _chosen(look, proof, Branches(look, traced), flat, targets)
     if found is None:
         found = _of_one_call(look, counting, flat, columns)
     if found is None:
         raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted))
     found.flat, found.specific = flat, _is_specific(look, calls, found)
+    if asked.call is None:
+        _remember_sight(look, traced, found)
     return found
+
+
+def _remember_sight(look: Look, calls: Sequence[LayerCall], layer: str) -> None:
+    """Keep what a layer sees of the input, if the pass says it: else another would have to be run for it."""
+    path = layer.partition("#")[0]
+    *_, sight = of_call(layer, [call.sight for call in calls if call.path == path])
+    seen = None if sight is None else sight(len(look.grid))
+    if seen is not None:
+        look.remember_sight(layer, seen)
 
 
 def _is_specific(look: Look, calls: Sequence[LayerCall], chosen: Chosen) -> bool:
@@ -189,7 +202,7 @@ def _of_one_call(look: Look, counting: Mapping[str, Candidate], flat: bool, targ
         for call, gradient in enumerate(one.gradients)
         if not is_zero(gradient)
     }
-    chosen = _proven(look, _Proof(look, alone), alone, flat, targets) if alone else None
+    chosen = _proven(look, _Proof(look, alone, ()), alone, flat, targets) if alone else None
     if chosen is not None:
         path, _, call = chosen.partition("#")
         every = len(counting[path].gradients)
@@ -305,11 +318,13 @@ def _on_cells(look: Look, path: str, candidate: Candidate) -> Array:
 class _Proof:
     """Whether candidates can be explained, a few at a time: moving the input costs the same for all.
 
+    traced: the calls of a pass with the input as it is, with what they returned.
     contradicted: how the cells of one that says its axes turned out to lie in another order, in words.
     """
 
-    def __init__(self, look: Look, counting: Mapping[str, Candidate]) -> None:
+    def __init__(self, look: Look, counting: Mapping[str, Candidate], traced: Sequence[LayerCall]) -> None:
         self.look = look
+        self.traced = traced
         self.counting = dict(counting)
         self.moves = is_floating(look.main)
         self.contradicted: str | None = None
@@ -346,8 +361,16 @@ class _Proof:
                 if left < 0:
                     break
                 some.append(one)
-            self._ramps |= dict.fromkeys(some, Ramps(self.look, some))
+            self._ramps |= dict.fromkeys(some, Ramps(self.look, some, self._known(some)))
         return self._ramps[path]
+
+    def _known(self, layers: Sequence[str]) -> dict[str, list[np.ndarray]] | None:
+        """Return what layers returned for the input as it is."""
+        every: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
+        for call in self.traced:
+            if call.path in every:
+                every[call.path].append(to_numpy(call.output))
+        return every if all(every.values()) else None
 
 
 def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:

@@ -433,7 +433,7 @@ class Look:
 
         And once per input size, where the network may move places or leave some out.
         """
-        own, key = self._size_of_one, ("sight", layer, self.number)
+        own, key = self._size_of_one, self._sight_key(layer)
 
         def find() -> Sight:
             return self.subject.geometry.sight(self.one.inputs, layer, len(self.grid))
@@ -442,6 +442,16 @@ class Look:
         if first.keeps_places or shape == own:
             return first
         return self.subject.once((*key, own), find)
+
+    def remember_sight(self, layer: str, sight: Sight) -> None:
+        """Take what a layer sees from a pass that was run for another purpose."""
+        own = self._size_of_one
+        shape, _ = self.subject.once(self._sight_key(layer), lambda: (own, sight))
+        if shape != own:
+            self.subject.once((*self._sight_key(layer), own), lambda: sight)
+
+    def _sight_key(self, layer: str) -> tuple[Hashable, ...]:
+        return "sight", layer, self.number
 
     def _moves(self, layer: str) -> bool:
         """Say whether the model, called plainly, may move places before a layer."""
@@ -515,7 +525,7 @@ class Look:
 
 def plain(call: LayerCall) -> LayerCall:
     """Return a call without what was recorded in it."""
-    return replace(call, output=None, gradient=None)
+    return replace(call, output=None, gradient=None, sight=None)
 
 
 def _middles(field: Sequence[Window], grid: Sequence[int]) -> list[tuple[float, ...]]:

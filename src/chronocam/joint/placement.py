@@ -46,7 +46,7 @@ def batch_axis_of(look: Look, layer: str, layout: Folded | PatchRows) -> int:
         return layout.batch_axis
     x = to_numpy(four.main).astype(np.float64)
     x[1::2] += np.random.default_rng(0).standard_normal(x[1::2].shape) * (float(x.std()) or 1.0)
-    (rows,) = outputs_of(four.moved(x), [layer])[layer][-1:]
+    rows = outputs_of(four.moved(x), [layer])[layer][-1].astype(np.float64)
     if not np.ptp(rows, axis=0).any():  # dead ones say nothing
         return layout.batch_axis
     if isinstance(layout, Folded):
@@ -78,7 +78,9 @@ def looks_in_time(look: Look, layer: str, slices: int) -> tuple[float, ...]:
     noise = np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0) * step
     number = np.arange(frames).reshape([-1 if i == look.frame_axis else 1 for i in range(x.ndim)])
     by = (np.zeros_like(noise), noise, noise * number / frames)
-    base, plain, ramped = (look.on_grid(layer, outputs_of(look.moved(x + b), [layer])[layer]) for b in by)
+    base, plain, ramped = (
+        look.on_grid(layer, outputs_of(look.moved(x + b), [layer])[layer]).astype(np.float64) for b in by
+    )
     d, e = (np.moveaxis(one - base, 2, 0).reshape(slices, -1) for one in (plain, ramped))
     total = (d**2).sum(axis=1)
     even = (np.arange(slices) + 0.5) * frames / slices - 0.5

@@ -5,13 +5,20 @@ with the same noise times a ramp r over one axis, which rises from −1 to 1, it
 As the n_x are independent, E[d·e] / E[d²] is the mean of the ramp over what the cell sees: where it looks
 along that axis. The means are taken over the channels of a cell. That costs a forward pass for the noise and
 one for each axis of the input, whatever the number of cells and of layers.
+
+A first draw moves the input itself, for which the pass that showed the layers has what they return. It is for
+clear cases only, since flat regions of a picture leave a network at kinks, where it moves to one side: what
+it leaves open is measured anew around noise like the input, which costs one pass more. The noise is
+multiplied by (1 + r) / 2, and e follows from that: it never changes its sign, so that a unit that is switched
+on by it stays on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +28,8 @@ from chronocam.maps.arrays import to_numpy
 
 if TYPE_CHECKING:
     from chronocam.joint.look import Look
+
+T = TypeVar("T")
 
 STEP: Final = {"float16": 0.5, "bfloat16": 0.5}
 """How far the input is moved, in units of its own spread, where its precision needs more than a tenth."""
@@ -46,6 +55,9 @@ FEW: Final = 4
 
 STEEP: Final = 0.1
 
+SHARP: Final = 0.5
+"""The slope along few cells, of as many at the most, that tells their order from chance in a first draw."""
+
 SPREAD: Final = 0.3
 """How far the places where cells look are spread, at most, where they all look at the whole input."""
 
@@ -64,41 +76,49 @@ class Ramps:
     """How layers move with the input of one sample, for as many draws of noise as were asked for.
 
     The same passes serve all of the layers.
+
+    known: what the layers return for the input as it is, from a pass before; None without one.
     """
 
-    def __init__(self, look: Look, layers: Sequence[str]) -> None:
+    def __init__(self, look: Look, layers: Sequence[str], known: Outputs | None = None) -> None:
         self.look = look
         self.layers: tuple[str, ...] = tuple(layers)
-        self._moves: list[tuple[Outputs, list[Outputs]]] = []
-        x = to_numpy(look.main).astype(np.float64)
-        self._spread = float(x.std()) or 1.0
-        # Noise like the input, and not the input: flat regions leave a network at the kinks of its ReLUs,
-        # where it moves to one side only.
-        self._x = x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
+        self._known = known
+        self._draws = 0
+        self._moves: list[_Moved] = []
+        self._x: np.ndarray = to_numpy(look.main).astype(np.float64)
+        self._spread = float(self._x.std()) or 1.0
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """Noise like the input."""
+        x = self._x
+        return x.mean() + np.random.default_rng(0).standard_normal(x.shape) * self._spread
 
     @cached_property
     def _base(self) -> Outputs:
-        return outputs_of(self.look.moved(self._x), self.layers)
+        return self._outputs(self._noise)
 
     def draw(self) -> None:
         """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
-        x, look = self._x, self.look
-        rng = np.random.default_rng(len(self._moves) + 1)
+        look, at_input = self.look, self._known is not None and not self._draws
+        x, before = (self._x, self._known or {}) if at_input else (self._noise, self._base)
+        if self._draws == 1 and self._known is not None:
+            self._moves.clear()
+        self._draws += 1
+        rng = np.random.default_rng(self._draws)
         step = STEP.get(str(look.main.dtype).rpartition(".")[2], 0.1)
         noise = rng.standard_normal(x.shape) * self._spread * step
         axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
-        ramps = [
-            np.linspace(-1, 1, x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+        shares = [
+            np.linspace(0, 1, x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
             for axis in axes
         ]
-        self._moves.append((self._moved(noise), [self._moved(noise * ramp) for ramp in ramps]))
+        after = self._outputs(x + noise)
+        self._moves.append(_Moved(before, after, [self._outputs(x + noise * share) for share in shares]))
 
-    def _moved(self, by: np.ndarray) -> Outputs:
-        after = outputs_of(self.look.moved(self._x + by), self.layers)
-        return {
-            layer: [(a - b).astype(np.float32) for a, b in zip(after[layer], calls, strict=True)]
-            for layer, calls in self._base.items()
-        }
+    def _outputs(self, x: np.ndarray) -> Outputs:
+        return outputs_of(self.look.moved(x), self.layers)
 
     def verdict(
         self, layer: str, layout: Layout, draws: int = DRAWS, sums: Sums | None = None
@@ -108,15 +128,18 @@ class Ramps:
         A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
         unless so many cells say it that another draw would not change it.
         """
-        if not self._moves:
+        if not self._draws:
             self.draw()
-        while len(self._moves) < draws:
+        while True:
             both = (sums or self._sums)(layer, layout)
             verdict = follows(*both)
-            if verdict or (verdict is False and len(self._moves) > 1) or is_sure(verdict, *both):
+            if verdict and self._draws == 1 and may_be_chance(*both):
+                verdict = None
+            elif verdict or (verdict is False and self._draws > 1) or is_sure(verdict, *both):
+                return verdict
+            if self._draws >= draws:
                 return verdict
             self.draw()
-        return follows(*(sums or self._sums)(layer, layout))
 
     def contradicts(self, layer: str, layout: Layout) -> bool:
         """Say whether a layer's cells, laid out as its kind says, do not follow the input's places.
@@ -127,7 +150,7 @@ class Ramps:
         if len(self.look.grid) < 3:
             return self.verdict(layer, layout, sums=self._of_picture) is False
         for draws in range(1, DRAWS):
-            while len(self._moves) < draws:
+            while self._draws < draws:
                 self.draw()
             if not looks_elsewhere(*self._sums(layer, layout)):
                 return False
@@ -151,11 +174,21 @@ class Ramps:
     def _sums(self, layer: str, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
         """Return Σ d·e `(axis, *grid)` and Σ d² `(*grid)` over the channels of each cell and all draws."""
         products, squares = [], []
-        for plain, ramped in self._moves:
-            d = _on(plain[layer], layout)
+        for moved in self._moves:
+            base = _on(moved.before[layer], layout)
+            d = _on(moved.after[layer], layout) - base
             squares.append((d**2).sum(0))
-            products.append([(d * _on(one[layer], layout)).sum(0) for one in ramped])
+            products.append([(d * (2 * (_on(one[layer], layout) - base) - d)).sum(0) for one in moved.shared])
         return np.sum(products, axis=0), np.sum(squares, axis=0)
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """What layers return for an input, after noise, and after the share of it that each ramp leaves."""
+
+    before: Outputs
+    after: Outputs
+    shared: Sequence[Outputs]
 
 
 def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
@@ -199,6 +232,17 @@ def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> 
         if verdict is False and _correlation(looks[axis], places) + 3 / np.sqrt(cells) < IN_ORDER:
             return True
     return False
+
+
+def may_be_chance(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether few cells along an axis see so much that they may look in order by chance.
+
+    products, squares: see `Ramps`.
+    """
+    return any(
+        len(places) <= FEW and (looks[axis] - looks[axis].mean()) @ places / (places @ places) < SHARP
+        for axis, looks, places in _along(products, squares)
+    )
 
 
 def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:
@@ -309,8 +353,10 @@ def outputs_of(look: Look, layers: Sequence[str]) -> Outputs:
     every: dict[str, list[np.ndarray]] = {path: [] for path in paths.values()}
     for call in look.engine.trace(look.inputs, keep=list(every)):
         if call.path in every and call.output is not None:
-            every[call.path].append(to_numpy(call.output).astype(np.float64))
-    return {
-        layer: [every[path][int(layer.partition("#")[2])]] if "#" in layer else every[path]
-        for layer, path in paths.items()
-    }
+            every[call.path].append(to_numpy(call.output))
+    return {layer: of_call(layer, every[path]) for layer, path in paths.items()}
+
+
+def of_call(layer: str, calls: Sequence[T]) -> Sequence[T]:
+    """Return what belongs to the one call that a layer names, `relu#1`, or to all."""
+    return [calls[int(layer.partition("#")[2])]] if "#" in layer else calls

@@ -163,7 +163,9 @@ def patches(
         ragged = RAGGED if any(n % patch for n in input_grid) else 0.0
         # Convolutions with a stride leave a ragged border out; padded ones take it in.
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
-            prefix = tokens - slices * prod(grid)
-            if 0 <= prefix <= MOST_PREFIX_TOKENS and is_grid(grid, input_grid):
+            cells = slices * prod(grid)
+            prefix = tokens - cells
+            # As many as there are cells are no few more: 8 channels are not a grid of 2 × 2 and 4 others.
+            if 0 <= prefix <= min(MOST_PREFIX_TOKENS, cells - 1) and is_grid(grid, input_grid):
                 fits.append((ragged + prefix, grid, prefix))
     return min(fits, default=None)

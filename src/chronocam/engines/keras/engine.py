@@ -24,11 +24,12 @@ from chronocam.engines.base import (
     Request,
     Result,
     Score,
+    Sight,
     Speechless,
     TextTower,
     as_given,
 )
-from chronocam.engines.geometry import Centers, Sight, UnknownGeometry
+from chronocam.engines.geometry import Centers, UnknownGeometry
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.biases import biases_of
 from chronocam.engines.keras.compiled import compiled

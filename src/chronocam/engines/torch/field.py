@@ -57,6 +57,11 @@ class GridField:
         low, high = map(min, self.low, other.low), map(max, self.high, other.high)
         return GridField(self.stride, tuple(low), tuple(high))
 
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """What each cell sees, per axis."""
+        return tuple(map(Window, self.stride, self.low, self.high))
+
     def centers(self, grid: Sequence[int]) -> tuple[tuple[float, ...], ...]:
         """Return the coordinate of every cell's centre, per axis."""
         each = zip(grid, self.stride, self.low, self.high, strict=True)
@@ -108,7 +113,7 @@ def _windows(start: Node | None, end: Node | None, rank: int) -> tuple[Window, .
         )
     except LookupError:
         return None
-    return None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+    return None if field is None else field.windows
 
 
 def _between(

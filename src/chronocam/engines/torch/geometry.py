@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from chronocam.engines.base import Feed, LayerCall
-from chronocam.engines.geometry import Centers, Sight
+from chronocam.engines.base import Feed, LayerCall, Sight
+from chronocam.engines.geometry import Centers
 from chronocam.engines.names import split_call, split_entry
 from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.field import field_of, windows_between
@@ -88,7 +88,7 @@ class TorchGeometry:
                 field = field_of(output, source, rank, layer)
             except LayoutError:
                 field = None
-            windows = None if field is None else tuple(map(Window, field.stride, field.low, field.high))
+            windows = None if field is None else field.windows
             if keeps_places(output):
                 return Sight(windows)
             return Sight(windows, False, extent_of(output, source))

@@ -89,7 +89,12 @@ def extent_of(output: Tensor, source: Tensor) -> tuple[tuple[int, int], ...] | N
     if not output.requires_grad:
         return None
     (g,) = torch.autograd.grad(output, source, noise_like(output), allow_unused=True)
-    extents = [] if g is None else [_extent(g, axis) for axis in range(1, g.ndim)]
+    return None if g is None else extent_in(g)
+
+
+def extent_in(gradient: Tensor) -> tuple[tuple[int, int], ...] | None:
+    """Return the first and last place, per axis of a sample, at which a gradient is not zero."""
+    extents = [_extent(gradient, axis) for axis in range(1, gradient.ndim)]
     return tuple(one for one in extents if one is not None) if extents and None not in extents else None
 
 

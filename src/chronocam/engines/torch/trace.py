@@ -19,6 +19,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.graph import all_parents, that_keep_places
 from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns, may_be_gated
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
+from chronocam.engines.torch.sights import Sights
 from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, tensor_at
 from chronocam.errors import InputError, LayerError
 from chronocam.types import Inputs
@@ -92,14 +93,24 @@ class Trace:
             scores = self._scores(self.score, through_no_grad=True)
         known = self._parents(scores)
         keep_places = that_keep_places(self._taps) if known is not None else None
-        calls = self._own(self._gradients(scores))
+        gradients, of_inputs = self._gradients(scores, hold=known is not None)
+        calls = self._own(gradients)
         if not any(call.changes and call.gradient is not None for call in calls):
             refuse_cut_off(scores, self._taps)
         if known is None or keep_places is None:
             return calls
         *parents, scored = known
+        sights = None
+        if len(self._inputs) == 1:
+            sights = Sights(self._taps, self._inputs[0], of_inputs[0], parents, scored, keep_places)
         return [
-            replace(call, parents=parents[at], scored=at in scored, keeps_places=keep_places[at])
+            replace(
+                call,
+                parents=parents[at],
+                scored=at in scored,
+                keeps_places=keep_places[at],
+                sight=None if sights is None else partial(sights.of, at),
+            )
             for at, call in enumerate(calls)
         ]
 
@@ -123,11 +134,12 @@ class Trace:
             if path and not isinstance(module, torch.jit.ScriptModule):
                 self.forward.replica.tap(path, self._note(path), partial(self._forget, path))
         scope.enter_context(torch.set_grad_enabled(score is not None))
-        first = WithoutChance() if score is None else differentiable_rnns(self.forward.layers.values())
-        for mode in (first, ThroughNoGrad() if through_no_grad else None):
-            if mode is not None:
-                scope.enter_context(mode)
+        scope.enter_context(WithoutChance())
         if score is not None:
+            rnns = differentiable_rnns(self.forward.layers.values())
+            for mode in (rnns, ThroughNoGrad() if through_no_grad else None):
+                if mode is not None:
+                    scope.enter_context(mode)
             self.forward.watch(scope)
         raw = self.forward.run(self._given())
         main = main_output(raw, strict=False)
@@ -202,15 +214,24 @@ class Trace:
             return None
         return all_parents(self._taps, self._inputs, scores)
 
-    def _gradients(self, scores: Tensor) -> list[Tensor | None]:
+    def _gradients(self, scores: Tensor, hold: bool) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """Return the gradients of the scores by what layers returned, and by the inputs.
+
+        hold: whether the graph is held, and begins at the inputs.
+        """
+        count, inputs = len(self._taps), self._inputs if hold else []
         if not (scores.requires_grad and self._taps):
-            return [None] * len(self._taps)
+            return [None] * count, [None] * len(inputs)
         # In a sum of the targets, as of all classes, gradients may cancel; in a random combination they do
         # not.
         generator = torch.Generator().manual_seed(0)
         factors = torch.rand(scores.shape, generator=generator).to(scores) + 0.5
+        places = {at: x for at, x in enumerate(inputs) if x.requires_grad}
+        wanted = [*self._taps, *places.values()]
         with told_apart():
-            return list(torch.autograd.grad(scores, self._taps, factors, allow_unused=True))
+            found = torch.autograd.grad(scores, wanted, factors, retain_graph=hold, allow_unused=True)
+        of_inputs = dict(zip(places, found[count:], strict=True))
+        return list(found[:count]), [of_inputs.get(at) for at in range(len(inputs))]
 
     def _own(self, gradients: list[Tensor | None] | None = None) -> list[LayerCall]:
         """Return the calls with all that is known of them; what returns the output changes nothing."""
