@@ -331,6 +331,37 @@ def test_a_table_is_no_array() -> None:
         cc.GradCAM(seeded(Net)).explain(Frame(), 0)
 
 
+class Ragged:
+    """As of TensorFlow: rows of several lengths, which have a shape and a type, and no axes."""
+
+    shape, dtype = (2, None), "float32"
+
+
+def test_rows_of_several_lengths_are_no_array() -> None:
+    with pytest.raises(InputError, match=r"inputs are a Ragged; give inputs.to_tensor\(\)"):
+        cc.GradCAM(seeded(Net)).explain(Ragged(), 0)
+
+
+class Foreign:
+    """An array of another framework, such as JAX."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, values.ndim
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.values
+
+    def __getitem__(self, key: Any) -> "Foreign":
+        return Foreign(self.values[key])
+
+
+def test_arrays_of_other_frameworks_are_taken() -> None:
+    x, net = np.random.default_rng(0).random((2, 3, 16, 16), np.float32), seeded(Net)
+    np.testing.assert_array_equal(
+        cc.GradCAM(net).explain(Foreign(x), 0).maps, cc.GradCAM(net).explain(x, 0).maps
+    )
+
+
 @pytest.mark.parametrize("to", ["to_sparse", "to_sparse_coo"])
 def test_sparse_inputs_are_refused(to: str) -> None:
     with pytest.raises(InputError, match=r"inputs are sparse; give inputs.to_dense\(\)"):

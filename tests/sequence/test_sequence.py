@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import seeded
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
@@ -709,3 +710,29 @@ def test_it_says_what_it_is() -> None:
     assert found.steps.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(AttributeError):
         found.method = "other"  # type: ignore[misc]
+
+
+class FromState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(4, 3, batch_first=True), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, gains: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, -1]) * gains.sum()
+
+
+@pytest.mark.parametrize("method", [GradientXInput, LRP])
+def test_what_all_samples_share_is_not_cut(method: Any) -> None:
+    model, gains = seeded(FromState).eval(), torch.tensor([2.0, 3.0])
+    x = torch.randn(2, 5, 4)
+    found = method(model).explain((x, cc.Shared(gains)), 1)
+    np.testing.assert_allclose(found.scores[:, 0], model(x, gains)[:, 1].detach().numpy(), rtol=1e-5)
+
+
+def test_classes_have_the_names_that_are_given() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(20, 3))
+    found = GradientXInput(model, labels=["a", "b", "c"]).explain(torch.randn(2, 5, 4), "b")
+    assert [str(row[0]) for row in found.targets] == ["b", "b"]
+    assert found.deletion().scores.shape == (2, 1)
+    with pytest.raises(InputError, match="labels= is a str"):
+        GradientXInput(model, labels="abc")

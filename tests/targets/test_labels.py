@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from chronocam.errors import TargetError
-from chronocam.targets.labels import find_label
+from chronocam.errors import InputError, TargetError
+from chronocam.targets.labels import find_label, names_of
 
 LONG = [
     "tabby, tabby cat",
@@ -101,3 +101,10 @@ def test_every_imagenet_label_finds_itself(data: Path) -> None:
     assert labels[find_label(labels, "tabby cat")] == "tabby"
     with pytest.raises(TargetError, match="Persian cat"):
         find_label(labels, "cat")
+
+
+def test_names_are_taken_by_index_also_as_json_writes_them() -> None:
+    assert names_of({"1": "dog", "0": "cat"}) == names_of({0: "cat", 1: "dog"}) == ("cat", "dog")
+    for wrong in ({"cat": 0, "dog": 1}, {1: "dog"}, {"0": "cat", "2": "dog"}):
+        with pytest.raises(InputError, match="keys are not 0, 1, 2"):
+            names_of(wrong)

@@ -262,3 +262,15 @@ def test_what_is_compared_with_has_one_row_per_sample(rows: int, batch_size: int
     for target in (Towards(y, 0), Deviation(y, 0), NegativeLoss(squared, y)):
         with pytest.raises(TargetError, match=f"has {rows} rows; expected 3, one per sample"):
             cc.GradCAM(net, "body", batch_size=batch_size).explain(x, target)
+
+
+@pytest.mark.parametrize("y", [[0.5, 2.0], np.array([0.5, 2.0]), np.array([0.5, 2.0], np.float32)])
+def test_a_loss_of_a_framework_gets_its_arrays(y: Any) -> None:
+    outputs = torch.tensor([1.0, 4.0])
+    assert values(NegativeLoss(nn.HuberLoss(delta=10), y), outputs) == [-0.125, -2.0]
+
+
+def test_a_loss_against_one_number_is_refused() -> None:
+    refused(
+        NegativeLoss(nn.MSELoss(), 1.0), "y is 1.0; expected one row per sample", y=torch.tensor([1.0, 4.0])
+    )

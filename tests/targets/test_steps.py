@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import seeded
 from torch import nn
 
 import chronocam as cc
@@ -203,3 +204,13 @@ def test_maps_of_a_stepwise_network_are_of_the_step() -> None:
     assert np.allclose(mean.maps[:, 0], every.maps.mean(axis=1), atol=1e-6)
     winner = [int(np.bincount(row).argmax()) for row in logits.argmax(dim=2).numpy()]
     assert [row[0].index for row in vote.targets] == winner
+
+
+def test_outputs_of_every_step_that_may_be_no_classes_are_told() -> None:
+    net = seeded(lambda: CNNLSTM(nn.Conv2d(3, 4, 3), hidden=4, classes=6, per_step=True)).eval()
+    frames = torch.rand(1, 3, 3, 16, 16)
+    said = cc.GradCAM(net, "backbone").explain(frames).diagnostics
+    assert any("nothing says that the model's 6 outputs are classes" in one for one in said)
+    assert any("cc.targets.Step(-1, cc.targets.Regression(0))" in one for one in said)
+    asked = cc.GradCAM(net, "backbone").explain(frames, cc.targets.MajorityVote()).diagnostics
+    assert not any("nothing says" in one for one in asked)

@@ -663,3 +663,16 @@ def test_a_counter_is_parsed_once_and_refuses_what_is_no_target_at_once() -> Non
     assert counter == cc.targets.Counter("cat")
     with pytest.raises(TargetError):
         cc.targets.Counter(1.5)
+
+
+def test_names_and_indices_as_many_as_samples_may_mean_two_things() -> None:
+    with pytest.raises(
+        TargetError, match=r"2 labels and indices for 2 samples.*Class\(\"cat\"\), .*Class\(1\)\]"
+    ):
+        parse(["cat", 1], 2)
+    assert str(parse(["cat", 1], 3).targets) == "(Class(which='cat'), Class(which=1))"
+
+
+def test_a_loss_alone_is_no_target() -> None:
+    with pytest.raises(TargetError, match="a CrossEntropyLoss needs what is right too"):
+        parse(torch.nn.CrossEntropyLoss(), 2)

@@ -378,7 +378,7 @@ def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
 
     Positions are looked up as the ids of tokens are, and depend on none of them.
     """
-    looked_up = any(call.type == "Embedding" for call in calls)
+    looked_up = len(look.grid) == 1 and any(call.type == "Embedding" for call in calls)
     if not looked_up and sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
         return list(calls)
     x = to_numpy(look.main)

@@ -104,6 +104,8 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
             raise InputError(
                 f"inputs hold a {type(array).__name__}; expected an array, as its to_numpy() gives"
             )
+        if not hasattr(array, "ndim"):
+            raise InputError(f"inputs are a {type(array).__name__}; give inputs.to_tensor()")
         if "sparse" in str(getattr(array, "layout", "")):
             raise InputError("inputs are sparse; give inputs.to_dense()")
     floats = [array for array in arrays if is_floating(array)]

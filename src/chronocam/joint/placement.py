@@ -128,9 +128,8 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         look.refuse_misplaced(layer, shape, fits[0], ramps)
         return Settled(fits[0])
     if not is_floating(look.main):
-        looked_up = next(
-            (fit for fit in fits if isinstance(fit, ChannelsLast)), fits[0]
-        )  # features come last
+        # Features that are looked up come last.
+        looked_up = next((fit for fit in fits if isinstance(fit, ChannelsLast)), fits[0])
         return Settled(looked_up, f"{_assumed(layer)}: the input holds no floating-point numbers to move")
     beside = [] if ramps else _beside(path, calls)
     ramps = ramps or Ramps(look, [layer, *beside])

@@ -30,7 +30,7 @@ def _fit(site: Site, grid: tuple[int, ...], layout: Layout) -> tuple[float, Layo
     # Both orders often fit: (1, 8, 8, 8) is 8 channels of 8 × 8 either way. Strides shrink height and width
     # alike, so that the order which does is the likelier one.
     if site.order is not None:  # such a grid may be finer, as where the model enlarges or pads its input
-        return (0.0, layout) if len(grid) == len(site.input_grid) else None
+        return (0.0, layout) if len(grid) == len(site.input_grid) and prod(grid) > 1 else None
     misfit = _misfit(grid, site.input_grid)
     if site.channels_last and not isinstance(layout, ChannelsLast):
         misfit += OTHER_ORDER

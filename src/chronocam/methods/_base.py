@@ -17,6 +17,7 @@ from chronocam.joint.session import Session
 from chronocam.maps.arrays import to_numpy
 from chronocam.maps.combine import Reduce, over_channels, per_target, weighted_sum
 from chronocam.models.specs import Loaded
+from chronocam.targets.labels import names_of
 from chronocam.types import INPUT, Array, Capture, Change, Inputs, Need, Target, TargetInfo, View
 
 _METHODS: dict[str, type[Method]] = {}
@@ -126,7 +127,7 @@ class Method(ShortRepr):
             self.labels = loaded.labels if self.labels is None else self.labels
             self.preprocess = loaded.preprocess if self.preprocess is None else self.preprocess
         if self.labels is not None:
-            self.labels = _names(self.labels)
+            self.labels = names_of(self.labels)
         if self.batch_size is not None:
             check_whole("batch_size", self.batch_size, "a positive whole number, or None for all at once")
         if self.chunk_frames is not None:
@@ -333,17 +334,6 @@ def _same(x: Array) -> Array:
 
 def _always(values: Array) -> Change:
     return lambda x: values
-
-
-def _names(labels: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
-    """Return class names as a tuple. Raises InputError for one name alone, and for what has no order."""
-    if isinstance(labels, Mapping):
-        if sorted(labels) != list(range(len(labels))):
-            raise InputError("labels= is a dict whose keys are not 0, 1, 2, …; give a list of the names")
-        return tuple(str(labels[i]) for i in range(len(labels)))
-    if isinstance(labels, (str, set, frozenset)):
-        raise InputError(f"labels= is a {type(labels).__name__}; expected a list of names, one per class")
-    return tuple(map(str, labels))
 
 
 def method_named(name: str) -> type[Method]:

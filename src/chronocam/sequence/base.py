@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -12,6 +12,7 @@ from chronocam.engines import engine_for
 from chronocam.sequence.explanation import SequenceExplanation
 from chronocam.sequence.run import explain
 from chronocam.sequence.sample import Attribution, Sample
+from chronocam.targets.labels import names_of
 
 if TYPE_CHECKING:
     from chronocam.engines.base import Engine
@@ -29,8 +30,9 @@ class SequenceMethod(ShortRepr):
     model: a `torch.nn.Module` or a `keras.Model` that takes features `(batch, time, feature)`; where a module
         has a method `from_features`, that one is called.
     batch_first: False for a PyTorch model that takes, and returns at every step, `(time, batch, …)`.
+    labels: the names of the classes, in their order; None for those that the model carries.
 
-    Raises ModelError if `model` is neither a PyTorch nor a Keras model.
+    Raises ModelError if `model` is neither a PyTorch nor a Keras model; InputError for labels without order.
 
     Example:
         >>> class Zeros(cc.sequence.SequenceMethod):  # a method of your own
@@ -42,6 +44,7 @@ class SequenceMethod(ShortRepr):
 
     model: Any = field(kw_only=False)
     batch_first: bool = True
+    labels: Sequence[str] | None = None
     name: ClassVar[str] = "own"
 
     def __init_subclass__(cls) -> None:
@@ -51,13 +54,15 @@ class SequenceMethod(ShortRepr):
 
     def __post_init__(self) -> None:
         self.engine: Engine = engine_for(self.model)
+        if self.labels is not None:
+            self.labels = names_of(self.labels)
 
     def explain(self, features: Inputs, targets: object = None) -> SequenceExplanation:
         """Explain `features` for `targets`.
 
         features: `(batch, time, feature)`, NumPy or the model's framework; a tuple of them and what else the
-            model takes (such as lengths `(batch,)`); or a PackedSequence, whose relevance is zero past a
-            sample's end.
+            model takes (such as lengths `(batch,)`; `cc.Shared(x)` for what all samples share); or a
+            PackedSequence, whose relevance is zero past a sample's end.
         targets: as for `chronocam.explain`. Where the model gives logits at every step, a class is explained
             at every step, and so is None, the class predicted there; see `cc.targets.Step`, `EveryStep` and
             `MajorityVote`.
@@ -66,7 +71,8 @@ class SequenceMethod(ShortRepr):
         Raises InputError for other shapes, NaN and axes in another order than the model's; TargetError;
         ModelError.
         """
-        return explain(self.engine, self.batch_first, self.name, self.attribute, features, targets)
+        options = self.batch_first, self.labels
+        return explain(self.engine, options, self.name, self.attribute, features, targets)
 
     def attribute(self, sample: Sample) -> Attribution:
         """Return the relevance of one sample."""

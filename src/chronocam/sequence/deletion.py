@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -48,11 +48,16 @@ class FeatureDeletion(ShortRepr):
 
 
 class Origin:
-    """What was explained, to be run again: the model, which is not kept alive, features and target."""
+    """What was explained, to be run again: the model, which is not kept alive, features and target.
 
-    def __init__(self, model: Any, batch_first: bool, features: Inputs, target: Target) -> None:
+    options: `batch_first` and `labels` of the method.
+    """
+
+    def __init__(
+        self, model: Any, options: tuple[bool, Sequence[str] | None], features: Inputs, target: Target
+    ) -> None:
         self.model: weakref.ref[Any] = weakref.ref(model)
-        self.batch_first = batch_first
+        self.options = options
         self.features = features
         self.target = target
 
@@ -64,7 +69,7 @@ class Origin:
         engine = engine_for(model)
         framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
         for row, inputs in enumerate(framework.split(engine, self.features)):
-            bound = framework.MODEL(engine, inputs, self.batch_first)
+            bound = framework.MODEL(engine, inputs, *self.options)
             yield Sample(bound, self.target, row)
 
 

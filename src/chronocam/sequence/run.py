@@ -28,22 +28,25 @@ _UNMIXED: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
 
 def explain(
     engine: Engine,
-    batch_first: bool,
+    options: tuple[bool, Sequence[str] | None],
     name: str,
     attribute: Callable[[Sample], Attribution],
     features: Inputs,
     targets: object,
 ) -> SequenceExplanation:
-    """Explain all samples of `features` by the method of this name, and join them."""
+    """Explain all samples of `features` by the method of this name, and join them.
+
+    options: `batch_first` and `labels` of the method.
+    """
     # Safe to import: the engine has imported this framework.
     framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
     inputs = framework.split(engine, features)
     target = per_step(parse(targets, len(inputs)))
     samples = [
-        Sample(framework.MODEL(engine, of_sample, batch_first), target, row)
+        Sample(framework.MODEL(engine, of_sample, *options), target, row)
         for row, of_sample in enumerate(inputs)
     ]
-    _refuse_mixed(batch_first, samples[:ROWS_PER_PASS])
+    _refuse_mixed(options[0], samples[:ROWS_PER_PASS])
     attributions = [sample.model.settled(partial(attribute, sample)) for sample in samples]
     _refuse_unequal([one.relevance.shape[0] for one in attributions])
     lengths = tuple(one.relevance.shape[1] for one in attributions)
@@ -60,7 +63,7 @@ def explain(
         {term: np.stack([one.ledger[term] for one in attributions]) for term in attributions[0].ledger},
         tuple(dict.fromkeys(notes)),
         lengths if len(set(lengths)) > 1 else None,
-        Origin(samples[0].model.source, batch_first, features, target),
+        Origin(samples[0].model.source, options, features, target),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,16 +61,23 @@ def parse(targets: Targets, samples: int | None) -> Target:
             return _array(np.asarray(targets), samples)
     elif holds_rows(targets):
         return _array(rows(targets), samples)
+    elif all(isinstance(target, (str, Integral)) for target in targets):
+        _refuse_ambiguous(targets, samples)
     return Several([parse_one(target) for target in targets])
 
 
-def _refuse_ambiguous(labels: Sequence[str], samples: int | None) -> None:
+def _refuse_ambiguous(labels: Sequence[str | Integral], samples: int | None) -> None:
     """Raise TargetError for labels that may be one for each sample, or all for every sample."""
     if samples is None or samples == 1 or len(labels) != samples:
         return
-    more = ", …" if len(labels) > 2 else ""
-    each = ", ".join(f'"{label}"' for label in labels[:2])
-    every = ", ".join(f'cc.targets.Class("{label}")' for label in labels[:2])
+    more, shown = ", …" if len(labels) > 2 else "", [json.dumps(label) for label in labels[:2]]
+    each = ", ".join(shown)
+    every = ", ".join(f"cc.targets.Class({label})" for label in shown)
+    if not all(isinstance(label, str) for label in labels):
+        raise TargetError(
+            f"targets are {len(labels)} labels and indices for {samples} samples, which may mean one for "
+            f"each or all for every sample; give an array of indices for one each, [{every}{more}] for all"
+        )
     raise TargetError(
         f"targets are {len(labels)} labels for {samples} samples, which may mean one for each or all for "
         f"every sample; give np.array([{each}{more}]) for one each, [{every}{more}] for all"
@@ -106,6 +114,10 @@ def parse_one(target: Any) -> Target:
         if not float(target).is_integer():
             raise TargetError(f"target {target} is not a class index; give an integer or a label")
         return Class(int(target))
+    if any(kind.__name__ in ("_Loss", "Loss") for kind in type(target).__mro__):
+        raise TargetError(
+            f"a {type(target).__name__} needs what is right too: give cc.targets.NegativeLoss(loss, y)"
+        )
     if callable(target):
         return Callback(target)
     if isinstance(target, (Detection, Detections)):

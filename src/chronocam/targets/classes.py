@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from numbers import Integral
@@ -212,14 +212,21 @@ class PredictedByDefault(Predicted):
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the largest logit, with a note where nothing says that the outputs are classes."""
         scored = super().__call__(outputs)
-        width = rows_of(outputs).shape[1]
-        if width == 1 or outputs.labels is not None or outputs.gate is not None:
-            return scored
-        unnamed = (
-            f"nothing says that the model's {width} outputs are classes (no labels, no final softmax or "
-            "sigmoid): the largest is explained; for quantities give cc.targets.Regression(0)"
-        )
-        return Scored(scored.values, scored.infos, (*scored.notes, unnamed))
+        return replace(scored, notes=(*scored.notes, *unnamed(outputs, rows_of(outputs).shape[1])))
+
+
+def unnamed(outputs: Outputs, width: int, quantity: str = "cc.targets.Regression(0)") -> tuple[str, ...]:
+    """Return the note that nothing says that so many outputs are classes; none where something does.
+
+    quantity: the target to give for one that is none.
+    """
+    if width == 1 or outputs.labels is not None or outputs.gate is not None:
+        return ()
+    note = (
+        f"nothing says that the model's {width} outputs are classes (no labels, no final softmax or "
+        f"sigmoid): the largest is explained; for quantities give {quantity}"
+    )
+    return (note,)
 
 
 class PredictedOrAll(PredictedByDefault):

@@ -12,9 +12,11 @@ from chronocam.targets.classes import (
     OneLabelEach,
     PerSample,
     Predicted,
+    PredictedByDefault,
     Weighted,
     is_one_logit,
     says_classes,
+    unnamed,
 )
 from chronocam.targets.steps import EveryStep, MajorityVote, VotesInfo, votes_of
 from chronocam.types import BoxInfo, Outputs, Scored, Target, TargetInfo, Targets
@@ -76,7 +78,10 @@ class OverSteps(OfTarget):
         width = int(outputs.logits.shape[2])
         quantity = width == 1 and not (is_one_logit(width, outputs) and says_classes(outputs))
         if isinstance(self.target, Predicted) and self.target.k == 1 and not quantity:
-            return MajorityVote()(outputs)
+            voted = MajorityVote()(outputs)
+            by_default = isinstance(self.target, PredictedByDefault)
+            of_step = "cc.targets.Step(-1, cc.targets.Regression(0))"
+            return replace(voted, notes=unnamed(outputs, width, of_step)) if by_default else voted
         xp, steps, votes = namespace(outputs.logits), int(outputs.logits.shape[1]), votes_of(outputs)
         # The target sees a model that has averaged its logits itself; what it names is then told of the clip.
         mean, choosing = xp.mean(outputs.logits, axis=1), to_numpy(outputs.choosing).mean(axis=1)

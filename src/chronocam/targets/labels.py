@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from chronocam.errors import TargetError, suggest
+from chronocam.errors import InputError, TargetError, suggest
+
+
+def names_of(labels: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
+    """Return class names as a tuple; a dict has them by index, which JSON makes a text.
+
+    Raises InputError for one name alone, and for what has no order.
+    """
+    if isinstance(labels, Mapping):
+        by_index = {int(key) if str(key).isdecimal() else key: name for key, name in labels.items()}
+        if {*by_index} != {*range(len(labels))}:
+            raise InputError("labels= is a dict whose keys are not 0, 1, 2, …; give a list of the names")
+        return tuple(str(by_index[i]) for i in range(len(by_index)))
+    if isinstance(labels, (str, set, frozenset)):
+        raise InputError(f"labels= is a {type(labels).__name__}; expected a list of names, one per class")
+    return tuple(map(str, labels))
 
 
 def find_label(labels: Sequence[str], text: str) -> int:

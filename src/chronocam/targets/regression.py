@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from numbers import Number
+from typing import Any, SupportsIndex
 
 import numpy as np
 
 from chronocam.errors import ModelError, TargetError
-from chronocam.maps.arrays import like, namespace, to_numpy
+from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.classes import as_rows, class_index, same_for_all
 from chronocam.targets.returned import arrays_in, sample_of
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
@@ -140,10 +141,17 @@ class NegativeLoss(Target):
     signed = True
 
     def __call__(self, outputs: Outputs) -> Scored:
-        """Return −loss per sample. Raises TargetError where `y` has not one row per sample."""
-        y, predicted = outputs.own(self.y, "y"), self._predicted(outputs)
+        """Return −loss per sample.
+
+        Raises TargetError where `y` has not one row per sample, and where the loss cannot take them.
+        """
+        predicted = self._predicted(outputs)
+        first = next(iter(arrays_in(outputs.raw)), predicted)
+        y = outputs.own(_as_rows(self.y), "y")
+        if (getattr(self.loss, "__module__", None) or "").startswith("torch."):  # which takes no NumPy
+            y = _rows_like(y, first)
         # One by one: most losses average over the batch, which would mix the samples' gradients.
-        xp = namespace(next(iter(arrays_in(outputs.raw)), predicted))
+        xp = namespace(first)
         losses = [xp.mean(self._loss(outputs, predicted, y[i : i + 1], i)) for i in range(len(y))]
         return same_for_all(-xp.stack(losses), TargetInfo("negative loss"))
 
@@ -165,6 +173,21 @@ class NegativeLoss(Target):
                 if hasattr(outputs.raw, "shape"):
                     raise
         return self.loss(sample_of(outputs.raw, i, outputs.batch), y)  # a loss of several outputs
+
+
+def _as_rows(y: Any) -> Any:
+    """Return `y` as an array where it is a list of numbers. Raises TargetError for a single number."""
+    rows = np.asarray(y) if isinstance(y, (Number, list)) else y
+    if isinstance(rows, np.ndarray) and not rows.ndim:
+        raise TargetError(f"y is {y}; expected one row per sample")
+    return rows if isinstance(rows, np.ndarray) and rows.dtype.kind in "fiub" else y
+
+
+def _rows_like(y: Any, array: Array) -> Any:
+    """Return NumPy `y` where the outputs are; fractions in their precision."""
+    if not isinstance(y, np.ndarray) or isinstance(array, np.ndarray):
+        return y
+    return like(y, array) if y.dtype.kind == "f" else placed(y, array)
 
 
 def _output(

@@ -138,8 +138,8 @@ class TorchEngine(TorchGeometry):
         device, dtype = device_of(self.model), dtype_of(self.model)
 
         def convert(x: Any) -> Any:
-            if isinstance(x, np.ndarray):
-                x = _from_numpy(x)
+            if not isinstance(x, (Tensor, np.generic)) and hasattr(x, "__array__") and hasattr(x, "dtype"):
+                x = _from_numpy(np.asarray(x))
             if not isinstance(x, Tensor):
                 return x
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)

@@ -147,12 +147,9 @@ class Layers(Mapping[str, nn.Module]):
         """How many features of each step a model of sequences takes; see `Engine.features`."""
         steps = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Conv1d)
         first = next((m for m in self.values() if isinstance(m, (nn.Linear, *steps))), None)
-        of_pictures = self.stem is not None and self.stem.rank > 1
-        if (
-            of_pictures
-            or isinstance(first, nn.Conv1d)
-            or not any(isinstance(m, steps) for m in self.values())
-        ):
+        if isinstance(first, nn.Conv1d) or (self.stem is not None and self.stem.rank > 1):
+            return None
+        if not any(isinstance(m, steps) for m in self.values()):
             return None
         widths = {nn.Linear: "in_features", nn.MultiheadAttention: "embed_dim"}
         name = next((width for kind, width in widths.items() if isinstance(first, kind)), "input_size")

@@ -15,6 +15,7 @@ from chronocam.engines.keras.compiled import compiled
 from chronocam.engines.keras.layers import Wrap, frames_at_once, is_float, nodes_of
 from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
 from chronocam.errors import ChronocamError, InputError, first_line
+from chronocam.joint.inputs import unwrapped
 from chronocam.maps.arrays import held, to_numpy
 from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.keras.rules import rule_of, ruled, suspecting
@@ -39,11 +40,17 @@ def split(engine: KerasEngine, features: Inputs) -> list[SampleInputs]:
         raise InputError(f"cannot explain a {type(first).__name__}; give features (batch, time, feature)")
     if len(first.shape) != 3 or 0 in first.shape:
         raise misshapen(first)
-    adapted = engine.adapt((first, *others) if others else first)
+    plain, shared = unwrapped((first, *others))
+    adapted = engine.adapt(plain if others else first)
     batch, *rest = [to_numpy(x) for x in (adapted if others else (adapted,))]
     batch = batch.astype(keras.config.floatx()) if batch.dtype.kind in "iub" else batch
     checked(batch)
-    return [SampleInputs(one, tuple(x[row : row + 1] for x in rest)) for row, one in enumerate(batch)]
+    return [
+        SampleInputs(
+            one, tuple(x if at in shared else x[row : row + 1] for at, x in enumerate(rest, start=1))
+        )
+        for row, one in enumerate(batch)
+    ]
 
 
 class KerasSequenceModel(SequenceModel):
@@ -51,10 +58,16 @@ class KerasSequenceModel(SequenceModel):
 
     copies = True
 
-    def __init__(self, engine: KerasEngine, inputs: SampleInputs, batch_first: bool) -> None:
+    def __init__(
+        self,
+        engine: KerasEngine,
+        inputs: SampleInputs,
+        batch_first: bool,
+        labels: Sequence[str] | None = None,
+    ) -> None:
         if not batch_first:
             raise InputError("batch_first=False is for PyTorch; Keras models take (batch, time, feature)")
-        self.labels = engine.labels
+        self.labels = engine.labels if labels is None else labels
         self.inputs = inputs
         self.source = engine.model
         self._model = engine.model

@@ -21,6 +21,7 @@ from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, dtype_of, settle
 from chronocam.engines.torch.tensors import main_output
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
+from chronocam.joint.inputs import Shared
 from chronocam.maps.arrays import to_numpy
 from chronocam.sequence.checks import checked, misshapen
 from chronocam.sequence.ledger import Ledger
@@ -56,11 +57,15 @@ def split(engine: TorchEngine, features: Inputs) -> list[SampleInputs]:
 
 def _other(engine: TorchEngine, x: object) -> Any:
     """Return what else the model takes as tensors; integers, such as lengths, stay on the host."""
+    if isinstance(x, Shared):
+        return Shared(_other(engine, x.array))
     x = torch.from_numpy(x) if isinstance(x, np.ndarray) else x
     return engine.adapt(x) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def _row(x: object, row: int, samples: int) -> Any:
+    if isinstance(x, Shared):
+        return x.array
     return x[row : row + 1] if isinstance(x, Tensor) and x.shape[:1] == (samples,) else x
 
 
@@ -70,11 +75,17 @@ class TorchSequenceModel(SequenceModel):
     # A module may move its rows to any axis, so that a row cannot have numbers of its own in the ledger.
     copies = False
 
-    def __init__(self, engine: TorchEngine, inputs: SampleInputs, batch_first: bool) -> None:
+    def __init__(
+        self,
+        engine: TorchEngine,
+        inputs: SampleInputs,
+        batch_first: bool,
+        labels: Sequence[str] | None = None,
+    ) -> None:
         self.source = engine.model
         self.module: nn.Module = engine.model
         self.layers: Layers = engine.layers
-        self.labels = engine.labels
+        self.labels = engine.labels if labels is None else labels
         self.inputs = inputs
         self.batch_first = batch_first
         if couples_samples(self.module):
