@@ -34,6 +34,14 @@ class AttentionEntry(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WordEntry(JsonRecord):
+    """A word of a caption, and its relevance for the score."""
+
+    word: str
+    relevance: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class MapEntry(JsonRecord):
     """The map of one target in a picture or clip.
 
@@ -42,6 +50,7 @@ class MapEntry(JsonRecord):
     boxes: of a picture's regions, or of each frame.
     box: that a detector found and the map is of, x0, y0, x1, y1 in pixels of the picture. inside: the share
         of the positive part of the map that lies in it.
+    words: of a caption, where the map is over them.
     picture, video: the overlay.
     called: what a page calls the map; None for its method.
     explanation: the file with the maps.
@@ -63,6 +72,7 @@ class MapEntry(JsonRecord):
     boxes: tuple[Box | None, ...] | None = field(default=None, metadata=OMITTED)
     box: Box | None = field(default=None, metadata=OMITTED)
     inside: float | None = field(default=None, metadata=OMITTED)
+    words: tuple[WordEntry, ...] | None = field(default=None, metadata=OMITTED)
     picture: str | None = field(default=None, metadata=OMITTED)
     video: str | None = field(default=None, metadata=OMITTED)
     called: str | None = field(default=None, metadata=OMITTED)

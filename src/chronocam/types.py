@@ -143,6 +143,27 @@ class BoxInfo(TargetInfo):
         return self.box is None
 
 
+WORDS = ("word",)
+"""The axes of maps over the words of texts."""
+
+
+@dataclass(frozen=True)
+class WordsInfo(TargetInfo):
+    """A text that one column of the scores explains, where the map is over its words.
+
+    words: those of the text; places of the map beyond them are 0.
+
+    Example:
+    >>> cc.types.WordsInfo("“a red bus”", words=("a", "red", "bus")).words[1]
+    'red'
+    """
+
+    words: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 NO_FURTHER = "no further box"
 """What a column is called in a sample that has fewer boxes than others."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from replicas import Softmaxes
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -301,3 +302,26 @@ def test_captions_on_the_command_line(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["explain", str(tmp_path / "p.png"), "--model", f"hf:{folder}"])
     assert done.exit_code == 1
     assert "text:" in done.output
+
+
+def test_the_words_of_a_caption_equal_matrices_over_its_tokens(folder: Path) -> None:
+    """CLIP reads the end of the text, which sees what is before it; SigLIP the last of all that fills up."""
+    loaded = cc.models.load(f"hf:{folder}")
+    model, text = loaded.model, "a red bus"
+    found = cc.AttentionRelevance(loaded, on="text").explain(X, cc.targets.Caption(text))
+    np.testing.assert_allclose(found.scores[:, 0], cosine(model, X, text).detach(), rtol=1e-4, atol=1e-6)
+    assert found.targets[0][0].words == ("a", "red", "bus")
+    model.set_attn_implementation("eager")
+    pictures = model.get_image_features(X).pooler_output.detach()
+    for number, picture in enumerate(pictures):
+        with Softmaxes() as seen:
+            for parameter in model.parameters():
+                parameter.requires_grad_(True)
+            embedded = model.get_text_features(ids(text, model)).pooler_output[0]
+            score = F.cosine_similarity(embedded, picture, dim=0)
+        grads = torch.autograd.grad(score, seen.kept)
+        r = np.eye(seen.kept[0].shape[-1])
+        for a, g in zip(seen.kept, grads, strict=True):
+            r = r + (a * g).clamp(min=0).mean(1)[0].detach().numpy() @ r
+        end = 4 if isinstance(model, transformers.CLIPModel) else -1
+        np.testing.assert_allclose(found.maps[number, 0], r[end, 1:4], rtol=1e-3, atol=1e-6)

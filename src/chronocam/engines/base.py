@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from chronocam.errors import TargetError
 from chronocam.layouts.base import Stem
 from chronocam.maps.attended import Attended
-from chronocam.types import Array, Inputs, Window
+from chronocam.types import Array, Inputs, Model, Window
 
 
 @dataclass(frozen=True)
@@ -292,6 +292,13 @@ class TextTower(Protocol):
     @property
     def scale(self) -> tuple[Any, Any]:
         """By what the model multiplies cosines, and what it adds, to make logits of them."""
+
+    @property
+    def network(self) -> Model:
+        """What embeds texts as a model of its own, which takes what `tokens` returns."""
+
+    def tokens(self, texts: Sequence[str]) -> Inputs:
+        """Return the inputs of that model, a row for each text."""
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Return the embeddings `(text, channel)`."""

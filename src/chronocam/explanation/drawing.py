@@ -25,10 +25,11 @@ from chronocam.render.boxes import outline
 from chronocam.render.clips import pace, to_clips
 from chronocam.render.sheets.clip import Evidence, clip_sheet
 from chronocam.render.sheets.pictures import CELL
+from chronocam.render.sheets.words import words_sheet
 from chronocam.render.signals import to_signals
 from chronocam.render.video import side_by_side
 from chronocam.render.words import under
-from chronocam.types import BoxInfo, Media, Window, is_missing
+from chronocam.types import WORDS, BoxInfo, Media, Window, is_missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,12 @@ def of_boxes(explanation: Explanation) -> bool:
 
 
 def drawing_of(explanation: Explanation) -> Drawing:
-    """Return what draws an explanation; maps of signals are drawn on pictures of the curves."""
+    """Return what draws an explanation; maps of signals are drawn on pictures of the curves.
+
+    Maps over words are drawn on nothing; that they are of a picture is for the copies of it.
+    """
+    if explanation.axes == WORDS:
+        return DrawingOfWords(explanation)
     of_signals = explanation.maps.ndim == 3
     return Drawing(strip(explanation) if of_signals else explanation, of_signals)
 
@@ -317,6 +323,28 @@ class Drawing:
         if len(media) != samples:
             what = "signal" if self.of_signals else "clip" if self.of_clips else "image"
             raise InputError(f"got {len(media)} {what}s for {samples} samples; give one {what} per sample")
+
+
+@dataclass(frozen=True)
+class DrawingOfWords(Drawing):
+    """What draws an explanation over words."""
+
+    def overlay(
+        self, inputs: Media, cmap: str | None, alpha: float, scope: Scope | tuple[float, float] | None
+    ) -> list[list[np.ndarray]]:
+        """Raise InputError: words have no place in a picture."""
+        raise InputError("a map over words has no places to be laid on; plot() and save() show the words")
+
+    def sheet(self, inputs: Media) -> Figure:
+        """Return a figure of the words of each caption."""
+        one = self.explanation
+        words = [[getattr(info, "words", ()) for info in row] for row in one.targets]
+        return words_sheet(one.maps, words, self._names(), f"{one.method} at {one.layer}")
+
+    def _media(self, inputs: Media) -> list[Media]:
+        media: list[Media] = to_pictures(self._as_seen(inputs))
+        self._check_count(media)
+        return media
 
 
 def _folded(rows: Iterable[Iterable[T]], across: int) -> list[list[T]]:

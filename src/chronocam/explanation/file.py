@@ -16,7 +16,7 @@ from chronocam.jsonable import JsonRecord, missing
 from chronocam.maps.attention import Attention
 from chronocam.media._stills import Stills
 from chronocam.media.archive import Archive, Sought, write_archive
-from chronocam.types import BoxInfo, Finding, TargetInfo, Window, note
+from chronocam.types import WORDS, BoxInfo, Finding, TargetInfo, Window, WordsInfo, note
 
 if TYPE_CHECKING:
     from chronocam.explanation.record import Explanation
@@ -33,7 +33,7 @@ _LARGEST: Final = 2**27  # places that the maps of a target, or of the frames of
 _FRAMES: Final = 100_000  # of a clip
 
 _Target: TypeAlias = tuple[Any, ...]
-"""Name, index and whether signs are kept, which old files lack; of a box also where it is."""
+"""Name, index and whether signs are kept, which old files lack; of a box also where it is, of words these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +180,10 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
         yield f"attention is {shapes} of maps {maps.shape}"
     if header.axes is not None and len(header.axes) != len(grid):
         yield f"axes are {header.axes} of maps {maps.shape}"
+    words = [one[3] for one in chain.from_iterable(header.targets) if len(one) == 4]
+    whole = header.axes == WORDS and len(words) == batch * targets
+    if (words or header.axes == WORDS) and not (whole and max(map(len, words)) <= grid[0]):
+        yield f"words are not those of {targets} texts, of at most {grid[0]} words"
     if header.on < 0:
         yield f"on is {header.on}, no number of an input"
     sizes = header.sizes or (header.input_size,) * batch
@@ -221,6 +225,8 @@ def _names_a_target(parts: _Target) -> bool:
             return True
         case (str(), int() | None, bool(), None, None, int(), int()):
             return True
+        case (str(), int() | None, bool(), [*words]):
+            return all(isinstance(word, str) for word in words)
         case (str(), int() | None, bool(), [_, _, _, _] as box, float(), int(), int()):
             return all(isinstance(side, float) for side in box)
     return False
@@ -228,15 +234,19 @@ def _names_a_target(parts: _Target) -> bool:
 
 def _parts(info: TargetInfo) -> _Target:
     parts = (info.name, info.index, info.signed)
+    if isinstance(info, WordsInfo):
+        return (*parts, info.words)
     if not isinstance(info, BoxInfo):
         return parts
     return (*parts, info.box, None if info.box is None else info.score, info.row, info.level)
 
 
-def _target(name: str, index: int | None, signed: bool = False, *of_box: Any) -> TargetInfo:
-    if not of_box:
+def _target(name: str, index: int | None, signed: bool = False, *more: Any) -> TargetInfo:
+    if not more:
         return TargetInfo(name, index, signed=signed)
-    box, score, row, level = of_box
+    if len(more) == 1:
+        return WordsInfo(name, index, signed=signed, words=tuple(more[0]))
+    box, score, row, level = more
     if box is None:
         return BoxInfo(name, index, signed=signed)
     x0, y0, x1, y1 = box

@@ -25,9 +25,10 @@ from chronocam.media.archive import LARGEST, open_archive
 from chronocam.media.files import replace_file
 from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
-from chronocam.render.page import SampleMaps, items_of, title_of, write_page
+from chronocam.render.page import SampleMaps, SampleWords, items_of, title_of, write_page
 from chronocam.types import (
     NO_FURTHER,
+    WORDS,
     Array,
     BoxInfo,
     Finding,
@@ -84,7 +85,7 @@ class Explanation:
     sizes: the size of each sample's input where they differ; `input_size` is then the largest of each side.
     on: which of several inputs the maps are of; where all inputs are given to be drawn on, that one is.
     axes: the names of the grid's axes, where they are not those of a picture, a clip or a signal: time and
-        feature of a sequence.
+        feature of a sequence, or word of captions, whose `targets` hold the words.
 
     Example:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
@@ -251,8 +252,9 @@ class Explanation:
     def plot(self, inputs: Media = None) -> Figure:
         """Return a matplotlib Figure of overlays, or of bare maps.
 
-        For images, a row per sample and a column per target. For clips, per sample some of the frames, a row
-        with the map of each target, and the curves of frame importance.
+        For images, a row per sample and a column per target; for captions, the same with a bar for each word.
+        For clips, per sample some of the frames, a row with the map of each target, and the curves of frame
+        importance.
         """
         return drawing_of(self).sheet(inputs)
 
@@ -289,10 +291,25 @@ class Explanation:
             raise MediaError(f"cannot save as `{path.name}`; expected .npz or one of {known}")
         return save_figure(self.plot(inputs), path)
 
-    def on_page(self, sample: int) -> SampleMaps:
+    def on_page(self, sample: int) -> SampleMaps | SampleWords:
         """Return what a page draws of one sample."""
+        if self.axes == WORDS:
+            return SampleWords(
+                self.maps[sample],
+                [str(info) for info in self.targets[sample]],
+                [getattr(info, "words", ()) for info in self.targets[sample]],
+                self.scores[sample],
+                self.method,
+                self.layer,
+                of_sample(self.findings, sample),
+                self._picture(sample),
+            )
         if self.maps.ndim == 3:  # of signals, which pages show as pictures
-            return replace(strip(self).on_page(sample), of_signal=True, pictures=self._picture(sample))
+            return replace(strip(self).maps_on_page(sample), of_signal=True, pictures=self._picture(sample))
+        return self.maps_on_page(sample)
+
+    def maps_on_page(self, sample: int) -> SampleMaps:
+        """Return what a page draws of the maps of one sample, of pictures or clips."""
         rows, columns = slice(sample, sample + 1), self.columns_of(sample)
         confidences, attention = self.confidences, self.attention
         return SampleMaps(

@@ -31,6 +31,7 @@ from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject
 from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import maps_of, refuse_views
+from chronocam.joint.words import are_of_words, by_word, over_words
 from chronocam.maps.arrays import Origin, all_to_numpy, namespace, placed, relu, to_numpy, widen
 from chronocam.maps.frames import frame_spans
 from chronocam.maps.fuse import check_fuse, fuse
@@ -116,7 +117,12 @@ def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> It
     subject = first.session.subject
     how = first.batch_size, first.preprocess, subject.as_clips, subject.stem
     for batch in batches(inputs, targets, *how):
-        yield Explaining(methods, batch).explanations()
+        if are_of_words(first, batch.inputs):
+            look = Look(subject, _adapted(subject, batch), shared=batch.shared)
+            yield over_words(methods, batch, look)
+        else:
+            explaining = Explaining(methods, batch)
+            yield [by_word(one, explaining.look) for one in explaining.explanations()]
 
 
 class Explaining:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -50,6 +50,9 @@ class AttendedMethod(AttentionMethod):
     >>> issubclass(cc.LeGrad, cc.methods.AttendedMethod)
     True
     """
+
+    maps_words: ClassVar[bool] = True
+    """Whether `on="text"` shows the words of captions."""
 
     def maps(self, view: View) -> Maps:
         """Return one map per target."""

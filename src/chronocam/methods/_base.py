@@ -55,7 +55,8 @@ class Method(ShortRepr):
         carries.
     preprocess: makes the model's input of a picture (or `Clip`), without a batch axis, such as
         `loaded.preprocess`; with it, inputs may be PIL images, clips, paths, and lists of them.
-    on: which of several inputs is explained, by index or name; None is the one that the layer comes from.
+    on: which of several inputs is explained, by index or name; None is the one that the layer comes from. In
+        models of two towers `"text"` is the captions: maps `(batch, target, word)`, of methods of attention.
     frames: how many frames a clip has, for a model that takes them as pictures: as rows
         `(batch·time, channel, height, width)`, or stacked in the channels, `(batch, time·channel, height,
         width)`. Targets and maps are then of clips.

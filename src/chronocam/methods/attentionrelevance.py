@@ -83,15 +83,25 @@ class AttentionRelevance(AttendedMethod):
     def _composed(self, capture: Capture, calls: Numbered, target: int) -> Float[Any, batch * grid]:
         streams = Streams(calls)
         last: LayoutError | None = None
+        fit: list[Array] = []
         for stream in range(len(streams.sizes)):
             row = streams.row(stream, target)
             if row is None:
                 continue
             try:
-                return on_grid(capture, row, None)
+                fit.append(on_grid(capture, row, None))
             except LayoutError as error:
                 last = error
-        raise last or LayoutError("no tokens are read")
+            if fit and fit[0].ndim > 2:  # a picture's tokens attend before queries that read them
+                break
+        if len(fit) > 1:
+            raise ModelError(
+                f"{len(fit)} rows of {fit[0].shape[1]} tokens attend, and which of them is the input's is "
+                "not known; give a text of another length, or choose gradientxattention"
+            )
+        if not fit:
+            raise last or LayoutError("no tokens are read")
+        return fit[0]
 
 
 class Streams:

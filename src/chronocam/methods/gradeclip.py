@@ -38,6 +38,7 @@ class GradECLIP(AttendedMethod):
     """
 
     name: ClassVar[str] = "gradeclip"
+    maps_words: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attended=True),)
 
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:

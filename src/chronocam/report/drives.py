@@ -100,7 +100,7 @@ def _moments(one: Explanation, name: str, entries: list[DriveEntry], frames: Sti
         )
         for k, entry in enumerate(entries)
     ]
-    return shown_moments(one.on_page(0), one.maps, name, targets)
+    return shown_moments(one.maps_on_page(0), one.maps, name, targets)
 
 
 def _sentence(name: str, one: Explanation, k: int, frames: Stills) -> str:

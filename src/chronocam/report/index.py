@@ -27,9 +27,11 @@ from chronocam.render.page.records import (
     PageItem,
     SequenceTarget,
     ShownMap,
+    WordsTarget,
 )
 from chronocam.render.theme import DIVERGING
 from chronocam.sequence import SequenceExplanation
+from chronocam.types import WORDS
 
 _THUMBNAILS: Final = {200: 420, 600: 320, 10**9: 208}
 """The longest side of a small picture in pixels, for so many pages at most: an index stays quick to open."""
@@ -40,7 +42,7 @@ class Row(JsonRecord):
     """What an index says about one item; `assets/list.js` draws it.
 
     href: of its page.
-    kind: picture, clip, signal, drive or sequence.
+    kind: picture, clip, signal, drive, sequence or captions.
     label: the name of the target that its page opens on.
     sentence: what was found of that target.
     picture: a small overlay, JPEG in base64.
@@ -87,15 +89,16 @@ def row_of(
     side: the longest of the small picture, in pixels.
     usual: findings that most networks have, which are left to the page.
     """
-    first = (item.maps or item.sequences)[0]
+    first = (item.maps or item.sequences or item.words)[0]
     at = first.first if isinstance(first, ShownMap) else 0
     targets = [*first.targets[at:], *first.targets[:at]]
     best = next((target for target in targets if _score(target) is not None), targets[0])
     findings = [one.findings for one in item.maps] + [one.findings for one in item.sequences]
+    findings += [one.findings for one in item.words]
     if isinstance(item, DriveItem):
         findings.append(item.notes)
     unusual = dict.fromkeys(text for text in chain.from_iterable(findings) if text not in usual)
-    small = _map(shown, sample, at, side) if isinstance(shown, Explanation) else _heat(shown, sample, side)
+    small = _small(shown, sample, at, side)
     return Row(
         href=f"{href}#{sample + 1}" if sample else href,
         name=name,
@@ -111,7 +114,19 @@ def row_of(
     )
 
 
-def _score(target: MapTarget | DriveOutput | SequenceTarget) -> Number:
+def _small(shown: Explanation | SequenceExplanation, sample: int, target: int, side: int) -> Image.Image:
+    """Return a small picture of a target; of words, what they are of."""
+    if not isinstance(shown, Explanation):
+        return _heat(shown, sample, side)
+    if shown.axes != WORDS:
+        return _map(shown, sample, target, side)
+    stills = blank((side, side)) if shown.pictures is None else shown.pictures[sample]
+    picture = Image.fromarray(stills.decoded(0)) if stills.frames else Image.new("RGB", (side, side), "grey")
+    picture.thumbnail((side, side))
+    return picture
+
+
+def _score(target: MapTarget | DriveOutput | SequenceTarget | WordsTarget) -> Number:
     """Return the score of a target, the mean over several moments."""
     scores = target.scores if isinstance(target, DriveOutput) else [target.score]
     finite = [score for score in scores if score is not None]
@@ -122,7 +137,7 @@ def _kind(item: PageItem) -> str:
     if isinstance(item, DriveItem):
         return "drive"
     if item.stills is None:
-        return "sequence"
+        return "sequence" if item.sequences else "captions"
     if isinstance(first := item.maps[0].targets[0], MapTarget) and first.line is not None:
         return "signal"
     return "clip" if item.stills.count > 1 else "picture"

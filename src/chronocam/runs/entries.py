@@ -14,6 +14,7 @@ from chronocam.records import (
     SequenceEntry,
     SettlingEntry,
     TopFeatures,
+    WordEntry,
 )
 from chronocam.runs.files import decimals, known
 
@@ -41,6 +42,7 @@ class _Extras(TypedDict, total=False):
     called: str
     box: Box | None
     inside: float | None
+    words: tuple[WordEntry, ...]
 
 
 class _Steps(TypedDict, total=False):
@@ -67,6 +69,14 @@ def map_entry(explanation: Explanation, k: int, file: Path, **more: Unpack[_Extr
         explanation=str(file),
         **more,
     )
+
+
+def words_entry(explanation: Explanation, k: int, file: Path, called: str) -> MapEntry:
+    """Return the entry of the words of caption `k`; called: what a page calls the map."""
+    words = getattr(explanation.targets[0][k], "words", ())
+    values = explanation.maps[0, k].tolist()
+    entries = tuple(WordEntry(word=word, relevance=value) for word, value in zip(words, values, strict=False))
+    return map_entry(explanation, k, file, words=entries, called=called)
 
 
 def attention_entry(attention: Attention | None, k: int) -> AttentionEntry | None:

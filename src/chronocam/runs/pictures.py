@@ -12,14 +12,15 @@ import numpy as np
 from chronocam.errors import ChronocamError, InputError, TargetError
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import distinct
+from chronocam.methods._base import method_named
 from chronocam.records import Failure, MapEntry, PictureResult, Result
 from chronocam.render.boxes import outline
 from chronocam.render.words import under
-from chronocam.runs.entries import map_entry
+from chronocam.runs.entries import map_entry, words_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import find_pictures, search
 from chronocam.runs.job import MapJob
-from chronocam.types import BoxInfo, is_missing
+from chronocam.types import WORDS, BoxInfo, is_missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +35,21 @@ class PictureJob(MapJob):
     """How pictures are explained."""
 
     preprocess: Preprocess
+
+    def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
+        """Return also maps over the words of captions, of the methods that know them."""
+        from chronocam._explain import explain
+        from chronocam.targets import Caption
+
+        found = super().explain(inputs)
+        captions = [one for one in self.targets or () if isinstance(one, Caption)]
+        makers = [method_named(one) if isinstance(one, str) else one for one in self.methods]
+        methods = [make for make in makers if getattr(getattr(make, "func", make), "maps_words", False)]
+        if not captions or not methods:
+            return found
+        size = len(inputs)
+        over = explain(self.loaded.model, inputs, captions, methods=methods, on="text", batch_size=size)
+        return found | {f"{name}, words": one for name, one in over.items()}
 
     def inputs(self, arguments: Sequence[str]) -> Iterator[Path | Failure]:
         """Yield every picture once."""
@@ -80,7 +96,11 @@ class PictureJob(MapJob):
         titles: list[list[str]] = []
         limits: list[list[Limits]] = []
         maps: list[MapEntry] = []
+        over_words = {key: one for key, one in explanations.items() if one.axes == WORDS}
         for key, explanation in explanations.items():
+            if key in over_words:
+                maps.extend(drawing.written_words(key, explanation))
+                continue
             overlays = drawing.overlays(explanation) if self.draws else []
             entries = drawing.written(key, explanation, overlays)
             limits.append([None, *drawing_of(explanation).limits()[0]])
@@ -161,15 +181,17 @@ class _PictureDrawing:
             overlays.append(np.asarray(whole))
         return overlays
 
+    def written_words(self, key: str, explanation: Explanation) -> list[MapEntry]:
+        """Write the maps over the words of captions, and return their entries."""
+        file = self._saved(key, explanation)
+        return [words_entry(explanation, k, file, key) for k in range(len(explanation.targets[0]))]
+
     def written(self, key: str, explanation: Explanation, overlays: list[np.ndarray]) -> list[MapEntry]:
         """Write the maps and the overlays, if any, of one explanation, and return its entries."""
-        from chronocam.media import still, write_image
+        from chronocam.media import write_image
 
-        # The copy has the size of the overlays, so that pages show the same part dimmed.
-        copy = still(np.asarray(self.picture), self.name, self.region)
-        stem = f"{self.name}.{distinct(slug(key), self.taken)}"
-        file = explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")
-        entries = []
+        file = self._saved(key, explanation)
+        stem, entries = file.stem, []
         recipe = self.job.preprocess
         for k, found in enumerate(explanation.boxes()[0]):
             boxes = tuple(original(recipe, box, self.size) for box in found)
@@ -191,3 +213,12 @@ class _PictureDrawing:
                 )
             )
         return entries
+
+    def _saved(self, key: str, explanation: Explanation) -> Path:
+        """Save an explanation with its picture, and return its file."""
+        from chronocam.media import still
+
+        # The copy has the size of the overlays, so that pages show the same part dimmed.
+        copy = still(np.asarray(self.picture), self.name, self.region)
+        stem = f"{self.name}.{distinct(slug(key), self.taken)}"
+        return explanation.with_pictures([copy]).save(self.job.out / f"{stem}.npz")

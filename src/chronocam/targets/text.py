@@ -53,6 +53,11 @@ class Caption(Target):
                 )
 
     @property
+    def texts(self) -> list[str]:
+        """What is encoded: the text in each of its templates."""
+        return [template.format(self.text) for template in self._templates]
+
+    @property
     def _templates(self) -> tuple[str, ...]:
         given = self.template
         return ("{}",) if given is None else (given,) if isinstance(given, str) else tuple(given)
@@ -66,7 +71,7 @@ class Caption(Target):
 
     def _embedded(self, outputs: Outputs) -> np.ndarray:
         """Return the embedding of the text, of length 1; of several templates the mean, of length 1."""
-        texts = [template.format(self.text) for template in self._templates]
+        texts = self.texts
         if self.encode_text is None:
             if outputs.encode is None:
                 raise TargetError(

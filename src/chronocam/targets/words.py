@@ -151,6 +151,41 @@ class Phrase(_Words):
         return f"“{self.text}”"
 
 
+def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
+    """Return the words of a text, each with the places of the tokens that it is made of.
+
+    Tokens that are no part of the text, such as its end, are in none. A word begins after a space; signs
+    between words are words of their own.
+    """
+    special = {int(token) for token in getattr(tokenizer, "all_special_ids", ())}
+    own = [at for at, token in enumerate(tokens) if int(token) not in special]
+
+    def text(places: Sequence[int]) -> str:
+        return tokenizer.decode([int(tokens[at]) for at in places], skip_special_tokens=True)
+
+    words: list[list[int]] = []
+    before = ""
+    for number, at in enumerate(own):
+        after = text(own[: number + 1])
+        if not words or _begins_word(before, after):
+            words.append([])
+        words[-1].append(at)
+        before = after
+    return [(text(places).strip(), places) for places in words]
+
+
+def _begins_word(before: str, after: str) -> bool:
+    """Say whether what a token adds to a text is not of the word that the text ends with."""
+    added = after[len(before) :] if after.startswith(before) else ""
+    if not added or not before:
+        return False
+    return not (_in_word(before[-1]) and _in_word(added[0]))
+
+
+def _in_word(sign: str) -> bool:
+    return sign.isalnum() or sign in "'’-_"
+
+
 def speaks(target: Target) -> bool:
     """Say whether a target, or one that it is made of, is of a text that the model generates."""
     parts = (*getattr(target, "targets", ()), *(getattr(target, side, None) for side in ("parsed", "a", "b")))

@@ -21,6 +21,20 @@ _OF_TEXT: Final = {"input_ids", "inputs_embeds", "text"}
 TEMPLATE: Final = "a photo of a {}."
 
 
+class TextNetwork(nn.Module):
+    """The text tower of a model as a network of its own: tokens in, embeddings `(text, channel)` out."""
+
+    def __init__(self, model: nn.Module, encode: str) -> None:
+        super().__init__()
+        self.model = model
+        self._encode = encode
+
+    def forward(self, tokens: Tensor | None = None, **named: Tensor) -> Tensor:
+        """Return the embeddings of tokens, given as the model's own function takes them."""
+        encode = getattr(self.model, self._encode)
+        return embedding(encode(**named) if tokens is None else encode(tokens))
+
+
 class Towers:
     """What the text tower of a model makes of texts.
 
@@ -33,6 +47,11 @@ class Towers:
         self._encode: str = next(texts for _, texts in _PAIRS if hasattr(model, texts))
         self._known: dict[str, Tensor] = {}
         self._state = -1
+
+    @property
+    def network(self) -> nn.Module:
+        """The text tower as a network that takes what `tokens` returns."""
+        return TextNetwork(self._model, self._encode)
 
     @property
     def template(self) -> str:
@@ -54,6 +73,23 @@ class Towers:
 
         Raises TargetError for a model that does not say how texts become its inputs.
         """
+        state = sum(parameter._version for parameter in self._model.parameters())
+        if state != self._state:
+            self._known, self._state = {}, state
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            with torch.no_grad():
+                tokens = self.tokens(new)
+                network = self.network
+                made = network(tokens) if isinstance(tokens, Tensor) else network(**tokens)
+            self._known |= zip(new, made, strict=True)
+        return torch.stack([self._known[text] for text in texts])
+
+    def tokens(self, texts: Sequence[str]) -> Inputs:
+        """Return the inputs of the text tower, a row for each text.
+
+        Raises TargetError for a model that does not say how texts become its inputs.
+        """
         tokenize = getattr(self._model, "tokenize", None)
         if tokenize is None:
             raise TargetError(
@@ -61,21 +97,11 @@ class Towers:
                 "encode_text=, which returns (text, channel) for a list of texts, or load it by its spec "
                 '(cc.models.load("hf:…"))'
             )
-        state = sum(parameter._version for parameter in self._model.parameters())
-        if state != self._state:
-            self._known, self._state = {}, state
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known |= zip(new, self._encoded(tokenize(new)), strict=True)
-        return torch.stack([self._known[text] for text in texts])
-
-    def _encoded(self, tokens: Any) -> Tensor:
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
-        encode = getattr(self._model, self._encode)
-        with torch.no_grad():
-            if isinstance(tokens, Tensor):
-                return embedding(encode(tokens.to(device)))
-            return embedding(encode(**{name: torch.as_tensor(x).to(device) for name, x in tokens.items()}))
+        made = tokenize(list(texts))
+        if isinstance(made, Tensor):
+            return made.to(device)
+        return {name: torch.as_tensor(x).to(device) for name, x in made.items()}
 
 
 def towers_of(model: nn.Module) -> Towers | None:

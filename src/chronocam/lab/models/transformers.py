@@ -113,6 +113,20 @@ class ColoursNet(nn.Module):
         rows = [self._numbers(text) for text in texts]
         return torch.tensor([row + [0] * (self.longest - len(row)) for row in rows])
 
+    @property
+    def tokenizer(self) -> ColoursNet:
+        """What makes a text of tokens: the network itself."""
+        return self
+
+    @property
+    def all_special_ids(self) -> tuple[int, ...]:
+        """The tokens that are no words."""
+        return (0,)
+
+    def decode(self, tokens: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of some tokens."""
+        return " ".join(self.words[token] for token in tokens if token or not skip_special_tokens)
+
     def _numbers(self, text: str) -> list[int]:
         split = text.lower().replace(".", "").split()
         unknown = [word for word in split if word not in self.words[1:]]

@@ -41,7 +41,7 @@ def _load(request: ModelRequest) -> Parts:
             model = _model(kind, request, options)
             if kind is transformers.AutoModelForZeroShotImageClassification:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
-                model.tokenize = Tokenize(tokenizer, config)
+                model.tokenize, model.tokenizer = Tokenize(tokenizer, config), tokenizer
             if kind is transformers.AutoModelForImageTextToText:
                 model.tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
     except ModelError:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from chronocam.errors import InputError
 from chronocam.media._stills import Stills, blank
+from chronocam.render.page.captions import SampleWords, shown_words
 from chronocam.render.page.maps import SampleMaps, shown_maps
 from chronocam.render.page.packed import encoded, numbers
 from chronocam.render.page.records import PageItem, ShownStills
 from chronocam.render.page.sequences import SampleRelevance, shown_sequence
 from chronocam.types import TargetInfo
+
+Part: TypeAlias = SampleMaps | SampleRelevance | SampleWords
+"""What a page draws of one sample, by one method."""
 
 _NAMED: Final = 3  # targets in a title
 
@@ -23,7 +27,7 @@ class Shown(Protocol):
     def __len__(self) -> int:
         """How many samples there are."""
 
-    def on_page(self, sample: int) -> SampleMaps | SampleRelevance:
+    def on_page(self, sample: int) -> Part:
         """Return what is drawn of one sample."""
 
 
@@ -58,17 +62,20 @@ def title_of(targets: Iterable[Iterable[TargetInfo]], how: str, name: str = "") 
     return " · ".join(filter(None, (name, what, how)))
 
 
-def _item(parts: Mapping[str, SampleMaps | SampleRelevance], sample: int, model: str) -> PageItem:
+def _item(parts: Mapping[str, Part], sample: int, model: str) -> PageItem:
     maps = {name: part for name, part in parts.items() if isinstance(part, SampleMaps)}
     sequences = {name: part for name, part in parts.items() if isinstance(part, SampleRelevance)}
+    words = {name: part for name, part in parts.items() if isinstance(part, SampleWords)}
     maps |= {f"{name}, surely": sure for name, part in maps.items() if (sure := part.surely) is not None}
     stills = _stills(maps) if maps else None
+    named = stills or next((part.pictures for part in words.values() if part.pictures is not None), None)
     return PageItem(
-        name=(stills.name if stills else "") or f"sample {sample + 1}",
+        name=(named.name if named else "") or f"sample {sample + 1}",
         model=model,
         stills=shown_stills(stills) if stills else None,
         maps=[shown_maps(part, name, stills) for name, part in maps.items()] if stills else [],
         sequences=[shown_sequence(part, name) for name, part in sequences.items()],
+        words=[shown_words(part, name, alone=stills is None) for name, part in words.items()],
     )
 
 

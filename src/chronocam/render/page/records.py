@@ -218,14 +218,46 @@ class ShownSequence(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WordsTarget(JsonRecord):
+    """One caption.
+
+    sentence: what was found, in words.
+    relevance, shares: of each word, as it is, and of the largest on the page.
+    """
+
+    name: str
+    score: Number
+    sentence: str
+    words: list[str]
+    relevance: list[Number]
+    shares: list[Number]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownWords(JsonRecord):
+    """The words of all captions by one method.
+
+    picture: what they are of, as a JPEG file in base64; None where maps are drawn on it.
+    """
+
+    label: str
+    method: str
+    layer: str
+    findings: list[str]
+    picture: str | None
+    targets: list[WordsTarget]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PageItem(JsonRecord):
-    """One sample: its pictures, the maps over them, and the relevance of its features."""
+    """One sample: its pictures, the maps over them, the relevance of its features, and of captions' words."""
 
     name: str
     model: str
     stills: ShownStills | None
     maps: list[ShownMap]
     sequences: list[ShownSequence]
+    words: list[ShownWords] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,11 +50,11 @@ def contact_sheet(
         for axis, picture, name, between in zip(line, row, names, among, strict=False):
             _tile(axis, picture, name, between, width)
     if heading:
-        figure.suptitle(_legible(heading), fontsize=10, parse_math=False)
+        figure.suptitle(legible(heading), fontsize=10, parse_math=False)
     return figure
 
 
-def _legible(title: str) -> str:
+def legible(title: str) -> str:
     """Return a title of lines without what no font can draw, such as bytes of a file's name."""
     return "\n".join(map(printable, title.split("\n")))
 
@@ -66,7 +66,7 @@ def _tile(axis: Any, picture: np.ndarray, name: str, limits: Limits, width: floa
     axis.set_axis_off()
     axis.imshow(picture, cmap=bare, vmin=low, vmax=high, interpolation="nearest")
     # Labels come from files and models: dollar signs must not be read as formulas.
-    axis.set_title(_legible(name), fontsize=8, parse_math=False, wrap=True)
+    axis.set_title(legible(name), fontsize=8, parse_math=False, wrap=True)
     if limits is not None:
         height = 0.07 * picture.shape[1] / picture.shape[0] / width
         place = (0.05, -1.6 * height, 0.9, height)

@@ -4,7 +4,7 @@
 // The data of a page, as render/page/records.py writes it (a field in brackets may be missing):
 //
 //   page       title, links {index, previous, next: {href, name} | null} | null, colours {name: base64 of 256 × RGB}, theme {sequential, diverging, box}, items [PageItem | DriveItem]
-//   PageItem   name, model, stills ShownStills | null, maps [ShownMap], sequences [ShownSequence]
+//   PageItem   name, model, stills ShownStills | null, maps [ShownMap], sequences [ShownSequence], words [ShownWords]
 //   DriveItem  PageItem and depth [JPEG], path ShownPath | null, notes [text]
 //   ShownStills    frames [JPEG], count, size [height, width], seen [x0, y0, x1, y1], seconds | null, numbers | null, unit
 //   ShownMap       label, first, method, layer, grid, findings, spans [[first, last]] | null, cubic, cells [rows, columns],
@@ -18,6 +18,8 @@
 //   ShownSequence  label, method, findings, steps, features, bin, cells [steps, cells], peak, targets
 //                  [SequenceTarget], settling ShownSettling | null, memory ShownMemory | null
 //   SequenceTarget name, score, sentence, ledger {term: value}, bytes base64, by_step, top [[[feature, value]]] per step
+//   ShownWords     label, method, layer, findings, picture JPEG | null, targets [WordsTarget]
+//   WordsTarget    name, score, sentence, words [text], relevance [number], shares [number]
 //   ShownSettling  steps, cosine, spearman, jaccard, settled, tolerance, chance
 //   ShownMemory    lags, share, reach
 //

@@ -16,6 +16,8 @@ async function open(index, view = {}) {
   byId("item").selectedIndex = index;
   byId("visual").hidden = !item.stills;
   byId("sequence").hidden = !item.sequences.length;
+  byId("words").hidden = !item.words.length;
+  byId("words").replaceChildren(...item.words.map(captions));
   page.sequences = item.sequences.map((entry) => new Relevance(entry, seek));
   byId("sequence").replaceChildren(...page.sequences.map((one) => one.element));
   await Promise.all(page.sequences.map((one) => one.choose(placeOf(view.target, one.entry.targets.map(({ name }) => name)) ?? 0)));
@@ -110,7 +112,22 @@ function chip(one, i, pressed, all) {
   return button;
 }
 
+// The words of captions, each shaded by its relevance.
+function captions(of) {
+  const lines = of.targets.map((one) => element("p", { className: "caption", title: one.sentence },
+    ...one.words.flatMap((text, i) => {
+      const word = element("span", { className: "word", textContent: text, title: `${text}: ${numeral(one.relevance[i])}` });
+      word.style.setProperty("--share", `${Math.round(100 * Math.abs(one.shares[i] ?? 0))}%`);
+      return [word, " "];
+    }),
+    element("small", { textContent: `score ${numeral(one.score)}` })));
+  const picture = of.picture && element("img", { src: `data:image/jpeg;base64,${of.picture}`, alt: page.item.name });
+  const findings = of.findings.map((text) => element("p", { className: "quiet" }, ...coded(text)));
+  return element("div", { className: "card" }, element("h2", { textContent: `Words · ${of.method}` }), picture || null, ...lines, ...findings);
+}
+
 function steps() {
+  if (!page.item.stills && !page.sequences.length) return 1; // words alone
   return page.item.stills ? page.item.stills.count : Math.max(...page.sequences.map((one) => one.entry.steps));
 }
 
@@ -164,7 +181,7 @@ function target(i) {
 }
 
 function chosenTarget() {
-  return page.panes[0] ? page.panes[0].target : page.sequences[0].target;
+  return page.panes[0] ? page.panes[0].target : page.sequences[0]?.target ?? 0;
 }
 
 function click(id) {

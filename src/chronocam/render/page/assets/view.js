@@ -24,7 +24,7 @@ function writeView() {
     const { item, panes, sequences, index, frame } = page, words = new URLSearchParams();
     if (data.items.length > 1) words.set("sample", index + 1);
     if (panes[0] && item.maps.length > 1) words.set("map", panes[0].of.label);
-    words.set("target", panes[0] ? panes[0].about.name : sequences[0].about.name);
+    if (panes[0] || sequences[0]) words.set("target", (panes[0] || sequences[0]).about.name);
     if (steps() > 1) words.set("frame", frame);
     history.replaceState(null, "", `#${words}`);
   }, 200);
