@@ -606,3 +606,36 @@ def test_a_place_that_cannot_be_written_is_one_line(model, tmp_path):
         cc.errors.MediaError, match=r"^cannot write `.*samples.jsonl`: .*; choose another place$"
     ):
         cc.evaluate(model, X, 1, methods=["gradcam"], measures=["drop"], out=tmp_path / "file" / "out")
+
+
+class Numbered:
+    """A data set of single samples by number, as PyTorch's are."""
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, number):
+        return self.samples[number]
+
+
+def test_a_data_set_of_samples_by_number_is_judged_as_its_batches_are(model):
+    labels = [1, 0, 3, 2, 1]
+    batches = cc.evaluate(model, [(X, labels)], measures=["insertion"])
+    pictures = [Image.fromarray(one) for one in (255 * MASKS).astype(np.uint8)]
+
+    def preprocess(picture):
+        return np.stack([np.asarray(picture, np.float32) / 255] * 2)
+
+    for samples, own in (
+        (list(zip(X, labels, strict=True)), batches),
+        ([{"image": x, "label": k} for x, k in zip(X, labels, strict=True)], batches),
+        (
+            list(zip(pictures, labels, strict=True)),
+            cc.evaluate(model, pictures, np.array(labels), measures=["insertion"], preprocess=preprocess),
+        ),
+    ):
+        found = cc.evaluate(model, Numbered(samples), measures=["insertion"], preprocess=preprocess)
+        assert found.to_pandas()["mean"].equals(own.to_pandas()["mean"])

@@ -65,7 +65,8 @@ def evaluate(
     model: a `torch.nn.Module`, a `keras.Model`, `cc.blackbox(…)`, or what `cc.models.load` returns.
     data: an array with a batch axis or a list of its samples; for models of several inputs a dict of them by
         the inputs' names, of which the one with places is judged (or `on=`); pictures, clips or their paths
-        where a preprocessing is known; or an iterable of batches of these, or of pairs (batch, targets).
+        where a preprocessing is known; an iterable of batches of these, or of pairs (batch, targets); or a
+        data set of samples by number, such as `torchvision.datasets.ImageFolder`.
     targets: a class or label for each sample, one for all, a callable, or None for the predicted class.
     methods: names, method classes, methods with their options, functions `(inputs, target) -> maps (batch,
         *grid)`, or methods of other libraries that are installed, such as `"captum:LayerGradCam"`,

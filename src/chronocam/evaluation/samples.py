@@ -17,7 +17,7 @@ from chronocam.errors import InputError
 from chronocam.evaluation.case import digest
 from chronocam.evaluation.truth import Truth, truth_of
 from chronocam.joint.inputs import main_array, samples_listed
-from chronocam.joint.items import split_targets
+from chronocam.joint.items import is_map_style, split_targets
 from chronocam.joint.media import MEDIA, media_in, opened_for
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
@@ -92,8 +92,8 @@ def samples_of(
     """Return the samples of data.
 
     data: an array with a batch axis, a dict of them by the names of the model's inputs, pictures, clips and
-        paths (with a preprocessing), a list of arrays that are a sample each, or an iterable of batches of
-        these, or of pairs (batch, targets).
+        paths (with a preprocessing), a list of arrays that are a sample each, an iterable of batches of
+        these or of pairs (batch, targets), or a data set of samples by number.
     targets, truth: one for each sample, in order or as a dict by the files' names, or None; one target for
         all. on: which of several inputs is judged. stem: the model's, by which a list of samples is told from
         one of batches.
@@ -160,12 +160,24 @@ def _batches(data: Any, preprocess: Any, targeted: bool, stem: Stem | None) -> I
     if listed is not None or hasattr(data, "shape") or isinstance(data, Mapping):
         yield (data if listed is None else listed), None
         return
+    if is_map_style(data):
+        for number in range(len(data)):
+            sample, target = split_targets(data[number], targeted)
+            yield _batch_of(sample), None if target is None else [target]
+        return
     if isinstance(data, bytes) or not isinstance(data, Iterable):
         raise InputError(
             f"cannot evaluate a {type(data).__name__}; give an array, pictures, paths, or batches of them"
         )
     for item in data:
         yield split_targets(item, targeted)
+
+
+def _batch_of(sample: Any) -> Any:
+    """Return a sample as a batch of one."""
+    if isinstance(sample, Mapping):
+        return {name: value[None] for name, value in sample.items()}
+    return sample[None] if hasattr(sample, "shape") else [sample]
 
 
 def _array(batch: Any, row: int) -> Source:

@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any
 
 from chronocam.errors import InputError, TargetError
-from chronocam.joint.items import labels_of_samples, split_targets
+from chronocam.joint.items import is_map_style, labels_of_samples, split_targets
 from chronocam.joint.media import MEDIA, each_prepared, media_in, pictures_in, prepared
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import namespace
@@ -196,7 +196,7 @@ def _is_dataset(inputs: Inputs) -> bool:
     if isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes)):
         return True
     hint = "an array, a tuple or dict of arrays, or batches"
-    if hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__") and not isinstance(inputs, str):
+    if is_map_style(inputs):
         hint = "its batches: torch.utils.data.DataLoader(data, batch_size=32)"
     raise InputError(f"cannot explain a {type(inputs).__name__}; give {hint}")
 

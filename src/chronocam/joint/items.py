@@ -16,6 +16,14 @@ LABELS: Final = ("label", "labels", "target", "targets", "y", "class", "classes"
 YIELD: Final = "yield (inputs, targets), and several inputs as ((a, b), targets)"
 
 
+def is_map_style(data: Any) -> bool:
+    """Say whether data are a data set of single samples by number, as `torch.utils.data.Dataset` has them.
+
+    What yields batches, as data sets of Keras do, can be iterated over.
+    """
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "__iter__")
+
+
 def split_targets(item: Any, given: bool) -> tuple[Any, Any]:
     """Return the inputs of an item, and its targets or None.
 
