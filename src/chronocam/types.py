@@ -115,9 +115,10 @@ class TargetInfo:
 
 @dataclass(frozen=True)
 class BoxInfo(TargetInfo):
-    """A box that one column of the scores explains, for one sample.
+    """A box that one column of the scores explains, for one sample; or that there is nothing to explain.
 
-    box: x0, y0, x1, y1 in pixels of the input; None where the sample has no such box: the map is NaN.
+    box: x0, y0, x1, y1 in pixels of the input; None where the sample has no such box, or nothing that is
+        predicted as a class: the map is NaN.
     score: of the detection, a probability.
     row: which of the model's rows it is, before suppression. level: of a pyramid, the one it comes from.
     extent: height and width, in pixels of the input, of what the level's grid covers, from the upper left;
@@ -169,7 +170,7 @@ NO_FURTHER = "no further box"
 
 
 def is_missing(info: TargetInfo) -> bool:
-    """Say whether a column explains nothing in a sample, since it has fewer boxes than others."""
+    """Say whether a column explains nothing in a sample, since it has no such box or region."""
     return isinstance(info, BoxInfo) and info.is_missing
 
 

@@ -81,7 +81,7 @@ def test_a_class_that_is_not_found_is_one_line_and_the_others_go_on(photos: Path
     a, b, empty = out_of(result)
     assert [one["target"] for one in a["maps"]] == ["green (23, 19, 29, 25)"]
     for one in (b, empty):
-        assert one["error"].startswith("the detector finds no `green` of score 0.3 or more")
+        assert one["error"].startswith("the model finds no `green` of score 0.3 or more")
         assert "\n" not in one["error"]
 
 

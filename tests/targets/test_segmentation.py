@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import one_line
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.errors import TargetError
 from chronocam.targets import Counter, Region
 
 X = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3)).double()
@@ -148,3 +150,38 @@ def test_what_speaks_against_a_region_is_on_the_same_layer() -> None:
     for_it, against = (cc.HiResCAM(net, signed=True).explain(X, one) for one in (target, Counter(target)))
     assert against.layer == for_it.layer
     np.testing.assert_allclose(against.maps, -for_it.maps, atol=1e-6 * np.abs(for_it.maps).max())
+
+
+class Colours(nn.Module):
+    """Says of each pixel which of three colours is the strongest, at a quarter of the input's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 3, 4, 4)
+        self.head = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            for layer, size in ((self.features, 16), (self.head, 1)):
+                layer.bias.zero_()
+                layer.weight.copy_(torch.eye(3)[..., None, None].expand_as(layer.weight) / size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).relu())
+
+
+def test_a_picture_without_the_class_says_so_and_the_others_go_on() -> None:
+    net = Colours().eval()
+    net.labels = ["red", "green", "blue"]
+    photos = torch.zeros(3, 3, 16, 16)
+    photos[:, 0] = 0.1
+    photos[1, 1, 4:8, 8:12] = 1  # green is in the second alone
+    explanation = cc.HiResCAM(net, "features").explain(photos, Region.predicted("green"))
+    assert np.isnan(explanation.maps[[0, 2]]).all()
+    assert np.isnan(explanation.scores[[0, 2]]).all()
+    assert np.flatnonzero(explanation.maps[1]).tolist() == [6]
+    assert explanation.scores[1, 0] == pytest.approx(1)
+    assert [one.sample for one in explanation.findings if "nothing predicted as green" in one.text] == [0, 2]
+    alone = cc.HiResCAM(net, "features").explain(photos[1:2], Region.predicted("green"))
+    np.testing.assert_array_equal(explanation.maps[1], alone.maps[0])
+    with pytest.raises(TargetError) as error:
+        cc.HiResCAM(net).explain(photos, Region.predicted("blue"))
+    one_line(error, "the model finds nothing predicted as blue in any sample")

@@ -107,7 +107,10 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     joined = [concatenate(on_one_grid(part) if listed else part) for part in parts]
     if missing_in(joined[0].targets).all():
         what = joined[0].targets[0][0]
-        raise TargetError(f"the detector finds {what} in any sample; see min_score= (--min-score)")
+        raise TargetError(
+            f"the model finds {what} in any sample; ask for another class, or for boxes of a lower "
+            "min_score= (--min-score)"
+        )
     return joined
 
 

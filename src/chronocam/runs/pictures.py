@@ -128,7 +128,7 @@ def _sample(explanation: Explanation, i: int) -> Explanation:
     """
     sure, columns = explanation.confidences, explanation.columns_of(i)
     if is_missing(explanation.targets[i][columns[0]]):
-        raise TargetError(f"the detector finds {explanation.targets[i][columns[0]]} in the picture")
+        raise TargetError(f"the model finds {explanation.targets[i][columns[0]]} in the picture")
     return replace(
         explanation,
         maps=explanation.maps[i : i + 1, columns],

@@ -12,7 +12,7 @@ from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.targets.classes import same_for_all
 from chronocam.targets.labels import find_label
 from chronocam.targets.returned import arrays_in
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+from chronocam.types import Array, BoxInfo, Outputs, Scored, Target, TargetInfo
 
 _PREDICTED: Final = "predicted"
 _PEAK: Final = "peak"
@@ -49,7 +49,8 @@ class Region(Target):
         """Return the region that the model gives to a class, by index or label, in each sample.
 
         That is where its channel is the largest. A single channel is one logit of two classes: class 1 is
-        where it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere.
+        where it is above 0 (above 0.5 where all of it lies between 0 and 1), class 0 elsewhere. A sample in
+        which it is nowhere has no map, and a finding says so.
 
         Example:
         >>> cc.targets.Region.predicted("person").channel
@@ -93,13 +94,17 @@ class Region(Target):
             name, masks = _PREDICTED, _largest(choosing, index or 0, sign, outputs.gate is None)
         else:
             name, masks = self._marked(tuple(one.shape[1:]), outputs)
-        weights = masks / masks.reshape(len(masks), -1).sum(axis=1).reshape(-1, *(1,) * (masks.ndim - 1))
+        sizes = masks.reshape(len(masks), -1).sum(axis=1)
+        weights = masks / np.maximum(sizes, 1e-12).reshape(-1, *(1,) * (masks.ndim - 1))
         values = sign * namespace(one).sum(one * like(weights, one), axis=tuple(range(1, one.ndim)))
         if self.channel is None or index is None:
             return same_for_all(values, TargetInfo(name))
         class_index = int(sign > 0) if self._has_sides(dense, outputs) else index
-        of = "" if name == "predicted" else "of "
-        return same_for_all(values, TargetInfo(f"{name} {of}{outputs.label(class_index)}", class_index))
+        label = outputs.label(class_index)
+        info = TargetInfo(f"{name} {label}" if name == _PREDICTED else f"{name} of {label}", class_index)
+        nowhere = BoxInfo(f"nothing predicted as {label}")
+        anywhere = np.broadcast_to(sizes > 0, tuple(values.shape))
+        return Scored(values[:, None], tuple((info if one else nowhere,) for one in anywhere))
 
     def _has_sides(self, dense: Array, outputs: Outputs) -> bool:
         """Say whether a single channel is one logit of the two classes of which one is asked for."""
@@ -232,7 +237,7 @@ def _channels_first(dense: Array, channels_last: bool) -> Array:
 
 
 def _largest(dense: np.ndarray, channel: int, sign: int, returned: bool) -> np.ndarray:
-    """Return the masks of where a channel is the largest. Raises TargetError where that is nowhere.
+    """Return the masks of where a channel is the largest, which may be nowhere.
 
     returned: whether `dense` is what the model returned, which may be probabilities, and not before a gate.
     """
@@ -241,12 +246,6 @@ def _largest(dense: np.ndarray, channel: int, sign: int, returned: bool) -> np.n
         masks = above if sign > 0 else ~above
     else:
         masks = dense.argmax(axis=1) == channel
-    blank = [i for i, mask in enumerate(masks) if not mask.any()]
-    if blank:
-        raise TargetError(
-            f"nothing is predicted as that class in sample {blank[0]} of the batch; give a mask, or another "
-            "class"
-        )
     return np.asarray(masks, float)
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from chronocam.detections.adapters.base import Adapter
+from chronocam.detections.adapters.detr import Detr
 from chronocam.detections.adapters.function import Function
 from chronocam.detections.adapters.hugging_face import HuggingFace
 from chronocam.detections.adapters.listed import Listed
@@ -17,7 +18,7 @@ from chronocam.detections.adapters.torchvision_proposals import Proposals
 from chronocam.errors import ModelError, suggest
 
 ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType(
-    {one.name: one for one in (Proposals, Anchors, HuggingFace, Listed, Raw)}
+    {one.name: one for one in (Proposals, Anchors, HuggingFace, Detr, Listed, Raw)}
 )
 """The adapters by name, in the order in which a model is tried."""
 
