@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines.torch import fast
+from chronocam.engines.torch.numbers import Numbers
+from chronocam.engines.torch.state import State
 from chronocam.methods._base import METHODS
 
 
@@ -55,7 +57,7 @@ X = torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(1))
 
 
 def folded(net: nn.Module) -> dict[str, str]:
-    return fast._copy_of(net, None).folded
+    return fast._copy_of(State([*net.modules()]), None).folded
 
 
 @pytest.mark.parametrize(
@@ -125,9 +127,9 @@ def test_what_a_module_holds_beside_its_settings_need_not_be_comparable() -> Non
 
 def test_copy_is_made_once_and_dropped_with_the_model() -> None:
     net = Net()
-    made = fast._copy_of(net, None)
+    made = fast._copy_of(State([*net.modules()]), None)
     cc.explain(net, X, 1, fast=True)
-    assert fast._copy_of(net, None) is made
+    assert fast._copy_of(State([*net.modules()]), None) is made
     kept, left = weakref.ref(made.model), weakref.ref(net)
     del net, made
     gc.collect()
@@ -233,21 +235,31 @@ def test_nothing_that_other_threads_run_is_changed_while_a_copy_is_made() -> Non
 
 def test_threads_that_copy_a_model_at_once_go_on_with_one_copy() -> None:
     net, made = Net(), []
-    run_together(*[lambda: made.append(fast._copy_of(net, None))] * 4)
+    run_together(*[lambda: made.append(fast._copy_of(State([*net.modules()]), None))] * 4)
     assert all(one is made[0] for one in made)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(700, 11), (64, 64, 3, 3), (4099,), ()])
-def test_any_number_that_is_written_changes_the_digest(shape: tuple[int, ...], kind: torch.dtype) -> None:
-    numbers = torch.randn(shape).to(kind)
-    turned = numbers.transpose(0, -1) if numbers.ndim else numbers
-    seen = {fast._digest([numbers, turned])}
-    draw = np.random.default_rng(0)
-    for count in range(1, 8):
-        flat = numbers.data.view(-1)
-        flat[int(draw.integers(len(flat)))] += 1
-        seen.add(fast._digest([numbers, turned]))
-        flat[:] = flat.flip(0) if len(flat) > 1 else flat + 1
-        seen.add(fast._digest([numbers, turned]))
-        assert len(seen) == 1 + 2 * count
+def test_any_number_that_is_written_is_noticed(shape: tuple[int, ...], kind: torch.dtype) -> None:
+    tensor = torch.randn(shape).to(kind)
+    turned = tensor.transpose(0, -1) if tensor.ndim else tensor
+    scattered = torch.stack([tensor, tensor], -1)[..., 0]
+    for looked_at in ([tensor], [turned], [scattered]):
+        draw, before = np.random.default_rng(0), [Numbers(looked_at)]
+        flat = looked_at[0].data.view(-1) if looked_at[0] is not turned else tensor.data.view(-1)
+        for _ in range(4):
+            assert before[-1].are_in(looked_at)
+            flat[int(draw.integers(len(flat)))] += 1
+            before.append(Numbers(looked_at))
+            flat[:] = flat.flip(0) if len(flat) > 1 else flat + 1
+            assert not any(one.are_in(looked_at) for one in before)
+            before.append(Numbers(looked_at))
+
+
+@pytest.mark.parametrize("change", [lambda x: x.clone(), lambda x: x.T, lambda x: x.view(torch.int32)])
+def test_other_memory_and_another_order_are_noticed(change: Callable[[Tensor], Tensor]) -> None:
+    tensor = torch.zeros(60, 60)
+    numbers = Numbers([tensor])
+    tensor.data = change(tensor.data)
+    assert not numbers.are_in([tensor])

@@ -236,3 +236,74 @@ def test_tokens_are_pooled_along_their_own_axis() -> None:
     maps = cc.GradCAM(net, "hidden", signed=True).explain(X, 4).maps
     a = net.hidden(net.layer(X).permute(0, 2, 3, 1)).detach()
     np.testing.assert_allclose(maps[:, 0], a @ net.linear.weight[4].detach() / 25, rtol=1e-4, atol=1e-6)
+
+
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that grows with each graph that is looked through."""
+    seen: list[Any] = []
+    look = pooled.users_in
+    monkeypatch.setattr(passes, "users_in", lambda scores: seen.append(scores) or look(scores))
+    return seen
+
+
+@pytest.mark.parametrize("target", [3, torch.arange(20)[None], lambda y: y[:, 1] - y[:, 2]])
+@pytest.mark.parametrize("head", ["mean", "adaptive", "dropout off"])
+def test_what_was_proven_to_follow_a_layer_needs_no_graph_again(
+    head: str, target: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x, seen = Net(POOLED[head]).eval(), torch.rand(1, 3, 5, 5), graphs(monkeypatch)
+    method = cc.GradCAM(net, "layer", signed=True)
+    first, again = method.explain(x, target), method.explain(x, target)
+    assert len(seen) == 1
+    np.testing.assert_allclose(again.maps, first.maps, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(again.scores, first.scores)
+    with torch.no_grad():
+        net.linear.weight.data.mul_(-2)
+    np.testing.assert_allclose(method.explain(x, target).maps, -2 * first.maps, rtol=1e-5, atol=1e-7)
+    assert len(seen) == 1
+
+
+def reversed_gradients(a: Tensor) -> Tensor:
+    return 2 * a.detach() - a
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.eval().linear.register_forward_hook(lambda module, args, output: 2 * output),
+        lambda net: setattr(net, "head", lambda net, a: net.linear(reversed_gradients(gap(a)))),
+        lambda net: setattr(net, "linear", nn.Sequential(nn.Linear(6, 20), nn.Tanh())),
+        lambda net: net.behind.append(lambda y: 3 * y),
+    ],
+    ids=["hook", "reversed", "layer", "unseen"],
+)
+def test_what_follows_a_layer_is_proven_anew_where_it_changed(change: Callable[[Any], Any]) -> None:
+    class Open(Net):
+        def __init__(self) -> None:
+            super().__init__(POOLED["mean"])
+            # Deeper in lists than changes of settings are looked for.
+            self.behind: list[Any] = []
+            self.where = [[[[self.behind]]]]
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            for change in self.where[0][0][0][0]:
+                y = change(y)
+            return y
+
+    net, x = Open().eval(), torch.rand(1, 3, 5, 5)
+    method = cc.GradCAM(net, "layer", signed=True)
+    method.explain(x, 3)
+    method.explain(x, 3)
+    change(net)
+    expected = cc.GradCAM(net, "layer", signed=True).explain(x, 3)
+    np.testing.assert_allclose(method.explain(x, 3).maps, expected.maps, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(method.explain(x, 3).maps, expected.maps, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["mean", "scaled", "relu after", "rows in another order"])
+def test_other_heads_keep_their_gradients_call_after_call(name: str) -> None:
+    net, x = Net(POOLED[name]).eval(), torch.rand(2, 3, 5, 5)
+    method = cc.GradCAM(net, "layer", signed=True)
+    first = method.explain(x, [1, 2]).maps
+    np.testing.assert_allclose(method.explain(x, [1, 2]).maps, first, rtol=1e-5, atol=1e-7)

@@ -242,6 +242,13 @@ class Request:
         return bool(self.gradients or self.guided or self.curvature or self.attended or self.blocks)
 
     @property
+    def only_gradients(self) -> bool:
+        """Whether the gradients at its layers are all that is asked for, of a plain call of the model."""
+        recorded = self.guided, self.curvature, self.resumes, self.sees_attention
+        how = self.reads, self.call, self.clips, self.entry, self.wanted
+        return list(self.layers) == list(self.gradients) and not any((*recorded, *how))
+
+    @property
     def sees_attention(self) -> bool:
         """Whether anything of attention is asked for."""
         return self.attentions or self.attended or self.blocks is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -50,15 +52,18 @@ def _pictures(array: Array, preprocess: Any) -> np.ndarray:
     values = to_numpy(widen(array))
     recipe = preprocess.frame if isinstance(preprocess, ClipPreprocess) else preprocess
     known = isinstance(recipe, Preprocess) and len(recipe.mean) == values.shape[-1]
-    of_sample = recipe.pixels if known else _stretched
+    of_sample = partial(_clipped, recipe.pixels) if known else _stretched
     pictures = np.empty_like(values, np.uint8)  # in the order that the values have in memory
     # One sample at a time stays in the processor's cache. What is not finite is black.
     with np.errstate(invalid="ignore"):
         for sample, picture in zip(values, pictures, strict=True):
             pixels = of_sample(sample)
-            np.rint(pixels.clip(0, 255, out=pixels), out=pixels)
-            picture[...] = pixels
+            picture[...] = np.rint(pixels, out=pixels)
     return pictures
+
+
+def _clipped(pixels: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> np.ndarray:
+    return pixels(values).clip(0, 255)
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:

@@ -43,14 +43,15 @@ def diagnose(
     """
     grid = tuple(range(2, kept.ndim))
     missing = missing_in(infos)
+    low, high = raw.min(axis=grid), raw.max(axis=grid)  # neither is finite where the map is not
     for i, k in np.argwhere(missing).tolist():
         if infos[i][k].name != NO_FURTHER:
             yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
     wrong = {
-        "not finite": ~(np.isfinite(scores) & np.isfinite(raw).all(axis=grid)),
-        "zero map": ~raw.any(axis=grid),
+        "not finite": ~(np.isfinite(scores) & np.isfinite(low) & np.isfinite(high)),
+        "zero map": (low == 0) & (high == 0),
         "small gradient": np.zeros_like(scores, bool)
         if moved is None
         else moved < NEGLIGIBLE * np.abs(scores),

@@ -82,6 +82,11 @@ class Look:
         return main_array(self.inputs, self.which)
 
     @cached_property
+    def arrays(self) -> list[Array]:
+        """All arrays of the inputs, in order."""
+        return arrays_of(self.inputs)
+
+    @cached_property
     def sizes(self) -> Hashable:
         """What tells a sample's inputs from others: sizes, types, and where a prompt has pictures."""
         numbers, samples = count(), self.shape[0]
@@ -92,7 +97,7 @@ class Look:
                 ),
                 x.dtype,
             )
-            for x in arrays_of(self.inputs)
+            for x in self.arrays
         ]
         return tuple((shape, str(dtype)) for shape, dtype in each), self.pictured
 
@@ -113,14 +118,14 @@ class Look:
             return None
         return int(places[0]), len(places), int(tokens.shape[1])
 
-    @property
+    @cached_property
     def number(self) -> int:
         """The number of the input that maps are of."""
         if self.which is not None:
             return self.which
-        return next(i for i, x in enumerate(arrays_of(self.inputs)) if x is self.main)
+        return next(i for i, x in enumerate(self.arrays) if x is self.main)
 
-    @property
+    @cached_property
     def entry(self) -> tuple[Any, ...] | None:
         """What leads to the main one of several inputs; None where there is only one."""
         entries = entries_of(self.inputs)
@@ -147,7 +152,7 @@ class Look:
             )
         return axes.index("c") + 1 if "c" in axes else None
 
-    @property
+    @cached_property
     def of_sequence(self) -> bool:
         """Whether the main input is a sequence `(batch, time, feature)`, as the model's first layer says."""
         if self.engine.axes == "tf":
@@ -164,7 +169,7 @@ class Look:
         """Which axis of a clip the frames are on."""
         return 2 if self.channel_axis == 1 else 1
 
-    @property
+    @cached_property
     def clips(self) -> ClipOptions | None:
         """How the engine treats the clips; None for other inputs."""
         if len(self.grid) != 3:

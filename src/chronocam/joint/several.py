@@ -73,7 +73,7 @@ def place_of(look: Look, layer: str, on: On, by_feature: bool = False) -> Place:
     """
     if layer == INPUT and _is_of_features(look, by_feature):
         look = replace(look, by_feature=True)
-    arrays = arrays_of(look.inputs)
+    arrays = look.arrays
     grids = [i for i, x in enumerate(arrays) if is_floating(x) and len(x.shape) > 2]
     if len(grids) < 2 or look.call is not None:
         return Place(layer, look)

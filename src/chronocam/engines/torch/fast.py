@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
-from itertools import chain
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -23,9 +21,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.base import Recording, Request, Score
+from chronocam.engines.structure import Hashed
 from chronocam.engines.torch.engine import TorchEngine
 from chronocam.engines.torch.layers import LayerLike, Layers
-from chronocam.engines.torch.scope import walk
+from chronocam.engines.torch.numbers import Numbers
+from chronocam.engines.torch.state import State
 from chronocam.engines.torch.symbolic import graph_of
 from chronocam.errors import LayerError, ModelError
 from chronocam.types import Inputs
@@ -36,9 +36,6 @@ _NORM_OF: Mapping[type[nn.Module], type[nn.Module]] = {
     nn.Conv3d: nn.BatchNorm3d,
 }
 _FOLDED = "folded_convolution"
-_PLAIN = {bool, int, float, str}
-_SMALL = 2048  # numbers
-_APART = 509  # words; a prime, so that no row or column of a weight is as long
 _BF16 = (
     "the model was run in bfloat16 (precision=): scores and maps are rounded to 2 or 3 digits, and where "
     "classes are close another one may be predicted; leave precision out to be sure"
@@ -52,7 +49,7 @@ class FastEngine(TorchEngine):
         self._given = Layers(model)
         self._precision = precision
         self._asked: set[str] = set()
-        self._copy = _copy_of(self._given.model, precision)
+        self._copy = _copy_of(self._given.now(), precision)
         super().__init__(self._copy.model)
         self.output_layer = None if output_layer is None else self.resolve(output_layer)
 
@@ -66,7 +63,7 @@ class FastEngine(TorchEngine):
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as tensors on the device and in the precision of the copy, as the model is now."""
         # Each call begins here, so that a model that was trained meanwhile is copied anew.
-        latest = _copy_of(self._given.model, self._precision)
+        latest = _copy_of(self._given.now(), self._precision)
         if latest is not self._copy:
             self._copy, self.layers, self.model = latest, Layers(latest.model), latest.model
             self._refuse_folded()
@@ -98,27 +95,31 @@ class _Copy:
     """A copy of a model as it was.
 
     folded: the path of the norm that each convolution took in, by its path.
-    state: what tells the model from itself after a change; see `_state`.
+    settings: the fingerprint of the model that it is of. numbers: those in its weights.
     """
 
     model: nn.Module
     folded: dict[str, str]
-    state: tuple[object, ...]
+    settings: Hashed
+    numbers: Numbers
+
+    def is_of(self, state: State) -> bool:
+        """Say whether the model is as it was when it was copied."""
+        alike = self.settings == state.fingerprint and not state.hooks
+        return alike and self.numbers.are_in(state.tensors)
 
 
 _COPIES: WeakKeyDictionary[nn.Module, dict[str | None, _Copy]] = WeakKeyDictionary()
 _MEETING = Lock()
 
 
-def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
+def _copy_of(state: State, precision: str | None) -> _Copy:
     """Return the copy of a model, made once and again after each change; it is dropped with the model."""
-    copies = _COPIES.setdefault(model, {})
+    copies = _COPIES.setdefault(state.modules[0], {})
     known = copies.get(precision)
-    modules = walk(model)
-    state = _state(modules)
-    if known is not None and known.state == state:
+    if known is not None and known.is_of(state):
         return known
-    made = _made(model, modules, state, precision)
+    made = _made(state, precision)
     with _MEETING:
         # Threads that made one at the same time go on with the first: those with one engine need the same.
         if copies.get(precision) is known:
@@ -126,12 +127,11 @@ def _copy_of(model: nn.Module, precision: str | None) -> _Copy:
         return copies[precision]
 
 
-def _made(
-    model: nn.Module, modules: Sequence[nn.Module], state: tuple[object, ...], precision: str | None
-) -> _Copy:
-    if len({tensor.device for tensor in _tensors(modules)}) != 1:
+def _made(state: State, precision: str | None) -> _Copy:
+    model, numbers = state.modules[0], Numbers(state.tensors)
+    if len({tensor.device for tensor in state.tensors}) != 1:
         raise ModelError("fast=True copies a model that is on one device, with weights; leave fast out")
-    if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
+    if state.hooks:
         raise ModelError("fast=True runs a copy, and the model has forward hooks of its own; leave fast out")
     try:
         made = copy.deepcopy(model)
@@ -148,60 +148,7 @@ def _made(
     made = made.to(memory_format=torch.channels_last)
     if precision is not None:
         made = made.to(torch.bfloat16)
-    return _Copy(made, folded, state)
-
-
-def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
-    held = chain.from_iterable(chain(m._parameters.values(), m._buffers.values()) for m in modules)
-    return [tensor for tensor in held if tensor is not None]
-
-
-def _state(modules: Sequence[nn.Module]) -> tuple[object, ...]:
-    """Return what tells a model from itself after a change: its modules, their settings, all its numbers."""
-    tensors = _tensors(modules)
-    settings = [[x for x in m.__dict__.values() if type(x) in _PLAIN or _is_plain(x)] for m in modules]
-    kinds = [(tensor.dtype, tensor.device, tensor.shape) for tensor in tensors]
-    return list(map(id, modules)), settings, kinds, _digest(tensors)
-
-
-def _is_plain(value: object) -> bool:
-    return type(value) in _PLAIN or (type(value) is tuple and all(map(_is_plain, value)))
-
-
-@torch.no_grad()
-def _digest(tensors: Sequence[Tensor]) -> bytes:
-    """Return bytes that change with any bit of the tensors.
-
-    Writing through `.data` or a shared array leaves no trace but the numbers, so all are read at each call.
-    Small tensors are taken as they are, many at once. Of large ones words of 64 bits are added up, those that
-    are `_APART` from each other: only changes that cancel out there are missed, as of two words that change
-    places.
-    """
-    small: dict[torch.dtype, list[Tensor]] = {}
-    parts: list[Any] = []
-    for tensor in tensors:
-        if tensor.numel() < _SMALL:
-            small.setdefault(tensor.dtype, []).append(tensor if tensor.ndim == 1 else tensor.flatten())
-        else:
-            parts += _sums(tensor)
-    parts += [_octets(torch.cat(alike)) for alike in small.values()]
-    if any(isinstance(part, Tensor) for part in parts):  # to be read from their device at once
-        parts = [torch.cat([part.view(torch.uint8) for part in parts]).numpy(force=True)]
-    return b"".join(parts)
-
-
-def _sums(tensor: Tensor) -> list[Any]:
-    """Return the sums of the words of a tensor, and what is left over."""
-    octets = _octets(tensor)
-    end = len(octets) // (8 * _APART) * 8 * _APART
-    words = octets[:end].view(torch.int64 if isinstance(octets, Tensor) else np.int64)
-    return [words.reshape(-1, _APART).sum(0), octets[end:]]
-
-
-def _octets(tensor: Tensor) -> Any:
-    """Return the memory of a tensor as an array, which is added up twice as fast; on a device as a tensor."""
-    octets = tensor.detach().flatten().view(torch.uint8)
-    return octets.numpy() if octets.device.type == "cpu" else octets
+    return _Copy(made, folded, state.fingerprint, numbers)
 
 
 def _foldable(model: nn.Module) -> dict[str, str]:

@@ -76,12 +76,14 @@ class ForwardPass:
     def run(self, inputs: Inputs) -> Any:
         """Call the replica."""
 
-        def called(scope: ExitStack) -> Any:
-            if self.moves is not None:
-                scope.enter_context(self.moves)
+        def called() -> Any:
             return (self.call or call_model)(self.replica.model, self.feed(inputs))
 
-        return scoped(called)()
+        def watched(scope: ExitStack, moves: MovesSeen) -> Any:
+            scope.enter_context(moves)
+            return called()
+
+        return called() if self.moves is None else scoped(watched)(self.moves)
 
     def result(self, raw: Any) -> Result | None:
         """Return what the score function sees of `raw`, what the model returned.

@@ -23,7 +23,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
-from chronocam.engines.torch.pooled import pooled_in, users_in
+from chronocam.engines.torch.pooled import Head, pooled_in, users_in
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.state import State
 from chronocam.engines.torch.taps import Cut, Tap
@@ -82,6 +82,9 @@ class TorchPass:
         self.scores: Tensor
         self.recorders: dict[str, Recorder[nn.Module]] = {}
         self.result: Result | None = None
+        self.head: Head | None = None
+        self.outputs: Tensor | None = None  # of the model, where they are one tensor
+        self._of_head: Tensor | None = None  # the gradients in closed form
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
@@ -164,7 +167,8 @@ class TorchPass:
         request = self.request
         # With a graph from the start nothing is cut: what a layer returned may be used within it, before a
         # hook sees it, as by models that collect their hidden states.
-        cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate else None
+        self.head, self._of_head = self._proven_head(), None
+        cut = Cut(leaf_exists=self.through_no_grad) if self.differentiate and self.head is None else None
         self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
         self.attentions = []
@@ -198,11 +202,36 @@ class TorchPass:
         raw = self.forward.run(inputs)
         if self.attention is not None:
             self.attention.end(main_output(raw, strict=False))
+        self.outputs = raw if isinstance(raw, Tensor) else None
+        if self.head is not None and self.outputs is not None:
+            torch.set_grad_enabled(True)
+            raw = self.outputs = self.outputs.detach().requires_grad_()
         self.result = self.forward.result(raw)
         if self.result is None:
             return False
         self.scores = score(self.result)
-        return True
+        return self.head is None or self._holds(self.head)
+
+    @property
+    def _only_gradients(self) -> bool:
+        """Whether the gradients at one layer are all that is asked for, of what the model returns."""
+        others = self.couples or self.through_no_grad or self.forward.output_layer is not None
+        return self.request.only_gradients and len(self.request.layers) == 1 and not others
+
+    def _proven_head(self) -> Head | None:
+        """Return what follows the layer, where an earlier pass has proven it and no graph is needed."""
+        if not self._only_gradients or self.forward.may_end_in_gate:
+            return None
+        return self.state.heads.get(self.request.layers[0])
+
+    def _holds(self, head: Head) -> bool:
+        """Take the gradients from what follows the layer; say whether that is what has made the outputs."""
+        (tap,) = self.taps.values()
+        if len(tap.outputs) == 1 and self.outputs is not None:
+            self._of_head = head.gradients(self.scores, self.outputs, tap.outputs[0], self._columns)
+        if self._of_head is None:
+            self.state.heads.pop(self.request.layers[0], None)
+        return self._of_head is not None
 
     def _hand_over(self) -> None:
         """Let the model be resumed from the layers of which that is asked."""
@@ -345,18 +374,26 @@ class TorchPass:
 
     def _gradients_at(self, taps: Sequence[Tap]) -> list[Tensor | None]:
         """Return ∂score/∂output for every call of the layers, in closed form where it has one."""
+        if self._of_head is not None:
+            return [self._of_head]
         outputs = [t for tap in taps for t in tap.outputs]
         passed = [t for tap in taps for t in tap.passed]
         users = users_in(self.scores)
         pooled = [pooled_in(users, *pair) for pair in zip(outputs, passed, strict=True)]
         rest = [t for t, one in zip(outputs, pooled, strict=True) if one is None]
         others = iter(self._gradients(rest, last=len(rest) == len(outputs) and self._differentiates_once))
-        return [
+        found = [
             next(others)
             if one is None
             else one.gradients(self.scores, self._columns, users, self._own_sample if self.couples else None)
             for one in pooled
         ]
+        if self._only_gradients and len(pooled) == 1 and pooled[0] is not None and self.outputs is not None:
+            head = pooled[0].head(self.outputs, users, self.state.modules)
+            passed_on = self.scores, self.outputs, outputs[0], self._columns
+            if head is not None and found[0] is not None and head.proven_by(found[0], *passed_on):
+                self.state.heads[self.request.layers[0]] = head
+        return found
 
     @property
     def _differentiates_once(self) -> bool:

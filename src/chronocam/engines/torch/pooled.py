@@ -14,7 +14,8 @@ from math import prod
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from chronocam.engines.torch.tensors import TARGETS_PER_PASS, vjp
@@ -24,6 +25,12 @@ Users: TypeAlias = Mapping[Any, Sequence[tuple[Any, int]]]
 
 _AT_ONCE = 2**22  # numbers in the gradients by a linear layer's output that are held at once
 _SAME_ROWS = {"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "SqueezeBackward1"}
+
+
+def _alike(one: Tensor, other: Tensor, scale: Tensor) -> bool:
+    """Say whether values are the same but for rounding, which is small beside the largest of `scale`."""
+    apart, largest = (torch.linalg.vector_norm(x, torch.inf) for x in (one - other, scale))
+    return bool(apart <= max(1e-4, 8 * torch.finfo(one.dtype).eps) * largest)
 
 
 def users_in(scores: Tensor) -> Users:
@@ -48,6 +55,67 @@ def _only_user(users: Users, node: Any) -> tuple[Any, int]:
     """Return the only user of a node, and as which of its inputs; (None, 0) where there are others."""
     every = users.get(node, ())
     return every[0] if len(every) == 1 else (None, 0)
+
+
+def _only_strides(node: Any, shape: tuple[int, ...]) -> bool:
+    """Say whether a node gives rows other strides, as pooling does with channels last: none is moved."""
+    if node.name() != "AsStridedBackward1":
+        return False
+    same = tuple(node._saved_size) == shape and not node._saved_storage_offset
+    steps = zip(shape, node._saved_stride, torch.empty(shape, device="meta").stride(), strict=True)
+    return same and all(n == 1 or step == dense for n, step, dense in steps)
+
+
+@dataclass(frozen=True)
+class Head:
+    """All that follows a layer, as a pass with a graph has proven: its mean, and a linear layer for outputs.
+
+    linear: that layer. axes: those of the grid.
+
+    Then no pass needs a graph as long as the model stays as it is: gradients are rows of the weight. Whether
+    the outputs are those of the mean is looked at in each pass.
+    """
+
+    linear: nn.Linear
+    axes: tuple[int, ...]
+
+    def gradients(
+        self, scores: Tensor, outputs: Tensor, activations: Tensor, columns: Callable[[], Tensor]
+    ) -> Tensor | None:
+        """Return the gradients `(target, *activation shape)`, each once in memory for all cells.
+
+        outputs: what the scores are made of. columns: a cotangent for each target. None where the outputs are
+        not what the head makes of the activations.
+        """
+        weight = self.linear.weight.detach()
+        bias = None if self.linear.bias is None else self.linear.bias.detach()
+        means = activations.detach().mean(self.axes, keepdim=True)
+        features = means.flatten(1)
+        if features.shape[1:] != weight.shape[1:]:
+            return None
+        picked = _picked(scores, get_gradient_edge(outputs).node)
+        if picked is None:
+            (by_output,) = vjp(scores, [outputs], columns())
+            rows = None if by_output is None else by_output @ weight
+            values, expected = outputs.detach(), F.linear(features, weight, bias)
+        elif isinstance(picked, slice) or picked.ndim == 1:
+            rows, values = weight[picked, None], scores.detach()
+            expected = F.linear(features, rows[:, 0], None if bias is None else bias[picked])
+        else:
+            rows, values = weight[picked], scores.detach()
+            expected = (rows * features).sum(-1).T + (0 if bias is None else bias[picked].T)
+        if rows is None or not _alike(values, expected, outputs.detach()):
+            return None
+        cells = prod(activations.shape[axis] for axis in self.axes)
+        each = (rows / cells).expand(-1, len(means), -1)
+        return each.reshape(-1, *means.shape).expand(-1, *activations.shape)
+
+    def proven_by(self, gradients: Tensor, *passed: Any) -> Head | None:
+        """Return this where a pass with a graph gave the gradients that this gives; see `gradients`."""
+        own = self.gradients(*passed)
+        if own is None:
+            return None
+        return self if _alike(own, gradients, gradients) else None
 
 
 @dataclass(frozen=True)
@@ -99,9 +167,12 @@ class Pooled:
         None where one backward pass of all scores together, each by a factor of its own, shows that something
         in between changes them.
         """
-        found = _rows(scores, linear)
-        if found is None:
+        picked, weight = _picked(scores, linear), linear._saved_mat2.detach().T
+        if picked is None:
             found = _by_output(scores, linear, columns())
+        else:
+            rows = weight[picked]
+            found = (rows if rows.ndim == 3 else rows[:, None]) * linear._saved_alpha
         if found is None:
             return None
         factors = torch.cos(torch.arange(len(found), device=found.device)).to(found.dtype)
@@ -109,15 +180,26 @@ class Pooled:
             scores, [GradientEdge(self.mean, 0)], factors.expand_as(scores), retain_graph=True
         )
         expected = (factors[None] @ found.reshape(len(found), -1)).reshape(found.shape[1:])
-        apart = (together.reshape(len(together), -1) - expected).abs().max() / expected.abs().max()
-        if not apart <= max(1e-4, 8 * torch.finfo(found.dtype).eps):
+        if not _alike(together.reshape(len(together), -1), expected, expected):
             return None
         return (found / self.cells).expand(-1, len(together), -1)
+
+    def head(self, outputs: Tensor, users: Users, modules: Sequence[nn.Module]) -> Head | None:
+        """Return what follows the tensor, where that is the mean and a linear layer of the model alone."""
+        linear = self._linear(users)
+        if linear is None or outputs.grad_fn is not linear:
+            return None
+        if (linear._saved_alpha, linear._saved_beta) != (1, 1):
+            return None
+        weight = linear._saved_mat2
+        known = (m for m in modules if type(m) is nn.Linear)
+        own = next((m for m in known if m.weight.data_ptr() == weight.data_ptr()), None)
+        return None if own is None else Head(own, self.axes)
 
     def _linear(self, users: Users) -> Any:
         """Return the node of the linear layer that alone uses the means, as rows `(sample, channel)`."""
         node, place = _only_user(users, self.mean)
-        while node is not None and node.name() in _SAME_ROWS:
+        while node is not None and (node.name() in _SAME_ROWS or _only_strides(node, self.means)):
             node, place = _only_user(users, node)
         if node is None or node.name() != "AddmmBackward0" or place != 1:
             return None
@@ -126,32 +208,30 @@ class Pooled:
         return node if alike and next(iter(node._saved_mat1_sym_sizes)) == batch else None
 
 
-def _rows(scores: Tensor, linear: Any) -> Tensor | None:
-    """Return rows of the weight of a linear layer, `(target, sample, channel)`: one for each score.
+def _picked(scores: Tensor, source: Any) -> slice | Tensor | None:
+    """Return which outputs of a node the scores are, one each: for all samples, or `(target, sample)`.
 
-    Of one sample where all have the same classes.
-
-    None where the scores are not its outputs, one each.
+    None where they are not.
     """
     node: Any = scores.grad_fn
-    if node is None or node.name() != "GatherBackward0" or node._saved_dim not in (1, 2**64 - 1):
+    if node is None:
+        return None
+    if node.name() == "SliceBackward0":
+        plain = node._saved_dim == 1 and node._saved_step == 1 and node.next_functions[0][0] is source
+        return slice(node._saved_start, node._saved_start + scores.shape[1]) if plain else None
+    if node.name() != "GatherBackward0" or node._saved_dim not in (1, 2**64 - 1):
         return None
     before = node.next_functions[0][0]
     if before.name() == "ExpandBackward0":  # to the shape that it has
         before = before.next_functions[0][0]
-    if before is not linear:
+    if before is not source:
         return None
-    index, weight = node._saved_index.T, linear._saved_mat2.detach().T
-    if (index == index[:, :1]).all():
-        rows = (weight if _is_range(index[:, 0], len(weight)) else weight[index[:, 0]])[:, None]
-    else:
-        rows = weight[index]
-    return rows if linear._saved_alpha == 1 else rows * linear._saved_alpha
-
-
-def _is_range(index: Tensor, count: int) -> bool:
-    """Say whether an index is of all of so many rows in their order."""
-    return torch.equal(index, torch.arange(count, device=index.device))
+    index: Tensor = node._saved_index.T
+    chosen = index[:, 0]
+    # Of few classes it is not asked whether they are the same for all samples: a device would wait for it.
+    if len(index) <= TARGETS_PER_PASS or not (index == index[:, :1]).all():
+        return index
+    return slice(0, len(index)) if torch.equal(chosen, torch.arange(len(index)).to(chosen)) else chosen
 
 
 def _by_output(scores: Tensor, linear: Any, columns: Tensor) -> Tensor | None:

@@ -66,7 +66,8 @@ def settle(scope: ExitStack, model: nn.Module) -> None:
     Inference mode is left (nothing can be differentiated in it), and autocast's weight cache is bypassed. The
     grad mode is restored in the end, whatever a hook sets it to.
     """
-    scope.enter_context(torch.inference_mode(False))
+    if torch.is_inference_mode_enabled():
+        scope.enter_context(torch.inference_mode(False))
     scope.enter_context(torch.set_grad_enabled(torch.is_grad_enabled()))
     for device_type in {"cpu", device_of(model).type}:
         if torch.is_autocast_enabled(device_type):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 
 from chronocam.engines.structure import Hashed, Structure
+from chronocam.engines.torch.pooled import Head
 from chronocam.engines.torch.replica import TABLES, Copies
 from chronocam.engines.torch.scope import couples_samples, training_note
 
@@ -18,13 +20,15 @@ _NO_SETTINGS = vars(nn.Module()).keys() - {"training", "_buffers", "_modules", "
 class State:
     """A model as it is, but for the numbers in its weights, which may change.
 
-    modules: all of them, the model first. spare: copies of them that no pass is using.
+    modules: all of them, the model first. spare: copies of them that no pass is using. heads: what was proven
+        to follow layers.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._structure = Structure(modules, nn.Module, _NO_SETTINGS, TABLES)
         self.modules = modules
         self.spare: list[Copies] = []
+        self.heads: dict[str, Head] = {}
 
     def holds(self) -> bool:
         """Say whether the model is so still: told in few steps, as every pass asks."""
@@ -54,6 +58,12 @@ class State:
     def recurrent(self) -> list[nn.RNNBase]:
         """The recurrent layers."""
         return [m for m in self.modules if isinstance(m, nn.RNNBase)]
+
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """All parameters and buffers."""
+        held = chain.from_iterable(chain(m._parameters.values(), m._buffers.values()) for m in self.modules)
+        return [tensor for tensor in held if tensor is not None]
 
     @cached_property
     def hooks(self) -> list[int]:
