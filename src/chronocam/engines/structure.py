@@ -37,7 +37,7 @@ class Held:
         self.objects: list[object] = list(objects)
         # Most containers are empty, which is seen faster than what is in the others.
         self._empty = [one for one in containers if not one]
-        self._full = [one for one in containers if one]
+        self._full = [_contents(one) for one in containers if one]
         self._seen = self._flat(members)
 
     def still(self) -> bool:
@@ -54,7 +54,7 @@ class Held:
             list(map(len, members)),
             list(chain.from_iterable(map(dict.values, members))),
             list(map(len, self._full)),
-            list(chain.from_iterable(map(_contents, self._full))),
+            list(chain.from_iterable(self._full)),
         )
 
 
@@ -115,6 +115,7 @@ class Structure:
 
 
 def _contents(container: Any) -> Collection[object]:
+    """Return what a container holds, now and later."""
     return container.values() if isinstance(container, dict) else container
 
 

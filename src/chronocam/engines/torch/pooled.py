@@ -186,10 +186,9 @@ class Pooled:
 
     def head(self, outputs: Tensor, users: Users, modules: Sequence[nn.Module]) -> Head | None:
         """Return what follows the tensor, where that is the mean and a linear layer of the model alone."""
-        linear = self._linear(users)
-        if linear is None or outputs.grad_fn is not linear:
-            return None
-        if (linear._saved_alpha, linear._saved_beta) != (1, 1):
+        linear: Any = self._linear(users)
+        returned: Any = outputs.grad_fn
+        if linear is None or linear is not returned or (linear._saved_alpha, linear._saved_beta) != (1, 1):
             return None
         weight = linear._saved_mat2
         known = (m for m in modules if type(m) is nn.Linear)
