@@ -266,7 +266,8 @@ class _Run:
         """Return what a map of each of the library's methods costs, in forward passes, by the clock."""
         judge, judged_by = self.judge, self.judge.panel
         done = [sample for sample in samples if "error" not in self.records.get(sample.number, {"error": ""})]
-        inputs, target = done[0].read().itself, self._target(done[0])
+        index = self.records[done[0].number]["index"]
+        inputs, target = done[0].read().itself, done[0].target if index is None else index
         if not judged_by.rows:
             judged_by.first(inputs, done[0].target)
         own = [row for row in judged_by.judged if row.method not in judged_by.arrays and row in rows]
@@ -274,11 +275,6 @@ class _Run:
         calls += [partial(judged_by.maps, [row], inputs, target) for row in own]
         floor, *times = _seconds(calls)
         return {row: seconds / floor for row, seconds in zip(own, times, strict=True)}
-
-    def _target(self, sample: Sample) -> Any:
-        scored = scores_of(self.judge.scorer, sample.read().itself, sample.target)
-        index = scored.infos[0][0].index
-        return sample.target if index is None else index
 
 
 def _seconds(calls: Sequence[Callable[[], Any]]) -> list[float]:

@@ -15,12 +15,13 @@ from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed,
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row, edges
 from chronocam.evaluation.samples import Read, Sample, read_truth
-from chronocam.joint.scores import channel_axis_of, scores_of
+from chronocam.joint.scores import Held, channel_axis_of, held, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method
 from chronocam.metrics.baselines import centre_prior, random_maps
-from chronocam.targets import Class
+from chronocam.targets import Class, Predicted
+from chronocam.types import TargetInfo
 
 NEAR: Final = 8
 """How many of the samples before are there for measures that make something of several."""
@@ -79,7 +80,11 @@ class Judge:
         explained, maps = self.panel.first(inputs, sample.target)
         reference = explained[0]
         info = reference.targets[0][0]
-        target = sample.target if info.index is None else info.index
+        # A class is held by its index, whatever is predicted of changed inputs.
+        is_class = _is_class(sample.target) and type(info) is TargetInfo and info.index is not None
+        kept = Held(info.index) if is_class else held(self.scorer, inputs, sample.target)
+        self.passes.run += int(not is_class)
+        target = kept.target
         axis = self._channels(read, target)
         laid = array[None] if axis is None else np.moveaxis(array, axis - 1, 0)
         # Inputs are changed with the precision that SciPy has, and shown to the model with their own.
@@ -89,8 +94,8 @@ class Judge:
         case = Case(
             input=laid,
             score=float(reference.scores[0, 0]),
-            probability=float("nan") if confidences is None else float(confidences[0, 0]),
-            index=info.index,
+            probability=float(confidences[0, 0]) if is_class and confidences is not None else float("nan"),
+            index=info.index if is_class else None,
             classes=self._classes(inputs, target),
             truth=read_truth(sample, grid, read.size, self.preprocess),
             # All samples of one picture are changed alike, so that one pass scores all of their classes.
@@ -99,15 +104,15 @@ class Judge:
             others=tuple(self.near.values()),
         )
         self.passes.run += 1
-        if sample.group != self._picture:
+        if sample.group != self._picture or not is_class:
             self.shared, self._picture = {}, sample.group
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
-        asked = _Asked(self, case, target, axis, read, _scored_together(sample, target))
+        asked = _Asked(self, case, target, axis, read, _scored_together(sample, target), kept.clean)
         values = asked.values(whole)
-        self._remember(sample.number, laid, info.index)
+        self._remember(sample.number, laid, case.index)
         small = {row: _small(m) for row, m in whole.items()}
         picture = None if reference.copies is None else reference.copies[0]
-        return Judged(str(info), info.index, case.probability, values, small, picture)
+        return Judged(str(info), case.index, case.probability, values, small, picture)
 
     def _channels(self, read: Read, target: Any) -> int | None:
         """Return which axis of a batch the channels are on; inputs of one rank are alike."""
@@ -189,6 +194,7 @@ class _Asked:
     """What measures ask about one sample.
 
     targets: what is scored in each pass, the target of the sample among it.
+    clean: the logits of the sample, by which its target chooses; None for classes.
     """
 
     judge: Judge
@@ -197,6 +203,7 @@ class _Asked:
     axis: int | None
     read: Read
     targets: Any
+    clean: np.ndarray | None
     explained: dict[Hashable, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -258,12 +265,14 @@ class _Asked:
         size = self.judge.scorer.batch_size or len(changed)
         for low in range(0, len(changed), size):
             part = changed[low : low + size]
-            found = scores_of(self.judge.scorer, self._inputs(part), self.targets)
+            found = scores_of(self.judge.scorer, self._inputs(part), self.targets, self.clean)
             self.judge.passes.run += len(part)
             for one, *columns in zip(part, found.values, found.confidences, found.infos, strict=True):
+                if self.case.index is None:
+                    self.scores[one.key] = float(columns[0][0]), float("nan")
+                    continue
                 for value, sure, info in zip(*columns, strict=True):
-                    known = self.judge.shared.setdefault(info.index, {})
-                    known[one.key] = (float(value), float(sure))
+                    self.judge.shared.setdefault(info.index, {})[one.key] = float(value), float(sure)
 
     def _explain(
         self, weights: Weights, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]
@@ -296,6 +305,11 @@ class _Asked:
         return np.stack(
             [self.explained.get((row, ask.weights, ask.other, one.key), missing) for one in inputs]
         )
+
+
+def _is_class(target: Any) -> bool:
+    """Say whether a target is a class of the model, given or predicted."""
+    return target is None or isinstance(target, (int, np.integer, str, Class, Predicted))
 
 
 def _scored_together(sample: Sample, target: Any) -> Any:

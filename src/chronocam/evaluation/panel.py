@@ -14,6 +14,7 @@ from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.evaluation.case import OWN, Weights
 from chronocam.evaluation.peers import is_peer, peers
 from chronocam.explanation import Explanation
+from chronocam.joint.facts import share_facts
 from chronocam.joint.session import explain_all
 from chronocam.maps.arrays import to_numpy
 from chronocam.methods import Method
@@ -149,10 +150,14 @@ class Panel:
         """Return the methods, of the model itself or of a copy with some of its weights random."""
         if weights not in self._bound:
             model = self.model if weights == OWN else random_model(self.model, weights, self.seed)
-            self._bound[weights] = [
+            made = [
                 make(model, layer, **self.options) if layer is not None else make(model, **self.options)
                 for _, layer, make in self._layers(weights)
             ]
+            if weights != OWN and made:
+                # Where cells lie is found out with gradients, which may vanish under random weights.
+                share_facts(_bare(self.bound()[0]), _bare(made[0]))
+            self._bound[weights] = made
         return self._bound[weights]
 
     def _layers(self, weights: Weights) -> list[tuple[str, Any, Maker]]:
@@ -164,6 +169,11 @@ class Panel:
             at = layer if layer is not None or getattr(make, "default_layer", None) is not None else row.layer
             named.append((name, at, make))
         return named
+
+
+def _bare(method: Method) -> Any:
+    """Return the model of a method as its engine runs it, without wrappers."""
+    return getattr(method.session.subject.engine, "model", None)
 
 
 def panel(

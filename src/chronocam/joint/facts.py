@@ -78,3 +78,9 @@ def facts_of(model: object, state: Hashable) -> Facts | None:
         return None
     _trim(states, state, _STATES)
     return facts
+
+
+def share_facts(model: object, copy: object) -> None:
+    """Let a copy of a model, with other weights, know what is known of the model."""
+    with suppress(TypeError):
+        _OF_MODELS[copy] = _OF_MODELS.setdefault(model, OrderedDict())

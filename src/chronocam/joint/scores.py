@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,6 +15,7 @@ from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Columns, Scoring, confidences
 from chronocam.joint.session import Explaining
 from chronocam.maps.arrays import to_numpy, widen
+from chronocam.targets.boxes import BoxesOf
 from chronocam.types import Array, Inputs, TargetInfo
 
 
@@ -32,24 +34,46 @@ class Scores:
     classes: int
 
 
-def scores_of(method: Recipe, inputs: Inputs, targets: Any) -> Scores:
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What is explained of one sample, for scores of changes of it.
+
+    target: of boxes, those that were chosen in the sample. clean: the logits by which it chooses.
+    """
+
+    target: Any
+    clean: np.ndarray | None = None
+
+
+def held(method: Recipe, inputs: Inputs, target: Any) -> Held:
+    """Return what a target explains of one sample, from a pass of it."""
+    explaining = next(_explaining(method, inputs, target, None))
+    columns = _of_batch(explaining, None)[1]
+    chosen = explaining.target
+    return Held(chosen.of_every_sample(0) if isinstance(chosen, BoxesOf) else target, columns.logits)
+
+
+def scores_of(method: Recipe, inputs: Inputs, targets: Any, clean: np.ndarray | None = None) -> Scores:
     """Return the scores that a method would explain, batch by batch.
 
     method: one of the input, whose model, labels and `batch_size` count; large inputs go in smaller batches
         where that is faster.
+    clean: logits `(1, …)` of the sample that all inputs are changes of; None where each is its own.
     """
-    subject = method.session.subject
-    size = _at_once(inputs, method.batch_size, subject.engine.values_at_once)
-    parts = [
-        _of_batch(Explaining([method], batch))
-        for batch in batches(inputs, targets, size, method.preprocess, subject.as_clips)
-    ]
+    size = _at_once(inputs, method.batch_size, method.session.subject.engine.values_at_once)
+    parts = [_of_batch(one, clean)[0] for one in _explaining(method, inputs, targets, size)]
     return Scores(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.confidences for part in parts]),
         tuple(row for part in parts for row in part.infos),
         parts[0].classes,
     )
+
+
+def _explaining(method: Recipe, inputs: Inputs, targets: Any, size: int | None) -> Iterator[Explaining]:
+    as_clips = method.session.subject.as_clips
+    for batch in batches(inputs, targets, size, method.preprocess, as_clips):
+        yield Explaining([method], batch)
 
 
 def _at_once(inputs: Inputs, batch_size: int | None, values: int | None) -> int | None:
@@ -62,16 +86,15 @@ def _at_once(inputs: Inputs, batch_size: int | None, values: int | None) -> int 
 
 def channel_axis_of(method: Recipe, inputs: Inputs, targets: Any) -> int | None:
     """Return which axis of inputs their channels are on; None where they have none."""
-    as_clips = method.session.subject.as_clips
-    batch = next(iter(batches(inputs, targets, method.batch_size, method.preprocess, as_clips)))
-    return Explaining([method], batch).look.channel_axis
+    return next(_explaining(method, inputs, targets, method.batch_size)).look.channel_axis
 
 
-def _of_batch(explaining: Explaining) -> Scores:
+def _of_batch(explaining: Explaining, clean: np.ndarray | None) -> tuple[Scores, Columns]:
     look, method = explaining.look, explaining.methods[0]
     labels = look.engine.labels if method.labels is None else method.labels
     rows, samples = explaining.batch.rows, explaining.batch.samples
-    scoring = Scoring((explaining.target,), rows, labels, look.engine.channels_last, samples=samples)
+    every = None if clean is None else np.repeat(clean, rows.stop - rows.start, axis=0)
+    scoring = Scoring((explaining.target,), rows, labels, look.engine.channels_last, every, samples=samples)
     about: list[Columns] = []
 
     def score(result: Result) -> Array:
@@ -83,9 +106,10 @@ def _of_batch(explaining: Explaining) -> Scores:
     infos = about[0].infos
     known = confidences(about[0], infos)
     probabilities = about[0].probabilities
-    return Scores(
+    scores = Scores(
         values.astype(np.float64),
         np.full(values.shape, np.nan) if known is None else known,
         infos,
         0 if probabilities is None else probabilities.shape[1],
     )
+    return scores, about[0]

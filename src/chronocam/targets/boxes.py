@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -179,6 +180,13 @@ class BoxesOf(Target):
         self.count: int = 1  # how many levels there are, as far as a pass has shown
         self._chosen: dict[int, list[Choice]] = {} if chosen is None else chosen
         self._vectors: dict[int, np.ndarray] = {}  # class probabilities of the boxes, for their likeness
+        self._only: int | None = None
+
+    def of_every_sample(self, number: int) -> BoxesOf:
+        """Return the target that explains the boxes chosen in one sample in every sample."""
+        same = copy(self)
+        same._only = number
+        return same
 
     @property
     def levels(self) -> tuple[int, ...] | None:
@@ -220,6 +228,7 @@ class BoxesOf(Target):
             self.count = int(rows.level.max()) + 1
         if self.level is not None:
             return self._best_of_level(rows)
+        number = number if self._only is None else self._only
         if number not in self._chosen:
             self._chosen[number] = self._choose(number, rows, outputs)
             return self._chosen[number]
