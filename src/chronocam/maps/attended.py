@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -55,6 +55,11 @@ class Attended:
     def of(self, columns: slice) -> Attended:
         """Return the same with the gradients of some targets."""
         return self if self.gradients is None else replace(self, gradients=self.gradients[columns])
+
+
+def latest(calls: set[int], before: Sequence[set[int]]) -> Sources:
+    """Return those of some attentions that no other of them is made of; before: what each is made of."""
+    return tuple(sorted(calls.difference(*(before[call] for call in calls))))
 
 
 @in_full_precision

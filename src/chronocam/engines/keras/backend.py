@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -15,6 +15,9 @@ from chronocam.engines.keras.program import BackendRecording, Passed, Program, m
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import to_numpy
 from chronocam.types import Array, Inputs
+
+Mark: TypeAlias = Callable[[int, Array], Array]
+"""Marks a tensor with a number; the model goes on with what it returns."""
 
 _BACKENDS = {"tensorflow": "on_tensorflow", "jax": "on_jax", "torch": "on_torch"}
 
@@ -36,6 +39,16 @@ class Backend(ABC):
     @abstractmethod
     def once(self, run: Callable[[Inputs], None], program: Program, inputs: Inputs) -> None:
         """Run a function of the inputs once without gradients, on shapes alone where the backend can."""
+
+    @abstractmethod
+    def made_of(
+        self, run: Callable[[Inputs, Mark], Sequence[Array]], program: Program, inputs: Inputs
+    ) -> list[set[int]]:
+        """Run a function once; return, for each tensor that it returns, the marked ones that it is made of.
+
+        Those with no other marked one in between. Raises ModelError for a model that decides by values, where
+        the backend compiles.
+        """
 
     @abstractmethod
     def function(
@@ -83,6 +96,12 @@ class Backend(ABC):
             main=None if main is None else self.numpy(main),
             gate=passed.gate,
         )
+
+
+BY_VALUES = (
+    "the model decides by values, so that its attention cannot be followed; choose a gradient method such as "
+    "gradcam"
+)
 
 
 def backend() -> Backend:

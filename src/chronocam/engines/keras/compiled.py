@@ -34,7 +34,7 @@ def compiled(program: Program, key: object, make: Callable[[], T]) -> T:
     # Another layer, another setting or another activation makes it another model.
     parts = tuple([(id(node), id(node.__dict__.get("activation"))) for node in program.nodes.values()])
     taps = program.layers, program.entry, program.output_layer, program.reads
-    full = (taps, program.guided is not None, program.feed, key, program.state, parts)
+    full = (type(program), taps, program.guided is not None, program.feed, key, program.state, parts)
     found = known.get(full)
     return known.setdefault(full, make()) if found is None else found  # threads share what was made first
 

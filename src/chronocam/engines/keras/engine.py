@@ -30,9 +30,12 @@ from chronocam.engines.base import (
     as_given,
 )
 from chronocam.engines.geometry import Centers, UnknownGeometry
+from chronocam.engines.keras.attended import AttentionCalls, attended_in, attention_in
+from chronocam.engines.keras.attention import LAYERS, is_output
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.biases import biases_of
-from chronocam.engines.keras.compiled import compiled
+from chronocam.engines.keras.blocks import BlockProgram, of_blocks, row_of_blocks
+from chronocam.engines.keras.compiled import compiled, signature
 from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.kernels import kernels_of
 from chronocam.engines.keras.layers import (
@@ -58,6 +61,7 @@ from chronocam.engines.structure import PlainStructure, plain_settings
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
+from chronocam.maps.attended import Attended
 from chronocam.types import INPUT, Array, Inputs, Window
 
 _PASS_ON = (
@@ -150,6 +154,12 @@ class KerasEngine(Speechless, UnknownGeometry):
         """The first convolution; None for a model without any."""
         first = next((node for node in self._nodes.values() if isinstance(node, _CONVOLUTIONS)), None)
         return None if first is None else Stem(first.rank, int(first.kernel.shape[-2]) * first.groups)
+
+    @cached_property
+    def _of_heads(self) -> set[str]:
+        """The paths of the layers within attention."""
+        holders = [f"{path}/" for path, node in self._nodes.items() if isinstance(node, LAYERS)]
+        return {path for path in self._nodes if path.startswith(tuple(holders))}
 
     @cached_property
     def features(self) -> int | None:
@@ -275,7 +285,8 @@ class KerasEngine(Speechless, UnknownGeometry):
             for path, tensor in found:
                 node = self._nodes[path_at(path)]
                 kind = type(node).__name__
-                changes = kind not in _PASS_ON and tensor is not final
+                # Parts of attention are by head, and heads are no places.
+                changes = kind not in _PASS_ON and tensor is not final and path_at(path) not in self._of_heads
                 shape, order = tuple(tensor.shape), self.order(path)
                 calls.append(LayerCall(path, kind, shape, changes, is_recurrent(node), order))
 
@@ -336,37 +347,64 @@ class KerasEngine(Speechless, UnknownGeometry):
 
         Raises LayerError for a layer that is not called, ModelError for what Keras models do not support.
         """
-        if request.sees_attention:
-            raise ModelError(
-                "attention weights cannot be recorded for Keras models; use a gradient method such as gradcam"
-            )
         if request.clips is not None and request.clips.chunk is not None:
             raise InputError(
                 "chunk_frames= is for PyTorch models; leave it out, or give a smaller batch_size="
             )
 
+        calls = self._attention(inputs, request) if request.sees_attention else None
+        taps = [] if calls is None else calls.taps(self._nodes, request)
+        outputs = [tap for tap in taps if request.attended and is_output(tap)]
+
         def recorded(gradients: Sequence[str], curvature: Sequence[str], relu: Any) -> BackendRecording:
-            program = self._program(request.call, request.reads, request.layers, relu, request.entry)
+            layers = [*request.layers, *([] if relu else taps)]
+            program = self._program(request.call, request.reads, layers, relu, request.entry)
             return self.backend.record(program, inputs, score, gradients, curvature)
 
         # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either.
         plain = through = None
-        if request.gradients or request.curvature or not request.guided:
-            plain = recorded(request.gradients, request.curvature, None)
+        if request.gradients or request.curvature or taps or not request.guided:
+            plain = recorded([*request.gradients, *outputs], request.curvature, None)
         if request.guided:
             through = recorded(request.guided, (), self.backend.guided_relu)
         either = plain or through
         assert either is not None
+        seen = {} if calls is None or plain is None else calls.seen(self.backend, self._nodes, plain, request)
         return Recording(
             either.scores,
-            either.activations,
-            either.gradients if plain is not None else {},
+            {layer: either.activations[layer] for layer in request.layers},
+            {} if plain is None else {at: g for at, g in plain.gradients.items() if at not in outputs},
             {} if through is None else through.gradients,
             either.curvature,
+            **seen,
+            blocks=() if calls is None else self._blocks(inputs, request, calls),
             rests={
                 layer: self.resume(inputs, layer, request.call, request.reads) for layer in request.resumes
             },
             notes=tuple(self._notes(either, request.call, bool(request.guided))),
+        )
+
+    def _attention(self, inputs: Inputs, request: Request) -> AttentionCalls:
+        """Return the calls of attention, found once for inputs of a shape."""
+        program = self._program(request.call)
+        key = "attention", signature(inputs)
+        return compiled(program, key, lambda: attention_in(self.backend, program, inputs))
+
+    def _blocks(
+        self, inputs: Inputs, request: Request, calls: AttentionCalls
+    ) -> tuple[tuple[Attended, ...], ...]:
+        """Return the attention of each block, with the gradients of its own score."""
+        if request.blocks is None:
+            return ()
+        program = self._program(request.call, request.reads)
+        near, key = request.layers[0], ("blocks", signature(inputs), request.layers[0])
+        row = compiled(program, key, lambda: row_of_blocks(self.backend, program, inputs, near, calls))
+        blocks = BlockProgram(program, row)
+        outputs = list(filter(is_output, blocks.layers))
+        found = self.backend.record(blocks, inputs, of_blocks(request.blocks), outputs, ())
+        return tuple(
+            tuple(attended_in(self.backend, self._nodes, found, *call) for call in block)
+            for block in row.calls
         )
 
     def scores(
@@ -390,7 +428,7 @@ class KerasEngine(Speechless, UnknownGeometry):
     def _program(
         self,
         call: Call | None,
-        reads: Sequence[str],
+        reads: Sequence[str] = (),
         layers: Sequence[str] = (),
         guided: Any = None,
         entry: Entry | None = None,

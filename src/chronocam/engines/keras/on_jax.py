@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.backend import Backend
+from chronocam.engines.keras.backend import BY_VALUES, Backend, Mark
 from chronocam.engines.keras.compiled import (
     Differentiated,
     OffsetPass,
@@ -22,7 +23,10 @@ from chronocam.engines.keras.compiled import (
     compiled,
 )
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.errors import ModelError
 from chronocam.types import Array, Inputs
+
+_MARK = "chronocam marks "
 
 _guided_relu = jax.custom_vjp(lambda x: jnp.maximum(x, 0))
 _guided_relu.defvjp(
@@ -57,6 +61,29 @@ class JaxBackend(Backend):
             jax.eval_shape(stateless, _values(program), inputs)
         except jax.errors.ConcretizationTypeError:
             stateless(_values(program), inputs)
+
+    def made_of(
+        self, run: Callable[[Inputs, Mark], Sequence[Array]], program: Program, inputs: Inputs
+    ) -> list[set[int]]:
+        """Follow the equations of a jaxpr, in which names are marks; see `Backend.made_of`."""
+
+        def stateless(values: list[Array], inputs: Inputs) -> Sequence[Array]:
+            with _holding(program, values):
+                return run(inputs, lambda number, x: checkpoint_name(x, f"{_MARK}{number}"))
+
+        inputs = keras.tree.map_structure(jnp.asarray, inputs)
+        try:
+            jaxpr = jax.make_jaxpr(stateless)(_values(program), inputs).jaxpr
+        except jax.errors.ConcretizationTypeError as error:
+            raise ModelError(BY_VALUES) from error
+        of: dict[int, set[int]] = {}  # by variable, whose literals have no hash
+        for equation in jaxpr.eqns:
+            marks = set[int]().union(*(of.get(id(x), ()) for x in equation.invars))
+            name = str(equation.params.get("name", ""))
+            if name.startswith(_MARK):
+                marks = {int(name.removeprefix(_MARK))}
+            of |= {id(x): marks for x in equation.outvars}
+        return [of.get(id(x), set()) for x in jaxpr.outvars]
 
     def function(
         self, program: Program, run: Callable[..., Any], compiles: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.backend import Backend
+from chronocam.engines.keras.backend import BY_VALUES, Backend, Mark
 from chronocam.engines.keras.compiled import (
     Differentiated,
     OffsetPass,
@@ -22,6 +22,7 @@ from chronocam.engines.keras.compiled import (
     compiled,
 )
 from chronocam.engines.keras.program import BackendRecording, Change, Passed, Program
+from chronocam.errors import ModelError
 from chronocam.types import INPUT, Array, Inputs
 
 _REFUSAL = tf.errors.OperatorNotAllowedInGraphError
@@ -48,6 +49,28 @@ class TensorFlowBackend(Backend):
     def once(self, run: Callable[[Inputs], None], program: Program, inputs: Inputs) -> None:
         """Run a function of the inputs once, eagerly."""
         run(keras.tree.map_structure(tf.convert_to_tensor, inputs))
+
+    def made_of(
+        self, run: Callable[[Inputs, Mark], Sequence[Array]], program: Program, inputs: Inputs
+    ) -> list[set[int]]:
+        """Follow the operations of a traced graph; see `Backend.made_of`."""
+        numbers: dict[str, int] = {}
+        found: list[set[int]] = []
+
+        def mark(number: int, x: Array) -> Array:
+            x = tf.identity(x)
+            numbers[x.op.name] = number
+            return x
+
+        def traced(inputs: Inputs) -> None:
+            found[:] = [_made_of(x, numbers) for x in run(inputs, mark)]
+
+        inputs = keras.tree.map_structure(tf.convert_to_tensor, inputs)
+        try:
+            tf.function(traced, autograph=False).get_concrete_function(inputs)
+        except _REFUSAL as error:
+            raise ModelError(BY_VALUES) from error
+        return found
 
     def function(
         self, program: Program, run: Callable[..., Any], compiles: bool = True
@@ -243,6 +266,20 @@ class _Scored:
             for column in columns
         ]
         return [np.stack(of_output) for of_output in zip(*each, strict=True)]
+
+
+def _made_of(x: Array, numbers: Mapping[str, int]) -> set[int]:
+    ahead, seen, found = [x.op], set[str](), set[int]()
+    while ahead:
+        operation = ahead.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        if operation.name in numbers:
+            found.add(numbers[operation.name])
+        else:
+            ahead.extend(before.op for before in operation.inputs)
+    return found
 
 
 def _tensor(x: Array) -> Array:

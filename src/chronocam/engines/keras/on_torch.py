@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from chronocam.engines.base import Score
-from chronocam.engines.keras.backend import Backend
+from chronocam.engines.keras.backend import Backend, Mark
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.engines.scoped import scoped
+from chronocam.engines.torch.attended import made_of
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.tensors import hessian_product, vjp
 from chronocam.types import Array, Inputs
@@ -67,6 +68,25 @@ class TorchBackend(Backend):
     def repeated(self, x: Tensor, times: int, axis: int | None) -> Tensor:
         """Return copies that are made where something computes with them: nothing else drops them here."""
         return Repeated.of(self.tensor(x), times, axis)
+
+    def made_of(
+        self, run: Callable[[Inputs, Mark], Sequence[Array]], program: Program, inputs: Inputs
+    ) -> list[set[int]]:
+        """Follow the graph of a pass; see `Backend.made_of`."""
+        numbers: dict[Any, int] = {}
+
+        def mark(number: int, x: Tensor) -> Tensor:
+            torch.set_grad_enabled(True)
+            x = x.detach().requires_grad_().clone()
+            numbers[x.grad_fn] = number
+            return x
+
+        def marked(scope: ExitStack) -> list[set[int]]:
+            scope.enter_context(torch.inference_mode(False))
+            scope.enter_context(torch.set_grad_enabled(False))
+            return [made_of(x, numbers) for x in run(inputs, mark)]
+
+        return scoped(marked)()
 
     def function(
         self, program: Program, run: Callable[..., Any], compiles: bool = True

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from chronocam.engines.base import Call, Entry, Feed, Result, as_given, changed_at
+from chronocam.engines.keras.attention import OUTPUT, attends_at, part, seen_by
 from chronocam.engines.keras.layers import (
     Node,
     Nodes,
@@ -235,15 +236,18 @@ class Program:
         # replaces all of that, and what scores are made of is read last, as the model itself reads it.
         wraps: dict[str, list[Wrap]] = {path: [] for path in self.nodes}
         for path, node in self.nodes.items():
-            wraps[path] += _all_frames(node)
+            wraps[path] += all_frames(node)
             if self.guided is not None and (wrap := guided_relu(node, self.guided)) is not None:
                 wraps[path].append(wrap)
             if (gate := gate_of(node)) is not None:
                 wraps[path].append(_noting(gate, gates))
             elif gates_pass(node):
                 wraps[path].append(_passing_on(gates))
-        for path in dict.fromkeys(path_at(layer) for layer in self.layers if layer != INPUT):
-            taps = [layer for layer in self.layers if path_at(layer) == path]
+        for path in dict.fromkeys(filter(None, map(attends_at, self.layers))):
+            wraps[path].append(seen_by(partial(_see, path, seen, change)))
+        plain_layers = [layer for layer in self.layers if layer != INPUT and attends_at(layer) is None]
+        for path in dict.fromkeys(map(path_at, plain_layers)):
+            taps = [layer for layer in plain_layers if path_at(layer) == path]
             linear = path + LINEAR
             if linear in taps:
                 taps.remove(linear)
@@ -281,11 +285,12 @@ def trace(
         return output
 
     nodes = program.nodes
-    wraps = {path: [*_all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
+    wraps = {path: [*all_frames(node), after(partial(noted, path))] for path, node in nodes.items()}
     return calls, first_tensor(program.run(inputs, wraps))
 
 
-def _all_frames(node: Node) -> list[Wrap]:
+def all_frames(node: Node) -> list[Wrap]:
+    """Return what lets a TimeDistributed layer run on all steps at once; nothing for other nodes."""
     return [frames_at_once] if type(node) is keras.layers.TimeDistributed else []
 
 
@@ -463,6 +468,17 @@ def _tap(layers: Sequence[str], seen: dict[str, list[Array]], change: Change) ->
         return output
 
     return after(tapped)
+
+
+def _see(path: str, seen: dict[str, list[Array]], change: Change, parts: Mapping[str, Array]) -> Array:
+    """Take note of the parts of a call of attention, and return what goes on in the place of its output."""
+    output = parts[OUTPUT]
+    for name, x in parts.items():
+        layer = part(path, name)
+        if layer in seen:
+            seen[layer].append(change(layer, x))
+            output = seen[layer][-1] if name == OUTPUT else output
+    return output
 
 
 def _before_activation(tap: Wrap) -> Wrap:

@@ -49,7 +49,7 @@ class KerasRest(Rest[Any]):
             return x
 
         around: dict[str, list[Wrap]] = {
-            path: [partial(_recording, recorder, node)] for path, node in self._hidden.items()
+            path: [partial(recording, recorder, node)] for path, node in self._hidden.items()
         }
         around[self._path].append(self._at_layer(keep))
 
@@ -118,7 +118,7 @@ class KerasRest(Rest[Any]):
         return keras.tree.map_structure(repeated, inputs)
 
 
-def _recording(recorder: Recorder[Any], node: Node, copy: Node, run: Run) -> Run:
+def recording(recorder: Recorder[Any], node: Node, copy: Node, run: Run) -> Run:
     """Record under the model's own node what its copy does."""
     return recorder.around(node, run)
 

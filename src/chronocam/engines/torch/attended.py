@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from chronocam.engines.torch.attention import Mixing
 from chronocam.engines.torch.taps import Cut, Tap
-from chronocam.maps.attended import Attended, Origins, Sources
+from chronocam.maps.attended import Attended, Origins, Sources, latest
 
 Gradients = Callable[[Sequence[Tensor]], list[Tensor | None]]
 """Returns ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects."""
@@ -39,8 +39,8 @@ class TappedAttention:
     def see(self, mixing: Mixing) -> Tensor:
         """Take note of a call, and return what goes on in the place of its output."""
         asks = mixing.softmax if mixing.query is None else mixing.query
-        of_queries, of_keys = self._calls_before(asks), self._calls_before(mixing.value)
-        self.sources.append((self._latest(of_queries), self._latest(of_keys)))
+        of_queries, of_keys = (made_of(x, self._numbers) for x in (asks, mixing.value))
+        self.sources.append((latest(of_queries, self._before), latest(of_keys, self._before)))
         self._before.append(of_queries | of_keys)
         self.origins.append(
             (
@@ -55,24 +55,6 @@ class TappedAttention:
             setattr(mixing, name, None if x is None else x.detach())
         self._calls.append(mixing)
         return fresh
-
-    def _calls_before(self, tensor: Tensor | None) -> set[int]:
-        """Return the calls whose outputs a tensor is made of, with no other call in between."""
-        ahead, seen, calls = [None if tensor is None else tensor.grad_fn], set[Any](), set[int]()
-        while ahead:
-            node = ahead.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if node in self._numbers:
-                calls.add(self._numbers[node])
-            else:
-                ahead.extend(before for before, _ in node.next_functions)
-        return calls
-
-    def _latest(self, calls: set[int]) -> Sources:
-        """Return the calls that no other of them is made of."""
-        return tuple(sorted(calls.difference(*(self._before[call] for call in calls))))
 
     def _origins(self, tokens: Tensor, calls: set[int]) -> Origins:
         """Return which token of which call each token is made of; see `Attended`.
@@ -123,6 +105,21 @@ class TappedAttention:
         found = gradients(self._tap.outputs[calls])
         every = zip(self._calls[calls], found, self.sources[calls], self.origins[calls], strict=True)
         return tuple(_attended(*one) for one in every)
+
+
+def made_of(tensor: Tensor | None, numbers: Mapping[Any, int]) -> set[int]:
+    """Return the numbers of the nodes that a tensor is made of, with no other of them in between."""
+    ahead, seen, found = [None if tensor is None else tensor.grad_fn], set[Any](), set[int]()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in numbers:
+            found.add(numbers[node])
+        else:
+            ahead.extend(before for before, _ in node.next_functions)
+    return found
 
 
 def _places(once: Tensor, numbered: Tensor) -> list[tuple[int, int]] | None:
