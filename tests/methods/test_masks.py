@@ -296,6 +296,39 @@ def test_one_region_is_worth_all_there_is_to_lose(method: Any) -> None:
     )
 
 
+class Centred(nn.Module):
+    """Scores less half of their mean over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = bent()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.net(x)
+        return scores - scores.mean(0) / 2
+
+
+@pytest.mark.parametrize("method", [cc.RISE, cc.Occlusion, cc.ScoreCAM, cc.AblationCAM, cc.ReciproCAM])
+def test_a_change_is_scored_by_itself_where_samples_couple(method: Any) -> None:
+    net = Centred().eval()
+    options: dict[str, Any] = {"until": None, "budget": 150} if method is cc.RISE else {}
+    layer = [] if method in (cc.RISE, cc.Occlusion) else ["net.0"]
+    found = method(net, *layer, signed=True, **options).explain(X[:1], 1)
+    alone = method(net, *layer, signed=True, batch_size=1, **options).explain(X[:1], 1)
+    np.testing.assert_allclose(found.maps, alone.maps, rtol=0, atol=1e-6 * np.abs(alone.maps).max())
+    assert any("samples of a batch change each other's scores" in f.text for f in found.findings)
+    plain = method(net.net, *(["0"] if layer else []), signed=True, **options).explain(X[:1], 1)
+    assert not plain.findings
+
+
+def test_random_scores_are_no_coupling() -> None:
+    net = nn.Sequential(nn.Dropout(0.5), linear())
+    calls: list[int] = []
+    net.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    cc.Occlusion(net, baseline="zero").explain(X, 1)
+    assert max(calls) > 8
+
+
 @pytest.mark.parametrize("method", [cc.RISE, cc.LIME, cc.KernelSHAP])
 def test_rounding_is_no_evidence(method: Any) -> None:
     """What nothing moves is zero and known at once; where scores are not finite, nothing is to be learnt."""
@@ -314,6 +347,38 @@ def test_rounding_is_no_evidence(method: Any) -> None:
     passes[0] = 0
     method(Deaf(), until=0.01, regions="cells").explain(X, 2)
     assert passes[0] < 3000  # of two samples; the budget allows 4,000
+    windows = cc.Occlusion(Deaf(), window=5, signed=True).explain(X, 0)
+    assert not windows.maps.any()
+    assert any("2 of 2 scores stay the same" in finding.text for finding in windows.findings)
+
+
+def test_what_is_not_finite_is_refused_or_said(recwarn: pytest.WarningsRecorder) -> None:
+    broken = X.clone()
+    broken[0, 0, 3, 3] = torch.nan
+    with pytest.raises(InputError, match="inputs hold NaN or infinity"):
+        cc.LIME(bent(), regions="superpixels").explain(broken, 1)
+    found = cc.Occlusion(bent(), baseline="noise", window=7, stride=7).explain(broken, 1)
+    assert "not finite" in found.findings[0].text
+    assert np.isfinite(found.maps[1]).all()
+    assert not recwarn.list
+
+
+def test_a_network_takes_no_whole_numbers() -> None:
+    with pytest.raises(InputError, match="no input holds floating-point numbers"):
+        cc.RISE(bent()).explain((X * 255).byte(), 1)
+
+
+def test_a_function_of_whole_numbers_turns_them_back_itself() -> None:
+    def served(batch: np.ndarray) -> np.ndarray:
+        assert batch.dtype == np.uint8
+        return batch.astype(np.float64).sum((2, 3))
+
+    x = (X * 255).byte().numpy()
+    with pytest.raises(InputError, match=r"inputs are uint8.*x\.round\(\)\.astype\(\"uint8\"\)"):
+        cc.Occlusion(cc.blackbox(served)).explain(x, 1)
+    box = cc.blackbox(lambda batch: served(batch.round().astype("uint8")))
+    found = cc.Occlusion(box, window=1, stride=1, baseline="zero").explain(x.astype(np.float32), 1)
+    np.testing.assert_allclose(found.maps[:, 0], x[:, 1], atol=1e-3)
 
 
 def test_gaps_between_windows_are_told() -> None:

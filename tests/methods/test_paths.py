@@ -104,6 +104,12 @@ def test_too_few_steps_are_told_with_the_gap() -> None:
     assert "1 steps=" in finding.text
 
 
+def test_rounding_is_no_gap() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 49, 2)).eval()
+    found = cc.BlurIG(net).explain(torch.full((1, 3, 14, 14), 0.5), 1)  # a blur changes rounding alone
+    assert not any("adds up to" in finding.text for finding in found.findings)
+
+
 def test_only_the_explained_of_several_inputs_moves() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

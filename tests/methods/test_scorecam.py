@@ -161,7 +161,7 @@ def test_channels_that_are_the_same_everywhere_cost_one_pass() -> None:
     np.testing.assert_allclose(
         found.maps[:, 0], torch.einsum("bk,bkhw->bhw", scores.softmax(1), a), atol=1e-6
     )
-    assert passes[-9] == 2 * 4  # three channels, and one of the five that show nothing, of two samples
+    assert passes[-10] == 2 * 4  # three channels, and one of the five that show nothing, of two samples
 
 
 def test_scorecam_of_some_channels_takes_the_exact_scores_of_those() -> None:

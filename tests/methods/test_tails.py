@@ -120,6 +120,17 @@ class ChannelsMoved(nn.Module):
         return self.fc((x + mixed.permute(0, 3, 1, 2)).mean((2, 3)))
 
 
+class FixedBatch(nn.Module):
+    """Takes two samples and no others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next, self.fc = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 5, 1), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.next(self.conv(x).tanh()).relu().view(2, 5, -1).mean(2))
+
+
 class Tokens(nn.Module):
     """Patches and a class token, which alone is read."""
 
@@ -156,6 +167,7 @@ NETS: dict[str, Net] = {
     "in place": (InPlace, "conv", (3, 16, 12)),
     "depthwise": (Depthwise, "wide", (3, 16, 12)),
     "dense": (Dense, "grow.1", (3, 16, 12)),
+    "fixed batch": (FixedBatch, "conv", (3, 16, 12)),
     "channels moved": (ChannelsMoved, "each", (3, 16, 12)),
     "frames under an LSTM": (Folded, "cnn", (5, 3, 16, 12)),
 }

@@ -140,7 +140,13 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         if request.differentiates or request.sees_attention or set(request.layers) - {INPUT} or request.reads:
             self._refuse()
         scores = self.scores(inputs, score, request.call)
-        return Recording(scores, {INPUT: [_entry(inputs, request.entry)]})
+        masked = _entry(inputs, request.entry)
+        if not _is_float(masked):
+            raise InputError(
+                f"inputs are {masked.dtype}, and masks give what lies between; give floating-point numbers, "
+                f'and let the function turn them back: x.round().astype("{masked.dtype}")'
+            )
+        return Recording(scores, {INPUT: [masked]})
 
     def scores(
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()

@@ -57,6 +57,13 @@ def _described(x: Any) -> str:
     return f"{dtype} (…, {', '.join(map(str, x.shape[1:]))})"
 
 
+NO_FLOATS: Final = (
+    "no input holds floating-point numbers, so none can be masked or differentiated; give such numbers, or "
+    "explain a layer: conv_layer="
+)
+"""What is said of inputs such as `uint8` or tokens."""
+
+
 def misfit(shape: tuple[int, ...], dtype: str, stem: Stem | None) -> str | None:
     """Return what is wrong with an input that a model failed on; None where nothing shows.
 

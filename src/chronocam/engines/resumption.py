@@ -88,6 +88,7 @@ class Rest(ABC, Generic[Node]):
         self._layer = layer
         self._call = split_call(layer)[1]
         self._stored: dict[Node, list[Stored]] = {}
+        self._takes_more = True  # than the samples that were given
 
     def __call__(self, activations: Array | Sequence[Array], score: Score) -> Array:
         """Return the scores `(change · batch, target)` for changed activations; see `Resumed`."""
@@ -97,6 +98,10 @@ class Rest(ABC, Generic[Node]):
             raise InputError(
                 f"got activations for {len(changed)} calls of layer `{self._layer}`, the first with "
                 f"{len(changed[0])} rows; expected {calls}, and a multiple of {rows} rows"
+            )
+        if not self._takes_more and len(changed[0]) > rows:
+            raise InputError(
+                "the model takes no larger batch than was given; score one change after the other"
             )
         return self._scored(changed, len(changed[0]) // rows, score)
 
@@ -144,11 +149,17 @@ class Rest(ABC, Generic[Node]):
             return
         # Which axis holds the samples was guessed wrong somewhere: 8 rows of one sample may be its frames, or
         # the same for every batch, as embedded positions are. Twice the samples show it.
-        doubled = self._recorded(2)[0].calls
-        twice = (tensor for node in recorder.calls for x in doubled[node] for tensor in self._tensors(x))
-        self._store(recorder.calls, lambda tensor: _doubled_axis(tensor, next(twice)))
-        difference = self._difference(result)
-        if difference is not None:
+        try:
+            doubled = self._recorded(2)[0].calls
+            twice = (tensor for node in recorder.calls for x in doubled[node] for tensor in self._tensors(x))
+            self._store(recorder.calls, lambda tensor: _doubled_axis(tensor, next(twice)))
+            difference = self._difference(result)
+        except Exception as error:  # whatever the model raises that takes no more samples
+            if out_of_memory(error):
+                raise
+            difference = first_line(error)
+        self._takes_more = difference is None
+        if difference is not None and self._difference(result, 1) is not None:
             raise LayerError(
                 f"from layer `{self._layer}` on the model does not run as it does as a whole ({difference}); "
                 "score whole inputs, or choose another layer"
@@ -163,16 +174,16 @@ class Rest(ABC, Generic[Node]):
     def _first_axis(self, tensor: Array) -> int | None:
         return 0 if len(tensor.shape) and tensor.shape[0] % self._samples == 0 else None
 
-    def _difference(self, result: Result) -> str | None:
-        """Run two copies of the layer's own activations; say why the model's output is not there twice."""
+    def _difference(self, result: Result, times: int = 2) -> str | None:
+        """Run copies of the layer's own activations; say why the model's output is not there as often."""
         xp = namespace(self.activations[0])
         try:
-            twice = self._run([xp.concat([x, x]) for x in self.activations], 2)
+            again = self._run([xp.concat([x] * times) for x in self.activations], times)
         except Exception as error:  # whatever the model raises where shapes do not fit
             if out_of_memory(error):
                 raise
             return first_line(error)
-        same = _same(self._values(result), self._values(twice), self._samples)
+        same = _same(self._values(result), self._values(again), self._samples, times)
         return None if same else "its output differs"
 
     def _values(self, result: Result) -> list[np.ndarray]:
@@ -215,24 +226,30 @@ def _doubled_axis(once: Array, twice: Array) -> int | None:
     return next((axis for axis, (n, m) in axes if n and m == 2 * n), None)
 
 
-def _doubled(x: np.ndarray, y: np.ndarray, samples: int) -> np.ndarray:
-    """Return `x` two times over, as `y` has to be: what loses its axis for one sample has it for two."""
+def _copied(x: np.ndarray, y: np.ndarray, samples: int, times: int) -> np.ndarray:
+    """Return `x` once or twice, as `y` has to be: what loses its axis for one sample has it for two."""
+    if times == 1:
+        return x
     if samples == 1 and y.shape == (2, *x.shape):
         return np.stack([x, x])
     return np.concatenate([x, x]) if x.ndim and samples in (len(x), len(y) // 2) else x
 
 
-def _same(once: Sequence[np.ndarray], twice: Sequence[np.ndarray], samples: int) -> bool:
-    """Say whether `twice` holds `once` two times over: in the rows of each array, or in a list per sample."""
-    if len(twice) == 2 * len(once):
-        expected = [*once, *once]
-    elif len(twice) == len(once):
-        pairs = zip(once, twice, strict=True)
-        expected = [_doubled(x, y, samples) for x, y in pairs]
+def _same(once: Sequence[np.ndarray], again: Sequence[np.ndarray], samples: int, times: int) -> bool:
+    """Say whether `again` holds `once`, or that twice: in the rows of each array, or in a list per sample."""
+    if len(again) == len(once):
+        pairs = zip(once, again, strict=True)
+        expected = [_copied(x, y, samples, times) for x, y in pairs]
+    elif len(again) == times * len(once):
+        expected = [*once] * times
     else:
         return False
     return all(
-        x.shape == y.shape
-        and np.allclose(x, y, rtol=0, atol=_TOLERANCE * np.abs(x).max(initial=0), equal_nan=True)
-        for x, y in zip(expected, twice, strict=True)
+        x.shape == y.shape and np.allclose(x, y, rtol=0, atol=_TOLERANCE * _largest(x), equal_nan=True)
+        for x, y in zip(expected, again, strict=True)
     )
+
+
+def _largest(x: np.ndarray) -> float:
+    """Return the size of the largest finite value."""
+    return float(np.abs(x).max(initial=0, where=np.isfinite(x)))

@@ -38,6 +38,9 @@ from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage,
 T = TypeVar("T")
 """What is changed: a change of inputs or activations, or the number of a channel."""
 
+_MANY = 2  # more changes than those are worth one more, which shows whether a batch couples its samples
+_COUPLED = 0.02  # of the largest score: kernels differ less from one batch size to the next
+
 
 class LayerView:
     """What a method sees of one layer: a `View`.
@@ -65,6 +68,7 @@ class LayerView:
         self._layer = layer
         self._scoring = scoring
         self._rest = recording.rests.get(layer)
+        self._couples: bool | None = None
         self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
         self.interval: Array = None
@@ -390,15 +394,14 @@ class LayerView:
     def _scored(
         self, changes: Iterable[T], at_once: int, scored: Callable[[Sequence[T], Score], Array]
     ) -> Array:
-        def once(part: Sequence[T]) -> Array:
-            scores = widen(scored(part, self._scoring.repeated(len(part)).values))
-            shape = (len(part), self._look.shape[0], scores.shape[1])
-            return namespace(scores).reshape(scores, shape)
-
+        once = partial(self._once, scored=scored)
         parts, rest = list[Array](), iter(changes)
         while part := list(islice(rest, at_once)):
             try:
                 parts.append(once(part))
+                if len(part) > _MANY and self._is_coupled(part, parts[-1], once):
+                    at_once = 1
+                    parts[-1:] = [once([change]) for change in part]
             except ChronocamError:
                 if len(part) == 1:
                     raise
@@ -408,6 +411,25 @@ class LayerView:
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)
+
+    def _is_coupled(self, part: Sequence[T], scores: Array, once: Callable[[Sequence[T]], Array]) -> bool:
+        """Say whether a change has another score beside others than by itself; found out once.
+
+        Not where it has another one each time, as of a model that draws random numbers.
+        """
+        if self._couples is None:
+            beside, alone = to_numpy(scores), to_numpy(once(part[-1:]))[0]
+            allowed = _COUPLED * np.abs(beside).max(initial=0, where=np.isfinite(beside))
+            same = partial(np.allclose, rtol=0, atol=allowed, equal_nan=True)
+            self._couples = not same(beside[-1], alone) and same(to_numpy(once(part[-1:]))[0], alone)
+            if self._couples:
+                self.note("samples of a batch change each other's scores: each change was scored by itself")
+        return self._couples
+
+    def _once(self, part: Sequence[T], scored: Callable[[Sequence[T], Score], Array]) -> Array:
+        """Return the scores `(change, batch, target)` of one run."""
+        scores = widen(scored(part, self._scoring.repeated(len(part)).values))
+        return namespace(scores).reshape(scores, (len(part), self._look.shape[0], scores.shape[1]))
 
 
 def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:

@@ -52,7 +52,7 @@ def imputed(
 
     Every removed pixel p obeys Σ_n w_n (x_n − x_p) = 0 over its neighbours in the picture: 1/6 for the four
     that share a side, 1/12 for the four at its corners. They are solved together, to `tolerance` times the
-    values' range.
+    values' range; they are NaN where a value that stays is NaN or infinite.
 
     Raises InputError where no pixel stays.
     Source: Rong et al. 2022, ROAD (arXiv:2202.00449), section 4.2, without its noise.
@@ -67,6 +67,8 @@ def imputed(
     x = np.asarray(values, dtype=np.float32 if values.dtype == np.float32 else np.float64)
     if stays.all():
         return x
+    if not np.isfinite(x[:, stays]).all():
+        return np.where(stays, x, np.nan)
     return _solved(x, stays, tolerance * max(float(np.ptp(x[:, stays])), 1e-12))
 
 

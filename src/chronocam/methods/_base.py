@@ -24,6 +24,7 @@ _METHODS: dict[str, type[Method]] = {}
 METHODS: Mapping[str, type[Method]] = MappingProxyType(_METHODS)
 """Every method by its command-line name; a class with a `name` is added by being defined."""
 
+_ROUNDED: Final = 1e-6  # of a score, which sums of single precision may be off
 COMPLETE: Final = 1e-3
 """By what share of its rise a score may differ from what is attributed, unsaid."""
 
@@ -315,12 +316,19 @@ class PathMethod(GradientMethod):
             rise,
             "rises over the baseline by",
             f"more than the {self.steps} steps= bring them together",
+            np.abs(end),
         )
 
 
-def note_gap(view: View, added: np.ndarray, whole: np.ndarray, does: str, why: str) -> None:
-    """Note by how much what is attributed, `(batch, target)`, misses what it must add up to."""
-    gap = np.abs(added - whole) / np.maximum(np.abs(whole), 1e-12)
+def note_gap(
+    view: View, added: np.ndarray, whole: np.ndarray, does: str, why: str, score: np.ndarray
+) -> None:
+    """Note by how much what is attributed, `(batch, target)`, misses what it must add up to.
+
+    score: the size of the score, beside which rounding errors are as good as nothing.
+    """
+    missed = np.abs(added - whole)
+    gap = np.where(missed <= _ROUNDED * score, 0, missed / np.maximum(np.abs(whole), 1e-12))
     worst = np.unravel_index(np.argmax(gap), gap.shape)
     if gap[worst] > COMPLETE:
         view.note(

@@ -58,6 +58,20 @@ class InputMasks(EvidenceMethod):
             return fill_of(x, self.baseline, view.laid, rng)
         return fill_of_features(x, lambda rows: fill_of(rows, self.baseline, view.laid, rng))
 
+    def without_rounding(self, view: View, maps: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:
+        """Return maps with zeros where nothing but rounding moved a score, and say it."""
+        idle = np.abs(maps).max(axis=tuple(range(2, maps.ndim))) <= rounding
+        if idle.any():
+            unmoved = f"{int(idle.sum())} of {idle.size} scores"
+            view.note(f"{unmoved} stay the same whatever is hidden; try another baseline=")
+        maps[idle] = 0
+        return maps
+
+
+def rounding(scores: np.ndarray) -> np.ndarray:
+    """Return how far scores `(mask, batch, target)` may differ and mean nothing, `(batch, target)`."""
+    return _ULPS * np.finfo(scores.dtype).eps * np.abs(scores).max(axis=0).astype(np.float64)
+
 
 class Scorer:
     """Scores `(mask, batch, target)` of masks that show the regions marked 1.
@@ -74,8 +88,7 @@ class Scorer:
         """Return the scores."""
         changes = (self.view.on_main(partial(_masked, self.fill, spread, marks)) for marks in shown)
         scores = to_numpy(self.view.scores(changes))
-        largest = np.abs(scores).max(axis=0).astype(np.float64)
-        self.rounding = np.fmax(self.rounding, _ULPS * np.finfo(scores.dtype).eps * largest)
+        self.rounding = np.fmax(self.rounding, rounding(scores))
         return scores.astype(np.float64)
 
 
@@ -152,16 +165,7 @@ class MaskMethod(InputMasks):
                 f"with {reached} asks for less" if np.isfinite(looks.reached) else "too few for intervals"
             )
             view.note(f"stopped after {passes} forward passes, {how_far}; raise budget=")
-        return like(self._without_rounding(view, looks.mean, score.rounding), x)
-
-    def _without_rounding(self, view: View, maps: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:
-        """Return maps with zeros where nothing but rounding moved a score, and say it."""
-        idle = np.abs(maps).max(axis=tuple(range(2, maps.ndim))) <= rounding
-        if idle.any():
-            unmoved = f"{int(idle.sum())} of {idle.size} scores"
-            view.note(f"{unmoved} stay the same whatever is hidden; try another baseline=")
-        maps[idle] = 0
-        return maps
+        return like(self.without_rounding(view, looks.mean, score.rounding), x)
 
     def block(self, score: Any, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
         """Return an estimate of each region's number, and how many forward passes it took."""

@@ -53,7 +53,7 @@ class FullGrad(Method):
         (score,) = to_numpy(view.scores([lambda x: x])).astype(np.float64)
         added = sum(to_numpy(term).astype(np.float64).sum(axis=grid_axes(term, 2)) for term in terms)
         why = "some parts are not linear in pieces, or have biases that no layer shows"
-        note_gap(view, np.asarray(added), score, "is", why)
+        note_gap(view, np.asarray(added), score, "is", why, np.abs(score))
         on_grids = [term for term in terms if term.ndim == terms[0].ndim]
         return sum(self._enlarged(term, capture.activations.shape[2:]) for term in on_grids)
 

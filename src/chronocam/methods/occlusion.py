@@ -14,7 +14,7 @@ from chronocam.maps.arrays import like, to_numpy
 from chronocam.masks.regions.base import Pieces, numbers_of
 from chronocam.masks.replacements import Fill
 from chronocam.methods._base import Maps
-from chronocam.methods._masks import InputMasks
+from chronocam.methods._masks import InputMasks, rounding
 from chronocam.types import Array, Change, View
 
 
@@ -52,8 +52,8 @@ class Occlusion(InputMasks):
         )
         places = list(_windows(grid, window, stride))
         fill = self.filled(view)
-        scores = to_numpy(view.scores(_changes(view, fill, grid, places))).astype(np.float64)
-        falls = scores[0] - scores[1:]
+        scores = to_numpy(view.scores(_changes(view, fill, grid, places)))
+        falls = scores[0].astype(np.float64) - scores[1:]
         total, times = np.zeros((*falls.shape[1:], *grid)), np.zeros(grid)
         for place, fall in zip(places, falls, strict=True):
             total[:, :, *place] += fall[(...,) + (None,) * len(grid)]
@@ -63,7 +63,7 @@ class Occlusion(InputMasks):
                 f"stride={stride} leaves gaps between windows of {window}: {np.mean(times == 0):.0%} of the "
                 "places were never hidden, and are zero"
             )
-        mean = total / np.maximum(times, 1)
+        mean = self.without_rounding(view, total / np.maximum(times, 1), rounding(scores))
         view.interval = like(np.zeros_like(mean), x)
         return like(mean, x)
 

@@ -30,7 +30,7 @@ from chronocam.engines.keras.layers import (
     show_own_errors,
 )
 from chronocam.engines.keras.replica import Replica
-from chronocam.engines.misfit import FAILURES, failure, out_of_memory
+from chronocam.engines.misfit import FAILURES, NO_FLOATS, failure, out_of_memory
 from chronocam.engines.names import part_at, split_call, split_entry
 from chronocam.engines.outputs import scores_in
 from chronocam.engines.scoped import scoped
@@ -214,7 +214,7 @@ class Program:
             return changed_at(inputs, self.entry, tap)
         first = first_tensor(inputs)
         if first is None:
-            raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
+            raise InputError(NO_FLOATS)
         return replace_tensor(inputs, first, tap(first))
 
     def _read(self, outputs: list[Array]) -> Array:

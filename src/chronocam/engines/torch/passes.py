@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from chronocam.engines.base import Recording, Request, Result, Score, changed_at
+from chronocam.engines.misfit import NO_FLOATS
 from chronocam.engines.names import split_call, split_entry
 from chronocam.engines.outputs import NO_RELU
 from chronocam.engines.resumption import Recorder
@@ -293,7 +294,7 @@ class TorchPass:
             return changed_at(inputs, self.request.entry, self.taps[INPUT].capture)
         first = first_tensor(inputs)
         if first is None:
-            raise InputError("no floating-point input to differentiate; explain a layer: give conv_layer=")
+            raise InputError(NO_FLOATS)
         return replace_tensor(inputs, first, self.taps[INPUT].capture(first))
 
     def _guided(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
