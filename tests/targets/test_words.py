@@ -1,15 +1,20 @@
 """Words of a text that a model generates, against log-probabilities and gradients written by hand."""
 
 import copy
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.cli import main
 from chronocam.errors import InputError, TargetError
 
 transformers = pytest.importorskip("transformers")
@@ -313,3 +318,133 @@ def test_rows_of_patches_at_a_layer_of_the_language_model_and_of_several_sizes()
     two["image_grid_thw"] = torch.tensor([[1, 8, 12], [1, 12, 8]])
     with pytest.raises(InputError, match="one size at a time"):
         cc.GradCAM(model).explain(two, cc.targets.Token(0))
+
+
+# Pictures with a prompt, from a folder.
+
+ASKED = {
+    "llava": "w1 <image> w7 w8",
+    "qwen": "w1 <|vision_start|> <|image_pad|> <|vision_end|> w7",
+    "blip": "w7 w8",
+}
+MARKS: dict[str, dict[str, int]] = {
+    "llava": {"<image>": 5},
+    "qwen": {"<|vision_start|>": 3, "<|vision_end|>": 4, "<|image_pad|>": 5, "<|video_pad|>": 6},
+    "blip": {},
+}
+
+
+def tokenizer(marks: dict[str, int]) -> Any:
+    tokenizers = pytest.importorskip("tokenizers")
+    named = {number: mark for mark, number in marks.items()}
+    vocabulary = {named.get(number, word): number for number, word in enumerate(WORDS)}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "w39"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    ends = {"unk_token": "w39", "pad_token": "w0", "eos_token": "w0", "bos_token": "w1"}
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **ends)
+    made.add_special_tokens({"additional_special_tokens": list(marks)})
+    return made
+
+
+def processor(kind: str) -> Any:
+    words, size = tokenizer(MARKS[kind]), {"height": 24, "width": 24}
+    if kind == "llava":
+        pictures = transformers.CLIPImageProcessor(size=size, crop_size=size)
+        how: dict[str, Any] = {"patch_size": 4, "vision_feature_select_strategy": "default"}
+        how |= {"image_token": "<image>", "num_additional_image_tokens": 1}
+        return transformers.LlavaProcessor(pictures, words, **how)
+    if kind == "blip":
+        return transformers.BlipProcessor(transformers.BlipImageProcessor(size=size), words)
+    how = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
+    pictures = transformers.Qwen2VLImageProcessor(**how, min_pixels=256, max_pixels=2304)
+    clips = transformers.Qwen2VLVideoProcessor(**how)
+    return transformers.Qwen2VLProcessor(pictures, words, video_processor=clips)
+
+
+@pytest.fixture(scope="module", params=list(ASKED))
+def asked_folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    path = tmp_path_factory.mktemp(request.param)
+    model = {"llava": llava, "qwen": qwen, "blip": blip}[request.param]().float()
+    del model.tokenizer
+    model.generation_config.suppress_tokens = list(MARKS[request.param].values()) or None
+    model.save_pretrained(path)
+    processor(request.param).save_pretrained(path)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    Image.fromarray(noise).save(path / "photo.png")
+    return request.param, path
+
+
+def explained(path: Path, *options: str) -> Any:
+    arguments = ["explain", str(path / "photo.png"), "--model", f"hf:{path}", "--out", str(path / "out")]
+    return CliRunner().invoke(main, [*arguments, *options])
+
+
+def test_a_picture_with_a_prompt_on_the_command_line(asked_folder: tuple[str, Path]) -> None:
+    kind, path = asked_folder
+    prompt, picture = ASKED[kind], Image.open(path / "photo.png")
+    done = explained(path, "--prompt", prompt, "--target", "token:0", "--method", "hirescam")
+    assert done.exit_code == 0, done.output
+    found = cc.load(path / "out" / "photo.hirescam.npz")
+    given = dict(processor(kind)(images=picture, text=prompt, return_tensors="pt"))
+    loaded = cc.models.load(f"hf:{path}")
+    wanted = cc.HiResCAM(loaded.model).explain(given, cc.targets.Token(0))
+    np.testing.assert_allclose(found.maps, wanted.maps, rtol=1e-4, atol=1e-6 * wanted.maps.max())
+    assert found.maps.max() > 0
+    if kind != "blip":
+        logits = loaded.model(**given).logits[0, -1]
+        free = [n for n in range(40) if n not in MARKS[kind].values()]
+        np.testing.assert_allclose(found.scores[0], logits.log_softmax(-1)[free].max().item(), rtol=1e-4)
+    done = explained(path, "--prompt", prompt, "--target", "word:dog")
+    assert done.exit_code == 1
+    assert "the model says “w" in done.output
+
+
+def test_what_a_model_is_asked_is_refused_in_a_line(asked_folder: tuple[str, Path], tmp_path: Path) -> None:
+    kind, path = asked_folder
+    done = explained(path, "--prompt", ASKED[kind])
+    assert "name what to explain of it: --target token:0" in done.output
+    if kind != "blip":
+        done = explained(path, "--target", "token:0")
+        assert "takes a picture with a prompt; give --prompt" in done.output
+        done = explained(path, "--prompt", "w7", "--target", "token:0")
+        mark = list(MARKS[kind])[0 if kind == "llava" else 2]
+        assert f"prompt 'w7' has no `{mark}`, the place of the picture; give '{mark}w7'" in done.output
+    if kind == "llava":
+        done = explained(path, "--prompt", "<image> <image>", "--target", "token:0")
+        assert "does not go with one picture" in done.output
+        bare = tmp_path / "bare"
+        shutil.copytree(path, bare)
+        (bare / "processor_config.json").unlink()
+        transformers.CLIPImageProcessor(
+            size={"height": 24, "width": 24}, do_center_crop=False
+        ).save_pretrained(bare)
+        done = explained(bare, "--prompt", ASKED[kind], "--target", "token:0")
+        assert (
+            "a processor_config.json, which processor.save_pretrained writes, may be missing" in done.output
+        )
+    assert "Traceback" not in done.output
+
+
+def test_a_prompt_without_the_picture_gets_the_models_form_of_a_chat() -> None:
+    made = processor("llava")
+    made.chat_template = (
+        "{% for turn in messages %}{% for part in turn['content'] %}"
+        "{{ '<image> ' if part['type'] == 'image' else part['text'] }}{% endfor %}{% endfor %} w9"
+    )
+    picture = Image.new("RGB", (24, 24))
+    prompted = cc.models.prompts.Prompted(made, "<image>")
+    assert prompted(picture, "w7 w8")["input_ids"][0].tolist() == [*[5] * 36, 7, 8, 9]
+    assert prompted(picture, "w1 <image> w7")["input_ids"][0].tolist() == [1, *[5] * 36, 7]
+
+
+def test_a_model_without_a_text_is_not_asked(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 96)).save(tmp_path / "p.png")
+    asking = ["explain", str(tmp_path / "p.png"), "--model", "chronocam:digits", "--prompt", "What is this?"]
+    done = CliRunner().invoke(main, [*asking, "--target", "token:0", "--out", str(tmp_path)])
+    assert "`chronocam:digits` is no model that says a text; drop --prompt" in done.output
+
+
+def test_tokens_of_a_text_are_no_grid_by_their_number() -> None:
+    """Four words are not 2 × 2 places, though they attend to a picture."""
+    explanation = cc.GradCAM(blip()).explain(X, cc.targets.Token(0))
+    assert explanation.maps.shape == (2, 1, 6, 6)

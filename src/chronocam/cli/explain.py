@@ -35,6 +35,7 @@ from chronocam.cli._options import (
         chronocam explain clip.mp4 --model torchvision:r3d_18 --target "arranging flowers"
         chronocam explain clip.mp4 --model torchvision:resnet50 --frames 24 --start 2 --end 8
         chronocam explain photo.jpg --model torchvision:ssdlite320_mobilenet_v3_large --target box:dog
+        chronocam explain photo.jpg --model hf:FOLDER --prompt "What is this?" --target word:dog
         chronocam explain features.npy --model python:my.nets:tagger --method lrp
         chronocam explain drive.mp4 --model chronocam:odometry --target tz --target depth
     """,
@@ -55,7 +56,8 @@ from chronocam.cli._options import (
 
     CLIP, SigLIP and other models of two towers explain captions, `--target "text:a red bus"`. Their labels
     (--labels) are texts, which make them classifiers. Of the text that a captioner says of a picture,
-    `token:0` is the first token, `word:dog` a word, `phrase:on a sofa` a few.
+    `token:0` is the first token, `word:dog` a word, `phrase:on a sofa` a few. Models that are asked
+    get --prompt; where it has no token for the picture, it gets the model's own form of a chat.
 
     Where a model has an output at every step of a clip, a class is its mean over the steps, and the default
     target `vote` is the class that most steps vote for.
@@ -183,6 +185,10 @@ from chronocam.cli._options import (
     type=click.FloatRange(0, 1),
     hidden=True,
     help="The least probability of a detector's boxes.  [default: 0.3]",
+)
+@click.option(
+    "--prompt",
+    help="What a vision-language model is asked about each picture, such as LLaVA or Qwen2-VL.",
 )
 @FAST
 @PRECISION

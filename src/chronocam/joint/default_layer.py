@@ -432,6 +432,9 @@ def _counting(
 ) -> dict[str, Candidate]:
     """Return the layers that may be explained, in the order in which they last finish.
 
+    Layers of as many tokens as a text beside the picture has are left out, where there are others: four words
+    may be a grid of 2 × 2 by their number alone.
+
     flat: also those where the score's gradient is zero, as it is everywhere.
     """
     every: dict[str, list[LayerCall]] = {}
@@ -439,6 +442,7 @@ def _counting(
         every.setdefault(call.path, []).append(call)
         every[call.path] = every.pop(call.path)  # ordered by the last call
     found: dict[str, Candidate] = {}
+    of_text: dict[str, Candidate] = {}
     for path, own in every.items():
         call, gradients = own[-1], [one.gradient for one in own]
         if not call.changes or call.recurrent or all(gradient is None for gradient in gradients):
@@ -449,8 +453,10 @@ def _counting(
         zeros = namespace(call.output).zeros_like(call.output)
         filled = [zeros if gradient is None else gradient for gradient in gradients]
         if flat or not all(map(is_zero, filled)):
-            found[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
-    return found
+            worded = len(call.shape) == 3 and call.shape[1] in look.text_lengths
+            which = of_text if worded else found
+            which[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
+    return found or of_text
 
 
 def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:

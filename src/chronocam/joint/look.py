@@ -119,6 +119,14 @@ class Look:
         return int(places[0]), len(places), int(tokens.shape[1])
 
     @cached_property
+    def text_lengths(self) -> set[int]:
+        """How long the texts are that come beside a picture; none where the picture is among their tokens."""
+        if not is_floating(self.main) or self.pictured is not None:
+            return set()
+        rows = [x for x in arrays_of(self.inputs) if len(x.shape) == 2 and "int" in str(x.dtype)]
+        return {int(x.shape[1]) for x in rows}
+
+    @cached_property
     def number(self) -> int:
         """The number of the input that maps are of."""
         if self.which is not None:

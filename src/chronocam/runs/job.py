@@ -12,7 +12,7 @@ import numpy as np
 from chronocam.errors import ChronocamError, InputError
 from chronocam.records import Failure, Result
 from chronocam.runs.files import write_result
-from chronocam.types import note
+from chronocam.types import Inputs, note
 
 if TYPE_CHECKING:
     from chronocam.explanation import Explanation
@@ -96,7 +96,7 @@ class MapJob(Job):
         """Write the pictures of one input, and return its result."""
         raise NotImplementedError
 
-    def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
+    def explain(self, inputs: Inputs) -> dict[str, Explanation]:
         """Return the explanations of a batch by name, from one forward pass.
 
         What is assumed of the inputs is the first finding of each. Raises InputError where the model fails on
@@ -125,7 +125,11 @@ class MapJob(Job):
     def explained(self, path: Path, name: str) -> Result:
         """Explain one input, write its pictures and arrays under a name, and return its result."""
         medium = self.read(path)
-        return self.drawn(medium, self.explain(self.preprocess(medium)[None]), path, name)
+        return self.drawn(medium, self.explain(self.made_of(medium)), path, name)
+
+    def made_of(self, medium: Any) -> Inputs:
+        """Return the model's inputs of one picture or clip."""
+        return self.preprocess(medium)[None]
 
     def drawn(self, medium: Any, explanations: dict[str, Explanation], path: Path, name: str) -> Result:
         """Return the result of `draw`; raises InputError where maps or scores are not finite."""

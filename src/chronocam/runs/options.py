@@ -41,6 +41,7 @@ class Options:
     intrinsics: tuple[float, float, float, float] | None = None
     batch_size: int | None = None
     min_score: float | None = None
+    prompt: str | None = None
     pictures: bool | None = None
     fast: bool = False
     precision: str | None = None
@@ -103,6 +104,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "intrinsics": _option("--intrinsics", "networks for depth and motion", "drives"),
     "batch_size": _option("--batch-size", "pictures", "pictures"),
     "min_score": _option("--min-score", "boxes in pictures", "pictures"),
+    "prompt": _option("--prompt", "pictures, for models that say a text", "pictures"),
     "fast": _option("--fast", "maps of pictures and clips", "pictures", "clips"),
     "precision": _option("--precision", "maps of pictures and clips", "pictures", "clips"),
     "pictures": _option(

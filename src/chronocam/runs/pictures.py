@@ -20,7 +20,7 @@ from chronocam.runs.entries import map_entry, words_entry
 from chronocam.runs.files import LONGEST_SIDE, original, rounded, slug
 from chronocam.runs.inputs import find_pictures, search
 from chronocam.runs.job import MapJob
-from chronocam.types import WORDS, BoxInfo, is_missing
+from chronocam.types import WORDS, BoxInfo, Inputs, is_missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,11 +32,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureJob(MapJob):
-    """How pictures are explained."""
+    """How pictures are explained.
+
+    prompt: what the model is asked about each; None for models that are not asked.
+    """
 
     preprocess: Preprocess
+    prompt: str | None = None
 
-    def explain(self, inputs: np.ndarray) -> dict[str, Explanation]:
+    def made_of(self, medium: Image) -> Inputs:
+        """Return the inputs of one picture, with the prompt. Raises InputError where they do not fit."""
+        if self.prompt is None:
+            return super().made_of(medium)
+        inputs: Inputs = self.loaded.model.prompted(medium, self.prompt)
+        return inputs
+
+    def explain(self, inputs: Inputs) -> dict[str, Explanation]:
         """Return also maps over the words of captions, of the methods that know them."""
         from chronocam._explain import explain
         from chronocam.targets import Caption
@@ -66,6 +77,9 @@ class PictureJob(MapJob):
 
     def results(self, inputs: Sequence[tuple[Path, str]]) -> Iterator[Result | Failure]:
         """Yield the results of pictures from one pass; where that fails, one by one, which tells which."""
+        if self.prompt is not None:  # prompts are as long as their pictures are large
+            yield from super().results(inputs)
+            return
         try:
             media = [self.read(path) for path, _ in inputs]
             batch = [self.preprocess(medium) for medium in media]

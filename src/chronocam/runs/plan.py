@@ -166,6 +166,7 @@ def _media_job(
             return _clip_job(replace(loaded, preprocess=clips), clips, relevance, options)
         return _clip_job(*_frame_by_frame(loaded, recipe), relevance, options)
     _refuse(options, "pictures", loaded)
+    _check_prompt(loaded, options)
     return PictureJob(
         loaded=loaded,
         out=options.out,
@@ -178,7 +179,27 @@ def _media_job(
         fast=options.fast,
         precision=options.precision,
         batch_size=options.batch_size or 1,
+        prompt=options.prompt,
     )
+
+
+def _check_prompt(loaded: Loaded, options: Options) -> None:
+    """Raise InputError for a prompt that the model does not take, or without one that it needs."""
+    prompted = getattr(loaded.model, "prompted", None)
+    if options.prompt is None:
+        if prompted is not None and prompted.needed:
+            raise InputError(f'`{loaded.spec}` takes a picture with a prompt; give --prompt "What is this?"')
+        return
+    if prompted is None:
+        speaks = callable(getattr(loaded.model, "generate", None))
+        why = "has no processor for pictures with a prompt (processor.save_pretrained writes one)"
+        raise InputError(
+            f"`{loaded.spec}` {why if speaks else 'is no model that says a text'}; drop --prompt"
+        )
+    if not options.targets:
+        raise InputError(
+            "--prompt asks for a text; name what to explain of it: --target token:0, or word:dog"
+        )
 
 
 def _clip_job(

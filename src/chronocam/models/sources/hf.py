@@ -15,6 +15,7 @@ from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.files import is_folder
 from chronocam.media.preprocess import Preprocess
 from chronocam.models.hub import patient_only_online
+from chronocam.models.prompts import OnlyPrompted, Prompted
 from chronocam.models.sources.timm import translate as translate_timm
 from chronocam.models.specs import Model, ModelRequest, ModelSource, Parts, need
 
@@ -44,11 +45,17 @@ def _load(request: ModelRequest) -> Parts:
                 model.tokenize, model.tokenizer = Tokenize(tokenizer, config), tokenizer
             if kind is transformers.AutoModelForImageTextToText:
                 model.tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+                model.prompted = _prompted(transformers, name, options, model)
     except ModelError:
         raise
     except Exception as error:  # missing files, no network, code that needs trust: each has its own class
         raise _refusal(request, error) from error
-    preprocess = _clip_preprocess(processor, config, request) if video else _preprocess(processor, request)
+    if video:
+        preprocess: Preprocess | ClipPreprocess = _clip_preprocess(processor, config, request)
+    elif getattr(model, "prompted", None) is None:
+        preprocess = _preprocess(processor, request)
+    else:
+        preprocess = _translated(processor, request) or OnlyPrompted(None, None, (0.0,) * 3, (1.0,) * 3)
     classifies = "Classification" in type(model).__name__
     return model, preprocess, _labels(model.config) if classifies else None
 
@@ -94,6 +101,20 @@ class Tokenize:
         return {"input_ids": tokens["input_ids"]} if self._filled else tokens
 
 
+def _prompted(transformers: ModuleType, name: str, options: dict[str, bool], model: Model) -> Prompted | None:
+    """Return what puts pictures and prompts together; None where nothing saved says how."""
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(name, **options)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(processor, transformers.ProcessorMixin):
+        return None
+    names = ("image_token_id", "image_token_index")
+    number = next((one for key in names if (one := getattr(model.config, key, None)) is not None), None)
+    mark = None if number is None else processor.tokenizer.convert_ids_to_tokens(number)
+    return Prompted(processor, getattr(processor, "image_token", None) or mark if mark else None)
+
+
 def _processor(transformers: ModuleType, name: str, options: dict[str, bool], *, video: bool) -> Processor:
     """Return the image processor, which most video networks have too, or their video processor."""
     try:
@@ -133,6 +154,14 @@ def _labels(config: Config) -> tuple[str, ...]:
 
 
 def _preprocess(processor: Processor, request: ModelRequest) -> Preprocess:
+    """Translate a processor. Raises ModelError for one that cannot be."""
+    preprocess = _translated(processor, request)
+    if preprocess is None:
+        raise _unsupported(processor, request, "pictures", "Preprocess")
+    return preprocess
+
+
+def _translated(processor: Processor, request: ModelRequest) -> Preprocess | None:
     """Translate a processor, and check the translation on a picture: some do more than their fields say."""
     try:
         preprocess = translate(processor, request)
@@ -140,7 +169,7 @@ def _preprocess(processor: Processor, request: ModelRequest) -> Preprocess:
             return preprocess
     except (KeyError, TypeError, ValueError):  # no size, no pixel_values, other channels
         pass
-    raise _unsupported(processor, request, "pictures", "Preprocess")
+    return None
 
 
 def _clip_preprocess(processor: Processor, config: Config, request: ModelRequest) -> ClipPreprocess:
