@@ -67,6 +67,17 @@ class EncoderDecoder(nn.Module):
         return self.segmentation_head(self.decoder(self.encoder(x)))
 
 
+class Pooled(nn.Sequential):
+    """Down by pooling and up again, with nothing between the last pooling and the steps up."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *(Block(3, 8), nn.MaxPool2d(2), Block(8, 8), nn.MaxPool2d(2)),
+            *(nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2), Block(8, 8)),
+            nn.Conv2d(8, 4, 1),
+        )
+
+
 def of_torchvision(name: str, **options: Any) -> nn.Module:
     models = pytest.importorskip("torchvision.models.segmentation")
     return getattr(models, name)(weights=None, weights_backbone=None, num_classes=4, **options)
@@ -81,12 +92,13 @@ def segformer() -> nn.Module:
 
 
 # How each is made, and the layer that is taken: the last features before the logits, or, of a network that
-# comes back to the picture's own grid, the last on the coarsest.
+# comes back to the picture's own grid, the last on the coarsest that does more than pool or enlarge.
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "unet": (UNet, "down.2"),
     "unet-softmax": (lambda: UNet(gate=lambda y: y.softmax(1)), "down.2"),
     "unet-sigmoid": (lambda: UNet(1, torch.sigmoid), "down.2"),
     "encoder-decoder": (EncoderDecoder, "decoder.0"),
+    "pooled": (Pooled, "2"),
     "deeplab-aux": (lambda: of_torchvision("deeplabv3_mobilenet_v3_large", aux_loss=True), "classifier.3"),
     "lraspp": (lambda: of_torchvision("lraspp_mobilenet_v3_large"), "backbone.16"),
     "segformer": (segformer, "decode_head.activation"),

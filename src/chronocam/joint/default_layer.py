@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ FOLLOWS: Final = "follows"  # the cells of a layer follow the places of the inpu
 FLAT: Final = "flat"  # they do, and the score does not depend on any of them
 UNPROVEN: Final = "unproven"
 SAME: Final = 0.99  # correlation of a layer's output with the model's, above which it says the same
+# Types of layers that only put what they get on another grid.
+RESIZING: Final = re.compile(r"(Max|Avg|Average|LP)Pool(ing)?[123][dD]|Upsample|UpSampling[123]D")
 COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
 
 
@@ -115,10 +118,10 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     that only pass on or resample what they get are left out, and so are the model's own output and layers
     that say the same on another grid. So is a layer of which the score of a place, such as a box, depends on
     one cell, where it depends on more cells of one before. Where the last grid is about the input's own after
-    coarser ones (dense outputs, such as depth), the last layer on the coarsest grid of at least 4 cells along
-    each axis is taken. Layers in a branch (see `Branches`) give way to the last that is in none: to the block
-    and not the convolution that it adds, and in a vision transformer that reads its class token to the block
-    before the last. Where no grid is usable (see `is_usable`), the last one is taken as it is. A layer whose
+    coarser ones (dense outputs, such as depth), the last layer that more than pools or enlarges is taken on
+    the coarsest grid of at least 4 cells along each axis. Layers in a branch (see `Branches`) give way to the
+    last that is in none: to the block and not the convolution that it adds, and in a vision transformer that
+    reads its class token to the block before the last. Where no grid is usable (see `is_usable`), the last one is taken as it is. A layer whose
     cells turn out not to follow the places of the input is passed over; of several calls, one of them may
     follow. Layers of clips without time, and patches as rows, are taken where there are no others.
 
@@ -525,14 +528,19 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
 
     Two things make another one better. A last grid too coarse to tell places apart gives way to the deepest
     that is not. And a last grid nearly as fine as the input's, which a decoder has reached again, says no
-    more than the output: there the coarsest grid in between holds what the network made of the picture.
+    more than the output: there the coarsest grid in between holds what the network made of the picture. What
+    only pools that, or enlarges it again, says the same.
     """
     within, grids = look.grid, {path: one.grid for path, one in counting.items()}
     *before, last = grids
     usable = [path for path in before if is_usable(grids[path], within)]
     if not is_usable(grids[last], within):
         return usable[-1] if usable else last
-    cells = {path: math.prod(grids[path]) for path in usable if min(grids[path][-2:]) >= ENOUGH}
+    cells = {
+        path: math.prod(grids[path])
+        for path in usable
+        if min(grids[path][-2:]) >= ENOUGH and not RESIZING.fullmatch(counting[path].type)
+    }
     coarsest = min(cells.values(), default=math.inf)
     fine = all(2 * cells > size for cells, size in zip(grids[last][-2:], within[-2:], strict=True))
     if not fine or coarsest >= math.prod(grids[last]):
