@@ -128,3 +128,14 @@ def test_a_place_that_cannot_be_written_is_a_line(photos: Path) -> None:
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert "a.boxes.png`: Not a directory; choose another place" in result.stderr.replace("\n", "")
+
+
+def test_an_input_that_is_not_there_is_told_by_its_name(photos: Path) -> None:
+    result = run(
+        "detect", photos / "a.png", photos / "none.png", "--model", SPEC, "--out", photos / "o", "--json"
+    )
+    assert result.exit_code == 1
+    a, none = out_of(result)
+    assert len(a["boxes"]) == 2
+    assert none["input"] == str(photos / "none.png")
+    assert none["error"].startswith("there is no `")

@@ -309,6 +309,21 @@ def test_an_adapter_is_a_function_or_a_name() -> None:
     one_line(error, "(2, 64, 5)", "(2, row, 4)")
 
 
+def test_rows_of_a_function_come_from_their_levels() -> None:
+    photos = two_spots()
+    photos[1, 1, 16:24, 16:24] = 1  # a cell of the coarser level
+    net = Spots(levels=2)
+
+    def read(out: Tensor) -> Any:
+        return out[..., :4], out[..., 5:], out[..., 4]
+
+    found = cc.detect(net, photos, adapter=read)
+    assert {one.level for one in found} == {0, 1}
+    own, plain = (cc.ODAM(net).explain(photos, cc.targets.Boxes(adapter=one)) for one in (read, None))
+    np.testing.assert_array_equal(own.maps, plain.maps)
+    assert own.layer == plain.layer == "heads.0+heads.1"
+
+
 def test_a_predictor_is_answered_with_the_network_within() -> None:
     class YOLO(nn.Module):
         """As ultralytics' own: a call predicts, and returns a list of results."""

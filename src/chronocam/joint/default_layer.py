@@ -121,9 +121,10 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     coarser ones (dense outputs, such as depth), the last layer that more than pools or enlarges is taken on
     the coarsest grid of at least 4 cells along each axis. Layers in a branch (see `Branches`) give way to the
     last that is in none: to the block and not the convolution that it adds, and in a vision transformer that
-    reads its class token to the block before the last. Where no grid is usable (see `is_usable`), the last one is taken as it is. A layer whose
-    cells turn out not to follow the places of the input is passed over; of several calls, one of them may
-    follow. Layers of clips without time, and patches as rows, are taken where there are no others.
+    reads its class token to the block before the last. Where no grid is usable (see `is_usable`), the last
+    one is taken as it is. A layer whose cells turn out not to follow the places of the input is passed over;
+    of several calls, one of them may follow. Layers of clips without time, and patches as rows, are taken
+    where there are no others.
 
     Raises LayerError where no layer has a grid.
     """

@@ -108,8 +108,7 @@ def explain_all(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> 
     if missing_in(joined[0].targets).all():
         what = joined[0].targets[0][0]
         raise TargetError(
-            f"the model finds {what} in any sample; ask for another class, or for boxes of a lower "
-            "min_score= (--min-score)"
+            f"the model finds {what} in any sample; ask for another class, or for boxes of a lower min_score="
         )
     return joined
 

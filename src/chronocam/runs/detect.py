@@ -79,13 +79,14 @@ def detect_all(
             results.append(result)
         except ChronocamError as error:
             warn(f"error: {error}")
-            results.append(Failure(input=str(path), error=str(error)))
+            failed = path if isinstance(path, Failure) else Failure(input=str(path), error=str(error))
+            results.append(failed)
     if as_json:
         put_json({"model": spec, "inputs": [result.to_json() for result in results]})
-    failed = sum(isinstance(result, Failure) for result in results)
-    if failed:
+    count = sum(isinstance(result, Failure) for result in results)
+    if count:
         raise ChronocamError(
-            f"boxes of {failed} of {len(results)} inputs could not be found; see the lines above"
+            f"boxes of {count} of {len(results)} inputs could not be found; see the lines above"
         )
 
 

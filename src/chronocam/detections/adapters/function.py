@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from chronocam.detections.adapters.base import Adapter
+from chronocam.detections.adapters.raw import levels
 from chronocam.detections.rows import Rows, Size
 from chronocam.errors import ModelError
 from chronocam.types import Array
@@ -15,6 +16,8 @@ from chronocam.types import Array
 @dataclass(frozen=True, eq=False)
 class Function(Adapter):
     """Rows are what a function makes of the output: boxes, class logits and, where there is one, objectness.
+
+    Where there are as many as cells of the common strides, they are those cells, level by level.
 
     function: `output -> (boxes, classes)` or `(boxes, classes, objectness)`: `(batch, row, 4)` as x0, y0, x1,
         y1 in pixels of the input, logits `(batch, row, class)` and `(batch, row)`.
@@ -33,6 +36,9 @@ class Function(Adapter):
                 f"adapter= returned boxes {shapes[0]} and classes {shapes[1]}; expected "
                 f"({len(sizes)}, row, 4) and ({len(sizes)}, row, class)"
             )
+        grids = levels(shapes[0][1], sizes[0])
+        level = None if grids is None else grids.level
         return [
-            Rows(classes[i], boxes[i], objectness=others[0][i] if others else None) for i in range(len(sizes))
+            Rows(classes[i], boxes[i], objectness=others[0][i] if others else None, level=level)
+            for i in range(len(sizes))
         ]

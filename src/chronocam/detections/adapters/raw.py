@@ -67,7 +67,7 @@ class Raw(Adapter):
                 rest[i, :, int(objectness) :],
                 boxes[i],
                 objectness=rest[i, :, 0] if objectness else None,
-                level=None if grids is None else np.repeat(np.arange(len(grids.cells)), grids.cells),
+                level=None if grids is None else grids.level,
                 given="probabilities" if shares else "logits",
             )
             for i in range(len(sizes))
@@ -183,6 +183,11 @@ class Grids:
     def cells(self) -> list[int]:
         """How many rows each level has."""
         return [math.prod(grid) * self.anchors for grid in self.grids]
+
+    @property
+    def level(self) -> np.ndarray:
+        """Which level each row comes from."""
+        return np.repeat(np.arange(len(self.cells)), self.cells)
 
     def centres(self) -> np.ndarray:
         """Return the centres (x, y) of the cells in pixels, level by level and row by row."""
