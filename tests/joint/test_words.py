@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.cli import main
 from chronocam.errors import InputError, ModelError, TargetError
+from chronocam.runs.pictures import PictureJob
 
 PIECES = ["", "a", " re", "d", " bus", ","]
 VALUES = torch.tensor([[0.0, 0.0], [0.0, 3.0], [3.0, 0.0], [1.0, 0.0], [2.0, 1.0], [1.0, 1.0]]).double()
@@ -155,6 +156,14 @@ def test_the_command_line_says_the_words(tmp_path: Path) -> None:
     found = [word["relevance"] for word in maps[2]["words"]]
     np.testing.assert_allclose(found, wanted.maps[0, 0], rtol=1e-5)
     assert '"words":["a","red","seven"]' in (tmp_path / "p.html").read_text()
+
+
+def test_jobs_of_other_targets_have_no_words(tmp_path: Path) -> None:
+    loaded = cc.models.load("chronocam:digits-vit")
+    how: dict[str, Any] = {"methods": ["legrad"], "layers": None, "align": "half_pixel"}
+    for target in (cc.targets.Predicted(2), 3, None, [3, 4]):
+        job = PictureJob(loaded=loaded, out=tmp_path, preprocess=loaded.preprocess, targets=target, **how)
+        assert list(job.explain(np.zeros((2, 3, 96, 96), np.float32))) == ["legrad"]
 
 
 SIZES: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -22,13 +22,16 @@ from torch import nn
 from chronocam.lab.models.odometry import Odometry
 from chronocam.media import ClipPreprocess, Preprocess
 from chronocam.models import CNNLSTM, Loaded
+from chronocam.models.prompts import Prompted
 
 FRAME = Preprocess((32, 32), None, (0.5,) * 3, (0.5,) * 3)
 
 def pictures():
     body = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    return nn.Sequential(*body, *head).eval(), FRAME, ("a", "b", "c")
+    model = nn.Sequential(*body, *head).eval()
+    model.prompted = Prompted(None, None)
+    return model, FRAME, ("a", "b", "c")
 
 def clips():
     cnn = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -72,6 +75,7 @@ VALUES = {
     "intrinsics": (50.0, 50.0, 30.0, 20.0),
     "batch_size": 2,
     "min_score": 0.2,
+    "prompt": "What is this?",
     "pictures": False,
     "fast": True,
     "precision": "bf16",
@@ -79,6 +83,7 @@ VALUES = {
 
 OF_METHODS = {name: {"methods": ("rise",)} for name in ("until", "budget", "seed")}
 OF_METHODS["passes"] = {"methods": ("blurig",)}
+OF_METHODS["prompt"] = {"targets": ("b",)}
 
 
 @pytest.fixture(scope="module")

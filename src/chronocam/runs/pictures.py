@@ -53,7 +53,8 @@ class PictureJob(MapJob):
         from chronocam.targets import Caption
 
         found = super().explain(inputs)
-        captions = [one for one in self.targets or () if isinstance(one, Caption)]
+        targets = self.targets if isinstance(self.targets, (list, tuple)) else [self.targets]
+        captions = [one for one in targets if isinstance(one, Caption)]
         makers = [method_named(one) if isinstance(one, str) else one for one in self.methods]
         methods = [make for make in makers if getattr(getattr(make, "func", make), "maps_words", False)]
         if not captions or not methods:
