@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import InputError, LayerError, ModelError
+from chronocam.maps.blur import blurred
 from chronocam.masks.designs import all_shapley, balanced, balanced_size
 from chronocam.masks.looks import Looks
 from chronocam.masks.regions import KINDS, regions_of
@@ -55,6 +56,36 @@ def test_a_linear_score_is_split_over_the_regions(method: Any, baseline: Any) ->
     assert (np.abs(found.maps[:, 0] - expected) <= found.interval[:, 0] + 1e-5).all()
     assert found.interval.max() < 1e-4
     assert not found.findings
+
+
+CLIP = torch.rand(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0)) / 8
+CLIP[..., 4:] += 0.5
+CLIP[..., 4:, :] += 0.25
+STILL: dict[str, Any] = {"zero": 0.0, "mean": None, "blur": None, "an array": 0.3 * CLIP[0].numpy()}
+
+
+@pytest.mark.parametrize("baseline", STILL)
+@pytest.mark.parametrize("regions", [kind for kind in KINDS if kind != "features"])
+@pytest.mark.parametrize("method", [cc.RISE, cc.LIME, cc.KernelSHAP])
+def test_any_regions_get_what_they_hold_of_a_linear_score(method: Any, regions: str, baseline: str) -> None:
+    """Each region is worth the shares of its places, those of two regions by how much of each they are."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(CLIP[0].numel(), 4)).eval()
+    start = {"mean": CLIP.mean((2, 3, 4), keepdim=True), "blur": blurred(CLIP, 0.8)}.get(baseline, 0.0)
+    if baseline == "an array":
+        start = torch.as_tensor(STILL[baseline])
+    cells = {"superpixels": 6, "frames": None, "tubes": (1, 2, 2)}.get(regions, 2)
+    spread = regions_of(regions, cells).draw(CLIP.numpy(), np.random.default_rng(0))
+    assert 1 < spread.count < 10
+    each = spread(np.broadcast_to(np.eye(spread.count), (2, spread.count, spread.count)))
+    of_places = shares(net, CLIP, 2, start).reshape(2, -1)
+    effects = np.einsum("brp,bp->br", each.reshape(2, spread.count, -1), of_places)
+    named = STILL[baseline] if baseline == "an array" else baseline
+    found = method(net, regions=regions, cells=cells, baseline=named, signed=True).explain(CLIP, 2)
+    expected = spread(effects[:, None])
+    peak = np.abs(expected).max()
+    np.testing.assert_allclose(found.maps, expected, rtol=0, atol=2e-3 * peak)
+    assert found.interval.max() < 5e-3 * peak
 
 
 def test_windows_of_a_linear_score_take_what_is_in_them() -> None:
@@ -286,7 +317,7 @@ def test_what_does_not_fit_is_one_line(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("method", [cc.RISE, cc.KernelSHAP])
+@pytest.mark.parametrize("method", [cc.RISE, cc.LIME, cc.KernelSHAP])
 def test_one_region_is_worth_all_there_is_to_lose(method: Any) -> None:
     net = linear()
     found = method(net, regions="cells", cells=1, baseline="zero", signed=True).explain(X, 2)
@@ -379,6 +410,47 @@ def test_a_function_of_whole_numbers_turns_them_back_itself() -> None:
     box = cc.blackbox(lambda batch: served(batch.round().astype("uint8")))
     found = cc.Occlusion(box, window=1, stride=1, baseline="zero").explain(x.astype(np.float32), 1)
     np.testing.assert_allclose(found.maps[:, 0], x[:, 1], atol=1e-3)
+
+
+class Stop(KeyboardInterrupt):
+    """Ctrl-C, which pytest does not take for its own."""
+
+
+MASKS = {
+    "rise": lambda net: cc.RISE(net, budget=100),
+    "kernelshap": lambda net: cc.KernelSHAP(net, cells=4, budget=100),
+    "lime": lambda net: cc.LIME(net, cells=6, budget=100),
+    "noise": lambda net: cc.RISE(net, budget=40, baseline="noise"),
+    "occlusion": lambda net: cc.Occlusion(net),
+    "scorecam": lambda net: cc.ScoreCAM(net, "0", channels=4),
+    "sscam": lambda net: cc.SSCAM(net, "0", samples=2),
+    "ablationcam": lambda net: cc.AblationCAM(net, "0"),
+    "reciprocam": lambda net: cc.ReciproCAM(net, "0"),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_what_is_interrupted_can_be_run_again(kind: str) -> None:
+    net, runs, stop_at = bent(), 0, 0
+    method = MASKS[kind](net)
+
+    class Counted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal runs
+            runs += 1
+            if runs == stop_at:
+                raise Stop
+            return x
+
+    net.append(Counted())
+    before = method.explain(X, 1)
+    stop_at, runs = runs - 1, 0
+    with pytest.raises(Stop):
+        method.explain(X, 1)
+    stop_at = 0
+    again = method.explain(X, 1)
+    np.testing.assert_array_equal(again.maps, before.maps)  # seeds are the method's own, too
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
 def test_gaps_between_windows_are_told() -> None:

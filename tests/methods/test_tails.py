@@ -323,8 +323,9 @@ def test_tokens_are_scored_one_by_one_beside_the_class_token() -> None:
         np.testing.assert_allclose(found.ravel()[cell], (alone - nothing)[0, 1], atol=1e-5)
 
 
-def test_kpca_is_the_first_component_of_the_centred_kernel() -> None:
-    net, layer, x = seeded("picture")
+@pytest.mark.parametrize("kind", ["signal", "picture", "clip"])
+def test_kpca_is_the_first_component_of_the_centred_kernel(kind: str) -> None:
+    net, layer, x = seeded(kind)
     found = cc.KPCACAM(net, layer, signed=True).explain(x)
     for sample, a in enumerate(returned(net, layer, x)):
         cells = a.reshape(len(a), -1).T

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from chronocam.errors import POSITIVE, check_real
-from chronocam.masks.designs import Effects, Score, every_mask, local_ridge, some_masks
+from chronocam.masks.designs import Effects, Score, all_shapley, every_mask, local_ridge, some_masks
 from chronocam.methods._masks import MaskMethod
 
 
@@ -41,6 +41,8 @@ class LIME(MaskMethod):
 
     def block(self, score: Score, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
         """Return the slopes of all masks, or of four per region, or of a third of what the budget allows."""
+        if regions == 1:  # nothing shown weighs so little beside all that any ridge would flatten the slope
+            return all_shapley(score, 1), 2
         if self.exact(regions):
             return local_ridge(score, every_mask(regions), self.width, self.alpha), 2**regions
         masks = 2 * max(min(2 * regions, self.budget // 6), 1)

@@ -46,12 +46,17 @@ class Superpixels(Regions):
             ) from None
         if x.ndim < 4 or self.by_feature:
             raise InputError(f"inputs have a grid of {x.shape[2:]}; superpixels are of pictures")
-        if not np.isfinite(x).all():
-            raise InputError("inputs hold NaN or infinity, which have no colour; choose cells, or mend them")
+        check_finite(x)
         (count,) = numbers_of("cells", _COUNT if self.pieces is None else self.pieces, ["superpixels"])
         options = {"channel_axis": -1, "start_label": 0, "convert2lab": False, "compactness": _COMPACTNESS}
         labels = [slic(_scaled(one), count, **options) for one in x]
         return Labelled(np.stack(labels), int(max(one.max() for one in labels)) + 1)
+
+
+def check_finite(x: np.ndarray) -> None:
+    """Raise InputError for values that are no colours."""
+    if not np.isfinite(x).all():
+        raise InputError("inputs hold NaN or infinity, which have no colour; choose cells, or mend them")
 
 
 def _scaled(x: np.ndarray) -> np.ndarray:

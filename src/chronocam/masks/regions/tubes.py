@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from chronocam.errors import InputError
 from chronocam.masks.regions.base import Regions, Spread, pieces_of
-from chronocam.masks.regions.superpixels import Labelled
+from chronocam.masks.regions.superpixels import Labelled, check_finite
 
 _CELLS = 4
 
@@ -37,6 +37,7 @@ class Tubes(Regions):
         grid = x.shape[2:]
         if len(grid) != 3:
             raise InputError(f'inputs have a grid of {grid}; regions="tubes" is for clips: choose cells')
+        check_finite(x)
         runs, *cells = pieces_of((1, _CELLS, _CELLS) if self.pieces is None else self.pieces, grid)
         labels = [_followed(_grey(one), runs, cells, optical_flow_ilk) for one in x]
         return Labelled(np.stack(labels), runs * cells[0] * cells[1])
