@@ -1,5 +1,9 @@
 """The default layer is the last that counts."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from explained import AT_INPUT, AT_LAYER, X, batches_seen, seeded
@@ -8,7 +12,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines import LayerCall
-from chronocam.errors import LayerError
+from chronocam.errors import LayerError, ModelError
 from chronocam.joint.branches import way_around
 from chronocam.methods import METHODS
 
@@ -291,3 +295,72 @@ def test_instances_are_explained_at_their_features_and_not_at_their_weights(
     if of_features and weigh == "largest":
         layer = "stem"  # of their features the score of a class is that of one
     assert cc.GradCAM(seeded(lambda: Instances(weigh, of_features))).explain(x, 1).layer == layer
+
+
+class Stacked(nn.Module):
+    """Two stacked decoders that each return maps of four points, resized or through a sigmoid, as a list."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(2))
+        self.heads, self.end = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(2)), end
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x, maps = self.stem(x), []
+        for block, head in zip(self.blocks, self.heads, strict=True):
+            x = block(x).relu()
+            maps.append(self.end(head(x)))
+        return maps
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda y: y, torch.sigmoid, lambda y: nn.functional.interpolate(y, scale_factor=2, mode="bilinear")],
+    ids=["as they are", "sigmoid", "resized"],
+)
+def test_one_of_several_dense_outputs_is_not_explained_by_itself(end: Callable[[Tensor], Tensor]) -> None:
+    found = cc.GradCAM(seeded(lambda: Stacked(end))).explain(X, lambda maps: maps[1][:, 2].mean((1, 2)))
+    assert found.layer == "blocks.1"
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_part_without_gradients_is_explained_at_its_end(mode: Callable[[], Any]) -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(3, 8, 3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with mode():
+                return self.a(x).relu()
+
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part, self.fc = Part(), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.part(x).clone().mean((2, 3)))
+
+    net = seeded(Frozen)
+    found = cc.GradCAM(net, signed=True).explain(X, 1)
+    assert found.layer == "part"
+    features = net.part(X).clone()
+    weights = net.fc.weight[1] / features[0, 0].numel()
+    right = (features * weights[:, None, None]).sum(1).detach()
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_call_may_come_from_inference_mode() -> None:
+    net = seeded(Residual)
+    with torch.inference_mode():
+        found = cc.GradCAM(net).explain(X, 4)
+    np.testing.assert_array_equal(found.maps, cc.GradCAM(seeded(Residual)).explain(X, 4).maps)
+
+
+def test_a_model_without_values_is_refused() -> None:
+    with torch.device("meta"):
+        net = Residual()
+    with pytest.raises(ModelError, match="meta device"):
+        cc.GradCAM(net).explain(X, 4)

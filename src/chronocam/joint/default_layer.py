@@ -130,7 +130,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     """
     if asked is None:
         look, asked = look.few(1), Asked(largest)
-    mains: list[np.ndarray] = []
+    mains, read = list[np.ndarray](), list[np.ndarray]()
     columns = 0
 
     def score(result: Result) -> Array:
@@ -139,12 +139,17 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         columns = values.shape[1]
         with suppress(ModelError):  # several outputs, none of which is the main one
             mains[:] = [to_numpy(result.logits())]
+        read[:] = [to_numpy(x) for x in arrays_of(result.raw) if is_floating(x) and len(x.shape) > 2]
         return values
 
     traced = look.engine.trace(look.inputs, score, asked.call, asked.reads)
     calls = _of_main_input(look, traced)
     look.remember(calls)
-    counting = _counting(look, calls, mains[0] if mains else None)
+    counting = {
+        path: one
+        for path, one in _counting(look, calls, mains[0] if mains else None).items()
+        if not _becomes(look, [call for call in calls if call.path == path], read)
+    }
     alike = bool(mains) and mains[0].size > 1 and not np.ptp(mains[0])  # as where the head is zero
     flat_here = not counting and any(call.gradient is not None for call in calls)
     if flat_here and asked.score is not largest and not alike:
@@ -494,6 +499,28 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
     modes: tuple[Mode, ...] = ("linear", "nearest")
     resized = (resample(output.astype(np.float64), main.shape[2:], mode) for mode in modes)
     return any(float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME for one in resized)
+
+
+def _becomes(look: Look, own: Sequence[LayerCall], outputs: Sequence[np.ndarray]) -> bool:
+    """Say whether a layer's output, resized, is one of several outputs, before or after a sigmoid.
+
+    own: its calls. Only one of which the score reads a channel, with no other layer in between, can be:
+    features may be returned too, beside what is made of them.
+    """
+    if not own[-1].scored or look.engine.channels_last:
+        return False
+    output = to_numpy(own[-1].output).astype(np.float64)
+    if output.ndim < 3 or (output.shape[1] > 1 and not _partly_silent(to_numpy(own[-1].gradient))):
+        return False
+    alike = [x for x in outputs if x.ndim == output.ndim and x.shape[:2] == output.shape[:2]]
+    modes: tuple[Mode, ...] = ("linear", "nearest")
+    return any(
+        float(np.corrcoef(values.ravel(), x.ravel())[0, 1]) > SAME
+        for x in alike
+        for mode in modes
+        for resized in [resample(output, x.shape[2:], mode)]
+        for values in (resized, 1 / (1 + np.exp(-resized)))
+    )
 
 
 def _partly_silent(gradient: np.ndarray) -> bool:

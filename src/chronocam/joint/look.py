@@ -476,7 +476,9 @@ class Look:
 
     def _is_finer(self, shape: tuple[int, ...]) -> bool:
         """Say whether a layer's output of this shape has more cells along an axis than the input."""
-        grids = (shape[2:], shape[1:-1]) if len(shape) == len(self.grid) + 2 else ()
+        if len(shape) != len(self.grid) + 2:
+            return False
+        grids = shape[2:], shape[1:-1]
         return all(any(n > size for n, size in zip(grid, self.grid, strict=True)) for grid in grids)
 
     def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:

@@ -40,7 +40,7 @@ from chronocam.engines.torch.speech import generated
 from chronocam.engines.torch.tensors import map_leaves
 from chronocam.engines.torch.towers import Towers, towers_of
 from chronocam.engines.torch.trace import Trace, order_of
-from chronocam.errors import ChronocamError, InputError
+from chronocam.errors import ChronocamError, InputError, ModelError
 from chronocam.layouts.base import Stem
 from chronocam.types import INPUT, Inputs
 
@@ -136,6 +136,11 @@ class TorchEngine(TorchGeometry):
         Raises InputError for arrays that are not numbers, and for an image without a batch axis.
         """
         device, dtype = device_of(self.model), dtype_of(self.model)
+        if device.type == "meta":
+            raise ModelError(
+                "the model is on the meta device, where weights have no values; load them before "
+                '(model.to_empty(device="cpu"), then load_state_dict)'
+            )
 
         def convert(x: Any) -> Any:
             if not isinstance(x, (Tensor, np.generic)) and hasattr(x, "__array__") and hasattr(x, "dtype"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from chronocam.engines.base import Sight
@@ -31,7 +32,8 @@ class Sights:
     def of(self, call: int, rank: int) -> Sight | None:
         """Return what a call sees of the input along its last `rank` axes; None where that is not said."""
         try:
-            field = field_of(self.outputs[call], self.source, rank, "")
+            with torch.inference_mode(False):  # of the caller
+                field = field_of(self.outputs[call], self.source, rank, "")
         except LayoutError:
             return None
         windows = None if field is None else field.windows

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from chronocam.engines.torch.obstacles import QUANTISED
-from chronocam.engines.torch.tensors import levels, replace_tensor, tensor_at
+from chronocam.engines.torch.tensors import as_leaf, levels, replace_tensor, tensor_at
 from chronocam.errors import LayerError
 
 
@@ -76,7 +76,7 @@ class Tap:
             # tap is part of the graph already, unless it lies on a branch that the first does not lead to.
             torch.set_grad_enabled(True)
             if not (self.cut.leaf_exists and tensor.requires_grad):
-                tensor = tensor.detach().requires_grad_()
+                tensor = as_leaf(tensor)
                 self.cut.leaf_exists = True
         self.outputs.append(tensor)
         self.passed.append(tensor.clone())

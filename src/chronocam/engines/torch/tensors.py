@@ -146,6 +146,14 @@ def own_copy(x: Any) -> Any:
     return x.detach().clone() if isinstance(x, Tensor) else x
 
 
+def as_leaf(x: Tensor) -> Tensor:
+    """Return `x` as the beginning of a graph."""
+    if not x.is_inference():
+        return x.detach().requires_grad_()
+    with torch.inference_mode(False):  # where a copy of what was made in that mode is an ordinary tensor
+        return x.clone().requires_grad_()
+
+
 def with_graph(x: Any) -> Any:
     """Return floating-point `x` as the beginning of a graph, and still to be written into."""
     return x.requires_grad_().clone() if _is_float(x) else x

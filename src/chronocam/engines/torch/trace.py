@@ -20,7 +20,14 @@ from chronocam.engines.torch.graph import all_parents, that_keep_places
 from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns, may_be_gated
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
 from chronocam.engines.torch.sights import Sights
-from chronocam.engines.torch.tensors import first_tensor, main_output, own_copy, replace_tensor, tensor_at
+from chronocam.engines.torch.tensors import (
+    as_leaf,
+    first_tensor,
+    main_output,
+    own_copy,
+    replace_tensor,
+    tensor_at,
+)
 from chronocam.errors import InputError, LayerError
 from chronocam.types import Inputs
 
@@ -202,7 +209,7 @@ class Trace:
         # the
         # tensor before the layer returned it, such as a pooler within, then does not reach that node, and no
         # operation in place after it can change it.
-        tap = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
+        tap = tensor.view_as(tensor) if tensor.requires_grad else as_leaf(tensor)
         self._taps.append(tap)
         fresh = tap.clone()
         self._passed_on[-1] = fresh
