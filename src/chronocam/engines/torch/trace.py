@@ -108,7 +108,7 @@ class Trace:
             return calls
         *parents, scored = known
         sights = None
-        if len(self._inputs) == 1:
+        if len(self._inputs) == 1 and self._inputs[0].requires_grad:
             sights = Sights(self._taps, self._inputs[0], of_inputs[0], parents, scored, keep_places)
         return [
             replace(
