@@ -186,10 +186,10 @@ def test_a_way_around_leads_over_the_same_grid_to_the_score() -> None:
     # stem → norm → branch, and stem + branch → sum → score
     calls = [call("stem", (-1,)), call("norm", (0,)), call("branch", (1,)), call("sum", (0, 2), True)]
     every = {0, 1, 2, 3}
-    assert [way_around(calls, {at}, every, -1) for at in range(4)] == [False, True, True, False]
-    assert not way_around(calls, {2}, {1, 2}, -1)  # it is on another grid
-    assert not way_around(calls, {2}, every, -2)  # of another input nothing is known
-    assert not way_around([call("a", None), call("b", None, True)], {1}, every, -1)
+    assert [way_around(calls, {at}, every, {-1}) for at in range(4)] == [False, True, True, False]
+    assert not way_around(calls, {2}, {1, 2}, {-1})  # it is on another grid
+    assert not way_around(calls, {2}, every, {-2})  # of another input nothing is known
+    assert not way_around([call("a", None), call("b", None, True)], {1}, every, {-1})
 
 
 class Beside(nn.Module):

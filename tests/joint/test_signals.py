@@ -154,3 +154,62 @@ class Timed(nn.Module):
 
 def test_slices_of_one_cell_give_way_to_those_with_rows_and_columns() -> None:
     agrees(seeded(Timed), "conv", torch.rand(2, 3, 6, 16, 16))
+
+
+class Block(nn.Module):
+    """A block of attention of one's own, which keeps what it gets, as in Hugging Face's transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.out, self.norm = nn.Linear(16, 16), nn.LayerNorm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = (self.query(x) @ self.key(x).transpose(1, 2)).softmax(-1)
+        return self.norm(x + self.out(weights @ self.value(x)))
+
+
+class Text(nn.Module):
+    """A transformer of ids or of what they are looked up as, which reads its first token alone."""
+
+    def __init__(self, of_ids: bool) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(50, 16) if of_ids else nn.Identity(), nn.Embedding(64, 16)
+        self.blocks, self.fc = nn.Sequential(Block(), Block()), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.places(torch.arange(x.shape[1]))
+        return self.fc(self.blocks(self.tokens(x) + places)[:, 0])
+
+
+@pytest.mark.parametrize("of_ids", [True, False])
+@pytest.mark.parametrize("length", [12, 20])
+def test_features_that_linear_layers_take_are_no_steps(of_ids: bool, length: int) -> None:
+    x = IDS if of_ids else torch.randn(2, 20, 16, generator=torch.Generator().manual_seed(0))
+    agrees(seeded(lambda: Text(of_ids)), "blocks.0", x[:, :length], lambda a: a.transpose(1, 2))
+
+
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.rand(3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.gain).tanh()
+
+
+class Plain(nn.Module):
+    """Nothing that says which axis is time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weighted, self.fc = Weighted(), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.weighted(x).mean(2))
+
+
+def test_an_axis_of_time_that_no_layer_says_is_told() -> None:
+    said = "no layer says which axis of inputs (…, 3, 40) is time: 40 steps of 3 channels are assumed"
+    agrees(seeded(Plain), "weighted", torch.randn(2, 3, 40))
+    assert said in " ".join(cc.GradCAM(seeded(Plain)).explain(torch.randn(2, 3, 40), 1).diagnostics)

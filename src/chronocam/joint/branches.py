@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+from chronocam.joint.inputs import is_floating
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
@@ -23,12 +24,19 @@ BEGINNING: Final = 8
 
 
 class Branches:
-    """Says which layers are in a branch; calls: of all layers in one pass, with gradients."""
+    """Says which layers are in a branch.
 
-    def __init__(self, look: Look, calls: Sequence[LayerCall]) -> None:
+    calls: of all layers in one pass, with gradients. own: those that depend on the main input; ids have no
+        gradient, so that ways begin where they are looked up.
+    """
+
+    def __init__(self, look: Look, calls: Sequence[LayerCall], own: Sequence[LayerCall]) -> None:
         counts = Counter(call.path for call in calls)
         self.calls = calls
-        self._source = -1 - look.number
+        self._sources = {-1 - look.number}
+        if not is_floating(look.main):
+            looked_up = {id(call) for call in own if call.type == "Embedding"}
+            self._sources |= {at for at, call in enumerate(calls) if id(call) in looked_up}
         self._samples = look.shape[0]
         self._grids = [look.grid_of(call.path, call.shape, counts[call.path]) for call in calls]
         # Where the score does not depend on an output, no way leads through it, whatever it is joined with.
@@ -39,13 +47,13 @@ class Branches:
     def __call__(self, path: str, grid: tuple[int, ...]) -> bool:
         """Say whether a way leads around all calls of a layer; never where the engine knows no ways."""
         own, on_grid = self._calls_of(path, grid)
-        return way_around(self.calls, own | self._silent, on_grid, self._source)
+        return way_around(self.calls, own | self._silent, on_grid, self._sources)
 
     def beside(self, path: str) -> bool:
         """Say whether a way leads around all calls of a layer, through layers on whatever grids."""
         own, _ = self._calls_of(path, ())
         on_grids = {at for at, grid in enumerate(self._grids) if grid is not None}
-        return way_around(self.calls, own | self._silent, on_grids, self._source)
+        return way_around(self.calls, own | self._silent, on_grids, self._sources)
 
     def leads_on(self, path: str, around: Collection[str]) -> bool:
         """Say whether a way leads from a layer to the score around others."""
@@ -62,7 +70,7 @@ class Branches:
         """
         own, on_grid = self._calls_of(path, grid)
         later = {at for at in on_grid if at > max(own) and self.calls[at].path in ends}
-        return bool(later) and not way_around(self.calls, own | self._silent, on_grid, self._source, later)
+        return bool(later) and not way_around(self.calls, own | self._silent, on_grid, self._sources, later)
 
     def _calls_of(self, path: str, grid: tuple[int, ...]) -> tuple[set[int], set[int]]:
         """Return the numbers of a layer's calls, and of all calls on its grid."""
@@ -82,16 +90,16 @@ def way_around(
     calls: Sequence[LayerCall],
     off: Collection[int],
     on_grid: Collection[int],
-    source: int,
+    sources: Collection[int],
     ends: Collection[int] | None = None,
 ) -> bool:
     """Say whether a way leads from the input to the score through a layer on a grid, around other layers.
 
     calls: of all layers in one pass. off: the numbers of those that it must not lead through. on_grid: of
-        those on the grid. source: the input's number among parents. ends: of calls that it
-        may lead to instead.
+        those on the grid. sources: the input's number among parents, or those of calls that look its ids up.
+        ends: of calls that it may lead to instead.
     """
-    before, after = {source}, set[int]()  # what is reached before, and after, a layer on the grid
+    before, after = {*sources} - {*off}, set[int]()  # what is reached before, and after, a layer on the grid
     for at, call in enumerate(calls):
         if at in off or call.parents is None:
             continue

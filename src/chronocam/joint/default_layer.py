@@ -166,7 +166,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # An operator may give the model other inputs than the passes of a proof do.
     proof = _Proof(look, counting, traced if asked.call is None else ())
     targets = 0 if asked.score is largest else columns
-    found = _chosen(look, proof, Branches(look, traced), flat, targets)
+    found = _chosen(look, proof, Branches(look, traced, calls), flat, targets)
     if found is None:
         found = _of_one_call(look, counting, flat, columns)
     if found is None:

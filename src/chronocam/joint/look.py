@@ -165,7 +165,17 @@ class Look:
         """Whether the main input is a sequence `(batch, time, feature)`, as the model's first layer says."""
         if self.engine.axes == "tf":
             return self._channels_in("tf") is None
-        return len(self.shape) == 3 and self.shape[2] == self.engine.features
+        stem = self.engine.stem
+        if len(self.shape) != 3 or (stem is not None and stem.channels in self.shape[1:]):
+            return False  # a convolution that takes as many channels as an axis has says more
+        return self.shape[2] == self.engine.features
+
+    @property
+    def guesses_time(self) -> bool:
+        """Whether no layer says which axis of a signal is time, and which has the channels."""
+        engine = self.engine
+        said = engine.axes is not None or engine.stem is not None or engine.channels_last
+        return len(self.shape) == 3 and self.channels is None and not (said or self.of_sequence)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -317,8 +327,15 @@ class Look:
         """Return what is to be said of the layer's grid, where it was not proven."""
         if self.engine.order(layer) is not None:
             return ()
-        remark = self.settled(layer).remark
-        return () if remark is None else (remark,)
+        remarks = [self.settled(layer).remark]
+        if self.guesses_time:
+            axis = self.channel_axis or 0
+            remarks.append(
+                f"no layer says which axis of inputs (…, {self.shape[1]}, {self.shape[2]}) is time: "
+                f"{self.shape[3 - axis]} steps of {self.shape[axis]} channels are assumed; where that is "
+                "wrong, wrap the model in one that takes (batch, channel, time)"
+            )
+        return tuple(filter(None, remarks))
 
     def calls(self, layer: str = INPUT) -> list[LayerCall]:
         """Return the calls of all layers, from one pass; found out once per input size.
@@ -478,8 +495,8 @@ class Look:
         """Say whether a layer's output of this shape has more cells along an axis than the input."""
         if len(shape) != len(self.grid) + 2:
             return False
-        grids = shape[2:], shape[1:-1]
-        return all(any(n > size for n, size in zip(grid, self.grid, strict=True)) for grid in grids)
+        either = shape[2:], shape[1:-1]
+        return all(any(n > size for n, size in zip(grid, self.grid, strict=True)) for grid in either)
 
     def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
         """Return the first and last place that a layer sees, per axis; None where it sees all."""

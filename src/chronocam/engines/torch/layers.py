@@ -145,11 +145,9 @@ class Layers(Mapping[str, nn.Module]):
     @property
     def features(self) -> int | None:
         """How many features of each step a model of sequences takes; see `Engine.features`."""
-        steps = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Conv1d)
+        steps = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
         first = next((m for m in self.values() if isinstance(m, (nn.Linear, *steps))), None)
-        if isinstance(first, nn.Conv1d) or (self.stem is not None and self.stem.rank > 1):
-            return None
-        if not any(isinstance(m, steps) for m in self.values()):
+        if first is None or (self.stem is not None and self.stem.rank > 1):
             return None
         widths = {nn.Linear: "in_features", nn.MultiheadAttention: "embed_dim"}
         name = next((width for kind, width in widths.items() if isinstance(first, kind)), "input_size")
