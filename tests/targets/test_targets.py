@@ -657,6 +657,22 @@ def test_each_of_several_targets_says_whether_it_keeps_signs_and_none_changes_wh
     assert vars(several) == before
 
 
+@pytest.mark.parametrize("of_all", [[2, "tench", 1], ["tench", "plane"], [Class(1), 0, 0]])
+def test_classes_of_all_samples_are_one_step_of_the_backward_pass(of_all: Any) -> None:
+    logits = torch.from_numpy(LOGITS).requires_grad_()
+    given = [*of_all, Class(3)]  # so that no list is one class for each sample
+    found = parse(given, 3)(outputs(logits, labels=LABELS))
+    by_one = [parse(one, 3)(outputs(logits, labels=LABELS)) for one in given]
+    assert torch.equal(found.values, torch.cat([one.values for one in by_one], dim=1))
+    assert found.infos == tuple(tuple(one.infos[k][0] for one in by_one) for k in range(3))
+    assert type(found.values.grad_fn).__name__ == "GatherBackward0"
+
+
+def test_a_range_is_the_list_of_its_numbers() -> None:
+    assert indices(range(3)) == indices([0, 1, 2]) == [[0], [1], [2]]
+    assert [indices(range(3), samples=1, raw=LOGITS[:1])] == [[[0, 1, 2]]]
+
+
 def test_a_counter_is_parsed_once_and_refuses_what_is_no_target_at_once() -> None:
     counter = cc.targets.Counter("cat")
     assert counter.parsed is counter.parsed

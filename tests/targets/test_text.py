@@ -207,7 +207,7 @@ def test_towers_of_ones_own() -> None:
     with pytest.raises(TargetError, match="expected \\(1, channel\\)"):
         cc.GradCAM(net, "conv").explain(X, cc.targets.Caption("bus", lambda texts: torch.ones(8)))
     for text in ("", 3):
-        with pytest.raises(TargetError, match="no text"):
+        with pytest.raises(TargetError, match="is not text"):
             cc.targets.Caption(text)
     with pytest.raises(TargetError, match="no place"):
         cc.targets.Caption("bus", template="a photo")

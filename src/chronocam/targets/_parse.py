@@ -22,8 +22,12 @@ from chronocam.targets.classes import (
     PerSample,
     Predicted,
     Weighted,
+    chosen_classes,
+    class_index,
+    classes_of,
     marks,
     misshapen,
+    of_one_logit,
     side_by_side,
 )
 from chronocam.targets.returned import arrays_in
@@ -48,6 +52,7 @@ def parse(targets: Targets, samples: int | None) -> Target:
     """
     if targets is None:
         return BoxesByDefault()
+    targets = list(targets) if isinstance(targets, range) else targets
     if not isinstance(targets, (list, tuple)):
         return _array(to_numpy(targets), samples) if holds_rows(targets) else parse_one(targets)
     if not targets:
@@ -174,6 +179,11 @@ class Several(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the columns of all targets."""
+        if len(self.targets) > 1 and all(type(target) is Class for target in self.targets):
+            # Picked at once: of a thousand classes each would be a step of the backward pass.
+            indices = [class_index(target.which, outputs) for target in self.targets]
+            rows = np.tile(indices, (classes_of(outputs).shape[0], 1))
+            return chosen_classes(outputs, rows, of_one_logit(outputs))
         return side_by_side([target.scored(outputs) for target in self.targets])
 
     def scored(self, outputs: Outputs) -> Scored:
