@@ -179,9 +179,10 @@ class Several(Target):
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the columns of all targets."""
-        if len(self.targets) > 1 and all(type(target) is Class for target in self.targets):
+        classes = [target for target in self.targets if type(target) is Class]
+        if len(classes) == len(self.targets) > 1:
             # Picked at once: of a thousand classes each would be a step of the backward pass.
-            indices = [class_index(target.which, outputs) for target in self.targets]
+            indices = [class_index(one.which, outputs) for one in classes]
             rows = np.tile(indices, (classes_of(outputs).shape[0], 1))
             return chosen_classes(outputs, rows, of_one_logit(outputs))
         return side_by_side([target.scored(outputs) for target in self.targets])
