@@ -150,11 +150,14 @@ class Chosen(nn.Module):
         self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self.spots(x)
-        scores, classes = (rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()).max(-1)
-        best, order = scores.topk(self.count)
-        boxes = rows[..., :4].gather(1, order[..., None].expand(-1, -1, 4))
-        return torch.cat([boxes, best[..., None], classes.gather(1, order)[..., None].to(x)], -1)
+        return best_of(self.spots(x), self.count)
+
+
+def best_of(rows: Tensor, count: int) -> Tensor:
+    scores, classes = (rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()).max(-1)
+    best, order = scores.topk(count)
+    boxes = rows[..., :4].gather(1, order[..., None].expand(-1, -1, 4))
+    return torch.cat([boxes, best[..., None], classes.gather(1, order)[..., None].to(rows)], -1)
 
 
 def test_rows_that_the_model_has_kept_are_explained_end_to_end() -> None:
@@ -174,6 +177,44 @@ def test_rows_that_the_model_has_kept_are_explained_end_to_end() -> None:
     with pytest.raises(TargetError) as error:
         cc.ODAM(Chosen(), labels=["red", "green", "blue"]).explain(photos, cc.targets.Boxes(label="blue"))
     one_line(error, "no `blue` of score 0.3")
+
+
+def test_what_was_kept_of_several_levels_is_explained_on_each() -> None:
+    photos = torch.cat([two_spots()[1:], two_spots()])
+    photos[0, 1, 16:24, 16:24] = 1  # a cell of the coarser level
+    photos[2, 1, 16:24, 16:24] = 1
+
+    class Best(Spots):
+        def forward(self, x: Tensor) -> Tensor:
+            return best_of(super().forward(x), 20)
+
+    plain = cc.ODAM(Spots(levels=2)).explain(photos, cc.targets.Boxes())
+    for batch_size in (3, 1):
+        kept = cc.ODAM(Best(levels=2), batch_size=batch_size).explain(photos, cc.targets.Boxes())
+        assert {one.level for row in kept.targets for one in row if one.box} == {0, 1}
+        for i in range(3):
+            own, others = (
+                {one.box: k for k, one in enumerate(e.targets[i]) if one.box} for e in (kept, plain)
+            )
+            assert len(own) > 1 - (i == 1)
+            for box, k in own.items():
+                expected = plain.maps[i, others[box]]
+                np.testing.assert_allclose(kept.maps[i, k], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_box_without_an_area_keeps_its_row() -> None:
+    class Outside(Chosen):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = super().forward(x)
+            rows[:, 1, :4] = rows.new_tensor([-9.0, 3, -2, 9])  # cut off at the border, nothing is left
+            return rows
+
+    photos = two_spots()[:1]
+    one = cc.detect(Outside(), photos)[1]
+    score = cc.ODAM(Outside()).explain(photos, cc.targets.Boxes(one)).scores[0, 0]
+    assert score == pytest.approx(np.log(one.score), rel=1e-5)
+    again = cc.SmoothGrad(Outside(), samples=1, noise=0).explain(photos, cc.targets.Boxes(one))
+    assert np.flatnonzero(again.maps[0, 0].any(1)).min() >= 20  # the rows of the green cell
 
 
 def test_rows_end_to_end_are_followed_when_their_order_changes() -> None:

@@ -53,6 +53,10 @@ class Choices:
         key = self._where, level, type(boxes.adapter)
         return self._subject.once(key, lambda: (search(one), one.count))
 
+    def of_kept(self, boxes: BoxesOf, level: int, search: Callable[[], Chosen]) -> Chosen:
+        """Return the layer of boxes that turned out to come from another level than those before."""
+        return self._subject.once((self._where, "kept", level, type(boxes.adapter)), search)
+
     def _found(self, target: Target, search: Search) -> Chosen:
         self.searched = True
         chosen = search(target)

@@ -21,6 +21,10 @@ Infos: TypeAlias = Sequence[Sequence[TargetInfo]]
 """What each column explains, per sample."""
 
 
+MOST_LEVELS: Final = 8
+"""How many levels are told apart of boxes that do not say theirs."""
+
+
 @dataclass(frozen=True)
 class Known:
     """What an adapter knows of the grids of its layers, so that nothing need be proven.

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from chronocam.engines import Recording, Request, Result
 from chronocam.errors import InputError, LayerError
 from chronocam.joint.diagnose import of_inputs
-from chronocam.joint.levels import Levels, columns_at, used
+from chronocam.joint.levels import Levels, columns_at, level_of, used
 from chronocam.joint.look import Look
 from chronocam.joint.scoring import Columns, Scoring
-from chronocam.maps.arrays import namespace
-from chronocam.types import INPUT, Array, Inputs, Need
+from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.types import INPUT, Array, BoxInfo, Inputs, Need
 
 Places = Sequence[tuple[Need, str]]
 """What is recorded, and at which layer."""
@@ -94,6 +96,31 @@ def record(
             return Recorded(recording, columns[0], layer, look.engine.obstacle())
     notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
     return Recorded(replace(recording, notes=tuple(notes)), columns[0])
+
+
+def silent_in(recorded: Recorded, levels: Levels) -> list[tuple[int, BoxInfo]]:
+    """Return boxes, each with its place in the batch, whose scores do not depend on their level's layer."""
+    infos = recorded.columns.infos
+    silent: list[tuple[int, BoxInfo]] = []
+    for level, layer in levels.items():
+        calls = recorded.recording.gradients.get(layer)
+        if calls is None and recorded.unconnected != layer:
+            continue
+        moving = np.any([_moving(one, len(infos)) for one in calls or ()], axis=0)
+        silent += [
+            (i, info)
+            for i, row in enumerate(infos)
+            for k, info in enumerate(row)
+            if isinstance(info, BoxInfo) and level_of(info) == level and not (calls and moving[k, i])
+        ]
+    return silent
+
+
+def _moving(gradient: Array, samples: int) -> np.ndarray:
+    """Return where a gradient `(target, sample, …)` is not zero, `(target, sample)`."""
+    if gradient.shape[1] != samples:
+        return np.ones((gradient.shape[0], samples), bool)
+    return to_numpy(namespace(gradient).any(gradient != 0, axis=tuple(range(2, gradient.ndim))))
 
 
 def _zeros(recording: Recording, layers: Sequence[str]) -> dict[str, list[Array]]:

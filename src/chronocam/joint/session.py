@@ -21,9 +21,9 @@ from chronocam.joint.default_layer import Asked, Chosen, default_layer
 from chronocam.joint.diagnose import diagnose, first_order
 from chronocam.joint.encoder import Encoder
 from chronocam.joint.inputs import Batch, batches, main_array, refuse_endless, samples_listed
-from chronocam.joint.levels import UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
+from chronocam.joint.levels import MOST_LEVELS, UNKNOWN, Levels, by_level, known_of, levels_in, tiled, used
 from chronocam.joint.look import Look
-from chronocam.joint.passes import Recorded, record
+from chronocam.joint.passes import Recorded, record, silent_in
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import OperatorScore, Scoring, confidences, frame_attention
 from chronocam.joint.several import Place, look_on, place_of
@@ -262,6 +262,8 @@ class Explaining:
             recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         if self._chose_again(recorded):
             recorded = record(self._input_look(), scoring, self._needs())
+        while self._lifted(recorded):
+            recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         return scoring, recorded.connected()
 
     def _chose_again(self, recorded: Recorded) -> bool:
@@ -279,6 +281,32 @@ class Explaining:
         after = self.choices.again(self.target, flat, self._search)
         self.layers = [[after if layer is before else layer for layer in layers] for layers in self.layers]
         return after != before
+
+    def _lifted(self, recorded: Recorded) -> bool:
+        """Say whether boxes went to a layer of their own, whose scores do not depend on that of the others.
+
+        So it is with what a model has kept of several levels and does not say of which.
+        """
+        boxes, levels = levels_in(self.target), self.levels
+        if boxes is None or levels is None or boxes.levelled or boxes.layers or len(levels) == MOST_LEVELS:
+            return False
+        silent = silent_in(recorded, levels)
+        if not silent:
+            return False
+        (at, first), level = silent[0], len(levels)
+        start = self.batch.rows.start
+        try:
+            layer = self.choices.of_kept(
+                boxes, level, lambda: self._search_with(at + 1, boxes.alone(start + at, first))
+            )
+        except LayerError:  # of a score that is flat
+            return False
+        if layer in levels.values():
+            return False
+        boxes.lift([(start + i, info) for i, info in silent], level)
+        self.levels = {**levels, level: layer}
+        self.layers = self._layers()
+        return True
 
     def _needs(self) -> list[tuple[Need, str]]:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -152,7 +152,8 @@ class BoxesOf(Target):
     """Boxes of one model and batch of inputs: what they are is decided once, in the unperturbed pass.
 
     size: height and width of the inputs. detections: those asked for, by the number of the sample.
-    level: where it is given, score and sides of the best row of that level stand for what was asked for.
+    level: where it is given, score and sides of the best row of that level stand for what was asked for, or
+        those of the one box that is chosen.
     similar: whether the score is how much the best row is like the box, as D-RISE has it.
     """
 
@@ -178,6 +179,7 @@ class BoxesOf(Target):
         self.reads: Sequence[str] = adapter.reads
         self.layers: tuple[str, ...] = adapter.layers
         self.count: int = 1  # how many levels there are, as far as a pass has shown
+        self.levelled: bool = False  # whether the rows say of which level they are
         self._chosen: dict[int, list[Choice]] = {} if chosen is None else chosen
         self._vectors: dict[int, np.ndarray] = {}  # class probabilities of the boxes, for their likeness
         self._only: int | None = None
@@ -198,6 +200,18 @@ class BoxesOf(Target):
     def at_level(self, level: int) -> BoxesOf:
         """Return score and sides of the best row of a level: its layer is the one that both come from."""
         return BoxesOf(self.asked, self.adapter, self.size, level=level)
+
+    def alone(self, number: int, info: BoxInfo) -> BoxesOf:
+        """Return score and sides of one box of a sample, for its layer."""
+        chosen = {number: [one for one in self._chosen[number] if _is(one, info)]}
+        return BoxesOf(self.asked, self.adapter, self.size, level=info.level, chosen=chosen)
+
+    def lift(self, infos: Iterable[tuple[int, BoxInfo]], level: int) -> None:
+        """Put boxes, each with the number of its sample, on another level."""
+        for number, info in infos:
+            self._chosen[number] = [
+                replace(one, level=level) if _is(one, info) else one for one in self._chosen[number]
+            ]
 
     def similar(self) -> BoxesOf:
         """Return the same boxes scored by how much the most alike row is like each."""
@@ -224,10 +238,11 @@ class BoxesOf(Target):
 
     def _choices(self, number: int, rows: Rows, outputs: Outputs) -> list[Choice]:
         """Return what is explained of a sample: chosen at its first pass, and then held fixed."""
+        self.levelled = rows.level is not None
         if rows.level is not None:
             self.count = int(rows.level.max()) + 1
         if self.level is not None:
-            return self._best_of_level(rows)
+            return self._chosen.get(number, []) if self._chosen else self._best_of_level(rows)
         number = number if self._only is None else self._only
         if number not in self._chosen:
             self._chosen[number] = self._choose(number, rows, outputs)
@@ -285,11 +300,20 @@ class BoxesOf(Target):
         """Return the rows that take the place of the chosen ones, where rows have no place of their own."""
         moved, scores = [], rows.scores()
         for one in chosen:
+            if self._stays(one, rows):
+                moved.append(one)
+                continue
             boxes = to_numpy(rows.boxes_of(np.full(len(rows), one.index))).astype(np.float64)
             of_class = scores[:, one.index] > 0
             row = int((overlaps(boxes, np.asarray([one.box])) * of_class).argmax())
-            moved.append(replace(one, row=row, level=_level(rows, row)))
+            level = one.level if rows.level is None else _level(rows, row)
+            moved.append(replace(one, row=row, level=level))
         return moved
+
+    def _stays(self, one: Choice, rows: Rows) -> bool:
+        """Say whether a row still is the box that was chosen, as in a second pass of the same input."""
+        known = one.row < len(rows) and one.index < rows.classes.shape[1]
+        return known and np.allclose(self._box(one.row, one.index, rows), one.box, rtol=0, atol=1e-3)
 
     def _from_kept(self, one: Kept, rows: Rows) -> Choice:
         return Choice(one.row, one.index, one.box, one.score, _level(rows, one.row))
@@ -382,6 +406,10 @@ class BoxesOf(Target):
             what += f" number {asked.index}"
         least = MIN_SCORE if asked.min_score is None else asked.min_score
         return [BoxInfo(what if self.detections else f"{what} of score {least:g} or more"), *further[1:]]
+
+
+def _is(one: Choice, info: BoxInfo) -> bool:
+    return (one.row, one.index) == (info.row, info.index)
 
 
 def _level(rows: Rows, row: int) -> int:
