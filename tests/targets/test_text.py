@@ -325,3 +325,46 @@ def test_the_words_of_a_caption_equal_matrices_over_its_tokens(folder: Path) -> 
             r = r + (a * g).clamp(min=0).mean(1)[0].detach().numpy() @ r
         end = 4 if isinstance(model, transformers.CLIPModel) else -1
         np.testing.assert_allclose(found.maps[number, 0], r[end, 1:4], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [30, 52])
+def test_patches_that_are_filled_up_to_a_length_are_pictures(length: int) -> None:
+    """SigLIP 2 takes patches row by row, and how many rows and columns they are."""
+    vision = {**SIZES, "patch_size": 8, "num_patches": 16}
+    text = {**SIZES, "vocab_size": len(WORDS), "max_position_embeddings": 12, "projection_size": 16}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+        model = transformers.Siglip2Model(config).double().eval()
+        patches = torch.zeros(2, length, 192).double()
+        patches[:, :30] = torch.randn(2, 30, 192).double()
+    given: dict[str, Any] = {
+        "input_ids": cc.Shared(torch.tensor([[2, 4, 5, 7, 3], [2, 4, 8, 5, 3]])),
+        "pixel_values": patches,
+        "pixel_attention_mask": (torch.arange(length) < 30).long().expand(2, -1),
+        "spatial_shapes": torch.tensor([[5, 6], [5, 6]]),
+    }
+
+    def score(out: Any) -> Tensor:
+        return out.logits_per_image[:, 1]
+
+    kept, layer = list[Tensor](), "vision_model.encoder.layers.0"
+    handle = model.get_submodule(layer).register_forward_hook(
+        lambda module, args, output: kept.append(output)
+    )
+    total = score(model(**{**given, "input_ids": given["input_ids"].array})).sum()
+    (g,) = torch.autograd.grad(total, kept)
+    handle.remove()
+    a, g = (t.detach()[:, :30].mT.reshape(2, 16, 5, 6) for t in (kept[0], g))
+    wanted = (g.mean((2, 3), keepdim=True) * a).sum(1).clamp(min=0)
+    found = cc.GradCAM(model, layer).explain(given, score).maps[:, 0]
+    assert wanted.max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.max().item())
+    together = cc.AttentionRelevance(model).explain(given, score).maps
+    second = {name: x if isinstance(x, cc.Shared) else x[1:] for name, x in given.items()}
+    alone = cc.AttentionRelevance(model).explain(second, score).maps
+    assert together.shape == (2, 1, 5, 6)
+    np.testing.assert_allclose(alone[0], together[1], rtol=0, atol=1e-6 * together.max())
+    given["spatial_shapes"] = torch.tensor([[5, 6], [6, 5]])
+    with pytest.raises(InputError, match="5 × 6, 6 × 5 patches; explain those of one size"):
+        cc.GradCAM(model, layer).explain(given, score)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from chronocam.joint.inputs import (
     main_array,
     map_arrays,
 )
+from chronocam.joint.patch_fold import FilledFold
 from chronocam.joint.placement import (
     MisplacedError,
     Settled,
@@ -264,7 +266,10 @@ class Look:
         site = Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
         if known is not None and known[2] == shape[1]:
             site = replace(site, picture=known[:2])
-        block = getattr(self.subject.fold, "merge", 1)
+        fold = self.subject.fold
+        if isinstance(fold, FilledFold) and len(shape) == 3 and shape[1] == fold.length:
+            site = replace(site, picture=(0, prod(fold.grid)))
+        block = getattr(fold, "merge", 1)
         return site if block == 1 else replace(site, block=block)
 
     def _settled(self, layer: str, shape: tuple[int, ...], calls: int) -> Layout:

@@ -1,4 +1,4 @@
-"""Pictures and clips that a model takes as rows of patches, without a batch axis: looked at as pictures."""
+"""Pictures and clips that a model takes as rows of patches, looked at as pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from chronocam.errors import InputError
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array, Inputs
 
+_FILLED: Final = ("pixel_values", "spatial_shapes")
 _PAIRS: Final = (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw"))
 
 
@@ -51,20 +52,72 @@ class PatchFold:
         return xp.reshape(whole, (whole.shape[0], x.shape[1], *axes))
 
 
-def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
+@dataclass(frozen=True)
+class FilledFold:
+    """How a model takes pictures of so many patches: as `(picture, patch, value)`, filled up to a length.
+
+    name: of the input. grid: `(height, width)` in patches. length: of the rows.
+    """
+
+    name: str
+    grid: tuple[int, int]
+    length: int
+    channel_axis: int = 1
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """Return pictures as the model takes them."""
+        return {name: self._rows(x) if name == self.name else x for name, x in inputs.items()}
+
+    def undo(self, inputs: Inputs) -> Inputs:
+        """Return rows as pictures of patches, `(picture, value, height, width)`; others as they are."""
+        return {name: self._pictures(x) if name == self.name else x for name, x in inputs.items()}
+
+    def _rows(self, x: Array) -> Array:
+        if len(x.shape) == 3:
+            return x
+        xp, (height, width) = namespace(x), self.grid
+        rows = xp.matrix_transpose(xp.reshape(x, (x.shape[0], x.shape[1], height * width)))
+        filling = xp.zeros_like(rows[:, :1])
+        return xp.concat([rows, *[filling] * (self.length - height * width)], axis=1)
+
+    def _pictures(self, x: Array) -> Array:
+        if len(x.shape) != 3:
+            return x
+        xp, (height, width) = namespace(x), self.grid
+        rows = xp.matrix_transpose(x[:, : height * width])
+        return xp.reshape(rows, (x.shape[0], x.shape[2], height, width))
+
+
+def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | FilledFold | None:
     """Return how a model takes rows of patches; None for other inputs. InputError for unequal grids."""
+    if isinstance(inputs, Mapping) and len(getattr(inputs.get(_FILLED[0]), "shape", ())) == 3:
+        sizes = inputs.get(_FILLED[1])
+        return None if sizes is None else _filled(inputs[_FILLED[0]], sizes)
     pairs = [(name, grids) for name, grids in _PAIRS if isinstance(inputs, Mapping) and grids in inputs]
     pairs = [(name, grids) for name, grids in pairs if len(getattr(inputs.get(name), "shape", ())) == 2]
     if not pairs:
         return None
     name, key = pairs[0]
-    grids = {tuple(int(n) for n in grid) for grid in to_numpy(inputs[key])}
-    if len(grids) > 1 or len(pairs) > 1:
+    grids = _of_one_size(inputs[key])
+    if len(pairs) > 1:
+        raise InputError("there are pictures and clips; explain those of one size at a time, each apart")
+    vision = getattr(getattr(model, "config", None), "vision_config", None)
+    time, height, width = grids
+    return PatchFold(name, (time, height, width), getattr(vision, "spatial_merge_size", 1))
+
+
+def _filled(rows: Array, sizes: Array) -> FilledFold:
+    height, width = _of_one_size(sizes)
+    return FilledFold(_FILLED[0], (height, width), int(rows.shape[1]))
+
+
+def _of_one_size(sizes: Array) -> tuple[int, ...]:
+    """Return the one grid of all pictures. Raises InputError for several."""
+    grids = {tuple(int(n) for n in grid) for grid in to_numpy(sizes)}
+    if len(grids) > 1:
         shown = ", ".join(" × ".join(map(str, grid)) for grid in sorted(grids)[:3])
         raise InputError(
             f"the pictures have grids of {shown} patches; explain those of one size at a time, pictures and "
             "clips apart"
         )
-    vision = getattr(getattr(model, "config", None), "vision_config", None)
-    time, height, width = grids.pop()
-    return PatchFold(name, (time, height, width), getattr(vision, "spatial_merge_size", 1))
+    return grids.pop()

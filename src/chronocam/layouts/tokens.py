@@ -60,7 +60,9 @@ class Tokens(Layout):
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where the number of tokens is a few more than one per square patch, or per step of a signal."""
+        """Fit where the picture's tokens are known, or the tokens are about one per square patch."""
+        if site.picture is not None and len(site.shape) == 3 and len(site.input_grid) == 2:
+            return next(iter(cls._in_prompt(site, *site.picture)), None)
         return min((*cls._by_patches(site), *cls._by_steps(site)), key=lambda fit: fit[0], default=None)
 
     @classmethod
