@@ -8,6 +8,8 @@ import pytest
 from networks import L, drawn, samples
 
 import chronocam as cc
+from chronocam.engines.keras.engine import KerasEngine
+from chronocam.errors import ModelError
 
 METHODS = ("legrad", "attentionrelevance", "gradientxattention", "rollout")
 DIM, HEADS = 8, 2
@@ -196,3 +198,89 @@ def test_one_head_is_as_by_hand(token: bool) -> None:
     for name, row in expected.items():
         maps = found[name].maps[:, 0].reshape(2, -1)
         np.testing.assert_allclose(maps, row[:, -4:], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+class AroundGrid(L.Layer):
+    """Attention over both axes of a grid, whose rows are samples, or over one of them."""
+
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.attention = heads(attention_axes=axes)
+
+    def call(self, x: Any) -> Any:
+        grid = keras.ops.reshape(x, (-1, 4, 4, DIM))
+        return keras.ops.reshape(self.attention(grid, grid), (-1, 16, DIM))
+
+
+def test_each_kind_of_attention_returns_weights_times_values() -> None:
+    image = keras.Input((8, 8, 3))
+    x = L.Reshape((16, DIM))(L.Conv2D(DIM, 2, 2)(image))
+    x = x + heads(dropout=0.5)(x, x, use_causal_mask=True)
+    x = x + L.GroupQueryAttention(DIM, 4, 2)(x, x, use_causal_mask=True)
+    x = x + L.Attention(use_scale=True, score_mode="concat")([x, x])
+    x = x + L.AdditiveAttention()([x, x])
+    x = x + L.Attention()([x, x], use_causal_mask=True)
+    for axes in ((1, 2), (2,)):
+        x = x + AroundGrid(*axes)(x)
+    model = drawn(keras.Model(image, L.Dense(3)(x[:, -1])))
+    engine, images = KerasEngine(model), samples((8, 8, 3))
+    request = cc.engines.Request(attended=True, attentions=True)
+    recording = engine.record(engine.adapt(images), lambda result: result.logits()[:, :1], request)
+    rows = [2, 2, 2, 2, 2, 2, 8]
+    assert [one.shape[0] for one in recording.attended] == rows
+    assert [one.sources for one in recording.attended] == [((), ()), *(((i,), (i,)) for i in range(6))]
+    for number, one in enumerate(recording.attended):
+        weights, value = (np.asarray(keras.ops.convert_to_numpy(x)) for x in (one.weigh(), one.value))
+        np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
+        assert (one.query is None) == (number in (2, 3))
+        if number in (0, 1, 4):
+            assert not np.triu(weights, 1).any()  # no token sees a later one
+        gradients = keras.ops.convert_to_numpy(one.gradients)
+        assert gradients.shape == (1, *weights.shape[:3], value.shape[-1])
+        mean = keras.ops.convert_to_numpy(recording.attentions[number])
+        np.testing.assert_allclose(mean, weights.mean(1), rtol=1e-6)
+    outputs = [layer.output for layer in model.layers if isinstance(layer, L.Attention)]
+    given = keras.Model(model.input, outputs).predict(images, verbose=0)
+    for one, output in zip(recording.attended[2:5], given, strict=True):
+        mixed = keras.ops.matmul(one.weigh(), one.value)[:, 0]
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), output, rtol=1e-4, atol=1e-5)
+
+
+def test_a_map_is_of_its_sample_alone_and_the_model_left_as_it_was() -> None:
+    model, x = vit(False, True), samples((8, 8, 3))
+    attention = model.blocks[0].attention
+    before = dict(vars(attention)), model.predict(x, verbose=0)
+    for method in (cc.LeGrad, cc.AttentionRelevance):
+        both, each = (method(model, batch_size=size).explain(x, 1).maps for size in (2, 1))
+        np.testing.assert_allclose(both, each, rtol=1e-4, atol=1e-6)
+    assert vars(attention) == before[0]
+    np.testing.assert_array_equal(model.predict(x, verbose=0), before[1])
+
+
+class ByHand(L.Layer):
+    def call(self, x: Any) -> Any:
+        scores = keras.ops.matmul(x, keras.ops.swapaxes(x, 1, 2))
+        return keras.ops.matmul(keras.ops.softmax(scores), x)
+
+
+class Silent(L.MultiHeadAttention):
+    def _compute_attention(self, query: Any, key: Any, value: Any, *args: Any, **options: Any) -> Any:
+        return super()._compute_attention(query, key, value)[0], None
+
+
+@pytest.mark.parametrize(
+    ("attention", "words"),
+    [
+        (ByHand(), "runs no attention layer of Keras"),
+        (Silent(HEADS, 4), "(Silent) computes attention in its own"),
+    ],
+)
+def test_attention_that_cannot_be_read_is_refused(attention: Any, words: str) -> None:
+    image = keras.Input((8, 8, 3))
+    x = L.Reshape((16, DIM))(L.Conv2D(DIM, 2, 2)(image))
+    x = x + (attention(x) if isinstance(attention, ByHand) else attention(x, x))
+    model = drawn(keras.Model(image, L.Dense(3)(L.GlobalAveragePooling1D()(x))))
+    with pytest.raises(ModelError) as error:
+        cc.AttentionRelevance(model).explain(samples((8, 8, 3)), 1)
+    assert words in str(error.value)
+    assert "such as gradcam" in str(error.value)
