@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -381,6 +381,8 @@ class Target:
     """Modules whose outputs the target reads, by path (`head#0` for a first call), in `Outputs.read`."""
     layer: str | None = None
     """The layer that it is explained on, where it knows one; None where a gradient has to tell."""
+    picks: ClassVar[bool] = False
+    """Whether scores are the logits of the classes that infos name; that saves differentiating the score."""
 
     def of_model(self, model: Model, size: tuple[int, ...], samples: int | None) -> Target:
         """Return the target as it is meant of a model and a batch, before that is run; most stay the same.

@@ -105,6 +105,40 @@ def test_tracing_happens_once_per_model_layers_and_shape() -> None:
     np.testing.assert_allclose(doubled.maps, cc.GradCAM(drawn_twice(), "relu").explain(x, 1).maps, rtol=1e-5)
 
 
+class Differentiated(cc.targets.Class):
+    picks = False
+
+
+@compiles
+def test_scores_that_are_logits_of_classes_are_not_differentiated(monkeypatch: Any) -> None:
+    passes = import_module("chronocam.joint.passes")
+    asked, ask = [], passes.PassScore.classes
+
+    def noted(score: Any, result: Any) -> Any:
+        asked.append(ask(score, result))
+        return asked[-1]
+
+    monkeypatch.setattr(passes.PassScore, "classes", noted)
+    model, x = cnn(), samples((16, 16, 3))
+    gradcam = cc.GradCAM(model, "relu", signed=True)
+    maps = {}
+    for name, target in (
+        ("class", 2),
+        ("all", cc.targets.Predicted(5)),
+        ("by hand", Differentiated(2)),
+    ):
+        maps[name] = gradcam.explain(x, target)
+        known = asked.pop()
+        assert (known is None) == (name == "by hand")
+        if name != "by hand":
+            named = [[info.index for info in row] for row in maps[name].targets]
+            np.testing.assert_array_equal(known, named)
+    np.testing.assert_allclose(maps["class"].maps, maps["by hand"].maps, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(maps["class"].scores, maps["by hand"].scores, rtol=1e-6)
+    at = [[info.index for info in row].index(2) for row in maps["all"].targets]
+    np.testing.assert_allclose(maps["all"].maps[range(2), at], maps["class"].maps[:, 0], rtol=1e-4, atol=1e-6)
+
+
 def test_a_model_that_was_changed_is_explained_as_it_is_now() -> None:
     model, x = cnn(), samples((16, 16, 3))
     saliency = cc.Saliency(model)

@@ -41,6 +41,38 @@ class Recorded:
         return self
 
 
+class PassScore:
+    """The score of a pass.
+
+    columns: of the last call alone: an engine may score twice, the second time with a graph.
+    """
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring = scoring
+        self.columns: list[Columns] = []
+
+    def __call__(self, result: Result) -> Array:
+        """Return the scores `(batch, column)`."""
+        values, about = self.scoring(result)
+        self.columns[:] = [about]
+        return values
+
+    def classes(self, result: Result) -> np.ndarray | None:
+        """Return of which class each score is the logit, `(batch, column)`, for outputs that are NumPy's.
+
+        None where a score is, or may be, anything else.
+        """
+        if not all(target.picks for target in self.scoring.targets):
+            return None
+        values, logits = self(result), result.logits()
+        named = [info.index for row in self.columns[0].infos for info in row]
+        numbers = [index for index in named if index is not None]
+        if len(numbers) < len(named) or logits.ndim != 2 or max(numbers) >= logits.shape[1]:
+            return None
+        classes = np.asarray(numbers).reshape(values.shape)
+        return classes if np.array_equal(np.take_along_axis(logits, classes, axis=1), values) else None
+
+
 def record(
     look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None, levels: Levels | None = None
 ) -> Recorded:
@@ -53,12 +85,8 @@ def record(
     def layers(which: Callable[[Need], bool]) -> list[str]:
         return list(dict.fromkeys(layer for need, layer in places if which(need)))
 
-    columns: list[Columns] = []  # of the last call: an engine may score twice, the second time with a graph
-
-    def score(result: Result) -> Array:
-        values, about = scoring(result)
-        columns[:] = [about]
-        return values
+    score = PassScore(scoring)
+    columns = score.columns
 
     def block(result: Result) -> Array:
         # Of the classes that the whole network chose: what the head makes of a block may be others.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from numbers import Integral
-from typing import Any, Final, SupportsIndex
+from typing import Any, ClassVar, Final, SupportsIndex
 
 import numpy as np
 
@@ -164,6 +164,7 @@ class Class(Target):
     """
 
     which: SupportsIndex | str
+    picks: ClassVar[bool] = True
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return y_c. Raises TargetError for an unknown or ambiguous class."""
@@ -187,6 +188,7 @@ class Predicted(Target):
     """
 
     k: int = 1
+    picks: ClassVar[bool] = True
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the k largest logits. Raises TargetError where the model has fewer classes."""
@@ -231,6 +233,8 @@ def unnamed(outputs: Outputs, width: int, quantity: str = "cc.targets.Regression
 
 class PredictedOrAll(PredictedByDefault):
     """The predicted class, or the norm of all outputs where none is: for maps that no target changes."""
+
+    picks: ClassVar[bool] = False
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the largest logit, or the Euclidean norm of each sample's outputs."""

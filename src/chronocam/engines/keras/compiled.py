@@ -44,6 +44,28 @@ def signature(inputs: Inputs) -> tuple[Any, ...]:
     return tuple((tuple(x.shape), str(x.dtype)) for x in keras.tree.flatten(inputs))
 
 
+def upstream_of_classes(
+    score: Score, passed: Passed, floats: Sequence[np.ndarray]
+) -> tuple[np.ndarray, list[np.ndarray]] | None:
+    """Return scores that are logits of classes, and ∂score/∂output `(target, *shape)` of each output.
+
+    None for other scores, which have to be differentiated. passed: of NumPy arrays. floats: the
+    floating-point ones.
+    """
+    ask = getattr(score, "classes", None)
+    classes = None if ask is None else ask(passed.result)
+    if classes is None:
+        return None
+    logits = passed.read()
+    at = next((i for i, x in enumerate(floats) if x is logits), None)
+    if at is None:  # they were cast
+        return None
+    batch, targets = classes.shape
+    upstream = [np.zeros((targets, *x.shape), x.dtype) for x in floats]
+    upstream[at][np.arange(targets)[:, None], np.arange(batch), classes.T] = 1
+    return np.take_along_axis(logits, classes, axis=1), upstream
+
+
 class OrEagerly:
     """Runs compiled, or eagerly where the model decides by values, which compiling refuses."""
 

@@ -21,6 +21,7 @@ from chronocam.engines.keras.compiled import (
     OrEagerly,
     Start,
     compiled,
+    upstream_of_classes,
 )
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.errors import ModelError
@@ -174,12 +175,18 @@ class JaxPass(OffsetPass):
         passed = self._passed(outputs, rest)
         if not self.layers:
             return Differentiated(passed, score(passed.result), outputs)
-        scores, pull_score = jax.vjp(lambda outputs: score(self._passed(outputs, rest).result), outputs)
-        columns = np.eye(scores.shape[1], dtype=scores.dtype)
-        each = [pull_score(jnp.broadcast_to(column, scores.shape))[0] for column in columns]
-        pulled = [_pulled(pull, cotangents) for cotangents in each]
+        known = list(map(np.asarray, outputs))
+        found = upstream_of_classes(score, self._passed(known, rest), known)
+        scores, upstream = self._scored(score, outputs, rest) if found is None else found
+        pulled = [_pulled(pull, list(cotangents)) for cotangents in zip(*upstream, strict=True)]
         gradients = {layer: self._stacked([g[layer] for g in pulled]) for layer in self.layers}
-        return Differentiated(passed, scores, outputs, self._stacked(each), gradients)
+        return Differentiated(passed, scores, outputs, upstream, gradients)
+
+    def _scored(self, score: Score, outputs: Sequence[Array], rest: Any) -> tuple[Array, list[np.ndarray]]:
+        """Return the scores, and ∂score/∂output `(target, *shape)` of each output."""
+        scores, pull = jax.vjp(lambda outputs: score(self._passed(outputs, rest).result), outputs)
+        columns = np.eye(scores.shape[1], dtype=scores.dtype)
+        return scores, self._stacked([pull(jnp.broadcast_to(column, scores.shape))[0] for column in columns])
 
     def _stacked(self, per_target: Sequence[Sequence[Array]]) -> list[np.ndarray]:
         """Return one array `(target, *shape)` per call."""

@@ -20,7 +20,9 @@ from chronocam.engines.keras.compiled import (
     OrEagerly,
     Start,
     compiled,
+    upstream_of_classes,
 )
+from chronocam.engines.keras.layers import is_float
 from chronocam.engines.keras.program import BackendRecording, Change, Passed, Program
 from chronocam.errors import ModelError
 from chronocam.types import INPUT, Array, Inputs
@@ -154,7 +156,7 @@ class TensorFlowPass(OffsetPass):
 
     def _upstream(self, structure: Any, number: np.ndarray, *leaves: np.ndarray) -> list[np.ndarray]:
         """Score the outputs; return ∂score/∂output `(target, *shape)` of the floating-point ones."""
-        return self._scored[int(number)].gradients(structure, [tf.constant(x) for x in leaves])
+        return self._scored[int(number)].gradients(structure, leaves)
 
     def outputs(self, inputs: Inputs, offsets: Offsets) -> Sequence[Array]:
         """Return the floating-point outputs."""
@@ -243,22 +245,25 @@ class _Scored:
         self.upstream: list[np.ndarray] = []
         self.error: Exception | None = None
 
-    def gradients(self, structure: Any, leaves: list[Array]) -> list[np.ndarray]:
+    def gradients(self, structure: Any, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return ∂score/∂output `(target, *shape)` of floating-point outputs; no target after an error."""
-        floats = _floats(leaves)
+        floats = list(filter(is_float, leaves))
         try:
-            self.upstream = self._gradients(structure, leaves, floats)
+            known = upstream_of_classes(self.score, _passed(structure, leaves), floats)
+            if known is not None:
+                self.scores, self.upstream = known
+            else:
+                self.upstream = self._gradients(structure, [tf.constant(x) for x in leaves])
         except Exception as error:  # through a compiled function it would lose its type
             self.error = error
-            self.upstream = [np.zeros((0, *x.shape), x.dtype.as_numpy_dtype) for x in floats]
+            self.upstream = [np.zeros((0, *x.shape), x.dtype) for x in floats]
         return self.upstream
 
-    def _gradients(self, structure: Any, leaves: list[Array], floats: list[Array]) -> list[np.ndarray]:
-        values = iter(leaves)
-        raw, logits, read = keras.tree.map_structure(lambda x: None if x is None else next(values), structure)
+    def _gradients(self, structure: Any, leaves: list[Array]) -> list[np.ndarray]:
+        floats = _floats(leaves)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(floats)
-            self.scores = self.score(Passed.of((raw, logits, read)).result)
+            self.scores = self.score(_passed(structure, leaves).result)
         targets = self.scores.shape[1]
         columns = np.broadcast_to(np.eye(targets, dtype=np.float32)[:, None], (targets, *self.scores.shape))
         each = [
@@ -280,6 +285,12 @@ def _made_of(x: Array, numbers: Mapping[str, int]) -> set[int]:
         else:
             ahead.extend(before.op for before in operation.inputs)
     return found
+
+
+def _passed(structure: Any, leaves: Sequence[Array]) -> Passed:
+    """Return what a pass gave, with other arrays in the places of its own."""
+    values = iter(leaves)
+    return Passed.of(keras.tree.map_structure(lambda x: None if x is None else next(values), structure))
 
 
 def _tensor(x: Array) -> Array:
