@@ -1,5 +1,7 @@
 """One forward pass for all methods, layers and targets; every argument changes the result."""
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -246,3 +248,43 @@ def test_what_is_made_on_a_device_is_read_from_there_at_once(monkeypatch: pytest
     np.testing.assert_array_equal(found.maps, expected.maps)
     np.testing.assert_array_equal(found.scores, expected.scores)
     assert found.findings == expected.findings
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+def python_calls(run: Callable[[], object]) -> int:
+    """Return how many functions written in Python are called."""
+    calls: list[str] = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, arg: calls.append(event))
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return calls.count("call")
+
+
+def calls_beyond_the_forward_pass(blocks: int) -> int:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(Block() for _ in range(blocks)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    x, bound = torch.rand(1, 4, 6, 6), cc.GradCAM(net.eval(), str(blocks - 1))
+    for _ in range(2):
+        bound.explain(x, 0)
+    with torch.no_grad():
+        forward = python_calls(lambda: net(x))
+    return python_calls(lambda: bound.explain(x, 0)) - forward
+
+
+def test_the_next_call_takes_as_many_steps_for_many_modules_as_for_few() -> None:
+    few, many = map(calls_beyond_the_forward_pass, (2, 40))
+    assert many <= few + 2
+    assert few <= 900
