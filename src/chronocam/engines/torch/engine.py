@@ -73,7 +73,7 @@ class TorchEngine(TorchGeometry):
 
     def structure(self) -> Hashable:
         """Return what tells the model from itself after a change; see `Engine.structure`."""
-        return self.layers.now().fingerprint
+        return self.layers.begin().fingerprint
 
     def hooks(self) -> Hashable:
         """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
@@ -214,7 +214,7 @@ class TorchEngine(TorchGeometry):
             layer: TorchRest(self._forward(request.call, request.reads), inputs, layer)
             for layer in request.resumes
         }
-        recording = TorchPass(scope, forward, self.layers.now(), inputs, request, rests).run(score)
+        recording = TorchPass(scope, forward, forward.layers.begun(), inputs, request, rests).run(score)
         if forward.moves is not None:
             self.learned.moves = forward.moves.any
         self.learned.may_end_in_gate |= forward.may_end_in_gate

@@ -45,6 +45,7 @@ class Layers(Mapping[str, nn.Module]):
         loose = loose_modules(self.model)
         self._named = _Named(self.model, walk(self.model, loose.values()), loose)
         self._state: State | None = None
+        self._begun: State | None = None
 
     def now(self) -> State:
         """Return the model as it is now; modules that were replaced take their paths."""
@@ -52,6 +53,16 @@ class Layers(Mapping[str, nn.Module]):
         if state is None or not state.holds():
             self._state = state = State(self._walked())
         return state
+
+    def begin(self) -> State:
+        """Return the model as it is now, for a call that begins, whose first pass need not look again."""
+        self._begun = state = self.now()
+        return state
+
+    def begun(self) -> State:
+        """Return the model as it was when the call began, for its first pass; for others as it is now."""
+        state, self._begun = self._begun, None
+        return self.now() if state is None else state
 
     def walk(self) -> Sequence[nn.Module]:
         """Return the modules that the model has now."""

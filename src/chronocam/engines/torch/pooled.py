@@ -93,7 +93,7 @@ class Head:
         features = means.flatten(1)
         if features.shape[1:] != weight.shape[1:]:
             return None
-        picked = _picked(scores, get_gradient_edge(outputs).node)
+        picked = _picked(scores, outputs.grad_fn or outputs)
         if picked is None:
             (by_output,) = vjp(scores, [outputs], columns())
             rows = None if by_output is None else by_output @ weight
@@ -207,25 +207,29 @@ class Pooled:
         return node if alike and next(iter(node._saved_mat1_sym_sizes)) == batch else None
 
 
+def _is_of(node: Any, source: Any) -> bool:
+    """Say whether a node of a graph follows another one, or a leaf."""
+    before = node.next_functions[0][0]
+    return before is source or getattr(before, "variable", None) is source
+
+
 def _picked(scores: Tensor, source: Any) -> slice | Tensor | None:
     """Return which outputs of a node the scores are, one each: for all samples, or `(target, sample)`.
 
-    None where they are not.
+    source: the node, or the leaf itself. None where they are not.
     """
     node: Any = scores.grad_fn
     if node is None:
         return None
     if node.name() == "SliceBackward0":
-        plain = node._saved_dim == 1 and node._saved_step == 1 and node.next_functions[0][0] is source
+        plain = node._saved_dim == 1 and node._saved_step == 1 and _is_of(node, source)
         return slice(node._saved_start, node._saved_start + scores.shape[1]) if plain else None
     if node.name() != "GatherBackward0" or node._saved_dim not in (1, 2**64 - 1):
         return None
-    before = node.next_functions[0][0]
-    if before.name() == "ExpandBackward0":  # to the shape that it has
-        before = before.next_functions[0][0]
-    if before is not source:
-        return None
     index: Tensor = node._saved_index.T
+    before = node.next_functions[0][0]
+    if not _is_of(before if before.name() == "ExpandBackward0" else node, source):  # to the shape that it has
+        return None
     chosen = index[:, 0]
     # Of few classes it is not asked whether they are the same for all samples: a device would wait for it.
     if len(index) <= TARGETS_PER_PASS or not (index == index[:, :1]).all():
