@@ -44,7 +44,7 @@ def diagnose(
     grid = tuple(range(2, kept.ndim))
     missing = missing_in(infos)
     low, high = raw.min(axis=grid), raw.max(axis=grid)  # neither is finite where the map is not
-    for i, k in np.argwhere(missing).tolist():
+    for i, k in np.argwhere(missing).tolist() if missing.any() else ():
         if infos[i][k].name != NO_FURTHER:
             yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
@@ -57,7 +57,7 @@ def diagnose(
         else moved < NEGLIGIBLE * np.abs(scores),
         "negative evidence": ~kept.any(axis=grid),
     }
-    if not any(one.any() for one in wrong.values()):
+    if not np.any(list(wrong.values())):
         return
     worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)
     kinds = list(wrong)

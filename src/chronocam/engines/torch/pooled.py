@@ -115,6 +115,8 @@ class Head:
         own = self.gradients(*passed)
         if own is None:
             return None
+        for axis in self.axes:  # one cell is as all others
+            own, gradients = (x.narrow(axis + 1, 0, 1) for x in (own, gradients))
         return self if _alike(own, gradients, gradients) else None
 
 
