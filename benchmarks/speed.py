@@ -44,7 +44,19 @@ def _of_torchvision(name: str) -> Callable[[], nn.Module]:
     return lambda: get_model(name, weights=None)
 
 
+def _seven_layers() -> nn.Module:
+    features = (
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+    )
+    return nn.Sequential(*features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
 CASES = {
+    "seven-layers": Case("Seven layers", _seven_layers, "4", (3, 8, 8), 10),
     "mobilenet_v2": Case("MobileNetV2", _of_torchvision("mobilenet_v2"), "features.18"),
     "resnet50": Case("ResNet-50", _of_torchvision("resnet50"), "layer4"),
     "vit_b_16": Case("ViT-B/16", _of_torchvision("vit_b_16"), "encoder.layers.encoder_layer_10"),
