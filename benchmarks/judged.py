@@ -48,7 +48,7 @@ def report(result: Evaluation) -> None:
     table = result.to_pandas()
     table["value"] = [f"{line.interval}" for line in result.lines]
     wide = table.pivot(index="measure", columns="method", values="value")
-    order = [row.method for row in result.rows]
+    order = [row.method for row in result.rows if row.method in wide.columns]
     print(wide.loc[[m.name for m in result.measures if m.name in wide.index], order].to_string(na_rep="–"))
     counts = table.groupby("measure")["samples"].max()
     print("independent samples:", ", ".join(f"{name} {n}" for name, n in counts.items()))

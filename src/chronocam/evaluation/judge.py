@@ -15,7 +15,7 @@ from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed,
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row, edges
 from chronocam.evaluation.samples import Read, Sample, read_truth
-from chronocam.joint.scores import Held, channel_axis_of, held, scores_of
+from chronocam.joint.scores import Held, at_once, channel_axis_of, held, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method
@@ -283,11 +283,14 @@ class _Asked:
         for one, rows in inputs:
             alike[frozenset(rows)].append(one)
         for asking, of_rows in alike.items():
-            maps = self.judge.panel.maps(sorted(asking, key=str), self._inputs(of_rows), target, weights)
-            self.judge.passes.run += len(of_rows)
-            for row, values in maps.items():
-                for one, value in zip(of_rows, values, strict=True):
-                    self.explained[row, weights, other, one.key] = _sized(value, self.case.grid, row)
+            size = at_once(self.judge.scorer, self.read.itself) or len(of_rows)
+            for low in range(0, len(of_rows), size):
+                part = of_rows[low : low + size]
+                maps = self.judge.panel.maps(sorted(asking, key=str), self._inputs(part), target, weights)
+                self.judge.passes.run += len(part)
+                for row, values in maps.items():
+                    for one, value in zip(part, values, strict=True):
+                        self.explained[row, weights, other, one.key] = _sized(value, self.case.grid, row)
 
     def _inputs(self, changed: Sequence[Changed]) -> Any:
         """Return changed inputs as the model takes them."""

@@ -60,7 +60,7 @@ def scores_of(method: Recipe, inputs: Inputs, targets: Any, clean: np.ndarray | 
         where that is faster.
     clean: logits `(1, …)` of the sample that all inputs are changes of; None where each is its own.
     """
-    size = _at_once(inputs, method.batch_size, method.session.subject.engine.values_at_once)
+    size = at_once(method, inputs)
     parts = [_of_batch(one, clean)[0] for one in _explaining(method, inputs, targets, size)]
     return Scores(
         np.concatenate([part.values for part in parts]),
@@ -76,12 +76,13 @@ def _explaining(method: Recipe, inputs: Inputs, targets: Any, size: int | None) 
         yield Explaining([method], batch)
 
 
-def _at_once(inputs: Inputs, batch_size: int | None, values: int | None) -> int | None:
-    """Return how many inputs are scored at once."""
+def at_once(method: Recipe, inputs: Inputs) -> int | None:
+    """Return how many inputs go through the model of a method at once, `batch_size` at most; None for all."""
+    values = method.session.subject.engine.values_at_once
     if values is None:
-        return batch_size
+        return method.batch_size
     largest = max((prod(array.shape[1:]) for array in arrays_of(inputs)), default=1)
-    return max(1, min(batch_size or values, values // max(1, largest)))
+    return max(1, min(method.batch_size or values, values // max(1, largest)))
 
 
 def channel_axis_of(method: Recipe, inputs: Inputs, targets: Any) -> int | None:
