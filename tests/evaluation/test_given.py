@@ -217,6 +217,45 @@ def test_whole_frames_of_a_picture_have_no_value(model):
     assert result.notes[-1] == "deletion judged nothing: it has no value for these inputs and targets"
 
 
+class Steps(nn.Module):
+    """Classes of sequences (batch, time, feature)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.lstm = nn.LSTM(3, 8, batch_first=True)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.fc(self.lstm(x)[0][:, -1])
+
+
+def test_steps_and_features_of_a_sequence_are_its_cells():
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+    net = Steps().eval()
+    options = {"methods": ["saliency"], "measures": [cc.evaluation.Deletion(steps=3, baseline=0.0)]}
+    result = cc.evaluate(net, x, 1, **options)
+    map_ = cc.Saliency(net).explain(x[:1], 1).maps[0, 0]
+    order = np.argsort(-map_, axis=None)
+    changed = np.stack([x[0]] * 4)
+    for k in range(4):
+        changed[k].reshape(-1)[order[: 6 * k]] = 0
+    by_hand = net(torch.from_numpy(changed)).softmax(1)[:, 1].detach().numpy()
+    stored = result.samples[0]["values"][result.rows[0]]["deletion"]
+    np.testing.assert_allclose(stored, [[0, 1 / 3, 2 / 3, 1], by_hand], rtol=1e-5)
+
+
+@pytest.mark.parametrize("over", ["cells", "frames"])
+def test_what_is_no_clip_is_not_frozen(model, over):
+    frozen = cc.evaluation.Deletion(baseline="freeze", over=over)
+    if over == "frames":
+        note = "deletion judged nothing: it has no value for these inputs and targets"
+        assert cc.evaluate(model, X, 1, measures=[frozen]).notes[-1] == note
+        return
+    with pytest.raises(InputError, match="baseline `freeze` is for whole frames of a clip"):
+        cc.evaluate(model, X, 1, measures=[frozen])
+
+
 @pytest.mark.parametrize("changed", ["data", "truth", "function", "options", "file"])
 def test_other_data_truths_and_options_are_another_evaluation(model, files, tmp_path, changed):
     paths, masks = files

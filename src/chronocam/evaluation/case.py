@@ -177,6 +177,10 @@ class Case:
         if isinstance(baseline, str) and baseline == "road":
             return self._imputed(np.broadcast_to(_over(stays, self.grid), self.grid))
         if isinstance(baseline, str) and baseline == "freeze":
+            if len(self.grid) != 3 or stays.ndim != 1:
+                raise InputError(
+                    "baseline `freeze` is for whole frames of a clip; give over='frames', or another baseline"
+                )
             return self.cells(np.zeros(self.grid[:1])).without("freeze")(stays[None])[0]
         other = self.baseline(baseline) if isinstance(baseline, str) else self._given(baseline)
         return np.where(_over(stays, self.grid), self.input, other)

@@ -85,7 +85,9 @@ class Judge:
         kept = Held(info.index) if is_class else held(self.scorer, inputs, sample.target)
         self.passes.run += int(not is_class)
         target = kept.target
-        axis = self._channels(read, target)
+        # Of a sequence whose features are places of the map, none is a channel.
+        by_feature = reference.maps.ndim - 2 == array.ndim
+        axis = None if by_feature else self._channels(read, target)
         laid = array[None] if axis is None else np.moveaxis(array, axis - 1, 0)
         # Inputs are changed with the precision that SciPy has, and shown to the model with their own.
         laid = laid.astype(np.promote_types(array.dtype, np.float32), copy=False)
