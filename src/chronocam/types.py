@@ -186,9 +186,10 @@ def missing_in(infos: Sequence[Sequence[TargetInfo]]) -> np.ndarray:
 class Finding:
     """A remark on an explanation, such as a map that is zero everywhere.
 
-    kind: `"not finite"`, `"zero map"`, `"small gradient"` or `"negative evidence"` for a single map;
-        `"default layer"` for the choice of a layer; `"coarse grid"` for a layer of one or two rows, columns
-        or slices; `"wide field"` for one whose cells see as much as the whole input; `"note"` for all others.
+    kind: `"not finite"`, `"zero map"`, `"small gradient"`, `"cancelled"` or `"negative evidence"` for a
+        single map; `"default layer"` for the choice of a layer; `"coarse grid"` for a layer of one or two
+        rows, columns or slices; `"wide field"` for one whose cells see as much as the whole input; `"note"`
+        for all others.
     sample, target: which of the call's samples and the name of its target; None where it concerns all.
     text: the remark in words, complete by itself.
 

@@ -45,6 +45,25 @@ def test_each_finding_says_what_is_wrong_with_which_map() -> None:
     assert cc.GradCAM(positive, "1", signed=True).explain(X[:1], 1).diagnostics == ()
 
 
+def test_gradients_that_cancel_over_the_grid_are_told() -> None:
+    class Keypoint(nn.Module):
+        """The mean column of a softmax over places: what it gains at one it loses at others."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            shares = self.conv(x).flatten(2).softmax(2).unflatten(2, (8, 8))
+            return (shares.sum(2) * torch.arange(8)).sum(2)
+
+    net, column = seeded(Keypoint), lambda outputs: outputs[:, 1]
+    (found,) = cc.GradCAM(net, "conv", signed=True).explain(X[:1], column).findings
+    assert found.kind == "cancelled"
+    assert "cancel over the grid" in found.text
+    assert not cc.HiResCAM(net, "conv", signed=True).explain(X[:1], column).findings
+
+
 @pytest.mark.parametrize("what", ["weights", "inputs"])
 def test_findings_on_values_that_are_not_finite(what: str) -> None:
     net, x = seeded(), X[:3].clone()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.look import look_at
-from chronocam.joint.ramps import Ramps, follows, is_sure
+from chronocam.joint.ramps import CLEAR, Ramps, follows, is_sure
 from chronocam.joint.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 
@@ -134,6 +134,30 @@ def test_logits_that_are_only_resized_afterwards_are_passed_over(align: bool) ->
 
     region = cc.targets.Region(np.ones((64, 64), bool), 1)
     assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [
+        (5, lambda y: F.interpolate(y.mT.unflatten(2, (8, 12)), scale_factor=8, mode="bilinear")),
+        (5 * 64, lambda y: F.pixel_shuffle(y.mT.unflatten(2, (8, 12)), 8)),
+    ],
+    ids=["resized", "pixel shuffle"],
+)
+def test_logits_of_tokens_that_become_a_picture_are_passed_over(
+    width: int, end: Callable[[Tensor], Tensor]
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.body, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, width)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return end(self.head(self.body(self.patch(x).flatten(2).mT).tanh()))
+
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    region = cc.targets.Region(np.ones((64, 96), bool), 1)
+    assert cc.GradCAM(seeded(Net)).explain(x, region).layer == "body"
 
 
 def test_logits_that_are_only_added_up_afterwards_are_passed_over() -> None:
@@ -963,6 +987,14 @@ def test_another_draw_is_spared_where_it_would_change_nothing() -> None:
     assert is_sure(None, *sums(0.01 * places, 3))  # all look at the same place
     assert not is_sure(None, *sums(0.01 * places, 64))
     assert is_sure(None, np.zeros((1, 8)), np.zeros(8))
+
+
+def test_a_few_cells_that_see_all_of_the_input_contradict_no_layer() -> None:
+    ones = np.ones((2, 3))
+    looks = np.stack([0.08 * np.array([[1.0], [-1.0]]) * ones, 0.15 * np.array([-1.0, 0.0, 1.0]) * ones])
+    assert follows(looks, ones) is False
+    assert follows(looks, ones, CLEAR) is None
+    assert follows(3 * looks, ones, CLEAR) is False
 
 
 class Mirrored(nn.Module):

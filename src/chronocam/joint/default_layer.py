@@ -471,15 +471,15 @@ def _counting(
 def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
     """Say whether a layer's output is the model's own or a part of it, as logits are before a resize.
 
-    It has the output's values, as before a final sigmoid. Or it has its channels, and after it they are only
-    resampled, so that both have the same values on another grid, or only added up, so that the score of one
-    class depends on one channel. Rows of an output, such as those of a detector's boxes, are restated where
-    the score depends on some of them.
+    It has the output's values, as before a final sigmoid, or in another order, as before a pixel shuffle. Or
+    it has its channels, and after it they are only resampled, so that both have the same values on another
+    grid, or only added up, so that the score of one class depends on one channel. Rows of an output, such as
+    those of a detector's boxes, are restated where the score depends on some of them.
     """
     if main is None or calls > 1 or main.ndim < 3:
         return False
     last, output, gradient = look.engine.channels_last, to_numpy(call.output), to_numpy(call.gradient)
-    if output.size == main.size and np.array_equal(output.ravel(), main.ravel()):
+    if _holds(output, main):
         return True
     if main.ndim != len(look.grid) + 2:
         values = main.shape[
@@ -488,10 +488,11 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
         cells = output.shape[1:] if output.ndim == main.ndim or last else np.roll(output.shape[1:], -1)
         rows = gradient if output.ndim == main.ndim or last else np.moveaxis(gradient, 1, -1)
         return tuple(cells[-len(values) :]) == values and _partly_silent(rows.reshape(len(rows), -1, *values))
-    if output.ndim != main.ndim:
+    if output.ndim not in (main.ndim, 3):
         return False
-    if last:
-        output, gradient, main = (np.moveaxis(x, -1, 1) for x in (output, gradient, main))
+    # Tokens, and outputs with their channels last, are laid on their grid.
+    output, gradient = (look.on_grid(call.path, [x], order="time") for x in (output, gradient))
+    main = np.moveaxis(main, -1, 1) if last else main
     if output.shape[:2] != main.shape[:2] or output.shape[2:] == main.shape[2:]:
         return False
     if _partly_silent(gradient):
@@ -499,6 +500,13 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
     modes: tuple[Mode, ...] = ("linear", "nearest")
     resized = (resample(output.astype(np.float64), main.shape[2:], mode) for mode in modes)
     return any(float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME for one in resized)
+
+
+def _holds(output: np.ndarray, main: np.ndarray) -> bool:
+    """Say whether a layer's output has the values of the model's, in whatever order."""
+    if output.size != main.size or output.min() != main.min() or output.max() != main.max():
+        return False
+    return bool(np.array_equal(np.sort(output, axis=None), np.sort(main, axis=None)))
 
 
 def _becomes(look: Look, own: Sequence[LayerCall], outputs: Sequence[np.ndarray]) -> bool:

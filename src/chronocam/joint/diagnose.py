@@ -26,6 +26,9 @@ FEW: Final = 2
 NEGLIGIBLE: Final = 1e-4
 """A gradient means nothing where, to first order, the layer moves the score by less than this share of it."""
 
+ROUNDING: Final = 3e-6
+"""Of what the places of a layer move the score by, the share in a map that is left where they cancel."""
+
 
 def diagnose(
     raw: np.ndarray,
@@ -36,7 +39,7 @@ def diagnose(
     start: int = 0,
     moved: np.ndarray | None = None,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with maps: not finite; zero everywhere, and why; of a gradient next to nothing.
+    """Yield what is wrong with maps: not finite; zero everywhere, and why; of a gradient that means nothing.
 
     start: the number of the first sample in its call.
     moved: Σ|G·A| per sample and target, see `first_order`; None where no gradients were needed.
@@ -55,6 +58,9 @@ def diagnose(
         "small gradient": np.zeros_like(scores, bool)
         if moved is None
         else moved < NEGLIGIBLE * np.abs(scores),
+        "cancelled": np.zeros_like(scores, bool)
+        if moved is None
+        else np.abs(raw).sum(axis=grid) < ROUNDING * moved,
         "negative evidence": ~kept.any(axis=grid),
     }
     if not np.any(list(wrong.values())):
@@ -75,6 +81,8 @@ _TEXTS: Final = {
     "small gradient": "the gradient is next to nothing: `{layer}` moves the score of {score:.3g} by at most "
     "{moved:.1g} to first order, as at the minimum of a loss; check the map under noise "
     "(metrics.noise_agreement)",
+    "cancelled": "the gradients at `{layer}` cancel over the grid, as behind a softmax over places, and the "
+    "map is a rounding error; LayerCAM and HiResCAM take each place by itself",
     "negative evidence": "all weighted sums are negative: evidence at `{layer}` lowers this score (see "
     "signed=True)",
 }

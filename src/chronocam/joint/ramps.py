@@ -55,6 +55,10 @@ FEW: Final = 4
 
 STEEP: Final = 0.1
 
+CLEAR: Final = 0.25
+"""The slope along so few cells that contradicts what the kind of a layer says: noise has 0.2 where each of
+them sees nearly all of the input."""
+
 SHARP: Final = 0.5
 """The slope along few cells, of as many at the most, that tells their order from chance in a first draw."""
 
@@ -121,9 +125,16 @@ class Ramps:
         return outputs_of(self.look.moved(x), self.layers)
 
     def verdict(
-        self, layer: str, layout: Layout, draws: int = DRAWS, sums: Sums | None = None
+        self,
+        layer: str,
+        layout: Layout,
+        draws: int = DRAWS,
+        sums: Sums | None = None,
+        steep: float = STEEP,
     ) -> bool | None:
         """Say whether a layer's cells, laid out like this, follow the input's places; None if it stays open.
+
+        steep: see `follows`.
 
         A layout is refused after two draws at the least, so that the noise of a few channels decides nothing,
         unless so many cells say it that another draw would not change it.
@@ -132,7 +143,7 @@ class Ramps:
             self.draw()
         while True:
             both = (sums or self._sums)(layer, layout)
-            verdict = follows(*both)
+            verdict = follows(*both, steep)
             if verdict and self._draws == 1 and may_be_chance(*both):
                 verdict = None
             elif verdict or (verdict is False and self._draws > 1) or is_sure(verdict, *both):
@@ -148,7 +159,7 @@ class Ramps:
         that clearly look backwards, or along another axis.
         """
         if len(self.look.grid) < 3:
-            return self.verdict(layer, layout, sums=self._of_picture) is False
+            return self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR) is False
         for draws in range(1, DRAWS):
             while self._draws < draws:
                 self.draw()
@@ -195,10 +206,11 @@ def _on(calls: Sequence[np.ndarray], layout: Layout) -> np.ndarray:
     return np.asarray(layout(joined(list(calls), layout)))[0].astype(np.float64)
 
 
-def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
+def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> bool | None:
     """Say whether cells look along each axis in their own order, and along no other axis more.
 
     products, squares: see `Ramps`. None where noise leaves it open, and where no cell moves.
+    steep: the slope from which a few cells say it.
     """
     if not squares.any():
         return None
@@ -206,7 +218,7 @@ def follows(products: np.ndarray, squares: np.ndarray) -> bool | None:
     along: dict[int, tuple[float, float]] = {}
     for axis, looks, places in _along(products, squares):
         slopes = (looks - looks.mean(axis=1, keepdims=True)) @ places / (places @ places)
-        verdicts.append(_in_order(looks[axis], places, slopes, axis))
+        verdicts.append(_in_order(looks[axis], places, slopes, axis, steep))
         along[axis] = slopes[axis], _correlation(looks[axis], places)
     if False in verdicts:
         return False
@@ -317,10 +329,12 @@ def mixes(products: np.ndarray, squares: np.ndarray) -> bool:
     return bool(moving.any() and (looks.std(axis=1) < SPREAD).all())
 
 
-def _in_order(looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int) -> bool | None:
+def _in_order(
+    looks: np.ndarray, places: np.ndarray, slopes: np.ndarray, axis: int, steep: float
+) -> bool | None:
     steepest = np.abs(slopes).max()
     if len(places) < FEW:  # in a few cells attention or a wide field leaves little to see
-        return None if steepest < STEEP else bool(slopes[axis] == steepest)
+        return None if steepest < steep else bool(slopes[axis] == steepest)
     if slopes[axis] < LEAST_SLOPE or slopes[axis] < steepest:
         return False
     correlation = _correlation(looks, places)
