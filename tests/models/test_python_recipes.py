@@ -1,5 +1,7 @@
 """What a bare network of a Python factory is given: what it takes without an error."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,25 @@ def eight():
 def odd(): return nn.Sequential(nn.Conv3d(3, 4, 3), nn.Flatten(), nn.Linear(7, 2))
 def fixed(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4 * 32 * 32, 5))
 def none(): return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Flatten(), nn.Linear(7, 5))
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv1d(12, 6, 3, 1, 1), nn.LSTM(6, 6, batch_first=True)
+        self.head = nn.Linear(6, 3)
+    def forward(self, x):
+        return self.head(self.conv(x.transpose(1, 2)).mean(2))
+class Sequence(Steps):
+    def __init__(self):
+        super().__init__()
+        self.conv = None
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+
+def steps(): return Steps()
+def sequence(): return Sequence()
+def ecg():
+    pooled = nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
+    return nn.Sequential(nn.Conv1d(12, 6, 7, 2, 3), nn.ReLU(), *pooled)
 def free(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 """
 
@@ -49,11 +70,31 @@ def recipe(name: str) -> Any:
 def test_networks_of_clips_get_clips() -> None:
     solid, frames, eight = recipe("solid"), recipe("frames"), recipe("eight")
     assert (solid.frames, solid.axes, solid.frame.crop) == (16, "channel time", (112, 112))
-    assert frames == imagenet()  # of pictures it takes none: frames are given where videos are explained
-    of_videos = clip_recipe(cc.models.load("python:bare_networks:frames").model)
-    assert of_videos is not None
-    assert (of_videos.frames, of_videos.axes) == (16, "time channel")
+    assert (frames.frames, frames.axes, frames.frame.crop) == (16, "time channel", (112, 112))
+    assert clip_recipe(cc.models.load("python:bare_networks:frames").model) == frames
     assert (eight.frames, eight.axes, eight.frame.crop) == (8, "channel time", (64, 64))
+
+
+def test_an_animation_is_a_clip_where_a_network_takes_no_picture() -> None:
+    pictures = [Image.new("RGB", (40, 30), (8 * i, 0, 0)) for i in range(20)]
+    pictures[0].save("moving.gif", save_all=True, append_images=pictures[1:])
+    result = run("explain", "moving.gif", "--model", "python:bare_networks:frames", "--frames", "4", "--json")
+    assert result.exit_code == 0
+    assert [len(one["frames"]) for one in json.loads(result.stdout)["inputs"]] == [4]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("ecg", r"\* 1 +ReLU +\(1, 6, 256\) +256"),
+        ("steps", r"conv +Conv1d +\(1, 6, 512\) +512"),
+        ("sequence", r"rnn +LSTM +\(1, 16, 6\) +-"),  # its steps are no places
+    ],
+)
+def test_layers_of_signals_and_sequences_are_listed(name: str, row: str) -> None:
+    result = run("layers", f"python:bare_networks:{name}")
+    assert result.exit_code == 0, result.stderr
+    assert re.search(row, result.stdout), result.stdout
 
 
 def test_networks_of_pictures_get_the_size_they_take() -> None:

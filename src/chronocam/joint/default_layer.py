@@ -88,7 +88,12 @@ def traced_layers(look: Look) -> dict[str, TracedLayer]:
     for call in reversed(calls):
         last.setdefault(call.path, call)
     return {
-        path: TracedLayer(call.type, call.shape, look.grid_of(path, call.shape, counts[path]), call.changes)
+        path: TracedLayer(
+            call.type,
+            call.shape,
+            None if call.recurrent else look.grid_of(path, call.shape, counts[path]),
+            call.changes,
+        )
         for path, call in reversed(last.items())
     }
 

@@ -47,7 +47,8 @@ def recipe_of(model: object, request: ModelRequest) -> Preprocess | ClipPreproce
         return imagenet()
     with _trials(model) as takes:
         if stem is None or stem.ndim == 4:
-            return picture_recipe(takes, channels) or imagenet(channels=channels)
+            known = picture_recipe(takes, channels) or _clips(takes, ("time channel",), channels)
+            return known or imagenet(channels=channels)
         clips = _clips(takes, AXES, channels)
     if clips is None:
         raise request.error("fails on clips of the usual sizes", f"return {DECLARED} from the factory")

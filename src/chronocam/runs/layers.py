@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chronocam.errors import LayerError
+from chronocam.engines import engine_for
+from chronocam.errors import InputError, LayerError
 from chronocam.jsonable import JsonRecord
 from chronocam.runs.drives.networks import networks_of
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from chronocam.models import Loaded
 
 _STEPS = 16  # stands in for the length of a sequence of any length
+_LENGTH = 512  # and for that of a signal
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,37 @@ def noise_for(loaded: Loaded) -> np.ndarray:
     """Return one sample of noise, of the shape that the model takes."""
     from PIL import Image
 
-    from chronocam.media import ClipPreprocess
+    from chronocam.media import ClipPreprocess, Preprocess
 
     rng, preprocess = np.random.default_rng(0), loaded.preprocess
     if preprocess is None:  # a model of features; Keras models know the shape of theirs
-        shape = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
-        return rng.standard_normal((1, *shape), dtype=np.float32)
+        own = [_STEPS if side is None else side for side in loaded.model.input_shape[1:]]
+        return rng.standard_normal((1, *own), dtype=np.float32)
+    if isinstance(preprocess, Preprocess) and preprocess.assumption:
+        for shape in _signals(loaded.model):
+            noise = rng.standard_normal((1, *shape), dtype=np.float32)
+            if _runs(loaded.model, noise):
+                return noise
     if isinstance(preprocess, ClipPreprocess):
         return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
     return np.asarray(preprocess(Image.fromarray(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8))))[None]
+
+
+def _signals(model: Any) -> Iterator[tuple[int, int]]:
+    """Yield the shapes of signals and sequences that a model may take, as its first layers say."""
+    engine = engine_for(model)
+    stem, features = engine.stem, engine.features
+    if stem is not None and stem.rank == 1:
+        yield stem.channels, _LENGTH
+        yield _LENGTH, stem.channels
+    elif stem is None and features is not None:
+        yield _STEPS, features
+
+
+def _runs(model: Any, noise: np.ndarray) -> bool:
+    engine = engine_for(model)
+    try:
+        engine.trace(engine.adapt(noise))
+    except InputError:
+        return False
+    return True
