@@ -84,3 +84,8 @@ def test_one_sample_has_no_interval():
     assert re.fullmatch(
         r"layercam and gradcam cannot be told apart in energy inside \(\+0\.\d{3}, 1 sample\)\.", said
     )
+
+
+def test_a_number_of_samples_that_nobody_gathers_is_not_said():
+    said = judged(0.001, spread=30.0).verdicts[0]
+    assert "; over 100,000 more would decide a difference of" in said

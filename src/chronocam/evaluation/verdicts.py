@@ -20,6 +20,9 @@ LEVEL: Final = 0.05
 _MATTERS: Final = 0.1
 """What share of the reference's number a difference must have to matter."""
 
+_MOST: Final = 100_000
+"""Samples that nobody gathers: how many more than that are needed says nothing."""
+
 _ROUNDING: Final = 1e-5
 """What share of the reference's number a difference may have that comes of rounding alone."""
 
@@ -95,7 +98,8 @@ def _more(result: Evaluation, one: Comparison) -> str:
     needed = samples_needed(spread, matters, 1 - LEVEL / len(result.comparisons))
     if needed <= n:
         return f"; one of {matters:g} would have been seen"
-    return f"; {needed - n} more would decide a difference of {matters:g}"
+    more = f"{needed - n}" if needed - n <= _MOST else f"over {_MOST:,}"
+    return f"; {more} more would decide a difference of {matters:g}"
 
 
 def _number(result: Evaluation, row: Row, measure: Measure) -> float:
