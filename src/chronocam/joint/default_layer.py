@@ -527,13 +527,14 @@ def _becomes(look: Look, own: Sequence[LayerCall], outputs: Sequence[np.ndarray]
         return False
     alike = [x for x in outputs if x.ndim == output.ndim and x.shape[:2] == output.shape[:2]]
     modes: tuple[Mode, ...] = ("linear", "nearest")
-    return any(
-        float(np.corrcoef(values.ravel(), x.ravel())[0, 1]) > SAME
-        for x in alike
-        for mode in modes
-        for resized in [resample(output, x.shape[2:], mode)]
-        for values in (resized, 1 / (1 + np.exp(-resized)))
-    )
+    with np.errstate(all="ignore"):  # of constants, and of places masked by large numbers
+        return any(
+            float(np.corrcoef(values.ravel(), x.ravel())[0, 1]) > SAME
+            for x in alike
+            for mode in modes
+            for resized in [resample(output, x.shape[2:], mode)]
+            for values in (resized, 1 / (1 + np.exp(-resized)))
+        )
 
 
 def _partly_silent(gradient: np.ndarray) -> bool:
