@@ -84,6 +84,7 @@ def side_by_side(every: Sequence[np.ndarray]) -> np.ndarray:
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], Callable[[Sequence[np.ndarray]], np.ndarray]]] = [
     ("cait_xxs24_224", {}, {}, class_attention),
+    ("cait_xxs24_224", {}, {"layers": 2}, lambda every: class_attention(every[-2:])),
     ("convit_tiny", {"local_up_to_layer": 2}, {}, class_token_that_joins),
     ("deit_tiny_distilled_patch16_224", {}, {}, two_tokens),
     ("vit_small_patch16_18x2_224", {}, {"layers": 4}, side_by_side),

@@ -142,11 +142,8 @@ class Streams:
         if asked is given is None and ("asks", rows, keys, queries) in self._homes:
             # Two streams that begin with attention to each other: what was given before asks now.
             return ("given", rows, queries), ("asks", rows, keys, queries)
-        return ("first", number) if asked is None else asked, (
-            "given",
-            rows,
-            keys,
-        ) if given is None else given
+        queried = ("first", number) if asked is None else asked
+        return queried, ("given", rows, keys) if given is None else given
 
     def _together(self, sources: Sources) -> Any:
         """Return what the tokens that attentions make together are known by; None for no attention."""
@@ -176,11 +173,8 @@ class Streams:
         fresh = iter(range(count))
         new = int((origins[:, 0] < 0).sum())
         # As many new keys as there are new queries are the same tokens.
-        name = (
-            names[0]
-            if side and names[0] == ("first", number) and new == call.shape[1]
-            else ("new", number, new)
-        )
+        same = side == 1 and names[0] == ("first", number) and new == call.shape[1]
+        name = names[0] if same else ("new", number, new)
         return [(name, next(fresh)) if before < 0 else (before, at) for before, at in origins.tolist()]
 
     def _refuse_others(self, name: Any, count: int, call: Attended) -> None:
@@ -199,17 +193,20 @@ class Streams:
     def _begin(self, rows: int, tokens: Tokens) -> None:
         """Begin a stream for each row of tokens that none is known of."""
         for name in dict.fromkeys(name for name, _ in tokens):
+            count = 1 + max(at for other, at in tokens if other == name)
             if name not in self._homes:
                 self._homes[name] = len(self.sizes)
-                self.sizes.append((rows, 1 + max(at for other, at in tokens if other == name)))
+                self.sizes.append((rows, count))
+            elif name not in self._made:  # of a call that does not count others may ask for more
+                home = self._homes[name]
+                self.sizes[home] = rows, max(count, self.sizes[home][1])
 
     def row(self, stream: int, target: int) -> Float[Any, "row token"] | None:
         """Return the relevance of the tokens of a stream for what the score reads; None for no relevance."""
         every = [pair for pair in self.of if stream in (pair[0], *pair[1])]
         if all(pair == (stream, {stream}) for pair in every) and self._follow(stream):
-            return _through(
-                [call for (_, call), pair in zip(self.calls, self.of, strict=True) if pair in every], target
-            )
+            pairs = zip(self.calls, self.of, strict=True)
+            return _through([call for (_, call), pair in pairs if pair in every], target)
         relevance, total = self._relevance(target), None
         for calls, last in self._ends():
             over = self._of(relevance, calls, last.value).get(stream)
@@ -221,10 +218,10 @@ class Streams:
     def _follow(self, stream: int) -> bool:
         """Say whether each call over a stream asks with all tokens that the one before has made."""
         of_stream = [at for at, (asks, _) in enumerate(self.of) if asks == stream]
-        pairs = pairwise(of_stream)
+        asks = {at: self.tokens[at][0] for at in of_stream}
         return bool(of_stream) and all(
-            self.tokens[after][0] == [(self.calls[before][0], at) for at in range(len(self.tokens[after][0]))]
-            for before, after in pairs
+            asks[after] == [(self.calls[before][0], at) for at in range(len(asks[after]))]
+            for before, after in pairwise(of_stream)
         )
 
     def _ends(self) -> list[tuple[Any, Attended]]:
