@@ -61,6 +61,9 @@ def test_others_are_left_alone(always: list[int]) -> None:
     assert spectral.convolved(2, x[:0], weight) is None
     assert spectral.convolved(2, x.bfloat16(), weight.bfloat16()) is None
     assert len(always) == 1
+    with spectral.Spectral(), torch.no_grad():
+        mapped = torch.vmap(lambda one: torch.conv2d(one, weight))(x[None])
+    np.testing.assert_allclose(mapped[0], torch.conv2d(x, weight), atol=1e-5)
     with spectral.Spectral(), torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert torch.conv2d(x, weight).dtype == torch.bfloat16
     with spectral.Spectral():

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 
 _RANKS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
@@ -110,10 +111,13 @@ def _each(number: int | Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def _are_plain(*tensors: Tensor) -> bool:
-    """Say whether tensors are in the processor's memory, all of one type that is precise enough."""
+    """Say whether tensors are in the processor's memory, of one type that is precise enough."""
     (first, *_), kinds = tensors, (torch.float32, torch.float64)
     return first.dtype in kinds and all(
-        type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu" and x.dtype == first.dtype
+        type(x) in (Tensor, nn.Parameter)
+        and x.device.type == "cpu"
+        and x.dtype == first.dtype
+        and not is_functorch_wrapped_tensor(x)
         for x in tensors
     )
 
