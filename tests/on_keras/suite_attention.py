@@ -11,6 +11,7 @@ import chronocam as cc
 from chronocam.engines.keras.engine import KerasEngine
 from chronocam.errors import ModelError
 
+REFUSED = {("mean", "gradeclip"), ("pool", "rollout")}
 METHODS = ("legrad", "attentionrelevance", "gradientxattention", "rollout")
 DIM, HEADS = 8, 2
 
@@ -31,32 +32,41 @@ class Block(L.Layer):
 
 
 class ClassToken(L.Layer):
-    """A token before the patches, and a place for each."""
+    """A token before the patches, or instead of them."""
+
+    def __init__(self, alone: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.alone = alone
 
     def build(self, shape: Any) -> None:
         self.token = self.add_weight(shape=(1, 1, shape[-1]), name="token")
 
     def call(self, x: Any) -> Any:
-        batch = keras.ops.shape(x)[0]
-        return keras.ops.concatenate([keras.ops.repeat(self.token, batch, 0), x], 1)
+        token = keras.ops.repeat(self.token, keras.ops.shape(x)[0], 0)
+        return token if self.alone else keras.ops.concatenate([token, x], 1)
 
 
 def heads(**options: Any) -> Any:
     return L.MultiHeadAttention(HEADS, DIM // HEADS, **options)
 
 
-def vit(flat: bool, token: bool, attentions: Any = None, seed: int = 0) -> Any:
-    """Blocks as layers, or `flat`: all their layers in the graph of the model."""
+def vit(flat: bool, reads: str, attentions: Any = None, seed: int = 0) -> Any:
+    """Blocks as layers, or `flat`: all their layers in the graph of the model.
+
+    reads: what the head reads, `mean`, `token` or `pool`: what a query takes up of the tokens.
+    """
     image = keras.Input((8, 8, 3))
     x = L.Reshape((16, DIM))(L.Conv2D(DIM, 2, 2, name="patches")(image))
-    x = ClassToken(name="first")(x) if token else x
+    x = ClassToken(name="first")(x) if reads == "token" else x
     blocks = [
         Block(one, name=f"block{i}") for i, one in enumerate(attentions or [heads(dropout=0.5), heads()])
     ]
     for block in blocks:
         x = block.call(x) if flat else block(x)
     x = L.LayerNormalization(epsilon=1e-6, name="norm")(x)
-    x = x[:, 0] if token else L.GlobalAveragePooling1D()(x)
+    if reads == "pool":
+        x = heads(name="pool")(ClassToken(True, name="query")(x), x)
+    x = L.GlobalAveragePooling1D()(x) if reads == "mean" else x[:, 0]
     model = keras.Model(image, L.Dense(3, name="head")(x))
     model.blocks = blocks
     return drawn(model, seed)
@@ -119,6 +129,8 @@ def twin(model: Any) -> Any:
             self.norm, self.head = norm(model.get_layer("norm")), linear(model.get_layer("head"))
             names = [layer.name for layer in model.layers]
             self.token = array(model.get_layer("first").token) if "first" in names else None
+            self.query = array(model.get_layer("query").token) if "query" in names else None
+            self.pool = attention(model.get_layer("pool")) if "pool" in names else None
 
         def forward(self, x: Any) -> Any:
             x = self.patches(x).flatten(2).mT
@@ -127,15 +139,17 @@ def twin(model: Any) -> Any:
             for block in self.blocks:
                 x = block(x)
             x = self.norm(x)
+            if self.pool is not None:
+                x = self.pool(self.query.expand(len(x), -1, -1), x, x, need_weights=False)[0]
             return self.head(x.mean(1) if self.token is None else x[:, 0])
 
     return Net().eval()
 
 
-@pytest.mark.parametrize(("flat", "token"), [(True, False), (False, True)])
-def test_maps_are_those_of_the_same_network_in_pytorch(flat: bool, token: bool) -> None:
-    model, x = vit(flat, token), samples((8, 8, 3))
-    methods = (*METHODS, "gradeclip") if token else METHODS
+@pytest.mark.parametrize(("flat", "reads"), [(True, "mean"), (False, "token"), (True, "pool")])
+def test_maps_are_those_of_the_same_network_in_pytorch(flat: bool, reads: str) -> None:
+    model, x = vit(flat, reads), samples((8, 8, 3))
+    methods = [method for method in (*METHODS, "gradeclip") if (reads, method) not in REFUSED]
     ours = cc.explain(model, x, [0, 2], methods=methods)
     torch = pytest.importorskip("torch")
     other = cc.explain(twin(model), torch.from_numpy(np.moveaxis(x, -1, 1).copy()), [0, 2], methods=methods)
@@ -247,7 +261,7 @@ def test_each_kind_of_attention_returns_weights_times_values() -> None:
 
 
 def test_a_map_is_of_its_sample_alone_and_the_model_left_as_it_was() -> None:
-    model, x = vit(False, True), samples((8, 8, 3))
+    model, x = vit(False, "token"), samples((8, 8, 3))
     attention = model.blocks[0].attention
     before = dict(vars(attention)), model.predict(x, verbose=0)
     for method in (cc.LeGrad, cc.AttentionRelevance):

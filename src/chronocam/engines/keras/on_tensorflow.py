@@ -27,6 +27,9 @@ from chronocam.engines.keras.program import BackendRecording, Change, Passed, Pr
 from chronocam.errors import ModelError
 from chronocam.types import INPUT, Array, Inputs
 
+_OF_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
+"""Operations whose outputs say nothing of the values that they take."""
+
 _REFUSAL = tf.errors.OperatorNotAllowedInGraphError
 
 
@@ -282,7 +285,7 @@ def _made_of(x: Array, numbers: Mapping[str, int]) -> set[int]:
         seen.add(operation.name)
         if operation.name in numbers:
             found.add(numbers[operation.name])
-        else:
+        elif operation.type not in _OF_SHAPES:
             ahead.extend(before.op for before in operation.inputs)
     return found
 
