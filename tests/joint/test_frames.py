@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import chronocam as cc
-from chronocam.errors import InputError, TargetError
+from chronocam.errors import InputError, LayerError, LayoutError, TargetError
 
 FRAMES = 4
 
@@ -159,3 +159,14 @@ def test_fewer_rows_than_samples_ask_for_frames() -> None:
     with pytest.raises(TargetError) as error:
         cc.GradCAM(seeded(Segments), "conv").explain(ROWS, 1)
     one_line(error, "2 rows for 8 samples", "frames=4")
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_frames_in_the_channels_are_no_patches_of_a_picture(frames: int) -> None:
+    net = seeded(Stacked)
+    net.frames = frames
+    x = torch.rand(2, 3 * frames, 32, 32, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(LayerError, match=rf"the {3 * frames} channels .* {frames} frames, frames={frames}"):
+        cc.GradCAM(net).explain(x, 1)
+    with pytest.raises(LayoutError, match="its cells do not follow the places of the input"):
+        cc.GradCAM(net, "conv").explain(x, 1)

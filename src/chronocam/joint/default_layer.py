@@ -175,7 +175,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     if found is None:
         found = _of_one_call(look, counting, flat, columns)
     if found is None:
-        raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted))
+        raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted) + _of_frames(look))
     found.flat, found.specific = flat, _is_specific(look, calls, found)
     if asked.call is None:
         _remember_sight(look, traced, found)
@@ -439,6 +439,19 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -
         return f"{follows}; name conv_layer= and layout="
     todo = "name conv_layer= and layout=, a function that puts them in the input's order"
     return f"{follows}, which it turns or mixes: {order}; {todo}"
+
+
+def _of_frames(look: Look) -> str:
+    """Return what to do where the channels may be those of several frames; an empty text where not."""
+    stem, axis = look.engine.stem, look.channel_axis
+    if stem is None or stem.rank != 2 or len(look.grid) != 2 or axis is None:
+        return ""
+    frames, left = divmod(look.shape[axis], stem.channels)
+    if left or frames < 2:
+        return ""
+    return (
+        f"; where the {look.shape[axis]} channels of an input are those of {frames} frames, frames={frames}"
+    )
 
 
 def _counting(

@@ -294,17 +294,19 @@ class Look:
     ) -> None:
         """Raise MisplacedError where cells of a layer whose kind tells its axes lie otherwise.
 
-        Found out once per layer and input size, only where the network may move places, or where the grid is
-        finer than the input's. ramps: see `settle`.
+        Found out once per layer and input size, only where the network may move places, where the grid is
+        finer than the input's, or where rows are taken for patches. ramps: see `settle`.
         """
-        if not is_floating(self.main) or not (self._moves(layer) or self._is_finer(shape)):
+        of_patches = isinstance(layout, PatchRows)  # rows may as well be frames, stacked in the channels
+        if not is_floating(self.main) or not (of_patches or self._moves(layer) or self._is_finer(shape)):
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
 
         def found() -> str | None:
             moving = ramps or Ramps(self.one, [layer])
-            return moving.order(layer, layout) if moving.contradicts(layer, layout) else None
+            wrong = not moving.verdict(layer, layout) if of_patches else moving.contradicts(layer, layout)
+            return moving.order(layer, layout) if wrong else None
 
         how = self.subject.once(("misplaced", layer, self.number, self._size_of_one), found)
         if how is not None:
