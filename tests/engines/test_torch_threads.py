@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.engines.torch import engine
+from chronocam.engines.torch.replica import Copies
 from chronocam.methods._base import METHODS
 from chronocam.models import CNNLSTM
 
@@ -416,3 +417,24 @@ def test_taps_on_two_calls_of_a_layer_with_a_hook_of_its_own_record_both() -> No
     for name, one in expected.items():
         assert one.maps.any()
         np.testing.assert_array_equal(found[name].maps, one.maps)
+
+
+def test_copies_made_while_another_thread_changes_the_mode_are_of_the_model_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    head = nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), *head).eval(), noise(2, 3, 16, 16)
+    bound = cc.GradCAM(net, "0", signed=True)
+    expected = cc.GradCAM(net, "0", signed=True).explain(x, 1).maps
+    fill = Copies.fill
+
+    def fill_meanwhile(copies: Copies) -> None:
+        net.train()
+        fill(copies)
+        net.eval()
+
+    monkeypatch.setattr(Copies, "fill", fill_meanwhile)
+    bound.explain(x, 1)
+    monkeypatch.setattr(Copies, "fill", fill)
+    np.testing.assert_array_equal(bound.explain(x, 1).maps, expected)

@@ -67,6 +67,8 @@ class Structure:
     kind: the class of the parts; where one part holds another, only the class of that one counts.
     without: names of attributes that are not settings.
     watched: those of them whose contents count all the same where it is asked whether this still holds.
+
+    Attributes: members are what each part held in its attributes.
     """
 
     def __init__(
@@ -78,8 +80,9 @@ class Structure:
     ) -> None:
         self._frozen = partial(_Frozen, kind, without)
         self._kind = kind
-        members = [vars(part).copy() for part in parts]
-        frozen = self._frozen()
+        # Copied at once: other threads, and the garbage collector, may change what a part holds meanwhile.
+        self.members: list[dict[str, Any]] = [vars(part).copy() for part in parts]
+        members, frozen = self.members, self._frozen()
         pairs = zip(parts, members, strict=True)
         self.fingerprint: Hashed = Hashed(tuple((type(part), frozen.members(held)) for part, held in pairs))
         settings = [value for one in members for name, value in one.items() if name not in without]

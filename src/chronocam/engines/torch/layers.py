@@ -96,7 +96,7 @@ class Layers(Mapping[str, nn.Module]):
         with suppress(IndexError):
             copies = spare.pop()
         if copies is None:
-            copies = Copies(state.modules)
+            copies = Copies(state.members)
         return Replica(copies, self, spare)
 
     def __getitem__(self, layer: str) -> nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from types import MethodType
@@ -47,16 +47,18 @@ _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not l
 class Copies:
     """The copies of a model's modules, which serve several passes, one after the other.
 
-    modules: all of them, the model first. They hold what they held as long as the copies are in use, but for
-        what does not show: see `_is_plain`.
+    members: what each module holds in its attributes, the model first, as long as the copies are in use. What
+        that holds in turn may change: see `_is_plain`.
 
     What a module holds besides its submodules may lead to others (lists of modules, bound methods, hooks);
     what the copy holds leads to their copies. What is compiled runs as it was written, since hooks do not
     fire in compiled code.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self.modules = modules
+    def __init__(self, members: Mapping[nn.Module, Mapping[str, Any]]) -> None:
+        self.modules: list[nn.Module] = list(members)
+        self._members = members
+        modules = self.modules
         self.of: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
         wrappers = {m for m in modules if "_orig_mod" in m._modules}
         filled = (m for m in modules if m not in wrappers and not isinstance(m, torch.jit.ScriptModule))
@@ -106,8 +108,9 @@ class Copies:
             return False
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-        # Copied at once: other threads, and the garbage collector, may change what a module holds meanwhile.
-        attributes, copies = module.__dict__.copy(), self.of
+        # Of what the module held when that was told: another thread may have changed it, and may change it
+        # back before anyone asks.
+        attributes, copies = dict(self._members[module]), self.of
         object.__setattr__(blank, "__dict__", attributes)
         if attributes["_modules"]:
             children = attributes["_modules"].copy()

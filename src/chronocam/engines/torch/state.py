@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,6 +39,11 @@ class State:
     def fingerprint(self) -> Hashed:
         """What tells the model from itself after a change of its layers or settings, though not of hooks."""
         return self._structure.fingerprint
+
+    @cached_property
+    def members(self) -> dict[nn.Module, dict[str, Any]]:
+        """What each module holds in its attributes."""
+        return dict(zip(self.modules, self._structure.members, strict=True))
 
     @cached_property
     def couples(self) -> bool:
