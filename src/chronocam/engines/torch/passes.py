@@ -24,7 +24,7 @@ from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
-from chronocam.engines.torch.pooled import Head, pooled_in, users_in
+from chronocam.engines.torch.pooled import Head, Pooled, Users, pooled_in, users_in
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.state import State
 from chronocam.engines.torch.taps import Cut, Tap
@@ -389,12 +389,20 @@ class TorchPass:
             else one.gradients(self.scores, self._columns, users, self._own_sample if self.couples else None)
             for one in pooled
         ]
-        if self._only_gradients and len(pooled) == 1 and pooled[0] is not None and self.outputs is not None:
-            head = pooled[0].head(self.outputs, users, self.state.modules)
-            passed_on = self.scores, self.outputs, outputs[0], self._columns
-            if head is not None and found[0] is not None and head.proven_by(found[0], *passed_on):
-                self.state.heads[self.request.layers[0]] = head
+        if self._only_gradients and len(pooled) == 1 and pooled[0] is not None and found[0] is not None:
+            self._prove(pooled[0], users, outputs[0], found[0])
         return found
+
+    def _prove(self, pooled: Pooled, users: Users, activations: Tensor, gradients: Tensor) -> None:
+        """Note what follows the layer where the pass has proven it: the next ones need no graph."""
+        if self.outputs is None:
+            return
+        head = pooled.head(self.outputs, users, self.state.modules)
+        if head is None:
+            return
+        own = head.gradients(self.scores, self.outputs, activations, self._columns)
+        if own is not None and head.same(own, gradients):
+            self.state.heads[self.request.layers[0]] = head
 
     @property
     def _differentiates_once(self) -> bool:
