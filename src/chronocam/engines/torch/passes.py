@@ -29,6 +29,7 @@ from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.state import State
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
+    as_leaf,
     first_tensor,
     hessian_product,
     main_output,
@@ -206,7 +207,7 @@ class TorchPass:
         self.outputs = raw if isinstance(raw, Tensor) else None
         if self.head is not None and self.outputs is not None:
             torch.set_grad_enabled(True)
-            raw = self.outputs = self.outputs.detach().requires_grad_()
+            raw = self.outputs = as_leaf(self.outputs)
         self.result = self.forward.result(raw)
         if self.result is None:
             return False
