@@ -143,6 +143,8 @@ def test_it_stops_where_the_map_is_known_and_says_where_it_is_not() -> None:
     capped, least = explained(until=1e-9, channels=8)
     assert least < few
     assert "8 of 64 channels leave the map uncertain by" in capped.findings[-1].text
+    alone, _ = explained(channels=1)
+    assert "1 of 64 channels leave the map uncertain; raise" in alone.findings[-1].text
 
 
 def test_channels_that_are_the_same_everywhere_cost_one_pass() -> None:

@@ -34,7 +34,8 @@ def likely_scores(
     most: how many are scored at most.
     until: stop before, where the map is known to this share of its spread.
 
-    Returns also to which share of its spread each map is known: the largest one.
+    Returns also to which share of its spread each map is known: the largest one, infinite where a single mask
+    was scored of several.
     """
     count, step = len(masks), max(1, min(most // 8, max(len(masks) // 32, 8)))
     distance, sizes = _distances(masks), np.linalg.norm(parts, axis=2)
@@ -52,7 +53,7 @@ def likely_scores(
         share = _shares(weights, unsure, parts)
         believed = until is not None and len(known) >= min(_FEWEST, count) and share <= until
         if believed or len(known) >= min(most, count):
-            return mean, share
+            return mean, share if len(known) > 1 or count == 1 else np.inf
         unsure[known] = -1
         order = np.argsort(-(unsure / np.maximum(unsure.max(axis=0), 1e-300)).max(axis=(1, 2)))
         more = order[: min(step, most - len(known), count - len(known))]

@@ -81,8 +81,8 @@ class ScoreCAM(EvidenceMethod):
             lambda some: self._scored(view, channels[some]), masks, parts, most, self.until
         )
         if share > (self.until or _UNSURE):
-            left = f"uncertain by {share:.0%} of its spread"
-            view.note(f"{most} of {count} channels leave the map {left}; raise channels=")
+            by = f" by {share:.0%} of its spread" if np.isfinite(share) else ""
+            view.note(f"{most} of {count} channels leave the map uncertain{by}; raise channels=")
         return scores
 
     def _scored(self, view: View, channels: np.ndarray) -> np.ndarray:
