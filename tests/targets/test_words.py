@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.cli import main
 from chronocam.errors import InputError, TargetError
+from chronocam.targets.words import words_in
 
 transformers = pytest.importorskip("transformers")
 
@@ -448,3 +449,26 @@ def test_tokens_of_a_text_are_no_grid_by_their_number() -> None:
     """Four words are not 2 × 2 places, though they attend to a picture."""
     explanation = cc.GradCAM(blip()).explain(X, cc.targets.Token(0))
     assert explanation.maps.shape == (2, 1, 6, 6)
+
+
+class Byte:
+    """As the tokenizer that CLIP came with: 0 is a sign of its own, and fills up as well."""
+
+    all_special_ids = (8, 9)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(["! ", "a ", "red", "dish ", ", ", "don", "'t ", "?"][token] for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ([8, 1, 2, 3, 9, 0, 0, 0], [("a", [1]), ("reddish", [2, 3])]),
+        ([8, 1, 9], [("a", [1])]),
+        ([8, 5, 6, 0, 9], [("don't", [1, 2]), ("!", [3])]),
+        ([1, 2, 4], [("a", [0]), ("red", [1]), (",", [2])]),
+        ([8, 9], []),
+    ],
+)
+def test_words_are_made_of_the_pieces_between_spaces_and_signs(tokens: list[int], words: Any) -> None:
+    assert words_in(Byte(), tokens) == words

@@ -60,6 +60,8 @@ def by_word(explanation: Explanation, look: Look) -> Explanation:
     if tokenizer is None or is_floating(look.main) or explanation.maps.shape[2:] != look.shape[1:]:
         return explanation
     texts = [words_in(tokenizer, tokens) for tokens in to_numpy(look.main).tolist()]
+    if not any(texts):
+        return explanation
     maps = np.zeros((*explanation.maps.shape[:2], max(map(len, texts))), np.float32)
     for sample, words in enumerate(texts):
         for k, (_, places) in enumerate(words):
@@ -119,6 +121,8 @@ def _column(method: Recipe, towers: TextTower, model: Any, caption: Caption, pic
         )
     numbers = tokens["input_ids"] if isinstance(tokens, Mapping) else tokens
     words = words_in(tokenizer, to_numpy(numbers[0]).tolist())
+    if not words:
+        raise TargetError(f"caption {caption.text!r} has no words that the tokenizer knows; give others")
     network, made = towers.network, cast("Any", method)
     layer = _of_tokens(network, tokens, len(numbers[0]))
     inner = replace(

@@ -154,14 +154,17 @@ class Phrase(_Words):
 def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
     """Return the words of a text, each with the places of the tokens that it is made of.
 
-    Tokens that are no part of the text, such as its end, are in none. A word begins after a space; signs
-    between words are words of their own.
+    Tokens that are not part of the text, such as its end and the zeros that CLIP's own tokenizer fills up
+    with after it, are in none. A word begins after a space; signs between words are words of their own.
     """
     special = {int(token) for token in getattr(tokenizer, "all_special_ids", ())}
-    own = [at for at, token in enumerate(tokens) if int(token) not in special]
+    ends = [at for at, token in enumerate(tokens) if int(token) in special]
+    filled = bool(ends) and not any(tokens[ends[-1] + 1 :])
+    count = ends[-1] if filled else len(tokens)
+    own = [at for at in range(count) if int(tokens[at]) not in special]
 
     def text(places: Sequence[int]) -> str:
-        return tokenizer.decode([int(tokens[at]) for at in places], skip_special_tokens=True)
+        return tokenizer.decode([int(tokens[at]) for at in places])
 
     words: list[list[int]] = []
     before = ""
