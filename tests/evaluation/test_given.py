@@ -281,5 +281,17 @@ def test_other_data_truths_and_options_are_another_evaluation(model, files, tmp_
         cc.evaluate(model, data, 1, truth=truth, methods=methods, **options)
 
 
+def test_where_a_function_lies_in_memory_makes_no_other_evaluation(model, tmp_path):
+    options = {"measures": ["complexity"], "out": tmp_path / "out"}
+    for factor in (2, 2, 3):
+
+        def target(outputs, factor=factor):
+            return outputs[:, 1] * 2
+
+        cc.evaluate(model, X, target, methods=[cc.GradCAM(model, layout=None)], **options)
+    with pytest.raises(InputError, match="holds another evaluation"):
+        cc.evaluate(model, X, lambda outputs: outputs[:, 2], methods=[cc.GradCAM(model)], **options)
+
+
 def _mean(inputs, target):
     return np.abs(inputs).mean(1)

@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import CodeType
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +87,7 @@ def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: S
     for name, values in _weights(model):
         told.update(name.encode() + np.ascontiguousarray(values).tobytes())
     for sample in samples:
-        known = sample.name, sample.mark(), repr(sample.target)[:200], mark_of(sample.truth)
+        known = sample.name, sample.mark(), _said(sample.target), mark_of(sample.truth)
         told.update(repr(known).encode())
     return Store(Path(folder) / _FILE, told.hexdigest())
 
@@ -154,26 +155,29 @@ def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[An
     makers = [(name, repr(layer), _made_by(make)) for name, layer, make in panel.makers]
     functions = sorted((name, _code(function)) for name, function in panel.functions.items())
     arrays = [(name, digest(maps)) for name, maps in panel.arrays.items()]
-    options = sorted((name, repr(value)[:200]) for name, value in panel.options.items())
+    options = sorted((name, _said(value)) for name, value in panel.options.items())
     return [makers, functions, arrays, options, [repr(m) for m in measures], seed]
 
 
 def _made_by(make: Any) -> str:
     """Return the options with which methods are made."""
-    return repr(getattr(make, "keywords", {}))
+    return _said(getattr(make, "keywords", {}))
+
+
+def _said(value: Any) -> str:
+    """Return what an option says of itself, without where it lies in memory."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) + _code(value)
 
 
 def _code(function: Any) -> str:
     """Return what a function does, as far as its own code says."""
     code = getattr(function, "__code__", None)
-    return "" if code is None else f"{code.co_code!r} {code.co_names} {_constants(code)}"
+    return "" if code is None else _written(code)
 
 
-def _constants(code: CodeType) -> list[str]:
-    return [
-        _code(SimpleNamespace(__code__=one)) if isinstance(one, CodeType) else repr(one)
-        for one in code.co_consts
-    ]
+def _written(code: CodeType) -> str:
+    constants = [_written(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return f"{code.co_code!r} {code.co_names} {constants}"
 
 
 def _digest(record: dict[str, Any]) -> str:
