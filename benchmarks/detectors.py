@@ -10,7 +10,8 @@ picture. Means with 95 % bootstrap intervals over detections. Then the cost, in 
 model, interleaved in one process.
 
 Needs the data that the tests use: CHRONOCAM_DATA, or ../shared/data beside the project. Run it with
-`python -m benchmarks.detectors`; `--drise 300` adds D-RISE, at so many forward passes of each photo.
+`python -m benchmarks.detectors`; `--drise 300` adds D-RISE, at so many forward passes of each photo, and
+`--layers` the same map on other layers of the box's level.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -40,6 +41,15 @@ GREY = 114
 MIN_SCORE = 0.3
 LARGE = 32**2
 """Pixels of the photo from which COCO calls an object more than small."""
+
+
+LAYERS = {
+    "end of the pyramid": ("neck.C3_{}",),
+    "the head's stems (default)": ("head.stems.{}",),
+    "first of both branches": ("head.cls_convs.{}.0", "head.reg_convs.{}.0"),
+    "last of both branches": ("head.cls_convs.{}.1", "head.reg_convs.{}.1"),
+}
+"""Of each place the layers, with what stands for the level; maps of several are added up, both signs kept."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +146,17 @@ def maps_of(
         yield name, explanation.upsample()[0], time.process_time() - start
 
 
-def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> None:
+def at_layers(net: torch.nn.Module, x: torch.Tensor, one: cc.Detection) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the map of a box at each of `LAYERS` on its level, at the size of the input."""
+    for name, paths in LAYERS.items():
+        level = ("p3", "n3", "n4")[one.level] if "neck" in paths[0] else one.level
+        of_paths = (cc.HiResCAM(net, path.format(level), signed=True) for path in paths)
+        parts = [method.explain(x, cc.targets.Boxes(one)) for method in of_paths]
+        whole = replace(parts[0], maps=np.maximum(sum(part.maps for part in parts), 0))
+        yield name, whole.upsample()[0, 0]
+
+
+def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None, layers: bool) -> None:
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     large: list[bool] = []
     seconds: dict[str, list[float]] = defaultdict(list)
@@ -156,6 +176,8 @@ def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None) -> N
                 judged[name].append(judge(photo.cut(values[k]).clip(0), own, others))
         for one, own, others in kept:
             large.append(own.sum() >= LARGE * photo.scale**2)
+            for name, values in at_layers(net, photo.x, one) if layers else ():
+                judged[name].append(judge(photo.cut(values).clip(0), own, others))
             judged["(box, filled)"].append(judge(filled(one.box, photo.seen), own, others))
             judged["(centre of the photo)"].append(judge(centre_prior(photo.seen), own, others))
     print(f"{len(large)} of {detections} detections of a score above {MIN_SCORE} are right")
@@ -175,7 +197,7 @@ def table(title: str, judged: dict[str, list[dict[str, float]]], which: list[boo
             f"{key} {bootstrap([row[key] for row in some if key in row])}"
             for key in ("pointing", "energy", "twins own", "twins other")
         ]
-        print(f"  {name:22} {'   '.join(cells)}")
+        print(f"  {name:26} {'   '.join(cells)}")
 
 
 def cost(net: torch.nn.Module, data: Path, rounds: int) -> None:
@@ -213,9 +235,10 @@ def cost(net: torch.nn.Module, data: Path, rounds: int) -> None:
     "--drise", type=int, default=0, help="Forward passes of each photo for D-RISE; 0 leaves it out."
 )
 @click.option("--photos", "most", type=int, help="How many photos; all without it.")
+@click.option("--layers", is_flag=True, help="Other layers of the box's level, too.")
 @click.option("--rounds", default=15, show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(drise: int, most: int | None, rounds: int, threads: int) -> None:
+def main(drise: int, most: int | None, layers: bool, rounds: int, threads: int) -> None:
     torch.set_num_threads(threads)
     data, _ = annotated()
     sys.path.insert(0, str(data / "detector"))
@@ -224,7 +247,7 @@ def main(drise: int, most: int | None, rounds: int, threads: int) -> None:
     net = import_module("yolox_nano").YOLOXNano()
     net.load_state_dict(load_file(data / "detector/yolox_nano.safetensors"))
     net.eval()
-    quality(net, data, drise, most)
+    quality(net, data, drise, most, layers)
     cost(net, data, rounds)
 
 

@@ -171,7 +171,7 @@ def test_boxes_stand_beside_each_other_and_against() -> None:
     [
         ({"label": "blue"}, ("blue",)),
         ({"label": 7}, ("class 7", "2")),
-        ({"box": (300, 300, 310, 310)}, ("no row", "300")),
+        ({"box": (300, 300, 310, 310)}, ("no box near", "300", "x0, y0, x1, y1")),
         ({"of": "area"}, ("`area`", "score")),
         ({"of": "iou"}, ("box=",)),
         ({"top": 0}, ("top is 0",)),
@@ -190,6 +190,24 @@ def test_what_names_no_box_is_refused(target: dict[str, Any], words: tuple[str, 
     with pytest.raises((TargetError, InputError)) as error:
         explained(cc.targets.Boxes(**target))
     one_line(error, *words)
+
+
+def test_the_row_of_a_box_lies_near_it_in_each_picture() -> None:
+    # In the second picture nothing is there: the row is sure of nothing, and a surer one is further away.
+    box, pictures = (3.0, 3.0, 9.0, 9.0), two_spots()
+    pictures[1, :, 8:12, 8:12] = 1
+    explanation = cc.ODAM(Spots()).explain(pictures, cc.targets.Boxes(box=box))
+    assert [row[0].row for row in explanation.targets] == [9, 9]
+    overlap = cc.ODAM(Spots()).explain(pictures, cc.targets.Boxes(box=box, of="iou"))
+    np.testing.assert_allclose(overlap.scores, 1)
+
+
+def test_a_picture_without_a_row_near_a_box_says_so_and_the_others_go_on() -> None:
+    photos = two_spots()
+    found = cc.ODAM(Spots()).explain([photos[0], photos[1][:, :16]], cc.targets.Boxes(box=(23, 19, 29, 25)))
+    assert found.targets[0][0].row == 46
+    assert np.isnan(found.maps[1]).all()
+    assert any("sample 1: no box near (23, 19, 29, 25)" in text for text in found.diagnostics)
 
 
 @pytest.mark.parametrize("which", [slice(None), 0])

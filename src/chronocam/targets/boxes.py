@@ -263,7 +263,7 @@ class BoxesOf(Target):
             return [self._found(one, rows) for one in self.detections if one.image == number]
         index = None if asked.label is None else _class_of(asked.label, rows, outputs)
         if asked.box is not None:
-            return [self._nearest(asked.box, index, rows)]
+            return self._nearest(asked.box, index, rows)
         least = asked.min_score if asked.min_score is not None else 0.0 if asked.top else MIN_SCORE
         kept = self.adapter.suppression(rows, self.size, least, only=index, top=asked.top)
         if asked.index is not None:
@@ -281,20 +281,18 @@ class BoxesOf(Target):
             )
         return Choice(one.row, one.index, one.box, one.score, one.level)
 
-    def _nearest(self, box: Corners, index: int | None, rows: Rows) -> Choice:
+    def _nearest(self, box: Corners, index: int | None, rows: Rows) -> list[Choice]:
+        """Return the row near a box with the greatest IoU times score; none where no row is near."""
         scores = rows.scores()
         if index is not None:
             scores = np.where(np.arange(scores.shape[1]) == index, scores, 0)
         best = scores.argmax(axis=1)
         boxes = to_numpy(rows.boxes_of(best)).astype(np.float64)
         near = overlaps(boxes, np.asarray([box], np.float64))
-        row = int((near * scores.max(axis=1)).argmax())
-        if near[row] < NEAR:
-            raise TargetError(
-                f"no row of the model is near the box {tuple(box)}; the best has an IoU of {near.max():.2f}: "
-                "boxes are x0, y0, x1, y1 in pixels of the input"
-            )
-        return self._choice(row, int(best[row]), float(scores[row, best[row]]), rows)
+        if near.max() < NEAR:
+            return []
+        row = int(np.where(near < NEAR, -1, near * scores.max(axis=1)).argmax())
+        return [self._choice(row, int(best[row]), float(scores[row, best[row]]), rows)]
 
     def _moved(self, chosen: list[Choice], rows: Rows) -> list[Choice]:
         """Return the rows that take the place of the chosen ones, where rows have no place of their own."""
@@ -398,6 +396,9 @@ class BoxesOf(Target):
         if chosen or not count:
             return [*further]
         asked = self.asked
+        if asked.box is not None:
+            where = f"no box near {tuple(asked.box)} (x0, y0, x1, y1 in pixels of the input)"
+            return [BoxInfo(where), *further[1:]]
         named = (
             asked.label if isinstance(asked.label, str) or asked.label is None else outputs.label(asked.label)
         )
