@@ -396,18 +396,20 @@ class LayerView:
     ) -> Array:
         once = partial(self._once, scored=scored)
         parts, rest = list[Array](), iter(changes)
+        at_once = 1 if self._couples else at_once
         while part := list(islice(rest, at_once)):
+            together: Array | None = None
             try:
-                parts.append(once(part))
-                if len(part) > _MANY and self._is_coupled(part, parts[-1], once):
-                    at_once = 1
-                    parts[-1:] = [once([change]) for change in part]
+                together = once(part)
             except ChronocamError:
                 if len(part) == 1:
                     raise
+            if together is None or (len(part) > _MANY and self._is_coupled(part, together, once)):
                 # The batch that was given went through the model, which may take no larger one.
                 at_once = 1
                 parts += [once([change]) for change in part]
+            else:
+                parts.append(together)
         if not parts:
             raise InputError("no change to score; give at least one")
         return namespace(parts[0]).concat(parts, axis=0)
