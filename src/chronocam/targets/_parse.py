@@ -62,8 +62,11 @@ def parse(targets: Targets, samples: int | None) -> Target:
     elif all(isinstance(target, (bool, np.bool_)) for target in targets):
         return _array(np.asarray(targets), samples)
     elif all(map(_is_number, targets)):
+        numbers = np.asarray(targets)
         if samples != 1 or len(targets) == 1:
-            return _array(np.asarray(targets), samples)
+            return _array(numbers, samples)
+        if numbers.dtype.kind in "iu":
+            return PerSample(numbers[None].astype(np.int64))
     elif holds_rows(targets):
         return _array(rows(targets), samples)
     elif all(isinstance(target, (str, Integral)) for target in targets):
