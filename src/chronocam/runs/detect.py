@@ -79,8 +79,8 @@ def detect_all(
             results.append(result)
         except ChronocamError as error:
             warn(f"error: {error}")
-            failed = path if isinstance(path, Failure) else Failure(input=str(path), error=str(error))
-            results.append(failed)
+            failure = path if isinstance(path, Failure) else Failure(input=str(path), error=str(error))
+            results.append(failure)
     if as_json:
         put_json({"model": spec, "inputs": [result.to_json() for result in results]})
     count = sum(isinstance(result, Failure) for result in results)

@@ -61,15 +61,15 @@ class Listed(Raw):
         if array is None or len(array.shape) != 3 or array.shape[0] != len(sizes):
             raise ModelError(f"a {type(head).__name__} returned no rows of boxes; is it called in training?")
         end = bool(getattr(head, "end2end", False))
-        kept = end or (self._queries and are_kept(to_numpy(array), None))
-        if not (kept or self._queries or self._objectness):
+        final = end or (self._queries and are_kept(to_numpy(array), None))
+        if not (final or self._queries or self._objectness):
             array = namespace(array).permute_dims(array, (0, 2, 1))
         logits = None if self._queries else _class_logits(raw, "one2one" if end else "one2many", head.nc)
         level = None if self._queries else np.repeat(np.arange(head.nl), _cells(head, sizes[0]))
         every = []
         for i, size in enumerate(sizes):
             boxes, own = self._boxes(array[i], end, size), None if logits is None else logits[i]
-            if not kept:
+            if not final:
                 every.append(self._of_cells(array[i], boxes, own, level))
                 continue
             rows = kept_rows(array[i], boxes, head.nc)
@@ -88,10 +88,10 @@ class Listed(Raw):
     def _boxes(self, array: Array, end: bool, size: Size) -> Array:
         """Return the boxes `(row, 4)` of one image as corners in pixels."""
         head = _head(self.model)
-        turned = hasattr(head, "ne")
-        told: Form = "xyxy" if (end or getattr(head, "xyxy", False)) and not turned else "cxcywh"
-        values = upright(array[:, :CORNERS], array[:, -1]) if turned else array[:, :CORNERS]
-        boxes = cornered(values, self.boxes or told)
+        angled = hasattr(head, "ne")
+        form: Form = "xyxy" if (end or getattr(head, "xyxy", False)) and not angled else "cxcywh"
+        values = upright(array[:, :CORNERS], array[:, -1]) if angled else array[:, :CORNERS]
+        boxes = cornered(values, self.boxes or form)
         return scaled(boxes, *size) if self._queries else boxes
 
 
