@@ -394,7 +394,7 @@ def test_receptive_fields_have_their_centres_where_keras_pads() -> None:
     assert centers(model, "dilated") == ((4.0, 8.0), (2.0, 6.0))
     beside = keras.Input((8, 8, 1))
     twice = L.Conv2D(1, 3, name="conv")(L.Concatenate(axis=1)([beside, beside]))
-    with pytest.raises(LayoutError, match="no grid that fits"):  # more rows than the picture has
+    with pytest.raises(LayoutError, match="its rows follow no axis"):  # they are the picture's twice
         centers(keras.Model(beside, L.Dense(2)(L.Flatten()(twice))), "conv")
     wide = keras.Sequential(
         [keras.Input((64,)), L.Reshape((64, 1)), L.Conv1D(2, 3, name="conv"), L.Flatten(), L.Dense(2)]
