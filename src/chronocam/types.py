@@ -444,7 +444,8 @@ class Need:
     guided: gradients through guided ReLUs.
     curvature: the Hessian of the score times the activations.
     attentions: the weights of every attention of the model.
-    attended: every attention of the model, with the gradients of the score.
+    attended: every attention of the model, with the gradients of the score. origins: also which token of one
+        became which of the next, where there are more or fewer.
     blocks: every attention of its last row of blocks, with the gradients of each block's own score.
     stages: activations of the layers before it too, the last on each grid.
     biases: what every layer adds to what is proportional to its input, times ∂score/∂output.
@@ -461,6 +462,7 @@ class Need:
     curvature: bool = False
     attentions: bool = False
     attended: bool = False
+    origins: bool = False
     blocks: bool = False
     stages: bool = False
     biases: bool = False

@@ -207,7 +207,8 @@ class Request:
     reads: modules whose outputs the score function reads, in `Result.outputs`.
     resumes: from which of the layers the model is to be resumed, as by `Engine.resume`.
     attentions: whether the weights of every attention within the model are recorded.
-    attended: whether every attention is, with the gradients of the score.
+    attended: whether every attention is, with the gradients of the score. origins: whether also which token
+        of one became which of the next, where there are more or fewer.
     blocks: scores what the head makes of the tokens of one block; given, the attention of every block of the
         model's last row of them is recorded with the gradients of its own score. None where it is not.
     call: replaces the plain call of the model.
@@ -230,6 +231,7 @@ class Request:
     resumes: Sequence[str] = ()
     attentions: bool = False
     attended: bool = False
+    origins: bool = False
     blocks: Score | None = None
     call: Call | None = None
     clips: ClipOptions | None = None

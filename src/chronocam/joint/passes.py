@@ -101,6 +101,7 @@ def record(
         resumes=layers(lambda need: need.resumes),
         attentions=any(need.attentions for need, _ in places),
         attended=any(need.attended for need, _ in places),
+        origins=any(need.origins for need, _ in places),
         blocks=block if any(need.blocks for need, _ in places) else None,
         call=look.call,
         clips=look.clips,

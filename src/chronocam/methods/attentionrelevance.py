@@ -61,7 +61,7 @@ class AttentionRelevance(AttendedMethod):
 
     layers: int | None = None
     name: ClassVar[str] = "attentionrelevance"
-    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attended=True),)
+    needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attended=True, origins=True),)
 
     def __post_init__(self) -> None:
         check_layers(self.layers)

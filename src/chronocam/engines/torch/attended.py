@@ -25,7 +25,8 @@ class TappedAttention:
     sources, origins: of each call, see `Attended`.
     """
 
-    def __init__(self, cut: Cut | None) -> None:
+    def __init__(self, cut: Cut | None, origins: bool = False) -> None:
+        self._with_origins = origins
         self._tap = Tap(None, cut)
         self._calls: list[Mixing] = []
         self.sources: list[tuple[Sources, Sources]] = []
@@ -62,7 +63,7 @@ class TappedAttention:
         None where they are those of the latest call one for one, as far as their number says, and where one
         is made of several. Two gradients tell: in the second, each token has its number as weight.
         """
-        if not calls:
+        if not calls or not self._with_origins:
             return None
         latest = max(calls)
         before = self._calls[latest].outputs(self._calls[latest].output)

@@ -174,7 +174,8 @@ class TorchPass:
         self.taps = {layer: Tap(split_call(layer)[1], cut, split_entry(layer)[1]) for layer in request.layers}
         self.chunks = self._cut_into_chunks()
         self.attentions = []
-        self.tapped = TappedAttention(cut) if request.attended or request.blocks else None
+        seen = request.attended or request.blocks
+        self.tapped = TappedAttention(cut, request.origins) if seen else None
         if request.clips is not None:
             self.attention = FrameAttention(request.clips.frames, request.clips.detach_attention)
         self.blocks = self._row_of_blocks()
