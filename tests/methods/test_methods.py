@@ -735,6 +735,7 @@ SAME = {
         "gradcamelementwise",
         "layercam",
     ],  # elementwise: there are no weights to pool
+    "until": ["scorecam", "iscam"],  # of so few channels all are scored; of sscam in another order
 }
 
 
