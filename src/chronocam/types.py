@@ -481,6 +481,8 @@ class Capture:
         heads.
     layout_of: returns the layout of an array of tokens, given its shape `(rows, token, channel)` and their
         order (None to find it out).
+    links: returns where each of the attentions stands among the others, `chronocam.maps.attended.Link`; found
+        out once per model, by a pass that holds a graph.
     attended: every attention, first to last, with ∂score/∂output; `chronocam.maps.attended.Attended`.
     blocks: those of each block of the last row, with the gradients of the scores that the head gives the
         block's tokens.
@@ -499,6 +501,7 @@ class Capture:
     curvature: Array = None
     attentions: tuple[Array, ...] = ()
     layout_of: Any = None
+    links: Any = None
     attended: tuple[Any, ...] = ()
     blocks: tuple[tuple[Any, ...], ...] = ()
     stages: tuple[Stage, ...] = ()

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import chronocam as cc
+from chronocam.engines import Request
+from chronocam.engines.torch.engine import TorchEngine
 from chronocam.errors import ModelError
 
 timm = pytest.importorskip("timm")
@@ -26,6 +28,25 @@ def drawn(name: str, **options: Any) -> nn.Module:
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, std=0.3)
     return net
+
+
+def drawn_tnt() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return (
+            timm.models.tnt.TNT(
+                img_size=64,
+                patch_size=16,
+                embed_dim=24,
+                inner_dim=12,
+                depth=2,
+                num_heads_inner=2,
+                num_heads_outer=2,
+                num_classes=5,
+            )
+            .double()
+            .eval()
+        )
 
 
 def weighted(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -123,6 +144,83 @@ def test_blocks_with_attention_side_by_side_are_blocks() -> None:
     every = torch.autograd.grad(score, [one["a"] for one in read])
     wanted = torch.stack([g.clamp(min=0).mean((1, 2))[:, 1:] for g in every]).mean(0).reshape(2, 4, 4)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_rollout_of_attention_side_by_side_is_refused() -> None:
+    net = drawn("vit_small_patch16_18x2_224")
+    with pytest.raises(
+        ModelError, match=r"number 2 of 6 is not of the tokens that number 1 has made.*choose"
+    ):
+        cc.AttentionRollout(net).explain(X, 2)
+
+
+class AsManyQueries(nn.Module):
+    """Patches attend to each other, then as many queries to themselves and to the patches, as in DETR."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.queries = nn.Conv2d(3, 8, 16, stride=16), nn.Parameter(torch.randn(1, 16, 8))
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+        self.decoder, self.fc = nn.TransformerDecoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.encoder(self.patches(x).flatten(2).mT)
+        return self.fc(self.decoder(self.queries.expand(len(x), -1, -1), tokens).mean(1))
+
+
+def test_rollout_of_queries_as_many_as_patches_is_refused() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match="number 2 of 3 is not of the tokens that number 1 has made"):
+        cc.AttentionRollout(AsManyQueries().double().eval(), "encoder").explain(X, 2)
+
+
+class ReadEarly(nn.Module):
+    """A head that reads what the first of two blocks makes; the other runs as well."""
+
+    def __init__(self, blocks: int = 2) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 16, stride=16)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(8, 2, 12, batch_first=True) for _ in range(blocks)
+        )
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = [self.patches(x).flatten(2).mT]
+        for block in self.blocks:
+            hidden.append(block(hidden[-1]))
+        return self.fc(hidden[1].mean(1))
+
+
+def test_rollout_ends_at_the_tokens_that_are_read() -> None:
+    torch.manual_seed(0)
+    net, first = ReadEarly().double().eval(), ReadEarly(1).double().eval()
+    first.load_state_dict({k: v for k, v in net.state_dict().items() if "blocks.1" not in k})
+    found, wanted = (cc.AttentionRollout(one, "patches").explain(X, 2).maps for one in (net, first))
+    assert wanted.std() > 0.01 * wanted.mean()
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_what_follows_what_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, graphs = drawn("vit_tiny_patch16_224"), list[bool]()
+    record = TorchEngine.record
+
+    def counted(self: TorchEngine, inputs: Any, score: Any, request: Request) -> Any:
+        graphs.append(request.differentiates)
+        return record(self, inputs, score, request)
+
+    monkeypatch.setattr(TorchEngine, "record", counted)
+    first = cc.AttentionRollout(net, "blocks.2").explain(X, 2).maps
+    assert graphs == [False, True]
+    graphs.clear()
+    again = cc.AttentionRollout(net, "blocks.2").explain(X[:1], 3).maps
+    assert graphs == [False]
+    np.testing.assert_allclose(again, first[:1], rtol=1e-6)
+
+
+def test_blocks_whose_first_tokens_are_not_read_are_told() -> None:
+    with pytest.raises(ModelError, match=r"legrad scores the tokens that each block returns.*reads others"):
+        cc.LeGrad(drawn_tnt()).explain(X, 2)
 
 
 def test_grad_eclip_adds_up_a_class_and_a_distillation_token() -> None:

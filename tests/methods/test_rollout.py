@@ -293,7 +293,8 @@ class ByHand(nn.Module):
         tokens = self.patches(x).flatten(2).mT
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
         for matrix in (FIRST, SECOND):
-            mean = torch.tensor(matrix, dtype=x.dtype)
+            # Attention of its own tokens, though their values do not change it.
+            mean = torch.tensor(matrix, dtype=x.dtype) + 0 * tokens.mean()
             off = 0.5 * torch.minimum(mean, 1 - mean).amin(-1, keepdim=True) * torch.tensor([1.0, -1.0, 0.0])
             weights = torch.stack([mean + off, mean - off]).log().expand(len(x), 2, 3, 3).softmax(-1)
             tokens = tokens + self.last((weights @ tokens[:, None]).mean(1))

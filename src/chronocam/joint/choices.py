@@ -35,7 +35,7 @@ class Choices:
     def of(self, target: Target, search: Search) -> Chosen:
         """Return the layer of a target."""
         exact, subject = (self._where, _exactly(target)), self._subject
-        places = (subject.facts, exact), (subject.facts, (self._where, _kind(target))), (subject.own, exact)
+        places = (subject.facts, exact), (subject.facts, (self._where, kind_of(target))), (subject.own, exact)
         for facts, key in places:
             known: Chosen | None = facts.known(key)
             if known is not None:
@@ -62,7 +62,7 @@ class Choices:
         chosen = search(target)
         # That a score is flat may hang on weights, of which the facts of a model say nothing.
         facts = self._subject.own if chosen.flat else self._subject.facts
-        names = {_exactly(target)} if chosen.flat or chosen.specific else {_exactly(target), _kind(target)}
+        names = {_exactly(target)} if chosen.flat or chosen.specific else {_exactly(target), kind_of(target)}
         for name in names:
             facts.keep((self._where, name), chosen)
         return chosen
@@ -74,7 +74,7 @@ def _exactly(target: Target) -> Hashable:
     return _told(target, _OF_SAMPLES)
 
 
-def _kind(target: Target) -> Hashable:
+def kind_of(target: Target) -> Hashable:
     """Return what tells a target from others that read other outputs."""
     return _told(target, _OF_CLASSES)
 

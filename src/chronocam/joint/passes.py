@@ -14,6 +14,7 @@ from chronocam.joint.levels import Levels, columns_at, level_of, used
 from chronocam.joint.look import Look
 from chronocam.joint.scoring import Columns, Scoring
 from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.attended import Link
 from chronocam.types import INPUT, Array, BoxInfo, Inputs, Need
 
 Places = Sequence[tuple[Need, str]]
@@ -125,6 +126,19 @@ def record(
             return Recorded(recording, columns[0], layer, look.engine.obstacle())
     notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
     return Recorded(replace(recording, notes=tuple(notes)), columns[0])
+
+
+def links(look: Look, scoring: Scoring) -> tuple[Link, ...]:
+    """Return where each attention of a pass stands among the others, as the graph says."""
+
+    def together(result: Result) -> Array:
+        # One backward pass is enough: it is asked for what the scores depend on, not by how much.
+        values = scoring(result)[0]
+        return namespace(values).sum(values, axis=1, keepdims=True)
+
+    request = Request(attended=True, reads=scoring.reads, call=look.call, clips=look.clips)
+    calls = look.engine.record(look.inputs, together, request).attended
+    return tuple(Link(*call.sources, call.gradients is not None) for call in calls)
 
 
 def silent_in(recorded: Recorded, levels: Levels) -> list[tuple[int, BoxInfo]]:

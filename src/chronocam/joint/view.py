@@ -18,12 +18,13 @@ from chronocam.engines import Recording, Resumed, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import ChronocamError, InputError, LayoutError
 from chronocam.joint.biases import bias_terms
+from chronocam.joint.choices import kind_of
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.levels import UNKNOWN, Known, tiled
 from chronocam.joint.look import Look
-from chronocam.joint.passes import record
+from chronocam.joint.passes import links, record
 from chronocam.joint.placement import BESIDE
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
@@ -31,6 +32,7 @@ from chronocam.joint.stages import places, stages
 from chronocam.layouts.base import channels_in, inverse, joined
 from chronocam.layouts.tokens import Tokens
 from chronocam.maps.arrays import like, namespace, to_numpy, widen
+from chronocam.maps.attended import Link
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
 from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window, note
@@ -197,6 +199,7 @@ class LayerView:
             per_target(recording.curvature) if need.curvature else None,
             recording.attentions if need.attentions else (),
             partial(_called, WeakMethod(self._layout_of_tokens), layer, tuple(calls[-1].shape)),
+            partial(_called, WeakMethod(self._links)),
             tuple(one.of(columns) for one in recording.attended),
             tuple(tuple(one.of(columns) for one in block) for block in recording.blocks),
             self._stages(recording) if need.stages else (),
@@ -250,6 +253,12 @@ class LayerView:
         if rows == samples and shape[1] == prod(self._grid):
             return Tokens(self._grid)
         raise LayoutError(f"no layer returns {shape[1]} tokens that follow the places of the input")
+
+    def _links(self) -> tuple[Link, ...]:
+        """Return where each attention stands; found out once per input size and kind of target."""
+        kinds = tuple(map(kind_of, self._scoring.targets))
+        key = "links", self._look.number, self._look.sizes, kinds
+        return self._look.subject.once(key, lambda: links(self._look, self._further))
 
     def note(self, text: str) -> None:
         """Add a remark to the explanation's findings."""

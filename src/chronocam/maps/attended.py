@@ -57,6 +57,19 @@ class Attended:
         return self if self.gradients is None else replace(self, gradients=self.gradients[columns])
 
 
+@dataclass(frozen=True)
+class Link:
+    """Where an attention stands among the others of a pass.
+
+    queries, keys: which attention before they are made of; see `Attended`. scored: whether the score depends
+        on it.
+    """
+
+    queries: Sources
+    keys: Sources
+    scored: bool
+
+
 def latest(calls: set[int], before: Sequence[set[int]]) -> Sources:
     """Return those of some attentions that no other of them is made of; before: what each is made of."""
     return tuple(sorted(calls.difference(*(before[call] for call in calls))))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Float
 
+from chronocam.errors import ModelError
 from chronocam.maps.arrays import namespace, relu
 from chronocam.maps.attended import by_weights
 from chronocam.methods._attention import (
@@ -38,7 +39,8 @@ class LeGrad(AttendedMethod):
     same head scores every block; a class that is predicted is that of the whole network. The paper's scaling
     to [0, 1] is `Explanation.normalize`. Maps are `(batch, target, *grid)`, not negative.
 
-    Raises ModelError for models without blocks that attend to all patches, and for decoders.
+    Raises ModelError for models without blocks that attend to all patches, for blocks that return other
+    tokens before those that the head reads (TNT), and for decoders.
     Source: Bousselham et al. 2024 (arXiv:2404.03214), eq. 4 to 8.
 
     Example:
@@ -59,7 +61,13 @@ class LeGrad(AttendedMethod):
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return the mean over blocks, heads and queries of max(∂s/∂A, 0)."""
         blocks = capture.blocks if self.layers is None else capture.blocks[-self.layers :]
-        calls = depended_on([call for block in blocks for call in block], self.name)
+        within = [call for block in blocks for call in block]
+        if within and all(call.gradients is None for call in within):
+            raise ModelError(
+                "legrad scores the tokens that each block returns (the first of several tensors), and the "
+                "head reads others; choose gradientxattention or gradcam"
+            )
+        calls = depended_on(within, self.name)
         shapes = [call.shape for call in calls]
         divided = divided_in(shapes, capture)
         calls = [call for call in calls if is_on_grid(capture, call, divided)]

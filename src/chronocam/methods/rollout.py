@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.maps.arrays import in_full_precision, like, namespace
+from chronocam.maps.attended import Link
 from chronocam.methods._attention import AttentionMethod, divided_in, not_on_grid
 from chronocam.methods._base import Maps
 from chronocam.types import Array, Capture, Need, View
@@ -37,7 +38,8 @@ class AttentionRollout(AttentionMethod):
     patches they sum to 1.
 
     Raises ModelError for models without self-attention over all patches, or over all of each frame and each
-    patch.
+    patch, and for attention that is no chain, each of the tokens that the one before has made: side by side
+    in one block, of a decoder's queries. What follows what is read off a graph once per model.
     Source: Abnar and Zuidema 2020 (arXiv:2005.00928), section 3.
 
     Example:
@@ -65,7 +67,10 @@ class AttentionRollout(AttentionMethod):
                 "no attention was recorded for rollout to compose; load transformers of Hugging Face with "
                 'attn_implementation="sdpa" or "eager", and for other networks choose gradcam'
             )
-        rolled = self._rolled(capture)
+        chain = _chain(capture.links())
+        if not chain:
+            view.note("no graph says which attention follows which: composed in the order of their calls")
+        rolled = self._rolled(replace(capture, attentions=capture.attentions[: chain or None]))
         grid, expected = tuple(rolled.shape[2:]), tuple(capture.activations.shape[2:])
         if grid != expected:
             raise LayerError(
@@ -96,6 +101,22 @@ class AttentionRollout(AttentionMethod):
         by_class = prefix > 0 if self.readout is None else self.readout == "class"
         row = at == 0 if by_class else (at >= prefix) / patches
         return np.broadcast_to(row.astype(np.float64), (rows, len(at)))
+
+
+def _chain(links: Sequence[Link]) -> int:
+    """Return how many attentions lead to what is scored, each of the tokens that the one before has made.
+
+    0 where no graph tells. Raises ModelError for attention that is no chain.
+    """
+    count = max((number for number, link in enumerate(links, start=1) if link.scored), default=0)
+    for number, link in enumerate(links[1:count], start=1):
+        if not link.queries == link.keys == (number - 1,):
+            raise ModelError(
+                f"rollout composes attention one after the other, and number {number + 1} of {count} is not "
+                f"of the tokens that number {number} has made (side by side, or of other tokens); choose "
+                "attentionrelevance or gradcam"
+            )
+    return count
 
 
 def _layout(capture: Capture, rows: int, tokens: int, order: str | None) -> Any:
