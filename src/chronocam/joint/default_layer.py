@@ -19,10 +19,10 @@ from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError
 from chronocam.joint.ramps import Ramps, of_call, outputs_of
+from chronocam.joint.restated import becomes_output, restates
 from chronocam.layouts import Layout, OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
-from chronocam.maps.resample import Mode, resample
 from chronocam.types import Array
 
 ENOUGH: Final = 4  # cells along an axis that are enough at any size of the input
@@ -30,7 +30,6 @@ AT_ONCE: Final = 2**23  # numbers that candidates return, at most, whose grids t
 FOLLOWS: Final = "follows"  # the cells of a layer follow the places of the input
 FLAT: Final = "flat"  # they do, and the score does not depend on any of them
 UNPROVEN: Final = "unproven"
-SAME: Final = 0.99  # correlation of a layer's output with the model's, above which it says the same
 # Types of layers that only put what they get on another grid.
 RESIZING: Final = re.compile(r"(Max|Avg|Average|LP)Pool(ing)?[123][dD]|Upsample|UpSampling[123]D")
 COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
@@ -153,7 +152,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     counting = {
         path: one
         for path, one in _counting(look, calls, mains[0] if mains else None).items()
-        if not _becomes(look, [call for call in calls if call.path == path], read)
+        if not becomes_output(look, [call for call in calls if call.path == path], read)
     }
     alike = bool(mains) and mains[0].size > 1 and not np.ptp(mains[0])  # as where the head is zero
     flat_here = not counting and any(call.gradient is not None for call in calls)
@@ -484,76 +483,6 @@ def _counting(
             which = of_text if worded else found
             which[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
     return found or of_text
-
-
-def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -> bool:
-    """Say whether a layer's output is the model's own or a part of it, as logits are before a resize.
-
-    It has the output's values, as before a final sigmoid, or in another order, as before a pixel shuffle. Or
-    it has its channels, and after it they are only resampled, so that both have the same values on another
-    grid, or only added up, so that the score of one class depends on one channel. Rows of an output, such as
-    those of a detector's boxes, are restated where the score depends on some of them.
-    """
-    if main is None or calls > 1 or main.ndim < 3:
-        return False
-    last, output, gradient = look.engine.channels_last, to_numpy(call.output), to_numpy(call.gradient)
-    if _holds(output, main):
-        return True
-    if main.ndim != len(look.grid) + 2:
-        values = main.shape[
-            2:
-        ]  # of a row, which the cells of a grid have as channels before they become rows
-        cells = output.shape[1:] if output.ndim == main.ndim or last else np.roll(output.shape[1:], -1)
-        rows = gradient if output.ndim == main.ndim or last else np.moveaxis(gradient, 1, -1)
-        return tuple(cells[-len(values) :]) == values and _partly_silent(rows.reshape(len(rows), -1, *values))
-    if output.ndim not in (main.ndim, 3):
-        return False
-    # Tokens, and outputs with their channels last, are laid on their grid.
-    output, gradient = (look.on_grid(call.path, [x], order="time") for x in (output, gradient))
-    main = np.moveaxis(main, -1, 1) if last else main
-    if output.shape[:2] != main.shape[:2] or output.shape[2:] == main.shape[2:]:
-        return False
-    if _partly_silent(gradient):
-        return True
-    modes: tuple[Mode, ...] = ("linear", "nearest")
-    resized = (resample(output.astype(np.float64), main.shape[2:], mode) for mode in modes)
-    return any(float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME for one in resized)
-
-
-def _holds(output: np.ndarray, main: np.ndarray) -> bool:
-    """Say whether a layer's output has the values of the model's, in whatever order."""
-    if output.size != main.size or output.min() != main.min() or output.max() != main.max():
-        return False
-    return bool(np.array_equal(np.sort(output, axis=None), np.sort(main, axis=None)))
-
-
-def _becomes(look: Look, own: Sequence[LayerCall], outputs: Sequence[np.ndarray]) -> bool:
-    """Say whether a layer's output, resized, is one of several outputs, before or after a sigmoid.
-
-    own: its calls. Only one of which the score reads a channel, with no other layer in between, can be:
-    features may be returned too, beside what is made of them.
-    """
-    if not own[-1].scored or look.engine.channels_last:
-        return False
-    output = to_numpy(own[-1].output).astype(np.float64)
-    if output.ndim < 3 or (output.shape[1] > 1 and not _partly_silent(to_numpy(own[-1].gradient))):
-        return False
-    alike = [x for x in outputs if x.ndim == output.ndim and x.shape[:2] == output.shape[:2]]
-    modes: tuple[Mode, ...] = ("linear", "nearest")
-    with np.errstate(all="ignore"):  # of constants, and of places masked by large numbers
-        return any(
-            float(np.corrcoef(values.ravel(), x.ravel())[0, 1]) > SAME
-            for x in alike
-            for mode in modes
-            for resized in [resample(output, x.shape[2:], mode)]
-            for values in (resized, 1 / (1 + np.exp(-resized)))
-        )
-
-
-def _partly_silent(gradient: np.ndarray) -> bool:
-    """Say whether the score depends on some of the entries of axis 1, and not on others."""
-    silent = ~gradient.any(axis=(0, *range(2, gradient.ndim)))
-    return bool(silent.any() and not silent.all())
 
 
 def _explained(path: str, last: str, every: Mapping[str, Candidate], unproven: Sequence[str]) -> Chosen:
