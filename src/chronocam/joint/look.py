@@ -125,7 +125,7 @@ class Look:
         """How long the texts are that come beside a picture; none where the picture is among their tokens."""
         if not is_floating(self.main) or self.pictured is not None:
             return set()
-        rows = [x for x in arrays_of(self.inputs) if len(x.shape) == 2 and "int" in str(x.dtype)]
+        rows = [x for x in self.arrays if len(x.shape) == 2 and "int" in str(x.dtype)]
         return {int(x.shape[1]) for x in rows}
 
     @cached_property

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from chronocam.errors import InputError
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array, Inputs
 
 _FILLED: Final = ("pixel_values", "spatial_shapes")
-_PAIRS: Final = (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw"))
+_PACKED: Final = (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw"))
 
 
 @dataclass(frozen=True)
-class PatchFold:
-    """How a model takes pictures of so many patches: as rows `(picture·patch, value)`.
-
-    name: of the input. grid: `(time, height, width)` in patches. merge: how many patches of each side become
-    one later; such blocks of them follow each other.
-    """
+class PatchFold(ABC):
+    """How a model takes pictures: as rows, one for each patch. name: of the input that holds them."""
 
     name: str
-    grid: tuple[int, int, int]
-    merge: int
-    channel_axis: int = 1
+    channel_axis: ClassVar[int] = 1
 
     def __call__(self, inputs: Inputs) -> Inputs:
         """Return pictures as the model takes them."""
@@ -34,6 +29,26 @@ class PatchFold:
     def undo(self, inputs: Inputs) -> Inputs:
         """Return rows as pictures of patches, `(picture, value, height, width)`; others as they are."""
         return {name: self._pictures(x) if name == self.name else x for name, x in inputs.items()}
+
+    @abstractmethod
+    def _rows(self, x: Array) -> Array:
+        """Return pictures as rows; rows as they are."""
+
+    @abstractmethod
+    def _pictures(self, x: Array) -> Array:
+        """Return rows as pictures; pictures as they are."""
+
+
+@dataclass(frozen=True)
+class PackedFold(PatchFold):
+    """Rows of all pictures in one axis: `(picture·patch, value)`, as Qwen2-VL takes them.
+
+    grid: `(time, height, width)` in patches. merge: how many patches of each side become one later; such
+        blocks of them follow each other.
+    """
+
+    grid: tuple[int, int, int]
+    merge: int
 
     def _rows(self, x: Array) -> Array:
         if len(x.shape) == 2:
@@ -53,32 +68,22 @@ class PatchFold:
 
 
 @dataclass(frozen=True)
-class FilledFold:
-    """How a model takes pictures of so many patches: as `(picture, patch, value)`, filled up to a length.
+class FilledFold(PatchFold):
+    """Rows of each picture, padded to one length: `(picture, patch, value)`, as SigLIP 2 takes them.
 
-    name: of the input. grid: `(height, width)` in patches. length: of the rows.
+    grid: `(height, width)` in patches. length: how many rows each picture has, padding included.
     """
 
-    name: str
     grid: tuple[int, int]
     length: int
-    channel_axis: int = 1
-
-    def __call__(self, inputs: Inputs) -> Inputs:
-        """Return pictures as the model takes them."""
-        return {name: self._rows(x) if name == self.name else x for name, x in inputs.items()}
-
-    def undo(self, inputs: Inputs) -> Inputs:
-        """Return rows as pictures of patches, `(picture, value, height, width)`; others as they are."""
-        return {name: self._pictures(x) if name == self.name else x for name, x in inputs.items()}
 
     def _rows(self, x: Array) -> Array:
         if len(x.shape) == 3:
             return x
         xp, (height, width) = namespace(x), self.grid
         rows = xp.matrix_transpose(xp.reshape(x, (x.shape[0], x.shape[1], height * width)))
-        filling = xp.zeros_like(rows[:, :1])
-        return xp.concat([rows, *[filling] * (self.length - height * width)], axis=1)
+        padding = xp.zeros_like(rows[:, :1])
+        return xp.concat([rows, *[padding] * (self.length - height * width)], axis=1)
 
     def _pictures(self, x: Array) -> Array:
         if len(x.shape) != 3:
@@ -88,22 +93,24 @@ class FilledFold:
         return xp.reshape(rows, (x.shape[0], x.shape[2], height, width))
 
 
-def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | FilledFold | None:
-    """Return how a model takes rows of patches; None for other inputs. InputError for unequal grids."""
+def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
+    """Return how a model takes rows of patches; None for other inputs.
+
+    Raises InputError for pictures of different sizes, and for pictures together with clips.
+    """
     if isinstance(inputs, Mapping) and len(getattr(inputs.get(_FILLED[0]), "shape", ())) == 3:
         sizes = inputs.get(_FILLED[1])
         return None if sizes is None else _filled(inputs[_FILLED[0]], sizes)
-    pairs = [(name, grids) for name, grids in _PAIRS if isinstance(inputs, Mapping) and grids in inputs]
+    pairs = [(name, grids) for name, grids in _PACKED if isinstance(inputs, Mapping) and grids in inputs]
     pairs = [(name, grids) for name, grids in pairs if len(getattr(inputs.get(name), "shape", ())) == 2]
     if not pairs:
         return None
     name, key = pairs[0]
-    grids = _of_one_size(inputs[key])
+    time, height, width = _of_one_size(inputs[key])
     if len(pairs) > 1:
         raise InputError("there are pictures and clips; explain those of one size at a time, each apart")
     vision = getattr(getattr(model, "config", None), "vision_config", None)
-    time, height, width = grids
-    return PatchFold(name, (time, height, width), getattr(vision, "spatial_merge_size", 1))
+    return PackedFold(name, (time, height, width), getattr(vision, "spatial_merge_size", 1))
 
 
 def _filled(rows: Array, sizes: Array) -> FilledFold:

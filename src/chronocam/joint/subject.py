@@ -9,7 +9,7 @@ from chronocam.engines import Engine, Geometry, Learned, engine_for, geometry_of
 from chronocam.engines.structure import settings_of
 from chronocam.joint.facts import Facts, facts_of
 from chronocam.joint.fold import Fold, fold_of
-from chronocam.joint.patch_fold import FilledFold, PatchFold, patch_fold_of
+from chronocam.joint.patch_fold import PatchFold, patch_fold_of
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs, LayerLike, Model
 
@@ -41,7 +41,7 @@ class Subject:
         self.engine: Engine = engine_for(model, output_layer, fast, precision)
         self.geometry: Geometry = geometry_of(self.engine)
         self.frames = frames
-        self.fold: Fold | PatchFold | FilledFold | None = None
+        self.fold: Fold | PatchFold | None = None
         how = getattr(self.engine, "output_layer", None), frames, fast, precision, settings_of(operator)
         self._how: Hashable = how
         self.own = Facts()

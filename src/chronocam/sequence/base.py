@@ -11,7 +11,7 @@ from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
 from chronocam.sequence.explanation import SequenceExplanation
 from chronocam.sequence.run import explain
-from chronocam.sequence.sample import Attribution, Sample
+from chronocam.sequence.sample import Attribution, Reading, Sample
 from chronocam.targets.labels import names_of
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class SequenceMethod(ShortRepr):
         Raises InputError for other shapes, NaN and axes in another order than the model's; TargetError;
         ModelError.
         """
-        options = self.batch_first, self.labels
-        return explain(self.engine, options, self.name, self.attribute, features, targets)
+        reading = Reading(self.batch_first, self.labels)
+        return explain(self.engine, reading, self.name, self.attribute, features, targets)
 
     def attribute(self, sample: Sample) -> Attribution:
         """Return the relevance of one sample."""

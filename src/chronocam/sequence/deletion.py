@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from chronocam._repr import ShortRepr
 from chronocam.engines import engine_for
 from chronocam.errors import InputError
-from chronocam.sequence.sample import Sample
+from chronocam.sequence.sample import Reading, Sample
 
 if TYPE_CHECKING:
     from chronocam.types import Inputs, Target
@@ -48,16 +48,11 @@ class FeatureDeletion(ShortRepr):
 
 
 class Origin:
-    """What was explained, to be run again: the model, which is not kept alive, features and target.
+    """What was explained, to be run again: the model, which is not kept alive, features and target."""
 
-    options: `batch_first` and `labels` of the method.
-    """
-
-    def __init__(
-        self, model: Any, options: tuple[bool, Sequence[str] | None], features: Inputs, target: Target
-    ) -> None:
+    def __init__(self, model: Any, reading: Reading, features: Inputs, target: Target) -> None:
         self.model: weakref.ref[Any] = weakref.ref(model)
-        self.options = options
+        self.reading: Reading = reading
         self.features = features
         self.target = target
 
@@ -69,7 +64,7 @@ class Origin:
         engine = engine_for(model)
         framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
         for row, inputs in enumerate(framework.split(engine, self.features)):
-            bound = framework.MODEL(engine, inputs, *self.options)
+            bound = framework.MODEL(engine, inputs, *self.reading)
             yield Sample(bound, self.target, row)
 
 

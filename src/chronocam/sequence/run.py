@@ -14,7 +14,7 @@ from chronocam.errors import InputError, TargetError
 from chronocam.sequence.checks import refuse_mixed_rows
 from chronocam.sequence.deletion import Origin
 from chronocam.sequence.explanation import SequenceExplanation
-from chronocam.sequence.sample import ROWS_PER_PASS, Attribution, Relevance, Sample
+from chronocam.sequence.sample import ROWS_PER_PASS, Attribution, Reading, Relevance, Sample
 from chronocam.targets._parse import parse
 from chronocam.targets.composed import per_step
 
@@ -28,25 +28,22 @@ _UNMIXED: WeakKeyDictionary[object, set[object]] = WeakKeyDictionary()
 
 def explain(
     engine: Engine,
-    options: tuple[bool, Sequence[str] | None],
+    reading: Reading,
     name: str,
     attribute: Callable[[Sample], Attribution],
     features: Inputs,
     targets: object,
 ) -> SequenceExplanation:
-    """Explain all samples of `features` by the method of this name, and join them.
-
-    options: `batch_first` and `labels` of the method.
-    """
+    """Explain all samples of `features` by the method of this name, and join them."""
     # Safe to import: the engine has imported this framework.
     framework = import_module(f"chronocam.sequence.{engine.framework}.forward")
     inputs = framework.split(engine, features)
     target = per_step(parse(targets, len(inputs)))
     samples = [
-        Sample(framework.MODEL(engine, of_sample, *options), target, row)
+        Sample(framework.MODEL(engine, of_sample, *reading), target, row)
         for row, of_sample in enumerate(inputs)
     ]
-    _refuse_mixed(options[0], samples[:ROWS_PER_PASS])
+    _refuse_mixed(reading.batch_first, samples[:ROWS_PER_PASS])
     attributions = [sample.model.settled(partial(attribute, sample)) for sample in samples]
     _refuse_unequal([one.relevance.shape[0] for one in attributions])
     lengths = tuple(one.relevance.shape[1] for one in attributions)
@@ -63,7 +60,7 @@ def explain(
         {term: np.stack([one.ledger[term] for one in attributions]) for term in attributions[0].ledger},
         tuple(dict.fromkeys(notes)),
         lengths if len(set(lengths)) > 1 else None,
-        Origin(samples[0].model.source, options, features, target),
+        Origin(samples[0].model.source, reading, features, target),
     )
 
 

@@ -59,6 +59,13 @@ class SampleInputs:
     packed: bool = False
 
 
+class Reading(NamedTuple):
+    """How a model is read: whether inputs have the batch first, and the names of its classes, if given."""
+
+    batch_first: bool
+    labels: Sequence[str] | None
+
+
 class PassResult(NamedTuple):
     """What a model returned for points, first to last.
 
