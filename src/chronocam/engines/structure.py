@@ -26,9 +26,13 @@ _MEMBERS: Final = 128
 
 
 class Held:
-    """What objects hold, to be compared with what they hold later in few steps, however many they are.
+    """A snapshot of what objects hold, by identity.
 
-    members: what each held in its attributes. containers: those of which the contents count as well.
+    Every pass asks whether it still holds. So all members lie in one flat list, and two lists are compared in
+    C in a single step, however many objects there are.
+
+    members: what each object held in its attributes. containers: lists, dicts and sets whose contents are
+        compared too.
     """
 
     def __init__(
@@ -41,12 +45,8 @@ class Held:
         self._seen = self._flat(members)
 
     def still(self) -> bool:
-        """Say whether the objects hold the same still."""
-        # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise.
-        try:
-            return not any(self._empty) and self._flat(list(map(vars, self.objects))) == self._seen
-        except Exception:
-            return False
+        """Say whether the objects still hold the same."""
+        return not any(self._empty) and _equal(self._flat(list(map(vars, self.objects))), self._seen)
 
     def _flat(self, members: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
         return (
@@ -59,16 +59,14 @@ class Held:
 
 
 class Structure:
-    """What the parts of a model are and how they are set, as it was when this was made.
-
-    That is their settings (plain values, and containers of them), the shapes of arrays, and the code of
-    functions.
+    """A snapshot of a model's parts and settings: plain values, shapes of arrays, code of functions.
 
     kind: the class of the parts; where one part holds another, only the class of that one counts.
     without: names of attributes that are not settings.
-    watched: those of them whose contents count all the same where it is asked whether this still holds.
+    watched: those of them whose contents `holds` compares all the same, such as tables of hooks.
 
-    Attributes: members are what each part held in its attributes.
+    Attributes: `members` is what each part held in its attributes; `fingerprint` tells the model from itself
+    after a change.
     """
 
     def __init__(
@@ -99,7 +97,7 @@ class Structure:
         self._held = Held(parts, members, [*containers, *others])
 
     def holds(self) -> bool:
-        """Say whether all of it still holds."""
+        """Say whether the model is still as it was."""
         try:
             alike = list(map(_SHAPE, self._arrays)) == self._shapes
             return alike and self._held.still() and self._insides() == self._inside
@@ -129,13 +127,16 @@ def settings_of(value: object) -> Hashable:
 
 
 class PlainStructure:
-    """A fingerprint that is made of the parts' own plain values, which do not change inside."""
+    """The last fingerprint of a model, taken anew once the attributes of a part change.
+
+    For fingerprints of plain values alone, which cannot change without being replaced.
+    """
 
     def __init__(self) -> None:
         self._last: tuple[list[tuple[object, ...]], Hashed] | None = None
 
     def of(self, parts: Sequence[object], take: Callable[[], Hashable]) -> Hashed:
-        """Return the fingerprint that is taken; where the parts hold what they held, the last one again."""
+        """Return what `take` returns, or the last fingerprint where the parts hold what they held then."""
         held = [(type(part), *vars(part).values()) for part in parts]
         last = self._last  # read once, since another thread may replace it
         if last is None or not _equal(last[0], held):

@@ -132,10 +132,10 @@ class TensorFlowPass(OffsetPass):
         """Return what the forward pass gives and, per call, the gradients `(target, *shape)`."""
         # A score is the user's Python and cannot be traced. It is called through numpy_function from the
         # middle of the compiled function: it leaves its values in `_scored`, under the number of the call
-        # (other threads call it, too), and sends back its gradients in
-        # the outputs, one per target, which the tape carries on to the layers. So nothing is compiled anew
-        # for another target, and a backward pass per target needs neither a second forward pass nor a
-        # persistent tape around the compiled function, for which TensorFlow prepares gradients of gradients.
+        # (other threads call it, too), and sends back its gradients in the outputs, one per target, which the
+        # tape carries on to the layers. So nothing is compiled anew for another target, and a backward pass
+        # per target needs neither a second forward pass nor a persistent tape around the compiled function,
+        # for which TensorFlow prepares gradients of gradients.
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             passed = self._forward(inputs, _Watched(tape, self.layers))
         at = {layer: passed[-1][layer] for layer in self.layers}

@@ -206,9 +206,8 @@ class Trace:
 
     def _tapped(self, tensor: Tensor, output: Any) -> Any:
         # The graph begins at the first layer. What goes on is a copy behind a node of its own: whatever used
-        # the
-        # tensor before the layer returned it, such as a pooler within, then does not reach that node, and no
-        # operation in place after it can change it.
+        # the tensor before the layer returned it, such as a pooler within, then does not reach that node, and
+        # no operation in place after it can change it.
         tap = tensor.view_as(tensor) if tensor.requires_grad else as_leaf(tensor)
         self._taps.append(tap)
         fresh = tap.clone()
@@ -229,8 +228,7 @@ class Trace:
         count, inputs = len(self._taps), self._inputs if hold else []
         if not (scores.requires_grad and self._taps):
             return [None] * count, [None] * len(inputs)
-        # In a sum of the targets, as of all classes, gradients may cancel; in a random combination they do
-        # not.
+        # In a sum of all classes gradients may cancel; in a random combination they do not.
         generator = torch.Generator().manual_seed(0)
         factors = torch.rand(scores.shape, generator=generator).to(scores) + 0.5
         places = {at: x for at, x in enumerate(inputs) if x.requires_grad}
