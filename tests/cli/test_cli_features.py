@@ -230,7 +230,7 @@ def test_bad_arrays_are_one_line_each_and_the_others_go_on(folder: Path) -> None
     ],
 )
 def test_what_does_not_fit_is_one_line(folder: Path, args: list[str], told: str) -> None:
-    done = explain(*args)
+    done = explain(*args, model="pictures" if args[0] == "p.png" else "steps")
     assert done.exit_code == 1
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

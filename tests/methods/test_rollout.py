@@ -249,7 +249,7 @@ def test_one_pass_with_gradients_gives_the_same_map() -> None:
     handle = model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     alone = cc.AttentionRollout(model).explain(x, 1)
     seen.clear()
-    layer = "vit.layers.2.layernorm_before"
+    layer = "vit.layers.1.layernorm_before"
     together = cc.explain(model, x, 1, methods=["gradcam", "rollout"], layers=[layer])
     handle.remove()
     assert seen.count(2) == 1  # the others, of one sample, prove the grid

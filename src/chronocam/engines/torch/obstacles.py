@@ -72,12 +72,12 @@ def told_apart() -> Iterator[None]:
         raise ModelError(reason) from error
 
 
-def refuse_cut_off(scores: Tensor, outputs: Iterable[Tensor]) -> None:
+def refuse_cut_off(scores: Tensor, in_inference: bool) -> None:
     """Raise ModelError where scores depend on no layer because of how the model runs.
 
-    outputs: what the layers returned.
+    in_inference: whether layers returned tensors of the model's own inference mode.
     """
-    if any(tensor.is_inference() for tensor in (scores, *outputs)):
+    if in_inference or scores.is_inference():
         raise ModelError(_INFERENCE)
     if any(node.name() == "CheckpointFunctionBackward" for node in _graph(scores)):
         raise ModelError(_REENTRANT)

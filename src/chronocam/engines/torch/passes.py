@@ -109,7 +109,7 @@ class TorchPass:
             self.through_no_grad = True
             recording = self._attempt(score)
             if not {*recording.gradients, *recording.guided} >= needed:
-                refuse_cut_off(self.scores, [t for tap in self.taps.values() for t in tap.outputs])
+                refuse_cut_off(self.scores, any(tap.in_inference for tap in self.taps.values()))
         if self.chunks is not None and self.chunks.features is None:
             raise LayerError(
                 f"no module on the way to `{request.layers[0]}` gets {self.chunks.rows} frames folded into "

@@ -27,7 +27,8 @@ class Tap:
 
     call: which call counts; None for all. entry: what leads to one of several outputs, see `tensor_at`.
     outputs: what the layer returned, per call. passed: the clones that the model went on with.
-    levels: how the other levels of a pyramid are named, where none was.
+    levels: how the other levels of a pyramid are named, where none was. in_inference: whether what the layer
+    returned was made in the model's own inference mode.
 
     The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
     What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what
@@ -47,6 +48,7 @@ class Tap:
         self.outputs: list[Tensor] = []
         self.passed: list[Tensor] = []
         self.levels: list[str] = []
+        self.in_inference: bool = False
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Capture what `module` returned, if this call is the one that counts."""
@@ -71,6 +73,7 @@ class Tap:
 
     def capture(self, tensor: Tensor) -> Tensor:
         """Keep `tensor` and return what the model goes on with."""
+        self.in_inference |= tensor.is_inference()
         if self.cut is not None:
             # The model runs without a graph until here; the scope around the pass turns it off again. A later
             # tap is part of the graph already, unless it lies on a branch that the first does not lead to.

@@ -103,7 +103,7 @@ class Trace:
         gradients, of_inputs = self._gradients(scores, hold=known is not None)
         calls = self._own(gradients)
         if not any(call.changes and call.gradient is not None for call in calls):
-            refuse_cut_off(scores, self._taps)
+            refuse_cut_off(scores, any(tensor.is_inference() for tensor in self._returned))
         if known is None or keep_places is None:
             return calls
         *parents, scored = known
