@@ -46,7 +46,12 @@ class Held:
 
     def still(self) -> bool:
         """Say whether the objects still hold the same."""
-        return not any(self._empty) and _equal(self._flat(list(map(vars, self.objects))), self._seen)
+        # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise; so
+        # does a container that another thread changes while it is read.
+        try:
+            return not any(self._empty) and self._flat(list(map(vars, self.objects))) == self._seen
+        except Exception:
+            return False
 
     def _flat(self, members: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
         return (
