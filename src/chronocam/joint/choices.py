@@ -21,10 +21,10 @@ _OF_SAMPLES = (OneLabelEach, PerSample, Weighted)
 
 
 class Choices:
-    """The layers of a call: searched for at the first question, and known from then on.
+    """The default layers of a call: searched for once, then known.
 
-    A choice holds for inputs of one size and kind, and for a target: for all of its kind, where no deeper
-    layer is left that may count for another one. What is asked for a layer comes with what searches for it.
+    A choice holds for inputs of one size and kind and for one target; or for all targets of that kind, if no
+    deeper layer was passed over that may count for another target. Callers pass the search along.
     """
 
     def __init__(self, look: Look) -> None:
@@ -54,13 +54,13 @@ class Choices:
         return self._subject.once(key, lambda: (search(one), one.count))
 
     def of_kept(self, boxes: BoxesOf, level: int, search: Callable[[], Chosen]) -> Chosen:
-        """Return the layer of boxes that turned out to come from another level than those before."""
+        """Return the layer of boxes whose scores do not depend on the layers of the levels before `level`."""
         return self._subject.once((self._where, "kept", level, type(boxes.adapter)), search)
 
     def _found(self, target: Target, search: Search) -> Chosen:
         self.searched = True
         chosen = search(target)
-        # That a score is flat may hang on weights, of which the facts of a model say nothing.
+        # Whether a score is flat may depend on the weights, and facts of a model outlive a change of these.
         facts = self._subject.own if chosen.flat else self._subject.facts
         names = {_exactly(target)} if chosen.flat or chosen.specific else {_exactly(target), kind_of(target)}
         for name in names:

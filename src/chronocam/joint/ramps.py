@@ -6,11 +6,11 @@ As the n_x are independent, E[d·e] / E[d²] is the mean of the ramp over what t
 along that axis. The means are taken over the channels of a cell. That costs a forward pass for the noise and
 one for each axis of the input, whatever the number of cells and of layers.
 
-A first draw moves the input itself, for which the pass that showed the layers has what they return. It is for
-clear cases only, since flat regions of a picture leave a network at kinks, where it moves to one side: what
-it leaves open is measured anew around noise like the input, which costs one pass more. The noise is
-multiplied by (1 + r) / 2, and e follows from that: it never changes its sign, so that a unit that is switched
-on by it stays on.
+The first draw moves the input itself: the pass that listed the layers has already recorded what they return
+for it. It only decides clear cases. Flat regions of a picture leave ReLUs at their kinks, where outputs can
+move to one side only; so what it leaves open is measured anew around noise like the input, which costs one
+more pass. In fact the noise is multiplied by (1 + r) / 2, from which e follows: that never changes its sign,
+so that a unit which the noise switches on stays on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CLEAR: Final = 0.25
 them sees nearly all of the input."""
 
 SHARP: Final = 0.5
-"""The slope along few cells, of as many at the most, that tells their order from chance in a first draw."""
+"""The slope along at most `FEW` cells above which their order in the first draw is not chance."""
 
 SPREAD: Final = 0.3
 """How far the places where cells look are spread, at most, where they all look at the whole input."""
@@ -107,6 +107,7 @@ class Ramps:
         """Move the input once more: by noise, and by that noise under a ramp along each axis of its grid."""
         look, at_input = self.look, self._known is not None and not self._draws
         x, before = (self._x, self._known or {}) if at_input else (self._noise, self._base)
+        # The second draw begins anew around noise: what the first has left open was measured at kinks.
         if self._draws == 1 and self._known is not None:
             self._moves.clear()
         self._draws += 1

@@ -28,10 +28,10 @@ class ScoreCAM(EvidenceMethod):
     which the paper subtracts, cancels in the softmax. A channel that is the same everywhere masks all; it
     costs one pass for all such channels.
 
-    channels: score so many of them at most, those that leave the map most uncertain; what the others score is
-        told from masks that are alike. A finding says where that leaves the map uncertain.
-    until: stop where the map is likely known to this share of its spread. 0.1 gives nearly the same map, of
-        5 to 10 times fewer channels where few of them weigh most.
+    channels: score at most so many of them, those that leave the map most uncertain; the scores of the others
+        are predicted from similar masks. A finding says where that leaves the map uncertain.
+    until: stop as soon as the map is likely known to this share of its spread. 0.1 gives nearly the same map
+        from 5 to 10 times fewer channels where few of them weigh most.
 
     Source: Wang et al. 2020 (arXiv:1910.01279), eq. 7 to 9; logits, not probabilities.
 
@@ -57,18 +57,19 @@ class ScoreCAM(EvidenceMethod):
         activations = view.captures[0].activations
         cells = np.moveaxis(to_numpy(activations), 1, 0)
         cells = cells.reshape(*cells.shape[:2], -1)
+        # Channels that are the same everywhere mask everything alike: the first of them stands for all.
         flat = (cells == cells[:, :, :1]).all(axis=(1, 2))
-        alike = np.where(flat, flat.argmax(), np.arange(len(cells)))
-        distinct, own = np.unique(alike, return_inverse=True)
-        scores = self._likely(view, cells[distinct], distinct)[own]
+        stand_ins = np.where(flat, flat.argmax(), np.arange(len(cells)))
+        distinct, positions = np.unique(stand_ins, return_inverse=True)
+        scores = self._likely(view, cells[distinct], distinct)[positions]
         shifted = np.exp(scores - scores.max(axis=0))
         weights = np.moveaxis(shifted / shifted.sum(axis=0), 0, -1)
         return weighted_sum(like(weights, activations), activations)
 
     def _likely(self, view: View, cells: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """Return the scores `(channel, batch, target)`, of all channels or told from those of some.
+        """Return the scores `(channel, batch, target)`, those of some channels predicted if options allow it.
 
-        cells: `(channel, batch, cell)`.
+        cells: `(channel, batch, cell)`. channels: their numbers in the layer.
         """
         count = len(channels)
         most = count if self.channels is None else min(self.channels, count)

@@ -55,7 +55,7 @@ class Layers(Mapping[str, nn.Module]):
         return state
 
     def begin(self) -> State:
-        """Return the model as it is now, for a call that begins, whose first pass need not look again."""
+        """Return the model as it is now, at the beginning of a call; the first pass need not look again."""
         self._begun = state = self.now()
         return state
 

@@ -1,4 +1,4 @@
-"""Whether the numbers in a model's weights are those that they were."""
+"""Whether the values of a model's weights have changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _APART: Final = 509  # words; a prime, so that no row or column of a weight is a
 
 
 class Numbers:
-    """The numbers in tensors as they were, to be compared with those that are there later.
+    """A digest of the values of tensors, to be compared with their values later.
 
     Writing through `.data` or a shared array leaves no trace but the numbers, so all are read each time.
     Small tensors are taken as they are. Of large ones words of 64 bits are added up, those that are `_APART`
@@ -26,7 +26,7 @@ class Numbers:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._places = _places(tensors)
-        # What lies densely in memory is looked at where it is, other tensors are copied each time.
+        # Dense tensors are read in place; others have to be copied each time.
         dense = [_in_memory(x) for x in tensors]
         self._scattered = [x.detach() for x, flat in zip(tensors, dense, strict=True) if flat is None]
         octets = [_octets(flat) for flat in dense if flat is not None]

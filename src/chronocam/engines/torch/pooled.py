@@ -28,7 +28,7 @@ _SAME_ROWS = {"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "
 
 
 def _alike(one: Tensor, other: Tensor, scale: Tensor) -> bool:
-    """Say whether values are the same but for rounding, which is small beside the largest of `scale`."""
+    """Say whether values differ by rounding alone: by little beside the largest value of `scale`."""
     apart, largest = (torch.linalg.vector_norm(x, torch.inf) for x in (one - other, scale))
     return bool(apart <= max(1e-4, 8 * torch.finfo(one.dtype).eps) * largest)
 
@@ -68,12 +68,13 @@ def _only_strides(node: Any, shape: tuple[int, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Head:
-    """All that follows a layer, as a pass with a graph has proven: its mean, and a linear layer for outputs.
+    """The rest of a model after a layer, where that is a mean over the grid and a linear layer.
 
-    linear: that layer. axes: those of the grid.
+    linear: the linear layer, which returns the model's outputs. axes: those of the grid.
 
-    Then no pass needs a graph as long as the model stays as it is: gradients are rows of the weight. Whether
-    the outputs are those of the mean is looked at in each pass.
+    A pass with a graph has proven this. Later passes need no graph as long as the model does not change:
+    gradients are rows of the weight. Each pass still compares the outputs with those of the mean, since a
+    function that is called outside of modules, or data, may lead elsewhere.
     """
 
     linear: nn.Linear
@@ -84,8 +85,10 @@ class Head:
     ) -> Tensor | None:
         """Return the gradients `(target, *activation shape)`, each once in memory for all cells.
 
-        outputs: what the scores are made of. columns: a cotangent for each target. None where the outputs are
-        not what the head makes of the activations.
+        scores: `(sample, target)`, made of `outputs`. activations: of the layer. columns: returns a cotangent
+            `(target, sample, target)` for each target.
+
+        None where the outputs are not what the head makes of the activations.
         """
         weight = self.linear.weight.detach()
         bias = None if self.linear.bias is None else self.linear.bias.detach()
@@ -93,6 +96,8 @@ class Head:
         features = means.flatten(1)
         if features.shape[1:] != weight.shape[1:]:
             return None
+        # Scores that are single outputs have a row of the weight each. Others are differentiated, no further
+        # than the outputs. In each case what the head makes of the mean is compared with the values.
         picked = _picked(scores, outputs.grad_fn or outputs)
         if picked is None:
             (by_output,) = vjp(scores, [outputs], columns())
@@ -111,7 +116,7 @@ class Head:
         return each.reshape(-1, *means.shape).expand(-1, *activations.shape)
 
     def same(self, one: Tensor, other: Tensor) -> bool:
-        """Say whether gradients, which are the same at all cells, are those that another way gives."""
+        """Say whether two ways give the same gradients, which need be compared at one cell only."""
         for axis in self.axes:
             one, other = (x.narrow(axis + 1, 0, 1) for x in (one, other))
         return _alike(one, other, other)

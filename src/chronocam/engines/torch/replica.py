@@ -47,8 +47,8 @@ _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not l
 class Copies:
     """The copies of a model's modules, which serve several passes, one after the other.
 
-    members: what each module holds in its attributes, the model first, as long as the copies are in use. What
-        that holds in turn may change: see `_is_plain`.
+    members: what each module holds in its attributes, the model first; unchanged as long as the copies are in
+        use. What these values hold in turn may change: see `_is_plain`.
 
     What a module holds besides its submodules may lead to others (lists of modules, bound methods, hooks);
     what the copy holds leads to their copies. What is compiled runs as it was written, since hooks do not
@@ -64,31 +64,33 @@ class Copies:
         filled = (m for m in modules if m not in wrappers and not isinstance(m, torch.jit.ScriptModule))
         self._own = {m: self.of[m] for m in filled}
         self.of |= {m: self.of[m.get_submodule("_orig_mod")] for m in wrappers}
-        self._anew = self._own  # what is filled before each pass
-        self._lasting: Held | None = None  # what the others hold
+        # Filling every copy before each pass would be slow. Only those are filled anew that a pass may have
+        # changed; a snapshot of the others shows whether they are still as they were.
+        self._refilled = self._own
+        self._lasting: Held | None = None
         self._buffers: dict[int, Tensor] = {}
 
     def fill(self) -> None:
         """Let each copy hold what its module holds now."""
         self._buffers.clear()
         twins = Twins(nn.Module, lambda module: self.of.get(module, module))
-        for module, blank in self._anew.items():
+        for module, blank in self._refilled.items():
             self._fill(blank, module, twins)
         if self._lasting is None:
-            self._tell_lasting()
+            self._find_lasting()
 
     def clear(self) -> None:
         """Drop what a pass has left in the copies; modules of PyTorch leave nothing."""
         if self._lasting is None or not self._lasting.still():
-            self._tell_lasting()
-        for module, blank in self._anew.items():
+            self._find_lasting()
+        for module, blank in self._refilled.items():
             if not _is_of_library(module):
                 object.__setattr__(blank, "__dict__", {})
 
-    def _tell_lasting(self) -> None:
-        """Tell the copies that need not be filled again from those that a pass changes."""
+    def _find_lasting(self) -> None:
+        """Find the copies that a pass leaves as they are: they need not be filled again."""
         lasting = {m: copy for m, copy in self._own.items() if _is_plain(m) and self._is_filled(m, copy)}
-        self._anew = {m: copy for m, copy in self._own.items() if m not in lasting}
+        self._refilled = {m: copy for m, copy in self._own.items() if m not in lasting}
         members = [vars(copy) for copy in lasting.values()]
         own = [one[name] for one in members for name in ("_modules", *TABLES)]
         self._lasting = Held(list(lasting.values()), members, own)
@@ -108,8 +110,8 @@ class Copies:
             return False
 
     def _fill(self, blank: nn.Module, module: nn.Module, twins: Twins) -> None:
-        # Of what the module held when that was told: another thread may have changed it, and may change it
-        # back before anyone asks.
+        # Filled from the snapshot and not from the module: another thread may have changed that since, and
+        # may change it back before anyone asks.
         attributes, copies = dict(self._members[module]), self.of
         object.__setattr__(blank, "__dict__", attributes)
         if attributes["_modules"]:

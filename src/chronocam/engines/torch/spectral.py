@@ -1,9 +1,9 @@
 """Convolutions of many rows over a small grid as products of matrices, with a third of the multiplications.
 
-A discrete Fourier transform makes a convolution one product for each frequency, of all channels with all
-kernels. Over a small grid it is itself the product with a small matrix. Of real numbers half of the
-frequencies do, and with those of one axis moved by a half none of them is real; three real products make a
-complex one.
+After a discrete Fourier transform a convolution is one product per frequency, of all channels with all
+kernels. Over a small grid the transform is itself a product with a small matrix, so no FFT is needed. Real
+inputs need only half of the frequencies. Those of the last axis are shifted by half a step: then none of them
+is real, and all are treated alike. A complex product is made of three real ones.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 
 _RANKS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
-# As measured: what a number in a transform costs, as so many multiplications of a product of matrices.
+# What a number in a transform costs, in multiplications of a product of matrices; measured.
 _OF_INPUT = 4
 _OF_KERNEL = 48
-_GAIN = 1.2  # less is not worth it
+_GAIN = 1.2  # the least speed-up worth another way of rounding
 _AT_ONCE = 2**22  # numbers in the transform of the kernels that are held at once: they stay in the cache
 
 
@@ -41,26 +41,26 @@ class Axis(NamedTuple):
 
     @property
     def period(self) -> int:
-        """The length at which what is periodic overlaps in no place that is returned."""
+        """A period at which the wrap-around of a periodic convolution reaches no returned place."""
         return self.size + self.padding
 
     @property
     def taps(self) -> int:
-        """How many products it is the sum of, without those of zeros beside the input."""
+        """How many products a direct convolution takes, without those with padding."""
         starts = np.arange(self.outputs) - self.padding
         return int((np.minimum(starts + self.kernel, self.size) - np.maximum(starts, 0)).sum())
 
 
 class Spectral(TorchFunctionMode):
-    """Computes convolutions by their spectrum where that is faster; they differ by rounding alone."""
+    """Computes convolutions by their spectrum where that is faster; outputs differ by rounding alone."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        rank, found = _RANKS.get(func), None
+        rank, output = _RANKS.get(func), None
         if rank and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
-            found = convolved(rank, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {})) if found is None else found
+            output = convolved(rank, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if output is None else output
 
 
 def convolved(
@@ -73,7 +73,7 @@ def convolved(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """Return a convolution, or None where it is of a kind, or so small, that it is not faster this way."""
+    """Return a convolution, as `torch.conv2d` and its like; None where it would not be faster this way."""
     ones = (1,) * rank
     if (
         groups != 1
@@ -89,8 +89,8 @@ def convolved(
     possible = len(input) and all(axis.padding < axis.kernel for axis in axes)
     if not possible or not _is_faster(axes, len(input), *weight.shape[:2]):
         return None
-    found = _by_spectrum(input, weight, axes)
-    return found if bias is None else found + bias.view(-1, *ones)
+    output = _by_spectrum(input, weight, axes)
+    return output if bias is None else output + bias.view(-1, *ones)
 
 
 def _by_spectrum(input: Tensor, weight: Tensor, axes: tuple[Axis, ...]) -> Tensor:
@@ -99,11 +99,12 @@ def _by_spectrum(input: Tensor, weight: Tensor, axes: tuple[Axis, ...]) -> Tenso
     matrices = (torch.from_numpy(m).to(input.dtype) for m in _matrices(axes))
     of_input, of_kernel, back = (torch.split(m, at_once) for m in matrices)
     places, taps = input.reshape(rows * channels, -1).T, weight.reshape(outputs * channels, -1).T
-    found = input.new_zeros(rows * outputs, prod(axis.outputs for axis in axes))
+    output = input.new_zeros(rows * outputs, prod(axis.outputs for axis in axes))
+    # A few frequencies at a time, so that the transformed kernels stay in the processor's cache.
     for a, b, c in zip(of_input, of_kernel, back, strict=True):
         x, w = (a @ places).view(-1, rows, channels), (b @ taps).view(-1, outputs, channels)
-        found = found.addmm_(torch.bmm(x, w.mT).view(len(c), -1).T, c)
-    return found.view(rows, outputs, *(axis.outputs for axis in axes))
+        output = output.addmm_(torch.bmm(x, w.mT).view(len(c), -1).T, c)
+    return output.view(rows, outputs, *(axis.outputs for axis in axes))
 
 
 def _each(number: int | Sequence[int], rank: int) -> tuple[int, ...]:
@@ -111,7 +112,7 @@ def _each(number: int | Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def _are_plain(*tensors: Tensor) -> bool:
-    """Say whether tensors are in the processor's memory, of one type that is precise enough."""
+    """Say whether tensors are ordinary ones on the CPU, all in single or all in double precision."""
     (first, *_), kinds = tensors, (torch.float32, torch.float64)
     return first.dtype in kinds and all(
         type(x) in (Tensor, nn.Parameter)
@@ -123,25 +124,24 @@ def _are_plain(*tensors: Tensor) -> bool:
 
 
 def _is_faster(axes: Sequence[Axis], rows: int, outputs: int, channels: int) -> bool:
-    """Say whether the multiplications for each row are so many fewer that it is faster, too."""
+    """Say whether there are so many fewer multiplications for each row that the detour pays."""
     direct = outputs * channels * prod(axis.taps for axis in axes)
-    inputs, found = (
-        prod(places) for places in zip(*((axis.size, axis.outputs) for axis in axes), strict=True)
-    )
+    inputs, places = prod(axis.size for axis in axes), prod(axis.outputs for axis in axes)
     kernels = outputs * channels * (1 + _OF_KERNEL / rows)
-    by_spectrum = 3 * prod(_periods(axes)) / 2 * (kernels + _OF_INPUT * (channels * inputs + outputs * found))
+    transforms = _OF_INPUT * (channels * inputs + outputs * places)
+    by_spectrum = 3 * prod(_periods(axes)) / 2 * (kernels + transforms)
     return direct >= _GAIN * by_spectrum
 
 
 def _periods(axes: Sequence[Axis]) -> list[int]:
-    """Return a period for each axis; that of the last, of whose frequencies a half is left out, is even."""
+    """Return a period for each axis. The last one is even, since half of its frequencies are left out."""
     *others, last = (axis.period for axis in axes)
     return [*others, last + last % 2]
 
 
 @lru_cache(maxsize=16)
 def _matrices(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what transforms inputs, kernels, and products back, each `(product, place)`."""
+    """Return the matrices that transform inputs and kernels, and products back; each `(product, place)`."""
     periods = _periods(axes)
     frequencies = [np.arange(period) / period for period in periods]
     frequencies[-1] = (np.arange(periods[-1] // 2) + 0.5) / periods[-1]

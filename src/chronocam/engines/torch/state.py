@@ -1,4 +1,4 @@
-"""A model as it is: what is known of it until its modules, their settings or their hooks change."""
+"""A snapshot of a model, and what is known of it until its modules, their settings or their hooks change."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ _NO_SETTINGS = vars(nn.Module()).keys() - {"training", "_buffers", "_modules", "
 
 
 class State:
-    """A model as it is, but for the numbers in its weights, which may change.
+    """A snapshot of a model: its modules, their settings and hooks. Values of weights may change.
+
+    Each fact is found out once and belongs to the snapshot, so that all of them are dropped together with it,
+    and no fact needs a check of its own.
 
     modules: all of them, the model first. spare: copies of them that no pass is using. heads: what was proven
-        to follow layers.
+        to follow a layer, by its path.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
+        # Hooks are not settings, but a changed hook makes another model for passes: tables are watched.
         self._structure = Structure(modules, nn.Module, _NO_SETTINGS, TABLES)
         self.modules = modules
         self.spare: list[Copies] = []
         self.heads: dict[str, Head] = {}
 
     def holds(self) -> bool:
-        """Say whether the model is so still: told in few steps, as every pass asks."""
+        """Say whether the model has not changed since. Fast, since every call asks."""
         return self._structure.holds()
 
     @property
@@ -52,7 +56,7 @@ class State:
 
     @cached_property
     def training_note(self) -> str | None:
-        """What is to be said of modules in training mode."""
+        """A note about modules in training mode; None where none is."""
         return training_note(self.modules)
 
     @cached_property
@@ -73,6 +77,6 @@ class State:
 
     @cached_property
     def hooks(self) -> list[int]:
-        """The numbers of the forward hooks."""
+        """The ids of the forward hooks, those before and after modules."""
         tables = [table for m in self.modules for table in (m._forward_pre_hooks, m._forward_hooks)]
         return [key for table in tables for key in table.copy()]
