@@ -176,12 +176,10 @@ class Judge:
         for at in reversed(range(end + 1, len(self.returned))):
             one, slope = self.returned[at], slopes[at]
             kind = self.built.model.get_submodule(one.path)
-            same = one.tensor.numel() == own.numel() and torch.equal(
-                one.tensor.flatten().sort()[0], own.flatten().sort()[0]
-            )
+            same = _holds(one.tensor, own) or _holds(one.tensor, self.output)
             if slope is None or same or isinstance(kind, PASS_ON) or self.last(one.path) != at:
                 continue
-            if one.tensor is self.output or restates(one.tensor.double(), self.output, self.built):
+            if restates(one.tensor.double(), self.output, self.built):
                 continue
             for grid in self._grids(tuple(one.tensor.shape)):
                 if self._usable_at(one, slope, grid):
@@ -216,6 +214,13 @@ class Judge:
             ):
                 return True
         return False
+
+
+def _holds(tensor: Tensor, other: Tensor) -> bool:
+    """Say whether a tensor holds the numbers of another, in any order."""
+    return tensor.numel() == other.numel() and torch.equal(
+        tensor.flatten().sort()[0], other.flatten().sort()[0]
+    )
 
 
 def _before(built: Built, path: str, module: str) -> bool:

@@ -1,6 +1,7 @@
 """The default layer is the last that counts."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import chronocam as cc
 from chronocam.engines import LayerCall
 from chronocam.errors import LayerError, ModelError
 from chronocam.joint.branches import way_around
+from chronocam.joint.default_layer import _explained
 from chronocam.methods import METHODS
 
 # The default layer
@@ -350,6 +352,13 @@ def test_a_part_without_gradients_is_explained_at_its_end(mode: Callable[[], Any
     weights = net.fc.weight[1] / features[0, 0].numel()
     right = (features * weights[:, None, None]).sum(1).detach()
     np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_that_does_not_follow_is_named_before_one_that_is_too_coarse() -> None:
+    grids = {"a": (6, 6), "b": (3, 3), "c": (2, 2)}
+    every: Any = {path: SimpleNamespace(grid=grid) for path, grid in grids.items()}
+    assert "those of `b` (3 × 3) do not" in _explained("a", "c", every, ["b"]).why
+    assert "where `c` has 2 × 2" in _explained("a", "c", every, []).why
 
 
 def test_the_first_call_may_come_from_inference_mode() -> None:

@@ -494,15 +494,15 @@ def _explained(path: str, last: str, every: Mapping[str, Candidate], unproven: S
     chosen, order = Chosen(path), list(every)
     deepest = max(unproven, key=order.index, default=path)
     cells, of_last, of_deepest = (" × ".join(map(str, every[one].grid)) for one in (path, last, deepest))
-    if cells != of_last:
-        chosen.why = (
-            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
-            f"has {of_last}; conv_layer= names another"
-        )
-    elif order.index(deepest) > order.index(path):
+    if order.index(deepest) > order.index(path):
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest whose cells follow the places of the input: {cells} "
             f"cells; those of `{deepest}` ({of_deepest}) do not; conv_layer= names another"
+        )
+    elif cells != of_last:
+        chosen.why = (
+            f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
+            f"has {of_last}; conv_layer= names another"
         )
     return chosen
 
