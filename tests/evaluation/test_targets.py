@@ -9,7 +9,7 @@ from torch import nn
 
 import chronocam as cc
 from chronocam.joint.facts import facts_of, share_facts
-from chronocam.joint.scores import held, scores_of
+from chronocam.joint.scores import fixed_target, scores_of
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_boxes_of_one_picture_are_judged_each_for_itself(photo):
 def test_a_box_is_explained_in_every_change_and_under_random_weights():
     model, x = Spots().eval(), two_spots().numpy()
     (first, *_) = cc.detect(model, torch.from_numpy(x[:1]), 0.3)
-    target = held(cc.Saliency(model), x[:1], cc.targets.Boxes(first)).target
+    target = fixed_target(cc.Saliency(model), x[:1], cc.targets.Boxes(first)).target
     changed = np.concatenate([x[:1], 0 * x[:1], x[1:]])
     scores = scores_of(cc.Saliency(model), changed, target).values[:, 0]
     rows = model(torch.from_numpy(changed))[:, first.row]
@@ -91,7 +91,7 @@ class Pixels(nn.Module):
 def test_a_region_is_that_of_the_unchanged_picture():
     model, x = Pixels().eval(), two_spots()[1:].numpy()
     target = cc.targets.Region.predicted(1)
-    own = held(cc.Saliency(model), x, target)
+    own = fixed_target(cc.Saliency(model), x, target)
     changed = np.concatenate([x, np.roll(x, 9, axis=3)])
     scores = scores_of(cc.Saliency(model), changed, own.target, own.clean).values[:, 0]
     region = model(torch.from_numpy(x))[0].argmax(0) == 1

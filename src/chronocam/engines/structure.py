@@ -25,7 +25,7 @@ _MEMBERS: Final = 128
 """A container or object with more members holds data, not settings."""
 
 
-class Held:
+class Snapshot:
     """A snapshot of what objects hold, by identity.
 
     Every pass asks whether it still holds. So all members lie in one flat list, and two lists are compared in
@@ -44,7 +44,7 @@ class Held:
         self._full = [_contents(one) for one in containers if one]
         self._seen = self._flat(members)
 
-    def still(self) -> bool:
+    def holds(self) -> bool:
         """Say whether the objects still hold the same."""
         # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise; so
         # does a container that another thread changes while it is read.
@@ -99,13 +99,13 @@ class Structure:
         self._changing = list({id(one): one for one in changing}.values())
         self._inside = self._insides()
         others = [one[name] for one in members for name in watched if name in one]
-        self._held = Held(parts, members, [*containers, *others])
+        self._snapshot = Snapshot(parts, members, [*containers, *others])
 
     def holds(self) -> bool:
         """Say whether the model is still as it was."""
         try:
             alike = list(map(_SHAPE, self._arrays)) == self._shapes
-            return alike and self._held.still() and self._insides() == self._inside
+            return alike and self._snapshot.holds() and self._insides() == self._inside
         except Exception:  # a shape that is not known yet, or arrays that cannot be compared
             return False
 

@@ -15,7 +15,7 @@ from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed,
 from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row, edges
 from chronocam.evaluation.samples import Read, Sample, read_truth
-from chronocam.joint.scores import Held, at_once, channel_axis_of, held, scores_of
+from chronocam.joint.scores import FixedTarget, at_once, channel_axis_of, fixed_target, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method
@@ -82,9 +82,9 @@ class Judge:
         info = reference.targets[0][0]
         # A class is held by its index, whatever is predicted of changed inputs.
         is_class = _is_class(sample.target) and type(info) is TargetInfo and info.index is not None
-        kept = Held(info.index) if is_class else held(self.scorer, inputs, sample.target)
+        fixed = FixedTarget(info.index) if is_class else fixed_target(self.scorer, inputs, sample.target)
         self.passes.run += int(not is_class)
-        target = kept.target
+        target = fixed.target
         # Of a sequence whose features are places of the map, none is a channel.
         by_feature = reference.maps.ndim - 2 == array.ndim
         axis = None if by_feature else self._channels(read, target)
@@ -109,7 +109,7 @@ class Judge:
         if sample.group != self._picture or not is_class:
             self.shared, self._picture = {}, sample.group
         whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
-        asked = _Asked(self, case, target, axis, read, _scored_together(sample, target), kept.clean)
+        asked = _Asked(self, case, target, axis, read, _scored_together(sample, target), fixed.clean)
         values = asked.values(whole)
         self._remember(sample.number, laid, case.index)
         small = {row: _small(m) for row, m in whole.items()}

@@ -82,14 +82,14 @@ class Store:
 
 def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Sample]) -> Store:
     """Return the store of an evaluation in a folder."""
-    told = hashlib.blake2b(digest_size=16)
-    told.update(repr([_VERSION, type(model).__qualname__, *settings]).encode())
+    head = hashlib.blake2b(digest_size=16)
+    head.update(repr([_VERSION, type(model).__qualname__, *settings]).encode())
     for name, values in _weights(model):
-        told.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        head.update(name.encode() + np.ascontiguousarray(values).tobytes())
     for sample in samples:
-        known = sample.name, sample.mark(), _said(sample.target), mark_of(sample.truth)
-        told.update(repr(known).encode())
-    return Store(Path(folder) / _FILE, told.hexdigest())
+        known = sample.name, sample.mark(), _text_of(sample.target), mark_of(sample.truth)
+        head.update(repr(known).encode())
+    return Store(Path(folder) / _FILE, head.hexdigest())
 
 
 def _weights(model: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -155,22 +155,22 @@ def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[An
     makers = [(name, repr(layer), _made_by(make)) for name, layer, make in panel.makers]
     functions = sorted((name, _code(function)) for name, function in panel.functions.items())
     arrays = [(name, digest(maps)) for name, maps in panel.arrays.items()]
-    options = sorted((name, _said(value)) for name, value in panel.options.items())
+    options = sorted((name, _text_of(value)) for name, value in panel.options.items())
     return [makers, functions, arrays, options, [repr(m) for m in measures], seed]
 
 
 def _made_by(make: Any) -> str:
     """Return the options with which methods are made."""
-    return _said(getattr(make, "keywords", {}))
+    return _text_of(getattr(make, "keywords", {}))
 
 
-def _said(value: Any) -> str:
-    """Return what an option says of itself, without where it lies in memory."""
+def _text_of(value: Any) -> str:
+    """Return the text of an option, without addresses in memory, which differ from run to run."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) + _code(value)
 
 
 def _code(function: Any) -> str:
-    """Return what a function does, as far as its own code says."""
+    """Return the code of a function as text; an empty one for anything else."""
     code = getattr(function, "__code__", None)
     return "" if code is None else _written(code)
 

@@ -71,18 +71,18 @@ class Choices:
 def _exactly(target: Target) -> Hashable:
     """Return what tells a target from others; the same function made anew is the same."""
     # Batches of a data set come with labels of their own, and are explained at one layer.
-    return _told(target, _OF_SAMPLES)
+    return _key_of(target, _OF_SAMPLES)
 
 
 def kind_of(target: Target) -> Hashable:
     """Return what tells a target from others that read other outputs."""
-    return _told(target, _OF_CLASSES)
+    return _key_of(target, _OF_CLASSES)
 
 
-def _told(target: Target, alike: tuple[type[Target], ...]) -> Hashable:
+def _key_of(target: Target, alike: tuple[type[Target], ...]) -> Hashable:
     """Return what tells a target from others, but for those of the classes `alike`."""
     if isinstance(target, Several):
-        return type(target), tuple(_told(one, alike) for one in target.targets)
+        return type(target), tuple(_key_of(one, alike) for one in target.targets)
     if isinstance(target, OfTarget):
-        return type(target), _told(target.parsed, alike)
+        return type(target), _key_of(target.parsed, alike)
     return "classes" if isinstance(target, alike) else settings_of(target)

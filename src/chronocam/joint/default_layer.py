@@ -113,6 +113,29 @@ def largest(result: Result) -> Array:
     return xp.max(xp.reshape(logits, (logits.shape[0], -1)), axis=1)[:, None]
 
 
+class _RecordingScore:
+    """A score that keeps what it was last given, as arrays of NumPy.
+
+    main: the main output; None where none of several is. outputs: the floating-point ones of rank 3 and more.
+    columns: how many scores a sample has.
+    """
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self.main: np.ndarray | None = None
+        self.outputs: list[np.ndarray] = []
+        self.columns: int = 0
+
+    def __call__(self, result: Result) -> Array:
+        """Return the scores `(batch, column)`."""
+        values = self._score(result)
+        self.columns = values.shape[1]
+        with suppress(ModelError):  # several outputs, none of which is the main one
+            self.main = to_numpy(result.logits())
+        self.outputs = [to_numpy(x) for x in arrays_of(result.raw) if is_floating(x) and len(x.shape) > 2]
+        return values
+
+
 def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     """Return the last layer with a usable grid that the score depends on.
 
@@ -134,31 +157,20 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     """
     if asked is None:
         look, asked = look.few(1), Asked(largest)
-    mains, read = list[np.ndarray](), list[np.ndarray]()
-    columns = 0
-
-    def score(result: Result) -> Array:
-        nonlocal columns
-        values = asked.score(result)
-        columns = values.shape[1]
-        with suppress(ModelError):  # several outputs, none of which is the main one
-            mains[:] = [to_numpy(result.logits())]
-        read[:] = [to_numpy(x) for x in arrays_of(result.raw) if is_floating(x) and len(x.shape) > 2]
-        return values
-
+    score = _RecordingScore(asked.score)
     traced = look.engine.trace(look.inputs, score, asked.call, asked.reads)
     calls = _of_main_input(look, traced)
     look.remember(calls)
     counting = {
         path: one
-        for path, one in _counting(look, calls, mains[0] if mains else None).items()
-        if not becomes_output(look, [call for call in calls if call.path == path], read)
+        for path, one in _counting(look, calls, score.main).items()
+        if not becomes_output(look, [call for call in calls if call.path == path], score.outputs)
     }
-    alike = bool(mains) and mains[0].size > 1 and not np.ptp(mains[0])  # as where the head is zero
+    # As where the head is zero.
+    constant = score.main is not None and score.main.size > 1 and not np.ptp(score.main)
     flat_here = not counting and any(call.gradient is not None for call in calls)
-    if flat_here and asked.score is not largest and not alike:
-        # The score is flat at this sample, as a sum of no marked class is: the largest output leads to a
-        # layer.
+    if flat_here and asked.score is not largest and not constant:
+        # The score is flat at this sample, as a sum of no marked class is; the largest output is not.
         with suppress(ModelError):
             chosen = default_layer(look, Asked(largest, asked.call))
             chosen.flat = True
@@ -169,10 +181,10 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
     # An operator may give the model other inputs than the passes of a proof do.
     proof = _Proof(look, counting, traced if asked.call is None else ())
-    targets = 0 if asked.score is largest else columns
+    targets = 0 if asked.score is largest else score.columns
     found = _chosen(look, proof, Branches(look, traced, calls), flat, targets)
     if found is None:
-        found = _of_one_call(look, counting, flat, columns)
+        found = _of_one_call(look, counting, flat, score.columns)
     if found is None:
         raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted) + _of_frames(look))
     found.flat, found.specific = flat, _is_specific(look, calls, found)

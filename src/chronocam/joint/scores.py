@@ -35,8 +35,8 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """What is explained of one sample, for scores of changes of it.
+class FixedTarget:
+    """A target as it is in one unchanged sample, by which changes of the sample are scored.
 
     target: of boxes, those that were chosen in the sample. clean: the logits by which it chooses.
     """
@@ -45,12 +45,12 @@ class Held:
     clean: np.ndarray | None = None
 
 
-def held(method: Recipe, inputs: Inputs, target: Any) -> Held:
-    """Return what a target explains of one sample, from a pass of it."""
+def fixed_target(method: Recipe, inputs: Inputs, target: Any) -> FixedTarget:
+    """Return a target as it is in one sample, which takes a forward pass."""
     explaining = next(_explaining(method, inputs, target, None))
     columns = _of_batch(explaining, None)[1]
     chosen = explaining.target
-    return Held(chosen.of_every_sample(0) if isinstance(chosen, BoxesOf) else target, columns.logits)
+    return FixedTarget(chosen.of_every_sample(0) if isinstance(chosen, BoxesOf) else target, columns.logits)
 
 
 def scores_of(method: Recipe, inputs: Inputs, targets: Any, clean: np.ndarray | None = None) -> Scores:

@@ -52,15 +52,15 @@ class Raw(Adapter):
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:
         """Return the rows of each image. Raises ModelError for an output that holds none."""
         array, objectness = self._laid(raw, sizes)
-        told, grids = to_numpy(array), levels(int(array.shape[1]), sizes[0])
-        values, placed = array[..., :CORNERS], told[..., :CORNERS].reshape(-1, CORNERS)
+        table, grids = to_numpy(array), levels(int(array.shape[1]), sizes[0])
+        values, placed = array[..., :CORNERS], table[..., :CORNERS].reshape(-1, CORNERS)
         if placed.max() <= _SHARES < min(sizes[0]):
             values, placed = scaled(values, *sizes[0]), scaled(placed, *sizes[0])
-        if are_kept(told, grids):
+        if are_kept(table, grids):
             boxes = cornered(values, self.boxes or _form_of_kept(placed))
             return [kept_rows(array[i], boxes[i], self._known) for i in range(len(sizes))]
         boxes = cornered(values, self.boxes or form_of(placed, grids, len(sizes)))
-        count, shares = self._classes(told[..., CORNERS:], objectness)
+        count, shares = self._classes(table[..., CORNERS:], objectness)
         rest = array[..., CORNERS : CORNERS + count]
         return [
             Rows(
@@ -94,17 +94,17 @@ class Raw(Adapter):
         names = getattr(self.model, "labels", None) or getattr(self.model, "names", None)
         return len(names) if isinstance(names, (Sequence, Mapping)) and names else None
 
-    def _classes(self, told: np.ndarray, objectness: bool) -> tuple[int, bool]:
+    def _classes(self, table: np.ndarray, objectness: bool) -> tuple[int, bool]:
         """Return how many columns after the box are of classes and objectness, and whether of probabilities.
 
         They are as many as the classes that the model names. Where it names none, and probabilities are
         followed by columns that are none, those are of something else.
         """
-        inside = (told.min(axis=(0, 1)) >= 0) & (told.max(axis=(0, 1)) <= 1)
+        inside = (table.min(axis=(0, 1)) >= 0) & (table.max(axis=(0, 1)) <= 1)
         least, count = int(objectness), len(inside)
         if self._known is not None:
             count = min(count, self._known + least)
-        elif inside[: least + 1].all() and not inside.all() and told.shape[0] * told.shape[1] >= _TOLD:
+        elif inside[: least + 1].all() and not inside.all() and table.shape[0] * table.shape[1] >= _TOLD:
             count = int(inside.argmin())
         return count, bool(inside[:count].all())
 

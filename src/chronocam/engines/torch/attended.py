@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from chronocam.engines.torch.attention import Mixing
+from chronocam.engines.torch.graph import nearest_numbered
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.maps.attended import Attended, Origins, Sources, latest
 
@@ -61,7 +62,7 @@ class TappedAttention:
         """Return which token of which call each token is made of; see `Attended`.
 
         None where they are those of the latest call one for one, as far as their number says, and where one
-        is made of several. Two gradients tell: in the second, each token has its number as weight.
+        is made of several.
         """
         if not calls or not self._with_origins:
             return None
@@ -70,6 +71,9 @@ class TappedAttention:
         rows, count = tokens.shape[0], tokens.shape[2]
         if before.shape[0] != rows or before.shape[2] == count:
             return None
+        # Two gradients tell where each token went: of the sum of all places, and of the sum in which each
+        # place is weighted by its number. Their ratio at a token is the number of its place. Channels are
+        # added up with random weights, since their plain sum may be constant behind a LayerNorm.
         along = torch.randn(tokens.shape[-1], generator=torch.Generator().manual_seed(0)).to(tokens)
         sums = (tokens * along).sum((0, 1, 3))
         numbers = torch.arange(1, count + 1).to(sums)
@@ -84,12 +88,12 @@ class TappedAttention:
         return origins
 
     def _straight(self, total: Tensor, calls: set[int]) -> list[Tensor]:
-        """Return the gradients at the outputs of some calls on the ways that lead through no other call."""
-        found: dict[int, Tensor] = {}
+        """Return the gradients at the outputs of some calls, along paths that lead through no other call."""
+        arrived: dict[int, Tensor] = {}
 
         def stop(gradients: tuple[Tensor, ...], call: int) -> tuple[Tensor, ...]:
-            (found[call],) = gradients
-            return (torch.zeros_like(found[call]),)
+            (arrived[call],) = gradients
+            return (torch.zeros_like(arrived[call]),)
 
         in_order = sorted(calls)
         with ExitStack() as scope:
@@ -97,9 +101,9 @@ class TappedAttention:
                 node = self._tap.passed[call].grad_fn
                 assert node is not None  # a clone of what the tap keeps
                 scope.callback(node.register_prehook(partial(stop, call=call)).remove)
-            kept = [self._tap.outputs[call] for call in in_order]
-            torch.autograd.grad(total, kept, retain_graph=True)
-        return [found[call] for call in in_order]
+            outputs = [self._tap.outputs[call] for call in in_order]
+            torch.autograd.grad(total, outputs, retain_graph=True)
+        return [arrived[call] for call in in_order]
 
     def attended(self, gradients: Gradients, calls: slice = slice(None)) -> tuple[Attended, ...]:
         """Return some of the calls, with the gradients at what they returned."""
@@ -110,17 +114,7 @@ class TappedAttention:
 
 def made_of(tensor: Tensor | None, numbers: Mapping[Any, int]) -> set[int]:
     """Return the numbers of the nodes that a tensor is made of, with no other of them in between."""
-    ahead, seen, found = [None if tensor is None else tensor.grad_fn], set[Any](), set[int]()
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in numbers:
-            found.add(numbers[node])
-        else:
-            ahead.extend(before for before, _ in node.next_functions)
-    return found
+    return nearest_numbered([] if tensor is None else [tensor.grad_fn], numbers)
 
 
 def _places(once: Tensor, numbered: Tensor) -> list[tuple[int, int]] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from torch import Tensor
@@ -82,20 +82,26 @@ def that_keep_places(taps: Sequence[Tensor]) -> list[bool]:
     return [keep[node_of(tap)] for tap in taps]
 
 
-def _parents(node: Any, numbers: Mapping[Any, int]) -> tuple[int, ...]:
-    """Return the numbers of the nodes that lead to this one with no other numbered node in between."""
-    found: set[int] = set()
-    seen, ahead = {node}, [node]
+def nearest_numbered(nodes: Iterable[Any], numbers: Mapping[Any, int]) -> set[int]:
+    """Return the numbers of the nodes that lead to some, with no other numbered node in between.
+
+    nodes: where the search begins; those that are numbered themselves lead no further. None is passed over.
+    """
+    nearest, seen, ahead = set[int](), set[Any](), list(nodes)
     while ahead:
-        for one, _ in ahead.pop().next_functions:
-            if one is None or one in seen:
-                continue
-            seen.add(one)
-            if one in numbers:
-                found.add(numbers[one])
-            else:
-                ahead.append(one)
-    return tuple(sorted(found))
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in numbers:
+            nearest.add(numbers[node])
+        else:
+            ahead.extend(one for one, _ in node.next_functions)
+    return nearest
+
+
+def _parents(node: Any, numbers: Mapping[Any, int]) -> tuple[int, ...]:
+    return tuple(sorted(nearest_numbered((one for one, _ in node.next_functions), numbers)))
 
 
 def all_parents(taps: Sequence[Tensor], inputs: Sequence[Tensor], scores: Tensor) -> list[tuple[int, ...]]:

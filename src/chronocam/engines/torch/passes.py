@@ -165,7 +165,32 @@ class TorchPass:
             pass
 
     def _look(self, scope: ExitStack, score: Score) -> bool:
-        """Run the model; say whether its outputs could be scored, or nobody looked for the gate they have."""
+        """Run the model; say whether its outputs could be scored.
+
+        Not where they end in a gate for which no one looked, or where a head that was proven no longer holds.
+        """
+        self._prepare(scope)
+        inputs = map_leaves(own_copy, self.inputs)
+        if self.through_no_grad:
+            inputs = map_leaves(with_graph, inputs)
+        if INPUT in self.request.layers:
+            inputs = self._tapped(inputs)
+        raw = self.forward.run(inputs)
+        if self.attention is not None:
+            self.attention.end(main_output(raw, strict=False))
+        self.outputs = raw if isinstance(raw, Tensor) else None
+        if self.head is not None and self.outputs is not None:
+            # Scores alone are differentiated, by the outputs.
+            torch.set_grad_enabled(True)
+            raw = self.outputs = as_leaf(self.outputs)
+        self.result = self.forward.result(raw)
+        if self.result is None:
+            return False
+        self.scores = score(self.result)
+        return self.head is None or self._holds(self.head)
+
+    def _prepare(self, scope: ExitStack) -> None:
+        """Make a replica of the model, and put all that records into it."""
         request = self.request
         # With a graph from the start nothing is cut: what a layer returned may be used within it, before a
         # hook sees it, as by models that collect their hidden states.
@@ -197,23 +222,6 @@ class TorchPass:
         noting = {} if self.chunks is not None else self.rests
         self.recorders = {layer: rest.noted(self.forward.replica) for layer, rest in noting.items()}
         self.forward.watch(scope)
-        inputs = map_leaves(own_copy, self.inputs)
-        if self.through_no_grad:
-            inputs = map_leaves(with_graph, inputs)
-        if INPUT in request.layers:
-            inputs = self._tapped(inputs)
-        raw = self.forward.run(inputs)
-        if self.attention is not None:
-            self.attention.end(main_output(raw, strict=False))
-        self.outputs = raw if isinstance(raw, Tensor) else None
-        if self.head is not None and self.outputs is not None:
-            torch.set_grad_enabled(True)
-            raw = self.outputs = as_leaf(self.outputs)
-        self.result = self.forward.result(raw)
-        if self.result is None:
-            return False
-        self.scores = score(self.result)
-        return self.head is None or self._holds(self.head)
 
     @property
     def _only_gradients(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from chronocam.engines.structure import Held
+from chronocam.engines.structure import Snapshot
 from chronocam.engines.twins import Twins
 
 Forward: TypeAlias = Callable[..., Any]
@@ -67,7 +67,7 @@ class Copies:
         # Filling every copy before each pass would be slow. Only those are filled anew that a pass may have
         # changed; a snapshot of the others shows whether they are still as they were.
         self._refilled = self._own
-        self._lasting: Held | None = None
+        self._lasting: Snapshot | None = None
         self._buffers: dict[int, Tensor] = {}
 
     def fill(self) -> None:
@@ -81,7 +81,7 @@ class Copies:
 
     def clear(self) -> None:
         """Drop what a pass has left in the copies; modules of PyTorch leave nothing."""
-        if self._lasting is None or not self._lasting.still():
+        if self._lasting is None or not self._lasting.holds():
             self._find_lasting()
         for module, blank in self._refilled.items():
             if not _is_of_library(module):
@@ -93,7 +93,7 @@ class Copies:
         self._refilled = {m: copy for m, copy in self._own.items() if m not in lasting}
         members = [vars(copy) for copy in lasting.values()]
         own = [one[name] for one in members for name in ("_modules", *TABLES)]
-        self._lasting = Held(list(lasting.values()), members, own)
+        self._lasting = Snapshot(list(lasting.values()), members, own)
 
     def _is_filled(self, module: nn.Module, blank: nn.Module) -> bool:
         """Say whether a copy holds what its plain module holds."""
