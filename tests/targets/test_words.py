@@ -442,7 +442,7 @@ def test_a_model_without_a_text_is_not_asked(tmp_path: Path) -> None:
     Image.new("RGB", (96, 96)).save(tmp_path / "p.png")
     asking = ["explain", str(tmp_path / "p.png"), "--model", "chronocam:digits", "--prompt", "What is this?"]
     done = CliRunner().invoke(main, [*asking, "--target", "token:0", "--out", str(tmp_path)])
-    assert "`chronocam:digits` is no model that says a text; drop --prompt" in done.output
+    assert "`chronocam:digits` does not generate text; drop --prompt" in done.output
 
 
 def test_tokens_of_a_text_are_no_grid_by_their_number() -> None:

@@ -40,8 +40,8 @@ from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage,
 T = TypeVar("T")
 """What is changed: a change of inputs or activations, or the number of a channel."""
 
-_MANY = 2  # more changes than those are worth one more, which shows whether a batch couples its samples
-_COUPLED = 0.02  # of the largest score: kernels differ less from one batch size to the next
+_MANY = 2  # changes, beyond which one more pass is worth it to see whether samples of a batch are coupled
+_COUPLED = 0.02  # of the largest score; kernels of other batch sizes change scores by less
 
 
 class LayerView:
@@ -424,9 +424,9 @@ class LayerView:
         return namespace(parts[0]).concat(parts, axis=0)
 
     def _is_coupled(self, part: Sequence[T], scores: Array, once: Callable[[Sequence[T]], Array]) -> bool:
-        """Say whether a change has another score beside others than by itself; found out once.
+        """Say whether the score of a change depends on the others of its batch; found out once.
 
-        Not where it has another one each time, as of a model that draws random numbers.
+        A score that differs from pass to pass, as of a model that draws random numbers, does not count.
         """
         if self._couples is None:
             beside, alone = to_numpy(scores), to_numpy(once(part[-1:]))[0]

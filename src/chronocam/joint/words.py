@@ -1,4 +1,4 @@
-"""Maps over the words of captions: the other side of a pair of a picture and a text."""
+"""Maps over the words of captions, for models that compare a picture with a text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT: Final = "text"
 
 
 def are_of_words(method: Recipe, inputs: Inputs) -> bool:
-    """Say whether maps are over the words of captions, which are no input of their own."""
+    """Say whether maps are over the words of captions, which are targets and not inputs."""
     named = isinstance(inputs, Mapping) and TEXT in inputs
     return method.on == TEXT and not named and method.session.subject.engine.towers is not None
 
@@ -34,8 +34,9 @@ def are_of_words(method: Recipe, inputs: Inputs) -> bool:
 def over_words(methods: Sequence[Recipe], batch: Batch, look: Look) -> list[Explanation]:
     """Return the maps of each method over the words of captions, for each picture of a batch.
 
-    look: at the pictures. They are embedded once; what is differentiated is the text tower alone.
-    Raises TargetError for targets that are no captions, InputError for methods of places.
+    look: at the pictures, which are embedded once. Only the text tower is differentiated.
+
+    Raises TargetError for targets other than captions, InputError for methods without maps over words.
     """
     engine, towers = look.engine, look.engine.towers
     assert towers is not None  # see `are_of_words`
@@ -53,7 +54,7 @@ def over_words(methods: Sequence[Recipe], batch: Batch, look: Look) -> list[Expl
 def by_word(explanation: Explanation, look: Look) -> Explanation:
     """Return maps over the tokens of texts as maps over their words, where the model has a tokenizer.
 
-    What is not of a text stays as it is.
+    Other explanations are returned unchanged. A word's value is the sum over its tokens.
     """
     model = getattr(look.engine, "model", None)
     tokenizer = getattr(model, "tokenizer", None)
@@ -105,7 +106,7 @@ def _captions(targets: Any) -> list[Caption]:
 
 
 def _column(method: Recipe, towers: TextTower, model: Any, caption: Caption, pictures: Array) -> _Column:
-    """Explain the text tower by a caption alone, with a target for each picture."""
+    """Explain the text tower for one caption, with the cosine to each picture as a target."""
     if not getattr(method, "maps_words", False):
         raise InputError(
             f'on="{TEXT}" is of attention between words, and {method.name} makes no maps of it; choose '

@@ -105,10 +105,13 @@ class AttentionRelevance(AttendedMethod):
 
 
 class Streams:
-    """The rows of tokens that attend, to themselves and to each other.
+    """The streams of tokens of a model, such as those of a picture and of a text, and how they attend.
 
-    sizes: `(row, token)` of each, as it begins. tokens: for each call its queries and its keys, each by what
-    it was before and its number there. of: for each call the stream of its queries and those of its keys.
+    A token is named by what made it and its number there: the call of attention that it comes out of, or a
+    key such as `("first", call)` for tokens that no attention has made yet. Streams are numbers.
+
+    sizes: `(row, token)` of each stream at its beginning. tokens: for each call its queries and its keys, by
+        their names. of: for each call the stream of its queries, and those of its keys.
     """
 
     def __init__(self, calls: Numbered) -> None:
@@ -116,7 +119,7 @@ class Streams:
         self.sizes: list[tuple[int, int]] = []
         self.tokens: list[tuple[Tokens, Tokens]] = []
         self.of: list[tuple[int, set[int]]] = []
-        self._homes: dict[Any, int] = {}  # the streams by what they are known by, a call's number above all
+        self._homes: dict[Any, int] = {}  # the stream of the tokens of each name
         self._made: dict[Any, int] = {}  # how many tokens each call makes
         for number, call in calls:
             rows, queries, keys = call.shape
@@ -131,7 +134,7 @@ class Streams:
             self._homes["asks", rows, queries, keys] = homes[0]
 
     def _names(self, number: int, call: Attended) -> tuple[Any, Any]:
-        """Return what the queries and the keys of a call are known by, where each are of one stream."""
+        """Return the names of the queries and of the keys of a call, where each are of one stream."""
         rows, queries, keys = call.shape
         asked, given = (
             self._together(sources if origins is None else sources[-1:])
@@ -146,7 +149,7 @@ class Streams:
         return queried, ("given", rows, keys) if given is None else given
 
     def _together(self, sources: Sources) -> Any:
-        """Return what the tokens that attentions make together are known by; None for no attention."""
+        """Return the name of the tokens that attentions side by side make together; None for no attention."""
         counted = tuple(call for call in sources if call in self._made) or sources
         if len(counted) < 2 or counted in self._made or counted[0] not in self._made:
             return counted if len(counted) > 1 else counted[0] if counted else None
@@ -165,7 +168,7 @@ class Streams:
         )
 
     def _tokens(self, number: int, call: Attended, side: int, names: tuple[Any, Any]) -> Tokens:
-        """Return what the queries (side 0) or the keys (1) of a call were before."""
+        """Return the names of the queries (side 0) or the keys (1) of a call, token by token."""
         origins, count = call.origins[side], call.shape[1 + side]
         if origins is None:
             self._refuse_others(names[side], count, call)
@@ -269,7 +272,8 @@ class Streams:
     ) -> Relevance:
         """Return the relevance R of some tokens over those of each stream, `(row, token, token of stream)`.
 
-        only: leave the others zero, whose name is another. normalise: that over the stream that they are of.
+        only: the name of the tokens that count; the rows of others are 0. normalise: whether R over the
+            tokens' own stream becomes R̂.
         """
         gathered: Relevance = {}
         for name in dict.fromkeys(name for name, _ in tokens):
@@ -284,7 +288,7 @@ class Streams:
         return gathered
 
     def _of(self, made: dict[Any, Relevance], name: Any, like: Array) -> Relevance:
-        """Return the relevance R of tokens by what they are known by: that of themselves where they begin."""
+        """Return the relevance R of the tokens of a name; of those that begin a stream the identity."""
         if name in made:
             return made[name]
         if name not in self._made:
@@ -300,7 +304,7 @@ class Streams:
 
 
 def _moved(over: Array, places: Sequence[tuple[int, int]], count: int) -> Array:
-    """Return the rows of R at others of `count` places, each a pair of its new and its old one; else 0."""
+    """Return rows of R moved to other places, of `count`; 0 elsewhere. places: pairs of new and old."""
     if all(new == old for new, old in places) and len(places) == count == over.shape[1]:
         return over
     chosen = np.zeros((count, over.shape[1]))

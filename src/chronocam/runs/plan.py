@@ -193,9 +193,7 @@ def _check_prompt(loaded: Loaded, options: Options) -> None:
     if prompted is None:
         speaks = callable(getattr(loaded.model, "generate", None))
         why = "has no processor for pictures with a prompt (processor.save_pretrained writes one)"
-        raise InputError(
-            f"`{loaded.spec}` {why if speaks else 'is no model that says a text'}; drop --prompt"
-        )
+        raise InputError(f"`{loaded.spec}` {why if speaks else 'does not generate text'}; drop --prompt")
     if not options.targets:
         raise InputError(
             "--prompt asks for a text; name what to explain of it: --target token:0, or word:dog"

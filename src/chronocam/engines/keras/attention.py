@@ -1,4 +1,4 @@
-"""Attention of Keras' own layers: computed with its weights in a replica, and seen call by call."""
+"""Attention layers of Keras: a copy computes the weights, and shows the parts of each call."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def attends_at(layer: str) -> str | None:
 
 
 def seen_by(see: See) -> Wrap:
-    """Return what lets a layer compute its weights, with no fused kernel, and give each call to `see`."""
+    """Return a wrap in which a layer computes its weights itself, unfused, and shows each call to `see`."""
 
     def wrap(node: Node, call: Run) -> Run:
-        # The node is a copy of this pass alone, so nothing is put back.
+        # The node is a copy for this pass alone, so its methods are replaced for good.
         methods = _by_scores if isinstance(node, keras.layers.Attention) else _by_heads
         node.__dict__.update(methods(node, see))
         return call
@@ -59,6 +59,7 @@ def seen_by(see: See) -> Wrap:
 
 
 def _by_heads(node: Any, see: See) -> dict[str, object]:
+    """Return the attributes to replace in a layer of several heads."""
     compute = node._compute_attention
     signature = inspect.signature(compute)
 
@@ -66,7 +67,7 @@ def _by_heads(node: Any, see: See) -> dict[str, object]:
         given = signature.bind(*args, **options)
         if "return_attention_scores" in signature.parameters:
             given.arguments["return_attention_scores"] = True
-        node.__dict__["_return_attention_scores"] = True  # which a grouped layer asks in its place
+        node.__dict__["_return_attention_scores"] = True  # where grouped attention looks for it
         query, key, value = list(given.arguments.values())[:3]
         output, weights = compute(*given.args, **given.kwargs)
         if weights is None:
@@ -81,6 +82,7 @@ def _by_heads(node: Any, see: See) -> dict[str, object]:
 
 
 def _by_scores(node: Any, see: See) -> dict[str, object]:
+    """Return the attributes to replace in `Attention` and `AdditiveAttention`, of two steps."""
     score, apply = node._calculate_scores, node._apply_scores
     scored: dict[str, Array] = {}
 

@@ -59,8 +59,8 @@ class Row:
 class BlockProgram(Program):
     """A pass in which each block's tokens are given to the model in the place of the last one's.
 
-    They are averaged over all tokens, each place the same; as they are where the model pools them by
-    attention, whose own weights then count. No gradient goes from one block to the one before.
+    The tokens are replaced by their mean, the same at each place; not where the model pools them by
+    attention, whose weights then count themselves. No gradient flows from one block to the one before.
     """
 
     def __init__(self, whole: Program, row: Row) -> None:
@@ -79,8 +79,9 @@ class BlockProgram(Program):
         path, number = self._row.ends[-1]
         last, pools = self.nodes[path], self._row.pool is not None
         recorder: Recorder[Any] = Recorder(last, number, _stopped)
-        # What holds the last block runs again; of all else what ran before is kept.
-        kept = {at: node for at, node in self.nodes.items() if node is last or not _holds(node, last)}
+        # Layers around the last block run again for the tokens of each block; outputs of all others that ran
+        # before it are replayed.
+        replayed = {at: node for at, node in self.nodes.items() if node is last or not _holds(node, last)}
         ends = {f"{at}#{n}": (at, n) for at, n in self._row.ends}
         tokens: dict[Call, Array] = {}
 
@@ -90,12 +91,12 @@ class BlockProgram(Program):
             tokens[ends[layer]] = x
             return keras.ops.stop_gradient(x)
 
-        noting = {at: [partial(recording, recorder, node)] for at, node in kept.items()}
+        noting = {at: [partial(recording, recorder, node)] for at, node in replayed.items()}
         first = self._tapping((*ends, *(() if pools else self.layers)))
         seen, tails = first.forward(inputs, cut, noting).activations, list[Any]()
         for end in self._row.ends:
             x = tokens[end] if pools else _averaged(tokens[end])
-            again = {at: [_replaying(recorder.calls[node])] for at, node in kept.items()}
+            again = {at: [_replaying(recorder.calls[node])] for at, node in replayed.items()}
             again[path].append(after(_put(Counting(number, partial(_instead, x)))))
             tail = self._tapping(self.layers if pools else ()).forward(inputs, change, again)
             tails.append(tail.seen)
@@ -110,7 +111,7 @@ class BlockProgram(Program):
 
 
 def of_blocks(score: Score) -> Score:
-    """Return the sum over blocks of what a score makes of each."""
+    """Return a score that sums the given score over all blocks: one backward pass serves all of them."""
     return lambda result: sum(score(Passed.of(seen).result) for seen in result.raw)
 
 
@@ -148,9 +149,10 @@ def _holds(node: Node, inner: Node) -> bool:
 
 @dataclass
 class _Seen:
-    """What one pass recorded: around which nodes each call of attention ran, and what calls took and gave.
+    """What one pass recorded.
 
-    attentions: its own call, and those around it, the outermost first.
+    attentions: each call of attention, and the calls that it ran within, the outermost first.
+    shapes: of the first tensor that each call took and returned.
     """
 
     attentions: list[tuple[Call, list[Call]]] = field(default_factory=list)
@@ -278,20 +280,14 @@ def _row_in(graph: Any, paths: Mapping[int, str], seen: _Seen) -> Row | None:
     goes: what no later operation goes past. The last block ends as the one before does, with as many
     operations after its attention; alone, where its residual is added.
     """
-    ran = [
-        node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]
-    ]
+    by_depth = graph._nodes_by_depth
+    ran = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     numbers, calls = Counter[str](), list[Call]()
     for node in ran:
         path = paths.get(id(node.operation), "")
         calls.append((path, numbers[path]))
         numbers[path] += 1
-    uses = {id(x): at for at, node in enumerate(ran) for x in node.input_tensors}
-    cuts, latest = [], -1
-    for at, node in enumerate(ran):
-        if latest <= at:
-            cuts.append(at)
-        latest = max([latest, *(uses.get(id(x), -1) for x in node.output_tensors)])
+    cuts = _cuts(ran)
     starts = [at for at, call in enumerate(calls) if _attends_to_itself(ran[at], call, seen)]
     ends = [max((cut for cut in cuts if a < cut < b), default=-1) for a, b in pairwise(starts)]
     if -1 in ends or not starts:
@@ -309,6 +305,17 @@ def _row_in(graph: Any, paths: Mapping[int, str], seen: _Seen) -> Row | None:
         if tuple(ran[at].output_tensors[0].shape) == shape
     ]
     return Row([call for call, _ in pairs], [within for _, within in pairs])
+
+
+def _cuts(ran: Sequence[Any]) -> list[int]:
+    """Return which operations all goes through: those past which no tensor from before is used."""
+    last_use = {id(x): at for at, node in enumerate(ran) for x in node.input_tensors}
+    cuts, latest = list[int](), -1
+    for at, node in enumerate(ran):
+        if latest <= at:
+            cuts.append(at)
+        latest = max([latest, *(last_use.get(id(x), -1) for x in node.output_tensors)])
+    return cuts
 
 
 def _attends_to_itself(node: Any, call: Call, seen: _Seen) -> bool:

@@ -49,8 +49,9 @@ def upstream_of_classes(
 ) -> tuple[np.ndarray, list[np.ndarray]] | None:
     """Return scores that are logits of classes, and ∂score/∂output `(target, *shape)` of each output.
 
-    None for other scores, which have to be differentiated. passed: of NumPy arrays. floats: the
-    floating-point ones.
+    Their gradient is one-hot, so nothing need be differentiated. None for other scores.
+
+    passed: what the pass gave, as NumPy arrays. floats: the floating-point outputs among these.
     """
     ask = getattr(score, "classes", None)
     classes = None if ask is None else ask(passed.result)

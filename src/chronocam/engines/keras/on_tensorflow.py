@@ -122,7 +122,8 @@ class TensorFlowPass(OffsetPass):
 
     def _moved(self, inputs: Inputs, offsets: Offsets) -> tuple[Any, ...]:
         """Return what the forward pass gives with offsets."""
-        # A tape around this function would prepare gradients of all that it takes.
+        # A tape around a compiled function prepares gradients of all its inputs, the variables too, unless
+        # these are constants.
         constants = [(v, tf.stop_gradient(v.value)) for v in self.program.model.variables]
         if INPUT not in self.layers:
             inputs = keras.tree.map_structure(tf.stop_gradient, inputs)
@@ -204,8 +205,8 @@ class TensorFlowPass(OffsetPass):
 class _Concrete:
     """A function that is compiled once for each signature.
 
-    What it is for a signature is kept here: TensorFlow would look it up in each call by all that it takes,
-    the variables too.
+    The compiled functions are kept here by signature. `tf.function` would look them up in each call by all
+    that the function captures, the model's variables too.
     """
 
     def __init__(self, run: Callable[..., Any]) -> None:
@@ -221,7 +222,7 @@ class _Concrete:
 
 
 class _Watched:
-    """Lets a tape watch what layers return; the first of them is cut off from what comes before it."""
+    """Makes a tape watch the outputs of layers. The first is detached, so that gradients end there."""
 
     def __init__(self, tape: Any, layers: Sequence[str]) -> None:
         self._tape = tape
