@@ -80,7 +80,7 @@ class Judge:
         explained, maps = self.panel.first(inputs, sample.target)
         reference = explained[0]
         info = reference.targets[0][0]
-        # A class is held by its index, whatever is predicted of changed inputs.
+        # The class of the unchanged input is judged, whatever is predicted of changed ones.
         is_class = _is_class(sample.target) and type(info) is TargetInfo and info.index is not None
         fixed = FixedTarget(info.index) if is_class else fixed_target(self.scorer, inputs, sample.target)
         self.passes.run += int(not is_class)

@@ -155,7 +155,7 @@ class Panel:
                 for _, layer, make in self._layers(weights)
             ]
             if weights != OWN and made:
-                # Where cells lie is found out with gradients, which may vanish under random weights.
+                # Gradients show where cells lie, and may vanish under random weights: known facts are shared.
                 share_facts(_bare(self.bound()[0]), _bare(made[0]))
             self._bound[weights] = made
         return self._bound[weights]

@@ -57,7 +57,7 @@ class Read:
 
 
 Source: TypeAlias = "tuple[Callable[[], Read], Callable[[], str]]"
-"""What reads a sample, and what says by what it is told from others."""
+"""Two functions: one reads a sample, and one returns a fingerprint of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Sample:
     number: its place in the data. name: in words. group: of the samples of one picture, which are not
         independent and are averaged.
     first: the number of the first sample of its picture. beside: the targets of all samples of its picture.
-    read: returns what it holds. mark: returns what it is told from others by, without reading all of it.
+    read: returns what it holds. mark: returns a fingerprint, for which large files are not read as a whole.
     """
 
     number: int
@@ -95,10 +95,10 @@ def samples_of(
         paths (with a preprocessing), a list of arrays that are a sample each, an iterable of batches of
         these or of pairs (batch, targets), or a data set of samples by number.
     targets, truth: one for each sample, in order or as a dict by the files' names, or None; one target for
-        all. on: which of several inputs is judged. stem: the model's, by which a list of samples is told from
-        one of batches.
+        all. on: which of several inputs is judged. stem: the model's first convolution, which shows whether a
+        list is of samples or of batches.
 
-    Raises InputError where they are not as many.
+    Raises InputError where there are not as many targets or truths as samples.
     """
     rows = list(_rows(data, preprocess, targets is not None, on, stem))
     if not rows:
@@ -246,7 +246,7 @@ def _each(given: Any, names: Sequence[str], what: str) -> list[Any]:
 
 
 def _by_name(given: Mapping[Any, Any], names: Sequence[str], what: str) -> list[Any]:
-    """Return what a dict holds for each sample, by its path, its file's name or that without its suffix."""
+    """Return what a dict holds for each sample, by its path, its file's name, or that without the suffix."""
     by_text = {str(name): value for name, value in given.items()}
     keys = [(name, Path(name).name, Path(name).stem) for name in names]
     found = [next((key for key in of_sample if key in by_text), None) for of_sample in keys]
@@ -261,7 +261,7 @@ def _plain(one: Any) -> Any:
 
 
 def mark_of(given: Any) -> str:
-    """Return what a truth or a medium is told from others by: of a file its size and both ends."""
+    """Return a fingerprint of a truth or a medium; of a file it is of its size and both ends."""
     if isinstance(given, (str, Path)):
         try:
             with Path(given).open("rb") as file:

@@ -53,7 +53,7 @@ class Choices:
         key = self._where, level, type(boxes.adapter)
         return self._subject.once(key, lambda: (search(one), one.count))
 
-    def of_kept(self, boxes: BoxesOf, level: int, search: Callable[[], Chosen]) -> Chosen:
+    def at_new_level(self, boxes: BoxesOf, level: int, search: Callable[[], Chosen]) -> Chosen:
         """Return the layer of boxes whose scores do not depend on the layers of the levels before `level`."""
         return self._subject.once((self._where, "kept", level, type(boxes.adapter)), search)
 

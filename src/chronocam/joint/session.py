@@ -262,12 +262,12 @@ class Explaining:
             recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         if self._chose_again(recorded):
             recorded = record(self._input_look(), scoring, self._needs())
-        while self._lifted(recorded):
+        while self._moved_boxes(recorded):
             recorded = record(self._input_look(), scoring, self._needs(), levels=self.levels)
         return scoring, recorded.connected()
 
     def _chose_again(self, recorded: Recorded) -> bool:
-        """Say whether another layer was taken than the known one: that was not of such scores."""
+        """Replace a known layer that such scores do not depend on; say whether another one was chosen."""
         every = dict.fromkeys(layer for layers in self.layers for layer in layers)
         known = [layer for layer in every if isinstance(layer, Chosen)]
         named = self.levels is not None or self.target.layer is not None
@@ -282,10 +282,11 @@ class Explaining:
         self.layers = [[after if layer is before else layer for layer in layers] for layers in self.layers]
         return after != before
 
-    def _lifted(self, recorded: Recorded) -> bool:
-        """Say whether boxes went to a layer of their own, whose scores do not depend on that of the others.
+    def _moved_boxes(self, recorded: Recorded) -> bool:
+        """Move boxes whose scores do not depend on their level's layer to another; say whether any moved.
 
-        So it is with what a model has kept of several levels and does not say of which.
+        Models that suppress boxes themselves return those of several levels together, and do not say which
+        level each comes from.
         """
         boxes, levels = levels_in(self.target), self.levels
         if boxes is None or levels is None or boxes.levelled or boxes.layers or len(levels) == MOST_LEVELS:
@@ -296,7 +297,7 @@ class Explaining:
         (at, first), level = silent[0], len(levels)
         start = self.batch.rows.start
         try:
-            layer = self.choices.of_kept(
+            layer = self.choices.at_new_level(
                 boxes, level, lambda: self._search_with(at + 1, boxes.alone(start + at, first))
             )
         except LayerError:  # of a score that is flat

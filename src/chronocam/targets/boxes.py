@@ -207,7 +207,7 @@ class BoxesOf(Target):
         return BoxesOf(self.asked, self.adapter, self.size, level=info.level, chosen=chosen)
 
     def lift(self, infos: Iterable[tuple[int, BoxInfo]], level: int) -> None:
-        """Put boxes, each with the number of its sample, on another level."""
+        """Move boxes, each given with the number of its sample, to another level."""
         for number, info in infos:
             self._chosen[number] = [
                 replace(one, level=level) if _is(one, info) else one for one in self._chosen[number]
@@ -309,7 +309,7 @@ class BoxesOf(Target):
         return moved
 
     def _stays(self, one: Choice, rows: Rows) -> bool:
-        """Say whether a row still is the box that was chosen, as in a second pass of the same input."""
+        """Say whether the row of a chosen box still holds that box, as in a second pass of the same input."""
         known = one.row < len(rows) and one.index < rows.classes.shape[1]
         return known and np.allclose(self._box(one.row, one.index, rows), one.box, rtol=0, atol=1e-3)
 

@@ -184,7 +184,7 @@ def _as_rows(y: Any) -> Any:
 
 
 def _rows_like(y: Any, array: Array) -> Any:
-    """Return NumPy `y` where the outputs are; fractions in their precision."""
+    """Return `y`, if of NumPy, as an array like the outputs, on their device; floats in their precision."""
     if not isinstance(y, np.ndarray) or isinstance(array, np.ndarray):
         return y
     return like(y, array) if y.dtype.kind == "f" else placed(y, array)

@@ -154,8 +154,8 @@ class Phrase(_Words):
 def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, list[int]]]:
     """Return the words of a text, each with the places of the tokens that it is made of.
 
-    Tokens that are not part of the text, such as its end and the zeros that CLIP's own tokenizer fills up
-    with after it, are in none. A word begins after a space; signs between words are words of their own.
+    Tokens outside the text belong to no word: special ones such as its end, and the zeros with which CLIP's
+    own tokenizer pads. A word begins after a space; punctuation between words is a word of its own.
     """
     special = {int(token) for token in getattr(tokenizer, "all_special_ids", ())}
     ends = [at for at, token in enumerate(tokens) if int(token) in special]
@@ -178,7 +178,7 @@ def words_in(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[tuple[str, lis
 
 
 def _begins_word(before: str, after: str) -> bool:
-    """Say whether what a token adds to a text is not of the word that the text ends with."""
+    """Say whether a token begins a new word, given the text before and after it."""
     added = after[len(before) :] if after.startswith(before) else ""
     if not added or not before:
         return False

@@ -19,10 +19,10 @@ from chronocam.types import Array
 
 @dataclass(frozen=True, eq=False)
 class Listed(Raw):
-    """Rows are cells of the levels that the head reads, what it has kept of them end to end, or queries.
+    """Rows are cells of the levels that the head reads; end to end the cells that it has kept; or queries.
 
-    Each is explained on the layer of its level, queries on that of the middle one. Of a box that is turned
-    the upright one around it is taken. Coefficients of masks and keypoints are left out.
+    Each row is explained on the layer of its level, queries on that of the middle level. A turned box is
+    replaced by the upright one around it. Coefficients of masks and keypoints are ignored.
     """
 
     name: ClassVar[str] = "yolo"
@@ -61,6 +61,7 @@ class Listed(Raw):
         if array is None or len(array.shape) != 3 or array.shape[0] != len(sizes):
             raise ModelError(f"a {type(head).__name__} returned no rows of boxes; is it called in training?")
         end = bool(getattr(head, "end2end", False))
+        # Final rows name one class each; others have a column for each class.
         final = end or (self._queries and are_kept(to_numpy(array), None))
         if not (final or self._queries or self._objectness):
             array = namespace(array).permute_dims(array, (0, 2, 1))
@@ -142,7 +143,7 @@ def _class_logits(raw: Any, branch: str, count: int) -> Array | None:
 
 
 def _cells_of(kept: Rows, logits: Array | None) -> np.ndarray:
-    """Return which of all cells each row is that was kept: that with its score for its class.
+    """Return from which cell each kept row comes: the one with the same score for the row's class.
 
     Raises ModelError where the logits `(class, cell)` of all are not known.
     """

@@ -1,4 +1,4 @@
-"""Heads that return their rows as one array, as YOLO's do: what its axes and columns mean is told from it."""
+"""Heads that return their rows as one array, as YOLO's do; axes and columns are recognised from values."""
 
 from __future__ import annotations
 
@@ -110,9 +110,10 @@ class Raw(Adapter):
 
 
 def kept_rows(array: Array, boxes: Array, known: int | None) -> Rows:
-    """Return what a model has kept of one image, `(row, 4 + 2 + …)`: the score is that of the class it names.
+    """Return the rows of one image that a model has kept after suppression.
 
-    boxes: of the rows, `(row, 4)`. known: how many classes there are, where that is known.
+    array: `(row, 4 + 2 + …)`, whose fifth column is the score of the class that the sixth names. boxes:
+    `(row, 4)`, as corners in pixels. known: how many classes there are, where that is known.
     """
     numbers = to_numpy(array[..., CORNERS + 1]).astype(np.int64)
     count = known or -(-(int(numbers.max()) + 1) // _CLASSES) * _CLASSES
@@ -142,7 +143,7 @@ def are_kept(rows: np.ndarray, grids: Grids | None) -> bool:
 
 
 def _form_of_kept(boxes: np.ndarray) -> Form:
-    """Return the form of boxes that a model has kept: corners, unless few of them would be boxes."""
+    """Return the form of boxes that a model has kept: corners, unless most of them would be empty."""
     return "xyxy" if (boxes[:, 2:] > boxes[:, :2]).all(axis=1).mean() > 0.5 else "cxcywh"
 
 
