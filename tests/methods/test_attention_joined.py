@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.engines import Request
 from chronocam.engines.torch.engine import TorchEngine
-from chronocam.errors import ModelError
+from chronocam.errors import ChronocamError, ModelError
 
 timm = pytest.importorskip("timm")
 
@@ -221,6 +221,28 @@ def test_what_follows_what_is_found_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_blocks_whose_first_tokens_are_not_read_are_told() -> None:
     with pytest.raises(ModelError, match=r"legrad scores the tokens that each block returns.*reads others"):
         cc.LeGrad(drawn_tnt()).explain(X, 2)
+
+
+class Shuffled(nn.Module):
+    """Patches in another order in every call, behind a text, as ViLT has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.text = nn.Conv2d(3, 8, 16, stride=16), nn.Parameter(torch.randn(1, 6, 8))
+        self.block, self.fc = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).mT[:, torch.multinomial(torch.ones(16), 16)]
+        return self.fc(self.block(torch.cat([self.text.expand(len(x), -1, -1), tokens], 1))[:, 0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tokens_in_another_order_in_every_call_are_refused(seed: int) -> None:
+    torch.manual_seed(seed)
+    net = Shuffled().double().eval()
+    for method in (cc.AttentionRelevance(net), cc.GradCAM(net, "block")):
+        with pytest.raises(ChronocamError, match=r"cannot compose|fits|do not follow"):
+            method.explain(X, 2)
 
 
 def test_grad_eclip_adds_up_a_class_and_a_distillation_token() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.cli import main
-from chronocam.errors import InputError, TargetError
+from chronocam.errors import InputError, LayoutError, TargetError
 from chronocam.targets.words import words_in
 
 transformers = pytest.importorskip("transformers")
@@ -301,6 +301,35 @@ def test_rows_of_patches_are_pictures_and_clips(layer: str, pictures: int, time:
     expected = (g.mean((2, 3, 4), keepdims=True) * a).sum(1)
     expected = expected if time > 1 else expected[:, 0]
     np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def windowed() -> tuple[Any, dict[str, Tensor]]:
+    ends = {"vocab_size": 40, "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
+    rope = {"type": "mrope", "mrope_section": [1, 1, 2]}
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4}
+    vision |= {"out_hidden_size": 16, "window_size": 16, "fullatt_block_indexes": [1]}
+    config = transformers.Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config={**TEXT, **ends, "num_key_value_heads": 2, "rope_scaling": rope},
+        image_token_id=5,
+        video_token_id=6,
+        vision_start_token_id=3,
+        vision_end_token_id=4,
+    )
+    rows = torch.randn(48, 96, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ids = torch.tensor([[1, 3] + [5] * 12 + [4, 7, 8]])
+    grid = torch.tensor([[1, 6, 8]])
+    inputs = {"input_ids": ids, "pixel_values": rows, "image_grid_thw": grid}
+    inputs |= {"attention_mask": torch.ones_like(ids), "mm_token_type_ids": (ids == 5).long()}
+    return drawn(transformers.Qwen2_5_VLForConditionalGeneration(config)), inputs
+
+
+@pytest.mark.parametrize("layer", ["model.visual.blocks.1", "model.visual.merger"])
+def test_rows_in_the_order_of_windows_are_refused(layer: str) -> None:
+    model, inputs = windowed()
+    with pytest.raises(LayoutError, match="its cells do not follow the places of the input"):
+        cc.GradCAM(model, layer).explain(inputs, cc.targets.Token(0))
+    assert "visual.merger" not in str(cc.GradCAM(model).explain(inputs, cc.targets.Token(0)).layer)
 
 
 def test_rows_of_patches_at_a_layer_of_the_language_model_and_of_several_sizes() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
 from chronocam.joint.ramps import DRAWS, SMALL, STEP, Ramps, outputs_of
-from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, Layout, PatchRows, Tokens
+from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, Layout, PatchRows, TokenRows, Tokens
 from chronocam.layouts.base import Site, candidates
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
@@ -150,6 +150,8 @@ def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[s
     for draws in (1, DRAWS):  # a first draw for all layouts, and all layers, before a second for any
         for fit in fits:
             if ramps.verdict(layer, fit, draws):
+                if isinstance(fit, TokenRows) and ramps.scatters(layer, fit):
+                    continue
                 return Settled(_unshifted(ramps, layer, fit))
         for fit in fits:
             others = (one for one in beside if ramps.mixes(layer, fit) and ramps.verdict(one, fit, draws))

@@ -65,6 +65,10 @@ SHARP: Final = 0.5
 SPREAD: Final = 0.3
 """How far the places where cells look are spread, at most, where they all look at the whole input."""
 
+OWN: Final = 0.6
+"""The least correlation of where single cells look with where they are: true grids had 0.98, and those of
+which windows exchange some cells 0.35 to 0.53."""
+
 DRAWS: Final = 3
 """How many draws of noise are averaged where the first leaves it open."""
 
@@ -178,6 +182,19 @@ class Ramps:
     def disorder(self, layer: str, layout: Layout) -> float:
         """Return by how much the order in which cells look misses that of their places: 0 to 2."""
         return disorder(*self._sums(layer, layout))
+
+    def scatters(self, layer: str, layout: Layout) -> bool:
+        """Say whether cells, each by itself, look at other places than their own.
+
+        Whole rows and columns may look in order where cells are exchanged between them, as by windows.
+        """
+        products, squares = self._sums(layer, layout)
+        for axis, cells in enumerate(squares.shape):
+            place = np.arange(cells).reshape([-1 if i == axis else 1 for i in range(squares.ndim)])
+            looks = products[axis] / np.maximum(squares, 1e-300)
+            if cells > 1 and _correlation(looks.ravel(), np.broadcast_to(place, looks.shape).ravel()) < OWN:
+                return True
+        return False
 
     def mixes(self, layer: str, layout: Layout) -> bool:
         """Say whether all cells of a layer, laid out like this, look at about the same place."""

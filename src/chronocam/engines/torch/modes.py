@@ -37,6 +37,7 @@ _DROPOUT = {
     F.feature_alpha_dropout,
 }
 _DRAWS_IN_PLACE = {Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_, Tensor.exponential_}
+_DRAWS = {torch.multinomial, Tensor.multinomial, torch.randperm, torch.rand, torch.randn, torch.randint}
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_}
 
@@ -291,6 +292,10 @@ class WithoutChance(TorchFunctionMode):
             return func(args[0] if args else kwargs["input"], training=False)
         if func in _DRAWS_IN_PLACE and kwargs.get("generator") is None:
             kwargs["generator"] = self._generator(args[0].device)
+        elif func in _DRAWS and kwargs.get("generator") is None:
+            given = next((x for x in (*args[:1], kwargs.get("input")) if isinstance(x, Tensor)), None)
+            device = kwargs.get("device") if given is None else given.device
+            kwargs["generator"] = self._generator(torch.device(device or torch.get_default_device()))
         return func(*args, **kwargs)
 
     def _generator(self, device: torch.device) -> torch.Generator:
