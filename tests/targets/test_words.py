@@ -193,6 +193,27 @@ def test_a_captioner_says_a_text_of_a_picture_alone() -> None:
     np.testing.assert_allclose(one.maps, found.maps, rtol=0, atol=1e-6 * found.maps.max())
 
 
+def test_the_decoder_of_an_encoder_decoder_is_given_what_it_said() -> None:
+    vision = transformers.ViTConfig(**VISION)
+    text = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40, n_positions=32)
+    text.update({"is_decoder": True, "add_cross_attention": True, "bos_token_id": 1, "eos_token_id": 0})
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(vision, text)
+    model = transformers.VisionEncoderDecoderModel(config)
+    for one in (config, model.generation_config):
+        one.decoder_start_token_id, one.pad_token_id, one.eos_token_id = 1, 2, 0
+    model, layer = drawn(model), "encoder"
+    tokens = copy.deepcopy(model).generate(X, do_sample=False, max_new_tokens=5)
+    kept: list[Tensor] = []
+    found = cc.HiResCAM(model, layer, signed=True).explain({"pixel_values": X}, cc.targets.Token(2))
+    model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o[0]))
+    logits = model(pixel_values=X, decoder_input_ids=tokens).logits
+    score = logits[:, 2].log_softmax(-1).gather(1, tokens[:, 3:4])[:, 0]
+    np.testing.assert_allclose(found.scores[:, 0], score.detach(), rtol=1e-5)
+    (g,) = torch.autograd.grad(score.sum(), kept[0])
+    expected = (g * kept[0])[:, 1:].sum(2).reshape(2, 6, 6).detach()
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * expected.abs().max())
+
+
 def test_what_is_no_word_of_the_text_is_told() -> None:
     model, inputs = llava(), asked()
     with pytest.raises(TargetError, match="in which there is no “sofa”"):

@@ -57,9 +57,12 @@ class Encoder:
         first: the number of the first sample. Raises TargetError for a model that generates none.
         """
         tokens, start, ends = self._engine.generate(inputs)
-        tokenizer = getattr(getattr(self._engine, "model", None), "tokenizer", None)
+        model = getattr(self._engine, "model", None)
+        tokenizer = getattr(model, "tokenizer", None)
         self.answer = Answer(to_numpy(tokens), start, ends, first, tokenizer)
         given = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            return {**given, "decoder_input_ids": tokens}
         before = given.get("input_ids")
         shape = None if before is None else tuple(before.shape)
         xp, width = namespace(tokens), tokens.shape[1]

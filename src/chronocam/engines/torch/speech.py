@@ -40,7 +40,8 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
     if not isinstance(tokens, Tensor) or tokens.ndim != 2:
         raise TargetError(f"generate() returned a {type(tokens).__name__}; expected tokens (batch, token)")
     prompts, start = given.get("input_ids"), 1  # the first token says that a text begins
-    if prompts is not None:
+    decodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if prompts is not None and not decodes:  # a decoder's tokens are the answer's alone
         shared = min(prompts.shape[1], tokens.shape[1])
         same = (prompts[:, :shared] == tokens[:, :shared]).all(0)
         start = int(same.long().cumprod(0).sum())
