@@ -1,6 +1,6 @@
 """What a model is made of is told anew where it changed, and as before where it did not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from chronocam.engines.structure import Structure
+from chronocam.engines.structure import Snapshot, Structure
 
 
 class Net(nn.Sequential):
@@ -91,3 +91,19 @@ def test_weights_are_no_structure() -> None:
     assert before.holds()
     net[0].weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
     assert Structure(list(net.modules()), nn.Module).fingerprint == before.fingerprint
+
+
+def test_a_container_that_changes_while_it_is_read_does_not_hold() -> None:
+    class Changing(list[int]):
+        steady = True
+
+        def __iter__(self) -> Iterator[int]:
+            if not self.steady:
+                raise RuntimeError("changed size during iteration")
+            return super().__iter__()
+
+    held = Changing([1, 2])
+    snapshot = Snapshot([], [], [held])
+    assert snapshot.holds()
+    held.steady = False
+    assert not snapshot.holds()
