@@ -164,7 +164,11 @@ class Ramps:
         that clearly look backwards, or along another axis.
         """
         if len(self.look.grid) < 3:
-            return self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR) is False
+            wrong = self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR) is False
+            if wrong and len(self._moves) < 2 and leans(*self._of_picture(layer, layout)):
+                self.draw()
+                wrong = follows(*self._of_picture(layer, layout), CLEAR) is False
+            return wrong
         for draws in range(1, DRAWS):
             while self._draws < draws:
                 self.draw()
@@ -273,6 +277,18 @@ def may_be_chance(products: np.ndarray, squares: np.ndarray) -> bool:
         len(places) <= FEW and (looks[axis] - looks[axis].mean()) @ places / (places @ places) < SHARP
         for axis, looks, places in _along(products, squares)
     )
+
+
+def leans(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether a few cells look in the order of each axis, though maybe more along another one by chance.
+
+    products, squares: see `Ramps`.
+    """
+    few, slopes = False, []
+    for axis, looks, places in _along(products, squares):
+        few |= len(places) <= FEW
+        slopes.append((looks[axis] - looks[axis].mean()) @ places / (places @ places))
+    return few and min(slopes) > CLEAR
 
 
 def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:

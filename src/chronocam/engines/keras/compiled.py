@@ -54,12 +54,14 @@ def upstream_of_classes(
     passed: what the pass gave, as NumPy arrays. floats: the floating-point outputs among these.
     """
     ask = getattr(score, "classes", None)
-    classes = None if ask is None else ask(passed.result)
-    if classes is None:
+    if ask is None:
         return None
     logits = passed.read()
     at = next((i for i, x in enumerate(floats) if x is logits), None)
-    if at is None:  # they were cast
+    if at is None:  # they were cast, and are not NumPy's any more
+        return None
+    classes = ask(passed.result)
+    if classes is None:
         return None
     batch, targets = classes.shape
     upstream = [np.zeros((targets, *x.shape), x.dtype) for x in floats]

@@ -178,7 +178,9 @@ class JaxPass(OffsetPass):
         known = list(map(np.asarray, outputs))
         found = upstream_of_classes(score, self._passed(known, rest), known)
         scores, upstream = self._scored(score, outputs, rest) if found is None else found
-        pulled = [_pulled(pull, list(cotangents)) for cotangents in zip(*upstream, strict=True)]
+        # NumPy has no bfloat16, so that cotangents of it come as float32.
+        typed = [jnp.asarray(one, x.dtype) for one, x in zip(upstream, outputs, strict=True)]
+        pulled = [_pulled(pull, list(cotangents)) for cotangents in zip(*typed, strict=True)]
         gradients = {layer: self._stacked([g[layer] for g in pulled]) for layer in self.layers}
         return Differentiated(passed, scores, outputs, upstream, gradients)
 
