@@ -34,13 +34,17 @@ class DETR(Other):
     """The last class says that nothing is there."""
 
 
-@pytest.mark.parametrize("kind", [Other, DETR])
+class Tuned(DETR):
+    """One of a user's own, under another name."""
+
+
+@pytest.mark.parametrize("kind", [Other, DETR, Tuned])
 def test_a_query_is_explained_with_the_score_of_its_family(kind: type[Other]) -> None:
     net, x = kind().eval(), torch.rand(2, 3, 32, 48)
     found = cc.detect(net, x, min_score=0)
     one = found.of(1)[0]
     logits, box = (net(x)[name][1, one.row] for name in ("pred_logits", "pred_boxes"))
-    shares = logits.softmax(-1)[:-1] if kind is DETR else logits.sigmoid()
+    shares = logits.softmax(-1)[:-1] if issubclass(kind, DETR) else logits.sigmoid()
     assert len(found) == 10  # each query for its best class
     assert one.index == int(shares.argmax())
     assert one.score == pytest.approx(shares.max().item(), rel=1e-5)
@@ -51,7 +55,9 @@ def test_a_query_is_explained_with_the_score_of_its_family(kind: type[Other]) ->
     hook = net.backbone.register_forward_hook(lambda *args: features.append(args[2]))
     logits = net(x)["pred_logits"][1, one.row]
     hook.remove()
-    score = (logits.log_softmax(-1) if kind is DETR else nn.functional.logsigmoid(logits))[one.index]
+    score = (logits.log_softmax(-1) if issubclass(kind, DETR) else nn.functional.logsigmoid(logits))[
+        one.index
+    ]
     (gradient,) = torch.autograd.grad(score, features[0])
     expected = (gradient * features[0]).sum(1)[1].clamp(min=0).numpy(force=True)
     explanation = cc.ODAM(net).explain(x, cc.targets.Boxes(one))

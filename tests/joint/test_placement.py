@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import chronocam as cc
 from chronocam.errors import LayerError, LayoutError
 from chronocam.joint.look import look_at
-from chronocam.joint.ramps import CLEAR, Ramps, follows, is_sure
+from chronocam.joint.ramps import CLEAR, Ramps, follows, is_sure, leans
 from chronocam.joint.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 
@@ -1275,3 +1275,13 @@ def test_the_padding_of_convolutions_moves_no_cell() -> None:
     net[0].conv = nn.Conv2d(3, 8, 7, 2)
     found = cc.GradCAM(net, "0.conv").explain(X, 1)
     assert (found.centers, found.findings) == (None, ())
+
+
+def test_few_cells_lean_their_own_way_or_not() -> None:
+    squares = np.ones((2, 3))
+    own = np.stack(np.meshgrid([-0.3, 0.3], [-0.4, 0.0, 0.4], indexing="ij"))
+    assert leans(own, squares)
+    assert not leans(-own, squares)  # turned
+    assert not leans(own[::-1], squares)  # along the other axis alone
+    many = np.stack(np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), indexing="ij"))
+    assert not leans(many, np.ones((8, 8)))

@@ -151,7 +151,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     reads its class token to the block before the last. Where no grid is usable (see `is_usable`), the last
     one is taken as it is. A layer whose cells turn out not to follow the places of the input is passed over;
     of several calls, one of them may follow. Layers of clips without time, and patches as rows, are taken
-    where there are no others.
+    only if no other layer is left.
 
     Raises LayerError where no layer has a grid.
     """

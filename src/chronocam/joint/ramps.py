@@ -280,9 +280,9 @@ def may_be_chance(products: np.ndarray, squares: np.ndarray) -> bool:
 
 
 def leans(products: np.ndarray, squares: np.ndarray) -> bool:
-    """Say whether a few cells look in the order of each axis, though maybe more along another one by chance.
+    """Say whether there are few cells, and they clearly look in their own order along each axis.
 
-    products, squares: see `Ramps`.
+    Noise of one draw may show them look more along another axis. products, squares: see `Ramps`.
     """
     few, slopes = False, []
     for axis, looks, places in _along(products, squares):

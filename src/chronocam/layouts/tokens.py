@@ -167,7 +167,7 @@ def patches(
         for grid in (tuple(n // patch for n in input_grid), tuple(-(-n // patch) for n in input_grid)):
             cells = slices * prod(grid)
             prefix = tokens - cells
-            # As many as there are cells are no few more: 8 channels are not a grid of 2 × 2 and 4 others.
+            # Fewer tokens precede the cells than there are: 8 channels are not 4 tokens and a grid of 2 × 2.
             if 0 <= prefix <= min(MOST_PREFIX_TOKENS, cells - 1) and is_grid(grid, input_grid):
                 fits.append((ragged + prefix, grid, prefix))
     return min(fits, default=None)

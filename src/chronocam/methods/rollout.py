@@ -38,8 +38,8 @@ class AttentionRollout(AttentionMethod):
     patches they sum to 1.
 
     Raises ModelError for models without self-attention over all patches, or over all of each frame and each
-    patch, and for attention that is no chain, each of the tokens that the one before has made: side by side
-    in one block, of a decoder's queries. What follows what is read off a graph once per model.
+    patch, and where attentions do not follow one after the other: side by side in one block, or with the
+    queries of a decoder. Their order is read off a graph, once per model.
     Source: Abnar and Zuidema 2020 (arXiv:2005.00928), section 3.
 
     Example:
@@ -104,9 +104,9 @@ class AttentionRollout(AttentionMethod):
 
 
 def _chain(links: Sequence[Link]) -> int:
-    """Return how many attentions lead to what is scored, each of the tokens that the one before has made.
+    """Return how many attentions lead to what is scored, where each takes the tokens that the last one made.
 
-    0 where no graph tells. Raises ModelError for attention that is no chain.
+    0 where no graph says it. Raises ModelError where they do not follow one after the other.
     """
     count = max((number for number, link in enumerate(links, start=1) if link.scored), default=0)
     for number, link in enumerate(links[1:count], start=1):

@@ -34,7 +34,7 @@ class Detr(Adapter):
         if not isinstance(raw, Mapping) or not {"pred_logits", "pred_boxes"} <= raw.keys():
             raise ModelError(f"a {type(self.model).__name__} returned no pred_logits with pred_boxes")
         logits, boxes = raw["pred_logits"], raw["pred_boxes"]
-        softmax = type(self.model).__name__.startswith("DETR")
+        softmax = any(kind.__name__.upper().startswith("DETR") for kind in type(self.model).__mro__)
         gate: Gate = "softmax" if softmax else "sigmoid"
         background = logits.shape[-1] - 1 if softmax else None
         return [

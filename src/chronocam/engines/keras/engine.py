@@ -285,7 +285,7 @@ class KerasEngine(Speechless, UnknownGeometry):
             for path, tensor in found:
                 node = self._nodes[path_at(path)]
                 kind = type(node).__name__
-                # Parts of attention are by head, and heads are no places.
+                # Queries, keys and values have an axis of heads, which are not places.
                 changes = kind not in _PASS_ON and tensor is not final and path_at(path) not in self._of_heads
                 shape, order = tuple(tensor.shape), self.order(path)
                 calls.append(LayerCall(path, kind, shape, changes, is_recurrent(node), order))

@@ -27,8 +27,8 @@ class Tap:
 
     call: which call counts; None for all. entry: what leads to one of several outputs, see `tensor_at`.
     outputs: what the layer returned, per call. passed: the clones that the model went on with.
-    levels: how the other levels of a pyramid are named, where none was. in_inference: whether what the layer
-    returned was made in the model's own inference mode.
+    levels: how the other levels of a pyramid are named, where none was.
+    in_inference: whether the layer ran in the model's own inference mode.
 
     The first tap to fire cuts the graph: its output becomes a leaf, and gradients are recorded from there on.
     What goes on into the model is a clone, so that in-place operations after the layer cannot overwrite what

@@ -45,7 +45,7 @@ class Deletion(Measure):
     def of(self, case: Case, values: np.ndarray) -> Value | Asking:
         """Return the curve of the class's probability, or of its score: shares and scores.
 
-        NaN for whole frames of what is no clip.
+        NaN where whole frames are asked for and the input is not a clip.
         """
         if self.over == "cells":
             return self._curve(case, values)

@@ -120,7 +120,7 @@ class ColoursNet(nn.Module):
 
     @property
     def all_special_ids(self) -> tuple[int, ...]:
-        """The tokens that are no words."""
+        """The tokens that stand for no word."""
         return (0,)
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool = False) -> str:

@@ -54,7 +54,7 @@ class Superpixels(Regions):
 
 
 def check_finite(x: np.ndarray) -> None:
-    """Raise InputError for values that are no colours."""
+    """Raise InputError for values that are not colours."""
     if not np.isfinite(x).all():
         raise InputError("inputs hold NaN or infinity, which have no colour; choose cells, or mend them")
 
