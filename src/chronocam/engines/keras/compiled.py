@@ -56,12 +56,12 @@ def upstream_of_classes(
     ask = getattr(score, "classes", None)
     if ask is None:
         return None
+    classes = ask(passed.result)
+    if classes is None:  # a score of other kinds may read outputs that hold no logits
+        return None
     logits = passed.read()
     at = next((i for i, x in enumerate(floats) if x is logits), None)
     if at is None:  # they were cast, and are not NumPy's any more
-        return None
-    classes = ask(passed.result)
-    if classes is None:
         return None
     batch, targets = classes.shape
     upstream = [np.zeros((targets, *x.shape), x.dtype) for x in floats]
