@@ -83,4 +83,5 @@ def command(inputs: Sequence[str], spec: str, targets: Sequence[str], **options:
     table = run(inputs, spec, targets=list(targets) or None, **options)
     say(f"{len(table)} rows: {options['out']}")
     if table.failures:
-        raise ChronocamError(f"{table.failures} inputs could not be explained; the column `error` says why")
+        refused = "1 input" if table.failures == 1 else f"{table.failures} inputs"
+        raise ChronocamError(f"{refused} could not be explained; the column `error` says why")

@@ -203,6 +203,7 @@ def refusals(photos: Path) -> dict[str, tuple[bytes | None, str]]:
         "long.csv": (b"path\n" + b"a" * 200_000, r"cannot read .*field larger"),
         "bytes.parquet": (b"PAR1 and no more", "cannot read .* expected a manifest"),
         "broken.tar": (b"no tar" * 100, "cannot read .* expected a plain tar"),
+        "none.tar": (None, "there is no `.*none.tar`"),
         "zipped.tar.gz": (b"", "is compressed"),
     }
 

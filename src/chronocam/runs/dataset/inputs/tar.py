@@ -40,6 +40,8 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
                     labels[_sample(member.name)] = text.read().decode().strip()
                 elif member.isfile() and suffix in suffixes(clips) and not is_hidden(member.name):
                     members.append(member)
+    except FileNotFoundError as error:  # what a server that does not answer is taken for, too
+        raise InputError(f"there is no `{url}`, or nothing answers there; check the address") from error
     except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
         raise InputError(f"cannot read `{url}` ({first_line(error)}); expected a plain tar") from error
     for member in members:
