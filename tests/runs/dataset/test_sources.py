@@ -192,7 +192,7 @@ def test_clips_are_videos_and_folders_of_frames(tmp_path: Path) -> None:
 def refusals(photos: Path) -> dict[str, tuple[bytes | None, str]]:
     csv_of = "\n".join
     return {
-        "none.csv": (None, "No such file"),
+        "none.csv": (None, "there is no `.*none.csv`"),
         "empty.csv": (b"", "is empty; expected a column `path`"),
         "columns.csv": (b"file;label\na.png;1\n", "has the columns file;label; expected a column `path`"),
         "rows.csv": (b"path\n", "names no pictures"),

@@ -69,6 +69,11 @@ def filesystem(url: str) -> tuple[Any, str]:
         raise InputError(f"`{url}` cannot be opened: {first_line(error)}") from error
 
 
+def no_such(url: str) -> InputError:
+    """Return the error for a file that is not there: fsspec also says so of a server that does not answer."""
+    return InputError(f"there is no `{url}`, or nothing answers there; check the address")
+
+
 @contextmanager
 def asking(url: str) -> Iterator[tuple[Any, str]]:
     """Enter with the file system of a URL, and the path in it; what the store raises is an OSError.

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from chronocam.errors import InputError, first_line
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_url, label_of, need, opened, text_of
+from chronocam.runs.dataset.inputs.base import (
+    Item,
+    absolute,
+    is_url,
+    label_of,
+    need,
+    no_such,
+    opened,
+    text_of,
+)
 
 
 def fits(argument: str) -> bool:
@@ -39,6 +48,8 @@ def _rows(url: str) -> Iterable[tuple[str | None, Any]]:
         return _of_csv(url, data) if url.lower().endswith(".csv") else _of_parquet(url, data)
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise no_such(url) from error
     # Storage, decoders and Arrow raise errors of their own.
     except Exception as error:
         raise InputError(

@@ -13,7 +13,16 @@ from threading import Lock
 from typing import IO, Any, Final
 
 from chronocam.errors import InputError, first_line
-from chronocam.runs.dataset.inputs.base import Item, absolute, is_hidden, is_url, opened, suffixes, text_of
+from chronocam.runs.dataset.inputs.base import (
+    Item,
+    absolute,
+    is_hidden,
+    is_url,
+    no_such,
+    opened,
+    suffixes,
+    text_of,
+)
 
 _LABEL: Final = ".cls"
 _COMPRESSED: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -40,8 +49,8 @@ def find(argument: str, clips: bool) -> Iterator[Item]:
                     labels[_sample(member.name)] = text.read().decode().strip()
                 elif member.isfile() and suffix in suffixes(clips) and not is_hidden(member.name):
                     members.append(member)
-    except FileNotFoundError as error:  # what a server that does not answer is taken for, too
-        raise InputError(f"there is no `{url}`, or nothing answers there; check the address") from error
+    except FileNotFoundError as error:
+        raise no_such(url) from error
     except (OSError, UnicodeDecodeError, tarfile.TarError) as error:
         raise InputError(f"cannot read `{url}` ({first_line(error)}); expected a plain tar") from error
     for member in members:
