@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from explained import FULL, RNG, X, blob, explanation, same, seeded
 from helpers import one_line
+from PIL import Image
 
 import chronocam as cc
 from chronocam.errors import MediaError
@@ -42,6 +43,36 @@ def test_npz_of_real_explanations(tmp_path: Path) -> None:
     back = cc.load(nan.save(tmp_path / "a.npz"))  # over the first
     assert np.isnan(back.maps).all()
     assert np.isinf(back.scores).all()
+
+
+GREY_RANGE = {"mean": (np.float32(0.5),), "std": (np.float32(0.25),)}
+COLOURS: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (1.0, 2.0, 3.0)}
+PREPARED = [
+    cc.media.Preprocess(20, (16, 24), **COLOURS, interpolation="bicubic", scale=1.0, order="bgr"),
+    cc.media.Preprocess((16, 24), None, **GREY_RANGE, antialias=False, assumption="a guess"),
+    cc.media.Preprocess(None, (np.int64(16), 24), **COLOURS, channels="last"),
+]
+
+
+@pytest.mark.parametrize("prepares", PREPARED)
+def test_pictures_are_drawn_as_the_model_saw_them_after_loading(
+    prepares: cc.media.Preprocess, tmp_path: Path
+) -> None:
+    e = explanation(blob(), preprocess=prepares)
+    back = cc.load(e.save(tmp_path / "map.npz"))
+    assert back.preprocess == prepares
+    assert back.preprocess.assumption == prepares.assumption
+    photo = Image.fromarray(RNG.integers(0, 255, (30, 50, 3)).astype(np.uint8))
+    drawn = back.overlay(photo)[0][0]
+    np.testing.assert_array_equal(drawn, e.overlay(photo)[0][0])
+    assert drawn.shape != replace(e, preprocess=None).overlay(photo)[0][0].shape
+
+
+def test_how_clips_were_prepared_is_kept(tmp_path: Path) -> None:
+    prepares = cc.media.ClipPreprocess(PREPARED[0], 16, "time channel", "midpoint")
+    assert cc.load(replace(FULL, preprocess=prepares).save(tmp_path / "map.npz")).preprocess == prepares
+    function = replace(FULL, preprocess=lambda clip: clip)  # which no file holds
+    assert cc.load(function.save(tmp_path / "map.npz")).preprocess is None
 
 
 class Bomb:
@@ -117,6 +148,14 @@ def test_files_with_diagnostics_in_words_alone_still_load(tmp_path: Path) -> Non
     assert cc.load(path).findings == (note("all zero"),)
 
 
+def prepared(**values: Any) -> dict[str, Any]:
+    """Return what a header says of the preprocessing, with other values."""
+    about = {"resize": None, "crop": None, "mean": [0.0], "std": [1.0], "interpolation": "bilinear"}
+    return {
+        "preprocess": about | {"scale": 1.0, "channels": "first", "order": "rgb", "antialias": True} | values
+    }
+
+
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "scores": ({"scores": np.zeros((2, 3), np.float32)}, {}, "scores are (2, 3) of maps (2, 2, 2, 3, 4)"),
     "whole maps": ({"maps": np.zeros((2, 2, 2, 3, 4), np.int64)}, {}, "maps are int64"),
@@ -159,6 +198,16 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a size in words": ({}, {"input_size": "large"}, "`input_size` of its header is 'large'"),
     "input": ({}, {"on": -1}, "on is -1, no number of an input"),
     "findings": ({}, {"findings": [["note", None]]}, "expected a list of 4"),
+    "a picture resized beyond memory": ({}, prepared(resize=[10**5, 10**5]), "which is too large"),
+    "a picture of three sides": ({}, prepared(resize=[8, 8, 8]), "neither one side nor two"),
+    "a crop beyond memory": ({}, prepared(crop=[10**5, 10**5]), "which is too large"),
+    "prepared frames beyond time": (
+        {},
+        prepared(clip=[200_000, "channel time", "uniform"]),
+        "more than 100,000",
+    ),
+    "unknown axes": ({}, prepared(clip=[16, "sideways", "uniform"]), "axes `sideways`"),
+    "no spread": ({}, prepared(std=[]), "expected one value per channel"),
 }
 
 

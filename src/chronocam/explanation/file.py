@@ -16,6 +16,9 @@ from chronocam.jsonable import JsonRecord, missing
 from chronocam.maps.attention import Attention
 from chronocam.media._stills import Stills
 from chronocam.media.archive import Archive, Sought, write_archive
+from chronocam.media.clips.preprocess import ClipPreprocess
+from chronocam.media.limits import PICTURE
+from chronocam.media.preprocess import Preprocess
 from chronocam.types import WORDS, BoxInfo, Finding, TargetInfo, Window, WordsInfo, note
 
 if TYPE_CHECKING:
@@ -50,6 +53,56 @@ class _Picture(JsonRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Recipe(JsonRecord):
+    """The fields of a `Preprocess`, and of the `ClipPreprocess` around it.
+
+    resize: one number is the shorter side. clip: frames, axes and sampling; None for pictures.
+    """
+
+    resize: tuple[int, ...] | None
+    crop: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    scale: float
+    channels: str
+    order: str
+    antialias: bool
+    assumption: str | None = field(metadata=missing(None))
+    clip: tuple[int, str, str] | None = field(metadata=missing(None))
+
+    @classmethod
+    def of(cls, preprocess: object) -> _Recipe | None:
+        """Return how pictures or clips were prepared; None for a function, which no file can hold."""
+        clip = preprocess if isinstance(preprocess, ClipPreprocess) else None
+        picture = preprocess if clip is None else clip.frame
+        if not isinstance(picture, Preprocess):
+            return None
+        values = {one.name: getattr(picture, one.name) for one in fields(Preprocess)}
+        # Numbers may be those of NumPy, which JSON does not know.
+        values |= {name: tuple(map(float, values[name])) for name in ("mean", "std")}
+        values |= {name: _sides(values[name]) for name in ("resize", "crop")}
+        values["scale"] = float(picture.scale)
+        return cls(**values, clip=None if clip is None else (clip.frames, clip.axes, clip.sampling))
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is too large to be done, or says two things."""
+        if self.resize is not None and len(self.resize) not in (1, 2):
+            yield f"pictures are resized to {self.resize}, neither one side nor two"
+        if max(math.prod(self.resize or ()), math.prod(self.crop or ())) > PICTURE:
+            yield f"pictures are resized to {self.resize} and cropped to {self.crop}, which is too large"
+        if self.clip is not None and self.clip[0] > _FRAMES:
+            yield f"clips have {self.clip[0]} frames, more than {_FRAMES:,}"
+
+    def prepares(self) -> Preprocess | ClipPreprocess:
+        """Return what prepares pictures or clips so. Raises MediaError for values that it does not take."""
+        resize = self.resize[0] if self.resize is not None and len(self.resize) == 1 else self.resize
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(Preprocess)}
+        picture = Preprocess(**values | {"resize": resize})
+        return picture if self.clip is None else ClipPreprocess(picture, *self.clip)
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Header(JsonRecord):
     """The fields of an `Explanation` other than its arrays.
 
@@ -69,11 +122,12 @@ class _Header(JsonRecord):
     on: int = field(metadata=missing(0))
     axes: tuple[str, ...] | None = field(metadata=missing(None))
     sizes: tuple[tuple[int, ...], ...] | None = field(metadata=missing(None))
+    preprocess: _Recipe | None = field(metadata=missing(None))
     diagnostics: tuple[str, ...] = field(default=(), metadata=missing(()))
 
 
 def write(path: Path, explanation: Explanation) -> None:
-    """Write all of an explanation but how pictures were prepared; `read` reads it."""
+    """Write all of an explanation, which `read` reads, but a function that prepared its pictures."""
     arrays = _arrays(explanation)
     for i, picture in enumerate(explanation.pictures or ()):
         arrays |= {_frame(i, j): np.frombuffer(file, np.uint8) for j, file in enumerate(picture.frames)}
@@ -100,6 +154,7 @@ def _header(explanation: Explanation) -> _Header:
         on=explanation.on,
         axes=explanation.axes,
         sizes=explanation.sizes,
+        preprocess=_Recipe.of(explanation.preprocess),
     )
 
 
@@ -128,6 +183,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
     for problem in _problems(header, arrays):
         raise archive.error(problem)
     try:
+        preprocess = None if header.preprocess is None else header.preprocess.prepares()
         pictures = tuple(
             Stills(tuple(archive[name].tobytes() for name in names), **vars(about))
             for about, names in zip(header.pictures or (), frames, strict=True)
@@ -155,6 +211,7 @@ def read(archive: Archive, make: type[Explanation]) -> Explanation:
         on=header.on,
         axes=header.axes,
         sizes=header.sizes,
+        preprocess=preprocess,
     )
 
 
@@ -174,6 +231,7 @@ def _problems(header: _Header, arrays: Mapping[str, np.ndarray]) -> Iterator[str
     ):
         yield f"targets are not one for each of {batch} samples and {targets} scores"
     yield from _misplaced(header, targets, grid)
+    yield from () if header.preprocess is None else header.preprocess.problems()
     shapes = [arrays[name].shape for name in _ATTENTION if name in arrays]
     frames = shapes[0][-1:] if shapes else ()
     if shapes and shapes != [(batch, *frames), (batch, targets, *frames)]:
@@ -264,3 +322,7 @@ def _frame(sample: int, number: int) -> str:
 def _frames(archive: Archive, sample: int) -> list[str]:
     """Return the names of the frames of one sample, in order."""
     return list(takewhile(archive.__contains__, (_frame(sample, number) for number in count())))
+
+
+def _sides(sides: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if sides is None else tuple(map(int, sides if isinstance(sides, Sequence) else (sides,)))

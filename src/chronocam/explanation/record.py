@@ -78,7 +78,7 @@ class Explanation:
         which notebooks and pages are drawn where there are no `pictures`; of signals float32. Not kept in
         files.
     preprocess: made the model's input of a picture, where it is known; pictures are drawn as the model saw
-        them. Not kept in files.
+        them. Files keep a `Preprocess` or `ClipPreprocess`, and no function.
     interval: half-widths of the 95 % interval of each value, shaped like maps, where a method of masks knows
         them; each holds by itself.
     origin: where the maps were made, for `as_tensor`. Not kept in files.
