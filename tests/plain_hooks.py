@@ -1,6 +1,7 @@
 """Grad-CAM with a plain hook on a copy of the network, and chronocam's beside it."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,3 +50,23 @@ def cam(model: Any, layer: Any = "conv2", x: Any = X, targets: Any = COLUMN, **o
 def bold(model: Any, layer: Any = None, **options: Any) -> cc.methods.Method:
     """Grad-CAM that keeps its signs, for `cc.explain`."""
     return cc.GradCAM(model, layer, signed=True, **options)
+
+
+def cam_of_score(net: nn.Module, layer: str, x: Tensor, score: Callable[[Any], Tensor]) -> np.ndarray:
+    """Grad-CAM `(batch, *grid)` of a score, at a layer with its channels first."""
+    kept: list[Tensor] = []
+    handle = net.get_submodule(layer).register_forward_hook(lambda m, a, out: kept.append(out))
+    total = score(net(x)).sum()
+    handle.remove()
+    (g,) = torch.autograd.grad(total, kept[0])
+    axes = tuple(range(2, g.ndim))
+    weights = g.mean(axes, keepdim=True)
+    return (weights * kept[0]).sum(1).relu().detach().numpy()
+
+
+def agrees(net: nn.Module, layer: str, x: Tensor, target: Any, score: Callable[[Any], Tensor]) -> Any:
+    """The default explanation is that of `layer`, and its map the one made by hand."""
+    found = cc.GradCAM(net).explain(x, target)
+    assert found.layer == layer
+    np.testing.assert_allclose(found.maps[:, 0], cam_of_score(net, layer, x, score), rtol=1e-4, atol=1e-7)
+    return found

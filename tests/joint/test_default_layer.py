@@ -299,33 +299,6 @@ def test_instances_are_explained_at_their_features_and_not_at_their_weights(
     assert cc.GradCAM(seeded(lambda: Instances(weigh, of_features))).explain(x, 1).layer == layer
 
 
-class Stacked(nn.Module):
-    """Two stacked decoders that each return maps of four points, resized or through a sigmoid, as a list."""
-
-    def __init__(self, end: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
-        self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(2))
-        self.heads, self.end = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(2)), end
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x, maps = self.stem(x), []
-        for block, head in zip(self.blocks, self.heads, strict=True):
-            x = block(x).relu()
-            maps.append(self.end(head(x)))
-        return maps
-
-
-@pytest.mark.parametrize(
-    "end",
-    [lambda y: y, torch.sigmoid, lambda y: nn.functional.interpolate(y, scale_factor=2, mode="bilinear")],
-    ids=["as they are", "sigmoid", "resized"],
-)
-def test_one_of_several_dense_outputs_is_not_explained_by_itself(end: Callable[[Tensor], Tensor]) -> None:
-    found = cc.GradCAM(seeded(lambda: Stacked(end))).explain(X, lambda maps: maps[1][:, 2].mean((1, 2)))
-    assert found.layer == "blocks.1"
-
-
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_a_part_without_gradients_is_explained_at_its_end(mode: Callable[[], Any]) -> None:
     class Part(nn.Module):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from explained import batches_seen
 from helpers import one_line, seeded
+from plain_hooks import agrees, cam_of_score
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -20,27 +21,6 @@ from chronocam.joint.subject import Subject
 from chronocam.layouts import ChannelsFirst, ChannelsLast, Tokens
 
 X = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
-
-def cam_by_hand(net: nn.Module, layer: str, x: Tensor, score: Callable[[Any], Tensor]) -> np.ndarray:
-    """Grad-CAM `(batch, *grid)` of a layer with its channels first, by hooks and autograd alone."""
-    kept: list[Tensor] = []
-    handle = net.get_submodule(layer).register_forward_hook(lambda m, a, out: kept.append(out))
-    total = score(net(x)).sum()
-    handle.remove()
-    (g,) = torch.autograd.grad(total, kept[0])
-    axes = tuple(range(2, g.ndim))
-    weights = g.mean(axes, keepdim=True)
-    return (weights * kept[0]).sum(1).relu().detach().numpy()
-
-
-def agrees(net: nn.Module, layer: str, x: Tensor, target: Any, score: Callable[[Any], Tensor]) -> Any:
-    """The default explanation is that of `layer`, and its map the one made by hand."""
-    found = cc.GradCAM(net).explain(x, target)
-    assert found.layer == layer
-    right = cam_by_hand(net, layer, x, score)
-    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-7)
-    return found
 
 
 class Pooler(nn.Module):
@@ -93,7 +73,7 @@ def test_an_operator_of_several_outputs_needs_no_named_layer() -> None:
     found = cc.GradCAM(net, operator=lambda model, x, targets: model(x)["a"][:, 1]).explain(X)
     assert found.layer == "e"
     np.testing.assert_allclose(
-        found.maps[:, 0], cam_by_hand(net, "e", X, lambda o: o["a"][:, 1]), rtol=1e-4, atol=1e-7
+        found.maps[:, 0], cam_of_score(net, "e", X, lambda o: o["a"][:, 1]), rtol=1e-4, atol=1e-7
     )
 
 
@@ -114,141 +94,6 @@ def test_the_layer_is_chosen_by_the_score_that_is_explained() -> None:
     method = cc.GradCAM(net)  # and once more where another target came first
     assert method.explain(X, lambda o: o[0].mean((1, 2, 3))).layer == "d"
     assert method.explain(X, label).layer == "e"
-
-
-class Resized(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU()), nn.Conv2d(16, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(self.head(self.body(x)), size=x.shape[2:], mode="bilinear")
-
-
-@pytest.mark.parametrize("align", [False, True])
-def test_logits_that_are_only_resized_afterwards_are_passed_over(align: bool) -> None:
-    class Net(Resized):
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.head(self.body(x))
-            return F.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=align)
-
-    region = cc.targets.Region(np.ones((64, 64), bool), 1)
-    assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
-
-
-@pytest.mark.parametrize(
-    ("width", "end"),
-    [
-        (5, lambda y: F.interpolate(y.mT.unflatten(2, (8, 12)), scale_factor=8, mode="bilinear")),
-        (5 * 64, lambda y: F.pixel_shuffle(y.mT.unflatten(2, (8, 12)), 8)),
-    ],
-    ids=["resized", "pixel shuffle"],
-)
-def test_logits_of_tokens_that_become_a_picture_are_passed_over(
-    width: int, end: Callable[[Tensor], Tensor]
-) -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patch, self.body, self.head = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, width)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return end(self.head(self.body(self.patch(x).flatten(2).mT).tanh()))
-
-    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    region = cc.targets.Region(np.ones((64, 96), bool), 1)
-    assert cc.GradCAM(seeded(Net)).explain(x, region).layer == "body"
-
-
-def test_logits_that_are_only_added_up_afterwards_are_passed_over() -> None:
-    class Branches(nn.Module):
-        """Two branches give logits, on two grids, as in LR-ASPP."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.fine = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
-            self.coarse = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
-            self.first, self.second = nn.Conv2d(8, 5, 1), nn.Conv2d(8, 5, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            f = self.fine(x)
-            y = F.interpolate(self.first(self.coarse(f)), size=f.shape[2:])
-            return F.interpolate(self.second(f) + y, size=x.shape[2:])
-
-    region = cc.targets.Region(np.ones((64, 64), bool), 1)
-    assert cc.GradCAM(seeded(Branches)).explain(X, region).layer == "coarse"
-
-
-@pytest.mark.parametrize("levels", [1, 2])
-def test_what_becomes_the_rows_of_an_output_is_passed_over(levels: int) -> None:
-    class Rows(nn.Module):
-        """A detector: every cell of every level is a row of 4 + 3 values."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.ReLU())
-            self.head, self.down = nn.Conv2d(8, 7, 1), nn.MaxPool2d(2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            f = self.body(x)
-            grids = [self.head(f), self.head(self.down(f))][:levels]
-            return torch.cat([grid.flatten(2).transpose(1, 2) for grid in grids], 1).sigmoid()
-
-    def score(rows: Tensor) -> Tensor:
-        return rows[:, 37, 5]
-
-    assert cc.GradCAM(seeded(Rows)).explain(X, score).layer == "body"
-
-
-class Head(nn.Module):
-    """A tower, and boxes and classes beside each other in the channels."""
-
-    def __init__(self, tower: int) -> None:
-        super().__init__()
-        self.tower = nn.Conv2d(8, 8, tower, padding=tower // 2)
-        self.boxes, self.classes = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 3, 1)
-
-    def forward(self, f: Tensor) -> Tensor:
-        f = self.tower(f)
-        return torch.cat([self.boxes(f), self.classes(f)], 1).flatten(2).transpose(1, 2)
-
-
-@pytest.mark.parametrize(("tower", "layer"), [(3, "neck"), (1, "body")])
-def test_layers_whose_one_cell_is_the_score_are_passed_over(tower: int, layer: str) -> None:
-    class Detector(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.neck, self.head = nn.Conv2d(3, 8, 3, 4, 1), nn.Conv2d(8, 8, 3, 1, 1), Head(tower)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.neck(self.body(x).relu()))
-
-    def score(rows: Tensor) -> Tensor:
-        return rows[:, 37, 5] * rows[:, 37, 6]
-
-    net = seeded(Detector)
-    agrees(net, layer, X, score, score)
-    both = cc.GradCAM(net).explain(X, [score, lambda rows: rows[:, 90, 4]])
-    assert both.layer == layer
-
-
-def test_a_score_of_one_cell_is_explained_at_the_last_layer_where_none_spreads() -> None:
-    net = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Head(1)))
-    assert cc.GradCAM(net).explain(X, lambda rows: rows[:, 37, 5]).layer == "2.classes"
-
-
-def test_features_that_are_returned_beside_logits_can_be_explained() -> None:
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.c, self.h = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 3)
-            self.l3 = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU())
-
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            f = self.l3(self.c(x))
-            return {"features": f, "logits": self.h(f.mean((2, 3)))}
-
-    agrees(seeded(Both), "l3", X, 1, lambda o: o["logits"][:, 1])
 
 
 class Queries(nn.Module):
@@ -485,7 +330,7 @@ def test_a_convolution_over_patches_has_their_grid_whatever_its_width() -> None:
     net, x = seeded(lambda: Rows(None, 24, 1)), torch.rand(1, 3, 32, 48)
     found = cc.GradCAM(net).explain(x, 1)
     assert (found.layer, found.maps.shape) == ("rows", (1, 1, 8, 12))
-    by_hand = cam_by_hand(net, "rows", x, lambda y: y[:, 1]).reshape(1, 8, 12)
+    by_hand = cam_of_score(net, "rows", x, lambda y: y[:, 1]).reshape(1, 8, 12)
     np.testing.assert_allclose(found.maps[:, 0], by_hand, rtol=1e-4, atol=1e-7)
 
 
@@ -1155,7 +1000,7 @@ def test_a_layer_without_time_is_one_slice_and_gives_way_to_one_with_time() -> N
     found = cc.GradCAM(net).explain(clips, 1)
     assert (found.layer, found.maps.shape) == ("flat", (2, 1, 1, 16, 12))
     np.testing.assert_allclose(
-        found.maps[:, 0, 0], cam_by_hand(net, "flat", clips, lambda y: y[:, 1]), rtol=1e-4, atol=1e-7
+        found.maps[:, 0, 0], cam_of_score(net, "flat", clips, lambda y: y[:, 1]), rtol=1e-4, atol=1e-7
     )
     assert "1 slice for 6 frames" in found.diagnostics[0]
     assert np.ptp(np.asarray(found), axis=1).max() < 1e-6  # the same for every frame

@@ -15,12 +15,13 @@ import numpy as np
 from chronocam.engines import Call, LayerCall, Result, Score
 from chronocam.errors import LayerError, LayoutError, ModelError
 from chronocam.joint.branches import Branches, is_zero
+from chronocam.joint.candidates import Candidate, candidates_of, of_main_input
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError
-from chronocam.joint.ramps import Ramps, of_call, outputs_of
-from chronocam.joint.restated import becomes_output, restates
-from chronocam.layouts import Layout, OneSlice, PatchRows
+from chronocam.joint.ramps import Ramps, of_call
+from chronocam.joint.restated import becomes_output
+from chronocam.layouts import OneSlice, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.types import Array
@@ -46,55 +47,6 @@ class Chosen(str):
     why: str | None = None
     flat: bool = False
     specific: bool = False
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layer that may be explained: its type, its grid by its shape, and the gradient at each call.
-
-    fit: the layout that its shape suggests.
-    """
-
-    type: str
-    grid: tuple[int, ...]
-    gradients: list[Array]
-    fit: Layout
-
-    @property
-    def channels(self) -> int:
-        """How many numbers it has at each place."""
-        return int(self.fit(joined(self.gradients, self.fit)).shape[1])
-
-
-@dataclass(frozen=True)
-class TracedLayer:
-    """A layer as one forward pass showed it: its type, the shape of its output, and its grid, if it has one.
-
-    changes: False for layers that only pass on, drop or resample what they get, and for the model's output.
-    """
-
-    type: str
-    shape: tuple[int, ...]
-    grid: tuple[int, ...] | None
-    changes: bool
-
-
-def traced_layers(look: Look) -> dict[str, TracedLayer]:
-    """Return the layers by path, in the order in which they last finish."""
-    calls = look.engine.trace(look.inputs)
-    counts = Counter(call.path for call in calls)
-    last: dict[str, LayerCall] = {}
-    for call in reversed(calls):
-        last.setdefault(call.path, call)
-    return {
-        path: TracedLayer(
-            call.type,
-            call.shape,
-            None if call.recurrent else look.grid_of(path, call.shape, counts[path]),
-            call.changes,
-        )
-        for path, call in reversed(last.items())
-    }
 
 
 @dataclass(frozen=True)
@@ -159,11 +111,11 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
         look, asked = look.few(1), Asked(largest)
     score = _RecordingScore(asked.score)
     traced = look.engine.trace(look.inputs, score, asked.call, asked.reads)
-    calls = _of_main_input(look, traced)
+    calls = of_main_input(look, traced)
     look.remember(calls)
     counting = {
         path: one
-        for path, one in _counting(look, calls, score.main).items()
+        for path, one in candidates_of(look, calls, score.main).items()
         if not becomes_output(look, [call for call in calls if call.path == path], score.outputs)
     }
     # As where the head is zero.
@@ -177,7 +129,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
             return chosen
     flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
     if flat:
-        counting = _counting(look, calls, None, flat)
+        counting = candidates_of(look, calls, None, flat)
     # The largest output is a stand-in for targets, which seldom are of a single place of dense outputs.
     # An operator may give the model other inputs than the passes of a proof do.
     proof = _Proof(look, counting, traced if asked.call is None else ())
@@ -199,7 +151,7 @@ def _remember_sight(look: Look, calls: Sequence[LayerCall], layer: str) -> None:
     *_, sight = of_call(layer, [call.sight for call in calls if call.path == path])
     seen = None if sight is None else sight(len(look.grid))
     if seen is not None:
-        look.remember_sight(layer, seen)
+        look.sights.remember(layer, seen)
 
 
 def _is_specific(look: Look, calls: Sequence[LayerCall], chosen: Chosen) -> bool:
@@ -398,38 +350,6 @@ class _Proof:
         return every if all(every.values()) else None
 
 
-def _of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
-    """Return the calls that move with the main input; all of them where nothing else could move any.
-
-    Positions are looked up as the ids of tokens are, and depend on none of them.
-    """
-    looked_up = len(look.grid) == 1 and any(call.type == "Embedding" for call in calls)
-    if not looked_up and sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
-        return list(calls)
-    x = to_numpy(look.main)
-    if is_floating(look.main):
-        x = x.astype(np.float64)
-        other = x + np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0)
-    else:
-        other = np.roll(x, 1, axis=-1)
-        if np.array_equal(x, other):
-            return list(calls)
-    paths = list(dict.fromkeys(call.path for call in calls))
-    before, after = (outputs_of(one, paths) for one in (look, look.moved(other)))
-    moving = {
-        path: [not np.array_equal(a, b) for a, b in zip(before[path], after[path], strict=True)]
-        for path in paths
-    }
-    numbers: Counter[str] = Counter()
-    own: list[LayerCall] = []
-    for call in calls:
-        number, moves = numbers[call.path], moving[call.path]
-        numbers[call.path] += 1
-        if number < len(moves) and moves[number]:
-            own.append(call)
-    return own
-
-
 def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -> str:
     """Return why no layer can be taken.
 
@@ -463,38 +383,6 @@ def _of_frames(look: Look) -> str:
     return (
         f"; where the {look.shape[axis]} channels of an input are those of {frames} frames, frames={frames}"
     )
-
-
-def _counting(
-    look: Look, calls: Sequence[LayerCall], main: np.ndarray | None, flat: bool = False
-) -> dict[str, Candidate]:
-    """Return the layers that may be explained, in the order in which they last finish.
-
-    Layers of as many tokens as a text beside the picture has are left out, where there are others: four words
-    may be a grid of 2 × 2 by their number alone.
-
-    flat: also those where the score's gradient is zero, as it is everywhere.
-    """
-    every: dict[str, list[LayerCall]] = {}
-    for call in calls:
-        every.setdefault(call.path, []).append(call)
-        every[call.path] = every.pop(call.path)  # ordered by the last call
-    found: dict[str, Candidate] = {}
-    of_text: dict[str, Candidate] = {}
-    for path, own in every.items():
-        call, gradients = own[-1], [one.gradient for one in own]
-        if not call.changes or call.recurrent or all(gradient is None for gradient in gradients):
-            continue
-        grid = look.grid_of(path, call.shape, len(own))
-        if grid is None or restates(look, call, len(own), main):
-            continue
-        zeros = namespace(call.output).zeros_like(call.output)
-        filled = [zeros if gradient is None else gradient for gradient in gradients]
-        if flat or not all(map(is_zero, filled)):
-            worded = len(call.shape) == 3 and call.shape[1] in look.text_lengths
-            which = of_text if worded else found
-            which[path] = Candidate(call.type, grid, filled, look.by_shape(path, call.shape, len(own)))
-    return found or of_text
 
 
 def _explained(path: str, last: str, every: Mapping[str, Candidate], unproven: Sequence[str]) -> Chosen:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall, Sight
+from chronocam.engines import Adds, Call, ClipOptions, Engine, LayerCall
 from chronocam.errors import InputError, LayoutError
 from chronocam.joint.inputs import (
     arrays_of,
@@ -28,18 +28,17 @@ from chronocam.joint.placement import (
     Settled,
     batch_axis_of,
     known_grids,
-    looks_in_time,
     order_of,
     settle,
 )
 from chronocam.joint.ramps import Ramps
+from chronocam.joint.sights import Sights
 from chronocam.joint.subject import Subject
 from chronocam.layouts import Folded, Layout, PatchRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
 from chronocam.layouts.video_tokens import VideoTokens
 from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.maps.resample import half_pixel_centers
-from chronocam.types import INPUT, Array, Inputs, Window
+from chronocam.types import INPUT, Array, Inputs
 
 LayoutOption: TypeAlias = str | Layout | Callable[[Array], Array] | None
 """What `layout=` takes; None infers one from the shapes."""
@@ -207,9 +206,14 @@ class Look:
         return (1, *self.shape[1:]) if self.chunk_frames is None else self.one.shape
 
     @property
-    def _size_of_one(self) -> Hashable:
+    def size_of_one(self) -> Hashable:
         """What tells inputs of one sample from others, in that look."""
         return self.sizes if self.chunk_frames is None else self.one.sizes
+
+    @property
+    def sights(self) -> Sights:
+        """What layers see of these inputs, and where their cells lie."""
+        return Sights(self)
 
     def few(self, samples: int = 2) -> Look:
         """Return a look at the first samples, with one chunk of frames where whole clips are too long.
@@ -298,7 +302,9 @@ class Look:
         finer than the input's, or where rows are taken for patches. ramps: see `settle`.
         """
         of_patches = isinstance(layout, PatchRows)  # rows may as well be frames, stacked in the channels
-        if not is_floating(self.main) or not (of_patches or self._moves(layer) or self._is_finer(shape)):
+        if not is_floating(self.main) or not (
+            of_patches or self.sights.moves(layer) or self._is_finer(shape)
+        ):
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
@@ -308,7 +314,7 @@ class Look:
             wrong = not moving.verdict(layer, layout) if of_patches else moving.contradicts(layer, layout)
             return moving.order(layer, layout) if wrong else None
 
-        how = self.subject.once(("misplaced", layer, self.number, self._size_of_one), found)
+        how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), found)
         if how is not None:
             raise MisplacedError(layer, shape, how)
 
@@ -326,7 +332,7 @@ class Look:
         ramps: see `settle`.
         """
         return self.subject.once(
-            ("layout", layer, self.number, self._size_of_one),
+            ("layout", layer, self.number, self.size_of_one),
             lambda: settle(self.one, layer, self.one.calls(layer), ramps),
         )
 
@@ -421,83 +427,6 @@ class Look:
         """Say whether a layer sees each frame of a clip by itself."""
         return self.by_shape(layer, shape, calls).per_frame
 
-    def centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-        """Return where the cells of a layer lie in the input, per axis; found out once per input size.
-
-        Along an axis on which cells see the input from border to border they tile it evenly. Slices of a
-        causal network that see more frames than there are lie where they look most.
-        """
-        return self.subject.once(
-            ("centers", layer, grid, self.number, self.sizes), lambda: self._centers(layer, grid)
-        )
-
-    def _centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-        inputs = first_samples(self.inputs, 2, self.shared)
-        own = self.subject.geometry.centers(inputs, layer, grid)
-        axes = zip(own, grid, self.grid[-len(grid) :], strict=True)
-        found = [half_pixel_centers(n, size) if axis is None else axis for axis, n, size in axes]
-        if len(grid) == 3:
-            past = self.past(layer)
-            if own[0] is None or (past is not None and past.high - past.low >= self.grid[0]):
-                found[0] = looks_in_time(self.one, layer, grid[0])
-        return tuple(found)
-
-    def causal_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
-        """Return where the cells of a causal 3D network lie: each slice where it looks, back in time.
-
-        Rows and columns tile the input evenly. None for other networks; found out once per input size.
-        """
-        if self.past(layer) is None:
-            return None
-        even = [half_pixel_centers(n, size) for n, size in zip(grid, self.grid, strict=True)]
-        return self.centers(layer, grid)[0], *even[1:]
-
-    def past(self, layer: str) -> Window | None:
-        """Return which frames a causal layer sees: its slices' own and more before; None for other layers."""
-        field = self.field(layer)
-        if field is None:
-            return None
-        stride, low, high = field[0]
-        # As far back as ahead is how a padded stride lies: its slices only begin at their centre.
-        return field[0] if -low > high and high < stride else None
-
-    def field(self, layer: str) -> tuple[Window, ...] | None:
-        """Return what the cells of a layer see of the input, per axis; None where that is not known."""
-        return self.sight(layer).field
-
-    def sight(self, layer: str) -> Sight:
-        """Return what a layer sees of the input; found out once per layer.
-
-        And once per input size, where the network may move places or leave some out.
-        """
-        own, key = self._size_of_one, self._sight_key(layer)
-
-        def find() -> Sight:
-            return self.subject.geometry.sight(self.one.inputs, layer, len(self.grid))
-
-        shape, first = self.subject.once(key, lambda: (own, find()))
-        if first.keeps_places or shape == own:
-            return first
-        return self.subject.once((*key, own), find)
-
-    def remember_sight(self, layer: str, sight: Sight) -> None:
-        """Take what a layer sees from a pass that was run for another purpose."""
-        own = self._size_of_one
-        shape, _ = self.subject.once(self._sight_key(layer), lambda: (own, sight))
-        if shape != own:
-            self.subject.once((*self._sight_key(layer), own), lambda: sight)
-
-    def _sight_key(self, layer: str) -> tuple[Hashable, ...]:
-        return "sight", layer, self.number
-
-    def _moves(self, layer: str) -> bool:
-        """Say whether the model, called plainly, may move places before a layer."""
-        if self.call is not None or layer == INPUT or not self.subject.geometry.may_move:
-            return False
-        path = layer.partition("#")[0]
-        keep = [call.keeps_places for call in self.one.known_calls() if call.path == path]
-        return not (all(keep) if keep and None not in keep else self.sight(layer).keeps_places)
-
     def _is_finer(self, shape: tuple[int, ...]) -> bool:
         """Say whether a layer's output of this shape has more cells along an axis than the input."""
         if len(shape) != len(self.grid) + 2:
@@ -505,73 +434,10 @@ class Look:
         either = shape[2:], shape[1:-1]
         return all(any(n > size for n, size in zip(grid, self.grid, strict=True)) for grid in either)
 
-    def part(self, layer: str) -> tuple[tuple[int, int], ...] | None:
-        """Return the first and last place that a layer sees, per axis; None where it sees all."""
-        extent = self.sight(layer).extent if self._moves(layer) else None
-        if extent is None or len(extent) != len(self.shape) - 1:
-            return None
-        own = [one for axis, one in enumerate(extent, start=1) if axis != self.channel_axis]
-        return None if all(one == (0, n - 1) for one, n in zip(own, self.grid, strict=True)) else tuple(own)
-
-    def part_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
-        """Return where the cells of a layer lie that sees a part of the input: they tile that part evenly.
-
-        None where it sees all of it, but for less than a cell, as strides leave out.
-        """
-        part = self.part(layer)
-        if part is None or len(part) != len(grid):
-            return self._padded_centers(layer, grid)
-        each = list(zip(part, grid, self.grid, strict=True))
-        if all((size - (high - low + 1)) * n < high - low + 1 for (low, high), n, size in each):
-            return None
-        return tuple(
-            tuple(low + at for at in half_pixel_centers(n, high - low + 1)) for (low, high), n, _ in each
-        )
-
-    def padding(self, layer: str, grid: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Return how many cells along each axis of a layer lie in what the model puts around its input.
-
-        None where none do, or where that is not known.
-        """
-        known = self.call is None and layer != INPUT and self.subject.geometry.may_move
-        field = self.sight(layer).field if known else None
-        if field is None or len(field) != len(grid):
-            return None
-        beyond = []
-        for (stride, _, _), at, size in zip(field, _middles(field, grid), self.grid, strict=True):
-            more = (len(at) - 1) * stride >= size  # else they only look aside, as back in time
-            beyond.append(sum(more and not -0.5 - stride / 2 < c < size - 0.5 + stride / 2 for c in at))
-        return tuple(beyond) if any(beyond) else None
-
-    def _padded_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
-        """Return where cells lie of which some see nothing but padding: the others have their true places."""
-        beyond = self.padding(layer, grid)
-        if beyond is None:
-            return None
-        even = (half_pixel_centers(n, size) for n, size in zip(grid, self.grid, strict=True))
-        own = _middles(self.sight(layer).field or (), grid)
-        return tuple(true if n else at for n, true, at in zip(beyond, own, even, strict=True))
-
-    def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
-        """Return at which frame each row of a layer with folded frames looks; once per input size."""
-        return self.subject.once(
-            ("frame centers", layer, rows, self.number, self.sizes),
-            lambda: self.subject.geometry.frame_centers(
-                first_samples(self.inputs, 1, self.shared), layer, rows, self.frame_axis
-            ),
-        )
-
 
 def plain(call: LayerCall) -> LayerCall:
     """Return a call without what was recorded in it."""
     return replace(call, output=None, gradient=None, sight=None)
-
-
-def _middles(field: Sequence[Window], grid: Sequence[int]) -> list[tuple[float, ...]]:
-    """Return the middle of what each cell sees, per axis."""
-    return [
-        tuple((w.low + w.high) / 2 + w.stride * i for i in range(n)) for w, n in zip(field, grid, strict=True)
-    ]
 
 
 def look_at(subject: Subject, inputs: Inputs, **options: Any) -> Look:

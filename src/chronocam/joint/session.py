@@ -228,7 +228,7 @@ class Explaining:
         chosen = default_layer(self.look.few(samples), asked)
         if call is None:
             # Asked while passes are of one sample; the answer is kept.
-            self.look.sight(chosen)
+            self.look.sights.sight(chosen)
         return chosen
 
     def _scoring(self, targets: tuple[Target, ...]) -> Scoring:

@@ -93,20 +93,20 @@ class LayerView:
         if self._extent is not None and self._recipe.align == "half_pixel":
             return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
-            causal = look.causal_centers(self._layer, grid) if self._in_3d else None
+            causal = look.sights.causal_centers(self._layer, grid) if self._in_3d else None
             return causal or self._part_centers
         if not self._per_frame:
-            return look.centers(self._layer, grid)
+            return look.sights.centers(self._layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
         if grid[0] < look.grid[0]:  # thinned out before the 2D network
-            times = look.frame_centers(self._layer, grid[0])
-        return times, *look.centers(self._layer, grid[1:])
+            times = look.sights.frame_centers(self._layer, grid[0])
+        return times, *look.sights.centers(self._layer, grid[1:])
 
     @property
     def _part_centers(self) -> tuple[tuple[float, ...], ...] | None:
         """Where the cells lie of a layer that sees a part of the input; None where it sees all of it."""
         stated = self._per_frame or self._stated is not None
-        return None if stated else self._look.part_centers(self._layer, self._grid)
+        return None if stated else self._look.sights.part_centers(self._layer, self._grid)
 
     @property
     def _in_3d(self) -> bool:
@@ -124,8 +124,8 @@ class LayerView:
         if self._extent is not None:
             return
         if self._recipe.align == "half_pixel" and self._part_centers is not None:
-            yield from of_part(self._layer, look.part(self._layer) or (), look.grid)
-            yield from of_padding(self._layer, look.padding(self._layer, grid) or (), grid)
+            yield from of_part(self._layer, look.sights.part(self._layer) or (), look.grid)
+            yield from of_padding(self._layer, look.sights.padding(self._layer, grid) or (), grid)
         elif alone and self._recipe.align == "half_pixel" and self.centers is not None:
             yield note(
                 f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
@@ -139,7 +139,7 @@ class LayerView:
         A layer that was named is not asked for: that would cost a pass.
         """
         chosen = isinstance(self._layer, Chosen) and self._look.call is None
-        return self._look.field(self._layer) if chosen and not self._recipe.maps_input else None
+        return self._look.sights.field(self._layer) if chosen and not self._recipe.maps_input else None
 
     @property
     def _by_frame(self) -> bool:

@@ -54,7 +54,8 @@ def layer_rows(loaded: Loaded) -> list[LayerRow]:
 
 
 def _rows(model: Any, noise: np.ndarray, default: str | None = None) -> list[LayerRow]:
-    from chronocam.joint.default_layer import default_layer, traced_layers
+    from chronocam.joint.candidates import traced_layers
+    from chronocam.joint.default_layer import default_layer
     from chronocam.joint.look import look_at
     from chronocam.joint.subject import Subject
 
