@@ -200,7 +200,8 @@ def _chosen(look: Look, proof: _Proof, branches: Branches, flat: bool, targets: 
     counting = {path: one for path, one in counting.items() if path not in timeless}
     whole = {path: one for path, one in counting.items() if not branches(path, one.grid)}
     parts = {path: one for path, one in counting.items() if path not in whole}
-    rows = {path: one for path, one in whole.items() if isinstance(one.fit, PatchRows)}
+    guessed = look.tiles is None
+    rows = {path: one for path, one in whole.items() if guessed and isinstance(one.fit, PatchRows)}
     others = {path: one for path, one in whole.items() if path not in rows}
     chosen = _proven(look, proof, others, flat, targets)
     if chosen is None or chosen == _on_grid(chosen, counting)[0]:

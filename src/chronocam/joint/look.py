@@ -34,8 +34,10 @@ from chronocam.joint.placement import (
 from chronocam.joint.ramps import Ramps
 from chronocam.joint.sights import Sights
 from chronocam.joint.subject import Subject
+from chronocam.joint.tile_fold import TileFold
 from chronocam.layouts import Folded, Layout, PatchRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
+from chronocam.layouts.patch_rows import Cut
 from chronocam.layouts.video_tokens import VideoTokens
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.types import INPUT, Array, Inputs
@@ -112,12 +114,18 @@ class Look:
         tokens = self.inputs.get("input_ids") if isinstance(self.inputs, Mapping) else None
         names = ("image_token_id", "image_token_index", "video_token_id")
         ids = [token for name in names if isinstance(token := getattr(config, name, None), int)]
-        if tokens is None or not ids:
+        if tokens is None or not ids or self.tiles is not None:
             return None
         (places,) = np.nonzero(np.isin(to_numpy(tokens[0]), ids))
         if not len(places) or places[-1] - places[0] >= len(places):
             return None
         return int(places[0]), len(places), int(tokens.shape[1])
+
+    @cached_property
+    def tiles(self) -> Cut | None:
+        """How pictures are cut into tiles that the model takes one by one; None for other models."""
+        fold = self.subject.fold
+        return fold.cut(self.entry) if isinstance(fold, TileFold) else None
 
     @cached_property
     def text_lengths(self) -> set[int]:
@@ -267,7 +275,8 @@ class Look:
         if not grids and len(self.grid) == 1:
             grids = known_grids(self, self.known_calls(), layer.partition("#")[0])
         known = self.pictured if len(shape) == 3 else None
-        site = Site(layer, shape, self.shape[0], self.grid, calls, self.engine.channels_last, order, grids)
+        last, tiles = self.engine.channels_last, self.tiles
+        site = Site(layer, shape, self.shape[0], self.grid, calls, last, order, grids, tiles=tiles)
         if known is not None and known[2] == shape[1]:
             site = replace(site, picture=known[:2])
         fold = self.subject.fold

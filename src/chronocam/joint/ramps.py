@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from chronocam.layouts import Layout
+from chronocam.layouts import Layout, PatchRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import to_numpy
 
@@ -119,9 +119,12 @@ class Ramps:
         step = STEP.get(str(look.main.dtype).rpartition(".")[2], 0.1)
         noise = rng.standard_normal(x.shape) * self._spread * step
         axes = [axis for axis in range(1, x.ndim) if axis != look.channel_axis]
+        parts = (1,) * len(axes) if look.tiles is None else look.tiles[0]
         shares = [
-            np.linspace(0, 1, x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-            for axis in axes
+            np.tile(np.linspace(0, 1, x.shape[axis] // n), n).reshape(
+                [-1 if i == axis else 1 for i in range(x.ndim)]
+            )
+            for axis, n in zip(axes, parts, strict=True)
         ]
         after = self._outputs(x + noise)
         self._moves.append(_Moved(before, after, [self._outputs(x + noise * share) for share in shares]))
@@ -212,7 +215,16 @@ class Ramps:
             d = _on(moved.after[layer], layout) - base
             squares.append((d**2).sum(0))
             products.append([(d * (2 * (_on(one[layer], layout) - base) - d)).sum(0) for one in moved.shared])
-        return np.sum(products, axis=0), np.sum(squares, axis=0)
+        return self._within(layout, np.sum(products, axis=0)), self._within(layout, np.sum(squares, axis=0))
+
+    def _within(self, layout: Layout, sums: np.ndarray) -> np.ndarray:
+        """Return the sums over all tiles of a picture, where it has any."""
+        if self.look.tiles is None or not isinstance(layout, PatchRows):
+            return sums
+        (rows, columns), *lead, (height, width) = layout.patches, *sums.shape[:-2], sums.shape[-2:]
+        apart = sums.reshape(*lead, rows, height // rows, columns, width // columns)
+        within: np.ndarray = apart.sum((-4, -2))
+        return within
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from chronocam.engines import Engine, Geometry, Learned, engine_for, geometry_of
+from chronocam.engines.base import as_given
 from chronocam.engines.structure import settings_of
 from chronocam.joint.facts import Facts, facts_of
 from chronocam.joint.fold import Fold, fold_of
 from chronocam.joint.patch_fold import PatchFold, patch_fold_of
+from chronocam.joint.tile_fold import TileFold, pictures_in, tile_fold_of
 from chronocam.layouts.base import Stem
 from chronocam.types import Inputs, LayerLike, Model
 
@@ -41,7 +43,7 @@ class Subject:
         self.engine: Engine = engine_for(model, output_layer, fast, precision)
         self.geometry: Geometry = geometry_of(self.engine)
         self.frames = frames
-        self.fold: Fold | PatchFold | None = None
+        self.fold: Fold | PatchFold | TileFold | None = None
         how = getattr(self.engine, "output_layer", None), frames, fast, precision, settings_of(operator)
         self._how: Hashable = how
         self.own = Facts()
@@ -55,16 +57,20 @@ class Subject:
         return self.engine.stem if self.frames is None else None
 
     def as_clips(self, inputs: Inputs) -> Inputs:
-        """Return inputs as clips or pictures, where the model takes frames or rows of patches instead."""
-        if self.frames is not None:
-            self._look_up()
-            self.fold = fold_of(self, inputs, self.frames)
-        elif (fold := patch_fold_of(getattr(self.engine, "model", None), inputs)) is not None:
-            self.fold = fold
-        else:
-            return inputs
-        self.engine.feed = self.fold
-        return self.fold.undo(inputs)
+        """Return inputs as clips or pictures, where the model takes frames, tiles or patches instead."""
+        self.fold = fold = self._fold_of(inputs)
+        self.engine.feed = as_given if fold is None else fold
+        return inputs if fold is None else fold.undo(inputs)
+
+    def _fold_of(self, inputs: Inputs) -> Fold | PatchFold | TileFold | None:
+        model = getattr(self.engine, "model", None)
+        pictures = pictures_in(model, inputs)
+        if pictures is not None:  # as many as a clip has frames are taken as they are
+            return None if pictures == self.frames else tile_fold_of(model, inputs, pictures)
+        if self.frames is None:
+            return patch_fold_of(model, inputs)
+        self._look_up()
+        return fold_of(self, inputs, self.frames)
 
     def adapt(self, inputs: Inputs) -> Inputs:
         """Return inputs as arrays of the model's framework; clips stay clips."""

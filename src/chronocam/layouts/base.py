@@ -35,6 +35,8 @@ class Site:
     grids: of layers before it whose axes are known, such as the convolution that cuts the patches.
     picture: where the picture's tokens begin in a prompt, and how many there are; None for other outputs.
     block: how many patches of each side follow each other, where the model takes pictures as rows of patches.
+    tiles: rows and columns of the tiles that the model takes a picture as, and how many pictures come before
+        and after them; None for other models. Its layers have a row for each.
     """
 
     layer: str
@@ -47,6 +49,7 @@ class Site:
     grids: tuple[tuple[int, ...], ...] = ()
     picture: tuple[int, int] | None = None
     block: int = 1
+    tiles: tuple[tuple[int, int], int, int] | None = None
 
 
 class Layout:

@@ -91,7 +91,7 @@ class Tokens(Layout):
 
     @classmethod
     def _by_patches(cls, site: Site) -> list[tuple[float, Tokens]]:
-        if len(site.shape) != 3 or len(site.input_grid) != 2:
+        if len(site.shape) != 3 or len(site.input_grid) != 2 or site.tiles is not None:
             return []
         fits = []
         # As PyTorch's layers have them with and without `batch_first`, and as a flattened convolution does.
@@ -115,7 +115,7 @@ class Tokens(Layout):
         fits: list[tuple[float, Layout]] = []
         if len(site.input_grid) == 1:
             return list(cls._by_steps(site))
-        if len(site.shape) != 3 or len(site.input_grid) != 2:
+        if len(site.shape) != 3 or len(site.input_grid) != 2 or site.tiles is not None:
             return fits
         if site.picture is not None:
             return cls._in_prompt(site, *site.picture)
