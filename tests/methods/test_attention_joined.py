@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from replicas import Softmaxes
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -283,18 +284,22 @@ class Written(nn.Module):
         q, k, v = self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
         if self.how == "folded":
             q, k, v = (t.flatten(0, 1) for t in (q, k, v))
-        a = (q @ k.mT / 2).softmax(-1)
+        scores = q @ k.mT / 2
+        if self.how == "sink":  # each head may attend to nothing
+            scores = torch.cat([scores, scores.new_ones(len(q), 2, 16, 1)], dim=-1)
+        a = scores.softmax(-1)
+        a = a[..., :16] if self.how == "sink" else a
         if self.how == "einsum":
             a = torch.einsum("b h i j, h g -> b g i j", a, self.mixes)
         elif self.how == "scaled":
             a = a / (a + 0.1).sum(-1, keepdim=True)
         self.weights = a
-        mixed = a @ v
+        mixed = (v.mT @ a.mT).mT if self.how == "turned" else a @ v
         mixed = mixed.unflatten(0, (-1, 2)) if self.how == "folded" else mixed
         return self.fc((x + self.out(mixed.transpose(1, 2).flatten(2))).tanh().mean(1))
 
 
-@pytest.mark.parametrize("how", ["plain", "folded", "einsum", "scaled"])
+@pytest.mark.parametrize("how", ["plain", "folded", "einsum", "scaled", "turned", "sink"])
 def test_the_weights_are_what_is_multiplied_by_the_values(how: str) -> None:
     torch.manual_seed(0)
     net = Written(how).double().eval()
@@ -304,3 +309,135 @@ def test_the_weights_are_what_is_multiplied_by_the_values(how: str) -> None:
     mixed = (net.weights * g).clamp(min=0).reshape(2, 2, 16, 16).mean((1, 2))
     assert mixed.std() > 0.02 * mixed.mean()
     np.testing.assert_allclose(found, mixed.detach().reshape(2, 4, 4), rtol=1e-5)
+
+
+ORDERS: dict[str, Any] = {
+    "flipped": lambda x: x.flip(1),
+    "rolled": lambda x: x.roll(5, 1),
+    "picked": lambda x: x[:, torch.tensor([3, 0, 1, 2, *range(15, 3, -1)])],
+    "transposed": lambda x: x.unflatten(1, (4, 4)).transpose(1, 2).flatten(1, 2),
+    "kept": lambda x: x[:, torch.arange(16)],
+    "dropped": lambda x: x[:, :-3],
+}
+
+
+class Reordered(nn.Module):
+    """Two blocks over 16 patches, between which these are put into another order; their mean is read."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.patches = how, nn.Conv2d(3, 8, 16, stride=16)
+        self.blocks = nn.ModuleList([nn.Linear(8, 24) for _ in range(2)])
+        self.score, self.fc = nn.Linear(8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        for number, qkv in enumerate(self.blocks):
+            x = ORDERS[self.how](x) if number else x
+            q, k, v = qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+            x = x + ((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).flatten(2).tanh()
+        return self.fc(x.tanh().mean(1))
+
+
+@pytest.mark.parametrize("how", ORDERS)
+def test_tokens_in_another_order_are_followed_or_refused(how: str) -> None:
+    torch.manual_seed(0)
+    net = Reordered(how).double().eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.05 if parameter.ndim > 2 else 0.8)
+    with Softmaxes() as seen:
+        score = net(X)[:, 2].sum()
+    grads = torch.autograd.grad(score, seen.kept)
+    first, second = ((a * g).clamp(min=0).mean(1).detach() for a, g in zip(seen.kept, grads, strict=True))
+    r = ORDERS[how](torch.eye(16).double() + first)
+    wanted = (r + second @ r).mean(1).reshape(2, 4, 4).numpy()
+    found = cc.AttentionRelevance(net, "patches").explain(X, 2).maps[:, 0]
+    assert wanted.std() > 0.02 * wanted.mean()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * wanted.max())
+    if how == "dropped":
+        return
+    others = [cc.GradientXAttention(net, "patches"), cc.AttentionRollout(net, "patches")]
+    for method in others:
+        if how == "kept":
+            assert method.explain(X, 2).maps.max() > 0
+            continue
+        with pytest.raises(ModelError, match="puts tokens into another order"):
+            method.explain(X, 2)
+
+
+class Memories(nn.Module):
+    """Keys are the queries' tokens and others: parameters of a block, or the patches that latents read."""
+
+    def __init__(self, latents: bool) -> None:
+        super().__init__()
+        self.latents, self.patches = latents, nn.Conv2d(3, 8, 16, stride=16)
+        self.blocks = nn.ModuleList([nn.Linear(8, 24) for _ in range(2)])
+        self.more, self.fc = nn.Parameter(torch.randn(1, 5, 8)), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        own, others = x, self.more.expand(len(x), -1, -1)
+        own, others = (others, own) if self.latents else (own, others)
+        for qkv in self.blocks:
+            q, k, v = qkv(torch.cat([own, others], 1)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+            mixed = (q[:, :, : own.shape[1]] @ k.mT / 2).softmax(-1) @ v
+            own = own + mixed.transpose(1, 2).flatten(2)
+        return self.fc(own.tanh().mean(1))
+
+
+@pytest.mark.parametrize("latents", [True, False])
+def test_keys_may_be_the_queries_and_others(latents: bool) -> None:
+    torch.manual_seed(0)
+    net = Memories(latents).double().eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.05 if parameter.ndim == 4 else 0.8)
+    with Softmaxes() as seen:
+        score = net(X)[:, 2].sum()
+    grads = torch.autograd.grad(score, seen.kept)
+    own, every = (5, 16) if latents else (16, 5), np.eye(21)
+    rows = np.broadcast_to(every[: own[0]], (2, own[0], 21))
+    for a, g in zip(seen.kept, grads, strict=True):
+        mixed = (a * g).clamp(min=0).mean(1).detach().numpy()
+        rows = rows + mixed[:, :, : own[0]] @ rows + mixed[:, :, own[0] :] @ every[own[0] :]
+    wanted = rows.mean(1)[:, 5:] if latents else rows.mean(1)[:, :16]
+    found = cc.AttentionRelevance(net).explain(X, 2).maps[:, 0]
+    assert wanted.std() > 0.02 * wanted.mean()
+    np.testing.assert_allclose(found, wanted.reshape(2, 4, 4), rtol=0, atol=1e-6 * wanted.max())
+
+
+class Biased(nn.Module):
+    """PyTorch's own attention with keys that are no tokens: a bias, or zeros."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.patches, self.fc = nn.Conv2d(3, 8, 16, stride=16), nn.Linear(8, 4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, **options)
+
+    def forward(self, x: Tensor, by_hand: bool = False) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        if not by_hand:
+            return self.fc((x + self.attention(x, x, x, need_weights=False)[0]).tanh().mean(1))
+        own = self.attention
+        q, k, v = (x @ own.in_proj_weight.T + own.in_proj_bias).chunk(3, dim=2)
+        if own.bias_k is not None:
+            k, v = (torch.cat([t, b.expand(2, 1, 8)], 1) for t, b in ((k, own.bias_k), (v, own.bias_v)))
+        if own.add_zero_attn:
+            k, v = (torch.cat([t, torch.zeros_like(t[:, :1])], 1) for t in (k, v))
+        q, k, v = (t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q, k, v))
+        mixed = (q @ k.mT / 2).softmax(-1) @ v
+        return self.fc((x + own.out_proj(mixed.transpose(1, 2).flatten(2))).tanh().mean(1))
+
+
+@pytest.mark.parametrize("options", [{"add_bias_kv": True}, {"add_zero_attn": True, "add_bias_kv": True}])
+@pytest.mark.parametrize("method", [cc.AttentionRelevance, cc.GradientXAttention])
+def test_keys_that_are_no_tokens_are_left_out(method: Any, options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    net = Biased(**options).double().eval()
+    with Softmaxes() as seen:
+        score = net(X, by_hand=True)[:, 2].sum()
+    (g,) = torch.autograd.grad(score, seen.kept)
+    mixed = (seen.kept[0] * g).clamp(min=0).mean(1).detach()[:, :, :16].mean(1)
+    wanted = mixed + (1 / 16 if method is cc.AttentionRelevance else 0)
+    found = method(net).explain(X, 2).maps[:, 0]
+    assert mixed.std() > 0.1 * mixed.mean()
+    np.testing.assert_allclose(found, wanted.reshape(2, 4, 4), rtol=0, atol=1e-6 * float(wanted.max()))

@@ -33,8 +33,10 @@ class Attended:
     join: the matrix that joins the heads, `(channel, head · channel)`; None without one.
     sources: which attention before the queries and the values are made of; none of those that lead to them
         through another.
-    origins: the same for each query and for each key, where tokens were added, dropped or joined since; None
-        where they are those of `sources` one for one.
+    origins: the same for each query and for each key, where tokens were added, dropped, joined or put into
+        another order since; None where they are those of `sources` one for one.
+    in_order: whether its tokens follow each other as those of the attention before; False where they do not,
+        or where they are mixed as well, so that nothing says it.
     """
 
     value: Array
@@ -45,6 +47,7 @@ class Attended:
     join: Array = None
     sources: tuple[Sources, Sources] = ((), ())
     origins: tuple[Origins, Origins] = (None, None)
+    in_order: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,13 +64,14 @@ class Attended:
 class Link:
     """Where an attention stands among the others of a pass.
 
-    queries, keys: which attention before they are made of; see `Attended`. scored: whether the score depends
-        on it.
+    queries, keys: which attention before they are made of. scored: whether the score depends on it.
+    in_order: see `Attended`.
     """
 
     queries: Sources
     keys: Sources
     scored: bool
+    in_order: bool = True
 
 
 def latest(calls: set[int], before: Sequence[set[int]]) -> Sources:

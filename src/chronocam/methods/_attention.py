@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError, check_whole
 from chronocam.maps.arrays import namespace
-from chronocam.maps.attended import Attended
+from chronocam.maps.attended import Attended, Link
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Capture, View
 
@@ -59,6 +59,10 @@ class AttendedMethod(AttentionMethod):
         capture = view.captures[0]
         each = [self.attributed(capture, target) for target in range(view.targets)]
         return namespace(each[0]).stack(each, axis=1)
+
+    def of_words(self) -> AttendedMethod:
+        """Return the method as it is for the words of a caption, where that is not as for pictures."""
+        return self
 
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
         """Return the map of one target."""
@@ -141,6 +145,7 @@ def last_on_grid(capture: Capture, name: str) -> tuple[Attended, tuple[int, int,
     divided = divided_in([call.shape for call in calls], capture)
     for call in reversed(calls):
         if is_on_grid(capture, call, divided):
+            refuse_other_order([one for one in calls if one.shape == call.shape], name)
             return call, divided
     raise not_on_grid(capture, name, [call.shape for call in calls])
 
@@ -154,6 +159,15 @@ def not_on_grid(capture: Capture, name: str, shapes: Sequence[tuple[int, ...]]) 
         f"{capture.activations.shape[0]} samples into one over all patches; choose another method, such as "
         "gradcam"
     )
+
+
+def refuse_other_order(calls: Sequence[Attended | Link], name: str) -> None:
+    """Raise ModelError where the tokens of attentions one after the other are not in the same order."""
+    if not all(call.in_order for call in calls[1:]):
+        raise ModelError(
+            f"the model puts tokens into another order between two attentions, and {name} has no rule for "
+            "where the later ones lie; choose attentionrelevance or gradcam"
+        )
 
 
 def reading(attended: Attended, target: int) -> Float[Any, "row query"]:

@@ -170,15 +170,43 @@ class Streams:
     def _tokens(self, number: int, call: Attended, side: int, names: tuple[Any, Any]) -> Tokens:
         """Return the names of the queries (side 0) or the keys (1) of a call, token by token."""
         origins, count = call.origins[side], call.shape[1 + side]
+        if side == 1 and origins is None and names[0] == ("first", number) != names[1]:
+            origins = self._as_later(call)
         if origins is None:
             self._refuse_others(names[side], count, call)
+            if not call.in_order and names[side] in self._made:
+                raise ModelError(
+                    f"{count} tokens are mixed and put into another order between two attentions, for which "
+                    "there is no rule in attentionrelevance; give layers= so that only attention over the "
+                    "last tokens counts, or choose gradcam"
+                )
             return [(names[side], at) for at in range(count)]
         fresh = iter(range(count))
         new = int((origins[:, 0] < 0).sum())
         # As many new keys as there are new queries are the same tokens.
         same = side == 1 and names[0] == ("first", number) and new == call.shape[1]
-        name = names[0] if same else ("new", number, new)
-        return [(name, next(fresh)) if before < 0 else (before, at) for before, at in origins.tolist()]
+        asked = call.origins[0]
+        joins = side == 0 or (asked is not None and new == int((asked[:, 0] < 0).sum()))
+        name = names[0] if same else ("new", number, new) if joins else ("given", call.shape[0], new)
+        first = call.origins[side] is None  # its own queries, which a later call has from a call before
+        return [
+            (name, next(fresh)) if before < 0 else (names[0] if first else before, at)
+            for before, at in origins.tolist()
+        ]
+
+    def _as_later(self, call: Attended) -> np.ndarray | None:
+        """Return the origins of the keys of a first call, its queries among them, as a later call has them.
+
+        Such keys are the queries' tokens and others that no attention makes: memories, or what a resampler
+        reads. Of the first call alone nothing says it.
+        """
+        for _, other in self.calls:
+            given = other.origins[1]
+            if other.shape == call.shape and given is not None:
+                own = given[given[:, 0] >= 0]
+                if len({*own[:, 0]}) == 1 and own[:, 1].tolist() == list(range(call.shape[1])):
+                    return given
+        return None
 
     def _refuse_others(self, name: Any, count: int, call: Attended) -> None:
         """Raise ModelError where there are not as many tokens as there were before, or as many rows."""
@@ -223,7 +251,7 @@ class Streams:
         of_stream = [at for at, (asks, _) in enumerate(self.of) if asks == stream]
         asks = {at: self.tokens[at][0] for at in of_stream}
         return bool(of_stream) and all(
-            asks[after] == [(self.calls[before][0], at) for at in range(len(asks[after]))]
+            asks[after] == [(self.calls[before][0], at) for at in range(self.calls[before][1].shape[1])]
             for before, after in pairwise(of_stream)
         )
 

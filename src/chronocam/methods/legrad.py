@@ -18,6 +18,7 @@ from chronocam.methods._attention import (
     is_on_grid,
     not_on_grid,
     on_grid,
+    refuse_other_order,
 )
 from chronocam.types import Capture, Need
 
@@ -73,6 +74,7 @@ class LeGrad(AttendedMethod):
         calls = [call for call in calls if is_on_grid(capture, call, divided)]
         if not calls:
             raise not_on_grid(capture, self.name, shapes)
+        refuse_other_order(calls, self.name)
         total: Any = 0.0
         for call in calls:
             along = relu(by_weights(call.gradients[target], call))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from chronocam.errors import InputError, LayerError, LayoutError, ModelError
 from chronocam.maps.arrays import in_full_precision, like, namespace
 from chronocam.maps.attended import Link
-from chronocam.methods._attention import AttentionMethod, divided_in, not_on_grid
+from chronocam.methods._attention import AttentionMethod, divided_in, not_on_grid, refuse_other_order
 from chronocam.methods._base import Maps
 from chronocam.types import Array, Capture, Need, View
 
@@ -109,6 +109,7 @@ def _chain(links: Sequence[Link]) -> int:
     0 where no graph says it. Raises ModelError where they do not follow one after the other.
     """
     count = max((number for number, link in enumerate(links, start=1) if link.scored), default=0)
+    refuse_other_order(links[:count], "rollout")
     for number, link in enumerate(links[1:count], start=1):
         if not link.queries == link.keys == (number - 1,):
             raise ModelError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chronocam.engines.torch.attention import Mixing
-from chronocam.engines.torch.graph import nearest_numbered
+from chronocam.engines.torch.graph import picks, swaps, until_numbered
 from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.maps.attended import Attended, Origins, Sources, latest
 
@@ -23,7 +23,7 @@ Gradients = Callable[[Sequence[Tensor]], list[Tensor | None]]
 class TappedAttention:
     """Taps what every attention returns, so that the graph may begin there.
 
-    sources, origins: of each call, see `Attended`.
+    sources, origins, in_order: of each call, see `Attended`.
     """
 
     def __init__(self, cut: Cut | None, origins: bool = False) -> None:
@@ -33,6 +33,7 @@ class TappedAttention:
         self.sources: list[tuple[Sources, Sources]] = []
         self.origins: list[tuple[Origins, Origins]] = []
         self._before: list[set[int]] = []
+        self.in_order: list[bool] = []
         self._numbers: dict[Any, int] = {}  # of the calls, by the nodes of the graph that go on from them
 
     def __len__(self) -> int:
@@ -41,15 +42,19 @@ class TappedAttention:
     def see(self, mixing: Mixing) -> Tensor:
         """Take note of a call, and return what goes on in the place of its output."""
         asks = mixing.softmax if mixing.query is None else mixing.query
-        of_queries, of_keys = (made_of(x, self._numbers) for x in (asks, mixing.value))
+        asked, given = (ways_to(x, self._numbers) for x in (asks, mixing.value))
+        of_queries, of_keys = (
+            {self._numbers[node] for node in way if node in self._numbers} for way in (asked, given)
+        )
         self.sources.append((latest(of_queries, self._before), latest(of_keys, self._before)))
         self._before.append(of_queries | of_keys)
-        self.origins.append(
-            (
-                None if asks is None else self._origins(mixing.by_head(asks), of_queries),
-                self._origins(mixing.values, of_keys),
-            )
+        both = (
+            (None if asks is None else mixing.by_head(asks), asked, of_queries),
+            (mixing.values, given, of_keys),
         )
+        (of_asked, first), (of_given, second) = (self._origins(*one) for one in both)
+        self.origins.append((of_asked, of_given))
+        self.in_order.append(first and second)
         fresh = self._tap.capture(mixing.output)
         self._numbers[fresh.grad_fn] = len(self._calls)
         for name in ("output", "value", "query", "key", "softmax"):
@@ -58,19 +63,21 @@ class TappedAttention:
         self._calls.append(mixing)
         return fresh
 
-    def _origins(self, tokens: Tensor, calls: set[int]) -> Origins:
-        """Return which token of which call each token is made of; see `Attended`.
+    def _origins(self, tokens: Tensor | None, way: set[Any], calls: set[int]) -> tuple[Origins, bool]:
+        """Return which token of which call each token is made of, and whether they are in order.
 
-        None where they are those of the latest call one for one, as far as their number says, and where one
-        is made of several.
+        See `Attended`. None where they are those of the latest call one for one, as far as their number and
+        the graph say, and where one is made of several. way: the nodes of the graph that lead to them.
         """
-        if not calls or not self._with_origins:
-            return None
+        if not calls or tokens is None:
+            return None, True
         latest = max(calls)
         before = self._calls[latest].outputs(self._calls[latest].output)
         rows, count = tokens.shape[0], tokens.shape[2]
-        if before.shape[0] != rows or before.shape[2] == count:
-            return None
+        same, picked = before.shape[2] == count, any(map(picks, way))
+        moved = picked or any(swaps(node, count) for node in way)
+        if before.shape[0] != rows or not (moved or (self._with_origins and not same)):
+            return None, True
         # Two gradients tell where each token went: of the sum of all places, and of the sum in which each
         # place is weighted by its number. Their ratio at a token is the number of its place. Channels are
         # added up with random weights, since their plain sum may be constant behind a LayerNorm.
@@ -79,13 +86,17 @@ class TappedAttention:
         numbers = torch.arange(1, count + 1).to(sums)
         once, numbered = (self._straight(total, calls) for total in (sums.sum(), (sums * numbers).sum()))
         origins = np.full((count, 2), -1)
-        for call, a, b in zip(sorted(calls), once, numbered, strict=True):
+        # The latest call first: where it has made all of them, what was before does not count.
+        for call, a, b in reversed(list(zip(sorted(calls), once, numbered, strict=True))):
             places = _places(*(self._calls[call].outputs(g).transpose(0, 2).flatten(1) for g in (a, b)))
             if places is None:
-                return None
+                return None, not (same and picked)
             for token, place in places:
-                origins[place] = call, token
-        return origins
+                if origins[place, 0] < 0:
+                    origins[place] = call, token
+            if (origins[:, 0] >= 0).all():
+                break
+        return origins, _in_order(origins)
 
     def _straight(self, total: Tensor, calls: set[int]) -> list[Tensor]:
         """Return the gradients at the outputs of some calls, along paths that lead through no other call."""
@@ -108,13 +119,23 @@ class TappedAttention:
     def attended(self, gradients: Gradients, calls: slice = slice(None)) -> tuple[Attended, ...]:
         """Return some of the calls, with the gradients at what they returned."""
         found = gradients(self._tap.outputs[calls])
-        every = zip(self._calls[calls], found, self.sources[calls], self.origins[calls], strict=True)
-        return tuple(_attended(*one) for one in every)
+        how = self.sources[calls], self.origins[calls], self.in_order[calls]
+        return tuple(_attended(*one) for one in zip(self._calls[calls], found, *how, strict=True))
 
 
 def made_of(tensor: Tensor | None, numbers: Mapping[Any, int]) -> set[int]:
     """Return the numbers of the nodes that a tensor is made of, with no other of them in between."""
-    return nearest_numbered([] if tensor is None else [tensor.grad_fn], numbers)
+    return {numbers[node] for node in ways_to(tensor, numbers) if node in numbers}
+
+
+def ways_to(tensor: Tensor | None, numbers: Mapping[Any, int]) -> set[Any]:
+    """Return the nodes of the graph that lead to a tensor, up to the first numbered ones."""
+    return until_numbered([] if tensor is None else [tensor.grad_fn], numbers)
+
+
+def _in_order(origins: np.ndarray) -> bool:
+    """Say whether tokens follow each other as those that they are made of; new ones may be anywhere."""
+    return all((np.diff(origins[origins[:, 0] == call, 1]) > 0).all() for call in {*origins[:, 0]} - {-1})
 
 
 def _places(once: Tensor, numbered: Tensor) -> list[tuple[int, int]] | None:
@@ -139,14 +160,16 @@ def _attended(
     gradients: Tensor | None,
     sources: tuple[Sources, Sources],
     origins: tuple[Origins, Origins],
+    in_order: bool,
 ) -> Attended:
     return Attended(
         mixing.values,
         lambda: mixing.weights,
         None if gradients is None else torch.stack([mixing.outputs(g) for g in gradients]),
         None if mixing.query is None else mixing.by_head(mixing.query),
-        None if mixing.key is None else mixing.by_head(mixing.key),
+        mixing.keys,
         mixing.join,
         sources,
         origins,
+        in_order,
     )

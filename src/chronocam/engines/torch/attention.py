@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -15,8 +16,10 @@ from torch.utils import _pytree as pytree
 
 from chronocam.engines.torch.modes import Args, Function, Kwargs
 
-_SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
+_SOFTMAX = {F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax}
 _PRODUCT = {torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm, torch.einsum, torch.baddbmm}
+_SLICES = {Tensor.__getitem__, torch.narrow, Tensor.narrow}
+_ROUNDING = 0.01  # of a sum of weights in half precision
 
 # A function hands itself to a mode before anything else, so that what it calls is never seen. With another
 # answer to whether there is a mode its own lines run, and the mode sees them.
@@ -25,6 +28,7 @@ _MODULE = FunctionType(
     {**vars(F), "has_torch_function": lambda tensors: False},
     argdefs=F.multi_head_attention_forward.__defaults__,
 )
+_PARAMETERS = tuple(inspect.signature(F.multi_head_attention_forward).parameters)
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Mixing:
     heads: how many are folded into the first axis, of arrays that have no axis of heads or one of size 1.
     axes: the order of axes that brings values, and outputs, to `(…, head, token, channel)`; None as it is.
     join: the matrix that joins the heads, `(channel, head · channel)`.
+    sinks: how many of the last keys are no tokens, but the same for all inputs (`add_bias_kv`).
     """
 
     output: Tensor
@@ -48,6 +53,7 @@ class Mixing:
     heads: int = 1
     axes: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)
     join: Tensor | None = None
+    sinks: int = 0
 
     def by_head(self, x: Tensor) -> Tensor:
         """Return `(row, head, token, channel)` of `(…, head, …)`, or of heads folded into the first axis."""
@@ -58,7 +64,16 @@ class Mixing:
     @property
     def values(self) -> Tensor:
         """The values, `(row, head, key, channel)`."""
-        return self.by_head(self.value if self.axes[0] is None else self.value.permute(*self.axes[0]))
+        values = self.by_head(self.value if self.axes[0] is None else self.value.permute(*self.axes[0]))
+        return self._of_tokens(values, -2)
+
+    @property
+    def keys(self) -> Tensor | None:
+        """The keys, `(row, head, key, channel)`."""
+        return None if self.key is None else self._of_tokens(self.by_head(self.key), -2)
+
+    def _of_tokens(self, x: Tensor, axis: int) -> Tensor:
+        return x.narrow(axis, 0, x.shape[axis] - self.sinks)
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return what is shaped like the output as `(row, head, query, channel)`."""
@@ -68,8 +83,9 @@ class Mixing:
     def weights(self) -> Tensor:
         """The weights, `(row, head, query, key)`, before any dropout; in float32 at least."""
         if self.softmax is None:
-            return self.by_head(torch.stack(list(self._each_head()), dim=-3))
-        return self.by_head(self.softmax).to(torch.promote_types(self.softmax.dtype, torch.float32))
+            return self._of_tokens(self.by_head(torch.stack(list(self._each_head()), dim=-3)), -1)
+        weights = self._of_tokens(self.by_head(self.softmax), -1)
+        return weights.to(torch.promote_types(weights.dtype, torch.float32))
 
     @property
     def means(self) -> Tensor:
@@ -81,7 +97,7 @@ class Mixing:
         total, count = next(heads), 1
         for head in heads:
             total, count = total + head, count + 1
-        return (total / count).flatten(0, -3)
+        return self._of_tokens((total / count).flatten(0, -3), -1)
 
     def _each_head(self) -> Iterator[Tensor]:
         assert self.query is not None
@@ -100,7 +116,7 @@ class AttentionSeen(TorchFunctionMode):
     def __init__(self, see: Callable[[Mixing], Tensor]) -> None:
         super().__init__()
         self._see = see
-        self._heads = 1  # of the module that runs
+        self._heads, self._sinks = 1, 0  # of the module that runs
         self._product: tuple[Tensor, Args] | None = None  # the last one: what became of it, and of what
         self._scored: Args = ()  # what the scores of the last softmax are the product of
         # What became of that softmax, the same by way of dropout and casts, and the weights without these.
@@ -131,13 +147,15 @@ class AttentionSeen(TorchFunctionMode):
         return result
 
     def _through_module(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
-        self._heads = kwargs["num_heads"] if "num_heads" in kwargs else args[4]
+        given = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
+        self._heads = given["num_heads"]
+        self._sinks = (given["bias_k"] is not None) + bool(given["add_zero_attn"])
         try:
             with self:
                 returned: tuple[Tensor, Tensor | None] = _MODULE(*args, **kwargs)
             return returned
         finally:
-            self._heads = 1
+            self._heads, self._sinks = 1, 0
 
     def _follow(self, result: Tensor, func: Function, args: Args) -> None:
         """Follow scores on their way to a softmax, and weights on theirs to a product."""
@@ -145,7 +163,7 @@ class AttentionSeen(TorchFunctionMode):
             if self._product is not None and x is self._product[0] and result.shape == x.shape:
                 self._product = (result, self._product[1])
             made = self._weights_in(x)
-            if made is not None and result.numel() == made.numel():
+            if made is not None and (result.numel() == made.numel() or _drops_keys(func, x, result)):
                 kept = func is F.dropout or result.dtype != x.dtype
                 self._weights.append((result, made if kept else result))
 
@@ -159,11 +177,15 @@ class AttentionSeen(TorchFunctionMode):
         if softmax is not None and func is torch.einsum and not _over_last(args[0]):
             self._follow(result, func, (weights,))  # heads are mixed
             return result
+        swap = _by_letters(args[0]) if softmax is not None and func is torch.einsum else (None, None)
+        if softmax is None and func is not torch.einsum:  # values may come first, `(…, channel, key)`
+            softmax = _turned(self._weights_in(value))
+            *lead, channel, key = range(result.ndim)
+            swap, value = ([*lead, key, channel],) * 2, weights
         if softmax is None:
             self._product = (result, args[-2:]) if func is not torch.einsum else None
             return result
         scored, self._scored, self._weights = self._scored, (), []
-        swap = _by_letters(args[0]) if func is torch.einsum else (None, None)
         mixing = Mixing(result, value, softmax=softmax, heads=self._heads, axes=swap)
         if scored:
             mixing.query, mixing.key = scored[0], scored[1].mT
@@ -171,6 +193,7 @@ class AttentionSeen(TorchFunctionMode):
 
     def _seen(self, mixing: Mixing) -> Tensor:
         """Give a call to `see`, hidden from autocast; this mode is left meanwhile."""
+        mixing.sinks = self._sinks
         with torch.autocast(mixing.output.device.type, enabled=False):
             fresh = self._see(mixing)
         self._apart = mixing
@@ -218,6 +241,18 @@ def _over_last(equation: str) -> bool:
     """Say whether an equation sums over the last axis of the first of two arrays, as over keys."""
     weights, value, made = equation.replace(" ", "").replace("->", ",").split(",")
     return weights[-1] in value and weights[-1] not in made
+
+
+def _drops_keys(func: Function, weights: Tensor, result: Tensor) -> bool:
+    """Say whether a result is the weights of some keys, without those of a sink."""
+    return func in _SLICES and weights.ndim == result.ndim and weights.shape[:-1] == result.shape[:-1]
+
+
+def _turned(weights: Tensor | None) -> Tensor | None:
+    """Return weights `(…, key, query)` as `(…, query, key)`; None for others: those of a query sum to one."""
+    if weights is None or (weights.detach().sum(-2) - 1).abs().max() > _ROUNDING:
+        return None
+    return weights.mT
 
 
 def _by_letters(equation: str) -> tuple[Sequence[int], Sequence[int]]:

@@ -87,17 +87,36 @@ def nearest_numbered(nodes: Iterable[Any], numbers: Mapping[Any, int]) -> set[in
 
     nodes: where the search begins; those that are numbered themselves lead no further. None is passed over.
     """
-    nearest, seen, ahead = set[int](), set[Any](), list(nodes)
+    return {numbers[node] for node in until_numbered(nodes, numbers) if node in numbers}
+
+
+def until_numbered(nodes: Iterable[Any], numbers: Mapping[Any, int]) -> set[Any]:
+    """Return the nodes that lead to some, up to the first numbered ones; see `nearest_numbered`."""
+    seen, ahead = set[Any](), list(nodes)
     while ahead:
         node = ahead.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node in numbers:
-            nearest.add(numbers[node])
-        else:
+        if node not in numbers:
             ahead.extend(one for one, _ in node.next_functions)
-    return nearest
+    return seen
+
+
+_PICKS = re.compile(r"(Flip|Rot90|Roll|Index|IndexSelect|Gather|Take)Backward\d*$")
+
+
+def picks(node: Any) -> bool:
+    """Say whether a node may pick tokens in any order."""
+    return _PICKS.match(node.name()) is not None
+
+
+def swaps(node: Any, tokens: int) -> bool:
+    """Say whether a node may swap rows and columns of so many tokens: no axis holds all of them, or most."""
+    if not node.name().startswith(("Transpose", "Permute")):
+        return False
+    sizes = [n for n in node._input_metadata[0].shape if n > 1]
+    return len(sizes) > 2 and not any(tokens < 2 * n <= 2 * tokens for n in sizes)
 
 
 def _parents(node: Any, numbers: Mapping[Any, int]) -> tuple[int, ...]:
