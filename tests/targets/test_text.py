@@ -368,3 +368,32 @@ def test_patches_that_are_filled_up_to_a_length_are_pictures(length: int) -> Non
     given["spatial_shapes"] = torch.tensor([[5, 6], [6, 5]])
     with pytest.raises(InputError, match="5 × 6, 6 × 5 patches; explain those of one size"):
         cc.GradCAM(model, layer).explain(given, score)
+
+
+def test_grad_eclip_adds_up_the_words_of_all_layers(folder: Path) -> None:
+    """Of each layer: the gradient at what its heads made, at the token that is read, times the values."""
+    loaded = cc.models.load(f"hf:{folder}")
+    model, text = loaded.model, "a red bus"
+    e = cc.GradECLIP(loaded, on="text").explain(X, cc.targets.Caption(text))
+    last = cc.GradECLIP(loaded, on="text", layers=1).explain(X, cc.targets.Caption(text))
+    tower = model.text_model.encoder.layers
+    kept: list[dict[str, Tensor]] = [{}, {}]
+    for layer, names in zip(tower, kept, strict=True):
+        for name in ("q_proj", "k_proj", "v_proj"):
+            layer.self_attn.get_submodule(name).register_forward_hook(
+                lambda m, i, o, name=name, names=names: names.update({name: o[0]})
+            )
+        layer.self_attn.out_proj.register_forward_pre_hook(lambda m, i, names=names: names.update(o=i[0]))
+    embedded = model.get_text_features(ids(text, model)).pooler_output[0]
+    score = F.cosine_similarity(embedded, model.get_image_features(X[:1]).pooler_output[0].detach(), dim=0)
+    grads = torch.autograd.grad(score, [names["o"] for names in kept])
+    end = 4 if isinstance(model, transformers.CLIPModel) else 11
+    every = []
+    for layer, names, g in zip(tower, kept, grads, strict=True):
+        w = layer.self_attn.out_proj.weight
+        near = F.cosine_similarity((names["q_proj"] @ w.T)[end, None], names["k_proj"] @ w.T, dim=1)
+        share = (near - near.min()) / (near.max() - near.min())
+        every.append(((g[0, end] * names["v_proj"]).sum(1) * share).detach())
+    np.testing.assert_allclose(e.maps[0, 0], sum(every)[1:4].clamp(min=0), rtol=1e-3, atol=1e-6)  # type: ignore
+    np.testing.assert_allclose(last.maps[0, 0], every[-1][1:4].clamp(min=0), rtol=1e-3, atol=1e-6)
+    assert not np.allclose(e.maps, last.maps)

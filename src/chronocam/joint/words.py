@@ -110,7 +110,7 @@ def _column(method: Recipe, towers: TextTower, model: Any, caption: Caption, pic
     if not getattr(method, "maps_words", False):
         raise InputError(
             f'on="{TEXT}" is of attention between words, and {method.name} makes no maps of it; choose '
-            "legrad, attentionrelevance or gradientxattention"
+            "legrad, attentionrelevance, gradeclip or gradientxattention"
         )
     if method.conv_layer is not None:
         raise InputError(f'on="{TEXT}" is of all words, whatever the layer; leave conv_layer out')
@@ -124,7 +124,7 @@ def _column(method: Recipe, towers: TextTower, model: Any, caption: Caption, pic
     words = words_in(tokenizer, to_numpy(numbers[0]).tolist())
     if not words:
         raise TargetError(f"caption {caption.text!r} has no words that the tokenizer knows; give others")
-    network, made = towers.network, cast("Any", method)
+    network, made = towers.network, cast("Any", method).of_words()
     layer = _of_tokens(network, tokens, len(numbers[0]))
     inner = replace(
         made, model=network, conv_layer=layer, layout=_along, on=None, labels=None, preprocess=None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +11,19 @@ from jaxtyping import Float
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import in_full_precision, namespace, placed, relu, to_numpy
 from chronocam.maps.attended import Attended
-from chronocam.methods._attention import AttendedMethod, last_on_grid, on_grid, patches_in, reading
+from chronocam.methods._attention import (
+    AttendedMethod,
+    check_layers,
+    depended_on,
+    last_on_grid,
+    on_grid,
+    patches_in,
+    reading,
+)
 from chronocam.types import Array, Capture, Need
+
+_EVERY: Final = 2**31
+"""Of the last attentions, more than there are."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -26,6 +37,9 @@ class GradECLIP(AttendedMethod):
     (a distilled DeiT's) both are added up before negative values are dropped. Made for CLIP and captions; any
     score will do.
 
+    layers: how many of the last attentions count, whose maps are added up before negative values are dropped;
+        None is the last one, and for the words of a caption (`on="text"`) all, as in the paper.
+
     Raises ModelError for models that read patches, or that score keys in a way of their own.
     Source: Zhao et al. 2025 (arXiv:2502.18816), section 3; with the model's own heads, where the released
     code recomputes the block with one head.
@@ -37,16 +51,29 @@ class GradECLIP(AttendedMethod):
     (2, 1, 4, 4)
     """
 
+    layers: int | None = None
     name: ClassVar[str] = "gradeclip"
-    maps_words: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = (Need(gradients=False, attended=True),)
 
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        super().__post_init__()
+
+    def of_words(self) -> GradECLIP:
+        """Return the method of all attentions, where none were said."""
+        return self if self.layers is not None else replace(self, layers=_EVERY)
+
     def attributed(self, capture: Capture, target: int) -> Float[Any, batch * grid]:
-        """Return max(λ_i g·v_i, 0)."""
-        call, divided = last_on_grid(capture, self.name)
-        rows, _, keys = call.shape
+        """Return max(Σ λ_i g·v_i, 0)."""
+        last, divided = last_on_grid(capture, self.name)
+        rows, _, keys = last.shape
         patches = patches_in(capture, rows, keys, divided)
-        weighted = [_weighted(call, target, at, patches) for at in self._read(call, target, patches)]
+        read = self._read(last, target, patches)
+        calls = depended_on(capture.attended, self.name)
+        alike = [call for call in calls[: calls.index(last) + 1] if call.shape == last.shape]
+        weighted = [
+            _weighted(call, target, at, patches) for call in alike[-(self.layers or 1) :] for at in read
+        ]
         return on_grid(capture, relu(sum(weighted[1:], start=weighted[0])), divided)
 
     def _read(self, call: Attended, target: int, patches: np.ndarray) -> list[int]:
@@ -57,11 +84,6 @@ class GradECLIP(AttendedMethod):
             raise ModelError(
                 f"the score reads {len(read)} tokens of the last attention, and gradeclip is defined for "
                 "one, such as a class token; choose legrad or attentionrelevance"
-            )
-        if call.query is None or call.query.shape[3] != call.value.shape[3]:
-            raise ModelError(
-                "gradeclip compares queries with keys, and this model scores keys in another way; load "
-                'transformers of Hugging Face with attn_implementation="sdpa", or choose legrad'
             )
         return read or [0]
 
@@ -74,6 +96,11 @@ def _joined(x: Float[Any, "row head token channel"], join: Array) -> Float[Any, 
 
 
 def _weighted(call: Attended, target: int, at: int, patches: np.ndarray) -> Float[Any, "row key"]:
+    if call.query is None or call.query.shape[3] != call.value.shape[3]:
+        raise ModelError(
+            "gradeclip compares queries with keys, and this model scores keys in another way; load "
+            'transformers of Hugging Face with attn_implementation="sdpa", or choose legrad'
+        )
     g = call.gradients[target][:, :, at : at + 1]
     xp = namespace(g)
     agreement = xp.sum(g * xp.astype(call.value, g.dtype), axis=(1, 3))
