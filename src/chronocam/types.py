@@ -342,9 +342,12 @@ class Outputs:
 
     def label(self, index: int) -> str:
         """Return the name of class `index`, or `"class 7"` where the model carries no labels."""
-        if self.labels is not None and index < len(self.labels):
-            return self.labels[index]
-        return f"class {index}"
+        return label_of(self.labels, index)
+
+
+def label_of(labels: Sequence[str] | None, index: int) -> str:
+    """Return the name of class `index`, or `"class 7"` where there is none."""
+    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
 
 
 @dataclass(frozen=True)

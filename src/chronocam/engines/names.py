@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from chronocam.errors import LayerError, suggest
@@ -14,12 +15,14 @@ _CALL = re.compile(r"(?P<path>.*)#(?P<call>\d+)$")
 _ENTRY = re.compile(r"(?P<path>.*?)(?P<keys>(?:\[[^][]+\])+)$")
 
 
+@lru_cache(maxsize=1024)
 def split_call(layer: str) -> tuple[str, int | None]:
     """Split `relu#1` into the path and the number of the call."""
     match = _CALL.match(layer)
-    return (match["path"], int(match["call"])) if match else (layer, None)
+    return (match["path"], int(match["call"])) if match else (str(layer), None)
 
 
+@lru_cache(maxsize=1024)
 def split_entry(layer: str) -> tuple[str, tuple[str, ...]]:
     """Split `fpn[1]` into the path and what leads to one of several outputs; `fpn[a][1]` has two steps.
 

@@ -9,8 +9,17 @@ from chronocam.engines.structure import settings_of
 from chronocam.joint.default_layer import Chosen
 from chronocam.joint.look import Look
 from chronocam.targets._parse import OfTarget, Several
-from chronocam.targets.boxes import BoxesOf
-from chronocam.targets.classes import Class, Contrast, OneLabelEach, PerSample, Predicted, Weighted
+from chronocam.targets.boxes import BoxesByDefault, BoxesOf
+from chronocam.targets.classes import (
+    Class,
+    Contrast,
+    OneLabelEach,
+    PerSample,
+    Predicted,
+    PredictedByDefault,
+    PredictedOrAll,
+    Weighted,
+)
 from chronocam.types import Target
 
 Search: TypeAlias = Callable[[Target], Chosen]
@@ -18,6 +27,7 @@ Search: TypeAlias = Callable[[Target], Chosen]
 
 _OF_CLASSES = (Class, Contrast, OneLabelEach, PerSample, Predicted, Weighted)
 _OF_SAMPLES = (OneLabelEach, PerSample, Weighted)
+_PREDICTED = {Predicted, PredictedByDefault, PredictedOrAll, BoxesByDefault}
 
 
 class Choices:
@@ -34,7 +44,7 @@ class Choices:
 
     def of(self, target: Target, search: Search) -> Chosen:
         """Return the layer of a target."""
-        exact, subject = (self._where, _exactly(target)), self._subject
+        exact, subject = (self._where, exactly(target)), self._subject
         places = (subject.facts, exact), (subject.facts, (self._where, kind_of(target))), (subject.own, exact)
         for facts, key in places:
             known: Chosen | None = facts.known(key)
@@ -45,7 +55,7 @@ class Choices:
     def again(self, target: Target, flat: bool, search: Search) -> Chosen:
         """Return the layer of a target whose scores were found to be flat at the one known, or not to be."""
         facts = self._subject.own if flat else self._subject.facts
-        return facts.once((self._where, _exactly(target)), lambda: self._found(target, search))
+        return facts.once((self._where, exactly(target)), lambda: self._found(target, search))
 
     def at_level(self, boxes: BoxesOf, level: int, search: Search) -> tuple[Chosen, int]:
         """Return the layer that the boxes of a level come from, and how many levels are known of."""
@@ -62,14 +72,18 @@ class Choices:
         chosen = search(target)
         # Whether a score is flat may depend on the weights, and facts of a model outlive a change of these.
         facts = self._subject.own if chosen.flat else self._subject.facts
-        names = {_exactly(target)} if chosen.flat or chosen.specific else {_exactly(target), kind_of(target)}
+        names = {exactly(target)} if chosen.flat or chosen.specific else {exactly(target), kind_of(target)}
         for name in names:
             facts.keep((self._where, name), chosen)
         return chosen
 
 
-def _exactly(target: Target) -> Hashable:
+def exactly(target: Target) -> Hashable:
     """Return what tells a target from others; the same function made anew is the same."""
+    # Such are equal where their settings are.
+    by_class = isinstance(target, Class) and type(target) is Class and type(target.which) in (int, str)
+    if by_class or type(target) in _PREDICTED:
+        return target
     # Batches of a data set come with labels of their own, and are explained at one layer.
     return _key_of(target, _OF_SAMPLES)
 

@@ -65,11 +65,14 @@ def diagnose(
     }
     if not np.any(list(wrong.values())):
         return
-    worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)
     kinds = list(wrong)
-    for i, k in np.argwhere((worst >= 0) & ~missing).tolist():
-        kind, name = kinds[worst[i, k]], str(infos[i][k])
-        text = _TEXTS[kind].format(
+    worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)
+    places = np.argwhere((worst >= 0) & ~missing)
+    # Of a thousand classes many may have no evidence: what is said of all of them is worded once.
+    texts = {kind: text.format(layer=layer) for kind, text in _TEXTS.items() if kind not in _WITH_NUMBERS}
+    for (i, k), number in zip(places.tolist(), worst[tuple(places.T)].tolist(), strict=True):
+        kind, name = kinds[number], str(infos[i][k])
+        text = texts.get(kind) or _TEXTS[kind].format(
             layer=layer, score=scores[i, k], moved=np.nan if moved is None else moved[i, k]
         )
         yield Finding(kind, start + i, name, f"sample {start + i}, {name}: {text}")
@@ -86,6 +89,8 @@ _TEXTS: Final = {
     "negative evidence": "all weighted sums are negative: evidence at `{layer}` lowers this score (see "
     "signed=True)",
 }
+
+_WITH_NUMBERS: Final = {"small gradient"}
 
 
 def of_grid(layer: str, grid: tuple[int, ...], within: tuple[int, ...]) -> Iterator[Finding]:

@@ -57,10 +57,12 @@ class Facts:
 
 def _trim(held: OrderedDict[Hashable, Any], latest: Hashable, most: int) -> None:
     """Drop what was not asked for the longest; another thread may drop the same."""
-    with suppress(KeyError):
+    try:
         held.move_to_end(latest)
         while len(held) > most:
             held.popitem(last=False)
+    except KeyError:
+        return
 
 
 _OF_MODELS: WeakKeyDictionary[Any, OrderedDict[Hashable, Facts]] = WeakKeyDictionary()

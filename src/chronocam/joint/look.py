@@ -223,6 +223,16 @@ class Look:
         """What layers see of these inputs, and where their cells lie."""
         return Sights(self)
 
+    def at(self, inputs: Inputs) -> Look:
+        """Return the look at another array of the same shape and type, or at none: an outline.
+
+        What follows from shapes is not worked out again.
+        """
+        look: Look = object.__new__(Look)
+        vars(look).update(vars(self), inputs=inputs, main=inputs, arrays=[inputs])
+        vars(look).pop("one", None)
+        return look
+
     def few(self, samples: int = 2) -> Look:
         """Return a look at the first samples, with one chunk of frames where whole clips are too long.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,20 +17,19 @@ from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.maps.attended import Link
 from chronocam.types import INPUT, Array, BoxInfo, Inputs, Need
 
-Places = Sequence[tuple[Need, str]]
-"""What is recorded, and at which layer."""
-
 
 @dataclass(frozen=True)
 class Recorded:
     """What one pass recorded, and what the columns of its scores are.
 
+    notes: what is to be said of the model, of the scores and of the inputs.
     unconnected: a layer whose gradient is needed, and on which the scores do not depend; None without one.
     obstacle: what keeps gradients from it, where the model shows it.
     """
 
     recording: Recording
     columns: Columns
+    notes: tuple[str, ...] = ()
     unconnected: str | None = None
     obstacle: str | None = None
 
@@ -74,6 +73,59 @@ class PassScore:
         return classes if np.array_equal(np.take_along_axis(logits, classes, axis=1), values) else None
 
 
+class Places:
+    """What a pass records, and at which layers: the same for all looks at inputs of the same shapes.
+
+    look: one of them. needs: each with its layer. reads: the modules whose outputs the score reads.
+
+    Attributes: request is for the engine, but for what hangs on the scores of a pass; connecting are the
+    needs of gradients at layers on which the scores have to depend.
+
+    """
+
+    def __init__(self, look: Look, needs: Iterable[tuple[Need, str]], reads: Sequence[str]) -> None:
+        self.needs = tuple(needs)
+
+        def layers(which: Callable[[Need], bool]) -> list[str]:
+            return list(dict.fromkeys(layer for need, layer in self.needs if which(need)))
+
+        # What a layer adds to its input may have no influence.
+        self.connecting: list[tuple[Need, str]] = [
+            (need, layer)
+            for need, layer in self.needs
+            if need.gradients and not (need.biases and layer != INPUT)
+        ]
+        self.scores_blocks: bool = any(need.blocks for need, _ in self.needs)
+        self.request = Request(
+            layers(lambda need: True),
+            gradients=layers(lambda need: need.gradients and not need.guided),
+            guided=layers(lambda need: need.guided),
+            curvature=layers(lambda need: need.curvature),
+            reads=reads,
+            resumes=layers(lambda need: need.resumes),
+            attentions=any(need.attentions for need, _ in self.needs),
+            attended=any(need.attended for need, _ in self.needs),
+            origins=any(need.origins for need, _ in self.needs),
+            call=look.call,
+            clips=look.clips,
+            entry=look.entry,
+        )
+
+    def asked_by(self, score: PassScore, levels: Levels | None) -> Request:
+        """Return the request of one pass. levels: the layers on which boxes of each level are explained."""
+        request, columns = self.request, score.columns
+        if self.scores_blocks:
+
+            def block(result: Result) -> Array:
+                # Of the classes that the whole network chose: what the head makes of a block may be others.
+                return replace(score.scoring, clean=columns[-1].logits)(result)[0]
+
+            request = replace(request, blocks=block)
+        if levels is not None:
+            request = replace(request, wanted=lambda layer: columns_at(levels, layer, columns[0].infos))
+        return request
+
+
 def record(
     look: Look, scoring: Scoring, places: Places, inputs: Inputs | None = None, levels: Levels | None = None
 ) -> Recorded:
@@ -82,50 +134,20 @@ def record(
     inputs: other inputs of the same shapes, in the place of those looked at.
     levels: the layers on which boxes of each level are explained, and no others.
     """
-
-    def layers(which: Callable[[Need], bool]) -> list[str]:
-        return list(dict.fromkeys(layer for need, layer in places if which(need)))
-
     score = PassScore(scoring)
-    columns = score.columns
-
-    def block(result: Result) -> Array:
-        # Of the classes that the whole network chose: what the head makes of a block may be others.
-        return replace(scoring, clean=columns[-1].logits)(result)[0]
-
-    request = Request(
-        layers(lambda need: True),
-        gradients=layers(lambda need: need.gradients and not need.guided),
-        guided=layers(lambda need: need.guided),
-        curvature=layers(lambda need: need.curvature),
-        reads=scoring.reads,
-        resumes=layers(lambda need: need.resumes),
-        attentions=any(need.attentions for need, _ in places),
-        attended=any(need.attended for need, _ in places),
-        origins=any(need.origins for need, _ in places),
-        blocks=block if any(need.blocks for need, _ in places) else None,
-        call=look.call,
-        clips=look.clips,
-        entry=look.entry,
-        wanted=None if levels is None else lambda layer: columns_at(levels, layer, columns[0].infos),
-    )
+    request = places.asked_by(score, levels)
     recording = look.engine.record(look.inputs if inputs is None else inputs, score, request)
-    if levels is not None and not used(levels, columns[0].infos):
+    columns = score.columns[0]
+    if levels is not None and not used(levels, columns.infos):
         recording = replace(recording, gradients=_zeros(recording, request.gradients))
     if look.detach_attention and recording.attention is None:
         raise InputError("detach_attention= found no attention weights over the frames; leave it out")
-    for need, layer in places:
-        if request.wanted is not None and not request.wanted(layer):
-            continue
-        optional = need.biases and layer != INPUT
-        if (
-            need.gradients
-            and not optional
-            and layer not in (recording.guided if need.guided else recording.gradients)
-        ):
-            return Recorded(recording, columns[0], layer, look.engine.obstacle())
-    notes = dict.fromkeys([*recording.notes, *columns[0].notes, *of_inputs(look)])
-    return Recorded(replace(recording, notes=tuple(notes)), columns[0])
+    for need, layer in places.connecting:
+        wanted = request.wanted is None or request.wanted(layer)
+        if wanted and layer not in (recording.guided if need.guided else recording.gradients):
+            return Recorded(recording, columns, (), layer, look.engine.obstacle())
+    notes = dict.fromkeys([*recording.notes, *columns.notes, *of_inputs(look)])
+    return Recorded(recording, columns, tuple(notes))
 
 
 def links(look: Look, scoring: Scoring) -> tuple[Link, ...]:

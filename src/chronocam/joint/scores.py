@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from chronocam.engines import Result
+from chronocam.joint.explaining import Explaining
 from chronocam.joint.inputs import arrays_of, batches
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Columns, Scoring, confidences
-from chronocam.joint.session import Explaining
 from chronocam.maps.arrays import to_numpy, widen
 from chronocam.targets.boxes import BoxesOf
 from chronocam.types import Array, Inputs, TargetInfo

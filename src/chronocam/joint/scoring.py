@@ -219,18 +219,19 @@ def confidences(
     """Return the probability of the classes explained, NaN for other targets; None where all are others."""
     probabilities = columns.probabilities
     classes = 0 if probabilities is None else probabilities.shape[1]
-
-    unknown = float("nan")
-
-    def of(sample: Sequence[float], info: TargetInfo) -> float:
-        if isinstance(info, BoxInfo):
-            return info.score
-        index = info.index
-        return unknown if index is None or index >= classes or info.signed else sample[index]
-
-    samples = [()] * len(infos) if probabilities is None else probabilities.tolist()
-    pairs = zip(samples, infos, strict=True)
-    values = np.asarray([[of(sample, info) for info in row] for sample, row in pairs], np.float32)
+    values = np.full((len(infos), len(infos[0])), np.nan, np.float32)
+    for sample, row in enumerate(infos):
+        if probabilities is not None:
+            known = np.append(probabilities[sample], np.nan)
+            values[sample] = known[
+                [
+                    -1 if info.index is None or info.index >= classes or info.signed else info.index
+                    for info in row
+                ]
+            ]
+        if any(issubclass(kind, BoxInfo) for kind in set(map(type, row))):
+            boxes = [(k, info.score) for k, info in enumerate(row) if isinstance(info, BoxInfo)]
+            values[sample, [k for k, _ in boxes]] = [score for _, score in boxes]
     return None if np.isnan(values).all() else values
 
 

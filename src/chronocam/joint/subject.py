@@ -49,6 +49,7 @@ class Subject:
         self.own = Facts()
         self._facts: Facts | None = None
         self._hooks: Hashable = ()
+        self._latest: tuple[Hashable, Facts] | None = None
         self._found_now = False
 
     @property
@@ -105,12 +106,18 @@ class Subject:
     def _look_up(self) -> Facts:
         """Return what is known of the model as it is now."""
         engine = self.engine
-        self._hooks = engine.hooks()
-        facts = facts_of(engine.model, (engine.structure(), self._hooks, self._how))
-        facts = self.own if facts is None else facts
-        if facts is not self._facts:
-            self.own.clear()
-        self._found_now = not facts
-        engine.learned = facts.once("learned", Learned)
-        self._facts = facts
+        state = engine.structure(), engine.hooks(), self._how
+        latest = self._latest  # read once, since another thread may replace it
+        if latest is None or latest[0] != state:
+            facts = facts_of(engine.model, state)
+            facts = self.own if facts is None else facts
+            if facts is not self._facts:
+                self.own.clear()
+            found_now = not facts
+            engine.learned = facts.once("learned", Learned)
+            # What cannot be told from others is asked about each time.
+            self._latest = None if facts is self.own else (state, facts)
+        else:
+            facts, found_now = latest[1], False
+        self._hooks, self._facts, self._found_now = state[1], facts, found_now
         return facts

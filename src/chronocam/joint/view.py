@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import count, islice
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakMethod
 
 import numpy as np
@@ -17,14 +17,13 @@ import numpy as np
 from chronocam.engines import Recording, Resumed, Score
 from chronocam.engines.base import Calls
 from chronocam.errors import ChronocamError, InputError, LayoutError
+from chronocam.joint.bearings import Bearings, Centers
 from chronocam.joint.biases import bias_terms
 from chronocam.joint.choices import kind_of
-from chronocam.joint.default_layer import Chosen
-from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
-from chronocam.joint.levels import UNKNOWN, Known, tiled
+from chronocam.joint.levels import UNKNOWN, Known
 from chronocam.joint.look import Look
-from chronocam.joint.passes import links, record
+from chronocam.joint.passes import Places, links, record
 from chronocam.joint.placement import BESIDE
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.scoring import Scoring
@@ -35,10 +34,13 @@ from chronocam.maps.arrays import like, namespace, to_numpy, widen
 from chronocam.maps.attended import Link
 from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
-from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window, note
+from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window
 
 T = TypeVar("T")
 """What is changed: a change of inputs or activations, or the number of a channel."""
+
+Atlas: TypeAlias = dict[tuple[str, tuple[int, ...], int], Bearings]
+"""The bearings of layers, as one method asks for them, by what each returned and in how many calls."""
 
 _MANY = 2  # changes, beyond which one more pass is worth it to see whether samples of a batch are coupled
 _COUPLED = 0.02  # of the largest score; kernels of other batch sizes change scores by less
@@ -50,6 +52,7 @@ class LayerView:
     scoring: the target of the method alone, for further passes.
     recording: what the pass recorded. columns: of its scores, those of the method's target.
     known: what an adapter knows of the layer's grid.
+    atlas: the bearings that are known from other calls alike; those worked out here are added.
     """
 
     def __init__(
@@ -61,11 +64,11 @@ class LayerView:
         recording: Recording,
         columns: slice,
         known: Known = UNKNOWN,
+        atlas: Atlas | None = None,
     ) -> None:
         self._look = look
         self._known = known
-        self._extent = known.extent
-        self._stated: Any = recipe.layout or known.layout
+        self._atlas: Atlas = {} if atlas is None else atlas
         self._recipe = recipe
         self._layer = layer
         self._scoring = scoring
@@ -75,8 +78,7 @@ class LayerView:
         self.notes: list[str] = []
         self.interval: Array = None
         # The captures say what the layer's grid is, and whether it saw the frames of clips one by one.
-        self._grid: tuple[int, ...] = ()
-        self._per_frame = False
+        self._bearings: Bearings | None = None
         self.captures: tuple[Capture, ...] = self._captures(recording, columns)
 
     @property
@@ -84,71 +86,28 @@ class LayerView:
         """Whether the input is a sequence, each feature of which is a place; see `View`."""
         return self._look.by_feature
 
-    @cached_property
-    def centers(self) -> tuple[tuple[float, ...], ...] | None:
+    @property
+    def centers(self) -> Centers | None:
         """Where the cells lie in the input, per axis; None where they tile it evenly."""
-        look, grid = self._look, self._grid
-        if self._layer == INPUT:
-            return None
-        if self._extent is not None and self._recipe.align == "half_pixel":
-            return tiled(grid, self._extent)
-        if self._recipe.align == "half_pixel":
-            causal = look.sights.causal_centers(self._layer, grid) if self._in_3d else None
-            return causal or self._part_centers
-        if not self._per_frame:
-            return look.sights.centers(self._layer, grid)
-        times: tuple[float, ...] = tuple(map(float, range(grid[0])))
-        if grid[0] < look.grid[0]:  # thinned out before the 2D network
-            times = look.sights.frame_centers(self._layer, grid[0])
-        return times, *look.sights.centers(self._layer, grid[1:])
-
-    @property
-    def _part_centers(self) -> tuple[tuple[float, ...], ...] | None:
-        """Where the cells lie of a layer that sees a part of the input; None where it sees all of it."""
-        stated = self._per_frame or self._stated is not None
-        return None if stated else self._look.sights.part_centers(self._layer, self._grid)
-
-    @property
-    def _in_3d(self) -> bool:
-        """Whether the layer has slices in time of which the model, called plainly, can say what they see."""
-        look = self._look
-        return look.clips is not None and look.call is None and len(self._grid) == 3 and not self._per_frame
-
-    def remarks(self, alone: bool) -> Iterator[Finding]:
-        """Yield what the layer's grid cannot tell, and where slices are laid if it is explained alone."""
-        if self._layer == INPUT or self._recipe.maps_input:
-            return
-        look, grid = self._look, self._grid
-        yield from of_grid(self._layer, grid, look.grid)
-        yield from of_field(self._layer, self.field, look.grid)
-        if self._extent is not None:
-            return
-        if self._recipe.align == "half_pixel" and self._part_centers is not None:
-            yield from of_part(self._layer, look.sights.part(self._layer) or (), look.grid)
-            yield from of_padding(self._layer, look.sights.padding(self._layer, grid) or (), grid)
-        elif alone and self._recipe.align == "half_pixel" and self.centers is not None:
-            yield note(
-                f"layer `{self._layer}` sees no later frames: each slice is laid where it looks, back in "
-                "time; rows and columns are laid evenly (see align=)"
-            )
+        return None if self._bearings is None else self._bearings.centers(self._look)
 
     @property
     def field(self) -> tuple[Window, ...] | None:
-        """What the cells of a layer that was chosen see of the input; None where that is not known.
+        """What the cells of a layer see of the input; see `Bearings.windows`."""
+        return None if self._bearings is None else self._bearings.windows(self._look)
 
-        A layer that was named is not asked for: that would cost a pass.
-        """
-        chosen = isinstance(self._layer, Chosen) and self._look.call is None
-        return self._look.sights.field(self._layer) if chosen and not self._recipe.maps_input else None
+    def remarks(self, alone: bool) -> tuple[Finding, ...]:
+        """Return what is to be said of the layer's grid; see `Bearings.remarks`."""
+        return () if self._bearings is None else self._bearings.remarks(self._look, alone)
+
+    @property
+    def _grid(self) -> tuple[int, ...]:
+        return () if self._bearings is None else self._bearings.grid
 
     @property
     def _by_frame(self) -> bool:
         """Whether the method gets each time slice as a sample of its own."""
-        if not hasattr(self._recipe, "pool") or self._look.clips is None:
-            return False
-        pool = self._recipe.pool
-        one_by_one = self._per_frame or self._look.engine.frame_wise(self._layer)
-        return one_by_one if pool is None else pool == "frame"
+        return self._bearings is not None and self._bearings.by_frame
 
     def unfolded(self, maps: Array) -> Array:
         """Return the method's maps with the time slices of each clip together again."""
@@ -156,63 +115,74 @@ class LayerView:
 
     def _captures(self, recording: Recording, columns: slice) -> tuple[Capture, ...]:
         return tuple(
-            self._capture(INPUT if need.at_input else self._layer, need, recording, columns)
-            for need in self._recipe.needs
+            [
+                self._capture(INPUT if need.at_input else self._layer, need, recording, columns)
+                for need in self._recipe.needs
+            ]
         )
 
     def _capture(self, layer: str, need: Need, recording: Recording, columns: slice) -> Capture:
         calls = recording.activations[layer]
-        layout = self._layout(layer, tuple(calls[-1].shape), calls=len(calls))
-        if len(calls) > 1 and not getattr(layout, "takes_all_calls", False):
-            self.notes.append(
-                f"layer `{layer}` is called {len(calls)} times; its last call is explained "
-                f"(`{layer}#0` is the first)"
-            )
-        if self._stated is None and layer != INPUT:
-            self.notes.extend(self._look.remarks(layer))
-        taken = joined(calls, layout)
-        placed = layout(taken)
+        bearings = self._bearings_of(layer, calls)
+        self.notes.extend(bearings.notes)
+        placed = bearings.on_grid(calls)
         activations = widen(placed)
         samples = self._look.shape[0]
         if activations.shape[0] != samples:
             raise LayoutError(f"layout= gives {activations.shape[0]} samples for a batch of {samples}")
         if layer == self._layer:
-            self._grid = tuple(activations.shape[2:])
-            self._per_frame = getattr(layout, "per_frame", False)
-        folded = frames_as_samples if self._by_frame else _as_it_is
+            self._bearings = bearings
         if need.attentions:
             self.notes.append("attention knows no class: the map is the same for every target")
 
         def per_target(recorded: Calls) -> Array:
-            # A layout takes a layer's own output, so targets are dealt with one by one, unless the layer lies
-            # on its grid already.
-            arrays = [call[columns] for call in recorded[layer]]
-            if placed is taken is calls[-1]:
-                return folded(widen(namespace(arrays[-1]).moveaxis(arrays[-1], 0, 1)))
-            each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
-            return folded(namespace(each[0]).stack(each, axis=1))
+            return self._folded(_per_target(recorded[layer], columns, placed is calls[-1], bearings.layout))
 
+        activations = self._folded(activations)
         gradients = recording.guided if need.guided else recording.gradients
         return Capture(
-            folded(activations),
+            activations,
             per_target(gradients) if need.gradients else None,
             per_target(recording.curvature) if need.curvature else None,
-            recording.attentions if need.attentions else (),
-            partial(_called, WeakMethod(self._layout_of_tokens), layer, tuple(calls[-1].shape)),
-            partial(_called, WeakMethod(self._links)),
-            tuple(one.of(columns) for one in recording.attended),
-            tuple(tuple(one.of(columns) for one in block) for block in recording.blocks),
-            self._stages(recording) if need.stages else (),
-            bias_terms(self._look, recording, columns) if need.biases else (),
+            **self._attention(layer, need, recording, columns),
+            stages=self._stages(recording) if need.stages else (),
+            biases=bias_terms(self._look, recording, columns) if need.biases else (),
         )
+
+    def _bearings_of(self, layer: str, calls: Sequence[Array]) -> Bearings:
+        key = layer, tuple(calls[-1].shape), len(calls)
+        bearings = self._atlas.get(key)
+        if bearings is None:
+            bearings = Bearings(self._look, self._recipe, layer, self._known, key[1], key[2])
+            self._atlas[key] = bearings
+        return bearings
+
+    def _folded(self, array: Array) -> Array:
+        """Return an array with the time slices of clips as samples, where the method gets them so."""
+        return frames_as_samples(array) if self._by_frame else array
+
+    def _attention(self, layer: str, need: Need, recording: Recording, columns: slice) -> dict[str, Any]:
+        """Return what a capture holds of attention, for methods that need any."""
+        if not (need.attentions or need.attended or need.blocks):
+            return {}
+        shape = tuple(recording.activations[layer][-1].shape)
+        return {
+            "attentions": recording.attentions if need.attentions else (),
+            "layout_of": partial(_called, WeakMethod(self._layout_of_tokens), layer, shape),
+            "links": partial(_called, WeakMethod(self._links)),
+            "attended": tuple(one.of(columns) for one in recording.attended),
+            "blocks": tuple(tuple(one.of(columns) for one in block) for block in recording.blocks),
+        }
 
     def _stages(self, recording: Recording) -> tuple[Stage, ...]:
         self.notes.append("class-agnostic: the same for every target")
-        look, passed = self._look, list[Stage]()
+        look, passed, bearings = self._look, list[Stage](), self._bearings
         for layer, windows in stages(look, self._layer).items():
-            activations = widen(look.on_grid(layer, recording.activations[layer], self._stated))
+            stated = None if bearings is None else bearings.stated
+            activations = widen(look.on_grid(layer, recording.activations[layer], stated))
             grid = look.grid
-            if self._per_frame:  # of frames that were thinned out before the 2D network, none are made up
+            if bearings is not None and bearings.per_frame:
+                # Of frames that were thinned out before the 2D network, none are made up.
                 grid = (activations.shape[2], *grid[1:])
             before = tuple(passed[-1].activations.shape[2:]) if passed else grid
             passed.append(Stage(activations, before, windows))
@@ -225,7 +195,7 @@ class LayerView:
     def _layout(
         self, layer: str, shape: tuple[int, ...], order: str | None = None, *, calls: int
     ) -> Callable[[Array], Array]:
-        return self._look.layout(layer, shape, calls, self._stated, order)
+        return self._look.layout(layer, shape, calls, self._recipe.layout or self._known.layout, order)
 
     def _layout_of_tokens(
         self, layer: str, own: tuple[int, ...], shape: tuple[int, ...], order: str | None = None
@@ -310,13 +280,15 @@ class LayerView:
         scoring = self._further
         recorded = record(look, scoring, self._places).connected()
         columns = recorded.columns.slices[0]
-        return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns, self._known)
+        more = self._known, self._atlas
+        return LayerView(look, self._recipe, self._layer, scoring, recorded.recording, columns, *more)
 
     @property
-    def _places(self) -> list[tuple[Need, str]]:
-        return [
+    def _places(self) -> Places:
+        needs = [
             (need, layer) for need in self._recipe.needs for layer in places(self._look, need, self._layer)
         ]
+        return Places(self._look, needs, self._scoring.reads)
 
     @property
     def _further(self) -> Scoring:
@@ -443,6 +415,21 @@ class LayerView:
         return namespace(scores).reshape(scores, (len(part), self._look.shape[0], scores.shape[1]))
 
 
+def _per_target(
+    calls: Sequence[Array], columns: slice, as_it_is: bool, layout: Callable[[Array], Array]
+) -> Array:
+    """Return recorded gradients as `(batch, target, channel, *grid)`.
+
+    as_it_is: whether what the layer returned lies on its grid already. Else a layout, which takes that, deals
+        with targets one by one.
+    """
+    arrays = [call[columns] for call in calls]
+    if as_it_is:
+        return widen(namespace(arrays[-1]).moveaxis(arrays[-1], 0, 1))
+    each = [widen(layout(joined([a[k] for a in arrays], layout))) for k in range(arrays[0].shape[0])]
+    return namespace(each[0]).stack(each, axis=1)
+
+
 def _changed_input(x: Array, changes: Sequence[Change], samples: int) -> Array:
     """Return an input after each of the changes, one copy of the batch after the other."""
     change_all = [change(x) for change in changes] if is_floating(x) else [x] * len(changes)
@@ -466,7 +453,3 @@ def _called(method: WeakMethod[Any], *args: Any, **kwargs: Any) -> Any:
     bound = method()
     assert bound is not None
     return bound(*args, **kwargs)
-
-
-def _as_it_is(array: Array) -> Array:
-    return array

@@ -56,9 +56,10 @@ def by_word(explanation: Explanation, look: Look) -> Explanation:
 
     Other explanations are returned unchanged. A word's value is the sum over its tokens.
     """
-    model = getattr(look.engine, "model", None)
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None or is_floating(look.main) or explanation.maps.shape[2:] != look.shape[1:]:
+    if is_floating(look.main):
+        return explanation
+    tokenizer = getattr(getattr(look.engine, "model", None), "tokenizer", None)
+    if tokenizer is None or explanation.maps.shape[2:] != look.shape[1:]:
         return explanation
     texts = [words_in(tokenizer, tokens) for tokens in to_numpy(look.main).tolist()]
     if not any(texts):

@@ -46,6 +46,11 @@ class Library:
         """Return where `array` is, or None where values go there by themselves."""
         return array_api_compat.device(array)
 
+    def positive(self, array: Array) -> Array:
+        """Return max(array, 0), NaN where it is NaN."""
+        xp = self.namespace(array)
+        return xp.where(array < 0, xp.zeros_like(array), array)
+
     def on_host(self, array: Array) -> bool:
         """Say whether NumPy arrays can stand for `array` without going elsewhere."""
         return True
@@ -78,6 +83,9 @@ class _Torch(Library):
 
     def held(self, array: Array) -> Array:
         return array.detach()
+
+    def positive(self, array: Array) -> Array:
+        return array.clamp(min=0)
 
     def on_host(self, array: Array) -> bool:
         return array.device.type == "cpu"
@@ -188,8 +196,7 @@ def expand(array: Array, rank: int) -> Array:
 
 def relu(array: Array) -> Array:
     """Return max(array, 0). NaN stays: it must not pass for a map of zeros."""
-    xp = namespace(array)
-    return xp.where(array < 0, xp.zeros_like(array), array)
+    return library(array).positive(array)
 
 
 def to_numpy(array: Array) -> np.ndarray:

@@ -72,6 +72,8 @@ class Method(ShortRepr):
     precision: `"bf16"` runs that copy in bfloat16, where another class may be predicted; None is the model's
         own precision.
 
+    An option may be set later, as an attribute; it counts from the next call on.
+
     Raises LayerError for an unknown layer.
 
     Example:
@@ -145,6 +147,24 @@ class Method(ShortRepr):
                 "operator= calls layers as it likes, which fast=True folds; leave one of them out"
             )
         self.session = Session(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an option; of a method that was made, as if it had been made with it.
+
+        Raises what making it would, and leaves it as it was then.
+        """
+        held = vars(self)
+        if "session" not in held or name not in self.__dataclass_fields__:
+            object.__setattr__(self, name, value)
+            return
+        twin = object.__new__(type(self))
+        vars(twin).update(held, **{name: value})
+        del twin.session
+        if isinstance(value, Loaded):  # whose own labels and preprocessing are then used
+            twin.labels = twin.preprocess = None
+        twin.__post_init__()
+        twin.session.method = self
+        held.update(vars(twin))
 
     def explain(self, inputs: Inputs, targets: Any = None, *others: Any) -> Explanation:
         """Explain `inputs` for `targets`; see `chronocam.explain` for what both may be.

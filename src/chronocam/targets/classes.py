@@ -16,7 +16,7 @@ from chronocam.errors import ModelError, TargetError
 from chronocam.maps.arrays import like, namespace, placed, to_numpy
 from chronocam.targets.labels import find_label
 from chronocam.targets.returned import arrays_in
-from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, is_missing
+from chronocam.types import Array, Outputs, Scored, Target, TargetInfo, is_missing, label_of
 
 ONE_LOGIT: Final = (
     "the model's one output is taken for the logit of two classes, class 1 = +output and class 0 = −output; "
@@ -126,7 +126,12 @@ def side_by_side(parts: Sequence[Scored]) -> Scored:
     return Scored(values, tuple(tuple(info for one in row for info in one) for row in rows), notes)
 
 
-_info = lru_cache(maxsize=4096)(TargetInfo)  # of many classes for many samples, each is made once
+@lru_cache(maxsize=16)
+def _infos(indices: bytes, width: int, labels: tuple[str, ...] | None) -> tuple[tuple[TargetInfo, ...], ...]:
+    """Return what columns of classes explain: a thousand of them are not made anew in each call."""
+    rows = np.frombuffer(indices, np.int64).reshape(-1, width).tolist()
+    known = {i: TargetInfo(label_of(labels, i), i) for i in {i for row in rows for i in row}}
+    return tuple(tuple(map(known.__getitem__, row)) for row in rows)
 
 
 def pick(logits: Array, indices: np.ndarray) -> Array:
@@ -136,8 +141,8 @@ def pick(logits: Array, indices: np.ndarray) -> Array:
 
 def chosen_classes(outputs: Outputs, indices: np.ndarray, notes: tuple[str, ...] = ()) -> Scored:
     """Return the scores of each sample's own classes, given as `(batch, k)` indices."""
-    known = {i: _info(outputs.label(i), i) for i in set(indices.ravel().tolist())}
-    infos = tuple(tuple(map(known.__getitem__, row)) for row in indices.tolist())
+    labels = None if outputs.labels is None else tuple(outputs.labels)
+    infos = _infos(indices.astype(np.int64).tobytes(), indices.shape[1], labels)
     return Scored(pick(classes_of(outputs), indices), infos, (*notes, *_miscounted(outputs)))
 
 

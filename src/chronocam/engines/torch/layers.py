@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.names import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import DISTRIBUTING, Copies, Replica
-from chronocam.engines.torch.scope import loose_modules, walk
+from chronocam.engines.torch.scope import attribute, loose_modules, walk
 from chronocam.engines.torch.state import State
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
@@ -138,8 +138,8 @@ class Layers(Mapping[str, nn.Module]):
 
         As `model.labels`, in `config.id2label` (Hugging Face), or by number in `model.names` (ultralytics).
         """
-        labels: Sequence[str] | None = getattr(self.model, "labels", None)
-        names = getattr(getattr(self.model, "config", None), "id2label", getattr(self.model, "names", None))
+        labels: Sequence[str] | None = attribute(self.model, "labels")
+        names = getattr(attribute(self.model, "config"), "id2label", attribute(self.model, "names"))
         if isinstance(names, (list, tuple)):
             names = dict(enumerate(names))
         known = isinstance(names, Mapping) and all(isinstance(key, int) for key in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -60,15 +59,10 @@ def reason_of(error: Exception) -> str | None:
     return next((reason for sign, reason in _REASONS.items() if sign in str(error)), None)
 
 
-@contextmanager
-def told_apart() -> Iterator[None]:
+def refuse_model(error: RuntimeError) -> None:
     """Raise ModelError in the place of PyTorch's own error where it is the model that has no gradients."""
-    try:
-        yield
-    except RuntimeError as error:
-        reason = reason_of(error)
-        if reason is None:
-            raise
+    reason = reason_of(error)
+    if reason is not None:
         raise ModelError(reason) from error
 
 

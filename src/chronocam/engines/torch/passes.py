@@ -20,10 +20,11 @@ from chronocam.engines.torch.attended import TappedAttention
 from chronocam.engines.torch.attention import AttentionSeen, Mixing, UnfusedAttention
 from chronocam.engines.torch.blocks import Blocks, row_of_blocks
 from chronocam.engines.torch.chunks import Chunks
+from chronocam.engines.torch.cotangents import Cotangents
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import FrameAttention, GuidedReLUs, ThroughNoGrad, differentiable_rnns
-from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
+from chronocam.engines.torch.obstacles import refuse_cut_off, refuse_model
 from chronocam.engines.torch.pooled import Head, Pooled, Users, pooled_in, users_in
 from chronocam.engines.torch.resume import TorchRest
 from chronocam.engines.torch.state import State
@@ -31,12 +32,10 @@ from chronocam.engines.torch.taps import Cut, Tap
 from chronocam.engines.torch.tensors import (
     as_leaf,
     first_tensor,
-    hessian_product,
     main_output,
     map_leaves,
     own_copy,
     replace_tensor,
-    vjp,
     with_graph,
 )
 from chronocam.errors import InputError, LayerError, ModelError
@@ -90,14 +89,19 @@ class TorchPass:
 
     def run(self, score: Score) -> Recording:
         """Run the model, score its outputs, and return what is recorded."""
-        with told_apart():
+        try:
             recording = self._recorded(score)
+        except RuntimeError as error:
+            refuse_model(error)
+            raise
         self._hand_over()
         return recording
 
     def _recorded(self, score: Score) -> Recording:
         request = self.request
         recording = self._attempt(score)
+        if self._of_head is not None:
+            return recording
         # The graph begins at the first layer: what comes before it costs no memory and no backward pass. A
         # layer without a gradient may only seem unconnected, because it lies before that layer, within the
         # model's own no_grad(), or within a fused inference path (nn.TransformerEncoderLayer's). So before it
@@ -152,7 +156,9 @@ class TorchPass:
             attention=weights,
             attention_gradients=along,
             attentions=tuple(self.attentions),
-            attended=self.tapped.attended(self._gradients) if self.tapped and request.attended else (),
+            attended=self.tapped.attended(self._cotangents.gradients)
+            if self.tapped and request.attended
+            else (),
             blocks=self._of_blocks(),
             rests=self.rests,
             notes=(*self.forward.notes, *self.notes, *([self._training] if self._training else [])),
@@ -239,7 +245,9 @@ class TorchPass:
         """Take the gradients from what follows the layer; say whether that is what has made the outputs."""
         (tap,) = self.taps.values()
         if len(tap.outputs) == 1 and self.outputs is not None:
-            self._of_head = head.gradients(self.scores, self.outputs, tap.outputs[0], self._columns)
+            self._of_head = head.gradients(
+                self.scores, self.outputs, tap.outputs[0], self._cotangents.columns
+            )
         if self._of_head is None:
             self.state.heads.pop(self.request.layers[0], None)
         return self._of_head is not None
@@ -267,6 +275,9 @@ class TorchPass:
             return ()
         return self.blocks.attended(self.request.blocks, self._gradients_of)
 
+    def _gradients_of(self, scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        return Cotangents(scores, self.couples).gradients(tensors)
+
     def _attends(self, mixing: Mixing) -> Tensor:
         if self.request.attentions:
             self.attentions.append(mixing.means.detach())
@@ -275,7 +286,8 @@ class TorchPass:
     def _watch(self, scope: ExitStack, *modes: TorchFunctionMode | None) -> None:
         """Enter what looks at operations, `modes` and those that any look needs."""
         twice = bool(self.request.curvature)
-        rnns = differentiable_rnns(self.state.recurrent, twice) if self.differentiate else None
+        recurrent = self.state.recurrent if self.differentiate else ()
+        rnns = differentiable_rnns(recurrent, twice) if recurrent else None
         unfused = UnfusedAttention() if twice else None
         through = ThroughNoGrad() if self.through_no_grad else None
         for mode in (rnns, unfused, self.relus, *modes, through):
@@ -321,13 +333,17 @@ class TorchPass:
 
     def _backward(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return ∂score/∂activations, `(target, *shape)` per call of each layer that has a gradient."""
+        if self._of_head is not None:
+            return {layer: [self._of_head] for layer in layers}
         inner = self.chunks.inner if self.chunks is not None else {}
         outer = [layer for layer in layers if layer not in inner]
         few = {layer: own for layer in outer if (own := self._wanted(layer)) is not None}
         whole = [layer for layer in outer if layer not in few]
         flat = iter(self._gradients_at([self.taps[layer] for layer in whole]))
         found = {layer: [next(flat) for _ in self.taps[layer].outputs] for layer in whole}
-        found |= {layer: self._gradients_of_some(own, self.taps[layer].outputs) for layer, own in few.items()}
+        found |= {
+            layer: self._cotangents.of_some(own, self.taps[layer].outputs) for layer, own in few.items()
+        }
         if len(outer) < len(layers):
             found |= self._backward_in_chunks()
         connected = [layer for layer in layers if any(g is not None for g in found.get(layer, ()))]
@@ -337,7 +353,7 @@ class TorchPass:
         """Return the gradients at the layers within the module that sees the frames in chunks."""
         if self.chunks is None or self.chunks.features is None:
             return {}
-        (upstream,) = self._gradients([self.chunks.features])
+        (upstream,) = self._cotangents.gradients([self.chunks.features])
         if upstream is None:
             return {}
         return scoped(self._second_look)(self.chunks, upstream)
@@ -355,48 +371,30 @@ class TorchPass:
         pairs = zip(gradients, calls, strict=True)
         return [t.new_zeros(targets, *t.shape) if g is None else g for g, t in pairs]
 
-    def _gradients(self, tensors: Sequence[Tensor], last: bool = False) -> list[Tensor | None]:
-        """Return ∂score/∂tensor for every target, `(target, *shape)`; None where nothing connects.
-
-        last: whether nothing is differentiated after that.
-        """
-        return self._gradients_of(self.scores, tensors, last)
-
-    def _gradients_of(
-        self, scores: Tensor, tensors: Sequence[Tensor], last: bool = False
-    ) -> list[Tensor | None]:
-        found = vjp(scores, tensors, self._columns(), keep=not last) if tensors else []
-        return [None if g is None else self._own_sample(g) for g in found]
+    @property
+    def _cotangents(self) -> Cotangents:
+        return Cotangents(self.scores, self.couples)
 
     def _wanted(self, layer: str) -> list[int] | None:
         """Return of which scores a layer's gradients are needed; None for all."""
         return None if self.request.wanted is None or self.couples else list(self.request.wanted(layer))
 
-    def _gradients_of_some(self, columns: list[int], tensors: Sequence[Tensor]) -> list[Tensor | None]:
-        """Return ∂score/∂tensor for every target, zeros but for some; only what leads to the tensors runs."""
-        if not columns:
-            return [None] * len(tensors)
-        own = vjp(self.scores, tensors, self._columns()[columns])
-        placed = [None if g is None else g.new_zeros(self.scores.shape[1], *g.shape[1:]) for g in own]
-        for whole, part in zip(placed, own, strict=True):
-            if whole is not None and part is not None:
-                whole[columns] = part
-        return placed
-
     def _gradients_at(self, taps: Sequence[Tap]) -> list[Tensor | None]:
         """Return ∂score/∂output for every call of the layers, in closed form where it has one."""
-        if self._of_head is not None:
-            return [self._of_head]
         outputs = [t for tap in taps for t in tap.outputs]
         passed = [t for tap in taps for t in tap.passed]
-        users = users_in(self.scores)
+        users, cotangents = users_in(self.scores), self._cotangents
         pooled = [pooled_in(users, *pair) for pair in zip(outputs, passed, strict=True)]
         rest = [t for t, one in zip(outputs, pooled, strict=True) if one is None]
-        others = iter(self._gradients(rest, last=len(rest) == len(outputs) and self._differentiates_once))
+        others = iter(
+            cotangents.gradients(rest, last=len(rest) == len(outputs) and self._differentiates_once)
+        )
         found = [
             next(others)
             if one is None
-            else one.gradients(self.scores, self._columns, users, self._own_sample if self.couples else None)
+            else one.gradients(
+                self.scores, cotangents.columns, users, cotangents.own if self.couples else None
+            )
             for one in pooled
         ]
         if self._only_gradients and len(pooled) == 1 and pooled[0] is not None and found[0] is not None:
@@ -410,7 +408,7 @@ class TorchPass:
         head = pooled.head(self.outputs, users, self.state.modules)
         if head is None:
             return
-        own = head.gradients(self.scores, self.outputs, activations, self._columns)
+        own = head.gradients(self.scores, self.outputs, activations, self._cotangents.columns)
         if own is not None and head.same(own, gradients):
             self.state.heads[self.request.layers[0]] = head
 
@@ -427,34 +425,10 @@ class TorchPass:
         rows = [] if self.attention is None else self.attention.weights
         # The last attention that the scores depend on: what a model pools its frames by comes last.
         for weights in reversed([w for w in rows if len(w) == len(self.scores)]):
-            (gradient,) = self._gradients([weights]) if weights.requires_grad else (None,)
+            (gradient,) = self._cotangents.gradients([weights]) if weights.requires_grad else (None,)
             if gradient is not None or not self.differentiate:
                 return weights.detach().flatten(1), None if gradient is None else gradient.flatten(2)
         return None, None
-
-    def _columns(self) -> Tensor:
-        """Return a cotangent per backward pass: one-hot over targets, and over samples where they couple."""
-        # Samples are independent, so one backward pass of a target serves the whole batch: column k is ones
-        # at target k. Where BatchNorm mixes them, each sample needs a pass of its own.
-        batch, targets = self.scores.shape
-        eye = torch.eye(targets, dtype=self.scores.dtype, device=self.scores.device)
-        if not self.couples:
-            return eye[:, None, :].expand(targets, batch, targets)
-        own = torch.eye(batch, dtype=eye.dtype, device=eye.device)
-        return (eye[:, None, None, :] * own[None, :, :, None]).reshape(targets * batch, batch, targets)
-
-    def _own_sample(self, gradients: Tensor) -> Tensor:
-        """Where samples couple, keep of every sample's gradient the part at its own activations."""
-        if not self.couples:
-            return gradients
-        batch, targets = self.scores.shape
-        if gradients.shape[1] != batch:
-            raise ModelError(
-                f"BatchNorm in training mode mixes samples; a layer returns {tuple(gradients.shape[1:])}, "
-                f"which is not one row for each of {batch} samples; call model.eval() first"
-            )
-        split = gradients.reshape(targets, batch, *gradients.shape[1:])
-        return torch.stack([split[:, i, i] for i in range(batch)], dim=1)
 
     def _curvature(self, layers: Sequence[str]) -> dict[str, list[Tensor]]:
         """Return the Hessian of every score times the activations, by differentiating the gradient."""
@@ -463,10 +437,7 @@ class TorchPass:
                 "chunk_frames= takes first derivatives only; choose another method than shapleycam"
             )
         return {
-            layer: [
-                self._own_sample(hessian_product(self.scores, t, self._columns()))
-                for t in self.taps[layer].outputs
-            ]
+            layer: [self._cotangents.curvature(t) for t in self.taps[layer].outputs]
             for layer in layers
             if self.scores.requires_grad
         }

@@ -47,6 +47,8 @@ _OF_ALL = {*vars(nn.Module()), "forward"}  # what every module has, and is not l
 class Copies:
     """The copies of a model's modules, which serve several passes, one after the other.
 
+    hooked are the modules with forward hooks of their own.
+
     members: what each module holds in its attributes, the model first; unchanged as long as the copies are in
         use. What these values hold in turn may change: see `_is_plain`.
 
@@ -59,6 +61,7 @@ class Copies:
         self.modules: list[nn.Module] = list(members)
         self._members = members
         modules = self.modules
+        self.hooked: list[nn.Module] = [m for m in modules if m._forward_hooks]
         self.of: dict[nn.Module, nn.Module] = {m: _blank(m) for m in modules}
         wrappers = {m for m in modules if "_orig_mod" in m._modules}
         filled = (m for m in modules if m not in wrappers and not isinstance(m, torch.jit.ScriptModule))
@@ -72,6 +75,8 @@ class Copies:
 
     def fill(self) -> None:
         """Let each copy hold what its module holds now."""
+        if not self._refilled:
+            return
         self._buffers.clear()
         twins = Twins(nn.Module, lambda module: self.of.get(module, module))
         for module, blank in self._refilled.items():
@@ -155,6 +160,7 @@ class Replica(Mapping[str, nn.Module]):
     def __init__(self, copies: Copies, layers: Mapping[str, nn.Module], spare: list[Copies]) -> None:
         self._layers = layers
         self._copies = copies.of
+        self._hooked = copies.hooked
         self._undo: list[Callable[[], object]] = [lambda: spare.append(copies), copies.clear]
         self._taps: dict[nn.Module, Taps] | None = None
         # The outputs that the model's own hooks are looking at. What they run meanwhile is not recorded: it
@@ -178,9 +184,10 @@ class Replica(Mapping[str, nn.Module]):
 
     def hook(self, layer: str, hook: Hook) -> None:
         """Let the copy of a layer call a forward hook."""
-        hooked = self[layer]
-        hooked._forward_hooks = hooked._forward_hooks.copy()
-        self._undo.append(hooked.register_forward_hook(hook).remove)
+        module = self._layers[layer]
+        hooks = self._copies[module]._forward_hooks.copy()
+        hooks[-1 - len(hooks)] = hook  # PyTorch gives its own hooks numbers from 0 on
+        self.put(module, "_forward_hooks", hooks)
 
     def tap(self, layer: str, hook: Hook, undo: Callable[[], object]) -> None:
         """Let the copy of a layer call a forward hook whose result the model's own hooks see too.
@@ -202,7 +209,7 @@ class Replica(Mapping[str, nn.Module]):
 
     def _bracketed(self) -> dict[nn.Module, Taps]:
         """Let taps come before and after the model's own hooks; return the layers with any, without taps."""
-        every: dict[nn.Module, Taps] = {module: [] for module in self._copies if module._forward_hooks}
+        every: dict[nn.Module, Taps] = {module: [] for module in self._hooked}
         for module, taps in every.items():
             self._bracket(self._copies[module], taps)
         return every

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _DEPTH: Final = 3  # how deep lists and dicts within each other are looked into
@@ -78,21 +77,28 @@ def settle(scope: ExitStack, model: nn.Module) -> None:
 
 def device_of(model: nn.Module) -> torch.device:
     """Return where the model's first parameter or buffer is; the CPU for a model without any."""
-    first = next(chain(_parameters(model), model.buffers()), None)
+    first = _first(model, lambda parameter: True)
+    first = next(model.buffers(), None) if first is None else first
     return torch.device("cpu") if first is None else first.device
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the precision of the model's first floating-point parameter; float32 for a model without any."""
-    return next((p.dtype for p in _parameters(model) if p.is_floating_point()), torch.float32)
+    first = _first(model, torch.is_floating_point)
+    return torch.float32 if first is None else first.dtype
 
 
-def _parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yield the parameters as `model.parameters()` does, shared ones again, and the first one at once."""
-    yield from (parameter for parameter in model._parameters.values() if parameter is not None)
-    for child in model._modules.values():
-        if child is not None:
-            yield from _parameters(child)
+def _first(model: nn.Module, fits: Callable[[Tensor], bool]) -> Tensor | None:
+    """Return the first of `model.parameters()` that fits, without a walk through all modules."""
+    ahead: list[nn.Module | None] = [model]
+    while ahead:
+        module = ahead.pop()
+        if module is not None:
+            for parameter in module._parameters.values():
+                if parameter is not None and fits(parameter):
+                    return parameter
+            ahead.extend(reversed(module._modules.values()))
+    return None
 
 
 def couples_samples(model: nn.Module, modules: Sequence[nn.Module] | None = None) -> bool:
@@ -122,3 +128,18 @@ def _differs_in_training(module: nn.Module) -> bool:
     names = ("p", "drop_prob", "drop_rate", "rate") if drops else ("dropout",)
     rates = [getattr(module, name, None) for name in names]
     return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+
+
+def lacks(model: nn.Module, name: str) -> bool:
+    """Say that a model has no such attribute, without the error that PyTorch makes up for that each time."""
+    kind, held = type(model), vars(model)
+    if kind.__getattr__ is not nn.Module.__getattr__:  # as of a wrapper that asks the model inside
+        return not hasattr(model, name)
+    if name in held or hasattr(kind, name):
+        return False
+    return not (name in held["_modules"] or name in held["_parameters"] or name in held["_buffers"])
+
+
+def attribute(model: nn.Module, name: str) -> Any:
+    """Return an attribute of a model; None where it has none."""
+    return None if lacks(model, name) else getattr(model, name, None)

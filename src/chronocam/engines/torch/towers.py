@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from chronocam.engines.torch.scope import lacks
 from chronocam.errors import TargetError
 from chronocam.types import Inputs
 
@@ -106,7 +107,7 @@ class Towers:
 
 def towers_of(model: nn.Module) -> Towers | None:
     """Return the text tower of a model that has two; None for other models."""
-    return Towers(model) if any(hasattr(model, a) and hasattr(model, b) for a, b in _PAIRS) else None
+    return Towers(model) if any(not lacks(model, a) and not lacks(model, b) for a, b in _PAIRS) else None
 
 
 def image_tower(model: nn.Module, inputs: Inputs) -> Callable[[Inputs], Tensor] | None:
@@ -114,7 +115,7 @@ def image_tower(model: nn.Module, inputs: Inputs) -> Callable[[Inputs], Tensor] 
     alone = isinstance(inputs, Tensor) and inputs.is_floating_point()
     if not alone and not (isinstance(inputs, Mapping) and not _OF_TEXT.intersection(inputs)):
         return None
-    name = next((a for a, b in _PAIRS if hasattr(model, a) and hasattr(model, b)), None)
+    name = next((a for a, b in _PAIRS if not lacks(model, a) and not lacks(model, b)), None)
     if name is None:
         return None
     embed = getattr(model, name)

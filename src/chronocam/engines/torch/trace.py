@@ -18,7 +18,7 @@ from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.graph import all_parents, that_keep_places
 from chronocam.engines.torch.modes import ThroughNoGrad, WithoutChance, differentiable_rnns, may_be_gated
-from chronocam.engines.torch.obstacles import refuse_cut_off, told_apart
+from chronocam.engines.torch.obstacles import refuse_cut_off, refuse_model
 from chronocam.engines.torch.sights import Sights
 from chronocam.engines.torch.tensors import (
     as_leaf,
@@ -233,8 +233,11 @@ class Trace:
         factors = torch.rand(scores.shape, generator=generator).to(scores) + 0.5
         places = {at: x for at, x in enumerate(inputs) if x.requires_grad}
         wanted = [*self._taps, *places.values()]
-        with told_apart():
+        try:
             found = torch.autograd.grad(scores, wanted, factors, retain_graph=hold, allow_unused=True)
+        except RuntimeError as error:
+            refuse_model(error)
+            raise
         of_inputs = dict(zip(places, found[count:], strict=True))
         return list(found[:count]), [of_inputs.get(at) for at in range(len(inputs))]
 
