@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from jaxtyping import Float, Shaped
 
 from chronocam._repr import count
 from chronocam.errors import InputError, MediaError, printable
-from chronocam.explanation.drawing import drawing_of, of_boxes, strip
+from chronocam.explanation.drawing import drawing_of, strip
 from chronocam.explanation.file import SOUGHT, read, write
+from chronocam.explanation.parts import Pick, part_of
 from chronocam.maps.arrays import Origin
 from chronocam.maps.attention import Attention
 from chronocam.maps.frames import frame_importance
@@ -27,10 +28,8 @@ from chronocam.render import save_figure
 from chronocam.render.notebook import as_png, framed, show
 from chronocam.render.page import SampleMaps, SampleWords, items_of, title_of, write_page
 from chronocam.types import (
-    NO_FURTHER,
     WORDS,
     Array,
-    BoxInfo,
     Finding,
     Media,
     TargetInfo,
@@ -47,9 +46,6 @@ GRID_DIMS = {1: ("width",), 2: ("height", "width"), 3: ("time", "height", "width
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".pdf", ".svg")
 VIDEOS = (".mp4", ".gif", ".webp")
 PAGE = ".html"
-COPIES = 8
-"""How many samples at most have small copies of their input."""
-
 _FEW = 4  # samples of a picture in a notebook
 
 
@@ -91,6 +87,8 @@ class Explanation:
     >>> explanation = cc.GradCAM(model).explain(images, cc.targets.Predicted(2))
     >>> explanation.maps.shape, explanation.upsample().shape
     ((2, 2, 8, 8), (2, 2, 32, 32))
+    >>> explanation[0].maps.shape, explanation[:, 1].maps.shape
+    ((1, 2, 8, 8), (2, 1, 8, 8))
     >>> explanation.save("maps.png", images).name
     'maps.png'
     """
@@ -129,6 +127,19 @@ class Explanation:
 
     def __len__(self) -> int:
         return len(self.maps)
+
+    def __getitem__(self, picked: Pick | tuple[Pick, Pick]) -> Explanation:
+        """Return the explanation of some samples, `explanation[0]`, or also targets, `explanation[1:3, 0]`.
+
+        By number, slice, list of numbers or mask, as NumPy takes them; both axes stay, so that one sample is
+        a batch of one. Raises IndexError for those that it does not have.
+        """
+        samples, targets = picked if isinstance(picked, tuple) else (picked, slice(None))
+        return part_of(self, samples, targets)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        """Yield the explanation of each sample."""
+        return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the upsampled maps; the target axis is dropped when there is one target."""
@@ -364,9 +375,7 @@ class Explanation:
         """Return a picture of the first samples for what shows no pages."""
         pictures = [self._picture(sample) for sample in range(min(len(self), _FEW))]
         media = [picture.as_seen() for picture in pictures if picture is not None and picture.frames]
-        few = slice(0, len(media) or _FEW)
-        maps, scores, targets = self.maps[few], self.scores[few], self.targets[few]
-        first = replace(self, maps=maps, scores=scores, targets=targets, pictures=None, preprocess=None)
+        first = replace(self[: len(media) or _FEW], pictures=None, preprocess=None)
         return as_png(lambda: first.plot(media or None))
 
     def to_xarray(self) -> Any:
@@ -395,108 +404,3 @@ def load(path: str | Path, limit: int = LARGEST) -> Explanation:
     """
     with open_archive(path, SOUGHT, limit) as archive:
         return read(archive, Explanation)
-
-
-def concatenate(parts: Sequence[Explanation]) -> Explanation:
-    """Join explanations of consecutive batches. Raises InputError where their grids differ."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    parts = _as_wide(parts)
-    first = parts[0]
-    for part in parts:
-        if part.maps.shape[1:] != first.maps.shape[1:] or part.input_size != first.input_size:
-            raise InputError(
-                f"batches differ: maps {first.maps.shape[1:]} of inputs {first.input_size} and "
-                f"{part.maps.shape[1:]} of {part.input_size}; use explain_batches, which yields one "
-                "explanation per batch"
-            )
-    return replace(
-        first,
-        maps=np.concatenate([part.maps for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        targets=tuple(row for part in parts for row in part.targets),
-        attention=_joined_attention([part.attention for part in parts]),
-        copies=_joined_copies(parts),
-        confidences=_joined_arrays([part.confidences for part in parts]),
-        interval=_joined_arrays([part.interval for part in parts]),
-        sizes=None if first.sizes is None else tuple(size for part in parts for size in part.sizes or ()),
-        pictures=None,
-        findings=tuple(dict.fromkeys(finding for part in parts for finding in part.findings)),
-    )
-
-
-def on_one_grid(parts: Sequence[Explanation]) -> Sequence[Explanation]:
-    """Return explanations of pictures of several sizes with their maps on the finest grid of each axis."""
-    if len({part.input_size for part in parts}) == 1 or parts[0].maps.ndim != 4:
-        return parts
-    grid, size = (
-        tuple(max(sides) for sides in zip(*each, strict=True))
-        for each in ([part.maps.shape[2:] for part in parts], [part.input_size for part in parts])
-    )
-    return [_resized(part, grid, size) for part in parts]
-
-
-def _resized(part: Explanation, grid: tuple[int, ...], size: tuple[int, ...]) -> Explanation:
-    """Return an explanation with its maps on another grid, whose cells tile the input evenly."""
-    same = part.maps.shape[2:] == grid and part.centers is None
-    interval = part.interval
-    return replace(
-        part,
-        maps=part.maps if same else part.resampled(part.maps, grid),
-        interval=interval if same or interval is None else part.resampled(interval, grid),
-        input_size=size,
-        sizes=(part.input_size,) * len(part),
-        centers=None,
-        windows=None,
-        origin=part.origin if same else None,
-    )
-
-
-def _as_wide(parts: Sequence[Explanation]) -> Sequence[Explanation]:
-    """Return explanations of boxes with as many columns each, NaN where a batch has fewer."""
-    width = max(part.maps.shape[1] for part in parts)
-    return [
-        part if part.maps.shape[1] == width or not of_boxes(part) else _widened(part, width) for part in parts
-    ]
-
-
-def _widened(part: Explanation, width: int) -> Explanation:
-    more = width - part.maps.shape[1]
-
-    def padded(values: np.ndarray) -> np.ndarray:
-        return np.pad(values, [(0, 0), (0, more), *[(0, 0)] * (values.ndim - 2)], constant_values=np.nan)
-
-    return replace(
-        part,
-        maps=padded(part.maps),
-        scores=padded(part.scores),
-        targets=tuple((*row, *(BoxInfo(NO_FURTHER),) * more) for row in part.targets),
-        confidences=None if part.confidences is None else padded(part.confidences),
-        interval=None if part.interval is None else padded(part.interval),
-    )
-
-
-def _joined_attention(parts: Sequence[Attention | None]) -> Attention | None:
-    known = [part for part in parts if part is not None]
-    if not known:
-        return None
-    weights = np.concatenate([part.weights for part in known])
-    return Attention(weights, np.concatenate([part.contributions for part in known]))
-
-
-def _joined_arrays(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
-
-
-def _joined_copies(parts: Sequence[Explanation]) -> np.ndarray | None:
-    """Return copies of the first samples of all batches, as far as there are some of one shape."""
-    joined: list[np.ndarray] = []
-    for part in parts:
-        if part.copies is None or (joined and part.copies.shape[1:] != joined[0].shape[1:]):
-            break
-        joined.append(part.copies)
-        if len(part.copies) < len(part):
-            break
-    return np.concatenate(joined)[:COPIES] if joined else None

@@ -141,18 +141,10 @@ def _sample(explanation: Explanation, i: int) -> Explanation:
 
     Raises TargetError for a sample in which no box was found.
     """
-    sure, columns = explanation.confidences, explanation.columns_of(i)
-    if is_missing(explanation.targets[i][columns[0]]):
-        raise TargetError(f"the model finds {explanation.targets[i][columns[0]]} in the picture")
-    return replace(
-        explanation,
-        maps=explanation.maps[i : i + 1, columns],
-        scores=explanation.scores[i : i + 1, columns],
-        targets=(tuple(explanation.targets[i][k] for k in columns),),
-        confidences=None if sure is None else sure[i : i + 1, columns],
-        copies=None,
-        findings=tuple(one for one in explanation.findings if one.sample in (None, i)),
-    )
+    one = explanation[i, explanation.columns_of(i)]
+    if is_missing(one.targets[0][0]):
+        raise TargetError(f"the model finds {one.targets[0][0]} in the picture")
+    return replace(one, copies=None)
 
 
 def energy_inside(explanation: Explanation, k: int, box: Sequence[float]) -> float | None:

@@ -49,19 +49,10 @@ def _pointing(explanation: Any, world: Any) -> dict[str, Any]:
 
 def _save(explanation: Any, world: Any, out: Path, count: int = 12) -> None:
     """Keep the first scenes with their maps, for the page."""
-    from dataclasses import replace
-
     from chronocam.media import still
 
     pictures = [still(image, f"digits {i + 1}") for i, image in enumerate(world.images[:count])]
-    few = replace(
-        explanation,
-        maps=explanation.maps[:count],
-        scores=explanation.scores[:count],
-        targets=explanation.targets[:count],
-        confidences=explanation.confidences[:count],
-    )
-    few.with_pictures(pictures).save(out / "digits.npz")
+    explanation[:count].with_pictures(pictures).save(out / "digits.npz")
 
 
 def _sheet(explanation: Any, world: Any, out: Path, rows: int = 6) -> None:

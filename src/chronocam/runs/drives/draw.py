@@ -120,7 +120,7 @@ class DriveDrawing:
         from chronocam.render.sheets.drive import Strip
 
         # One scale for all moments of a target: frames can be compared with each other.
-        one = _part(maps.explanation, slice(None), k)
+        one = maps.explanation[:, k]
         end = f"{scale_of(one.maps, 'batch').max():.2g}"
         one = replace(one, maps=strength(one.maps, "batch"))
         write_clip(video, (self._overlay(one, moment) for moment in range(len(self.small))), self.rate)
@@ -131,7 +131,7 @@ class DriveDrawing:
         from chronocam.render import overlay
 
         # Moment by moment: all maps at the size of the frames would take gigabytes for a long drive.
-        fine = _part(one, slice(moment, moment + 1), 0).upsample(self._view_size)[0, 0]
+        fine = one[moment].upsample(self._view_size)[0, 0]
         whole = np.zeros((*self.small.shape[1:3], 1), fine.dtype)
         return overlay(self.small[moment], placed(whole, fine[..., None], self.region)[..., 0], signed=True)
 
@@ -188,7 +188,7 @@ class DriveDrawing:
         """Return, for each moment, the box of the largest region that raises the score, in pixels."""
         boxes: list[Box | None] = []
         for moment in range(len(self.small)):
-            largest = _part(explanation, slice(moment, moment + 1), k).boxes()[0][0][:1]
+            largest = explanation[moment, k].boxes()[0][0][:1]
             boxes.append(original(self.preprocess, largest[0], self.frames.size) if largest else None)
         return tuple(boxes)
 
@@ -259,16 +259,6 @@ class DriveDrawing:
             return PathTrack(study.positions, note="unit unknown")
         note = f"network's path × {study.scale:.3g}, which lies nearest to the true one"
         return PathTrack(study.scale * study.positions, study.true_positions, note)
-
-
-def _part(explanation: Explanation, moments: slice, k: int) -> Explanation:
-    """Return an explanation of one target at some of the moments."""
-    return replace(
-        explanation,
-        maps=explanation.maps[moments, k : k + 1],
-        scores=explanation.scores[moments, k : k + 1],
-        targets=tuple(row[k : k + 1] for row in explanation.targets[moments]),
-    )
 
 
 def _depth_entry(study: DriveStudy, depth: np.ndarray) -> DepthEntry:
