@@ -1,17 +1,15 @@
 """Do maps of boxes lie on their objects? A real detector (YOLOX-nano) on annotated photographs.
 
 For each detection that is right (its class, and an IoU above 0.5 with an annotated object): is the maximum
-of the
-map inside the object's own mask (pointing), what share of the map's energy lies in it, and of objects with
-another
-of their class in the photo, how much lies on those others? Beside the predicted box, filled, and the centre
-of the
-picture. Means with 95 % bootstrap intervals over detections. Then the cost, in forward passes of the bare
-model, interleaved in one process.
+of the map inside the object's own mask (pointing), what share of the map's energy lies in it, and of objects
+with another of their class in the photo, how much lies on those others? Beside the predicted box, filled, and
+the centre of the picture. Means with 95 % bootstrap intervals over detections. Then the cost, in forward
+passes of the bare model, interleaved in one process.
 
 Needs the data that the tests use: CHRONOCAM_DATA, or ../shared/data beside the project. Run it with
 `python -m benchmarks.detectors`; `--drise 300` adds D-RISE, at so many forward passes of each photo, and
-`--layers` the same map on other layers of the box's level.
+`--layers` the same map on other layers of the box's level. There the score's fall where what a map marks is
+blurred, and what is left of it where all else is, say how faithful each is.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from rich.console import Console
 from rich.progress import track
 
@@ -39,6 +37,9 @@ from chronocam.metrics import bootstrap, box_iou, centre_prior, energy_inside, p
 SIDE = 416
 GREY = 114
 MIN_SCORE = 0.3
+SHARES = (0.125, 0.25, 0.5, 1.0)
+"""Of the box's area: how much of the picture is blurred, or left as it is."""
+
 LARGE = 32**2
 """Pixels of the photo from which COCO calls an object more than small."""
 
@@ -156,6 +157,29 @@ def at_layers(net: torch.nn.Module, x: torch.Tensor, one: cc.Detection) -> Itera
         yield name, whole.upsample()[0, 0]
 
 
+def faithful(net: torch.nn.Module, photo: Photo, one: cc.Detection, values: np.ndarray) -> dict[str, float]:
+    """Return by what share a box's score falls without what its map marks, and what is left with that alone.
+
+    values: the map at the size of the input. Means over `SHARES`; the rest of the picture is blurred.
+    """
+    seen = np.full(values.shape, -1.0)
+    photo.cut(seen)[:] = photo.cut(values).clip(0)
+    order = np.argsort(-seen, axis=None, kind="stable")
+    whole = Image.fromarray((photo.x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    blurred = np.asarray(whole.filter(ImageFilter.GaussianBlur(12))).transpose(2, 0, 1) / np.float32(255)
+    x0, y0, x1, y1 = one.box
+    pictures = []
+    for share in SHARES:
+        marked = np.zeros(values.size, bool)
+        marked[order[: int(share * (x1 - x0) * (y1 - y0))]] = True
+        marked = marked.reshape(values.shape)
+        pictures += [np.where(marked, blurred, photo.x[0]), np.where(marked, photo.x[0], blurred)]
+    with torch.no_grad():
+        row = net(torch.from_numpy(np.stack(pictures)))[:, one.row]
+    left = (row[:, 4] * row[:, 5 + one.index]).numpy() / one.score
+    return {"fall": float(1 - left[0::2].mean()), "left": float(left[1::2].mean())}
+
+
 def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None, layers: bool) -> None:
     judged: dict[str, list[dict[str, float]]] = defaultdict(list)
     large: list[bool] = []
@@ -177,7 +201,8 @@ def quality(net: torch.nn.Module, data: Path, drise: int, most: int | None, laye
         for one, own, others in kept:
             large.append(own.sum() >= LARGE * photo.scale**2)
             for name, values in at_layers(net, photo.x, one) if layers else ():
-                judged[name].append(judge(photo.cut(values).clip(0), own, others))
+                faith = faithful(net, photo, one, values)
+                judged[name].append(judge(photo.cut(values).clip(0), own, others) | faith)
             judged["(box, filled)"].append(judge(filled(one.box, photo.seen), own, others))
             judged["(centre of the photo)"].append(judge(centre_prior(photo.seen), own, others))
     print(f"{len(large)} of {detections} detections of a score above {MIN_SCORE} are right")
@@ -195,7 +220,8 @@ def table(title: str, judged: dict[str, list[dict[str, float]]], which: list[boo
         some = [row for row, one in zip(rows, which, strict=True) if one]
         cells = [
             f"{key} {bootstrap([row[key] for row in some if key in row])}"
-            for key in ("pointing", "energy", "twins own", "twins other")
+            for key in ("pointing", "energy", "twins own", "twins other", "fall", "left")
+            if any(key in row for row in some)
         ]
         print(f"  {name:26} {'   '.join(cells)}")
 

@@ -406,3 +406,34 @@ def test_how_rows_are_read_may_be_named_with_the_spec() -> None:
     with pytest.raises(ModelError) as error:
         cc.models.load("python:detectors:spots", adapter="detectors:rows_of")
     one_line(error, "detectors", "`rows_of`")
+
+
+class Listing(nn.Module):
+    """The toy as torchvision's detectors answer: what is found in each picture."""
+
+    def __init__(self, shares: bool = False) -> None:
+        super().__init__()
+        self.spots, self.shares = Spots(), shares
+
+    def forward(self, x: Tensor) -> list[dict[str, Tensor]]:
+        every = []
+        for rows in self.spots(x):
+            scores, labels = (rows[:, 4:5].sigmoid() * rows[:, 5:].sigmoid()).max(1)
+            best = scores.argsort(descending=True)[: int((scores > 0.3).sum())]
+            boxes = rows[best, :4] / (32 if self.shares else 1)
+            every.append({"boxes": boxes, "scores": scores[best], "labels": labels[best]})
+        return every
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_lists_of_what_a_model_has_kept_are_rows(shares: bool) -> None:
+    net, x = Listing(shares), torch.cat([two_spots(), torch.zeros(1, 3, 32, 32)])
+    found, raw = cc.detect(net, x, labels=["red", "green"]), cc.detect(Spots(), x)
+    assert [(one.image, one.label) for one in found] == [(0, "red"), (0, "green"), (1, "red")]
+    for one, other in zip(found, raw, strict=True):
+        assert one.box == pytest.approx(other.box, abs=1e-4)
+        assert one.score == pytest.approx(other.score, rel=1e-5)
+    explanation = cc.ODAM(net).explain(x, cc.targets.Boxes())
+    expected = cc.ODAM(Spots()).explain(x, cc.targets.Boxes())
+    np.testing.assert_allclose(explanation.maps, expected.maps, rtol=1e-4)
+    assert [one.sample for one in explanation.findings if one.kind == "no detection"] == [2]

@@ -91,10 +91,30 @@ def segformer() -> nn.Module:
     )
 
 
+class Deep(nn.Module):
+    """A U-Net with a level more, which has cells of 4 pixels on the way up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([Block(3, 4), Block(4, 8), Block(8, 8), Block(8, 8)])
+        self.up = nn.ModuleList([Block(16, 8), Block(16, 8), Block(12, 8)])
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [self.down[0](x)]
+        for down in self.down[1:]:
+            seen.append(down(nn.functional.max_pool2d(seen[-1], 2)))
+        y = seen.pop()
+        for up in self.up:
+            y = up(torch.cat([nn.functional.interpolate(y, scale_factor=2), seen.pop()], 1))
+        return self.head(y)
+
+
 # How each is made, and the layer that is taken: the last features before the logits, or, of a network that
-# comes back to the picture's own grid, the last on the coarsest that does more than pool or enlarge.
+# comes back to the picture's own grid, the last of cells of 4 pixels that does more than pool or enlarge.
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "unet": (UNet, "down.2"),
+    "deep": (Deep, "up.0"),
     "unet-softmax": (lambda: UNet(gate=lambda y: y.softmax(1)), "down.2"),
     "unet-sigmoid": (lambda: UNet(1, torch.sigmoid), "down.2"),
     "encoder-decoder": (EncoderDecoder, "decoder.0"),

@@ -33,6 +33,8 @@ FLAT: Final = "flat"  # they do, and the score does not depend on any of them
 UNPROVEN: Final = "unproven"
 # Types of layers that only put what they get on another grid.
 RESIZING: Final = re.compile(r"(Max|Avg|Average|LP)Pool(ing)?[123][dD]|Upsample|UpSampling[123]D")
+RESTATED: Final = 2  # pixels: the cells of a grid below which a decoder has come back to the input's own
+SEEN: Final = 4  # pixels: those of the last features on the way there that are more than the answer
 COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
 
 
@@ -97,8 +99,8 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     that only pass on or resample what they get are left out, and so are the model's own output and layers
     that say the same on another grid. So is a layer of which the score of a place, such as a box, depends on
     one cell, where it depends on more cells of one before. Where the last grid is about the input's own after
-    coarser ones (dense outputs, such as depth), the last layer that more than pools or enlarges is taken on
-    the coarsest grid of at least 4 cells along each axis. Layers in a branch (see `Branches`) give way to the
+    coarser ones (dense outputs, such as depth), the last layer is taken that more than pools or enlarges and
+    whose cells are of 4 pixels or more. Layers in a branch (see `Branches`) give way to the
     last that is in none: to the block and not the convolution that it adds, and in a vision transformer that
     reads its class token to the block before the last. Where no grid is usable (see `is_usable`), the last
     one is taken as it is. A layer whose cells turn out not to follow the places of the input is passed over;
@@ -400,6 +402,11 @@ def _explained(path: str, last: str, every: Mapping[str, Candidate], unproven: S
             f"layer `{chosen}` is explained, the deepest whose cells follow the places of the input: {cells} "
             f"cells; those of `{deepest}` ({of_deepest}) do not; conv_layer= names another"
         )
+    elif math.prod(every[path].grid) < math.prod(every[last].grid):
+        chosen.why = (
+            f"layer `{chosen}` is explained, {cells} cells: where `{last}` has {of_last}, features say "
+            "little more than the output; conv_layer= names another"
+        )
     elif cells != of_last:
         chosen.why = (
             f"layer `{chosen}` is explained, the deepest with a usable grid: {cells} cells, where `{last}` "
@@ -413,24 +420,31 @@ def _better(look: Look, counting: Mapping[str, Candidate]) -> str:
 
     Two things make another one better. A last grid too coarse to tell places apart gives way to the deepest
     that is not. And a last grid nearly as fine as the input's, which a decoder has reached again, says no
-    more than the output: there the coarsest grid in between holds what the network made of the picture. What
-    only pools that, or enlarges it again, says the same.
+    more than the output: there the deepest whose cells are of some pixels holds what the network made of the
+    picture. What only pools or enlarges that says the same.
     """
     within, grids = look.grid, {path: one.grid for path, one in counting.items()}
     *before, last = grids
     usable = [path for path in before if is_usable(grids[path], within)]
     if not is_usable(grids[last], within):
         return usable[-1] if usable else last
-    cells = {
-        path: math.prod(grids[path])
+    if not _is_finer(grids[last], within, RESTATED):
+        return last
+    coarse = [
+        path
         for path in usable
         if min(grids[path][-2:]) >= ENOUGH and not RESIZING.fullmatch(counting[path].type)
-    }
-    coarsest = min(cells.values(), default=math.inf)
-    fine = all(2 * cells > size for cells, size in zip(grids[last][-2:], within[-2:], strict=True))
-    if not fine or coarsest >= math.prod(grids[last]):
-        return last
-    return [path for path in cells if cells[path] == coarsest][-1]
+    ]
+    least = min((math.prod(grids[path]) for path in coarse), default=math.inf)
+    seen = [
+        path for path in coarse if math.prod(grids[path]) == least or not _is_finer(grids[path], within, SEEN)
+    ]
+    return seen[-1] if least < math.prod(grids[last]) else last
+
+
+def _is_finer(grid: tuple[int, ...], within: tuple[int, ...], pixels: int) -> bool:
+    """Say whether the cells of a grid have fewer pixels than so many along width and height."""
+    return all(pixels * cells > size for cells, size in zip(grid[-2:], within[-2:], strict=True))
 
 
 def is_usable(grid: tuple[int, ...], within: tuple[int, ...]) -> bool:

@@ -252,6 +252,8 @@ class BoxesOf(Target):
 
     def _best_of_level(self, rows: Rows) -> list[Choice]:
         scores = rows.scores()
+        if not scores.size:
+            return []
         if rows.level is not None:
             scores = np.where((rows.level == self.level)[:, None], scores, 0)
         row, index = np.unravel_index(int(scores.argmax()), scores.shape)
@@ -331,7 +333,7 @@ class BoxesOf(Target):
         """Return the scores `(width,)` of one sample of the batch, 0 where there are fewer boxes."""
         classes = widen(rows.classes)
         xp = namespace(classes)
-        empty = xp.zeros_like(classes[:1, 0])
+        empty = xp.zeros_like(xp.sum(classes, axis=0)[:1])  # there may be no rows
         if not chosen:
             return xp.concat([empty] * width)
         likeness = self._likeness(number, rows, chosen) if self.is_similarity else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from chronocam.detections.adapters.base import Adapter
+from chronocam.detections.adapters.queries import Queries, queries_in
 from chronocam.detections.rows import Rows, Size, corners, scaled
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import like, namespace, to_numpy
@@ -25,6 +26,7 @@ _STRIDES = (  # of the levels of a pyramid: the common ones first
     (8, 16, 32),
     *(tuple(_POWERS[a : a + n]) for n in (4, 2, 3, 5, 1) for a in (3, 4, 2, 5, 1, 0)),
 )
+_LISTED = ("boxes", "scores", "labels")  # what torchvision's detectors say of each image
 _ANCHORS = (1, 3)  # of a cell
 _SHARES = 2.0  # of the picture: what no side of a box reaches that is in shares of it, and some in pixels do
 _TOLD = 32  # rows, from which columns that all lie between 0 and 1 are probabilities
@@ -37,7 +39,9 @@ class Raw(Adapter):
 
     The first have an objectness. Classes and objectness may be probabilities or logits, boxes in pixels or
     shares of the picture. Columns after the classes (coefficients of masks, keypoints) are left out. Rows
-    `(batch, box, 4 + 2 + …)` of a score and the number of a class are what the model itself has kept.
+    `(batch, box, 4 + 2 + …)` of a score and the number of a class are what the model itself has kept, and so
+    is a list of `boxes`, `scores` and `labels` of each image. Outputs that name `logits` and `pred_boxes` are
+    queries.
 
     boxes: the form of the boxes; None tells it from the rows.
     """
@@ -51,6 +55,10 @@ class Raw(Adapter):
 
     def rows(self, raw: Any, read: Mapping[str, Any], sizes: Sequence[Size]) -> list[Rows]:
         """Return the rows of each image. Raises ModelError for an output that holds none."""
+        if queries_in(raw) is not None:
+            return [replace(one, suppressed=True) for one in Queries(self.model).rows(raw, read, sizes)]
+        if _are_kept_lists(raw, len(sizes)):
+            return [self._of_list(one, size) for one, size in zip(raw, sizes, strict=True)]
         array, objectness = self._laid(raw, sizes)
         table, grids = to_numpy(array), levels(int(array.shape[1]), sizes[0])
         values, placed = array[..., :CORNERS], table[..., :CORNERS].reshape(-1, CORNERS)
@@ -72,6 +80,17 @@ class Raw(Adapter):
             )
             for i in range(len(sizes))
         ]
+
+    def _of_list(self, kept: Mapping[str, Array], size: Size) -> Rows:
+        """Return the rows of one image that a model lists: `boxes` `(row, 4)`, `scores` and `labels`."""
+        boxes, scores, labels = (kept[name] for name in _LISTED)
+        xp = namespace(scores)
+        whole = to_numpy(boxes)
+        if 0 < whole.max(initial=0) <= _SHARES < min(size):
+            boxes = scaled(boxes, *size)
+        boxes = cornered(boxes, self.boxes or "xyxy")
+        numbers = xp.astype(labels, scores.dtype)
+        return kept_rows(xp.concat([boxes, scores[:, None], numbers[:, None]], axis=1), boxes, self._known)
 
     def _laid(self, raw: Any, sizes: Sequence[Size]) -> tuple[Array, bool]:
         """Return the rows as `(batch, row, column)`, and whether they have an objectness."""
@@ -116,10 +135,20 @@ def kept_rows(array: Array, boxes: Array, known: int | None) -> Rows:
     `(row, 4)`, as corners in pixels. known: how many classes there are, where that is known.
     """
     numbers = to_numpy(array[..., CORNERS + 1]).astype(np.int64)
-    count = known or -(-(int(numbers.max()) + 1) // _CLASSES) * _CLASSES
-    marks = np.arange(max(count, int(numbers.max()) + 1)) == numbers[..., None]
+    highest = int(numbers.max(initial=0)) + 1
+    count = max(highest, known or -(-highest // _CLASSES) * _CLASSES)
+    marks = np.arange(count) == numbers[..., None]
     classes = array[..., CORNERS : CORNERS + 1] * like(marks.astype(np.float32), array)
     return Rows(classes, boxes, given="probabilities", stable=False, suppressed=True)
+
+
+def _are_kept_lists(raw: Any, images: int) -> bool:
+    """Say whether an output lists what a model has kept of each image, as torchvision's detectors do."""
+    return (
+        isinstance(raw, (list, tuple))
+        and len(raw) == images
+        and all(isinstance(one, Mapping) and all(name in one for name in _LISTED) for one in raw)
+    )
 
 
 def cornered(values: Array, form: Form | str) -> Array:
