@@ -53,7 +53,8 @@ class TensorFlowBackend(Backend):
 
     def once(self, run: Callable[[Inputs], None], program: Program, inputs: Inputs) -> None:
         """Run a function of the inputs once, eagerly."""
-        run(keras.tree.map_structure(tf.convert_to_tensor, inputs))
+        with keras.StatelessScope():
+            run(keras.tree.map_structure(tf.convert_to_tensor, inputs))
 
     def made_of(
         self, run: Callable[[Inputs, Mark], Sequence[Array]], program: Program, inputs: Inputs
@@ -81,7 +82,12 @@ class TensorFlowBackend(Backend):
         self, program: Program, run: Callable[..., Any], compiles: bool = True
     ) -> Callable[..., Any]:
         """Return `run`, compiled, or eager where the model decides by values."""
-        tried = OrEagerly(program, _Concrete(run), run, _REFUSAL, compiles)
+
+        def stateless(*args: Any) -> Any:
+            with keras.StatelessScope():
+                return run(*args)
+
+        tried = OrEagerly(program, _Concrete(stateless), stateless, _REFUSAL, compiles)
         return lambda *args: tried(*keras.tree.map_structure(_tensor, args))
 
     def record(

@@ -133,6 +133,7 @@ class TorchBackend(Backend):
                     cut.append(x)
             return x
 
+        scope.enter_context(keras.StatelessScope())
         scope.enter_context(torch.inference_mode(False))
         scope.enter_context(torch.set_grad_enabled(False))
         passed = program.forward(inputs, change)
@@ -156,6 +157,7 @@ class TorchBackend(Backend):
 
 
 def _without_graph(scope: ExitStack, run: Callable[..., T], *args: Any) -> T:
+    scope.enter_context(keras.StatelessScope())
     scope.enter_context(torch.inference_mode(False))
     scope.enter_context(torch.no_grad())
     return run(*args)

@@ -121,7 +121,9 @@ class BackendRecording:
 def _full(main: Array) -> Array:
     """Return outputs in float32 at least; a number without axes, as of a squeeze, is one sample's."""
     main = main if len(main.shape) else main[None]
-    return keras.ops.cast(main, "float32") if "float16" in str(main.dtype) else main
+    if "float16" not in str(main.dtype):
+        return main
+    return main.astype(np.float32) if isinstance(main, np.ndarray) else keras.ops.cast(main, "float32")
 
 
 class Program:
