@@ -91,18 +91,18 @@ def test_tracing_happens_once_per_model_layers_and_shape() -> None:
     def traces() -> int:
         return sum(run.traces for run in programs._COMPILED[model].values())
 
-    cc.GradCAM(model, "relu").explain(x, 1)
+    cc.GradCAM(model, "conv1").explain(x, 1)
     assert traces() == 1
     for target in (0, [0, 1, 2, 3], None, cc.targets.Contrast(1, 2), [[0, 1]] * 4):
-        cc.GradCAM(model, "relu").explain(x + 1, target)
-        cc.explain(model, x, target, methods=["gradcam"], layers=["relu"])
+        cc.GradCAM(model, "conv1").explain(x + 1, target)
+        cc.explain(model, x, target, methods=["gradcam"], layers=["conv1"])
     assert traces() == 1
-    cc.GradCAM(model, "relu").explain(x[:3], 1)
+    cc.GradCAM(model, "conv1").explain(x[:3], 1)
     assert traces() == 2
     model.set_weights([2 * w for w in model.get_weights()])
-    doubled = cc.GradCAM(model, "relu").explain(x, 1)
+    doubled = cc.GradCAM(model, "conv1").explain(x, 1)
     assert traces() == 2
-    np.testing.assert_allclose(doubled.maps, cc.GradCAM(drawn_twice(), "relu").explain(x, 1).maps, rtol=1e-5)
+    np.testing.assert_allclose(doubled.maps, cc.GradCAM(drawn_twice(), "conv1").explain(x, 1).maps, rtol=1e-5)
 
 
 class Differentiated(cc.targets.Class):
@@ -120,7 +120,7 @@ def test_scores_that_are_logits_of_classes_are_not_differentiated(monkeypatch: A
 
     monkeypatch.setattr(passes.PassScore, "classes", noted)
     model, x = cnn(), samples((16, 16, 3))
-    gradcam = cc.GradCAM(model, "relu", signed=True)
+    gradcam = cc.GradCAM(model, "conv1", signed=True)
     maps = {}
     for name, target in (
         ("class", 2),
@@ -207,6 +207,24 @@ def test_a_thousand_calls_leave_nothing_behind() -> None:
     does_not_grow(lambda: cc.GradCAM(model, "relu").explain(x, 1))
 
 
+def test_what_a_model_remembers_is_left_as_found() -> None:
+    steps = keras.Input(batch_shape=(1, 5, 8, 8, 3))
+    frames = L.TimeDistributed(L.Conv2D(4, 3, activation="relu", name="conv"), name="frames")(steps)
+    pooled = L.TimeDistributed(L.GlobalAveragePooling2D())(frames)
+    model = drawn(keras.Model(steps, L.Dense(3)(L.GRU(4, stateful=True, name="memory")(pooled))))
+    x, memory = samples((5, 8, 8, 3), 1), model.get_layer("memory")
+    model(x)
+    before = [keras.ops.convert_to_numpy(state).copy() for state in memory.states]
+    scores = [
+        method(model, "frames").explain(x, 1).scores
+        for method in (cc.GradCAM, cc.GradCAM, cc.ReciproCAM, cc.AblationCAM)
+    ]
+    np.testing.assert_allclose(scores, [scores[0]] * 4, rtol=1e-5)
+    for now, then in zip(memory.states, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(now), then)
+    np.testing.assert_allclose(scores[0][:, 0], outputs(model, x)[:, 1], rtol=1e-4)
+
+
 class Subclassed(keras.Model):
     def __init__(self) -> None:
         super().__init__()
@@ -290,7 +308,7 @@ def test_outputs_are_chosen_by_name() -> None:
     model = drawn(keras.Model(inputs, {"features": other(pooled), "logits": dense(pooled)}))
     plain, x = keras.Model(inputs, dense(pooled)), samples((8, 8, 1))
     expected = cc.GradCAM(plain, "conv").explain(x, 1).maps
-    np.testing.assert_allclose(cc.GradCAM(model, "conv").explain(x, 1).maps, expected, rtol=1e-6)
+    np.testing.assert_allclose(cc.GradCAM(model, "conv").explain(x, 1).maps, expected, rtol=1e-5)
     nameless = keras.Model(inputs, {"u": other(pooled), "v": dense(pooled)})
     with pytest.raises(ModelError, match="output_layer="):
         cc.GradCAM(nameless, "conv").explain(x, 1)

@@ -57,12 +57,17 @@ class PassScore:
         self.columns[:] = [about]
         return values
 
+    @property
+    def picks(self) -> bool:
+        """Whether each score is the logit of a class, as far as the targets say."""
+        return all(target.picks for target in self.scoring.targets)
+
     def classes(self, result: Result) -> np.ndarray | None:
         """Return of which class each score is the logit, `(batch, column)`, for outputs that are NumPy's.
 
         None where a score is, or may be, anything else.
         """
-        if not all(target.picks for target in self.scoring.targets):
+        if not self.picks:
             return None
         values, logits = self(result), result.logits()
         named = [info.index for row in self.columns[0].infos for info in row]

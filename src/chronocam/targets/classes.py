@@ -318,6 +318,8 @@ class PerSample(Target):
     Rows as wide as the classes, of 0 and 1 alone, mark classes instead of naming them.
     """
 
+    picks: ClassVar[bool] = True
+
     def __init__(self, classes: np.ndarray) -> None:
         self.classes = classes
 

@@ -17,7 +17,16 @@ from chronocam.engines.base import Score
 from chronocam.engines.keras.attended import AttentionCalls
 from chronocam.engines.keras.attention import LAYERS, OUTPUT, part
 from chronocam.engines.keras.backend import Backend
-from chronocam.engines.keras.layers import Node, Nodes, Run, Wrap, first_tensor, nodes_of, replace_tensor
+from chronocam.engines.keras.layers import (
+    Node,
+    Nodes,
+    Run,
+    Wrap,
+    first_tensor,
+    graph_of,
+    nodes_of,
+    replace_tensor,
+)
 from chronocam.engines.keras.program import Change, Passed, Program, after, all_frames
 from chronocam.engines.keras.resume import recording
 from chronocam.engines.names import split_call
@@ -265,9 +274,8 @@ def _flat(program: Program, seen: _Seen) -> list[Row]:
     holders = dict.fromkeys(own[0].rpartition("/")[0] for own, _ in seen.attentions)
     found = []
     for holder in holders:
-        graph = program.nodes[holder] if holder else program.model
-        graph = getattr(graph, "_functional", None) or graph
-        if hasattr(graph, "_nodes_by_depth"):
+        graph = graph_of(program.nodes[holder] if holder else program.model)
+        if graph is not None:
             row = _row_in(graph, {id(node): path for path, node in program.nodes.items()}, seen)
             found += [] if row is None else [row]
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from chronocam.engines.base import Score
 from chronocam.engines.keras.backend import Backend
+from chronocam.engines.keras.pooled import head_of
 from chronocam.engines.keras.program import BackendRecording, Passed, Program
 from chronocam.types import Array, Inputs
 
@@ -123,6 +124,14 @@ class OffsetPass(ABC):
         self.layers = layers
         self.traces = 0
         self._shapes: dict[Any, Shapes] = {}
+        self._head = head_of(program, layers)
+        self._plain = backend.function(program, self._seen)
+
+    def _seen(self, inputs: Inputs) -> tuple[Any, ...]:
+        """Return what the forward pass gives."""
+        self.traces += 1
+        passed = self.program.forward(inputs)
+        return *passed.seen, passed.activations
 
     @abstractmethod
     def differentiated(self, inputs: Inputs, score: Score) -> Differentiated:
@@ -161,6 +170,10 @@ class OffsetPass(ABC):
         self, inputs: Inputs, score: Score, gradients: Sequence[str], curvature: Sequence[str]
     ) -> BackendRecording:
         """Run once and differentiate the scores."""
+        if getattr(score, "picks", False) and not curvature:
+            recording = self._in_closed_form(inputs, score)
+            if recording is not None:
+                return recording
         result = self.differentiated(inputs, score)
         # One pass gives everything but curvature, which needs gradients of gradients.
         recording = self.backend.recording(result.passed, result.scores)
@@ -172,6 +185,24 @@ class OffsetPass(ABC):
         for layer in curvature:
             at = recording.activations[layer]
             recording.curvature[layer] = self.curvature(inputs, score, layer, at)
+        return recording
+
+    def _in_closed_form(self, inputs: Inputs, score: Any) -> BackendRecording | None:
+        """Record a pass without a way back; None where the gradients have no closed form."""
+        if self._head is None:
+            return None
+        passed = Passed(*keras.tree.map_structure(self.backend.numpy, self._plain(inputs)))
+        classes, logits = score.classes(passed.result), passed.read()
+        (layer,) = self.layers
+        if classes is None or len(passed.activations[layer]) != 1:
+            return None
+        scores = np.take_along_axis(logits, classes, axis=1)
+        (activations,), largest = passed.activations[layer], float(np.abs(logits).max())
+        gradients = self._head.gradients(classes, scores, activations, largest)
+        if gradients is None:
+            return None
+        recording = self.backend.recording(passed, scores)
+        recording.gradients[layer] = [gradients]
         return recording
 
     def _moves(self, inputs: Inputs, layer: str, result: Differentiated) -> bool:

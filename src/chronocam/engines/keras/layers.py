@@ -62,6 +62,12 @@ def _children(holder: Node) -> list[Node]:
     return [] if flatten is None else list(flatten(include_self=False, recursive=False))
 
 
+def graph_of(model: Any) -> Any:
+    """Return the graph of a functional or Sequential model; None for other models."""
+    graph = getattr(model, "_functional", None) or model
+    return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
 def path_of(name: str, nodes: Nodes) -> str:
     """Return the path that `name` stands for: itself, dots for slashes, or the one nested layer of that name.
 
