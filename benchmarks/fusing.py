@@ -81,9 +81,11 @@ def judged(
 
 
 @click.command()
-def main() -> None:
+@click.option("--network", "networks", multiple=True, type=click.Choice(list(STAGES)), help="Default: both.")
+def main(networks: tuple[str, ...]) -> None:
     data, photos = annotated()
-    for network, stages in STAGES.items():
+    for network in networks or STAGES:
+        stages = STAGES[network]
         loaded = cc.models.load(f"{data / 'imagenet' / network}.safetensors@torchvision:{network}")
         found: dict[str, list[dict[str, float]]] = defaultdict(list)
         for file, pairs in photos.items():

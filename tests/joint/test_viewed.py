@@ -76,5 +76,14 @@ def test_what_views_do_not_fit_is_refused() -> None:
             cc.GradCAM(net(1 if x.ndim == 3 else 2), **options).explain(x, target)
     dense = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
     region = cc.targets.Region(np.ones((16, 12), bool), 1)
-    with pytest.raises(InputError, match="what a Region marks"):
-        cc.GradCAM(dense, views="flip").explain(X, [region])
+    boxes = cc.blackbox(lambda x: np.zeros((len(x), 1, 6)) + 0.5)
+    for method, target in (
+        (cc.GradCAM(dense, views="flip"), [region]),
+        (cc.GradCAM(dense, views="flip"), cc.targets.Counter(region)),
+        (cc.RISE(boxes, views="scale"), cc.targets.Boxes(top=1)),
+    ):
+        with pytest.raises(InputError, match="the place that a region or a box marks"):
+            method.explain(X.numpy(), target)
+    steps = cc.blackbox(lambda x: x.mean(1), axes="tf")
+    with pytest.raises(InputError, match="are for pictures and clips"):
+        cc.Occlusion(steps, views="flip").explain(X[:, 0].numpy(), 1)

@@ -127,7 +127,7 @@ def test_every_argument_changes_the_mask(option: str) -> None:
         ({"lr": 0.0}, "lr is 0.0"),
         ({"sigma": 0.5}, "sigma is 0.5; expected at least one pixel"),
         ({"drift": -1.0}, "drift is -1.0"),
-        ({"baseline": "freeze"}, "no baseline `freeze` that a mask can be learned with"),
+        ({"baseline": "freeze"}, "no baseline `freeze`; choose one of blur, mean, zero, or give"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

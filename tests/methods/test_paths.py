@@ -147,6 +147,13 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         "ExpectedGradients",
     ),
     "none": (lambda net: cc.ExpectedGradients(net), InputError, "give baseline="),
+    "no numbers": (lambda net: cc.IntegratedGradients(net, baseline=np.nan), InputError, "is not finite"),
+    "ragged": (lambda net: cc.ExpectedGradients(net, baseline=[[1.0], [1.0, 2.0]]), InputError, "no array"),
+    "no inputs": (
+        lambda net: cc.ExpectedGradients(net, baseline=np.zeros((0, 3, 12, 16))),
+        InputError,
+        "holds no inputs",
+    ),
     "a blur": (lambda net: cc.BlurIG(net, sigma=-1), InputError, "sigma is -1"),
 }
 

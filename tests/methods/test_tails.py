@@ -297,6 +297,23 @@ def test_recipro_is_the_whole_network_with_one_cell(kind: str, spot: bool) -> No
     np.testing.assert_allclose(found.maps, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("method", [cc.AblationCAM, cc.ReciproCAM])
+def test_what_a_dead_layer_does_not_move_is_zero(method: Any) -> None:
+    net, x = plain(2).eval(), torch.randn(2, 3, 16, 12)
+    net[1] = nn.ReLU()
+    nn.init.constant_(net[0].weight, 0)
+    nn.init.constant_(net[0].bias, -1)
+    found = method(net, "1", signed=True).explain(x, 1)
+    assert not found.maps.any()
+    assert all("the map is zero everywhere" in finding.text for finding in found.findings)
+
+
+def test_a_network_that_draws_is_told_to_be_evaluated() -> None:
+    net = nn.Sequential(*plain(2)[:-1], nn.Dropout(0.5), nn.Linear(5, 4)).train()
+    with pytest.raises(LayerError, match=r"its output differs\); call model.eval\(\) first"):
+        cc.AblationCAM(net, "1").explain(torch.randn(2, 3, 16, 12), 1)
+
+
 def test_recipro_before_pooling_and_a_linear_layer_is_cam() -> None:
     net, _, x = seeded("picture")
     found = cc.ReciproCAM(net, "3", signed=True).explain(x, 1).maps

@@ -133,7 +133,7 @@ from chronocam.cli._options import (
 )
 @click.option(
     "--until",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=1),
     help="With masks such as rise: stop where the 95 % interval of every cell is at most this share of the "
     "map's range wide to either side.  [default: 0.1]",
 )

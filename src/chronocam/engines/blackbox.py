@@ -152,7 +152,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()
     ) -> Array:
         """Return the scores of a batch."""
-        raw = self._chosen(_plain((call or _called)(self.model.function, inputs)))
+        raw = self._chosen(_plain((call or _called)(self.model.function, _copied(inputs))))
 
         def logits() -> Array:
             if isinstance(raw, np.ndarray) and raw.dtype.kind in "iub":
@@ -197,14 +197,21 @@ def _called(function: Callable[..., Any], inputs: Inputs) -> Any:
         raise InputError(failure(inputs, error)) from error
 
 
+def _copied(inputs: Inputs) -> Inputs:
+    """Return copies of inputs, into which a function may write."""
+    if isinstance(inputs, Mapping):
+        return {name: _copied(one) for name, one in inputs.items()}
+    return type(inputs)(map(_copied, inputs)) if isinstance(inputs, (tuple, list)) else np.array(inputs)
+
+
 def _plain(raw: Any) -> Any:
-    """Return what a function returned with NumPy arrays in the place of those of a framework."""
+    """Return what a function returned as NumPy arrays of their own: it may fill the same ones next time."""
     if isinstance(raw, Mapping):
         return {key: _plain(one) for key, one in raw.items()}
     if isinstance(raw, (tuple, list)) and any(isinstance(x, Mapping) or getattr(x, "ndim", 0) for x in raw):
         return type(raw)(map(_plain, raw)) if type(raw) in (tuple, list) else tuple(map(_plain, raw))
     try:
-        array = to_numpy(raw) if hasattr(raw, "dtype") else np.asarray(raw)
+        array = np.array(to_numpy(raw) if hasattr(raw, "dtype") else raw)
     except ValueError:  # lists of several lengths
         return tuple(map(_plain, raw))
     # Rows of whole numbers are scores, such as votes; one for each sample would be the number of its class.

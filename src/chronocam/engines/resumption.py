@@ -162,8 +162,12 @@ class Rest(ABC, Generic[Node]):
         if difference is not None and self._difference(result, 1) is not None:
             raise LayerError(
                 f"from layer `{self._layer}` on the model does not run as it does as a whole ({difference}); "
-                "score whole inputs, or choose another layer"
+                f"{self._remedy()}"
             )
+
+    def _remedy(self) -> str:
+        """Return what may help where the model cannot be run from the layer on."""
+        return "score whole inputs, or choose another layer"
 
     def _store(self, calls: Mapping[Node, Sequence[Any]], axis: Callable[[Array], int | None]) -> None:
         self._stored = {

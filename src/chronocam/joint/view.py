@@ -358,11 +358,11 @@ class LayerView:
 
     def _at_once_from(self, layout: Callable[[Array], Array], calls: Sequence[Array]) -> int:
         """Return how many changes of a layer go through the rest of the model at once."""
-        # Twice as many values at once as so many inputs have, which is less than first layers return: of a
+        # Three times as many values at once as so many inputs have, about what first layers return: of a
         # small layer more than of a large one.
         at_once = self._at_once(getattr(layout, "batch_axis", 0) == 0)
         values = prod(joined(calls, layout).shape)
-        share = max(1, 2 * prod(self._look.shape) // values) if 1 < at_once < sys.maxsize else 1
+        share = max(1, 3 * prod(self._look.shape) // values) if 1 < at_once < sys.maxsize else 1
         return at_once * share
 
     def _at_once(self, repeatable: bool) -> int:

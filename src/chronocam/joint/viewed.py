@@ -7,7 +7,6 @@ from chronocam.joint.look import Look
 from chronocam.joint.recipe import Recipe
 from chronocam.joint.view import LayerView
 from chronocam.maps.views import mean_of_views, views_named
-from chronocam.targets import Region
 from chronocam.types import Array, Target
 
 
@@ -38,10 +37,7 @@ def refuse_views(look: Look, target: Target) -> None:
     """Raise InputError for inputs without rows and columns, and for a target at a place, which views move."""
     if len(look.grid) < 2:
         raise InputError(f"views= are for pictures and clips; inputs have shape {look.shape}; drop views=")
-    if _marks_a_place(target):
-        raise InputError("views= move what a Region marks; drop views=, or explain another target")
-
-
-def _marks_a_place(target: object) -> bool:
-    inner = [*getattr(target, "targets", ()), getattr(target, "target", None)]
-    return isinstance(target, Region) or any(_marks_a_place(one) for one in inner if one is not None)
+    if target.has_place:
+        raise InputError(
+            "views= move the place that a region or a box marks; drop views=, or explain another target"
+        )

@@ -70,7 +70,7 @@ def views_named(names: str) -> tuple[PictureView, ...]:
 
     Raises InputError for an unknown name.
     """
-    parts = [part.strip() for part in names.split("+")]
+    parts = [part.strip() for part in str(names).split("+")]
     for part in parts:
         if part not in _WINDOWS:
             hint = suggest(part, list(_WINDOWS)) or "; choose flip, scale, crop, or several joined by +"

@@ -35,21 +35,36 @@ def balanced(score: Score, regions: int, pairs: int, rng: np.random.Generator) -
 
     pairs: how many, `balanced_size(regions)` at most.
     """
-    from scipy.linalg import hadamard
-
     size = balanced_size(regions)
     columns = rng.permutation(size)[:regions]
     rows = rng.permutation(size)[:pairs]
-    signs = hadamard(size, dtype=np.int8)[np.ix_(rows, columns)] * rng.choice([-1, 1], regions)
+    signs = _hadamard(rows, columns) * rng.choice([-1, 1], regions)
     shown = np.concatenate([signs > 0, signs < 0]).astype(np.float64)
     scores = score(shown)
     differences = scores[:pairs] - scores[pairs:]
     return np.einsum("mr,mbt->btr", signs, differences) / pairs
 
 
+def _hadamard(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return some rows and columns of Sylvester's Hadamard matrix, -1 where i & j has an odd number of ones.
+
+    The whole matrix of a region for each pixel would not fit into memory.
+    """
+    ones = rows[:, None] & columns
+    for shift in (16, 8, 4, 2, 1):
+        ones ^= ones >> shift
+    return 1 - 2 * (ones & 1)
+
+
 def every_mask(regions: int) -> np.ndarray:
     """Return all masks there are, the one that shows nothing first, the one that shows all last."""
     return np.array(list(product([0.0, 1.0], repeat=regions)))
+
+
+def all_effects(score: Score, regions: int) -> Effects:
+    """Return by how much the score is higher with each region than without it, on average over all masks."""
+    shown = every_mask(regions)
+    return np.einsum("mr,mbt->btr", 2 * shown - 1, score(shown)) * 2 / len(shown)
 
 
 def some_masks(regions: int, masks: int, rng: np.random.Generator) -> np.ndarray:

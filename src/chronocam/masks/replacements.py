@@ -6,7 +6,7 @@ where the input stays and 0 where it is hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -84,13 +84,20 @@ REPLACEMENTS = (*STILL, *_DRAWN)
 """Every replacement by its name."""
 
 
-def check(baseline: Any) -> None:
-    """Raise InputError for a name that no replacement has."""
-    if isinstance(baseline, str) and baseline not in REPLACEMENTS:
-        hint = (
-            suggest(baseline, list(REPLACEMENTS)) or f"; choose one of {', '.join(REPLACEMENTS)} or an array"
-        )
-        raise InputError(f"no baseline `{baseline}`{hint}")
+def check(baseline: Any, names: Collection[str] = REPLACEMENTS) -> None:
+    """Raise InputError for a baseline that is none of these names and no array of finite numbers."""
+    expected = f"choose one of {', '.join(names)}, or give an array"
+    if isinstance(baseline, str):
+        if baseline not in names:
+            raise InputError(f"no baseline `{baseline}`{suggest(baseline, list(names)) or f'; {expected}'}")
+        return
+    try:
+        values = np.asarray(to_numpy(baseline) if hasattr(baseline, "dtype") else baseline, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"baseline= is a {type(baseline).__name__} that is no array; {expected}") from None
+    if not np.isfinite(values).all():
+        shown = "None" if baseline is None else "not finite"
+        raise InputError(f"baseline= is {shown}; {expected} of finite numbers")
 
 
 def fill_of(x: Array, baseline: Any, laid: Callable[[Any], Array], rng: np.random.Generator) -> Fill:
@@ -106,7 +113,12 @@ def still_of(x: Array, baseline: Any, laid: Callable[[Any], Array], by_feature: 
     by_feature: whether `x` is of sequences, `(batch, 1, time, feature)`.
     """
     if not isinstance(baseline, str):
-        return 0 * x + laid(baseline)
+        start = laid(baseline)
+        if start.shape[0] != 1:
+            raise InputError(
+                f"baseline= holds {start.shape[0]} inputs; give one, or take ExpectedGradients for many"
+            )
+        return 0 * x + start
     return each_feature(x, STILL[baseline]) if by_feature else STILL[baseline](x)
 
 

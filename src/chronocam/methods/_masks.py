@@ -11,7 +11,7 @@ import numpy as np
 
 from chronocam.errors import POSITIVE, LayerError, check_real, check_whole
 from chronocam.maps.arrays import like, to_numpy
-from chronocam.masks.designs import Effects
+from chronocam.masks.designs import Effects, Score
 from chronocam.masks.looks import Looks
 from chronocam.masks.regions import regions_of
 from chronocam.masks.regions.base import Pieces, Spread
@@ -19,6 +19,7 @@ from chronocam.masks.replacements import Fill, check, fill_of, fill_of_features
 from chronocam.methods._base import EvidenceMethod, Maps
 from chronocam.types import INPUT, Array, Need, View
 
+_ALL_OF = 12  # regions at most: all 4,096 masks of them are scored, of more some are
 _ULPS = 4  # of the largest score: by so much sums may differ that are made in another order
 
 _log = logging.getLogger(__name__)
@@ -128,23 +129,27 @@ class MaskMethod(InputMasks):
     def __post_init__(self) -> None:
         regions_of(self.regions, self.cells)  # raises for an unknown kind
         if self.until is not None:
-            check_real("until", self.until, "a share of the map's range, such as 0.1", least=POSITIVE)
+            expected = "a share of the map's range up to 1, such as 0.1"
+            check_real("until", self.until, expected, least=POSITIVE, most=1)
         check_whole("budget", self.budget, "at least 6 forward passes", least=6)
         super().__post_init__()
 
     def maps(self, view: View) -> Maps:
         """Add blocks of masks until the map is known, and tell the view the interval."""
         x = view.captures[0].activations
-        inputs, fill, rng = to_numpy(x), self.filled(view), np.random.default_rng(self.seed)
+        inputs, rng = to_numpy(x), np.random.default_rng(self.seed)
         kind = regions_of(self.regions, self.cells, view.by_feature)
-        passes, score = 0, Scorer(view, fill)
+        passes, score = 0, Scorer(view, self.filled(view))
         looks: Looks | None = None
         while True:
             spread = kind.draw(inputs, rng)
             effects, cost = self.block(partial(score, spread), spread.count, rng)
-            looks = looks or Looks(self.until, self.budget // cost)
+            if looks is None:
+                rise = None if self.exact(spread.count) else self.rise(partial(score, spread), spread.count)
+                passes = 0 if rise is None else 2
+                looks = Looks(self.until, self.budget // cost, rise)
             looks.rounding = score.rounding
-            looks.add(spread(effects))
+            looks.add(spread(effects), effects.sum(axis=-1), cost)
             passes += cost
             looked, known = looks.looks, looks.enough()
             if looks.looks > looked:
@@ -157,20 +162,41 @@ class MaskMethod(InputMasks):
             if known or passes + cost > self.budget or self.exact(spread.count):
                 break
         exact = self.exact(spread.count)
-        half = np.zeros_like(looks.mean) if exact else looks.interval()
-        view.interval = like(half, x)
-        if not exact and self.until is not None and looks.reached > self.until:
-            reached = f"intervals up to ±{looks.reached:.2g} of the map's range, where until={self.until}"
-            how_far = (
-                f"with {reached} asks for less" if np.isfinite(looks.reached) else "too few for intervals"
-            )
-            view.note(f"stopped after {passes} forward passes, {how_far}; raise budget=")
+        view.interval = like(np.zeros_like(looks.mean) if exact else looks.interval(), x)
+        if not exact:
+            self._remark(view, looks.reached, passes)
         return like(self.without_rounding(view, looks.mean, score.rounding), x)
 
-    def block(self, score: Any, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
+    def _remark(self, view: View, reached: float, passes: int) -> None:
+        """Note where the budget ended the search before the map was known."""
+        if np.isinf(reached):
+            how_far = "too few for intervals"
+        elif self.until is not None and reached > self.until:
+            reaching = f"intervals up to ±{reached:.2g} of the map's range"
+            how_far = f"with {reaching}, where until={self.until} asks for less"
+        else:
+            return
+        view.note(f"stopped after {passes} forward passes, {how_far}; raise budget=")
+
+    def block(self, score: Score, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
         """Return an estimate of each region's number, and how many forward passes it took."""
         raise NotImplementedError(f"{type(self).__name__} must define block(score, regions, rng)")
 
+    def rise(self, score: Score, regions: int) -> np.ndarray | None:
+        """Return the rise of the score from nothing shown to all, where blocks need not add up to it."""
+        return None
+
     def exact(self, regions: int) -> bool:
-        """Say whether one block is the whole truth."""
-        return False
+        """Say whether one block is of all masks there are: they fit into the budget, and are not too many."""
+        return regions <= _ALL_OF and 2**regions <= self.budget
+
+    def pairs(self, regions: int, most: int, others: int = 0) -> int:
+        """Return how many pairs of masks a block has for a regression: `most`, or what allows three blocks.
+
+        Of fewer pairs than regions a regression is wrong by the same in each block, which no interval shows:
+        where three blocks leave too few, there are fewer blocks.
+
+        others: how many more masks a block has.
+        """
+        third, whole = ((budget - others) // 2 for budget in (self.budget // 3, self.budget))
+        return max(1, min(most, max(third, min(regions + regions // 4, whole))))

@@ -36,8 +36,10 @@ class AblationCAM(EvidenceMethod):
         activations = view.captures[0].activations
         xp = namespace(activations)
         alive = np.flatnonzero(to_numpy(xp.any(activations != 0, axis=(0, *grid_axes(activations, 2)))))
+        alive = alive if len(alive) else np.zeros(1, int)
         channels = activations[:, placed(alive, activations)]
-        whole, without = view.resume([lambda unchanged: unchanged]), view.without(alive.tolist())
+        whole = view.resume([lambda unchanged: unchanged])
+        without = view.without(alive.tolist())
         floor = xp.abs(whole)
         floor = xp.where(floor < SMALLEST, xp.full_like(floor, SMALLEST), floor)
         return weighted_sum(xp.permute_dims((whole - without) / floor, (1, 2, 0)), channels)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from chronocam.errors import InputError, check_whole
+from chronocam.masks.replacements import check
 from chronocam.methods._base import PathMethod
 from chronocam.types import Array, View
 
@@ -46,12 +47,10 @@ class ExpectedGradients(PathMethod):
             raise InputError(
                 "expectedgradients compares with other inputs; give baseline=, an array of some of the data's"
             )
-        given = (
-            np.stack(list(map(np.asarray, self.baseline)))
-            if isinstance(self.baseline, list)
-            else self.baseline
-        )
-        laid, x = view.laid(given), view.captures[0].activations
+        check(self.baseline)
+        laid, x = view.laid(self.baseline), view.captures[0].activations
+        if not laid.shape[0]:
+            raise InputError("baseline= holds no inputs; give an array of some of the data's")
         return [0 * x + laid[i : i + 1] for i in range(laid.shape[0])]
 
     def way(self, view: View) -> Iterator[tuple[Array, Array]]:

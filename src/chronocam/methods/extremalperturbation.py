@@ -11,11 +11,11 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole, suggest
+from chronocam.errors import POSITIVE, InputError, LayerError, check_real, check_whole
 from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.maps.blur import blurred
 from chronocam.maps.resample import axis_matrix, half_pixel_centers
-from chronocam.masks.replacements import STILL, still_of
+from chronocam.masks.replacements import STILL, check, still_of
 from chronocam.methods._adam import Adam
 from chronocam.methods._base import Maps, Method
 from chronocam.types import INPUT, Array, Change, Need, View
@@ -88,9 +88,7 @@ class ExtremalPerturbation(Method):
         check_real("area", self.area, "a share of the input, such as 0.1", least=POSITIVE)
         if self.area >= START:
             raise InputError(f"area is {self.area}; expected a share of the input below {START}, such as 0.1")
-        if isinstance(self.baseline, str) and self.baseline not in STILL:
-            hint = suggest(self.baseline, list(STILL)) or f"; choose {', '.join(STILL)}, or give an array"
-            raise InputError(f"no baseline `{self.baseline}` that a mask can be learned with{hint}")
+        check(self.baseline, STILL)
         check_whole("steps", self.steps, "at least one")
         check_real("lr", self.lr, "a positive step, such as 0.3", least=POSITIVE)
         check_real("drift", self.drift, "a number of frames, 0 for none", least=0)

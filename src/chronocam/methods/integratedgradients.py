@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chronocam.errors import InputError, suggest
-from chronocam.masks.replacements import STILL, still_of
+from chronocam.masks.replacements import STILL, check, still_of
 from chronocam.methods._base import PathMethod
 from chronocam.types import Array, View
 
@@ -33,20 +32,12 @@ class IntegratedGradients(PathMethod):
     name: ClassVar[str] = "integratedgradients"
 
     def __post_init__(self) -> None:
-        if isinstance(self.baseline, str) and self.baseline not in STILL:
-            hint = suggest(self.baseline, list(STILL)) or f"; choose {', '.join(STILL)}, or give an array"
-            raise InputError(f"no baseline `{self.baseline}`{hint}")
+        check(self.baseline, STILL)
         super().__post_init__()
 
     def starts(self, view: View) -> Sequence[Array]:
         """Return the baseline of each sample."""
         x = view.captures[0].activations
-        if not isinstance(self.baseline, str):
-            laid = view.laid(self.baseline)
-            if laid.shape[0] != 1:
-                raise InputError(
-                    f"baseline= holds {laid.shape[0]} inputs; give one, or take ExpectedGradients for many"
-                )
         return [still_of(x, self.baseline, view.laid, view.by_feature)]
 
     def way(self, view: View) -> Iterator[tuple[Array, Array]]:

@@ -16,7 +16,8 @@ class KernelSHAP(MaskMethod):
     """Kernel SHAP: the Shapley value of each region, by how much showing it raises the score.
 
     The mean is over all orders in which regions may be shown; values add up to the score less that of the
-    baseline. Where all masks of the regions fit into the budget, values are exact, and their interval is 0.
+    baseline. Where all masks of at most 12 regions fit into the budget, values are exact, and their interval
+    is 0.
 
     Source: Lundberg and Lee 2017 (arXiv:1705.07874), theorem 2.
 
@@ -31,9 +32,5 @@ class KernelSHAP(MaskMethod):
         """Return all Shapley values, or estimates from two pairs of masks per region."""
         if self.exact(regions):
             return all_shapley(score, regions), 2**regions
-        pairs = max(min(2 * regions, self.budget // 6 - 1), 1)
+        pairs = self.pairs(regions, 2 * regions, others=2)
         return shapley(score, regions, pairs, rng), 2 * pairs + 2
-
-    def exact(self, regions: int) -> bool:
-        """Say whether all masks fit into the budget."""
-        return 2**regions <= self.budget

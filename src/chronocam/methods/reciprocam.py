@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from chronocam.maps.arrays import like, namespace
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.methods._base import EvidenceMethod, Maps
+from chronocam.methods._masks import rounding
 from chronocam.types import Array, Change, Need, View
 
 
@@ -44,6 +45,10 @@ class ReciproCAM(EvidenceMethod):
         scores = view.resume(_alone(grid, self.spot))
         xp = namespace(scores)
         values = xp.permute_dims(scores[1:] - scores[:1], (1, 2, 0))
+        least = like(rounding(to_numpy(scores)), values)[:, :, None]
+        values = xp.where(
+            xp.max(xp.abs(values), axis=2, keepdims=True) > least, values, xp.zeros_like(values)
+        )
         return xp.reshape(values, (*values.shape[:2], *grid))
 
 

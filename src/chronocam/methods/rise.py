@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from chronocam.masks.designs import Effects, Score, balanced, balanced_size
+from chronocam.masks.designs import Effects, Score, all_effects, balanced, balanced_size
 from chronocam.methods._masks import MaskMethod
 
 
@@ -31,5 +31,17 @@ class RISE(MaskMethod):
 
     def block(self, score: Score, regions: int, rng: np.random.Generator) -> tuple[Effects, int]:
         """Return the effects of regions in one balanced block, or in a third of what the budget allows."""
-        pairs = min(balanced_size(regions), max(1, self.budget // 6))
+        if self.exact(regions):
+            return all_effects(score, regions), 2**regions
+        pairs = min(balanced_size(regions), max(1, (self.budget - 2) // 6))
         return balanced(score, regions, pairs, rng), 2 * pairs
+
+    def rise(self, score: Score, regions: int) -> np.ndarray:
+        """Return the rise of the score from nothing shown to all, which takes two forward passes."""
+        none, whole = score(np.stack([np.zeros(regions), np.ones(regions)]))
+        return np.asarray(whole - none)
+
+    def exact(self, regions: int) -> bool:
+        """Say whether all masks fit into the budget, and are no more than three blocks."""
+        few = self.until is None or 2**regions <= 6 * balanced_size(regions)
+        return few and super().exact(regions)

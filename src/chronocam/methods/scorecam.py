@@ -49,7 +49,8 @@ class ScoreCAM(EvidenceMethod):
         if self.channels is not None:
             check_whole("channels", self.channels, "at least one")
         if self.until is not None:
-            check_real("until", self.until, "a share of the map's spread, such as 0.1", least=POSITIVE)
+            expected = "a share of the map's spread up to 1, such as 0.1"
+            check_real("until", self.until, expected, least=POSITIVE, most=1)
         super().__post_init__()
 
     def maps(self, view: View) -> Maps:

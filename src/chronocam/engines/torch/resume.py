@@ -22,7 +22,7 @@ from chronocam.engines.torch.ablated import Ablated
 from chronocam.engines.torch.forward import ForwardPass
 from chronocam.engines.torch.repeated import Repeated
 from chronocam.engines.torch.replica import Replica
-from chronocam.engines.torch.scope import couples_samples, settle, walk
+from chronocam.engines.torch.scope import couples_samples, settle, training_note, walk
 from chronocam.engines.torch.spectral import Spectral
 from chronocam.engines.torch.tensors import first_tensor, own_copy, replace_tensor, tensor_at
 from chronocam.errors import LayerError, ModelError
@@ -160,6 +160,9 @@ class TorchRest(Rest[nn.Module]):
         if not self._stands_in or axis != 1 or len(channels) == 1:
             return super()._ablated(x, channels, axis)
         return Ablated.without(x, torch.as_tensor(channels, device=x.device))
+
+    def _remedy(self) -> str:
+        return "call model.eval() first" if training_note(self._modules) else super()._remedy()
 
     def _tensors(self, output: Any) -> list[Tensor]:
         return [x for x in pytree.tree_leaves(output) if isinstance(x, Tensor)]

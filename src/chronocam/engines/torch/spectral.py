@@ -100,10 +100,16 @@ def _by_spectrum(input: Tensor, weight: Tensor, axes: tuple[Axis, ...]) -> Tenso
     of_input, of_kernel, back = (torch.split(m, at_once) for m in matrices)
     places, taps = input.reshape(rows * channels, -1).T, weight.reshape(outputs * channels, -1).T
     output = input.new_zeros(rows * outputs, prod(axis.outputs for axis in axes))
-    # A few frequencies at a time, so that the transformed kernels stay in the processor's cache.
+    # A few frequencies at a time, in the same memory, so that the transformed kernels stay in the cache.
+    x, w, y = (
+        input.new_empty(len(back[0]), *s) for s in ((rows, channels), (outputs, channels), (rows, outputs))
+    )
     for a, b, c in zip(of_input, of_kernel, back, strict=True):
-        x, w = (a @ places).view(-1, rows, channels), (b @ taps).view(-1, outputs, channels)
-        output = output.addmm_(torch.bmm(x, w.mT).view(len(c), -1).T, c)
+        some = len(c)
+        torch.mm(a, places, out=x[:some].view(some, -1))
+        torch.mm(b, taps, out=w[:some].view(some, -1))
+        torch.bmm(x[:some], w[:some].mT, out=y[:some])
+        output.addmm_(y[:some].view(some, -1).T, c)
     return output.view(rows, outputs, *(axis.outputs for axis in axes))
 
 
