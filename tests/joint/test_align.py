@@ -518,3 +518,30 @@ def test_what_is_counted_from_the_end_lies_there(crop):
 
     found = cc.GradCAM(Cropped().eval(), align="receptive_field").explain(torch.rand(1, 3, 30, 30), 1)
     assert found.centers[1] == tuple(range(10, 30, 2))
+
+
+class Merging(nn.Module):
+    """Four patches become one, their channels last, as in Swin."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank, conv = rank, nn.Conv2d if rank == 2 else nn.Conv3d
+        size = (4, 4) if rank == 2 else (2, 4, 4)
+        self.patch, self.norm, self.merge = conv(3, 8, size, size), nn.LayerNorm(8), nn.Linear(32, 8)
+        self.last, self.fc = nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        y = self.patch(x).movedim(1, -1)
+        y = y + self.norm(y)
+        parts = [y[..., i::2, j::2, :] for i in (0, 1) for j in (0, 1)]
+        y = self.merge(torch.cat(parts, -1))
+        return self.fc((y + self.last(y)).mean(tuple(range(1, self.rank + 1))))
+
+
+@pytest.mark.parametrize(("rank", "time"), [(2, ()), (3, ((0.5, 2.5, 4.5, 6.5),))])
+def test_what_is_cut_and_joined_with_the_channels_last_keeps_its_place(rank, time):
+    torch.manual_seed(0)
+    net, x = Merging(rank).eval(), torch.rand(1, 3, *(8,) * (rank - 2), 16, 32)
+    found = cc.GradCAM(net, "merge", align="receptive_field").explain(x, 1)
+    assert found.centers == (*time, (3.5, 11.5), (3.5, 11.5, 19.5, 27.5))
+    assert not any("pads its input" in text for text in cc.GradCAM(net, "merge").explain(x, 1).diagnostics)

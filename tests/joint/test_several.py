@@ -216,6 +216,28 @@ def test_both_pathways(layer: str | None, frames: int, batch_size: int) -> None:
         np.testing.assert_allclose(explanation.maps, maps[0].maps, atol=1e-7)
 
 
+class Lateral(SlowFast):
+    """The fast pathway adds to the slow one after each stage, and ends beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.across = nn.Conv3d(4, 8, (5, 1, 1), (4, 1, 1), (2, 0, 0))
+        self.slow2, self.fast2 = (nn.Conv3d(a, b, 3, padding=1) for a, b in ((16, 8), (4, 4)))
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        slow, fast = self.slow(x[0]).relu(), self.fast(x[1]).relu()
+        slow = self.slow2(torch.cat([slow, self.across(fast)], 1)).relu()
+        ends = slow.mean((2, 3, 4)), self.fast2(fast).relu().mean((2, 3, 4))
+        out: Tensor = self.head(torch.cat(ends, 1))
+        return out
+
+
+@pytest.mark.parametrize(("on", "layer", "frames"), [(0, "slow2", 4), (1, "fast2", 16)])
+def test_a_pathway_is_explained_at_its_own_end(on: int, layer: str, frames: int) -> None:
+    found = cc.GradCAM(Lateral().eval(), on=on).explain([SLOW, FAST], 1)
+    assert (found.layer, found.maps.shape) == (layer, (3, 1, frames, 8, 8))
+
+
 class Measured(nn.Module):
     """Rows of numbers before, or beside, a picture."""
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import seeded
+from helpers import one_line, seeded
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import chronocam as cc
+from chronocam.errors import TargetError
 
 X = torch.randn(2, 3, 160, generator=torch.Generator().manual_seed(0))
 STEPS = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(0))
@@ -213,3 +215,169 @@ def test_an_axis_of_time_that_no_layer_says_is_told() -> None:
     said = "no layer says which axis of inputs (…, 3, 40) is time: 40 steps of 3 channels are assumed"
     agrees(seeded(Plain), "weighted", torch.randn(2, 3, 40))
     assert said in " ".join(cc.GradCAM(seeded(Plain)).explain(torch.randn(2, 3, 40), 1).diagnostics)
+
+
+class Spectrum(nn.Module):
+    """Convolutions, or patches and attention, over a spectrogram that the network makes of a signal."""
+
+    def __init__(self, kind: str, turned: bool) -> None:
+        super().__init__()
+        self.kind, self.turned = kind, turned
+        self.cnn = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.Tanh())
+        self.cut, self.enc, self.fc = nn.Conv2d(1, 16, (11, 8), (11, 8)), encoder(), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = (
+            torch.stft(x, 64, 16, window=torch.hann_window(64), return_complex=True).abs().log1p()[:, None]
+        )
+        bands = bands.mT if self.turned else bands
+        if self.kind == "cnn":
+            return self.fc(self.cnn(bands).mean((2, 3)))
+        return self.fc(self.enc(self.cut(bands).flatten(2).mT).mean(1))
+
+
+WAVES = torch.randn(2, 1024, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["time last", "time first"])
+def test_a_spectrogram_that_the_network_makes_is_explained_over_time(turned: bool) -> None:
+    net = seeded(lambda: Spectrum("cnn", turned))
+    agrees(net, "cnn", WAVES, lambda a: (a.mT if turned else a).flatten(1, 2))
+    said = "bands beside its steps"
+    assert said in " ".join(cc.GradCAM(net).explain(WAVES, 1).diagnostics)
+
+
+def test_patches_of_a_spectrogram_that_the_network_makes_are_explained_over_time() -> None:
+    net = seeded(lambda: Spectrum("patches", False))
+    agrees(net, "enc", WAVES, lambda a: a.mT.unflatten(2, (3, 8)).flatten(1, 2))
+
+
+class ByVariable(nn.Module):
+    """Series of several variables, `(batch, time, variable)`, which no layer says: each one by itself.
+
+    Cut into patches, as in PatchTST, or embedded whole, as in the iTransformer.
+    """
+
+    def __init__(self, patches: bool) -> None:
+        super().__init__()
+        self.patches, self.cut = patches, nn.Linear(8 if patches else 48, 16)
+        self.places = nn.Parameter(torch.randn(11 if patches else 7, 16))
+        self.enc, self.fc = encoder(), nn.Linear((7 * 11 if patches else 7) * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        series = x.mT.unfold(2, 8, 4).flatten(0, 1) if self.patches else x.mT
+        return self.fc(self.enc(self.cut(series) + self.places).reshape(len(x), -1))
+
+
+SERIES = torch.randn(2, 48, 7, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_axis_of_time_is_the_one_that_the_cells_follow() -> None:
+    agrees(seeded(lambda: ByVariable(True)), "enc", SERIES, lambda a: a.mT.unflatten(0, (2, 7)).flatten(1, 2))
+    agrees(seeded(lambda: ByVariable(False)), "enc", SERIES, lambda a: a.mT)
+    for patches, follows in ((True, "axis 1, and the map has 48"), (False, "axis 2, and the map has 7")):
+        said = " ".join(cc.GradCAM(seeded(lambda p=patches: ByVariable(p))).explain(SERIES, 1).diagnostics)
+        assert follows in said
+
+
+class Windows(nn.Module):
+    """A signal cut into windows, which a convolution sees as rows before an LSTM goes through them."""
+
+    def __init__(self, channels: int, time_first: bool) -> None:
+        super().__init__()
+        self.conv, self.rnn = nn.Conv1d(channels, 8, 5, 2, 2), nn.LSTM(8, 8, batch_first=not time_first)
+        self.fc, self.time_first = nn.Linear(8, 4), time_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = (
+            x.unfold(2, 20, 20).permute(2, 0, 1, 3)
+            if self.time_first
+            else x.unfold(2, 20, 20).transpose(1, 2)
+        )
+        each = self.conv(windows.flatten(0, 1)).relu().mean(2).unflatten(0, windows.shape[:2])
+        steps = self.rnn(each)[0]
+        return self.fc(steps[-1] if self.time_first else steps[:, -1])
+
+
+@pytest.mark.parametrize("time_first", [False, True])
+@pytest.mark.parametrize("channels", [3, 5])  # as many as windows
+def test_windows_of_a_signal_lie_one_after_the_other(channels: int, time_first: bool) -> None:
+    x = torch.randn(2, channels, 100, generator=torch.Generator().manual_seed(0))
+
+    def along_time(rows: Tensor) -> Tensor:
+        parts = rows.unflatten(0, (5, 2) if time_first else (2, 5))
+        return parts.permute(1, 2, 0, 3).flatten(2) if time_first else parts.transpose(1, 2).flatten(2)
+
+    agrees(seeded(lambda: Windows(channels, time_first)), "conv", x, along_time)
+
+
+class Causal(nn.Module):
+    """Dilated convolutions that see no later steps; the weights of TCN are normalised."""
+
+    def __init__(self, normed: bool) -> None:
+        super().__init__()
+        channels = (1, 1), (4, 2), (4, 4)
+        convs = (nn.Conv1d(n, 4, 3, dilation=d, bias=False) for n, d in channels)
+        self.convs = nn.ModuleList(weight_norm(conv) if normed else conv for conv in convs)
+        self.last, self.fc = nn.Conv1d(4, 4, 1, bias=False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = conv(F.pad(x, (2 * conv.dilation[0], 0))).relu()
+        return self.fc(self.last(x).mean(2))
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_burst_is_drawn_at_its_step_by_a_causal_network(normed: bool) -> None:
+    net, x = seeded(lambda: Causal(normed)), torch.zeros(1, 1, 64)
+    for parameter in net.parameters():
+        parameter.data.abs_()
+    x[0, 0, 30] = 1
+    found = cc.GradCAM(net, signed=True).explain(x, 1)
+    drawn = np.asarray(found)[0]
+    assert abs((drawn * np.arange(64)).sum() / drawn.sum() - 30) < 1.5  # steps 30 to 44 see it
+    assert "sees no later steps" in " ".join(found.diagnostics)
+
+
+class Labelled(nn.Module):
+    """Four scores at every step of a signal, steps first as of an LSTM, or last as of a convolution."""
+
+    def __init__(self, steps_first: bool) -> None:
+        super().__init__()
+        self.conv, self.head, self.steps_first = nn.Conv1d(3, 8, 5, 1, 2), nn.Conv1d(8, 4, 1), steps_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.conv(x).tanh())
+        return scores.mT if self.steps_first else scores
+
+
+def test_classes_at_every_step_of_a_signal_are_meant_of_the_whole() -> None:
+    net, x = seeded(lambda: Labelled(True)), X[..., :30]
+    scores = net(x).detach()
+    mean = cc.GradCAM(net).explain(x, 1)
+    np.testing.assert_allclose(mean.scores[:, 0], scores[..., 1].mean(1), rtol=1e-4, atol=1e-6)
+    for row, info in enumerate(cc.GradCAM(net).explain(x).targets):
+        assert info[0].index == scores[row].argmax(1).mode().values
+    with pytest.raises(TargetError, match="for dense outputs"):  # steps last: they may be classes
+        cc.GradCAM(seeded(lambda: Labelled(False))).explain(x, 1)
+
+
+@pytest.mark.parametrize("steps_first", [False, True])
+@pytest.mark.parametrize("each", [False, True])
+def test_a_region_of_a_signal_is_some_of_its_steps(steps_first: bool, each: bool) -> None:
+    net, x = seeded(lambda: Labelled(steps_first)), X[..., :30]
+    masks = np.stack([np.arange(30) < 10, np.arange(30) > 20])
+    scores = net(x).detach().numpy()
+    scores = scores.swapaxes(1, 2) if steps_first else scores
+    expected = [scores[k, 2, masks[k if each else 0]].mean() for k in range(2)]
+    found = cc.GradCAM(net).explain(x, cc.targets.Region(masks if each else masks[0], 2))
+    np.testing.assert_allclose(found.scores[:, 0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_mask_of_fewer_axes_than_the_outputs_is_refused_in_one_line() -> None:
+    net = seeded(lambda: nn.Conv3d(3, 4, 3, padding=1))
+    with pytest.raises(TargetError) as error:
+        cc.GradCAM(net, "input").explain(
+            torch.rand(1, 3, 4, 8, 8), cc.targets.Region(np.ones((8, 8), bool), 1)
+        )
+    one_line(error, "(8, 8)", "(4, 8, 8)")

@@ -237,6 +237,18 @@ def test_the_last_of_several_calls_per_frame_is_explained_and_noted() -> None:
     assert "called 2 times" in notes["folded"][0]
 
 
+def test_every_second_frame_in_a_call_of_its_own_is_a_slice() -> None:
+    class Thinned(Recurrent):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x[:, ::2])
+
+    net, x = seeded(lambda: Thinned("stepped")), torch.rand(2, 8, 3, 16, 16)
+    found = cc.GradCAM(net).explain(x, 1)
+    assert (found.maps.shape[2], found.frame_spans) == (4, ((0, 1), (2, 3), (4, 5), (6, 7)))
+    whole = cc.GradCAM(seeded(lambda: Recurrent("stepped"))).explain(x[:, ::2], 1)
+    np.testing.assert_allclose(found.maps, whole.maps, atol=1e-7)
+
+
 def test_the_first_call_of_a_shared_layer_by_name() -> None:
     net = seeded(Recurrent)
     a = net.backbone.conv1(CLIPS.flatten(0, 1)).clamp(min=0).detach().requires_grad_()

@@ -12,7 +12,18 @@ from torch import Tensor, nn
 
 import chronocam as cc
 from chronocam.errors import LayoutError
-from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, FramesFirst, Stepped, Tokens, VideoTokens
+from chronocam.layouts import (
+    Bands,
+    ChannelRows,
+    ChannelsFirst,
+    ChannelsLast,
+    Folded,
+    FramesFirst,
+    Stepped,
+    Tokens,
+    VideoTokens,
+    WindowRows,
+)
 from chronocam.layouts.base import Site, infer, input_grid, inverse, joined, named
 
 
@@ -85,6 +96,22 @@ def test_channels_last_are_inferred_and_moved(
 
 def test_channels_first_is_taken_of_two_that_fit_equally_well() -> None:
     assert infer(Site("layer", (2, 8, 8, 8), 2, (32, 32))) == ChannelsFirst()
+
+
+def test_what_signals_become_in_a_network_is_laid_along_time() -> None:
+    planes = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    by_time = [[[planes[b, c, f, t] for t in range(5)] for c in range(3) for f in range(4)] for b in range(2)]
+    np.testing.assert_array_equal(Bands(ChannelsFirst(), 1)(planes), by_time)
+    np.testing.assert_array_equal(Bands(ChannelsFirst(), 0)(planes.swapaxes(2, 3)), by_time)
+    rows = planes.transpose(0, 1, 3, 2).reshape(6, 5, 4)  # (batch·channel, step, value)
+    np.testing.assert_array_equal(ChannelRows(3, ChannelsLast())(rows), by_time)
+    others = planes.transpose(1, 0, 3, 2).reshape(6, 5, 4)
+    np.testing.assert_array_equal(ChannelRows(3, ChannelsLast(), batch_axis=1)(others), by_time)
+    windows = planes.transpose(0, 2, 1, 3).reshape(8, 3, 5)  # (batch·window, channel, step)
+    after = [[[planes[b, c, w, t] for w in range(4) for t in range(5)] for c in range(3)] for b in range(2)]
+    np.testing.assert_array_equal(WindowRows(4, ChannelsFirst())(windows), after)
+    with pytest.raises(LayoutError, match="5 rows"):
+        ChannelRows(3, ChannelsLast())(rows[:5])
 
 
 # Tokens

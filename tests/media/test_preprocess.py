@@ -344,3 +344,8 @@ def test_a_view_lies_where_it_was_taken_and_what_is_outside_is_left_out(region, 
 def test_a_recipe_is_made_of_numbers(fields: dict[str, Any]) -> None:
     with pytest.raises(MediaError, match="expected whole numbers of pixels, and numbers"):
         Preprocess(**{"resize": 8, "crop": None, "mean": (0.5,), "std": (1.0,)} | fields)
+
+
+def test_more_frames_than_can_be_held_are_refused_before_any_is_read():
+    with pytest.raises(MediaError, match="100000 frames of 112 × 112"):
+        ClipPreprocess(imagenet(112, 112), 100_000).read("none.mp4")

@@ -116,3 +116,9 @@ def test_what_takes_no_clip_is_told_what_to_return() -> None:
         ModelError, match=r"return \(model, Preprocess, labels\), of clips \(model, ClipPreprocess, labels\)"
     ):
         recipe("odd")
+
+
+def test_what_takes_no_usual_clip_gets_the_size_that_is_said() -> None:
+    wants = {"size": 48, "frames": 10, "axes": "cthw"}
+    found = cc.models.load("python:bare_networks:odd", preprocess=wants).preprocess
+    assert (found.frames, found.axes, found.frame.crop) == (10, "channel time", (48, 48))

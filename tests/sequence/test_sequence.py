@@ -736,3 +736,27 @@ def test_classes_have_the_names_that_are_given() -> None:
     assert found.deletion().scores.shape == (2, 1)
     with pytest.raises(InputError, match="labels= is a str"):
         GradientXInput(model, labels="abc")
+
+
+class Several(Net):
+    """Logits beside the states, neither of which is the main output; or one number, squeezed."""
+
+    def __init__(self, squeezed: bool) -> None:
+        super().__init__(per_step=False)
+        self.squeezed = squeezed
+
+    def forward(self, x: Tensor) -> Any:
+        logits = super().forward(x)
+        return logits[:, 1].squeeze() if self.squeezed else {"y": logits, "again": 2 * logits}
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize("method", [GradientXInput, LRP])
+def test_outputs_without_a_main_one_and_squeezed_ones_are_explained(method: Any, squeezed: bool) -> None:
+    x, net = features(1 if squeezed else 2), Several(squeezed)
+    found = method(net).explain(x, None if squeezed else lambda outputs: outputs["y"][:, 1])
+    expected = method(Net(per_step=False)).explain(x, 1)
+    np.testing.assert_allclose(found.relevance, expected.relevance, atol=1e-12)
+    if not squeezed:
+        with pytest.raises(ModelError, match="callable target"):
+            method(net).explain(x, 1)

@@ -43,16 +43,17 @@ from chronocam.cli._options import (
     The model decides how inputs are read: for a model of clips, a folder holds videos, or the frames of one.
     A model of pictures sees a video frame by frame, and the mean of its logits is explained.
 
-    Features, arrays (time, feature) in .npy files or a folder of them, are for a model that takes those: OUT
-    gets their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is the class
-    predicted at each output step. The methods for features also explain clips through a CNN and an LSTM:
-    relevance is carried to the frames, and OUT gets both.
+    Features, arrays (time, feature) in .npy or .csv files or a folder of them, are for a model that takes
+    those: OUT gets their relevance as .npz, a sheet of plots and the numbers as JSON. The default target is
+    the class predicted at each output step. The methods for features also explain clips through a CNN and an
+    LSTM: relevance is carried to the frames, and OUT gets both.
 
     What a model wants is read from its file, or from a `chronocam.json` beside it, or said by --size, --mean,
     --std, --scale, --range, --channels, --axes and --labels; what is assumed is said with every result.
 
-    Signals, such as an ECG, are .npy files too, (channel, time) or (time, channel) as the model takes them:
-    where its first layer is a convolution over time, they get maps behind their curves.
+    Signals, such as an ECG, are such files too, (channel, time) or (time, channel) as the model takes them; a
+    .csv has a row for each step. Where the model's first layer is a convolution over time, they get maps
+    behind their curves.
 
     CLIP, SigLIP and other models of two towers explain captions, `--target "text:a red bus"`. Their labels
     (--labels) are texts, which make them classifiers. Of the text that a captioner says of a picture,

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from chronocam.joint.default_layer import Chosen
-from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part
+from chronocam.joint.diagnose import of_field, of_grid, of_padding, of_part, of_past
 from chronocam.joint.levels import Known, tiled
 from chronocam.joint.look import Look
 from chronocam.joint.recipe import Recipe
+from chronocam.layouts import Bands
 from chronocam.layouts.base import joined
 from chronocam.types import INPUT, Array, Finding, Window, note
 
@@ -92,6 +93,11 @@ class Bearings:
             )
         if self.stated is None and layer != INPUT:
             yield from look.remarks(layer)
+            if isinstance(self.layout, Bands):
+                yield (
+                    f"layer `{layer}` has bands beside its steps, as of a spectrum that the model makes of "
+                    "its input: the map is over time, of all bands together"
+                )
 
     def _centers(self, look: Look) -> Centers | None:
         layer, grid = self._layer, self.grid
@@ -100,7 +106,7 @@ class Bearings:
         if self._extent is not None and self._recipe.align == "half_pixel":
             return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
-            causal = look.sights.causal_centers(layer, grid) if self._in_3d(look) else None
+            causal = look.sights.causal_centers(layer, grid) if self._in_time(look) else None
             return causal or self._part_centers(look)
         if not self.per_frame:
             return look.sights.centers(layer, grid)
@@ -114,9 +120,10 @@ class Bearings:
         stated = self.per_frame or self.stated is not None
         return None if stated else look.sights.part_centers(self._layer, self.grid)
 
-    def _in_3d(self, look: Look) -> bool:
-        """Say whether the layer has slices in time of which the model, called plainly, says what they see."""
-        return look.clips is not None and look.call is None and len(self.grid) == 3 and not self.per_frame
+    def _in_time(self, look: Look) -> bool:
+        """Say whether the layer has steps or slices of which the model, called plainly, says what they see."""
+        rank = len(self.grid)
+        return rank == len(look.grid) and rank in (1, 3) and look.call is None and not self.per_frame
 
     def _remarks(self, look: Look, alone: bool) -> Iterator[Finding]:
         layer, grid = self._layer, self.grid
@@ -130,7 +137,4 @@ class Bearings:
             yield from of_part(layer, look.sights.part(layer) or (), look.grid)
             yield from of_padding(layer, look.sights.padding(layer, grid) or (), grid)
         elif alone and self.centers(look) is not None:
-            yield note(
-                f"layer `{layer}` sees no later frames: each slice is laid where it looks, back in "
-                "time; rows and columns are laid evenly (see align=)"
-            )
+            yield note(of_past(layer, len(grid)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from copy import copy
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,12 @@ class Branches:
         self._silent = {
             at for at, call in enumerate(calls) if call.gradient is None or is_zero(call.gradient)
         }
+
+    def past(self, joint: Collection[str]) -> Branches:
+        """Return the branches of a model without these layers, so that no way leads through them."""
+        rest = copy(self)
+        rest._silent = self._silent | {at for at, call in enumerate(self.calls) if call.path in joint}
+        return rest
 
     def __call__(self, path: str, grid: tuple[int, ...]) -> bool:
         """Say whether a way leads around all calls of a layer; never where the engine knows no ways."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from chronocam.engines import LayerCall
-from chronocam.joint.branches import is_zero
+from chronocam.joint.branches import Branches, is_zero
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.ramps import outputs_of
@@ -109,6 +109,34 @@ def of_main_input(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
     looked_up = len(look.grid) == 1 and any(call.type == "Embedding" for call in calls)
     if not looked_up and sum(is_floating(x) for x in arrays_of(look.inputs)) < 2:
         return list(calls)
+    return _moving_with(look, calls)
+
+
+def of_pathway(
+    look: Look, calls: Sequence[LayerCall], branches: Branches, counting: dict[str, Candidate]
+) -> tuple[dict[str, Candidate], Branches]:
+    """Return the candidates that see no other input and lead to the score past those that do.
+
+    So the pathway of an input, as of one of the two in SlowFast, goes before what it adds to another one's,
+    and no way through that other one is a way around it. All candidates where none leads there, as where the
+    inputs are joined at the beginning.
+    """
+    others = [
+        number for number, x in enumerate(arrays_of(look.inputs)) if is_floating(x) and number != look.number
+    ]
+    joint = {
+        call.path
+        for other in others
+        for call in _moving_with(replace(look, which=other), calls)
+        if call.path in counting
+    }
+    alone = {path: one for path, one in counting.items() if path not in joint}
+    leading = {path: one for path, one in alone.items() if branches.leads_on(path, joint)}
+    return (leading, branches.past(joint)) if leading else (counting, branches)
+
+
+def _moving_with(look: Look, calls: Sequence[LayerCall]) -> list[LayerCall]:
+    """Return the calls that move with a look's main input; all of them where it cannot be moved."""
     x = to_numpy(look.main)
     if is_floating(look.main):
         x = x.astype(np.float64)

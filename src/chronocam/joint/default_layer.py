@@ -15,7 +15,7 @@ import numpy as np
 from chronocam.engines import Call, LayerCall, Result, Score
 from chronocam.errors import LayerError, LayoutError, ModelError
 from chronocam.joint.branches import Branches, is_zero
-from chronocam.joint.candidates import Candidate, candidates_of, of_main_input
+from chronocam.joint.candidates import Candidate, candidates_of, of_main_input, of_pathway
 from chronocam.joint.inputs import arrays_of, is_floating
 from chronocam.joint.look import Look
 from chronocam.joint.placement import MisplacedError
@@ -115,11 +115,14 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     traced = look.engine.trace(look.inputs, score, asked.call, asked.reads)
     calls = of_main_input(look, traced)
     look.remember(calls)
+    branches = Branches(look, traced, calls)
     counting = {
         path: one
         for path, one in candidates_of(look, calls, score.main).items()
         if not becomes_output(look, [call for call in calls if call.path == path], score.outputs)
     }
+    if look.which is not None:
+        counting, branches = of_pathway(look, traced, branches, counting)
     # As where the head is zero.
     constant = score.main is not None and score.main.size > 1 and not np.ptp(score.main)
     flat_here = not counting and any(call.gradient is not None for call in calls)
@@ -136,7 +139,7 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # An operator may give the model other inputs than the passes of a proof do.
     proof = _Proof(look, counting, traced if asked.call is None else ())
     targets = 0 if asked.score is largest else score.columns
-    found = _chosen(look, proof, Branches(look, traced, calls), flat, targets)
+    found = _chosen(look, proof, branches, flat, targets)
     if found is None:
         found = _of_one_call(look, counting, flat, score.columns)
     if found is None:

@@ -163,6 +163,15 @@ def of_padding(layer: str, beyond: Sequence[int], grid: tuple[int, ...]) -> Iter
         )
 
 
+def of_past(layer: str, rank: int) -> str:
+    """Return that the cells of a causal layer, on a grid of this rank, are laid back in time."""
+    (cell, frames), rest = AXES[rank][0], "; rows and columns are laid evenly" if rank == 3 else ""
+    return (
+        f"layer `{layer}` sees no later {frames}: each {cell} is laid where it looks, back in time{rest} "
+        "(see align=)"
+    )
+
+
 def of_inputs(look: Look) -> Iterator[str]:
     """Yield what is noticeable about inputs: pictures that were not normalised."""
     main = look.main

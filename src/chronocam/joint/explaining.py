@@ -25,6 +25,7 @@ from chronocam.joint.scoring import OperatorScore, Scoring
 from chronocam.joint.several import Place, look_on, place_of
 from chronocam.joint.stages import places
 from chronocam.joint.subject import Subject
+from chronocam.joint.time_axis import channels_of
 from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import refuse_views
 from chronocam.targets import parse
@@ -33,7 +34,7 @@ from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
 from chronocam.targets.words import speaks
-from chronocam.types import Array, Inputs, Target
+from chronocam.types import INPUT, Array, Inputs, Target
 
 CLIP_OPTIONS: Final = ("pool", "chunk_frames", "detach_attention")
 
@@ -66,14 +67,15 @@ class Explaining:
             self.encoder: Encoder = Encoder(subject.engine, rank, options.preprocess)
             self.look: Look = self._look(inputs, call)
             self._mean(call)
+            if self.look.time_is_unsaid and call is None:
+                self.look = self._look_in_time()
             self.levels = self._levels()
             self.layers: list[list[str]] = self._layers()
         else:
             self.encoder = Encoder(subject.engine, len(plan.look.shape), options.preprocess)
             self._plan = plan.of(inputs)
             self.look, self.layers = self._plan.look, plan.layers
-            if self.look.clips is not None:
-                self.target = over_steps(self.target)
+            self.target = _of_all_steps(self.target, self.look)
 
     def _look(self, inputs: Inputs, call: Call | None) -> Look:
         """Return the look at the inputs; with the text that the model says, where targets are of that."""
@@ -98,8 +100,7 @@ class Explaining:
         options, look = self.methods[0], self.look
         if look.clips is None:
             _refuse_clip_options(self.methods, look)
-        else:
-            self.target = over_steps(self.target)
+        self.target = _of_all_steps(self.target, look)
         if options.views is not None:
             refuse_views(look, self.target)
         if call is None:
@@ -108,6 +109,21 @@ class Explaining:
             if meant is not self.target:
                 self._key = None
             self.target = meant
+
+    def _look_in_time(self) -> Look:
+        """Return the look with the axis of time that the layers follow, where that decides it."""
+        every = [layer for method in self.methods for layer in method.session.layers]
+        named = [layer for layer in every if layer is not None and layer != INPUT]
+        if not named and None not in every:  # maps at the input, which need no layer
+            return self.look
+
+        def choose(look: Look) -> str:
+            return named[-1] if named else self._search(self.target, look)
+
+        look = self.look
+        key = "axis of channels", look.sizes, look.number, *named
+        axis = look.subject.once(key, lambda: channels_of(look, choose))
+        return look if axis is None else replace(look, channels=axis)
 
     @cached_property
     def choices(self) -> Choices:
@@ -156,25 +172,26 @@ class Explaining:
             for level in (range(1, boxes.count) if boxes.levels is None else boxes.levels)
         }
 
-    def _search(self, target: Target) -> Chosen:
+    def _search(self, target: Target, look: Look | None = None) -> Chosen:
         """Search with the first sample and its own target; with two where the model cannot take one alone."""
         try:
-            return self._search_with(1, target)
+            return self._search_with(1, target, look)
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
                 raise
-            return self._search_with(2, target)
+            return self._search_with(2, target, look)
 
-    def _search_with(self, samples: int, target: Target) -> Chosen:
+    def _search_with(self, samples: int, target: Target, look: Look | None = None) -> Chosen:
+        look = self.look if look is None else look
         start = self.batch.rows.start
-        first = replace(self.batch, rows=slice(start, start + min(samples, self.look.shape[0])))
+        first = replace(self.batch, rows=slice(start, start + min(samples, look.shape[0])))
         call = _target_and_call(self.methods[0], first)[1]
         scoring = replace(self._scoring((target,)), rows=first.rows)
         asked = Asked(lambda result: scoring(result)[0], call, scoring.reads)
-        chosen = default_layer(self.look.few(samples), asked)
+        chosen = default_layer(look.few(samples), asked)
         if call is None:
             # Asked while passes are of one sample; the answer is kept.
-            self.look.sights.sight(chosen)
+            look.sights.sight(chosen)
         return chosen
 
     def _scoring(self, targets: tuple[Target, ...]) -> Scoring:
@@ -339,6 +356,13 @@ def _target_and_call(options: Recipe, batch: Batch) -> tuple[Target, Call | None
     return OperatorScore(operator), lambda model, inputs: differentiable(
         "the operator", lambda: operator(model, inputs, rows)
     )
+
+
+def _of_all_steps(target: Target, look: Look) -> Target:
+    """Return the target with classes meant of a whole clip or signal, where outputs are of each step."""
+    if len(look.grid) == 2:
+        return target
+    return over_steps(target, look.grid[0] if look.clips is None else None)
 
 
 def _refuse_clip_options(methods: Sequence[Recipe], look: Look) -> None:

@@ -35,7 +35,7 @@ from chronocam.joint.ramps import Ramps
 from chronocam.joint.sights import Sights
 from chronocam.joint.subject import Subject
 from chronocam.joint.tile_fold import TileFold
-from chronocam.layouts import Folded, Layout, PatchRows
+from chronocam.layouts import ChannelRows, Folded, Layout, PatchRows, Stepped, WindowRows
 from chronocam.layouts.base import Site, candidates, channel_axis, infer, joined, named
 from chronocam.layouts.patch_rows import Cut
 from chronocam.layouts.video_tokens import VideoTokens
@@ -91,7 +91,7 @@ class Look:
 
     @cached_property
     def sizes(self) -> Hashable:
-        """What tells a sample's inputs from others: sizes, types, and where a prompt has pictures."""
+        """What tells a sample's inputs from others: sizes, types, axes, and where a prompt has pictures."""
         numbers, samples = count(), self.shape[0]
         each = [
             (
@@ -102,7 +102,7 @@ class Look:
             )
             for x in self.arrays
         ]
-        return tuple((shape, str(dtype)) for shape, dtype in each), self.pictured
+        return tuple((shape, str(dtype)) for shape, dtype in each), self.pictured, self.channels
 
     @cached_property
     def pictured(self) -> tuple[int, int, int] | None:
@@ -179,12 +179,13 @@ class Look:
             return False  # a convolution that takes as many channels as an axis has says more
         return self.shape[2] == self.engine.features
 
-    @property
-    def guesses_time(self) -> bool:
-        """Whether no layer says which axis of a signal is time, and which has the channels."""
-        engine = self.engine
-        said = engine.axes is not None or engine.stem is not None or engine.channels_last
-        return len(self.shape) == 3 and self.channels is None and not (said or self.of_sequence)
+    @cached_property
+    def time_is_unsaid(self) -> bool:
+        """Whether no layer's kind says which axis of a signal is time, and which has the channels."""
+        engine, stem = self.engine, self.engine.stem
+        by_stem = stem is not None and (stem.rank > 1 or stem.channels in self.shape[1:])
+        said = engine.axes is not None or by_stem or engine.channels_last
+        return len(self.shape) == 3 and not (said or self.of_sequence)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -281,7 +282,8 @@ class Look:
         self, layer: str, shape: tuple[int, ...], calls: int = 1, grids: tuple[tuple[int, ...], ...] = ()
     ) -> Site:
         """Return where a layout is to be found; grids: those of layers before, see `Site`."""
-        order = order_of(self.engine.order(layer), shape, self.grid)
+        said = None if self.time_is_unsaid else self.engine.order(layer)
+        order = order_of(said, shape, self.shape[0], self.grid)
         if not grids and len(self.grid) == 1:
             grids = known_grids(self, self.known_calls(), layer.partition("#")[0])
         known = self.pictured if len(shape) == 3 else None
@@ -289,6 +291,8 @@ class Look:
         site = Site(layer, shape, self.shape[0], self.grid, calls, last, order, grids, tiles=tiles)
         if known is not None and known[2] == shape[1]:
             site = replace(site, picture=known[:2])
+        if len(self.grid) == 1 and self.channel_axis is not None:
+            site = replace(site, channels=self.shape[self.channel_axis])
         fold = self.subject.fold
         if isinstance(fold, FilledFold) and len(shape) == 3 and shape[1] == fold.length:
             site = replace(site, picture=(0, prod(fold.grid)))
@@ -303,7 +307,7 @@ class Look:
         else:
             layout = self.subject.once(("inferred", site), lambda: infer(site))
             self.refuse_misplaced(layer, shape, layout)
-        if not isinstance(layout, (Folded, PatchRows)) or self.shape[0] == 1:
+        if not isinstance(layout, (ChannelRows, Folded, PatchRows, WindowRows)) or self.shape[0] == 1:
             return layout
         if self.engine.frame_wise(layer):
             return layout
@@ -320,17 +324,17 @@ class Look:
         Found out once per layer and input size, only where the network may move places, where the grid is
         finer than the input's, or where rows are taken for patches. ramps: see `settle`.
         """
-        of_patches = isinstance(layout, PatchRows)  # rows may as well be frames, stacked in the channels
-        if not is_floating(self.main) or not (
-            of_patches or self.sights.moves(layer) or self._is_finer(shape)
-        ):
+        # Rows may as well be something else of the same number, as frames that are stacked in the channels.
+        of_parts = isinstance(layout, (ChannelRows, PatchRows, WindowRows))
+        of_parts |= isinstance(layout, Stepped) and 2 * layout.time <= self.grid[0]
+        if not is_floating(self.main) or not (of_parts or self.sights.moves(layer) or self._is_finer(shape)):
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
 
         def found() -> str | None:
             moving = ramps or Ramps(self.one, [layer])
-            wrong = not moving.verdict(layer, layout) if of_patches else moving.contradicts(layer, layout)
+            wrong = not moving.verdict(layer, layout) if of_parts else moving.contradicts(layer, layout)
             return moving.order(layer, layout) if wrong else None
 
         how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), found)
@@ -357,17 +361,27 @@ class Look:
 
     def remarks(self, layer: str) -> tuple[str, ...]:
         """Return what is to be said of the layer's grid, where it was not proven."""
-        if self.engine.order(layer) is not None:
+        if self.engine.order(layer) is not None and not self.time_is_unsaid:
             return ()
-        remarks = [self.settled(layer).remark]
-        if self.guesses_time:
-            axis = self.channel_axis or 0
-            remarks.append(
-                f"no layer says which axis of inputs (…, {self.shape[1]}, {self.shape[2]}) is time: "
-                f"{self.shape[3 - axis]} steps of {self.shape[axis]} channels are assumed; where that is "
-                "wrong, wrap the model in one that takes (batch, channel, time)"
-            )
+        remarks = [self.settled(layer).remark, self._remark_of_time(layer)]
         return tuple(filter(None, remarks))
+
+    def _remark_of_time(self, layer: str) -> str | None:
+        """Return which axis of a signal is taken for time, in words; None where a layer's kind says it."""
+        if not self.time_is_unsaid:
+            return None
+        axis = self.channel_axis or 0
+        unsaid = f"no layer says which axis of inputs (…, {self.shape[1]}, {self.shape[2]}) is time"
+        places, numbers = self.shape[3 - axis], self.shape[axis]
+        if self.channels is not None:
+            return (
+                f"{unsaid}; the cells of layer `{layer}` follow axis {3 - axis}, and the map has {places} "
+                f"places of {numbers} numbers each"
+            )
+        return (
+            f"{unsaid}: {places} steps of {numbers} channels are assumed; where that is wrong, wrap the "
+            "model in one that takes (batch, channel, time)"
+        )
 
     def calls(self, layer: str = INPUT) -> list[LayerCall]:
         """Return the calls of all layers, from one pass; found out once per input size.

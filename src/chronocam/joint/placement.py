@@ -15,10 +15,21 @@ import numpy as np
 from chronocam.errors import LayoutError
 from chronocam.joint.inputs import has_samples, is_floating, map_arrays
 from chronocam.joint.ramps import DRAWS, SMALL, STEP, Ramps, outputs_of
-from chronocam.layouts import ChannelsFirst, ChannelsLast, Folded, Layout, PatchRows, TokenRows, Tokens
+from chronocam.layouts import (
+    Bands,
+    ChannelRows,
+    ChannelsFirst,
+    ChannelsLast,
+    Folded,
+    Layout,
+    PatchRows,
+    TokenRows,
+    Tokens,
+    WindowRows,
+)
 from chronocam.layouts.base import Site, candidates
 from chronocam.maps.arrays import namespace, to_numpy
-from chronocam.types import Array
+from chronocam.types import Array, Window
 
 if TYPE_CHECKING:
     from chronocam.engines import LayerCall
@@ -32,11 +43,11 @@ BESIDE: Final = 4
 """How many layers of the same shape, first and last, are asked where a layer mixes all places."""
 
 
-def batch_axis_of(look: Look, layer: str, layout: Folded | PatchRows) -> int:
+def batch_axis_of(look: Look, layer: str, layout: ChannelRows | Folded | PatchRows | WindowRows) -> int:
     """Return whether rows lie clip by clip (0) or frame by frame (1), as one pass of four clips shows.
 
-    Patches are to pictures what frames are to clips. The first and the third clip are the same: so must be
-    what a layer returns for them, and for no other.
+    Patches are to pictures, and windows or channels to signals, what frames are to clips. The first and the
+    third clip are the same: so must be what a layer returns for them, and for no other.
     Raises LayoutError where they are not, since the rows of a clip depend on other clips.
     """
     # Of clips that are too long to be run whole, two frames each say it.
@@ -56,11 +67,20 @@ def batch_axis_of(look: Look, layer: str, layout: Folded | PatchRows) -> int:
         apart = np.abs(first - other).max()
         if apart and np.abs(first - same).max() <= ALIKE * apart:
             return axis
-    what = ("frames", "clip") if isinstance(layout, Folded) else ("patches", "picture")
+    what = _ROWS[type(layout)]
     raise LayoutError(
         f"the rows of layer `{layer}` are not the {what[0]} of one {what[1]} after the other, or depend on "
         f"other {what[1]}s; give one {what[1]} at a time (batch_size=1), or layout="
     )
+
+
+_ROWS: Final = {
+    ChannelRows: ("channels", "signal"),
+    Folded: ("frames", "clip"),
+    PatchRows: ("patches", "picture"),
+    WindowRows: ("windows", "signal"),
+}
+"""What rows are, and of what."""
 
 
 def _twice(x: Array, samples: int) -> Array:
@@ -73,7 +93,36 @@ def looks_in_time(look: Look, layer: str, slices: int) -> tuple[float, ...]:
     That is the mean of the frames' numbers, as above the mean of a ramp, by how much each moves the slice. It
     takes three forward passes, whatever the number of slices.
     """
-    x, frames = to_numpy(look.main).astype(np.float64), look.grid[0]
+    frames = look.grid[0]
+    products, total = _moved_in_time(look, layer, to_numpy(look.main).astype(np.float64))
+    even = (np.arange(slices) + 0.5) * frames / slices - 0.5
+    looks = np.divide(products, total, even, where=total > 0)
+    return _one_after_the_other(looks)
+
+
+def steps_of_causal(look: Look, layer: str, steps: int, seen: Window) -> tuple[float, ...]:
+    """Return where the cells of a causal layer over a signal look: all of them equally far back.
+
+    seen: what they see of the input. Each alone has too few channels for a measure; together they say how far
+    behind the last step that they see the mean place is of what moves them. Dilated kernels, and what leads
+    around them, look less far back than the middle of what is seen. It takes three forward passes.
+    """
+    x = to_numpy(look.main).astype(np.float64)
+    noise = x.mean() + np.random.default_rng(1).standard_normal(x.shape) * (float(x.std()) or 1.0)
+    products, total = _moved_in_time(look, layer, noise)
+    last = seen.stride * np.arange(steps) + seen.high
+    whole = seen.stride * np.arange(steps) + seen.low >= 0  # before these, less is seen than elsewhere
+    weights = total * whole if (total * whole).any() else total
+    back = float((weights * last - products * (weights > 0)).sum() / max(weights.sum(), 1e-300))
+    return _one_after_the_other(np.maximum(last - back, 0.0))
+
+
+def _moved_in_time(look: Look, layer: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each slice in time of a layer, Σ d·e with e under a ramp of the frames' numbers, and Σ d².
+
+    x: the input around which it is moved; see `chronocam.joint.ramps`.
+    """
+    frames = look.grid[0]
     step = STEP.get(str(look.main.dtype).rpartition(".")[2], SMALL)
     noise = np.random.default_rng(0).standard_normal(x.shape) * (float(x.std()) or 1.0) * step
     number = np.arange(frames).reshape([-1 if i == look.frame_axis else 1 for i in range(x.ndim)])
@@ -81,12 +130,13 @@ def looks_in_time(look: Look, layer: str, slices: int) -> tuple[float, ...]:
     base, plain, ramped = (
         look.on_grid(layer, outputs_of(look.moved(x + b), [layer])[layer]).astype(np.float64) for b in by
     )
-    d, e = (np.moveaxis(one - base, 2, 0).reshape(slices, -1) for one in (plain, ramped))
-    total = (d**2).sum(axis=1)
-    even = (np.arange(slices) + 0.5) * frames / slices - 0.5
-    looks = np.divide((d * e).sum(axis=1) * frames, total, even, where=total > 0)
-    # Slices follow each other, whatever the noise of the measurement says.
-    return tuple((np.maximum.accumulate(looks) + 1e-6 * np.arange(slices)).tolist())
+    d, e = (np.moveaxis(one - base, 2, 0).reshape(base.shape[2], -1) for one in (plain, ramped))
+    return (d * e).sum(axis=1) * frames, (d**2).sum(axis=1)
+
+
+def _one_after_the_other(looks: np.ndarray) -> tuple[float, ...]:
+    """Return where slices look in their order, whatever the noise of the measurement says."""
+    return tuple((np.maximum.accumulate(looks) + 1e-6 * np.arange(len(looks))).tolist())
 
 
 @dataclass(frozen=True)
@@ -116,8 +166,8 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         )
     shape = own[int(number) if number else -1].shape
     site = look.site(layer, shape, 1 if number else len(own), known_grids(look, calls, path))
-    said = own[-1].order or _order_beside(shape, calls, site.grids)
-    site = replace(site, order=order_of(said, shape, look.grid))
+    said = None if look.time_is_unsaid else own[-1].order or _order_beside(shape, calls, site.grids)
+    site = replace(site, order=order_of(said, shape, look.shape[0], look.grid))
     fits = candidates(site)
     if not fits:
         raise no_grid(site)
@@ -125,8 +175,13 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     if in_prompt:  # the ids of a prompt say where the picture is
         return Settled(in_prompt[0])
     if site.order is not None:
-        look.refuse_misplaced(layer, shape, fits[0], ramps)
-        return Settled(fits[0])
+        try:
+            look.refuse_misplaced(layer, shape, fits[0], ramps)
+            return Settled(fits[0])
+        except MisplacedError:
+            if own[-1].order is not None:
+                raise
+            fits = candidates(replace(site, order=None))  # a layer of the same shape does not say its axes
     if not is_floating(look.main):
         # Features that are looked up come last.
         looked_up = next((fit for fit in fits if isinstance(fit, ChannelsLast)), fits[0])
@@ -176,10 +231,14 @@ def _unshifted(ramps: Ramps, layer: str, fit: Layout) -> Layout:
     return best
 
 
+_OF_SIGNALS: Final = (Bands, ChannelRows, WindowRows)
+"""Layouts that are never assumed."""
+
+
 def _left_open(ramps: Ramps, layer: str, fits: Sequence[Layout], site: Site) -> Settled | None:
     """Return the first layout of which it stays open whether its cells follow the input; None without any."""
     for fit in fits:
-        if ramps.verdict(layer, fit) is not None:
+        if isinstance(fit, _OF_SIGNALS) or ramps.verdict(layer, fit) is not None:
             continue
         if isinstance(fit, ChannelsFirst) and site.shape[2:] in site.grids:
             return Settled(fit)  # a convolution's before it, though small weights let it hardly move
@@ -199,12 +258,18 @@ def _beside(path: str, calls: Sequence[LayerCall]) -> list[str]:
     return list(dict.fromkeys([*some[:BESIDE], *some[-BESIDE:]]))
 
 
-def order_of(said: AxisOrder | None, shape: tuple[int, ...], grid: tuple[int, ...]) -> AxisOrder | None:
+def order_of(
+    said: AxisOrder | None, shape: tuple[int, ...], batch: int, grid: tuple[int, ...]
+) -> AxisOrder | None:
     """Return where the kind of a layer says that its channels are, if its other axes are those of a grid.
 
-    What a convolution over rows returns of pictures may have patches as its rows, times, or anything else.
+    What a convolution over rows returns of pictures may have patches as its rows, times, or anything else;
+    what one over a plane returns of a signal, bands and steps in any order; and rows that are not samples,
+    windows or channels of signals.
     """
-    return None if len(shape) == 3 and len(grid) > 1 else said
+    if len(grid) == 1:
+        return None if len(shape) == 4 or shape[0] != batch else said
+    return None if len(shape) == 3 else said
 
 
 def _order_beside(
@@ -260,6 +325,8 @@ def no_grid(site: Site) -> LayoutError:
 
 def known_grids(look: Look, calls: Sequence[LayerCall], until: str) -> tuple[tuple[int, ...], ...]:
     """Return the grids of the layers before one whose kind says where their channels are, each once."""
+    rank = len(look.grid)
+    ranks = (1, 2) if rank == 1 else (rank, rank - 1)  # a signal may become a spectrum
     found: dict[tuple[int, ...], None] = {}
     for call in calls:
         if call.path == until:
@@ -268,7 +335,7 @@ def known_grids(look: Look, calls: Sequence[LayerCall], until: str) -> tuple[tup
         if order is None or len(call.shape) < 3:
             continue
         grid = call.shape[2:] if order == "channels_first" else call.shape[1:-1]
-        if len(grid) in (len(look.grid), len(look.grid) - 1) and np.prod(grid) > 1:
+        if len(grid) in ranks and np.prod(grid) > 1:
             found.pop(tuple(grid), None)
             found[tuple(grid)] = None
     return tuple(found)

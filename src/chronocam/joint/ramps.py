@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from chronocam.layouts import Layout, PatchRows
+from chronocam.layouts import Layout, PatchRows, WindowRows
 from chronocam.layouts.base import joined
 from chronocam.maps.arrays import to_numpy
 
@@ -152,6 +152,8 @@ class Ramps:
         while True:
             both = (sums or self._sums)(layer, layout)
             verdict = follows(*both, steep)
+            if verdict and isinstance(layout, WindowRows) and not follows_within(*both, layout.windows):
+                verdict = False
             if verdict and self._draws == 1 and may_be_chance(*both):
                 verdict = None
             elif verdict or (verdict is False and self._draws > 1) or is_sure(verdict, *both):
@@ -259,6 +261,16 @@ def follows(products: np.ndarray, squares: np.ndarray, steep: float = STEEP) -> 
     if None in verdicts or not verdicts:
         return None
     return None if _chance(*(along.get(axis) for axis in (squares.ndim - 2, squares.ndim - 1))) else True
+
+
+def follows_within(products: np.ndarray, squares: np.ndarray, windows: int) -> bool:
+    """Say whether steps follow the input's places within their windows too, as features of one step do not.
+
+    products, squares: see `Ramps`.
+    """
+    looks = (products[0] / np.maximum(squares, 1e-300)).reshape(windows, -1)
+    places = np.broadcast_to(np.arange(looks.shape[1]), looks.shape)
+    return _correlation((looks - looks.mean(axis=1, keepdims=True)).ravel(), places.ravel()) > OWN
 
 
 def is_sure(verdict: bool | None, products: np.ndarray, squares: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chronocam.engines import Sight
 from chronocam.joint.inputs import first_samples
-from chronocam.joint.placement import looks_in_time
+from chronocam.joint.placement import looks_in_time, steps_of_causal
 from chronocam.maps.resample import half_pixel_centers
 from chronocam.types import INPUT, Window
 
@@ -47,12 +47,16 @@ class Sights:
         return tuple(centers)
 
     def causal_centers(self, layer: str, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...] | None:
-        """Return where the cells of a causal 3D network lie: each slice where it looks, back in time.
+        """Return where the cells of a causal network lie: each step or slice where it looks, back in time.
 
         Rows and columns tile the input evenly. None for other networks; found out once per input size.
         """
-        if self.past(layer) is None:
+        past, look = self.past(layer), self.look
+        if past is None:
             return None
+        if len(grid) == 1:
+            key = "steps", layer, grid, look.number, look.size_of_one
+            return (look.subject.once(key, lambda: steps_of_causal(look.one, layer, grid[0], past)),)
         even = [half_pixel_centers(n, size) for n, size in zip(grid, self.look.grid, strict=True)]
         return self.centers(layer, grid)[0], *even[1:]
 

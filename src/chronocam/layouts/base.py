@@ -37,6 +37,7 @@ class Site:
     block: how many patches of each side follow each other, where the model takes pictures as rows of patches.
     tiles: rows and columns of the tiles that the model takes a picture as, and how many pictures come before
         and after them; None for other models. Its layers have a row for each.
+    channels: how many the model's input has; None where it has no axis of them, or that is not known.
     """
 
     layer: str
@@ -50,6 +51,7 @@ class Site:
     picture: tuple[int, int] | None = None
     block: int = 1
     tiles: tuple[tuple[int, int], int, int] | None = None
+    channels: int | None = None
 
 
 class Layout:

@@ -114,17 +114,14 @@ class Stepped(Layout):
     def match(cls, site: Site) -> tuple[float, Layout] | None:
         """Fit where the layer is called as often as there are frames, or a multiple, on the whole batch.
 
-        Or once for every two or three frames in a row.
+        Or once for every two or three frames in a row, or for an even part of the frames.
         """
         frames = site.input_grid[0]
         if len(site.input_grid) != 3 or frames < 2 or site.shape[0] != site.batch:
             return None
-        overlap = _overlap(frames, site.calls)
-        if not overlap and site.calls % frames:
-            return None
         inner = _of_frame(site, site.batch)
-        fit = (OVERLAPPING, site.calls) if overlap else (0.0, frames)
-        return None if inner is None else (fit[0], cls(fit[1], inner))
+        fit = _steps(frames, site.calls)
+        return None if inner is None or fit is None else (fit[0], cls(fit[1], inner))
 
     @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
@@ -132,7 +129,7 @@ class Stepped(Layout):
         fit = cls.match(site)
         if fit is None:
             return []
-        time = site.calls if fit[0] else site.input_grid[0]
+        _, time = _steps(site.input_grid[0], site.calls) or (0.0, site.calls)
         return [(fit[0] + i / 100, cls(time, one)) for i, one in enumerate(_all_of_frame(site, site.batch))]
 
 
@@ -207,6 +204,15 @@ class OneSlice(Layout):
             one for one in _all_of_frame(site, site.batch) if isinstance(one, (ChannelsFirst, ChannelsLast))
         ]
         return [(WITHOUT_TIME + i / 100, cls(one)) for i, one in enumerate(plain)]
+
+
+def _steps(frames: int, calls: int) -> tuple[float, int] | None:
+    """Return how badly calls fit the frames of a clip, and how many slices they are; None for no fit."""
+    if calls % frames == 0:
+        return 0.0, frames
+    if _overlap(frames, calls):
+        return OVERLAPPING, calls
+    return (FEWER_FRAMES, calls) if calls > 1 and frames % calls == 0 else None
 
 
 def _overlap(frames: int, slices: int) -> bool:

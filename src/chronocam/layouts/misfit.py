@@ -11,8 +11,11 @@ A perfect fit is 0, and every token before the patches adds 1. What follows is w
 | 1.0 | fewer frames than the input has | a class token: clips are thinned out before the 2D network |
 | 1.5 | rows of two or three frames in a row | between these and patches: networks for motion pair frames |
 | 2.0 | rows that are the patches of pictures | two prefix tokens: few networks see patches one by one |
+| 2.0 | rows that are the windows of signals | the same |
+| 2.5 | rows that are the channels of signals | windows are tried first: their proof is sharper |
 | 5.0 | tokens on the last axis, channels before them | more tokens than a class token and four registers |
 | 5.5 | square patches that do not tile the input | more than that: the grid before the patches is a guess |
+| 6.0 | bands beside the steps of a signal | more than all of these: a network makes them of the signal |
 | 6.0 | a grid of clips without time | more than all of these: it is the last resort |
 
 Layouts with more than 16 prefix tokens do not fit at all.
@@ -28,7 +31,10 @@ OTHER_ORDER: Final = 1.0
 FEWER_FRAMES: Final = 1.0
 OVERLAPPING: Final = 1.5
 PATCH_ROWS: Final = 2.0
+WINDOW_ROWS: Final = 2.0
+CHANNEL_ROWS: Final = 2.5
 TOKENS_LAST: Final = 5.0
 RAGGED: Final = 5.5
+BESIDE_TIME: Final = 6.0
 WITHOUT_TIME: Final = 6.0
 MOST_PREFIX_TOKENS: Final = 16

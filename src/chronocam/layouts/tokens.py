@@ -56,7 +56,7 @@ class Tokens(Layout):
     def others(self) -> list[Tokens]:
         """Return the same grid with other numbers of tokens before it."""
         left = self.prefix + self.suffix
-        return [replace(self, prefix=n, suffix=left - n) for n in _sides(left) if n != self.prefix]
+        return [replace(self, prefix=n, suffix=left - n) for n in sides(left) if n != self.prefix]
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
@@ -85,7 +85,7 @@ class Tokens(Layout):
                 if length > 1 and 0 <= left <= MOST_PREFIX_TOKENS:
                     misfit = -1 + age / 1000 + left / 50
                     fits += [
-                        (misfit, cls((length,), n, batch_axis, token_axis, left - n)) for n in _sides(left)
+                        (misfit, cls((length,), n, batch_axis, token_axis, left - n)) for n in sides(left)
                     ]
         return fits
 
@@ -128,10 +128,9 @@ class Tokens(Layout):
                     continue
                 if left >= 0 and len(grid) == 2 and is_grid(grid, site.input_grid):
                     misfit = -1 + age / 1000 + (token_axis == 2) / 2 + left / 50
-                    sides = _sides(left)
-                    fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in sides]
+                    fits += [(misfit, cls(grid, n, batch_axis, token_axis, left - n)) for n in sides(left)]
         for misfit, one in cls._by_patches(site):
-            fits += [(misfit, replace(one, prefix=n, suffix=one.prefix - n)) for n in _sides(one.prefix)]
+            fits += [(misfit, replace(one, prefix=n, suffix=one.prefix - n)) for n in sides(one.prefix)]
         return fits
 
     @classmethod
@@ -143,7 +142,7 @@ class Tokens(Layout):
         return [(0.0, cls(grid, start, suffix=after)) for grid in grids if prod(grid) == count]
 
 
-def _sides(left: int) -> tuple[int, ...]:
+def sides(left: int) -> tuple[int, ...]:
     """Return how many of the tokens that are not patches may stand before them, the likeliest first.
 
     All, none, or one or two on either side: class and distillation tokens, with registers on the other.

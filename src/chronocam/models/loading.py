@@ -59,7 +59,9 @@ def load(
         wants = Wants.of(preprocess, f"`{spec}`").over(wants)
     if labels is not None:
         wants = replace(wants, labels=labels_of(labels))
-    model, recipe, names = source.load(replace(request, trust=trust, custom_objects=custom_objects or {}))
+    sized = (wants.size, wants.frames, wants.axes) != (None, None, None)
+    request = replace(request, trust=trust, custom_objects=custom_objects or {}, sized=sized)
+    model, recipe, names = source.load(request)
     if callable(getattr(model, "eval", None)):
         model.eval()
     whole = preprocess if isinstance(preprocess, (Preprocess, ClipPreprocess)) else None

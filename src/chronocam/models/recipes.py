@@ -50,8 +50,12 @@ def recipe_of(model: object, request: ModelRequest) -> Preprocess | ClipPreproce
             known = picture_recipe(takes, channels) or _clips(takes, ("time channel",), channels)
             return known or imagenet(channels=channels)
         clips = _clips(takes, AXES, channels)
+    if clips is None and request.sized:
+        side = _LENGTHS[1][0]
+        return ClipPreprocess(imagenet(side, side, channels), _LENGTHS[0][0], AXES[0])
     if clips is None:
-        raise request.error("fails on clips of the usual sizes", f"return {DECLARED} from the factory")
+        todo = f"say --size, --frames and --axes, or return {DECLARED} from the factory"
+        raise request.error("fails on clips of the usual sizes", todo)
     return clips
 
 

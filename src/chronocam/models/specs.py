@@ -88,6 +88,7 @@ class ModelRequest:
     trust: whether files may run code.
     classes: how many outputs an architecture shall have; None for its own number.
     custom_objects: classes of layers and functions of Lambda layers, by the name in the file.
+    sized: whether the caller says of what size inputs are.
     """
 
     text: str
@@ -95,6 +96,7 @@ class ModelRequest:
     trust: bool = False
     classes: int | None = None
     custom_objects: Mapping[str, Any] = field(default_factory=dict)
+    sized: bool = False
 
     def error(self, problem: str, todo: str) -> ModelError:
         """Return the one line that says what is wrong with this spec, and what to do."""

@@ -10,9 +10,11 @@ from typing import Final, TypeAlias
 from chronocam.errors import ChronocamError, InputError, MediaError
 from chronocam.media.clips.read import VIDEO_SUFFIXES
 from chronocam.media.files import expanded, is_file, is_folder
+from chronocam.media.images import IMAGE_SUFFIXES
 from chronocam.records import Failure
 
 ARRAY_SUFFIX: Final = ".npy"
+TABLE_SUFFIX: Final = ".csv"
 
 Finder: TypeAlias = Callable[[Path], Iterable[Path]]
 """Returns the inputs that one argument names. Raises a ChronocamError where it names none."""
@@ -64,7 +66,7 @@ def find_arrays(argument: Path) -> list[Path]:
     if is_file(argument):
         return [argument]
     paths = _arrays_in(argument) if is_folder(argument) else _matches(argument)
-    return paths or _nothing(argument, "arrays `(time, feature)` that numpy.save wrote")
+    return paths or _nothing(argument, "arrays `(time, feature)` that numpy.save wrote, or .csv of them")
 
 
 def find_drives(argument: Path) -> list[Path]:
@@ -86,7 +88,8 @@ def holds_arrays(arguments: Sequence[str]) -> bool:
     others = [argument for argument in arguments if not _names_arrays(expanded(argument))]
     if 0 < len(others) < len(arguments):
         raise InputError(
-            f"`{others[0]}` is not a {ARRAY_SUFFIX} file, but others are; explain features in a separate call"
+            f"`{others[0]}` is not a {ARRAY_SUFFIX} or {TABLE_SUFFIX} file, but others are; explain features "
+            "in a separate call"
         )
     return not others
 
@@ -132,12 +135,17 @@ def _holds_frames(path: Path) -> bool:
 
 
 def _names_arrays(path: Path) -> bool:
-    return bool(_arrays_in(path)) if is_folder(path) else path.suffix.lower() == ARRAY_SUFFIX
+    return bool(_arrays_in(path)) if is_folder(path) else path.suffix.lower() in (ARRAY_SUFFIX, TABLE_SUFFIX)
 
 
 def _arrays_in(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() == ARRAY_SUFFIX and is_file(path))
-    return sorted(path for path in files if not path.name.startswith("."))
+    """Return the arrays in a folder; tables only where there are none, nor pictures that they may be of."""
+    every: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if is_file(path) and not path.name.startswith("."):
+            every.setdefault(path.suffix.lower(), []).append(path)
+    arrays, tables = (every.get(suffix, []) for suffix in (ARRAY_SUFFIX, TABLE_SUFFIX))
+    return arrays or (tables if every.keys().isdisjoint(IMAGE_SUFFIXES | VIDEO_SUFFIXES) else [])
 
 
 def _drives_in(folder: Path) -> list[Path]:

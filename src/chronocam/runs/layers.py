@@ -82,7 +82,7 @@ def noise_for(loaded: Loaded) -> np.ndarray:
     if isinstance(preprocess, Preprocess) and preprocess.assumption:
         for shape in _signals(loaded.model):
             noise = rng.standard_normal((1, *shape), dtype=np.float32)
-            if _runs(loaded.model, noise):
+            if runs(loaded.model, noise):
                 return noise
     if isinstance(preprocess, ClipPreprocess):
         return preprocess(rng.integers(0, 256, (preprocess.frames, 256, 256, 3), dtype=np.uint8))[None]
@@ -100,7 +100,8 @@ def _signals(model: Any) -> Iterator[tuple[int, int]]:
         yield _STEPS, features
 
 
-def _runs(model: Any, noise: np.ndarray) -> bool:
+def runs(model: Any, noise: np.ndarray) -> bool:
+    """Say whether a model takes inputs of this shape."""
     engine = engine_for(model)
     try:
         engine.trace(engine.adapt(noise))

@@ -18,8 +18,9 @@ from chronocam.render.words import under
 from chronocam.runs.arrays import read_array
 from chronocam.runs.entries import map_entry
 from chronocam.runs.files import slug
-from chronocam.runs.inputs import find_arrays, search
+from chronocam.runs.inputs import TABLE_SUFFIX, find_arrays, search
 from chronocam.runs.job import Job, finite
+from chronocam.runs.layers import runs
 from chronocam.types import BlackBox
 
 if TYPE_CHECKING:
@@ -85,8 +86,11 @@ class SignalJob(Job):
     def read(self, path: Path) -> Float[np.ndarray, "1 _ _"]:
         """Return the one signal in a file as the model takes it. Raises InputError for more or other axes."""
         array = read_array(path, "(channel, time) or (time, channel)")
+        engine = engine_for(self.loaded.model)
         if array.ndim == 1:
-            array = array[:, None] if engine_for(self.loaded.model).channels_last else array[None]
+            array = array[:, None] if engine.channels_last else array[None]
+        if path.suffix.lower() == TABLE_SUFFIX and not runs(self.loaded.model, array[None]):
+            array = array.T  # whose rows are steps, for a network that takes channels first
         if array.ndim == 2:
             array = array[None]
         if array.ndim != 3 or len(array) != 1:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from chronocam.engines.pull import differentiable
 from chronocam.engines.scoped import scoped
+from chronocam.errors import ModelError
 from chronocam.maps.arrays import namespace, to_numpy
 from chronocam.sequence.checks import closes, constant, no_rule, refuse_other
 from chronocam.sequence.ledger import ENTRIES, Ledger
@@ -73,12 +74,14 @@ class PassResult(NamedTuple):
     logits: its main output `(point, …)`, before a final gate.
     gate: the name of that gate, None where there is none.
     point_axis: the axis of the points in `raw`, where that is an array.
+    unclear: why none of several outputs is the main one, and `logits` only stands for it; None where one is.
     """
 
     raw: Array
     logits: Array
     gate: str | None
     point_axis: int = 0
+    unclear: ModelError | None = None
 
 
 class Outline(NamedTuple):
@@ -186,6 +189,7 @@ class Sample:
         self.rows: slice = slice(row, row + 1)
         self.notes: list[str] = []
         self._gate: str | None = None
+        self._unclear: ModelError | None = None
 
     @property
     def features(self) -> Float[np.ndarray, "time feature"]:
@@ -228,7 +232,7 @@ class Sample:
         result = self.model.look()
         if result.gate is not None:
             self.notes.append(f"scores are logits, read before the model's final {result.gate}")
-        logits, self._gate = to_numpy(result.logits), result.gate
+        logits, self._gate, self._unclear = to_numpy(result.logits), result.gate, result.unclear
         scored = self._score(result.raw, result.logits, logits)
         self.notes.extend(scored.notes)
         return logits, scored, self.model.stackable(result.raw)
@@ -345,7 +349,12 @@ class Sample:
         return to_numpy(values)[0], None if slopes is None else slopes[:, 0]
 
     def _score(self, raw: Array, logits: Array, clean: np.ndarray) -> Scored:
-        outputs = Outputs(raw, lambda: logits, self.rows, self.model.labels, clean, gate=self._gate)
+        def main() -> Array:
+            if self._unclear is not None:
+                raise self._unclear
+            return logits
+
+        outputs = Outputs(raw, main, self.rows, self.model.labels, clean, gate=self._gate)
         return self.target(outputs)
 
     def _parts(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -67,13 +67,17 @@ class OverSteps(OfTarget):
 
     The class predicted is then the one by majority vote, `MajorityVote`. Without a time axis it is the target
     itself.
+
+    steps: of a signal, whose outputs have a time axis only where it is as long; None for clips.
     """
 
     target: Target
+    steps: int | None = None
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the scores of the target."""
-        if outputs.logits.ndim != 3:
+        shape = tuple(outputs.logits.shape)
+        if len(shape) != 3 or (self.steps is not None and (shape[1] != self.steps or shape[2] == self.steps)):
             return self.target(outputs)
         width = int(outputs.logits.shape[2])
         quantity = width == 1 and not (is_one_logit(width, outputs) and says_classes(outputs))
@@ -101,13 +105,16 @@ class OverSteps(OfTarget):
         return Scored(scored.values, infos, scored.notes)
 
 
-def over_steps(target: Target) -> Target:
-    """Return the target with every class that it names, or the prediction, meant of a clip as a whole."""
+def over_steps(target: Target, steps: int | None = None) -> Target:
+    """Return the target with every class that it names, or the prediction, meant of a clip as a whole.
+
+    steps: see `OverSteps`.
+    """
     if isinstance(target, Several):
-        return Several([over_steps(one) for one in target.targets])
+        return Several([over_steps(one, steps) for one in target.targets])
     if isinstance(target, Counter):
-        return Counter(over_steps(target.parsed))
-    return OverSteps(target) if isinstance(target, (*_OF_CLASSES, OneLabelEach, Weighted)) else target
+        return Counter(over_steps(target.parsed, steps))
+    return OverSteps(target, steps) if isinstance(target, (*_OF_CLASSES, OneLabelEach, Weighted)) else target
 
 
 def per_step(target: Target) -> Target:

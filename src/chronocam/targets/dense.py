@@ -24,7 +24,7 @@ class Region(Target):
     """The mean of a dense output over a mask or a box, or its value at a pixel.
 
     The output is `(batch, channel, *grid)`, with the channels last where the model has them so (Keras). The
-    grid is `(height, width)`, or that of volumes and clips.
+    grid is `(height, width)`, or that of signals, volumes and clips; steps may come before the channels.
 
     where: a boolean mask of the output's grid, or of a finer one, such as the input's: there each of the
         output's cells counts by the share of it that the mask covers. One mask for all samples, or one for
@@ -85,6 +85,8 @@ class Region(Target):
                     f"`{self.where}` is not a region; give a mask or a box, or Region.predicted(…)"
                 )
             dense = dense[:, None] if dense.ndim == 3 else dense
+        elif self.channel is not None and dense.ndim == 3:
+            dense = self._of_signal(dense, outputs.channels_last)
         index, sign = self._index(dense, outputs)
         one = dense if index is None else dense[:, index]
         if isinstance(self.where, str) and self.where == _PEAK:
@@ -106,6 +108,12 @@ class Region(Target):
         anywhere = np.broadcast_to(sizes > 0, tuple(values.shape))
         return Scored(values[:, None], tuple((info if one else nowhere,) for one in anywhere))
 
+    def _of_signal(self, dense: Array, channels_last: bool) -> Array:
+        """Return outputs of a signal as `(batch, channel, step)`; the mask says where steps come first."""
+        steps = _array(self.where).shape[-1:]
+        first = channels_last or (steps == dense.shape[1:2] and steps != dense.shape[2:])
+        return namespace(dense).matrix_transpose(dense) if first else dense
+
     def _has_sides(self, dense: Array, outputs: Outputs) -> bool:
         """Say whether a single channel is one logit of the two classes of which one is asked for."""
         labels = outputs.labels
@@ -118,7 +126,7 @@ class Region(Target):
         shape, channel = tuple(dense.shape), self.channel
         if channel is None and (len(shape) == 3 or self._is_volume(shape, outputs)):
             return None, +1  # (batch, *grid)
-        if len(shape) not in (4, 5):
+        if len(shape) not in (3, 4, 5):
             raise TargetError(
                 f"outputs have shape {shape}; expected dense outputs (batch, channel, height, width)"
             )
@@ -258,7 +266,7 @@ def _highest(values: np.ndarray) -> np.ndarray:
 
 def _is_finer(shape: tuple[int, ...], grid: tuple[int, ...]) -> bool:
     """Say whether a mask has more pixels than the grid: as many times more along height and width."""
-    if any(n < cells for n, cells in zip(shape, grid, strict=True)):
+    if len(shape) != len(grid) or any(n < cells for n, cells in zip(shape, grid, strict=True)):
         return False
     times = max(n / cells for n, cells in zip(shape[-2:], grid[-2:], strict=True))
     return all(abs(n / times - cells) < 1 for n, cells in zip(shape[-2:], grid[-2:], strict=True))

@@ -125,17 +125,30 @@ def _between(
     """
     # Every node comes after all that use it, so the branches that meet in it have all been walked by then.
     fields = {start: GridField((1,) * rank, (0,) * rank, (0,) * rank)}
-    for node in _downward(start):
+    nodes = _downward(start)
+    leading = _leading(nodes, end)
+    for node in nodes:
         if node is end and node in fields:
             return fields[node]
         if node not in fields or not node.next_functions or _GLOBAL.match(node.name()):
             continue
         for child, below in _below(node, fields[node], through):
+            if child not in leading:  # as what a weight is made of, where it is a normalised one
+                continue
             met = None if below is None else below.joined(fields.get(child))
             if met is None:
                 return None
             fields[child] = met
     raise LookupError
+
+
+def _leading(nodes: Sequence[Node], end: Node) -> set[Any]:
+    """Return those of the nodes, each after all that use it, from which a way leads to the end."""
+    leading: set[Any] = {end}
+    for node in reversed(nodes):
+        if any(child in leading for child, _ in node.next_functions):
+            leading.add(node)
+    return leading
 
 
 def _below(
@@ -154,8 +167,38 @@ def pastes(node: Any, rank: int) -> bool:
         return True
     if not node.name().startswith("CatBackward"):
         return False
-    axes = len(node._input_metadata[0].shape)
-    return bool(signed(node._saved_dim) % axes >= axes - rank)
+    return _grid_axis(node, signed(node._saved_dim), rank) >= 0
+
+
+def _grid_axis(node: Any, dim: int, rank: int) -> int:
+    """Return which of the grid's `rank` axes an axis of what a node returns is; negative for another axis.
+
+    The grid's axes are the last ones of what convolutions and pools return, and of the input. From there a
+    network may have put its channels last.
+    """
+    shape = _shape_of(node)
+    naive = dim % len(shape) - (len(shape) - rank)
+    at = dim % len(shape)
+    while node.next_functions and not (node.name().startswith("Convolution") or _POOL.match(node.name())):
+        name, child = node.name(), node.next_functions[0][0]
+        if child is None:
+            return naive
+        below = _shape_of(child)
+        if name.startswith("Permute"):
+            at = signed(node._saved_dims[at]) % len(below)
+        elif name.startswith("Transpose"):
+            swapped = [signed(one) % len(below) for one in (node._saved_dim0, node._saved_dim1)]
+            at = swapped[1 - swapped.index(at)] if at in swapped else at
+        elif len(below) != len(_shape_of(node)):
+            return naive
+        node = child
+    return at - (len(_shape_of(node)) - rank)
+
+
+def _shape_of(node: Any) -> tuple[int, ...]:
+    """Return the shape of what a node returns; of the input, the shape of that."""
+    metadata = getattr(node, "_input_metadata", None)
+    return tuple(metadata[0].shape) if metadata else tuple(node.variable.shape)
 
 
 def _through_pasting(node: Any, at: int, field: GridField) -> GridField | None:
@@ -238,7 +281,7 @@ def _through_part(node: Any, field: GridField) -> GridField | None:
     """Return the field through `x[..., start:end:step]` or `x[:, i]`; None where the grid loses an axis."""
     sizes, rank = node._saved_self_sym_sizes, len(field.stride)
     dim = signed(node._saved_dim) % len(sizes)
-    axis = dim - (len(sizes) - rank)
+    axis = _grid_axis(node, dim, rank) if node.name().startswith("Slice") else dim - (len(sizes) - rank)
     if axis < 0:
         return field
     if node.name().startswith("SelectBackward"):

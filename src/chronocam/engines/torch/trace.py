@@ -138,7 +138,8 @@ class Trace:
         self._calls, self._returned, self._passed_on, self._taps = [], [], [], []
         self.forward.start(scope)
         for path, module in self.forward.replica.items():
-            if path and not isinstance(module, torch.jit.ScriptModule):
+            of_weights = ".parametrizations." in f".{path}"  # they return weights, such as a norm of them
+            if path and not of_weights and not isinstance(module, torch.jit.ScriptModule):
                 self.forward.replica.tap(path, self._note(path), partial(self._forget, path))
         scope.enter_context(torch.set_grad_enabled(score is not None))
         scope.enter_context(WithoutChance())

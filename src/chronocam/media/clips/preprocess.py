@@ -13,6 +13,7 @@ from PIL import Image
 from chronocam.errors import MediaError
 from chronocam.media.clips.read import Clip, read_clip
 from chronocam.media.clips.sample import Sampler
+from chronocam.media.limits import check_clip
 from chronocam.media.preprocess import Box, Preprocess
 
 AXES: Final = ("channel time", "time channel")
@@ -58,8 +59,11 @@ class ClipPreprocess:
     def read(self, path: str | Path, start: float | None = None, end: float | None = None) -> Clip:
         """Read as many frames as the network takes, between `start` and `end` in seconds.
 
-        Raises MediaError, as `read_clip` does.
+        Raises MediaError, as `read_clip` does, and for more frames than can be held as the network sees them.
         """
+        size = self.frame.crop or self.frame.resize
+        if isinstance(size, tuple):
+            check_clip(Path(path), self.frames, size[1], size[0])
         return read_clip(path, self.frames, self.sampling, start=start, end=end)
 
     def __call__(self, clip: Clip | np.ndarray) -> Float32[np.ndarray, "_ _ height width"]:

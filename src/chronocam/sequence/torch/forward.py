@@ -19,7 +19,7 @@ from chronocam.engines.torch.layers import Layers
 from chronocam.engines.torch.modes import ThroughNoGrad, differentiable_rnns
 from chronocam.engines.torch.replica import Replica
 from chronocam.engines.torch.scope import couples_samples, dtype_of, settle
-from chronocam.engines.torch.tensors import main_output
+from chronocam.engines.torch.tensors import first_tensor, main_output
 from chronocam.errors import ChronocamError, InputError, ModelError, first_line
 from chronocam.joint.inputs import Shared
 from chronocam.maps.arrays import to_numpy
@@ -152,8 +152,9 @@ class TorchSequenceModel(SequenceModel):
         # The rules hold leaves constant, as parameters are: the points must not be one.
         raw = scoped(self._run)(replica, points.clone(), final, ledger, suspects)
         raw = pytree.tree_map(self._padded, raw, is_leaf=lambda x: isinstance(x, PackedSequence))
-        main = main_output(raw)
-        assert main is not None
+        if isinstance(raw, Tensor) and not raw.ndim and len(points) == 1:  # one sample's value, squeezed
+            raw = raw[None]
+        main, unclear = _main_of(raw)
         logits, gate = final.before(main)
         turned = not self.batch_first and logits.ndim >= 3
         logits = logits.transpose(0, 1) if turned else logits
@@ -164,7 +165,7 @@ class TorchSequenceModel(SequenceModel):
                 "see batch_first="
             )
         halves = logits.dtype in (torch.float16, torch.bfloat16)
-        return PassResult(raw, logits.float() if halves else logits, gate, int(turned))
+        return PassResult(raw, logits.float() if halves else logits, gate, int(turned), unclear)
 
     def _run(
         self,
@@ -230,6 +231,19 @@ class TorchSequenceModel(SequenceModel):
         for path, module in replica.items():
             if isinstance(module, nn.RNNBase):
                 replica.hook_before(path, look)
+
+
+def _main_of(raw: Any) -> tuple[Tensor, ModelError | None]:
+    """Return the main output; where none of several is, the first, and the error for targets of classes."""
+    try:
+        main = main_output(raw)
+        assert main is not None
+        return main, None
+    except ModelError as error:
+        first = first_tensor(raw)
+        if first is None:
+            raise
+        return first, error
 
 
 def _repeated(x: object, count: int) -> Any:

@@ -1,0 +1,61 @@
+"""Arrays from files: what numpy.save wrote, and tables with commas."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import one_line
+
+from chronocam.errors import ChronocamError
+from chronocam.runs.arrays import read_array, read_features
+from chronocam.runs.inputs import find_arrays, holds_arrays
+
+ROWS = np.array([[0.5, 1.0, -2.0], [3.0, 4.25, 5.0]])
+
+
+def test_whole_numbers_become_floating_point_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "ecg.npy", np.array([[1, -2], [3, 4]], ">i2"))
+    found = read_features(tmp_path / "ecg.npy")
+    assert found.dtype == np.float32
+    assert found.tolist() == [[1, -2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.5,1,-2\n3,4.25,5\n",
+        "a,b,c\n0.5,1,-2\n3,4.25,5\n",
+        "0,1,2\n0.5,1,-2\n3,4.25,5\n",  # columns without names, as pandas writes them
+        ",a,b,c\n0,0.5,1,-2\n1,3,4.25,5\n",  # and with the numbers of rows
+        "\ufeffa;b;c\r\n0.5;1;-2\r\n\r\n3;4.25;5\r\n",
+        "0.5\t1\t-2\n3\t4.25\t5",
+    ],
+)
+def test_a_table_has_a_row_for_every_step(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    np.testing.assert_array_equal(read_features(tmp_path / "a.csv"), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["no rows"]),
+        ("a,b\n", ["no rows"]),
+        ("a,b\n1,2\n3,x\n", ["row 3", "`x`, no number"]),
+        ("1,2\n3\n", ["row 2", "1 values, the first 2"]),
+        ("1,nan\n3,4\n", ["1 NaN"]),
+    ],
+)
+def test_what_is_no_table_of_numbers_is_told_in_one_line(text: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ChronocamError) as error:
+        read_array(tmp_path / "a.csv", "(time, feature)")
+    one_line(error, "a.csv", *words)
+
+
+def test_a_table_beside_pictures_is_no_input(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2\n")
+    assert holds_arrays([str(tmp_path), str(tmp_path / "a.csv")])
+    assert find_arrays(tmp_path) == [tmp_path / "a.csv"]
+    (tmp_path / "a.png").write_bytes(b"")
+    assert not holds_arrays([str(tmp_path)])
