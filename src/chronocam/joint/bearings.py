@@ -121,7 +121,7 @@ class Bearings:
         return None if stated else look.sights.part_centers(self._layer, self.grid)
 
     def _in_time(self, look: Look) -> bool:
-        """Say whether the layer has steps or slices of which the model, called plainly, says what they see."""
+        """Say whether the layer has steps or slices of which the model, called plainly, tells their sight."""
         rank = len(self.grid)
         return rank == len(look.grid) and rank in (1, 3) and look.call is None and not self.per_frame
 
