@@ -174,10 +174,14 @@ def is_missing(info: TargetInfo) -> bool:
     return isinstance(info, BoxInfo) and info.is_missing
 
 
+_WITHOUT_BOX = {TargetInfo}
+
+
 def missing_in(infos: Sequence[Sequence[TargetInfo]]) -> np.ndarray:
     """Return which columns explain nothing, `(sample, target)`."""
     # Of a thousand classes none is looked at one by one.
-    if not any(issubclass(kind, BoxInfo) for kind in set(map(type, chain.from_iterable(infos)))):
+    kinds = set(map(type, chain.from_iterable(infos)))
+    if kinds <= _WITHOUT_BOX or not any(issubclass(kind, BoxInfo) for kind in kinds):
         return np.zeros((len(infos), len(infos[0]) if infos else 0), bool)
     return np.asarray([list(map(is_missing, row)) for row in infos])
 

@@ -63,7 +63,7 @@ def diagnose(
         else np.abs(raw).sum(axis=grid) < ROUNDING * moved,
         "negative evidence": ~kept.any(axis=grid),
     }
-    if not np.any(list(wrong.values())):
+    if not np.array(list(wrong.values())).any():
         return
     kinds = list(wrong)
     worst = np.select(list(wrong.values()), np.arange(len(wrong)).tolist(), -1)

@@ -108,6 +108,8 @@ def main_array(inputs: Inputs, which: int | None = None) -> Array:
             raise InputError(f"inputs are a {type(array).__name__}; give inputs.to_tensor()")
         if "sparse" in str(getattr(array, "layout", "")):
             raise InputError("inputs are sparse; give inputs.to_dense()")
+    if len(arrays) == 1:
+        return arrays[0]
     floats = [array for array in arrays if is_floating(array)]
     return next((array for array in floats if array.ndim > 2), (*floats, arrays[0])[0])
 

@@ -149,12 +149,14 @@ def _centers(seen: Seen, grid: tuple[int, ...]) -> tuple[tuple[float, ...], ...]
     """Return where the cells of the maps lie in the input; None where they tile it evenly."""
     if len(seen.views) > 1 and seen.known.extent is not None:
         return tiled(grid, seen.known.extent)
-    return None if seen.alone is None else seen.alone.centers
+    alone = seen.alone
+    return None if alone is None else alone.centers
 
 
 def _windows(seen: Seen, rank: int) -> tuple[Window, ...] | None:
     """Return what the cells of the maps see of the input; None where that is not known."""
-    windows = None if seen.alone is None else seen.alone.field
+    alone = seen.alone
+    windows = None if alone is None else alone.field
     return windows if windows is not None and len(windows) == rank else None
 
 

@@ -98,10 +98,12 @@ def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
 
     Raises InputError for pictures of different sizes, and for pictures together with clips.
     """
-    if isinstance(inputs, Mapping) and len(getattr(inputs.get(_FILLED[0]), "shape", ())) == 3:
+    if not isinstance(inputs, Mapping):
+        return None
+    if len(getattr(inputs.get(_FILLED[0]), "shape", ())) == 3:
         sizes = inputs.get(_FILLED[1])
         return None if sizes is None else _filled(inputs[_FILLED[0]], sizes)
-    pairs = [(name, grids) for name, grids in _PACKED if isinstance(inputs, Mapping) and grids in inputs]
+    pairs = [(name, grids) for name, grids in _PACKED if grids in inputs]
     pairs = [(name, grids) for name, grids in pairs if len(getattr(inputs.get(name), "shape", ())) == 2]
     if not pairs:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,7 @@ class Scoring:
         dense = seen is not None and seen.ndim > 3 and not is_row(seen.shape) and not outputs.chose
         logits = None if seen is None or dense else to_numpy(seen)
         return widen(scored.values), Columns(
-            tuple(slices[id(target)] for target in self.targets),
+            tuple([slices[id(target)] for target in self.targets]),
             scored.infos,
             logits,
             _probabilities(outputs, logits),
@@ -90,11 +89,13 @@ class Scoring:
     def _scored(self, outputs: Outputs) -> tuple[Scored, dict[int, slice]]:
         """Return the scores of all targets side by side, and the columns of each by its id."""
         # Methods share targets: each is scored, and later differentiated, once.
-        distinct = {id(target): target for target in self.targets}
-        parts = {key: target.scored(outputs) for key, target in distinct.items()}
-        widths = [int(part.values.shape[1]) for part in parts.values()]
-        ends = zip(parts, widths, accumulate(widths), strict=True)
-        return side_by_side(list(parts.values())), {key: slice(end - width, end) for key, width, end in ends}
+        parts, slices, end = list[Scored](), dict[int, slice](), 0
+        for target in self.targets:
+            if id(target) not in slices:
+                parts.append(target.scored(outputs))
+                start, end = end, end + int(parts[-1].values.shape[1])
+                slices[id(target)] = slice(start, end)
+        return side_by_side(parts), slices
 
     def _outputs(self, result: Result) -> Outputs:
         return Outputs(
@@ -165,7 +166,7 @@ class Scoring:
     def _read(self, result: Result) -> dict[str, Any]:
         """Return what the modules that the targets read returned, by the name that the targets gave them."""
         outputs = {}
-        for name in dict.fromkeys(name for target in self.targets for name in target.reads):
+        for name in dict.fromkeys([name for target in self.targets for name in target.reads]):
             path, call = split_call(name)
             calls = result.outputs[path]
             if len(calls) <= (call or 0):
@@ -222,12 +223,10 @@ def confidences(
     values = np.full((len(infos), len(infos[0])), np.nan, np.float32)
     for sample, row in enumerate(infos):
         if probabilities is not None:
-            known = np.append(probabilities[sample], np.nan)
-            values[sample] = known[
-                [
-                    -1 if info.index is None or info.index >= classes or info.signed else info.index
-                    for info in row
-                ]
+            shares = probabilities[sample].tolist()
+            values[sample] = [
+                np.nan if info.index is None or info.index >= classes or info.signed else shares[info.index]
+                for info in row
             ]
         if any(issubclass(kind, BoxInfo) for kind in set(map(type, row))):
             boxes = [(k, info.score) for k, info in enumerate(row) if isinstance(info, BoxInfo)]

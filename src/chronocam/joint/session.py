@@ -90,7 +90,8 @@ def _by_batch(methods: Sequence[Recipe], inputs: Inputs, targets: Targets) -> It
     """Yield, per batch, one Explanation for each method. The first one's options are those of the pass."""
     first = methods[0]
     subject = first.session.subject
-    how = first.batch_size, first.preprocess, subject.as_clips, subject.stem
+    stem = subject.stem if isinstance(inputs, list) else None  # which only lists are told apart by
+    how = first.batch_size, first.preprocess, subject.as_clips, stem
     for batch in batches(inputs, targets, *how):
         if are_of_words(first, batch.inputs):
             look = Look(subject, adapted(subject, batch), shared=batch.shared)

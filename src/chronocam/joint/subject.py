@@ -86,7 +86,7 @@ class Subject:
     @property
     def facts(self) -> Facts:
         """What is known of the model as it was when the call began."""
-        return self._facts or self._look_up()
+        return self._look_up() if self._facts is None else self._facts
 
     def changed(self) -> bool:
         """Say whether what was known does not hold, as a pass has shown, and is to be asked for anew.

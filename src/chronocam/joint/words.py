@@ -27,8 +27,9 @@ TEXT: Final = "text"
 
 def are_of_words(method: Recipe, inputs: Inputs) -> bool:
     """Say whether maps are over the words of captions, which are targets and not inputs."""
-    named = isinstance(inputs, Mapping) and TEXT in inputs
-    return method.on == TEXT and not named and method.session.subject.engine.towers is not None
+    if method.on != TEXT or (isinstance(inputs, Mapping) and TEXT in inputs):
+        return False
+    return method.session.subject.engine.towers is not None
 
 
 def over_words(methods: Sequence[Recipe], batch: Batch, look: Look) -> list[Explanation]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cache, wraps
 from importlib import import_module
 from math import prod
@@ -59,9 +59,9 @@ class Library:
         """Return how far apart entries are along each axis; None where memory is not shown."""
         return getattr(array, "strides", None)
 
-    def full_precision(self, array: Array) -> AbstractContextManager[Any]:
-        """Return a scope in which matrix products keep the precision of their arrays."""
-        return nullcontext()
+    def full_precision(self, array: Array) -> AbstractContextManager[Any] | None:
+        """Return a scope in which matrix products keep the precision of their arrays; None where they do."""
+        return None
 
 
 class _Torch(Library):
@@ -87,17 +87,20 @@ class _Torch(Library):
     def positive(self, array: Array) -> Array:
         return array.clamp(min=0)
 
+    def device(self, array: Array) -> Any:
+        return array.device
+
     def on_host(self, array: Array) -> bool:
         return array.device.type == "cpu"
 
     def strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array.stride())
 
-    def full_precision(self, array: Array) -> AbstractContextManager[Any]:
+    def full_precision(self, array: Array) -> AbstractContextManager[Any] | None:
         import torch
 
         on = torch.is_autocast_enabled(array.device.type)
-        return torch.autocast(array.device.type, enabled=False) if on else nullcontext()
+        return torch.autocast(array.device.type, enabled=False) if on else None
 
 
 class _Jax(Library):
@@ -143,6 +146,7 @@ LIBRARIES: tuple[Library, ...] = (_Torch(), _Jax(), _TensorFlow(), Library())
 """The first that owns an array works with it."""
 
 _OF_TYPES: dict[type, Library] = {}  # asked several times for every map that is made
+_NAMESPACES: dict[type, Any] = {}
 _module = cache(import_module)
 
 
@@ -157,7 +161,11 @@ def library(array: Array) -> Library:
 
 def namespace(array: Array) -> Any:
     """Return the array API namespace of `array` (NumPy for lists and scalars)."""
-    return np if isinstance(array, (list, float, int)) else library(array).namespace(array)
+    known = _NAMESPACES.get(type(array))
+    if known is None:
+        known = np if isinstance(array, (list, float, int)) else library(array).namespace(array)
+        _NAMESPACES[type(array)] = known
+    return known
 
 
 def held(array: Array) -> Array:
@@ -183,8 +191,11 @@ def one_cell(array: Array, lead: int) -> Array | None:
     """
     strides = library(array).strides(array)
     axes = range(lead, array.ndim)
-    if strides is None or not all(strides[axis] == 0 or array.shape[axis] == 1 for axis in axes):
+    if strides is None:
         return None
+    for axis in axes:
+        if strides[axis] and array.shape[axis] != 1:
+            return None
     return array[(slice(None),) * lead + (slice(0, 1),) * len(axes)]
 
 
@@ -250,7 +261,10 @@ def in_full_precision(function: Callable[P, Array]) -> Callable[P, Array]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> Array:
         first: Any = args[0]
-        with library(first).full_precision(first):
+        scope = library(first).full_precision(first)
+        if scope is None:
+            return function(*args, **kwargs)
+        with scope:
             return function(*args, **kwargs)
 
     return run

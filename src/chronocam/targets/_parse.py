@@ -136,6 +136,8 @@ def parse_one(target: Any) -> Target:
 
 
 def _is_number(value: Any) -> bool:
+    if type(value) is int:  # most are, and to ask for more takes longer
+        return True
     return isinstance(value, (Integral, float, np.number)) and not isinstance(value, bool)
 
 

@@ -31,7 +31,8 @@ ONE_QUANTITY: Final = (
 
 def rows_of(outputs: Outputs) -> Array:
     """Return the logits as `(batch, output)`; outputs `(batch,)` are one. Raises TargetError otherwise."""
-    return as_rows(outputs.logits)
+    logits = outputs.logits
+    return logits if logits.ndim == 2 else as_rows(logits)
 
 
 def as_rows(values: Array) -> Array:
@@ -89,7 +90,7 @@ def class_index(which: SupportsIndex | str, outputs: Outputs, count: int | None 
                 "or set model.labels"
             )
         which = find_label(outputs.labels, which)
-    if isinstance(which, bool) or not isinstance(which, Integral):
+    if type(which) is not int and (isinstance(which, bool) or not isinstance(which, Integral)):
         raise TargetError(f"{which!r} is not a class; give an integer index or a label")
     width = rows_of(outputs).shape[1]
     classes = (2 if is_one_logit(width, outputs) else width) if count is None else count

@@ -35,7 +35,7 @@ from chronocam.engines.torch.obstacles import obstacle
 from chronocam.engines.torch.passes import TorchPass
 from chronocam.engines.torch.replica import ACTING
 from chronocam.engines.torch.resume import TorchRest
-from chronocam.engines.torch.scope import device_of, dtype_of, settle
+from chronocam.engines.torch.scope import device_of, kind_of, settle
 from chronocam.engines.torch.speech import generated
 from chronocam.engines.torch.tensors import map_leaves
 from chronocam.engines.torch.towers import Towers, towers_of
@@ -135,7 +135,7 @@ class TorchEngine(TorchGeometry):
 
         Raises InputError for arrays that are not numbers, and for an image without a batch axis.
         """
-        device, dtype = device_of(self.model), dtype_of(self.model)
+        device, dtype = kind_of(self.model)
         if device.type == "meta":
             raise ModelError(
                 "the model is on the meta device, where weights have no values; load them before "
@@ -150,7 +150,8 @@ class TorchEngine(TorchGeometry):
             return x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
 
         # Hugging Face's BatchEncoding is a Mapping that the tree functions would take for a leaf.
-        converted = map_leaves(convert, dict(inputs) if isinstance(inputs, Mapping) else inputs)
+        plain = isinstance(inputs, Tensor) or not isinstance(inputs, Mapping)
+        converted = map_leaves(convert, inputs if plain else dict(inputs))
         if isinstance(converted, Tensor):
             self._refuse_unbatched(converted)
         return converted

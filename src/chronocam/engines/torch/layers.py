@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from numbers import Integral
 from typing import Any, SupportsIndex, TypeAlias
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from chronocam.engines.names import child_at, split_call, split_entry, unknown_layer
 from chronocam.engines.torch.replica import DISTRIBUTING, Copies, Replica
-from chronocam.engines.torch.scope import attribute, loose_modules, walk
+from chronocam.engines.torch.scope import attribute, lacks, loose_modules, walk
 from chronocam.engines.torch.state import State
 from chronocam.errors import LayerError, ModelError
 from chronocam.layouts.base import Stem
@@ -91,11 +90,10 @@ class Layers(Mapping[str, nn.Module]):
             state = self.now()
         spare = state.spare
         # Each pass has copies of its own: those of an earlier one, or new ones while other threads run.
-        copies: Copies | None = None
         # Asked whether there are any, another thread might take the last before they are taken here.
-        with suppress(IndexError):
+        try:
             copies = spare.pop()
-        if copies is None:
+        except IndexError:
             copies = Copies(state.members)
         return Replica(copies, self, spare)
 
@@ -138,6 +136,8 @@ class Layers(Mapping[str, nn.Module]):
 
         As `model.labels`, in `config.id2label` (Hugging Face), or by number in `model.names` (ultralytics).
         """
+        if lacks(self.model, "labels") and lacks(self.model, "config") and lacks(self.model, "names"):
+            return None
         labels: Sequence[str] | None = attribute(self.model, "labels")
         names = getattr(attribute(self.model, "config"), "id2label", attribute(self.model, "names"))
         if isinstance(names, (list, tuple)):

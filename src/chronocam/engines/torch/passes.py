@@ -144,8 +144,8 @@ class TorchPass:
             if len(tap.levels) > 1
         ]
         gradients = self._backward(request.gradients)
-        curvature = self._curvature(request.curvature)
-        guided = self._guided(request.guided)
+        curvature = self._curvature(request.curvature) if request.curvature else {}
+        guided = self._guided(request.guided) if request.guided else {}
         weights, along = self._attention_over_frames()
         return Recording(
             self.scores.detach(),
@@ -159,7 +159,7 @@ class TorchPass:
             attended=self.tapped.attended(self._cotangents.gradients)
             if self.tapped and request.attended
             else (),
-            blocks=self._of_blocks(),
+            blocks=() if self.blocks is None else self._of_blocks(self.blocks),
             rests=self.rests,
             notes=(*self.forward.notes, *self.notes, *([self._training] if self._training else [])),
         )
@@ -270,10 +270,9 @@ class TorchPass:
             rows[near] = row_of_blocks(copy.copy(self.forward), self.inputs, near)
         return Blocks(self.forward, self.inputs, rows[near], self.tapped)
 
-    def _of_blocks(self) -> tuple[tuple[Attended, ...], ...]:
-        if self.blocks is None or self.request.blocks is None:
-            return ()
-        return self.blocks.attended(self.request.blocks, self._gradients_of)
+    def _of_blocks(self, blocks: Blocks) -> tuple[tuple[Attended, ...], ...]:
+        score = self.request.blocks
+        return () if score is None else blocks.attended(score, self._gradients_of)
 
     def _gradients_of(self, scores: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
         return Cotangents(scores, self.couples).gradients(tensors)
@@ -422,7 +421,9 @@ class TorchPass:
 
     def _attention_over_frames(self) -> tuple[Tensor | None, Tensor | None]:
         """Return attention weights `(batch, time)` and ∂score/∂weights `(target, batch, time)`, if any."""
-        rows = [] if self.attention is None else self.attention.weights
+        if self.attention is None:
+            return None, None
+        rows = self.attention.weights
         # The last attention that the scores depend on: what a model pools its frames by comes last.
         for weights in reversed([w for w in rows if len(w) == len(self.scores)]):
             (gradient,) = self._cotangents.gradients([weights]) if weights.requires_grad else (None,)

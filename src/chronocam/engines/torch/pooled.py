@@ -29,7 +29,8 @@ _SAME_ROWS = {"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "
 
 def _alike(one: Tensor, other: Tensor, scale: Tensor) -> bool:
     """Say whether values differ by rounding alone: by little beside the largest value of `scale`."""
-    apart, largest = (torch.linalg.vector_norm(x, torch.inf) for x in (one - other, scale))
+    norm = torch.linalg.vector_norm
+    apart, largest = norm(one - other, torch.inf), norm(scale, torch.inf)
     return bool(apart <= max(1e-4, 8 * torch.finfo(one.dtype).eps) * largest)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -77,25 +77,33 @@ def settle(scope: ExitStack, model: nn.Module) -> None:
 
 def device_of(model: nn.Module) -> torch.device:
     """Return where the model's first parameter or buffer is; the CPU for a model without any."""
-    first = _first(model, lambda parameter: True)
+    first = _first(model)
     first = next(model.buffers(), None) if first is None else first
     return torch.device("cpu") if first is None else first.device
 
 
+def kind_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the precision of what a model takes."""
+    first = _first(model)
+    if first is not None and first.is_floating_point():
+        return first.device, first.dtype
+    return device_of(model), dtype_of(model)
+
+
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the precision of the model's first floating-point parameter; float32 for a model without any."""
-    first = _first(model, torch.is_floating_point)
+    first = _first(model, floating=True)
     return torch.float32 if first is None else first.dtype
 
 
-def _first(model: nn.Module, fits: Callable[[Tensor], bool]) -> Tensor | None:
-    """Return the first of `model.parameters()` that fits, without a walk through all modules."""
+def _first(model: nn.Module, floating: bool = False) -> Tensor | None:
+    """Return the first of `model.parameters()`, or of floating-point ones, without a walk through all."""
     ahead: list[nn.Module | None] = [model]
     while ahead:
         module = ahead.pop()
         if module is not None:
             for parameter in module._parameters.values():
-                if parameter is not None and fits(parameter):
+                if parameter is not None and (not floating or parameter.is_floating_point()):
                     return parameter
             ahead.extend(reversed(module._modules.values()))
     return None
