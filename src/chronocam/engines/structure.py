@@ -28,8 +28,8 @@ _MEMBERS: Final = 128
 class Snapshot:
     """A snapshot of what objects hold, by identity.
 
-    Every pass asks whether it still holds. So all members lie in one flat list, and two lists are compared in
-    C in a single step, however many objects there are.
+    Every pass asks whether it still holds. So two lists of all members are compared in C in a single step,
+    however many objects there are.
 
     members: what each object held in its attributes. containers: lists, dicts and sets whose contents are
         compared too.
@@ -42,25 +42,23 @@ class Snapshot:
         # Most containers are empty, which is seen faster than what is in the others.
         self._empty = [one for one in containers if not one]
         self._full = [_contents(one) for one in containers if one]
-        self._seen = self._flat(members)
+        self._types = list(map(type, self.objects))
+        self._members = [one.copy() for one in members]
+        self._contents = self._inside()
 
     def holds(self) -> bool:
         """Say whether the objects still hold the same."""
         # An object equals itself at once. Different arrays cannot be compared to a truth value, and raise; so
         # does a container that another thread changes while it is read.
         try:
-            return not any(self._empty) and self._flat(list(map(vars, self.objects))) == self._seen
+            alike = not any(self._empty) and list(map(type, self.objects)) == self._types
+            same = alike and list(map(vars, self.objects)) == self._members
+            return same and self._inside() == self._contents
         except Exception:
             return False
 
-    def _flat(self, members: Sequence[dict[str, Any]]) -> tuple[list[Any], ...]:
-        return (
-            list(map(type, self.objects)),
-            list(map(len, members)),
-            list(chain.from_iterable(map(dict.values, members))),
-            list(map(len, self._full)),
-            list(chain.from_iterable(self._full)),
-        )
+    def _inside(self) -> tuple[list[int], list[object]]:
+        return list(map(len, self._full)), list(chain.from_iterable(self._full))
 
 
 class Structure:

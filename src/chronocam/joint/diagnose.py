@@ -46,21 +46,22 @@ def diagnose(
     """
     grid = tuple(range(2, kept.ndim))
     missing = missing_in(infos)
-    low, high = raw.min(axis=grid), raw.max(axis=grid)  # neither is finite where the map is not
+    total = np.abs(raw).sum(axis=grid)
+    finite = np.isfinite(total)
+    if not finite.all():  # of the map, or as large a sum
+        finite = np.isfinite(raw).all(axis=grid)
     for i, k in np.argwhere(missing).tolist() if missing.any() else ():
         if infos[i][k].name != NO_FURTHER:
             yield Finding("no detection", start + i, None, f"sample {start + i}: {infos[i][k]}, so no map")
     # In the order of how much each explains: what is not finite spoils all that follows, a map of zeros has
     # no weighted sums, and a gradient of rounding errors makes any map.
     wrong = {
-        "not finite": ~(np.isfinite(scores) & np.isfinite(low) & np.isfinite(high)),
-        "zero map": (low == 0) & (high == 0),
+        "not finite": ~(np.isfinite(scores) & finite),
+        "zero map": total == 0,
         "small gradient": np.zeros_like(scores, bool)
         if moved is None
         else moved < NEGLIGIBLE * np.abs(scores),
-        "cancelled": np.zeros_like(scores, bool)
-        if moved is None
-        else np.abs(raw).sum(axis=grid) < ROUNDING * moved,
+        "cancelled": np.zeros_like(scores, bool) if moved is None else total < ROUNDING * moved,
         "negative evidence": ~kept.any(axis=grid),
     }
     if not np.array(list(wrong.values())).any():

@@ -208,10 +208,12 @@ def _probabilities(outputs: Outputs, logits: np.ndarray | None) -> np.ndarray | 
     if outputs.gate == "sigmoid" or y.shape[1] == 1:
         p = 1 / (1 + np.exp(-np.clip(y, -700, 700)))
         return np.concatenate([1 - p, p], axis=1) if is_one_logit(y.shape[1], outputs) else p
-    if outputs.gate is None and ((y >= 0) & (y <= 1)).all():
+    if outputs.gate is None and (not y.size or (y.min() >= 0 and y.max() <= 1)):
         return y if np.allclose(y.sum(axis=1), 1, atol=2e-2) else None
-    shares = np.exp(y - y.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    y -= y.max(axis=1, keepdims=True)
+    np.exp(y, out=y)
+    y /= y.sum(axis=1, keepdims=True)
+    return y
 
 
 def confidences(

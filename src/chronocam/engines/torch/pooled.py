@@ -93,8 +93,7 @@ class Head:
         """
         weight = self.linear.weight.detach()
         bias = None if self.linear.bias is None else self.linear.bias.detach()
-        means = activations.detach().mean(self.axes, keepdim=True)
-        features = means.flatten(1)
+        features = activations.detach().mean(self.axes).flatten(1)
         if features.shape[1:] != weight.shape[1:]:
             return None
         # Scores that are single outputs have a row of the weight each. Others are differentiated, no further
@@ -105,16 +104,19 @@ class Head:
             rows = None if by_output is None else by_output @ weight
             values, expected = outputs.detach(), F.linear(features, weight, bias)
         elif isinstance(picked, slice) or picked.ndim == 1:
-            rows, values = weight[picked, None], scores.detach()
-            expected = F.linear(features, rows[:, 0], None if bias is None else bias[picked])
+            rows, values = weight[picked], scores.detach()
+            expected = F.linear(features, rows, None if bias is None else bias[picked])
         else:
             rows, values = weight[picked], scores.detach()
             expected = (rows * features).sum(-1).T + (0 if bias is None else bias[picked].T)
         if rows is None or not _alike(values, expected, outputs.detach()):
             return None
-        cells = prod(activations.shape[axis] for axis in self.axes)
-        each = (rows / cells).expand(-1, len(means), -1)
-        return each.reshape(-1, *means.shape).expand(-1, *activations.shape)
+        shape = activations.shape
+        cells = prod([shape[axis] for axis in self.axes])
+        # Rows that are the same for all samples stay one in memory.
+        samples = 1 if rows.ndim == 2 else len(features)
+        channels = [1 if axis in self.axes else n for axis, n in enumerate(shape)][1:]
+        return (rows / cells).reshape(-1, samples, *channels).expand(-1, *shape)
 
     def same(self, one: Tensor, other: Tensor) -> bool:
         """Say whether two ways give the same gradients, which need be compared at one cell only."""
