@@ -35,8 +35,8 @@ def detect(
         list of images `(channel, height, width)` of any sizes; with `cc.models.load` also pictures and paths.
     min_score: the least probability of a box.
     adapter: how rows are read, by name, or a function `output -> (boxes, class logits)` or `(boxes, class
-        logits, objectness)`, with boxes `(batch, row, 4)` as x0, y0, x1, y1 in pixels; None tells it from the
-        model.
+        logits, objectness)`, or probabilities, with boxes `(batch, row, 4)` as x0, y0, x1, y1 in pixels; None
+        tells it from the model.
     boxes: the form of raw rows, `"xyxy"` or `"cxcywh"`; None tells it from them.
     labels: the names of the classes; None takes those that the model carries.
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import chronocam as cc
 from chronocam.cli import main
-from chronocam.joint import session
+from chronocam.joint import explaining
 from chronocam.lab.models.digits import DigitsNet
 from chronocam.render.words import percent
 from chronocam.runs import explain as runs_explain
@@ -63,13 +63,13 @@ def test_the_default_layer_is_searched_for_once(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched = []
-    search = session.default_layer
+    search = explaining.default_layer
 
     def counted(*arguments: object) -> object:
         searched.append(arguments)
         return search(*arguments)
 
-    monkeypatch.setattr(session, "default_layer", counted)
+    monkeypatch.setattr(explaining, "default_layer", counted)
     done = run("explain", photos, *MODEL, "--out", tmp_path / "o", "--json")
     assert len(json.loads(done.stdout)["inputs"]) == 3
     assert len(searched) == 1

@@ -1,5 +1,6 @@
 """Rows as YOLO's heads return them: which axis they are on, what is in a row, from which level it comes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -437,3 +438,81 @@ def test_lists_of_what_a_model_has_kept_are_rows(shares: bool) -> None:
     expected = cc.ODAM(Spots()).explain(x, cc.targets.Boxes())
     np.testing.assert_allclose(explanation.maps, expected.maps, rtol=1e-4)
     assert [one.sample for one in explanation.findings if one.kind == "no detection"] == [2]
+
+
+class Parted(nn.Module):
+    """The toy with its boxes beside its classes; `offsets` from anchors in their place."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.spots, self.form = Spots(), form.split()
+
+    def forward(self, x: Tensor) -> Any:
+        rows = self.spots(x)
+        boxes, classes = rows[..., :4], rows[..., 4:5].sigmoid() * rows[..., 5:].sigmoid()
+        if "offsets" in self.form:
+            boxes = torch.sin(7 * boxes)
+        if "named" in self.form:
+            return {"pred_bboxes": boxes, "pred_scores": classes}
+        return ((boxes, classes), [rows]) if "nested" in self.form else (boxes, classes)
+
+
+@pytest.mark.parametrize("form", ["", "nested", "named"])
+def test_boxes_may_stand_beside_their_classes(form: str) -> None:
+    found = cc.detect(Parted(form), two_spots())
+    raw = cc.detect(Spots(), two_spots())
+    assert [(one.image, one.index, one.row) for one in found] == [
+        (one.image, one.index, one.row) for one in raw
+    ]
+    np.testing.assert_allclose([one.box for one in found], [one.box for one in raw])
+    np.testing.assert_allclose([one.score for one in found], [one.score for one in raw], rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["offsets", "named offsets"])
+def test_offsets_from_anchors_are_no_boxes(form: str) -> None:
+    with pytest.raises(ModelError) as error:
+        cc.detect(Parted(form), two_spots())
+    one_line(error, "no boxes are known", "adapter=")
+
+
+def test_boxes_without_classes_are_refused() -> None:
+    class Boxes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ones(len(x), 65, 4)
+
+    with pytest.raises(ModelError) as error:
+        cc.detect(Boxes(), torch.rand(2, 3, 96, 96))
+    one_line(error, "(2, 65, 4)", "boxes without classes", "adapter=")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"),
+    [
+        (lambda out: None, ("NoneType", "(boxes, classes)")),
+        (lambda out: out.boxes, ("adapter= fails", "Tensor")),
+        (lambda out: out, ("expected (boxes, classes)",)),
+    ],
+)
+def test_an_adapter_that_makes_no_rows_is_answered_in_a_line(adapter: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError) as error:
+        cc.detect(Spots(), two_spots(), adapter=adapter)
+    one_line(error, *words)
+
+
+def test_what_an_adapter_makes_may_be_probabilities() -> None:
+    def shares(out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return out[..., :4], out[..., 5:].sigmoid(), out[..., 4].sigmoid()
+
+    found, raw = cc.detect(Spots(), two_spots(), adapter=shares), cc.detect(Spots(), two_spots())
+    np.testing.assert_allclose([one.score for one in found], [one.score for one in raw], rtol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [(math.floor, math.ceil), (math.ceil, math.floor)])
+def test_levels_may_round_as_patches_and_then_as_padded_halves(cut: Any) -> None:
+    first, then = cut
+    grid = first(100 / 8), first(140 / 8)
+    grids = [grid, (then(grid[0] / 2), then(grid[1] / 2))]
+    grids.append((then(grids[1][0] / 2), then(grids[1][1] / 2)))
+    known = levels(sum(a * b for a, b in grids), (100, 140))
+    assert known is not None
+    assert list(known.grids) == grids

@@ -17,7 +17,7 @@ from networks import L, cnn, drawn, frames_lstm, outputs, samples, transfer
 import chronocam as cc
 from chronocam.engines.keras.engine import KerasEngine
 from chronocam.errors import ChronocamError, InputError, LayerError, LayoutError, ModelError, TargetError
-from chronocam.joint import session
+from chronocam.joint import explaining
 
 BACKEND = keras.backend.backend()
 compiles = pytest.mark.skipif(BACKEND == "torch", reason="nothing is compiled on PyTorch")
@@ -175,8 +175,8 @@ def drawn_twice() -> Any:
 
 @compiles
 def test_the_layer_of_a_model_is_searched_once_and_anew_after_a_change(monkeypatch: Any) -> None:
-    searched, search = [], session.default_layer
-    monkeypatch.setattr(session, "default_layer", lambda *asked: searched.append(1) or search(*asked))
+    searched, search = [], explaining.default_layer
+    monkeypatch.setattr(explaining, "default_layer", lambda *asked: searched.append(1) or search(*asked))
     head = [L.GlobalAveragePooling2D(), L.Dense(3)]
     model = drawn(keras.Sequential([keras.Input((9, 9, 3)), L.Conv2D(4, 3, activation="relu"), *head]))
     x = samples((9, 9, 3), 3)

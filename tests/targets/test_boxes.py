@@ -176,6 +176,8 @@ def test_boxes_stand_beside_each_other_and_against() -> None:
         ({"of": "iou"}, ("box=",)),
         ({"top": 0}, ("top is 0",)),
         ({"box": (5, 5, 1, 9)}, ("x0 < x1",)),
+        ({"box": (1, 5, float("nan"), 9)}, ("nan", "x0 < x1")),
+        ({"box": ("a", 5, 1, 9)}, ("'a'", "x0 < x1")),
         ({"found": []}, ("nothing was found",)),
         ({"found": "dog"}, ("'dog'", "Boxes(label='dog')")),
         ({"found": 0}, ("0", "Boxes(index=0)")),

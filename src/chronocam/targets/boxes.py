@@ -85,9 +85,7 @@ class Boxes(Target):
             x is not None for x in (self.top, self.index, self.label, self.box)
         ):
             raise TargetError("give what was found, or top=, index=, label= or box= to choose by; not both")
-        if self.box is not None and (
-            len(self.box) != 4 or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]
-        ):
+        if self.box is not None and not _is_box(self.box):
             raise TargetError(f"box={self.box!r}; expected (x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1")
 
     def _check_found(self) -> None:
@@ -409,6 +407,15 @@ class BoxesOf(Target):
             what += f" number {asked.index}"
         least = MIN_SCORE if asked.min_score is None else asked.min_score
         return [BoxInfo(what if self.detections else f"{what} of score {least:g} or more"), *further[1:]]
+
+
+def _is_box(box: Sequence[float]) -> bool:
+    """Say whether numbers are the corners of a box."""
+    try:
+        sides = np.asarray([float(side) for side in box])
+    except (TypeError, ValueError):
+        return False
+    return sides.shape == (4,) and bool(np.isfinite(sides).all() and (sides[:2] < sides[2:]).all())
 
 
 def _is(one: Choice, info: BoxInfo) -> bool:

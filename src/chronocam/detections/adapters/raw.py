@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -28,8 +28,11 @@ _STRIDES = (  # of the levels of a pyramid: the common ones first
 )
 _LISTED = ("boxes", "scores", "labels")  # what torchvision's detectors say of each image
 _ANCHORS = (1, 3)  # of a cell
+# Sides that the first stride, and later ones, do not divide are padded, or cut off.
+_ROUNDED = tuple(sorted(product((math.ceil, math.floor), repeat=2), key=lambda pair: pair[0] is not pair[1]))
 _SHARES = 2.0  # of the picture: what no side of a box reaches that is in shares of it, and some in pixels do
-_TOLD = 32  # rows, from which columns that all lie between 0 and 1 are probabilities
+_BOXES = 0.99  # of the numbers after the first corner are above 0 where they are sides or corners
+TOLD = 32  # rows, from which columns that all lie between 0 and 1 are probabilities
 _CLASSES = 1024  # at least as many as a detector has whose rows name one class each
 
 
@@ -38,10 +41,10 @@ class Raw(Adapter):
     """Rows `(batch, box, 4 + 1 + class)`, as of YOLOX, or `(batch, 4 + class, box)`, as of ultralytics.
 
     The first have an objectness. Classes and objectness may be probabilities or logits, boxes in pixels or
-    shares of the picture. Columns after the classes (coefficients of masks, keypoints) are left out. Rows
-    `(batch, box, 4 + 2 + …)` of a score and the number of a class are what the model itself has kept, and so
-    is a list of `boxes`, `scores` and `labels` of each image. Outputs that name `logits` and `pred_boxes` are
-    queries.
+    shares of the picture. Columns after the classes (coefficients of masks, keypoints) are left out. Boxes
+    `(batch, box, 4)` may stand beside probabilities of classes. Rows `(batch, box, 4 + 2 + …)` of a score and
+    the number of a class are what the model itself has kept, and so is a list of `boxes`, `scores` and
+    `labels` of each image. Outputs that name `logits` and `pred_boxes` are queries.
 
     boxes: the form of the boxes; None tells it from the rows.
     """
@@ -94,7 +97,10 @@ class Raw(Adapter):
 
     def _laid(self, raw: Any, sizes: Sequence[Size]) -> tuple[Array, bool]:
         """Return the rows as `(batch, row, column)`, and whether they have an objectness."""
-        array = first_array(raw)
+        pair = _paired(raw)
+        if pair is not None and _are_of_cells(pair[0], sizes[0]):
+            return namespace(pair[0]).concat(pair, axis=2), False
+        array = None if pair is not None else first_array(raw)
         shape = () if array is None else tuple(array.shape)
         if array is None or len(shape) != 3 or shape[0] != len(sizes) or max(shape[1:]) <= CORNERS:
             what = f"an array {shape}" if shape else f"a {type(raw).__name__}"
@@ -119,13 +125,18 @@ class Raw(Adapter):
         They are as many as the classes that the model names. Where it names none, and probabilities are
         followed by columns that are none, those are of something else.
         """
-        inside = (table.min(axis=(0, 1)) >= 0) & (table.max(axis=(0, 1)) <= 1)
+        inside = are_shares(table)
         least, count = int(objectness), len(inside)
         if self._known is not None:
             count = min(count, self._known + least)
-        elif inside[: least + 1].all() and not inside.all() and table.shape[0] * table.shape[1] >= _TOLD:
+        elif inside[: least + 1].all() and not inside.all() and table.shape[0] * table.shape[1] >= TOLD:
             count = int(inside.argmin())
         return count, bool(inside[:count].all())
+
+
+def are_shares(table: np.ndarray) -> np.ndarray:
+    """Say of each column `(batch, row, column)` whether it may be of probabilities."""
+    return np.asarray((table.min(axis=(0, 1)) >= 0) & (table.max(axis=(0, 1)) <= 1))
 
 
 def kept_rows(array: Array, boxes: Array, known: int | None) -> Rows:
@@ -171,6 +182,24 @@ def are_kept(rows: np.ndarray, grids: Grids | None) -> bool:
     return bool(numbers and chosen and scores.min() >= 0 and scores.max() <= 1)
 
 
+def _paired(raw: Any) -> list[Array] | None:
+    """Return boxes `(batch, row, 4)` and classes `(batch, row, class)`, where an output is both."""
+    while isinstance(raw, (list, tuple)) and raw and isinstance(raw[0], (list, tuple)):
+        raw = raw[0]
+    parts = list(raw.values() if isinstance(raw, Mapping) else raw if isinstance(raw, (list, tuple)) else ())[
+        :2
+    ]
+    shapes = [tuple(getattr(part, "shape", ())) for part in parts]
+    fits = len(shapes) == 2 and all(len(shape) == 3 for shape in shapes) and shapes[0][:2] == shapes[1][:2]
+    return parts if fits and shapes[0][2] == CORNERS else None
+
+
+def _are_of_cells(boxes: Array, size: Size) -> bool:
+    """Say whether boxes `(batch, row, 4)` are those of cells, and not offsets from anchors."""
+    positive = to_numpy(boxes)[..., 2:] > 0
+    return levels(int(boxes.shape[1]), size) is not None and bool(positive.mean() > _BOXES)
+
+
 def _form_of_kept(boxes: np.ndarray) -> Form:
     """Return the form of boxes that a model has kept: corners, unless most of them would be empty."""
     return "xyxy" if (boxes[:, 2:] > boxes[:, :2]).all(axis=1).mean() > 0.5 else "cxcywh"
@@ -195,10 +224,11 @@ def _axes(shape: tuple[int, ...], size: Size) -> tuple[int, bool]:
         raise ModelError(
             f"the model returns {shape}, too few numbers in a row for a box and a class; give adapter="
         )
-    fit = [axis for axis in able if levels(shape[axis], size) is not None]
-    if len(fit) != 1:
-        fit = able if len(able) == 1 else [1 if a >= b else 2]
-    return fit[0], fit[0] == 1
+    of_cells = [axis for axis in able if levels(shape[axis], size) is not None]
+    axis = of_cells[0] if len(of_cells) == 1 else able[0] if len(able) == 1 else 1 if a >= b else 2
+    if shape[axis] == CORNERS and axis not in of_cells:
+        raise ModelError(f"the model returns {shape}, which may be boxes without classes; give adapter=")
+    return axis, axis == 1
 
 
 @dataclass(frozen=True)
@@ -230,11 +260,12 @@ class Grids:
 
 def levels(count: int, size: Size) -> Grids | None:
     """Return the levels whose cells are as many as the rows; None where no common strides give as many."""
-    # Sizes that no stride divides are padded, or lose their last pixels.
-    for rounded, anchors, strides in product((math.ceil, math.floor), _ANCHORS, _STRIDES):
+    for (first, then), anchors, strides in product(_ROUNDED, _ANCHORS, _STRIDES):
         if strides[-1] > min(size):
             continue
-        grids = tuple((rounded(size[0] / stride), rounded(size[1] / stride)) for stride in strides)
+        grids: tuple[Size, ...] = ((first(size[0] / strides[0]), first(size[1] / strides[0])),)
+        for shrunk in (b / a for a, b in pairwise(strides)):
+            grids = (*grids, (then(grids[-1][0] / shrunk), then(grids[-1][1] / shrunk)))
         if sum(map(math.prod, grids)) * anchors == count:
             return Grids(grids, strides, anchors)
     return None
