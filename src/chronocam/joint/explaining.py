@@ -101,14 +101,14 @@ class Explaining:
         if look.clips is None:
             _refuse_clip_options(self.methods, look)
         self.target = _of_all_steps(self.target, look)
-        if options.views is not None:
-            refuse_views(look, self.target)
         if call is None:
             model = getattr(look.engine, "model", options.model)
             meant = self.target.of_model(model, look.grid, self.batch.samples)
             if meant is not self.target:
                 self._key = None
             self.target = meant
+        if options.views is not None:
+            refuse_views(look, self.target)
 
     def _look_in_time(self) -> Look:
         """Return the look with the axis of time that the layers follow, where that decides it."""
