@@ -150,6 +150,29 @@ def test_two_captions_are_contrasted_and_templates_averaged(folder: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"template": []}, "template is empty"),
+        ({"template": "a photo"}, "has no place {}"),
+        ({"template": ["{}", "a {name}"]}, "has no place {}"),
+        ({"encode_text": "clip"}, "expected a function of a list of texts"),
+    ],
+)
+def test_captions_that_cannot_be_encoded_are_refused_at_once(options: Any, match: str) -> None:
+    with pytest.raises(TargetError, match=match):
+        cc.targets.Caption("a dog", **options)
+
+
+def test_a_template_may_name_the_text_twice_and_others(folder: Path) -> None:
+    assert cc.targets.Caption("dog", template="a {} on a {} of {name}").texts == ["a dog on a dog of {name}"]
+    with pytest.raises(TargetError, match="returned a list"):
+        cc.GradCAM(made("clip")).explain(X, cc.targets.Caption("a dog", lambda texts: [[1.0] * 8]))
+    loaded = cc.models.load(f"hf:{folder}", labels=["cat", "dog"], template="a photo")
+    with pytest.raises(TargetError, match=r"has no place \{\}"):  # all labels would be the same text
+        cc.GradCAM(loaded).explain(X)
+
+
 def test_labels_are_texts_that_make_a_classifier(folder: Path) -> None:
     loaded = cc.models.load(f"hf:{folder}", labels=["cat", "dog", "bus"], template="the {} .")
     texts = torch.cat([ids(f"the {label} .", loaded.model) for label in loaded.labels])
@@ -325,6 +348,17 @@ def test_the_words_of_a_caption_equal_matrices_over_its_tokens(folder: Path) -> 
             r = r + (a * g).clamp(min=0).mean(1)[0].detach().numpy() @ r
         end = 4 if isinstance(model, transformers.CLIPModel) else -1
         np.testing.assert_allclose(found.maps[number, 0], r[end, 1:4], rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_that_compares_picture_and_text_itself_is_given_both() -> None:
+    class Matches(nn.Module):
+        def forward(self, pixel_values: Tensor, input_ids: Tensor) -> Tensor:
+            return pixel_values.mean((1, 2, 3))[:, None] + input_ids.sum(1, keepdim=True)
+
+    caption = cc.targets.Caption("a red bus")
+    for target in (caption, cc.targets.Contrast(caption, cc.targets.Caption("a dog"))):
+        with pytest.raises(TargetError, match=r"Matches has no text tower .* give dict\(processor\("):
+            cc.GradCAM(Matches()).explain(X, target)
 
 
 @pytest.mark.parametrize("length", [30, 52])

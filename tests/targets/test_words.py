@@ -224,6 +224,9 @@ def test_what_is_no_word_of_the_text_is_told() -> None:
         cc.GradCAM(model, LAYER).explain(X, cc.targets.Token(0))
     with pytest.raises(TargetError, match="is not a word"):
         cc.targets.Token(" ")
+    for which in (1.5, None, True):
+        with pytest.raises(TargetError, match="is no token; give its number"):
+            cc.targets.Token(which)  # type: ignore[arg-type]
     del model.tokenizer
     with pytest.raises(TargetError, match="tokenizer="):
         cc.GradCAM(model, LAYER).explain(inputs, cc.targets.Token("w3"))
@@ -369,6 +372,58 @@ def test_rows_of_patches_at_a_layer_of_the_language_model_and_of_several_sizes()
     two["image_grid_thw"] = torch.tensor([[1, 8, 12], [1, 12, 8]])
     with pytest.raises(InputError, match="one size at a time"):
         cc.GradCAM(model).explain(two, cc.targets.Token(0))
+
+
+def test_tokens_of_a_resampler_have_no_places() -> None:
+    """Four latents read the picture (Idefics2): their number fits a grid, and nothing else."""
+    text = {**TEXT, "vocab_size": 40, "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
+    sampled = {"hidden_size": 16, "resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2}
+    config = transformers.Idefics2Config(
+        vision_config=VISION,
+        perceiver_config={**sampled, "num_key_value_heads": 2, "resampler_head_dim": 8},
+        text_config=transformers.MistralConfig(**text, num_key_value_heads=2),
+        image_token_id=5,
+    )
+    model = drawn(transformers.Idefics2ForConditionalGeneration(config))
+    ids = torch.tensor([[1, 8, 5, 5, 5, 5, 9]])
+    inputs = {"input_ids": ids, "pixel_values": X[:1, None], "attention_mask": torch.ones_like(ids)}
+    with pytest.raises(
+        LayoutError, match="as those of a resampler do not; choose a layer of the vision tower"
+    ):
+        cc.GradCAM(model, "model.text_model.layers.0").explain(inputs, cc.targets.Token(0))
+    found = cc.GradCAM(model).explain(inputs, cc.targets.Token(0))
+    assert found.maps.shape[2:] == (6, 6)
+
+
+def test_a_model_does_not_say_the_token_that_stands_for_its_picture() -> None:
+    model, inputs = llava(), asked()
+    liked = torch.zeros(40).index_fill(0, torch.tensor([5]), 100)
+    model.lm_head.register_forward_hook(lambda module, args, output: output + liked)
+    assert cc.GradCAM(model).explain(inputs, cc.targets.Token(0)).maps.shape == (2, 1, 6, 6)
+
+
+def test_numbered_rows_of_patches_are_pictures() -> None:
+    """Pix2Struct takes rows that begin with the numbers of their row and column, filled up by zeros."""
+    text = {"hidden_size": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "vocab_size": 40}
+    vision = {"hidden_size": 16, "patch_embed_hidden_size": 12, "d_ff": 24, "d_kv": 8, "seq_len": 16}
+    vision |= {"num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"decoder_start_token_id": 1, "pad_token_id": 0, "eos_token_id": 0}
+    config = transformers.Pix2StructConfig(text_config=text | ends, vision_config=vision)
+    model = drawn(transformers.Pix2StructForConditionalGeneration(config))
+    rows = torch.zeros(2, 16, 14, dtype=torch.float64)
+    rows[:, :12, 2:] = torch.randn(2, 12, 12, generator=torch.Generator().manual_seed(1))
+    for place, (r, c) in enumerate(np.ndindex(3, 4)):
+        rows[:, place, :2] = torch.tensor([r + 1, c + 1])
+    inputs = {"flattened_patches": rows, "attention_mask": (rows != 0).any(2).double()}
+    found = cc.HiResCAM(model, "encoder.encoder.layer.0", signed=True).explain(inputs, cc.targets.Token(0))
+    kept: list[Tensor] = []
+    model.encoder.encoder.layer[0].register_forward_hook(lambda m, i, o: kept.append(o[0]))
+    said = model.generate(**inputs, do_sample=False, max_new_tokens=1)
+    score = model(**inputs, decoder_input_ids=said[:, :1]).logits[:, 0].log_softmax(-1).gather(1, said[:, 1:])
+    (g,) = torch.autograd.grad(score.sum(), kept[-1])
+    expected = (g * kept[-1])[:, :12].sum(2).reshape(2, 3, 4).detach()
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=0, atol=1e-5 * expected.abs().max())
+    assert cc.GradCAM(model).explain(inputs, cc.targets.Token(0)).maps.shape == (2, 1, 3, 4)
 
 
 # Pictures with a prompt, from a folder.

@@ -9,7 +9,7 @@ from chronocam.engines import Engine, TextTower
 from chronocam.errors import InputError, TargetError
 from chronocam.joint.media import media_in, pictures_in, prepared
 from chronocam.maps.arrays import like, namespace, to_numpy
-from chronocam.targets.text import embeddings_in, unit
+from chronocam.targets.text import embeddings_in, in_template, unit
 from chronocam.targets.words import Answer
 from chronocam.types import Array, Inputs
 
@@ -90,7 +90,7 @@ class Encoder:
 
 def zero_shot(pictures: Array, labels: Sequence[str], towers: TextTower) -> Array:
     """Return the logits `(batch, label)`: cosines with the labels as texts, as the model scales them."""
-    texts = [towers.template.format(label) for label in labels]
+    texts = [in_template(str(label), towers.template) for label in labels]
     rows = unit(pictures)
     of_texts = like(to_numpy(unit(towers.encode(texts))), rows)
     scale, bias = towers.scale

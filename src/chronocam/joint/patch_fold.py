@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import numpy as np
+
 from chronocam.errors import InputError
-from chronocam.maps.arrays import namespace, to_numpy
+from chronocam.maps.arrays import like, namespace, to_numpy
 from chronocam.types import Array, Inputs
 
 _FILLED: Final = ("pixel_values", "spatial_shapes")
+_NUMBERED: Final = "flattened_patches"
 _PACKED: Final = (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw"))
 
 
@@ -93,6 +96,28 @@ class FilledFold(PatchFold):
         return xp.reshape(rows, (x.shape[0], x.shape[2], height, width))
 
 
+@dataclass(frozen=True)
+class NumberedFold(FilledFold):
+    """Rows that begin with the number of their row and of their column, from 1, as Pix2Struct takes them."""
+
+    def _rows(self, x: Array) -> Array:
+        if len(x.shape) == 3:
+            return x
+        places = _numbers(self.grid, self.length)
+        numbers = like(np.broadcast_to(places, (x.shape[0], *places.shape)), x)
+        return namespace(x).concat([numbers, super()._rows(x)], axis=2)
+
+    def _pictures(self, x: Array) -> Array:
+        return super()._pictures(x[:, :, 2:]) if len(x.shape) == 3 else x
+
+
+def _numbers(grid: tuple[int, int], length: int) -> np.ndarray:
+    """Return the numbers `(patch, 2)` of row and column, row by row; 0 for what fills up."""
+    places = np.zeros((length, 2), np.float32)
+    places[: grid[0] * grid[1]] = 1 + np.indices(grid).reshape(2, -1).T
+    return places
+
+
 def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
     """Return how a model takes rows of patches; None for other inputs.
 
@@ -103,6 +128,8 @@ def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
     if len(getattr(inputs.get(_FILLED[0]), "shape", ())) == 3:
         sizes = inputs.get(_FILLED[1])
         return None if sizes is None else _filled(inputs[_FILLED[0]], sizes)
+    if len(getattr(inputs.get(_NUMBERED), "shape", ())) == 3:
+        return _numbered(inputs[_NUMBERED])
     pairs = [(name, grids) for name, grids in _PACKED if grids in inputs]
     pairs = [(name, grids) for name, grids in pairs if len(getattr(inputs.get(name), "shape", ())) == 2]
     if not pairs:
@@ -118,6 +145,14 @@ def patch_fold_of(model: Any, inputs: Inputs) -> PatchFold | None:
 def _filled(rows: Array, sizes: Array) -> FilledFold:
     height, width = _of_one_size(sizes)
     return FilledFold(_FILLED[0], (height, width), int(rows.shape[1]))
+
+
+def _numbered(rows: Array) -> NumberedFold | None:
+    places = to_numpy(rows[:, :, :2])
+    height, width = _of_one_size(places.max(axis=1))
+    length = int(rows.shape[1])
+    whole = height * width <= length and (places == _numbers((height, width), length)).all()
+    return NumberedFold(_NUMBERED, (height, width), length) if whole else None
 
 
 def _of_one_size(sizes: Array) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -173,6 +174,12 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         raise no_grid(site)
     in_prompt = [fit for fit in fits if isinstance(fit, Tokens)] if site.picture is not None else []
     if in_prompt:  # the ids of a prompt say where the picture is
+        key = "picture in the prompt", look.number, look.sizes
+        if not look.subject.once(key, lambda: _has_places(look, in_prompt[0], calls)):
+            raise LayoutError(
+                f"the tokens of the picture in layer `{layer}` do not follow its places, as those of a "
+                "resampler do not; choose a layer of the vision tower"
+            )
         return Settled(in_prompt[0])
     if site.order is not None:
         try:
@@ -195,6 +202,21 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
         f"layer `{layer}` returns {shape}, which fits a grid by its shape, but its cells do not follow the "
         "places of the input; choose a layer before it, or give layout="
     )
+
+
+def _has_places(look: Look, layout: Tokens, calls: Sequence[LayerCall]) -> bool:
+    """Say whether a picture's tokens in a prompt follow its places, or may do so.
+
+    They are looked at where the language model begins, before it mixes them.
+    """
+    if not is_floating(look.main):
+        return True
+    length = prod(layout.grid) + layout.prefix + layout.suffix
+    every = dict.fromkeys(call.path for call in calls if len(call.shape) == 3 and call.shape[1] == length)
+    first = list(every)[:BESIDE]
+    ramps = Ramps(look, first)
+    verdicts = [ramps.verdict(path, layout) for path in first]
+    return True in verdicts or False not in verdicts
 
 
 def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[str]) -> Settled | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from chronocam.errors import TargetError
 from chronocam.maps.arrays import held, like, namespace, to_numpy, widen
 from chronocam.targets.classes import same_for_all
 from chronocam.types import Array, Outputs, Scored, Target, TargetInfo
+
+_TOWERS = ("get_text_features", "encode_text")
 
 EncodeText = Callable[[list[str]], Array]
 """Returns the embeddings `(text, channel)` of a list of texts."""
@@ -46,21 +49,34 @@ class Caption(Target):
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise TargetError(f"caption {self.text!r} is not text; give a sentence or a few words")
+        if not self._templates:
+            raise TargetError("template is empty; give 'a photo of a {}.', a list of such, or None")
+        if self.encode_text is not None and not callable(self.encode_text):
+            raise TargetError(f"encode_text is {self.encode_text!r}; expected a function of a list of texts")
         for template in self._templates:
-            if "{}" not in template:
-                raise TargetError(
-                    f"template {template!r} has no place {{}} for the text; give 'a photo of a {{}}.'"
-                )
+            in_template(self.text, template)
 
     @property
     def texts(self) -> list[str]:
         """What is encoded: the text in each of its templates."""
-        return [template.format(self.text) for template in self._templates]
+        return [in_template(self.text, template) for template in self._templates]
 
     @property
     def _templates(self) -> tuple[str, ...]:
         given = self.template
         return ("{}",) if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+    def of_model(self, model: Any, size: tuple[int, ...], samples: int | None) -> Target:
+        """Return the caption. Raises TargetError for a model that takes a text beside the picture."""
+        forward = getattr(model, "forward", None)
+        takes = forward is not None and "input_ids" in inspect.signature(forward).parameters
+        if self.encode_text is None and takes and not any(hasattr(model, name) for name in _TOWERS):
+            raise TargetError(
+                f"{type(model).__name__} has no text tower of its own for caption {self.text!r}: it takes a "
+                "text beside the picture; give dict(processor(images=…, text=…)), and a function of what it "
+                "returns as the target, such as lambda out: out.logits_per_image[:, 0]"
+            )
+        return self
 
     def __call__(self, outputs: Outputs) -> Scored:
         """Return the cosines. Raises TargetError where nothing encodes texts."""
@@ -85,7 +101,7 @@ class Caption(Target):
             rows = self._encoded[0]
         try:
             values = to_numpy(widen(held(rows)))
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
             raise TargetError(
                 f"encode_text= returned a {type(rows).__name__}; expected an array ({len(texts)}, channel)"
             ) from error
@@ -134,6 +150,13 @@ class Similarity(Target):
         if len(shape) == 1 or shape[0] == 1:
             return values.reshape(1, -1)
         return np.asarray(outputs.own(values, "the reference"))
+
+
+def in_template(text: str, template: str) -> str:
+    """Return a text in the place `{}` of a template. Raises TargetError for one without."""
+    if not isinstance(template, str) or "{}" not in template:
+        raise TargetError(f"template {template!r} has no place {{}} for the text; give 'a photo of a {{}}.'")
+    return template.replace("{}", text)
 
 
 def embedding_of(outputs: Outputs) -> Array:

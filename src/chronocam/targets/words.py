@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -101,8 +102,11 @@ class Token(_Words):
     tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.which, str):
-            _refuse_empty(self.which)
+        which: object = self.which
+        if isinstance(which, str):
+            _refuse_empty(which)
+        elif isinstance(which, bool) or not isinstance(which, Integral):
+            raise TargetError(f"{which!r} is no token; give its number, from 0, −1 for the last, or a word")
 
     def spans(self, outputs: Outputs, answer: Answer) -> list[list[int]]:
         """Return the token, or those of the word."""
@@ -112,7 +116,7 @@ class Token(_Words):
         shortest = min(map(len, rows))
         if not -shortest <= self.which < shortest:
             raise TargetError(f"no token {self.which}: the model generated {shortest} for a sample")
-        return [[self.which % len(row)] for row in rows]
+        return [[int(self.which) % len(row)] for row in rows]
 
     def named(self, outputs: Outputs, answer: Answer, row: np.ndarray, span: Sequence[int]) -> str:
         """Return the token as text, where a tokenizer makes one of it."""

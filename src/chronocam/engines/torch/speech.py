@@ -31,7 +31,8 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
     given: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else {"pixel_values": inputs}
     longest = getattr(getattr(model, "generation_config", None), "max_new_tokens", None) or _LONGEST
     try:
-        tokens = generate(**given, do_sample=False, num_beams=1, max_new_tokens=longest)
+        how: dict[str, Any] = {"do_sample": False, "num_beams": 1, "max_new_tokens": longest}
+        tokens = generate(**given, **how, **_without_pictures(model))
     except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TargetError(
             f"this {type(model).__name__} says nothing of such inputs ({first_line(error)}); give all that "
@@ -48,6 +49,14 @@ def generated(scope: ExitStack, replica: Replica, inputs: Inputs) -> tuple[Tenso
         if not start:  # some models return what they say alone
             tokens, start = torch.cat([prompts, tokens], 1), prompts.shape[1]
     return tokens, start, _ends(tokens, start, _last(model))
+
+
+def _without_pictures(model: nn.Module) -> dict[str, Any]:
+    """Return the option by which a model does not say the tokens that stand for pictures: it shows none."""
+    config: Any = getattr(model, "config", None)
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    marks = {token for name in names if isinstance(token := getattr(config, name, None), int)}
+    return {"suppress_tokens": sorted(marks)} if marks else {}
 
 
 def _last(model: nn.Module) -> list[int]:
