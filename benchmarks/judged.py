@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import click
 import numpy as np
@@ -30,18 +30,6 @@ from benchmarks.detectors import GREY, MIN_SCORE, SIDE, letterboxed
 from benchmarks.localisation import annotated
 from chronocam.evaluation import MEASURES, Deletion, Evaluation, Insertion, Measure, Randomisation
 from chronocam.metrics import box_iou
-
-
-class Independent(Randomisation):
-    """One module at a time."""
-
-    name: ClassVar[str] = "independent_randomisation"
-
-
-class Smooth(Randomisation):
-    """Means over noise."""
-
-    name: ClassVar[str] = "smooth_randomisation"
 
 
 def report(result: Evaluation) -> None:
@@ -60,8 +48,8 @@ def progress(samples: Iterable[Any]) -> Iterable[Any]:
     return track(list(samples), "Judging", console=Console(stderr=True), transient=True)
 
 
-def every(*without: str) -> list[Measure | str]:
-    """Return all measures but some, those with many passes a little cheaper."""
+def every(*without: str) -> dict[str, Measure | str]:
+    """Return all measures but some by their names, those with many passes a little cheaper."""
     cheaper: dict[str, Measure] = {
         "mufidelity": cc.evaluation.MuFidelity(sets=50),
         "infidelity": cc.evaluation.Infidelity(sets=50),
@@ -71,9 +59,10 @@ def every(*without: str) -> list[Measure | str]:
         "deletion": Deletion(baseline="road"),
         "insertion": Insertion(baseline="road"),
     }
-    own = Independent.name, Smooth.name
-    named = [name for name in MEASURES if name not in (*without, *own)]
-    return [cheaper.get(name, name) for name in named]
+    return {name: cheaper.get(name, name) for name in MEASURES if name not in without}
+
+
+OUT = click.option("--out", type=click.Path(path_type=Path), help="Where samples are kept, to go on from.")
 
 
 @click.group()
@@ -86,21 +75,27 @@ def main() -> None:
 @click.option("--objects", default=6, show_default=True, help="Each the first of its photo.")
 @click.option("--noises", default=20, show_default=True, help="Of the maps over noise.")
 @click.option("--randomisation", is_flag=True, help="By model randomisation alone.")
-def photos(name: str, objects: int, noises: int, randomisation: bool) -> None:
+@OUT
+def photos(name: str, objects: int, noises: int, randomisation: bool, out: Path | None) -> None:
     """Objects of photographs, one of each."""
     data, of_photo = annotated()
     pairs = [pairs[0] for pairs in of_photo.values()][:objects]
     spec = name if ":" in name else f"{data / 'imagenet' / name}.safetensors@torchvision:{name}"
-    others = [] if randomisation else every("randomisation")
-    random = [Randomisation(), Independent(shares=(0.02, 0.5, 1.0), independent=True), Smooth(noises=noises)]
+    others = {} if randomisation else every("randomisation")
+    random: dict[str, Measure | str] = {
+        "cascading randomisation": Randomisation(),
+        "independent randomisation": Randomisation(independent=True),
+        "smooth randomisation": Randomisation(noises=noises),
+    }
     report(
         cc.evaluate(
             cc.models.load(spec),
             [str(data / "coco/images" / pair["file"]) for pair in pairs],
             [pair["imagenet_index"] for pair in pairs],
             methods=["gradcam", "layercam", "eigencam", "finercam", "guidedgradcam"],
-            measures=[*random, *others],
+            measures=random | others,
             truth=[mask(data, pair["file"], pair["segment_ids"]) for pair in pairs],
+            out=out,
             progress=progress,
         )
     )
@@ -130,7 +125,8 @@ class Letterbox:
 
 @main.command()
 @click.option("--boxes", default=12, show_default=True, help="The two best of each photo.")
-def detector(boxes: int) -> None:
+@OUT
+def detector(boxes: int, out: Path | None) -> None:
     """Right boxes of a detector."""
     data, _ = annotated()
     sys.path.append(str(data / "detector"))
@@ -152,6 +148,7 @@ def detector(boxes: int) -> None:
             measures=every("adcc", "arcc", "focus"),
             truth=truths,
             preprocess=Letterbox(),
+            out=out,
             progress=progress,
         )
     )

@@ -326,10 +326,10 @@ def test_a_run_that_is_killed_keeps_what_it_judged(tmp_path):
 import os, sys
 import numpy as np
 import chronocam as cc
-from chronocam.evaluation import _evaluate
+from chronocam.evaluation import run
 from evaluation.test_evaluate import Counting, X
 
-_evaluate._TABLE_EVERY = 0.0
+run._TABLE_EVERY = 0.0
 
 def killed(samples):
     for number, sample in enumerate(samples):
@@ -442,15 +442,50 @@ def test_what_does_not_fit_is_one_line(model, options, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_function_that_fails_on_a_sample_fails_that_sample(model):
+def test_maps_from_elsewhere_that_are_missing_leave_the_others_judged(model, tmp_path):
     def sometimes(inputs, target):
-        if inputs[0, 0, 0, 0] == X[2, 0, 0, 0]:
+        if inputs[0, 0, 0, 0] in X[[0, 2], 0, 0, 0]:
             raise KeyError("no such thing")
         return inputs[:, 0]
 
-    result = cc.evaluate(model, X, 1, methods={"mine": sometimes}, measures=["complexity"])
-    assert result.failures == (("sample 2", "`mine` failed (KeyError: 'no such thing')"),)
-    assert len(result.samples) == 4
+    maps = np.ones((5, 4, 4))
+    maps[3] = np.nan
+    methods = {"gradcam": "gradcam", "mine": sometimes, "given": maps, "broken": lambda x, t: 1 / 0}
+    result = cc.evaluate(model, X, 1, methods=methods, measures=["complexity"], out=tmp_path)
+    again = cc.evaluate(model, X, 1, methods=methods, measures=["complexity"], out=tmp_path)
+    alone = cc.evaluate(model, X, 1, methods=["gradcam"], measures=["complexity"])
+    measure = result.measures[0]
+    for one in (result, again):
+        assert [str(row) for row in one.rows if not row.control] == [
+            "gradcam at relu",
+            "mine",
+            "broken",
+            "given",
+        ]
+        assert ("sample 2", "`mine` failed (KeyError: 'no such thing')") in one.failures
+        assert ("sample 3", "the map of given holds NaN or infinity") in one.failures
+        assert sum("`broken` failed (ZeroDivisionError" in why for _, why in one.failures) == 5
+        assert len(one.failures) == 8
+        np.testing.assert_array_equal(one.values(one.rows[0], measure), alone.values(alone.rows[0], measure))
+        assert np.isfinite(one.values(one.rows[1], measure)).tolist() == [False, True, False, True, True]
+        assert one.agreement[1, 3] == 0  # a constant is like nothing
+    assert result.to_pandas().samples[1] == 3
+    result.save(tmp_path / "e.html")
+
+
+def test_a_function_has_no_map_of_other_weights(model):
+    def mean(inputs, target):
+        return inputs.mean(1)
+
+    measures = ["randomisation", "efficient_randomisation", "random_logit", "max_sensitivity"]
+    result = cc.evaluate(model, X, 1, methods=["gradcam", mean], measures=measures)
+    of = [result.values(result.rows[1], measure) for measure in result.measures]
+    assert np.isnan(of[:2]).all()
+    assert np.isfinite(of[2:]).all()
+    # Of other functions of the model nothing is claimed: no value is no likeness.
+    assert not [
+        line for line in result.lines if line.row.method == "mean" and "randomisation" in line.measure.name
+    ]
 
 
 def test_methods_of_other_libraries_are_judged_at_every_layer(model):

@@ -1,6 +1,7 @@
 """What users give: truths, data, methods and measures in every form, right or refused in one line."""
 
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,6 @@ class Nameless(cc.methods.CAMMethod):
         ([3], "methods hold 3; expected a name, a method, a function or maps"),
         ([Nameless], "Nameless has no name; give the class a `name`"),
         ({"mine": np.ones((4, 12, 12), complex)}, "`mine` holds complex128; expected maps of numbers"),
-        ({"mine": [np.ones((3, 3)), np.ones((4, 4))]}, "`mine` holds maps of several sizes"),
         ({"mine": np.ones((3, 12, 12))}, "`mine` holds 3 maps for 4 samples"),
     ],
 )
@@ -283,9 +283,9 @@ def test_other_data_truths_and_options_are_another_evaluation(model, files, tmp_
 
 def test_where_a_function_lies_in_memory_makes_no_other_evaluation(model, tmp_path):
     options = {"measures": ["complexity"], "out": tmp_path / "out"}
-    for factor in (2, 2, 3):
+    for _ in range(2):
 
-        def target(outputs, factor=factor):
+        def target(outputs):
             return outputs[:, 1] * 2
 
         cc.evaluate(model, X, target, methods=[cc.GradCAM(model, layout=None)], **options)
@@ -295,3 +295,171 @@ def test_where_a_function_lies_in_memory_makes_no_other_evaluation(model, tmp_pa
 
 def _mean(inputs, target):
     return np.abs(inputs).mean(1)
+
+
+def test_measures_of_one_kind_are_called_by_their_options(model):
+    short = cc.evaluation.Deletion(steps=4, baseline="mean")
+    result = cc.evaluate(model, X, 1, measures=["deletion", short, "complexity"])
+    assert [m.name for m in result.measures] == [
+        "deletion",
+        "deletion(steps=4, baseline=mean)",
+        "complexity",
+    ]
+    alone = cc.evaluate(model, X, 1, measures=[short])
+    np.testing.assert_allclose(
+        result.values(result.rows[0], result.measures[1]),
+        alone.values(alone.rows[0], alone.measures[0]),
+        rtol=1e-6,
+    )
+    assert any("in deletion (steps 4, baseline mean) (" in text for text in result.verdicts)
+    with pytest.raises(
+        InputError, match="a measure is given twice; give each once, or a dict of them by names"
+    ):
+        cc.evaluate(model, X, 1, measures=[short, "complexity", short])
+
+
+def test_a_dict_gives_measures_names_of_their_own(model, tmp_path):
+    dark, light = (cc.evaluation.Deletion(steps=3, baseline=np.full((3, 12, 12), k)) for k in (0.0, 1.0))
+    same = {"dark": dark, "light": light, "dark again": dark, "near": cc.evaluation.Pointing()}
+    result = cc.evaluate(model, X, 1, measures=same, truth=MASKS, tolerance=3, out=tmp_path)
+    means = result.to_pandas().query("method == 'layercam'").set_index("measure")["mean"]
+    assert list(means.index) == list(same)
+    assert means["dark"] == means["dark again"] != means["light"]
+    assert result.measures[3].tolerance == 3
+    assert [
+        one["measure"] for one in json.loads(result.save(tmp_path / "e.json").read_text())["rows"][:1]
+    ] == ["dark"]
+    again = cc.evaluate(model, X, 1, measures=same, truth=MASKS, tolerance=3, out=tmp_path)
+    assert again.to_pandas()["mean"].equals(result.to_pandas()["mean"])
+
+
+def test_a_class_that_the_model_lacks_fails_its_own_sample(model, files):
+    paths, _ = files
+    options = {"measures": ["deletion"], "preprocess": RECIPE}
+    result = cc.evaluate(model, [paths[0], paths[0], paths[1]], [1, 99, 2], **options)
+    assert [name for name, _ in result.failures] == [paths[0]]
+    alone = cc.evaluate(model, [paths[0], paths[1]], [1, 2], **options)
+    measure = result.measures[0]
+    np.testing.assert_allclose(
+        result.values(result.rows[0], measure)[0], alone.values(alone.rows[0], measure)[0], rtol=1e-5
+    )
+
+
+def test_several_inputs_are_a_tuple_or_a_dict():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(8, 4)
+
+        def forward(self, picture, numbers):
+            return 20 * self.fc(torch.cat([self.conv(picture).relu().mean((2, 3)), numbers], 1))
+
+    numbers = np.random.default_rng(3).normal(size=(4, 2)).astype(np.float32)
+    net = Two().eval()
+    options = {
+        "measures": ["deletion", "energy"],
+        "truth": MASKS,
+        "methods": {"gradcam": "gradcam", "f": _first},
+    }
+    by_name = cc.evaluate(net, {"picture": X, "numbers": numbers}, 1, **options | {"methods": ["gradcam"]})
+    by_place = cc.evaluate(net, (X, numbers), 1, **options)
+    assert np.allclose(
+        by_place.values(by_place.rows[0], by_place.measures[0]),
+        by_name.values(by_name.rows[0], by_name.measures[0]),
+    )
+    assert np.isfinite(by_place.values(by_place.rows[1], by_place.measures[1])).all()
+
+
+def _first(inputs, target):
+    return np.abs(inputs[0]).mean(1)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 12, 12), (4, 12, 12)])
+def test_one_channel_of_masks_and_maps_is_none(model, shape):
+    plain = energies(model, truth=MASKS, row=1, methods={"gradcam": "gradcam", "mine": MASKS})
+    given = MASKS.reshape(shape)
+    np.testing.assert_array_equal(
+        energies(model, truth=given, row=1, methods={"gradcam": "gradcam", "mine": given}), plain
+    )
+    assert (plain == 1).all()
+
+
+def test_maps_may_be_of_several_sizes(model):
+    coarse = [MASKS[0].astype(float), np.kron(MASKS[0], np.ones((2, 2))), np.ones((3, 3)), MASKS[0]]
+    found = energies(model, truth=MASKS, row=1, methods={"gradcam": "gradcam", "mine": coarse})
+    assert found[[0, 3]] == pytest.approx(1)
+    assert found[1] > 0.9
+    assert found[2] == pytest.approx(MASKS[0].mean())
+
+
+def test_targets_and_truths_may_come_one_by_one(model):
+    listed = energies(model, truth=MASKS)
+    np.testing.assert_array_equal(energies(model, truth=iter(MASKS)), listed)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([(0, 0, 2, 2), (1, 2)], "truth is a list of several shapes; expected a mask of truth values, boxes"),
+        ([(0, 0, 13, 5)], "is empty, or outside a picture of 12 × 12"),
+    ],
+)
+def test_a_truth_of_no_one_form_fails_its_own_sample(model, given, why):
+    result = cc.evaluate(model, X, 1, measures=["energy"], truth=[given, *MASKS[1:]])
+    assert len(result.samples) == 3
+    assert why in dict(result.failures)["sample 0"]
+
+
+def test_a_box_of_rounded_numbers_may_reach_a_little_beyond():
+    assert truth_of([(-0.2, 0, 12.004, 5)], (12, 12)).boxes == ((0, 0, 12, 5),)
+
+
+def test_the_name_of_a_control_is_taken(model):
+    with pytest.raises(InputError, match="`random` is the name of a control; give yours another one"):
+        cc.evaluate(model, X, 1, methods={"random": np.ones((4, 3, 3))}, measures=["complexity"])
+
+
+def test_one_hot_targets_are_classes(model):
+    classes = np.array([0, 3, 1, 2])
+    measures = {"measures": ["energy", "drop"], "truth": MASKS, "methods": ["gradcam"]}
+    by_index, one_hot = (cc.evaluate(model, X, one, **measures) for one in (classes, np.eye(4)[classes]))
+    assert one_hot.to_pandas()["mean"].equals(by_index.to_pandas()["mean"])
+    with pytest.raises(InputError, match="a sample has 2 targets; evaluate one target for each sample"):
+        cc.evaluate(model, X, np.stack([classes, classes[::-1]], axis=1), **measures)
+
+
+@pytest.mark.parametrize("returned", [None, "abc", [[1, 2], [3]], 5, np.ones(12)])
+def test_a_function_that_returns_no_maps_is_one_line(model, returned):
+    result = cc.evaluate(model, X[:1], 1, methods={"f": lambda x, t: returned}, measures=["complexity"])
+    ((_, why),) = result.failures
+    assert why.startswith("`f` returned ")
+    assert why.endswith("expected maps (batch, *grid)")
+
+
+def test_a_list_of_numbers_is_a_map(model):
+    maps = {"f": lambda x, t: MASKS[:1].astype(int).tolist()}
+    assert (energies(model, truth=MASKS, row=1, methods={"gradcam": "gradcam", **maps}) == 1).all()
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_what_is_no_measure_is_refused(model, given):
+    with pytest.raises(InputError, match=f"measures is {given}; expected names or measures"):
+        cc.evaluate(model, X, 1, measures=given)
+
+
+def test_a_method_of_another_model_is_refused(model):
+    other = nn.Sequential(*model.children())
+    with pytest.raises(
+        InputError, match="`gradcam` is a method of another model than the one that is judged"
+    ):
+        cc.evaluate(model, X, 1, methods=[cc.GradCAM(other)], measures=["complexity"])
+
+
+def test_a_measure_without_a_value_is_not_said_to_need_a_truth_that_is_there():
+    net = nn.Sequential(
+        nn.Conv3d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+    ).eval()
+    clips = np.random.default_rng(0).normal(size=(2, 3, 4, 8, 8)).astype(np.float32)
+    result = cc.evaluate(net, clips, 1, measures=["maxboxacc"], truth=[(1, 2, 5, 6)] * 2)
+    assert result.notes == ("maxboxacc judged nothing: it has no value for these inputs, targets and truths",)

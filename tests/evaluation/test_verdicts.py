@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from chronocam.evaluation import Energy, Evaluation
+from chronocam.evaluation import Deletion, Energy, Evaluation
 from chronocam.evaluation.panel import Row
 
 GRADCAM, OTHER, RANDOM = Row("gradcam", "top"), Row("layercam", "top"), Row("random", control=True)
@@ -53,10 +53,21 @@ def test_what_is_not_above_a_control_is_named():
 
 
 def test_few_samples_give_no_verdict():
-    (said, other) = judged(0.3, spread=0.01, count=5).verdicts
+    (said, other, few) = judged(0.3, spread=0.01, count=5).verdicts
     assert said == "5 samples are too few for a verdict: 1 comparison needs at least 6."
-    assert "cannot be told apart" in other
+    assert re.search(r"cannot be told apart in energy inside \(.*, 5 samples; p = 0.062 over 1 comp", other)
+    assert few.startswith("Intervals over 5 samples are too optimistic where values are skewed")
     assert "beats" in judged(0.3, spread=0.01, count=6).verdicts[0]
+    assert not any("optimistic" in text for text in judged(0.3, count=11).verdicts)
+
+
+def test_a_measure_of_which_less_is_better_says_so():
+    result = judged(-0.1)
+    for sample in result.samples:
+        values = sample["values"]
+        sample["values"] = {row: {"deletion": [[0, 1], [of["energy"]] * 2]} for row, of in values.items()}
+    said = Evaluation(result.rows, (Deletion(),), result.samples).verdicts[0]
+    assert said.startswith("layercam beats gradcam in deletion, where less is better (-0.")
 
 
 def test_false_verdicts_are_few_where_nothing_differs():

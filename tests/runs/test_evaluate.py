@@ -1,6 +1,7 @@
 """`chronocam evaluate` on small photos: truths from files, a page, what fails, and where it goes on."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_files_that_cannot_be_judged_are_named_and_the_others_judged(photos):
     said = " ".join(result.stderr.split())
     assert "1.png: a mask of the truth has shape (9, 9); expected (96, 96)" in said
     assert "4.png" in said
-    assert "3 files could not be judged; the others were" in said
+    assert "3 files could not be judged, or not by all methods; the others were" in said
     data = json.loads((photos / "out" / "evaluation.json").read_text())
     assert len(data["failures"]) == 3
     assert len({sample["name"] for sample in data["samples"]}) == 2
@@ -145,3 +146,60 @@ def test_a_folder_without_pictures_is_one_line(photos):
         done = CliRunner().invoke(main, ["evaluate", str(photos / name), "--model", MODEL, *masks])
         assert done.exit_code == 1
         assert told in done.stderr
+
+
+def annotated(photos, annotations, images=((7, "0.png"), (8, "1.png"))):
+    named = [{"id": number, "file_name": name} for number, name in images]
+    found = {"images": named, "categories": [{"id": 1, "name": "3"}], "annotations": annotations}
+    (photos / "boxes.json").write_text(json.dumps(found))
+    return "--boxes", str(photos / "boxes.json"), "--measure", "energy"
+
+
+def test_crowds_and_what_is_no_box_are_left_out_and_named(photos):
+    object_ = {
+        "image_id": 7,
+        "category_id": 1,
+        "bbox": [30, 20, 30, 30],
+        "iscrowd": 0,
+        "segmentation": [[30, 20]],
+    }
+    runs = {"size": [96, 96], "counts": [0, 9216]}
+    others = [
+        {"image_id": 7, "category_id": 1, "bbox": [0, 0, 96, 96], "iscrowd": 1, "segmentation": runs},
+        {"image_id": 7, "category_id": 1, "bbox": [30, 20, 0, 30]},
+        {"image_id": 7, "category_id": 1, "segmentation": runs},
+        {"image_id": 8, "category_id": 1, "bbox": [80, 20, 30, 30]},
+    ]
+    energies = []
+    for some in ([object_], [object_, *others]):
+        shutil.rmtree(photos / "out", ignore_errors=True)
+        result = run(photos, *annotated(photos, some), "--method", "gradcam", "--json")
+        energies += [
+            one["value"]
+            for one in json.loads(result.stdout)["samples"]
+            if one["method"] == "gradcam" and one["name"].endswith("0.png")
+        ]
+    assert energies[0] == energies[1]
+    said = " ".join(result.stderr.split())
+    assert "1 annotation of a crowd, and not of an object: left out" in said
+    assert "2 annotations without a box [x, y, width, height] of some size: left out" in said
+    assert "1.png: (80.0, 20.0, 110.0, 50.0) is empty, or outside a picture of 96 × 96 pixels" in said
+    assert result.exit_code == 1
+
+
+def test_a_name_that_two_photos_share_is_refused(photos):
+    twice = [(7, "a/0.png"), (8, "b/0.png")]
+    result = run(photos, *annotated(photos, [{"image_id": 7, "bbox": [1, 1, 5, 5]}], twice))
+    assert "has several images called 0.png; give the annotations of one folder" in " ".join(
+        result.stderr.split()
+    )
+    (photos / "more").mkdir()
+    shutil.copy(photos / "photos" / "0.png", photos / "more" / "0.png")
+    for options in (
+        annotated(photos, [{"image_id": 7, "bbox": [1, 1, 5, 5]}]),
+        ("--masks", str(photos / "masks")),
+    ):
+        result = CliRunner().invoke(
+            main, ["evaluate", str(photos / "photos"), str(photos / "more"), "--model", MODEL, *options]
+        )
+        assert "evaluate one folder at a time" in " ".join(result.stderr.split())

@@ -10,8 +10,9 @@ from helpers import run
 from PIL import Image
 
 from chronocam.errors import InputError
+from chronocam.media.clips.find import find_clips
 from chronocam.records import Failure
-from chronocam.runs.inputs import find_arrays, find_clips, find_pictures, holds_arrays, holds_videos, search
+from chronocam.runs.inputs import find_arrays, find_pictures, holds_arrays, holds_videos, search
 
 
 @pytest.fixture

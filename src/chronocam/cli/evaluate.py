@@ -83,5 +83,6 @@ def command(inputs: Sequence[str], spec: str, **options: Any) -> None:
     from chronocam.runs.evaluate import evaluate_files
 
     result = evaluate_files(inputs, spec, **options)
-    if result.failures:
-        raise ChronocamError(f"{len(result.failures)} files could not be judged; the others were")
+    if failed := len({name for name, _ in result.failures}):
+        files = "1 file" if failed == 1 else f"{failed} files"
+        raise ChronocamError(f"{files} could not be judged, or not by all methods; the others were")

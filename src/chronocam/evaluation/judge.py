@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from chronocam.errors import InputError
+from chronocam.errors import ChronocamError, InputError
 from chronocam.evaluation.case import Answer, AskMaps, AskScores, Case, Changed, Weights
-from chronocam.evaluation.measures import Measure
+from chronocam.evaluation.measures import Focus, Measure, RandomLogit
 from chronocam.evaluation.panel import Panel, Row, edges
-from chronocam.evaluation.samples import Read, Sample, read_truth
-from chronocam.joint.scores import FixedTarget, at_once, channel_axis_of, fixed_target, scores_of
+from chronocam.evaluation.samples import Read, Sample, on_view, read_truth
+from chronocam.joint.scores import FixedTarget, Scores, at_once, channel_axis_of, fixed_target, scores_of
 from chronocam.maps.resample import resample
 from chronocam.media.preprocess import Preprocess
 from chronocam.methods import Method
@@ -42,7 +42,8 @@ class Passes:
 class Judged:
     """One sample: the values of every row and measure, and what a page shows of it.
 
-    maps: of every row, small. picture: of the sample, uint8; None for what is no picture.
+    maps: of every row, small, but for those from elsewhere that are missing, and `failed` says why.
+    picture: of the sample, uint8; None for what is no picture.
     """
 
     target: str
@@ -51,6 +52,7 @@ class Judged:
     values: dict[Row, dict[str, Any]]
     maps: dict[Row, np.ndarray]
     picture: np.ndarray | None
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -108,13 +110,13 @@ class Judge:
         self.passes.run += 1
         if sample.group != self._picture or not is_class:
             self.shared, self._picture = {}, sample.group
-        whole = self._maps(case, sample.number, maps, inputs, target, reference.maps.shape[2:])
+        whole, failed = self._maps(case, sample, read, maps, target, reference.maps.shape[2:])
         asked = _Asked(self, case, target, axis, read, _scored_together(sample, target), fixed.clean)
         values = asked.values(whole)
         self._remember(sample.number, laid, case.index)
         small = {row: _small(m) for row, m in whole.items()}
         picture = None if reference.copies is None else reference.copies[0]
-        return Judged(str(info), case.index, case.probability, values, small, picture)
+        return Judged(str(info), case.index, case.probability, values, small, picture, failed)
 
     def _channels(self, read: Read, target: Any) -> int | None:
         """Return which axis of a batch the channels are on; inputs of one rank are alike."""
@@ -124,7 +126,7 @@ class Judge:
         return self._axes[rank]
 
     def _classes(self, inputs: Any, target: Any) -> int:
-        if self._count is None and any(measure.name == "random_logit" for measure in self.measures):
+        if self._count is None and any(isinstance(measure, RandomLogit) for measure in self.measures):
             self._count = scores_of(self.scorer, inputs, target).classes
             self.passes.run += 1
         return self._count or 0
@@ -141,26 +143,34 @@ class Judge:
     def _maps(
         self,
         case: Case,
-        number: int,
+        sample: Sample,
+        read: Read,
         maps: dict[Row, np.ndarray],
-        inputs: Any,
         target: Any,
         coarse: tuple[int, ...],
-    ) -> dict[Row, np.ndarray]:
-        """Return the map of every row at the size of the input."""
-        elsewhere = [row for row in self.panel.rows if row.method in self.panel.functions]
-        maps = maps | self.panel.maps(elsewhere, inputs, target)
-        self.passes.run += len(elsewhere)
+    ) -> tuple[dict[Row, np.ndarray], tuple[str, ...]]:
+        """Return the map of every row at the size of the input, and why those from elsewhere have none."""
         found: dict[Row, np.ndarray] = {}
+        failed: list[str] = []
         for row in self.panel.rows:
-            if row in maps:
-                values = maps[row][0]
-            elif row.control:
-                values = self._control(row, case, inputs, target, coarse)
-            else:
-                values = self.panel.arrays[row.method][number]
-            found[row] = _sized(values, case.grid, row)
-        return found
+            if row in maps or row.control:
+                values = (
+                    maps[row][0] if row in maps else self._control(row, case, read.itself, target, coarse)
+                )
+                found[row] = _sized(values, case.grid, row)
+                continue
+            try:
+                found[row] = _sized(self._elsewhere(row, case, sample, read, target), case.grid, row)
+            except ChronocamError as error:  # the others explain the sample
+                failed.append(str(error))
+        return found, tuple(failed)
+
+    def _elsewhere(self, row: Row, case: Case, sample: Sample, read: Read, target: Any) -> np.ndarray:
+        """Return a map that a function makes, or one that is there already."""
+        if row.method in self.panel.functions:
+            self.passes.run += 1
+            return self.panel.maps([row], read.itself, target)[row][0]
+        return on_view(self.panel.arrays[row.method][sample.number], case.grid, read.size, self.preprocess)
 
     def _control(self, row: Row, case: Case, inputs: Any, target: Any, coarse: tuple[int, ...]) -> np.ndarray:
         """Return the map of a control; noise is drawn on the grid of the reference's maps."""
@@ -176,7 +186,7 @@ class Judge:
     @property
     def mixes(self) -> bool:
         """Whether a measure makes something of several samples."""
-        return any(measure.name == "focus" for measure in self.measures)
+        return any(isinstance(measure, Focus) for measure in self.measures)
 
     def recall(self, sample: Sample, index: int | None) -> None:
         """Remember a sample that was judged by an earlier run, as if it had been in this one."""
@@ -216,8 +226,8 @@ class _Asked:
     def values(self, maps: dict[Row, np.ndarray]) -> dict[Row, dict[str, Any]]:
         """Return the value of every row and measure."""
         self.scores["itself"] = (self.case.score, self.case.probability)
-        values: dict[Row, dict[str, Any]] = {row: {} for row in maps}
-        waiting: dict[tuple[Row, Measure], tuple[Generator[Any, Any, Any], Any]] = {}
+        values: dict[Row, dict[str, Any]] = {row: {} for row in self.judge.panel.rows}
+        waiting: dict[tuple[Row, str], tuple[Generator[Any, Any, Any], Any]] = {}
         for row, map_ in maps.items():
             for measure in self.judge.measures:
                 if not measure.controls and (row.control or row.method in self.judge.panel.arrays):
@@ -225,26 +235,31 @@ class _Asked:
                 found = measure.of(self.case, map_)
                 self.judge.passes.alone += self.judge.panel.passes(row)
                 if isinstance(found, Generator):
-                    self._step(waiting, values, (row, measure), found, None)
+                    self._step(waiting, values, (row, measure.name), found, None)
                 else:
                     values[row][measure.name] = found
         while waiting:
             now, waiting = waiting, {}
             self._run([ask for _, ask in now.values()], list(now))
-            for (row, measure), (asking, ask) in now.items():
-                self._step(waiting, values, (row, measure), asking, self._answer(row, ask))
+            for (row, name), (asking, ask) in now.items():
+                answer = self._answer(row, ask)
+                if answer is None:
+                    asking.close()
+                    values[row][name] = float("nan")
+                else:
+                    self._step(waiting, values, (row, name), asking, answer)
         return values
 
-    def _step(self, waiting: Any, values: Any, key: tuple[Row, Measure], asking: Any, answer: Any) -> None:
-        row, measure = key
+    def _step(self, waiting: Any, values: Any, key: tuple[Row, str], asking: Any, answer: Any) -> None:
+        row, name = key
         try:
             ask = asking.send(answer)
         except StopIteration as end:
-            values[row][measure.name] = end.value
+            values[row][name] = end.value
         else:
             waiting[key] = (asking, ask)
 
-    def _run(self, asks: Sequence[Any], keys: Sequence[tuple[Row, Measure]]) -> None:
+    def _run(self, asks: Sequence[Any], keys: Sequence[tuple[Row, str]]) -> None:
         changed: dict[Hashable, Changed] = {}
         for ask in asks:
             if isinstance(ask, AskScores):
@@ -267,7 +282,7 @@ class _Asked:
         size = self.judge.scorer.batch_size or len(changed)
         for low in range(0, len(changed), size):
             part = changed[low : low + size]
-            found = scores_of(self.judge.scorer, self._inputs(part), self.targets, self.clean)
+            found = self._scored(self._inputs(part))
             self.judge.passes.run += len(part)
             for one, *columns in zip(part, found.values, found.confidences, found.infos, strict=True):
                 if self.case.index is None:
@@ -275,6 +290,16 @@ class _Asked:
                     continue
                 for value, sure, info in zip(*columns, strict=True):
                     self.judge.shared.setdefault(info.index, {})[one.key] = float(value), float(sure)
+
+    def _scored(self, inputs: Any) -> Scores:
+        try:
+            return scores_of(self.judge.scorer, inputs, self.targets, self.clean)
+        except ChronocamError:
+            if self.targets is self.target:
+                raise
+            # The model lacks the class of another sample of this picture.
+            self.targets = self.target
+            return scores_of(self.judge.scorer, inputs, self.targets, self.clean)
 
     def _explain(
         self, weights: Weights, other: int | None, inputs: Sequence[tuple[Changed, set[Row]]]
@@ -302,14 +327,13 @@ class _Asked:
         return self.read.batch(made[:, 0] if self.axis is None else np.moveaxis(made, 1, self.axis))
 
     def _answer(self, row: Row, ask: Any) -> Any:
+        """Return what was asked; None for maps that a function cannot make, as of other weights."""
         if isinstance(ask, AskScores):
             pairs = np.array([self.scores[one.key] for one in ask.inputs])
             return Answer(pairs[:, 0], pairs[:, 1])
         inputs = ask.inputs if ask.inputs is not None else [self.case.itself]
-        missing = np.full(self.case.grid, np.nan, np.float32)
-        return np.stack(
-            [self.explained.get((row, ask.weights, ask.other, one.key), missing) for one in inputs]
-        )
+        keys = [(row, ask.weights, ask.other, one.key) for one in inputs]
+        return np.stack([self.explained[key] for key in keys]) if {*keys} <= self.explained.keys() else None
 
 
 def _is_class(target: Any) -> bool:
@@ -327,6 +351,9 @@ def _scored_together(sample: Sample, target: Any) -> Any:
 def _sized(values: np.ndarray, grid: tuple[int, ...], row: Row) -> np.ndarray:
     """Return a map at the size of the input. Raises InputError for one of another rank or not finite."""
     values = np.asarray(values, dtype=np.float32)
+    if values.ndim > len(grid) and set(values.shape[: -len(grid)]) == {1}:
+        # One channel, as methods of other libraries return it.
+        values = values.reshape(values.shape[-len(grid) :])
     if values.ndim != len(grid):
         raise InputError(f"a map of {row} has shape {values.shape}; expected one on the grid {grid}")
     if not np.isfinite(values).all():

@@ -70,7 +70,7 @@ def _about(result: Evaluation) -> str:
 
 
 def _measure(result: Evaluation, measure: Measure) -> dict[str, Any]:
-    lines = {line.row: line for line in result.lines if line.measure == measure}
+    lines = {line.row: line for line in result.lines if line.measure.name == measure.name}
     return {
         "name": measure.name,
         "title": measure.title,
@@ -157,7 +157,7 @@ def _sample(result: Evaluation, at: int) -> dict[str, Any]:
 
 def _map(records: dict[tuple[str, str], dict[str, Any]], row: Row) -> dict[str, Any] | None:
     one = records.get((row.method, row.layer))
-    return None if one is None else one["map"]
+    return None if one is None else one.get("map")
 
 
 def _number(sample: dict[str, Any], row: Row, measure: Measure) -> float | None:

@@ -17,7 +17,7 @@ from chronocam.explanation import Explanation
 from chronocam.joint.facts import share_facts
 from chronocam.joint.session import explain_all
 from chronocam.maps.arrays import to_numpy
-from chronocam.methods import Method
+from chronocam.methods import Method, Saliency
 from chronocam.methods._base import method_named
 
 Maker: TypeAlias = Callable[..., Method]
@@ -58,14 +58,14 @@ class Panel:
     """All that are judged, bound to the model.
 
     makers: of the library's methods, by name and the layer asked for.
-    functions: of maps from elsewhere. arrays: maps that are there already, `(sample, *grid)`.
+    functions: of maps from elsewhere. arrays: maps that are there already, `(*grid)` for each sample.
     options: of every method.
     """
 
     model: Any
     makers: list[tuple[str, Any, Maker]]
     functions: dict[str, MapFunction]
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Sequence[np.ndarray]]
     options: dict[str, Any]
     seed: int
     scope: ExitStack
@@ -194,18 +194,13 @@ def panel(
     named = _named(methods)
     if not named:
         raise InputError("there is nothing to evaluate: methods is empty")
-    called = [name for name, given in named if not isinstance(given, Method)]
-    for name in called:
-        if called.count(name) > 1:
-            raise InputError(
-                f"`{name}` is given twice; give each once, functions and maps in a dict by names"
-            )
+    _check_names([name for name, given in named if not isinstance(given, Method)])
     places: list[Any] = [None] if layers is None else [layers] if isinstance(layers, str) else list(layers)
     if not places:
         raise InputError("layers is empty; name at least one, or leave it out")
     makers: list[tuple[str, Any, Maker]] = []
     functions: dict[str, MapFunction] = {}
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Sequence[np.ndarray]] = {}
     for name, given in named:
         if isinstance(given, (Explanation, list, tuple)) or hasattr(given, "shape"):
             arrays[name] = _maps_elsewhere(name, given)
@@ -213,6 +208,8 @@ def panel(
             of_layers = peers(given, model, places)
             functions |= {key.replace(given, name, 1): function for key, function in of_layers.items()}
         elif isinstance(given, Method):
+            if _bare(given) is not _bare(Saliency(model)):
+                raise InputError(f"`{name}` is a method of another model than the one that is judged")
             makers.append((name, None, _Again(given)))
         elif isinstance(given, str) or _makes_methods(given):
             make = method_named(given) if isinstance(given, str) else given
@@ -228,6 +225,17 @@ def panel(
         # The reference's grid, and the model's own scores, come of one of the library's methods.
         makers = [("gradcam", places[0], method_named("gradcam"))]
     return Panel(model, makers, functions, arrays, options, seed, scope)
+
+
+def _check_names(called: Sequence[str]) -> None:
+    """Raise InputError for a name that is given twice, and for that of a control."""
+    for name in called:
+        if called.count(name) > 1:
+            raise InputError(
+                f"`{name}` is given twice; give each once, functions and maps in a dict by names"
+            )
+        if name in CONTROLS:
+            raise InputError(f"`{name}` is the name of a control; give yours another one, in a dict by names")
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,21 +261,19 @@ class _Again:
         return replace(self.given, model=model, conv_layer=layer, **options)
 
 
-def _maps_elsewhere(name: str, given: Any) -> np.ndarray:
-    """Return maps that are there already, `(sample, *grid)`."""
+def _maps_elsewhere(name: str, given: Any) -> Sequence[np.ndarray]:
+    """Return maps that are there already, `(*grid)` for each sample."""
     if isinstance(given, Explanation):
         if given.maps.shape[1] != 1:
             raise InputError(
                 f"`{name}` explains {given.maps.shape[1]} targets of each sample; give an explanation of one"
             )
-        return np.asarray(given.upsample()[:, 0])
-    listed = isinstance(given, (list, tuple))
-    each = [np.asarray(to_numpy(one) if hasattr(one, "shape") else one) for one in given] if listed else []
-    if listed and len({one.shape for one in each}) != 1:
-        raise InputError(f"`{name}` holds maps of several sizes; give an array (sample, *grid)")
-    maps = np.stack(each) if listed else np.asarray(to_numpy(given))
-    if maps.dtype.kind not in "biuf":
-        raise InputError(f"`{name}` holds {maps.dtype}; expected maps of numbers, (sample, *grid)")
+        return list(np.asarray(given.upsample()[:, 0]))
+    whole = given if isinstance(given, (list, tuple)) else np.atleast_1d(to_numpy(given))
+    maps = [np.asarray(to_numpy(one) if hasattr(one, "shape") else one) for one in whole]
+    for one in maps:
+        if one.dtype.kind not in "biuf":
+            raise InputError(f"`{name}` holds {one.dtype}; expected maps of numbers, (sample, *grid)")
     return maps
 
 
@@ -299,16 +305,22 @@ def _makes_methods(given: Any) -> bool:
 
 
 def _grids(maps: Any, name: str, samples: int) -> np.ndarray:
-    values = np.asarray(to_numpy(maps), dtype=np.float32)
+    try:
+        values = np.asarray(to_numpy(maps) if hasattr(maps, "shape") else maps, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"`{name}` returned a {type(maps).__name__}; expected maps (batch, *grid)"
+        ) from error
     if values.ndim < 2 or len(values) != samples:
         raise InputError(
-            f"`{name}` returned shape {values.shape} for {samples} inputs; expected (batch, *grid)"
+            f"`{name}` returned shape {values.shape} for {samples} inputs; expected maps (batch, *grid)"
         )
     return values
 
 
 def _samples(inputs: Any) -> int:
-    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+    several = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return len(next(iter(several)) if isinstance(inputs, (Mapping, tuple)) else inputs)
 
 
 def edges(laid: np.ndarray) -> np.ndarray:

@@ -119,9 +119,9 @@ class Evaluation(ShortRepr):
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """A line per method, layer and measure with at least one value."""
-        found = {(c.row, c.measure): c for c in self.comparisons if c.against == self.rows[0]}
+        found = {(c.row, c.measure.name): c for c in self.comparisons if c.against == self.rows[0]}
         # A control is compared with the reference the other way round.
-        turned = {(c.against, c.measure): c for c in self.comparisons if c.row == self.rows[0]}
+        turned = {(c.against, c.measure.name): c for c in self.comparisons if c.row == self.rows[0]}
         lines = []
         for measure in self.measures:
             for row in self.rows:
@@ -130,7 +130,7 @@ class Evaluation(ShortRepr):
                 if not kept.any():
                     continue
                 interval = self._interval(row, measure)
-                one = found.get((row, measure)) or turned.get((row, measure))
+                one = found.get((row, measure.name)) or turned.get((row, measure.name))
                 difference = None if one is None else one.difference
                 if one is not None and one.row == self.rows[0] and difference is not None:
                     difference = Difference(
@@ -171,11 +171,16 @@ class Evaluation(ShortRepr):
     def agreement(self) -> np.ndarray:
         """How alike the maps of every two rows are, `(row, row)`: Spearman's correlation, over all samples.
 
-        Of the positive values of maps cut to at most 16 cells a side; a constant map is like nothing.
+        Of the positive values of maps cut to at most 16 cells a side; a constant map is like nothing. NaN
+        where no sample has both.
         """
-        maps = np.stack([np.stack([_cells(one["map"]) for one in sample["rows"]]) for sample in self.samples])
-        alike = spearman(maps[:, :, None], maps[:, None])
-        return np.asarray(np.nan_to_num(alike).mean(axis=0))
+        alike = np.full((len(self.samples), len(self.rows), len(self.rows)), np.nan)
+        for sample, of_sample in zip(self.samples, alike, strict=True):
+            places = [k for k, one in enumerate(sample["rows"]) if "map" in one]
+            maps = np.stack([_cells(sample["rows"][k]["map"]) for k in places])
+            of_sample[np.ix_(places, places)] = np.nan_to_num(spearman(maps[:, None], maps[None]))
+        counts = np.isfinite(alike).sum(axis=0)
+        return np.asarray(np.nansum(alike, axis=0) / np.where(counts, counts, np.nan))
 
     def values(self, row: Row, measure: Measure) -> np.ndarray:
         """Return the number of each sample, NaN where it has none."""

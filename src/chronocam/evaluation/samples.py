@@ -15,14 +15,17 @@ from PIL import Image
 
 from chronocam.errors import InputError
 from chronocam.evaluation.case import digest
-from chronocam.evaluation.truth import Truth, truth_of
+from chronocam.evaluation.truth import Region, Truth, seen, truth_of
 from chronocam.joint.inputs import main_array, samples_listed
 from chronocam.joint.items import is_map_style, split_targets
 from chronocam.joint.media import MEDIA, media_in, opened_for
 from chronocam.layouts.base import Stem
 from chronocam.maps.arrays import to_numpy
+from chronocam.media.clips.find import find_clips
+from chronocam.media.clips.preprocess import ClipPreprocess
 from chronocam.media.clips.read import Clip
-from chronocam.media.images import read_image
+from chronocam.media.files import expanded, is_file, is_folder, is_pattern
+from chronocam.media.images import as_mask, find_images, read_mask
 
 _MARKED: Final = 2**16
 """Bytes at either end of a file by which it is known again."""
@@ -33,22 +36,24 @@ class Read:
     """What a sample holds, without a batch axis.
 
     array: the input whose maps are judged. size: (width, height) of the picture it was made of; None for
-        arrays. name: of that input, where the model takes several. beside: all of them by their names.
+        arrays. name: of that input, where the model takes several; its number where they have none. beside:
+        all of them by their names or numbers.
     """
 
     array: np.ndarray
     size: tuple[int, int] | None = None
-    name: str = ""
-    beside: Mapping[str, np.ndarray] = field(default_factory=dict)
+    name: str | int = ""
+    beside: Mapping[str | int, np.ndarray] = field(default_factory=dict)
 
     def batch(self, arrays: np.ndarray) -> Any:
         """Return what the model takes, with arrays `(batch, …)` in place of the sample's own."""
         if not self.beside:
             return arrays
-        return {
+        inputs = {
             name: arrays if name == self.name else np.repeat(value[None], len(arrays), axis=0)
             for name, value in self.beside.items()
         }
+        return tuple(inputs.values()) if isinstance(self.name, int) else inputs
 
     @property
     def itself(self) -> Any:
@@ -91,21 +96,26 @@ def samples_of(
 ) -> list[Sample]:
     """Return the samples of data.
 
-    data: an array with a batch axis, a dict of them by the names of the model's inputs, pictures, clips and
-        paths (with a preprocessing), a list of arrays that are a sample each, an iterable of batches of
-        these or of pairs (batch, targets), or a data set of samples by number.
+    data: an array with a batch axis, several inputs as a dict of them by their names or as a tuple,
+        pictures, clips, paths, folders and patterns (with a preprocessing), a list of arrays that are a
+        sample each, an iterable of batches of these or of pairs (batch, targets), or a data set of samples by
+        number.
     targets, truth: one for each sample, in order or as a dict by the files' names, or None; one target for
-        all. on: which of several inputs is judged. stem: the model's first convolution, which shows whether a
-        list is of samples or of batches.
+        all; of truths also a folder of masks by the files' names.
+    on: which of several inputs is judged. stem: the model's first convolution, which shows whether a list is
+        of samples or of batches.
 
     Raises InputError where there are not as many targets or truths as samples.
     """
-    rows = list(_rows(data, preprocess, targets is not None, on, stem))
+    rows = list(_rows(_files_of(data, preprocess), preprocess, targets is not None, on, stem))
     if not rows:
         raise InputError("there is nothing to evaluate: the data hold no sample")
     own = targets is None and any(target is not None for *_, target in rows)
     names = [name for name, *_ in rows]
     wanted = [target for *_, target in rows] if own else _each(targets, names, "targets")
+    wanted = [_one_target(target) for target in wanted]
+    if isinstance(truth, (str, Path)) and is_folder(truth):
+        truth = masks_in(truth)
     truths = _each(truth, names, "truth")
     of_group: dict[str, list[int]] = defaultdict(list)
     for number, (_, group, *_) in enumerate(rows):
@@ -126,11 +136,40 @@ def samples_of(
     ]
 
 
+def _files_of(data: Any, preprocess: Any) -> Any:
+    """Return data with the pictures or clips in place of folders and patterns that name them.
+
+    Raises MediaError for one that names none.
+    """
+    if isinstance(data, (str, Path)):
+        data = [data]
+    if not isinstance(data, list) or not any(isinstance(one, (str, Path)) for one in data):
+        return data
+    return [
+        file for one in data for file in (_named(one, preprocess) if isinstance(one, (str, Path)) else [one])
+    ]
+
+
+def _named(path: str | Path, preprocess: Any) -> Sequence[str | Path]:
+    place = expanded(path)
+    # A single file that is missing is a sample that cannot be read, and the others are judged.
+    if is_file(place) or not (is_folder(place) or is_pattern(place)):
+        return [path]
+    return find_clips(place) if isinstance(preprocess, ClipPreprocess) else find_images([place])
+
+
+def masks_in(folder: str | Path) -> dict[str, Path]:
+    """Return the files of a folder by their names without the suffix."""
+    return {one.stem: one for one in sorted(expanded(folder).iterdir()) if is_file(one)}
+
+
 def _rows(
     data: Any, preprocess: Any, targeted: bool, on: int | str | None, stem: Stem | None
 ) -> Iterator[tuple[str, str, Source, Any]]:
     count = 0
     for batch, targets in _batches(data, preprocess, targeted, stem):
+        if _are_inputs(batch):
+            batch = dict(enumerate(batch))
         several = isinstance(batch, Mapping)
         media = None if several else media_in(batch)
         if media is None and not several and not hasattr(batch, "shape"):
@@ -153,11 +192,12 @@ def _rows(
 
 def _batches(data: Any, preprocess: Any, targeted: bool, stem: Stem | None) -> Iterator[tuple[Any, Any]]:
     """Yield batches of inputs with their targets, or None."""
-    listed = None if isinstance(data, Mapping) else samples_listed(data, preprocess, stem)
+    listed = None if isinstance(data, (Mapping, tuple)) else samples_listed(data, preprocess, stem)
     if listed is not None and not isinstance(listed[0], MEDIA):
         yield from ((one[None], None) for one in listed)
         return
-    if listed is not None or hasattr(data, "shape") or isinstance(data, Mapping):
+    several = isinstance(data, Mapping) or _are_inputs(data)
+    if listed is not None or hasattr(data, "shape") or several:
         yield (data if listed is None else listed), None
         return
     if is_map_style(data):
@@ -171,6 +211,11 @@ def _batches(data: Any, preprocess: Any, targeted: bool, stem: Stem | None) -> I
         )
     for item in data:
         yield split_targets(item, targeted)
+
+
+def _are_inputs(batch: Any) -> bool:
+    """Say whether a tuple is several inputs of the model, as it is wherever something is explained."""
+    return isinstance(batch, tuple) and bool(batch) and all(hasattr(one, "shape") for one in batch)
 
 
 def _batch_of(sample: Any) -> Any:
@@ -187,7 +232,7 @@ def _array(batch: Any, row: int) -> Source:
     return lambda: Read(array()), lambda: digest(array())
 
 
-def _count(batch: Mapping[str, Any]) -> int:
+def _count(batch: Mapping[str | int, Any]) -> int:
     counts = {name: len(values) for name, values in batch.items()}
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"`{name}` {count}" for name, count in counts.items())
@@ -197,8 +242,8 @@ def _count(batch: Mapping[str, Any]) -> int:
     return next(iter(counts.values()))
 
 
-def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Source:
-    def arrays() -> dict[str, np.ndarray]:
+def _several(batch: Mapping[str | int, Any], row: int, on: int | str | None) -> Source:
+    def arrays() -> dict[str | int, np.ndarray]:
         return {name: np.asarray(to_numpy(value[row : row + 1])) for name, value in batch.items()}
 
     def read() -> Read:
@@ -207,7 +252,7 @@ def _several(batch: Mapping[str, Any], row: int, on: int | str | None) -> Source
         main = main_array(values, on if isinstance(on, int) else None)
         name = on if isinstance(on, str) else next(name for name in names if values[name] is main)
         if name not in values:
-            raise InputError(f"no input `{name}`; the data hold {', '.join(names)}")
+            raise InputError(f"no input `{name}`; the data hold {', '.join(map(str, names))}")
         return Read(values[name][0], None, name, {name: value[0] for name, value in values.items()})
 
     return read, lambda: " ".join(digest(value) for value in arrays().values())
@@ -232,13 +277,23 @@ def _name(medium: Any, number: int) -> str:
     return str(name) if name else f"sample {number}"
 
 
+def _one_target(target: Any) -> Any:
+    """Return the class of a one-hot row, and other rows of targets as those of a batch of one sample."""
+    if not isinstance(target, np.ndarray) or not target.ndim:
+        return target
+    one_hot = target.ndim == 1 and len(target) > 1 and target.dtype.kind == "f"
+    if one_hot and np.isin(target, (0, 1)).all() and target.sum() == 1:
+        return int(target.argmax())
+    return target[None]
+
+
 def _each(given: Any, names: Sequence[str], what: str) -> list[Any]:
     """Return one for each sample."""
     if given is None or isinstance(given, (int, str, np.integer)) or callable(given):
         return [given] * len(names)
     if isinstance(given, Mapping):
         return _by_name(given, names, what)
-    several = isinstance(given, Sequence) or hasattr(given, "__len__")
+    several = isinstance(given, (Sequence, Iterator)) or hasattr(given, "__len__")
     listed = list(given) if several else [given] * len(names)
     if len(listed) != len(names):
         raise InputError(f"{what} holds {len(listed)} for {len(names)} samples; give one for each, or None")
@@ -249,11 +304,24 @@ def _by_name(given: Mapping[Any, Any], names: Sequence[str], what: str) -> list[
     """Return what a dict holds for each sample, by its path, its file's name, or that without the suffix."""
     by_text = {str(name): value for name, value in given.items()}
     keys = [(name, Path(name).name, Path(name).stem) for name in names]
+    for k in (1, 2):
+        refuse_shared({of_sample[0]: of_sample[k] for of_sample in keys if of_sample[k] in by_text}, what)
     found = [next((key for key in of_sample if key in by_text), None) for of_sample in keys]
     if not any(key is not None for key in found):
         first = f"`{keys[0][1]}`" if keys[0][1] else "no name"
         raise InputError(f"{what} is a dict that names none of the samples; the first of them is {first}")
     return [None if key is None else _plain(by_text[key]) for key in found]
+
+
+def refuse_shared(names: Mapping[str, str], what: str) -> None:
+    """Raise InputError where two files, by their paths, are known by the same name."""
+    first: dict[str, str] = {}
+    for path, name in names.items():
+        if first.setdefault(name, path) != path:
+            raise InputError(
+                f"{what} has `{name}` for both `{first[name]}` and `{path}`; evaluate one folder at a time, "
+                "or name whole paths"
+            )
 
 
 def _plain(one: Any) -> Any:
@@ -277,13 +345,28 @@ def mark_of(given: Any) -> str:
     return repr(given)
 
 
+def on_view(
+    values: np.ndarray, grid: tuple[int, ...], size: tuple[int, int] | None, preprocess: Any
+) -> np.ndarray:
+    """Return a map on what the model sees, where it has the size of the picture and so covers all of that."""
+    if size is None or values.shape[-2:] != size[::-1] or size[::-1] == grid[-2:]:
+        return values
+    region = _region(preprocess, size)
+    return values if region is None else seen(values, grid[-2:], region)
+
+
+def _region(preprocess: Any, size: tuple[int, int] | None) -> Region | None:
+    """Return which part of a picture the model sees; None where that is not known."""
+    return preprocess.region(*size) if size is not None and hasattr(preprocess, "region") else None
+
+
 def read_truth(
     sample: Sample, grid: tuple[int, ...], size: tuple[int, int] | None, preprocess: Any
 ) -> Truth | None:
     """Return where the object is, on the grid of the model's input."""
     given = sample.truth
     if isinstance(given, (str, Path)):
-        pixels = np.asarray(read_image(given))
-        given = pixels.any(axis=-1) if pixels.ndim == 3 else pixels > 0
-    region = preprocess.region(*size) if size is not None and hasattr(preprocess, "region") else None
-    return truth_of(given, grid, size, region)
+        given = read_mask(given)
+    elif isinstance(given, Image.Image):
+        given = as_mask(given)
+    return truth_of(given, grid, size, _region(preprocess, size))

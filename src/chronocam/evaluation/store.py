@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 import io
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final
@@ -22,9 +24,10 @@ from chronocam.evaluation.measures import Measure
 from chronocam.evaluation.panel import Panel, Row
 from chronocam.evaluation.samples import Sample, mark_of
 from chronocam.maps.arrays import to_numpy
+from chronocam.types import BlackBox
 
 _FILE: Final = "samples.jsonl"
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 
 @dataclass(eq=False)
@@ -83,13 +86,21 @@ class Store:
 def store_of(folder: str | Path, model: Any, settings: Sequence[Any], samples: Sequence[Sample]) -> Store:
     """Return the store of an evaluation in a folder."""
     head = hashlib.blake2b(digest_size=16)
-    head.update(repr([_VERSION, type(model).__qualname__, *settings]).encode())
+    head.update(repr([_VERSION, _model_text(model), *settings]).encode())
     for name, values in _weights(model):
         head.update(name.encode() + np.ascontiguousarray(values).tobytes())
     for sample in samples:
         known = sample.name, sample.mark(), _text_of(sample.target), mark_of(sample.truth)
         head.update(repr(known).encode())
     return Store(Path(folder) / _FILE, head.hexdigest())
+
+
+def _model_text(model: Any) -> str:
+    """Return what a model is beside its weights."""
+    if isinstance(model, BlackBox):
+        return _text_of(model.function)
+    # Keras numbers its models and layers anew in every process.
+    return _text_of(model) if hasattr(model, "state_dict") else type(model).__qualname__
 
 
 def _weights(model: Any) -> Iterator[tuple[str, np.ndarray]]:
@@ -150,13 +161,14 @@ def small_map(values: np.ndarray) -> dict[str, Any]:
     return {"shape": list(shown.shape), "bytes": base64.b64encode(shown.tobytes()).decode()}
 
 
-def settings_of(panel: Panel, measures: Sequence[Measure], seed: int) -> list[Any]:
+def settings_of(panel: Panel, measures: Sequence[Measure], preprocess: Any, seed: int) -> list[Any]:
     """Return what an evaluation is told from others by, beside its model and data."""
     makers = [(name, repr(layer), _made_by(make)) for name, layer, make in panel.makers]
-    functions = sorted((name, _code(function)) for name, function in panel.functions.items())
-    arrays = [(name, digest(maps)) for name, maps in panel.arrays.items()]
+    functions = sorted((name, _text_of(function)) for name, function in panel.functions.items())
+    arrays = [(name, _text_of(maps)) for name, maps in panel.arrays.items()]
     options = sorted((name, _text_of(value)) for name, value in panel.options.items())
-    return [makers, functions, arrays, options, [repr(m) for m in measures], seed]
+    judged_by = [(one.name, _text_of(one), _text_of(type(one).of)) for one in measures]
+    return [makers, functions, arrays, options, judged_by, _text_of(preprocess), seed]
 
 
 def _made_by(make: Any) -> str:
@@ -164,20 +176,41 @@ def _made_by(make: Any) -> str:
     return _text_of(getattr(make, "keywords", {}))
 
 
-def _text_of(value: Any) -> str:
-    """Return the text of an option, without addresses in memory, which differ from run to run."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)) + _code(value)
+def _text_of(value: Any, depth: int = 8) -> str:
+    """Return the text of an option, the same in every run: no addresses in memory, sets in order.
+
+    Of functions it is their code with what they enclose, of arrays a fingerprint. depth: so many containers
+    and functions inside each other are looked into.
+    """
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return digest(np.asarray(to_numpy(value)))
+    if depth == 0:
+        return _plain(value)
+
+    def each(values: Iterable[Any]) -> list[str]:
+        return [_text_of(one, depth - 1) for one in values]
+
+    if isinstance(value, (list, tuple)):
+        return f"{each(value)}"
+    if isinstance(value, (set, frozenset)):
+        return f"{sorted(each(value))}"
+    if isinstance(value, Mapping):
+        return f"{each(value.items())}"
+    if isinstance(value, partial):
+        return f"{each([value.func, value.args, value.keywords])}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__qualname__} {each((f.name, getattr(value, f.name)) for f in fields(value))}"
+    if isinstance(value, CodeType):
+        return f"{value.co_code!r} {value.co_names} {each(value.co_consts)}"
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return _plain(value)
+    enclosed = inspect.getclosurevars(value).nonlocals
+    return f"{each([code, enclosed, value.__defaults__, value.__kwdefaults__])}"
 
 
-def _code(function: Any) -> str:
-    """Return the code of a function as text; an empty one for anything else."""
-    code = getattr(function, "__code__", None)
-    return "" if code is None else _written(code)
-
-
-def _written(code: CodeType) -> str:
-    constants = [_written(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
-    return f"{code.co_code!r} {code.co_names} {constants}"
+def _plain(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _digest(record: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from chronocam.maps.regions import Box, boxes
 
 Region: TypeAlias = tuple[float, float, float, float]
 """x0, y0, x1, y1 of what the model sees, in pixels of the picture."""
+
+
+_EXPECTED: Final = "expected a mask of truth values, boxes [(x0, y0, x1, y1), …] or points [(x, y), …]"
+
+_ROUNDING: Final = 0.5
+"""Pixels by which a box may reach beyond a picture, as one of rounded numbers does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +54,19 @@ def truth_of(
     """
     if given is None or (isinstance(given, (list, tuple)) and not given):
         return None
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"truth is a {type(given).__name__} of several shapes; {_EXPECTED}") from error
+    if array.ndim > len(grid) and array.dtype.kind in "bui":
+        # A mask with an axis for a channel, or a batch, of one.
+        array = array.reshape([n for k, n in enumerate(array.shape) if n > 1 or k >= array.ndim - len(grid)])
     if _are_places(given, array, tuple(grid), size):
         places = np.atleast_2d(array).astype(float)
         return _of_places(places, tuple(grid), size, region) if len(places) else None
     if array.dtype != bool and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1, 255)).all()):
         what = type(given).__name__ if array.dtype == object else f"{array.dtype} {array.shape}"
-        raise InputError(
-            f"truth is {what}; expected a mask of truth values, boxes [(x0, y0, x1, y1), …] or points "
-            "[(x, y), …]"
-        )
+        raise InputError(f"truth is {what}; {_EXPECTED}")
     return _of_mask(array.astype(bool), tuple(grid), size, region)
 
 
@@ -69,7 +78,7 @@ def _are_places(given: Any, array: np.ndarray, grid: tuple[int, ...], size: tupl
         return False
     listed = isinstance(given, (list, tuple)) and array.ndim == 2
     masks = [grid[-2:] if size is None else (size[1], size[0]), *([grid[:1]] if len(grid) == 3 else [])]
-    return listed or array.shape not in masks
+    return listed or array.shape not in masks or not np.isin(array, (0, 1, 255)).all()
 
 
 def _of_mask(
@@ -83,7 +92,7 @@ def _of_mask(
         of = "the model's input" if size is None else "its picture"
         raise InputError(f"a mask of the truth has shape {mask.shape}; expected {expected}, that of {of}")
     if region is not None:
-        mask = _seen(mask, places, region)
+        mask = seen(mask, places, region)
     mask = np.array(np.broadcast_to(mask, grid) if mask.ndim < len(grid) else mask, dtype=bool)
     if mask.shape != grid:
         raise InputError(f"a mask of the truth has shape {mask.shape}; expected {grid}")
@@ -94,14 +103,17 @@ def _of_mask(
     return Truth(mask, _boxes(flat), frames)
 
 
-def _seen(mask: np.ndarray, places: tuple[int, ...], region: Region) -> np.ndarray:
-    """Return the part of a mask that the model sees, at its resolution: the nearest pixel's value."""
+def seen(values: np.ndarray, places: tuple[int, ...], region: Region) -> np.ndarray:
+    """Return the part of a mask or map that the model sees, at its resolution: the nearest pixel's value.
+
+    Beside the picture it is 0.
+    """
+    height, width = values.shape[-2:]
     rows = _nearest(region[1], region[3], places[0])
     columns = _nearest(region[0], region[2], places[1])
-    inside = ((rows >= 0) & (rows < mask.shape[-2]))[:, None] & (columns >= 0) & (columns < mask.shape[-1])
-    rows, columns = rows.clip(0, mask.shape[-2] - 1), columns.clip(0, mask.shape[-1] - 1)
-    seen: np.ndarray = mask[..., rows[:, None], columns] & inside
-    return seen
+    inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
+    nearest = values[..., rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)]
+    return np.where(inside, nearest, np.zeros(1, values.dtype))
 
 
 def _nearest(low: float, high: float, count: int) -> np.ndarray:
@@ -118,7 +130,7 @@ def _of_places(
 ) -> Truth | None:
     height, width = grid[-2:]
     limits = np.tile(np.array([width, height] if size is None else size, float), places.shape[1] // 2)
-    outside = ~((places >= 0) & (places <= limits))
+    outside = ~((places >= -_ROUNDING) & (places <= limits + _ROUNDING))
     if outside.any() or (places.shape[1] == 4 and (places[:, 2:] <= places[:, :2]).any()):
         at = tuple(map(float, places[outside.any(axis=1) if outside.any() else slice(0, 1)][0]))
         raise InputError(f"{at} is empty, or outside a picture of {limits[0]:g} × {limits[1]:g} pixels")

@@ -26,6 +26,9 @@ _MOST: Final = 100_000
 _ROUNDING: Final = 1e-5
 """What share of the reference's number a difference may have that comes of rounding alone."""
 
+_FEW: Final = 10
+"""Samples up to which intervals hold the mean of skewed values less often than they say."""
+
 _CONTROLS: Final = {
     "random": "a random map",
     "centre": "a blob in the middle",
@@ -42,7 +45,8 @@ def sentences(result: Evaluation) -> list[str]:
         if one.measure.better is not None and not one.against.control:
             found.append(_beside(result, one, called))
     too_few = _too_few(result)
-    return [too_few, *found] if too_few else found + _below_controls(result, called)
+    said = [too_few, *found] if too_few else found + _below_controls(result, called)
+    return said + _too_optimistic(result)
 
 
 def _too_few(result: Evaluation) -> str:
@@ -55,23 +59,43 @@ def _too_few(result: Evaluation) -> str:
     needed = 1 + ceil(log2(len(result.comparisons) / LEVEL))
     if most >= needed:
         return ""
-    samples = f"{most} {'sample is' if most == 1 else 'samples are'}"
     compared = len(result.comparisons)
-    need = f"{compared} {'comparison needs' if compared == 1 else 'comparisons need'}"
-    return f"{samples} too few for a verdict: {need} at least {needed}."
+    return (
+        f"{_counted(most, 'sample')} {'is' if most == 1 else 'are'} too few for a verdict: "
+        f"{_counted(compared, 'comparison')} {'needs' if compared == 1 else 'need'} at least {needed}."
+    )
+
+
+def _too_optimistic(result: Evaluation) -> list[str]:
+    """Return that intervals of few samples may be too narrow."""
+    most = max((line.interval.count for line in result.lines), default=0)
+    if not 1 < most <= _FEW:
+        return []
+    return [
+        f"Intervals over {most} samples are too optimistic where values are skewed: "
+        "fewer than 95 % of them hold the mean."
+    ]
 
 
 def _beside(result: Evaluation, one: Comparison, called: dict[Row, str]) -> str:
     a, b, what = called[one.row], called[one.against], one.measure.title
-    count = f"{one.difference.count} {'sample' if one.difference.count == 1 else 'samples'}"
+    count = _counted(one.difference.count, "sample")
     apart = max(abs(one.difference.low), abs(one.difference.high))
     if apart <= _ROUNDING * abs(_number(result, one.against, one.measure)):
         return f"{a} and {b} are equal in {what} on every one of {count}."
     if told_apart(one):
         verb = "beats" if is_better(one) else "loses to"
-        return f"{a} {verb} {b} in {what} ({one.difference}, {count})."
-    text = f"{a} and {b} cannot be told apart in {what} ({one.difference}, {count})"
+        sense = ", where less is better" if one.measure.better == "low" else ""
+        return f"{a} {verb} {b} in {what}{sense} ({one.difference}, {count})."
+    # Of many comparisons some have an interval beside 0 by chance.
+    beside = one.difference.count > 1 and not one.difference.low <= 0 <= one.difference.high
+    chance = f"; p = {one.p:.2g} over {_counted(len(result.comparisons), 'comparison')}" if beside else ""
+    text = f"{a} and {b} cannot be told apart in {what} ({one.difference}, {count}{chance})"
     return f"{text}{_more(result, one)}."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def told_apart(one: Comparison) -> bool:
@@ -104,7 +128,9 @@ def _more(result: Evaluation, one: Comparison) -> str:
 
 def _number(result: Evaluation, row: Row, measure: Measure) -> float:
     """Return the number of a row."""
-    return next(line.interval.mean for line in result.lines if (line.row, line.measure) == (row, measure))
+    return next(
+        line.interval.mean for line in result.lines if line.row == row and line.measure.name == measure.name
+    )
 
 
 def _at_most(differences: np.ndarray) -> float:

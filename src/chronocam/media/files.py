@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -54,6 +55,23 @@ def is_file(path: str | Path) -> bool:
 def is_folder(path: str | Path) -> bool:
     """Say whether there is a folder; as `is_file`."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def matches(pattern: str | Path) -> list[Path]:
+    """Return what is there that matches a pattern such as `photos/*.jpg`, sorted."""
+    paths = glob.iglob(str(pattern), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    return [Path(path) for path in sorted(paths)]
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Say whether a name has the signs of a pattern, such as `*`."""
+    return glob.has_magic(str(path))
+
+
+def nothing_named(argument: str | Path, expected: str) -> MediaError:
+    """Return the error of a path or pattern that names nothing."""
+    what = "nothing matches" if is_pattern(argument) else "there is no"
+    return MediaError(f"{what} `{argument}`; expected {expected}")
 
 
 def distinct(name: str, taken: set[str]) -> str:

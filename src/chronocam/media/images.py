@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from chronocam.errors import MediaError, first_line
-from chronocam.media.files import expanded, is_file, is_folder, replace_file
+from chronocam.media.files import expanded, is_file, is_folder, matches, nothing_named, replace_file
 from chronocam.media.limits import check_picture
+
+_T = TypeVar("_T")
 
 WRITABLE: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What `write_image` knows."""
@@ -38,6 +40,30 @@ def read_image(path: str | Path) -> Image.Image:
     >>> image.size, image.mode
     ((6, 4), 'RGB')
     """
+    return _read(path, _to_rgb)
+
+
+def read_mask(path: str | Path) -> Bool[np.ndarray, "height width"]:
+    """Return where a picture is not black, upright; see `as_mask`. Raises MediaError as `read_image` does."""
+    return _read(path, as_mask)
+
+
+def as_mask(image: Image.Image) -> Bool[np.ndarray, "height width"]:
+    """Return where a picture is not black; of one that is transparent in parts, where it is not transparent.
+
+    Values of deep pictures are not scaled: in a mask, 1 of 65,535 is as much as any other.
+    """
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < alpha.max():
+            return alpha > 0
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.asarray(image) > 0
+    return np.asarray(np.asarray(image.convert("RGB")).any(axis=-1))
+
+
+def _read(path: str | Path, of: Callable[[Image.Image], _T]) -> _T:
+    """Return what a function makes of an upright picture that is open."""
     path = Path(path)
     if not is_file(path):
         what = "is a folder" if is_folder(path) else "does not exist"
@@ -45,7 +71,7 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             check_picture(path, *image.size)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return of(ImageOps.exif_transpose(image))
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
@@ -105,17 +131,12 @@ def find_images(args: Sequence[str | Path]) -> list[Path]:
 def _expand(arg: Path) -> list[Path]:
     if is_file(arg):
         return [arg]
-    candidates = arg.iterdir() if is_folder(arg) else _matches(str(arg))
+    candidates = arg.iterdir() if is_folder(arg) else matches(arg)
     if paths := sorted(path for path in candidates if _is_picture(path)):
         return paths
     if is_folder(arg):
         raise MediaError(f"no pictures in `{arg}`; expected files such as {', '.join(WRITABLE)}")
-    what = "nothing matches" if glob.has_magic(str(arg)) else "there is no"
-    raise MediaError(f"{what} `{arg}`; expected a picture, a folder of pictures or a pattern such as `*.jpg`")
-
-
-def _matches(pattern: str) -> Iterator[Path]:
-    return map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    raise nothing_named(arg, "a picture, a folder of pictures or a pattern such as `*.jpg`")
 
 
 def _is_picture(path: Path) -> bool:

@@ -14,7 +14,7 @@ from chronocam._repr import ShortRepr
 from chronocam.errors import InputError
 from chronocam.maps.arrays import to_numpy
 from chronocam.metrics.checks import Floats, finite, flat, ratio
-from chronocam.metrics.intervals import Interval, bootstrap
+from chronocam.metrics.intervals import Interval, checked, of_mean
 from chronocam.metrics.sanity import rank_correlation
 
 
@@ -28,9 +28,9 @@ class Agreement(ShortRepr):
     Both are 1 where noise changes nothing, and about 0 where the maps are noise.
 
     Example:
-    >>> agreement = cc.metrics.Agreement(np.array([0.8, 0.6]), np.array([0.9, 0.7]))
+    >>> agreement = cc.metrics.Agreement(np.linspace(0.6, 0.8, 9), np.linspace(0.7, 0.9, 9))
     >>> str(agreement.intervals()["spearman"])
-    '0.700 [0.600, 0.800]'
+    '0.700 [0.649, 0.754]'
     """
 
     spearman: Float[np.ndarray, "batch ..."]
@@ -42,7 +42,8 @@ class Agreement(ShortRepr):
         A sample's targets are averaged first.
         """
         means = {name: values.reshape(len(values), -1).mean(axis=1) for name, values in vars(self).items()}
-        return {name: bootstrap(values, confidence) for name, values in means.items()}
+        # Not `bootstrap`: correlations of 1 are no hits.
+        return {name: of_mean(checked(values), confidence) for name, values in means.items()}
 
 
 def noise_agreement(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from chronocam.errors import POSITIVE, InputError, check_real
-from chronocam.metrics.intervals import Interval, Statistic, bootstrap, checked
+from chronocam.metrics.intervals import Interval, Statistic, bootstrap, checked, of_mean
 
 _ENUMERATED: Final = 14  # samples; all exchanges of more are too many to look at
 _SHUFFLES: Final = 2000
@@ -62,7 +62,7 @@ def paired(
     if a.shape != b.shape:
         raise InputError(f"values have shapes {a.shape} and {b.shape}; expected a pair for each sample")
     if statistic is None:
-        interval, p = bootstrap(a - b, confidence, seed), _exchanged(a - b)
+        interval, p = of_mean(a - b, confidence, seed), _exchanged(a - b)
     else:
         of = statistic
         both = np.stack([a, b], axis=1)

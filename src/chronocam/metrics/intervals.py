@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import floor, isfinite, log10
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ import numpy as np
 from chronocam.errors import InputError
 
 DRAWS: Final = 2000
+_NO_SPREAD: Final = 1e-3  # of a resample, in standard deviations of the sample
 
 Statistic = Callable[[np.ndarray], Any]
 """Takes rows, one per sample, and returns one number for all of them."""
@@ -58,15 +60,17 @@ def bootstrap(
 ) -> Interval:
     """Return the mean of per-sample values with its bootstrap interval (2,000 resamples).
 
-    The interval is corrected for bias and skewness (BCa), and for the spread of few samples being too small
-    by itself.
+    The interval of a mean is studentised, halfway between the bootstrap's and Student's: how skewed few
+    samples are says half of how skewed others would be. That of hits and misses, values of 0 and 1, is
+    Wilson's. Another statistic has its interval corrected for bias and skewness (BCa), and for the spread of
+    few samples being too small by itself.
 
     values: `(sample,)`; with a `statistic`, `(sample, …)`.
     statistic: the number that a set of rows has, in place of their mean.
 
     Raises InputError for no values and for NaN or infinity, which a measure gives where it is undefined.
-    Source: Efron 1987, JASA 82(397); the correction for few samples of Hesterberg 2015 (arXiv:1411.5279),
-    section 4.3.
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5; Wilson 1927, JASA
+    22(158); Efron 1987, JASA 82(397), and Hesterberg 2015 (arXiv:1411.5279), section 4.3.
 
     Example:
     >>> interval = cc.metrics.bootstrap([0.2, 0.4, 0.6, 0.8])
@@ -74,17 +78,60 @@ def bootstrap(
     (0.5, True)
     """
     sample = checked(values)
+    if statistic is not None:
+        return _of_statistic(sample, confidence, seed, statistic)
+    if sample.ndim == 1 and np.isin(sample, (0, 1)).all():
+        return _of_hits(sample, confidence)
+    return of_mean(sample, confidence, seed)
+
+
+def of_mean(sample: np.ndarray, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Return the mean with its studentised interval, `(sample,)`; without width where all are equal."""
+    from scipy.special import stdtrit
+
+    n, mean = len(sample), float(sample.mean())
+    if np.ptp(sample) == 0:
+        return Interval(mean, mean, mean, n)
+    spread = float(sample.std())
+    away = ((sample - mean) / spread).astype(np.float32)
+    means, squares = (_resamples(n, seed) @ np.stack([away, away**2], axis=1)).T
+    spreads = np.sqrt(np.maximum(squares - means**2, 0))
+    # A resample of one value again and again has no spread, and says nothing.
+    t = (means / np.where(spreads > _NO_SPREAD, spreads, 1))[spreads > _NO_SPREAD]
+    tail = np.array([(1 + confidence) / 2, (1 - confidence) / 2])
+    student = stdtrit(n - 1, tail) / np.sqrt(n - 1)
+    # The resamples of a handful of samples may have next to no spread: no further than twice Student's.
+    ends = (np.quantile(t, tail).clip(2 * student[1], 2 * student[0]) + student) / 2
+    low, high = mean - spread * ends
+    return Interval(mean, float(low), float(high), n)
+
+
+@lru_cache(maxsize=2)
+def _resamples(count: int, seed: int) -> np.ndarray:
+    """Return of every resample the share that each sample has in it, `(resample, sample)`."""
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
+    return (times / count).astype(np.float32)
+
+
+def _of_hits(sample: np.ndarray, confidence: float) -> Interval:
+    """Return the share of hits with Wilson's interval, which has a width also where all are hits."""
+    from scipy.special import ndtri
+
+    n, share, z = len(sample), float(sample.mean()), ndtri((1 + confidence) / 2)
+    middle = share + z**2 / (2 * n)
+    apart = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low, high = (middle + np.array([-apart, apart])) / (1 + z**2 / n)
+    return Interval(share, max(float(low), 0.0), min(float(high), 1.0), n)
+
+
+def _of_statistic(sample: np.ndarray, confidence: float, seed: int, statistic: Statistic) -> Interval:
     draws = np.random.default_rng(seed).integers(0, len(sample), (DRAWS, len(sample)))
-    if statistic is None:
-        mean, estimates = float(sample.mean()), sample[draws].mean(axis=1)
-        left_out = (sample.sum() - sample) / max(len(sample) - 1, 1)
-    else:
-        mean = float(statistic(sample))
-        estimates = np.array([statistic(sample[rows]) for rows in draws], dtype=np.float64)
-        rest = [np.delete(sample, i, axis=0) for i in range(len(sample))] if len(sample) > 1 else [sample]
-        left_out = np.array([statistic(rows) for rows in rest], dtype=np.float64)
-    low, high = np.quantile(estimates, _levels(mean, estimates, left_out, confidence))
-    return Interval(mean, float(low), float(high), len(sample))
+    value = float(statistic(sample))
+    estimates = np.array([statistic(sample[rows]) for rows in draws], dtype=np.float64)
+    rest = [np.delete(sample, i, axis=0) for i in range(len(sample))] if len(sample) > 1 else [sample]
+    left_out = np.array([statistic(rows) for rows in rest], dtype=np.float64)
+    low, high = np.quantile(estimates, _levels(value, estimates, left_out, confidence))
+    return Interval(value, float(low), float(high), len(sample))
 
 
 def checked(values: Sequence[float] | np.ndarray) -> np.ndarray:

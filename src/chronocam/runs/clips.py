@@ -14,12 +14,13 @@ from PIL import Image, UnidentifiedImageError
 from chronocam.errors import InputError
 from chronocam.maps.frames import merge_copies
 from chronocam.maps.regions import boxes
+from chronocam.media.clips.find import find_clips
 from chronocam.media.files import distinct
 from chronocam.records import Box, ClipResult, Failure, MapEntry
 from chronocam.render.words import under
 from chronocam.runs.entries import attention_entry, map_entry
 from chronocam.runs.files import LONGEST_SIDE, decimals, original, rounded, slug
-from chronocam.runs.inputs import find_clips, search
+from chronocam.runs.inputs import search
 from chronocam.runs.job import MapJob
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chronocam.errors import InputError, MediaError, first_line, suggest
+from chronocam.media.files import is_folder
 from chronocam.runs.terminal import line, put, put_json, say, track, warn
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def evaluate_files(
 ) -> Evaluation:
     """Judge methods on files, write the page, the table and all numbers, and say the verdict."""
     from chronocam.evaluation import evaluate
+    from chronocam.media.clips.find import find_clips
     from chronocam.media.clips.preprocess import ClipPreprocess
     from chronocam.runs.device import load_on
-    from chronocam.runs.inputs import find_clips, find_pictures, refuse_absent, search
+    from chronocam.runs.inputs import find_pictures, refuse_absent, search
 
     if sum(one is not None for one in (masks, boxes, points)) > 1:
         raise InputError("--masks, --boxes and --points all say where objects are; give one of them")
@@ -122,14 +124,17 @@ def _annotated(
     paths: Sequence[Path], masks: Path | None, boxes: Path | None, points: Path | None, loaded: Loaded
 ) -> list[Annotated]:
     """Return the files with where their objects are, one for each class that a file's objects have."""
+    from chronocam.evaluation.samples import masks_in, refuse_shared
+
     if masks is not None:
-        beside = {one.stem: one for one in sorted(masks.iterdir())} if masks.is_dir() else None
-        if beside is None:
+        if not is_folder(masks):
             raise MediaError(f"there is no folder `{masks}`; give one with a mask for each file, by its name")
+        beside = masks_in(masks)
         if not any(path.stem in beside for path in paths):
             raise MediaError(
                 f"`{masks}` holds no mask named like one of the files, such as {paths[0].stem}.png"
             )
+        refuse_shared({str(path): path.stem for path in paths if path.stem in beside}, f"`{masks}`")
         return [Annotated(path, truth=beside.get(path.stem)) for path in paths]
     if boxes is not None:
         return _joined(paths, _boxes(boxes), boxes, loaded)
@@ -143,6 +148,9 @@ Places = Mapping[str, Mapping[str | None, list[Sequence[float]]]]
 
 
 def _joined(paths: Sequence[Path], places: Places, file: Path, loaded: Loaded) -> list[Annotated]:
+    from chronocam.evaluation.samples import refuse_shared
+
+    refuse_shared({str(path): path.name for path in paths if path.name in places}, f"`{file}`")
     known = set(loaded.labels or ())
     found: list[Annotated] = []
     lacking: Counter[str] = Counter()
@@ -166,23 +174,45 @@ def _joined(paths: Sequence[Path], places: Places, file: Path, loaded: Loaded) -
 
 
 def _boxes(file: Path) -> Places:
-    """Return the boxes of COCO's annotations."""
+    """Return the boxes of the objects in COCO's annotations."""
     try:
         data = json.loads(_text(file))
         images = {image["id"]: Path(str(image["file_name"])).name for image in data["images"]}
         labels = {one["id"]: str(one["name"]) for one in data.get("categories", ())}
-        places: dict[str, dict[str | None, list[Sequence[float]]]] = defaultdict(lambda: defaultdict(list))
-        for one in data["annotations"]:
-            x, y, width, height = map(float, one["bbox"])
-            if one["image_id"] in images and width > 0 and height > 0:
-                label = labels.get(one.get("category_id"))
-                places[images[one["image_id"]]][label].append((x, y, x + width, y + height))
+        annotations = list(data["annotations"])
+        image_of = [one["image_id"] for one in annotations]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(
             f"`{file}` is not a file of COCO annotations ({type(error).__name__}: {first_line(error)}); "
             'expected {"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}], "categories"}'
         ) from error
+    shared = [name for name, count in Counter(images.values()).items() if count > 1]
+    if shared:
+        raise MediaError(
+            f"`{file}` has several images called {shared[0]}; give the annotations of one folder"
+        )
+    places: dict[str, dict[str | None, list[Sequence[float]]]] = defaultdict(lambda: defaultdict(list))
+    without: Counter[str] = Counter()
+    for image, one in zip(image_of, annotations, strict=True):
+        box = _corners(one.get("bbox"))
+        if one.get("iscrowd"):
+            without["of a crowd, and not of an object"] += 1
+        elif box is None:
+            without["without a box [x, y, width, height] of some size"] += 1
+        elif image in images:
+            places[images[image]][labels.get(one.get("category_id"))].append(box)
+    for what, count in without.items():
+        warn(f"`{file}`: {count} {'annotation' if count == 1 else 'annotations'} {what}: left out")
     return places
+
+
+def _corners(box: Any) -> tuple[float, float, float, float] | None:
+    """Return the corners of a box of COCO; None for what is none, or has no size."""
+    try:
+        x, y, width, height = map(float, box)
+    except (TypeError, ValueError):
+        return None
+    return (x, y, x + width, y + height) if width > 0 and height > 0 else None
 
 
 def _points(file: Path) -> Places:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from chronocam.errors import ChronocamError, InputError, MediaError
+from chronocam.media.clips.find import is_video
 from chronocam.media.clips.read import VIDEO_SUFFIXES
-from chronocam.media.files import expanded, is_file, is_folder
+from chronocam.media.files import expanded, is_file, is_folder, matches, nothing_named
 from chronocam.media.images import IMAGE_SUFFIXES
 from chronocam.records import Failure
 
@@ -38,7 +38,7 @@ def search(arguments: Sequence[str], find: Finder) -> Iterator[Path | Failure]:
 def refuse_absent(arguments: Sequence[str]) -> None:
     """Raise MediaError where no argument names anything: no model need be loaded to say so."""
     places = [expanded(argument) for argument in arguments]
-    if not any(is_file(place) or is_folder(place) or _matches(place) for place in places):
+    if not any(is_file(place) or is_folder(place) or matches(place) for place in places):
         raise MediaError(
             f"there is no `{arguments[0]}`; expected a file, a folder, or a pattern such as `*.jpg`"
         )
@@ -51,22 +51,13 @@ def find_pictures(argument: Path) -> list[Path]:
     return find_images([argument])
 
 
-def find_clips(argument: Path) -> list[Path]:
-    """Return the clips of a file, a pattern, or a folder of videos, of frames, or of folders of frames."""
-    if is_file(argument):
-        return [argument]
-    if is_folder(argument):
-        return _clips_in(argument)
-    paths = [path for path in _matches(argument) if _is_video(path) or _holds_frames(path)]
-    return paths or _nothing(argument, "a video, a folder of videos or frames, or a pattern such as `*.mp4`")
-
-
 def find_arrays(argument: Path) -> list[Path]:
     """Return a file, the arrays of a folder by name, or the files that match a pattern."""
     if is_file(argument):
         return [argument]
-    paths = _arrays_in(argument) if is_folder(argument) else _matches(argument)
-    return paths or _nothing(argument, "arrays `(time, feature)` that numpy.save wrote, or .csv of them")
+    if paths := _arrays_in(argument) if is_folder(argument) else matches(argument):
+        return paths
+    raise nothing_named(argument, "arrays `(time, feature)` that numpy.save wrote, or .csv of them")
 
 
 def find_drives(argument: Path) -> list[Path]:
@@ -77,10 +68,12 @@ def find_drives(argument: Path) -> list[Path]:
         return _drives_in(argument)
     if is_file(argument):
         return [argument]
-    matches = _matches(argument)
-    paths = [one for match in matches if match.is_dir() for one in drives.find_drives(match)]
-    paths += [match for match in matches if match.suffix.lower() in VIDEO_SUFFIXES and match.is_file()]
-    return paths or _nothing(argument, "a video, a folder of frames, or a sequence as KITTI has them")
+    places = matches(argument)
+    paths = [one for place in places if place.is_dir() for one in drives.find_drives(place)]
+    paths += [place for place in places if place.suffix.lower() in VIDEO_SUFFIXES and place.is_file()]
+    if paths:
+        return paths
+    raise nothing_named(argument, "a video, a folder of frames, or a sequence as KITTI has them")
 
 
 def holds_arrays(arguments: Sequence[str]) -> bool:
@@ -98,40 +91,7 @@ def holds_videos(arguments: Iterable[str]) -> bool:
     """Say whether an argument names a video file (a GIF may be a picture), or a folder with one in it."""
     paths = [expanded(argument) for argument in arguments]
     inside = [file for path in paths for file in (path.iterdir() if is_folder(path) else [path])]
-    return any(_is_video(file) and file.suffix.lower() != ".gif" for file in inside)
-
-
-def _matches(pattern: Path) -> list[Path]:
-    matches = glob.iglob(str(pattern), recursive=True)  # noqa: PTH207 (absolute patterns, which Path refuses)
-    return [Path(path) for path in sorted(matches)]
-
-
-def _nothing(argument: Path, expected: str) -> list[Path]:
-    what = "nothing matches" if glob.has_magic(str(argument)) else "there is no"
-    raise MediaError(f"{what} `{argument}`; expected {expected}")
-
-
-def _clips_in(folder: Path) -> list[Path]:
-    inside = sorted(folder.iterdir())
-    # Videos win over frames: thumbnails often lie beside the videos that they belong to.
-    if videos := [path for path in inside if _is_video(path)]:
-        return videos
-    if _holds_frames(folder):
-        return [folder]
-    if folders := [path for path in inside if _holds_frames(path)]:
-        return folders
-    raise MediaError(f"no clips in `{folder}`; expected videos such as .mp4, or the frames of one")
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and is_file(path)
-
-
-def _holds_frames(path: Path) -> bool:
-    try:
-        return is_folder(path) and bool(find_pictures(path))
-    except MediaError:
-        return False
+    return any(is_video(file) and file.suffix.lower() != ".gif" for file in inside)
 
 
 def _names_arrays(path: Path) -> bool:

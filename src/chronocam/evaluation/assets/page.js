@@ -181,7 +181,7 @@ function alike() {
   const head = element("tr", {}, element("th"), ...names.map((textContent) => element("th", { textContent })));
   byId("alike").append(element("thead", {}, head), element("tbody", {}, ...data.agreement.map((line, i) => element("tr", {},
     element("th", { textContent: names[i] }), ...line.map((value) => {
-      const cell = element("td", { textContent: value.toFixed(2) });
+      const cell = element("td", { textContent: value === null ? "–" : value.toFixed(2) });
       cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(55 * Math.max(value, 0))}%, transparent)`;
       return cell;
     })))));

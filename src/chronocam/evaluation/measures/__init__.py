@@ -1,6 +1,6 @@
 """Measures of maps, one file per kind; a class with a `name` is found by being defined."""
 
-from chronocam.evaluation.measures.base import MEASURES, Measure, measure_named
+from chronocam.evaluation.measures.base import MEASURES, Measure, measure_named, measures_named
 from chronocam.evaluation.measures.coherency import ADCC, ARCC, Coherency
 from chronocam.evaluation.measures.deletion import Deletion, Insertion
 from chronocam.evaluation.measures.drop import Drop, Gain, Increase
@@ -44,4 +44,5 @@ __all__ = [
     "TemporalAUC",
     "TemporalIoU",
     "measure_named",
+    "measures_named",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+import reprlib
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -48,6 +51,15 @@ class Measure:
         if "name" in cls.__dict__:
             _MEASURES[cls.name] = cls
 
+    def called(self, name: str, title: str | None = None) -> Self:
+        """Return the same measure under a name of its own, by which its numbers are told from others'.
+
+        title: how sentences call it; None is its name.
+        """
+        other = copy(self)
+        vars(other).update(name=name, title=title or name)
+        return other
+
     def of(self, case: Case, values: np.ndarray) -> Value | Asking:
         """Return the value of a map `(*grid)`, at the size of the input; NaN where it has none.
 
@@ -87,3 +99,42 @@ def measure_named(given: str | Measure | type[Measure]) -> Measure:
         hint = suggest(str(given), list(MEASURES)) or f"; choose one of {', '.join(sorted(MEASURES))}"
         raise InputError(f"no measure `{given}`{hint}")
     return MEASURES[given]()
+
+
+def measures_named(given: Any) -> tuple[Measure, ...]:
+    """Return measures, each under a name of its own.
+
+    given: a measure, a list of them, or a dict of them by names. In a list, those of one kind are told apart
+        by their options.
+
+    Raises InputError for none, and for one that is given twice.
+    """
+    if isinstance(given, Mapping):
+        chosen = [measure_named(one).called(str(name)) for name, one in given.items()]
+    else:
+        listed = [given] if isinstance(given, (str, Measure, type)) else given
+        if not isinstance(listed, Iterable):
+            raise InputError(f"measures is {reprlib.repr(given)}; expected names or measures")
+        chosen = [measure_named(one) for one in listed]
+        kinds = Counter(one.name for one in chosen)
+        chosen = [one if kinds[one.name] == 1 else _by_options(one) for one in chosen]
+    if not chosen:
+        raise InputError("there is nothing to evaluate by: measures is empty")
+    if len({one.name for one in chosen}) < len(chosen):
+        raise InputError("a measure is given twice; give each once, or a dict of them by names of their own")
+    return tuple(chosen)
+
+
+def _by_options(measure: Measure) -> Measure:
+    """Return a measure under a name that holds the options that are not the default."""
+    options = {one.name: getattr(measure, one.name) for one in fields(measure)}
+    own = {
+        name: value if isinstance(value, str) else reprlib.repr(value)
+        for name, value in options.items()
+        if repr(value) != repr(type(measure).__dataclass_fields__[name].default)
+    }
+    if not own:
+        return measure
+    name = ", ".join(f"{name}={value}" for name, value in own.items())
+    title = ", ".join(f"{name} {value}" for name, value in own.items())
+    return measure.called(f"{measure.name}({name})", f"{measure.title} ({title})")
