@@ -222,6 +222,17 @@ def test_layers_within_the_models_own_no_grad(layers: list[str], trainable: bool
     assert torch.is_grad_enabled()
 
 
+def test_a_model_that_runs_within_its_own_no_grad_as_a_whole() -> None:
+    class Predicts(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    net = seeded(Predicts)
+    close(cam(net), cam_by_hand(with_weights_of(net, Net()), "conv2"))
+    assert cc.GradCAM(net).explain(X, COLUMN).layer == "conv2"
+
+
 def test_guided_and_plain_gradients_through_the_models_own_no_grad() -> None:
     net = seeded(FrozenBody)
     free = with_weights_of(net, FrozenBody(torch.enable_grad))

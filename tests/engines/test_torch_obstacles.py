@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.utils.checkpoint
+from helpers import close
 from torch import Tensor, nn
 
 import chronocam as cc
@@ -28,6 +29,26 @@ class Net(nn.Module):
 class Checkpointed(Net):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.utils.checkpoint.checkpoint(self.b, self.a(x), use_reentrant=True)
+        return self.head(h.mean((2, 3)))
+
+
+class Blocks(Net):
+    """Part by part checkpointed, each part of a class of its own that is whole when it runs again."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).relu()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = self.Block()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.utils.checkpoint.checkpoint(self.b, self.a(x), use_reentrant=False)
         return self.head(h.mean((2, 3)))
 
 
@@ -73,7 +94,6 @@ def exported(batch: int) -> nn.Module:
         (Checkpointed, "b.0", 2, "use_reentrant=False"),
         (Inference, None, 2, "inference_mode"),
         (Inference, "b", 2, "inference_mode"),
-        (Frozen, None, 2, "reaches a layer with a grid.*EigenCAM"),
         (Detached, None, 2, "reaches a layer with a grid.*EigenCAM"),
         (Overwritten, None, 2, "overwrites in place"),
         (Overwritten, "a", 2, "overwrites in place"),
@@ -90,6 +110,18 @@ def test_what_keeps_gradients_from_a_layer_is_named(
     with pytest.raises(ChronocamError, match=reason) as raised:
         cc.GradCAM(build(), layer).explain(X[:samples], 1)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("build", "layer"), [(Frozen, "b"), (Blocks, "b")])
+def test_what_only_seems_to_keep_gradients_from_a_layer_is_no_obstacle(
+    build: Callable[[], Any], layer: str
+) -> None:
+    net = build().eval()
+    free = Net().eval()
+    free.load_state_dict({name.replace("b.conv", "b.0"): x for name, x in net.state_dict().items()})
+    found = cc.GradCAM(net, signed=True).explain(X, 1)
+    assert found.layer == layer
+    close(found.maps, cc.GradCAM(free, "b", signed=True).explain(X, 1).maps, 1e-5)
 
 
 def test_without_such_an_obstacle_a_layer_off_the_path_is_told_so() -> None:

@@ -119,6 +119,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], Any, str]] = {
         "not clips such as a Clip; give a frame",
     ),
     "picture for clips": (lambda path: picture(), CLIPS, "takes clips and the input is a picture"),
+    "dict": (lambda path: picture(), {"size": 32}, "preprocess= is a dict; expected a function"),
+    "address": (lambda path: "https://example.org/a.png", FRAME, "is an address, and nothing is fetched"),
     "failing": (lambda path: picture(), lambda image: 1 / 0, "preprocess= fails on a PIL image"),
     "no array": (lambda path: picture(), lambda image: image, "preprocess= made Image of"),
 }
@@ -140,6 +142,6 @@ def test_labels_come_with_the_method() -> None:
     assert cc.GradCAM(net(), labels=["a", "b"]).explain(x, 0).targets[0][0].name == "a"
     with pytest.raises(TargetError, match="no label `horse`"):
         cc.GradCAM(net(), labels=["cat", "dog"]).explain(x, "horse")
-    for wrong in ("cat", {"cat": 0}, {"cat", "dog"}):
+    for wrong in ("cat", {"cat": 0}, {"cat", "dog"}, Path("labels.txt")):
         with pytest.raises(InputError, match="labels= is a"):
             cc.GradCAM(net(), labels=wrong)  # type: ignore[arg-type]

@@ -246,10 +246,20 @@ class Shuffled(nn.Module):
         return self.fc(self.block(torch.cat([around[0], tokens, around[1]], 1)).tanh().mean(1))
 
 
-def test_tokens_in_another_order_are_refused_where_they_are_named_and_passed_over_where_not() -> None:
-    order = torch.randperm(256, generator=torch.Generator().manual_seed(3))
+@pytest.mark.parametrize(
+    ("order", "how"),
+    [
+        (torch.randperm(256, generator=torch.Generator().manual_seed(3)), "do not follow the places"),
+        # In blocks of 2 × 2: all rows and columns look in order, but no cell looks at its own place.
+        (torch.arange(256).view(8, 2, 8, 2).transpose(1, 2).flatten(), "in the order of blocks"),
+    ],
+    ids=["shuffled", "blocks"],
+)
+def test_tokens_in_another_order_are_refused_where_they_are_named_and_passed_over_where_not(
+    order: Tensor, how: str
+) -> None:
     net = seeded(lambda: Shuffled(order))
-    with pytest.raises(LayoutError, match="do not follow the places"):
+    with pytest.raises(LayoutError, match=how):
         cc.GradCAM(net, "block").explain(X, 1)
     assert cc.GradCAM(net).explain(X, 1).layer == "patch"
 
@@ -545,6 +555,8 @@ class Turned(nn.Module):
         lambda x: x.transpose(2, 3),
         lambda x: torch.rot90(x, 1, (2, 3)),
         lambda x: torch.fft.rfft2(x).abs(),
+        lambda x: torch.cat([x, x], 3),
+        lambda x: torch.cat([x[:, :, ::2], x[:, :, 1::2]], 2),
     ],
 )
 def test_a_picture_that_the_network_turns_is_not_laid_over_the_given_one(
@@ -782,13 +794,13 @@ def test_the_pass_that_shows_the_layers_serves_what_else_is_asked_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net, backward = seeded(make), list[int]()
-    seen, grad = batches_seen(net), torch.autograd.grad
+    seen, run = batches_seen(net), torch.autograd._engine_run_backward
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         backward.append(1)
-        return grad(*args, **kwargs)
+        return run(*args, **kwargs)
 
-    monkeypatch.setattr(torch.autograd, "grad", counted)
+    monkeypatch.setattr(torch.autograd, "_engine_run_backward", counted)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     assert cc.GradCAM(net, signed=True).explain(x, target).maps.any()
     assert (len(seen), len(backward)) == (forward + 1, 1 + 1)  # those of the map itself

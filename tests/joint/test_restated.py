@@ -35,6 +35,34 @@ def test_logits_that_are_only_resized_afterwards_are_passed_over(align: bool) ->
     assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
 
 
+RESIZED: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
+    "the only channel, with corners on corners": (
+        1,
+        lambda y: F.interpolate(y, size=(64, 64), mode="bilinear", align_corners=True),
+    ),
+    "without its channel": (1, lambda y: F.interpolate(y, size=(64, 64), mode="bilinear")[:, 0]),
+    "after a softmax": (3, lambda y: F.interpolate(y.softmax(1), size=(64, 64), mode="bilinear")),
+}
+
+
+@pytest.mark.parametrize("case", RESIZED)
+def test_logits_are_passed_over_whatever_they_are_resized_to(case: str) -> None:
+    channels, end = RESIZED[case]
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            first, second = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 3, 4, 1)
+            self.body = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+            self.head = nn.Conv2d(16, channels, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return end(self.head(self.body(x)))
+
+    region = cc.targets.Region(np.ones((64, 64), bool), None if channels == 1 else 1)
+    assert cc.GradCAM(seeded(Net)).explain(X, region).layer == "body"
+
+
 @pytest.mark.parametrize(
     ("width", "end"),
     [

@@ -70,6 +70,21 @@ def test_which_input_a_map_is_of(net: type[Siamese], layer: str | None, on: Any,
     assert any(f"of input {'ab'[which]}" in text for text in explanation.diagnostics)
 
 
+def test_each_of_two_encoders_is_explained_whichever_came_first() -> None:
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(3, 8, 3, 4, 1)
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.fc(self.a(x).relu().mean((2, 3)) + self.b(y).relu().mean((2, 3)))
+
+    for order in ((0, 1), (1, 0)):
+        net = Fused().eval()
+        assert [cc.GradCAM(net, on=on).explain((A, B), 1).layer for on in order] == ["ab"[on] for on in order]
+
+
 @pytest.mark.parametrize("on", [None, "a", "b"])
 def test_maps_at_the_input(on: str | None) -> None:
     x = B if on == "b" else A

@@ -267,6 +267,8 @@ def test_confidence_is_no_softmax_of_probabilities() -> None:
     )
     plain = explained(Net(4), 2)
     np.testing.assert_allclose(plain.confidences[:, 0], softmax.confidences[:, 0], rtol=1e-5)
+    percent = explained(Net(4, end=lambda y: 100 * y.softmax(1)), 2)
+    np.testing.assert_allclose(percent.confidences, softmax.confidences, rtol=1e-4)
     by_exponentials = Net(4, end=lambda y: 1 / (1 + (-y).exp()))
     assert explained(by_exponentials, 2).confidences is None
 
@@ -362,6 +364,7 @@ def test_of_one_sample_a_list_is_several_targets() -> None:
         (lambda f, y: (f, y), ["(3, 8, 16, 16), (3, 5)", "output_layer="]),
         (lambda f, y: (f.flatten(2).transpose(1, 2), y), ["(3, 256, 8), (3, 5)"]),
         (lambda f, y: (f, f, y[:, 0]), ["outputs[2]"]),
+        (lambda f, y: (y.sum(), y), ["tuple of 2 tensors, (), (3, 5)", "outputs[1][:, 0]"]),
         (
             lambda f, y: [{"boxes": f.mean((2, 3))[i], "scores": y[i]} for i in range(len(y))],
             ["list of 3 dicts", "boxes, scores", "detectors", "one['scores'][0]"],

@@ -364,7 +364,9 @@ MASK[1, 2] = MASK[3, 0] = True
     "kind", [np.asarray, torch.from_numpy, np.ndarray.tolist, lambda m: m.astype(np.uint8) * 255]
 )
 def test_a_region_is_the_mean_over_its_mask(kind: Any, array: Any) -> None:
+    each = Region(kind(np.stack([MASK, MASK])[:, None]), channel=1)
     target = Region(kind(MASK), channel=1)
+    np.testing.assert_array_equal(values(each, raw=DENSE, samples=2), values(target, raw=DENSE, samples=2))
     expected = DENSE[:, 1][:, MASK].mean(1)
     np.testing.assert_allclose(values(target, raw=array(DENSE), samples=2), expected[:, None])
     assert names(target, raw=DENSE, samples=2, labels=["road", "sky", "car"]) == [["region of sky"]] * 2

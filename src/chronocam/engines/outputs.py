@@ -48,12 +48,15 @@ def scores_in(
 def _more_like_scores(shapes: Sequence[tuple[int, ...]]) -> int | None:
     """Return which of several tensors is shaped more like scores than the first, None where none is.
 
-    That is one row of numbers per sample beside a feature map or tokens, and a much shorter row beside a row.
+    That is one row of numbers per sample beside a feature map or tokens, or beside a single number, as a loss
+    is, and a much shorter row beside a row.
     Weights of attention over the steps of the first, and its own classes without them, do not count.
     """
-    if not shapes or len(shapes[0]) < 2:
+    first = shapes[0] if shapes else (1,)
+    if not first:
+        return next((at for at, shape in enumerate(shapes) if len(shape) == 2), None)
+    if len(first) < 2:
         return None
-    first = shapes[0]
     for at, shape in enumerate(shapes[1:], 1):
         if not 0 < len(shape) <= 2 or shape[0] != first[0]:
             continue

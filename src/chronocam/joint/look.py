@@ -391,13 +391,18 @@ class Look:
         path = layer.partition("#")[0]
         keep = [path] if path.endswith("]") else []
         return self.subject.once(
-            ("calls", self.shape[0], self.sizes, *keep),
+            (*self._key_of_calls, *keep),
             lambda: [plain(call) for call in self.engine.trace(self.inputs, keep=keep)],
         )
 
+    @property
+    def _key_of_calls(self) -> tuple[Hashable, ...]:
+        # Of several inputs, those calls are remembered that move with the one whose layer was looked for.
+        return "calls", self.number, self.shape[0], self.sizes
+
     def known_calls(self) -> list[LayerCall]:
         """Return the calls of all layers where a pass has shown them; else none."""
-        return self.subject.facts.known(("calls", self.shape[0], self.sizes)) or []
+        return self.subject.facts.known(self._key_of_calls) or []
 
     def biases(self) -> dict[str, Adds]:
         """Return what the layers add that a pass calls; see `Engine.biases`."""
@@ -407,7 +412,7 @@ class Look:
 
     def remember(self, calls: Sequence[LayerCall]) -> None:
         """Take the calls of a pass that was run for another purpose, without what was recorded in it."""
-        self.subject.once(("calls", self.shape[0], self.sizes), lambda: list(map(plain, calls)))
+        self.subject.once(self._key_of_calls, lambda: list(map(plain, calls)))
 
     def moved(self, values: np.ndarray) -> Look:
         """Return a look at other values of the main input."""

@@ -80,6 +80,12 @@ def _prepared(medium: Medium, preprocess: Callable[[Any], Array] | None) -> Arra
             f"{_what(medium)} is not yet the model's input: give preprocess={how}, or a model with its own, "
             f"as cc.GradCAM(cc.models.load(SPEC)), or the array loaded.preprocess({kind})[None]"
         )
+    if not callable(preprocess):
+        raise InputError(
+            f"preprocess= is a {type(preprocess).__name__}; expected a function of a picture or a clip that "
+            "returns an array without a batch axis, such as cc.media.Preprocess(…); a dict is for "
+            "cc.models.load"
+        )
     opened = opened_for(medium, preprocess)
     try:
         array = preprocess(opened)

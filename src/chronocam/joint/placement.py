@@ -24,7 +24,6 @@ from chronocam.layouts import (
     Folded,
     Layout,
     PatchRows,
-    TokenRows,
     Tokens,
     WindowRows,
 )
@@ -198,9 +197,12 @@ def settle(look: Look, layer: str, calls: Sequence[LayerCall], ramps: Ramps | No
     settled = _proven(ramps, layer, fits, beside) or _left_open(ramps, layer, fits, site)
     if settled is not None:
         return settled
+    scattered = any(ramps.verdict(layer, fit) for fit in fits)
+    how = ", by themselves, as tokens in the order of blocks or windows" if scattered else ""
+    todo = ", a function that puts them in the input's order" if scattered else ""
     raise LayoutError(
         f"layer `{layer}` returns {shape}, which fits a grid by its shape, but its cells do not follow the "
-        "places of the input; choose a layer before it, or give layout="
+        f"places of the input{how}; choose a layer before it, or give layout={todo}"
     )
 
 
@@ -227,7 +229,7 @@ def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[s
     for draws in (1, DRAWS):  # a first draw for all layouts, and all layers, before a second for any
         for fit in fits:
             if ramps.verdict(layer, fit, draws):
-                if isinstance(fit, TokenRows) and ramps.scatters(layer, fit):
+                if ramps.scatters(layer, fit):
                     continue
                 return Settled(_unshifted(ramps, layer, fit))
         for fit in fits:

@@ -59,6 +59,10 @@ CLEAR: Final = 0.25
 """The slope along so few cells that contradicts what the kind of a layer says: noise has 0.2 where each of
 them sees nearly all of the input."""
 
+STRAY: Final = 0.15
+"""How far cells that follow no axis look from any line, at least, where that contradicts the kind of a layer:
+true grids had 0.13 at most, with a correlation of 0.98, pictures side by side 0.17 to 0.47."""
+
 SHARP: Final = 0.5
 """The slope along at most `FEW` cells above which their order in the first draw is not chance."""
 
@@ -66,8 +70,11 @@ SPREAD: Final = 0.3
 """How far the places where cells look are spread, at most, where they all look at the whole input."""
 
 OWN: Final = 0.6
-"""The least correlation of where single cells look with where they are: true grids had 0.98, and those of
-which windows exchange some cells 0.35 to 0.53."""
+"""The least correlation of where single cells look with where they are, unless they hardly look anywhere:
+true grids had 0.75 to 1, and those in the order of blocks or windows 0.33 to 0.53."""
+
+ASIDE: Final = 0.3
+"""How far such cells look from where they are, at least: 0.35 to 0.59; what mixes all places had 0.1."""
 
 DRAWS: Final = 3
 """How many draws of noise are averaged where the first leaves it open."""
@@ -169,7 +176,8 @@ class Ramps:
         that clearly look backwards, or along another axis.
         """
         if len(self.look.grid) < 3:
-            wrong = self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR) is False
+            verdict = self.verdict(layer, layout, sums=self._of_picture, steep=CLEAR)
+            wrong = verdict is False or (verdict is None and strays(*self._of_picture(layer, layout)))
             if wrong and len(self._moves) < 2 and leans(*self._of_picture(layer, layout)):
                 self.draw()
                 wrong = follows(*self._of_picture(layer, layout), CLEAR) is False
@@ -199,9 +207,11 @@ class Ramps:
         """
         products, squares = self._sums(layer, layout)
         for axis, cells in enumerate(squares.shape):
-            place = np.arange(cells).reshape([-1 if i == axis else 1 for i in range(squares.ndim)])
-            looks = products[axis] / np.maximum(squares, 1e-300)
-            if cells > 1 and _correlation(looks.ravel(), np.broadcast_to(place, looks.shape).ravel()) < OWN:
+            along = (2 * np.arange(cells) + 1) / cells - 1
+            place = along.reshape([-1 if i == axis else 1 for i in range(squares.ndim)])
+            places = np.broadcast_to(place, squares.shape).ravel()
+            looks = (products[axis] / np.maximum(squares, 1e-300)).ravel()
+            if cells > 1 and _correlation(looks, places) < OWN and _off_line(looks, places) > ASIDE:
                 return True
         return False
 
@@ -313,6 +323,24 @@ def leans(products: np.ndarray, squares: np.ndarray) -> bool:
         few |= len(places) <= FEW
         slopes.append((looks[axis] - looks[axis].mean()) @ places / (places @ places))
     return few and min(slopes) > CLEAR
+
+
+def strays(products: np.ndarray, squares: np.ndarray) -> bool:
+    """Say whether cells along an axis clearly look elsewhere than in a line, as where it was joined of parts.
+
+    products, squares: see `Ramps`.
+    """
+    for axis, looks, places in _along(products, squares):
+        own = looks[axis]
+        if len(places) > FEW and _correlation(own, places) < IN_ORDER and _off_line(own, places) > STRAY:
+            return True
+    return False
+
+
+def _off_line(looks: np.ndarray, places: np.ndarray) -> float:
+    """Return how far cells look from the line that fits where they are best."""
+    centred = looks - looks.mean()
+    return float((centred - (centred @ places) / (places @ places) * places).std())
 
 
 def looks_elsewhere(products: np.ndarray, squares: np.ndarray) -> bool:

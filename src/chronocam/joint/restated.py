@@ -5,7 +5,7 @@ A map at such a layer shows the answer and not what it was made of, so the defau
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,8 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
     last, output, gradient = look.engine.channels_last, to_numpy(call.output), to_numpy(call.gradient)
     if _has_values(output, main):
         return True
+    if main.ndim == len(look.grid) + 1 and 1 in (output.shape[1], output.shape[-1]):
+        main = main[..., None] if last else main[:, None]  # a single channel, which the output has lost
     if main.ndim != len(look.grid) + 2:
         # The values of a row, which the cells of a grid have as channels before they become rows.
         values = main.shape[2:]
@@ -49,8 +51,27 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
         return False
     if _partly_silent(gradient):
         return True
-    resized = (resample(output.astype(np.float64), main.shape[2:], mode) for mode in _MODES)
-    return any(float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME for one in resized)
+    return any(
+        float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME
+        for values in (output.astype(np.float64), _softmax(output.astype(np.float64)))
+        for one in _resized(values, main.shape[2:])
+    )
+
+
+def _resized(values: np.ndarray, size: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield values on another grid, as networks enlarge them: also with the outermost cells at the border."""
+    for mode in _MODES:
+        yield resample(values, size, mode)
+    if min(values.shape[2:]) > 1:
+        corners = [
+            np.linspace(0, n - 1, cells).tolist() for cells, n in zip(values.shape[2:], size, strict=True)
+        ]
+        yield resample(values, size, "linear", corners)
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _has_values(output: np.ndarray, main: np.ndarray) -> bool:
@@ -79,8 +100,7 @@ def becomes_output(look: Look, own: Sequence[LayerCall], outputs: Sequence[np.nd
         return any(
             float(np.corrcoef(values.ravel(), x.ravel())[0, 1]) > SAME
             for x in alike
-            for mode in _MODES
-            for resized in [resample(output, x.shape[2:], mode)]
+            for resized in _resized(output, x.shape[2:])
             for values in (resized, 1 / (1 + np.exp(-resized)))
         )
 

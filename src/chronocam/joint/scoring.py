@@ -208,8 +208,13 @@ def _probabilities(outputs: Outputs, logits: np.ndarray | None) -> np.ndarray | 
     if outputs.gate == "sigmoid" or y.shape[1] == 1:
         p = 1 / (1 + np.exp(-np.clip(y, -700, 700)))
         return np.concatenate([1 - p, p], axis=1) if is_one_logit(y.shape[1], outputs) else p
-    if outputs.gate is None and (not y.size or (y.min() >= 0 and y.max() <= 1)):
-        return y if np.allclose(y.sum(axis=1), 1, atol=2e-2) else None
+    if outputs.gate is None and (not y.size or y.min() >= 0):
+        sums = y.sum(axis=1)
+        whole = 100 if y.size and sums.max() > 2 else 1  # shares of the whole, as they are or in percent
+        if np.allclose(sums, whole, rtol=2e-2):
+            return y / whole
+        if not y.size or y.max() <= 1:
+            return None
     y -= y.max(axis=1, keepdims=True)
     np.exp(y, out=y)
     y /= y.sum(axis=1, keepdims=True)

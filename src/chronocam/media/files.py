@@ -74,6 +74,15 @@ def nothing_named(argument: str | Path, expected: str) -> MediaError:
     return MediaError(f"{what} `{argument}`; expected {expected}")
 
 
+def absent(path: str | Path) -> str:
+    """Return, in words, why there is no file at a path."""
+    if is_folder(path):
+        return "is a folder"
+    if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.IGNORECASE):
+        return "is an address, and nothing is fetched: save what is there to a file"
+    return "does not exist"
+
+
 def distinct(name: str, taken: set[str]) -> str:
     """Return `name`, with a number if need be, as one that is not among those taken, and take it.
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageOps
 
 from chronocam.errors import MediaError, first_line
-from chronocam.media.files import expanded, is_file, is_folder, matches, nothing_named, replace_file
+from chronocam.media.files import absent, expanded, is_file, is_folder, matches, nothing_named, replace_file
 from chronocam.media.limits import check_picture
 
 _T = TypeVar("_T")
@@ -66,8 +66,7 @@ def _read(path: str | Path, of: Callable[[Image.Image], _T]) -> _T:
     """Return what a function makes of an upright picture that is open."""
     path = Path(path)
     if not is_file(path):
-        what = "is a folder" if is_folder(path) else "does not exist"
-        raise MediaError(f"`{path}` {what}; expected a picture file, check the path")
+        raise MediaError(f"`{path}` {absent(path)}; expected a picture file, check the path")
     try:
         with Image.open(path) as image:
             check_picture(path, *image.size)

@@ -28,8 +28,8 @@ class Region(Target):
 
     where: a boolean mask of the output's grid, or of a finer one, such as the input's: there each of the
         output's cells counts by the share of it that the mask covers. One mask for all samples, or one for
-        each, `(samples, *grid)`. For pictures also a box `(x0, y0, x1, y1)` in the output's pixels, the upper
-        corner exclusive, or a pixel `(x, y)`.
+        each, `(samples, *grid)` or `(samples, 1, *grid)`. For pictures also a box `(x0, y0, x1, y1)` in the
+        output's pixels, the upper corner exclusive, or a pixel `(x, y)`.
     channel: which channel, by index or label; None is for outputs `(batch, *grid)` or with a single channel.
         A label of two, where there is a single channel, is that side of it, as for one logit.
 
@@ -157,6 +157,8 @@ class Region(Target):
     def _marked(self, grid: tuple[int, ...], outputs: Outputs) -> tuple[str, np.ndarray]:
         """Return what the region is called, and its masks, of each sample or one for all, `(…, *grid)`."""
         where = _array(self.where)
+        if where.ndim == len(grid) + 2 and where.shape[1] == 1:  # as loaders of masks give them
+            where = where[:, 0]
         # A mask over a signal of two or four places would look like a pixel or a box, but for its dtype.
         if where.shape in ((2,), (4,)) and where.dtype != bool:
             corners = tuple(int(v) for v in where)

@@ -18,8 +18,11 @@ def names_of(labels: Sequence[str] | Mapping[int, str]) -> tuple[str, ...]:
         if {*by_index} != {*range(len(labels))}:
             raise InputError("labels= is a dict whose keys are not 0, 1, 2, …; give a list of the names")
         return tuple(str(by_index[i]) for i in range(len(by_index)))
-    if isinstance(labels, (str, set, frozenset)):
-        raise InputError(f"labels= is a {type(labels).__name__}; expected a list of names, one per class")
+    if isinstance(labels, (str, set, frozenset)) or not hasattr(labels, "__iter__"):
+        raise InputError(
+            f"labels= is a {type(labels).__name__}; expected a list of names, one per class, such as "
+            "Path(…).read_text().splitlines()"
+        )
     return tuple(map(str, labels))
 
 

@@ -182,6 +182,9 @@ class TorchPass:
         if INPUT in self.request.layers:
             inputs = self._tapped(inputs)
         raw = self.forward.run(inputs)
+        if any(tap.outputs for tap in self.taps.values()) and self.differentiate:
+            # The graph begun at a layer goes on to the scores; a model's own no_grad() has ended it by then.
+            torch.set_grad_enabled(True)
         if self.attention is not None:
             self.attention.end(main_output(raw, strict=False))
         self.outputs = raw if isinstance(raw, Tensor) else None

@@ -82,6 +82,7 @@ class Trace:
         self._passed_on: list[Tensor] = []
         self._taps: list[Tensor] = []
         self._main: Tensor | None = None
+        self._ended = False
 
     def calls(self) -> list[LayerCall]:
         """Return the calls of the layers in the order in which they finish."""
@@ -89,20 +90,34 @@ class Trace:
             scoped(self._run)(None)
             return self._own()
         try:
-            scores = self._scores(self.score, through_no_grad=False)
+            calls = scoped(self._scored)(self.score, through_no_grad=False)
         except (RuntimeError, InputError) as error:
             if "requires grad" not in str(error):
                 raise
             # The model does to its input what cannot be differentiated, such as `x.numpy()`.
             self.from_inputs = False
-            scores = self._scores(self.score, through_no_grad=False)
-        if not scores.requires_grad:  # the model switches gradients off by itself
-            scores = self._scores(self.score, through_no_grad=True)
+            calls = scoped(self._scored)(self.score, through_no_grad=False)
+        if calls is None:  # the model switches gradients off by itself
+            calls = scoped(self._scored)(self.score, through_no_grad=True)
+        assert calls is not None
+        return calls
+
+    def _scored(self, scope: ExitStack, score: Score, through_no_grad: bool) -> list[LayerCall] | None:
+        """Return the calls with their gradients; None where the model may have switched them off.
+
+        They are taken while the replica is whole: where activations are checkpointed it runs again.
+        """
+        scores = self._scores(scope, score, through_no_grad)
+        if not (scores.requires_grad or through_no_grad):
+            return None
         known = self._parents(scores)
         keep_places = that_keep_places(self._taps) if known is not None else None
         gradients, of_inputs = self._gradients(scores, hold=known is not None)
         calls = self._own(gradients)
-        if not any(call.changes and call.gradient is not None for call in calls):
+        reached = [call for call in calls if call.changes and call.gradient is not None]
+        if not (through_no_grad or any(len(call.shape) > 2 for call in reached)):
+            return None
+        if not reached:
             refuse_cut_off(scores, any(tensor.is_inference() for tensor in self._returned))
         if known is None or keep_places is None:
             return calls
@@ -121,13 +136,13 @@ class Trace:
             for at, call in enumerate(calls)
         ]
 
-    def _scores(self, score: Score, through_no_grad: bool) -> Tensor:
+    def _scores(self, scope: ExitStack, score: Score, through_no_grad: bool) -> Tensor:
         """Run with a graph and return the scores.
 
         A softmax at the end is looked for at once: in a pass of one sample that costs less than another pass.
         """
         known, self.forward.may_end_in_gate = self.forward.may_end_in_gate, True
-        scores = scoped(self._run)(score, through_no_grad)
+        scores = self._run(scope, score, through_no_grad)
         main = self._main
         self.forward.may_end_in_gate = known or (main is not None and may_be_gated(main))
         assert scores is not None
@@ -136,6 +151,7 @@ class Trace:
     def _run(self, scope: ExitStack, score: Score | None, through_no_grad: bool = False) -> Tensor | None:
         """Run the model; return its scores, or None without a score."""
         self._calls, self._returned, self._passed_on, self._taps = [], [], [], []
+        self._ended = False
         self.forward.start(scope)
         for path, module in self.forward.replica.items():
             of_weights = ".parametrizations." in f".{path}"  # they return weights, such as a norm of them
@@ -169,7 +185,7 @@ class Trace:
         names = [path, *self._entries.get(path, ())]
 
         def hook(module: nn.Module, args: object, output: Any) -> Any:
-            if first_tensor(output) is None:
+            if self._ended or first_tensor(output) is None:
                 return None
             order = self._order(module, first_tensor(args))
             changes, recurrent = (
@@ -226,6 +242,7 @@ class Trace:
 
         hold: whether the graph is held, and begins at the inputs.
         """
+        self._ended = True  # what runs once more on the way back, from a checkpoint, has been noted
         count, inputs = len(self._taps), self._inputs if hold else []
         if not (scores.requires_grad and self._taps):
             return [None] * count, [None] * len(inputs)

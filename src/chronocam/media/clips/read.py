@@ -16,7 +16,7 @@ from chronocam.media.clips.pictures import is_animation, open_animation, open_fo
 from chronocam.media.clips.sample import Sampler, Size, Source, Timeline, check_size
 from chronocam.media.clips.video import open_video
 from chronocam.media.clips.write import write_clip
-from chronocam.media.files import is_file, is_folder
+from chronocam.media.files import absent, is_file, is_folder
 from chronocam.media.limits import check_clip
 
 __all__ = ["VIDEO_SUFFIXES", "Clip", "read_clip", "write_clip"]
@@ -136,7 +136,7 @@ def _open(path: Path, sampler: Sampler) -> Source:
     if is_folder(path):
         return open_folder(path, sampler.fps)
     if not is_file(path):
-        raise MediaError(f"`{path}` does not exist; expected a video or a folder of frames, check the path")
+        raise MediaError(f"`{path}` {absent(path)}; expected a video or a folder of frames, check the path")
     try:
         with path.open("rb") as file:
             head = file.read(16)
