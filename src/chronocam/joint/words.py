@@ -45,11 +45,11 @@ def over_words(methods: Sequence[Recipe], batch: Batch, look: Look) -> list[Expl
     embedded = engine.scores(look.inputs, lambda result: embeddings_in(result.raw, result.logits))
     pictures = unit(embedded)
     copies = copies_of(look, methods[0].preprocess) if batch.rows.start < COPIES else None
-    made = []
+    explanations = []
     for method in methods:
         columns = [_column(method, towers, engine.model, caption, pictures) for caption in captions]
-        made.append(replace(_joined(method, columns, batch.rows.start), copies=copies))
-    return made
+        explanations.append(replace(_joined(method, columns, batch.rows.start), copies=copies))
+    return explanations
 
 
 def by_word(explanation: Explanation, look: Look) -> Explanation:
@@ -126,25 +126,25 @@ def _column(method: Recipe, towers: TextTower, model: Any, caption: Caption, pic
     words = words_in(tokenizer, to_numpy(numbers[0]).tolist())
     if not words:
         raise TargetError(f"caption {caption.text!r} has no words that the tokenizer knows; give others")
-    network, made = towers.network, cast("Any", method).of_words()
+    network, of_words = towers.network, cast("Any", method).of_words()
     layer = _of_tokens(network, tokens, len(numbers[0]))
     inner = replace(
-        made, model=network, conv_layer=layer, layout=_along, on=None, labels=None, preprocess=None
+        of_words, model=network, conv_layer=layer, layout=_along, on=None, labels=None, preprocess=None
     )
-    found = inner.explain(tokens, [partial(_cosine, picture) for picture in pictures])
-    maps = np.stack([found.maps[0, :, places].sum(axis=0) for _, places in words], axis=1)
+    explanation = inner.explain(tokens, [partial(_cosine, picture) for picture in pictures])
+    maps = np.stack([explanation.maps[0, :, places].sum(axis=0) for _, places in words], axis=1)
     info = WordsInfo(f"“{caption.text}”", words=tuple(word for word, _ in words))
-    return _Column(maps, found.scores[0], info, found.layer.removeprefix("model."))
+    return _Column(maps, explanation.scores[0], info, explanation.layer.removeprefix("model."))
 
 
 def _of_tokens(network: Model, inputs: Inputs, count: int) -> str:
     """Return the last layer that returns `(text, token, channel)`. Raises ModelError where none does."""
     engine = engine_for(network)
     calls = engine.trace(engine.adapt(inputs))
-    found = [call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == (1, count)]
-    if not found:
+    paths = [call.path for call in calls if len(call.shape) == 3 and call.shape[:2] == (1, count)]
+    if not paths:
         raise ModelError(f"no layer of the text tower returns {count} tokens, (text, token, channel)")
-    return found[-1]
+    return paths[-1]
 
 
 def _along(tokens: Array) -> Array:

@@ -174,28 +174,20 @@ class Streams:
             origins = self._as_later(call)
         if origins is None:
             self._refuse_others(names[side], count, call)
-            if not call.in_order and names[side] in self._made:
-                raise ModelError(
-                    f"{count} tokens are mixed and put into another order between two attentions, for which "
-                    "there is no rule in attentionrelevance; give layers= so that only attention over the "
-                    "last tokens counts, or choose gradcam"
-                )
             return [(names[side], at) for at in range(count)]
         fresh = iter(range(count))
         new = int((origins[:, 0] < 0).sum())
-        # As many new keys as there are new queries are the same tokens.
-        same = side == 1 and names[0] == ("first", number) and new == call.shape[1]
-        asked = call.origins[0]
-        joins = side == 0 or (asked is not None and new == int((asked[:, 0] < 0).sum()))
-        name = names[0] if same else ("new", number, new) if joins else ("given", call.shape[0], new)
-        first = call.origins[side] is None  # its own queries, which a later call has from a call before
-        return [
-            (name, next(fresh)) if before < 0 else (names[0] if first else before, at)
-            for before, at in origins.tolist()
-        ]
+        first, queries = names[0] == ("first", number), call.origins[0]
+        asked = call.shape[1] if first else 0 if queries is None else int((queries[:, 0] < 0).sum())
+        # As many new keys as there are new queries are the same tokens; others may be given again.
+        name: Any = ("new", number, new) if side == 0 or new == asked else ("given", call.shape[0], new)
+        name = names[0] if side == 1 and first and new == asked else name
+        own = names[0] if call.origins[side] is None else None  # where a later call has said what they are
+        pairs = origins.tolist()
+        return [(name, next(fresh)) if before < 0 else (own or before, at) for before, at in pairs]
 
     def _as_later(self, call: Attended) -> np.ndarray | None:
-        """Return the origins of the keys of a first call, its queries among them, as a later call has them.
+        """Return the origins of a first call's keys, its queries among them, as a later call has them.
 
         Such keys are the queries' tokens and others that no attention makes: memories, or what a resampler
         reads. Of the first call alone nothing says it.
@@ -209,9 +201,15 @@ class Streams:
         return None
 
     def _refuse_others(self, name: Any, count: int, call: Attended) -> None:
-        """Raise ModelError where there are not as many tokens as there were before, or as many rows."""
+        """Raise ModelError where tokens are not those that were before: in number, rows, or order."""
         if name not in self._homes:
             return
+        if name in self._made and not call.in_order:
+            raise ModelError(
+                f"{count} tokens are mixed and put into another order between two attentions, for which "
+                "there is no rule in attentionrelevance; give layers= so that only attention over the last "
+                "tokens counts, or choose gradcam"
+            )
         rows, tokens = self.sizes[self._homes[name]]
         tokens = self._made.get(name, tokens)
         if (rows, tokens) != (call.shape[0], count):

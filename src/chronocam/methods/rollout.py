@@ -67,10 +67,12 @@ class AttentionRollout(AttentionMethod):
                 "no attention was recorded for rollout to compose; load transformers of Hugging Face with "
                 'attn_implementation="sdpa" or "eager", and for other networks choose gradcam'
             )
-        chain = _chain(capture.links())
+        links = capture.links()
+        chain = _chain(links)
         if not chain:
             view.note("no graph says which attention follows which: composed in the order of their calls")
         rolled = self._rolled(replace(capture, attentions=capture.attentions[: chain or None]))
+        refuse_other_order(links[:chain], self.name)
         grid, expected = tuple(rolled.shape[2:]), tuple(capture.activations.shape[2:])
         if grid != expected:
             raise LayerError(
@@ -109,7 +111,6 @@ def _chain(links: Sequence[Link]) -> int:
     0 where no graph says it. Raises ModelError where they do not follow one after the other.
     """
     count = max((number for number, link in enumerate(links, start=1) if link.scored), default=0)
-    refuse_other_order(links[:count], "rollout")
     for number, link in enumerate(links[1:count], start=1):
         if not link.queries == link.keys == (number - 1,):
             raise ModelError(

@@ -167,19 +167,18 @@ def embedding_of(outputs: Outputs) -> Array:
 def embeddings_in(raw: Any, main: Callable[[], Array]) -> Array:
     """Return the embeddings in what a model returned: by names of libraries, or its main output."""
     for name in ("image_embeds", "video_embeds", "pooler_output"):
-        found = raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
-        if found is not None:
+        rows = raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
+        if rows is not None:
             break
     else:
-        found = main()
-    if found.ndim > 2 and all(n == 1 for n in found.shape[2:]):
-        found = namespace(found).reshape(found, tuple(found.shape[:2]))
-    if found.ndim != 2:
+        rows = main()
+    if rows.ndim > 2 and all(n == 1 for n in rows.shape[2:]):
+        rows = namespace(rows).reshape(rows, tuple(rows.shape[:2]))
+    if rows.ndim != 2:
         raise TargetError(
-            f"the model returns {tuple(found.shape)}; expected embeddings (batch, channel): name "
-            "output_layer="
+            f"the model returns {tuple(rows.shape)}; expected embeddings (batch, channel): name output_layer="
         )
-    return widen(found)
+    return widen(rows)
 
 
 def unit(rows: Array) -> Array:

@@ -219,10 +219,10 @@ def _span(
     numbers = [int(token) for token in row]
     ends = [len(tokenizer.decode(numbers[:end], skip_special_tokens=True)) for end in range(len(row) + 1)]
     said = tokenizer.decode(numbers, skip_special_tokens=True)
-    found = re.search(rf"(?<!\w){re.escape(text.strip())}(?!\w)", said, re.IGNORECASE)
-    if found is None:
+    match = re.search(rf"(?<!\w){re.escape(text.strip())}(?!\w)", said, re.IGNORECASE)
+    if match is None:
         raise TargetError(f"sample {sample}: the model says “{said.strip()}”, in which there is no “{text}”")
-    return [at for at in range(len(row)) if ends[at] < found.end() and ends[at + 1] > found.start()]
+    return [at for at in range(len(row)) if ends[at] < match.end() and ends[at + 1] > match.start()]
 
 
 def _log_probability(logits: Array, places: Sequence[tuple[int, int]]) -> Array:
