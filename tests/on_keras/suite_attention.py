@@ -271,6 +271,18 @@ def test_a_map_is_of_its_sample_alone_and_the_model_left_as_it_was() -> None:
     np.testing.assert_array_equal(model.predict(x, verbose=0), before[1])
 
 
+def test_what_joins_the_tokens_after_the_last_block_is_of_the_same_sample() -> None:
+    image = keras.Input((8, 8, 3))
+    first = x = L.Reshape((16, DIM))(L.Conv2D(DIM, 2, 2, name="patches")(image))
+    for _ in range(2):
+        x = Block(heads())(x)
+    pooled = L.GlobalAveragePooling1D()(x) * L.GlobalAveragePooling1D()(first)
+    model, x = drawn(keras.Model(image, L.Dense(3)(pooled))), samples((8, 8, 3), 3)
+    together, alone = (cc.LeGrad(model, batch_size=size).explain(x, [0, 1, 2]).maps for size in (3, 1))
+    assert together.max() > 0
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-6 * together.max())
+
+
 class ByHand(L.Layer):
     def call(self, x: Any) -> Any:
         scores = keras.ops.matmul(x, keras.ops.swapaxes(x, 1, 2))

@@ -34,13 +34,17 @@ class Twins:
         self._copy_of = copy_of
         self._known: dict[int, Any] = {}
         self._dull: dict[int, int] = {}  # how deep was looked into what leads to no part
+        self._plain: set[type] = set(_VALUES)  # classes of what leads to none, most of what parts hold
 
     def of(self, x: Any, depth: int = _DEPTH) -> Any:
         """Return the twin of `x`: `x` itself, where it leads to no part."""
-        if type(x) in _VALUES:  # most of what parts hold
+        if type(x) in self._plain or (issubclass(type(x), (list, dict)) and not x):
             return x
         if self._is_part(x):
             return self._copy_of(x)
+        if type(x) not in ProxyTypes and _handler(type(x)) is None:
+            self._plain.add(type(x))
+            return x
         if id(x) in self._known:
             return self._known[id(x)]
         looked: dict[int, int] = {}

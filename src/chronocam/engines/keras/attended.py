@@ -84,14 +84,13 @@ def attended_in(
         for name in ("value", "query", "key")
         if part(path, name) in recording.activations
     }
-    join = joins(node)
     return Attended(
         of["value"],
         partial(weights_in, nodes, recording, path, number),
         None if gradients is None else by_head(gradients[number], node, lead=1),
         of.get("query"),
         of.get("key"),
-        None if join is None else backend.out(join),
+        joins(node, backend.out),
         sources,
     )
 

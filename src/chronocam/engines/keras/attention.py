@@ -126,14 +126,17 @@ def weights_by_head(weights: Array, value: Array) -> Array:
     return namespace(weights).reshape(weights, (rows, heads, -1, keys))
 
 
-def joins(node: Any) -> Array:
-    """Return the matrix that joins the heads, `(channel, head · channel)`; None without one."""
+def joins(node: Any, out: Callable[[Array], Array]) -> Array:
+    """Return the matrix that joins the heads, `(channel, head · channel)`; None without one.
+
+    out: makes of a tensor an array as it leaves the engine.
+    """
     dense = getattr(node, "_output_dense", None)
     if dense is None:
         return None
-    kernel = keras.ops.convert_to_tensor(dense.kernel)
-    heads, channels = kernel.shape[:2]
-    return keras.ops.transpose(keras.ops.reshape(kernel, (heads * channels, -1)))
+    kernel = out(keras.ops.convert_to_tensor(dense.kernel))
+    xp, (heads, channels, width) = namespace(kernel), kernel.shape
+    return xp.matrix_transpose(xp.reshape(kernel, (heads * channels, width)))
 
 
 def token_axes(shape: Sequence[int]) -> tuple[int, ...]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, pairwise
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import keras
+import numpy as np
 
-from chronocam.engines.base import Score
+from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.attended import AttentionCalls
 from chronocam.engines.keras.attention import LAYERS, OUTPUT, part
 from chronocam.engines.keras.backend import Backend
@@ -29,10 +30,13 @@ from chronocam.engines.keras.layers import (
 )
 from chronocam.engines.keras.program import Change, Passed, Program, after, all_frames
 from chronocam.engines.keras.resume import recording
+from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
 from chronocam.engines.resumption import Counting, Recorder, Stored, replaying
 from chronocam.errors import ModelError
 from chronocam.types import Array, Inputs
+
+BLOCKS: Final = "#blocks"
 
 Call: TypeAlias = tuple[str, int]
 """The path of a node, and the number of one of its calls."""
@@ -46,11 +50,13 @@ class Row:
 
     ends: the calls that return their tokens. within: the calls of attention of each.
     pool: the call of attention that pools the tokens of the last block; None where none does.
+    together: whether what follows takes the tokens of all blocks as one batch.
     """
 
     ends: Sequence[Call]
     within: Sequence[Sequence[Call]]
     pool: Call | None = None
+    together: bool = False
 
     @property
     def calls(self) -> list[list[Call]]:
@@ -66,17 +72,21 @@ class Row:
 
 
 class BlockProgram(Program):
-    """A pass in which each block's tokens are given to the model in the place of the last one's.
+    """A pass after which each block's tokens are given to the model in the place of the last one's.
 
     The tokens are replaced by their mean, the same at each place; not where the model pools them by
-    attention, whose weights then count themselves. No gradient flows from one block to the one before.
+    attention, whose weights then count themselves. No gradient flows from one block to the one before, nor
+    from the model's own outputs. What the model makes of the tokens of each block is among the outputs that
+    scores read, under `BLOCKS`.
     """
 
     def __init__(self, whole: Program, row: Row) -> None:
         vars(self).update(vars(whole))
         self._whole = whole
         self._row = row
-        self.layers = tuple(part(path, name) for path in row.paths for name in (OUTPUT, "value", "weights"))
+        self.parts = tuple(part(path, name) for path in row.paths for name in (OUTPUT, "value", "weights"))
+        self.layers = (*whole.layers, *self.parts)
+        self.state = whole.state, row.together
 
     def forward(
         self,
@@ -101,17 +111,20 @@ class BlockProgram(Program):
             return keras.ops.stop_gradient(x)
 
         noting = {at: [partial(recording, recorder, node)] for at, node in replayed.items()}
-        first = self._tapping((*ends, *(() if pools else self.layers)))
-        seen, tails = first.forward(inputs, cut, noting).activations, list[Any]()
-        for end in self._row.ends:
-            x = tokens[end] if pools else _averaged(tokens[end])
+        first = self._tapping((*ends, *self._whole.layers, *(() if pools else self.parts)))
+        passed, tails = first.forward(inputs, cut, noting), list[Any]()
+        seen = passed.activations
+        given = [tokens[end] if pools else _averaged(tokens[end]) for end in self._row.ends]
+        count = len(given) if self._row.together else 1
+        for x in [keras.ops.concatenate(given)] if count > 1 else given:
             again = {at: [_replaying(recorder.calls[node])] for at, node in replayed.items()}
             again[path].append(after(_put(Counting(number, partial(_instead, x)))))
-            tail = self._tapping(self.layers if pools else ()).forward(inputs, change, again)
-            tails.append(tail.seen)
+            tail = self._tapping(self.parts if pools else ()).forward(inputs, change, again)
+            tails += _each(tail.seen, count, given[0].shape[0] * count)
             for layer, calls in tail.activations.items():
                 seen.setdefault(layer, []).extend(calls)
-        return Passed(tails, {}, {}, {layer: seen[layer] for layer in self.layers})
+        outputs = {**passed.outputs, BLOCKS: tails}
+        return Passed(passed.raw, passed.logits, outputs, {layer: seen[layer] for layer in self.layers})
 
     def _tapping(self, layers: Sequence[str]) -> Program:
         program = copy(self._whole)
@@ -119,9 +132,47 @@ class BlockProgram(Program):
         return program
 
 
-def of_blocks(score: Score) -> Score:
-    """Return a score that sums the given score over all blocks: one backward pass serves all of them."""
-    return lambda result: sum(score(Passed.of(seen).result) for seen in result.raw)
+class BlockScore:
+    """A score whose values are those of the model, and whose gradients those of all blocks.
+
+    Blocks are summed, so that one backward pass serves all of them.
+
+    block: scores what the model makes of the tokens of a block, for the classes that `score` has chosen.
+    """
+
+    def __init__(self, score: Score, block: Score) -> None:
+        self._score = score
+        self._block = block
+
+    def __call__(self, result: Result) -> Array:
+        """Return the scores `(batch, target)`."""
+        own = self._score(result)
+        each = sum(self._block(Passed.of(seen).result) for seen in result.outputs[BLOCKS])
+        return own + (each - keras.ops.stop_gradient(each))
+
+    def classes(self, result: Result) -> np.ndarray | None:
+        """Return the classes whose logits are scored, as those of the model alone; see `PassScore`."""
+        ask = getattr(self._score, "classes", None)
+        classes: np.ndarray | None = None if ask is None else ask(result)
+        return classes
+
+    def differentiated(self, passed: Passed) -> list[Passed]:
+        """Return what the model makes of each block's tokens, whose logits have the gradients."""
+        return [Passed.of(seen) for seen in passed.outputs[BLOCKS]]
+
+
+def _each(seen: Any, count: int, rows: int) -> list[Any]:
+    """Return what scores are made of for each of `count` batches that ran as one of so many rows."""
+    tensors = [x for x in keras.tree.flatten(seen) if hasattr(x, "shape")]
+    if count > 1 and any(tuple(x.shape[:1]) != (rows,) for x in tensors):
+        raise ModelError("the model's outputs are not one row for each sample")
+    own = rows // count
+    return [
+        keras.tree.map_structure(
+            lambda x, at=at: x[at * own : (at + 1) * own] if count > 1 and hasattr(x, "shape") else x, seen
+        )
+        for at in range(count)
+    ]
 
 
 def _averaged(tokens: Array) -> Array:
@@ -191,7 +242,29 @@ def row_of_blocks(
     def rank(row: Row) -> tuple[bool, int]:
         return seen.shapes[row.ends[-1]][1] in wanted, order.index(row.within[-1][-1])
 
-    return _with_pool(max(rows, key=rank), calls)
+    row = _with_pool(max(rows, key=rank), calls)
+    return replace(row, together=_run_together(backend, program, inputs, row))
+
+
+def _run_together(backend: Backend, program: Program, inputs: Inputs, row: Row) -> bool:
+    """Say whether what follows the last block runs on the tokens of all blocks as one batch.
+
+    It does not where something of the batch's own size from before joins the tokens.
+    """
+    if row.pool is not None or len(row.ends) < 2:
+        return False
+    tried = BlockProgram(program, replace(row, together=True))
+
+    def run(inputs: Inputs) -> None:
+        tried.forward(inputs)
+
+    try:
+        backend.once(run, tried, inputs)
+    except Exception as error:  # whatever the model raises where shapes do not fit
+        if out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _with_pool(row: Row, calls: AttentionCalls) -> Row:

@@ -60,14 +60,16 @@ def upstream_of_classes(
     classes = ask(passed.result)
     if classes is None:  # a score of other kinds may read outputs that hold no logits
         return None
-    logits = passed.read()
-    at = next((i for i, x in enumerate(floats) if x is logits), None)
-    if at is None:  # they were cast, and are not NumPy's any more
-        return None
     batch, targets = classes.shape
     upstream = [np.zeros((targets, *x.shape), x.dtype) for x in floats]
-    upstream[at][np.arange(targets)[:, None], np.arange(batch), classes.T] = 1
-    return np.take_along_axis(logits, classes, axis=1), upstream
+    # Those of the pass itself, unless the score says that it is of others.
+    for one in [passed] if not hasattr(score, "differentiated") else score.differentiated(passed):
+        logits = one.read()
+        at = next((i for i, x in enumerate(floats) if x is logits), None)
+        if at is None:  # they were cast, and are not among the outputs any more
+            return None
+        upstream[at][np.arange(targets)[:, None], np.arange(batch), classes.T] = 1
+    return np.take_along_axis(passed.read(), classes, axis=1), upstream
 
 
 class OrEagerly:

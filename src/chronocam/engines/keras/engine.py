@@ -34,7 +34,7 @@ from chronocam.engines.keras.attended import AttentionCalls, attended_in, attent
 from chronocam.engines.keras.attention import LAYERS, is_output
 from chronocam.engines.keras.backend import Backend, backend
 from chronocam.engines.keras.biases import biases_of
-from chronocam.engines.keras.blocks import BlockProgram, of_blocks, row_of_blocks
+from chronocam.engines.keras.blocks import BlockProgram, BlockScore, row_of_blocks
 from chronocam.engines.keras.compiled import compiled, signature
 from chronocam.engines.keras.field import Fields, fields_of, keep_places
 from chronocam.engines.keras.kernels import kernels_of
@@ -361,13 +361,16 @@ class KerasEngine(Speechless, UnknownGeometry):
             program = self._program(request.call, request.reads, layers, relu, request.entry)
             return self.backend.record(program, inputs, score, gradients, curvature)
 
-        # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either.
-        plain = through = None
-        if request.gradients or request.curvature or taps or not request.guided:
+        # Guided ReLUs change what flows back, not what is returned, but a compiled pass has either; and no
+        # gradient flows between blocks that are scored one by one.
+        plain = through = blocks = None
+        if request.blocks is not None and calls is not None:
+            blocks = self._through_blocks(inputs, score, request.blocks, request, calls)
+        if request.gradients or request.curvature or taps or not (request.guided or blocks):
             plain = recorded([*request.gradients, *outputs], request.curvature, None)
         if request.guided:
             through = recorded(request.guided, (), self.backend.guided_relu)
-        either = plain or through
+        either = plain or through or (blocks and blocks[0])
         assert either is not None
         seen = {} if calls is None or plain is None else calls.seen(self.backend, self._nodes, plain, request)
         return Recording(
@@ -377,7 +380,7 @@ class KerasEngine(Speechless, UnknownGeometry):
             {} if through is None else through.gradients,
             either.curvature,
             **seen,
-            blocks=() if calls is None else self._blocks(inputs, request, calls),
+            blocks=() if blocks is None else blocks[1],
             rests={
                 layer: self.resume(inputs, layer, request.call, request.reads) for layer in request.resumes
             },
@@ -390,22 +393,21 @@ class KerasEngine(Speechless, UnknownGeometry):
         key = "attention", signature(inputs)
         return compiled(program, key, lambda: attention_in(self.backend, program, inputs))
 
-    def _blocks(
-        self, inputs: Inputs, request: Request, calls: AttentionCalls
-    ) -> tuple[tuple[Attended, ...], ...]:
-        """Return the attention of each block, with the gradients of its own score."""
-        if request.blocks is None:
-            return ()
-        program = self._program(request.call, request.reads)
+    def _through_blocks(
+        self, inputs: Inputs, score: Score, block: Score, request: Request, calls: AttentionCalls
+    ) -> tuple[BackendRecording, tuple[tuple[Attended, ...], ...]]:
+        """Record a pass, and the attention of each block with the gradients of its own score."""
+        program = self._program(request.call, request.reads, request.layers, entry=request.entry)
         near, key = request.layers[0], ("blocks", signature(inputs), request.layers[0])
         row = compiled(program, key, lambda: row_of_blocks(self.backend, program, inputs, near, calls))
         blocks = BlockProgram(program, row)
-        outputs = list(filter(is_output, blocks.layers))
-        found = self.backend.record(blocks, inputs, of_blocks(request.blocks), outputs, ())
-        return tuple(
+        outputs = list(filter(is_output, blocks.parts))
+        found = self.backend.record(blocks, inputs, BlockScore(score, block), outputs, ())
+        each = (
             tuple(attended_in(self.backend, self._nodes, found, *call) for call in block)
             for block in row.calls
         )
+        return found, tuple(each)
 
     def scores(
         self, inputs: Inputs, score: Score, call: Call | None = None, reads: Sequence[str] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any, TypeVar
 
 import keras
@@ -141,9 +142,12 @@ class TorchBackend(Backend):
         recording = self.recording(passed, scores)
         columns = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)
         columns = columns[:, None, :].expand(-1, *scores.shape)
+        # One backward pass for all layers.
+        flat = [x for layer in gradients for x in passed.activations[layer]]
+        found = iter(vjp(scores, flat, columns, keep=bool(curvature)))
         for layer in gradients:
             calls = passed.activations[layer]
-            each = vjp(scores, calls, columns)
+            each = list(islice(found, len(calls)))
             if any(g is not None for g in each):
                 recording.gradients[layer] = [
                     x.new_zeros(len(columns), *x.shape) if g is None else g.detach()
