@@ -236,6 +236,21 @@ def test_a_sigmoid_that_loses_its_axis_is_found_and_its_prediction_is_by_sign(en
         np.testing.assert_allclose(found.confidences, 1 / (1 + np.exp(logits_of(net, x))), rtol=1e-5)
 
 
+@pytest.mark.parametrize("end", [lambda p: p[:, 1], lambda p: p[:, 1:2], lambda p: p.select(1, 1)])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_one_class_of_a_softmax_is_read_as_its_logit_against_the_others(classes: int, end: Any) -> None:
+    net = Net(classes, [0.0, 20.0, *[0.0] * (classes - 2)], lambda y: end(y.softmax(1)))
+    y = logits_of(net)
+    odds = y[:, 1] - np.log(np.exp(np.delete(y, 1, axis=1)).sum(1))
+    for targets in (None, 1, [1, 1, 1]):
+        found = explained(net, targets)
+        np.testing.assert_allclose(found.scores[:, 0], odds, rtol=1e-4)
+        np.testing.assert_allclose(found.confidences[:, 0], 1 / (1 + np.exp(-odds)), rtol=1e-5)
+        assert names(found) == ["class 1"] * 3
+        assert found.maps.max() > 1e-5
+    np.testing.assert_allclose(explained(net, 0).scores[:, 0], -odds, rtol=1e-4)
+
+
 def test_quantities_after_a_sigmoid_are_what_the_model_returns() -> None:
     net = Net(bias=0.5, end=nn.Sigmoid())
     p = net(X).detach().numpy()

@@ -175,8 +175,15 @@ class GatesSeen(TorchFunctionMode):
         The gate's own output counts in another shape too, as after `squeeze`; changed in place it does not.
         """
         for result, version, logits, gate in self._seen:
-            if result._version == version and (result is output or _same_values(result, output)):
+            if result._version != version:
+                continue
+            if result is output or _same_values(result, output):
                 return logits.reshape(output.shape), gate
+            column = _column_of(result, output) if gate == "softmax" else None
+            if column is not None:
+                # p = e^y / (e^y + Σ of the others) is the sigmoid of y − log Σ.
+                others = torch.cat([logits[:, :column], logits[:, column + 1 :]], dim=1)
+                return (logits[:, column] - others.logsumexp(1)).reshape(output.shape), "sigmoid"
         return None
 
 
@@ -186,6 +193,19 @@ def _same_values(result: Tensor, output: Tensor) -> bool:
         return False
     in_order = result.is_contiguous() and output.is_contiguous() and result.dtype == output.dtype
     return in_order and result.numel() > 0 and result.data_ptr() == output.data_ptr()
+
+
+def _column_of(result: Tensor, output: Tensor) -> int | None:
+    """Return which column of `(batch, classes)` an output is a view of; None where it is none."""
+    plain = type(result) is type(output) is Tensor and result.ndim == 2 and result.shape[1] > 1
+    if not plain or output.numel() != len(result) or output.dtype != result.dtype:
+        return None
+    if output.untyped_storage().data_ptr() != result.untyped_storage().data_ptr() or result.stride(1) != 1:
+        return None
+    column = int(output.storage_offset() - result.storage_offset())
+    if not (0 <= column < result.shape[1] and torch.equal(output.reshape(-1), result[:, column])):
+        return None
+    return column if looks_like_probabilities(result) else None  # of classes, and not over the batch
 
 
 class FrameAttention(TorchFunctionMode):
