@@ -327,6 +327,20 @@ def test_a_part_without_gradients_is_explained_at_its_end(mode: Callable[[], Any
     np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-4, atol=1e-6)
 
 
+def test_copies_that_a_model_makes_of_each_picture_are_told() -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cnn, self.fc = nn.Conv2d(3, 8, 3, 2, 1), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            both = self.fc(self.cnn(torch.cat([x, x.flip(3)])).relu().mean((2, 3)))
+            return both.view(2, len(x), 3).mean(0)
+
+    with pytest.raises(LayerError, match=r"2 rows for each sample, .* mirrored copies"):
+        cc.GradCAM(seeded(Averaged)).explain(X, 1)
+
+
 def test_a_layer_that_does_not_follow_is_named_before_one_that_is_too_coarse() -> None:
     grids = {"a": (6, 6), "b": (3, 3), "c": (2, 2)}
     every: Any = {path: SimpleNamespace(grid=grid) for path, grid in grids.items()}

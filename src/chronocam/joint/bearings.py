@@ -65,7 +65,7 @@ class Bearings:
         """
         if not isinstance(self._layer, Chosen) or self._recipe.maps_input or look.call is not None:
             return None
-        return self._once("windows", lambda: look.sights.field(self._layer))
+        return self._once("windows", lambda: look.places.field(self._layer))
 
     def remarks(self, look: Look, alone: bool) -> tuple[Finding, ...]:
         """Return what the layer's grid cannot tell, and where slices are laid if it is explained alone."""
@@ -106,19 +106,19 @@ class Bearings:
         if self._extent is not None and self._recipe.align == "half_pixel":
             return tiled(grid, self._extent)
         if self._recipe.align == "half_pixel":
-            causal = look.sights.causal_centers(layer, grid) if self._in_time(look) else None
+            causal = look.places.causal_centers(layer, grid) if self._in_time(look) else None
             return causal or self._part_centers(look)
         if not self.per_frame:
-            return look.sights.centers(layer, grid)
+            return look.places.centers(layer, grid)
         times: tuple[float, ...] = tuple(map(float, range(grid[0])))
         if grid[0] < look.grid[0]:  # thinned out before the 2D network
-            times = look.sights.frame_centers(layer, grid[0])
-        return times, *look.sights.centers(layer, grid[1:])
+            times = look.places.frame_centers(layer, grid[0])
+        return times, *look.places.centers(layer, grid[1:])
 
     def _part_centers(self, look: Look) -> Centers | None:
         """Return where the cells lie of a layer that sees a part of the input; None where it sees all."""
         stated = self.per_frame or self.stated is not None
-        return None if stated else look.sights.part_centers(self._layer, self.grid)
+        return None if stated else look.places.part_centers(self._layer, self.grid)
 
     def _in_time(self, look: Look) -> bool:
         """Say whether the layer has steps or slices of which the model, called plainly, tells their sight."""
@@ -134,7 +134,7 @@ class Bearings:
         if self._extent is not None or self._recipe.align != "half_pixel":
             return
         if self._part_centers(look) is not None:
-            yield from of_part(layer, look.sights.part(layer) or (), look.grid)
-            yield from of_padding(layer, look.sights.padding(layer, grid) or (), grid)
+            yield from of_part(layer, look.places.part(layer) or (), look.grid)
+            yield from of_padding(layer, look.places.padding(layer, grid) or (), grid)
         elif alone and self.centers(look) is not None:
             yield note(of_past(layer, len(grid)))

@@ -143,7 +143,11 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     if found is None:
         found = _of_one_call(look, counting, flat, score.columns)
     if found is None:
-        raise LayerError(_none(calls, look.engine.obstacle(), proof.contradicted) + _of_frames(look))
+        raise LayerError(
+            _none(calls, look.engine.obstacle(), proof.contradicted)
+            + _of_rows(look, calls)
+            + _of_frames(look)
+        )
     found.flat, found.specific = flat, _is_specific(look, calls, found)
     if asked.call is None:
         _remember_sight(look, traced, found)
@@ -156,7 +160,7 @@ def _remember_sight(look: Look, calls: Sequence[LayerCall], layer: str) -> None:
     *_, sight = of_call(layer, [call.sight for call in calls if call.path == path])
     seen = None if sight is None else sight(len(look.grid))
     if seen is not None:
-        look.sights.remember(layer, seen)
+        look.places.remember(layer, seen)
 
 
 def _is_specific(look: Look, calls: Sequence[LayerCall], chosen: Chosen) -> bool:
@@ -376,6 +380,18 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -
         return f"{follows}; name conv_layer= and layout="
     todo = "name conv_layer= and layout=, a function that puts them in the input's order"
     return f"{follows}, which it turns or mixes: {order}; {todo}"
+
+
+def _of_rows(look: Look, calls: Sequence[LayerCall]) -> str:
+    """Return what to do where a model makes several pictures of each; an empty text where not."""
+    rows = {call.shape[0] for call in calls if len(call.shape) == len(look.shape) and call.changes}
+    copies = min(rows, default=0) // look.shape[0]
+    if len(look.grid) != 2 or copies < 2:
+        return ""
+    return (
+        f"; its layers return {copies} rows for each sample, as of crops or mirrored copies that the model "
+        "makes of it: explain the part that takes one of them"
+    )
 
 
 def _of_frames(look: Look) -> str:

@@ -191,7 +191,7 @@ class Explaining:
         chosen = default_layer(look.few(samples), asked)
         if call is None:
             # Asked while passes are of one sample; the answer is kept.
-            look.sights.sight(chosen)
+            look.places.sight(chosen)
         return chosen
 
     def _scoring(self, targets: tuple[Target, ...]) -> Scoring:

@@ -31,8 +31,8 @@ from chronocam.joint.placement import (
     order_of,
     settle,
 )
+from chronocam.joint.places import Places
 from chronocam.joint.ramps import Ramps
-from chronocam.joint.sights import Sights
 from chronocam.joint.subject import Subject
 from chronocam.joint.tile_fold import TileFold
 from chronocam.layouts import ChannelRows, Folded, Layout, PatchRows, Stepped, WindowRows
@@ -220,9 +220,9 @@ class Look:
         return self.sizes if self.chunk_frames is None else self.one.sizes
 
     @property
-    def sights(self) -> Sights:
+    def places(self) -> Places:
         """What layers see of these inputs, and where their cells lie."""
-        return Sights(self)
+        return Places(self)
 
     def at(self, inputs: Inputs) -> Look:
         """Return the look at another array of the same shape and type, or at none: an outline.
@@ -327,7 +327,7 @@ class Look:
         # Rows may as well be something else of the same number, as frames that are stacked in the channels.
         of_parts = isinstance(layout, (ChannelRows, PatchRows, WindowRows))
         of_parts |= isinstance(layout, Stepped) and 2 * layout.time <= self.grid[0]
-        if not is_floating(self.main) or not (of_parts or self.sights.moves(layer) or self._is_finer(shape)):
+        if not is_floating(self.main) or not (of_parts or self.places.moves(layer) or self._is_finer(shape)):
             return
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])

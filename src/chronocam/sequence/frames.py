@@ -223,7 +223,7 @@ class _Eye:
         if self.layer == INPUT:
             return None
         try:
-            return tuple(map(float, range(time))), *self.few.sights.centers(self.layer, grid)
+            return tuple(map(float, range(time))), *self.few.places.centers(self.layer, grid)
         except LayoutError:
             return None  # cells without a local receptive field
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Sights:
+class Places:
     """What the layers of a model see of the inputs of a look; each is found out once.
 
     look: whose facts are kept with its model.
