@@ -204,7 +204,7 @@ def test_one_hot_targets_tensors_and_integers_agree() -> None:
     given = [np.array(classes), hot, keras.ops.convert_to_tensor(hot), keras.ops.convert_to_tensor(classes)]
     maps = [cc.GradCAM(model).explain(keras.ops.convert_to_tensor(x), t).maps for t in [classes, *given]]
     for other in maps[1:]:
-        np.testing.assert_allclose(maps[0], other, rtol=1e-6)
+        np.testing.assert_allclose(maps[0], other, rtol=1e-4)  # one of both in closed form
     assert not np.allclose(maps[0], cc.GradCAM(model).explain(x, [0, 0, 0]).maps)
 
 

@@ -6,19 +6,20 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from itertools import count, islice
+from functools import cached_property, partial
+from itertools import count
 from math import prod
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 from weakref import WeakMethod
 
 import numpy as np
 
 from chronocam.engines import Recording, Resumed, Score
 from chronocam.engines.base import Calls
-from chronocam.errors import ChronocamError, InputError, LayoutError
+from chronocam.errors import InputError, LayoutError
 from chronocam.joint.bearings import Bearings, Centers
 from chronocam.joint.biases import bias_terms
+from chronocam.joint.changes import ScoresOfChanges
 from chronocam.joint.choices import kind_of
 from chronocam.joint.inputs import arrays_of, has_samples, is_floating, map_arrays
 from chronocam.joint.levels import UNKNOWN, Known
@@ -36,14 +37,8 @@ from chronocam.maps.frames import frames_as_samples, samples_as_frames
 from chronocam.maps.resample import resample
 from chronocam.types import INPUT, Array, Capture, Change, Finding, Need, Stage, Window
 
-T = TypeVar("T")
-"""What is changed: a change of inputs or activations, or the number of a channel."""
-
 Atlas: TypeAlias = dict[tuple[str, tuple[int, ...], int], Bearings]
 """The bearings of layers, as one method asks for them, by what each returned and in how many calls."""
-
-_MANY = 2  # changes, beyond which one more pass is worth it to see whether samples of a batch are coupled
-_COUPLED = 0.02  # of the largest score; kernels of other batch sizes change scores by less
 
 
 class LayerView:
@@ -73,7 +68,6 @@ class LayerView:
         self._layer = layer
         self._scoring = scoring
         self._rest = recording.rests.get(layer)
-        self._couples: bool | None = None
         self.targets: int = columns.stop - columns.start
         self.notes: list[str] = []
         self.interval: Array = None
@@ -315,7 +309,7 @@ class LayerView:
             )
             return look.engine.scores(inputs, score, look.call, self._scoring.reads)
 
-        return self._scored(changes, at_once, scored)
+        return self._changes.of(changes, at_once, scored)
 
     def resume(self, changes: Iterable[Change]) -> Array:
         """Return the targets' scores `(change, batch, target)` after each change of the layer's activations.
@@ -331,7 +325,7 @@ class LayerView:
             changed = zip(*(put_back(change(activations)) for change in part), strict=True)
             return resumed([namespace(call[0]).concat(call, axis=0) for call in map(list, changed)], score)
 
-        return self._scored(changes, self._at_once_from(layout, calls), scored)
+        return self._changes.of(changes, self._at_once_from(layout, calls), scored)
 
     def without(self, channels: Iterable[int]) -> Array:
         """Return the targets' scores `(channel, batch, target)` without each channel of the layer's output.
@@ -345,7 +339,7 @@ class LayerView:
         def scored(part: Sequence[int], score: Score) -> Array:
             return resumed.without(part, axis, count, score)
 
-        return self._scored(channels, self._at_once_from(layout, calls), scored)
+        return self._changes.of(channels, self._at_once_from(layout, calls), scored)
 
     def _resumed(self) -> tuple[Resumed, Callable[[Array], Array], list[Array]]:
         """Return the rest of the model after the layer, the layer's layout, and what it returned."""
@@ -372,47 +366,9 @@ class LayerView:
         size = self._recipe.batch_size
         return sys.maxsize if size is None else max(1, size // self._look.shape[0])
 
-    def _scored(
-        self, changes: Iterable[T], at_once: int, scored: Callable[[Sequence[T], Score], Array]
-    ) -> Array:
-        once = partial(self._once, scored=scored)
-        parts, rest = list[Array](), iter(changes)
-        at_once = 1 if self._couples else at_once
-        while part := list(islice(rest, at_once)):
-            together: Array | None = None
-            try:
-                together = once(part)
-            except ChronocamError:
-                if len(part) == 1:
-                    raise
-            if together is None or (len(part) > _MANY and self._is_coupled(part, together, once)):
-                # The batch that was given went through the model, which may take no larger one.
-                at_once = 1
-                parts += [once([change]) for change in part]
-            else:
-                parts.append(together)
-        if not parts:
-            raise InputError("no change to score; give at least one")
-        return namespace(parts[0]).concat(parts, axis=0)
-
-    def _is_coupled(self, part: Sequence[T], scores: Array, once: Callable[[Sequence[T]], Array]) -> bool:
-        """Say whether the score of a change depends on the others of its batch; found out once.
-
-        A score that differs from pass to pass, as of a model that draws random numbers, does not count.
-        """
-        if self._couples is None:
-            beside, alone = to_numpy(scores), to_numpy(once(part[-1:]))[0]
-            allowed = _COUPLED * np.abs(beside).max(initial=0, where=np.isfinite(beside))
-            same = partial(np.allclose, rtol=0, atol=allowed, equal_nan=True)
-            self._couples = not same(beside[-1], alone) and same(to_numpy(once(part[-1:]))[0], alone)
-            if self._couples:
-                self.note("samples of a batch change each other's scores: each change was scored by itself")
-        return self._couples
-
-    def _once(self, part: Sequence[T], scored: Callable[[Sequence[T], Score], Array]) -> Array:
-        """Return the scores `(change, batch, target)` of one run."""
-        scores = widen(scored(part, self._scoring.repeated(len(part)).values))
-        return namespace(scores).reshape(scores, (len(part), self._look.shape[0], scores.shape[1]))
+    @cached_property
+    def _changes(self) -> ScoresOfChanges:
+        return ScoresOfChanges(self._scoring, self._look.shape[0], self.notes.append)
 
 
 def _per_target(
