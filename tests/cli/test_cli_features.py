@@ -274,6 +274,29 @@ def make(kind=nn.Sequential):
 
 def turned():
     return make(Turned)
+
+class Wave(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv1d(1, 4, 7, 2), nn.Linear(4, 2)
+    def forward(self, x):
+        return self.head(self.conv(x.unsqueeze(1)).relu().mean(2))
+
+def wave():
+    return Wave().eval()
+
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.lift, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    def forward(self, x):
+        return self.head(self.block(self.lift(x)).mean(1))
+
+def steps():
+    return Steps().eval()
 """
 
 
@@ -312,3 +335,42 @@ def test_what_is_no_signal_of_the_network_is_told(
     done = run("explain", "ecg.npy", "--model", "python:ecg_networks:make")
     assert done.exit_code == 1
     assert told in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("factory", "name", "words", "cells"),
+    [
+        ("wave", "row.npy", [], 42),
+        ("make", "table.csv", [], 42),
+        ("steps", "table.csv", ["--method", "gradcam"], 90),  # without a convolution, by maps only if asked
+    ],
+)
+def test_rows_tables_and_sequences_have_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, name: str, words: list[str], cells: int
+) -> None:
+    (tmp_path / "ecg_networks.py").write_text(SIGNALS)
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=(90, 3))
+    np.save("row.npy", values[:, 0])
+    np.savetxt("table.csv", values, delimiter=",", header="x,y,z", comments="")
+    done = run(
+        "explain", name, "--model", f"python:ecg_networks:{factory}", *words, "--target", "1", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["inputs"]
+    namespace: dict[str, Any] = {}
+    exec(SIGNALS, namespace)
+    x = {"wave": values[:, 0], "make": values.T, "steps": values}[factory][None].astype(np.float32)
+    expected = cc.GradCAM(namespace[factory]()).explain(x, 1)
+    found = cc.load(result["maps"][0]["explanation"])
+    assert found.maps.shape == (1, 1, cells)
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-6)
+
+
+def test_a_network_of_signals_asks_for_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ecg_networks.py").write_text(SIGNALS)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    done = run("explain", "photo.png", "--model", "python:ecg_networks:make")
+    assert done.exit_code == 1
+    assert done.stderr.strip().endswith("takes signals; give arrays in .npy or .csv files")

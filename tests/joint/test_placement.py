@@ -518,6 +518,33 @@ def test_tubes_of_any_shape_are_tokens_of_their_grid_without_a_layer_named() -> 
     assert (found.layer, found.maps.shape) == ("mix", (2, 1, 4, 5, 6))
 
 
+class TubesAround(nn.Module):
+    """Tokens before and after the tubes, the last of which alone is read."""
+
+    def __init__(self, before: int) -> None:
+        super().__init__()
+        self.cut, self.before = nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4)), nn.Parameter(torch.randn(1, before, 8))
+        self.after, self.head = nn.Parameter(torch.randn(1, 1, 8)), nn.Linear(8, 3)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.cut(x).flatten(2).mT
+        beside = [one.expand(len(x), -1, -1) for one in (self.before, self.after)]
+        return self.head(self.block(self.block(torch.cat([beside[0], z, beside[1]], 1)))[:, -1])
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_tokens_after_the_tubes_of_a_clip_are_left_out(before: int) -> None:
+    net, x = seeded(lambda: TubesAround(before)), torch.rand(2, 3, 4, 24, 40)
+    kept: list[Tensor] = []
+    handle = net.block.register_forward_hook(lambda module, args, out: kept.append(out))
+    (g,) = torch.autograd.grad(net(x)[:, 1].sum(), kept[0])
+    handle.remove()
+    right = (g * kept[0])[:, before:-1].sum(2).reshape(2, 2, 6, 10).detach()
+    found = cc.HiResCAM(net, "block#0", signed=True).explain(x, 1)
+    np.testing.assert_allclose(found.maps[:, 0], right, rtol=1e-3, atol=1e-7)
+
+
 class Joined(nn.Module):
     """Two convolutions beside each other, whose channels are joined."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import chronocam as cc
-from chronocam.errors import TargetError
+from chronocam.errors import LayerError, TargetError
 
 X = torch.randn(2, 3, 160, generator=torch.Generator().manual_seed(0))
 STEPS = torch.randn(2, 20, 6, generator=torch.Generator().manual_seed(0))
@@ -381,3 +381,23 @@ def test_a_mask_of_fewer_axes_than_the_outputs_is_refused_in_one_line() -> None:
             torch.rand(1, 3, 4, 8, 8), cc.targets.Region(np.ones((8, 8), bool), 1)
         )
     one_line(error, "(8, 8)", "(4, 8, 8)")
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_what_explains_a_network_of_one_recurrent_layer_is_named(cell: bool) -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.fc = nn.GRUCell(6, 8) if cell else nn.GRU(6, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not cell:
+                return self.fc(self.rnn(x)[0])[:, -1]
+            state = torch.zeros(len(x), 8)
+            for step in x.unbind(1):
+                state = self.rnn(step, state)
+            return self.fc(state)
+
+    with pytest.raises(LayerError) as error:
+        cc.GradCAM(seeded(Steps)).explain(STEPS, 1)
+    one_line(error, "cc.sequence.LRP", "cc.IntegratedGradients")

@@ -13,13 +13,6 @@ from chronocam.runs.inputs import find_arrays, holds_arrays
 ROWS = np.array([[0.5, 1.0, -2.0], [3.0, 4.25, 5.0]])
 
 
-def test_whole_numbers_become_floating_point_ones(tmp_path: Path) -> None:
-    np.save(tmp_path / "ecg.npy", np.array([[1, -2], [3, 4]], ">i2"))
-    found = read_features(tmp_path / "ecg.npy")
-    assert found.dtype == np.float32
-    assert found.tolist() == [[1, -2], [3, 4]]
-
-
 @pytest.mark.parametrize(
     "text",
     [

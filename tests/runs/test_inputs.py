@@ -40,7 +40,7 @@ def test_every_input_comes_once_and_a_failure_in_its_place(folder):
 
 def test_what_names_nothing_says_what_was_expected(folder):
     found = names(search(["none.npy", "none*.npy", "x.npy"], find_arrays))
-    expected = "expected arrays `(time, feature)` that numpy.save wrote, or .csv of them"
+    expected = "expected arrays `(time, feature)` that numpy.save wrote"
     assert found == [
         f"none.npy: there is no `none.npy`; {expected}",
         f"none*.npy: nothing matches `none*.npy`; {expected}",

@@ -35,6 +35,7 @@ UNPROVEN: Final = "unproven"
 RESIZING: Final = re.compile(r"(Max|Avg|Average|LP)Pool(ing)?[123][dD]|Upsample|UpSampling[123]D")
 RESTATED: Final = 2  # pixels: the cells of a grid below which a decoder has come back to the input's own
 SEEN: Final = 4  # pixels: those of the last features on the way there that are more than the answer
+CELL: Final = re.compile(r"(RNN|LSTM|GRU)Cell")
 COMMON: Final = 32  # pixels: the cells of common classifiers, usable however few there are
 
 
@@ -269,6 +270,9 @@ def _proven(
             if spread:  # such a layer, as one that becomes the rows of boxes, says no more than the score
                 counting = spread
                 continue
+            if _is_behind_steps(look, path):  # where the one cell is the last step, whatever the input
+                del counting[path]
+                continue
         checked = [path] if counting[path].grid == counting[last].grid else [path, last]
         verdicts = {one: proof(one) for one in checked}
         if all(verdict == FOLLOWS or (flat and verdict == FLAT) for verdict in verdicts.values()):
@@ -288,6 +292,13 @@ def _proven(
 def _on_grid(path: str, counting: Mapping[str, Candidate]) -> list[str]:
     """Return the candidates on the grid of one of them, in order."""
     return [other for other, one in counting.items() if one.grid == counting[path].grid]
+
+
+def _is_behind_steps(look: Look, path: str) -> bool:
+    """Say whether a recurrent layer has gone through the steps before a layer."""
+    calls = look.calls()
+    before = calls[: next(at for at, call in enumerate(calls) if call.path == path.partition("#")[0])]
+    return any(call.recurrent or CELL.search(call.type) for call in before)
 
 
 def _is_of_one_cell(look: Look, candidate: Candidate, path: str, targets: int) -> bool:
@@ -376,6 +387,12 @@ def _none(calls: Sequence[LayerCall], obstacle: str | None, order: str | None) -
             "without gradients; name conv_layer= and choose a method that needs none, such as cc.EigenCAM"
         )
     follows = "no layer of the model has a grid that follows the input"
+    steps = [call for call in calls if call.recurrent or CELL.search(call.type)]
+    if order is None and steps and (not spread or spread[0] is steps[0]):
+        return (
+            f"{follows}, whose steps go through a recurrent layer at once: cc.sequence.LRP, or a method of "
+            "the input such as cc.IntegratedGradients, says which steps count"
+        )
     if order is None:
         return f"{follows}; name conv_layer= and layout="
     todo = "name conv_layer= and layout=, a function that puts them in the input's order"

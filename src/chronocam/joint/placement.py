@@ -25,6 +25,7 @@ from chronocam.layouts import (
     Layout,
     PatchRows,
     Tokens,
+    VideoTokens,
     WindowRows,
 )
 from chronocam.layouts.base import Site, candidates
@@ -245,9 +246,10 @@ def _unshifted(ramps: Ramps, layer: str, fit: Layout) -> Layout:
 
     On a wide grid a few tokens too many shift all cells, and still leave them in order.
     """
-    if not isinstance(fit, Tokens):
+    if not isinstance(fit, (Tokens, VideoTokens)):
         return fit
-    best, error = fit, ramps.disorder(layer, fit)
+    best: Layout = fit
+    error = ramps.disorder(layer, fit)
     for other in fit.others():
         found = ramps.disorder(layer, other)
         if found < error / 2:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from chronocam.errors import LayoutError
 from chronocam.layouts.base import Layout, Site, register
 from chronocam.layouts.misfit import LONGER_TUBE, MOST_PREFIX_TOKENS
-from chronocam.layouts.tokens import patches
+from chronocam.layouts.tokens import patches, sides
 from chronocam.maps.arrays import namespace
 from chronocam.types import Array
 
@@ -20,8 +20,9 @@ FRAMES_PER_TOKEN = (1, 2)
 @register
 @dataclass(frozen=True)
 class VideoTokens(Layout):
-    """`(batch, prefix + tokens, channel)`, the tokens over `grid`, `(time, height, width)`.
+    """`(batch, prefix + tokens + suffix, channel)`, the tokens over `grid`, `(time, height, width)`.
 
+    prefix, suffix: how many other tokens come before and after.
     order: `"time"`, all patches of the first slice before those of the second (VideoMAE, MViT, ViViT), or
         `"patch"`, all slices of the first patch before those of the second (TimeSformer).
         Shapes do not say which.
@@ -37,6 +38,7 @@ class VideoTokens(Layout):
     prefix: int = 0
     order: str = "time"
     batch_axis: int = 0
+    suffix: int = 0
     name: ClassVar[str] = "video_tokens"
 
     def __post_init__(self) -> None:
@@ -44,21 +46,27 @@ class VideoTokens(Layout):
             raise LayoutError(f"no token order `{self.order}`; choose time or patch")
 
     def __call__(self, array: Array) -> Array:
-        """Drop the prefix tokens and put the rest on the grid.
+        """Drop the other tokens and put the rest on the grid.
 
         Raises LayoutError where their number does not fit.
         """
-        xp, token_axis = namespace(array), 1 - self.batch_axis
-        if array.ndim != 3 or array.shape[token_axis] != self.prefix + prod(self.grid):
+        xp, token_axis, last = namespace(array), 1 - self.batch_axis, self.prefix + prod(self.grid)
+        if array.ndim != 3 or array.shape[token_axis] != last + self.suffix:
+            after = f", and {self.suffix} after them" if self.suffix else ""
             raise LayoutError(
                 f"the layer returns {tuple(array.shape)}; expected {self.prefix} prefix tokens and "
-                f"{prod(self.grid)} for the grid {self.grid}: give another layout"
+                f"{prod(self.grid)} for the grid {self.grid}{after}: give another layout"
             )
-        tokens = xp.permute_dims(array, (self.batch_axis, 2, token_axis))[:, :, self.prefix :]
+        tokens = xp.permute_dims(array, (self.batch_axis, 2, token_axis))[:, :, self.prefix : last]
         time, *space = self.grid
         if self.order == "time":
             return xp.reshape(tokens, (*tokens.shape[:2], *self.grid))
         return xp.moveaxis(xp.reshape(tokens, (*tokens.shape[:2], *space, time)), -1, 2)
+
+    def others(self) -> list[VideoTokens]:
+        """Return the same grid with other numbers of tokens before it."""
+        left = self.prefix + self.suffix
+        return [replace(self, prefix=n, suffix=left - n) for n in sides(left) if n != self.prefix]
 
     def ordered(self, order: str) -> VideoTokens:
         """Return this layout with its tokens in another order."""
@@ -98,7 +106,10 @@ class VideoTokens(Layout):
 
     @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
-        """Return what fits by the number of patches or the grid of a layer before, in both orders."""
+        """Return what fits by the number of patches or the grid of a layer before, in both orders.
+
+        Tokens that are left over may stand before the patches, after them, or on both sides.
+        """
         fits: list[tuple[float, Layout]] = []
         for batch_axis in (0, 1):
             if not _holds_tokens(site, batch_axis):
@@ -110,8 +121,9 @@ class VideoTokens(Layout):
             fit = cls._of(site, batch_axis)
             fits += [] if fit is None else [fit]
         return [
-            (misfit + (order == "patch") / 10000, one.ordered(order))
+            (misfit + at / 1000 + (order == "patch") / 10000, side.ordered(order))
             for misfit, one in fits
+            for at, side in enumerate((one, *one.others()))
             for order in ("time", "patch")
         ]
 

@@ -36,7 +36,7 @@ def read_features(path: Path) -> Float[np.ndarray, "time feature"]:
 
 
 def read_array(path: Path, expected: str) -> np.ndarray:
-    """Read an array of numbers, as floating-point ones; no code in the file is run.
+    """Read an array of floating-point numbers; no code in the file is run.
 
     expected: its axes, in words.
     Raises MediaError for a file that is not an array, InputError for an empty one, other types, and NaN.
@@ -58,10 +58,9 @@ def _of_file(path: Path, expected: str) -> np.ndarray:
         raise MediaError(f"`{path}` is an archive of arrays; give each as {ARRAY_SUFFIX}")
     if not mapped.ndim or 0 in mapped.shape:
         raise InputError(f"`{path}` has shape {mapped.shape}; expected {expected}, one sequence per file")
-    if mapped.dtype.kind not in "fiu":
-        raise InputError(f"`{path}` holds {mapped.dtype}; expected numbers, such as float32")
-    dtype = mapped.dtype.newbyteorder("=") if mapped.dtype.kind == "f" else np.float32
-    return np.array(mapped, dtype=dtype)
+    if not np.issubdtype(mapped.dtype, np.floating):
+        raise InputError(f"`{path}` holds {mapped.dtype}; expected floating-point numbers, such as float32")
+    return np.array(mapped, dtype=mapped.dtype.newbyteorder("="))
 
 
 def _of_table(path: Path, expected: str) -> np.ndarray:

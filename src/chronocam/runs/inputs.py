@@ -57,7 +57,7 @@ def find_arrays(argument: Path) -> list[Path]:
         return [argument]
     if paths := _arrays_in(argument) if is_folder(argument) else matches(argument):
         return paths
-    raise nothing_named(argument, "arrays `(time, feature)` that numpy.save wrote, or .csv of them")
+    raise nothing_named(argument, "arrays `(time, feature)` that numpy.save wrote")
 
 
 def find_drives(argument: Path) -> list[Path]:
@@ -81,8 +81,8 @@ def holds_arrays(arguments: Sequence[str]) -> bool:
     others = [argument for argument in arguments if not _names_arrays(expanded(argument))]
     if 0 < len(others) < len(arguments):
         raise InputError(
-            f"`{others[0]}` is not a {ARRAY_SUFFIX} or {TABLE_SUFFIX} file, but others are; explain features "
-            "in a separate call"
+            f"`{others[0]}` is not a {ARRAY_SUFFIX} file or a {TABLE_SUFFIX}, but others are; explain "
+            "features in a separate call"
         )
     return not others
 

@@ -114,9 +114,10 @@ def _refuse(options: Options, kind: Kind, loaded: Loaded) -> None:
 
 
 def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
-    """Return the job for arrays: of signals, for a network that begins with a convolution over time."""
-    stem = engine_for(loaded.model).stem
-    if options.relevance or stem is None or stem.rank != 1:
+    """Return the job for arrays: of signals, for a network of those, or where the methods make maps alone."""
+    maps = bool(options.methods) and not set(options.methods) & set(SEQUENCE_METHODS)
+    maps = maps and not _has_features(loaded.model)
+    if options.relevance or not (maps or _takes_signals(loaded.model)):
         refuse_misfits(options, ["features"], "the inputs are arrays of features")
         return _feature_job(loaded, relevance_makers(options), options)
     _refuse(options, "signals", loaded)
@@ -129,6 +130,12 @@ def _array_job(loaded: Loaded, options: Options) -> FeatureJob | SignalJob:
         layers=_layers(loaded, options),
         align=options.align,
     )
+
+
+def _takes_signals(model: Any) -> bool:
+    """Say whether a network begins with a convolution over time."""
+    stem = engine_for(model).stem
+    return stem is not None and stem.rank == 1
 
 
 def _feature_job(loaded: Loaded, methods: RelevanceMakers, options: Options) -> FeatureJob:
@@ -160,6 +167,8 @@ def _media_job(
         )
     if not isinstance(recipe, Preprocess):
         return _clip_job(loaded, recipe, relevance, options)
+    if _takes_signals(loaded.model):
+        raise InputError(f"`{loaded.spec}` takes signals; give arrays in .npy or .csv files")
     # Pictures among videos are then refused one by one, as a model of clips does.
     if videos:
         if recipe.assumption and (clips := _of_frames(loaded.model)) is not None:

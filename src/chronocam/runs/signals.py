@@ -83,12 +83,15 @@ class SignalJob(Job):
             diagnostics=tuple(dict.fromkeys(text for e in explanations.values() for text in e.diagnostics)),
         )
 
-    def read(self, path: Path) -> Float[np.ndarray, "1 _ _"]:
+    def read(self, path: Path) -> Float[np.ndarray, "1 ..."]:
         """Return the one signal in a file as the model takes it. Raises InputError for more or other axes."""
         array = read_array(path, "(channel, time) or (time, channel)")
         engine = engine_for(self.loaded.model)
         if array.ndim == 1:
-            array = array[:, None] if engine.channels_last else array[None]
+            one = array[:, None] if engine.channels_last else array[None]
+            if not runs(self.loaded.model, one[None]) and runs(self.loaded.model, array[None]):
+                return array[None]  # for a network that adds the axis of channels itself
+            array = one
         if path.suffix.lower() == TABLE_SUFFIX and not runs(self.loaded.model, array[None]):
             array = array.T  # whose rows are steps, for a network that takes channels first
         if array.ndim == 2:
