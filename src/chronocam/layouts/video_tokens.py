@@ -110,7 +110,7 @@ class VideoTokens(Layout):
 
         Tokens that are left over may stand before the patches, after them, or on both sides.
         """
-        fits: list[tuple[float, Layout]] = []
+        fits: list[tuple[float, VideoTokens]] = []
         for batch_axis in (0, 1):
             if not _holds_tokens(site, batch_axis):
                 continue
