@@ -528,6 +528,21 @@ def test_maps_at_one_of_several_inputs(names: tuple[str, str] | None, on: Any) -
     np.testing.assert_allclose(explanation.maps[:, 0], gradient.sum(-1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [None, "backbone", "backbone/conv"])
+@pytest.mark.parametrize(("on", "sign"), [(0, 1), (1, -1)])
+def test_calls_of_a_shared_backbone_are_told_by_their_input(layer: str | None, on: int, sign: int) -> None:
+    image, one, other = (keras.Input((8, 8, 3)) for _ in range(3))
+    convolved = L.Conv2D(4, 3, activation="relu", name="conv")(image)
+    backbone, head = keras.Model(image, convolved, name="backbone"), L.Dense(3)
+    pooled = [L.GlobalAveragePooling2D()(backbone(x)) for x in (one, other)]
+    model = drawn(keras.Model([one, other], head(L.Subtract()(pooled))))
+    x = samples((8, 8, 3)), samples((8, 8, 3)) + 1
+    kernel = keras.ops.convert_to_numpy(head.kernel)[:, 1]
+    found = cc.GradCAM(model, layer, on=on, signed=True).explain(x, 1)
+    expected = sign * (outputs(backbone, x[on]) @ kernel) / 36
+    np.testing.assert_allclose(found.maps[:, 0], expected, rtol=1e-3, atol=1e-6)
+
+
 def test_models_without_shapes_are_refused() -> None:
     with pytest.raises(ModelError, match="not built"):
         cc.GradCAM(keras.Sequential([L.Conv2D(2, 3), L.Flatten(), L.Dense(2)]))

@@ -388,10 +388,12 @@ class Look:
 
         layer: one that is to be among them, such as one of several outputs, which are not otherwise.
         """
-        path = layer.partition("#")[0]
+        path, _, number = layer.partition("#")
         keep = [path] if path.endswith("]") else []
+        # Calls are numbered with those that do not move with this input, which are not remembered.
+        key = ("every call", *self._key_of_calls) if number else self._key_of_calls
         return self.subject.once(
-            (*self._key_of_calls, *keep),
+            (*key, *keep),
             lambda: [plain(call) for call in self.engine.trace(self.inputs, keep=keep)],
         )
 
