@@ -10,7 +10,7 @@ import replicas
 import torch
 import torch.nn.functional as F
 from helpers import close
-from nets import Transformer
+from nets import ClassToken, Transformer
 from replicas import CLOSED, Bent, Pooled, for_each, inputs, seeded
 from torch import Tensor, nn
 
@@ -709,6 +709,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "lambda2": [0.5],
     "readout": ["class"],
     "layers": [1],
+    "gradeclip layers": [2],  # it takes the last alone
     "overlap": ["mean"],
     "spot": [True],
     "gamma": [0.01],
@@ -747,6 +748,10 @@ class Stack(Transformer):
         self.block = nn.Sequential(self.block, nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))
 
 
+class ClassStack(Stack, ClassToken):
+    """The same with a class token, which alone counts."""
+
+
 OWN = [
     (name, f.name)
     for name, cls in METHODS.items()
@@ -760,7 +765,8 @@ OWN = [
 def test_every_argument_changes_the_result(name: str, option: str) -> None:
     assert option in OTHERS, f"say in OTHERS to what `{option}` is changed"
     rank = 3 if option == "pool" or name in CLIPS else 2
-    net, x = seeded(Stack) if name in TRANSFORMERS else network(name, rank), inputs(rank)
+    stack = ClassStack if name == "gradeclip" else Stack
+    net, x = seeded(stack) if name in TRANSFORMERS else network(name, rank), inputs(rank)
     layer = None if name in (*CLIPS, *TRANSFORMERS, *PATHS, *MASKS, *FULL) else "features.2"
     quick: dict[str, Any] = {"steps": 20} if name in CLIPS else {}
     if name == "expectedgradients":
@@ -770,7 +776,8 @@ def test_every_argument_changes_the_result(name: str, option: str) -> None:
         return METHODS[name](net, layer, **{**quick, **options}).explain(x, 1).maps
 
     default = maps()
-    others = [maps(**{option: v}) for v in OTHERS[option] if v != getattr(METHODS[name](net), option)]
+    values = OTHERS.get(f"{name} {option}", OTHERS[option])
+    others = [maps(**{option: v}) for v in values if v != getattr(METHODS[name](net), option)]
     differ = [
         np.abs(one - other).max() > 1e-3 * np.abs(one).max() > 0
         for i, one in enumerate([default, *others])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from chronocam.engines.scoped import scoped
 from chronocam.engines.torch.modes import Args, Function, Kwargs
 
 _SOFTMAX = {F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax}
@@ -128,7 +130,7 @@ class AttentionSeen(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:
-            return self._through_module(*args, **kwargs)
+            return scoped(self._through_module)(*args, **kwargs)
         result = func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._seen(_fused(result, *args, **kwargs))
@@ -146,16 +148,17 @@ class AttentionSeen(TorchFunctionMode):
             self._follow(result, func, args)
         return result
 
-    def _through_module(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    def _through_module(self, scope: ExitStack, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         given = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
+        scope.callback(self._leave_module)
         self._heads = given["num_heads"]
         self._sinks = (given["bias_k"] is not None) + bool(given["add_zero_attn"])
-        try:
-            with self:
-                returned: tuple[Tensor, Tensor | None] = _MODULE(*args, **kwargs)
-            return returned
-        finally:
-            self._heads, self._sinks = 1, 0
+        scope.enter_context(self)
+        returned: tuple[Tensor, Tensor | None] = _MODULE(*args, **kwargs)
+        return returned
+
+    def _leave_module(self) -> None:
+        self._heads, self._sinks = 1, 0
 
     def _follow(self, result: Tensor, func: Function, args: Args) -> None:
         """Follow scores on their way to a softmax, and weights on theirs to a product."""
@@ -192,12 +195,16 @@ class AttentionSeen(TorchFunctionMode):
         return self._seen(mixing)
 
     def _seen(self, mixing: Mixing) -> Tensor:
-        """Give a call to `see`, hidden from autocast; this mode is left meanwhile."""
+        """Give a call to `see`; this mode is left meanwhile."""
         mixing.sinks = self._sinks
-        with torch.autocast(mixing.output.device.type, enabled=False):
-            fresh = self._see(mixing)
+        fresh = scoped(self._shown)(mixing)
         self._apart = mixing
         return fresh
+
+    def _shown(self, scope: ExitStack, mixing: Mixing) -> Tensor:
+        """Return what goes on, hidden from autocast."""
+        scope.enter_context(torch.autocast(mixing.output.device.type, enabled=False))
+        return self._see(mixing)
 
     def _joined(self, x: Tensor, weight: Tensor) -> None:
         """Take a linear layer that follows for the one that joins the heads, where it is given them."""
