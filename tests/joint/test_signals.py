@@ -247,6 +247,20 @@ def test_a_spectrogram_that_the_network_makes_is_explained_over_time(turned: boo
     assert said in " ".join(cc.GradCAM(net).explain(WAVES, 1).diagnostics)
 
 
+def test_as_many_signals_as_channels_are_a_batch() -> None:
+    class Stereo(Spectrum):
+        def __init__(self) -> None:
+            super().__init__("cnn", False)
+            self.cnn = nn.Sequential(nn.Conv2d(2, 16, 3, 2, 1), nn.Tanh())
+
+        def forward(self, x: Tensor) -> Tensor:
+            window = torch.hann_window(64)
+            bands = torch.stft(x.flatten(0, 1), 64, 16, window=window, return_complex=True).abs()
+            return self.fc(self.cnn(bands.unflatten(0, x.shape[:2])).mean((2, 3)))
+
+    agrees(seeded(Stereo), "cnn", torch.stack([WAVES, -WAVES], 1), lambda a: a.flatten(1, 2))
+
+
 def test_patches_of_a_spectrogram_that_the_network_makes_are_explained_over_time() -> None:
     net = seeded(lambda: Spectrum("patches", False))
     agrees(net, "enc", WAVES, lambda a: a.mT.unflatten(2, (3, 8)).flatten(1, 2))

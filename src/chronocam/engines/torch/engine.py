@@ -158,11 +158,12 @@ class TorchEngine(TorchGeometry):
 
     def _refuse_unbatched(self, x: Tensor) -> None:
         # PyTorch's convolutions take an unbatched input without a word, and the map would be of no sample.
+        # (1, …) may be one sample, to which the model adds the axis.
         stem = self.stem
-        one = (
-            stem is not None and stem.channels == 1
-        )  # (1, …) may be one sample, to which the model adds the axis
-        if stem is not None and not one and x.ndim == stem.rank + 1 and x.shape[0] == stem.channels:
+        if stem is None or stem.channels == 1 or x.ndim != stem.rank + 1 or x.shape[0] != stem.channels:
+            return
+        # As many signals of as many channels, of which the model makes spectra, are a batch.
+        if x.ndim < 3 or x.shape[1] != stem.channels:
             raise InputError(
                 f"inputs have shape {tuple(x.shape)} and no batch axis; expected "
                 f"(batch, {', '.join(map(str, x.shape))}): give inputs[None]"
