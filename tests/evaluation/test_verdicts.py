@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from chronocam.evaluation import Deletion, Energy, Evaluation
+from chronocam.evaluation import Deletion, Energy, Evaluation, Gain, Pointing
 from chronocam.evaluation.panel import Row
 
 GRADCAM, OTHER, RANDOM = Row("gradcam", "top"), Row("layercam", "top"), Row("random", control=True)
@@ -100,3 +100,22 @@ def test_one_sample_has_no_interval():
 def test_a_number_of_samples_that_nobody_gathers_is_not_said():
     said = judged(0.001, spread=30.0).verdicts[0]
     assert "; over 100,000 more would decide a difference of" in said
+
+
+def test_no_interval_goes_beyond_what_a_measure_can_be():
+    values = [0.0, 0.0, 0.02, 0.9]
+    rows = (GRADCAM, OTHER)
+    samples = tuple(
+        {
+            "sample": k,
+            "group": str(k),
+            "values": {row: {"energy": v, "gain": 0.0, "pointing": 1.0} for row in rows},
+        }
+        for k, v in enumerate(values)
+    )
+    energy, gain, pointing = Evaluation(rows, (Energy(), Gain(), Pointing()), samples).lines[::2]
+    assert energy.interval.low == 0
+    assert energy.interval.high <= 1
+    # No gain at all is no miss, and four hits are.
+    assert (gain.interval.low, gain.interval.high) == (0, 0)
+    assert pointing.interval.low < 0.6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,13 @@ from chronocam.evaluation.panel import Row
 from chronocam.maps.rank import spearman
 from chronocam.media.files import replace_file
 from chronocam.metrics.comparisons import Difference, holm, paired
-from chronocam.metrics.intervals import Interval, bootstrap
+from chronocam.metrics.intervals import Interval, bootstrap, of_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
+
+_I = TypeVar("_I", bound=Interval)
 
 COLUMNS: Final = (
     *("method", "layer", "measure", "samples", "mean", "low", "high"),
@@ -205,7 +207,11 @@ class Evaluation(ShortRepr):
 
     def _interval(self, row: Row, measure: Measure) -> Interval:
         values = np.array([v for v in self._values(row, measure) if v is not None])
-        return bootstrap(values, seed=self.seed, statistic=measure.total if measure.pooled else None)
+        if measure.pooled:
+            interval = bootstrap(values, seed=self.seed, statistic=measure.total)
+        else:
+            interval = bootstrap(values) if measure.hits else of_mean(values, seed=self.seed)
+        return _within(interval, *measure.bounds)
 
     def _difference(self, row: Row, against: Row, measure: Measure) -> Difference | None:
         pairs = [
@@ -216,7 +222,9 @@ class Evaluation(ShortRepr):
         if not pairs:
             return None
         a, b = (np.array(side) for side in zip(*pairs, strict=True))
-        return paired(a, b, seed=self.seed, statistic=measure.total if measure.pooled else None)
+        difference = paired(a, b, seed=self.seed, statistic=measure.total if measure.pooled else None)
+        width = measure.bounds[1] - measure.bounds[0]
+        return _within(difference, -width, width)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the table as a dict per line; see `to_pandas`."""
@@ -256,6 +264,11 @@ class Evaluation(ShortRepr):
             raise MediaError(f"cannot save as `{path.name}`; expected .html, .json or .parquet")
         text = as_json(self) if suffix == ".json" else as_page(self)
         return replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _within(interval: _I, low: float, high: float) -> _I:
+    """Return an interval cut to where the number can lie."""
+    return replace(interval, low=max(interval.low, low), high=min(interval.high, high))
 
 
 def _cell(value: Any) -> str:

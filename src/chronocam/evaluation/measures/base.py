@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
+from math import inf
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -43,6 +44,10 @@ class Measure:
     """Whether `"high"` or `"low"` values are good; None where neither is."""
     truth: ClassVar[str | None] = None
     """What of the truth it needs, `"mask"`, `"boxes"` or `"frames"`; None for measures without truth."""
+    bounds: ClassVar[tuple[float, float]] = (-inf, inf)
+    """Between which its values lie, whatever the model; no interval goes beyond."""
+    hits: ClassVar[bool] = False
+    """Whether its values say of a sample that it is right, 1, or wrong, 0."""
     controls: ClassVar[bool] = True
     """Whether maps that come of no method can be judged by it."""
 
@@ -110,7 +115,8 @@ def measures_named(given: Any) -> tuple[Measure, ...]:
     Raises InputError for none, and for one that is given twice.
     """
     if isinstance(given, Mapping):
-        chosen = [measure_named(one).called(str(name)) for name, one in given.items()]
+        named = {str(name): measure_named(one) for name, one in given.items()}
+        chosen = [one if name == one.name else one.called(name) for name, one in named.items()]
     else:
         listed = [given] if isinstance(given, (str, Measure, type)) else given
         if not isinstance(listed, Iterable):

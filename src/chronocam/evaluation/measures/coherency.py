@@ -48,6 +48,7 @@ class Coherency(Measure):
 
     name: ClassVar[str] = "coherency"
     title: ClassVar[str] = "coherency"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     controls: ClassVar[bool] = False
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
@@ -68,6 +69,7 @@ class ADCC(Measure):
 
     name: ClassVar[str] = "adcc"
     title: ClassVar[str] = "ADCC"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     controls: ClassVar[bool] = False
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
@@ -95,6 +97,7 @@ class ARCC(Measure):
     shares: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
     name: ClassVar[str] = "arcc"
     title: ClassVar[str] = "ARCC"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     controls: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

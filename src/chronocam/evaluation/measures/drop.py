@@ -37,6 +37,7 @@ class Drop(Measure):
 
     name: ClassVar[str] = "drop"
     title: ClassVar[str] = "average drop"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     better: ClassVar[str | None] = "low"
 
     def of(self, case: Case, values: np.ndarray) -> Asking:
@@ -62,6 +63,8 @@ class Increase(Drop):
 
     name: ClassVar[str] = "increase"
     title: ClassVar[str] = "increase in confidence"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    hits: ClassVar[bool] = True
     better: ClassVar[str | None] = "high"
 
     def value(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -82,6 +85,7 @@ class Gain(Drop):
 
     name: ClassVar[str] = "gain"
     title: ClassVar[str] = "average gain"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     better: ClassVar[str | None] = "high"
 
     def value(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:

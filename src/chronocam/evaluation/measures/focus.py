@@ -28,6 +28,7 @@ class Focus(Measure):
 
     name: ClassVar[str] = "focus"
     title: ClassVar[str] = "focus"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     controls: ClassVar[bool] = False
 
     def of(self, case: Case, values: np.ndarray) -> Asking:

@@ -37,6 +37,8 @@ class Pointing(Measure):
     tolerance: float = 0
     name: ClassVar[str] = "pointing"
     title: ClassVar[str] = "pointing game"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    hits: ClassVar[bool] = True
     truth: ClassVar[str | None] = "mask"
 
     def __post_init__(self) -> None:
@@ -72,6 +74,7 @@ class Energy(Measure):
 
     name: ClassVar[str] = "energy"
     title: ClassVar[str] = "energy inside"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     truth: ClassVar[str | None] = "mask"
 
     def of(self, case: Case, values: np.ndarray) -> float:
@@ -97,6 +100,7 @@ class MaxBoxAcc(Measure):
     thresholds: int = 100
     name: ClassVar[str] = "maxboxacc"
     title: ClassVar[str] = "MaxBoxAccV2"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     truth: ClassVar[str | None] = "boxes"
 
     def __post_init__(self) -> None:
@@ -139,6 +143,7 @@ class PxAP(Measure):
 
     name: ClassVar[str] = "pxap"
     title: ClassVar[str] = "PxAP"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     truth: ClassVar[str | None] = "mask"
 
     def of(self, case: Case, values: np.ndarray) -> np.ndarray:

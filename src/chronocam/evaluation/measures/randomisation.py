@@ -34,6 +34,7 @@ class Randomisation(Measure):
     noises: int = 0
     name: ClassVar[str] = "randomisation"
     title: ClassVar[str] = "likeness to maps of random weights"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     better: ClassVar[str | None] = "low"
     controls: ClassVar[bool] = False
 
@@ -107,6 +108,7 @@ class RandomLogit(Measure):
 
     name: ClassVar[str] = "random_logit"
     title: ClassVar[str] = "likeness to maps of another class"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     better: ClassVar[str | None] = "low"
     controls: ClassVar[bool] = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ class MaxSensitivity(Measure):
     draws: int = 10
     name: ClassVar[str] = "max_sensitivity"
     title: ClassVar[str] = "max-sensitivity"
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     better: ClassVar[str | None] = "low"
     controls: ClassVar[bool] = False
 
@@ -85,6 +87,7 @@ class Stability(MaxSensitivity):
 
     name: ClassVar[str] = "stability"
     title: ClassVar[str] = "stability"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     better: ClassVar[str | None] = "high"
 
     def of(self, case: Case, values: np.ndarray) -> Asking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import numpy as np
@@ -26,6 +27,7 @@ class Complexity(Measure):
 
     name: ClassVar[str] = "complexity"
     title: ClassVar[str] = "complexity"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     better: ClassVar[str | None] = "low"
 
     def of(self, case: Case, values: np.ndarray) -> float:
@@ -44,6 +46,7 @@ class Sparseness(Measure):
 
     name: ClassVar[str] = "sparseness"
     title: ClassVar[str] = "sparseness"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def of(self, case: Case, values: np.ndarray) -> float:
         """Return the index."""
@@ -61,6 +64,7 @@ class Flicker(Measure):
 
     name: ClassVar[str] = "flicker"
     title: ClassVar[str] = "flicker"
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     better: ClassVar[str | None] = None
 
     def of(self, case: Case, values: np.ndarray) -> float:

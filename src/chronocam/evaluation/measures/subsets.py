@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ class MuFidelity(Measure):
     baseline: Any = field(default=0.0, hash=False)
     name: ClassVar[str] = "mufidelity"
     title: ClassVar[str] = "µFidelity"
+    bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
         check_whole("sets", self.sets, "a number of sets, from 2", least=2)
@@ -77,6 +79,7 @@ class Infidelity(MuFidelity):
 
     name: ClassVar[str] = "infidelity"
     title: ClassVar[str] = "infidelity"
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     better: ClassVar[str | None] = "low"
 
     def of(self, case: Case, values: np.ndarray) -> Asking:

@@ -24,6 +24,7 @@ class TemporalIoU(Measure):
 
     name: ClassVar[str] = "temporal_iou"
     title: ClassVar[str] = "temporal IoU"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     truth: ClassVar[str | None] = "frames"
 
     def of(self, case: Case, values: np.ndarray) -> float:
