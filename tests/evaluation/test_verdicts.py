@@ -46,9 +46,9 @@ def test_what_is_not_above_a_control_is_named():
     rows = (GRADCAM, OTHER, RANDOM)
     assert judged(0.0, rows=rows).verdicts[-1] == "Every method is above a random map in every measure."
     said = judged(-0.4, rows=rows).verdicts
-    assert said[-1] == "layercam is not above a random map in energy inside."
+    assert said[-1] == "layercam is below a random map in energy inside."
     assert judged(0.0, rows=rows, above=0.0).verdicts[-1] == (
-        "gradcam and layercam are not above a random map in energy inside."
+        "gradcam and layercam are not shown to be above a random map in energy inside."
     )
 
 

@@ -38,7 +38,7 @@ _CONTROLS: Final = {
 
 
 def sentences(result: Evaluation) -> list[str]:
-    """Return the verdicts: each method beside the reference, then what is not above its controls."""
+    """Return the verdicts: each method beside the reference, then what is not shown to be above its controls."""
     called = dict(zip(result.rows, names(result.rows), strict=True))
     found = []
     for one in result.comparisons:
@@ -147,28 +147,29 @@ def _rounded(value: float) -> float:
 
 
 def _below_controls(result: Evaluation, called: dict[Row, str]) -> list[str]:
-    """Return what is not above which control, or that all are above all."""
-    failing: dict[tuple[Row, Row], list[Measure]] = {}
+    """Return what is below, or not shown to be above, which control, or that all are above all."""
+    failing: dict[tuple[Row, Row, str], list[Measure]] = {}
     tested: set[Row] = set()
     for one in result.comparisons:
         if not one.against.control or one.measure.better is None:
             continue
         tested.add(one.against)
         if not (told_apart(one) and is_better(one)):
-            failing.setdefault((one.row, one.against), []).append(one.measure)
+            how = "below" if told_apart(one) else "not shown to be above"
+            failing.setdefault((one.row, one.against, how), []).append(one.measure)
     if not tested:
         return []
     if not failing:
         controls = _listed([_CONTROLS[row.method] for row in result.rows if row in tested])
         return [f"Every method is above {controls} in every measure."]
     # Those that fail alike stand in one sentence.
-    alike: dict[tuple[Row, tuple[str, ...]], list[str]] = {}
-    for (row, control), measures in failing.items():
-        alike.setdefault((control, tuple(m.title for m in measures)), []).append(called[row])
+    alike: dict[tuple[Row, str, tuple[str, ...]], list[str]] = {}
+    for (row, control, how), measures in failing.items():
+        alike.setdefault((control, how, tuple(m.title for m in measures)), []).append(called[row])
     return [
-        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} not above {_CONTROLS[control.method]} "
+        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {how} {_CONTROLS[control.method]} "
         f"in {_listed(titles)}."
-        for (control, titles), names in alike.items()
+        for (control, how, titles), names in alike.items()
     ]
 
 

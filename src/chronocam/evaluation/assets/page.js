@@ -167,7 +167,7 @@ function open(at) {
 }
 
 function table() {
-  const head = element("tr", {}, ...["Measure", "Method", "mean", "95 % interval", "to the first", "p", "samples", "cost"].map((textContent) => element("th", { textContent })));
+  const head = element("tr", {}, ...["Measure", "Method", "mean", "95 % interval", "to the first", "p", "samples", "forward passes"].map((textContent) => element("th", { textContent })));
   const lines = data.measures.flatMap((measure) => measure.lines.map((line) => {
     const row = data.rows[line.row];
     const cells = [measure.title, row.name, numeral(line.mean), `[${numeral(line.low)}, ${numeral(line.high)}]`, line.difference ?? "–", numeral(line.p), line.count, numeral(row.cost)];
@@ -181,7 +181,7 @@ function alike() {
   const head = element("tr", {}, element("th"), ...names.map((textContent) => element("th", { textContent })));
   byId("alike").append(element("thead", {}, head), element("tbody", {}, ...data.agreement.map((line, i) => element("tr", {},
     element("th", { textContent: names[i] }), ...line.map((value) => {
-      const cell = element("td", { textContent: value === null ? "–" : value.toFixed(2) });
+      const cell = element("td", { textContent: value === null ? "–" : value.toFixed(2).replace("-0.00", "0.00") });
       cell.style.background = `color-mix(in srgb, var(--accent) ${Math.round(55 * Math.max(value, 0))}%, transparent)`;
       return cell;
     })))));

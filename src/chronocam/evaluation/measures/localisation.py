@@ -36,7 +36,7 @@ class Pointing(Measure):
 
     tolerance: float = 0
     name: ClassVar[str] = "pointing"
-    title: ClassVar[str] = "pointing game"
+    title: ClassVar[str] = "the pointing game"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     hits: ClassVar[bool] = True
     truth: ClassVar[str | None] = "mask"
