@@ -38,7 +38,7 @@ _CONTROLS: Final = {
 
 
 def sentences(result: Evaluation) -> list[str]:
-    """Return the verdicts: each method beside the reference, then what is not shown to be above its controls."""
+    """Return the verdicts: each method beside the reference, then what is not above its controls."""
     called = dict(zip(result.rows, names(result.rows), strict=True))
     found = []
     for one in result.comparisons:
