@@ -79,7 +79,7 @@ class TorchEngine(TorchGeometry):
         """Return the numbers of the hooks that change what they see; see `Engine.hooks`."""
         if not ACTING:  # hooks that only look are the most
             return ()
-        return tuple(key for key in self.layers.now().hooks if key in ACTING)
+        return tuple([key for key in self.layers.latest.hooks if key in ACTING])
 
     @property
     def labels(self) -> Sequence[str] | None:

@@ -53,6 +53,12 @@ class Layers(Mapping[str, nn.Module]):
             self._state = state = State(self._walked())
         return state
 
+    @property
+    def latest(self) -> State:
+        """The model as it was when it was last looked at."""
+        state = self._state
+        return self.now() if state is None else state
+
     def begin(self) -> State:
         """Return the model as it is now, at the beginning of a call; the first pass need not look again."""
         self._begun = state = self.now()
