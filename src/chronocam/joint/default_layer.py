@@ -130,9 +130,9 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     if flat_here and asked.score is not largest and not constant:
         # The score is flat at this sample, as a sum of no marked class is; the largest output is not.
         with suppress(ModelError):
-            chosen = default_layer(look, Asked(largest, asked.call))
-            chosen.flat = True
-            return chosen
+            of_largest = default_layer(look, Asked(largest, asked.call))
+            of_largest.flat = True
+            return of_largest
     flat = not counting  # so is every output of a network whose head is zero, as an untrained one may be
     if flat:
         counting = candidates_of(look, calls, None, flat)
@@ -140,19 +140,19 @@ def default_layer(look: Look, asked: Asked | None = None) -> Chosen:
     # An operator may give the model other inputs than the passes of a proof do.
     proof = _Proof(look, counting, traced if asked.call is None else ())
     targets = 0 if asked.score is largest else score.columns
-    found = _chosen(look, proof, branches, flat, targets)
-    if found is None:
-        found = _of_one_call(look, counting, flat, score.columns)
-    if found is None:
+    chosen = _chosen(look, proof, branches, flat, targets)
+    if chosen is None:
+        chosen = _of_one_call(look, counting, flat, score.columns)
+    if chosen is None:
         raise LayerError(
             _none(calls, look.engine.obstacle(), proof.contradicted)
             + _of_rows(look, calls)
             + _of_frames(look)
         )
-    found.flat, found.specific = flat, _is_specific(look, calls, found)
+    chosen.flat, chosen.specific = flat, _is_specific(look, calls, chosen)
     if asked.call is None:
-        _remember_sight(look, traced, found)
-    return found
+        _remember_sight(look, traced, chosen)
+    return chosen
 
 
 def _remember_sight(look: Look, calls: Sequence[LayerCall], layer: str) -> None:

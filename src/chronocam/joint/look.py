@@ -332,12 +332,12 @@ class Look:
         if isinstance(layout, Folded):  # looked at with one chunk of frames, where the clip is cut
             layout = replace(layout, time=layout.time * self.one.grid[0] // self.grid[0])
 
-        def found() -> str | None:
+        def misplaced() -> str | None:
             moving = ramps or Ramps(self.one, [layer])
             wrong = not moving.verdict(layer, layout) if of_parts else moving.contradicts(layer, layout)
             return moving.order(layer, layout) if wrong else None
 
-        how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), found)
+        how = self.subject.once(("misplaced", layer, self.number, self.size_of_one), misplaced)
         if how is not None:
             raise MisplacedError(layer, shape, how)
 

@@ -152,8 +152,8 @@ class Places:
         if beyond is None:
             return None
         even = (half_pixel_centers(n, size) for n, size in zip(grid, self.look.grid, strict=True))
-        own = _middles(self.sight(layer).field or (), grid)
-        return tuple(true if n else at for n, true, at in zip(beyond, own, even, strict=True))
+        middles = _middles(self.sight(layer).field or (), grid)
+        return tuple(true if n else at for n, true, at in zip(beyond, middles, even, strict=True))
 
     def frame_centers(self, layer: str, rows: int) -> tuple[float, ...]:
         """Return at which frame each row of a layer with folded frames looks; once per input size."""
