@@ -438,6 +438,16 @@ def test_lists_of_what_a_model_has_kept_are_rows(shares: bool) -> None:
     expected = cc.ODAM(Spots()).explain(x, cc.targets.Boxes())
     np.testing.assert_allclose(explanation.maps, expected.maps, rtol=1e-4)
     assert [one.sample for one in explanation.findings if one.kind == "no detection"] == [2]
+    first = cc.ODAM(net).explain(x.flip(0), cc.targets.Boxes(box=(3, 3, 9, 9)))
+    assert first.layer == explanation.layer
+    np.testing.assert_allclose(first.maps[2, 0], explanation.maps[0, 0])
+    assert np.isnan(first.maps[0]).all()
+
+
+def test_a_model_that_lists_nothing_is_answered_in_a_line() -> None:
+    with pytest.raises(TargetError) as error:
+        cc.ODAM(Listing()).explain(torch.zeros(2, 3, 32, 32), cc.targets.Boxes(top=1))
+    one_line(error, "finds no box in any sample")
 
 
 class Parted(nn.Module):

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Final
 
 from chronocam.engines import Call
-from chronocam.errors import ChronocamError, InputError, LayerError
+from chronocam.errors import ChronocamError, InputError, LayerError, TargetError
 from chronocam.explanation import Explanation
 from chronocam.joint.branches import is_zero
 from chronocam.joint.choices import Choices
@@ -30,6 +30,7 @@ from chronocam.joint.view import LayerView
 from chronocam.joint.viewed import refuse_views
 from chronocam.targets import parse
 from chronocam.targets._parse import differentiable
+from chronocam.targets.boxes import BoxesOf
 from chronocam.targets.classes import PredictedOrAll
 from chronocam.targets.composed import over_steps
 from chronocam.targets.tasks import task
@@ -176,10 +177,26 @@ class Explaining:
         """Search with the first sample and its own target; with two where the model cannot take one alone."""
         try:
             return self._search_with(1, target, look)
+        except LayerError:
+            boxes = levels_in(target)
+            if boxes is None or not boxes.empty:
+                raise
+            return self._search_in_all(target, boxes, look)
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, ChronocamError) or self.look.shape[0] < 2:
                 raise
             return self._search_with(2, target, look)
+
+    def _search_in_all(self, target: Target, boxes: BoxesOf, look: Look | None) -> Chosen:
+        """Search with all samples, where a detector leaves nothing of the first."""
+        try:
+            return self._search_with(self.look.shape[0], target, look)
+        except LayerError:
+            if boxes.empty:
+                raise TargetError(
+                    "the model finds no box in any sample; give other images, or lower its own threshold"
+                ) from None
+            raise
 
     def _search_with(self, samples: int, target: Target, look: Look | None = None) -> Chosen:
         look = self.look if look is None else look

@@ -177,6 +177,7 @@ class BoxesOf(Target):
         self.reads: Sequence[str] = adapter.reads
         self.layers: tuple[str, ...] = adapter.layers
         self.count: int = 1  # how many levels there are, as far as a pass has shown
+        self.empty: bool = False  # whether the model has left no row at all in the last pass
         self.levelled: bool = False  # whether the rows say of which level they are
         self._chosen: dict[int, list[Choice]] = {} if chosen is None else chosen
         self._vectors: dict[int, np.ndarray] = {}  # class probabilities of the boxes, for their likeness
@@ -221,6 +222,7 @@ class BoxesOf(Target):
         """Return the scores of the boxes. Raises TargetError for boxes that the model does not have."""
         read = {path: outputs.read[path] for path in self.reads}
         every = self.adapter.rows(outputs.raw, read, [self.size] * outputs.batch)
+        self.empty = not any(map(len, every))
         numbers = np.arange(outputs.least)[outputs.rows] if isinstance(outputs.rows, slice) else outputs.rows
         choices = [self._choices(int(n), rows, outputs) for n, rows in zip(numbers, every, strict=True)]
         width = max(1, *map(len, choices)) if choices else 1
@@ -289,7 +291,7 @@ class BoxesOf(Target):
         best = scores.argmax(axis=1)
         boxes = to_numpy(rows.boxes_of(best)).astype(np.float64)
         near = overlaps(boxes, np.asarray([box], np.float64))
-        if near.max() < NEAR:
+        if near.max(initial=0) < NEAR:
             return []
         row = int(np.where(near < NEAR, -1, near * scores.max(axis=1)).argmax())
         return [self._choice(row, int(best[row]), float(scores[row, best[row]]), rows)]
@@ -370,7 +372,7 @@ class BoxesOf(Target):
             cosine = (
                 classes @ vector / np.maximum(np.linalg.norm(classes, axis=1) * np.linalg.norm(vector), 1e-12)
             )
-            values.append(float((overlaps(own, np.asarray([one.box])) * cosine * weight).max()))
+            values.append(float((overlaps(own, np.asarray([one.box])) * cosine * weight).max(initial=0)))
         return like(np.asarray(values, np.float32), widen(rows.classes))
 
     def _probabilities(self, rows: Rows) -> np.ndarray:
