@@ -717,7 +717,7 @@ OTHERS: dict[str, Sequence[Any]] = {
     "sigma": [0.7],
     "regions": ["superpixels"],
     "cells": [2],
-    "until": [3.0],
+    "until": [1.0],
     "budget": [40],
     "window": [2],
     "stride": [2],
