@@ -24,6 +24,7 @@ from chronocam.layouts import (
     Folded,
     Layout,
     PatchRows,
+    TokenRows,
     Tokens,
     VideoTokens,
     WindowRows,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 ALIKE: Final = 1e-3
 """Of what a moved clip changes: rounding that depends on the place in a batch is less."""
+
+MANY: Final = 64
+"""Cells of a grid of which each is asked where it looks by itself."""
 
 BESIDE: Final = 4
 """How many layers of the same shape, first and last, are asked where a layer mixes all places."""
@@ -230,7 +234,9 @@ def _proven(ramps: Ramps, layer: str, fits: Sequence[Layout], beside: Sequence[s
     for draws in (1, DRAWS):  # a first draw for all layouts, and all layers, before a second for any
         for fit in fits:
             if ramps.verdict(layer, fit, draws):
-                if ramps.scatters(layer, fit):
+                # In attention over a few cells noise alone scatters them; rows without a batch are in doubt.
+                asked = isinstance(fit, TokenRows) or ramps.cells(layer, fit) >= MANY
+                if asked and ramps.scatters(layer, fit):
                     continue
                 return Settled(_unshifted(ramps, layer, fit))
         for fit in fits:

@@ -203,8 +203,20 @@ class Ramps:
     def scatters(self, layer: str, layout: Layout) -> bool:
         """Say whether cells, each by itself, look at other places than their own.
 
-        Whole rows and columns may look in order where cells are exchanged between them, as by windows.
+        Whole rows and columns may look in order where cells are exchanged between them, as by windows. Noise
+        scatters single cells too: it is averaged over all draws before that is said.
         """
+        while self._scatters(layer, layout):
+            if self._draws >= DRAWS:
+                return True
+            self.draw()
+        return False
+
+    def cells(self, layer: str, layout: Layout) -> int:
+        """Return how many cells a layer has, laid out like this."""
+        return self._sums(layer, layout)[1].size
+
+    def _scatters(self, layer: str, layout: Layout) -> bool:
         products, squares = self._sums(layer, layout)
         for axis, cells in enumerate(squares.shape):
             along = (2 * np.arange(cells) + 1) / cells - 1
