@@ -76,7 +76,7 @@ class BlackBoxEngine(Speechless, UnknownGeometry):
     def __init__(self, model: BlackBox, output_layer: Any = None) -> None:
         self.model = model
         self.output_layer = output_layer
-        self.learned = Learned()
+        self.learned: Learned = Learned()
         self.labels: Sequence[str] | None = model.labels
         self.channels_last: bool = model.channels_last
         self.axes: str | None = model.axes

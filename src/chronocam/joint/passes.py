@@ -89,7 +89,7 @@ class Places:
     """
 
     def __init__(self, look: Look, needs: Iterable[tuple[Need, str]], reads: Sequence[str]) -> None:
-        self.needs = tuple(needs)
+        self.needs: tuple[tuple[Need, str], ...] = tuple(needs)
 
         def layers(which: Callable[[Need], bool]) -> list[str]:
             return list(dict.fromkeys(layer for need, layer in self.needs if which(need)))
@@ -101,7 +101,7 @@ class Places:
             if need.gradients and not (need.biases and layer != INPUT)
         ]
         self.scores_blocks: bool = any(need.blocks for need, _ in self.needs)
-        self.request = Request(
+        self.request: Request = Request(
             layers(lambda need: True),
             gradients=layers(lambda need: need.gradients and not need.guided),
             guided=layers(lambda need: need.guided),

@@ -46,7 +46,7 @@ class Subject:
         self.fold: Fold | PatchFold | TileFold | None = None
         how = getattr(self.engine, "output_layer", None), frames, fast, precision, settings_of(operator)
         self._how: Hashable = how
-        self.own = Facts()
+        self.own: Facts = Facts()
         self._facts: Facts | None = None
         self._hooks: Hashable = ()
         self._latest: tuple[Hashable, Facts] | None = None

@@ -115,7 +115,7 @@ class KerasEngine(Speechless, UnknownGeometry):
         self.model = model
         self._nodes = nodes_of(model)
         self.feed: Feed = as_given
-        self.learned = Learned()
+        self.learned: Learned = Learned()
         self._structure = PlainStructure()
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
 

@@ -64,7 +64,7 @@ class TorchEngine(TorchGeometry):
         self.model: nn.Module = self.layers.model
         self.output_layer: str | None = None if output_layer is None else self.resolve(output_layer)
         self.feed: Feed = as_given
-        self.learned = Learned()
+        self.learned: Learned = Learned()
 
     @property
     def may_move(self) -> bool:
