@@ -21,7 +21,8 @@ from chronocam.engines.keras.attention import (
 )
 from chronocam.engines.keras.backend import Backend, Mark
 from chronocam.engines.keras.layers import Nodes
-from chronocam.engines.keras.program import BackendRecording, Program, all_frames
+from chronocam.engines.keras.program import BackendRecording, Program
+from chronocam.engines.keras.taps import all_frames
 from chronocam.errors import ModelError
 from chronocam.maps.arrays import namespace
 from chronocam.maps.attended import Attended, Sources, latest

@@ -28,8 +28,9 @@ from chronocam.engines.keras.layers import (
     nodes_of,
     replace_tensor,
 )
-from chronocam.engines.keras.program import Change, Passed, Program, after, all_frames
+from chronocam.engines.keras.program import Passed, Program
 from chronocam.engines.keras.resume import recording
+from chronocam.engines.keras.taps import Change, after, all_frames
 from chronocam.engines.misfit import out_of_memory
 from chronocam.engines.names import split_call
 from chronocam.engines.resumption import Counting, Recorder, Stored, replaying

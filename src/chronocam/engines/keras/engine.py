@@ -50,11 +50,11 @@ from chronocam.engines.keras.program import (
     BackendRecording,
     Passed,
     Program,
-    guided_relu,
     path_at,
     trace,
 )
 from chronocam.engines.keras.resume import KerasRest
+from chronocam.engines.keras.taps import guided_relu
 from chronocam.engines.names import child_at, part_at, split_call, split_entry
 from chronocam.engines.outputs import NO_RELU, NO_SOFTMAX, logits_note
 from chronocam.engines.structure import PlainStructure, plain_settings

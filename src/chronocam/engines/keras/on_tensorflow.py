@@ -23,7 +23,8 @@ from chronocam.engines.keras.compiled import (
     upstream_of_classes,
 )
 from chronocam.engines.keras.layers import is_float
-from chronocam.engines.keras.program import BackendRecording, Change, Passed, Program
+from chronocam.engines.keras.program import BackendRecording, Passed, Program
+from chronocam.engines.keras.taps import Change
 from chronocam.errors import ModelError
 from chronocam.types import INPUT, Array, Inputs
 

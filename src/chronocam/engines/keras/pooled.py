@@ -16,8 +16,9 @@ from typing import Any, Final
 import keras
 import numpy as np
 
+from chronocam.engines.keras.gates import gate_of, gates_pass
 from chronocam.engines.keras.layers import Node, graph_of
-from chronocam.engines.keras.program import Program, gate_of, gates_pass
+from chronocam.engines.keras.program import Program
 
 _MEANS: Final = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
 _UNTRAINED: Final = (

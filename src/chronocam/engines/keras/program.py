@@ -7,29 +7,43 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
 import numpy as np
 
 from chronocam.engines.base import Call, Entry, Feed, Result, as_given, changed_at
-from chronocam.engines.keras.attention import OUTPUT, attends_at, part, seen_by
+from chronocam.engines.keras.attention import attends_at, seen_by
+from chronocam.engines.keras.gates import (
+    Gated,
+    changed_after_gates,
+    gate_of,
+    gates_pass,
+    noting_gate,
+    passing_on,
+)
 from chronocam.engines.keras.layers import (
-    Node,
     Nodes,
-    Run,
     Wrap,
-    attribute,
     first_tensor,
-    frames_at_once,
     is_float,
     path_of,
     replace_tensor,
     show_own_errors,
 )
 from chronocam.engines.keras.replica import Replica
+from chronocam.engines.keras.taps import (
+    Change,
+    after,
+    all_frames,
+    before_activation,
+    guided_relu,
+    keeping,
+    keeping_all,
+    see,
+    tap,
+)
 from chronocam.engines.misfit import FAILURES, NO_FLOATS, failure, out_of_memory
 from chronocam.engines.names import part_at, split_call, split_entry
 from chronocam.engines.outputs import scores_in
@@ -37,31 +51,11 @@ from chronocam.engines.scoped import scoped
 from chronocam.errors import ChronocamError, InputError, LayerError
 from chronocam.types import INPUT, Array, Inputs
 
-Change: TypeAlias = Callable[[str, Array], Array]
-"""Makes of a tapped layer's path and output what the model goes on with."""
-
-Gated: TypeAlias = tuple[Array, Array, str]
-"""What came out of a gate, what went into it, and which gate it is."""
-
 _REFUSALS = ("OperatorNotAllowedInGraphError", "ConcretizationTypeError")
 """What TensorFlow and JAX raise where a model cannot be compiled, and is run eagerly instead."""
 
 LINEAR = "#linear"
 """After the path of a layer with an activation of its own: what it returns before that."""
-
-_RESHAPING = ("Reshape", "Flatten", "Squeeze", "Identity", "ExpandDims")
-_GATES = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
-_LAST_IS_ACTIVATION = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Activation,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
 
 
 @dataclass
@@ -177,7 +171,7 @@ class Program:
         outputs: list[Array] = []
         reads: dict[str, list[Array]] = {path: [] for path in self.reads}
         gates: list[Gated] = []
-        wraps = self._wraps(seen, outputs, reads, gates, partial(_changed, change, gates), around)
+        wraps = self._wraps(seen, outputs, reads, gates, partial(changed_after_gates, change, gates), around)
         if INPUT in self.layers:
             inputs = self._tapped(inputs, seen[INPUT], change)
         raw = self.run(inputs, wraps)
@@ -242,26 +236,26 @@ class Program:
             if self.guided is not None and (wrap := guided_relu(node, self.guided)) is not None:
                 wraps[path].append(wrap)
             if (gate := gate_of(node)) is not None:
-                wraps[path].append(_noting(gate, gates))
+                wraps[path].append(noting_gate(gate, gates))
             elif gates_pass(node):
-                wraps[path].append(_passing_on(gates))
+                wraps[path].append(passing_on(gates))
         for path in dict.fromkeys(filter(None, map(attends_at, self.layers))):
-            wraps[path].append(seen_by(partial(_see, path, seen, change)))
+            wraps[path].append(seen_by(partial(see, path, seen, change)))
         plain_layers = [layer for layer in self.layers if layer != INPUT and attends_at(layer) is None]
         for path in dict.fromkeys(map(path_at, plain_layers)):
             taps = [layer for layer in plain_layers if path_at(layer) == path]
             linear = path + LINEAR
             if linear in taps:
                 taps.remove(linear)
-                wraps[path].insert(0, _before_activation(_tap([linear], seen, change)))
+                wraps[path].insert(0, before_activation(tap([linear], seen, change)))
             if taps:
-                wraps[path].append(_tap(taps, seen, change))
+                wraps[path].append(tap(taps, seen, change))
         for path, further in around.items():
             wraps[path] += further
         if self.output_layer is not None:
-            wraps[split_call(self.output_layer)[0]].append(_keeping(outputs))
+            wraps[split_call(self.output_layer)[0]].append(keeping(outputs))
         for name, calls in reads.items():
-            wraps[path_of(name, self.nodes)].append(_keeping_all(calls))
+            wraps[path_of(name, self.nodes)].append(keeping_all(calls))
         return {path: wraps_of for path, wraps_of in wraps.items() if wraps_of}
 
 
@@ -291,23 +285,6 @@ def trace(
     return calls, first_tensor(program.run(inputs, wraps))
 
 
-def all_frames(node: Node) -> list[Wrap]:
-    """Return what lets a TimeDistributed layer run on all steps at once; nothing for other nodes."""
-    return [frames_at_once] if type(node) is keras.layers.TimeDistributed else []
-
-
-def after(change: Callable[[Any], object]) -> Wrap:
-    """Return what lets the outputs of a node go through `change`."""
-
-    def wrap(node: Node, call: Run) -> Run:
-        def run(*args: object, **kwargs: object) -> object:
-            return change(call(*args, **kwargs))
-
-        return run
-
-    return wrap
-
-
 def call_model(model: keras.Model, inputs: Inputs) -> Any:
     """Call the model in inference mode with one input, several, or several by name."""
     return model(list(inputs) if isinstance(inputs, (tuple, list)) else inputs, training=False)
@@ -332,187 +309,3 @@ def main_output(raw: Any, strict: bool = True) -> Array:
     if is_float(raw):
         return raw
     return scores_in(raw, keras.tree.flatten(raw), is_float, strict)
-
-
-def gate_of(node: Node) -> str | None:
-    """Return `softmax`, `log_softmax` or `sigmoid` for a layer or operation that ends in one, else None."""
-    if type(node).__name__ in _GATES:
-        return _GATES[type(node).__name__]
-    name = getattr(getattr(node, "activation", None), "__name__", "")
-    return name if isinstance(node, _LAST_IS_ACTIVATION) and name in _GATES.values() else None
-
-
-def gates_pass(node: Node) -> bool:
-    """Say whether a layer or operation only gives what it gets another shape or precision."""
-    kind = type(node).__name__
-    linear = getattr(node, "activation", None) is keras.activations.linear
-    return kind in _RESHAPING or (kind == "Activation" and linear)
-
-
-def guided_relu(node: Node, relu: Callable[[Array], Array]) -> Wrap | None:
-    """Return what gives a layer another ReLU, or None for one that has no ReLU.
-
-    Known are ReLU and ReLU6, as layers, as operations of a functional model, and as `activation=` of other
-    layers.
-    """
-    if type(node).__name__ in ("ReLU", "Relu", "Relu6"):
-        if getattr(node, "negative_slope", 0) or getattr(node, "threshold", 0):
-            return None
-        return lambda node, call: lambda x, *args, **kwargs: _capped(node, relu(x))
-    activation = node.__dict__.get("activation")
-    if activation not in (keras.activations.relu, keras.activations.relu6):
-        return None
-    six = activation is keras.activations.relu6
-
-    def wrap(node: Node, call: Run) -> Run:
-        def run(*args: object, **kwargs: object) -> object:
-            with attribute(node, "activation", lambda x: keras.ops.minimum(relu(x), 6.0) if six else relu(x)):
-                return call(*args, **kwargs)
-
-        return run
-
-    return wrap
-
-
-def _capped(node: Node, x: Array) -> Any:
-    highest = 6.0 if type(node).__name__ == "Relu6" else getattr(node, "max_value", None)
-    return x if highest is None else keras.ops.minimum(x, highest)
-
-
-def noting_logits(
-    gates: list[tuple[Array, Array]], gated: Callable[[Array], Array] = lambda output: output
-) -> Wrap:
-    """Note what a node with a final gate returns, and what goes into the gate.
-
-    gated: what the output of the gate goes through.
-    """
-
-    def wrap(node: Node, call: Run) -> Run:
-        def run(*args: object, **kwargs: object) -> object:
-            activation = node.__dict__.get("activation")
-            # `Dense(activation="softmax")` does both: without its activation the layer returns the logits.
-            if activation is None:
-                output, logits = call(*args, **kwargs), (*args, *kwargs.values())[0]
-            else:
-                with attribute(node, "activation", keras.activations.linear):
-                    logits = call(*args, **kwargs)
-                output = gated(activation(logits))
-            gates.append((output, logits))
-            return output
-
-        return run
-
-    return wrap
-
-
-def _noting(gate: str, gates: list[Gated]) -> Wrap:
-    """Note what a node with a final gate returns, what goes into the gate, and which gate it is.
-
-    A sigmoid of `(batch, row, values)`, as of a detector's boxes, is left alone: not all of the values are of
-    classes.
-    """
-
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        pairs: list[tuple[Array, Array]] = []
-        noted = noting_logits(pairs)(node, call)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            output = noted(*args, **kwargs)
-            after, before = pairs.pop()
-            if len(after.shape) != 3 or gate != "sigmoid":
-                gates.append((after, before, gate))
-            return output
-
-        return run
-
-    return wrap
-
-
-def _changed(change: Change, gates: list[Gated], layer: str, tensor: Array) -> Array:
-    """Change a tapped output; what comes of a gate's is noted as that gate's still."""
-    changed = change(layer, tensor)
-    found = next(((before, gate) for after, before, gate in reversed(gates) if after is tensor), None)
-    if found is not None:
-        gates.append((changed, *found))
-    return changed
-
-
-def _passing_on(gates: list[Gated]) -> Wrap:
-    """Note what a node makes of a gate's output, with the same made of what went into the gate."""
-
-    def wrap(node: Any, call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            output = call(*args, **kwargs)
-            x = (*args, *kwargs.values())[0]
-            found = next(((before, gate) for after, before, gate in reversed(gates) if after is x), None)
-            if found is not None:
-                gates.append((output, call(found[0]), found[1]))
-            return output
-
-        return run
-
-    return wrap
-
-
-def _tap(layers: Sequence[str], seen: dict[str, list[Array]], change: Change) -> Wrap:
-    calls = count()
-
-    def tapped(output: object) -> object:
-        call = next(calls)
-        for layer in layers:
-            if split_call(layer)[1] not in (None, call):
-                continue
-            old = first_tensor(part_at(output, split_entry(layer)[1]))
-            if old is None:
-                raise LayerError(f"layer `{layer}` returns no floating-point tensor; choose another layer")
-            seen[layer].append(change(layer, old))
-            output = replace_tensor(output, old, seen[layer][-1])
-        return output
-
-    return after(tapped)
-
-
-def _see(path: str, seen: dict[str, list[Array]], change: Change, parts: Mapping[str, Array]) -> Array:
-    """Take note of the parts of a call of attention, and return what goes on in the place of its output."""
-    output = parts[OUTPUT]
-    for name, x in parts.items():
-        layer = part(path, name)
-        if layer in seen:
-            seen[layer].append(change(layer, x))
-            output = seen[layer][-1] if name == OUTPUT else output
-    return output
-
-
-def _before_activation(tap: Wrap) -> Wrap:
-    """Return what taps a node before its own activation."""
-
-    def wrap(node: Node, call: Run) -> Run:
-        inner = tap(node, call)
-
-        def run(*args: object, **kwargs: object) -> object:
-            activation = node.__dict__["activation"]
-            with attribute(node, "activation", keras.activations.linear):
-                output = inner(*args, **kwargs)
-            return activation(output)
-
-        return run
-
-    return wrap
-
-
-def _keeping(outputs: list[Array]) -> Wrap:
-    def kept(output: object) -> object:
-        tensor = first_tensor(output)
-        if tensor is not None:
-            outputs.append(tensor)
-        return output
-
-    return after(kept)
-
-
-def _keeping_all(calls: list[Array]) -> Wrap:
-    def kept(output: object) -> object:
-        calls.append(output)
-        return output
-
-    return after(kept)

@@ -12,7 +12,8 @@ import numpy as np
 from chronocam.engines.base import Result, Score
 from chronocam.engines.keras.backend import Backend
 from chronocam.engines.keras.layers import Node, Wrap, first_tensor, nodes_of, replace_tensor
-from chronocam.engines.keras.program import Passed, Program, after
+from chronocam.engines.keras.program import Passed, Program
+from chronocam.engines.keras.taps import after
 from chronocam.engines.names import part_at, split_entry
 from chronocam.engines.resumption import Counting, Recorder, Rest, Run, Stored, replaying
 from chronocam.errors import LayerError

@@ -25,9 +25,8 @@ from chronocam.models.keras_old import (
     functions,
     layers_in,
     modern,
-    of_theano,
-    regroup,
 )
+from chronocam.models.keras_old_weights import of_theano, regroup
 from chronocam.models.recipes import classes_in, recipe_of, usual_recipe
 from chronocam.models.specs import PATH, Model, ModelRequest, ModelSource, Parts, need
 from chronocam.models.wants import Recipe

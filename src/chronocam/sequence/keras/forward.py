@@ -12,8 +12,9 @@ import keras
 import numpy as np
 
 from chronocam.engines.keras.compiled import compiled
+from chronocam.engines.keras.gates import gate_of, noting_logits
 from chronocam.engines.keras.layers import Wrap, frames_at_once, is_float, nodes_of
-from chronocam.engines.keras.program import Program, call_model, gate_of, main_output, noting_logits
+from chronocam.engines.keras.program import Program, call_model, main_output
 from chronocam.errors import ChronocamError, InputError, first_line
 from chronocam.joint.inputs import unwrapped
 from chronocam.maps.arrays import held, to_numpy
