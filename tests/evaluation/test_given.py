@@ -449,6 +449,14 @@ def test_what_is_no_measure_is_refused(model, given):
 
 
 def test_a_method_of_another_model_is_refused(model):
+    own = cc.evaluate(
+        model,
+        X[:1],
+        1,
+        methods=[cc.GradCAM(model, fast=True), cc.LayerCAM(nn.DataParallel(model))],
+        measures=["complexity"],
+    )
+    assert own.failures == ()
     other = nn.Sequential(*model.children())
     with pytest.raises(
         InputError, match="`gradcam` is a method of another model than the one that is judged"

@@ -19,6 +19,7 @@ from chronocam.joint.session import explain_all
 from chronocam.maps.arrays import to_numpy
 from chronocam.methods import Method, Saliency
 from chronocam.methods._base import method_named
+from chronocam.models import Loaded
 
 Maker: TypeAlias = Callable[..., Method]
 MapFunction: TypeAlias = Callable[[np.ndarray, Any], Any]
@@ -171,6 +172,12 @@ class Panel:
         return named
 
 
+def _is_of(method: Method, model: Any) -> bool:
+    """Say whether a method is of a model, also where either is in a wrapper or runs as a copy."""
+    of = method.model.model if isinstance(method.model, Loaded) else method.model
+    return of is model or _bare(method) is _bare(Saliency(model))
+
+
 def _bare(method: Method) -> Any:
     """Return the model of a method as its engine runs it, without wrappers."""
     return getattr(method.session.subject.engine, "model", None)
@@ -208,7 +215,7 @@ def panel(
             of_layers = peers(given, model, places)
             functions |= {key.replace(given, name, 1): function for key, function in of_layers.items()}
         elif isinstance(given, Method):
-            if _bare(given) is not _bare(Saliency(model)):
+            if not _is_of(given, model):
                 raise InputError(f"`{name}` is a method of another model than the one that is judged")
             makers.append((name, None, _Again(given)))
         elif isinstance(given, str) or _makes_methods(given):
