@@ -173,6 +173,7 @@ def of_yolos(every: Sequence[np.ndarray]) -> np.ndarray:
     return through(every, np.eye(20)[None])[:, 18, 1:17]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize(
     ("make", "score", "expected", "texts"),
     [

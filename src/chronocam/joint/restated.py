@@ -51,11 +51,12 @@ def restates(look: Look, call: LayerCall, calls: int, main: np.ndarray | None) -
         return False
     if _partly_silent(gradient):
         return True
-    return any(
-        float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME
-        for values in (output.astype(np.float64), _softmax(output.astype(np.float64)))
-        for one in _resized(values, main.shape[2:])
-    )
+    with np.errstate(invalid="ignore"):  # constants have no correlation
+        return any(
+            float(np.corrcoef(one.ravel(), main.ravel())[0, 1]) > SAME
+            for values in (output.astype(np.float64), _softmax(output.astype(np.float64)))
+            for one in _resized(values, main.shape[2:])
+        )
 
 
 def _resized(values: np.ndarray, size: tuple[int, ...]) -> Iterator[np.ndarray]:
