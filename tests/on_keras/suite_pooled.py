@@ -9,6 +9,7 @@ import pytest
 from networks import L, drawn, samples
 
 import chronocam as cc
+from chronocam.engines.keras import compiled
 from chronocam.engines.keras.pooled import Head
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() == "torch", reason="its graph begins at the layer")
@@ -89,6 +90,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return found
 
     monkeypatch.setattr(Head, "gradients", noted)
+    monkeypatch.setattr(compiled, "MANY", 0)
     return seen
 
 
@@ -117,6 +119,14 @@ def test_each_sample_has_its_own_classes_and_weights_count_as_they_are(closed: l
     model.layers[-1].set_weights([-2 * w for w in model.layers[-1].get_weights()])
     np.testing.assert_allclose(gradcam.explain(x, classes).maps, -2 * found.maps, rtol=1e-5)
     assert closed == [True, True]
+
+
+def test_a_closed_form_is_for_many_classes(closed: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MANY", 3)
+    gradcam, x = cc.GradCAM(net(CLOSED["plain"]), "conv"), samples((9, 7, 3))
+    for classes, expected in ((1, 0), ([[0, 1, 2]] * 2, 0), ([[2, 3, 4]] * 2, 1)):
+        gradcam.explain(x, np.array(classes))
+        assert len(closed) == expected
 
 
 def test_logits_that_the_mean_does_not_give_have_no_closed_form() -> None:
