@@ -177,11 +177,13 @@ def test_tokens_last_go_to_their_grid(grid: tuple[int, ...], within: tuple[int, 
         ((2, 8, 1), (100,)),
         ((2, 197, 64), (16, 224, 224)),
         ((5, 8, 7, 7), (16, 112, 112)),
+        ((), (16, 16)),  # a constant
+        ((), (100,)),
     ],
 )
 def test_what_has_no_grid_is_refused_with_the_shapes(shape: tuple[int, ...], within: tuple[int, ...]) -> None:
     with pytest.raises(LayoutError) as error:
-        infer(Site("blocks.3", shape, 2 if shape[0] != 1 else 1, within))
+        infer(Site("blocks.3", shape, 1 if shape[:1] == (1,) else 2, within))
     message = str(error.value)
     assert "\n" not in message
     for word in ("`blocks.3`", str(shape), str(within), "layout="):

@@ -114,12 +114,17 @@ def register(family: type[Layout]) -> type[Layout]:
     return family
 
 
+def _families(site: Site) -> list[type[Layout]]:
+    """Return the families that may fit; none for a number without axes, as constants of a graph are."""
+    return FAMILIES if site.shape else []
+
+
 def infer(site: Site) -> Layout:
     """Return the registered layout that fits best.
 
     Raises LayoutError, listing the shapes, where none does.
     """
-    fits = [fit for family in FAMILIES if (fit := family.match(site)) is not None]
+    fits = [fit for family in _families(site) if (fit := family.match(site)) is not None]
     if fits:
         return min(fits, key=lambda fit: fit[0])[1]
     raise LayoutError(
@@ -131,7 +136,7 @@ def infer(site: Site) -> Layout:
 
 def candidates(site: Site) -> list[Layout]:
     """Return every registered layout that fits, the best first."""
-    fits = [fit for family in FAMILIES for fit in family.fits(site)]
+    fits = [fit for family in _families(site) for fit in family.fits(site)]
     return list(dict.fromkeys(layout for _, layout in sorted(fits, key=lambda fit: fit[0])))
 
 
@@ -148,7 +153,7 @@ def named(layout: str | Layout | Callable[[Array], Array], site: Site) -> Callab
             f"no layout `{layout}`{suggest(layout, list(known))}; choose one of {', '.join(known)} or give a "
             "callable"
         )
-    fit = known[layout].match(site)
+    fit = known[layout].match(site) if known[layout] in _families(site) else None
     if fit is None:
         raise LayoutError(
             f"layout `{layout}` does not fit layer `{site.layer}`, which returns {site.shape} for an input "
