@@ -37,7 +37,10 @@ def report(result: Evaluation) -> None:
     table["value"] = [f"{line.interval}" for line in result.lines]
     wide = table.pivot(index="measure", columns="method", values="value")
     order = [row.method for row in result.rows if row.method in wide.columns]
-    print(wide.loc[[m.name for m in result.measures if m.name in wide.index], order].to_string(na_rep="–"))
+    print("| | " + " | ".join(order) + " |\n|---" + "|---" * len(order) + "|")
+    for name in dict.fromkeys(m.name for m in result.measures if m.name in wide.index):
+        cells = (str(wide.loc[name, method]) for method in order)
+        print(f"| `{name}` | " + " | ".join(cells).replace("nan", "–").replace("-", "−") + " |")
     counts = table.groupby("measure")["samples"].max()
     print("independent samples:", ", ".join(f"{name} {n}" for name, n in counts.items()))
     print("\n".join([*result.verdicts, *result.notes, *(f"{name}: {why}" for name, why in result.failures)]))
