@@ -69,6 +69,7 @@ def test_clips_and_fused_layers_have_views_too(views: str) -> None:
 def test_what_views_do_not_fit_is_refused() -> None:
     for options, x, target, text in (
         ({"views": "flop"}, X, 1, "no views `flop`"),
+        ({"views": 3}, X, 1, "no views `3`;"),
         ({"views": "flip", "align": "receptive_field"}, X, 1, "aligned by half pixels only"),
         ({"views": "flip"}, X[..., 0], 1, "for pictures and clips"),
     ):
