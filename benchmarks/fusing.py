@@ -22,7 +22,7 @@ import torch
 import chronocam as cc
 from benchmarks.localisation import annotated, truth
 from chronocam.maps.fuse import FUSIONS
-from chronocam.metrics import bootstrap, deletion, energy_inside, insertion, pointing_game
+from chronocam.metrics import deletion, energy_inside, insertion, paired, pointing_game
 
 if TYPE_CHECKING:
     from chronocam.models import Loaded
@@ -95,8 +95,8 @@ def main(networks: tuple[str, ...]) -> None:
         for name, rows in found.items():
             print(f"  {name}")
             for key in rows[0]:
-                change = [row[key] - base[key] for row, base in zip(rows, found[BASE], strict=True)]
-                print(f"    {key:10} {np.mean([row[key] for row in rows]):.3f}   {bootstrap(change)}")
+                values, base = ([row[key] for row in each] for each in (rows, found[BASE]))
+                print(f"    {key:10} {np.mean(values):.3f}   {paired(values, base)}")
 
 
 if __name__ == "__main__":
