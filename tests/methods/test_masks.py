@@ -307,7 +307,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "no array": (
         lambda net: cc.Occlusion(net, baseline={}),
         InputError,
-        "baseline= is a dict that is no arr",
+        "baseline= is of type dict, which is not an arr",
     ),
     "several baselines": (
         lambda net: cc.RISE(net, baseline=np.zeros((2, 3, 14, 14))),

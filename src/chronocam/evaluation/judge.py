@@ -42,8 +42,8 @@ class Passes:
 class Judged:
     """One sample: the values of every row and measure, and what a page shows of it.
 
-    maps: of every row, small, but for those from elsewhere that are missing, and `failed` says why.
-    picture: of the sample, uint8; None for what is no picture.
+    maps: a small map for every row; one from elsewhere may be missing, and `failed` says why.
+    picture: the sample as uint8; None where it is not a picture.
     """
 
     target: str

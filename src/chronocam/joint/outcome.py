@@ -34,9 +34,9 @@ Join: TypeAlias = Callable[[Sequence[Array]], Array]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a method has seen of a batch in one pass.
+    """What one pass over a batch gave a method.
 
-    columns: of the scores, those of the method's target. infos: what they explain, per sample.
+    columns: which scores are those of the method's target. infos: what they explain, per sample.
     layers: their names. at: where the maps come from. views: of each of them.
     known: what an adapter knows of the layers' grids.
     """

@@ -39,13 +39,11 @@ class Bands(Layout):
         return xp.reshape(plane, (plane.shape[0], -1, plane.shape[3]))
 
     @classmethod
-    def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where the layer of a signal has two axes beside batch and channels, or tokens of a plane."""
-        return min(cls.fits(site), key=lambda fit: fit[0], default=None)
-
-    @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
-        """Return the layouts with each axis as time that has several steps, columns first."""
+        """Return the layouts with each axis as time that has several steps, columns first.
+
+        They fit where the layer of a signal has two axes beside batch and channels, or tokens of a plane.
+        """
         if len(site.input_grid) != 1 or site.shape[0] != site.batch:
             return []
         rank = len(site.shape)

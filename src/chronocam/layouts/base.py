@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import getattr_static
 from math import prod
 from typing import ClassVar
 
@@ -95,8 +96,13 @@ class Layout:
 
     @classmethod
     def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Return the layout of this family that fits `site` and how badly (0 is perfect), or None."""
-        raise NotImplementedError(f"{cls.__name__} must define match(site)")
+        """Return the layout of this family that fits `site` best and how badly (0 is perfect), or None.
+
+        A family defines this, or `fits` where several of its layouts may fit.
+        """
+        if getattr_static(cls, "fits") is getattr_static(Layout, "fits"):
+            raise NotImplementedError(f"{cls.__name__} must define match(site)")
+        return min(cls.fits(site), key=lambda fit: fit[0], default=None)
 
     @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:

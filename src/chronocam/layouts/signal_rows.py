@@ -42,13 +42,11 @@ class WindowRows(Layout):
         return xp.reshape(parts, (*parts.shape[:2], -1))
 
     @classmethod
-    def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where there are several rows for every signal, each with steps."""
-        return min(cls.fits(site), key=lambda fit: fit[0], default=None)
-
-    @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
-        """Return the layouts with every one that fits a window."""
+        """Return the layouts with every one that fits a window.
+
+        They fit where there are several rows for every signal, each with steps.
+        """
         windows, left = divmod(site.shape[0], site.batch)
         if left or windows < 2:
             return []
@@ -84,13 +82,11 @@ class ChannelRows(Layout):
         return namespace(array).reshape(parts, (parts.shape[0], -1, parts.shape[3]))
 
     @classmethod
-    def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where there is a row for every channel of the batch's signals, each with steps."""
-        return min(cls.fits(site), key=lambda fit: fit[0], default=None)
-
-    @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
-        """Return the layouts with every one that fits a channel."""
+        """Return the layouts with every one that fits a channel.
+
+        They fit where there is a row for every channel of the batch's signals, each with steps.
+        """
         channels = site.channels or 1
         if channels < 2 or site.shape[0] != site.batch * channels:
             return []

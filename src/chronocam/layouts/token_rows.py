@@ -41,13 +41,11 @@ class TokenRows(Layout):
         return xp.reshape(whole, (whole.shape[0], array.shape[1], *self.grid))
 
     @classmethod
-    def match(cls, site: Site) -> tuple[float, Layout] | None:
-        """Fit where there is a row for each patch, or for each block of them, of every picture."""
-        return min(cls.fits(site), key=lambda fit: fit[0], default=None)
-
-    @classmethod
     def fits(cls, site: Site) -> list[tuple[float, Layout]]:
-        """Return the layouts of as many rows: patches in blocks, and blocks that became one."""
+        """Return the layouts of as many rows: patches in blocks, and blocks that became one.
+
+        They fit where there is a row for each patch, or for each block of them, of every picture.
+        """
         if len(site.shape) != 2 or len(site.input_grid) not in (2, 3):
             return []
         *time, height, width = site.input_grid

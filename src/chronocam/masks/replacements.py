@@ -94,7 +94,8 @@ def check(baseline: Any, names: Collection[str] = REPLACEMENTS) -> None:
     try:
         values = np.asarray(to_numpy(baseline) if hasattr(baseline, "dtype") else baseline, np.float32)
     except (TypeError, ValueError):
-        raise InputError(f"baseline= is a {type(baseline).__name__} that is no array; {expected}") from None
+        kind = type(baseline).__name__
+        raise InputError(f"baseline= is of type {kind}, which is not an array; {expected}") from None
     if not np.isfinite(values).all():
         shown = "None" if baseline is None else "not finite"
         raise InputError(f"baseline= is {shown}; {expected} of finite numbers")

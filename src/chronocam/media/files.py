@@ -75,7 +75,7 @@ def nothing_named(argument: str | Path, expected: str) -> MediaError:
 
 
 def absent(path: str | Path) -> str:
-    """Return, in words, why there is no file at a path."""
+    """Return why a path is not that of a file, as the end of a sentence."""
     if is_folder(path):
         return "is a folder"
     if re.match(r"[a-z][a-z0-9+]+:/", str(path), re.IGNORECASE):

@@ -206,9 +206,9 @@ class Streams:
             return
         if name in self._made and not call.in_order:
             raise ModelError(
-                f"{count} tokens are mixed and put into another order between two attentions, for which "
-                "there is no rule in attentionrelevance; give layers= so that only attention over the last "
-                "tokens counts, or choose gradcam"
+                f"{count} tokens are mixed and reordered between two attentions; attentionrelevance has no "
+                "rule for that: give layers= so that only attention over the last tokens counts, or choose "
+                "gradcam"
             )
         rows, tokens = self.sizes[self._homes[name]]
         tokens = self._made.get(name, tokens)

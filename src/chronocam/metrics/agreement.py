@@ -42,7 +42,7 @@ class Agreement(ShortRepr):
         A sample's targets are averaged first.
         """
         means = {name: values.reshape(len(values), -1).mean(axis=1) for name, values in vars(self).items()}
-        # Not `bootstrap`: correlations of 1 are no hits.
+        # `bootstrap` would take correlations that are all 0 or 1 for misses and hits.
         return {name: of_mean(checked(values), confidence) for name, values in means.items()}
 
 

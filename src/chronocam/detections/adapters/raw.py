@@ -154,7 +154,7 @@ def kept_rows(array: Array, boxes: Array, known: int | None) -> Rows:
 
 
 def _are_kept_lists(raw: Any, images: int) -> bool:
-    """Say whether an output lists what a model has kept of each image, as torchvision's detectors do."""
+    """Say whether an output lists the kept boxes of each image, as that of torchvision's detectors does."""
     return (
         isinstance(raw, (list, tuple))
         and len(raw) == images

@@ -43,7 +43,7 @@ class Mixing:
     heads: how many are folded into the first axis, of arrays that have no axis of heads or one of size 1.
     axes: the order of axes that brings values, and outputs, to `(…, head, token, channel)`; None as it is.
     join: the matrix that joins the heads, `(channel, head · channel)`.
-    sinks: how many of the last keys are no tokens, but the same for all inputs (`add_bias_kv`).
+    sinks: how many of the last keys are learned, and not of tokens (`add_bias_kv`).
     """
 
     output: Tensor
