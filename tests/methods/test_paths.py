@@ -148,7 +148,11 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "none": (lambda net: cc.ExpectedGradients(net), InputError, "give baseline="),
     "no numbers": (lambda net: cc.IntegratedGradients(net, baseline=np.nan), InputError, "is not finite"),
-    "ragged": (lambda net: cc.ExpectedGradients(net, baseline=[[1.0], [1.0, 2.0]]), InputError, "no array"),
+    "ragged": (
+        lambda net: cc.ExpectedGradients(net, baseline=[[1.0], [1.0, 2.0]]),
+        InputError,
+        "is not an array",
+    ),
     "no inputs": (
         lambda net: cc.ExpectedGradients(net, baseline=np.zeros((0, 3, 12, 16))),
         InputError,
